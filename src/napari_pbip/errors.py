@@ -1,0 +1,47 @@
+"""The errors a user can meet: one family, each message one sentence that ends with the way out.
+
+None derives from :class:`RuntimeError`: Qt worker threads swallow that one without telling anybody,
+and every torch error is one, so jobs turn what they cannot foresee into :class:`JobFailed`.
+"""
+
+from __future__ import annotations
+
+
+class PbipError(Exception):
+    """Base of everything this package raises on purpose; the command line answers it with exit code 2."""
+
+
+class ConfigError(PbipError):
+    """A setting has a value, or a settings file a key, that cannot be used."""
+
+
+class SlideError(PbipError):
+    """A slide cannot be opened or read, or lacks what the job needs (its microns per pixel, tissue)."""
+
+
+class DataError(PbipError):
+    """Labelled tiles, masks or their layout are not what they have to be."""
+
+
+class BankError(PbipError):
+    """An image bank is missing, damaged, or does not belong to the data or encoder at hand."""
+
+
+class ModelError(PbipError):
+    """A trained model is missing, damaged, or does not belong to the data at hand."""
+
+
+class OutputError(PbipError):
+    """An output folder exists already, cannot be written, or its disk is full."""
+
+
+class MissingDependency(PbipError):
+    """An optional package is needed; the message holds the command that installs it."""
+
+
+class WeightsUnavailable(PbipError):
+    """The weights of an encoder or backbone are not on this machine; the message says where to put them."""
+
+
+class JobFailed(PbipError):
+    """A job met an error nobody foresaw; the original error is its ``__cause__``."""

@@ -1,0 +1,132 @@
+"""Tissue classes: their order, names and colours. The one place that knows them.
+
+Class ``n`` of a taxonomy has index ``n`` in image-level labels, masks, score maps and prototypes.
+A label image on disk or in a layer holds ``n + 1`` for class ``n``, :data:`NOT_ANALYSED` where no
+network looked (outside the tissue), and :data:`BACKGROUND` where no class was sure enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, model_validator
+
+NOT_ANALYSED = 0
+"""Value of a label image where nothing was analysed; napari draws it transparent."""
+BACKGROUND = 255
+"""Value of a label image where tissue was analysed and no class reached its threshold."""
+MAX_CLASSES = 64
+
+# Okabe & Ito (2008), "Color Universal Design": distinct for the common forms of colour blindness. Black
+# is left out (invisible on dark tissue); yellow comes late, being faint on the white of a slide.
+_OKABE_ITO = ("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+
+
+class TissueClass(BaseModel):
+    """One tissue class: a short name, as it stands in folders and tables, and a colour ``#RRGGBB``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    colour: str
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """The colour as three values in 0..255."""
+        value = int(self.colour.removeprefix("#"), 16)
+        return value >> 16, (value >> 8) & 255, value & 255
+
+
+class Taxonomy(BaseModel):
+    """The classes of a project, in order.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        If a name is empty or occurs twice, or there are no classes or more than :data:`MAX_CLASSES`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    classes: tuple[TissueClass, ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [c.name.strip() for c in self.classes]
+        if not 1 <= len(names) <= MAX_CLASSES:
+            raise ValueError(f"a project has 1 to {MAX_CLASSES} tissue classes, not {len(names)}")
+        if not all(names):
+            raise ValueError("a tissue class needs a name")
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"tissue classes need different names; given twice: {', '.join(twice)}")
+        return self
+
+    @classmethod
+    def from_names(cls, names: Sequence[str], colours: Sequence[str] | None = None) -> Self:
+        """Classes of these names, in this order, in colours that colour-blind readers can tell apart.
+
+        Parameters
+        ----------
+        names
+            Class names in label order.
+        colours
+            ``#RRGGBB``, one a name; by default a colour-blind safe palette (distinct up to seven classes,
+            lighter and darker repeats of it beyond).
+        """
+        chosen = colours or [_palette(i) for i in range(len(names))]
+        return cls(classes=tuple(TissueClass(name=n, colour=c) for n, c in zip(names, chosen, strict=True)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.classes)
+
+    @property
+    def colours(self) -> npt.NDArray[np.uint8]:
+        """RGB colours, shape (N, 3), uint8."""
+        return np.array([c.rgb for c in self.classes], np.uint8)
+
+    def index(self, name: str) -> int:
+        """Index of a class.
+
+        Raises
+        ------
+        KeyError
+            If no class has that name.
+        """
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise KeyError(f"no class {name!r} among {', '.join(self.names)}") from None
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __iter__(self) -> Iterator[TissueClass]:  # type: ignore[override]  # iterates classes, not fields
+        return iter(self.classes)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """``[{"name": ..., "colour": ...}, ...]``, what :meth:`from_json` reads."""
+        return [c.model_dump() for c in self.classes]
+
+    @classmethod
+    def from_json(cls, classes: Sequence[dict[str, Any]]) -> Self:
+        return cls(classes=tuple(TissueClass.model_validate(c) for c in classes))
+
+
+def _palette(index: int) -> str:
+    """Colour of the class at this index: the palette, then the palette mixed half with white, then black."""
+    cycle, position = divmod(index, len(_OKABE_ITO))
+    value = int(_OKABE_ITO[position].removeprefix("#"), 16)
+    rgb = np.array([value >> 16, (value >> 8) & 255, value & 255])
+    if cycle:
+        rgb = (rgb + (255 if cycle % 2 else 0) * (cycle + 1) // 2) // (1 + (cycle + 1) // 2)
+    return "#" + "".join(f"{v:02X}" for v in rgb)
+
+
+BCSS = Taxonomy.from_names(("TUM", "STR", "LYM", "NEC"), ("#FF0000", "#00FF00", "#0000FF", "#9900FF"))
+"""BCSS-WSSS: tumour, stroma, lymphocytes, necrosis, in the order of its file names ``[abcd]``."""
+LUAD = Taxonomy.from_names(("TE", "NEC", "LYM", "TAS"), ("#CD3333", "#00FF00", "#4169E1", "#FFA500"))
+"""LUAD-HistoSeg: tumour epithelium, necrosis, lymphocytes, tumour-associated stroma (another order)."""
