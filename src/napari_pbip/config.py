@@ -165,8 +165,6 @@ class TrainSettings(Settings):
     """Weight decay of AdamW."""
     warmup: Annotated[int, Field(ge=0)] = 0
     """Steps over which the learning rate rises to its peak."""
-    crop: Annotated[int, Field(ge=32, multiple_of=32)] | None = None
-    """Random square crop in pixels (a multiple of 32); by default the whole tile."""
     flip_and_turn: bool = True
     """Random flips and quarter turns."""
     stain_augmentation: Fraction = 0.0

@@ -1,0 +1,48 @@
+"""Which device computes, and in which precision."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import torch
+
+from napari_pbip.errors import ConfigError
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is the first CUDA device, else Apple's, else the CPU.
+
+    Raises
+    ------
+    ConfigError
+        If the name is no device, or that device is not on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"The device {name!r} is not on this machine; use device=auto or cpu.") from error
+    return device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes bfloat16 natively, so that it is faster there than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = torch.cpu.get_capabilities()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+    return False
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """The autocast context of a precision; ``auto`` is bfloat16 where :func:`has_bfloat16`, else float32."""
+    enabled = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)

@@ -1,0 +1,185 @@
+"""Batches of labelled tiles, read and augmented by threads ahead of the network.
+
+Nothing here has a random state: the order of an epoch and the augmentation of a tile follow from
+(seed, epoch, place in the epoch), so a resumed training sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cachetools
+import numpy as np
+import numpy.typing as npt
+import torch
+from skimage.color import hed_from_rgb, rgb_from_hed
+
+from napari_pbip.bank import LabelledTile
+from napari_pbip.config import TrainSettings
+from napari_pbip.errors import DataError
+
+Image = npt.NDArray[np.uint8]
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+_CACHE_BYTES = 1 << 30
+_READERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tiles as a network takes them."""
+
+    images: torch.Tensor
+    """RGB in [0, 1], shape (B, 3, H, W), float32."""
+    labels: torch.Tensor
+    """Image-level labels, 0 or 1, shape (B, N), float32."""
+
+
+class TileReader:
+    """Reads tiles and keeps decoded ones in memory, up to 1 GiB; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._cache: cachetools.LRUCache[LabelledTile, Image] = cachetools.LRUCache(
+            _CACHE_BYTES, getsizeof=lambda image: image.nbytes
+        )
+        self._lock = threading.Lock()
+
+    def __call__(self, tile: LabelledTile) -> Image:
+        """RGB of a tile, shape (H, W, 3), uint8; not to be changed in place.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be read.
+        """
+        with self._lock:
+            if (image := self._cache.get(tile)) is not None:
+                return image
+        image = tile.read()
+        with self._lock:
+            if image.nbytes <= self._cache.maxsize:
+                self._cache[tile] = image
+        return image
+
+
+def ahead(work: Callable[[In], Out], items: Iterable[In], depth: int = 4) -> Iterator[Out]:
+    """``map(work, items)`` with results computed by threads up to ``depth`` items ahead of the caller, in order."""
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="napari-pbip-reader") as pool:
+        waiting: deque[Future[Out]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def training_batches(
+    tiles: Sequence[LabelledTile],
+    classes: int,
+    settings: TrainSettings,
+    read: TileReader,
+    first_step: int,
+    last_step: int,
+) -> Iterator[Batch]:
+    """The batches of steps ``first_step`` to ``last_step - 1``, each epoch in an order of its own.
+
+    Raises
+    ------
+    DataError
+        If a tile cannot be read or tiles of one batch differ in size.
+    """
+    size = settings.batch_size
+    per_epoch = steps_per_epoch(len(tiles), size)
+
+    def make(step: int) -> Batch:
+        epoch, place = divmod(step, per_epoch)
+        order = np.random.default_rng((settings.seed, epoch)).permutation(len(tiles))
+        chosen = [int(i) for i in order[place * size : (place + 1) * size]]
+        rng = np.random.default_rng((settings.seed, epoch, place))
+        images = []
+        for i in chosen:
+            image = read(tiles[i])
+            images.append(flip_and_turn(image, rng) if settings.flip_and_turn else image)
+        batch = to_batch(images, [tiles[i] for i in chosen], classes)
+        if settings.stain_augmentation:
+            batch = Batch(change_stain(batch.images, settings.stain_augmentation, rng), batch.labels)
+        return batch
+
+    return ahead(make, range(first_step, last_step))
+
+
+def steps_per_epoch(tiles: int, batch_size: int) -> int:
+    """Whole batches in an epoch, at least one; a last, smaller batch is left to the next epoch's order."""
+    return max(1, tiles // batch_size)
+
+
+def to_batch(images: Sequence[Image], tiles: Sequence[LabelledTile], classes: int) -> Batch:
+    """Stack tiles and their labels.
+
+    Raises
+    ------
+    DataError
+        If the tiles differ in size.
+    """
+    if len({image.shape for image in images}) > 1:
+        by_size = {f"{i.shape[1]}x{i.shape[0]}": t.path.name for i, t in zip(images, tiles, strict=True)}
+        found = " and ".join(f"{size} ({name})" for size, name in list(by_size.items())[:2])
+        raise DataError(f"Training tiles must all have one size, but {found} differ; cut them to one size.")
+    labels = torch.zeros(len(tiles), classes)
+    for row, tile in zip(labels, tiles, strict=True):
+        row[list(tile.labels)] = 1
+    return Batch(to_tensor(np.stack(images)), labels)
+
+
+def to_tensor(images: Image) -> torch.Tensor:
+    """RGB uint8 (B, H, W, 3) as float32 in [0, 1], (B, 3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(255)
+
+
+def flip_and_turn(image: Image, rng: np.random.Generator) -> Image:
+    """One of the eight flips and quarter turns; a tile that is not square keeps its shape (flips only)."""
+    turns = int(rng.integers(4))
+    if image.shape[0] != image.shape[1]:
+        turns -= turns % 2
+    turned = np.rot90(image, turns)
+    return turned[:, ::-1] if rng.random() < 0.5 else turned
+
+
+_TO_HED = torch.tensor(hed_from_rgb, dtype=torch.float32)
+_FROM_HED = torch.tensor(rgb_from_hed, dtype=torch.float32)
+
+
+def change_stain(images: torch.Tensor, strength: float, rng: np.random.Generator) -> torch.Tensor:
+    """Scale and shift the haematoxylin, eosin and residual amounts of each image at random.
+
+    The amounts are those of the colour deconvolution of Ruifrok & Johnston (2001); each is multiplied by
+    1 + u and shifted by 0.05 v with u, v uniform in [-strength, strength], the scheme of Tellez et al.
+    (2018, "Whole-slide mitosis detection").
+
+    Parameters
+    ----------
+    images
+        RGB in [0, 1], shape (B, 3, H, W).
+    strength
+        0 to 1; 0.2 is a moderate change.
+    rng
+        Source of the changes.
+    """
+    density = -torch.log(images.clamp(min=1 / 255))
+    amounts = torch.einsum("bchw,cs->bshw", density, _TO_HED)
+    shape = (len(images), 3, 1, 1)
+    factor = torch.from_numpy(rng.uniform(1 - strength, 1 + strength, shape)).float()
+    shift = torch.from_numpy(rng.uniform(-0.05 * strength, 0.05 * strength, shape)).float()
+    changed = torch.einsum("bshw,sc->bchw", amounts * factor + shift, _FROM_HED)
+    return torch.exp(-changed).clamp(0, 1)
