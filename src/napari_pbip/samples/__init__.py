@@ -1,0 +1,21 @@
+"""Real tissue that comes with the package, for the demo, the tests and a first look; README.md has the licences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+
+
+def slide() -> Path:
+    """A small brightfield slide, H&E: Aperio SVS, 2220 x 2967 pixels at 0.499 microns per pixel (CC0)."""
+    return _FOLDER / "slides" / "CMU-1-Small-Region.svs"
+
+
+def tiles() -> Path:
+    """A folder per class of colorectal tiles, H&E: 41 of 224 x 224 pixels at 0.5 microns per pixel (CC BY 4.0).
+
+    ADI adipose, BACK background, DEB debris, LYM lymphocytes, MUC mucus, MUS smooth muscle, NORM normal colon
+    mucosa, STR cancer-associated stroma, TUM colorectal adenocarcinoma epithelium. Five a class; BACK has one.
+    """
+    return _FOLDER / "crc"
