@@ -269,30 +269,35 @@ class JobSettings(Settings):
             raise ConfigError(_sentence(cls, error)) from error
 
     @classmethod
-    def read(cls, path: Path, overrides: Sequence[str] = ()) -> Self:
-        """Settings from a YAML file, with ``key.sub=value`` overrides (values are YAML) on top.
-
-        Relative paths in the file count from the file's own folder.
-
-        Raises
-        ------
-        ConfigError
-            If the file cannot be read, is no YAML mapping, or holds a value or key that cannot be used.
-        """
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except OSError as error:
-            raise ConfigError(f"The settings file {path} cannot be read: {error.strerror}.") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"The settings file {path} is not valid YAML: {' '.join(str(error).split())}.") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"The settings file {path} holds no 'key: value' lines at its top level.")
-        _anchor_paths(values, path.parent)
-        return cls.parse(override(values, overrides))
+    def read(cls, path: Path) -> Self:
+        """Settings of a YAML file; see :func:`read_values` for its paths and its errors."""
+        return cls.parse(read_values(path))
 
     def write(self, path: Path) -> None:
         """Write as YAML that :meth:`read` turns into equal settings."""
         path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The nested plain values of a YAML settings file.
+
+    Relative paths in the file count from the file's own folder, wherever it is run from.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or is no YAML mapping.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"The settings file {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The settings file {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"The settings file {path} holds no 'key: value' lines at its top level.")
+    _anchor_paths(values, path.parent)
+    return values
 
 
 def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -326,7 +331,13 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in values.items()}
 
 
-_PATHS = (("data", "folder"), ("bank", "weights"), ("bank_folder",), ("backbone", "weights"), ("segment", "tissue_mask"))
+_PATHS = (
+    ("data", "folder"),
+    ("bank", "weights"),
+    ("bank_folder",),
+    ("backbone", "weights"),
+    ("segment", "tissue_mask"),
+)
 
 
 def _anchor_paths(values: dict[str, Any], folder: Path) -> None:

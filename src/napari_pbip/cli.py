@@ -1,0 +1,324 @@
+"""The jobs without a screen: ``napari-pbip COMMAND --help`` explains each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from napari_pbip import __version__
+from napari_pbip.config import JobSettings, override, read_values
+from napari_pbip.errors import PbipError
+from napari_pbip.events import Epoch, Finished, Job, Started, Step, Warned
+from napari_pbip.files import write_json
+
+app = typer.Typer(
+    help="From image-level labels to a tissue map of a whole slide.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+bank_app = typer.Typer(help="Build, look at and use an image bank.", no_args_is_help=True)
+app.add_typer(bank_app, name="bank")
+console = Console(stderr=True)
+
+JobFile = Annotated[Path | None, typer.Argument(help="Settings file (YAML); the options below go on top of it.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as train.batch_size=4.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
+JsonOut = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this JSON file.")]
+
+
+def main() -> None:
+    """Run the command line; errors of the user's making end it with one sentence and exit code 2."""
+    try:
+        app()
+    except PbipError as error:
+        console.print(f"[bold red]Error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        sys.exit(2)
+
+
+def follow(job: Job) -> Mapping[str, Any]:
+    """Show a job's events as progress bars; returns the summary of its last event.
+
+    Ctrl+C cancels the job, which keeps what is finished, and exits with code 130.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    summary: Mapping[str, Any] = {}
+    with Progress(*columns, console=console) as progress:
+        bar = None
+        try:
+            for event in job:
+                match event:
+                    case Started():
+                        bar = progress.add_task(event.job, total=event.total, completed=event.done, note=event.unit)
+                    case Step() if bar is not None:
+                        note = f"loss {event.values['loss']:.3f}" if "loss" in event.values else None
+                        progress.update(bar, completed=event.done, **({"note": note} if note else {}))
+                    case Epoch():
+                        scores = "  ".join(f"{name} {value:.1f}" for name, value in event.scores.items())
+                        best = "  (best so far)" if event.best and event.scores else ""
+                        progress.console.print(f"epoch {event.epoch}/{event.epochs}  {scores}{best}", highlight=False)
+                    case Warned():
+                        progress.console.print(f"[yellow]Note:[/] {event.message}", highlight=False)
+                    case Finished():
+                        summary = event.summary
+                    case _:
+                        pass
+        except KeyboardInterrupt:
+            job.close()
+            progress.console.print("Stopped; what was finished is kept, and --resume goes on from there.")
+            raise typer.Exit(130) from None
+    return summary
+
+
+def settings_from(file: Path | None, assignments: list[str] | None, options: Mapping[str, Any]) -> JobSettings:
+    """Settings of a job file, with ``--set`` assignments and then options (None: not given) on top."""
+    values = override(read_values(file) if file else {}, assignments or [])
+    for key, value in options.items():
+        if value is not None:
+            *parents, last = key.split(".")
+            place = values
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = value
+    return JobSettings.parse(values)
+
+
+def report_json(path: Path | None, values: Mapping[str, Any]) -> None:
+    """Write the figures if a file was named."""
+    if path is not None:
+        write_json(path, values)
+        console.print(f"Written: {path}", highlight=False)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+    """Check this installation: versions, device, slide readers, encoders, cache; and what to do about faults.
+
+    Example: napari-pbip doctor
+    """
+    from napari_pbip.doctor import examine, render
+
+    report = examine()
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        render(report, Console())
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@bank_app.command("build")
+def bank_build(
+    tiles: Annotated[Path, typer.Argument(help="Folder (or CSV) of labelled tiles.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bank.")],
+    encoder: Annotated[str | None, typer.Option(help="Encoder of the catalogue (see doctor).")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")] = None,
+    k: Annotated[str | None, typer.Option(help="Clusters a class: a number or auto.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the clustering.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    assignments: Set = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Change an earlier bank; only what differs is computed.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Build an image bank: features of single-class tiles, clusters, prototypes.
+
+    Example: napari-pbip bank build tiles/ --out bank/ --encoder texture --k 3
+    """
+    from napari_pbip.bank import load_tiles
+    from napari_pbip.engine.build_bank import build_bank
+
+    clusters = int(k) if k is not None and k.isdecimal() else k
+    options = {
+        "data.folder": tiles,
+        "bank.encoder": encoder,
+        "bank.weights": weights,
+        "bank.k": clusters,
+        "bank.seed": seed,
+    }
+    settings = settings_from(None, assignments, options)
+    tile_set = load_tiles(tiles, "bank", settings.data)
+    job = build_bank(tile_set, settings.bank, settings.data, out, device=device, overwrite=overwrite, update=update)
+    summary = follow(job)
+    console.print(f"Bank of {summary['tiles']} tiles and {summary['prototypes']} prototypes in {out}", highlight=False)
+
+
+@bank_app.command("show")
+def bank_show(
+    bank: Annotated[Path, typer.Argument(help="Folder of the bank.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the pictures; by default BANK/sheets.")] = None,
+) -> None:
+    """Print a bank's clusters and write a contact sheet a class, nearest tiles first.
+
+    Example: napari-pbip bank show bank/
+    """
+    from napari_pbip.bank import ImageBank, cluster_table, write_sheets
+
+    image_bank = ImageBank.read(bank)
+    rows = cluster_table(image_bank)
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
+    Console().print(table)
+    for path in write_sheets(image_bank, out or bank / "sheets"):
+        typer.echo(path)
+
+
+@bank_app.command("classify")
+def bank_classify(
+    bank: Annotated[Path, typer.Argument(help="Folder of the bank.")],
+    tiles: Annotated[Path, typer.Argument(help="Folder (or CSV) of tiles.")],
+    weights: Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    assignments: Set = None,
+    json_out: JsonOut = None,
+) -> None:
+    """Name the nearest prototype of each tile; accuracy and F1 where folders name the classes.
+
+    Example: napari-pbip bank classify bank/ tiles/ --json nearest.json
+    """
+    from napari_pbip.engine.build_bank import classify
+
+    settings = settings_from(None, assignments, {"data.folder": tiles, "bank.weights": weights})
+    summary = follow(classify(bank, settings.data, weights=settings.bank.weights, device=device))
+    if summary.get("accuracy") is not None:
+        table = Table("class", "F1 %")
+        for name, value in summary["f1"].items():
+            table.add_row(name, f"{value:.1f}")
+        Console().print(table)
+        typer.echo(f"accuracy {summary['accuracy']:.1f} % on {summary['tiles']} tiles")
+    report_json(json_out, summary)
+
+
+@app.command()
+def train(
+    job: JobFile = None,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = ...,  # type: ignore[assignment]
+    method: Annotated[str | None, typer.Option(help="pbip or cam.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of labelled tiles.")] = None,
+    bank: Annotated[Path | None, typer.Option(help="Image bank; without it one is built from the data.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="mit-b0 to mit-b5.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Times the tiles are seen.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed.")] = None,
+    assignments: Set = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a model on image-level labels.
+
+    Examples:
+
+    napari-pbip train job.yaml --out run/
+
+    napari-pbip train --method pbip --data tiles/ --bank bank/ --backbone mit-b0 --epochs 8 --seed 0 --out run/
+    """
+    from napari_pbip.engine.train import train as run
+
+    options = {
+        "method.name": method,
+        "data.folder": data,
+        "bank_folder": bank,
+        "backbone.name": backbone,
+        "train.epochs": epochs,
+        "train.seed": seed,
+    }
+    settings = settings_from(job, assignments, options)
+    summary = follow(run(settings, out, resume=resume, overwrite=overwrite))
+    score = (
+        "" if summary["miou"] is None else f", best validation mIoU {summary['miou']:.1f} % in epoch {summary['epoch']}"
+    )
+    console.print(f"Trained {summary['steps']} steps in {summary['seconds']:.0f} s{score}: {out}", highlight=False)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a training.")],
+    data: Annotated[Path, typer.Argument(help="Folder of tiles with masks.")],
+    split: Annotated[str, typer.Option(help="test or val.")] = "test",
+    last: Annotated[bool, typer.Option("--last", help="The last model instead of the best.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    assignments: Set = None,
+    json_out: JsonOut = None,
+) -> None:
+    """Score a model on tiles with masks, with true (oracle) and with predicted image-level labels.
+
+    Example: napari-pbip evaluate run/ tiles/ --split test --json scores.json
+    """
+    from napari_pbip.engine.evaluate import evaluate as score
+
+    settings = settings_from(None, assignments, {"data.folder": data})
+    summary = follow(score(run, settings.data, split, which="last" if last else "best", device=device))
+    table = Table("protocol", "mIoU", "FwIoU", "bIoU", "Dice", *(f"IoU {name}" for name in summary["classes"]))
+    for protocol, figures in summary["protocols"].items():
+        row = [figures[m] for m in ("miou", "fwiou", "biou", "dice")]
+        row += [figures["per_class"][name]["iou"] for name in summary["classes"]]
+        table.add_row(protocol, *("–" if value is None else f"{value:.2f}" for value in row))
+    Console().print(table)
+    report_json(json_out, summary)
+
+
+@app.command()
+def segment(
+    slide: Annotated[Path, typer.Argument(help="Slide file or folder.")],
+    model: Annotated[Path, typer.Option(help="Folder of a training.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results.")],
+    mpp: Annotated[float | None, typer.Option(help="Microns per pixel, where the slide does not say.")] = None,
+    tissue: Annotated[Path | None, typer.Option(help="A tissue mask of your own (an image).")] = None,
+    job: Annotated[Path | None, typer.Option(help="Settings file (YAML).")] = None,
+    assignments: Set = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on in the middle of the slide.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Segment a slide: DIR/<slide>.ome.zarr with scores and labels, overlay.png, areas.csv.
+
+    Example: napari-pbip segment slide.svs --model run/ --out result/
+    """
+    from napari_pbip.engine.segment import segment as run
+
+    settings = settings_from(job, assignments, {"segment.mpp": mpp, "segment.tissue_mask": tissue})
+    summary = follow(run(slide, model, out, settings.segment, settings.thresholds, resume=resume, overwrite=overwrite))
+    table = Table("class", "area mm²", "% of tissue")
+    for row in summary["areas"]:
+        table.add_row(row["class"], f"{row['area_mm2']:.4f}", f"{row['percent']:.1f}")
+    Console().print(table)
+    console.print(f"Results in {out}", highlight=False)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the results.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Run the whole path on bundled real tissue: bank, training, scores, a segmented slide (a few minutes).
+
+    Example: napari-pbip demo --out demo-result/
+    """
+    from napari_pbip.engine.demo import demo as run
+
+    summary = follow(run(out, overwrite=overwrite))
+    typer.echo(json.dumps(summary, indent=2))

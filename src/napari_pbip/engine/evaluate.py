@@ -1,0 +1,135 @@
+"""The job that scores a model on tiles with masks, under both protocols.
+
+``oracle``: the true image-level labels say which classes a pixel may have, as in the published code.
+``predicted``: the network says it itself; this is what a slide gets. The two are never mixed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_pbip.bank import LabelledTile, TileSet, load_tiles
+from napari_pbip.config import DataSettings
+from napari_pbip.engine.device import Precision, choose_device
+from napari_pbip.engine.jobs import job
+from napari_pbip.engine.loading import Image, TileReader, ahead
+from napari_pbip.engine.predict import image_maps, predicted_presence, segment_image
+from napari_pbip.engine.runs import Which, load_model
+from napari_pbip.errors import DataError, ModelError
+from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.models.method import Method
+from napari_pbip.results.metrics import SegmentationScores
+
+PROTOCOLS = ("oracle", "predicted")
+_BATCH = 16
+Report = dict[str, dict[str, Any]]
+
+
+@job
+def evaluate(
+    run: Path,
+    data: DataSettings,
+    split: str = "test",
+    *,
+    which: Which = "best",
+    device: str = "auto",
+    precision: Precision = "float32",
+) -> Job:
+    """Score a trained model; the summary of ``Finished`` holds the figures in percent.
+
+    Parameters
+    ----------
+    run
+        Folder of the training.
+    data
+        Where the tiles with masks are.
+    split
+        ``test`` or ``val``.
+    which
+        The best or the last model.
+    device, precision
+        Where and how to compute.
+
+    Raises
+    ------
+    ModelError
+        If the run cannot be read or its classes are not those of the data.
+    DataError
+        If tiles or masks are missing or wrong.
+    """
+    began = time.monotonic()
+    chosen = choose_device(device)
+    model = load_model(run, which, chosen)
+    # a folder of test images alone cannot name its classes: the model can
+    names = model.facts.taxonomy.names
+    tiles = load_tiles(data.folder, split, data)  # type: ignore[arg-type]  # the caller has a folder
+    if tiles.taxonomy.names != names:
+        raise ModelError(
+            f"The model knows the classes {', '.join(names)}, and the data have {', '.join(tiles.taxonomy.names)}; "
+            "evaluate it on data with its own classes, in its order."
+        )
+    if missing := [t.path.name for t in tiles.tiles if t.mask is None]:
+        raise DataError(f"{len(missing)} tiles of the split {split!r} have no mask ({missing[0]}); scores need masks.")
+    yield Started(f"Scoring {split}", total=len(tiles.tiles), unit="tiles")
+    report = yield from score_tiles(model.method, tiles, model.facts.tile_size, chosen, precision, TileReader())
+    summary = {
+        "protocols": report,
+        "run": str(run),
+        "model": {"which": which, "identity": model.identity, "method": model.facts.settings.method.name},
+        "data": str(data.folder),
+        "split": split,
+        "tiles": len(tiles.tiles),
+        "classes": list(names),
+        "seconds": time.monotonic() - began,
+    }
+    yield Finished(None, summary)
+
+
+def score_tiles(
+    method: Method, tiles: TileSet, tile_size: int, device: torch.device, precision: Precision, read: TileReader
+) -> Generator[Step, None, Report]:
+    """Score a method (in evaluation mode) on tiles with masks; yields a ``Step`` a batch, returns the report.
+
+    Returns
+    -------
+    dict
+        ``{"oracle": {"miou", "fwiou", "biou", "dice", "per_class"}, "predicted": {...}}`` in percent.
+    """
+    classes = len(tiles.taxonomy)
+    scores = {protocol: SegmentationScores(tiles.taxonomy.names) for protocol in PROTOCOLS}
+    done = 0
+    for batch in _batches(tiles, classes, read):
+        images = [image for image, _ in batch]
+        for maps, (image, truth) in zip(image_maps(method, images, tile_size, device, precision), batch, strict=True):
+            shown = torch.zeros(1, classes, 1, 1, dtype=torch.bool, device=device)
+            shown[0, [int(v) for v in np.unique(truth) if v < classes]] = True
+            for protocol, present in (("oracle", shown), ("predicted", predicted_presence(maps.presence))):
+                predicted = segment_image(maps, present, method.fusion_weights, image.shape[:2])
+                scores[protocol].add(truth, predicted)
+        done += len(batch)
+        yield Step(done)
+    return {protocol: score.report() for protocol, score in scores.items()}
+
+
+def _batches(tiles: TileSet, classes: int, read: TileReader) -> Iterator[list[tuple[Image, Image]]]:
+    """Images and masks in batches of one image size, in order, read ahead."""
+
+    def load(tile: LabelledTile) -> tuple[Image, Image]:
+        return read(tile), tile.read_mask(classes)
+
+    for _, same_size in groupby(ahead(load, tiles.tiles, depth=2 * _BATCH), key=lambda pair: pair[0].shape):
+        batch: list[tuple[Image, Image]] = []
+        for pair in same_size:
+            batch.append(pair)
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch

@@ -1,0 +1,146 @@
+"""Score maps of single images, whatever their size: what validation and evaluation look at.
+
+An image about as large as the training tiles goes through the network in one piece, as published. A larger
+one goes through in overlapping windows of the training size (attention sees no more context than it learned
+with), whose maps are blended by weights that fall off towards the border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from napari_pbip.engine.device import Precision, autocast
+from napari_pbip.engine.loading import Image, to_tensor
+from napari_pbip.models.method import Method
+from napari_pbip.models.score_maps import fuse_per_tile
+
+_STRIDE = 8
+"""Grid of the blended maps in pixels: the finest stage that carries fusion weight."""
+_ONE_PIECE = 1.5
+"""Largest side, in training tiles, of an image that is looked at in one piece."""
+_WINDOWS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMaps:
+    """What the network sees in one image."""
+
+    stages: tuple[torch.Tensor, ...]
+    """Class maps of each stage, (1, N, h, w)."""
+    presence: torch.Tensor
+    """Probability that a class is present: (1, N, 1, 1), or (1, N, h, w) where windows were blended."""
+
+
+def image_maps(
+    method: Method, images: Sequence[Image], tile: int, device: torch.device, precision: Precision
+) -> list[ImageMaps]:
+    """Maps of images of one size.
+
+    Parameters
+    ----------
+    method
+        In evaluation mode, on ``device``.
+    images
+        RGB uint8 (H, W, 3), all of one size.
+    tile
+        Side of the training tiles in pixels.
+    device, precision
+        Where and how to compute.
+    """
+    height, width = images[0].shape[:2]
+    if max(height, width) <= _ONE_PIECE * tile:
+        output = _forward(method, to_tensor(np.stack(images)), device, precision)
+        return [
+            ImageMaps(tuple(m[i : i + 1] for m in output.stages), output.presence[i : i + 1])
+            for i in range(len(images))
+        ]
+    return [_blended(method, image, tile, device, precision) for image in images]
+
+
+def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[float], size: tuple[int, int]) -> Label:
+    """The class of each pixel among the present ones, as released: maps stretched per image, fused, argmax.
+
+    Parameters
+    ----------
+    maps
+        Of one image.
+    present
+        Which classes may be chosen, bool, (1, N, 1, 1) or (1, N, h, w).
+    weights
+        Fusion weight of each stage.
+    size
+        (H, W) of the image.
+
+    Returns
+    -------
+    uint8 array
+        Class indices, shape (H, W). Background is never chosen, as in the published evaluation. Where all
+        present classes score zero the first of them is chosen; the released code may choose an absent one.
+    """
+    fused = fuse_per_tile(maps.stages, torch.ones(1, present.shape[1], device=present.device), weights, size)
+    gate = F.interpolate(present.float(), size, mode="nearest") if present.shape[-1] > 1 else present
+    return fused.masked_fill(~gate.bool(), -1).argmax(1)[0].to(torch.uint8).cpu().numpy()
+
+
+Label = npt.NDArray[np.uint8]
+
+
+def predicted_presence(probability: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
+    """Which classes count as present: those that reach the threshold, or else the likeliest; bool, same shape."""
+    likeliest = probability == probability.amax(1, keepdim=True)
+    reached = probability >= threshold
+    return reached | (likeliest & ~reached.any(1, keepdim=True))
+
+
+@torch.no_grad()
+def _forward(method: Method, images: torch.Tensor, device: torch.device, precision: Precision) -> ImageMaps:
+    """Maps of a batch, (B, N, h, w) a stage and (B, N, 1, 1)."""
+    with autocast(device, precision):
+        output = method(images.to(device))
+    presence = method.presence(output).float().sigmoid()
+    return ImageMaps(tuple(m.float() for m in output.class_maps), presence[:, :, None, None])
+
+
+def _blended(method: Method, image: Image, tile: int, device: torch.device, precision: Precision) -> ImageMaps:
+    """Maps of a large image from overlapping windows, on a grid of one cell per 8 pixels."""
+    side = tile - tile % 32
+    height, width = image.shape[:2]
+    padding = [(0, max(side, n + -n % _STRIDE) - n) for n in (height, width)]
+    padded = np.pad(image, (*padding, (0, 0)), mode="symmetric")
+    corners = [(y, x) for y in _starts(padded.shape[0], side) for x in _starts(padded.shape[1], side)]
+    grid = (padded.shape[0] // _STRIDE, padded.shape[1] // _STRIDE)
+    cells = side // _STRIDE
+    ramp = torch.minimum(torch.arange(cells) + 1, cells - torch.arange(cells)).float()
+    window_weight = (ramp[:, None] * ramp[None, :]).to(device)
+    sums: list[torch.Tensor] = []
+    total = torch.zeros(grid, device=device)
+    for first in range(0, len(corners), _WINDOWS_AT_ONCE):
+        part = corners[first : first + _WINDOWS_AT_ONCE]
+        output = _forward(
+            method, to_tensor(np.stack([padded[y : y + side, x : x + side] for y, x in part])), device, precision
+        )
+        maps = [F.interpolate(m, (cells, cells), mode="bilinear") for m in output.stages]
+        maps.append(output.presence.expand(-1, -1, cells, cells))
+        if not sums:
+            sums = [torch.zeros(m.shape[1], *grid, device=device) for m in maps]
+        for i, (y, x) in enumerate(part):
+            place = (slice(y // _STRIDE, y // _STRIDE + cells), slice(x // _STRIDE, x // _STRIDE + cells))
+            total[place] += window_weight
+            for whole, m in zip(sums, maps, strict=True):
+                whole[:, *place] += m[i] * window_weight
+    # a last cell that is mostly padding stays: maps are stretched over the image when they are enlarged
+    kept = (slice(0, -(-height // _STRIDE)), slice(0, -(-width // _STRIDE)))
+    *stages, presence = ((whole / total)[:, *kept][None] for whole in sums)
+    return ImageMaps(tuple(stages), presence)
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Window positions along one axis: half a window apart, the last one at the end, multiples of the grid."""
+    last = length - side
+    return sorted({*range(0, last, side // 2 // _STRIDE * _STRIDE), last})

@@ -1,0 +1,297 @@
+"""A training run on disk: its models, its facts, and what is needed to go on with it.
+
+```text
+RUN/
+  run.json             facts: settings, classes, bank, seeds, versions, progress, validation scores
+  curves.csv           a row a step: step, learning rate, every loss term
+  best.safetensors     the model with the best validation score (of the last epoch when nothing validates)
+  last.safetensors     the model after the last epoch or at the stop
+  state.safetensors    weights and optimiser state at the last save, for resuming
+  bank/                the image bank, if training built it
+```
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from napari_pbip.bank import ImageBank
+from napari_pbip.config import JobSettings, PbipSettings
+from napari_pbip.errors import ModelError
+from napari_pbip.files import write_json, writing
+from napari_pbip.models import backbones
+from napari_pbip.models.cam import Cam
+from napari_pbip.models.encoders import Encoder
+from napari_pbip.models.method import Method
+from napari_pbip.models.pbip import Pbip
+from napari_pbip.taxonomy import Taxonomy
+
+FORMAT = 1
+MARKER = "run.json"
+STATE = "state.safetensors"
+Which = Literal["best", "last"]
+
+
+@dataclass
+class RunFacts:
+    """What ``run.json`` holds."""
+
+    settings: JobSettings
+    taxonomy: Taxonomy
+    prototypes: dict[str, Any] | None = None
+    """Of a method with a bank: its identity, encoder, K per class and dimension."""
+    tile_size: int = 0
+    """Side of the training tiles, pixels; slides are read in squares of this size by default."""
+    device: str = ""
+    steps: int = 0
+    """Optimiser steps planned."""
+    step: int = 0
+    """Steps done at the last save."""
+    seconds: float = 0.0
+    """Time spent training, over all sittings."""
+    epoch: int = 0
+    """Epochs ended, validation included."""
+    best_epoch: int = 0
+    best_score: float | None = None
+    """Validation mIoU in percent under ``train.select_by``; None when nothing validates."""
+    validations: list[dict[str, Any]] = field(default_factory=list)
+    """Scores of each validated epoch."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all planned steps were done."""
+        return 0 < self.steps == self.step
+
+    def write(self, folder: Path) -> None:
+        """Write ``run.json``."""
+        facts = {k: v for k, v in asdict(self).items() if k not in ("settings", "taxonomy")}
+        document = {
+            "format": FORMAT,
+            "settings": self.settings.model_dump(mode="json"),
+            "classes": self.taxonomy.to_json(),
+            **facts,
+        }
+        write_json(folder / MARKER, document)
+
+    @classmethod
+    def read(cls, folder: Path) -> RunFacts:
+        """Read ``run.json``.
+
+        Raises
+        ------
+        ModelError
+            If the folder is no run, or its facts are damaged or of a newer format.
+        """
+        path = folder / MARKER
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ModelError(
+                f"{folder} is no trained model (it holds no {MARKER}); give the --out of a training."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path} cannot be read; train the model again or restore the file.") from error
+        if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+            raise ModelError(f"{path} is of another format than this version of napari-pbip reads; update napari-pbip.")
+        try:
+            settings = JobSettings.parse(document.pop("settings"))
+            taxonomy = Taxonomy.from_json(document.pop("classes"))
+            return cls(settings=settings, taxonomy=taxonomy, **document)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path} is damaged; train the model again or restore the file.") from error
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """The prototypes of a bank as tensors."""
+
+    vectors: torch.Tensor
+    """Shape (P, D), float32, P the subclasses of all classes in class order."""
+    of_class: torch.Tensor
+    """Class index of each, shape (P,), int64."""
+
+    @classmethod
+    def of_bank(cls, bank: ImageBank) -> Prototypes:
+        return cls(torch.from_numpy(bank.prototypes), torch.from_numpy(bank.subclass_class).long())
+
+    @classmethod
+    def empty(cls, facts: Mapping[str, Any]) -> Prototypes:
+        """Zeros in the shapes that :func:`prototype_facts` recorded, to load weights into."""
+        k = torch.tensor(facts["k"])
+        return cls(torch.zeros(int(k.sum()), facts["dimension"]), torch.repeat_interleave(torch.arange(len(k)), k))
+
+
+def build_method(
+    settings: JobSettings, classes: int, prototypes: Prototypes | None, encoder: Encoder | None = None
+) -> Method:
+    """The network that the settings describe, freshly initialised from torch's current random state.
+
+    Parameters
+    ----------
+    settings
+        Method and backbone.
+    classes
+        Number of tissue classes N.
+    prototypes
+        For a method with a bank.
+    encoder
+        The frozen encoder; only training needs it.
+    """
+    backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
+    options = settings.method.model_dump(exclude={"name", "preset"})
+    if not isinstance(settings.method, PbipSettings):
+        return Cam(backbone, classes, **options)
+    if prototypes is None:
+        raise ModelError("PBIP needs the prototypes of an image bank, and this model has none; train it again.")
+    return Pbip(backbone, prototypes.vectors, prototypes.of_class, classes=classes, encoder=encoder, **options)
+
+
+def prototype_facts(bank: ImageBank) -> dict[str, Any]:
+    """What a run remembers of its bank."""
+    return {
+        "bank": bank.identity,
+        "encoder": bank.encoder,
+        "k": [int(k) for k in bank.k],
+        "dimension": int(bank.prototypes.shape[1]),
+    }
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model ready to look at slides."""
+
+    method: Method
+    facts: RunFacts
+    which: Which
+    identity: str
+    """Hash of the weights: results made with it can be told from those of another model."""
+
+
+def load_model(folder: Path, which: Which = "best", device: torch.device | None = None) -> TrainedModel:
+    """The best or last model of a run, in evaluation mode; it needs neither the bank nor the encoder.
+
+    Raises
+    ------
+    ModelError
+        If the folder is no run, or the weights are missing, damaged or of another network.
+    """
+    facts = RunFacts.read(folder)
+    path = folder / f"{which}.safetensors"
+    weights = read_weights(path)
+    # everything is in the run's own weights: those the training started from may be gone by now
+    backbone = facts.settings.backbone.model_copy(update={"weights": None})
+    settings = facts.settings.model_copy(update={"backbone": backbone})
+    prototypes = Prototypes.empty(facts.prototypes) if facts.prototypes else None
+    method = build_method(settings, len(facts.taxonomy), prototypes)
+    try:
+        method.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(f"{path} holds the weights of another network than {MARKER} describes.") from error
+    return TrainedModel(method.eval().to(device or "cpu"), facts, which, weights_identity(weights))
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors file.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing; the training was stopped before its first save.") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged or cut short; restore it or train again.") from error
+
+
+def write_weights(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    with writing(path) as temporary:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
+
+
+def weights_identity(weights: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names and values, 16 hex digits: the same weights give it whatever file they lie in."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def write_state(folder: Path, method: Method, optimiser: torch.optim.Optimizer, step: int) -> None:
+    """Write weights and optimiser state after so many steps, for resuming."""
+    tensors = {f"model/{name}": value for name, value in method.state_dict().items()}
+    tensors["step"] = torch.tensor(step)
+    for name, parameter in method.named_parameters():
+        for key, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"optimiser/{key}/{name}"] = value
+    write_weights(folder / STATE, tensors)
+
+
+def read_state(folder: Path, method: Method, optimiser: torch.optim.Optimizer) -> int:
+    """Put weights and optimiser state of the last save back; returns the steps it had done.
+
+    Raises
+    ------
+    ModelError
+        If the state is missing, damaged, or of another network.
+    """
+    tensors = read_weights(folder / STATE)
+    try:
+        method.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
+    except RuntimeError as error:
+        raise ModelError(
+            f"{folder / STATE} is of another network than the settings describe; use --overwrite."
+        ) from error
+    parameters = dict(method.named_parameters())
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser/"):
+            _, key, parameter = name.split("/", 2)
+            # AdamW keeps its step counts on the CPU whatever the device of the weights
+            moved = tensor if key == "step" else tensor.to(parameters[parameter].device)
+            optimiser.state[parameters[parameter]][key] = moved
+    return int(tensors["step"])
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes."""
+    packages = ("napari-pbip", "torch", "transformers", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+Curve = list[dict[str, float]]
+
+
+def write_curves(folder: Path, curve: Sequence[Mapping[str, float]]) -> None:
+    """Write ``curves.csv``, a row a step."""
+    with writing(folder / "curves.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        names = list(curve[0]) if curve else ["step"]
+        table = csv.DictWriter(file, names)
+        table.writeheader()
+        table.writerows(curve)
+
+
+def read_curves(folder: Path, steps: int) -> Curve:
+    """The first ``steps`` rows of ``curves.csv``."""
+    path = folder / "curves.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows: Iterable[dict[str, str]] = csv.DictReader(file)
+        return [{name: float(value) for name, value in row.items()} for row in rows][:steps]

@@ -1,0 +1,315 @@
+"""The job that trains a method on image-level labels."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from napari_pbip.bank import ImageBank, LabelledTile, TileSet, find_splits, load_tiles
+from napari_pbip.config import DataSettings, JobSettings, PbipSettings, TrainSettings
+from napari_pbip.engine import runs
+from napari_pbip.engine.build_bank import build_bank
+from napari_pbip.engine.device import autocast, choose_device
+from napari_pbip.engine.evaluate import Report, score_tiles
+from napari_pbip.engine.jobs import job
+from napari_pbip.engine.loading import TileReader, steps_per_epoch, training_batches
+from napari_pbip.errors import BankError, ConfigError, DataError, ModelError
+from napari_pbip.events import Epoch, Finished, Job, Started, Step, Warned
+from napari_pbip.files import prepare_folder
+from napari_pbip.models import encoders
+from napari_pbip.models.encoders import Encoder
+from napari_pbip.models.method import Method
+
+SAVE_EVERY_SECONDS = 120.0
+"""Longest work that a crash (not a cancel: that saves first) can cost."""
+
+
+@job
+def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: bool = False) -> Job:
+    """Train a method; yields ``Step`` with the loss terms, and ``Epoch`` with validation scores.
+
+    Validation runs on the split ``val`` when it has masks. A method with prototypes takes the bank of
+    ``settings.bank_folder``, or builds one into ``out/bank`` from the single-class tiles of the data.
+    Cancelling saves the state first. What is written is described in :mod:`napari_pbip.engine.runs`.
+
+    Parameters
+    ----------
+    settings
+        Data, bank, method, backbone and training settings.
+    out
+        The run folder.
+    resume
+        Go on with a run that was stopped: on one machine the weights come out bit for bit as if it had not
+        been. The settings have to be the same, but for a larger number of epochs or steps.
+    overwrite
+        Replace an earlier run.
+
+    Raises
+    ------
+    ConfigError
+        If no data folder is given, or the settings differ from those of the run to be resumed.
+    DataError, BankError, ModelError, OutputError
+        If what is read cannot be used, or the output folder not be written.
+    ModelError
+        If the loss is no longer a number; the last save is kept.
+    """
+    if settings.data.folder is None:
+        raise ConfigError("Training needs labelled tiles; name their folder with --data or the setting data.folder.")
+    tiles = load_tiles(settings.data.folder, "train", settings.data)
+    _check_labels(tiles)
+    validation = _validation_tiles(settings.data.folder, settings.data)
+    if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
+        raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
+    facts = _begin(settings, tiles, out, resume=resume, overwrite=overwrite)
+
+    prototypes, encoder = None, None
+    device = choose_device(settings.train.device)
+    if isinstance(settings.method, PbipSettings):
+        bank_folder = settings.bank_folder or out / "bank"
+        if settings.bank_folder is None and not (resume and bank_folder.exists()):
+            bank_tiles = load_tiles(settings.data.folder, "bank", settings.data)
+            yield from build_bank(bank_tiles, settings.bank, settings.data, bank_folder, device=settings.train.device)
+        bank = ImageBank.read(bank_folder)
+        encoder = _encoder_of(bank, settings).to(device)
+        if bank.taxonomy.names != tiles.taxonomy.names:
+            raise BankError(
+                f"The bank's classes ({', '.join(bank.taxonomy.names)}) are not those of the tiles "
+                f"({', '.join(tiles.taxonomy.names)}); build the bank from the same data."
+            )
+        facts.prototypes = runs.prototype_facts(bank)
+        prototypes = runs.Prototypes.of_bank(bank)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.train.seed)
+        method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)
+    facts.device = str(device)
+    yield from _Trainer(facts, method, device, tiles.tiles, validation, out).run(resume)
+
+
+def _check_labels(tiles: TileSet) -> None:
+    seen = frozenset().union(*(tile.labels for tile in tiles.tiles))
+    if len(seen) < 2:
+        only = tiles.taxonomy.names[next(iter(seen))] if seen else "no class"
+        raise DataError(f"All training tiles show {only}; at least two classes are needed to learn a difference.")
+
+
+def _validation_tiles(folder: Path, data: DataSettings) -> TileSet | None:
+    """The validation split, if it has masks to score on."""
+    if "val" not in find_splits(folder):
+        return None
+    validation = load_tiles(folder, "val", data)
+    return validation if all(tile.mask is not None for tile in validation.tiles) else None
+
+
+def _encoder_of(bank: ImageBank, settings: JobSettings) -> Encoder:
+    """The encoder that the bank was made with.
+
+    Raises
+    ------
+    BankError
+        If the settings ask for another one, or its weights have changed since.
+    """
+    name = bank.encoder["name"]
+    if "encoder" in settings.bank.model_fields_set and settings.bank.encoder != name:
+        raise BankError(
+            f"The bank was made with the encoder {name!r}, and the settings ask for {settings.bank.encoder!r}; "
+            "build the bank again with that encoder, or leave bank.encoder out."
+        )
+    encoder = encoders.load(name, settings.bank.weights)
+    if encoder.weights_hash != bank.encoder["weights_hash"]:
+        raise BankError(
+            f"The encoder {name!r} has other weights than when the bank was made; build the bank again, "
+            "or point bank.weights to the weights it was made with."
+        )
+    return encoder
+
+
+def _begin(settings: JobSettings, tiles: TileSet, out: Path, *, resume: bool, overwrite: bool) -> runs.RunFacts:
+    """Make the run folder, or check that it can be resumed."""
+    steps = planned_steps(settings.train, len(tiles.tiles))
+    if not resume:
+        ways = "--resume to go on with it, --overwrite to replace it"
+        prepare_folder(out, runs.MARKER, overwrite=overwrite, ways=ways)
+        height, width = tiles.tiles[0].read().shape[:2]
+        facts = runs.RunFacts(
+            settings, tiles.taxonomy, tile_size=min(height, width), steps=steps, versions=runs.versions()
+        )
+        facts.write(out)
+        return facts
+    facts = runs.RunFacts.read(out)
+    if facts.taxonomy.names != tiles.taxonomy.names:
+        raise ModelError(
+            f"The run was begun with the classes {', '.join(facts.taxonomy.names)}, and the data have "
+            f"{', '.join(tiles.taxonomy.names)}; train a new model."
+        )
+    if (different := _difference(facts.settings, settings)) is not None:
+        raise ConfigError(
+            f"The run in {out} was begun with another {different}; resume with equal settings, or --overwrite."
+        )
+    if steps < facts.step:
+        raise ConfigError(f"The run in {out} has done {facts.step} steps already, more than the {steps} asked for.")
+    facts.settings, facts.steps = settings, steps
+    return facts
+
+
+def planned_steps(settings: TrainSettings, tiles: int) -> int:
+    """Optimiser steps of a training on so many tiles."""
+    return settings.steps or settings.epochs * steps_per_epoch(tiles, settings.batch_size)
+
+
+def _difference(before: JobSettings, now: JobSettings) -> str | None:
+    """First setting that would change the trajectory, or None."""
+    for section in ("data", "bank", "bank_folder", "method", "backbone", "train"):
+        old, new = getattr(before, section), getattr(now, section)
+        if section in ("bank_folder",):
+            if old != new:
+                return section
+            continue
+        for name in type(old).model_fields:
+            lengthens = section == "train" and name in ("epochs", "steps", "device")
+            if not lengthens and getattr(old, name) != getattr(new, name, None):
+                return f"{section}.{name}"
+    return None
+
+
+@dataclass
+class _Trainer:
+    """The training loop and what it saves."""
+
+    facts: runs.RunFacts
+    method: Method
+    device: torch.device
+    tiles: Sequence[LabelledTile]
+    validation: TileSet | None
+    out: Path
+
+    def __post_init__(self) -> None:
+        settings = self.facts.settings.train
+        self.settings = settings
+        self.optimiser = torch.optim.AdamW(
+            self.method.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+        self.curve: runs.Curve = []
+        self.read = TileReader()
+
+    def run(self, resume: bool) -> Job:
+        facts, settings = self.facts, self.settings
+        if resume and (self.out / runs.STATE).exists():
+            facts.step = runs.read_state(self.out, self.method, self.optimiser)
+            self.curve = runs.read_curves(self.out, facts.step)
+        name = f"Training {facts.settings.method.name} on {self.device}"
+        yield Started(name, total=facts.steps, unit="steps", done=facts.step)
+        if self.validation is None:
+            yield Warned("There are no validation masks: the model of the last epoch counts as the best.")
+        per_epoch = steps_per_epoch(len(self.tiles), settings.batch_size)
+        before, began, saved = facts.seconds, time.monotonic(), time.monotonic()
+        batches = training_batches(self.tiles, len(facts.taxonomy), settings, self.read, facts.step, facts.steps)
+        self.method.train()
+        try:
+            yield from self._end_epoch(per_epoch)  # a stop in the middle of a validation left it undone
+            for batch in batches:
+                rate = self._set_learning_rate(facts.step)
+                terms = self._step(batch.images, batch.labels)
+                facts.step += 1
+                facts.seconds = before + time.monotonic() - began
+                self.curve.append({"step": facts.step, "learning_rate": rate, **terms})
+                yield Step(facts.step, terms)
+                ended = facts.step % per_epoch == 0 or facts.step == facts.steps
+                if ended:
+                    yield from self._end_epoch(per_epoch)
+                if ended or time.monotonic() - saved > SAVE_EVERY_SECONDS:
+                    self.save()
+                    saved = time.monotonic()
+        except GeneratorExit:
+            self.save()
+            raise
+        finally:
+            batches.close()
+        summary = {"steps": facts.step, "seconds": facts.seconds, "epoch": facts.best_epoch, "miou": facts.best_score}
+        yield Finished(self.out, summary)
+
+    def _set_learning_rate(self, step: int) -> float:
+        """Linear warm-up, then linear decay to zero (the released schedule: poly with power 1)."""
+        settings = self.settings
+        warm = min(1.0, (step + 1) / (settings.warmup + 1))
+        rate = settings.learning_rate * warm * (1 - step / self.facts.steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+        """One optimiser step; returns the loss terms.
+
+        Raises
+        ------
+        ModelError
+            If the loss is not a finite number; the weights are as before the step.
+        """
+        # Dropout draws from torch's global state: seeding it by the step makes a resumed run draw the same.
+        with torch.random.fork_rng():
+            torch.manual_seed(self.settings.seed * 1_000_003 + self.facts.step)
+            with autocast(self.device, self.settings.precision):
+                loss = self.method.loss(images.to(self.device), labels.to(self.device))
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.total.backward()
+        terms = {"loss": float(loss.total.detach())} | {n: float(t.detach()) for n, t in loss.terms.items()}
+        if not math.isfinite(terms["loss"]):
+            kept = (
+                f"the last good model is kept in {self.out}"
+                if (self.out / runs.STATE).exists()
+                else "no model was saved yet"
+            )
+            raise ModelError(
+                f"The training diverged at step {self.facts.step + 1} (the loss is no longer a number); {kept}. "
+                "Try a smaller train.learning_rate."
+            )
+        self.optimiser.step()
+        return terms
+
+    def _end_epoch(self, per_epoch: int) -> Job:
+        """At the end of an epoch that was not ended yet: validate if it is time to, and keep the best model."""
+        facts, settings = self.facts, self.settings
+        last = facts.step == facts.steps
+        epoch = math.ceil(facts.step / per_epoch)
+        if epoch <= facts.epoch or (facts.step % per_epoch and not last):
+            return
+        scores: dict[str, float] = {}
+        if self.validation is not None and (last or epoch % settings.validate_every == 0):
+            report = yield from self._validate(self.validation)
+            scores = {f"{p}/{m}": report[p][m] for p in report for m in ("miou", "fwiou", "biou", "dice")}
+            facts.validations.append({"epoch": epoch, "step": facts.step, **report})
+        score = scores.get(f"{settings.select_by}/miou")
+        best = self.validation is None or (score is not None and score > (facts.best_score or -1))
+        if best:
+            facts.best_epoch, facts.best_score = epoch, score
+            runs.write_weights(self.out / "best.safetensors", self.method.state_dict())
+        facts.epoch = epoch
+        yield Epoch(epoch, math.ceil(facts.steps / per_epoch), scores, best)
+
+    def _validate(self, validation: TileSet) -> Generator[Step, None, Report]:
+        self.method.eval()
+        try:
+            scoring = score_tiles(
+                self.method, validation, self.facts.tile_size, self.device, self.settings.precision, self.read
+            )
+            while True:
+                try:
+                    next(scoring)
+                except StopIteration as end:
+                    report: Report = end.value
+                    return report
+                yield Step(self.facts.step)  # so that a cancel is heard
+        finally:
+            self.method.train()
+
+    def save(self) -> None:
+        """Write everything that resuming and looking need; ``run.json``, which names the step, comes last."""
+        runs.write_state(self.out, self.method, self.optimiser, self.facts.step)
+        runs.write_curves(self.out, self.curve)
+        runs.write_weights(self.out / "last.safetensors", self.method.state_dict())
+        self.facts.write(self.out)
