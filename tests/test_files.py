@@ -14,6 +14,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), writing(target) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
+    assert [p.name for p in tmp_path.iterdir()] == ["facts.json"]
     assert target.read_text() == '{\n  "a": 1\n}\n'
 
 

@@ -201,9 +201,9 @@ class SegmentSettings(Settings):
 
     mpp: Positive | None = None
     """Microns per pixel of the slide, where its file does not say."""
-    tile: Annotated[int, Field(ge=64, multiple_of=32)] = 224
-    """Side of the square that the network sees, in model pixels."""
-    overlap: Annotated[int, Field(ge=0, multiple_of=32)] = 32
+    tile: Annotated[int, Field(ge=64, multiple_of=16)] | None = None
+    """Side of the square that the network sees, in model pixels; by default that of the training tiles."""
+    overlap: Annotated[int, Field(ge=0, multiple_of=16)] = 32
     """Pixels shared by neighbouring tiles, blended by weights that fall off towards the border."""
     min_tissue: Fraction = 0.02
     """A tile with a smaller share of tissue is not analysed."""

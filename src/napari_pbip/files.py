@@ -31,6 +31,9 @@ def writing(path: Path) -> Iterator[Path]:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise output_error(path, error) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def output_error(path: Path, error: OSError) -> OutputError:

@@ -65,25 +65,23 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
     validation = _validation_tiles(settings.data.folder, settings.data)
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
-    facts = _begin(settings, tiles, out, resume=resume, overwrite=overwrite)
-
-    prototypes, encoder = None, None
     device = choose_device(settings.train.device)
-    if isinstance(settings.method, PbipSettings):
-        bank_folder = settings.bank_folder or out / "bank"
-        if settings.bank_folder is None and not (resume and bank_folder.exists()):
+    bank, encoder = None, None
+    with_bank = isinstance(settings.method, PbipSettings)
+    if with_bank and settings.bank_folder is not None:
+        bank, encoder = _read_bank(settings.bank_folder, settings, tiles)
+    facts = _begin(settings, tiles, out, resume=resume, overwrite=overwrite)
+    if with_bank and bank is None:
+        folder = out / "bank"
+        if not (resume and folder.exists()):
             bank_tiles = load_tiles(settings.data.folder, "bank", settings.data)
-            yield from build_bank(bank_tiles, settings.bank, settings.data, bank_folder, device=settings.train.device)
-        bank = ImageBank.read(bank_folder)
-        encoder = _encoder_of(bank, settings).to(device)
-        if bank.taxonomy.names != tiles.taxonomy.names:
-            raise BankError(
-                f"The bank's classes ({', '.join(bank.taxonomy.names)}) are not those of the tiles "
-                f"({', '.join(tiles.taxonomy.names)}); build the bank from the same data."
-            )
+            yield from build_bank(bank_tiles, settings.bank, settings.data, folder, device=settings.train.device)
+        bank, encoder = _read_bank(folder, settings, tiles)
+    prototypes = None
+    if bank is not None and encoder is not None:
         facts.prototypes = runs.prototype_facts(bank)
         prototypes = runs.Prototypes.of_bank(bank)
-
+        encoder = encoder.to(device)
     with torch.random.fork_rng():
         torch.manual_seed(settings.train.seed)
         method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)
@@ -106,14 +104,21 @@ def _validation_tiles(folder: Path, data: DataSettings) -> TileSet | None:
     return validation if all(tile.mask is not None for tile in validation.tiles) else None
 
 
-def _encoder_of(bank: ImageBank, settings: JobSettings) -> Encoder:
-    """The encoder that the bank was made with.
+def _read_bank(folder: Path, settings: JobSettings, tiles: TileSet) -> tuple[ImageBank, Encoder]:
+    """A bank and the encoder that it was made with.
 
     Raises
     ------
     BankError
-        If the settings ask for another one, or its weights have changed since.
+        If the bank cannot be read, its classes are not those of the tiles, the settings ask for another
+        encoder, or that encoder's weights have changed since.
     """
+    bank = ImageBank.read(folder)
+    if bank.taxonomy.names != tiles.taxonomy.names:
+        raise BankError(
+            f"The bank's classes ({', '.join(bank.taxonomy.names)}) are not those of the tiles "
+            f"({', '.join(tiles.taxonomy.names)}); build the bank from the same data."
+        )
     name = bank.encoder["name"]
     if "encoder" in settings.bank.model_fields_set and settings.bank.encoder != name:
         raise BankError(
@@ -126,7 +131,7 @@ def _encoder_of(bank: ImageBank, settings: JobSettings) -> Encoder:
             f"The encoder {name!r} has other weights than when the bank was made; build the bank again, "
             "or point bank.weights to the weights it was made with."
         )
-    return encoder
+    return bank, encoder
 
 
 def _begin(settings: JobSettings, tiles: TileSet, out: Path, *, resume: bool, overwrite: bool) -> runs.RunFacts:

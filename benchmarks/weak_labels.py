@@ -1,0 +1,170 @@
+"""Train variants of the methods on one data set, several seeds each, and tabulate both protocols.
+
+    python benchmarks/weak_labels.py DATA OUT --study methods --seeds 0 1 2 --epochs 12 [--slide S --slide-mask M]
+
+DATA is a folder in one of the known layouts with a `test` split with masks. Finished trainings in OUT are not
+repeated. Every variant has the same backbone, steps, batch size, learning rate and augmentation; a variant is
+a few settings on top. The tables of docs/benchmarks.md are printed by this script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from napari_pbip.config import JobSettings, override
+from napari_pbip.engine.evaluate import evaluate
+from napari_pbip.engine.segment import segment
+from napari_pbip.engine.train import train
+from napari_pbip.events import Epoch, Finished, Job, Warned
+from napari_pbip.results import ScoreStore
+from napari_pbip.results.metrics import SegmentationScores
+
+PBIP = ["method={name: pbip}"]
+STUDIES: dict[str, dict[str, list[str]]] = {
+    "methods": {"CAM": ["method={name: cam}"], "PBIP": PBIP},
+    "presets": {
+        "PBIP (ours)": PBIP,
+        "PBIP (paper)": ["method={name: pbip, preset: paper}"],
+        "PBIP (released)": ["method={name: pbip, preset: released}"],
+    },
+    "table2": {  # loss terms
+        "classification": ["method={name: pbip, theta_foreground: 0, theta_background: 0, sparsity: 0}"],
+        "+ foreground": ["method={name: pbip, theta_background: 0}"],
+        "+ background": ["method={name: pbip, theta_foreground: 0}"],
+        "+ both": PBIP,
+    },
+    "table5": {  # similarity maps, adaptive threshold
+        "neither": ["method={name: pbip, similarity_maps: false, adaptive_threshold: false}"],
+        "similarity maps": ["method={name: pbip, adaptive_threshold: false}"],
+        "threshold": ["method={name: pbip, similarity_maps: false}"],
+        "both": PBIP,
+    },
+}
+
+
+def run(job: Job) -> Mapping[str, Any]:
+    """The summary of a job's last event; epochs are printed."""
+    for event in job:
+        match event:
+            case Epoch() if event.scores:
+                figures = "  ".join(f"{name} {value:.1f}" for name, value in event.scores.items() if "miou" in name)
+                print(f"  epoch {event.epoch}/{event.epochs}  {figures}", flush=True)
+            case Warned():
+                print(f"  note: {event.message}")
+            case Finished():
+                return event.summary
+            case _:
+                pass
+    raise AssertionError("a job ends with Finished")
+
+
+def one(data: Path, folder: Path, overrides: list[str], args: argparse.Namespace, seed: int) -> dict[str, Any]:
+    """Train and score one variant with one seed, or read what an earlier call left."""
+    done = folder / "scores.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    common: dict[str, Any] = {
+        "data": {"folder": str(data), "mpp": args.mpp},
+        "bank": {"encoder": args.encoder, "k": args.k},
+        "train": {
+            "epochs": args.epochs,
+            "batch_size": args.batch_size,
+            "learning_rate": args.learning_rate,
+            "warmup": args.warmup,
+            "stain_augmentation": args.stain,
+            "validate_every": args.validate_every,
+            "seed": seed,
+        },
+    }
+    settings = JobSettings.parse(override(common, [*overrides, *args.set]))
+    began = time.monotonic()
+    trained = run(train(settings, folder, resume=(folder / "run.json").exists()))
+    scores = dict(run(evaluate(folder, settings.data, "test")))
+    scores["train_seconds"] = trained["seconds"]
+    scores["wall_seconds"] = time.monotonic() - began
+    if args.slide:
+        scores["slide"] = score_slide(folder, settings, args.slide, args.slide_mask)
+    done.write_text(json.dumps(scores, indent=2))
+    return scores
+
+
+def score_slide(run_folder: Path, settings: JobSettings, slide: Path, mask: Path) -> dict[str, Any]:
+    """Segment a slide whose truth is known and score the labels on the grid of the score store."""
+    out = run_folder / "slide"
+    summary = run(segment(slide, run_folder, out, settings.segment, settings.thresholds, overwrite=out.exists()))
+    store = ScoreStore.open(Path(summary["store"]))
+    labels = store.read_labels()
+    truth = tifffile.imread(mask)
+    small = Image.fromarray(truth).resize((labels.shape[1], labels.shape[0]), Image.Resampling.NEAREST)
+    scores = SegmentationScores(store.taxonomy.names)
+    # background and pixels that were not analysed are wrong answers, not missing ones
+    predicted = np.where((labels == 0) | (labels == 255), 255, labels - 1).astype(np.uint8)
+    scores.add(np.asarray(small), predicted)
+    return {**scores.report(), "seconds": summary["seconds"]}
+
+
+def table(results: dict[str, list[dict[str, Any]]], slide: bool) -> str:
+    """Markdown: mean ± standard deviation over seeds."""
+    head = "| variant | seeds |" + "".join(
+        f" {p} {m} |" for p in ("oracle", "predicted") for m in ("mIoU", "FwIoU", "bIoU", "Dice")
+    )
+    head += (" slide mIoU |" if slide else "") + " train s |"
+    lines = [head, "|" + "---|" * (head.count("|") - 1)]
+    for name, runs in results.items():
+        cells = [name, str(len(runs))]
+        for protocol in ("oracle", "predicted"):
+            cells += [spread([r["protocols"][protocol][m] for r in runs]) for m in ("miou", "fwiou", "biou", "dice")]
+        if slide:
+            cells.append(spread([r["slide"]["miou"] for r in runs]))
+        cells.append(f"{np.mean([r['train_seconds'] for r in runs]):.0f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± sample standard deviation."""
+    return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
+
+
+def main() -> None:
+    """Run one study."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--study", choices=STUDIES, default="methods")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--warmup", type=int, default=20)
+    parser.add_argument("--stain", type=float, default=0.2)
+    parser.add_argument("--validate-every", type=int, default=2)
+    parser.add_argument("--encoder", default="texture")
+    parser.add_argument("--k", type=int, default=3)
+    parser.add_argument("--mpp", type=float, default=None)
+    parser.add_argument("--slide", type=Path)
+    parser.add_argument("--slide-mask", type=Path)
+    parser.add_argument("--set", action="append", default=[], help="a setting for every variant, key=value")
+    args = parser.parse_args()
+    results: dict[str, list[dict[str, Any]]] = {}
+    for name, overrides in STUDIES[args.study].items():
+        for seed in args.seeds:
+            folder = args.out / args.study / name.replace(" ", "_") / f"seed{seed}"
+            print(f"{name}, seed {seed}: {folder}", flush=True)
+            results.setdefault(name, []).append(one(args.data, folder, overrides, args, seed))
+    text = table(results, args.slide is not None)
+    (args.out / f"{args.study}.md").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

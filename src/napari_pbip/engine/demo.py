@@ -1,0 +1,120 @@
+"""The main job on bundled real tissue: the calls a user would make, one after the other.
+
+What is shown. Weakly labelled images are composed of colorectal tiles (four classes; real pixels, artificial
+borders), with image-level labels only. PBIP learns from them; it is scored on images composed of *other*
+tiles, whose exact masks are known. Then the trained model segments a real slide. That slide is skin and the
+tiles are colon, so the overlay shows how the pieces work together, not a diagnosis.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from napari_pbip import samples
+from napari_pbip.config import JobSettings
+from napari_pbip.engine.evaluate import evaluate
+from napari_pbip.engine.jobs import job
+from napari_pbip.engine.segment import segment
+from napari_pbip.engine.train import train
+from napari_pbip.events import Finished, Job
+from napari_pbip.files import prepare_folder, write_json
+from napari_pbip.samples.mosaics import Tile, write_masked, write_training
+
+CLASSES = ("LYM", "MUS", "STR", "TUM")
+_HELD_OUT = 2
+"""Tiles of each class, out of five, that only the scored images are composed of."""
+_SIDE = 160
+_TRAINING_IMAGES = 240
+_SCORED_IMAGES = 40
+
+
+@job
+def demo(out: Path, *, overwrite: bool = False) -> Job:
+    """Train PBIP on bundled tiles, score it, segment the bundled slide.
+
+    Writes ``data/``, ``run/``, ``slide/``, ``overlay.png`` and ``report.json`` into ``out``.
+
+    Raises
+    ------
+    OutputError
+        If ``out`` exists and may not be replaced, or cannot be written.
+    """
+    prepare_folder(out, "report.json", overwrite=overwrite)
+    # written first, so that an interrupted demo can be recognised and replaced
+    write_json(out / "report.json", {"finished": False})
+    seconds: dict[str, float] = {}
+    clock = time.monotonic()
+
+    def lap(stage: str) -> None:
+        nonlocal clock
+        seconds[stage] = round(time.monotonic() - clock, 1)
+        clock = time.monotonic()
+
+    _compose(out / "data")
+    lap("compose")
+    settings = _settings(out / "data")
+    settings.write(out / "job.yaml")
+    yield from _inner(train(settings, out / "run"), {})
+    lap("train")
+    scores: dict[str, Any] = {}
+    yield from _inner(evaluate(out / "run", settings.data, "test"), scores)
+    lap("evaluate")
+    result: dict[str, Any] = {}
+    mapped = segment(samples.slide(), out / "run", out / "slide", settings.segment, settings.thresholds)
+    yield from _inner(mapped, result)
+    lap("segment")
+    (out / "overlay.png").write_bytes((out / "slide" / "overlay.png").read_bytes())
+    protocols = scores["protocols"]
+    report = {
+        "finished": True,
+        "shows": " ".join((__doc__ or "").split()),
+        "classes": list(CLASSES),
+        "miou": round(protocols["predicted"]["miou"], 2),
+        "protocols": protocols,
+        "areas": result["areas"],
+        "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
+        "overlay": str(out / "overlay.png"),
+        "data": "tiles: NCT-CRC-HE-100K and CRC-VAL-HE-7K, Kather et al., CC BY 4.0; slide: OpenSlide test data, CC0",
+    }
+    write_json(out / "report.json", report)
+    yield Finished(out, report)
+
+
+def _inner(stage: Job, summary: dict[str, Any]) -> Job:
+    """The events of one stage; its summary is kept, its end not announced as the end of the demo."""
+    for event in stage:
+        if isinstance(event, Finished):
+            summary.update(event.summary)
+        else:
+            yield event
+
+
+def _compose(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    learned = {name: list(_tiles(name))[_HELD_OUT:] for name in CLASSES}
+    held_out = {name: list(_tiles(name))[:_HELD_OUT] for name in CLASSES}
+    write_training(folder, learned, _TRAINING_IMAGES, _SIDE, rng)
+    write_masked(folder, "test", held_out, _SCORED_IMAGES, _SIDE, rng)
+
+
+def _tiles(name: str) -> Iterator[Tile]:
+    for path in sorted((samples.tiles() / name).iterdir()):
+        with Image.open(path) as image:
+            yield np.asarray(image.convert("RGB"))
+
+
+def _settings(data: Path) -> JobSettings:
+    """A small backbone from scratch needs a larger learning rate than the published fine-tuning."""
+    return JobSettings.parse(
+        {
+            "data": {"folder": data, "mpp": 0.5},
+            "method": {"name": "pbip"},
+            "train": {"epochs": 12, "batch_size": 16, "learning_rate": 5e-4, "warmup": 10, "stain_augmentation": 0.2},
+        }
+    )
