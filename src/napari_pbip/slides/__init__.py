@@ -1,0 +1,21 @@
+"""A slide as pixels at any microns per pixel, its tissue, and the tiles that a network sees."""
+
+from napari_pbip.slides.grid import Tile, TileGrid
+from napari_pbip.slides.mpp import save_mpp
+from napari_pbip.slides.reader import Image, Level, ReaderEntry, readers
+from napari_pbip.slides.slide import Slide, open_slide
+from napari_pbip.slides.tissue import TissueMask, find_tissue
+
+__all__ = [
+    "Image",
+    "Level",
+    "ReaderEntry",
+    "Slide",
+    "Tile",
+    "TileGrid",
+    "TissueMask",
+    "find_tissue",
+    "open_slide",
+    "readers",
+    "save_mpp",
+]

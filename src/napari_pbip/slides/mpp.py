@@ -1,0 +1,123 @@
+"""Microns per pixel: which values are believed, and the sidecar file that supplies a missing one.
+
+A value comes from, in this order: the caller (``--mpp``), the sidecar ``<slide file name>.mpp.json`` beside the
+slide, the slide's own header. Magnification ("20x") is never turned into microns per pixel: scanners differ by a
+factor of two in what they call 20x.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from napari_pbip.errors import OutputError, SlideError
+
+SMALLEST, LARGEST = 0.01, 100.0
+"""Microns per pixel outside this range are taken for a mistake: light microscopes do not resolve the one, and
+tissue shows no cells at the other."""
+
+_MICRONS = {
+    "angstrom": 1e-4,
+    "nanometer": 1e-3,
+    "micrometer": 1.0,
+    "millimeter": 1e3,
+    "centimeter": 1e4,
+    "meter": 1e6,
+    "inch": 25_400.0,
+}
+_SYMBOLS = {
+    "å": "angstrom",
+    "nm": "nanometer",
+    "um": "micrometer",
+    "\N{MICRO SIGN}m": "micrometer",
+    "\N{GREEK SMALL LETTER MU}m": "micrometer",
+    "micron": "micrometer",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter",
+    "in": "inch",
+}
+
+
+def is_believable(mpp: float) -> bool:
+    """Whether a number can be the microns per pixel of a slide."""
+    return math.isfinite(mpp) and SMALLEST <= mpp <= LARGEST
+
+
+def require_believable(mpp: float, what: str) -> float:
+    """``mpp`` itself.
+
+    Raises
+    ------
+    SlideError
+        If it lies outside 0.01 to 100.
+    """
+    if not is_believable(mpp):
+        raise SlideError(
+            f"{what} is {mpp:g} microns per pixel, which no slide has; give a value between {SMALLEST:g} and "
+            f"{LARGEST:g}, such as 0.5 for a 20x scan."
+        )
+    return float(mpp)
+
+
+def to_microns(value: float, unit: str) -> float | None:
+    """A length in micrometres, or None if the unit is no length ("pixel", "reference frame", unknown).
+
+    Units are OME's symbols and OME-Zarr's names, in either spelling (micrometer, micrometre).
+    """
+    name = unit.strip().lower().removesuffix("s").replace("metre", "meter")
+    factor = _MICRONS.get(_SYMBOLS.get(name, name))
+    return None if factor is None else value * factor
+
+
+def from_header(x: float | None, y: float | None) -> tuple[float, float] | None:
+    """Microns per pixel in x and y as a header has them, or None where either is missing or unbelievable.
+
+    Headers hold 0, -1 or 1e6 where a scanner or a converter knew nothing; those count as missing.
+    """
+    if x is None or y is None or not is_believable(x) or not is_believable(y):
+        return None
+    return float(x), float(y)
+
+
+def sidecar(path: Path) -> Path:
+    """Where the microns per pixel of a slide are written when its header has none."""
+    return path.with_name(f"{path.name}.mpp.json")
+
+
+def read_sidecar(path: Path) -> float | None:
+    """Microns per pixel from the sidecar of the slide at ``path``, or None if it has no sidecar.
+
+    Raises
+    ------
+    SlideError
+        If the sidecar is there but cannot be used.
+    """
+    file = sidecar(path)
+    try:
+        mpp = float(json.loads(file.read_text(encoding="utf-8"))["mpp"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SlideError(f'{file} cannot be used; it should hold {{"mpp": 0.5}}, or be deleted.') from error
+    return require_believable(mpp, f"The value in {file}")
+
+
+def save_mpp(path: Path | str, mpp: float) -> Path:
+    """Write the sidecar that :func:`open_slide` reads, and return where it is.
+
+    Raises
+    ------
+    SlideError
+        If ``mpp`` is not between 0.01 and 100.
+    OutputError
+        If the slide's folder cannot be written.
+    """
+    file = sidecar(Path(path).absolute())
+    text = json.dumps({"mpp": require_believable(mpp, "The given value")})
+    try:
+        file.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written ({error.strerror}); use --mpp instead.") from error
+    return file

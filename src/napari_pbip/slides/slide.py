@@ -1,0 +1,364 @@
+"""A slide as pixels at any microns per pixel.
+
+Three pixel spaces: *level-0 pixels* of the slide, *read-level pixels* of the pyramid level that is decoded, and
+*output pixels* at the microns per pixel that the caller asks for. Every name below says which it is in.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import cachetools
+import numpy as np
+import PIL.Image
+
+from napari_pbip.errors import SlideError
+from napari_pbip.slides.mpp import read_sidecar, require_believable
+from napari_pbip.slides.reader import Image, Level, Reader, readers
+
+_BLOCK = 1024
+"""Side of what is decoded and cached as one, about, in read-level pixels: whole tiles of the file."""
+_CACHE_BYTES = 256 << 20
+_SOURCE = 4096
+"""Largest side of what is resampled at once, in read-level pixels; larger reads are put together."""
+_TOLERANCE = 1.01
+"""A level (or average of pixels) this much coarser than asked still counts as fine enough (2.00x of a 1.99x read)."""
+_SQUARE = 1.05
+_BACKGROUND = 255
+
+
+def open_slide(path: Path | str, mpp: float | None = None) -> Slide:
+    """Open a slide: a file, an OME-Zarr folder or a folder with the files of one DICOM slide.
+
+    Parameters
+    ----------
+    path
+        SVS, NDPI, MRXS, SCN, BIF, OME-TIFF, tiled TIFF, OME-Zarr, DICOM, PNG, JPEG, BMP or TIFF without tiles.
+    mpp
+        Microns per level-0 pixel, over what the sidecar ``<slide file name>.mpp.json`` and the header say.
+        A header counts where it names the unit: Aperio's ``MPP``, OpenSlide's ``mpp-x/y``, OME's ``PhysicalSize``,
+        OME-Zarr scales with a unit of length, and TIFF resolution tags of 0.05 to 2.5 microns per pixel.
+
+    Raises
+    ------
+    SlideError
+        If there is no such file, nobody can read it, it is damaged or no RGB image, or an ``mpp`` is impossible.
+    """
+    path = Path(path).absolute()
+    _require_readable(path)
+    override = read_sidecar(path) if mpp is None else require_believable(mpp, "The given value")
+    for entry in readers():
+        try:
+            reader = entry.open(path)
+        except SlideError:
+            raise
+        except Exception as error:
+            raise SlideError(_damaged(path, error)) from error
+        if reader is not None:
+            return Slide(path, entry.name, reader, override)
+    if path.is_dir():
+        raise SlideError(f"{path} is a folder without a DICOM slide or OME-Zarr image; give the slide file itself.")
+    raise SlideError(
+        f"{path.name} is not a slide that can be read; formats are "
+        + "; ".join(entry.formats for entry in readers())
+        + "."
+    )
+
+
+class Slide:
+    """An open slide; made by :func:`open_slide`, closed as a context manager. Safe to use from several threads."""
+
+    path: Path
+    reader: str
+    """Name of the reader, as in the catalogue :func:`napari_pbip.slides.readers`."""
+    mpp_xy: tuple[float, float] | None
+    """Microns per level-0 pixel in x and y, or None if nobody says."""
+
+    def __init__(self, path: Path, reader_name: str, reader: Reader, mpp: float | None) -> None:
+        self.path = path
+        self.reader = reader_name
+        self.mpp_xy = reader.mpp if mpp is None else (mpp, mpp)
+        self._reader = reader
+        self._blocks = _BlockCache(_CACHE_BYTES)
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending (``slide`` of ``slide.ome.tif``)."""
+        if self.path.is_dir() and self.path.suffix.lower() != ".zarr":
+            return self.path.name
+        return self.path.stem.removesuffix(".ome").removesuffix(".OME")
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The pyramid, finest level first."""
+        return self._reader.levels
+
+    @property
+    def width(self) -> int:
+        """Level-0 pixels."""
+        return self.levels[0].width
+
+    @property
+    def height(self) -> int:
+        """Level-0 pixels."""
+        return self.levels[0].height
+
+    @property
+    def mpp(self) -> float | None:
+        """Microns per level-0 pixel, the geometric mean of x and y, or None if nobody says."""
+        return math.sqrt(self.mpp_xy[0] * self.mpp_xy[1]) if self.mpp_xy else None
+
+    @property
+    def size_um(self) -> tuple[float, float] | None:
+        """Width and height in micrometres, or None without microns per pixel."""
+        return (self.width * self.mpp_xy[0], self.height * self.mpp_xy[1]) if self.mpp_xy else None
+
+    def require_mpp(self) -> float:
+        """Microns per level-0 pixel.
+
+        Raises
+        ------
+        SlideError
+            If nobody says, or pixels are not square (more than 5 % off).
+        """
+        mpp = self.mpp
+        way_out = f'--mpp 0.5, or a file {self.path.name}.mpp.json beside the slide that holds {{"mpp": 0.5}}'
+        if self.mpp_xy is None or mpp is None:
+            raise SlideError(f"{self.path.name} does not say its microns per pixel; give it with {way_out}.")
+        if max(self.mpp_xy) > _SQUARE * min(self.mpp_xy):
+            x, y = self.mpp_xy
+            raise SlideError(
+                f"{self.path.name} has pixels that are not square ({x:g} x {y:g} microns); correct it with {way_out}."
+            )
+        return mpp
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash that stays when the slide is moved or renamed and differs for another slide (hexadecimal)."""
+        return self._reader.identity()
+
+    @property
+    def associated(self) -> tuple[str, ...]:
+        """Names of the pictures that come along, such as label, macro and thumbnail."""
+        return self._reader.associated
+
+    def read_associated(self, name: str) -> Image:
+        """A picture that comes along: RGB, shape (height, width, 3), uint8.
+
+        Raises
+        ------
+        SlideError
+            If there is none of this name, or it is damaged.
+        """
+        if name not in self.associated:
+            has = ", ".join(self.associated) or "none"
+            raise SlideError(f"{self.path.name} has no associated image {name!r} (it has: {has}).")
+        return self._try(lambda: self._reader.read_associated(name))
+
+    def read(self, x: float, y: float, width: int, height: int, mpp: float) -> Image:
+        """Pixels at exactly ``mpp``, resampled from the nearest finer level (bicubic, anti-aliased).
+
+        Positions are exact to a fraction of a pixel, so a read equals the same part of a larger read (to a grey
+        level), and neighbouring reads join without a seam.
+
+        Parameters
+        ----------
+        x, y
+            Top left corner in level-0 pixels; fractions and places outside the slide are fine.
+        width, height
+            Output pixels, each ``mpp`` microns wide.
+        mpp
+            Microns per output pixel; finer than level 0 is interpolated.
+
+        Returns
+        -------
+        RGB, shape (height, width, 3), uint8; white outside the slide.
+
+        Raises
+        ------
+        SlideError
+            If the slide does not say its microns per pixel, ``mpp`` is impossible, or the file is damaged.
+        """
+        return self._resample(x, y, width, height, require_believable(mpp, "The asked value") / self.require_mpp())
+
+    def thumbnail(self, longest: int = 1024) -> Image:
+        """The whole slide with its longest side ``longest`` pixels: RGB, shape (height, width, 3), uint8."""
+        scale = max(self.width, self.height) / longest
+        width, height = (max(1, round(side / scale)) for side in (self.width, self.height))
+        return self._resample(0, 0, width, height, scale)
+
+    def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Image:
+        """Pixels of one level as they are; ``x, y, width, height`` in pixels of this level, white outside.
+
+        Returns
+        -------
+        RGB, shape (height, width, 3), uint8.
+
+        Raises
+        ------
+        SlideError
+            If the file is damaged.
+        """
+        return self._region(level, 1, x, y, x + width, y + height)
+
+    def close(self) -> None:
+        """Close the file; reading is over."""
+        self._blocks.clear()
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        mpp = "unknown" if self.mpp is None else f"{self.mpp:g}"
+        return f"<Slide {self.path.name}: {self.width} x {self.height}, {len(self.levels)} levels, mpp {mpp}>"
+
+    def _resample(self, x: float, y: float, width: int, height: int, scale: float) -> Image:
+        """Output pixels that are ``scale`` level-0 pixels wide."""
+        number = max(i for i, level in enumerate(self.levels) if i == 0 or level.downsample <= scale * _TOLERANCE)
+        level = self.levels[number]
+        reduction = _reduction(scale / level.downsample, _block_size(level))
+        source_scale = level.downsample * reduction  # level-0 pixels per source pixel
+        factor = scale / source_scale  # source pixels per output pixel
+        left, top = x / source_scale, y / source_scale
+        step = max(1, int(_SOURCE / max(factor, 1)))
+        if width <= step and height <= step:
+            return self._resample_part(number, reduction, left, top, width, height, factor)
+        out = np.empty((height, width, 3), np.uint8)
+        for row in range(0, height, step):
+            for column in range(0, width, step):
+                part = out[row : row + step, column : column + step]
+                part[:] = self._resample_part(
+                    number, reduction, left + column * factor, top + row * factor, part.shape[1], part.shape[0], factor
+                )
+        return out
+
+    def _resample_part(
+        self, level: int, reduction: int, left: float, top: float, width: int, height: int, factor: float
+    ) -> Image:
+        """One piece; ``left, top`` in pixels of the reduced level, ``factor`` of them per output pixel."""
+        if factor == 1 and left.is_integer() and top.is_integer():
+            return self._region(level, reduction, int(left), int(top), int(left) + width, int(top) + height)
+        margin = math.ceil(2 * max(factor, 1)) + 1  # pixels that the bicubic kernel reaches
+        x0, y0 = math.floor(left) - margin, math.floor(top) - margin
+        x1, y1 = math.ceil(left + width * factor) + margin, math.ceil(top + height * factor) + margin
+        source = PIL.Image.fromarray(self._region(level, reduction, x0, y0, x1, y1))
+        box = (left - x0, top - y0, left - x0 + width * factor, top - y0 + height * factor)
+        return np.asarray(source.resize((width, height), PIL.Image.Resampling.BICUBIC, box))
+
+    def _region(self, number: int, reduction: int, x0: int, y0: int, x1: int, y1: int) -> Image:
+        """A rectangle of a level whose pixels were averaged ``reduction x reduction``; white outside."""
+        level = self.levels[number]
+        width, height = -(-level.width // reduction), -(-level.height // reduction)
+        block_width, block_height = (side // reduction for side in _block_size(level))
+        out = np.full((y1 - y0, x1 - x0, 3), _BACKGROUND, np.uint8)
+        left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+        for row in range(top // block_height, -(-bottom // block_height)):
+            for column in range(left // block_width, -(-right // block_width)):
+                block_x, block_y = column * block_width, row * block_height
+                ax, ay = max(left, block_x), max(top, block_y)
+                bx, by = min(right, block_x + block_width), min(bottom, block_y + block_height)
+                if ax < bx and ay < by:
+                    block = self._block(number, reduction, column, row)
+                    out[ay - y0 : by - y0, ax - x0 : bx - x0] = block[
+                        ay - block_y : by - block_y, ax - block_x : bx - block_x
+                    ]
+        return out
+
+    def _block(self, number: int, reduction: int, column: int, row: int) -> Image:
+        """Whole tiles of the file, averaged; from the cache if they are there. Not to be changed."""
+        level = self.levels[number]
+        width, height = _block_size(level)
+        x, y = column * width, row * height
+        width, height = min(width, level.width - x), min(height, level.height - y)
+
+        def decode() -> Image:
+            pixels = self._try(lambda: self._reader.read(number, x, y, width, height))
+            return pixels if reduction == 1 else np.asarray(PIL.Image.fromarray(pixels).reduce(reduction))
+
+        return self._blocks.get((number, reduction, column, row), decode)
+
+    def _try(self, read: Callable[[], Image]) -> Image:
+        try:
+            return read()
+        except Exception as error:
+            raise SlideError(_damaged(self.path, error)) from error
+
+
+class _BlockCache:
+    """The blocks used last, bounded in bytes; threads that want the same block wait for one to decode it."""
+
+    def __init__(self, size: int) -> None:
+        self._blocks: cachetools.LRUCache[tuple[int, ...], Image] = cachetools.LRUCache(
+            size, lambda block: block.nbytes
+        )
+        self._lock = threading.Lock()
+        self._decoding = tuple(threading.Lock() for _ in range(64))
+
+    def get(self, key: tuple[int, ...], decode: Callable[[], Image]) -> Image:
+        if (block := self._find(key)) is not None:
+            return block
+        with self._decoding[hash(key) % len(self._decoding)]:
+            if (block := self._find(key)) is None:
+                block = decode()
+                with self._lock:
+                    if block.nbytes <= self._blocks.maxsize:
+                        self._blocks[key] = block
+            return block
+
+    def _find(self, key: tuple[int, ...]) -> Image | None:
+        with self._lock:
+            return self._blocks.get(key)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._blocks.clear()
+
+
+def _block_size(level: Level) -> tuple[int, int]:
+    """Width and height of a block: as many whole tiles of the file as come closest to 1024 pixels."""
+    width, height = (side * max(1, round(_BLOCK / side)) for side in level.tile)
+    return width, height
+
+
+def _reduction(factor: float, block: tuple[int, int]) -> int:
+    """Power of two by which blocks are averaged before they are resampled by the rest of ``factor``, 1 to 2.
+
+    Averages over whole cells are what pyramids are made of, are cheap, and stay small in the cache. The power divides
+    the block's sides, so that pixels of the reduced level lie on one lattice over the whole slide.
+    """
+    reduction = 1
+    while 2 * reduction <= factor * _TOLERANCE and all(side % (2 * reduction) == 0 for side in block):
+        reduction *= 2
+    return reduction
+
+
+def _require_readable(path: Path) -> None:
+    try:
+        if path.is_dir():
+            empty = next(path.iterdir(), None) is None
+        else:
+            with path.open("rb") as file:
+                empty = not file.read(1)
+    except FileNotFoundError as error:
+        raise SlideError(f"There is no slide at {path}; check the path.") from error
+    except OSError as error:
+        raise SlideError(f"{path} cannot be read: {error.strerror}.") from error
+    if empty:
+        raise SlideError(f"{path} is empty; give a slide file, an OME-Zarr folder or a DICOM folder.")
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    reason = (str(error).splitlines() or [""])[0].strip().rstrip(".") or type(error).__name__
+    return f"{path.name} is damaged and cannot be read ({reason}); copy or export it again."
