@@ -1,0 +1,208 @@
+"""Figures of merit of label images against masks, in percent, summed over all images before dividing.
+
+A pixel whose truth is none of the classes (255 by convention, or N in published data sets) is *left out*: it
+counts nowhere, whatever was predicted there. A pixel that was predicted as none of the classes (background)
+is a miss of its true class. A class that occurs neither in the truth nor in the predictions has no figure
+and does not enter a mean; one that occurs in either and is never hit enters with 0.
+
+Where the published code of PBIP differs: it counts background as one more class, whose pixels are false
+positives of whatever is predicted there, leaves that class out of the mean, and has no answer (NaN) when a
+class is absent. ``Confusion(N + 1)`` with background as class N gives those figures per class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import maximum_filter, minimum_filter
+
+Labels = npt.NDArray[np.integer[Any]]
+Figures = npt.NDArray[np.float64]
+_OUTSIDE = np.iinfo(np.int32).max
+
+
+class Confusion:
+    """Counts of (true class, predicted class), summed over images.
+
+    Parameters
+    ----------
+    classes
+        N. Labels 0..N-1 are the classes; any other value is none of them.
+
+    Attributes
+    ----------
+    matrix
+        int64 (N + 1, N + 1): truth down, prediction across; the last row and column are none of the classes.
+
+    Examples
+    --------
+    >>> confusion = Confusion(2)
+    >>> confusion.add(np.array([[0, 0, 1, 255]]), np.array([[0, 1, 1, 1]]))
+    >>> confusion.iou.tolist(), confusion.miou
+    ([50.0, 50.0], 50.0)
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.matrix = np.zeros((classes + 1, classes + 1), np.int64)
+
+    def add(self, truth: Labels, predicted: Labels) -> None:
+        """Count the pixels of an image, two arrays of one shape; a pixel that is left out counts in the last row.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ.
+        """
+        if truth.shape != predicted.shape:
+            raise ValueError(f"truth {truth.shape} and prediction {predicted.shape} differ in size")
+        side = self.classes + 1
+        pairs = _classes_or(truth, self.classes) * side + _classes_or(predicted, self.classes)
+        self.matrix += np.bincount(pairs.ravel(), minlength=side * side).reshape(side, side)
+
+    @property
+    def _counts(self) -> tuple[Figures, Figures, Figures]:
+        """Per class: hits, true pixels and predicted pixels, without what is left out."""
+        counted = self.matrix[:-1].astype(np.float64)
+        return counted.diagonal(), counted.sum(1), counted[:, :-1].sum(0)
+
+    @property
+    def iou(self) -> Figures:
+        """Intersection over union of each class; NaN where a class does not occur."""
+        hits, true, predicted = self._counts
+        return _percent(hits, true + predicted - hits)
+
+    @property
+    def dice(self) -> Figures:
+        """Dice coefficient of each class, 2 |T and P| / (|T| + |P|); NaN where a class does not occur."""
+        hits, true, predicted = self._counts
+        return _percent(2 * hits, true + predicted)
+
+    @property
+    def miou(self) -> float:
+        """Mean of :attr:`iou` over the classes that occur; NaN if none does."""
+        return _mean(self.iou)
+
+    @property
+    def mdice(self) -> float:
+        """Mean of :attr:`dice` over the classes that occur; NaN if none does."""
+        return _mean(self.dice)
+
+    @property
+    def fwiou(self) -> float:
+        """Frequency-weighted IoU: the mean of :attr:`iou` weighted by the true pixels of each class."""
+        true = self._counts[1]
+        return float(np.nansum(self.iou * true) / true.sum()) if true.any() else float("nan")
+
+
+class BoundaryConfusion:
+    """Boundary IoU of each class (Cheng et al., CVPR 2021, "Boundary IoU", Eq. 2), summed over images.
+
+    |(T_d and T) and (P_d and P)| / |(T_d and T) or (P_d and P)|, where T_d are the pixels within d of the
+    contour of the class mask T. As in the authors' code d is 2 % of the image diagonal, at least one pixel,
+    in chessboard distance (d erosions by a 3 x 3 square), and the image border is part of the contour. So
+    is the border of a region that is left out, in truth and prediction alike.
+
+    Attributes
+    ----------
+    matrix
+        int64 (N + 1, N + 1): class of the true contour down, of the predicted one across; last: no contour.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._bands = Confusion(classes)
+
+    def add(self, truth: Labels, predicted: Labels) -> None:
+        """Count the contours of one image, two arrays (H, W)."""
+        classes = self._bands.classes
+        width = max(1, round(0.02 * float(np.hypot(*truth.shape))))
+        true = _classes_or(truth, classes)
+        seen = np.where(true < classes, _classes_or(predicted, classes), classes)
+        self._bands.add(_band(true, classes, width), _band(seen, classes, width))
+
+    @property
+    def iou(self) -> Figures:
+        """Boundary IoU of each class; NaN where a class does not occur."""
+        matrix = self._bands.matrix.astype(np.float64)
+        hits = matrix.diagonal()
+        return _percent(hits, matrix.sum(0) + matrix.sum(1) - hits)[:-1]
+
+
+class SegmentationScores:
+    """All figures at once, fed image by image.
+
+    Parameters
+    ----------
+    names
+        Class names, in label order.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self.confusion = Confusion(len(names))
+        self.boundary = BoundaryConfusion(len(names))
+
+    def add(self, truth: Labels, predicted: Labels) -> None:
+        """Count one image: two label arrays (H, W) of class indices; see the module for other values.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ.
+        """
+        self.confusion.add(truth, predicted)
+        self.boundary.add(truth, predicted)
+
+    def report(self) -> dict[str, Any]:
+        """JSON-ready percentages: ``miou``, ``fwiou``, ``biou``, ``dice`` and ``per_class``.
+
+        ``per_class`` is ``{name: {"iou", "biou", "dice"}}``. A figure is None where there is none: a class
+        that occurs neither in the truth nor in the predictions.
+        """
+        figures = {"iou": self.confusion.iou, "biou": self.boundary.iou, "dice": self.confusion.dice}
+        return {
+            "miou": _json(self.confusion.miou),
+            "fwiou": _json(self.confusion.fwiou),
+            "biou": _json(_mean(self.boundary.iou)),
+            "dice": _json(self.confusion.mdice),
+            "per_class": {
+                name: {figure: _json(values[n]) for figure, values in figures.items()}
+                for n, name in enumerate(self._names)
+            },
+        }
+
+
+def _classes_or(labels: Labels, none: int) -> npt.NDArray[np.int32]:
+    """Labels as int32, with ``none`` for everything that is not one of 0..none-1."""
+    whole = labels.astype(np.int32)
+    whole[(whole < 0) | (whole > none)] = none
+    return whole
+
+
+def _band(labels: npt.NDArray[np.int32], none: int, width: int) -> npt.NDArray[np.int32]:
+    """The labels within ``width`` of a change of label or the image border; ``none`` elsewhere.
+
+    A pixel survives the erosion of its class when its whole neighbourhood has one label.
+    """
+    side = 2 * width + 1
+    lowest = minimum_filter(labels, side, mode="constant", cval=_OUTSIDE)
+    highest = maximum_filter(labels, side, mode="constant", cval=_OUTSIDE)
+    return np.where(lowest == highest, none, labels).astype(np.int32)
+
+
+def _percent(part: Figures, whole: Figures) -> Figures:
+    share = np.full(part.shape, np.nan)
+    np.divide(100 * part, whole, out=share, where=whole > 0)
+    return share
+
+
+def _mean(figures: Figures) -> float:
+    known = figures[~np.isnan(figures)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _json(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

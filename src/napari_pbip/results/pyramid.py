@@ -1,0 +1,164 @@
+"""Multiscale arrays that grow: level 0 is written in whole blocks, the coarser levels are kept in step.
+
+The metadata follow NGFF 0.5: positions are those of cell centres, in micrometres, with the centre of the
+slide's first level-0 pixel at the origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import BloscCodec
+
+Array = npt.NDArray[Any]
+COARSEST = 128
+"""Levels are added until the longest side is at most this: a viewer that keeps the coarsest level in memory
+(napari does) then shows nothing stale at any zoom that matters."""
+
+
+def create_levels(
+    group: zarr.Group, shape: tuple[int, ...], *, chunk: int, dtype: str, fill_value: float, axes: Sequence[str]
+) -> list[zarr.Array[Any]]:
+    """Empty arrays ``0``, ``1``, ... of halving size; axes before the last two are whole in every chunk."""
+    *outer, height, width = shape
+    levels: list[zarr.Array[Any]] = []
+    while True:
+        levels.append(
+            group.create_array(
+                str(len(levels)),
+                shape=(*outer, height, width),
+                chunks=(*outer, chunk, chunk),
+                dtype=dtype,
+                fill_value=fill_value,
+                dimension_names=tuple(axes),
+                compressors=BloscCodec(
+                    cname="lz4", clevel=1, shuffle="shuffle", typesize=int(np.dtype(dtype).itemsize)
+                ),
+            )
+        )
+        if max(height, width) <= COARSEST:
+            return levels
+        height, width = -(-height // 2), -(-width // 2)
+
+
+def multiscales(name: str, levels: int, axes: Sequence[str], cell_um: float, pixel_um: float) -> list[dict[str, Any]]:
+    """The NGFF 0.5 ``multiscales`` entry of such levels.
+
+    Parameters
+    ----------
+    name
+        Name of the image.
+    levels
+        How many there are.
+    axes
+        ``c``, ``y``, ``x`` or ``y``, ``x``.
+    cell_um
+        Side of a level-0 cell in micrometres.
+    pixel_um
+        Side of a level-0 pixel of the slide in micrometres.
+    """
+    outer = len(axes) - 2
+    datasets = []
+    for level in range(levels):
+        side = cell_um * 2**level
+        offset = (side - pixel_um) / 2  # a cell's centre lies in the middle of the pixels that it covers
+        datasets.append(
+            {
+                "path": str(level),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": [1.0] * outer + [side] * 2},
+                    {"type": "translation", "translation": [0.0] * outer + [offset] * 2},
+                ],
+            }
+        )
+    described = [
+        {"name": axis, "type": "channel"} if axis == "c" else {"name": axis, "type": "space", "unit": "micrometer"}
+        for axis in axes
+    ]
+    return [{"name": name, "axes": described, "datasets": datasets}]
+
+
+def mean_of_analysed(block: Array) -> Array:
+    """Halve float16 scores (N, h, w): the mean of each 2 x 2 cells without the NaN ones; NaN where all are."""
+    count, height, width = block.shape
+    even = np.pad(block, ((0, 0), (0, height % 2), (0, width % 2)), constant_values=np.nan).astype(np.float32)
+    cells = even.reshape(count, even.shape[1] // 2, 2, even.shape[2] // 2, 2)
+    analysed = ~np.isnan(cells)
+    with np.errstate(invalid="ignore"):
+        mean: Array = np.where(analysed, cells, 0).sum((2, 4)) / analysed.sum((2, 4))
+    return mean.astype(np.float16)
+
+
+def nearest(block: Array) -> Array:
+    """Halve labels: every second row and column."""
+    return block[..., ::2, ::2]
+
+
+@dataclass(slots=True)
+class _Chunk:
+    y: int
+    x: int
+    cells: Array
+    dirty: bool
+
+
+class PyramidWriter:
+    """Writes blocks to level 0 and keeps the coarser levels in step.
+
+    One chunk of each coarser level is held in memory and written when the blocks move on to another or on
+    :meth:`flush`; along a Z-order curve every coarser chunk is then read never and written about once.
+
+    Parameters
+    ----------
+    levels
+        From :func:`create_levels`.
+    reduce
+        Halves a block: :func:`mean_of_analysed` or :func:`nearest`.
+    """
+
+    def __init__(self, levels: Sequence[zarr.Array[Any]], reduce: Callable[[Array], Array]) -> None:
+        self._levels = levels
+        self._reduce = reduce
+        self._current: dict[int, _Chunk] = {}
+
+    def write(self, y: int, x: int, block: Array) -> None:
+        """Write a whole chunk of level 0 (cut off at the edge), whose first cell is (y, x)."""
+        bottom, right = y + block.shape[-2], x + block.shape[-1]
+        self._levels[0][..., y:bottom, x:right] = block
+        finer = _Chunk(y, x, block, dirty=False)
+        for level in range(1, len(self._levels)):
+            # the cells of this level that lie over the changed ones, and what they are made of
+            y, x, bottom, right = y // 2, x // 2, -(-bottom // 2), -(-right // 2)
+            changed = self._reduce(
+                finer.cells[..., 2 * y - finer.y : 2 * bottom - finer.y, 2 * x - finer.x : 2 * right - finer.x]
+            )
+            finer = self._chunk(level, y, x)
+            finer.cells[..., y - finer.y : bottom - finer.y, x - finer.x : right - finer.x] = changed
+            finer.dirty = True
+
+    def flush(self) -> None:
+        """Write what is only in memory."""
+        for level, chunk in self._current.items():
+            self._write(level, chunk)
+
+    def _chunk(self, level: int, y: int, x: int) -> _Chunk:
+        side = self._levels[level].chunks[-1]
+        y, x = y // side * side, x // side * side
+        chunk = self._current.get(level)
+        if chunk is None or (chunk.y, chunk.x) != (y, x):
+            if chunk is not None:
+                self._write(level, chunk)
+            cells = np.array(self._levels[level][..., y : y + side, x : x + side])
+            chunk = self._current[level] = _Chunk(y, x, cells, dirty=False)
+        return chunk
+
+    def _write(self, level: int, chunk: _Chunk) -> None:
+        if chunk.dirty:
+            height, width = chunk.cells.shape[-2:]
+            self._levels[level][..., chunk.y : chunk.y + height, chunk.x : chunk.x + width] = chunk.cells
+            chunk.dirty = False

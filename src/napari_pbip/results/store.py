@@ -1,0 +1,474 @@
+"""The score store: what a model saw in a slide, as an OME-Zarr 0.5 (zarr v3) that grows while it is segmented.
+
+::
+
+    <slide>.ome.zarr/
+      zarr.json         "ome": multiscales;  "pbip": StoreFacts (classes, slide, model, settings, grid, version)
+      0, 1, 2, ...      float16 (c, y, x): blended RAW class scores and their pyramid; NaN = not analysed
+      labels/tissue     written by napari_pbip.results.labels.write_labels
+      pbip/
+        planned         bool (rows, columns): tiles to be analysed, the others hold too little tissue
+        presence        float16 (N, rows, columns): probability that a class is present in a tile; NaN = not yet
+        peak            float16 (N, rows, columns): largest raw score of a class in a tile, before blending
+        written         bool (block rows, block columns): blocks of level 0 that are finished
+        tissue          bool (h, w): the tissue mask, at its own resolution, over the whole slide
+
+Nothing that a slider can change is stored. Chunks of background do not exist. One process (and one thread of
+it) writes; any number of others may read meanwhile, since a chunk is replaced whole. ``written`` is the only
+record of progress and is updated last, so whatever it names is complete: a store whose writer was killed, or
+whose disk was full, is valid and can be resumed.
+
+All classes of a cell lie in one chunk, because labels need all of them; ``benchmarks/score_store.py`` has the
+figures that the chunk size and the codec were chosen by.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+import zarr.errors
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from napari_pbip.errors import OutputError
+from napari_pbip.files import output_error, prepare_folder
+from napari_pbip.results.blend import BLOCK, Blender, Lattice, Region
+from napari_pbip.results.pyramid import PyramidWriter, create_levels, mean_of_analysed, multiscales
+from napari_pbip.taxonomy import Taxonomy, TissueClass
+
+MARKER = "pbip/zarr.json"
+"""File that only a score store holds."""
+_TILES = 64  # tiles in a chunk of the per-tile arrays, along each axis
+_COMMIT_SECONDS = 0.5
+_AXES = ("c", "y", "x")
+
+
+class SlideFacts(BaseModel):
+    """Which slide was segmented; more facts may be added."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+    path: str
+    identity: str
+    """Hash of the slide's content."""
+    width: int
+    """Level-0 pixels."""
+    height: int
+    mpp: float
+    """Micrometres per level-0 pixel."""
+
+
+class ModelFacts(BaseModel):
+    """By which model; more facts may be added."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    hash: str
+    """Hash of the weights."""
+    run: str = ""
+    """Where the model lay."""
+
+
+class GridFacts(BaseModel):
+    """The tiles, in model pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tile: int
+    overlap: int
+    stride: int
+    rows: int
+    columns: int
+    model_mpp: float
+    """Micrometres per model pixel."""
+    cell: int = 8
+    """Side of a score cell: the stride of the finest stage that carries fusion weight."""
+
+
+class StoreFacts(BaseModel):
+    """Everything a store says about itself, in the attributes of its root under ``pbip``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    classes: tuple[TissueClass, ...]
+    slide: SlideFacts
+    model: ModelFacts
+    settings: dict[str, Any]
+    """The settings that change the scores."""
+    grid: GridFacts
+    score_shape: tuple[int, int]
+    """Cells (height, width)."""
+
+
+class ScoreStore:
+    """An open score store; made by :meth:`create` or :meth:`open`.
+
+    Use it as a context manager when writing: leaving it commits what is still in memory.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    facts
+        What it says about itself.
+    taxonomy
+        Its classes.
+    lattice
+        Its tiles on the grid of score cells.
+    scores
+        The levels, finest first: zarr arrays (N, h, w), float16, NaN where not analysed.
+    planned
+        Tiles to be analysed, bool (rows, columns).
+    tissue
+        The tissue mask, bool, over the whole slide at its own resolution.
+    """
+
+    def __init__(self, path: Path, mode: Literal["r", "r+"]) -> None:
+        self.path = path
+        with _reading(path):
+            self._group = zarr.open_group(path, mode=mode, zarr_format=3)
+            attributes = dict(self._group.attrs)
+            if "pbip" not in attributes:
+                raise OutputError(f"{path} is not a score store; name the <slide>.ome.zarr that 'segment' wrote.")
+            self.facts = _parse(path, attributes["pbip"])
+            self.taxonomy = Taxonomy(classes=self.facts.classes)
+            ome: Any = attributes["ome"]
+            self.scores = [self._array(dataset["path"]) for dataset in ome["multiscales"][0]["datasets"]]
+            self.planned = np.asarray(self._array("pbip/planned")[:], bool)
+            self.tissue = np.asarray(self._array("pbip/tissue")[:], bool)
+        grid = self.facts.grid
+        self.lattice = Lattice(
+            *self.facts.score_shape, grid.tile // grid.cell, grid.stride // grid.cell, grid.rows, grid.columns
+        )
+        self._writer = _Writer(self) if mode == "r+" else None
+
+    @classmethod
+    def open(cls, path: Path, mode: Literal["r", "r+"] = "r") -> Self:
+        """Open a store, finished or not.
+
+        Parameters
+        ----------
+        path
+            Its folder.
+        mode
+            ``r`` to look, also while another process writes; ``r+`` to go on writing.
+
+        Raises
+        ------
+        OutputError
+            If there is no score store, or it is damaged or of a newer version.
+        """
+        return cls(Path(path), mode)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        taxonomy: Taxonomy,
+        slide: Mapping[str, Any],
+        model: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        grid: Mapping[str, Any],
+        score_shape: tuple[int, int],
+        tissue: npt.NDArray[np.bool_],
+        planned: npt.NDArray[np.bool_],
+        overwrite: bool = False,
+    ) -> Self:
+        """Make an empty store and open it for writing.
+
+        Parameters
+        ----------
+        path
+            Folder to make, by convention ``<slide>.ome.zarr``.
+        taxonomy
+            The classes, in the order of the scores.
+        slide, model, grid
+            The values of :class:`SlideFacts`, :class:`ModelFacts` and :class:`GridFacts`.
+        settings
+            JSON values of the settings that change the scores; a resumed run has to have the same.
+        score_shape
+            Cells (height, width): the slide's model pixels / ``grid.cell``, rounded up.
+        tissue
+            Tissue mask over the whole slide, at any resolution.
+        planned
+            Tiles to be analysed, (rows, columns).
+        overwrite
+            Replace an earlier store.
+
+        Raises
+        ------
+        OutputError
+            If the folder exists already (and is not to be or, holding other files, must not be replaced),
+            cannot be written, or the disk is full.
+        ValueError
+            If grid, shape and planned tiles do not fit together.
+        """
+        path = Path(path)
+        facts = StoreFacts(
+            classes=taxonomy.classes,
+            slide=SlideFacts.model_validate(dict(slide)),
+            model=ModelFacts.model_validate(dict(model)),
+            settings=dict(settings),
+            grid=GridFacts.model_validate(dict(grid)),
+            score_shape=score_shape,
+        )
+        g = facts.grid
+        if g.tile % g.cell or g.stride % g.cell or g.tile - g.overlap != g.stride:
+            raise ValueError(f"tiles of {g.tile} every {g.stride} model pixels do not lie on cells of {g.cell}")
+        Lattice(*score_shape, g.tile // g.cell, g.stride // g.cell, g.rows, g.columns)  # raises if it does not fit
+        if planned.shape != (g.rows, g.columns):
+            raise ValueError(f"the plan is for {planned.shape} tiles, the grid has {(g.rows, g.columns)}")
+        prepare_folder(path, MARKER, overwrite=overwrite, ways="--resume to go on with it, --overwrite to replace it")
+        with _writing(path):
+            root = zarr.create_group(path, zarr_format=3)
+            own = root.create_group("pbip")  # the marker comes first: what is begun may be overwritten
+            tiles = (g.rows, g.columns)
+            for name, values in (("planned", planned), ("tissue", tissue)):
+                array = own.create_array(name, shape=values.shape, chunks=values.shape, dtype="bool")
+                array[:] = values
+            for name in ("presence", "peak"):
+                own.create_array(
+                    name,
+                    shape=(len(taxonomy), *tiles),
+                    chunks=(len(taxonomy), *(min(_TILES, n) for n in tiles)),
+                    dtype="float16",
+                    fill_value=np.nan,
+                )
+            blocks = (-(-score_shape[0] // BLOCK), -(-score_shape[1] // BLOCK))
+            own.create_array("written", shape=blocks, chunks=blocks, dtype="bool", fill_value=False)
+            levels = create_levels(
+                root, (len(taxonomy), *score_shape), chunk=BLOCK, dtype="float16", fill_value=np.nan, axes=_AXES
+            )
+            cell_um, pixel_um = g.cell * g.model_mpp, facts.slide.mpp
+            entry = multiscales(facts.slide.name, len(levels), _AXES, cell_um, pixel_um)
+            # the facts come last: a store that says what it is, is whole
+            root.attrs.update({"ome": {"version": "0.5", "multiscales": entry}, "pbip": facts.model_dump(mode="json")})
+        return cls(path, "r+")
+
+    def check_resume(
+        self,
+        *,
+        slide: Mapping[str, Any],
+        model: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        grid: Mapping[str, Any],
+    ) -> None:
+        """Check that a run would go on with the same work.
+
+        Raises
+        ------
+        OutputError
+            If the slide's identity, the model's hash, a setting or the grid differs; the first one is named.
+        """
+        facts = self.facts
+        for what, before, now in (
+            ("slide", {"identity": facts.slide.identity}, {"identity": slide["identity"]}),
+            ("model", {"hash": facts.model.hash}, {"hash": model["hash"]}),
+            ("setting", facts.settings, dict(settings)),
+            ("grid", facts.grid.model_dump(), GridFacts.model_validate(dict(grid)).model_dump()),
+        ):
+            if (found := _first_difference(before, now)) is not None:
+                key, old, new = found
+                raise OutputError(
+                    f"{self.path} was begun with another {what} ({key} was {old}, now {new}); "
+                    f"resume with what it was begun with, or use --overwrite to start again."
+                )
+
+    # what there is -------------------------------------------------------------------------------------------
+
+    @property
+    def cell_um(self) -> float:
+        """Side of a level-0 score cell in micrometres."""
+        return self.facts.grid.cell * self.facts.grid.model_mpp
+
+    @property
+    def written(self) -> npt.NDArray[np.bool_]:
+        """Finished blocks of level 0 (squares of ``blend.BLOCK`` cells), read anew."""
+        return self._read("written")
+
+    @property
+    def done(self) -> npt.NDArray[np.bool_]:
+        """Planned tiles that are wholly in finished blocks, bool (rows, columns), read anew."""
+        lattice, done = self.lattice, self.planned.copy()
+        for y, x in np.argwhere(~self.written) * BLOCK:
+            rows = lattice.touching(y, min(y + BLOCK, lattice.height), lattice.rows)
+            columns = lattice.touching(x, min(x + BLOCK, lattice.width), lattice.columns)
+            done[rows.start : rows.stop, columns.start : columns.stop] = False
+        return done
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Tiles (done, planned)."""
+        return int(self.done.sum()), int(self.planned.sum())
+
+    def presence(self, rows: slice = slice(None), columns: slice = slice(None)) -> npt.NDArray[np.float16]:
+        """Probability that each class is present in these tiles, (N, rows, columns); NaN = not analysed (yet)."""
+        return self._read("presence", np.s_[:, rows, columns])
+
+    def peak(self, rows: slice = slice(None), columns: slice = slice(None)) -> npt.NDArray[np.float16]:
+        """Largest raw score of each class in these tiles, before blending; NaN = not analysed (yet)."""
+        return self._read("peak", np.s_[:, rows, columns])
+
+    def read_scores(self, level: int, y: slice, x: slice) -> npt.NDArray[np.float16]:
+        """Raw scores (N, h, w) of a rectangle of one level; NaN = not analysed (yet)."""
+        with _reading(self.path):
+            return np.asarray(self.scores[level][:, y, x])
+
+    def tissue_at(self, y: npt.NDArray[np.floating], x: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+        """Whether there is tissue at these rows and columns, in level-0 cells (0.5 = centre of the first one)."""
+        pixels = self.cell_um / self.facts.slide.mpp
+        height, width = self.tissue.shape
+        rows = np.clip((y * (pixels * height / self.facts.slide.height)).astype(np.intp), 0, height - 1)
+        columns = np.clip((x * (pixels * width / self.facts.slide.width)).astype(np.intp), 0, width - 1)
+        found: npt.NDArray[np.bool_] = self.tissue[rows][:, columns]
+        return found
+
+    # writing -------------------------------------------------------------------------------------------------
+
+    def blender(self) -> Blender:
+        """A blender for the tiles that are still to be analysed."""
+        return Blender(self.lattice, self.planned, self.written)
+
+    def write_region(self, region: Region) -> None:
+        """Write a finished block with what belongs to it.
+
+        The block itself is on disk afterwards; coarser levels and the record that it is finished follow with
+        the next :meth:`commit`, at most half a second of writing later.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full or the store cannot be written; what was committed stays valid.
+        """
+        self._open_writer().write(region)
+
+    def commit(self) -> None:
+        """Put everything on disk that is still in memory.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full or the store cannot be written; what was committed before stays valid.
+        """
+        self._open_writer().commit()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None and not isinstance(error, OutputError):  # which would only come again
+            self._writer.commit()
+
+    def _open_writer(self) -> _Writer:
+        if self._writer is None:
+            raise ValueError("the store was opened for reading")
+        return self._writer
+
+    def _array(self, name: str) -> zarr.Array[Any]:
+        array = self._group[name]
+        if not isinstance(array, zarr.Array):
+            raise KeyError(name)
+        return array
+
+    def _read(self, name: str, selection: Any = ...) -> npt.NDArray[Any]:
+        with _reading(self.path):
+            return np.asarray(self._array(f"pbip/{name}")[selection])
+
+
+class _Writer:
+    """The writing half of a store; holds the small arrays in memory and commits them."""
+
+    def __init__(self, store: ScoreStore) -> None:
+        self._path = store.path
+        self._pyramid = PyramidWriter(store.scores, mean_of_analysed)
+        self._arrays = {name: store._array(f"pbip/{name}") for name in ("presence", "peak", "written")}
+        self._values = {name: store._read(name).copy() for name in self._arrays}
+        self._dirty: set[tuple[int, int]] = set()  # chunks of the per-tile arrays
+        self._committed = time.monotonic()
+
+    def write(self, region: Region) -> None:
+        with _writing(self._path):
+            self._pyramid.write(region.y, region.x, region.scores)
+        rows, columns = region.tiles.T
+        self._values["presence"][:, rows, columns] = region.presence.T
+        self._values["peak"][:, rows, columns] = region.peak.T
+        self._values["written"][region.y // BLOCK, region.x // BLOCK] = True
+        self._dirty |= {(row // _TILES, column // _TILES) for row, column in region.tiles.tolist()}
+        if time.monotonic() - self._committed > _COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        if not self._dirty:
+            return
+        with _writing(self._path):
+            self._pyramid.flush()
+            for row, column in self._dirty:
+                chunk = np.s_[:, row * _TILES : (row + 1) * _TILES, column * _TILES : (column + 1) * _TILES]
+                for name in ("presence", "peak"):
+                    self._arrays[name][chunk] = self._values[name][chunk]
+            self._arrays["written"][:] = self._values["written"]
+        self._dirty.clear()
+        self._committed = time.monotonic()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what zarr and its codecs raise on missing or damaged files into a sentence."""
+    try:
+        yield
+    except (FileNotFoundError, zarr.errors.NodeTypeValidationError) as error:
+        raise OutputError(f"{path} is not a score store; name the <slide>.ome.zarr that 'segment' wrote.") from error
+    except PermissionError as error:
+        raise OutputError(f"{path} may not be read; ask its owner for access.") from error
+    except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
+        raise OutputError(f"{path} is damaged ({error}); segment the slide again with --overwrite.") from error
+
+
+def _parse(path: Path, values: Any) -> StoreFacts:
+    if isinstance(values, dict) and values.get("version") != 1:
+        raise OutputError(
+            f"{path} is a score store of version {values.get('version')!r}, and this program reads version 1; "
+            "update the program, or segment the slide again."
+        )
+    try:
+        return StoreFacts.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise OutputError(
+            f"{path} is damaged ({where}: {fault['msg']}); segment the slide again with --overwrite."
+        ) from error
+
+
+def _first_difference(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> tuple[str, Any, Any] | None:
+    """Dotted key and both values of the first entry that differs, or None."""
+    for key in [*before, *(key for key in now if key not in before)]:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            if (found := _first_difference(old, new, f"{prefix}{key}.")) is not None:
+                return found
+        elif old != new:
+            return f"{prefix}{key}", old, new
+    return None
