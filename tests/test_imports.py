@@ -1,0 +1,41 @@
+"""What an import brings along, asked of a fresh interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import napari_pbip
+
+QT = ("PyQt5", "PyQt6", "PySide2", "PySide6", "qtpy")
+PACKAGE = Path(napari_pbip.__file__).parent
+MODULES = sorted(
+    ".".join(("napari_pbip", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+    if "gui" not in path.relative_to(PACKAGE).parts
+)
+
+
+def brought_along(*modules: str) -> set[str]:
+    """Top-level packages that importing these modules loads."""
+    code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split())
+
+
+def test_the_package_is_light():
+    assert not brought_along("napari_pbip") & {"torch", "transformers", "timm", "napari", "magicgui", *QT}
+
+
+@pytest.mark.parametrize("module", ["napari_pbip.cli", "napari_pbip.slides", "napari_pbip.bank", "napari_pbip.results"])
+def test_slides_bank_results_and_the_command_line_start_without_torch(module: str):
+    assert not brought_along(module) & {"torch", "transformers", "timm", "napari", "magicgui", *QT}
+
+
+def test_everything_but_the_window_works_without_napari_and_qt():
+    assert "napari_pbip.engine.device" in MODULES
+    assert not brought_along(*MODULES) & {"napari", "magicgui", *QT}
