@@ -1,0 +1,28 @@
+"""What a job leaves behind: the score store, labels from scores, areas, pictures, figures of merit. No torch."""
+
+from napari_pbip.results.areas import Area, areas, write_areas
+from napari_pbip.results.blend import Blender, Lattice, Region
+from napari_pbip.results.labels import label_region, labels_from_scores, open_labels, write_labels
+from napari_pbip.results.largest import LargestScores
+from napari_pbip.results.metrics import Confusion, SegmentationScores
+from napari_pbip.results.overlay import overlay, write_overlay
+from napari_pbip.results.store import ScoreStore
+
+__all__ = [
+    "Area",
+    "Blender",
+    "Confusion",
+    "LargestScores",
+    "Lattice",
+    "Region",
+    "ScoreStore",
+    "SegmentationScores",
+    "areas",
+    "label_region",
+    "labels_from_scores",
+    "open_labels",
+    "overlay",
+    "write_areas",
+    "write_labels",
+    "write_overlay",
+]

@@ -15,7 +15,7 @@ integer weights: a constant in gives exactly that constant out, and the same til
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,7 +136,7 @@ class Blender:
         self._blocks_of: dict[tuple[int, int], int] = {}
         # Along a Z-order curve the blocks done so far are compact squares: the front, and with it the tiles that
         # are kept, stays short, and the chunks of the coarser levels fill up one after the other.
-        for by, bx in sorted(np.argwhere(~written).tolist(), key=_z_order):
+        for by, bx in sorted(np.argwhere(~written).tolist(), key=z_order):
             tiles = self._tiles_of(by, bx)
             if tiles:
                 self._missing[by, bx] = len(tiles)
@@ -240,7 +240,7 @@ class Blender:
         )
 
 
-def _z_order(place: list[int]) -> int:
-    """Place of a block on the Z-order (Morton) curve: the bits of row and column, interleaved."""
+def z_order(place: Sequence[int]) -> int:
+    """Place of a block (row, column) on the Z-order (Morton) curve: the bits of both, interleaved."""
     y, x = place
     return sum(((y >> bit & 1) << 2 * bit + 1) | ((x >> bit & 1) << 2 * bit) for bit in range(32))

@@ -134,7 +134,7 @@ class ScoreStore:
 
     def __init__(self, path: Path, mode: Literal["r", "r+"]) -> None:
         self.path = path
-        with _reading(path):
+        with reading(path):
             self._group = zarr.open_group(path, mode=mode, zarr_format=3)
             attributes = dict(self._group.attrs)
             if "pbip" not in attributes:
@@ -142,9 +142,9 @@ class ScoreStore:
             self.facts = _parse(path, attributes["pbip"])
             self.taxonomy = Taxonomy(classes=self.facts.classes)
             ome: Any = attributes["ome"]
-            self.scores = [self._array(dataset["path"]) for dataset in ome["multiscales"][0]["datasets"]]
-            self.planned = np.asarray(self._array("pbip/planned")[:], bool)
-            self.tissue = np.asarray(self._array("pbip/tissue")[:], bool)
+            self.scores = [get_array(self._group, dataset["path"]) for dataset in ome["multiscales"][0]["datasets"]]
+            self.planned = np.asarray(get_array(self._group, "pbip/planned")[:], bool)
+            self.tissue = np.asarray(get_array(self._group, "pbip/tissue")[:], bool)
         grid = self.facts.grid
         self.lattice = Lattice(
             *self.facts.score_shape, grid.tile // grid.cell, grid.stride // grid.cell, grid.rows, grid.columns
@@ -229,7 +229,7 @@ class ScoreStore:
         if planned.shape != (g.rows, g.columns):
             raise ValueError(f"the plan is for {planned.shape} tiles, the grid has {(g.rows, g.columns)}")
         prepare_folder(path, MARKER, overwrite=overwrite, ways="--resume to go on with it, --overwrite to replace it")
-        with _writing(path):
+        with writing_to(path):
             root = zarr.create_group(path, zarr_format=3)
             own = root.create_group("pbip")  # the marker comes first: what is begun may be overwritten
             tiles = (g.rows, g.columns)
@@ -321,17 +321,40 @@ class ScoreStore:
 
     def read_scores(self, level: int, y: slice, x: slice) -> npt.NDArray[np.float16]:
         """Raw scores (N, h, w) of a rectangle of one level; NaN = not analysed (yet)."""
-        with _reading(self.path):
+        with reading(self.path):
             return np.asarray(self.scores[level][:, y, x])
 
-    def tissue_at(self, y: npt.NDArray[np.floating], x: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
-        """Whether there is tissue at these rows and columns, in level-0 cells (0.5 = centre of the first one)."""
-        pixels = self.cell_um / self.facts.slide.mpp
+    def tiles_and_tissue(
+        self, level: int, y: slice, x: slice
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
+        """What the cells of a rectangle of one level belong to.
+
+        Returns
+        -------
+        rows, columns, tissue
+            The tile row of each row of cells (h,), the tile column of each column (w,) -- the tile whose centre is
+            nearest -- and whether each cell is tissue, bool (h, w).
+        """
+        rows, tissue_rows = self._tiles_and_mask(level, y, axis=0)
+        columns, tissue_columns = self._tiles_and_mask(level, x, axis=1)
+        return rows, columns, self.tissue[tissue_rows][:, tissue_columns]
+
+    @property
+    def tissue_cells(self) -> int:
+        """Level-0 cells that are tissue."""
         height, width = self.tissue.shape
-        rows = np.clip((y * (pixels * height / self.facts.slide.height)).astype(np.intp), 0, height - 1)
-        columns = np.clip((x * (pixels * width / self.facts.slide.width)).astype(np.intp), 0, width - 1)
-        found: npt.NDArray[np.bool_] = self.tissue[rows][:, columns]
-        return found
+        rows = np.bincount(self._tiles_and_mask(0, slice(None), axis=0)[1], minlength=height)
+        columns = np.bincount(self._tiles_and_mask(0, slice(None), axis=1)[1], minlength=width)
+        return int(rows @ self.tissue.astype(np.int64) @ columns)
+
+    def _tiles_and_mask(self, level: int, span: slice, axis: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        """Nearest tile and pixel of the tissue mask for the cells along one axis, by their centres."""
+        slide = self.facts.slide
+        centres = (np.arange(*span.indices(self.scores[level].shape[1 + axis])) + 0.5) * 2**level
+        tiles = self.lattice.nearest(centres - 0.5, (self.lattice.rows, self.lattice.columns)[axis])
+        length = self.tissue.shape[axis]
+        mask = centres * (self.cell_um / slide.mpp / (slide.height, slide.width)[axis] * length)
+        return tiles, np.minimum(mask.astype(np.intp), length - 1)
 
     # writing -------------------------------------------------------------------------------------------------
 
@@ -376,15 +399,9 @@ class ScoreStore:
             raise ValueError("the store was opened for reading")
         return self._writer
 
-    def _array(self, name: str) -> zarr.Array[Any]:
-        array = self._group[name]
-        if not isinstance(array, zarr.Array):
-            raise KeyError(name)
-        return array
-
     def _read(self, name: str, selection: Any = ...) -> npt.NDArray[Any]:
-        with _reading(self.path):
-            return np.asarray(self._array(f"pbip/{name}")[selection])
+        with reading(self.path):
+            return np.asarray(get_array(self._group, f"pbip/{name}")[selection])
 
 
 class _Writer:
@@ -393,13 +410,13 @@ class _Writer:
     def __init__(self, store: ScoreStore) -> None:
         self._path = store.path
         self._pyramid = PyramidWriter(store.scores, mean_of_analysed)
-        self._arrays = {name: store._array(f"pbip/{name}") for name in ("presence", "peak", "written")}
+        self._arrays = {name: get_array(store._group, f"pbip/{name}") for name in ("presence", "peak", "written")}
         self._values = {name: store._read(name).copy() for name in self._arrays}
         self._dirty: set[tuple[int, int]] = set()  # chunks of the per-tile arrays
         self._committed = time.monotonic()
 
     def write(self, region: Region) -> None:
-        with _writing(self._path):
+        with writing_to(self._path):
             self._pyramid.write(region.y, region.x, region.scores)
         rows, columns = region.tiles.T
         self._values["presence"][:, rows, columns] = region.presence.T
@@ -412,7 +429,7 @@ class _Writer:
     def commit(self) -> None:
         if not self._dirty:
             return
-        with _writing(self._path):
+        with writing_to(self._path):
             self._pyramid.flush()
             for row, column in self._dirty:
                 chunk = np.s_[:, row * _TILES : (row + 1) * _TILES, column * _TILES : (column + 1) * _TILES]
@@ -423,8 +440,17 @@ class _Writer:
         self._committed = time.monotonic()
 
 
+def get_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """The array of that name; KeyError if there is none."""
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise KeyError(name)
+    return array
+
+
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing_to(path: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that may not be written into a sentence (OutputError)."""
     try:
         yield
     except OSError as error:
@@ -432,8 +458,8 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn what zarr and its codecs raise on missing or damaged files into a sentence."""
+def reading(path: Path) -> Iterator[None]:
+    """Turn what zarr and its codecs raise on missing or damaged files into a sentence (OutputError)."""
     try:
         yield
     except (FileNotFoundError, zarr.errors.NodeTypeValidationError) as error:

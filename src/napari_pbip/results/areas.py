@@ -1,0 +1,66 @@
+"""How much of each tissue class a slide shows."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from napari_pbip.files import writing
+from napari_pbip.results.labels import BACKGROUND_NAME, open_labels
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """One row of the table."""
+
+    name: str
+    """Class name, ``background``, or ``not analysed``."""
+    label: int
+    """Its value in the label image."""
+    cells: int
+    """Pixels of the label image's level 0."""
+    area_mm2: float
+    percent_of_tissue: float
+
+
+def areas(store: ScoreStore) -> list[Area]:
+    """Area of each class, of background and of tissue that was not analysed, from the labels in the store.
+
+    The percentages add up to 100: "not analysed" is tissue in tiles that hold too little of it, or that had
+    not been reached when the labels were written. Cells that hang over the edge of the slide count as whole.
+
+    Raises
+    ------
+    OutputError
+        If the store holds no labels, or they are damaged.
+    """
+    _, facts = open_labels(store)
+    tissue = store.tissue_cells
+    cell_mm2 = (store.cell_um / 1000) ** 2
+    counts = [(name, n + 1, facts.cells[n + 1]) for n, name in enumerate(store.taxonomy.names)]
+    counts.append((BACKGROUND_NAME, BACKGROUND, facts.cells[BACKGROUND]))
+    counts.append(("not analysed", NOT_ANALYSED, tissue - sum(cells for *_, cells in counts)))
+    return [
+        Area(name, label, cells, cells * cell_mm2, 100 * cells / tissue if tissue else 0.0)
+        for name, label, cells in counts
+    ]
+
+
+def write_areas(path: Path, rows: Sequence[Area]) -> None:
+    """Write the table as CSV (UTF-8, comma, point), with the fields of :class:`Area` as its header.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written or the disk is full.
+    """
+    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow([field.name for field in fields(Area)])
+        table.writerows(
+            [value if not isinstance(value, float) else f"{value:.6g}" for value in astuple(row)] for row in rows
+        )

@@ -1,0 +1,114 @@
+"""A picture for a report: the labels in their colours over a thumbnail of the slide, with a legend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from napari_pbip.files import writing
+from napari_pbip.results.areas import Area, areas
+from napari_pbip.results.labels import BACKGROUND_RGB, Labels, open_labels
+from napari_pbip.results.store import ScoreStore, reading
+from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED, Taxonomy
+
+RGB = npt.NDArray[np.uint8]
+_INK = (30, 30, 30)
+_PAPER = (255, 255, 255)
+
+
+def labels_like(store: ScoreStore, height: int, width: int) -> Labels:
+    """The store's labels as seen from a picture of the whole slide of that size, uint8 (height, width).
+
+    Raises
+    ------
+    OutputError
+        If the store holds no labels, or they are damaged.
+    """
+    levels, _ = open_labels(store)
+    slide = store.facts.slide
+    cells = store.cell_um / slide.mpp  # level-0 pixels of the slide under a cell
+    level = max(
+        (n for n in range(len(levels)) if cells * 2**n * height <= slide.height), default=0
+    )  # the coarsest that is still as fine as the picture
+    with reading(store.path):
+        labels = np.asarray(levels[level][:])
+    side = cells * 2**level
+    rows = ((np.arange(height) + 0.5) * (slide.height / height / side)).astype(np.intp)
+    columns = ((np.arange(width) + 0.5) * (slide.width / width / side)).astype(np.intp)
+    picked: Labels = labels[np.minimum(rows, labels.shape[0] - 1)][:, np.minimum(columns, labels.shape[1] - 1)]
+    return picked
+
+
+def overlay(thumbnail: RGB, labels: Labels, taxonomy: Taxonomy, opacity: float = 0.45) -> RGB:
+    """Mix the colours of the labels into a picture; what was not analysed stays as it is.
+
+    Parameters
+    ----------
+    thumbnail
+        RGB uint8, (H, W, 3).
+    labels
+        uint8, (H, W).
+    taxonomy
+        Names the colours.
+    opacity
+        Share of the label's colour, 0..1.
+    """
+    colours = np.zeros((256, 3), np.float32)
+    colours[1 : len(taxonomy) + 1] = taxonomy.colours
+    colours[BACKGROUND] = BACKGROUND_RGB
+    share = np.full(256, opacity, np.float32)
+    share[NOT_ANALYSED] = 0
+    alpha = share[labels][..., None]
+    mixed: RGB = (thumbnail * (1 - alpha) + colours[labels] * alpha + 0.5).astype(np.uint8)
+    return mixed
+
+
+def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB) -> None:
+    """Write the overlay with a legend (class, colour, share of the tissue) as PNG.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    store
+        A store with labels.
+    thumbnail
+        The whole slide, RGB uint8 (H, W, 3).
+
+    Raises
+    ------
+    OutputError
+        If the store holds no labels, or the file cannot be written.
+    """
+    labels = labels_like(store, *thumbnail.shape[:2])
+    picture = _with_legend(overlay(thumbnail, labels, store.taxonomy), areas(store), store.taxonomy)
+    with writing(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def _with_legend(picture: RGB, rows: list[Area], taxonomy: Taxonomy) -> Image.Image:
+    """The picture with a legend at its right."""
+    colours = {n + 1: one.rgb for n, one in enumerate(taxonomy)} | {BACKGROUND: BACKGROUND_RGB, NOT_ANALYSED: _PAPER}
+    size = max(14, picture.shape[0] // 45)
+    font = ImageFont.load_default(size)
+    texts = [(row.name, f"{row.percent_of_tissue:.1f} %") for row in rows]
+    names = max(font.getlength(name) for name, _ in texts)
+    shares = max(font.getlength(share) for _, share in texts)
+    line, gap = round(1.7 * size), size
+    width = round(gap + size + 0.6 * size + names + gap + shares + gap)
+    height = max(picture.shape[0], gap * 2 + line * (len(rows) + 1))
+    canvas = Image.new("RGB", (picture.shape[1] + width, height), _PAPER)
+    canvas.paste(Image.fromarray(picture))
+    draw = ImageDraw.Draw(canvas)
+    left, right = picture.shape[1] + gap, canvas.width - gap
+    draw.text((right, gap), "share of tissue", _INK, font, anchor="ra")
+    for place, (row, (name, share)) in enumerate(zip(rows, texts, strict=True), 1):
+        middle = gap + place * line + size // 2
+        box = (left, middle - size // 2, left + size, middle + size // 2)
+        draw.rectangle(box, fill=colours[row.label], outline=_INK)
+        draw.text((left + 1.6 * size, middle), name, _INK, font, anchor="lm")
+        draw.text((right, middle), share, _INK, font, anchor="rm")
+    return canvas
