@@ -91,5 +91,5 @@ class WholeImage:
 def _too_large(path: Path) -> SlideError:
     return SlideError(
         f"{path.name} has more than {_LARGEST // 10**6} million pixels and no tiles, so it would have to be read "
-        f"whole; convert it first, for example: vips tiffsave {path.name} slide.tif --tile --pyramid --compression jpeg"
+        f"whole; convert it with vips tiffsave {path.name} slide.tif --tile --pyramid --compression jpeg."
     )

@@ -7,18 +7,17 @@ Three pixel spaces: *level-0 pixels* of the slide, *read-level pixels* of the py
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import cachetools
 import numpy as np
 import PIL.Image
 
 from napari_pbip.errors import SlideError
+from napari_pbip.slides.cache import BlockCache
 from napari_pbip.slides.mpp import read_sidecar, require_believable
 from napari_pbip.slides.reader import Image, Level, Reader, readers
 
@@ -85,7 +84,7 @@ class Slide:
         self.reader = reader_name
         self.mpp_xy = reader.mpp if mpp is None else (mpp, mpp)
         self._reader = reader
-        self._blocks = _BlockCache(_CACHE_BYTES)
+        self._blocks = BlockCache(_CACHE_BYTES)
 
     @property
     def name(self) -> str:
@@ -294,36 +293,6 @@ class Slide:
             return read()
         except Exception as error:
             raise SlideError(_damaged(self.path, error)) from error
-
-
-class _BlockCache:
-    """The blocks used last, bounded in bytes; threads that want the same block wait for one to decode it."""
-
-    def __init__(self, size: int) -> None:
-        self._blocks: cachetools.LRUCache[tuple[int, ...], Image] = cachetools.LRUCache(
-            size, lambda block: block.nbytes
-        )
-        self._lock = threading.Lock()
-        self._decoding = tuple(threading.Lock() for _ in range(64))
-
-    def get(self, key: tuple[int, ...], decode: Callable[[], Image]) -> Image:
-        if (block := self._find(key)) is not None:
-            return block
-        with self._decoding[hash(key) % len(self._decoding)]:
-            if (block := self._find(key)) is None:
-                block = decode()
-                with self._lock:
-                    if block.nbytes <= self._blocks.maxsize:
-                        self._blocks[key] = block
-            return block
-
-    def _find(self, key: tuple[int, ...]) -> Image | None:
-        with self._lock:
-            return self._blocks.get(key)
-
-    def clear(self) -> None:
-        with self._lock:
-            self._blocks.clear()
 
 
 def _block_size(level: Level) -> tuple[int, int]:

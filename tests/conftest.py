@@ -1,0 +1,71 @@
+"""Real slides, and a made one too large for memory, for all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_pbip import samples
+from napari_pbip.slides import open_slide
+
+
+@pytest.fixture(scope="session")
+def sample_slide() -> Path:
+    """Aperio SVS, 2220 x 2967 pixels at 0.499 microns, one level, with label, macro and thumbnail (CC0)."""
+    return samples.slide()
+
+
+@pytest.fixture(scope="session")
+def sample_pixels(sample_slide: Path) -> np.ndarray:
+    """Level 0 of the sample slide, shape (2967, 2220, 3)."""
+    with open_slide(sample_slide) as slide:
+        return slide.read_level(0, 0, 0, slide.width, slide.height)
+
+
+@pytest.fixture(scope="session")
+def dicom_folder() -> Path:
+    """The sample slide as a DICOM whole-slide instance of four files (CC0, OpenSlide test data)."""
+    return Path(__file__).parent / "data" / "dicom_CMU-1-Small-Region"
+
+
+@pytest.fixture(scope="session")
+def huge_slide(tmp_path_factory: pytest.TempPathFactory, sample_pixels: np.ndarray) -> Path:
+    """OME-Zarr 0.4 of 100,000 x 100,000 pixels at 0.499 microns: glass, and four pieces of real tissue.
+
+    Chunks of glass are never written (fill value 255), so it takes a few MB on disk.
+    """
+    path = tmp_path_factory.mktemp("huge") / "huge.ome.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    corners = [(1024, 1024), (50176, 20480), (96256, 96256), (20480, 70656)]
+    levels = {0: 1, 1: 4, 2: 16}
+    for number, downsample in levels.items():
+        side = 100_000 // downsample
+        array = group.create_array(
+            str(number), shape=(side, side, 3), chunks=(1024, 1024, 3), dtype="uint8", fill_value=255
+        )
+        piece = sample_pixels[: 2048 // downsample * downsample, : 2048 // downsample * downsample]
+        small = piece.reshape(2048 // downsample, downsample, 2048 // downsample, downsample, 3).mean((1, 3))
+        for x, y in corners:
+            x0, y0 = x // downsample, y // downsample
+            array[y0 : y0 + len(small), x0 : x0 + len(small)] = small.round().astype(np.uint8)
+    group.attrs["multiscales"] = [
+        {
+            "version": "0.4",
+            "axes": [
+                {"name": "y", "type": "space", "unit": "micrometer"},
+                {"name": "x", "type": "space", "unit": "micrometer"},
+                {"name": "c", "type": "channel"},
+            ],
+            "datasets": [
+                {
+                    "path": str(number),
+                    "coordinateTransformations": [{"type": "scale", "scale": [0.499 * d, 0.499 * d, 1.0]}],
+                }
+                for number, d in levels.items()
+            ],
+        }
+    ]
+    return path

@@ -1,0 +1,200 @@
+"""Tissue on real and painted slides, masks on disk, and shares of tissue of rectangles."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import pytest
+
+from napari_pbip import samples
+from napari_pbip.config import TissueSettings
+from napari_pbip.errors import OutputError, SlideError
+from napari_pbip.slides import Slide, TileGrid, TissueMask, find_tissue, open_slide
+
+GLASS = (242, 242, 240)
+PINK = (214, 150, 190)
+
+
+def painted(folder: Path, size: tuple[int, int] = (1600, 1200), **shapes: tuple) -> Slide:
+    """A slide at 4 microns per pixel with sensor noise, and ellipses of given box and colour."""
+    image = PIL.Image.new("RGB", size, GLASS)
+    draw = PIL.ImageDraw.Draw(image)
+    for box, colour in shapes.values():
+        draw.ellipse(box, fill=colour)
+    noise = np.random.default_rng(0).normal(0, 2, (size[1], size[0], 3))
+    pixels = np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8)
+    PIL.Image.fromarray(pixels).save(folder / "painted.png")
+    return open_slide(folder / "painted.png", mpp=4)
+
+
+@pytest.mark.parametrize("measure", ["optical density", "saturation"])
+def test_real_slide(sample_slide: Path, sample_pixels: np.ndarray, measure: str) -> None:
+    with open_slide(sample_slide) as slide:
+        mask = find_tissue(slide, TissueSettings(measure=measure))
+        assert mask.mpp == pytest.approx(8, rel=0.01)
+        width, height = slide.size_um
+        assert mask.array.shape == (round(height / mask.mpp), int(np.ceil(width / mask.mpp)))
+        # Outlined by eye on the thumbnail, about two fifths of the region; its left and right thirds are glass.
+        assert 0.33 < mask.array.mean() < 0.43
+        assert mask.area_mm2 == pytest.approx(mask.array.mean() * width * height / 1e6, rel=0.02)
+        assert mask.fraction(1000, 2000, 400, 400) > 0.95
+        assert mask.fraction(0, 2000, 400, 400) < 0.02
+
+
+@pytest.mark.parametrize("name", ["TUM", "STR", "MUS", "NORM", "LYM", "MUC", "DEB"])
+@pytest.mark.parametrize("measure", ["optical density", "saturation"])
+def test_tiles_of_tissue_are_mostly_tissue(name: str, measure: str) -> None:
+    """Otsu alone would call the pale half of each of them glass."""
+    settings = TissueSettings(measure=measure, mpp=4, smallest_um=20)
+    shares = []
+    for path in sorted((samples.tiles() / name).glob("*.png")):
+        with open_slide(path, mpp=0.5) as slide:
+            try:
+                shares.append(find_tissue(slide, settings).array.mean())
+            except SlideError:
+                shares.append(0)  # one tile of mucus is as clear as glass
+    assert np.mean(shares) > 0.7
+    assert np.median(shares) > 0.85
+
+
+def test_pieces_holes_and_borders(tmp_path: Path) -> None:
+    shapes = {
+        "tissue": ((200, 200, 800, 800), PINK),
+        "small hole": ((400, 400, 430, 430), GLASS),  # 120 microns
+        "large hole": ((500, 500, 650, 650), GLASS),  # 600 microns
+        "dust": ((1200, 200, 1215, 215), (60, 60, 60)),  # 60 microns
+        "second piece": ((1100, 700, 1300, 900), PINK),
+    }
+    with painted(tmp_path, **shapes) as slide:
+        mask = find_tissue(slide, TissueSettings())
+    at = lambda x, y: bool(mask.array[int(y / mask.scale), int(x / mask.scale)])  # noqa: E731
+    assert at(300, 400)
+    assert at(1200, 800)
+    assert at(415, 415), "a small hole is closed"
+    assert not at(575, 575), "a large one stays"
+    assert not at(1207, 207), "dust is dropped"
+    assert not at(20, 20)
+    expected = np.pi * (300**2 + 100**2 - 75**2) * 16e-6
+    assert mask.area_mm2 == pytest.approx(expected, rel=0.02)
+
+
+def test_ink_and_black_border_are_no_tissue(tmp_path: Path) -> None:
+    shapes = {
+        "tissue": ((200, 200, 800, 800), PINK),
+        "blue pen": ((900, 100, 1100, 300), (40, 90, 170)),
+        "green pen": ((900, 400, 1100, 600), (40, 140, 80)),
+        "border": ((1200, 100, 1500, 1100), (4, 4, 4)),
+    }
+    with painted(tmp_path, **shapes) as slide:
+        mask = find_tissue(slide, TissueSettings())
+    assert mask.area_mm2 == pytest.approx(np.pi * 300**2 * 16e-6, rel=0.03)
+
+
+def test_pale_tissue_on_grey_glass(tmp_path: Path) -> None:
+    with painted(tmp_path, pale=((200, 200, 800, 800), (222, 196, 214))) as slide:
+        for measure in ("optical density", "saturation"):
+            mask = find_tissue(slide, TissueSettings(measure=measure))
+            assert mask.area_mm2 == pytest.approx(np.pi * 300**2 * 16e-6, rel=0.03)
+        assert find_tissue(slide, TissueSettings(threshold=0.06)).threshold == 0.06
+
+
+def test_no_tissue(tmp_path: Path) -> None:
+    with painted(tmp_path) as slide, pytest.raises(SlideError, match=r"No tissue .*painted\.png.*tissue_mask"):
+        find_tissue(slide, TissueSettings())
+    for colour in ((255, 255, 255), (0, 0, 0)):
+        PIL.Image.new("RGB", (64, 64), colour).save(tmp_path / "plain.png")
+        with open_slide(tmp_path / "plain.png", mpp=0.5) as slide, pytest.raises(SlideError, match="No tissue"):
+            find_tissue(slide, TissueSettings())
+
+
+def test_no_microns(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (64, 64), PINK).save(tmp_path / "plain.png")
+    with open_slide(tmp_path / "plain.png") as slide, pytest.raises(SlideError, match="--mpp"):
+        find_tissue(slide, TissueSettings())
+
+
+def test_slide_coarser_than_asked(tmp_path: Path) -> None:
+    with painted(tmp_path, tissue=((200, 200, 800, 800), PINK)) as slide:
+        mask = find_tissue(slide, TissueSettings(mpp=1))
+    assert mask.mpp == 4
+    assert mask.array.shape == (1200, 1600)
+
+
+def test_mask_written_and_read(sample_slide: Path, tmp_path: Path) -> None:
+    with open_slide(sample_slide) as slide:
+        mask = find_tissue(slide, TissueSettings())
+        mask.write(tmp_path / "tissue.png")
+        again = TissueMask.read(tmp_path / "tissue.png", slide)
+    np.testing.assert_array_equal(again.array, mask.array)
+    assert again.scale == mask.scale
+    assert again.mpp == pytest.approx(mask.mpp)
+    assert again.threshold is None
+    with pytest.raises(OutputError, match="cannot be written"):
+        mask.write(tmp_path / "missing" / "tissue.png")
+
+
+def test_mask_of_the_users_own(sample_slide: Path, tmp_path: Path) -> None:
+    drawing = PIL.Image.new("RGBA", (555, 742), (0, 0, 0, 255))
+    PIL.ImageDraw.Draw(drawing).rectangle((0, 0, 554, 370), fill=(0, 200, 30, 255))
+    drawing.save(tmp_path / "drawn.png")
+    with open_slide(sample_slide) as slide:
+        mask = TissueMask.read(tmp_path / "drawn.png", slide)
+        assert mask.array.mean() == pytest.approx(0.5)
+        assert mask.fraction(0, 0, 2220, 2967) == pytest.approx(0.5, abs=0.002)
+        PIL.Image.new("L", (555, 742)).save(tmp_path / "black.png")
+        PIL.Image.new("L", (742, 742), 255).save(tmp_path / "square.png")
+        (tmp_path / "text.png").write_text("no image")
+        for name, reason in {
+            "black.png": "all black",
+            "square.png": "proportions",
+            "text.png": "cannot be read",
+            "missing.png": "cannot be read",
+        }.items():
+            with pytest.raises(SlideError, match=reason):
+                TissueMask.read(tmp_path / name, slide)
+
+
+def test_fraction_is_exact_and_counts_outside_as_none() -> None:
+    array = np.zeros((10, 12), bool)
+    array[2:5, 3:7] = True
+    mask = TissueMask(array, scale=16.0, mpp=8.0)
+    assert mask.fraction(3 * 16, 2 * 16, 4 * 16, 3 * 16) == pytest.approx(1)
+    assert mask.fraction(2.5 * 16, 2 * 16, 16, 16) == pytest.approx(0.5)
+    assert mask.fraction(0, 0, 12 * 16, 10 * 16) == pytest.approx(12 / 120)
+    assert mask.fraction(-16 * 5, -16 * 5, 16 * 12, 16 * 10) == pytest.approx(12 / 120)
+    assert mask.fraction(12 * 16, 0, 100, 100) == 0
+    full = TissueMask(np.ones((10, 12), bool), 16.0, 8.0)
+    assert full.fraction(11 * 16, 0, 32, 16) == pytest.approx(0.5)
+
+
+def test_fraction_of_a_whole_grid(sample_slide: Path) -> None:
+    with open_slide(sample_slide) as slide:
+        mask = find_tissue(slide, TissueSettings())
+        grid = TileGrid.plan(slide.width, slide.height, slide.require_mpp(), 0.5)
+    side = grid.tile * grid.scale
+    shares = mask.fraction(*grid.corners(), side, side)
+    assert shares.shape == (grid.rows, grid.columns)
+    for row, column in [(0, 0), (5, 4), (grid.rows - 1, grid.columns - 1)]:
+        box = grid.box(row, column)
+        assert shares[row, column] == pytest.approx(float(mask.fraction(box.x, box.y, side, side)))
+
+
+def test_slide_of_ten_thousand_megapixels_within_bounds(huge_slide: Path) -> None:
+    with open_slide(huge_slide) as slide:
+        assert (slide.width, slide.height) == (100_000, 100_000)
+        tracemalloc.start()
+        try:
+            mask = find_tissue(slide, TissueSettings())
+            slide.read(1024, 1024, 224, 224, 0.5)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        # The mask has 6238 x 6238 pixels; what is needed for each is counted in bytes, not in slide pixels.
+        assert peak < 1.2e9
+        assert mask.fraction(1024, 1024, 2048, 2048) > 0.1
+        assert mask.fraction(40_000, 40_000, 4096, 4096) == 0
+        assert 0.5 < mask.area_mm2 < 4.2
