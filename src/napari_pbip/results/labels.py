@@ -199,8 +199,9 @@ def write_labels(store: ScoreStore, thresholds: ThresholdSettings) -> None:
             shutil.rmtree(folder)
         begun.rename(folder)
     except OSError as error:
-        shutil.rmtree(begun, ignore_errors=True)
         raise output_error(store.path, error) from error
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

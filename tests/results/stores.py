@@ -1,0 +1,88 @@
+"""Making small stores, tile by tile as a segmentation does; also run by the tests' own processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from napari_pbip.results import ScoreStore
+from napari_pbip.taxonomy import BCSS
+
+TILE, STRIDE = 28, 24
+
+
+def facts(
+    shape: tuple[int, int], *, identity: str = "a1", weights: str = "w1", tissue_mpp: float = 8
+) -> dict[str, Any]:
+    """The facts of a slide at 0.5 microns per pixel, looked at by a model at 1."""
+    rows, columns = (max(1, -(-(cells - TILE) // STRIDE) + 1) for cells in shape)
+    return {
+        "slide": {
+            "name": "slide",
+            "path": "slide.svs",
+            "identity": identity,
+            "width": shape[1] * 16,
+            "height": shape[0] * 16,
+            "mpp": 0.5,
+        },
+        "model": {"run": "run", "hash": weights},
+        "settings": {"tissue": {"mpp": tissue_mpp}, "min_tissue": 0.02},
+        "grid": {
+            "tile": TILE * 8,
+            "overlap": (TILE - STRIDE) * 8,
+            "stride": STRIDE * 8,
+            "rows": rows,
+            "columns": columns,
+            "model_mpp": 1.0,
+        },
+    }
+
+
+def create(path: Path, shape: tuple[int, int], planned: Any = None, tissue: Any = None, **options: Any) -> ScoreStore:
+    """An empty store of four classes."""
+    values = facts(shape)
+    if planned is None:
+        planned = np.ones((values["grid"]["rows"], values["grid"]["columns"]), bool)
+    if tissue is None:
+        tissue = np.ones((shape[0] // 4, shape[1] // 4), bool)
+    return ScoreStore.create(
+        path, taxonomy=BCSS, score_shape=shape, planned=planned, tissue=tissue, **{**values, **options}
+    )
+
+
+def smooth_field(shape: tuple[int, int], classes: int = 4, seed: int = 0) -> np.ndarray:
+    """What a network might answer: smooth scores of either sign on the whole grid and a tile beyond."""
+    rng = np.random.default_rng(seed)
+    size = (shape[0] + 2 * TILE, shape[1] + 2 * TILE)
+    return np.stack([gaussian_filter(rng.normal(size=size), 12) * 20 for _ in range(classes)]).astype(np.float32)
+
+
+Answer = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
+
+
+def network(field: np.ndarray, seed: int = 0) -> Answer:
+    """A tile's scores: the field, plus what depends on the tile (its context), so that blending matters."""
+
+    def answer(row: int, column: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng((seed, row, column))
+        y, x = row * STRIDE, column * STRIDE
+        own = rng.normal(size=(len(field), 1, 1)) * 0.1
+        return field[:, y : y + TILE, x : x + TILE] + own.astype(np.float32), rng.random(len(field))
+
+    return answer
+
+
+def segment(store: ScoreStore, answer: Answer, blocks: int | None = None) -> None:
+    """Write what is still to be done; stop after so many blocks."""
+    blender = store.blender()
+    with store:
+        for row, column in blender.order:
+            for region in blender.add(row, column, *answer(row, column)):
+                store.write_region(region)
+                blocks = None if blocks is None else blocks - 1
+                if blocks == 0:
+                    return
