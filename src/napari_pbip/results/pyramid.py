@@ -85,13 +85,18 @@ def multiscales(name: str, levels: int, axes: Sequence[str], cell_um: float, pix
 
 def mean_of_analysed(block: Array) -> Array:
     """Halve float16 scores (N, h, w): the mean of each 2 x 2 cells without the NaN ones; NaN where all are."""
-    count, height, width = block.shape
+    _, height, width = block.shape
     even = np.pad(block, ((0, 0), (0, height % 2), (0, width % 2)), constant_values=np.nan).astype(np.float32)
-    cells = even.reshape(count, even.shape[1] // 2, 2, even.shape[2] // 2, 2)
-    analysed = ~np.isnan(cells)
-    with np.errstate(invalid="ignore"):
-        mean: Array = np.where(analysed, cells, 0).sum((2, 4)) / analysed.sum((2, 4))
-    return mean.astype(np.float16)
+    total = np.zeros_like(even[:, ::2, ::2])
+    count = np.zeros_like(total)
+    for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        cells = even[:, y::2, x::2]
+        analysed = ~np.isnan(cells)
+        total += np.where(analysed, cells, 0)
+        count += analysed
+    with np.errstate(invalid="ignore"):  # 0 / 0 where none was
+        mean: Array = (total / count).astype(np.float16)
+    return mean
 
 
 def nearest(block: Array) -> Array:
