@@ -1,0 +1,116 @@
+"""The documentation is true: its commands run, in the order of a reader, on the bundled tissue."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from napari_pbip.cli import app
+
+ROOT = Path(__file__).parents[1]
+TUTORIAL = ROOT / "docs" / "command-line.md"
+HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    language: str
+    text: str
+    where: str
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    fence = re.compile(r"^(?P<indent> *)```(?P<language>\w+)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+    return [
+        Block(m["language"], textwrap.dedent(m["text"]), f"{page.name}:{text[: m.start()].count(chr(10)) + 1}")
+        for m in fence.finditer(text)
+    ]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Every call of napari-pbip on a page, split as a shell does."""
+    lines = [line for block in blocks(page) if block.language == "console" for line in block.text.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("napari-pbip ")]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of somebody who did the whole tutorial."""
+    folder = tmp_path_factory.mktemp("reader")
+    for block in blocks(TUTORIAL):
+        follow(block, folder)
+    return folder
+
+
+def follow(block: Block, folder: Path) -> None:
+    """Do what a block says, in this process: importing torch anew for each line would take most of the time."""
+    with contextlib.chdir(folder):
+        match block.language:
+            case "python":
+                exec(compile(block.text, block.where, "exec"), {"__name__": "__main__"})
+            case "yaml":
+                Path("job.yaml").write_text(block.text, encoding="utf-8")
+            case "console":
+                for line in block.text.splitlines():
+                    program, *arguments = shlex.split(line)
+                    assert program == "napari-pbip", f"{block.where}: {line}"
+                    result = CliRunner().invoke(app, arguments)
+                    assert result.exit_code == 0, f"{block.where}: {line}\n{result.output}{result.exception!r}"
+
+
+def test_the_tutorial_leaves_what_it_says(reader: Path):
+    for name in ("bank/sheets", "nearest.json", "run/best.safetensors", "run-of-file/run.json", "scores.json"):
+        assert (reader / name).exists()
+    assert {path.name for path in (reader / "result").iterdir()} == {"slide.ome.zarr", "overlay.png", "areas.csv"}
+
+
+def test_the_file_formats_page_names_all_files(reader: Path):
+    pages = [block.text.splitlines() for block in blocks(ROOT / "docs" / "file-formats.md")]
+    assert [page[0] for page in pages] == ["bank/", "run/", "result/"]
+    for folder, *lines in pages:
+        named = {line.split()[0].rstrip("/") for line in lines}
+        assert named == {path.name for path in (reader / folder).iterdir()} - {"sheets"}
+
+
+@pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
+def test_how_to_pages_work_after_the_tutorial(page: Path, reader: Path):
+    found = blocks(page)
+    assert found
+    for block in found:
+        follow(block, reader)
+
+
+def test_the_readme_has_the_two_commands():
+    lines = [line for block in blocks(ROOT / "README.md") for line in block.text.splitlines()]
+    assert [line for line in lines if "tox" in line] == [
+        "python -m pip install tox && tox run -e demo",
+        "python -m pip install tox && tox run",
+    ]
+
+
+def test_commands_of_the_readme_exist_with_these_options():
+    """With --help nothing runs, but an unknown command or option is refused; the tutorial runs the like of them."""
+    calls = commands(ROOT / "README.md")
+    assert len(calls) >= 6
+    for arguments in calls:
+        result = CliRunner().invoke(app, [*arguments, "--help"])
+        assert result.exit_code == 0, (arguments, result.output)
+    assert CliRunner().invoke(app, ["segment", "--no-such-option", "--help"]).exit_code == 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+    assert not missing
