@@ -25,8 +25,9 @@ from napari_pbip.engine.evaluate import evaluate
 from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
 from napari_pbip.events import Epoch, Finished, Job, Warned
-from napari_pbip.results import ScoreStore
+from napari_pbip.results.labels import open_labels
 from napari_pbip.results.metrics import SegmentationScores
+from napari_pbip.results.store import ScoreStore
 
 PBIP = ["method={name: pbip}"]
 STUDIES: dict[str, dict[str, list[str]]] = {
@@ -102,7 +103,7 @@ def score_slide(run_folder: Path, settings: JobSettings, slide: Path, mask: Path
     out = run_folder / "slide"
     summary = run(segment(slide, run_folder, out, settings.segment, settings.thresholds, overwrite=out.exists()))
     store = ScoreStore.open(Path(summary["store"]))
-    labels = store.read_labels()
+    labels = np.asarray(open_labels(store)[0][0])
     truth = tifffile.imread(mask)
     small = Image.fromarray(truth).resize((labels.shape[1], labels.shape[0]), Image.Resampling.NEAREST)
     scores = SegmentationScores(store.taxonomy.names)

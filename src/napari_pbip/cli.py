@@ -150,7 +150,7 @@ def bank_build(
 
     Example: napari-pbip bank build tiles/ --out bank/ --encoder texture --k 3
     """
-    from napari_pbip.bank import load_tiles
+    from napari_pbip.bank import load_single_tiles
     from napari_pbip.engine.build_bank import build_bank
 
     clusters = int(k) if k is not None and k.isdecimal() else k
@@ -162,7 +162,7 @@ def bank_build(
         "bank.seed": seed,
     }
     settings = settings_from(None, assignments, options)
-    tile_set = load_tiles(tiles, "bank", settings.data)
+    tile_set = load_single_tiles(tiles, settings.data)
     job = build_bank(tile_set, settings.bank, settings.data, out, device=device, overwrite=overwrite, update=update)
     summary = follow(job)
     console.print(f"Bank of {summary['tiles']} tiles and {summary['prototypes']} prototypes in {out}", highlight=False)
@@ -304,7 +304,7 @@ def segment(
     summary = follow(run(slide, model, out, settings.segment, settings.thresholds, resume=resume, overwrite=overwrite))
     table = Table("class", "area mm²", "% of tissue")
     for row in summary["areas"]:
-        table.add_row(row["class"], f"{row['area_mm2']:.4f}", f"{row['percent']:.1f}")
+        table.add_row(row["name"], f"{row['area_mm2']:.4f}", f"{row['percent_of_tissue']:.1f}")
     Console().print(table)
     console.print(f"Results in {out}", highlight=False)
 

@@ -85,8 +85,9 @@ class PbipSettings(Settings):
     """Threshold scale delta (Eq. 4)."""
     mask: Literal["clipped", "released"] = "clipped"
     """How M weights the masked image (Eq. 5): clipped to [0, 1], or raw with the product min-max stretched."""
-    contrast: Literal["classes", "subclasses"] = "classes"
-    """What is contrasted: a class against the other classes (Eq. 9-12), or each subclass against all others."""
+    contrast: Literal["classes", "subclasses", "equations", "released"] = "classes"
+    """What is contrasted: a class against the other classes, per sample or as Eq. 9-12 are written, or each
+    subclass against all others, per sample or as released."""
     temperature: Positive = 0.07
     """Temperature of the contrastive losses."""
     alpha: Weight = 1.0
@@ -122,7 +123,7 @@ _PBIP_PRESETS: dict[str, dict[str, Any]] = {
         "normalise_prototypes": False,
         "delta": 0.5,
         "mask": "released",
-        "contrast": "subclasses",
+        "contrast": "released",
     },
 }
 

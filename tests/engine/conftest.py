@@ -29,10 +29,10 @@ def weak_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def settings_for(data: Path, **changes: Any) -> JobSettings:
+def settings_for(folder: Path, **changes: Any) -> JobSettings:
     """Small and quick settings; ``changes`` are whole sections."""
     values: dict[str, Any] = {
-        "data": {"folder": data, "mpp": 0.5},
+        "data": {"folder": folder, "mpp": 0.5},
         "bank": {"encoder": "tiny", "k": 2},
         "method": {"name": "cam"},
         "train": {"epochs": 2, "batch_size": 8, "learning_rate": 5e-4, "precision": "float32", "device": "cpu"},

@@ -141,7 +141,7 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(weak_data: Pa
     for path in weak_data.glob("train/*10].png"):
         (one / "train" / path.name).symlink_to(path)
     (one / "classes.txt").write_text("LYM\nMUS\n")
-    assert "two classes" in sentence(train(settings_for(one), out), DataError)
+    assert "one other class" in sentence(train(settings_for(one), out), DataError)
     assert "tpu" in sentence(train(settings_for(weak_data, train={"device": "tpu9"}), out), ConfigError)
     assert not out.exists()
 

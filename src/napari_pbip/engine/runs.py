@@ -175,6 +175,7 @@ class TrainedModel:
 
     method: Method
     facts: RunFacts
+    run: Path
     which: Which
     identity: str
     """Hash of the weights: results made with it can be told from those of another model."""
@@ -200,7 +201,7 @@ def load_model(folder: Path, which: Which = "best", device: torch.device | None 
         method.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelError(f"{path} holds the weights of another network than {MARKER} describes.") from error
-    return TrainedModel(method.eval().to(device or "cpu"), facts, which, weights_identity(weights))
+    return TrainedModel(method.eval().to(device or "cpu"), facts, folder, which, weights_identity(weights))
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -271,8 +272,9 @@ def read_state(folder: Path, method: Method, optimiser: torch.optim.Optimizer) -
 
 def versions() -> dict[str, str]:
     """Versions of what computes."""
-    packages = ("napari-pbip", "torch", "transformers", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    packages = ("napari-pbip", "transformers", "numpy")
+    builds = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    return builds | {name: version(name) for name in packages}
 
 
 Curve = list[dict[str, float]]
@@ -294,4 +296,6 @@ def read_curves(folder: Path, steps: int) -> Curve:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows: Iterable[dict[str, str]] = csv.DictReader(file)
-        return [{name: float(value) for name, value in row.items()} for row in rows][:steps]
+        return [{name: float(value) for name, value in row.items()} | {"step": int(row["step"])} for row in rows][
+            :steps
+        ]

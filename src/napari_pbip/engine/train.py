@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from napari_pbip.bank import ImageBank, LabelledTile, TileSet, find_splits, load_tiles
+from napari_pbip.bank import ImageBank, LabelledTile, TileSet, find_splits, load_single_tiles, load_tiles
 from napari_pbip.config import DataSettings, JobSettings, PbipSettings, TrainSettings
 from napari_pbip.engine import runs
-from napari_pbip.engine.build_bank import build_bank
+from napari_pbip.engine.build_bank import bank_encoder, build_bank
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.evaluate import Report, score_tiles
 from napari_pbip.engine.jobs import job
@@ -21,7 +21,6 @@ from napari_pbip.engine.loading import TileReader, steps_per_epoch, training_bat
 from napari_pbip.errors import BankError, ConfigError, DataError, ModelError
 from napari_pbip.events import Epoch, Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
-from napari_pbip.models import encoders
 from napari_pbip.models.encoders import Encoder
 from napari_pbip.models.method import Method
 
@@ -61,7 +60,7 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
     if settings.data.folder is None:
         raise ConfigError("Training needs labelled tiles; name their folder with --data or the setting data.folder.")
     tiles = load_tiles(settings.data.folder, "train", settings.data)
-    _check_labels(tiles)
+    tiles.require_two_classes()
     validation = _validation_tiles(settings.data.folder, settings.data)
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
@@ -74,7 +73,7 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
     if with_bank and bank is None:
         folder = out / "bank"
         if not (resume and folder.exists()):
-            bank_tiles = load_tiles(settings.data.folder, "bank", settings.data)
+            bank_tiles = load_single_tiles(settings.data.folder, settings.data)
             yield from build_bank(bank_tiles, settings.bank, settings.data, folder, device=settings.train.device)
         bank, encoder = _read_bank(folder, settings, tiles)
     prototypes = None
@@ -87,13 +86,6 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
         method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)
     facts.device = str(device)
     yield from _Trainer(facts, method, device, tiles.tiles, validation, out).run(resume)
-
-
-def _check_labels(tiles: TileSet) -> None:
-    seen = frozenset().union(*(tile.labels for tile in tiles.tiles))
-    if len(seen) < 2:
-        only = tiles.taxonomy.names[next(iter(seen))] if seen else "no class"
-        raise DataError(f"All training tiles show {only}; at least two classes are needed to learn a difference.")
 
 
 def _validation_tiles(folder: Path, data: DataSettings) -> TileSet | None:
@@ -125,13 +117,7 @@ def _read_bank(folder: Path, settings: JobSettings, tiles: TileSet) -> tuple[Ima
             f"The bank was made with the encoder {name!r}, and the settings ask for {settings.bank.encoder!r}; "
             "build the bank again with that encoder, or leave bank.encoder out."
         )
-    encoder = encoders.load(name, settings.bank.weights)
-    if encoder.weights_hash != bank.encoder["weights_hash"]:
-        raise BankError(
-            f"The encoder {name!r} has other weights than when the bank was made; build the bank again, "
-            "or point bank.weights to the weights it was made with."
-        )
-    return bank, encoder
+    return bank, bank_encoder(bank, settings.bank.weights)
 
 
 def _begin(settings: JobSettings, tiles: TileSet, out: Path, *, resume: bool, overwrite: bool) -> runs.RunFacts:

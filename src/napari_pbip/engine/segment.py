@@ -1,0 +1,243 @@
+"""The job that puts a slide through a trained model: tissue tiles -> score store -> labels, areas, overlay.
+
+Three things happen at once: threads read tiles ahead, the network looks at a batch, one thread writes finished
+blocks of scores. Whatever stops the job, written blocks stay, and a resumed job goes on with the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_pbip.config import SegmentSettings, ThresholdSettings
+from napari_pbip.engine.device import autocast, choose_device
+from napari_pbip.engine.jobs import job
+from napari_pbip.engine.loading import Image, ahead, to_tensor
+from napari_pbip.engine.runs import TrainedModel, load_model
+from napari_pbip.events import Finished, Job, RegionDone, Started, Step, Warned
+from napari_pbip.results.areas import areas, write_areas
+from napari_pbip.results.blend import Region
+from napari_pbip.results.labels import write_labels
+from napari_pbip.results.overlay import write_overlay
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.slides import Slide, TileGrid, TissueMask, find_tissue, open_slide
+
+CELL = 8
+"""Model pixels per cell of the score store: the grid of the finest stage that carries fusion weight."""
+_OVERLAY_SIDE = 1600
+"""Longest side of the overlay picture, pixels."""
+_UNWRITTEN = 8
+"""Finished blocks that may wait for the writer before the network waits for it too."""
+
+
+@job
+def segment(
+    path: Path,
+    run: Path,
+    out: Path,
+    settings: SegmentSettings,
+    thresholds: ThresholdSettings,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Job:
+    """Segment a slide; yields ``Step`` a batch and ``RegionDone`` for every block that can be shown.
+
+    Writes ``<slide>.ome.zarr`` (raw scores, labels, tissue, provenance), ``overlay.png`` and ``areas.csv``.
+
+    Parameters
+    ----------
+    path
+        The slide.
+    run
+        Folder of a training; its best model is taken.
+    out
+        Folder of the results. Several slides may share one.
+    settings
+        Reading, tissue and network.
+    thresholds
+        From scores to labels; they can be changed later without this job.
+    resume
+        Go on with a store that was begun with the same slide, model and settings.
+    overwrite
+        Replace an earlier store of this slide.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be read, does not say its microns per pixel, or shows no tissue.
+    ModelError
+        If the model cannot be read.
+    OutputError
+        If the store exists and is neither resumed nor replaced, differs from what is to be resumed, or cannot
+        be written.
+    """
+    began = time.monotonic()
+    device = choose_device(settings.device)
+    model = load_model(run, "best", device)
+    with open_slide(path, settings.mpp) as slide:
+        slide_mpp = slide.require_mpp()
+        model_mpp = model.facts.settings.data.mpp
+        if model_mpp is None:
+            model_mpp = slide_mpp
+            yield Warned(
+                f"The tiles that this model learned from did not say their microns per pixel, so the slide is read "
+                f"pixel for pixel at its own {slide_mpp:.4g}; train with --set data.mpp=... to be sure of the scale."
+            )
+        tissue = (
+            TissueMask.read(settings.tissue_mask, slide)
+            if settings.tissue_mask
+            else find_tissue(slide, settings.tissue)
+        )
+        tile = settings.tile or model.facts.tile_size // 16 * 16
+        grid = TileGrid.plan(slide.width, slide.height, slide_mpp, model_mpp, tile, settings.overlap)
+        facts = _facts(slide, model, settings, grid, model_mpp)
+        store = _open_store(out, slide, model, grid, tissue, settings, facts, resume=resume, overwrite=overwrite)
+        with store:
+            yield from _fill(store, slide, model, grid, settings, device)
+        write_labels(store, thresholds)
+        table = areas(store)
+        write_areas(out / "areas.csv", table)
+        write_overlay(out / "overlay.png", store, slide.thumbnail(_OVERLAY_SIDE))
+    done, _ = store.progress
+    summary = {
+        "store": str(store.path),
+        "tiles": done,
+        "tissue_mm2": tissue.area_mm2,
+        "areas": [asdict(row) for row in table],
+        "seconds": time.monotonic() - began,
+    }
+    yield Finished(out, summary)
+
+
+def _open_store(
+    out: Path,
+    slide: Slide,
+    model: TrainedModel,
+    grid: TileGrid,
+    tissue: TissueMask,
+    settings: SegmentSettings,
+    facts: dict[str, Any],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> ScoreStore:
+    """The store to be filled: a new one, or the one begun earlier."""
+    path = out / f"{slide.name}.ome.zarr"
+    if resume and path.exists():
+        store = ScoreStore.open(path, "r+")
+        store.check_resume(**facts)
+        return store
+    side = grid.tile * grid.scale
+    height, width = grid.model_size
+    return ScoreStore.create(
+        path,
+        taxonomy=model.facts.taxonomy,
+        score_shape=(-(-height // CELL), -(-width // CELL)),
+        tissue=tissue.array,
+        planned=tissue.fraction(*grid.corners(), side, side) >= settings.min_tissue,
+        overwrite=overwrite,
+        **facts,
+    )
+
+
+def _facts(
+    slide: Slide, model: TrainedModel, settings: SegmentSettings, grid: TileGrid, model_mpp: float
+) -> dict[str, Any]:
+    """What makes the scores what they are: recorded, and compared on resuming."""
+    return {
+        "slide": {
+            "name": slide.name,
+            "path": str(slide.path),
+            "identity": slide.identity,
+            "width": slide.width,
+            "height": slide.height,
+            "mpp": slide.require_mpp(),
+        },
+        "model": {
+            "hash": model.identity,
+            "run": model.run.name,
+            "method": model.facts.settings.method.name,
+            "backbone": model.facts.settings.backbone.name,
+            "versions": model.facts.versions,
+        },
+        "settings": settings.model_dump(mode="json", exclude={"batch_size", "device", "mpp"}),
+        "grid": {
+            "tile": grid.tile,
+            "overlap": grid.overlap,
+            "stride": grid.stride,
+            "rows": grid.rows,
+            "columns": grid.columns,
+            "model_mpp": model_mpp,
+            "cell": CELL,
+        },
+    }
+
+
+def _fill(
+    store: ScoreStore,
+    slide: Slide,
+    model: TrainedModel,
+    grid: TileGrid,
+    settings: SegmentSettings,
+    device: torch.device,
+) -> Job:
+    """Put the tiles that are not done yet through the network and into the store."""
+    blender = store.blender()
+    done, planned = store.progress
+    yield Started(f"Segmenting {slide.name} on {device}", total=planned, unit="tiles", done=done)
+    model_mpp = store.facts.grid.model_mpp
+
+    def read(place: tuple[int, int]) -> Image:
+        tile = grid.box(*place)
+        return slide.read(tile.x, tile.y, tile.size, tile.size, model_mpp)
+
+    order = blender.order
+    # Tiles along the border of blocks that an earlier run has written are computed again: the count says so.
+    done = planned - len(order)
+    tiles = ahead(read, order, depth=2 * settings.batch_size)
+    writing: list[tuple[Region, Future[None]]] = []
+    with ThreadPoolExecutor(1, thread_name_prefix="napari-pbip-writer") as writer:
+        try:
+            for first in range(0, len(order), settings.batch_size):
+                places = order[first : first + settings.batch_size]
+                images = list(islice(tiles, len(places)))
+                scores, presence = _look(model, images, settings, device)
+                for place, tile_scores, tile_presence in zip(places, scores, presence, strict=True):
+                    regions = blender.add(*place, tile_scores, tile_presence)
+                    writing += [(region, writer.submit(store.write_region, region)) for region in regions]
+                done += len(places)
+                yield Step(done)
+                while writing and (len(writing) > _UNWRITTEN or writing[0][1].done()):
+                    yield _written(*writing.pop(0))
+            while writing:
+                yield _written(*writing.pop(0))
+        finally:
+            tiles.close()
+            # what was handed to the writer is written, also when the job is cancelled: it was computed
+
+
+def _written(region: Region, future: Future[None]) -> RegionDone:
+    """The event of a block once it is on disk; raises what the writer met."""
+    future.result()
+    _, height, width = region.scores.shape
+    return RegionDone(region.x, region.y, width, height)
+
+
+@torch.inference_mode()
+def _look(
+    model: TrainedModel, images: Sequence[Image], settings: SegmentSettings, device: torch.device
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Raw class scores (B, N, h, w) and presence probabilities (B, N) of a batch of tiles."""
+    with autocast(device, settings.precision):
+        seen = model.method.scores(to_tensor(np.stack(images)).to(device))
+    return seen.maps.float().cpu().numpy(), seen.presence.float().sigmoid().cpu().numpy()

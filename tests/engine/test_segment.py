@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+import zarr
+from PIL import Image
+
+from napari_pbip import samples
+from napari_pbip.config import SegmentSettings, ThresholdSettings
+from napari_pbip.engine.loading import to_tensor
+from napari_pbip.engine.runs import load_model
+from napari_pbip.engine.segment import segment
+from napari_pbip.engine.train import train
+from napari_pbip.errors import ModelError, OutputError, PbipError, SlideError
+from napari_pbip.events import Event, Finished, RegionDone, Started, Step, Warned
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.slides import open_slide
+from tests.engine.conftest import settings_for
+
+QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=8)
+THRESHOLDS = ThresholdSettings()
+
+
+@pytest.fixture(scope="module")
+def model(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two steps that reads slides at 4 microns per pixel, so that the sample slide is a few tiles."""
+    out = tmp_path_factory.mktemp("model") / "run"
+    list(train(settings_for(weak_data, data={"mpp": 4.0}, train={"steps": 2}), out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def segmented(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Event]]:
+    out = tmp_path_factory.mktemp("result")
+    return out, list(segment(samples.slide(), model, out, QUICK, THRESHOLDS))
+
+
+def store_in(folder: Path) -> ScoreStore:
+    return ScoreStore.open(next(folder.glob("*.ome.zarr")))
+
+
+def test_the_events_tell_how_far_it_is(segmented: tuple[Path, list[Event]]) -> None:
+    _, events = segmented
+    started = next(e for e in events if isinstance(e, Started))
+    steps = [e.done for e in events if isinstance(e, Step)]
+    assert steps == sorted(steps)
+    assert steps[-1] == started.total > 0
+    assert any(isinstance(e, RegionDone) for e in events)
+    assert isinstance(events[-1], Finished)
+
+
+def test_scores_are_those_of_the_network(segmented: tuple[Path, list[Event]], model: Path) -> None:
+    """The middle of a tile belongs to that tile alone: there the store holds what the network says."""
+    store = store_in(segmented[0])
+    row, column = np.argwhere(store.planned)[len(np.argwhere(store.planned)) // 2]
+    grid = store.facts.grid
+    with open_slide(samples.slide()) as slide:
+        step = grid.stride * grid.model_mpp / slide.require_mpp()
+        image = slide.read(column * step, row * step, grid.tile, grid.tile, grid.model_mpp)
+    with torch.inference_mode():
+        expected = load_model(model).method.scores(to_tensor(image[None])).maps[0].numpy()
+    y, x, cells, border = row * grid.stride // 8, column * grid.stride // 8, grid.tile // 8, grid.overlap // 8
+    inner = slice(border, cells - border)
+    got = store.read_scores(0, slice(y, y + cells), slice(x, x + cells))[:, inner, inner].astype(np.float32)
+    clipped = expected[:, inner, inner][:, : got.shape[1], : got.shape[2]]
+    np.testing.assert_allclose(got, clipped, rtol=2e-3, atol=2e-3)  # float16
+
+
+def test_results_agree_with_each_other(segmented: tuple[Path, list[Event]]) -> None:
+    out, events = segmented
+    store = store_in(out)
+    labels = np.asarray(zarr.open_group(store.path, mode="r")["labels/tissue/0"])
+    with (out / "areas.csv").open() as file:
+        rows = {row["name"]: float(row["area_mm2"]) for row in csv.DictReader(file)}
+    cell_mm2 = (store.cell_um / 1000) ** 2
+    for n, name in enumerate(store.taxonomy.names):
+        assert rows[name] == pytest.approx(np.count_nonzero(labels == n + 1) * cell_mm2, rel=1e-6)
+    last = events[-1]
+    assert isinstance(last, Finished)
+    analysed = np.count_nonzero(labels) * cell_mm2
+    assert analysed == pytest.approx(last.summary["tissue_mm2"], rel=0.1)
+    overlay = Image.open(out / "overlay.png").convert("RGB")
+    assert len(overlay.getcolors(1 << 24) or []) > 100
+    json.dumps(last.summary)
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_stopped_slide_is_resumed_to_the_same_scores(
+    segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path, after: int
+) -> None:
+    quick = QUICK.model_copy(update={"batch_size": 2})
+    job = segment(samples.slide(), model, tmp_path, quick, THRESHOLDS)
+    for event in job:
+        if isinstance(event, Step) and event.done >= 4 * after:
+            break
+    job.close()
+    store = store_in(tmp_path)
+    assert store.progress[0] < store.progress[1]
+    with pytest.raises(OutputError, match="--resume"):
+        list(segment(samples.slide(), model, tmp_path, quick, THRESHOLDS))
+    events = list(segment(samples.slide(), model, tmp_path, quick, THRESHOLDS, resume=True))
+    assert isinstance(events[-1], Finished)
+    whole, parts = store_in(segmented[0]), store_in(tmp_path)
+    assert parts.progress[0] == parts.progress[1]
+    # Batches are cut differently, and a convolution may sum in another order for another batch size.
+    np.testing.assert_allclose(parts.scores[0][:], whole.scores[0][:], rtol=2e-3, atol=2e-3)
+
+
+def test_what_differs_is_not_resumed(segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "result"
+    shutil.copytree(segmented[0], copy)
+    other = QUICK.model_copy(update={"overlap": 32})
+    with pytest.raises(OutputError, match="overlap"):
+        list(segment(samples.slide(), model, copy, other, THRESHOLDS, resume=True))
+
+
+def test_a_slide_without_microns_per_pixel_needs_them(model: Path, tmp_path: Path) -> None:
+    with open_slide(samples.slide()) as slide:
+        picture = slide.read(0, 0, slide.width // 2, slide.height // 2, 2 * slide.require_mpp())
+    path = tmp_path / "plain.tif"
+    tifffile.imwrite(path, picture, tile=(256, 256), photometric="rgb")
+    with pytest.raises(SlideError, match="--mpp"):
+        list(segment(path, model, tmp_path / "out", QUICK, THRESHOLDS))
+    assert not (tmp_path / "out").exists()
+    given = QUICK.model_copy(update={"mpp": 0.998})
+    assert isinstance(list(segment(path, model, tmp_path / "out", given, THRESHOLDS))[-1], Finished)
+
+
+def test_a_model_without_microns_per_pixel_says_so(weak_data: Path, tmp_path: Path) -> None:
+    list(train(settings_for(weak_data, data={"mpp": None}, train={"steps": 1}), tmp_path / "run"))
+    with open_slide(samples.slide()) as slide:
+        picture = slide.read(6000, 6000, 10, 10, slide.require_mpp())
+        tissue = slide.read(900, 900, 256, 256, slide.require_mpp())
+    assert picture.min() == 255
+    path = tmp_path / "small.tif"
+    tifffile.imwrite(path, tissue, tile=(256, 256), photometric="rgb")
+    given = QUICK.model_copy(update={"mpp": 0.5})
+    events = list(segment(path, tmp_path / "run", tmp_path / "out", given, THRESHOLDS))
+    assert [e for e in events if isinstance(e, Warned) and "data.mpp" in e.message]
+    assert store_in(tmp_path / "out").facts.grid.model_mpp == 0.5
+
+
+def test_wrong_slides_and_models_are_one_sentence(model: Path, tmp_path: Path) -> None:
+    white = tmp_path / "white.tif"
+    tifffile.imwrite(white, np.full((1024, 1024, 3), 255, np.uint8), tile=(256, 256), photometric="rgb")
+    cut = tmp_path / "cut.svs"
+    cut.write_bytes(samples.slide().read_bytes()[:900_000])
+    text = tmp_path / "text.svs"
+    text.write_text("no slide")
+    given = QUICK.model_copy(update={"mpp": 0.5})
+    expected: list[tuple[Path, Path, type[PbipError]]] = [
+        (white, model, SlideError),
+        (cut, model, SlideError),
+        (text, model, SlideError),
+        (tmp_path / "missing.svs", model, SlideError),
+        (samples.slide(), tmp_path, ModelError),
+    ]
+    for slide, run, error in expected:
+        with pytest.raises(error) as caught:
+            list(segment(slide, run, tmp_path / "out", given, THRESHOLDS))
+        assert "\n" not in str(caught.value), slide
+
+
+def test_no_thread_is_left_behind(model: Path, tmp_path: Path) -> None:
+    before = threading.active_count()
+    job = segment(samples.slide(), model, tmp_path, QUICK, THRESHOLDS)
+    for event in job:
+        if isinstance(event, Step):
+            break
+    job.close()
+    assert threading.active_count() == before
+
+
+_HUGE = """
+import resource, sys
+from pathlib import Path
+from napari_pbip.config import SegmentSettings, ThresholdSettings
+from napari_pbip.engine.segment import segment
+from napari_pbip.events import Started, Step
+settings = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=8)
+job = segment(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), settings, ThresholdSettings())
+total = 0
+for event in job:
+    if isinstance(event, Started):
+        total = event.total
+    if isinstance(event, Step) and event.done >= 200:
+        break
+job.close()
+print(total, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="peak memory is asked of the operating system")
+def test_memory_does_not_grow_with_the_slide(weak_data: Path, huge_slide: Path, tmp_path: Path) -> None:
+    """A slide of 100,000 x 100,000 pixels is planned and partly run under 2 GB."""
+    run = tmp_path / "run"
+    list(train(settings_for(weak_data, data={"mpp": 0.499}, train={"steps": 1}), run))
+    called = subprocess.run(
+        [sys.executable, "-c", _HUGE, str(huge_slide), str(run), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    total, megabytes = map(int, called.stdout.split())
+    assert total > 1000
+    assert megabytes < 2000
+    assert store_in(tmp_path / "out").facts.score_shape == (12500, 12500)

@@ -1,0 +1,172 @@
+"""The calls that the README promises, as written, and what wrong input is answered."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+
+from napari_pbip import cli, samples
+from napari_pbip.samples.mosaics import write_masked, write_training
+
+
+class Called:
+    """The command line, called in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+        self.out = self.error = ""
+
+    def __call__(self, *arguments: object) -> int:
+        self._monkeypatch.setattr(sys, "argv", ["napari-pbip", *map(str, arguments)])
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+            raise SystemExit(0)
+        self.out, self.error = self._capsys.readouterr()
+        return int(left.value.code or 0)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Called:
+    return Called(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with weakly labelled data in it; the tests below fill it as a user would, in order."""
+    folder = tmp_path_factory.mktemp("work")
+    tiles = {
+        name: [np.asarray(Image.open(path).convert("RGB")) for path in sorted((samples.tiles() / name).iterdir())]
+        for name in ("MUS", "TUM")
+    }
+    rng = np.random.default_rng(0)
+    write_training(folder / "data", {name: some[:3] for name, some in tiles.items()}, 24, 96, rng)
+    write_masked(folder / "data", "test", {name: some[3:] for name, some in tiles.items()}, 4, 96, rng)
+    return folder
+
+
+def test_the_story_of_a_user(call: Called, work: Path) -> None:
+    data, bank, run, out = work / "data", work / "bank", work / "run", work / "result"
+    assert call("bank", "build", data, "--out", bank, "--encoder", "texture", "--k", 2) == 0, call.error
+    assert call("bank", "show", bank) == 0, call.error
+    sheets = [Path(line) for line in call.out.split() if line.endswith(".png")]
+    assert sheets
+    assert all(Image.open(path).size[0] > 100 for path in sheets)
+    assert call("bank", "classify", bank, samples.tiles(), "--json", work / "nearest.json") == 2  # other classes
+    assert call("bank", "classify", bank, data, "--json", work / "nearest.json") == 0, call.error
+    assert json.loads((work / "nearest.json").read_text())["accuracy"] > 60
+
+    options = ("--method", "pbip", "--data", data, "--bank", bank, "--backbone", "mit-b0", "--epochs", 1, "--seed", 0)
+    quick = ("--set", "train.batch_size=6", "--set", "data.mpp=0.5")
+    assert call("train", *options, *quick, "--out", run) == 0, call.error
+
+    assert call("evaluate", run, data, "--split", "test", "--json", work / "scores.json") == 0, call.error
+    scores = json.loads((work / "scores.json").read_text())
+    for protocol in ("oracle", "predicted"):
+        figures = scores["protocols"][protocol]
+        assert {"miou", "fwiou", "biou", "dice", "per_class"} <= figures.keys()
+        assert 0 <= figures["miou"] <= 100
+        assert set(figures["per_class"]) == {"MUS", "TUM"}
+
+    assert call("segment", samples.slide(), "--model", run, "--out", out) == 0, call.error
+    assert sorted(p.name for p in out.iterdir()) == ["CMU-1-Small-Region.ome.zarr", "areas.csv", "overlay.png"]
+    with (out / "areas.csv").open() as file:
+        areas = {row["name"]: float(row["area_mm2"]) for row in csv.DictReader(file)}
+    assert areas["MUS"] + areas["TUM"] > 0
+    assert "ome" in zarr.open_group(out / "CMU-1-Small-Region.ome.zarr", mode="r").attrs
+    # nothing is replaced silently
+    assert call("segment", samples.slide(), "--model", run, "--out", out) == 2
+    assert "--overwrite" in call.error
+    assert "--resume" in call.error
+
+
+def test_one_settings_file_does_all(call: Called, work: Path) -> None:
+    (work / "job.yaml").write_text(
+        "data: {folder: data}\nmethod: {name: cam}\ntrain: {steps: 2, batch_size: 4, validate_every: 5}\n"
+    )
+    assert call("train", work / "job.yaml", "--out", work / "cam", "--set", "train.seed=3") == 0, call.error
+    settings = json.loads((work / "cam/run.json").read_text())["settings"]
+    assert settings["train"]["seed"] == 3
+    assert settings["train"]["steps"] == 2
+
+
+def test_doctor_reports(call: Called) -> None:
+    call("doctor", "--json")
+    report = json.loads(call.out)
+    assert report
+    call("doctor")
+    assert "texture" in call.out
+
+
+@pytest.mark.parametrize("arguments", [[], ["bank"], ["--help"], ["train", "--help"], ["segment", "-h"], ["--version"]])
+def test_help_is_there(call: Called, arguments: list[str]) -> None:
+    call(*arguments)
+    assert "Traceback" not in call.error
+    assert call.out.strip() or call.error.strip()
+
+
+def _wrong(work: Path, tmp: Path) -> dict[str, list[object]]:
+    (tmp / "no-slide.svs").write_text("no slide")
+    (tmp / "unknown.yaml").write_text("train: {epocs: 3}\n")
+    (tmp / "empty").mkdir()
+    (tmp / "white").mkdir()
+    for name in ("A", "B"):
+        (tmp / "white" / name).mkdir()
+        for i in range(3):
+            Image.new("RGB", (64, 64), "white").save(tmp / "white" / name / f"{i}.png")
+    data = work / "data"
+    return {
+        "no such slide": ["segment", tmp / "none.svs", "--model", work / "run", "--out", tmp / "o"],
+        "a file that is no slide": ["segment", tmp / "no-slide.svs", "--model", work / "run", "--out", tmp / "o"],
+        "a folder that is no model": ["segment", samples.slide(), "--model", tmp, "--out", tmp / "o"],
+        "an unknown key": ["train", tmp / "unknown.yaml", "--out", tmp / "o"],
+        "an unknown key on the line": ["train", "--data", data, "--out", tmp / "o", "--set", "train.epocs=3"],
+        "an empty folder": ["bank", "build", tmp / "empty", "--out", tmp / "o"],
+        "an all-white folder": ["bank", "build", tmp / "white", "--out", tmp / "o"],
+        "more clusters than tiles": ["bank", "build", samples.tiles(), "--out", tmp / "o", "--k", "50"],
+        "a silly k": ["bank", "build", samples.tiles(), "--out", tmp / "o", "--k", "many"],
+        "an unknown encoder": ["bank", "build", samples.tiles(), "--out", tmp / "o", "--encoder", "textur"],
+        "an unknown method": ["train", "--method", "pbib", "--data", data, "--out", tmp / "o"],
+        "an unknown backbone": ["train", "--method", "cam", "--backbone", "mit-b9", "--data", data, "--out", tmp / "o"],
+        "no data": ["train", "--method", "cam", "--out", tmp / "o"],
+        "no masks": ["evaluate", work / "run", data, "--split", "train"],
+        "no such split": ["evaluate", work / "run", data, "--split", "val"],
+        "other classes": ["evaluate", work / "run", samples.tiles(), "--split", "train"],
+    }
+
+
+_CASES = (
+    "no such slide",
+    "a file that is no slide",
+    "a folder that is no model",
+    "an unknown key",
+    "an unknown key on the line",
+    "an empty folder",
+    "an all-white folder",
+    "more clusters than tiles",
+    "a silly k",
+    "an unknown encoder",
+    "an unknown method",
+    "an unknown backbone",
+    "no data",
+    "no masks",
+    "no such split",
+    "other classes",
+)
+
+
+@pytest.mark.parametrize("case", _CASES)
+def test_wrong_input_is_one_sentence_and_exit_code_2(call: Called, work: Path, tmp_path: Path, case: str) -> None:
+    cases = _wrong(work, tmp_path)
+    assert tuple(cases) == _CASES
+    assert call(*cases[case]) == 2, call.error
+    assert call.error.count("Error:") == 1, call.error
+    assert "Traceback" not in call.error
+    assert len(call.error.split("Error:")[1].strip().splitlines()) <= 4  # one sentence, wrapped
