@@ -66,6 +66,19 @@ def test_truncated_tiff(make, pixels: np.ndarray, kind: str, share: float) -> No
     refusal(truncated(path, path.with_name("cut.tif"), share))
 
 
+def test_pyramid_in_subifds_cut_at_every_page(make, pixels: np.ndarray) -> None:
+    """Without its last levels a file would still open, and be slow."""
+    path = make.ome_tiff(pixels)
+    with tifffile.TiffFile(path) as tiff:
+        places = [tiff.pages[0].offset, *tiff.pages[0].subifds]
+    content = path.read_bytes()
+    for place in places:
+        for shift in (-1, 0, 1, 2, 30, 100, 200, 250):
+            if 0 < place + shift < len(content):
+                path.with_name("cut.tif").write_bytes(content[: place + shift])
+                refusal(path.with_name("cut.tif"))
+
+
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
 @pytest.mark.parametrize("name", ["image.png", "image.jpg", "image.bmp"])
 def test_truncated_image(tmp_path: Path, pixels: np.ndarray, name: str, share: float) -> None:

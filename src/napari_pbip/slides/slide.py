@@ -254,7 +254,8 @@ class Slide:
         x1, y1 = math.ceil(left + width * factor) + margin, math.ceil(top + height * factor) + margin
         source = PIL.Image.fromarray(self._region(level, reduction, x0, y0, x1, y1))
         box = (left - x0, top - y0, left - x0 + width * factor, top - y0 + height * factor)
-        return np.asarray(source.resize((width, height), PIL.Image.Resampling.BICUBIC, box))
+        # A copy: Pillow's own memory is read-only, which torch warns about.
+        return np.array(source.resize((width, height), PIL.Image.Resampling.BICUBIC, box))
 
     def _region(self, number: int, reduction: int, x0: int, y0: int, x1: int, y1: int) -> Image:
         """A rectangle of a level whose pixels were averaged ``reduction x reduction``; white outside."""

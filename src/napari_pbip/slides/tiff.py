@@ -61,7 +61,7 @@ def open_tiff(path: Path) -> Reader | None:
         _require_rgb(series, path)
         if not series.keyframe.is_tiled:
             image = WholeImage.of_size(path, series.keyframe.imagewidth, series.keyframe.imagelength)
-            image.pixels = _colour_last(series.asarray(squeeze=True, level=0))
+            image.pixels = _pixels(series)
             image.mpp = _mpp(tiff, series)
             tiff.close()
             return image
@@ -84,6 +84,10 @@ class TiffReader:
             [(frame.imagewidth, frame.imagelength) for frame in frames], [_segment(frame) for frame in frames]
         )
         self.mpp = _mpp(tiff, series)
+        # tifffile reads pages, and what decoding them needs, from the file when first asked: here, so that threads
+        # that read find all of it in memory and move the file's position only under the lock.
+        self._pages = [list(level) for level in series.levels]
+        self._decode = [frame.decode for frame in frames]
 
     @cached_property
     def _associated(self) -> dict[str, Any]:
@@ -95,32 +99,30 @@ class TiffReader:
         return tuple(self._associated)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image:
-        pages = self._series.levels[level].pages
-        planes = [self._read_page(page, x, y, width, height) for page in pages]
+        decode = self._decode[level]
+        planes = [self._read_page(page, decode, x, y, width, height) for page in self._pages[level]]
         return over_white(np.concatenate(planes, axis=2) if len(planes) > 1 else planes[0])
 
-    def _read_page(self, page: Any, x: int, y: int, width: int, height: int) -> Image:
+    def _read_page(self, page: Any, decode: Any, x: int, y: int, width: int, height: int) -> Image:
         """A rectangle of one page, shape (height, width, samples)."""
         frame = page.keyframe
         tile_width, tile_height = _segment(frame)
-        across = 1 if not frame.is_tiled else -(-frame.imagewidth // tile_width)
+        across = -(-frame.imagewidth // tile_width)
         per_plane = across * -(-frame.imagelength // tile_height)
         planes = frame.samplesperpixel if frame.planarconfig == 2 else 1
         wanted = [
             plane * per_plane + row * across + column
             for plane in range(planes)
             for row in range(y // tile_height, -(-(y + height) // tile_height))
-            for column in (range(x // tile_width, -(-(x + width) // tile_width)) if frame.is_tiled else (0,))
+            for column in range(x // tile_width, -(-(x + width) // tile_width))
         ]
         # Tiles that were never written (length 0) are empty glass.
         out = np.full((height, width, frame.samplesperpixel), 255, np.uint8)
         for index, data in zip(wanted, self._read_bytes(page, wanted), strict=True):
             if not data:
                 continue
-            pixels, (plane, _, top, left, _), _ = frame.decode(
-                data, index, jpegtables=page.jpegtables, jpegheader=frame.jpegheader
-            )
-            pixels = pixels[0]
+            pixels, (plane, _, top, left, _), _ = decode(data, index, jpegtables=page.jpegtables)
+            pixels = pixels[0]  # depth 1
             y0, y1 = max(top, y), min(top + pixels.shape[0], y + height)
             x0, x1 = max(left, x), min(left + pixels.shape[1], x + width)
             samples = slice(plane, plane + 1) if planes > 1 else slice(None)
@@ -138,7 +140,7 @@ class TiffReader:
 
     def read_associated(self, name: str) -> Image:
         with self._lock:
-            return _colour_last(self._associated[name].asarray(squeeze=True))
+            return _pixels(self._associated[name])
 
     def identity(self) -> str:
         return fingerprint(self._path)
@@ -155,21 +157,28 @@ def _segment(frame: Any) -> tuple[int, int]:
 
 
 def _require_whole(tiff: Any, path: Path) -> None:
-    """Refuse a file whose end is missing: the chain of its pages ends in nothing, or its tiles lie past the end.
+    """Refuse a file whose end is missing: a page of it, or tiles of a page, would lie past the end.
 
     tifffile leaves out pages that it cannot find, so a file that was cut off would open with levels missing.
     """
-    handle, sizes = tiff.filehandle, tiff.tiff
+    handle, form = tiff.filehandle, tiff.tiff
     handle.seek(tiff.pages.next_page_offset)
-    chain_ends = handle.read(sizes.offsetsize) == bytes(sizes.offsetsize)
-    last = 0
-    for series in tiff.series if chain_ends else ():
-        for level in series.levels:
-            for page in level.pages:
-                if page is not None:
-                    last = max([last, *map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))])
-    if not chain_ends or last > handle.size:
+    whole = handle.read(form.offsetsize) == bytes(form.offsetsize)  # the chain of pages ends where it says so
+    pages = [page for series in tiff.series for level in series.levels for page in level if page is not None]
+    for page in pages if whole else ():
+        whole = whole and len(page.dataoffsets) == len(page.databytecounts)
+        ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=False)]
+        ends += [_end_of_page(handle, form, start) for start in page.subifds or ()]
+        whole = whole and max(ends) <= handle.size
+    if not whole:
         raise SlideError(f"{path.name} is incomplete: its end is missing; copy or export it again.")
+
+
+def _end_of_page(handle: Any, form: Any, start: int) -> int:
+    """Where the header of a page ends that starts at a place of the file; past the file if it starts there."""
+    handle.seek(start)
+    tags = int.from_bytes(handle.read(form.tagnosize), "little" if form.byteorder == "<" else "big")
+    return int(start + form.tagnosize + tags * form.tagsize + form.offsetsize)
 
 
 def _largest(tiff: Any) -> Any:
@@ -189,9 +198,9 @@ def _is_for_openslide(tiff: Any, series: Any) -> bool:
 
 
 def _is_rgb(series: Any) -> bool:
-    axes = series.get_axes(squeeze=True)
-    shape = dict(zip(axes, series.get_shape(squeeze=True), strict=True))
-    if series.dtype != np.uint8 or None in series.pages:
+    shape = {axis: size for axis, size in zip(series.axes, series.shape, strict=True) if size > 1}
+    axes = "".join(shape)
+    if series.dtype != np.uint8 or None in list(series):
         return False
     photometric = tifffile.PHOTOMETRIC
     if axes in ("YXS", "SYX"):
@@ -208,7 +217,9 @@ def _require_rgb(series: Any, path: Path) -> None:
         )
 
 
-def _colour_last(image: Any) -> Image:
+def _pixels(series: Any) -> Image:
+    """All of a series' finest level, its colours last."""
+    image = np.squeeze(series.asarray(level=0))
     return over_white(np.ascontiguousarray(image if image.shape[-1] in (3, 4) else np.moveaxis(image, 0, -1)))
 
 
@@ -224,7 +235,11 @@ def _mpp(tiff: Any, series: Any) -> tuple[float, float] | None:
 
 
 def _ome_mpp(xml: str, index: int) -> tuple[float, float] | None:
-    pixels = ElementTree.fromstring(xml).findall("{*}Image/{*}Pixels")[index]
+    """Of the image with this place in the file; None if the XML is broken or knows fewer images."""
+    try:
+        pixels = ElementTree.fromstring(xml).findall("{*}Image/{*}Pixels")[index]
+    except (ElementTree.ParseError, IndexError):
+        return None
     sizes = []
     for axis in "XY":
         size, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
