@@ -90,6 +90,13 @@ def test_labels_lie_under_the_same_pixels_of_the_thumbnail(tmp_path, size):
     assert (labels[height * 19 // 20 :] == 0).all()
 
 
+def test_a_small_picture_needs_no_fine_level(tmp_path):
+    store = halves(tmp_path / "s.ome.zarr")
+    shutil.rmtree(store.path / "labels" / "tissue" / "0" / "c")
+    assert labels_like(store, 400, 600).any()
+    assert not labels_like(store, 401, 600).any()
+
+
 def test_the_overlay_mixes_colours_and_leaves_the_rest(tmp_path):
     thumbnail = np.full((4, 4, 3), 200, np.uint8)
     labels = np.array([[0, 1, 3, 255]] * 4, np.uint8)

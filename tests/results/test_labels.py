@@ -80,6 +80,11 @@ def test_no_evidence_is_background_even_at_delta_zero():
     assert one_tile([5, 5], [10, 10], [0, 0], presence=0.1) == 255
 
 
+def test_a_presence_equal_to_the_threshold_counts():
+    assert one_tile([5], [10], [0.15], presence=0.5) == 1
+    assert one_tile([5], [10], [0.15], presence=0.499) == 255
+
+
 def test_largest_scores_are_exact_percentiles(finished):
     store = ScoreStore.open(finished)
     rows, columns, tissue = store.tiles_and_tissue(0, slice(None), slice(None))

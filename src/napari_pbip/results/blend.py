@@ -65,9 +65,13 @@ class Lattice:
 
     @property
     def weights(self) -> npt.NDArray[np.float64]:
-        """Blending weight of each cell of a tile, (tile, tile): whole numbers, rising from 1 over the overlap."""
+        """Blending weight of each cell of a tile, (tile, tile): whole numbers that fall to 1 at its border.
+
+        One step a cell is a linear cross-fade over the overlap, whatever its width: where only one tile lies,
+        its weight cancels.
+        """
         place = np.arange(self.tile)
-        ramp = np.minimum(np.minimum(place + 1, self.tile - place), max(1, self.tile - self.stride)).astype(np.float64)
+        ramp = np.minimum(place + 1, self.tile - place).astype(np.float64)
         return ramp[:, None] * ramp[None, :]
 
 
