@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -335,11 +336,37 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="cannot be written"):
-        create(tmp_path / "s.ome.zarr", (100, 100))
+@pytest.fixture
+def ordinary_user():
+    """Root may write everywhere: for the time of a test it is nobody."""
+    if os.name != "posix":
+        pytest.skip("permissions are POSIX")
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(before)
+
+
+def test_a_folder_that_may_not_be_written(ordinary_user):
+    with pytest.raises(OutputError, match=r"cannot be written \(Permission denied\); choose another --out"):
+        create(Path("/usr/slide.ome.zarr"), (100, 100))
+
+
+def test_a_store_that_may_not_be_read_or_written(ordinary_user):
+    folder = Path(tempfile.mkdtemp())  # of the ordinary user: where pytest puts its files belongs to another
+    try:
+        with create(folder / "s.ome.zarr", (100, 100)) as store:
+            (store.path / "0").chmod(0o500)
+            with pytest.raises(OutputError, match=r"cannot be written \(Permission denied\)"):
+                segment(store, network(smooth_field((100, 100))))
+            (store.path / "0").chmod(0o700)
+            store.path.chmod(0)
+            with pytest.raises(OutputError, match="may not be read; ask its owner"):
+                ScoreStore.open(store.path)
+            store.path.chmod(0o700)
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_file_in_the_way(tmp_path):
