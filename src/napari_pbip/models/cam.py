@@ -1,0 +1,58 @@
+"""CAM, the baseline PBIP is compared with: a 1x1 convolution a stage instead of similarity maps.
+
+Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", on the pyramid, stage weights and
+fusion of PBIP, so that a comparison differs in the method alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from napari_pbip.models.backbones import Backbone
+from napari_pbip.models.losses.classification import classification_loss
+from napari_pbip.models.method import LossTerms, Method, MethodOutput
+from napari_pbip.models.score_maps import pool
+
+
+class Cam(Method):
+    """Class activation maps of every stage, trained by global average pooling and binary cross entropy.
+
+    Parameters
+    ----------
+    backbone
+        The pyramid.
+    classes
+        Number of tissue classes N.
+    stage_weights, fusion_weights
+        The fields of :class:`napari_pbip.config.CamSettings`.
+    """
+
+    def __init__(
+        self, backbone: Backbone, classes: int, stage_weights: Sequence[float], fusion_weights: Sequence[float]
+    ) -> None:
+        super().__init__(backbone, classes, stage_weights, fusion_weights)
+        self.heads = nn.ModuleList(nn.Conv2d(channels, classes, 1) for channels in backbone.channels)
+
+    def forward(self, images: torch.Tensor) -> MethodOutput:
+        """Score maps of all stages; see :class:`~napari_pbip.models.method.MethodOutput`."""
+        seen = [self.class_scores(i, features) for i, features in enumerate(self.backbone(images))]
+        return MethodOutput(class_maps=tuple(m for m, _ in seen), class_scores=tuple(s for _, s in seen))
+
+    def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Class activation map of one stage and its pooled logits."""
+        maps = self.heads[stage](features).float()
+        return maps, pool(maps)
+
+    def loss(self, images: torch.Tensor, labels: torch.Tensor) -> LossTerms:
+        """Weighted sum of the stages' classification losses; terms are named ``classification_i``."""
+        features = self.backbone(images)
+        return LossTerms.weighted(
+            {
+                f"classification_{i + 1}": (weight, classification_loss(self.class_scores(i, features[i])[1], labels))
+                for i, weight in enumerate(self.stage_weights)
+                if weight
+            }
+        )

@@ -1,0 +1,101 @@
+"""Foreground and background images: the adaptive threshold (Eq. 4) and the masked images (Eq. 5). Pure functions.
+
+Q pairs of an image and one of its classes (or subclasses), images of H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional as F
+
+from napari_pbip.models.score_maps import stretch
+
+
+def enlarge(maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Maps (B, C, h, w) at the size (H, W) of the image, bilinear with aligned corners, as released."""
+    return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=True)
+
+
+def to_unit(maps: torch.Tensor) -> torch.Tensor:
+    """Raw scores as weights M between 0 and 1: clipped at 0, divided by the largest of each map.
+
+    The paper multiplies an image with a cosine, which may be negative, and says nothing of its range. Zero is
+    what tells "rather this class" from "rather not" in the classification loss, so it stays zero; the division
+    makes the weights independent of the learnable scale of the scores and of how similar features and
+    prototypes are at all, so that the encoder sees the core of the foreground at its full brightness and delta
+    is the threshold itself.
+
+    Parameters
+    ----------
+    maps
+        Shape (Q, 1, H, W), any range.
+
+    Returns
+    -------
+    torch.Tensor
+        0 to 1, same shape; all 0 where a map has nothing positive.
+    """
+    positive = maps.relu()
+    return positive / positive.amax((2, 3), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+
+
+def threshold_mask(maps: torch.Tensor, peak: torch.Tensor, delta: float) -> torch.Tensor:
+    """The mask b = [M >= delta * max(M)] (Eq. 4).
+
+    Parameters
+    ----------
+    maps
+        M, shape (Q, 1, H, W).
+    peak
+        max(M) of each pair, shape (Q,): the maximum of that map, or, as released, over all maps of its image.
+    delta
+        Threshold scale, 0 to 1.
+
+    Returns
+    -------
+    torch.Tensor
+        0 or 1, shape and type of ``maps``. No gradient passes.
+    """
+    return (maps >= delta * peak.view(-1, 1, 1, 1)).to(maps.dtype)
+
+
+def separate(images: torch.Tensor, maps: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The images X_FG = b * M * X and X_BG = (1 - b) * (1 - M) * X (Eq. 5).
+
+    Parameters
+    ----------
+    images
+        X, RGB in [0, 1], shape (Q, 3, H, W).
+    maps
+        M, 0 to 1, shape (Q, 1, H, W).
+    mask
+        b, shape (Q, 1, H, W); None leaves it out of both products (Table 5).
+    """
+    return _masked(maps * images, (1 - maps) * images, mask)
+
+
+def separate_released(
+    images: torch.Tensor, maps: torch.Tensor, mask: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eq. 5 as released: the products with the raw map are stretched to [0, 1] per channel, then masked.
+
+    Parameters
+    ----------
+    images
+        X as the backbone sees it, mean and deviation taken out, shape (Q, 3, H, W).
+    maps
+        M, raw scores of any range, shape (Q, 1, H, W).
+    mask
+        b, shape (Q, 1, H, W); None leaves it out of both products (Table 5).
+    """
+    return _masked(stretch(maps * images, 1e-8), stretch((1 - maps) * images, 1e-8), mask)
+
+
+def _masked(
+    foreground: torch.Tensor, background: torch.Tensor, mask: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    if mask is None:
+        return foreground, background
+    return mask * foreground, (1 - mask) * background

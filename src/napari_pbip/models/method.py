@@ -1,0 +1,143 @@
+"""What every method is: a backbone with heads, trained on image-level labels, that gives class score maps."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import nn
+
+from napari_pbip.errors import ModelError
+from napari_pbip.models.backbones import Backbone
+from napari_pbip.models.score_maps import fuse
+
+STAGES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class MethodOutput:
+    """What a method sees in a batch of images, a tensor for each of the four stages.
+
+    Maps are raw scores: logits, before any sigmoid, clipping or stretching. B images, N classes, P subclasses
+    of all classes together, h x w cells at the stage's stride.
+    """
+
+    class_maps: tuple[torch.Tensor, ...]
+    """Score map M_i of each class, (B, N, h, w)."""
+    class_scores: tuple[torch.Tensor, ...]
+    """Their global averages, the logits of the image-level prediction, (B, N)."""
+    subclass_maps: tuple[torch.Tensor, ...] | None = None
+    """Score map of each subclass, (B, P, h, w), if the method has subclasses."""
+    subclass_scores: tuple[torch.Tensor, ...] | None = None
+    """Their global averages, (B, P)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerms:
+    """The loss of a batch and what it is made of."""
+
+    total: torch.Tensor
+    """What is minimised, a scalar."""
+    terms: dict[str, torch.Tensor]
+    """Each term before its weight, a scalar; the names do not change from batch to batch."""
+
+    @classmethod
+    def weighted(cls, losses: Mapping[str, tuple[float, torch.Tensor]]) -> Self:
+        """The sum of losses, each given with its weight."""
+        total = torch.stack([weight * loss for weight, loss in losses.values()]).sum()
+        return cls(total, {name: loss for name, (_, loss) in losses.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a slide needs of a batch of tiles."""
+
+    maps: torch.Tensor
+    """Fused raw class scores on the grid of stage 2, (B, N, H / 8, W / 8)."""
+    presence: torch.Tensor
+    """Logits of each class being in the tile, (B, N)."""
+
+
+class Method(nn.Module, ABC):
+    """Base of the methods.
+
+    Parameters
+    ----------
+    backbone
+        The pyramid.
+    classes
+        Number of tissue classes N.
+    stage_weights
+        Weight of each stage's classification loss.
+    fusion_weights
+        Weight of each stage's score map in the fused map.
+
+    Raises
+    ------
+    ModelError
+        If the four weights are all zero, or are not four.
+    """
+
+    def __init__(
+        self, backbone: Backbone, classes: int, stage_weights: Sequence[float], fusion_weights: Sequence[float]
+    ) -> None:
+        super().__init__()
+        for name, weights in (("stage_weights", stage_weights), ("fusion_weights", fusion_weights)):
+            if len(weights) != STAGES or not any(weights):
+                raise ModelError(f"The setting {name} needs four weights, one a stage, of which one is not zero.")
+        self.backbone = backbone
+        self.classes = classes
+        self.stage_weights = tuple(stage_weights)
+        self.fusion_weights = tuple(fusion_weights)
+
+    @abstractmethod
+    def forward(self, images: torch.Tensor) -> MethodOutput:
+        """Score maps of all stages.
+
+        Parameters
+        ----------
+        images
+            RGB in [0, 1], shape (B, 3, H, W).
+        """
+
+    @abstractmethod
+    def loss(self, images: torch.Tensor, labels: torch.Tensor) -> LossTerms:
+        """The training loss.
+
+        Parameters
+        ----------
+        images
+            RGB in [0, 1], shape (B, 3, H, W).
+        labels
+            Image-level labels, 0 or 1, float, shape (B, N).
+        """
+
+    @abstractmethod
+    def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Class score map (B, N, h, w) of one stage's features (B, C, h, w), and its pooled logits (B, N)."""
+
+    def scores(self, images: torch.Tensor) -> Scores:
+        """Fused class scores and presence, as cheaply as they can be had; see :class:`Scores`.
+
+        Parameters
+        ----------
+        images
+            RGB in [0, 1], shape (B, 3, H, W).
+        """
+        features = self.backbone(images)
+        # a stage that carries no weight needs no head
+        used = [i for i in range(STAGES) if self.fusion_weights[i] or self.stage_weights[i]]
+        seen = {i: self.class_scores(i, features[i]) for i in used}
+        fused = [(self.fusion_weights[i], seen[i][0]) for i in used if self.fusion_weights[i]]
+        return Scores(fuse(fused, features[1].shape[-2:]), self._presence({i: seen[i][1] for i in used}))
+
+    def presence(self, output: MethodOutput) -> torch.Tensor:
+        """Logits of each class being in the image, (B, N): the stages' predictions, weighted as in training."""
+        return self._presence(dict(enumerate(output.class_scores)))
+
+    def _presence(self, logits: dict[int, torch.Tensor]) -> torch.Tensor:
+        weighted = [w * logits[i] for i, w in enumerate(self.stage_weights) if w]
+        return torch.stack(weighted).sum(0) / sum(self.stage_weights)

@@ -1,0 +1,245 @@
+"""PBIP: prototypes of an image bank prompt a classifier and correct its score maps.
+
+Tang et al. 2025, "Prototype-Based Image Prompting for Weakly Supervised Histopathological Image Segmentation"
+(arXiv 2503.12068). ``docs/methods.md`` says where paper, released code and our defaults differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from napari_pbip.errors import ModelError
+from napari_pbip.models.backbones import Backbone
+from napari_pbip.models.encoders import Encoder
+from napari_pbip.models.losses.classification import classification_loss
+from napari_pbip.models.matching import Contrast, ImgMatchNet
+from napari_pbip.models.method import STAGES, LossTerms, Method, MethodOutput
+from napari_pbip.models.prototypes import SimilarityHead
+from napari_pbip.models.score_maps import Merge, fuse, merge_subclasses, pool, similarity_map
+
+
+class Pbip(Method):
+    """ClassNet and ImgMatchNet (PBIP 3.3, 3.4).
+
+    Parameters
+    ----------
+    backbone
+        The pyramid.
+    prototypes
+        Prototype of each subclass in the encoder's feature space, float, shape (P, D); kept in ``state_dict()``.
+    subclass_class
+        Class index of each, int64, shape (P,), in class order.
+    classes
+        Number of classes N, at least two.
+    encoder
+        The frozen encoder that made the prototypes; only :meth:`loss` needs it. It is neither a submodule nor
+        in ``state_dict()``, so it stays on the device where it was put.
+    stage_weights, fusion_weights, subclass_merge, normalise_prototypes, similarity_maps, adaptive_threshold,
+    delta, mask, contrast, temperature, alpha, beta, theta_foreground, theta_background, sparsity
+        The fields of :class:`napari_pbip.config.PbipSettings`.
+
+    Raises
+    ------
+    ModelError
+        If there are fewer than two classes, a class has no prototype, or prototypes and classes do not match.
+    """
+
+    prototypes: torch.Tensor
+    subclass_class: torch.Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        prototypes: torch.Tensor,
+        subclass_class: torch.Tensor,
+        *,
+        classes: int,
+        encoder: Encoder | None = None,
+        stage_weights: Sequence[float],
+        fusion_weights: Sequence[float],
+        subclass_merge: Merge,
+        normalise_prototypes: bool,
+        similarity_maps: bool,
+        adaptive_threshold: bool,
+        delta: float,
+        mask: Literal["clipped", "released"],
+        contrast: Contrast,
+        temperature: float,
+        alpha: float,
+        beta: float,
+        theta_foreground: float,
+        theta_background: float,
+        sparsity: float,
+    ) -> None:
+        super().__init__(backbone, classes, stage_weights, fusion_weights)
+        if classes < 2 or sorted(set(subclass_class.tolist())) != list(range(classes)):
+            raise ModelError(f"PBIP contrasts classes: it needs two or more, each with a prototype, not {classes}.")
+        if len(prototypes) != len(subclass_class):
+            raise ModelError(f"{len(prototypes)} prototypes come with the classes of {len(subclass_class)}.")
+        self.register_buffer("prototypes", prototypes.float())
+        self.register_buffer("subclass_class", subclass_class.long())
+        count, dimension = prototypes.shape
+        self.heads = nn.ModuleList(
+            SimilarityHead(dimension, channels, normalise=normalise_prototypes)
+            if similarity_maps
+            else nn.Conv2d(channels, count, 1)
+            for channels in backbone.channels
+        )
+        self.similarity_maps = similarity_maps
+        self.merge: Merge = subclass_merge
+        self.normalise_prototypes = normalise_prototypes
+        self.matching = ImgMatchNet(
+            encoder,
+            adaptive_threshold=adaptive_threshold,
+            delta=delta,
+            mask=mask,
+            contrast=contrast,
+            temperature=temperature,
+            theta_foreground=theta_foreground,
+            theta_background=theta_background,
+        )
+        self.alpha, self.beta, self.sparsity = alpha, beta, sparsity
+
+    # ClassNet
+
+    def forward(self, images: torch.Tensor) -> MethodOutput:
+        """Score maps of all stages; see :class:`~napari_pbip.models.method.MethodOutput`."""
+        features = self.backbone(images)
+        maps = tuple(self._subclass_maps(i, features[i]) for i in range(STAGES))
+        scores = tuple(pool(m) for m in maps)
+        return MethodOutput(
+            class_maps=tuple(self._to_classes(m, self.merge) for m in maps),
+            class_scores=tuple(self._to_classes(s, "mean") for s in scores),
+            subclass_maps=maps,
+            subclass_scores=scores,
+        )
+
+    def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Class score map of one stage and its pooled logits, as :meth:`forward` gives them, but cheaper."""
+        head = self.heads[stage]
+        if self.merge == "mean" and isinstance(head, SimilarityHead):
+            directions = self._to_classes(head.directions(self.prototypes).T, "mean").T  # (N, C)
+            maps = similarity_map(features, directions)
+            return maps, pool(maps)
+        subclass_maps = self._subclass_maps(stage, features)
+        return self._to_classes(subclass_maps, self.merge), self._to_classes(pool(subclass_maps), "mean")
+
+    def _subclass_maps(self, stage: int, features: torch.Tensor) -> torch.Tensor:
+        head = self.heads[stage]
+        maps: torch.Tensor = head(features, self.prototypes) if self.similarity_maps else head(features)
+        return maps.float()
+
+    def _to_classes(self, values: torch.Tensor, how: Merge) -> torch.Tensor:
+        return merge_subclasses(values, self.subclass_class, self.classes, how)
+
+    # training
+
+    def loss(self, images: torch.Tensor, labels: torch.Tensor) -> LossTerms:
+        """L = alpha * L_CLS + beta * L_SIM (Eq. 6).
+
+        Parameters
+        ----------
+        images
+            RGB in [0, 1], shape (B, 3, H, W).
+        labels
+            Image-level labels, 0 or 1, float, shape (B, N).
+
+        Returns
+        -------
+        LossTerms
+            With ``classification_i`` of each stage i = 1..4 that has a weight, ``foreground``, ``background``
+            and ``sparsity`` as far as they have one. A batch without any pair to contrast has 0 there.
+
+        Raises
+        ------
+        ModelError
+            If the contrast has a weight and there is no encoder.
+        """
+        features = self.backbone(images)
+        maps = {i: self._subclass_maps(i, features[i]) for i in self._trained_stages}
+
+        weighted = {
+            f"classification_{i + 1}": (
+                self.alpha * weight,
+                classification_loss(self._to_classes(pool(maps[i]), "mean"), labels),  # Eq. 7-8
+            )
+            for i, weight in enumerate(self.stage_weights)
+            if weight
+        }
+        if self.beta and self.matching.active:
+            contrasted, selected, own = self._contrasted(maps, labels, features[1].shape[-2:])
+            found = self.matching.losses(
+                images, self.backbone.normalise(images), contrasted, selected, own, self._targets
+            )
+            for name, loss in found.items():
+                weighted[name] = (self.beta * self.matching.thetas[name], loss)  # Eq. 13
+        if self.beta and self.sparsity:
+            weighted["sparsity"] = (self.beta * self.sparsity, maps[STAGES - 1].mean())
+        return LossTerms.weighted(weighted)
+
+    def _contrasted(
+        self, maps: dict[int, torch.Tensor], labels: torch.Tensor, grid: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Score maps for ImgMatchNet (B, M, h, w), which to take (B, M), the prototypes each stands for (M, P).
+
+        Classes: the fused map of each present class (Eq. 3) stands for all its prototypes. Subclasses, as
+        released: the stage-4 maps of selected subclasses, each for its own prototype.
+        """
+        if self.matching.contrast in ("subclasses", "released"):
+            scores = pool(maps[STAGES - 1])
+            selected = select_subclasses(
+                scores, labels, self.subclass_class, only_children=self.matching.contrast == "subclasses"
+            )
+            return maps[STAGES - 1], selected, torch.eye(len(self.prototypes), dtype=torch.bool, device=labels.device)
+        stages = [(w, self._to_classes(maps[i], "mean")) for i, w in enumerate(self.fusion_weights) if w]
+        member = F.one_hot(self.subclass_class, self.classes).T.bool()
+        return fuse(stages, grid), labels > 0.5, member
+
+    @property
+    def _trained_stages(self) -> list[int]:
+        """Stages whose maps enter the loss."""
+        stages = {i for i, w in enumerate(self.stage_weights) if w}
+        if self.beta:
+            by_class = self.matching.active and self.matching.contrast in ("classes", "equations")
+            stages |= {i for i, w in enumerate(self.fusion_weights) if w and by_class}
+            stages |= {STAGES - 1} if self.sparsity or (self.matching.active and not by_class) else set()
+        return sorted(stages)
+
+    @property
+    def _targets(self) -> torch.Tensor:
+        """The prototypes as the contrastive losses see them, (P, D)."""
+        return F.normalize(self.prototypes, dim=1) if self.normalise_prototypes else self.prototypes
+
+
+def select_subclasses(
+    scores: torch.Tensor, labels: torch.Tensor, subclass_class: torch.Tensor, *, only_children: bool
+) -> torch.Tensor:
+    """Subclasses of the present classes whose pooled score exceeds the mean of their class (released code).
+
+    Parameters
+    ----------
+    scores
+        Pooled subclass scores of stage 4, shape (B, P).
+    labels
+        Image-level labels, shape (B, N).
+    subclass_class
+        Class index of each subclass, shape (P,).
+    only_children
+        Whether the one subclass of a class with K = 1 counts as selected. It never exceeds its own mean, so
+        the released code leaves such classes out of the contrast for good.
+
+    Returns
+    -------
+    torch.Tensor
+        bool, shape (B, P).
+    """
+    classes = labels.shape[1]
+    above = scores > merge_subclasses(scores, subclass_class, classes, "mean")[:, subclass_class]
+    if only_children:
+        above = above | (torch.bincount(subclass_class, minlength=classes) == 1)[subclass_class]
+    return above & (labels[:, subclass_class] > 0.5)

@@ -1,0 +1,62 @@
+"""Prototypes meet features: the projection to each stage, and the similarity maps."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from napari_pbip.models.score_maps import similarity_map
+
+
+class Projection(nn.Sequential):
+    """MLP that takes prototypes to the width of a stage (PBIP 3.4): Linear d -> d/2, ReLU, Linear -> C_i.
+
+    Parameters
+    ----------
+    dimension
+        Length d of the prototypes.
+    channels
+        Width C_i of the stage.
+    """
+
+    def __init__(self, dimension: int, channels: int) -> None:
+        hidden = max(1, dimension // 2)
+        super().__init__(nn.Linear(dimension, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+
+
+class SimilarityHead(nn.Module):
+    """Score maps of one stage: how similar its features are to each projected prototype.
+
+    The similarity is multiplied by a learnable scale that starts at 1 / 0.07, as released: a sigmoid of bare
+    cosines could not tell a present class (0.73 at most) from an absent one (0.27 at least).
+
+    Parameters
+    ----------
+    dimension
+        Length d of the prototypes.
+    channels
+        Width C_i of the stage.
+    normalise
+        True: the cosine of Eq. 2. False: the released code's, which leaves the length of the projected
+        prototypes in.
+    """
+
+    def __init__(self, dimension: int, channels: int, *, normalise: bool) -> None:
+        super().__init__()
+        self.projection = Projection(dimension, channels)
+        self.scale = nn.Parameter(torch.tensor([1 / 0.07]))
+        self.normalise = normalise
+
+    def directions(self, prototypes: torch.Tensor) -> torch.Tensor:
+        """What the features are multiplied with: scaled projected prototypes P_i, (P, d) -> (P, C_i).
+
+        They depend on no image. A class map that is the mean of its subclass maps (Eq. 2) is the product with
+        the mean of their directions, so at inference one row a class is enough.
+        """
+        projected = self.projection(prototypes).float()
+        return self.scale * (F.normalize(projected, dim=1) if self.normalise else projected)
+
+    def forward(self, features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
+        """Score maps (B, P, h, w) of features (B, C_i, h, w) against prototypes (P, d)."""
+        return similarity_map(features, self.directions(prototypes))

@@ -1,0 +1,131 @@
+"""Score maps: similarity (Eq. 2), subclasses to classes, stages to one map (Eq. 3). Pure functions.
+
+B images, P subclasses of all classes together, N classes, K_n subclasses of class n, h x w cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch.nn import functional as F
+
+Merge = Literal["mean", "softmax"]
+Size = Sequence[int]
+
+
+def similarity_map(features: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    """Product of the normalised feature of every cell with every direction (Eq. 2, before the mean over k).
+
+    With unit directions it is the cosine; their length scales it. One matrix product, then a division by the
+    norms of the features: no normalised copy of the features is made.
+
+    Parameters
+    ----------
+    features
+        F_i, shape (B, C, h, w).
+    directions
+        Shape (P, C).
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (B, P, h, w), float32.
+    """
+    norm = torch.linalg.vector_norm(features.float(), dim=1, keepdim=True)
+    product = F.conv2d(features, directions.to(features.dtype)[:, :, None, None])
+    similarity: torch.Tensor = product.float() / norm.clamp_min(1e-12)
+    return similarity
+
+
+def merge_subclasses(values: torch.Tensor, subclass_class: torch.Tensor, classes: int, how: Merge) -> torch.Tensor:
+    """Values of subclasses to values of classes.
+
+    ``mean`` is Eq. 2. ``softmax`` weights each subclass by the softmax of the values themselves over the
+    subclasses of its class, which leans towards the largest; the released code does this at evaluation and
+    calls it "max".
+
+    Parameters
+    ----------
+    values
+        Maps (B, P, h, w) or scores (B, P).
+    subclass_class
+        Class index of each subclass, shape (P,), int64.
+    classes
+        Number of classes N.
+    how
+        ``mean`` or ``softmax``.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (B, N, h, w) or (B, N).
+    """
+    merged = []
+    for n in range(classes):
+        own = values[:, subclass_class == n]
+        merged.append(own.mean(1) if how == "mean" else (own.softmax(1) * own).sum(1))
+    return torch.stack(merged, 1)
+
+
+def pool(maps: torch.Tensor) -> torch.Tensor:
+    """Global average of each map: (B, P, h, w) -> (B, P)."""
+    return maps.mean((2, 3))
+
+
+def fuse(weighted: Sequence[tuple[float, torch.Tensor]], size: Size) -> torch.Tensor:
+    """Weighted mean of the stages' maps on one grid (Eq. 3, divided by the sum of the weights).
+
+    Nothing in it depends on the other cells of the tile, so neighbouring tiles of a slide agree.
+
+    Parameters
+    ----------
+    weighted
+        Weight and map (B, N, h, w) of each stage.
+    size
+        (h, w) of the result.
+    """
+    parts = [w * F.interpolate(m, tuple(size), mode="bilinear") for w, m in weighted]
+    return torch.stack(parts).sum(0) / sum(w for w, _ in weighted)
+
+
+def fuse_per_tile(
+    maps: Sequence[torch.Tensor], labels: torch.Tensor, weights: Sequence[float], size: Size
+) -> torch.Tensor:
+    """The released evaluation: each map by itself ReLU, stretched to [0, 1], times label, enlarged; then summed.
+
+    Every class that counts as present reaches 1 somewhere in every tile, however weak it is; use it to compare
+    with published figures, and :func:`fuse` for slides.
+
+    Parameters
+    ----------
+    maps
+        Class maps of each stage, (B, N, h, w).
+    labels
+        Which classes count as present, shape (B, N).
+    weights
+        Weight of each stage; stages of weight 0 are left out.
+    size
+        (H, W) of the result.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (B, N, H, W), 0 to the sum of the weights.
+    """
+    parts = [
+        w
+        * F.interpolate(
+            stretch(m.relu(), 1e-6) * labels[:, :, None, None], tuple(size), mode="bilinear", align_corners=True
+        )
+        for w, m in zip(weights, maps, strict=True)
+        if w
+    ]
+    return torch.stack(parts).sum(0)
+
+
+def stretch(maps: torch.Tensor, eps: float) -> torch.Tensor:
+    """Each map (h, w) of (B, C, h, w) shifted and scaled to [0, 1] by its own minimum and maximum."""
+    low = maps.amin((2, 3), keepdim=True)
+    return (maps - low) / (maps.amax((2, 3), keepdim=True) - low + eps)

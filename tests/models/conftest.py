@@ -1,0 +1,124 @@
+"""A small backbone, and the arrays that the authors' published code computed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from napari_pbip.config import PbipSettings
+from napari_pbip.models.backbones import Backbone, BackboneSpec, load_weights
+from napari_pbip.models.pbip import Pbip
+
+
+def options(**changes: object) -> dict[str, object]:
+    """Keyword arguments of Pbip: those of its settings."""
+    return PbipSettings.model_validate(changes).model_dump(exclude={"name", "preset"})
+
+
+class StubEncoder(nn.Module):
+    """The encoder of the golden arrays: average pool to 8 x 8, flatten in (C, H, W) order, times a matrix."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.batches: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(images))
+        return F.adaptive_avg_pool2d(images, 8).flatten(1) @ self.weight
+
+
+class Golden(Mapping[str, torch.Tensor]):
+    """Arrays of a golden file as tensors: one as it was made, or one that ``tools/shrink_golden.py`` made smaller."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files}
+        if "image_differences" in arrays:
+            image = arrays.pop("image_differences").astype(np.int64)
+            for axis in (2, 3) * 3:
+                image = image.cumsum(axis)
+            arrays["image"] = (image / 2**20).astype(np.float32)
+        self._arrays = {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    @property
+    def stages(self) -> list[int]:
+        """Indices 0..3 of the stages whose maps are in the file."""
+        return [i for i in range(4) if f"cam{i + 1}" in self]
+
+    @property
+    def subclass_class(self) -> torch.Tensor:
+        return torch.repeat_interleave(torch.arange(len(self["k_list"])), self["k_list"])
+
+    @property
+    def settings(self) -> list[tuple[float, float]]:
+        """Each (delta, temperature) that losses were stored for."""
+        found = (name.split("/") for name in self if name.endswith("/loss_fg"))
+        return sorted((float(d.removeprefix("d")), float(t.removeprefix("T"))) for d, t, _ in found)
+
+    def part(self, prefix: str) -> dict[str, torch.Tensor]:
+        return {name.removeprefix(prefix): tensor for name, tensor in self.items() if name.startswith(prefix)}
+
+    def images(self, backbone: Backbone) -> torch.Tensor:
+        """RGB in [0, 1]: the file holds what is left when mean and deviation are taken out."""
+        return self["image"] * backbone.std + backbone.mean
+
+    def pbip(self, **changes: object) -> Pbip:
+        """PBIP with the weights of the file and the settings of the released code, in evaluation mode."""
+        weights = self.part("weights/")
+        widths = tuple(len(weights[f"encoder.norm{i}.weight"]) for i in range(1, 5))
+        blocks = [name.split(".")[1:3] for name in weights if name.startswith("encoder.block")]
+        depths = tuple(1 + max(int(j) for s, j in blocks if s == f"block{i}") for i in range(1, 5))
+        backbone = Backbone(BackboneSpec("golden", widths, depths))
+        load_weights(backbone, {n: t for n, t in weights.items() if n.startswith("encoder.")})
+        method = Pbip(
+            backbone,
+            self["prototypes"],
+            self.subclass_class,
+            classes=len(self["k_list"]),
+            encoder=StubEncoder(self["stub_weight"]),
+            **options(preset="released", **changes),
+        )
+        own = method.state_dict()
+        own.update({ours: weights[theirs] for ours, theirs in self.head_names().items()})
+        method.load_state_dict(own)
+        return method.eval()
+
+    def head_names(self) -> dict[str, str]:
+        """Our names of the heads' weights, and the released ones."""
+        names = {}
+        for i in self.stages:
+            names[f"heads.{i}.scale"] = f"logit_scale{i + 1}"
+            for ours, theirs in (("0", "fc1"), ("2", "fc2")):
+                for leaf in ("weight", "bias"):
+                    names[f"heads.{i}.projection.{ours}.{leaf}"] = f"l_fc{i + 1}.{theirs}.{leaf}"
+        return names
+
+
+@pytest.fixture(scope="session")
+def golden() -> Golden:
+    """``pbip.npz`` of the folder NAPARI_PBIP_GOLDEN, or the copy that comes with the tests."""
+    folder = os.environ.get("NAPARI_PBIP_GOLDEN") or Path(__file__).parents[1] / "data" / "golden"
+    return Golden(Path(folder) / "pbip.npz")
+
+
+@pytest.fixture
+def backbone() -> Backbone:
+    torch.manual_seed(0)
+    return Backbone(BackboneSpec("small", channels=(16, 32, 40, 64), depths=(1, 1, 1, 1)))
