@@ -6,7 +6,7 @@ A tile on a block border counts in up to four blocks; its scores are kept until 
 
 Trade-off. Recomputing the border tiles for each block would need no memory between blocks, but with tiles of
 28 cells every 24 and blocks of 256 cells it costs 21 % more network time (11 % at 512). Keeping them costs
-nothing but the scores of the tiles along the front: about two tile rows, 13 MB on a 100,000 x 100,000 slide
+nothing but the scores of the tiles along the front: about two tile rows, 12 MB on a 100,000 x 100,000 slide
 with four classes. A resumed run recomputes those along the border of what is written, and nothing else.
 
 A block is summed in the order of the lattice, whatever the order in which its tiles came, in float64 with
