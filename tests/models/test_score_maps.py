@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_pbip.models import masks
-from napari_pbip.models.prototypes import SimilarityHead
+from napari_pbip.models.prototypes import SimilarityHead, standardise
 from napari_pbip.models.score_maps import fuse, fuse_per_tile, merge_subclasses, pool, similarity_map, stretch
 
 
@@ -36,11 +36,23 @@ def test_head(generator, normalise):
     features, prototypes = torch.randn(2, 6, 3, 3, generator=generator), torch.randn(4, 10, generator=generator)
     first, _, second = head.projection
     assert first.weight.shape == (5, 10)
-    projected = second(first(prototypes).relu())
+    projected = second(first(standardise(prototypes) if normalise else prototypes).relu())
     if normalise:
         projected = F.normalize(projected, dim=1)
     expected = torch.einsum("bchw,pc->bphw", F.normalize(features, dim=1), projected) / 0.07
     torch.testing.assert_close(head(features, prototypes), expected)
+
+
+def test_standardised_prototypes_share_nothing_and_have_one_length(generator):
+    prototypes = 3 * torch.randn(4, 10, generator=generator) + 100
+    found = standardise(prototypes)
+    torch.testing.assert_close(found.norm(dim=1), torch.full((4,), 10**0.5))
+    torch.testing.assert_close(standardise(5 * prototypes - 7), found, atol=1e-3, rtol=1e-3)
+    assert (
+        F.cosine_similarity(found[:1], found[1:]).abs().max()
+        < 0.9
+        < F.cosine_similarity(prototypes[:1], prototypes[1:]).min()
+    )
 
 
 def test_merging():

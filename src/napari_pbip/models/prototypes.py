@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from napari_pbip.models.score_maps import similarity_map
+
+
+def standardise(prototypes: torch.Tensor) -> torch.Tensor:
+    """Prototypes (P, d) without what all of them share, each of length sqrt(d).
+
+    The first layer of the projection could undo it, so the model is the same; but features of most encoders
+    have one dominant direction in common and any length, with which the projected prototypes, and so all score
+    maps, start out almost equal.
+    """
+    centred = prototypes - prototypes.mean(0)
+    return F.normalize(centred, dim=1) * math.sqrt(prototypes.shape[1])
 
 
 class Projection(nn.Sequential):
@@ -54,8 +67,10 @@ class SimilarityHead(nn.Module):
         They depend on no image. A class map that is the mean of its subclass maps (Eq. 2) is the product with
         the mean of their directions, so at inference one row a class is enough.
         """
-        projected = self.projection(prototypes).float()
-        return self.scale * (F.normalize(projected, dim=1) if self.normalise else projected)
+        if not self.normalise:
+            released: torch.Tensor = self.scale * self.projection(prototypes).float()
+            return released
+        return self.scale * F.normalize(self.projection(standardise(prototypes)).float(), dim=1)
 
     def forward(self, features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
         """Score maps (B, P, h, w) of features (B, C_i, h, w) against prototypes (P, d)."""
