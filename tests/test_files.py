@@ -41,3 +41,9 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
         temporary.symlink_to("/dev/full")
         temporary.write_text("x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_json(tmp_path / "out" / "facts.json", {})

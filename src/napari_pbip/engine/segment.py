@@ -238,6 +238,11 @@ def _look(
     model: TrainedModel, images: Sequence[Image], settings: SegmentSettings, device: torch.device
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Raw class scores (B, N, h, w) and presence probabilities (B, N) of a batch of tiles."""
+    # Always a full batch: libraries sum in another order for another batch size, and a tile should score the
+    # same bits however a slide was stopped and resumed.
+    batch = np.zeros((settings.batch_size, *images[0].shape), np.uint8)
+    batch[: len(images)] = images
     with autocast(device, settings.precision):
-        seen = model.method.scores(to_tensor(np.stack(images)).to(device))
-    return seen.maps.float().cpu().numpy(), seen.presence.float().sigmoid().cpu().numpy()
+        seen = model.method.scores(to_tensor(batch).to(device))
+    maps, presence = seen.maps.float().cpu().numpy(), seen.presence.float().sigmoid().cpu().numpy()
+    return maps[: len(images)], presence[: len(images)]
