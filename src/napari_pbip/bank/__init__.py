@@ -1,0 +1,29 @@
+"""What the user teaches with: labelled tiles, and the image bank made of them."""
+
+from napari_pbip.bank.cluster import Clusters, choose_k, cosine_kmeans
+from napari_pbip.bank.image_bank import BankTile, ClusterFacts, EncoderFacts, ImageBank, cluster_table
+from napari_pbip.bank.layouts import find_splits, has_labels, load_single_tiles, load_tiles, load_unlabelled
+from napari_pbip.bank.sheet import write_sheets
+from napari_pbip.bank.tiles import LEFT_OUT, LabelledTile, Origin, TileSet, read_rgb
+
+__all__ = [
+    "LEFT_OUT",
+    "BankTile",
+    "ClusterFacts",
+    "Clusters",
+    "EncoderFacts",
+    "ImageBank",
+    "LabelledTile",
+    "Origin",
+    "TileSet",
+    "choose_k",
+    "cluster_table",
+    "cosine_kmeans",
+    "find_splits",
+    "has_labels",
+    "load_single_tiles",
+    "load_tiles",
+    "load_unlabelled",
+    "read_rgb",
+    "write_sheets",
+]

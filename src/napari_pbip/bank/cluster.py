@@ -1,0 +1,156 @@
+"""Subclasses of a tissue class: K-Means with cosine distance (PBIP 3.2, Eq. 1), and the choice of K."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import silhouette_score
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+_RESTARTS = 10
+_ITERATIONS = 300
+_SILHOUETTE_SAMPLE = 2000
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """A partition of feature vectors, larger clusters first."""
+
+    assignment: Ints
+    """Cluster of each vector, shape (T,), in 0..K-1."""
+    centres: Floats
+    """Unit-length mean directions, shape (K, D)."""
+    similarity: Floats
+    """Cosine of each vector with its own centre, shape (T,)."""
+
+    @property
+    def k(self) -> int:
+        return len(self.centres)
+
+    @classmethod
+    def of(cls, features: Floats, assignment: Ints) -> Clusters:
+        """Centres and similarities of a given partition, its clusters put in order of size."""
+        sizes = np.bincount(assignment)
+        place = np.empty_like(sizes)
+        place[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
+        ordered = place[assignment]
+        unit = normalise(features)
+        centres = _centres(unit, ordered, len(sizes))
+        return cls(ordered, centres, np.einsum("td,td->t", unit, centres[ordered]))
+
+
+def normalise(features: Floats) -> Floats:
+    """Vectors scaled to unit length along the last axis; a zero vector stays zero."""
+    length = np.linalg.norm(features, axis=-1, keepdims=True)
+    unit: Floats = (features / np.maximum(length, 1e-12)).astype(np.float32)
+    return unit
+
+
+def cosine_kmeans(features: Floats, k: int, seed: int = 0) -> Clusters:
+    """Spherical K-Means (Dhillon & Modha 2001): each vector joins the centre with the largest cosine.
+
+    Scikit-learn's ``KMeans`` on normalised vectors is not the same. Its centres are means, whose length r
+    falls short of 1 by the spread of the cluster, and it minimises 1 - 2 r cos + r^2 instead of 1 - cos: a
+    vector between two clusters is drawn to the tighter one for r cos > r^2/2 or away from it otherwise, and
+    the partitions differ on real features. So centres are put back on the sphere after every update here.
+
+    Parameters
+    ----------
+    features
+        Shape (T, D), any length.
+    k
+        Number of clusters, 1 to T.
+    seed
+        Seed of the k-means++ starts; the best of ten is kept.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer vectors than clusters.
+    """
+    if not 1 <= k <= len(features):
+        raise ValueError(f"{k} clusters of {len(features)} vectors")
+    rng = np.random.default_rng(seed)
+    unit = normalise(features)
+    runs = (_lloyd(unit, _plus_plus(unit, k, rng)) for _ in range(_RESTARTS if k > 1 else 1))
+    assignment, _ = max(runs, key=lambda run: run[1])
+    return Clusters.of(features, assignment)
+
+
+def choose_k(features: Floats, k_max: int, seed: int = 0) -> int:
+    """The K in 2..k_max with the best mean silhouette under cosine distance (Rousseeuw 1987).
+
+    The silhouette does not exist for one cluster, so a class of fewer than three tiles has K = 1 and every
+    other at least 2. Above 2,000 vectors it is estimated on a sample of that size.
+
+    Parameters
+    ----------
+    features
+        Shape (T, D).
+    k_max
+        Largest K tried.
+    seed
+        Seed of the clustering and the sample.
+    """
+    unit = normalise(features)
+    scores: dict[int, float] = {}
+    for k in range(2, min(k_max, len(unit) - 1) + 1):
+        assignment = cosine_kmeans(unit, k, seed).assignment
+        sample = np.random.default_rng(seed).permutation(len(unit))[:_SILHOUETTE_SAMPLE]
+        seen = len(np.unique(assignment[sample]))
+        if 2 <= seen < len(sample):
+            scores[k] = float(silhouette_score(unit[sample], assignment[sample], metric="cosine"))
+    return max(scores, key=lambda k: scores[k], default=1)
+
+
+def _plus_plus(unit: Floats, k: int, rng: np.random.Generator) -> Floats:
+    """Starting centres by k-means++ (Arthur & Vassilvitskii 2007) with distance 1 - cosine."""
+    chosen = [int(rng.integers(len(unit)))]
+    distance = 1 - unit @ unit[chosen[0]]
+    for _ in range(k - 1):
+        weight = np.maximum(distance, 0).astype(np.float64)
+        weight[chosen] = 0
+        if not weight.any():  # all that is left equals a centre
+            weight = np.ones(len(unit))
+            weight[chosen] = 0
+        chosen.append(int(rng.choice(len(unit), p=weight / weight.sum())))
+        distance = np.minimum(distance, 1 - unit @ unit[chosen[-1]])
+    return unit[chosen]
+
+
+def _lloyd(unit: Floats, centres: Floats) -> tuple[Ints, float]:
+    """Assign and update until nothing moves; the partition and its summed similarity."""
+    k = len(centres)
+    assignment = np.full(len(unit), -1)
+    similarity = unit @ centres.T
+    for _ in range(_ITERATIONS):
+        nearest = similarity.argmax(1)
+        _fill_empty(nearest, similarity, k)
+        if np.array_equal(nearest, assignment):
+            break
+        assignment = nearest
+        centres = _centres(unit, assignment, k)
+        similarity = unit @ centres.T
+    return assignment, float(similarity[np.arange(len(unit)), assignment].sum())
+
+
+def _fill_empty(assignment: Ints, similarity: Floats, k: int) -> None:
+    """Give every empty cluster the vector that fits its own cluster least, from a cluster that can spare it."""
+    sizes = np.bincount(assignment, minlength=k)
+    for empty in np.flatnonzero(sizes == 0):
+        own = similarity[np.arange(len(assignment)), assignment].copy()
+        own[sizes[assignment] < 2] = np.inf
+        moved = int(own.argmin())
+        sizes[assignment[moved]] -= 1
+        assignment[moved] = empty
+        sizes[empty] += 1
+
+
+def _centres(unit: Floats, assignment: Ints, k: int) -> Floats:
+    sums = np.zeros((k, unit.shape[1]), np.float64)
+    np.add.at(sums, assignment, unit)
+    return normalise(sums.astype(np.float32))

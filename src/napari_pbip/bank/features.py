@@ -1,0 +1,135 @@
+"""What is known of each tile by the hash of its file, so that an update computes only what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from napari_pbip.errors import BankError
+from napari_pbip.files import writing
+
+FEATURES = "features.safetensors"
+_NEAR_WHITE = 220
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileMeasures:
+    """What a tile gave, once decoded and encoded."""
+
+    feature: npt.NDArray[np.float32]
+    """Shape (D,)."""
+    colour: npt.NDArray[np.float32]
+    """Mean of R, G, B and of their squares in [0, 1], shape (6,)."""
+    white: float
+    """Share of near-white pixels."""
+
+
+class FeatureFile:
+    """Measures by tile hash, of one encoder.
+
+    Parameters
+    ----------
+    encoder
+        Name and weights hash of the encoder; measures of another one are of no use.
+    """
+
+    def __init__(self, encoder: str) -> None:
+        self.encoder = encoder
+        self._rows: dict[str, TileMeasures] = {}
+
+    def __contains__(self, tile_hash: str) -> bool:
+        return tile_hash in self._rows
+
+    def __getitem__(self, tile_hash: str) -> TileMeasures:
+        return self._rows[tile_hash]
+
+    def __setitem__(self, tile_hash: str, measures: TileMeasures) -> None:
+        self._rows[tile_hash] = measures
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def keep(self, hashes: Collection[str]) -> None:
+        """Drop the measures of all other tiles."""
+        self._rows = {h: row for h, row in self._rows.items() if h in hashes}
+
+    def features(self, hashes: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Features of these tiles, shape (T, D).
+
+        Raises
+        ------
+        KeyError
+            If one is not known.
+        """
+        return np.stack([self._rows[h].feature for h in hashes])
+
+    def statistics(self, hashes: Sequence[str]) -> dict[str, list[float]]:
+        """Mean and standard deviation of R, G, B in [0, 1] over these tiles, each tile counting the same."""
+        moments = np.array([self._rows[h].colour for h in hashes], np.float64).mean(axis=0).reshape(6)
+        spread = np.sqrt(np.maximum(moments[3:] - moments[:3] ** 2, 0))
+        return {"mean": [round(float(v), 6) for v in moments[:3]], "std": [round(float(v), 6) for v in spread]}
+
+    @staticmethod
+    def exists(folder: Path) -> bool:
+        """Whether a folder holds such a file."""
+        return (folder / FEATURES).is_file()
+
+    def write(self, folder: Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written or the disk is full.
+        """
+        rows = list(self._rows.values())
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "hash": np.array([list(bytes.fromhex(h)) for h in self._rows], np.uint8).reshape(len(rows), 32),
+            "features": np.array([r.feature for r in rows], np.float32).reshape(len(rows), -1),
+            "colour": np.array([r.colour for r in rows], np.float32).reshape(len(rows), 6),
+            "white": np.array([r.white for r in rows], np.float32),
+        }
+        with writing(folder / FEATURES) as temporary:
+            temporary.write_bytes(save(arrays, {"encoder": self.encoder}))
+
+    @classmethod
+    def read(cls, folder: Path) -> FeatureFile:
+        """Read the file.
+
+        Raises
+        ------
+        BankError
+            If it is missing, damaged, or holds values that are no numbers.
+        """
+        path = folder / FEATURES
+        try:
+            with safe_open(path, framework="np") as file:
+                measures = cls((file.metadata() or {})["encoder"])
+                arrays = {name: file.get_tensor(name) for name in ("hash", "features", "colour", "white")}
+        except (SafetensorError, OSError, KeyError) as error:
+            raise BankError(
+                f"{path} is missing or damaged; restore it or build the bank anew (--overwrite)."
+            ) from error
+        if len({len(a) for a in arrays.values()}) != 1 or not np.isfinite(arrays["features"]).all():
+            raise BankError(f"{path} is damaged; restore it or build the bank anew (--overwrite).")
+        for digest, feature, colour, white in zip(*arrays.values(), strict=True):
+            measures[digest.tobytes().hex()] = TileMeasures(feature, colour, float(white))
+        return measures
+
+
+def white_fraction(image: npt.NDArray[np.uint8]) -> float:
+    """Share of pixels whose R, G and B all reach 220, shape (H, W, 3) uint8 in: glass, fat, empty lumen."""
+    return float((image.min(axis=2) >= _NEAR_WHITE).mean())
+
+
+def colour_moments(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Mean of R, G, B and of their squares in [0, 1], shape (6,), of an image (H, W, 3) uint8."""
+    values = image.reshape(-1, 3) / 255
+    return np.concatenate([values.mean(0), (values**2).mean(0)]).astype(np.float32)

@@ -1,0 +1,456 @@
+"""The image bank: features of single-class tiles, their clusters, and the prototypes made of them (PBIP 3.2).
+
+```text
+BANK/
+  bank.json               facts: classes, encoder, settings, tiles with their provenance, clusters, statistics
+  features.safetensors    what the encoder made of each tile, by the hash of its file
+  prototypes.safetensors  one vector a subclass
+  thumbnails/<hash>.jpg   the tiles that the prototypes are means of
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from napari_pbip.bank.cluster import Clusters, Floats, Ints, choose_k, cosine_kmeans, normalise
+from napari_pbip.bank.features import FeatureFile
+from napari_pbip.bank.tiles import Origin, read_rgb
+from napari_pbip.config import BankSettings
+from napari_pbip.errors import BankError, ConfigError
+from napari_pbip.files import write_json, writing
+from napari_pbip.taxonomy import Taxonomy
+
+FORMAT = 1
+FACTS = "bank.json"
+PROTOTYPES = "prototypes.safetensors"
+THUMBNAILS = "thumbnails"
+_THUMBNAIL_SIDE = 112
+_IMPURE = 0.8
+
+
+class EncoderFacts(TypedDict):
+    """The encoder that a bank belongs to."""
+
+    name: str
+    """Its name in the catalogue."""
+    weights_hash: str
+    """SHA-256 of its weights: another hash, another feature space."""
+    dimension: int
+    """Length D of its features."""
+    weights: str | None
+    """Where its weights lay when the bank was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class BankTile:
+    """A tile of the bank and where it came from."""
+
+    path: str
+    """File it was read from."""
+    class_index: int
+    """Its class."""
+    hash: str
+    """SHA-256 of the file."""
+    white: float
+    """Share of near-white pixels, 0 to 1."""
+    origin: Origin | None = None
+    """Position on a slide, if known."""
+    subclass: int = -1
+    """Index of its cluster among those of all classes; -1 for a tile left out."""
+    similarity: float = 0.0
+    """Cosine with the centre of its cluster, -1 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """One subclass, as a user judges it."""
+
+    class_name: str
+    subclass: int
+    """Index among the subclasses of all classes."""
+    tiles: int
+    similarity: float
+    """Mean cosine of its tiles with its centre."""
+    purity: float
+    """Share of its tiles that are nearer to a prototype of their own class than to any other."""
+    warning: str = ""
+    """What a user should look at, if anything."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBank:
+    """Tiles, features, clusters and prototypes of a project's classes."""
+
+    taxonomy: Taxonomy
+    encoder: EncoderFacts
+    settings: BankSettings
+    tiles: tuple[BankTile, ...]
+    features: Floats
+    """Shape (T, D): a row a tile."""
+    k: tuple[int, ...]
+    """Subclasses of each class."""
+    prototypes: Floats
+    """Shape (sum of K, D): the mean feature of the N_K tiles nearest the centre of each subclass."""
+    left_out: tuple[BankTile, ...] = ()
+    """Tiles left out because they are mostly white."""
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    """``mean`` and ``std`` of the tiles' RGB in [0, 1], three numbers each."""
+    clustered: tuple[str, ...] = ()
+    """Classes that :meth:`build` clustered; the others kept the clusters of the previous bank."""
+
+    @classmethod
+    def build(
+        cls,
+        taxonomy: Taxonomy,
+        encoder: EncoderFacts,
+        settings: BankSettings,
+        tiles: Sequence[BankTile],
+        measures: FeatureFile,
+        *,
+        left_out: Sequence[BankTile] = (),
+        previous: ImageBank | None = None,
+    ) -> ImageBank:
+        """Cluster the features of each class and make its prototypes.
+
+        Parameters
+        ----------
+        taxonomy, encoder, settings
+            What the bank is of and how it is made.
+        tiles
+            Single-class tiles; what they say of clusters is not used.
+        measures
+            What is known of these tiles.
+        left_out
+            Mostly white tiles, to be kept on record.
+        previous
+            An earlier bank: classes whose tiles and settings are those of that bank keep its clusters.
+
+        Raises
+        ------
+        BankError
+            If a class has no tiles, or fewer than the clusters asked for.
+        ConfigError
+            If ``settings.k`` names other classes than there are.
+        """
+        wanted = _k_of_classes(taxonomy, settings)
+        check_enough_tiles(taxonomy, settings, [t.class_index for t in tiles], [t.class_index for t in left_out])
+        hashes = [t.hash for t in tiles]
+        features = measures.features(hashes)
+        clustered: list[str] = []
+        placed = list(tiles)
+        k: list[int] = []
+        prototypes: list[Floats] = []
+        for n, name in enumerate(taxonomy.names):
+            members = [i for i, t in enumerate(tiles) if t.class_index == n]
+            own = features[members]
+            clusters = _keep(previous, name, [tiles[i] for i in members], own, encoder, settings, wanted[n])
+            if clusters is None:
+                clustered.append(name)
+                asked = wanted[n]
+                count = choose_k(own, settings.k_max, settings.seed) if asked == "auto" else asked
+                clusters = cosine_kmeans(own, count, settings.seed)
+            for i, c, s in zip(members, clusters.assignment, clusters.similarity, strict=True):
+                placed[i] = replace(tiles[i], subclass=sum(k) + int(c), similarity=round(float(s), 6))
+            prototypes += [_prototype(own, clusters, c, settings.nearest) for c in range(clusters.k)]
+            k.append(clusters.k)
+        return cls(
+            taxonomy=taxonomy,
+            encoder=encoder,
+            settings=settings,
+            tiles=tuple(placed),
+            features=features,
+            k=tuple(k),
+            prototypes=np.stack(prototypes),
+            left_out=tuple(left_out),
+            statistics=measures.statistics(hashes),
+            clustered=tuple(clustered),
+        )
+
+    @property
+    def subclass_class(self) -> Ints:
+        """Class of each subclass, shape (sum of K,)."""
+        return np.repeat(np.arange(len(self.k)), self.k)
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 over classes, encoder, features and prototypes, 16 hex digits."""
+        digest = hashlib.sha256()
+        facts = [self.taxonomy.names, encoder_key(self.encoder), self.k, [t.hash for t in self.tiles]]
+        digest.update(json.dumps(facts).encode())
+        for array in (self.features, self.prototypes):
+            digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+        return digest.hexdigest()[:16]
+
+    def nearest(self, subclass: int) -> tuple[BankTile, ...]:
+        """Tiles of a subclass, nearest its centre first; the first ``settings.nearest`` made its prototype."""
+        return tuple(self.tiles[i] for i in _nearest_first(self.tiles, subclass))
+
+    def similarity(self, features: Floats) -> Floats:
+        """Cosine of features (T, D) with every prototype, shape (T, sum of K)."""
+        return normalise(features) @ normalise(self.prototypes).T
+
+    def clusters(self) -> tuple[ClusterFacts, ...]:
+        """Size, similarity and purity of each subclass, with a warning where a user should look."""
+        of_subclass = np.array([t.subclass for t in self.tiles])
+        nearest_class = self.subclass_class[self.similarity(self.features).argmax(1)]
+        facts = []
+        for subclass, n in enumerate(self.subclass_class):
+            members = np.flatnonzero(of_subclass == subclass)
+            taken_for = np.bincount(nearest_class[members], minlength=len(self.taxonomy))
+            purity = float(taken_for[n] / len(members))
+            warning = ""
+            if purity < _IMPURE:
+                taken_for[n] = -1
+                other = self.taxonomy.names[int(taken_for.argmax())]
+                warning = f"{1 - purity:.0%} of these tiles are nearer to another class, mostly {other}"
+            elif len(members) == 1:
+                warning = "a single tile"
+            facts.append(
+                ClusterFacts(
+                    class_name=self.taxonomy.names[n],
+                    subclass=subclass,
+                    tiles=len(members),
+                    similarity=float(np.mean([self.tiles[i].similarity for i in members])),
+                    purity=purity,
+                    warning=warning,
+                )
+            )
+        return tuple(facts)
+
+    def write(self, folder: Path, measures: FeatureFile) -> None:
+        """Write the bank; what is already there of the same tiles is kept.
+
+        ``bank.json`` comes last, so that a write cut short is recognised on reading and an update mends it.
+
+        Parameters
+        ----------
+        folder
+            Folder to write to; made if it is missing.
+        measures
+            What is known of each tile, by its hash; of other tiles it is dropped.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written or the disk is full.
+        DataError
+            If a tile for a thumbnail cannot be read any more.
+        """
+        measures.keep({t.hash for t in self.tiles})
+        measures.write(folder)
+        arrays: dict[str, npt.NDArray[Any]] = {"prototypes": self.prototypes, "subclass_class": self.subclass_class}
+        with writing(folder / PROTOTYPES) as temporary:
+            temporary.write_bytes(save(arrays))
+        shown = [t for s in range(len(self.prototypes)) for t in self.nearest(s)[: self.settings.nearest]]
+        for tile in shown:
+            _write_thumbnail(folder, tile)
+        write_json(folder / FACTS, self._facts())
+        wanted = {thumbnail_path(folder, tile) for tile in shown}
+        for path in set((folder / THUMBNAILS).glob("*.jpg")) - wanted:
+            path.unlink()
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "identity": self.identity,
+            "classes": self.taxonomy.to_json(),
+            "encoder": dict(self.encoder),
+            "settings": self.settings.model_dump(mode="json"),
+            "k": list(self.k),
+            "clusters": [asdict(c) for c in self.clusters()],
+            "statistics": dict(self.statistics),
+            "left_out": [asdict(t) for t in self.left_out],
+            "tiles": [asdict(t) for t in self.tiles],
+        }
+
+    @classmethod
+    def read(cls, folder: Path) -> ImageBank:
+        """Read a bank.
+
+        Raises
+        ------
+        BankError
+            If the folder is no bank, the bank was never finished, is damaged, or of a newer format.
+        """
+        document = _read_facts(folder)
+        try:
+            if document["format"] > FORMAT:
+                raise BankError(f"{folder} was made by a newer version of napari-pbip; update this one.")
+            measures = FeatureFile.read(folder)
+            tiles = tuple(_tile(t) for t in document["tiles"])
+            bank = cls(
+                taxonomy=Taxonomy.from_json(document["classes"]),
+                encoder=_encoder(document["encoder"]),
+                settings=BankSettings.model_validate(document["settings"]),
+                tiles=tiles,
+                features=measures.features([t.hash for t in tiles]),
+                k=tuple(document["k"]),
+                prototypes=load_file(folder / PROTOTYPES)["prototypes"],
+                left_out=tuple(_tile(t) for t in document["left_out"]),
+                statistics=document["statistics"],
+            )
+            intact = bank.identity == document["identity"]
+        except (KeyError, TypeError, ValueError, ValidationError, SafetensorError, OSError) as error:
+            raise _damaged(folder) from error
+        if not intact:
+            raise _damaged(folder)
+        return bank
+
+
+def encoder_key(encoder: EncoderFacts) -> str:
+    """What features have in common that can be compared: encoder and weights, wherever those lie."""
+    return f"{encoder['name']} {encoder['weights_hash']}"
+
+
+def cluster_table(bank: ImageBank) -> list[dict[str, str | int | float]]:
+    """The clusters of a bank as rows of a table."""
+    return [
+        {
+            "class": c.class_name,
+            "cluster": 1 + c.subclass - sum(bank.k[: bank.taxonomy.index(c.class_name)]),
+            "tiles": c.tiles,
+            "similarity": c.similarity,
+            "purity": c.purity,
+            "look at": c.warning,
+        }
+        for c in bank.clusters()
+    ]
+
+
+def thumbnail_path(folder: Path, tile: BankTile) -> Path:
+    """Where the small picture of a tile lies in the folder of a bank."""
+    return folder / THUMBNAILS / f"{tile.hash[:16]}.jpg"
+
+
+def _damaged(folder: Path) -> BankError:
+    return BankError(f"The image bank {folder} is damaged; mend it with `bank build --update` or restore it.")
+
+
+def _read_facts(folder: Path) -> Any:
+    try:
+        return json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        if FeatureFile.exists(folder):
+            raise BankError(f"{folder} is an unfinished image bank; finish it with `bank build --update`.") from None
+        raise BankError(f"{folder} is no image bank (it holds no {FACTS}); make one with `bank build`.") from None
+    except (OSError, ValueError) as error:
+        raise _damaged(folder) from error
+
+
+def _encoder(facts: Mapping[str, Any]) -> EncoderFacts:
+    return EncoderFacts(
+        name=facts["name"],
+        weights_hash=facts["weights_hash"],
+        dimension=facts["dimension"],
+        weights=facts["weights"],
+    )
+
+
+def _tile(facts: Mapping[str, Any]) -> BankTile:
+    origin = facts["origin"]
+    return BankTile(**{**facts, "origin": Origin(**origin) if origin else None})
+
+
+def _k_of_classes(taxonomy: Taxonomy, settings: BankSettings) -> list[int | Literal["auto"]]:
+    if not isinstance(settings.k, dict):
+        return [settings.k] * len(taxonomy)
+    names = ", ".join(taxonomy.names)
+    for name in settings.k:
+        if name not in taxonomy.names:
+            raise ConfigError(f"bank.k names the class {name!r}, but the classes are {names}.")
+    if missing := [name for name in taxonomy.names if name not in settings.k]:
+        raise ConfigError(f"bank.k lacks the class {missing[0]!r}; give a number or auto for each of {names}.")
+    return [settings.k[name] for name in taxonomy.names]
+
+
+def check_enough_tiles(
+    taxonomy: Taxonomy, settings: BankSettings, tiles: Sequence[int | None], white: Sequence[int] = ()
+) -> None:
+    """Check that every class has as many tiles as clusters are asked for.
+
+    Parameters
+    ----------
+    taxonomy, settings
+        Classes, and the clusters asked for.
+    tiles, white
+        Class of each tile of the bank, and of each that was left out as mostly white.
+
+    Raises
+    ------
+    BankError
+        If a class has no tiles, or fewer than its clusters.
+    ConfigError
+        If ``settings.k`` names other classes than there are.
+    """
+    for n, (name, wanted) in enumerate(zip(taxonomy.names, _k_of_classes(taxonomy, settings), strict=True)):
+        count, pale = list(tiles).count(n), list(white).count(n)
+        if not count and pale:
+            raise BankError(f"All {pale} single-class tiles of {name} are mostly white; raise data.white_fraction.")
+        if not count:
+            raise BankError(f"The class {name} has no tile that shows it alone; add tiles of this class only.")
+        if isinstance(wanted, int) and wanted > count:
+            left = f" ({pale} mostly white ones were left out)" if pale else ""
+            raise BankError(
+                f"The class {name} has {count} single-class tile{'s' * (count > 1)}{left}, too few for {wanted} "
+                "clusters; add tiles or lower K."
+            )
+
+
+def _keep(
+    previous: ImageBank | None,
+    name: str,
+    tiles: Sequence[BankTile],
+    features: Floats,
+    encoder: EncoderFacts,
+    settings: BankSettings,
+    wanted: int | Literal["auto"],
+) -> Clusters | None:
+    """The clusters that an earlier bank found for exactly these tiles under the same settings, if it did."""
+    if previous is None or encoder_key(previous.encoder) != encoder_key(encoder) or name not in previous.taxonomy.names:
+        return None
+    before = previous.settings
+    if _k_of_classes(previous.taxonomy, before)[previous.taxonomy.index(name)] != wanted:
+        return None
+    if before.seed != settings.seed or (wanted == "auto" and before.k_max != settings.k_max):
+        return None
+    n = previous.taxonomy.index(name)
+    old = [t for t in previous.tiles if t.class_index == n]
+    if [t.hash for t in old] != [t.hash for t in tiles]:
+        return None
+    first = sum(previous.k[:n])
+    return Clusters.of(features, np.array([t.subclass - first for t in old], np.int64))
+
+
+def _prototype(features: Floats, clusters: Clusters, cluster: int, nearest: int) -> Floats:
+    members = np.flatnonzero(clusters.assignment == cluster)
+    order = np.argsort(-clusters.similarity[members], kind="stable")
+    mean: Floats = features[members[order[:nearest]]].mean(0)
+    return mean
+
+
+def _nearest_first(tiles: Sequence[BankTile], subclass: int) -> list[int]:
+    members = [i for i, t in enumerate(tiles) if t.subclass == subclass]
+    return sorted(members, key=lambda i: -tiles[i].similarity)
+
+
+def _write_thumbnail(folder: Path, tile: BankTile) -> None:
+    path = thumbnail_path(folder, tile)
+    if path.exists():
+        return
+    picture = Image.fromarray(read_rgb(Path(tile.path)))
+    picture.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    with writing(path) as temporary:
+        picture.save(temporary, format="JPEG", quality=88)

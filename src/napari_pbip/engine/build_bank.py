@@ -1,0 +1,344 @@
+"""Jobs of the image bank: build it from labelled tiles, and name the nearest prototype of other tiles."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import confusion_matrix, f1_score
+
+from napari_pbip.bank import (
+    BankTile,
+    EncoderFacts,
+    ImageBank,
+    LabelledTile,
+    TileSet,
+    has_labels,
+    load_single_tiles,
+    load_unlabelled,
+)
+from napari_pbip.bank.features import FEATURES, FeatureFile, TileMeasures, colour_moments, white_fraction
+from napari_pbip.bank.image_bank import check_enough_tiles, encoder_key
+from napari_pbip.config import BankSettings, DataSettings
+from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.loading import ahead, to_tensor
+from napari_pbip.errors import BankError, ConfigError
+from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.files import prepare_folder
+from napari_pbip.models import encoders
+from napari_pbip.models.encoders import Encoder
+
+Item = TypeVar("Item")
+Features = npt.NDArray[np.float32]
+
+_SAVE_EVERY_SECONDS = 60.0
+_CLASSIFY_BATCH = 32
+
+
+def build_bank(
+    tiles: TileSet,
+    settings: BankSettings,
+    data: DataSettings,
+    out: Path,
+    *,
+    device: str = "cpu",
+    overwrite: bool = False,
+    update: bool = False,
+) -> Job:
+    """Build or update an image bank from the single-class tiles of a set.
+
+    Features are kept by the hash of the tile's file, so an update encodes only files that are new, and
+    clusters only classes whose tiles or K changed. A cancelled build keeps the features it has; updating goes
+    on from there.
+
+    Parameters
+    ----------
+    tiles
+        Labelled tiles; those of several classes are counted and not used.
+    settings, data
+        How the bank is made; of ``data``, the share of white above which a tile is left out.
+    out
+        Folder of the bank.
+    device
+        Where the encoder computes.
+    overwrite
+        Replace a bank that ``out`` holds.
+    update
+        Bring a bank that ``out`` holds up to date.
+
+    Yields
+    ------
+    Event
+        ``Started``, a ``Step`` a batch (``encoded``: tiles that went through the encoder so far), ``Warned``
+        for tiles left out or labelled twice, ``Finished`` with the figures of the bank.
+
+    Raises
+    ------
+    OutputError
+        If ``out`` exists and neither flag is given, or cannot be written.
+    BankError
+        If a class has no tiles or fewer than its clusters, or the bank to update is of another encoder.
+    DataError
+        If the tiles show fewer than two classes, or one cannot be read.
+    ConfigError, WeightsUnavailable
+        If there is no such encoder, or its weights are missing.
+    """
+    began = time.monotonic()
+    tiles.require_two_classes()
+    single = tiles.single_class
+    check_enough_tiles(tiles.taxonomy, settings, [t.class_index for t in single])
+    encoder = encoders.load(settings.encoder, settings.weights).to(choose_device(device))
+    facts = encoder_facts(encoder, settings.weights)
+    measures, previous = _begin(out, facts, overwrite=overwrite, update=update)
+    yield Started(f"Building the image bank with {settings.encoder}", total=len(single), unit="tiles")
+    bank_tiles: list[BankTile] = []
+    left_out: list[BankTile] = []
+    encoded, saved = 0, time.monotonic()
+    try:
+        for chunk in _chunks(ahead(lambda t: _look(t, measures), single), settings.batch_size):
+            new = {seen.hash: seen for seen in chunk if seen.image is not None and seen.white <= data.white_fraction}
+            features = _encode(encoder, [seen.image for seen in new.values() if seen.image is not None])
+            for seen, feature in zip(new.values(), features, strict=True):
+                measures[seen.hash] = TileMeasures(feature, seen.colour, seen.white)
+            encoded += len(new)
+            for seen in chunk:
+                (bank_tiles if seen.white <= data.white_fraction else left_out).append(seen.record)
+            if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+                measures.write(out)
+                saved = time.monotonic()
+            yield Step(len(bank_tiles) + len(left_out), {"encoded": encoded})
+        if left_out:
+            yield Warned(
+                f"{len(left_out)} of {len(single)} tiles are mostly white (more than {data.white_fraction:.0%}) and "
+                "are left out of the bank."
+            )
+        if contradiction := _labelled_twice(bank_tiles, tiles.taxonomy.names):
+            yield Warned(contradiction)
+        bank = ImageBank.build(
+            tiles.taxonomy, facts, settings, bank_tiles, measures, left_out=left_out, previous=previous
+        )
+    except BaseException:
+        measures.write(out)
+        raise
+    bank.write(out, measures)
+    counts = Counter(t.class_index for t in bank.tiles)
+    yield Finished(
+        out,
+        {
+            "tiles": len(bank.tiles),
+            "prototypes": len(bank.prototypes),
+            "classes": {n: {"tiles": counts[i], "k": bank.k[i]} for i, n in enumerate(bank.taxonomy.names)},
+            "encoder": facts["name"],
+            "identity": bank.identity,
+            "encoded": encoded,
+            "clustered": list(bank.clustered),
+            "left_out": len(left_out),
+            "several_classes": len(tiles) - len(single),
+            "seconds": round(time.monotonic() - began, 2),
+        },
+    )
+
+
+def classify(bank_folder: Path, data: DataSettings, *, weights: Path | None = None, device: str = "cpu") -> Job:
+    """Name the nearest prototype of each tile: classification by image prompt (PBIP Table 6).
+
+    Parameters
+    ----------
+    bank_folder
+        The bank.
+    data
+        The tiles: labelled as for building a bank, or a folder of pictures without labels.
+    weights
+        The encoder's weights, if they do not lie where they lay when the bank was made.
+    device
+        Where the encoder computes.
+
+    Yields
+    ------
+    Event
+        ``Started``, a ``Step`` a batch, ``Finished``. Its summary holds a prediction a tile and, over the
+        tiles that are labelled with one class, accuracy and F1 of each class in percent (None without labels).
+
+    Raises
+    ------
+    BankError
+        If the bank cannot be read, its encoder has other weights now, or it lacks a class of the tiles.
+    DataError
+        If a tile or the folder cannot be read.
+    ConfigError
+        If ``data`` names no folder.
+    """
+    bank = ImageBank.read(bank_folder)
+    if data.folder is None:
+        raise ConfigError("There is nothing to classify; name the folder of the tiles with data.folder.")
+    labelled = has_labels(data.folder, data)
+    tiles = load_single_tiles(data.folder, data) if labelled else load_unlabelled(data.folder, bank.taxonomy)
+    names = bank.taxonomy.names
+    for name, count in zip(tiles.taxonomy.names, tiles.counts, strict=True):
+        if count and name not in names:
+            raise BankError(f"{data.folder} has tiles of {name}, but the bank's classes are {', '.join(names)}.")
+    encoder = bank_encoder(bank, weights).to(choose_device(device))
+    yield Started(f"Comparing tiles with {len(bank.prototypes)} prototypes", total=len(tiles), unit="tiles")
+    predictions: list[dict[str, Any]] = []
+    for chunk in _chunks(ahead(lambda t: (t, t.read()), tiles), _CLASSIFY_BATCH):
+        similarities = bank.similarity(_encode(encoder, [image for _, image in chunk]))
+        for (tile, _), row in zip(chunk, similarities, strict=True):
+            subclass, label = int(row.argmax()), tile.class_index
+            predictions.append(
+                {
+                    "path": str(tile.path),
+                    "label": None if label is None else tiles.taxonomy.names[label],
+                    "predicted": names[bank.subclass_class[subclass]],
+                    "subclass": subclass,
+                    "similarity": round(float(row[subclass]), 6),
+                }
+            )
+        yield Step(len(predictions))
+    scored = [p for p in predictions if p["label"] is not None]
+    truth = [p["label"] for p in scored]
+    guess = [p["predicted"] for p in scored]
+    present = [n for n in names if n in truth]
+    f1 = 100 * f1_score(truth, guess, labels=present, average=None, zero_division=0) if scored else []
+    yield Finished(
+        None,
+        {
+            "bank": str(bank_folder),
+            "bank_identity": bank.identity,
+            "encoder": bank.encoder["name"],
+            "tiles": len(predictions),
+            "labelled": len(scored),
+            "accuracy": 100 * float(np.mean([t == g for t, g in zip(truth, guess, strict=True)])) if scored else None,
+            "f1": {n: float(v) for n, v in zip(present, f1, strict=True)},
+            "f1_mean": float(np.mean(f1)) if scored else None,
+            "classes": list(names),
+            "confusion": confusion_matrix(truth, guess, labels=list(names)).tolist() if scored else None,
+            "predictions": predictions,
+        },
+    )
+
+
+def encoder_facts(encoder: Encoder, weights: Path | None) -> EncoderFacts:
+    """What a bank remembers of the encoder that made it."""
+    if encoder.spec.dimension is None:
+        raise ValueError("a loaded encoder knows its dimension")
+    return EncoderFacts(
+        name=encoder.spec.name,
+        weights_hash=encoder.weights_hash,
+        dimension=encoder.spec.dimension,
+        weights=str(weights.resolve()) if weights else None,
+    )
+
+
+def bank_encoder(bank: ImageBank, weights: Path | None = None) -> Encoder:
+    """The encoder that a bank was made with.
+
+    Parameters
+    ----------
+    bank
+        The bank.
+    weights
+        Where the encoder's weights lie, if no longer where they lay then.
+
+    Raises
+    ------
+    BankError
+        If the weights are not those that the bank was made with.
+    ConfigError, WeightsUnavailable
+        As :func:`napari_pbip.models.encoders.load`.
+    """
+    name, kept = bank.encoder["name"], bank.encoder["weights"]
+    encoder = encoders.load(name, weights or (Path(kept) if kept else None))
+    if encoder.weights_hash != bank.encoder["weights_hash"]:
+        raise BankError(
+            f"The encoder {name!r} has other weights than when the bank was made; build the bank again, "
+            "or point bank.weights to the weights it was made with."
+        )
+    return encoder
+
+
+def _begin(out: Path, encoder: EncoderFacts, *, overwrite: bool, update: bool) -> tuple[FeatureFile, ImageBank | None]:
+    """Make the folder, or take up what an earlier bank in it knows."""
+    if not update or not FeatureFile.exists(out):
+        ways = "--update to bring a bank up to date, --overwrite to replace it"
+        prepare_folder(out, FEATURES, overwrite=overwrite, ways=ways)
+        return FeatureFile(encoder_key(encoder)), None
+    measures = FeatureFile.read(out)
+    if measures.encoder != encoder_key(encoder):
+        raise BankError(
+            f"The bank in {out} was made with another encoder or other weights ({measures.encoder.split()[0]}); "
+            "use that one, or --overwrite."
+        )
+    try:
+        return measures, ImageBank.read(out)
+    except BankError:  # unfinished or damaged: the features are whole, and the rest is made anew
+        return measures, None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A tile after its file was looked at."""
+
+    record: BankTile
+    colour: Features
+    image: npt.NDArray[np.uint8] | None
+    """None if its features are known."""
+
+    @property
+    def hash(self) -> str:
+        return self.record.hash
+
+    @property
+    def white(self) -> float:
+        return self.record.white
+
+
+def _look(tile: LabelledTile, measures: FeatureFile) -> _Seen:
+    """Hash a file, and decode it if that hash is not known."""
+    file_hash, class_index = tile.file_hash(), tile.class_index
+    if class_index is None:
+        raise ValueError(f"{tile.path} shows no single class")
+    image = None
+    if file_hash in measures:
+        colour, white = measures[file_hash].colour, measures[file_hash].white
+    else:
+        image = tile.read()
+        colour, white = colour_moments(image), white_fraction(image)
+    record = BankTile(str(tile.path.resolve()), class_index, file_hash, round(white, 6), tile.origin)
+    return _Seen(record, colour, image)
+
+
+def _encode(encoder: Encoder, images: Sequence[npt.NDArray[np.uint8]]) -> Features:
+    """Features of images, shape (n, D); images of one size go through together."""
+    features = np.empty((len(images), encoder.spec.dimension or 0), np.float32)
+    for shape in {image.shape for image in images}:
+        members = [i for i, image in enumerate(images) if image.shape == shape]
+        batch = to_tensor(np.stack([images[i] for i in members])).to(encoder.mean.device)
+        with torch.no_grad():
+            features[members] = encoder(batch).cpu().numpy()
+    return features
+
+
+def _chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    while chunk := list(islice(items, size)):
+        yield chunk
+
+
+def _labelled_twice(tiles: Sequence[BankTile], names: Sequence[str]) -> str | None:
+    """A sentence on equal files that carry different labels, if there are any."""
+    first: dict[str, BankTile] = {}
+    for tile in tiles:
+        other = first.setdefault(tile.hash, tile)
+        if other.class_index != tile.class_index:
+            return (
+                f"The same picture is labelled {names[other.class_index]} ({other.path}) and "
+                f"{names[tile.class_index]} ({tile.path}); remove one of them."
+            )
+    return None

@@ -1,0 +1,24 @@
+"""A network small enough for tests: random weights, always the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from napari_pbip.models.encoders.base import Encoder, EncoderSpec
+
+
+def build(spec: EncoderSpec, weights: Path | None) -> Encoder:
+    """Two strided convolutions and a mean over positions."""
+    with torch.random.fork_rng():  # the global random state is left alone
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(3, 16, 5, stride=4, padding=2),
+            nn.GELU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+    return Encoder(spec, network)

@@ -1,0 +1,295 @@
+"""The contract of every encoder in the catalogue, and what each promises beyond it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
+    PreTrainedModel,
+    SwinConfig,
+    SwinModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
+
+from napari_pbip import samples
+from napari_pbip.errors import ConfigError, WeightsUnavailable
+from napari_pbip.models import encoders
+from napari_pbip.models.encoders import Encoder
+
+MEAN, STD = [0.7, 0.5, 0.6], [0.2, 0.25, 0.15]
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+
+
+def write_folder(folder: Path, model: PreTrainedModel, **preprocessor: object) -> Path:
+    model.save_pretrained(folder)
+    facts = {"size": {"height": 32, "width": 32}, "image_mean": MEAN, "image_std": STD, **preprocessor}
+    (folder / "preprocessor_config.json").write_text(json.dumps(facts))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    return write_folder(tmp_path_factory.mktemp("vit"), ViTForImageClassification(ViTConfig(**SMALL)))
+
+
+@pytest.fixture(scope="module", params=list(encoders.catalogue()))
+def encoder(request: pytest.FixtureRequest, vit: Path) -> Encoder:
+    spec = encoders.catalogue()[request.param]
+    return encoders.load(spec.name, vit if spec.needs_weights else None)
+
+
+def real_images(count: int = 3, side: int = 224) -> torch.Tensor:
+    """Real tissue, RGB in [0, 1], shape (count, 3, side, side)."""
+    paths = sorted(samples.tiles().glob("*/*.png"))[:: 40 // count][:count]
+    arrays = [np.asarray(Image.open(p).convert("RGB"))[:side, :side] for p in paths]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
+
+
+def test_shape_and_facts(encoder: Encoder) -> None:
+    features = encoder(real_images())
+    assert features.shape == (3, encoder.spec.dimension)
+    assert features.dtype == torch.float32
+    assert torch.isfinite(features).all()
+    assert features.std(0).max() > 0
+    assert len(encoder.weights_hash) == 16
+
+
+def test_frozen_in_every_mode(encoder: Encoder) -> None:
+    assert not any(p.requires_grad for p in encoder.parameters())
+    assert not encoder.train().training
+    assert not any(m.training for m in encoder.modules())
+
+
+def test_gradients_reach_a_mask_over_the_image(encoder: Encoder) -> None:
+    """As in Eq. 5 and 9 of PBIP: the image times a score map, zero outside it."""
+    images = real_images()
+    scores = torch.rand(3, 1, 224, 224, generator=torch.Generator().manual_seed(0))
+    scores[..., :100] = 0
+    scores.requires_grad_()
+    encoder(images * scores).square().sum().backward()
+    assert scores.grad is not None
+    assert torch.isfinite(scores.grad).all()
+    assert (scores.grad[..., 110:] != 0).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_flat_images_give_finite_features_and_gradients(encoder: Encoder, value: float) -> None:
+    images = torch.full((2, 3, 64, 64), value, requires_grad=True)
+    features = encoder(images)
+    features.sum().backward()
+    assert images.grad is not None
+    assert torch.isfinite(features).all()
+    assert torch.isfinite(images.grad).all()
+
+
+def test_the_same_twice_and_whatever_else_is_in_the_batch(encoder: Encoder) -> None:
+    images = real_images()
+    whole = encoder(images)
+    assert torch.equal(whole, encoder(images))
+    torch.testing.assert_close(encoder(images[1:2]), whole[1:2], rtol=1e-3, atol=1e-3)
+
+
+def test_different_image_sizes(encoder: Encoder) -> None:
+    for height, width in ((64, 64), (96, 128), (225, 223)):
+        features = encoder(torch.rand(2, 3, height, width))
+        assert features.shape == (2, encoder.spec.dimension)
+        assert torch.isfinite(features).all()
+
+
+def test_bfloat16_autocast_tells_the_same(encoder: Encoder) -> None:
+    images = real_images()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = encoder(images)
+    assert half.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(half, encoder(images)).min() > 0.98
+
+
+def test_loading_again_gives_the_same_encoder_and_leaves_the_random_state(encoder: Encoder, vit: Path) -> None:
+    before = torch.random.get_rng_state()
+    again = encoders.load(encoder.spec.name, vit if encoder.spec.needs_weights else None)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert again.weights_hash == encoder.weights_hash
+    images = real_images()
+    assert torch.equal(again(images), encoder(images))
+
+
+def test_normalises_for_itself(encoder: Encoder) -> None:
+    seen: list[torch.Tensor] = []
+    handle = encoder.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images = real_images()
+    encoder(images)
+    handle.remove()
+    side = encoder.spec.input_size
+    if side is not None:
+        images = torch.nn.functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (encoder.spec.mean, encoder.spec.std))
+    torch.testing.assert_close(seen[0], (images - mean) / std)
+
+
+# The encoder without weights
+
+
+@pytest.fixture(scope="module")
+def texture() -> Encoder:
+    return encoders.load("texture")
+
+
+def test_texture_is_centred_on_the_tissue_its_constants_are_of(texture: Encoder) -> None:
+    """Fails when the statistics change and the constants were not made again."""
+    features = texture(real_images(40))
+    assert features.mean(0).norm() < 0.5 * features.norm(dim=1).mean()
+    assert 0.3 < features.std(0).mean() < 5
+
+
+def test_texture_does_not_see_brightness(texture: Encoder) -> None:
+    images = real_images().clamp(min=0.1)
+    torch.testing.assert_close(texture(images * 0.3), texture(images), rtol=1e-3, atol=5e-3)
+
+
+def test_texture_looks_past_a_mask(texture: Encoder) -> None:
+    """Half a tile, the rest black, is more like the whole tile than like any other tissue."""
+    images = real_images(40)[::4]
+    masked = images.clone()
+    masked[..., 112:] = 0
+    similarity = torch.nn.functional.cosine_similarity(texture(masked)[:, None], texture(images)[None], dim=2)
+    assert (similarity.argmax(1) == torch.arange(len(images))).float().mean() >= 0.8
+
+
+def test_texture_is_the_same_in_every_orientation(texture: Encoder) -> None:
+    images = real_images()
+    torch.testing.assert_close(texture(images.rot90(1, (2, 3))), texture(images), rtol=0.02, atol=0.05)
+
+
+def test_texture_tells_a_mask_which_pixels_belong(texture: Encoder) -> None:
+    """Following the gradient towards one tissue uncovers that tissue, in a picture of two."""
+    folder = samples.tiles()
+    tissue = {
+        name: [np.asarray(Image.open(p).convert("RGB")) for p in sorted((folder / name).iterdir())]
+        for name in ("MUS", "LYM")
+    }
+    images = {n: torch.from_numpy(np.stack(a)).permute(0, 3, 1, 2).float() / 255 for n, a in tissue.items()}
+    mixed = torch.cat([images["MUS"][:1, ..., :112], images["LYM"][:1, ..., 112:]], 3)
+    scores = torch.full((1, 1, 224, 224), 0.5, requires_grad=True)
+    prototypes = {name: texture(some[1:]).mean(0) for name, some in images.items()}
+    feature = texture(mixed * scores)[0]
+    wanted, other = (torch.nn.functional.cosine_similarity(feature, prototypes[n], dim=0) for n in ("LYM", "MUS"))
+    (wanted - other).backward()
+    assert scores.grad is not None
+    assert scores.grad[..., 116:].mean() > scores.grad[..., :108].mean()
+
+
+# Networks of a local folder
+
+
+def test_vit_gives_the_class_token_of_the_library(vit: Path) -> None:
+    encoder = encoders.load("transformers", vit)
+    assert encoder.spec.dimension == 32
+    assert encoder.spec.input_size == 32
+    assert encoder.spec.mean == tuple(MEAN)
+    assert encoder.spec.std == tuple(STD)
+    images = real_images(side=32)
+    pixels = (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    reference = ViTForImageClassification.from_pretrained(vit).eval()
+    expected = reference.vit(pixels).last_hidden_state[:, 0]
+    torch.testing.assert_close(encoder(images), expected)
+
+
+def test_dinov2_swin_and_clip(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    images = real_images(side=32)
+    pixels = (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+
+    dino = Dinov2Model(Dinov2Config(**SMALL)).eval()
+    encoder = encoders.load("transformers", write_folder(tmp_path / "dino", dino))
+    torch.testing.assert_close(encoder(images), dino(pixels).pooler_output)
+
+    swin = SwinModel(SwinConfig(image_size=32, patch_size=2, embed_dim=8, depths=[1, 1], num_heads=[1, 2])).eval()
+    encoder = encoders.load("transformers", write_folder(tmp_path / "swin", swin))
+    torch.testing.assert_close(encoder(images), swin(pixels).pooler_output)
+
+    vision = {**SMALL, "intermediate_size": 64}
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).eval()
+    crop = {"do_center_crop": True, "crop_size": {"height": 32, "width": 32}, "size": {"shortest_edge": 64}}
+    encoder = encoders.load("transformers", write_folder(tmp_path / "clip", clip, **crop))
+    assert encoder.spec.dimension == 24
+    assert encoder.spec.input_size == 32
+    torch.testing.assert_close(encoder(images), clip.get_image_features(pixels).pooler_output)
+
+
+def test_other_weights_give_another_hash(vit: Path, tmp_path: Path) -> None:
+    shutil.copytree(vit, tmp_path / "v")
+    weights = load_file(tmp_path / "v" / "model.safetensors")
+    weights["vit.layernorm.weight"] += 0.1
+    save_file(weights, tmp_path / "v" / "model.safetensors", {"format": "pt"})
+    hashes = {encoders.load("transformers", folder).weights_hash for folder in (vit, tmp_path / "v")}
+    assert len(hashes) == 2
+
+
+def _spoil(folder: Path, fault: str) -> None:
+    if fault == "no such folder":
+        shutil.rmtree(folder)
+    elif fault == "no preprocessor":
+        (folder / "preprocessor_config.json").unlink()
+    elif fault == "no weights":
+        (folder / "model.safetensors").unlink()
+    elif fault == "cut short":
+        data = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+    elif fault == "tensors missing":
+        weights = load_file(folder / "model.safetensors")
+        del weights["vit.layernorm.weight"]
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    elif fault == "unknown kind":
+        (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    elif fault == "no JSON":
+        (folder / "config.json").write_text("{")
+    elif fault == "no mean":
+        (folder / "preprocessor_config.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "no such folder",
+        "no preprocessor",
+        "no weights",
+        "cut short",
+        "tensors missing",
+        "unknown kind",
+        "no JSON",
+        "no mean",
+    ],
+)
+def test_weights_that_are_not_there(vit: Path, tmp_path: Path, fault: str) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(vit, folder)
+    _spoil(folder, fault)
+    with pytest.raises(WeightsUnavailable) as caught:
+        encoders.load("transformers", folder)
+    message = str(caught.value)
+    assert str(folder) in message
+    assert message.endswith(".")
+    assert "\n" not in message
+
+
+def test_names_and_weights_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="texture"):
+        encoders.load("textur")
+    with pytest.raises(ConfigError, match="takes no weights"):
+        encoders.load("texture", tmp_path)
+    with pytest.raises(WeightsUnavailable, match=r"bank\.weights"):
+        encoders.load("transformers")
