@@ -68,8 +68,9 @@ def follow(job: Job) -> Mapping[str, Any]:
                     case Started():
                         bar = progress.add_task(event.job, total=event.total, completed=event.done, note=event.unit)
                     case Step() if bar is not None:
-                        note = f"loss {event.values['loss']:.3f}" if "loss" in event.values else None
-                        progress.update(bar, completed=event.done, **({"note": note} if note else {}))
+                        progress.update(bar, completed=event.done)
+                        if "loss" in event.values:
+                            progress.update(bar, note=f"loss {event.values['loss']:.3f}")
                     case Epoch():
                         scores = "  ".join(f"{name} {value:.1f}" for name, value in event.scores.items())
                         best = "  (best so far)" if event.best and event.scores else ""
@@ -185,7 +186,7 @@ def bank_show(
     for row in rows:
         table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
     Console().print(table)
-    for path in write_sheets(image_bank, out or bank / "sheets"):
+    for path in write_sheets(image_bank, bank, out or bank / "sheets"):
         typer.echo(path)
 
 

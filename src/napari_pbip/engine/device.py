@@ -35,7 +35,7 @@ def choose_device(name: str) -> torch.device:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device computes bfloat16 natively, so that it is faster there than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -68,7 +68,7 @@ class TileReader:
         return image
 
 
-def ahead(work: Callable[[In], Out], items: Iterable[In], depth: int = 4) -> Iterator[Out]:
+def ahead(work: Callable[[In], Out], items: Iterable[In], depth: int = 4) -> Generator[Out, None, None]:
     """``map(work, items)`` with results computed by threads up to ``depth`` items ahead of the caller, in order."""
     with ThreadPoolExecutor(_READERS, thread_name_prefix="napari-pbip-reader") as pool:
         waiting: deque[Future[Out]] = deque()
@@ -91,7 +91,7 @@ def training_batches(
     read: TileReader,
     first_step: int,
     last_step: int,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of steps ``first_step`` to ``last_step - 1``, each epoch in an order of its own.
 
     Raises

@@ -247,7 +247,7 @@ class _Trainer:
             with autocast(self.device, self.settings.precision):
                 loss = self.method.loss(images.to(self.device), labels.to(self.device))
             self.optimiser.zero_grad(set_to_none=True)
-            loss.total.backward()
+            loss.total.backward()  # type: ignore[no-untyped-call]  # torch's own
         terms = {"loss": float(loss.total.detach())} | {n: float(t.detach()) for n, t in loss.terms.items()}
         if not math.isfinite(terms["loss"]):
             kept = (

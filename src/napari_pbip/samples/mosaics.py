@@ -65,7 +65,7 @@ def compose(
     chosen = rng.choice(len(names), min(classes, len(names)), replace=False)
     cells = len(chosen) + int(rng.integers(0, 3)) if len(chosen) > 1 else 1
     of_cell = np.concatenate([chosen, rng.choice(chosen, cells - len(chosen))])
-    places = np.stack(np.mgrid[:side, :side], -1).reshape(-1, 2)
+    places = np.indices((side, side)).reshape(2, -1).T
     _, cell = cKDTree(rng.uniform(0, side, (cells, 2))).query(places)
     mask = of_cell[cell].reshape(side, side).astype(np.uint8)
     image = np.empty((side, side, 3), np.uint8)
@@ -76,7 +76,7 @@ def compose(
 
 def _cut(tiles: Sequence[Tile], side: int, rng: np.random.Generator) -> Tile:
     """A random square of a random tile, randomly turned and flipped."""
-    tile = tiles[rng.integers(len(tiles))]
+    tile = tiles[int(rng.integers(len(tiles)))]
     y, x = rng.integers(tile.shape[0] - side + 1), rng.integers(tile.shape[1] - side + 1)
-    square = np.rot90(tile[y : y + side, x : x + side], rng.integers(4))
+    square = np.rot90(tile[y : y + side, x : x + side], int(rng.integers(4)))
     return square[::-1] if rng.random() < 0.5 else square
