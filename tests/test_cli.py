@@ -57,8 +57,10 @@ def test_the_story_of_a_user(call: Called, work: Path) -> None:
     assert call("bank", "build", data, "--out", bank, "--encoder", "texture", "--k", 2) == 0, call.error
     assert call("bank", "show", bank) == 0, call.error
     sheets = [Path(line) for line in call.out.split() if line.endswith(".png")]
-    assert sheets
-    assert all(Image.open(path).size[0] > 100 for path in sheets)
+    assert len(sheets) == 2
+    for path in sheets:
+        with Image.open(path) as sheet:
+            assert min(sheet.size) > 100
     assert call("bank", "classify", bank, samples.tiles(), "--json", work / "nearest.json") == 2  # other classes
     assert call("bank", "classify", bank, data, "--json", work / "nearest.json") == 0, call.error
     assert json.loads((work / "nearest.json").read_text())["accuracy"] > 60
