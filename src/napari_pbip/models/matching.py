@@ -47,7 +47,7 @@ class ImgMatchNet:
         """Weight of each term within L_SIM (Eq. 13)."""
         return {"foreground": self.theta_foreground, "background": self.theta_background}
 
-    def losses(
+    def terms(
         self,
         images: torch.Tensor,
         normalised: torch.Tensor,

@@ -173,7 +173,7 @@ class Pbip(Method):
         }
         if self.beta and self.matching.active:
             contrasted, selected, own = self._contrasted(maps, labels, features[1].shape[-2:])
-            found = self.matching.losses(
+            found = self.matching.terms(
                 images, self.backbone.normalise(images), contrasted, selected, own, self._targets
             )
             for name, loss in found.items():
