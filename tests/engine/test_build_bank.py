@@ -151,6 +151,11 @@ def test_a_class_all_white(tiles: Path, tmp_path: Path) -> None:
         Image.new("RGB", (64, 64), "white").save(path)
     with pytest.raises(BankError, match="single-class tiles of LYM are mostly white"):
         list(job(tiles, tmp_path / "bank", k=1))
+    for name in CLASSES[1:]:
+        for path in (tiles / name).iterdir():
+            Image.new("RGB", (64, 64), "white").save(path)
+    with pytest.raises(BankError, match="mostly white"):
+        list(job(tiles, tmp_path / "white", k=1))
 
 
 def test_one_picture_with_two_labels_is_told(tiles: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from sklearn.metrics import silhouette_score
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-_RESTARTS = 10
+_RESTARTS = 20
 _ITERATIONS = 300
 _SILHOUETTE_SAMPLE = 2000
 
@@ -54,9 +54,10 @@ def cosine_kmeans(features: Floats, k: int, seed: int = 0) -> Clusters:
     """Spherical K-Means (Dhillon & Modha 2001): each vector joins the centre with the largest cosine.
 
     Scikit-learn's ``KMeans`` on normalised vectors is not the same. Its centres are means, whose length r
-    falls short of 1 by the spread of the cluster, and it minimises 1 - 2 r cos + r^2 instead of 1 - cos: a
-    vector between two clusters is drawn to the tighter one for r cos > r^2/2 or away from it otherwise, and
-    the partitions differ on real features. So centres are put back on the sphere after every update here.
+    falls short of 1 by the spread of the cluster, and a vector goes where 2 r cos - r^2 is largest, not cos:
+    between a tight and a loose cluster the border lies elsewhere. Where clusters are equally tight the
+    difference is small (on features of real lung tiles one of 163 was not with the centre at the smallest
+    angle), where they are not it is large. So centres are put back on the sphere after every update here.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def cosine_kmeans(features: Floats, k: int, seed: int = 0) -> Clusters:
     k
         Number of clusters, 1 to T.
     seed
-        Seed of the k-means++ starts; the best of ten is kept.
+        Seed of the k-means++ starts; the best of twenty is kept.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def choose_k(features: Floats, k_max: int, seed: int = 0) -> int:
 
 
 def _plus_plus(unit: Floats, k: int, rng: np.random.Generator) -> Floats:
-    """Starting centres by k-means++ (Arthur & Vassilvitskii 2007) with distance 1 - cosine."""
+    """Starting centres by greedy k-means++ (Arthur & Vassilvitskii 2007) with distance 1 - cosine."""
     chosen = [int(rng.integers(len(unit)))]
     distance = 1 - unit @ unit[chosen[0]]
     for _ in range(k - 1):
@@ -117,8 +118,11 @@ def _plus_plus(unit: Floats, k: int, rng: np.random.Generator) -> Floats:
         if not weight.any():  # all that is left equals a centre
             weight = np.ones(len(unit))
             weight[chosen] = 0
-        chosen.append(int(rng.choice(len(unit), p=weight / weight.sum())))
-        distance = np.minimum(distance, 1 - unit @ unit[chosen[-1]])
+        drawn = rng.choice(len(unit), size=2 + int(np.log(k)), p=weight / weight.sum())
+        remaining = np.minimum(distance, 1 - unit[drawn] @ unit.T)
+        best = int(remaining.sum(1).argmin())
+        chosen.append(int(drawn[best]))
+        distance = remaining[best]
     return unit[chosen]
 
 
@@ -151,6 +155,5 @@ def _fill_empty(assignment: Ints, similarity: Floats, k: int) -> None:
 
 
 def _centres(unit: Floats, assignment: Ints, k: int) -> Floats:
-    sums = np.zeros((k, unit.shape[1]), np.float64)
-    np.add.at(sums, assignment, unit)
-    return normalise(sums.astype(np.float32))
+    members = np.equal.outer(np.arange(k), assignment).astype(np.float32)
+    return normalise(members @ unit)

@@ -125,8 +125,9 @@ def build_bank(
         bank = ImageBank.build(
             tiles.taxonomy, facts, settings, bank_tiles, measures, left_out=left_out, previous=previous
         )
-    except BaseException:
-        measures.write(out)
+    except BaseException:  # a cancel too: what was computed is kept
+        if len(measures):
+            measures.write(out)
         raise
     bank.write(out, measures)
     counts = Counter(t.class_index for t in bank.tiles)
