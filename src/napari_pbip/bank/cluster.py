@@ -86,7 +86,7 @@ def choose_k(features: Floats, k_max: int, seed: int = 0) -> int:
     """The K in 2..k_max with the best mean silhouette under cosine distance (Rousseeuw 1987).
 
     The silhouette does not exist for one cluster, so a class of fewer than three tiles has K = 1 and every
-    other at least 2. Above 2,000 vectors it is estimated on a sample of that size.
+    other at least 2. Of more than 2,000 vectors a sample of that size decides.
 
     Parameters
     ----------
@@ -97,14 +97,12 @@ def choose_k(features: Floats, k_max: int, seed: int = 0) -> int:
     seed
         Seed of the clustering and the sample.
     """
-    unit = normalise(features)
+    sample = np.random.default_rng(seed).permutation(len(features))[:_SILHOUETTE_SAMPLE]
+    unit = normalise(features[sample])
     scores: dict[int, float] = {}
     for k in range(2, min(k_max, len(unit) - 1) + 1):
         assignment = cosine_kmeans(unit, k, seed).assignment
-        sample = np.random.default_rng(seed).permutation(len(unit))[:_SILHOUETTE_SAMPLE]
-        seen = len(np.unique(assignment[sample]))
-        if 2 <= seen < len(sample):
-            scores[k] = float(silhouette_score(unit[sample], assignment[sample], metric="cosine"))
+        scores[k] = float(silhouette_score(unit, assignment, metric="cosine"))
     return max(scores, key=lambda k: scores[k], default=1)
 
 
