@@ -113,6 +113,7 @@ _PBIP_PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "stage_weights": (1.0, 1.0, 1.0, 0.0),
         "fusion_weights": (1.0, 1.0, 1.0, 0.0),
+        "contrast": "equations",
         "temperature": 1.0,
         "beta": 0.5,
         "theta_background": 0.5,

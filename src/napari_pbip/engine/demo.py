@@ -1,6 +1,6 @@
 """The main job on bundled real tissue: the calls a user would make, one after the other.
 
-What is shown. Weakly labelled images are composed of colorectal tiles (four classes; real pixels, artificial
+What is shown. Weakly labelled images are composed of colorectal tiles (three classes; real pixels, artificial
 borders), with image-level labels only. PBIP learns from them; it is scored on images composed of *other*
 tiles, whose exact masks are known. Then the trained model segments a real slide. That slide is skin and the
 tiles are colon, so the overlay shows how the pieces work together, not a diagnosis.
@@ -26,7 +26,7 @@ from napari_pbip.events import Finished, Job
 from napari_pbip.files import prepare_folder, write_json
 from napari_pbip.samples.mosaics import Tile, write_masked, write_training
 
-CLASSES = ("LYM", "MUS", "STR", "TUM")
+CLASSES = ("LYM", "MUS", "TUM")
 _HELD_OUT = 2
 """Tiles of each class, out of five, that only the scored images are composed of."""
 _SIDE = 160
