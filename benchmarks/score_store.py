@@ -31,7 +31,6 @@ from zarr.codecs import BloscCodec, ZstdCodec
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.results import LargestScores, ScoreStore, label_region, labels_from_scores, write_labels
 from napari_pbip.results.blend import BLOCK
-from napari_pbip.results.labels import class_scale
 from napari_pbip.taxonomy import BCSS
 
 TILE, STRIDE, CELL = 28, 24, 8
@@ -142,10 +141,11 @@ def bench_labels(folder: Path, repeats: int) -> dict[str, float]:
     largest = counts.percentile(99.5)
     scores = store.read_scores(0, view, view)
     rows, columns, tissue = store.tiles_and_tissue(0, view, view)
-    scale = class_scale(store.presence(), largest[:, None, None], 0.5)
-    everywhere = scale[:, rows][:, :, columns]
+    presence, over = store.presence(), largest[:, None, None]
+    present = presence[:, np.rint(rows).astype(int)][:, :, np.rint(columns).astype(int)] >= 0.5
+    everywhere = np.where(present, over, np.inf)
     delta = np.full(CLASSES, 0.15, np.float32)
-    ours = best(lambda: labels_from_scores(scores, scale, delta, rows, columns, tissue), repeats)
+    ours = best(lambda: labels_from_scores(scores, over, delta, presence, 0.5, rows, columns, tissue), repeats)
     naive = best(lambda: naive_labels(scores, everywhere, tissue), repeats)
     settings = ThresholdSettings()
     return {

@@ -30,6 +30,7 @@ app.add_typer(bank_app, name="bank")
 console = Console(stderr=True)
 
 JobFile = Annotated[Path | None, typer.Argument(help="Settings file (YAML); the options below go on top of it.")]
+JobOption = Annotated[Path | None, typer.Option("--job", help="Settings file (YAML); the options go on top of it.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as train.batch_size=4.")
 ]
@@ -141,6 +142,7 @@ def bank_build(
     k: Annotated[str | None, typer.Option(help="Clusters a class: a number or auto.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the clustering.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    job: JobOption = None,
     assignments: Set = None,
     update: Annotated[
         bool, typer.Option("--update", help="Change an earlier bank; only what differs is computed.")
@@ -162,10 +164,12 @@ def bank_build(
         "bank.k": clusters,
         "bank.seed": seed,
     }
-    settings = settings_from(None, assignments, options)
+    settings = settings_from(job, assignments, options)
     tile_set = load_single_tiles(tiles, settings.data)
-    job = build_bank(tile_set, settings.bank, settings.data, out, device=device, overwrite=overwrite, update=update)
-    summary = follow(job)
+    building = build_bank(
+        tile_set, settings.bank, settings.data, out, device=device, overwrite=overwrite, update=update
+    )
+    summary = follow(building)
     console.print(f"Bank of {summary['tiles']} tiles and {summary['prototypes']} prototypes in {out}", highlight=False)
 
 
@@ -196,6 +200,7 @@ def bank_classify(
     tiles: Annotated[Path, typer.Argument(help="Folder (or CSV) of tiles.")],
     weights: Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    job: JobOption = None,
     assignments: Set = None,
     json_out: JsonOut = None,
 ) -> None:
@@ -205,7 +210,7 @@ def bank_classify(
     """
     from napari_pbip.engine.build_bank import classify
 
-    settings = settings_from(None, assignments, {"data.folder": tiles, "bank.weights": weights})
+    settings = settings_from(job, assignments, {"data.folder": tiles, "bank.weights": weights})
     summary = follow(classify(bank, settings.data, weights=settings.bank.weights, device=device))
     if summary.get("accuracy") is not None:
         table = Table("class", "F1 %")
@@ -263,6 +268,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test or val.")] = "test",
     last: Annotated[bool, typer.Option("--last", help="The last model instead of the best.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    job: JobOption = None,
     assignments: Set = None,
     json_out: JsonOut = None,
 ) -> None:
@@ -272,7 +278,7 @@ def evaluate(
     """
     from napari_pbip.engine.evaluate import evaluate as score
 
-    settings = settings_from(None, assignments, {"data.folder": data})
+    settings = settings_from(job, assignments, {"data.folder": data})
     summary = follow(score(run, settings.data, split, which="last" if last else "best", device=device))
     table = Table("protocol", "mIoU", "FwIoU", "bIoU", "Dice", *(f"IoU {name}" for name in summary["classes"]))
     for protocol, figures in summary["protocols"].items():
@@ -290,7 +296,7 @@ def segment(
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel, where the slide does not say.")] = None,
     tissue: Annotated[Path | None, typer.Option(help="A tissue mask of your own (an image).")] = None,
-    job: Annotated[Path | None, typer.Option(help="Settings file (YAML).")] = None,
+    job: JobOption = None,
     assignments: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on in the middle of the slide.")] = False,
     overwrite: Overwrite = False,

@@ -48,8 +48,8 @@ def halves(path):
 def test_areas_are_those_of_the_picture(tmp_path):
     rows = {row.name: row for row in areas(halves(tmp_path / "s.ome.zarr"))}
     assert list(rows) == ["TUM", "STR", "LYM", "NEC", "background", "not analysed"]
-    # tile 29 is the last: its centre is at cell 709.5, so its cells end at 721
-    height = 722
+    # tile 29 is the last: it covers cells 696 to 723
+    height = 724
     assert rows["TUM"].cells == rows["LYM"].cells == height * 600
     assert rows["TUM"].area_mm2 == pytest.approx(height * 600 * 64e-6)  # cells of 8 microns
     assert rows["not analysed"].cells == (800 - height) * 1200

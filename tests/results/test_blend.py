@@ -114,14 +114,13 @@ def test_going_on_after_some_blocks_gives_the_same_bits(lattice, block, seed):
     np.testing.assert_array_equal(assemble(lattice, kept + resumed, 1)[0], assemble(lattice, whole, 1)[0])
 
 
-def test_each_cell_belongs_to_the_tile_with_the_nearest_centre():
+def test_positions_are_whole_at_the_centres_of_tiles_and_rise_evenly_between():
     lattice = Lattice(100, 76, tile=28, stride=24, rows=4, columns=3)
     cells = np.arange(100.0)
     centres = np.arange(4) * 24 + 13.5
-    distance = np.abs(cells[:, None] - centres)
-    found = lattice.nearest(cells, 4)
-    np.testing.assert_array_equal(distance[np.arange(100), found], distance.min(1))
-    starts = found * 24
+    found = lattice.positions(cells, 4)
+    np.testing.assert_allclose(found, np.interp(cells, centres, np.arange(4)))
+    starts = np.rint(found) * 24
     assert ((starts <= cells) & (cells < starts + 28)).all()
 
 

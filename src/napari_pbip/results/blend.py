@@ -58,10 +58,12 @@ class Lattice:
         """Tiles (of ``count`` along an axis) that cover at least one of the cells ``start..stop-1``."""
         return range(max(0, (start - self.tile) // self.stride + 1), min(count, (stop - 1) // self.stride + 1))
 
-    def nearest(self, cells: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.intp]:
-        """The tile (of ``count`` along an axis) whose centre is nearest to each cell; cell centres are integers."""
-        index = np.floor((cells - (self.tile - 1) / 2) / self.stride + 0.5).astype(np.intp)
-        return np.clip(index, 0, count - 1)
+    def positions(self, cells: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.float64]:
+        """Where cells lie among the centres of ``count`` tiles along an axis: 2.5 is between tiles 2 and 3.
+
+        Cell centres are integers; what lies beyond the first or last centre counts as there.
+        """
+        return np.clip((cells - (self.tile - 1) / 2) / self.stride, 0, count - 1)
 
     @property
     def weights(self) -> npt.NDArray[np.float64]:

@@ -5,9 +5,10 @@ tau = delta * (largest score of the class), compared after division by that larg
 (255). Outside the tissue and where no network looked it is "not analysed" (0). Negative scores are no
 evidence (the ReLU of the released evaluation): a cell without a positive score is background at any delta.
 
-Presence is a property of tiles; a cell belongs to the tile whose centre is nearest. The largest score is a
-high percentile over the slide, or, as published, the maximum over the tile (which leaves seams; the
-published evaluation also stretches each stage's map by itself before fusing, which stored scores cannot).
+Presence is predicted a tile. Between the centres of tiles it is interpolated, so that a class does not end at
+the border of a tile. The largest score is a high percentile over the slide, or, as published, the maximum over
+the tile (which leaves seams; the published evaluation also stretches each stage's map by itself before fusing,
+which stored scores cannot).
 """
 
 from __future__ import annotations
@@ -32,8 +33,7 @@ from napari_pbip.results.store import ScoreStore, get_array, reading
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED, Taxonomy
 
 Labels = npt.NDArray[np.uint8]
-Scale = npt.NDArray[np.float32]
-Index = npt.NDArray[np.intp]
+Positions = npt.NDArray[np.float64]
 FOLDER = PurePosixPath("labels/tissue")
 """Where the label image lies in the store."""
 CHUNK = 512
@@ -45,10 +45,12 @@ _AXES = ("y", "x")
 
 def labels_from_scores(
     scores: npt.NDArray[np.floating],
-    scale: Scale,
+    largest: npt.NDArray[np.floating],
     delta: npt.NDArray[np.floating],
-    rows: Index,
-    columns: Index,
+    presence: npt.NDArray[np.floating],
+    threshold: float,
+    rows: Positions,
+    columns: Positions,
     tissue: npt.NDArray[np.bool_],
 ) -> Labels:
     """Label of each cell.
@@ -57,13 +59,17 @@ def labels_from_scores(
     ----------
     scores
         Raw scores, (N, h, w); NaN = not analysed.
-    scale
-        The largest score of a class where it is present, infinity where it is not, NaN in tiles that were not
-        analysed; (N, R, C) for R x C tiles, from :func:`class_scale`.
+    largest
+        Largest score of each class: over the slide (N, 1, 1), or over each tile (N, R, C), of which a cell takes
+        the nearest.
     delta
         Share of the largest score that a class has to reach, (N,).
+    presence
+        Probability that each class is present in each of R x C tiles, (N, R, C); NaN = not analysed.
+    threshold
+        Presence that a class needs, after interpolation between the analysed tiles around a cell.
     rows, columns
-        Tile that each row (h,) and column (w,) of cells belongs to, as an index into ``scale``.
+        Position of each row (h,) and column (w,) of cells among the tile centres; integers are centres.
     tissue
         Whether a cell is tissue, (h, w).
 
@@ -74,19 +80,34 @@ def labels_from_scores(
     """
     count, height, width = scores.shape
     labels = np.empty((height, width), np.uint8)
-    across = scale[:, :, columns]
+    known = ~np.isnan(presence[0])
+    present = np.where(known, presence, 0).astype(np.float32)
+    # a class that nowhere scores above zero gets an infinite scale: no score reaches its delta
+    scale = np.where(largest <= 0, np.inf, largest).astype(np.float32)
+    nearest_row, nearest_column = (
+        np.minimum(np.rint(p).astype(np.intp), last)
+        for p, last in ((rows, scale.shape[1] - 1), (columns, scale.shape[2] - 1))
+    )
+    across = scale[:, :, nearest_column]
+    between = _Between(columns, presence.shape[2])
+    known_across = between.spread(known.astype(np.float32))
+    present_across = between.spread(present)
+    down = _Between(rows, presence.shape[1])
     # arithmetic on whole arrays instead of masked assignment, which is ten times slower
     for top in range(0, height, _STRIP):
         part = np.s_[top : top + _STRIP]
-        best = np.zeros(tissue[part].shape, np.float32)
-        label = np.zeros(best.shape, np.uint8)
-        analysed = tissue[part].copy()
+        share = down.between_rows(known_across, part)  # of the weight of the tiles around that is analysed
+        needed = share * np.float32(threshold)
+        analysed = tissue[part] & (share > 0)
+        best = np.zeros(share.shape, np.float32)
+        label = np.zeros(share.shape, np.uint8)
         for n in range(count):
             score = scores[n, part].astype(np.float32)
-            score /= across[n, rows[part]]
+            score /= across[n, nearest_row[part]]
             analysed &= score == score  # not NaN
             wins = score >= delta[n]
             wins &= score > best
+            wins &= down.between_rows(present_across[n], part) >= needed
             score *= wins
             np.fmax(best, score, out=best)
             np.maximum(label, wins.view(np.uint8) * np.uint8(n + 1), out=label)  # a later win has a larger value
@@ -96,20 +117,25 @@ def labels_from_scores(
     return labels
 
 
-def class_scale(presence: npt.NDArray[np.floating], largest: npt.NDArray[np.floating], threshold: float) -> Scale:
-    """What :func:`labels_from_scores` divides scores by.
+class _Between:
+    """Linear interpolation between tile centres along one axis."""
 
-    Parameters
-    ----------
-    presence
-        Probability that each class is present in each tile, (N, R, C); NaN = not analysed.
-    largest
-        Largest score of each class, (N, 1, 1) over the slide or (N, R, C) over each tile.
-    threshold
-        Presence that a class needs.
-    """
-    counts = (presence >= np.float32(threshold)) & (largest > 0)
-    return np.where(np.isnan(presence), np.nan, np.where(counts, largest, np.inf)).astype(np.float32)
+    def __init__(self, positions: Positions, tiles: int) -> None:
+        self.first = np.minimum(positions.astype(np.intp), tiles - 1)
+        self.second = np.minimum(self.first + 1, tiles - 1)
+        self.weight = (positions - self.first).astype(np.float32)
+
+    def spread(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Values of tiles (..., C) at the positions, (..., w)."""
+        low: npt.NDArray[np.float32] = values[..., self.first]
+        low += (values[..., self.second] - low) * self.weight
+        return low
+
+    def between_rows(self, values: npt.NDArray[np.float32], part: slice) -> npt.NDArray[np.float32]:
+        """Rows of values (R, w) at a part of the positions, (h, w)."""
+        low: npt.NDArray[np.float32] = values[self.first[part]]
+        low += (values[self.second[part]] - low) * self.weight[part, None]
+        return low
 
 
 def deltas(taxonomy: Taxonomy, thresholds: ThresholdSettings) -> npt.NDArray[np.float32]:
@@ -150,14 +176,15 @@ def label_region(
         Level of ``store.scores`` and the rectangle in its cells.
     """
     rows, columns, tissue = store.tiles_and_tissue(level, y, x)
-    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    over = store.peak(*window) if thresholds.scope == "tile" else largest[:, None, None]
+    window = slice(int(rows[0]), int(rows[-1]) + 2), slice(int(columns[0]), int(columns[-1]) + 2)
     return labels_from_scores(
         store.read_scores(level, y, x),
-        class_scale(store.presence(*window), over, thresholds.presence),
+        store.peak(*window) if thresholds.scope == "tile" else largest[:, None, None],
         deltas(store.taxonomy, thresholds),
-        rows - rows[0],
-        columns - columns[0],
+        store.presence(*window),
+        thresholds.presence,
+        rows - window[0].start,
+        columns - window[1].start,
         tissue,
     )
 

@@ -53,7 +53,8 @@ class LargestScores:
 
     def _count(self, y: slice, x: slice) -> None:
         store = self._store
-        rows, columns, tissue = store.tiles_and_tissue(0, y, x)
+        row_positions, column_positions, tissue = store.tiles_and_tissue(0, y, x)
+        rows, columns = (np.rint(p).astype(np.intp) for p in (row_positions, column_positions))
         presence = store.presence(slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
         analysed = ~np.isnan(presence[0])[np.ix_(rows - rows[0], columns - columns[0])] & tissue
         for counts, scores in zip(self._counts, store.read_scores(0, y, x), strict=True):

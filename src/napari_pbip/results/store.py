@@ -326,14 +326,14 @@ class ScoreStore:
 
     def tiles_and_tissue(
         self, level: int, y: slice, x: slice
-    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-        """What the cells of a rectangle of one level belong to.
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """Where the cells of a rectangle of one level lie.
 
         Returns
         -------
         rows, columns, tissue
-            The tile row of each row of cells (h,), the tile column of each column (w,) -- the tile whose centre is
-            nearest -- and whether each cell is tissue, bool (h, w).
+            Each row of cells (h,) and each column (w,) as a position among the tile centres (see
+            :meth:`Lattice.positions`), and whether each cell is tissue, bool (h, w).
         """
         rows, tissue_rows = self._tiles_and_mask(level, y, axis=0)
         columns, tissue_columns = self._tiles_and_mask(level, x, axis=1)
@@ -347,11 +347,13 @@ class ScoreStore:
         columns = np.bincount(self._tiles_and_mask(0, slice(None), axis=1)[1], minlength=width)
         return int(rows @ self.tissue.astype(np.int64) @ columns)
 
-    def _tiles_and_mask(self, level: int, span: slice, axis: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Nearest tile and pixel of the tissue mask for the cells along one axis, by their centres."""
+    def _tiles_and_mask(
+        self, level: int, span: slice, axis: int
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+        """Position among the tiles and pixel of the tissue mask for the cells along one axis, by their centres."""
         slide = self.facts.slide
         centres = (np.arange(*span.indices(self.scores[level].shape[1 + axis])) + 0.5) * 2**level
-        tiles = self.lattice.nearest(centres - 0.5, (self.lattice.rows, self.lattice.columns)[axis])
+        tiles = self.lattice.positions(centres - 0.5, (self.lattice.rows, self.lattice.columns)[axis])
         length = self.tissue.shape[axis]
         mask = centres * (self.cell_um / slide.mpp / (slide.height, slide.width)[axis] * length)
         return tiles, np.minimum(mask.astype(np.intp), length - 1)
