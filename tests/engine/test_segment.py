@@ -125,6 +125,17 @@ def test_what_differs_is_not_resumed(segmented: tuple[Path, list[Event]], model:
         list(segment(samples.slide(), model, copy, other, THRESHOLDS, resume=True))
 
 
+def test_a_result_is_not_mixed_with_that_of_another_slide(
+    segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path
+) -> None:
+    renamed = tmp_path / "another.svs"
+    shutil.copy(samples.slide(), renamed)
+    before = (segmented[0] / "areas.csv").read_bytes()
+    with pytest.raises(OutputError, match="another slide"):
+        list(segment(renamed, model, segmented[0], QUICK, THRESHOLDS, overwrite=True))
+    assert (segmented[0] / "areas.csv").read_bytes() == before
+
+
 def test_a_slide_without_microns_per_pixel_needs_them(model: Path, tmp_path: Path) -> None:
     with open_slide(samples.slide()) as slide:
         picture = slide.read(0, 0, slide.width // 2, slide.height // 2, 2 * slide.require_mpp())

@@ -23,6 +23,7 @@ from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, ahead, to_tensor
 from napari_pbip.engine.runs import TrainedModel, load_model
+from napari_pbip.errors import OutputError
 from napari_pbip.events import Finished, Job, RegionDone, Started, Step, Warned
 from napari_pbip.results.areas import areas, write_areas
 from napari_pbip.results.blend import Region
@@ -61,7 +62,7 @@ def segment(
     run
         Folder of a training; its best model is taken.
     out
-        Folder of the results. Several slides may share one.
+        Folder of the results, one a slide.
     settings
         Reading, tissue and network.
     thresholds
@@ -133,6 +134,8 @@ def _open_store(
 ) -> ScoreStore:
     """The store to be filled: a new one, or the one begun earlier."""
     path = out / f"{slide.name}.ome.zarr"
+    if others := sorted(other.name for other in out.glob("*.ome.zarr") if other != path):
+        raise OutputError(f"{out} holds the result of another slide ({others[0]}); choose another --out.")
     if resume and path.exists():
         store = ScoreStore.open(path, "r+")
         store.check_resume(**facts)
