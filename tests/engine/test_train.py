@@ -63,6 +63,8 @@ def test_a_run_leaves_what_is_needed_to_trust_it(finished: tuple[Path, list[Even
     assert [c["name"] for c in facts["classes"]] == ["LYM", "MUS"]
     assert len(facts["validations"]) == 2
     assert facts["versions"]["torch"] == torch.__version__
+    weights, facts_file = ((out / name).stat().st_mode for name in ("best.safetensors", "run.json"))
+    assert weights == facts_file  # others in the lab can read both or neither
     with (out / "curves.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(float(r["step"])) for r in rows] == [1, 2, 3, 4, 5, 6]

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from napari_pbip.bank import ImageBank
 from napari_pbip.config import JobSettings, PbipSettings
@@ -223,7 +223,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 def write_weights(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write tensors as safetensors, whole or not at all."""
     with writing(path) as temporary:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary)
+        # by way of bytes: the library's own file would be readable for nobody else
+        temporary.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
 
 
 def weights_identity(weights: Mapping[str, torch.Tensor]) -> str:
