@@ -45,6 +45,7 @@ def finished(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 def test_a_run_tells_its_story(finished: tuple[Path, list[Event]]) -> None:
     _, events = finished
+    assert [e for e in events if isinstance(e, Finished)] == [events[-1]]  # the bank's end is not the end
     training = events[next(i for i, e in enumerate(events) if isinstance(e, Started) and "pbip" in e.job) :]
     assert training[0].total == 6
     losses = [e for e in training if isinstance(e, Step) and "loss" in e.values]

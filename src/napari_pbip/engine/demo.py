@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,7 +18,7 @@ from PIL import Image
 from napari_pbip import samples
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.evaluate import evaluate
-from napari_pbip.engine.jobs import job
+from napari_pbip.engine.jobs import job, phase
 from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
 from napari_pbip.events import Finished, Job
@@ -60,14 +59,12 @@ def demo(out: Path, *, overwrite: bool = False) -> Job:
     lap("compose")
     settings = _settings(out / "data")
     settings.write(out / "job.yaml")
-    yield from _inner(train(settings, out / "run"), {})
+    yield from phase(train(settings, out / "run"))
     lap("train")
-    scores: dict[str, Any] = {}
-    yield from _inner(evaluate(out / "run", settings.data, "test"), scores)
+    scores = yield from phase(evaluate(out / "run", settings.data, "test"))
     lap("evaluate")
-    result: dict[str, Any] = {}
     mapped = segment(samples.slide(), out / "run", out / "slide", settings.segment, settings.thresholds)
-    yield from _inner(mapped, result)
+    result = yield from phase(mapped)
     lap("segment")
     (out / "overlay.png").write_bytes((out / "slide" / "overlay.png").read_bytes())
     protocols = scores["protocols"]
@@ -84,15 +81,6 @@ def demo(out: Path, *, overwrite: bool = False) -> Job:
     }
     write_json(out / "report.json", report)
     yield Finished(out, report)
-
-
-def _inner(stage: Job, summary: dict[str, Any]) -> Job:
-    """The events of one stage; its summary is kept, its end not announced as the end of the demo."""
-    for event in stage:
-        if isinstance(event, Finished):
-            summary.update(event.summary)
-        else:
-            yield event
 
 
 def _compose(folder: Path) -> None:

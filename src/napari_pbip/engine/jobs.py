@@ -1,13 +1,13 @@
-"""What all jobs share: an unforeseen error becomes :class:`JobFailed` with its cause attached."""
+"""What all jobs share: an unforeseen error becomes :class:`JobFailed`, and one job can be a phase of another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 from napari_pbip.errors import JobFailed, OutputError, PbipError
-from napari_pbip.events import Job
+from napari_pbip.events import Event, Finished, Job
 
 P = ParamSpec("P")
 
@@ -35,6 +35,20 @@ def job(run: Callable[P, Job]) -> Callable[P, Job]:
             raise JobFailed(f"The job {name!r} failed: {type(error).__name__}: {error}{hint}.") from error
 
     return guarded
+
+
+def phase(inner: Job) -> Generator[Event, None, Mapping[str, Any]]:
+    """The events of a job that is part of another, without its end; returns its summary.
+
+    ``Finished`` is the last event of a job, so that of a part must not be announced.
+    """
+    summary: Mapping[str, Any] = {}
+    for event in inner:
+        if isinstance(event, Finished):
+            summary = event.summary
+        else:
+            yield event
+    return summary
 
 
 def _out_of_memory(error: Exception) -> bool:

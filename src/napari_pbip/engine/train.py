@@ -16,7 +16,7 @@ from napari_pbip.engine import runs
 from napari_pbip.engine.build_bank import bank_encoder, build_bank
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.evaluate import Report, score_tiles
-from napari_pbip.engine.jobs import job
+from napari_pbip.engine.jobs import job, phase
 from napari_pbip.engine.loading import TileReader, steps_per_epoch, training_batches
 from napari_pbip.errors import BankError, ConfigError, DataError, ModelError
 from napari_pbip.events import Epoch, Finished, Job, Started, Step, Warned
@@ -74,7 +74,8 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
         folder = out / "bank"
         if not (resume and folder.exists()):
             bank_tiles = load_single_tiles(settings.data.folder, settings.data)
-            yield from build_bank(bank_tiles, settings.bank, settings.data, folder, device=settings.train.device)
+            building = build_bank(bank_tiles, settings.bank, settings.data, folder, device=settings.train.device)
+            yield from phase(building)
         bank, encoder = _read_bank(folder, settings, tiles)
     prototypes = None
     if bank is not None and encoder is not None:
