@@ -1,0 +1,89 @@
+"""How well trained models say which classes an image shows, apart from where: what separates the two protocols.
+
+    python benchmarks/presence.py DATA RUN [RUN ...]
+
+DATA has the splits `val` and `test` with masks. For each class: area under the ROC curve of the presence on the test
+split, and recall and false-positive rate at 0.5. Then the predicted mIoU on the test split with the threshold 0.5,
+with one threshold a class chosen on the validation split (best balanced accuracy), and with every class present.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
+
+from napari_pbip.bank import load_tiles
+from napari_pbip.config import DataSettings
+from napari_pbip.engine.predict import ImageMaps, image_maps, predicted_presence, segment_image
+from napari_pbip.engine.runs import TrainedModel, load_model
+from napari_pbip.results.metrics import Confusion
+
+
+@dataclass
+class Looked:
+    """What a model sees in a split."""
+
+    maps: list[ImageMaps]
+    truth: list[np.ndarray]
+    presence: np.ndarray
+    """Predicted probability, (images, N)."""
+    shown: np.ndarray
+    """Whether the mask shows the class, (images, N)."""
+
+
+def look(model: TrainedModel, data: Path, split: str) -> Looked:
+    """Run a model over the images of a split."""
+    tiles = load_tiles(data, split, DataSettings())
+    classes = len(tiles.taxonomy)
+    truth = [tile.read_mask(classes) for tile in tiles]
+    cpu = torch.device("cpu")
+    maps = [image_maps(model.method, [tile.read()], model.facts.tile_size, cpu, "float32")[0] for tile in tiles]
+    presence = np.stack([m.presence.mean((0, 2, 3)).numpy() for m in maps])
+    shown = np.array([[(mask == n).any() for n in range(classes)] for mask in truth])
+    return Looked(maps, truth, presence, shown)
+
+
+def miou(model: TrainedModel, seen: Looked, thresholds: np.ndarray) -> float:
+    """Mean IoU in percent with one presence threshold a class."""
+    confusion = Confusion(len(thresholds))
+    shift = torch.from_numpy(0.5 - thresholds).float()[None, :, None, None]  # so that 0.5 is every class's threshold
+    for maps, mask in zip(seen.maps, seen.truth, strict=True):
+        present = predicted_presence(maps.presence + shift)
+        confusion.add(mask, segment_image(maps, present, model.method.fusion_weights, mask.shape))
+    return confusion.miou
+
+
+def best_threshold(presence: np.ndarray, shown: np.ndarray) -> float:
+    """The threshold of the best balanced accuracy."""
+    candidates = np.unique(presence)
+    return float(candidates[np.argmax([balanced_accuracy_score(shown, presence >= t) for t in candidates])])
+
+
+def main() -> None:
+    """Print a few lines a run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
+    args = parser.parse_args()
+    for folder in args.runs:
+        model = load_model(folder)
+        names = model.facts.taxonomy.names
+        validation, test = (look(model, args.data, split) for split in ("val", "test"))
+        print(folder)
+        for n, name in enumerate(names):
+            called = test.presence[:, n] >= 0.5
+            auc = roc_auc_score(test.shown[:, n], test.presence[:, n])
+            recall, specificity = (recall_score(test.shown[:, n], called, pos_label=p) for p in (True, False))
+            print(f"  {name}: AUC {auc:.3f}, recall {recall:.2f}, false positives {1 - specificity:.2f}")
+        tuned = np.array([best_threshold(validation.presence[:, n], validation.shown[:, n]) for n in range(len(names))])
+        figures = [miou(model, test, t) for t in (np.full(len(names), 0.5), tuned, np.zeros(len(names)))]
+        print("  predicted mIoU: 0.5 {:.1f}, tuned on val {:.1f}, all present {:.1f}".format(*figures))
+
+
+if __name__ == "__main__":
+    main()
