@@ -309,3 +309,25 @@ def test_learns_where_the_classes_are_from_image_labels_alone(preset, steps):
     losses, found = train(steps, preset=preset)
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
     assert found > 0.85
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_an_offset_moves_presence_and_no_map(preset):
+    method = build(preset=preset)
+    before, quick = method(IMAGES), method.scores(IMAGES)
+    with torch.no_grad():
+        method.offsets[:, 1] = 0.2
+    after, quick_after = method(IMAGES), method.scores(IMAGES)
+    for i in range(4):
+        torch.testing.assert_close(after.class_maps[i], before.class_maps[i])
+        moved = after.class_scores[i] - before.class_scores[i]
+        torch.testing.assert_close(moved[:, 1], (0.2 * method.heads[i].scale).expand(2))
+        torch.testing.assert_close(moved[:, [0, 2]], torch.zeros(2, 2))
+    torch.testing.assert_close(quick_after.maps, quick.maps)
+    torch.testing.assert_close(quick_after.presence, method.presence(after))
+    method.loss(IMAGES, LABELS).total.backward()
+    assert method.offsets.grad.abs().sum() > 0
+
+
+def test_the_released_form_has_no_offset():
+    assert not [name for name in build(preset="released").state_dict() if "offset" in name]

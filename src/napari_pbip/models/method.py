@@ -28,7 +28,7 @@ class MethodOutput:
     class_maps: tuple[torch.Tensor, ...]
     """Score map M_i of each class, (B, N, h, w)."""
     class_scores: tuple[torch.Tensor, ...]
-    """Their global averages, the logits of the image-level prediction, (B, N)."""
+    """Logits of the image-level prediction: their global averages and, in PBIP, a learned offset, (B, N)."""
     subclass_maps: tuple[torch.Tensor, ...] | None = None
     """Score map of each subclass, (B, P, h, w), if the method has subclasses."""
     subclass_scores: tuple[torch.Tensor, ...] | None = None

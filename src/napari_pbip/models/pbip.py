@@ -90,6 +90,10 @@ class Pbip(Method):
             else nn.Conv2d(channels, count, 1)
             for channels in backbone.channels
         )
+        # A class is in an image from some share of its pixels on, not from a mean cosine of zero on: where that border
+        # lies is learned, as a 1x1 convolution learns it in its bias. In units of the cosine; the maps do not change.
+        with_offsets = similarity_maps and normalise_prototypes
+        self.offsets = nn.Parameter(torch.zeros(STAGES, classes)) if with_offsets else None
         self.similarity_maps = similarity_maps
         self.merge: Merge = subclass_merge
         self.normalise_prototypes = normalise_prototypes
@@ -114,7 +118,7 @@ class Pbip(Method):
         scores = tuple(pool(m) for m in maps)
         return MethodOutput(
             class_maps=tuple(self._to_classes(m, self.merge) for m in maps),
-            class_scores=tuple(self._to_classes(s, "mean") for s in scores),
+            class_scores=tuple(self._image_logits(i, s) for i, s in enumerate(scores)),
             subclass_maps=maps,
             subclass_scores=scores,
         )
@@ -125,14 +129,24 @@ class Pbip(Method):
         if self.merge == "mean" and isinstance(head, SimilarityHead):
             directions = self._to_classes(head.directions(self.prototypes).T, "mean").T  # (N, C)
             maps = similarity_map(features, directions)
-            return maps, pool(maps)
+            return maps, pool(maps) + self._offset(stage)
         subclass_maps = self._subclass_maps(stage, features)
-        return self._to_classes(subclass_maps, self.merge), self._to_classes(pool(subclass_maps), "mean")
+        return self._to_classes(subclass_maps, self.merge), self._image_logits(stage, pool(subclass_maps))
 
     def _subclass_maps(self, stage: int, features: torch.Tensor) -> torch.Tensor:
         head = self.heads[stage]
         maps: torch.Tensor = head(features, self.prototypes) if self.similarity_maps else head(features)
         return maps.float()
+
+    def _image_logits(self, stage: int, pooled: torch.Tensor) -> torch.Tensor:
+        """Image-level logits (B, N) of pooled subclass scores (B, P): the mean over subclasses, and the offset."""
+        return self._to_classes(pooled, "mean") + self._offset(stage)
+
+    def _offset(self, stage: int) -> torch.Tensor | float:
+        head = self.heads[stage]
+        if self.offsets is None or not isinstance(head, SimilarityHead):
+            return 0.0
+        return head.scale * self.offsets[stage]
 
     def _to_classes(self, values: torch.Tensor, how: Merge) -> torch.Tensor:
         return merge_subclasses(values, self.subclass_class, self.classes, how)
@@ -166,7 +180,7 @@ class Pbip(Method):
         weighted = {
             f"classification_{i + 1}": (
                 self.alpha * weight,
-                classification_loss(self._to_classes(pool(maps[i]), "mean"), labels),  # Eq. 7-8
+                classification_loss(self._image_logits(i, pool(maps[i])), labels),  # Eq. 7-8
             )
             for i, weight in enumerate(self.stage_weights)
             if weight
