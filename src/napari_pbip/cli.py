@@ -223,8 +223,8 @@ def bank_classify(
 
 @app.command()
 def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
     job: JobFile = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = ...,  # type: ignore[assignment]
     method: Annotated[str | None, typer.Option(help="pbip or cam.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of labelled tiles.")] = None,
     bank: Annotated[Path | None, typer.Option(help="Image bank; without it one is built from the data.")] = None,

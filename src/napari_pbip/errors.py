@@ -35,10 +35,6 @@ class OutputError(PbipError):
     """An output folder exists already, cannot be written, or its disk is full."""
 
 
-class MissingDependency(PbipError):
-    """An optional package is needed; the message holds the command that installs it."""
-
-
 class WeightsUnavailable(PbipError):
     """The weights of an encoder or backbone are not on this machine; the message says where to put them."""
 

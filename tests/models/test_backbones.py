@@ -114,14 +114,13 @@ def released(stages):
 
 
 @pytest.mark.parametrize("prefix", ["", "encoder."])
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_released_layout_from_a_file(tmp_path, prefix, suffix):
+def test_released_layout_from_a_file(tmp_path, prefix):
     torch.manual_seed(5)
     source = backbones.load("mit-b0")
     weights = {prefix + n: t.contiguous() for n, t in released(source.stages.state_dict()).items()}
     weights["head.weight"] = torch.zeros(10, 256)
-    path = tmp_path / f"mit_b0{suffix}"
-    save_file(weights, path) if suffix == ".safetensors" else torch.save(weights, path)
+    path = tmp_path / "mit_b0.safetensors"
+    save_file(weights, path)
     loaded = backbones.load("mit-b0", path)
     for name, tensor in source.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
@@ -153,18 +152,27 @@ def test_weights_of_another_backbone(hub_folder):
         backbones.load("mit-b0", hub_folder[0])
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "mit_b0.pth"])
-def test_damaged_weights(tmp_path, name):
-    (tmp_path / name).write_bytes(b"not weights")
+def test_damaged_weights(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelError, match="damaged"):
         backbones.load("mit-b0", tmp_path)
 
 
-def test_a_pickle_with_code_is_refused(tmp_path):
+def test_a_pickle_is_never_read(tmp_path):
     class Trap:
         def __reduce__(self):
-            return (print, ("executed",))
+            return ((tmp_path / "executed").touch, ())
 
     torch.save({"state_dict": Trap()}, tmp_path / "mit_b0.pth")
-    with pytest.raises(ModelError, match="damaged"):
+    with pytest.raises(WeightsUnavailable, match="convert it once"):
+        backbones.load("mit-b0", tmp_path / "mit_b0.pth")
+    with pytest.raises(WeightsUnavailable, match="no weights"):
+        backbones.load("mit-b0", tmp_path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_no_file_is_picked_out_of_several(tmp_path):
+    for name in ("a", "b"):
+        save_file({"x": torch.zeros(1)}, tmp_path / f"{name}.safetensors")
+    with pytest.raises(WeightsUnavailable, match="holds 2"):
         backbones.load("mit-b0", tmp_path)

@@ -16,7 +16,6 @@ from napari_pbip.results.metrics import BoundaryConfusion, Confusion, Segmentati
 GOLDEN = Path(os.environ.get("NAPARI_PBIP_GOLDEN", Path(__file__).parents[1] / "data" / "golden")) / "pbip.npz"
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason="no golden arrays")
 def test_the_released_figures_come_out():
     with np.load(GOLDEN) as arrays:
         truth, predicted = arrays["metric/gt"], arrays["metric/pred"]

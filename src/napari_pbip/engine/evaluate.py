@@ -22,7 +22,7 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, TileReader, ahead
 from napari_pbip.engine.predict import image_maps, predicted_presence, segment_image
 from napari_pbip.engine.runs import Which, load_model
-from napari_pbip.errors import DataError, ModelError
+from napari_pbip.errors import ConfigError, DataError, ModelError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.models.method import Method
 from napari_pbip.results.metrics import SegmentationScores
@@ -59,17 +59,20 @@ def evaluate(
 
     Raises
     ------
+    ConfigError
+        If ``data`` names no folder, or there is no such device.
     ModelError
         If the run cannot be read or its classes are not those of the data.
     DataError
         If tiles or masks are missing or wrong.
     """
     began = time.monotonic()
+    if data.folder is None:
+        raise ConfigError("There is nothing to score on; name the folder of tiles with masks with data.folder.")
     chosen = choose_device(device)
     model = load_model(run, which, chosen)
-    # a folder of test images alone cannot name its classes: the model can
     names = model.facts.taxonomy.names
-    tiles = load_tiles(data.folder, split, data)  # type: ignore[arg-type]  # the caller has a folder
+    tiles = load_tiles(data.folder, split, data)
     if tiles.taxonomy.names != names:
         raise ModelError(
             f"The model knows the classes {', '.join(names)}, and the data have {', '.join(tiles.taxonomy.names)}; "

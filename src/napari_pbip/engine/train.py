@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -154,17 +155,19 @@ def planned_steps(settings: TrainSettings, tiles: int) -> int:
     return settings.steps or settings.epochs * steps_per_epoch(tiles, settings.batch_size)
 
 
+_MAY_CHANGE: dict[str, Any] = {"train": {"epochs", "steps", "device"}, "segment": True, "thresholds": True}
+
+
 def _difference(before: JobSettings, now: JobSettings) -> str | None:
-    """First setting that would change the trajectory, or None."""
-    for section in ("data", "bank", "bank_folder", "method", "backbone", "train"):
-        old, new = getattr(before, section), getattr(now, section)
-        if section in ("bank_folder",):
-            if old != new:
+    """First setting that differs and would change the trajectory, or None."""
+    old, new = (settings.model_dump(mode="json", exclude=_MAY_CHANGE) for settings in (before, now))
+    for section, values in old.items():
+        if not isinstance(values, dict):
+            if values != new[section]:
                 return section
             continue
-        for name in type(old).model_fields:
-            lengthens = section == "train" and name in ("epochs", "steps", "device")
-            if not lengthens and getattr(old, name) != getattr(new, name, None):
+        for name in {**values, **new[section]}:
+            if values.get(name) != new[section].get(name):
                 return f"{section}.{name}"
     return None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import SegformerConfig, SegformerModel
@@ -67,8 +68,8 @@ def load(name: str, weights: Path | None = None) -> Backbone:
     name
         Its name in the catalogue.
     weights
-        Safetensors or PyTorch file with the weights of this backbone (of ImageNet, say), or a folder with one
-        in it: in the layout of the hub (``nvidia/mit-b0``), that of SegFormer's authors (``mit_b0.pth``), or
+        Safetensors file with the weights of this backbone (of ImageNet, say), or a folder with one
+        in it: in the layout of the hub (``nvidia/mit-b0``), that of SegFormer's authors, or
         that of PBIP's released models. Classification and segmentation heads in it are not read.
 
     Raises
@@ -76,7 +77,7 @@ def load(name: str, weights: Path | None = None) -> Backbone:
     ConfigError
         If no backbone has that name.
     WeightsUnavailable
-        If there is no such file.
+        If there is no such safetensors file.
     ModelError
         If the file cannot be read or holds the weights of another network.
     """
@@ -237,37 +238,34 @@ def to_stages(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return renamed
 
 
-_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
-
-
 def _weights_file(path: Path, name: str) -> Path:
-    """The weights file that a path names.
+    """The safetensors file that a path names: itself, or the ``model.safetensors`` or only such file of a folder.
 
     Raises
     ------
     WeightsUnavailable
-        If there is none.
+        If there is none, there are several, or the file is of another kind. Pickles (``.pth``, ``.bin``) can run
+        code when they are read, so they are not.
     """
-    if path.is_file():
-        return path
-    found = [p for suffix in _SUFFIXES for p in sorted(path.glob(f"*{suffix}"))] if path.is_dir() else []
-    if not found:
+    if path.is_file() and path.suffix != ".safetensors":
+        raise WeightsUnavailable(
+            f"{path.name} is no safetensors file, and other formats can run code when they are read; convert it once, "
+            "as docs/methods.md shows under Backbones."
+        )
+    found = [path] if path.is_file() else sorted(path.glob("*.safetensors")) if path.is_dir() else []
+    preferred = [p for p in found if p.name == "model.safetensors"] or found
+    if len(preferred) > 1:
+        raise WeightsUnavailable(f"{path} holds {len(found)} safetensors files; point backbone.weights to one of them.")
+    if not preferred:
         raise WeightsUnavailable(
             f"There are no weights of {name} at {path}; put its model.safetensors there, point backbone.weights to "
             "it, or leave backbone.weights out to train from scratch."
         )
-    return found[0]
+    return preferred[0]
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        # weights_only: a pickle that holds anything but tensors is refused, so no code of the file runs
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-        inner = loaded.get("state_dict", loaded.get("model", loaded))
-        return {name: tensor for name, tensor in inner.items() if isinstance(tensor, torch.Tensor)}
-    except Exception as error:  # torch.load raises anything
-        raise ModelError(
-            f"The weights {path} cannot be read; the file is damaged or no weights file: fetch it again."
-        ) from error
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"The weights {path} cannot be read; the file is damaged: fetch it again.") from error
