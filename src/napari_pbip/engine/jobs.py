@@ -10,6 +10,8 @@ from napari_pbip.errors import JobFailed, OutputError, PbipError
 from napari_pbip.events import Event, Finished, Job
 
 P = ParamSpec("P")
+JobMaker = Callable[[], Job]
+"""Makes a job's generator; nothing of the job is done yet."""
 
 
 def job(run: Callable[P, Job]) -> Callable[P, Job]:

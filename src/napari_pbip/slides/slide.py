@@ -206,6 +206,31 @@ class Slide:
         """
         return self._region(level, 1, x, y, x + width, y + height)
 
+    def read_scaled(self, x: float, y: float, width: int, height: int, scale: float) -> Image:
+        """Pixels that are ``scale`` level-0 pixels wide, whether the microns per pixel are known or not.
+
+        The downsample of a level, times a power of two, needs no resampling and is read at the speed of the decoder.
+
+        Parameters
+        ----------
+        x, y
+            Top left corner in level-0 pixels.
+        width, height
+            Output pixels.
+        scale
+            Level-0 pixels per output pixel, above 0.
+
+        Returns
+        -------
+        RGB, shape (height, width, 3), uint8; white outside the slide.
+
+        Raises
+        ------
+        SlideError
+            If the file is damaged.
+        """
+        return self._resample(x, y, width, height, scale)
+
     def close(self) -> None:
         """Close the file; reading is over."""
         self._blocks.clear()

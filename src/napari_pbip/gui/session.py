@@ -1,0 +1,163 @@
+"""What a user is working on in one viewer. It outlives every widget: closing a dock loses nothing.
+
+Widgets read the session, change it through its methods, and redraw on its signals; they do not know each other.
+"""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+from psygnal import Signal
+from qtpy.QtWidgets import QApplication
+
+from napari_pbip.config import JobSettings
+from napari_pbip.engine.jobs import JobMaker
+from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.gui.slide_layers import SlideLayer, SlideLayers
+
+if TYPE_CHECKING:
+    from napari.viewer import ViewerModel
+
+_sessions: weakref.WeakKeyDictionary[ViewerModel, Session] = weakref.WeakKeyDictionary()
+
+
+class Session:
+    """The work of one viewer; made by :func:`session_of`.
+
+    Attributes
+    ----------
+    slides
+        The slides that are layers of the viewer.
+    jobs
+        Jobs that have not ended, oldest first.
+    """
+
+    settings_changed = Signal(JobSettings)
+    """The settings as they are now."""
+    folder_changed = Signal(Path)
+    """Another project folder."""
+    bank_changed = Signal()
+    """The image bank of the project was built or changed on disk."""
+    models_changed = Signal()
+    """A training of the project began, was saved or ended."""
+    job_started = Signal(RunningJob)
+    """A job began."""
+    slide_selected = Signal(object)
+    """The :class:`SlideLayer` that the user is looking at, or None."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = weakref.ref(viewer)
+        self._settings = JobSettings()
+        self._folder = platformdirs.user_documents_path() / "napari-pbip"
+        self.jobs: list[RunningJob] = []
+        self.slides = SlideLayers(viewer)
+        viewer.layers.selection.events.active.connect(self._on_active)
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self.close)
+
+    @property
+    def viewer(self) -> ViewerModel:
+        """The viewer.
+
+        Raises
+        ------
+        ReferenceError
+            If it was closed.
+        """
+        viewer = self._viewer()
+        if viewer is None:
+            raise ReferenceError("the viewer was closed")
+        return viewer
+
+    # settings ------------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> JobSettings:
+        """All settings; what a settings file holds. Replace it whole, or a section with :meth:`change`."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: JobSettings) -> None:
+        if settings != self._settings:
+            self._settings = settings
+            self.settings_changed.emit(settings)
+
+    def change(self, **sections: object) -> None:
+        """Replace sections of the settings: ``session.change(train=TrainSettings(epochs=4))``."""
+        self.settings = self._settings.model_copy(update=sections)
+
+    # the project folder --------------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """The project folder: everything that the widgets make lies in it. It is made when first needed."""
+        return self._folder
+
+    @folder.setter
+    def folder(self, folder: Path) -> None:
+        if folder != self._folder:
+            self._folder = folder
+            self.folder_changed.emit(folder)
+
+    @property
+    def tiles_folder(self) -> Path:
+        """Tiles that were labelled on slides, as pictures with a ``tiles.csv``."""
+        return self._folder / "tiles"
+
+    @property
+    def bank_folder(self) -> Path:
+        """The image bank."""
+        return self._folder / "bank"
+
+    @property
+    def models_folder(self) -> Path:
+        """One run folder a training."""
+        return self._folder / "models"
+
+    @property
+    def results_folder(self) -> Path:
+        """One folder a slide, with its score store."""
+        return self._folder / "results"
+
+    # slides --------------------------------------------------------------------------------------------------
+
+    @property
+    def current_slide(self) -> SlideLayer | None:
+        """The slide of the active layer; or else, if there is but one, that one."""
+        active = self.viewer.layers.selection.active
+        if active is not None and (slide := self.slides.of_layer(active)) is not None:
+            return slide
+        return self.slides[0] if len(self.slides) == 1 else None
+
+    def _on_active(self) -> None:
+        self.slide_selected.emit(self.current_slide)
+
+    # jobs ----------------------------------------------------------------------------------------------------
+
+    def start(self, make: JobMaker) -> RunningJob:
+        """Start a job in a thread; it is in :attr:`jobs` until it ends, whatever becomes of the widget."""
+        job = RunningJob(make)
+        self.jobs.append(job)
+        job.ended.connect(lambda _: self.jobs.remove(job))
+        self.job_started.emit(job)
+        return job
+
+    def close(self) -> None:
+        """Stop all jobs, each with what it has saved, and close all slides."""
+        for job in list(self.jobs):
+            job.cancel()
+        for job in list(self.jobs):
+            job.wait()
+        self.slides.close()
+
+
+def session_of(viewer: ViewerModel) -> Session:
+    """The session of a viewer, made when first asked for."""
+    session = _sessions.get(viewer)
+    if session is None:
+        session = _sessions[viewer] = Session(viewer)
+    return session

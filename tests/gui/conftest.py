@@ -1,0 +1,94 @@
+"""A real viewer on a real (virtual) display. Whatever a test leaves behind - threads, timers, windows - fails it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCREEN = "1600x1000x24"
+
+
+@pytest.fixture(scope="session")
+def display(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A screen: the one there is, or a virtual one; and settings of napari's own, apart from the user's."""
+    os.environ["NAPARI_CONFIG"] = str(tmp_path_factory.mktemp("napari") / "settings.yaml")
+    if sys.platform != "linux" or os.environ.get("DISPLAY"):
+        yield
+        return
+    server = shutil.which("Xvfb")
+    assert server, "the tests of the window need a screen or Xvfb: run tools/system_libraries.py"
+    reading, writing = os.pipe()
+    arguments = [server, "-displayfd", str(writing), "-screen", "0", SCREEN, "-nolisten", "tcp"]
+    with subprocess.Popen(arguments, pass_fds=[writing], stderr=subprocess.DEVNULL) as process:
+        os.close(writing)
+        with os.fdopen(reading) as answer:
+            os.environ["DISPLAY"] = f":{answer.readline().strip()}"
+        yield
+        del os.environ["DISPLAY"]
+        process.terminate()
+
+
+@pytest.fixture(scope="session")
+def application(display: None) -> Iterator[Any]:
+    """The one Qt application of the test run."""
+    from napari.qt import get_qapp
+
+    yield get_qapp()
+
+
+@pytest.fixture
+def settle(application: Any) -> Callable[..., None]:
+    """Let the window work until a condition holds (or for a moment); fails when that takes too long."""
+
+    def run(until: Callable[[], Any] | None = None, seconds: float = 30.0) -> None:
+        end = time.monotonic() + (seconds if until else 0.2)
+        while True:
+            application.processEvents()
+            if until is not None and until():
+                return
+            if time.monotonic() > end:
+                assert until is None, f"still not so after {seconds} s"
+                return
+            time.sleep(0.005)
+
+    return run
+
+
+@pytest.fixture
+def viewer(application: Any, settle: Callable[..., None], tmp_path: Path) -> Iterator[Any]:
+    """A shown napari viewer, whose session works in ``tmp_path / "project"``."""
+    import napari
+    from qtpy.QtCore import QTimer
+
+    from napari_pbip.gui.session import session_of
+
+    # napari's own dialogs would wait for a click that nobody makes
+    napari.settings.get_settings().application.confirm_close_window = False
+    viewer = napari.Viewer()
+    viewer.window.resize(1500, 950)
+    session = session_of(viewer)
+    session.folder = tmp_path / "project"
+    settle()
+    yield viewer
+    session.close()
+    viewer.close()
+    settle()
+    del viewer, session
+    gc.collect()
+    settle()
+    ours = [thread.name for thread in threading.enumerate() if thread.name.startswith("napari-pbip")]
+    assert not ours, f"threads were left behind: {ours}"
+    left = [w for w in application.topLevelWidgets() if w.isVisible()]
+    assert not left, f"windows were left behind: {left}"
+    timers = [t for w in application.topLevelWidgets() for t in w.findChildren(QTimer) if t.isActive()]
+    assert not timers, f"timers were left running: {[t.parent() for t in timers]}"

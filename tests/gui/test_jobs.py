@@ -1,0 +1,146 @@
+"""The bridge between jobs and the window."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+from napari_pbip.errors import DataError, JobFailed
+from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.gui.jobs import RunningJob, State, last
+
+
+def counting(steps: int, closed: list[int], pause: float = 0.01) -> Job:
+    yield Started("Counting", steps, "numbers")
+    done = 0
+    try:
+        for done in range(1, steps + 1):
+            time.sleep(pause)
+            yield Step(done, {"thread": threading.get_ident()})
+    finally:
+        closed.append(done)
+    yield Finished(Path("there"), {"done": done})
+
+
+def followed(job: RunningJob) -> tuple[list, list]:
+    events, ends = [], []
+    job.events.connect(events.extend)
+    job.ended.connect(ends.append)
+    return events, ends
+
+
+def test_events_arrive_in_order_on_the_main_thread(application, settle):
+    closed: list[int] = []
+    threads = set()
+    job = RunningJob(lambda: counting(20, closed))
+    events, ends = followed(job)
+    job.events.connect(lambda _: threads.add(threading.get_ident()))
+    settle(lambda: job.state.ended)
+    assert ends == [State.FINISHED]
+    assert [e.done for e in events if isinstance(e, Step)] == list(range(1, 21))
+    assert threads == {threading.get_ident()}
+    assert events[1].values["thread"] != threading.get_ident()
+    assert isinstance(events[-1], Finished)
+    assert job.result == events[-1]
+    assert last(events, Step).done == 20
+
+
+def test_cancel_closes_the_generator_and_ends_once(application, settle):
+    closed: list[int] = []
+    job = RunningJob(lambda: counting(10_000, closed))
+    events, ends = followed(job)
+    settle(lambda: len(events) > 3)
+    job.cancel()
+    assert job.state is State.CANCELLING
+    settle(lambda: job.state.ended)
+    assert ends == [State.CANCELLED]
+    assert len(closed) == 1
+    assert 0 < closed[0] < 10_000
+    assert job.result is None
+
+
+def test_pause_holds_the_job_and_resume_goes_on(application, settle):
+    closed: list[int] = []
+    job = RunningJob(lambda: counting(60, closed))
+    events, _ = followed(job)
+    settle(lambda: len(events) > 3)
+    job.pause()
+    settle()
+    held = len(events)
+    settle()
+    assert len(events) == held
+    job.resume()
+    settle(lambda: job.state.ended)
+    assert job.state is State.FINISHED
+
+
+def test_a_runtime_error_in_a_job_reaches_the_window(application, settle):
+    def broken() -> Job:
+        yield Started("Breaking", 1, "things")
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    job = RunningJob(broken)
+    _, ends = followed(job)
+    settle(lambda: job.state.ended)
+    assert ends == [State.FAILED]
+    assert isinstance(job.error, JobFailed)
+    assert "mat1 and mat2" in str(job.error)
+    assert isinstance(job.error.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize("error", [DataError("The folder is empty; choose another."), MemoryError(), StopIteration()])
+def test_whatever_a_job_raises_ends_it(application, settle, error):
+    def broken() -> Job:
+        raise error
+        yield
+
+    job = RunningJob(broken)
+    settle(lambda: job.state.ended)
+    assert job.state is State.FAILED
+    assert job.error is not None
+
+
+def test_an_error_while_cancelling_is_told(application, settle):
+    def stubborn() -> Job:
+        yield Started("Saving", 1, "files")
+        try:
+            while True:
+                time.sleep(0.01)
+                yield Step(0)
+        except GeneratorExit:
+            raise DataError("The disk is full; free some space.") from None
+
+    job = RunningJob(stubborn)
+    events, _ = followed(job)
+    settle(lambda: events)
+    job.cancel()
+    settle(lambda: job.state.ended)
+    assert job.state is State.FAILED
+    assert "disk is full" in str(job.error)
+
+
+def test_warnings_of_a_job_become_events_and_others_do_not(application, settle):
+    def careless() -> Job:
+        yield Started("Warning", 1, "times")
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("look out", UserWarning, stacklevel=1)
+        yield Finished(None)
+
+    shown: list[str] = []
+    before = warnings.showwarning
+    warnings.showwarning = lambda message, *_, **__: shown.append(str(message))
+    try:
+        job = RunningJob(careless)
+        events, _ = followed(job)
+        settle(lambda: job.state.ended)
+        assert Warned("look out") in events
+        assert shown == []
+        warnings.showwarning("on the main thread", UserWarning, "file", 1)
+        assert shown == ["on the main thread"]
+    finally:
+        warnings.showwarning = before
