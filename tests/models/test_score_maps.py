@@ -127,3 +127,13 @@ def test_to_unit_keeps_zero_and_reaches_one():
     unit = masks.to_unit(maps)
     assert unit[:, 0, 0].tolist() == [[0, 0, 0.25, 1], [0, 0, 0, 0]]
     torch.testing.assert_close(masks.to_unit(7 * maps), unit)
+
+
+@pytest.mark.parametrize("largest", [1e-6, 0.1, 1.0, 30.0])
+def test_to_unit_never_enlarges_a_gradient(largest):
+    """A map that was almost nowhere positive, divided by its maximum, once undid a whole training (gradient 1e2)."""
+    maps = torch.tensor([[[[-1.0, 0.3 * largest, largest]]]], dtype=torch.float64, requires_grad=True)
+    unit = masks.to_unit(maps)
+    for value in unit.flatten():
+        (gradient,) = torch.autograd.grad(value, maps, retain_graph=True)
+        assert gradient.abs().max() <= 1

@@ -19,13 +19,14 @@ def enlarge(maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def to_unit(maps: torch.Tensor) -> torch.Tensor:
-    """Raw scores as weights M between 0 and 1: clipped at 0, divided by the largest of each map.
+    """Raw scores as weights M between 0 and 1: clipped at 0, divided by the largest of each map if that is above 1.
 
     The paper multiplies an image with a cosine, which may be negative, and says nothing of its range. Zero is
     what tells "rather this class" from "rather not" in the classification loss, so it stays zero; the division
     makes the weights independent of the learnable scale of the scores and of how similar features and
     prototypes are at all, so that the encoder sees the core of the foreground at its full brightness and delta
-    is the threshold itself.
+    is the threshold itself. A map that nowhere reaches a logit of 1 stays dim: dividing it by its largest value
+    would divide its gradient too, and one such map in a batch undid what a hundred steps had learned.
 
     Parameters
     ----------
@@ -35,10 +36,10 @@ def to_unit(maps: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        0 to 1, same shape; all 0 where a map has nothing positive.
+        0 to 1, same shape.
     """
     positive = maps.relu()
-    return positive / positive.amax((2, 3), keepdim=True).clamp_min(torch.finfo(maps.dtype).tiny)
+    return positive / positive.amax((2, 3), keepdim=True).clamp_min(1)
 
 
 def threshold_mask(maps: torch.Tensor, peak: torch.Tensor, delta: float) -> torch.Tensor:
