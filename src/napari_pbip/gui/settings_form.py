@@ -1,0 +1,460 @@
+"""One editor for every settings model: the fields, their bounds, choices and help texts all come from the model.
+
+What is entered goes through the model's own validation, so no rule is written a second time. A field counts when it
+is left or Return is pressed; wrong input is answered by a sentence at its field, and the value from before stays.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Generic, Literal, TypeVar, Union, cast, get_args, get_origin
+
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QGridLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QMenu,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_pbip.config import Settings
+from napari_pbip.gui.widgets.parts import Notice
+
+S = TypeVar("S", bound=Settings)
+Names = tuple[str, ...]
+"""A field within nested models: ``("train", "epochs")``."""
+PRESET = "preset"
+"""A field of this name gives the others of its model their values."""
+
+
+class SettingsForm(QWidget, Generic[S]):
+    """Edits a settings model.
+
+    Parameters
+    ----------
+    value
+        What is shown first; its class says which fields there are.
+    only
+        Fields of the model (with all below them) to show; by default all.
+    main
+        Dotted names of the few that matter, such as ``train.epochs``: they stand at the top, all others in a panel
+        that opens. By default everything is in sight.
+    parent
+        Qt parent.
+    """
+
+    value_changed = Signal(object)
+    """The new valid settings; comes when the user changed them, and not from :meth:`set_value`."""
+
+    def __init__(
+        self, value: S, *, only: Sequence[str] | None = None, main: Sequence[str] = (), parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._value = value
+        self._rows = [row for row in _rows(type(value)) if only is None or row.names[0] in only]
+        by_name = {row.dotted: row for row in self._rows}
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        _place([by_name[name] for name in main], layout)
+        self.others_button: QToolButton | None = None
+        self._groups: list[tuple[QGroupBox, list[_Row]]] = []
+        others = [row for row in self._rows if row.dotted not in main]
+        if main and others:
+            self.others_button, layout = _panel(layout)
+        for section in dict.fromkeys(row.names[:-1] for row in others):
+            rows = [row for row in others if row.names[:-1] == section]
+            if not section:
+                _place(rows, layout)
+                continue
+            group = QGroupBox(_label(section))
+            _place(rows, QVBoxLayout(group))
+            layout.addWidget(group)
+            self._groups.append((group, rows))
+        for row in self._rows:
+            row.editor.edited.connect(partial(self._on_edit, row))
+            row.show(value)
+        self._hide_other_methods()
+
+    def value(self) -> S:
+        """The last valid settings."""
+        return self._value
+
+    def set_value(self, value: S) -> None:
+        """Show these settings; what is being typed stays if they agree with it."""
+        shown = {row.names[0] for row in self._rows}
+        if any(getattr(value, name) != getattr(self._value, name) for name in shown):
+            for row in self._rows:
+                if row.wrong or row.get(value) != row.get(self._value):
+                    row.show(value)
+        self._value = value
+        self._hide_other_methods()
+
+    def problems(self) -> list[str]:
+        """Dotted names of the fields whose text cannot be used; what is still being typed counts."""
+        for row in self._rows:
+            if row.belongs_to(self._value):
+                self._on_edit(row)
+        return [row.dotted for row in self._rows if row.belongs_to(self._value) and row.wrong]
+
+    def editor(self, name: str) -> Any:
+        """The widget of a field, by its dotted name."""
+        return next(r.editor for r in self._rows if r.dotted == name and r.belongs_to(self._value))
+
+    def problem(self, name: str) -> Notice:
+        """The sentence at a field, by its dotted name."""
+        return next(r.problem for r in self._rows if r.dotted == name and r.belongs_to(self._value))
+
+    def offer(self, name: str, choices: Sequence[str]) -> None:
+        """Offer values for a text field; others can still be typed."""
+        editor = self.editor(name)
+        text = editor.raw()
+        editor.clear()
+        editor.addItems(list(choices))
+        editor.show_value(text)
+
+    def _on_edit(self, row: _Row) -> None:
+        before = self._value
+        try:
+            value = _replaced(before, row.names, row.editor.raw())
+        except (ValidationError, yaml.YAMLError) as error:
+            row.refuse(error, before)
+            return
+        row.accept()
+        if row.get(value) == row.get(before):
+            return  # a default that was only looked at is still no choice of the user's
+        self._value = value
+        for other in self._rows:
+            if other is not row and other.get(value) != other.get(before):  # a preset, or another method
+                other.show(value)
+        self._hide_other_methods()
+        self.value_changed.emit(value)
+
+    def _hide_other_methods(self) -> None:
+        for row in self._rows:
+            row.set_visible(row.belongs_to(self._value))
+        for group, rows in self._groups:
+            group.setVisible(any(row.belongs_to(self._value) for row in rows))
+
+
+# fields ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Row:
+    """A field: its label, editor and the sentence below."""
+
+    names: Names
+    owner: type[Settings] | None
+    """The model that the field belongs to; None if to each of those that are to choose from."""
+    info: FieldInfo
+
+    def __post_init__(self) -> None:
+        self.wrong = False
+        self.label = QLabel(_label(self.names))
+        self.editor = _editor(self.info.annotation)
+        self.problem = Notice()
+        tip = f"<qt>{html.escape(self.info.description or '')}</qt>"  # rich text is wrapped
+        for widget in (self.label, self.editor):
+            widget.setToolTip(tip)
+        self.label.setBuddy(self.editor)
+        self.editor.setAccessibleName(self.label.text())
+
+    @property
+    def dotted(self) -> str:
+        return ".".join(self.names)
+
+    def belongs_to(self, value: Settings) -> bool:
+        """Whether the settings have this field: those of another method do not."""
+        model: Any = value
+        for name in self.names[:-1]:
+            model = getattr(model, name)
+        return self.owner is None or type(model) is self.owner
+
+    def get(self, value: Settings) -> object:
+        """The field's value, or None where the settings do not have it."""
+        if not self.belongs_to(value):
+            return None
+        model: Any = value
+        for name in self.names:
+            model = getattr(model, name)
+        found: object = model
+        return found
+
+    def show(self, value: Settings) -> None:
+        self.accept()
+        if self.belongs_to(value):
+            self.editor.show_value(self.get(value))
+
+    def accept(self) -> None:
+        self.wrong = False
+        self.problem.clear()
+
+    def refuse(self, error: Exception, value: Settings) -> None:
+        self.wrong = True
+        kept = _text(self.get(value))
+        self.problem.error(f"{_fault(error)}; {kept + ' is kept' if kept else 'it stays empty'}.")
+
+    def set_visible(self, visible: bool) -> None:
+        self.label.setVisible(visible)
+        self.editor.setVisible(visible)
+        self.problem.setVisible(visible and self.wrong)
+
+
+def _rows(model: type[Settings], above: Names = (), common: str | None = None) -> Iterator[_Row]:
+    """Rows of all fields of a model and of those below it; ``common`` is the field that tells methods apart."""
+    for name, info in model.model_fields.items():
+        names = (*above, name)
+        models = [part for part in _parts(info.annotation) if isinstance(part, type) and issubclass(part, Settings)]
+        if isinstance(info.discriminator, str):
+            tags = tuple(part.model_fields[info.discriminator].default for part in models)
+            choice = FieldInfo(annotation=cast("Any", Literal[tags]), description=info.description)
+            yield _Row((*names, info.discriminator), None, choice)
+        for part in models:
+            yield from _rows(part, names, info.discriminator if isinstance(info.discriminator, str) else None)
+        if not models and name != common:
+            yield _Row(names, model, info)
+
+
+def _replaced(model: Settings, names: Names, raw: object) -> Any:
+    """``model`` with another value of a field, validated; what was given and what are defaults stays told apart."""
+    name, *rest = names
+    given = {given: getattr(model, given) for given in model.model_fields_set}
+    discriminator = type(model).model_fields[name].discriminator
+    if rest and rest[0] == discriminator:
+        raw = {discriminator: raw}
+    elif rest:
+        raw = _replaced(getattr(model, name), tuple(rest), raw)
+    elif name == PRESET:
+        given = {}
+    return type(model).model_validate({**given, name: raw})
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """The alternatives of a union, without its None and without what is said of each."""
+    if get_origin(annotation) in (Union, UnionType):
+        return [part for member in get_args(annotation) for part in _parts(member)]
+    if hasattr(annotation, "__metadata__"):
+        return _parts(annotation.__origin__)
+    return [] if annotation is NoneType else [annotation]
+
+
+def _label(names: Names) -> str:
+    """``learning_rate`` is "Learning rate"; the ``name`` of something is called what it is the name of."""
+    name = names[-2] if names[-1] == "name" and len(names) > 1 else names[-1]
+    return name.replace("_", " ").capitalize()
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong, as the main clause of a sentence."""
+    if not isinstance(error, ValidationError):
+        return "This cannot be read"
+    faults = error.errors()
+    if any(fault["type"] == "missing" for fault in faults):
+        return "There are too few values"
+    wanted = [fault["msg"].partition(", unable")[0] for fault in faults]
+    if all(text.startswith("Input should be ") for text in wanted):
+        wanted = [text.removeprefix("Input should be ") for text in dict.fromkeys(wanted)]
+        return f"This should be {' or '.join(wanted)}".replace("a valid dictionary", "pairs of a class and its value")
+    return wanted[0]
+
+
+# editors -----------------------------------------------------------------------------------------------------
+
+
+def _editor(annotation: Any) -> Any:
+    """A widget with a signal ``edited``, ``raw()`` (what was entered, for the model to validate) and ``show_value``."""
+    parts = _parts(annotation)
+    if parts == [bool]:
+        return _Check()
+    if parts == [Path]:
+        return _File()
+    if parts == [str]:
+        return _Choice((), free=True)
+    if len(parts) == 1 and get_origin(parts[0]) is Literal:
+        return _Choice(get_args(parts[0]), free=False)
+    return _Text(annotation)
+
+
+class _Text(QLineEdit):
+    """Numbers, several values with commas between, ``name: value`` pairs; empty where nothing need be given."""
+
+    edited = Signal()
+
+    def __init__(self, annotation: Any) -> None:
+        super().__init__()
+        kinds = {get_origin(part) for part in _parts(annotation)}
+        self._sequence, self._pairs = tuple in kinds, dict in kinds
+        self._only_pairs = kinds == {dict}
+        self._optional = NoneType in get_args(annotation)
+        if self._pairs:
+            self.setPlaceholderText("TUM: …, STR: …" if self._only_pairs else "")
+        elif self._optional:
+            self.setPlaceholderText("automatic")
+        self.editingFinished.connect(self.edited)
+
+    def raw(self) -> object:
+        text = self.text().strip()
+        if not text and self._optional:
+            return None
+        if self._sequence:
+            return _flow(f"[{text}]")
+        if self._only_pairs or (self._pairs and ":" in text):
+            return _flow(f"{{{text}}}")
+        return text
+
+    def show_value(self, value: Any) -> None:
+        self.setText(_text(value))
+        self.setCursorPosition(0)
+
+
+class _Choice(QComboBox):
+    """One of several words; ``free`` lets the user type another."""
+
+    edited = Signal()
+
+    def __init__(self, choices: Sequence[str], *, free: bool) -> None:
+        super().__init__()
+        self.addItems(list(choices))
+        self.setEditable(free)
+        self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setMinimumContentsLength(8)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.textActivated.connect(self.edited)
+        line = self.lineEdit()
+        if line is not None:
+            line.editingFinished.connect(self.edited)
+
+    def raw(self) -> object:
+        return self.currentText()
+
+    def show_value(self, value: Any) -> None:
+        self.setCurrentText(str(value))
+
+    def wheelEvent(self, event: QWheelEvent | None) -> None:
+        """Leave the wheel to the panel around: turning it there should not change settings."""
+        if event is not None:
+            event.ignore()
+
+
+class _Check(QCheckBox):
+    """Yes or no."""
+
+    edited = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clicked.connect(self.edited)
+
+    def raw(self) -> object:
+        return self.isChecked()
+
+    def show_value(self, value: Any) -> None:
+        self.setChecked(bool(value))
+
+
+class _File(QWidget):
+    """A file or folder, typed or looked for; empty for none."""
+
+    edited = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = QLineEdit()
+        self.text.setPlaceholderText("none")
+        self.text.editingFinished.connect(self.edited)
+        self.setFocusProxy(self.text)
+        browse = QToolButton()
+        browse.setText("…")
+        browse.setToolTip("Look for it")
+        browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        menu = QMenu(browse)
+        menu.addAction("Choose a folder…", partial(self.browse, QFileDialog.FileMode.Directory))
+        menu.addAction("Choose a file…", partial(self.browse, QFileDialog.FileMode.ExistingFile))
+        browse.setMenu(menu)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.text, 1)
+        layout.addWidget(browse)
+
+    def raw(self) -> object:
+        return self.text.text().strip() or None
+
+    def show_value(self, value: Any) -> None:
+        self.text.setText(_text(value))
+
+    def browse(self, mode: QFileDialog.FileMode) -> None:
+        """Open a file dialog; the window works on."""
+        dialog = QFileDialog(self, "Choose", self.text.text())
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.setFileMode(mode)
+        dialog.fileSelected.connect(self._chosen)
+        dialog.open()
+
+    def _chosen(self, path: str) -> None:
+        self.text.setText(path)
+        self.edited.emit()
+
+
+def _text(value: Any) -> str:
+    """A value as it is typed."""
+    if value is None:
+        return ""
+    if isinstance(value, (tuple, dict)):
+        plain = list(value) if isinstance(value, tuple) else value
+        flow = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
+        return str(flow).strip()[1:-1]
+    return str(value)
+
+
+def _flow(text: str) -> Any:
+    """YAML whose single values all stay text: the model knows what they have to become."""
+    return yaml.load(text, Loader=yaml.BaseLoader)  # a part of the safe loader
+
+
+# layout ------------------------------------------------------------------------------------------------------
+
+
+def _place(rows: Sequence[_Row], into: QVBoxLayout) -> None:
+    grid = QGridLayout()
+    grid.setColumnStretch(1, 1)
+    for i, row in enumerate(rows):
+        grid.addWidget(row.label, 2 * i, 0)
+        grid.addWidget(row.editor, 2 * i, 1)
+        grid.addWidget(row.problem, 2 * i + 1, 0, 1, 2)
+    into.addLayout(grid)
+
+
+def _panel(into: QVBoxLayout) -> tuple[QToolButton, QVBoxLayout]:
+    """A closed panel and the button that opens it; what is closed is out of the way of the Tab key, too."""
+    button = QToolButton()
+    button.setText("▸ All settings")
+    button.setToolTip("Show the settings that seldom need a change")
+    button.setCheckable(True)
+    button.setAutoRaise(True)
+    panel = QWidget()
+    panel.hide()
+    layout = QVBoxLayout(panel)
+    layout.setContentsMargins(0, 0, 0, 0)
+    button.toggled.connect(panel.setVisible)
+    button.toggled.connect(lambda opened: button.setText("▾ All settings" if opened else "▸ All settings"))
+    into.addWidget(button)
+    into.addWidget(panel)
+    return button, layout

@@ -1,0 +1,315 @@
+"""The form of settings: every model, real typing, and nothing said twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from napari_pbip import config
+from napari_pbip.config import (
+    BankSettings,
+    CamSettings,
+    DataSettings,
+    JobSettings,
+    PbipSettings,
+    Settings,
+    ThresholdSettings,
+    TrainSettings,
+)
+from napari_pbip.gui.settings_form import SettingsForm, _replaced, _text
+
+MODELS = sorted(
+    (m for m in vars(config).values() if isinstance(m, type) and issubclass(m, Settings) and m is not Settings),
+    key=lambda model: model.__name__,
+)
+
+
+@pytest.fixture
+def shown(application: Any, settle: Any) -> Any:
+    """Shows a form; closes it when the test ends."""
+    forms = []
+
+    def show(form: SettingsForm[Any]) -> SettingsForm[Any]:
+        form.show()
+        forms.append(form)
+        settle()
+        return form
+
+    yield show
+    for form in forms:
+        form.close()
+        form.deleteLater()
+
+
+def type_into(form: SettingsForm[Any], name: str, text: str, *, leave: bool = True) -> None:
+    """Replace what a field says, key by key."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    editor = form.editor(name)
+    line = editor if hasattr(editor, "selectAll") else getattr(editor, "text", None) or editor.lineEdit()
+    line = line if hasattr(line, "selectAll") else editor.lineEdit()
+    line.selectAll()
+    QTest.keyClick(line, Qt.Key.Key_Delete)
+    QTest.keyClicks(line, text)
+    if leave:
+        QTest.keyClick(line, Qt.Key.Key_Return)
+
+
+def choose(form: SettingsForm[Any], name: str, text: str) -> None:
+    """Choose from a list with the keyboard."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    box = form.editor(name)
+    steps = box.findText(text) - box.currentIndex()
+    for _ in range(abs(steps)):
+        QTest.keyClick(box, Qt.Key.Key_Down if steps > 0 else Qt.Key.Key_Up)
+    assert box.currentText() == text
+
+
+def entered_anew(form: SettingsForm[Any]) -> Settings:
+    """Settings made of nothing but what the fields say."""
+    value = type(form.value())()
+    rows = [row for row in form._rows if row.belongs_to(form.value())]
+    for row in sorted(rows, key=lambda row: (row.owner is not None, row.names[-1] != "preset")):
+        value = _replaced(value, row.names, row.editor.raw())
+    return value
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_every_model_has_a_form_that_says_all_of_it(shown: Any, model: type[Settings]) -> None:
+    form = shown(SettingsForm(model()))
+    assert form.value() == model()
+    assert form.problems() == []
+    assert entered_anew(form) == model()
+    fields = {row.dotted for row in form._rows if row.belongs_to(form.value())}
+    leaves = set(dotted(model().model_dump(), model()))
+    assert fields | {"name"} == leaves | {"name"}  # a method's own name is chosen a level above
+    assert all(row.label.toolTip() not in ("", "<qt></qt>") for row in form._rows)
+
+
+def dotted(values: dict[str, Any], model: BaseModel, above: str = "") -> list[str]:
+    names = []
+    for name, value in values.items():
+        inner = getattr(model, name)
+        below = isinstance(inner, BaseModel)
+        names += dotted(value, inner, f"{above}{name}.") if below else [above + name]
+    return names
+
+
+name = st.text("aZ1µ腫 -,:'\"{}[]#&*!|>%@", min_size=1, max_size=8).map(str.strip).filter(bool)
+fraction = st.floats(0, 1, allow_subnormal=False)
+weight = st.floats(0, 1e6, allow_subnormal=False)
+stages = st.tuples(weight, weight, weight, weight)
+k = st.integers(1, 99) | st.just("auto")
+jobs = st.builds(
+    JobSettings,
+    data=st.builds(
+        DataSettings,
+        folder=st.none() | st.builds(Path, st.just("tiles"), name),
+        layout=st.sampled_from(["auto", "csv"]),
+        classes=st.none() | st.lists(name, min_size=1, max_size=4).map(tuple),
+        mpp=st.none() | st.floats(1e-6, 1e3),
+    ),
+    bank=st.builds(BankSettings, k=k | st.dictionaries(name, k, min_size=1, max_size=4), encoder=name),
+    method=st.builds(PbipSettings, preset=st.sampled_from(["paper", "released"]), delta=fraction, stage_weights=stages)
+    | st.builds(CamSettings, fusion_weights=stages),
+    train=st.builds(
+        TrainSettings,
+        steps=st.none() | st.integers(1, 10**9),
+        learning_rate=st.floats(1e-12, 1),
+        flip_and_turn=st.booleans(),
+        device=name,
+    ),
+    thresholds=st.builds(ThresholdSettings, class_delta=st.dictionaries(name, fraction, max_size=4)),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=jobs)
+def test_what_is_shown_is_what_comes_back(application: Any, value: JobSettings) -> None:
+    form = SettingsForm(JobSettings(), only=("data", "bank", "method", "train", "thresholds"))
+    form.set_value(value)
+    assert form.value() == value
+    assert entered_anew(form) == value
+    form.deleteLater()
+
+
+def test_typing_changes_the_settings_and_says_so(shown: Any) -> None:
+    form = shown(SettingsForm(TrainSettings()))
+    seen: list[TrainSettings] = []
+    form.value_changed.connect(seen.append)
+    type_into(form, "learning_rate", "3e-4")
+    type_into(form, "steps", "12")
+    choose(form, "precision", "float32")
+    type_into(form, "device", "cuda:1")
+    assert form.value() == TrainSettings(learning_rate=3e-4, steps=12, precision="float32", device="cuda:1")
+    assert seen[-1] == form.value()
+    type_into(form, "steps", "")
+    assert form.value().steps is None
+    assert form.value().model_fields_set == {"learning_rate", "steps", "precision", "device"}
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "text", "sentence"),
+    [
+        (TrainSettings, "epochs", "many", "valid integer; 8 is kept."),
+        (TrainSettings, "epochs", "0", "greater than or equal to 1; 8 is kept."),
+        (TrainSettings, "epochs", "2.5", "valid integer; 8 is kept."),
+        (TrainSettings, "epochs", "", "valid integer; 8 is kept."),
+        (TrainSettings, "learning_rate", "-1", "greater than 0; 5e-05 is kept."),
+        (TrainSettings, "stain_augmentation", "nan", "; 0.0 is kept."),
+        (TrainSettings, "steps", "-3", "greater than or equal to 1; it stays empty."),
+        (PbipSettings, "delta", "1.5", "less than or equal to 1; 0.15 is kept."),
+        (PbipSettings, "stage_weights", "1, 2", "too few values; 0.0, 0.1, 1.0, 1.0 is kept."),
+        (PbipSettings, "stage_weights", "1, 2, 3, 4, 5", "4 items"),
+        (PbipSettings, "stage_weights", "1, x, 3, 4", "valid number; 0.0, 0.1"),
+        (PbipSettings, "stage_weights", "1, [", "cannot be read; 0.0, 0.1"),
+        (BankSettings, "k", "some", "'auto' or pairs of a class and its value; 3 is kept."),
+        (BankSettings, "k", "TUM: 0", "; 3 is kept."),
+        (BankSettings, "k", "TUM: {", "; 3 is kept."),
+        (ThresholdSettings, "class_delta", "TUM", "; it stays empty."),
+    ],
+)
+def test_wrong_input_is_one_sentence_at_the_field(
+    shown: Any, model: type[Settings], field: str, text: str, sentence: str
+) -> None:
+    form = shown(SettingsForm(model()))
+    notice = form.problem(field)
+    assert not notice.isVisible()
+    type_into(form, field, text)
+    assert notice.isVisible()
+    assert sentence in notice.text()
+    assert notice.text().rstrip(".").count(". ") == 0
+    assert "\n" not in notice.text()
+    assert form.value() == model()
+    assert form.problems() == [field]
+    type_into(form, field, _text(getattr(model(), field)))
+    assert not notice.isVisible()
+    assert form.problems() == []
+
+
+def test_a_preset_fills_the_fields_and_can_be_changed_on(shown: Any) -> None:
+    form = shown(SettingsForm(PbipSettings(delta=0.9)))
+    choose(form, "preset", "paper")
+    assert form.value() == PbipSettings(preset="paper")
+    assert form.editor("temperature").text() == "1.0"
+    assert form.editor("stage_weights").text() == "1.0, 1.0, 1.0, 0.0"
+    assert form.editor("contrast").currentText() == "equations"
+    type_into(form, "beta", "0.25")
+    assert form.value() == PbipSettings(preset="paper", beta=0.25)
+    choose(form, "preset", "released")
+    assert form.value() == PbipSettings(preset="released")
+    assert not form.editor("normalise_prototypes").isChecked()
+    choose(form, "preset", "default")
+    assert form.value() == PbipSettings()
+
+
+def test_choosing_a_method_shows_its_own_fields(shown: Any) -> None:
+    form = shown(SettingsForm(JobSettings(), only=("method",)))
+    delta = form.editor("method.delta")
+    assert delta.isVisible()
+    type_into(form, "method.delta", "2", leave=False)
+    assert form.problems() == ["method.delta"]
+    choose(form, "method.name", "cam")
+    assert form.value().method == CamSettings()
+    assert not delta.isVisible()
+    assert form.problems() == []
+    type_into(form, "method.stage_weights", "1, 1, 1, 1")
+    assert form.value().method == CamSettings(stage_weights=(1, 1, 1, 1))
+    choose(form, "method.name", "pbip")
+    assert form.value().method == PbipSettings()
+    assert delta.isVisible()
+    assert delta.text() == "0.15"
+
+
+def test_the_few_that_matter_stand_on_top_and_the_others_in_a_panel(shown: Any) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    form = shown(SettingsForm(JobSettings(), only=("method", "train"), main=("method.name", "train.epochs")))
+    assert form.editor("train.epochs").isVisible()
+    assert not form.editor("train.batch_size").isVisible()
+    form.others_button.setFocus()
+    QTest.keyClick(form.others_button, Qt.Key.Key_Space)
+    assert form.editor("train.batch_size").isVisible()
+    assert form.editor("method.delta").isVisible()
+    with pytest.raises(StopIteration):
+        form.editor("thresholds.delta")
+
+
+def test_settings_from_elsewhere_are_shown_and_typing_is_not_disturbed(shown: Any) -> None:
+    form = shown(SettingsForm(JobSettings(), only=("train",)))
+    seen: list[JobSettings] = []
+    form.value_changed.connect(seen.append)
+    type_into(form, "train.learning_rate", "1e-", leave=False)
+    form.set_value(JobSettings(thresholds=ThresholdSettings(delta=0.4)))  # another widget's section
+    assert form.editor("train.learning_rate").text() == "1e-"
+    type_into(form, "train.learning_rate", "1e-3")
+    assert form.value() == JobSettings(train=TrainSettings(learning_rate=1e-3), thresholds=ThresholdSettings(delta=0.4))
+    told = len(seen)
+    form.set_value(JobSettings(train=TrainSettings(epochs=3)))
+    assert form.editor("train.epochs").text() == "3"
+    assert form.editor("train.learning_rate").text() == "5e-05"
+    assert len(seen) == told  # the user changed nothing
+
+
+def test_names_can_be_offered_and_others_typed(shown: Any) -> None:
+    form = shown(SettingsForm(JobSettings(), only=("backbone",)))
+    form.offer("backbone.name", ("mit-b0", "mit-b1"))
+    assert form.value() == JobSettings()
+    choose(form, "backbone.name", "mit-b1")
+    assert form.value().backbone.name == "mit-b1"
+    type_into(form, "backbone.name", "my-own")
+    assert form.value().backbone.name == "my-own"
+
+
+def test_a_folder_is_chosen_in_a_dialog_that_does_not_stop_the_window(shown: Any, settle: Any, tmp_path: Path) -> None:
+    from qtpy.QtWidgets import QDialogButtonBox, QFileDialog, QLineEdit, QToolButton
+
+    form = shown(SettingsForm(DataSettings()))
+    form.editor("folder").findChild(QToolButton).menu().actions()[0].trigger()
+    dialog = form.findChild(QFileDialog)
+    settle(dialog.isVisible)
+    dialog.findChild(QLineEdit).setText(str(tmp_path))
+    dialog.findChild(QDialogButtonBox).buttons()[0].click()
+    settle(lambda: form.value().folder == tmp_path)
+    type_into(form, "folder", "")
+    assert form.value().folder is None
+
+
+def test_the_wheel_changes_no_setting(shown: Any, application: Any) -> None:
+    from qtpy.QtCore import QPoint, QPointF, Qt
+    from qtpy.QtGui import QWheelEvent
+
+    form = shown(SettingsForm(TrainSettings()))
+    box = form.editor("precision")
+    event = QWheelEvent(
+        QPointF(5, 5),
+        QPointF(5, 5),
+        QPoint(0, -120),
+        QPoint(0, -120),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
+    application.sendEvent(box, event)
+    assert form.value() == TrainSettings()
+
+
+def test_looking_at_a_field_is_no_choice(shown: Any) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    form = shown(SettingsForm(BankSettings()))
+    for row in form._rows:
+        QTest.keyClick(row.editor, Qt.Key.Key_Tab)
+    assert form.problems() == []
+    assert form.value().model_fields_set == set()
