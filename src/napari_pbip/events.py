@@ -57,6 +57,8 @@ class RegionDone:
     y: int
     width: int
     height: int
+    complete: bool = True
+    """Whether the rectangle is finished; else more of it will follow."""
 
 
 @dataclass(frozen=True, slots=True)

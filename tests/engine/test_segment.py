@@ -108,6 +108,7 @@ def test_a_stopped_slide_is_resumed_to_the_same_scores(
     job.close()
     store = store_in(tmp_path)
     assert store.progress[0] < store.progress[1]
+    assert not np.isnan(store.presence()).all()  # what was shown is still there, and does not count as done
     with pytest.raises(OutputError, match="--resume"):
         list(segment(samples.slide(), model, tmp_path, quick, THRESHOLDS))
     events = list(segment(samples.slide(), model, tmp_path, quick, THRESHOLDS, resume=True))
@@ -115,6 +116,36 @@ def test_a_stopped_slide_is_resumed_to_the_same_scores(
     whole, parts = store_in(uninterrupted), store_in(tmp_path)
     assert parts.progress[0] == parts.progress[1]
     np.testing.assert_array_equal(parts.scores[0][:], whole.scores[0][:])
+
+
+def test_the_tiles_in_view_come_first_and_can_be_seen_before_their_block_is_finished(
+    segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_pbip.engine.segment._SHOW_SECONDS", 0.0)
+    looking = (1500.0, 2200.0, 200.0, 200.0)
+    quick = QUICK.model_copy(update={"batch_size": 1})
+    asked: set[int] = set()
+
+    def focus() -> tuple[float, float, float, float]:
+        asked.add(threading.get_ident())
+        return looking
+
+    job = segment(samples.slide(), model, tmp_path, quick, THRESHOLDS, focus=focus)
+    part = next(e for e in job if isinstance(e, RegionDone))
+    assert not part.complete
+    assert asked == {threading.get_ident()}
+    store = store_in(tmp_path)
+    cells = 1 / 8 / (store.facts.grid.model_mpp / store.facts.slide.mpp)  # of a level-0 pixel
+    scores = store.read_scores(0, slice(None), slice(None))
+    known = np.argwhere(~np.isnan(scores[0]))
+    assert (known.min(0) <= np.array([2300, 1600]) * cells).all()
+    assert (known.max(0) >= np.array([2300, 1600]) * cells).all()
+    assert np.isnan(scores[0, 0]).all()
+    rest = list(job)
+    assert any(isinstance(e, RegionDone) and e.complete for e in rest)
+    whole = store_in(segmented[0])
+    np.testing.assert_array_equal(store_in(tmp_path).scores[-1][:].shape, whole.scores[-1][:].shape)
+    assert store_in(tmp_path).progress == whole.progress
 
 
 def test_what_differs_is_not_resumed(segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path) -> None:

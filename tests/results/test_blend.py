@@ -114,6 +114,97 @@ def test_going_on_after_some_blocks_gives_the_same_bits(lattice, block, seed):
     np.testing.assert_array_equal(assemble(lattice, kept + resumed, 1)[0], assemble(lattice, whole, 1)[0])
 
 
+@settings(deadline=None, max_examples=60)
+@given(lattices(), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_wherever_the_user_looks_every_tile_comes_once_with_the_same_bits(lattice, block, seed):
+    rng = np.random.default_rng(seed)
+    planned = rng.random((lattice.rows, lattice.columns)) < 0.8
+    shape = (-(-lattice.height // block), -(-lattice.width // block))
+
+    def view():
+        x, y = rng.uniform(-5, lattice.width), rng.uniform(-5, lattice.height)
+        return None if rng.random() < 0.2 else (x, y, *rng.uniform(0, 2 * lattice.tile, 2))
+
+    def blended(blender, places):
+        return [region for place in places for region in blender.add(*place, *answer(place))]
+
+    def answer(place):
+        return np.random.default_rng(place).normal(size=(1, lattice.tile, lattice.tile)), np.ones(1)
+
+    straight, wandering = (Blender(lattice, planned, np.zeros(shape, bool), block) for _ in range(2))
+    assert list(straight.tiles()) == straight.order
+    wanted = straight.order
+    places = list(wandering.tiles(view))
+    assert sorted(places) == sorted(wanted)
+    expected = assemble(lattice, blended(straight, wanted), 1)[0]
+    np.testing.assert_array_equal(assemble(lattice, blended(wandering, places), 1)[0], expected)
+    assert wandering.kept == 0
+
+
+def test_what_is_in_view_comes_first_and_again_when_the_view_moves():
+    lattice = Lattice(2048, 2048, tile=28, stride=24, rows=86, columns=86)
+    blender = Blender(lattice, np.ones((86, 86), bool), np.zeros((8, 8), bool))
+    looking = [(1200.0, 600.0, 100.0, 100.0)]
+    tiles = blender.tiles(lambda: looking[0])
+
+    def shows(tile):
+        x, y, width, height = looking[0]
+        row, column = (24 * place for place in tile)
+        return y - 28 < row < y + height and x - 28 < column < x + width
+
+    first = [next(tiles) for _ in range(12)]
+    assert all(map(shows, first))
+    assert np.abs(np.array(first[0]) * 24 + 14 - (650, 1250)).max() <= 24  # the middle of the view
+    looking[0] = (100.0, 1800.0, 60.0, 90.0)
+    seen = len([place for place in blender.order if shows(place)])
+    second = [next(tiles) for _ in range(seen + 1)]
+    assert all(map(shows, second[:-1]))
+    # all that is in view is given out: now the block that it lies in
+    assert not shows(second[-1])
+    rest = [next(tiles) for _ in range(40)]
+    assert all(row * 24 // 256 in (6, 7) and column * 24 // 256 <= 1 for row, column in rest)
+    looking[0] = (0.0, 0.0, 2048.0, 2048.0)
+    centre = next(tiles)
+    assert np.abs(np.array(centre) * 24 + 14 - 1024).max() < 256 + 28
+
+
+def test_a_restless_user_keeps_few_tiles_waiting():
+    lattice = Lattice(3000, 3000, tile=28, stride=24, rows=125, columns=125)
+    blender = Blender(lattice, np.ones((125, 125), bool), np.zeros((12, 12), bool))
+    rng = np.random.default_rng(0)
+    scores, presence, most, looking = np.zeros((1, 28, 28)), np.ones(1), 0, [(0.0, 0.0, 1.0, 1.0)]
+    for i, place in enumerate(blender.tiles(lambda: looking[0])):
+        if i % 500 == 0:
+            looking[0] = (*rng.uniform(0, 2700, 2), 300.0, 200.0)
+        blender.add(*place, scores, presence)
+        most = max(most, blender.kept)
+    assert most < 10 * 125
+
+
+def test_unfinished_blocks_show_what_is_known():
+    lattice = Lattice(20, 20, tile=8, stride=4, rows=4, columns=4)
+    planned = np.ones((4, 4), bool)
+    blender = Blender(lattice, planned, np.zeros((2, 2), bool), block=10)
+    tiles = {tuple(p): np.full((2, 8, 8), i + 1, np.float32) for i, p in enumerate(np.argwhere(planned).tolist())}
+    assert blender.partials() == []
+    order = list(blender.tiles(lambda: (0.0, 0.0, 3.0, 3.0)))
+    assert blender.add(*order[0], tiles[order[0]], np.array([0.5, 0.25])) == []
+    [part] = blender.partials()
+    assert not part.complete
+    assert (part.y, part.x) == (0, 0)
+    assert part.tiles.tolist() == [[0, 0]]
+    assert part.presence.tolist() == [[0.5, 0.25]]
+    assert (part.scores[:, :8, :8] == 1).all()
+    assert np.isnan(part.scores[:, 8:]).all()
+    assert np.isnan(part.scores[:, :, 8:]).all()
+    assert blender.partials() == []  # nothing new
+    regions = [region for place in order[1:] for region in blender.add(*place, tiles[place], np.ones(2))]
+    assert all(region.complete for region in regions)
+    assert blender.partials() == []
+    expected = naive(lattice, tiles, 2)
+    np.testing.assert_allclose(assemble(lattice, regions, 2)[0], expected, atol=1e-2)
+
+
 def test_positions_are_whole_at_the_centres_of_tiles_and_rise_evenly_between():
     lattice = Lattice(100, 76, tile=28, stride=24, rows=4, columns=3)
     cells = np.arange(100.0)

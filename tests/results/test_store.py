@@ -19,8 +19,9 @@ import pytest
 import zarr
 from stores import create, facts, network, segment, smooth_field
 
+from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
-from napari_pbip.results import ScoreStore
+from napari_pbip.results import LargestScores, ScoreStore, label_region
 from napari_pbip.results.blend import BLOCK
 from napari_pbip.taxonomy import BCSS
 
@@ -128,6 +129,53 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, finished):
     expected = contents(finished)
     for name, values in contents(path).items():
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
+
+
+def watch(store, answer, tiles):
+    """Put so many tiles in, looking at the unfinished blocks after each ten."""
+    blender = store.blender()
+    with store:
+        for i, (row, column) in enumerate(blender.order[:tiles]):
+            for region in blender.add(row, column, *answer(row, column)):
+                store.write_region(region)
+            if i % 10 == 9:
+                for region in blender.partials():
+                    store.write_region(region)
+                store.commit()
+
+
+def test_unfinished_blocks_can_be_read_and_are_replaced(tmp_path, finished):
+    path = tmp_path / "slide.ome.zarr"
+    shape, answer = (700, 900), network(smooth_field((700, 900)))
+    whole = ScoreStore.open(finished)
+    watch(create(path, shape, whole.planned, whole.tissue), answer, 40)
+    begun = ScoreStore.open(path)
+    assert begun.progress[0] == 0
+    assert not begun.written.any()
+    known = ~np.isnan(begun.presence())
+    assert known[0].sum() == 40
+    assert (known == known[0]).all()
+    np.testing.assert_array_equal(~np.isnan(begun.peak()), known)
+    scores = begun.read_scores(0, slice(None), slice(None))
+    row, column = np.argwhere(known[0])[0]
+    inner = np.s_[:, row * 24 + 4 : row * 24 + 24, column * 24 + 4 : column * 24 + 24]
+    np.testing.assert_array_equal(scores[inner], whole.read_scores(0, slice(None), slice(None))[inner])
+    for level in range(1, len(begun.scores)):
+        assert not np.isnan(begun.read_scores(level, slice(None), slice(None))).all()
+    counts = LargestScores(begun)
+    provisional = counts.percentile(99.5)
+    assert (provisional > 0).all()
+    labels = label_region(begun, ThresholdSettings(), provisional, 0, slice(0, 300), slice(0, 300))
+    assert set(np.unique(labels)) > {0}
+    assert (labels[np.isnan(scores[0, :300, :300])] == 0).all()
+    # an interrupted run that showed unfinished blocks goes on to the same store
+    watch(ScoreStore.open(path, "r+"), answer, 400)
+    assert 0 < ScoreStore.open(path).progress[0] < whole.progress[1]
+    segment(ScoreStore.open(path, "r+"), answer)
+    expected = contents(finished)
+    for name, values in contents(path).items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
+    np.testing.assert_array_equal(counts.percentile(99.5), LargestScores(whole).percentile(99.5))
 
 
 WRITER = """

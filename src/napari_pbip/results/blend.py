@@ -9,17 +9,24 @@ Trade-off. Recomputing the border tiles for each block would need no memory betw
 nothing but the scores of the tiles along the front: about two tile rows, 12 MB on a 100,000 x 100,000 slide
 with four classes. A resumed run recomputes those along the border of what is written, and nothing else.
 
+The order is free: without a view the front is that of a Z-order curve; blocks from the centre of a view outwards
+have a front of about the same length. A user who jumps around leaves behind the blocks along the border of each
+view, begun and not finished (some 120 tiles a block, 1.5 MB with four classes); they are finished next, before
+anything new. What cannot wait for its block to be finished is shown from :meth:`Blender.partials`.
+
 A block is summed in the order of the lattice, whatever the order in which its tiles came, in float64 with
 integer weights: a constant in gives exactly that constant out, and the same tiles give the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+
+from napari_pbip.results.tile_order import Place, TileOrder, View
 
 Floats = npt.NDArray[np.floating]
 BLOCK = 256
@@ -58,6 +65,13 @@ class Lattice:
         """Tiles (of ``count`` along an axis) that cover at least one of the cells ``start..stop-1``."""
         return range(max(0, (start - self.tile) // self.stride + 1), min(count, (stop - 1) // self.stride + 1))
 
+    def touching_block(self, by: int, bx: int, block: int) -> tuple[range, range]:
+        """Rows and columns of the tiles that cover at least one cell of a block of this side."""
+        return (
+            self.touching(by * block, min((by + 1) * block, self.height), self.rows),
+            self.touching(bx * block, min((bx + 1) * block, self.width), self.columns),
+        )
+
     def positions(self, cells: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.float64]:
         """Where cells lie among the centres of ``count`` tiles along an axis: 2.5 is between tiles 2 and 3.
 
@@ -79,19 +93,21 @@ class Lattice:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A finished block: everything the score store needs of it."""
+    """A block: everything the score store needs of it."""
 
     y: int
     """First cell, top to bottom; a multiple of the block size."""
     x: int
     scores: npt.NDArray[np.float16]
-    """Blended raw class scores, (N, h, w); NaN where no analysed tile lies."""
+    """Blended raw class scores, (N, h, w); NaN where no analysed tile lies (yet)."""
     tiles: npt.NDArray[np.intp]
-    """(row, column) of the analysed tiles that touch the block, (T, 2)."""
+    """(row, column) of the analysed tiles that touch the block (those computed so far), (T, 2)."""
     presence: npt.NDArray[np.float32]
     """Probability that each class is present in each of these tiles, (T, N)."""
     peak: npt.NDArray[np.float32]
     """Largest raw score of each class in each of these tiles, before blending, (T, N)."""
+    complete: bool = True
+    """Whether all tiles of the block are in it; else it is something to look at meanwhile."""
 
 
 @dataclass(slots=True)
@@ -138,8 +154,8 @@ class Blender:
         self._block = block
         self._weights = lattice.weights
         self._planned = planned
-        self._missing: dict[tuple[int, int], int] = {}
-        self._blocks_of: dict[tuple[int, int], int] = {}
+        self._missing: dict[Place, int] = {}
+        self._blocks_of: dict[Place, int] = {}
         # Along a Z-order curve the blocks done so far are compact squares: the front, and with it the tiles that
         # are kept, stays short, and the chunks of the coarser levels fill up one after the other.
         for by, bx in sorted(np.argwhere(~written).tolist(), key=z_order):
@@ -148,12 +164,25 @@ class Blender:
                 self._missing[by, bx] = len(tiles)
                 for tile in tiles:
                     self._blocks_of[tile] = self._blocks_of.get(tile, 0) + 1
-        self._kept: dict[tuple[int, int], _Kept] = {}
+        self._kept: dict[Place, _Kept] = {}
+        self._changed: set[Place] = set()
 
     @property
-    def order(self) -> list[tuple[int, int]]:
+    def order(self) -> list[Place]:
         """The (row, column) of all tiles still to be computed, in the order that keeps the memory low."""
         return list(self._blocks_of)
+
+    def tiles(self, view: Callable[[], View | None] = lambda: None) -> Iterator[Place]:
+        """The tiles of :attr:`order`, each once, those in view first.
+
+        Parameters
+        ----------
+        view
+            Says which rectangle of cells the user is looking at; asked before every tile.
+        """
+        order = TileOrder(self.lattice, self._planned, self._missing, self._block)
+        while (tile := order.next(view())) is not None:
+            yield tile
 
     @property
     def kept(self) -> int:
@@ -194,32 +223,49 @@ class Blender:
         for place in self._blocks_touching(row, column):
             if place in self._missing:
                 self._missing[place] -= 1
+                self._changed.add(place)
                 if not self._missing[place]:
                     del self._missing[place]
-                    finished.append(self._blend(*place))
+                    self._changed.remove(place)
+                    finished.append(self._finish(*place))
         return finished
+
+    def partials(self) -> list[Region]:
+        """The unfinished blocks that got tiles since the last call, as far as they are known."""
+        changed, self._changed = sorted(self._changed), set()
+        known = {place: [tile for tile in self._tiles_of(*place) if tile in self._kept] for place in changed}
+        return [replace(self._blend(*place, tiles), complete=False) for place, tiles in known.items()]
 
     def _span(self, place: int, cells: int) -> tuple[int, int]:
         return place * self._block, min((place + 1) * self._block, cells)
 
-    def _tiles_of(self, by: int, bx: int) -> list[tuple[int, int]]:
+    def _tiles_of(self, by: int, bx: int) -> list[Place]:
         """Analysed tiles that touch a block, in lattice order."""
-        lattice = self.lattice
-        rows = lattice.touching(*self._span(by, lattice.height), lattice.rows)
-        columns = lattice.touching(*self._span(bx, lattice.width), lattice.columns)
+        rows, columns = self.lattice.touching_block(by, bx, self._block)
         return [(row, column) for row in rows for column in columns if self._planned[row, column]]
 
-    def _blocks_touching(self, row: int, column: int) -> Iterator[tuple[int, int]]:
+    def _blocks_touching(self, row: int, column: int) -> Iterator[Place]:
         lattice = self.lattice
         y, x = row * lattice.stride, column * lattice.stride
         for by in range(y // self._block, (min(y + lattice.tile, lattice.height) - 1) // self._block + 1):
             for bx in range(x // self._block, (min(x + lattice.tile, lattice.width) - 1) // self._block + 1):
                 yield by, bx
 
-    def _blend(self, by: int, bx: int) -> Region:
+    def _finish(self, by: int, bx: int) -> Region:
+        """The whole block; tiles that no other block needs are let go."""
+        tiles = self._tiles_of(by, bx)
+        region = self._blend(by, bx, tiles)
+        for tile in tiles:
+            one = self._kept[tile]
+            one.blocks -= 1
+            if not one.blocks:
+                del self._kept[tile]
+        return region
+
+    def _blend(self, by: int, bx: int, tiles: Sequence[Place]) -> Region:
+        """A block from these tiles, in lattice order."""
         lattice = self.lattice
         (y0, y1), (x0, x1) = self._span(by, lattice.height), self._span(bx, lattice.width)
-        tiles = self._tiles_of(by, bx)
         kept = [self._kept[tile] for tile in tiles]
         total = np.zeros((kept[0].scores.shape[0], y1 - y0, x1 - x0))
         weight = np.zeros(total.shape[1:])
@@ -230,10 +276,6 @@ class Blender:
             here = np.s_[..., top - y : bottom - y, left - x : right - x]
             total[there] += one.scores[here] * self._weights[here]
             weight[there] += self._weights[here]
-        for tile, one in zip(tiles, kept, strict=True):
-            one.blocks -= 1
-            if not one.blocks:
-                del self._kept[tile]
         with np.errstate(invalid="ignore"):  # 0 / 0 = NaN marks the cells of no tile
             scores = (total / weight).astype(np.float16)
         return Region(

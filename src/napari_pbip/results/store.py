@@ -13,6 +13,8 @@
         written         bool (block rows, block columns): blocks of level 0 that are finished
         tissue          bool (h, w): the tissue mask, at its own resolution, over the whole slide
 
+Blocks that are not finished hold the tiles that are known, to be looked at; what is not known is NaN in all arrays.
+
 Nothing that a slider can change is stored. Chunks of background do not exist. One process (and one thread of
 it) writes; any number of others may read meanwhile, since a chunk is replaced whole. ``written`` is the only
 record of progress and is updated last, so whatever it names is complete: a store whose writer was killed, or
@@ -365,10 +367,11 @@ class ScoreStore:
         return Blender(self.lattice, self.planned, self.written)
 
     def write_region(self, region: Region) -> None:
-        """Write a finished block with what belongs to it.
+        """Write a block with what belongs to it.
 
-        The block itself is on disk afterwards; coarser levels and the record that it is finished follow with
-        the next :meth:`commit`, at most half a second of writing later.
+        The block itself is on disk afterwards; coarser levels and, of a complete block, the record that it is
+        finished follow with the next :meth:`commit`, at most half a second of writing later. An incomplete block
+        can be read and is replaced later; a resumed run does not know of it.
 
         Raises
         ------
@@ -423,7 +426,7 @@ class _Writer:
         rows, columns = region.tiles.T
         self._values["presence"][:, rows, columns] = region.presence.T
         self._values["peak"][:, rows, columns] = region.peak.T
-        self._values["written"][region.y // BLOCK, region.x // BLOCK] = True
+        self._values["written"][region.y // BLOCK, region.x // BLOCK] = region.complete
         self._dirty |= {(row // _TILES, column // _TILES) for row, column in region.tiles.tolist()}
         if time.monotonic() - self._committed > _COMMIT_SECONDS:
             self.commit()
