@@ -16,7 +16,9 @@ from qtpy.QtWidgets import QApplication
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.gui.result_layers import ResultLayers
 from napari_pbip.gui.slide_layers import SlideLayer, SlideLayers
+from napari_pbip.slides import Slide
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
@@ -31,6 +33,8 @@ class Session:
     ----------
     slides
         The slides that are layers of the viewer.
+    results
+        The results that are layers of the viewer.
     jobs
         Jobs that have not ended, oldest first.
     """
@@ -54,6 +58,7 @@ class Session:
         self._folder = platformdirs.user_documents_path() / "napari-pbip"
         self.jobs: list[RunningJob] = []
         self.slides = SlideLayers(viewer)
+        self.results = ResultLayers(viewer)
         viewer.layers.selection.events.active.connect(self._on_active)
         application = QApplication.instance()
         if application is not None:
@@ -123,6 +128,14 @@ class Session:
         """One folder a slide, with its score store."""
         return self._folder / "results"
 
+    def result_folder(self, slide: Slide) -> Path:
+        """Where the results of a slide lie."""
+        return self.results_folder / slide.name
+
+    def tissue_file(self, slide: Slide) -> Path:
+        """The tissue mask of a slide, found or painted; segmentation takes it where it is there."""
+        return self.result_folder(slide) / "tissue.png"
+
     # slides --------------------------------------------------------------------------------------------------
 
     @property
@@ -152,6 +165,7 @@ class Session:
             job.cancel()
         for job in list(self.jobs):
             job.wait()
+        self.results.close()
         self.slides.close()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from napari_pbip.files import writing
 from napari_pbip.results.labels import BACKGROUND_NAME, open_labels
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
+
+NOT_ANALYSED_NAME = "not analysed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,16 @@ def areas(store: ScoreStore) -> list[Area]:
         If the store holds no labels, or they are damaged.
     """
     _, facts = open_labels(store)
+    return area_rows(store, facts.cells)
+
+
+def area_rows(store: ScoreStore, cells_of: Mapping[int, int]) -> list[Area]:
+    """The table of :func:`areas` from the level-0 cells of each label value but 0."""
     tissue = store.tissue_cells
     cell_mm2 = (store.cell_um / 1000) ** 2
-    counts = [(name, n + 1, facts.cells[n + 1]) for n, name in enumerate(store.taxonomy.names)]
-    counts.append((BACKGROUND_NAME, BACKGROUND, facts.cells[BACKGROUND]))
-    counts.append(("not analysed", NOT_ANALYSED, tissue - sum(cells for *_, cells in counts)))
+    counts = [(name, n + 1, cells_of[n + 1]) for n, name in enumerate(store.taxonomy.names)]
+    counts.append((BACKGROUND_NAME, BACKGROUND, cells_of[BACKGROUND]))
+    counts.append((NOT_ANALYSED_NAME, NOT_ANALYSED, tissue - sum(cells for *_, cells in counts)))
     return [
         Area(name, label, cells, cells * cell_mm2, 100 * cells / tissue if tissue else 0.0)
         for name, label, cells in counts
