@@ -1,0 +1,98 @@
+"""What a training run says about itself, without loading a network: the window lists models by it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from napari_pbip.config import JobSettings
+from napari_pbip.errors import ModelError
+from napari_pbip.files import write_json
+from napari_pbip.taxonomy import Taxonomy
+
+FORMAT = 1
+MARKER = "run.json"
+
+
+@dataclass
+class RunFacts:
+    """What ``run.json`` holds."""
+
+    settings: JobSettings
+    taxonomy: Taxonomy
+    prototypes: dict[str, Any] | None = None
+    """Of a method with a bank: its identity, encoder, K per class and dimension."""
+    tile_size: int = 0
+    """Side of the training tiles, pixels; slides are read in squares of this size by default."""
+    device: str = ""
+    steps: int = 0
+    """Optimiser steps planned."""
+    step: int = 0
+    """Steps done at the last save."""
+    seconds: float = 0.0
+    """Time spent training, over all sittings."""
+    epoch: int = 0
+    """Epochs ended, validation included."""
+    best_epoch: int = 0
+    best_score: float | None = None
+    """Validation mIoU in percent under ``train.select_by``; None when nothing validates."""
+    validations: list[dict[str, Any]] = field(default_factory=list)
+    """Scores of each validated epoch."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all planned steps were done."""
+        return 0 < self.steps == self.step
+
+    def write(self, folder: Path) -> None:
+        """Write ``run.json``."""
+        facts = {k: v for k, v in asdict(self).items() if k not in ("settings", "taxonomy")}
+        document = {
+            "format": FORMAT,
+            "settings": self.settings.model_dump(mode="json"),
+            "classes": self.taxonomy.to_json(),
+            **facts,
+        }
+        write_json(folder / MARKER, document)
+
+    @classmethod
+    def read(cls, folder: Path) -> RunFacts:
+        """Read ``run.json``.
+
+        Raises
+        ------
+        ModelError
+            If the folder is no run, or its facts are damaged or of a newer format.
+        """
+        path = folder / MARKER
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ModelError(
+                f"{folder} is no trained model (it holds no {MARKER}); give the --out of a training."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path} cannot be read; train the model again or restore the file.") from error
+        if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
+            raise ModelError(f"{path} is of another format than this version of napari-pbip reads; update napari-pbip.")
+        try:
+            settings = JobSettings.parse(document.pop("settings"))
+            taxonomy = Taxonomy.from_json(document.pop("classes"))
+            return cls(settings=settings, taxonomy=taxonomy, **document)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path} is damaged; train the model again or restore the file.") from error
+
+
+def runs_in(folder: Path) -> dict[str, RunFacts | ModelError]:
+    """The runs in a folder by name, newest first, each with its facts or what is wrong with it."""
+    found: dict[str, RunFacts | ModelError] = {}
+    markers = folder.glob(f"*/{MARKER}")
+    for marker in sorted(markers, key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            found[marker.parent.name] = RunFacts.read(marker.parent)
+        except ModelError as error:
+            found[marker.parent.name] = error
+    return found
