@@ -35,6 +35,20 @@ class OutputError(PbipError):
     """An output folder exists already, cannot be written, or its disk is full."""
 
 
+class OtherResult(OutputError):
+    """A result exists that was made from something else: it can be replaced, and not be resumed.
+
+    Attributes
+    ----------
+    what
+        What differs: ``slide``, ``model``, ``setting`` or ``grid``.
+    """
+
+    def __init__(self, message: str, what: str) -> None:
+        super().__init__(message)
+        self.what = what
+
+
 class WeightsUnavailable(PbipError):
     """The weights of an encoder or backbone are not on this machine; the message says where to put them."""
 

@@ -39,7 +39,7 @@ import zarr
 import zarr.errors
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_pbip.errors import OutputError
+from napari_pbip.errors import OtherResult, OutputError
 from napari_pbip.files import output_error, prepare_folder
 from napari_pbip.results.blend import BLOCK, Blender, Lattice, Region
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, mean_of_analysed, multiscales
@@ -269,7 +269,7 @@ class ScoreStore:
 
         Raises
         ------
-        OutputError
+        OtherResult
             If the slide's identity, the model's hash, a setting or the grid differs; the first one is named.
         """
         facts = self.facts
@@ -281,9 +281,10 @@ class ScoreStore:
         ):
             if (found := _first_difference(before, now)) is not None:
                 key, old, new = found
-                raise OutputError(
+                raise OtherResult(
                     f"{self.path} was begun with another {what} ({key} was {old}, now {new}); "
-                    f"resume with what it was begun with, or use --overwrite to start again."
+                    f"resume with what it was begun with, or use --overwrite to start again.",
+                    what,
                 )
 
     # what there is -------------------------------------------------------------------------------------------
