@@ -1,0 +1,23 @@
+"""Networks are loaded long after the window, whose driver may have brought libraries of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+CODE = """
+import napari
+from napari.qt import get_qapp
+viewer = napari.Viewer()
+for _ in range(20):
+    get_qapp().processEvents()
+import sys
+assert "torch" not in sys.modules
+import napari_pbip.engine.train
+viewer.close()
+"""
+
+
+def test_networks_can_be_loaded_after_the_window_was_drawn(display: None) -> None:
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
