@@ -7,8 +7,10 @@ layer follows a store that grows. It belongs to its slide by what the store says
 from __future__ import annotations
 
 import math
+import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +30,18 @@ from napari_pbip.gui.slide_layers import METADATA as SLIDE
 from napari_pbip.results import LargestScores, ScoreStore, label_region, open_labels
 from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area, area_rows
 from napari_pbip.results.blend import BLOCK
-from napari_pbip.results.labels import BACKGROUND_NAME, BACKGROUND_RGB
+from napari_pbip.results.labels import (
+    BACKGROUND_NAME,
+    BACKGROUND_RGB,
+    Shares,
+    best_class,
+    deltas,
+    evidence,
+)
 from napari_pbip.results.view import ViewedStore
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from napari.layers import Labels as LabelsLayer
     from napari.layers import Layer
     from napari.viewer import ViewerModel
@@ -108,6 +115,8 @@ class ResultView:
         self.thresholds = thresholds
         self.largest = store.guess_largest(thresholds.percentile)
         self.micrometres = 0.0
+        self._shares: tuple[tuple[Any, ...], list[Shares]] | None = None
+        self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="napari-pbip-labels")
         finer = [LabelLevel(self, index) for index in range(len(store.scores))]
         self._coarsest = self._tiny()
         self.levels: list[LabelLevel | Labels] = [*finer, self._coarsest]
@@ -118,16 +127,29 @@ class ResultView:
         (y0, y1, _), (x0, x1, _) = y.indices(height), x.indices(width)
         level = self.drawn_level(index)
         if level == index:
-            return self.labels(level, slice(y0, y1), slice(x0, x1))
+            return self._labels_again(level, slice(y0, y1), slice(x0, x1))
         shift = level - index
         top, left = y0 >> shift, x0 >> shift
-        coarse = self.labels(level, slice(top, ((y1 - 1) >> shift) + 1), slice(left, ((x1 - 1) >> shift) + 1))
+        coarse = self._labels_again(level, slice(top, ((y1 - 1) >> shift) + 1), slice(left, ((x1 - 1) >> shift) + 1))
         labels: Labels = coarse[(np.arange(y0, y1) >> shift) - top][:, (np.arange(x0, x1) >> shift) - left]
         return labels
 
     def labels(self, level: int, y: slice, x: slice) -> Labels:
         """Labels of a rectangle of one level of the store."""
         return label_region(self.store, self.thresholds, self.largest, level, y, x)
+
+    def _labels_again(self, level: int, y: slice, x: slice) -> Labels:
+        """Labels of a rectangle that will be asked for again: then with another delta, mostly."""
+        thresholds = self.thresholds.model_copy(update={"delta": 0.0, "class_delta": {}})
+        wanted = (level, y, x, thresholds, self.largest.tobytes(), self.store.version)
+        if self._shares is None or self._shares[0] != wanted:
+            found = evidence(self.store, thresholds, self.largest, level, y, x)
+            self._shares = wanted, list(self._pool.map(found.rows, found.strips))
+        shares = self._shares[1]
+        if self.store.lacking:
+            self._shares = None  # of what is blurred
+        delta = deltas(self.store.taxonomy, self.thresholds)
+        return np.concatenate(list(self._pool.map(lambda strip: best_class(strip, delta), shares)))
 
     def drawn_level(self, index: int) -> int:
         """The level of the store that a level for napari is computed from."""
@@ -142,6 +164,11 @@ class ResultView:
     def renew_coarsest(self) -> None:
         """Bring the level that napari keeps up to date."""
         self._coarsest[:] = self._tiny()
+
+    def close(self) -> None:
+        """Stop computing."""
+        self._pool.shutdown()
+        self.store.close()
 
     def _tiny(self) -> Labels:
         return np.ascontiguousarray(self.labels(len(self.store.scores) - 1, ALL, ALL)[::2, ::2])
@@ -275,7 +302,7 @@ class ResultLayer:
             timer.stop()
         self._camera.events.zoom.disconnect(self._on_zoom)
         self.layer.events.set_data.disconnect(self._on_drawn)
-        self.store.close()
+        self.view.close()
         if self._measuring is not None:
             self._measuring.cancel()
         return self._measuring

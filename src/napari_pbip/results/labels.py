@@ -33,6 +33,7 @@ from napari_pbip.results.store import ScoreStore, get_array, reading
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED, Taxonomy
 
 Labels = npt.NDArray[np.uint8]
+Shares = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.float64]
 FOLDER = PurePosixPath("labels/tissue")
 """Where the label image lies in the store."""
@@ -78,43 +79,91 @@ def labels_from_scores(
     uint8 array
         (h, w): class n as n + 1, 255 background, 0 not analysed. Of equally good classes the first wins.
     """
-    count, height, width = scores.shape
-    labels = np.empty((height, width), np.uint8)
-    known = ~np.isnan(presence[0])
-    present = np.where(known, presence, 0).astype(np.float32)
-    # a class that nowhere scores above zero gets an infinite scale: no score reaches its delta
-    scale = np.where(largest <= 0, np.inf, largest).astype(np.float32)
-    nearest_row, nearest_column = (
-        np.minimum(np.rint(p).astype(np.intp), last)
-        for p, last in ((rows, scale.shape[1] - 1), (columns, scale.shape[2] - 1))
-    )
-    across = scale[:, :, nearest_column]
-    between = _Between(columns, presence.shape[2])
-    known_across = between.spread(known.astype(np.float32))
-    present_across = between.spread(present)
-    down = _Between(rows, presence.shape[1])
+    return Evidence(scores, largest, presence, threshold, rows, columns, tissue).labels(delta)
+
+
+def best_class(shares: Shares, delta: npt.NDArray[np.floating]) -> Labels:
+    """Label of each cell from what :meth:`Evidence.rows` gives, (N, h, w), and the delta of each class, (N,)."""
+    labels = np.empty(shares.shape[1:], np.uint8)
     # arithmetic on whole arrays instead of masked assignment, which is ten times slower
-    for top in range(0, height, _STRIP):
+    for top in range(0, len(labels), _STRIP):
         part = np.s_[top : top + _STRIP]
-        share = down.between_rows(known_across, part)  # of the weight of the tiles around that is analysed
-        needed = share * np.float32(threshold)
-        analysed = tissue[part] & (share > 0)
-        best = np.zeros(share.shape, np.float32)
-        label = np.zeros(share.shape, np.uint8)
-        for n in range(count):
-            score = scores[n, part].astype(np.float32)
-            score /= across[n, nearest_row[part]]
-            analysed &= score == score  # not NaN
-            wins = score >= delta[n]
-            wins &= score > best
-            wins &= down.between_rows(present_across[n], part) >= needed
-            score *= wins
-            np.fmax(best, score, out=best)
+        best = np.zeros(labels[part].shape, np.float32)
+        label = np.zeros(labels[part].shape, np.uint8)
+        for n, share in enumerate(shares[:, part]):
+            wins = share >= delta[n]
+            wins &= share > best
+            np.fmax(best, share * wins, out=best)
             np.maximum(label, wins.view(np.uint8) * np.uint8(n + 1), out=label)  # a later win has a larger value
         label |= (label == 0).view(np.uint8) * np.uint8(BACKGROUND)
-        label *= analysed.view(np.uint8)
+        first = shares[0, part]
+        label *= (first == first).view(np.uint8)  # not NaN
         labels[part] = label
     return labels
+
+
+class Evidence:
+    """What each class has to show for itself in each cell: all of the rule but delta.
+
+    Parameters
+    ----------
+    scores, largest, presence, threshold, rows, columns, tissue
+        As in :func:`labels_from_scores`.
+    """
+
+    def __init__(
+        self,
+        scores: npt.NDArray[np.floating],
+        largest: npt.NDArray[np.floating],
+        presence: npt.NDArray[np.floating],
+        threshold: float,
+        rows: Positions,
+        columns: Positions,
+        tissue: npt.NDArray[np.bool_],
+    ) -> None:
+        self._scores = scores
+        self._tissue = tissue
+        self._threshold = np.float32(threshold)
+        known = ~np.isnan(presence[0])
+        present = np.where(known, presence, 0).astype(np.float32)
+        # a class that nowhere scores above zero gets an infinite scale: no score reaches its delta
+        scale = np.where(largest <= 0, np.inf, largest).astype(np.float32)
+        self._nearest_row, nearest_column = (
+            np.minimum(np.rint(p).astype(np.intp), last)
+            for p, last in ((rows, scale.shape[1] - 1), (columns, scale.shape[2] - 1))
+        )
+        # one scale for the slide needs no picture of itself
+        self._across = scale[:, :, nearest_column] if scale.shape[1:] != (1, 1) else scale
+        across = _Between(columns, presence.shape[2])
+        self._known = across.spread(known.astype(np.float32))
+        self._present = across.spread(present)
+        self._down = _Between(rows, presence.shape[1])
+
+    def rows(self, part: slice) -> Shares:
+        """Of some rows of cells: score as a share of the largest, 0 where the class is not present, (N, h, w) float32.
+
+        NaN in the first class where nothing was analysed; not above 0 where there is no evidence.
+        """
+        known = self._down.between_rows(self._known, part)  # share of the weight of the tiles around
+        analysed = self._tissue[part] & (known > 0)
+        needed = known * self._threshold
+        shares = self._scores[:, part].astype(np.float32)
+        for n, score in enumerate(shares):
+            score /= self._across[n, self._nearest_row[part]]
+            analysed &= score == score  # not NaN
+            score *= self._down.between_rows(self._present[n], part) >= needed
+        shares[0] += np.where(analysed, np.float32(0), np.float32(np.nan))
+        return shares
+
+    @property
+    def strips(self) -> list[slice]:
+        """Rows that are best worked on at once."""
+        height = self._scores.shape[1]
+        return [slice(top, min(top + _STRIP, height)) for top in range(0, height, _STRIP)]
+
+    def labels(self, delta: npt.NDArray[np.floating]) -> Labels:
+        """The labels that these deltas (N,) give, (h, w)."""
+        return np.concatenate([best_class(self.rows(part), delta) for part in self.strips])
 
 
 class _Between:
@@ -175,12 +224,23 @@ def label_region(
     level, y, x
         Level of ``store.scores`` and the rectangle in its cells.
     """
+    return evidence(store, thresholds, largest, level, y, x).labels(deltas(store.taxonomy, thresholds))
+
+
+def evidence(
+    store: ScoreStore,
+    thresholds: ThresholdSettings,
+    largest: npt.NDArray[np.floating],
+    level: int,
+    y: slice,
+    x: slice,
+) -> Evidence:
+    """What :func:`label_region` decides by, for those who change delta and nothing else; delta is not looked at."""
     rows, columns, tissue = store.tiles_and_tissue(level, y, x)
     window = slice(int(rows[0]), int(rows[-1]) + 2), slice(int(columns[0]), int(columns[-1]) + 2)
-    return labels_from_scores(
+    return Evidence(
         store.read_scores(level, y, x),
         store.peak(*window) if thresholds.scope == "tile" else largest[:, None, None],
-        deltas(store.taxonomy, thresholds),
         store.presence(*window),
         thresholds.presence,
         rows - window[0].start,

@@ -65,6 +65,8 @@ class ViewedStore(ScoreStore):
     ----------
     coarse
         The finest level that is kept whole.
+    version
+        Counts what is newly read: as long as it stays, a rectangle has the same scores.
     error
         Why scores could not be read, if they could not; they are shown as not analysed.
     """
@@ -79,7 +81,7 @@ class ViewedStore(ScoreStore):
         self._pending: dict[Key, Future[None]] = {}
         self._assembled: _Assembled | None = None
         self._uncommitted: set[tuple[int, int]] = set()
-        self._version = 0  # of what may be stale
+        self.version = 0
         self._lacking = False
         last = len(self.scores) - 1
         self.coarse = next((n for n, a in enumerate(self.scores) if max(a.shape[1:]) <= _COARSE_SIDE), last)
@@ -103,7 +105,7 @@ class ViewedStore(ScoreStore):
             for row in range(y0 // BLOCK, -(-y1 // BLOCK))
             for column in range(x0 // BLOCK, -(-x1 // BLOCK))
         ]
-        version = self._version
+        version = self.version
         self._request(wanted)
         out = np.empty((len(self.taxonomy), y1 - y0, x1 - x0), np.float16)
         whole = True
@@ -118,7 +120,7 @@ class ViewedStore(ScoreStore):
             else:
                 out[there] = block.scores[:, ay - top : by - top, ax - left : bx - left]
             whole &= block is not None and not block.stale
-        self._assembled = _Assembled(level, y0, x0, out) if whole and version == self._version else None
+        self._assembled = _Assembled(level, y0, x0, out) if whole and version == self.version else None
         self._lacking |= not whole
         return out
 
@@ -232,7 +234,7 @@ class ViewedStore(ScoreStore):
                 if (row, column) in under:
                     self._blocks[level, row, column].stale = True
             self._assembled = None
-            self._version += 1
+            self.version += 1
             self._uncommitted -= {place for place in blocks if written[place]}
         return True
 

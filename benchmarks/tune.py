@@ -1,0 +1,121 @@
+"""How soon the map follows a slider: from the change of a threshold to the swapped frame, in a real viewer.
+
+    python benchmarks/tune.py [--cells 5000] [--moves 40] [--store FOLDER] [--json OUT.json]
+
+A store of 40,000 x 40,000 model pixels (5,000 x 5,000 cells, four classes) in a window of 1920 x 1080, at four zooms.
+Without a screen run it under Xvfb; the picture is then painted by the processor, which is part of the time.
+Against it: reading all scores and computing all labels again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import napari
+import numpy as np
+from napari.qt import get_qapp
+from qtpy.QtWidgets import QApplication
+from score_store import STRIDE, TILE, create, smooth_field, write_store
+
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.gui.camera import camera_of
+from napari_pbip.gui.result_layers import ResultLayer
+from napari_pbip.gui.session import session_of
+from napari_pbip.results import LargestScores, ScoreStore, label_region
+
+ZOOMS = {"whole slide": None, "two cells a pixel": 0.5, "a cell a pixel": 1.0, "four pixels a cell": 4.0}
+ALL = slice(None)
+
+
+def make_store(path: Path, cells: int) -> None:
+    """A store whose scores are a patch of a quarter of its side, again and again."""
+    create(path, cells)
+    period = cells // 4 // STRIDE * STRIDE
+    patch = smooth_field(period)[:, :period, :period].astype(np.float16)
+    whole = -(-(cells + TILE) // period)
+    write_store(path, np.tile(patch, (1, whole, whole)))
+
+
+def wait(until: float) -> None:
+    """Let the window work for some seconds."""
+    end = time.monotonic() + until
+    while time.monotonic() < end:
+        QApplication.processEvents()
+        time.sleep(0.005)
+
+
+def moves(viewer: napari.Viewer, result: ResultLayer, count: int, name: str) -> list[float]:
+    """Milliseconds from a change of one threshold to the next swapped frame."""
+    frames: list[float] = []
+    canvas = viewer.window._qt_viewer.canvas.native
+    canvas.frameSwapped.connect(lambda: frames.append(time.perf_counter()))
+    seconds = []
+    for value in np.linspace(0.05, 0.6, count):
+        wait(0.05)
+        frames.clear()
+        before = np.array(result.layer._slice.image.raw)
+        began = time.perf_counter()
+        result.thresholds = result.thresholds.model_copy(update={name: float(value)})
+        while not frames:
+            QApplication.processEvents()
+        seconds.append(frames[0] - began)
+        assert (before != result.layer._slice.image.raw).any() or name == "presence", "the picture did not change"
+    canvas.frameSwapped.disconnect()
+    return [1e3 * s for s in seconds]
+
+
+def everything(path: Path) -> float:
+    """Milliseconds to read all scores and compute all labels of level 0."""
+    store = ScoreStore.open(path)
+    largest = LargestScores(store).percentile(99.5)
+    began = time.perf_counter()
+    label_region(ScoreStore.open(path), ThresholdSettings(), largest, 0, ALL, ALL)
+    return 1e3 * (time.perf_counter() - began)
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=5000, help="side of the score grid")
+    parser.add_argument("--moves", type=int, default=40, help="changes of a threshold at each zoom")
+    parser.add_argument("--store", type=Path, help="where the store is kept for another run")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    report: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        path = (arguments.store or Path(name)) / f"slide{arguments.cells}.ome.zarr"
+        if not path.exists():
+            make_store(path, arguments.cells)
+        naive = everything(path)
+        get_qapp()
+        viewer = napari.Viewer()
+        viewer.window.resize(1920, 1080)
+        wait(1)
+        result = session_of(viewer).results.open(path)
+        while not result.areas_exact:
+            wait(0.1)
+        for zoom, pixels in ZOOMS.items():
+            viewer.reset_view()
+            if pixels:
+                camera_of(viewer).zoom = pixels / result.store.cell_um
+            wait(1)
+            for threshold in ("delta", "presence"):
+                ms = moves(viewer, result, arguments.moves, threshold)
+                median, late = np.percentile(ms, [50, 95])
+                report[f"{zoom}, {threshold}"] = {"median ms": median, "p95 ms": late, "ratio": naive / median}
+        canvas = viewer.window._qt_viewer.canvas.native
+        print(f"canvas {canvas.width()} x {canvas.height()}; everything read and computed again: {naive:.0f} ms")
+        session_of(viewer).close()
+        viewer.close()
+    for case, figures in report.items():
+        print(f"{case:32s}" + "".join(f"  {figure} {value:7.1f}" for figure, value in figures.items()))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
