@@ -17,6 +17,7 @@ from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.result_layers import ResultLayers
+from napari_pbip.gui.segment_queue import SegmentQueue
 from napari_pbip.gui.slide_layers import SlideLayer, SlideLayers
 from napari_pbip.slides import Slide
 
@@ -35,6 +36,8 @@ class Session:
         The slides that are layers of the viewer.
     results
         The results that are layers of the viewer.
+    segmenting
+        The slides that are to be segmented.
     jobs
         Jobs that have not ended, oldest first.
     """
@@ -59,6 +62,7 @@ class Session:
         self.jobs: list[RunningJob] = []
         self.slides = SlideLayers(viewer)
         self.results = ResultLayers(viewer)
+        self.segmenting = SegmentQueue(self)
         viewer.layers.selection.events.active.connect(self._on_active)
         application = QApplication.instance()
         if application is not None:
@@ -161,6 +165,7 @@ class Session:
 
     def close(self) -> None:
         """Stop all jobs, each with what it has saved, and close all slides."""
+        self.segmenting.close()
         for job in list(self.jobs):
             job.cancel()
         for job in list(self.jobs):

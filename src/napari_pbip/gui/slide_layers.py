@@ -216,6 +216,15 @@ class SlideLayer:
         self.layer.refresh(thumbnail=False, highlight=False, extent=False)
 
 
+def in_view(slide: SlideLayer) -> tuple[float, float, float, float] | None:
+    """What the canvas shows of a slide: left edge, top edge, width, height in level-0 pixels; None if nothing."""
+    layer = slide.layer
+    (top, left), (bottom, right) = layer.corner_pixels[:, :2] * layer.downsample_factors[layer.data_level][:2]
+    if not layer.visible or bottom <= top or right <= left:
+        return None
+    return float(left), float(top), float(right - left), float(bottom - top)
+
+
 class SlideLayers:
     """The slides that are layers of a viewer, in the order in which they came.
 

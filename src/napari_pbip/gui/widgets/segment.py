@@ -1,0 +1,433 @@
+"""The dock widget that segments slides: with which model, which slides, and how far each of them is."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import napari.viewer
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QMessageBox,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_pbip.config import SegmentSettings
+from napari_pbip.engine.run_facts import RunFacts
+from napari_pbip.errors import ModelError, PbipError
+from napari_pbip.gui.dropped import dropped_paths
+from napari_pbip.gui.segment_queue import QueuedSlide, SegmentQueue, Status
+from napari_pbip.gui.session import session_of
+from napari_pbip.gui.settings_form import SettingsForm
+from napari_pbip.gui.slide_layers import SlideLayer
+from napari_pbip.gui.widgets.parts import Notice, duration, listen
+
+_SETTINGS = ("overlap", "batch_size", "min_tissue", "device")
+_ALL = "All open slides"
+_STOP = "Stop; what is finished is kept and can be resumed"
+_CHOOSE_MODEL = "Train a model first, or choose the folder of one with Browse."
+
+
+class SegmentWidget(QWidget):
+    """Segment: choose a model, choose or drop slides, watch the tissue map grow."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.setAcceptDrops(True)
+        self._session = session_of(viewer)
+        self._queue = self._session.segmenting
+        self._browsed: dict[Path, RunFacts | ModelError] = {}
+        self.model = _combo("The model that looks at the slides")
+        self.model.activated.connect(self._on_model)
+        self.browse_button = _button("Browse…", "Choose the folder of a model that was trained elsewhere", self._browse)
+        self.facts = QLabel()
+        self.facts.setWordWrap(True)
+        self.model_notice = Notice()
+        self.slide = _combo("The slide that is segmented next")
+        self.segment_button = _button(
+            "Segment", "Colour the slide by its tissue, what you look at first", self._segment
+        )
+        self.files_button = _button("Choose files…", "Segment slides that are not open", self._choose_files)
+        self.notice = Notice()
+        self.more_button = QToolButton()
+        self.more_button.setText("▸ More")
+        self.more_button.setToolTip("Settings that seldom need a change")
+        self.more_button.setCheckable(True)
+        self.more_button.setAutoRaise(True)
+        self.more_button.toggled.connect(self._show_more)
+        self.form = SettingsForm(self._session.settings.segment, only=_SETTINGS)
+        self.form.hide()
+        self.form.value_changed.connect(self._on_form)
+        self.queue = QueueView(self._queue)
+        self._lay_out()
+        listen(
+            self,
+            (self._session.training.looked, self._show_models),
+            (self._session.models_changed, self._look),
+            (self._session.folder_changed, self._look),
+            (self._session.settings_changed, self._show_settings),
+            (self._session.slides.changed, self._show_slides),
+            (self._session.slide_selected, self._on_slide_selected),
+        )
+        self._show_models()
+        self._show_slides()
+        self._look()
+
+    def _lay_out(self) -> None:
+        model = QHBoxLayout()
+        model.addWidget(self.model, 1)
+        model.addWidget(self.browse_button)
+        slide = QHBoxLayout()
+        slide.addWidget(self.slide, 1)
+        slide.addWidget(self.segment_button)
+        form = QFormLayout()
+        form.addRow("Model", model)
+        form.addRow(self.facts)
+        form.addRow(self.model_notice)
+        form.addRow("Slide", slide)
+        form.addRow(self.notice)
+        drop = QHBoxLayout()
+        drop.addWidget(QLabel("Or drop slides and folders here, or"))
+        drop.addWidget(self.files_button)
+        drop.addStretch()
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addLayout(drop)
+        layout.addWidget(self.more_button)
+        layout.addWidget(self.form)
+        layout.addWidget(self.queue, 1)
+        self.setMinimumWidth(340)
+
+    # the model -----------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        self._session.training.look()
+
+    def _models(self) -> dict[Path, RunFacts | ModelError]:
+        """Those of the project, newest first, and those that were chosen elsewhere."""
+        folder = self._session.models_folder
+        return {folder / name: facts for name, facts in self._session.training.models.items()} | self._browsed
+
+    def _show_models(self) -> None:
+        models = self._models()
+        if self._queue.run not in models:
+            usable = (run for run, facts in models.items() if isinstance(facts, RunFacts))
+            self._queue.run = next(usable, next(iter(models), None))
+        self.model.clear()
+        for run in models:
+            self.model.addItem(run.name, str(run))
+            self.model.setItemData(self.model.count() - 1, str(run), Qt.ItemDataRole.ToolTipRole)
+        self.model.setCurrentIndex(self.model.findData(str(self._queue.run)))
+        self._show_facts()
+
+    def _on_model(self) -> None:
+        self._queue.run = Path(self.model.currentData())
+        self._show_facts()
+
+    def _show_facts(self) -> None:
+        self.model_notice.clear()
+        facts = None if self._queue.run is None else self._models()[self._queue.run]
+        self.facts.setVisible(isinstance(facts, RunFacts))
+        if isinstance(facts, RunFacts):
+            self.facts.setText(describe(facts))
+        elif facts is None:
+            self.model_notice.info(_CHOOSE_MODEL)
+        else:
+            self.model_notice.error(facts)
+        self._enable()
+
+    def _browse(self) -> None:
+        dialog = QFileDialog(self, "The folder of a model", str(self._session.models_folder))
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.setFileMode(QFileDialog.FileMode.Directory)
+        dialog.fileSelected.connect(lambda name: self.choose_model(Path(name)))
+        dialog.open()
+
+    def choose_model(self, run: Path) -> None:
+        """Use the model in a folder; says what is wrong if there is none."""
+        if run not in self._models():
+            try:
+                self._browsed[run] = RunFacts.read(run)
+            except ModelError as error:
+                self._browsed[run] = error
+        self._queue.run = run
+        self._show_models()
+
+    @property
+    def _usable(self) -> bool:
+        return self._queue.run is not None and isinstance(self._models().get(self._queue.run), RunFacts)
+
+    # settings ------------------------------------------------------------------------------------------------
+
+    def _show_more(self, opened: bool) -> None:
+        self.more_button.setText("▾ More" if opened else "▸ More")
+        self.form.setVisible(opened)
+
+    def _on_form(self, settings: SegmentSettings) -> None:
+        self._session.change(segment=settings)
+
+    def _show_settings(self) -> None:
+        self.form.set_value(self._session.settings.segment)
+
+    # slides --------------------------------------------------------------------------------------------------
+
+    def _show_slides(self) -> None:
+        slides = list(self._session.slides)
+        self.slide.clear()
+        for slide in slides:
+            self.slide.addItem(slide.slide.path.name, [slide.slide.path])
+        if len(slides) > 1:
+            self.slide.addItem(_ALL, [slide.slide.path for slide in slides])
+        self._on_slide_selected(self._session.current_slide)
+        self._enable()
+
+    def _on_slide_selected(self, slide: SlideLayer | None) -> None:
+        if slide is not None:
+            self.slide.setCurrentText(slide.slide.path.name)
+
+    def _enable(self) -> None:
+        self.segment_button.setEnabled(self._usable and self.slide.count() > 0)
+        self.slide.setEnabled(self.slide.count() > 0)
+        self.slide.setPlaceholderText("No slide is open")
+
+    def _segment(self) -> None:
+        self.add(self.slide.currentData() or [])
+
+    def _choose_files(self) -> None:
+        dialog = QFileDialog(self, "Slides")
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
+        dialog.filesSelected.connect(lambda names: self.add([Path(name) for name in names]))
+        dialog.open()
+
+    def add(self, paths: list[Path]) -> None:
+        """Put slides and folders of slides into the queue of the chosen model."""
+        self.notice.clear()
+        run = self._queue.run
+        if run is None or not self._usable:
+            self.notice.error(_CHOOSE_MODEL)
+        elif self.form.problems():
+            self.more_button.setChecked(True)
+        elif paths:
+            if not len(self._session.slides) and paths[0].is_file():  # an empty window: they want to see it
+                with suppress(PbipError):  # its row will say what is wrong
+                    self._session.slides.open(paths[0])
+            self._queue.drop(paths, run)
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        if event is not None and dropped_paths(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        if event is not None and (paths := dropped_paths(event.mimeData())):
+            event.acceptProposedAction()
+            self.add(paths)
+
+
+class QueueView(QWidget):
+    """The slides of the queue, a row each."""
+
+    def __init__(self, queue: SegmentQueue) -> None:
+        super().__init__()
+        self._queue = queue
+        self.rows: list[SlideRow] = []
+        self.stop_button = _button("Stop all", _STOP, queue.stop)
+        self.clear_button = _button("Clear finished", "Take finished slides off the list; results stay", self._clear)
+        buttons = QHBoxLayout()
+        buttons.addStretch()
+        buttons.addWidget(self.stop_button)
+        buttons.addWidget(self.clear_button)
+        content = QWidget()
+        self._rows = QVBoxLayout(content)
+        self._rows.setContentsMargins(0, 0, 0, 0)
+        self._rows.addStretch()
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(content)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(area, 1)
+        layout.addLayout(buttons)
+        listen(self, (queue.changed, self._fill), (queue.updated, self._show))
+        self._fill()
+
+    def _fill(self) -> None:
+        shown = {row.slide: row for row in self.rows}
+        for slide, row in shown.items():
+            if slide not in self._queue.slides:
+                self._rows.removeWidget(row)
+                row.deleteLater()
+        self.rows = [shown.get(slide) or SlideRow(slide, self._queue) for slide in self._queue.slides]
+        for place, row in enumerate(self.rows):
+            self._rows.insertWidget(place, row)
+        self._enable()
+
+    def _show(self, slide: QueuedSlide) -> None:
+        for row in self.rows:
+            if row.slide is slide:
+                row.show_state()
+        self._enable()
+
+    def _clear(self) -> None:
+        for slide in list(self._queue.slides):
+            if slide.status is Status.DONE:
+                self._queue.remove(slide)
+
+    def _enable(self) -> None:
+        statuses = [slide.status for slide in self._queue.slides]
+        self.stop_button.setVisible(bool(statuses))
+        self.clear_button.setVisible(bool(statuses))
+        self.stop_button.setEnabled(any(status in (Status.WAITING, Status.RUNNING) for status in statuses))
+        self.clear_button.setEnabled(Status.DONE in statuses)
+
+
+class SlideRow(QFrame):
+    """A slide of the queue: how far it is, and what can be done with it."""
+
+    def __init__(self, slide: QueuedSlide, queue: SegmentQueue) -> None:
+        super().__init__()
+        self.slide = slide
+        self._queue = queue
+        self.setFrameShape(QFrame.Shape.StyledPanel)
+        name = QLabel(f"<b>{slide.path.name}</b>")
+        name.setToolTip(f"{slide.path}\nModel: {slide.run.name}")
+        name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.progress = QProgressBar()
+        self.progress.setAccessibleName(f"Progress of {slide.path.name}")
+        self.text = QLabel()
+        self.text.setWordWrap(True)
+        self.notice = Notice()
+        self.stop_button = _button("Stop", _STOP, self._call(queue.cancel))
+        self.resume_button = _button("Resume", "Go on where it was stopped", self._call(queue.resume))
+        self.replace_button = _button("Replace", "Delete that result and segment anew", self._call(queue.replace))
+        self.show_button = _button("Show", "Bring the slide and its tissue map into view", self._show)
+        self.details_button = _button("Details…", "The technical description, for a report", self._show_details)
+        self.remove_button = _button(
+            "Remove", "Take it off the list; its result stays on disk", self._call(queue.remove)
+        )
+        buttons = QHBoxLayout()
+        for button in self._buttons():
+            buttons.addWidget(button)
+        buttons.addStretch()
+        layout = QVBoxLayout(self)
+        layout.addWidget(name)
+        layout.addWidget(self.progress)
+        layout.addWidget(self.text)
+        layout.addWidget(self.notice)
+        layout.addLayout(buttons)
+        self.show_state()
+
+    def _buttons(self) -> list[QPushButton]:
+        return [
+            self.stop_button,
+            self.resume_button,
+            self.replace_button,
+            self.show_button,
+            self.details_button,
+            self.remove_button,
+        ]
+
+    def _call(self, action: Callable[[QueuedSlide], None]) -> Callable[[], None]:
+        return partial(action, self.slide)
+
+    def show_state(self) -> None:
+        """Show where the slide is now."""
+        slide, status = self.slide, self.slide.status
+        self.progress.setVisible(status in (Status.RUNNING, Status.STOPPING) or 0 < slide.done < slide.total)
+        # busy, until the job says how much there is to do
+        self.progress.setRange(0, slide.total)
+        self.progress.setValue(slide.done)
+        self.text.setText(_state(slide))
+        self.notice.clear()
+        if status in (Status.FAILED, Status.OTHER):
+            self.notice.error(slide.sentence)
+        elif slide.sentence:
+            self.notice.warn(slide.sentence)
+        self.stop_button.setVisible(status.active)
+        self.stop_button.setEnabled(status is not Status.STOPPING)
+        self.resume_button.setText("Try again" if status is Status.FAILED else "Resume")
+        self.resume_button.setVisible(status in (Status.STOPPED, Status.FAILED))
+        self.replace_button.setVisible(status is Status.OTHER)
+        self.show_button.setVisible(slide.total > 0)
+        self.details_button.setVisible(slide.error is not None and slide.error.__cause__ is not None)
+        self.remove_button.setVisible(status not in (Status.RUNNING, Status.STOPPING))
+
+    def _show(self) -> None:
+        try:
+            self._queue.show(self.slide)
+        except PbipError as error:
+            self.notice.error(error)
+
+    def _show_details(self) -> None:
+        error = self.slide.error
+        if error is not None:
+            box = QMessageBox(self)
+            box.setWindowTitle("Details")
+            box.setText(str(error))
+            box.setDetailedText("".join(traceback.format_exception(error)))
+            box.open()
+
+
+def describe(facts: RunFacts) -> str:
+    """Classes of a model in their colours, and how far it was trained."""
+    classes = " &nbsp; ".join(f'<span style="color: {one.colour}">■</span>&nbsp;{one.name}' for one in facts.taxonomy)
+    state = "trained" if facts.finished else f"training stopped at step {facts.step:,} of {facts.steps:,}"
+    score = "" if facts.best_score is None else f", validation mIoU {facts.best_score:.1f} %"
+    return f"{classes}<br>{facts.settings.method.name.upper()}, {state}{score}"
+
+
+def _state(slide: QueuedSlide) -> str:
+    """How far a slide is, in one line."""
+    tiles = f"{slide.done:,} of {slide.total:,} tiles"
+    match slide.status:
+        case Status.WAITING:
+            return "Waiting"
+        case Status.RUNNING if not slide.total:
+            return "Starting…"
+        case Status.RUNNING:
+            left = slide.seconds_left
+            return tiles if left is None else f"{tiles}, {slide.rate:.3g}/s, {duration(left)} left"
+        case Status.STOPPING:
+            return "Stopping; saving what is finished…"
+        case Status.STOPPED:
+            return f"Stopped at {tiles}" if slide.total else "Stopped"
+        case Status.DONE:
+            return f"Done: {slide.total:,} tiles, {slide.tissue_mm2:.3g} mm² of tissue"
+        case Status.FAILED:
+            return "Failed"
+        case Status.OTHER:
+            return "Not begun"
+
+
+def _button(text: str, tip: str, call: Callable[[], None]) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    button.clicked.connect(lambda: call())
+    return button
+
+
+def _combo(tip: str) -> QComboBox:
+    combo = QComboBox()
+    combo.setToolTip(tip)
+    combo.setAccessibleName(tip)
+    combo.setMinimumContentsLength(10)
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    return combo

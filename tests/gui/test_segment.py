@@ -1,0 +1,316 @@
+"""Segmenting in the window: the queue, the widget, and the tissue map that grows while one looks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_pbip import samples
+from napari_pbip.config import JobSettings, SegmentSettings, ThresholdSettings
+from napari_pbip.engine.segment import segment
+from napari_pbip.engine.train import train
+from napari_pbip.gui.camera import camera_of
+from napari_pbip.gui.segment_queue import Status
+from napari_pbip.gui.session import session_of
+from napari_pbip.gui.widgets.segment import SegmentWidget
+from napari_pbip.results import ScoreStore
+from napari_pbip.samples.mosaics import write_training
+from napari_pbip.slides import open_slide
+
+QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models of a step, at 2 microns per pixel: a slide is 200 tiles and takes some seconds."""
+    folder = tmp_path_factory.mktemp("runs")
+    tiles = {
+        name: [np.asarray(Image.open(path).convert("RGB")) for path in sorted((samples.tiles() / name).iterdir())[:3]]
+        for name in ("LYM", "MUS")
+    }
+    write_training(folder / "tiles", tiles, 12, 64, np.random.default_rng(0))
+    for seed, name in enumerate(("first", "second")):
+        settings = JobSettings.parse(
+            {
+                "data": {"folder": folder / "tiles", "mpp": 2.0},
+                "method": {"name": "cam"},
+                "train": {"steps": 1, "batch_size": 4, "precision": "float32", "device": "cpu", "seed": seed},
+            }
+        )
+        list(train(settings, folder / "models" / name))
+    return folder / "models"
+
+
+@pytest.fixture
+def session(viewer, runs):
+    session = session_of(viewer)
+    shutil.copytree(runs, session.models_folder)
+    session.change(segment=QUICK)
+    return session
+
+
+@pytest.fixture
+def widget(viewer, session, settle):
+    widget = SegmentWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Segment", area="right")
+    settle(lambda: widget.model.count() == 2)
+    widget.choose_model(session.models_folder / "first")
+    assert widget.model.currentText() == "first"
+    return widget
+
+
+def click(button):
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def drop(widget, *paths):
+    """Files from a file manager, let go over the widget."""
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    buttons, keys, action = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.DropAction.CopyAction
+    enter = QDragEnterEvent(QPoint(20, 20), action, data, buttons, keys)
+    QApplication.sendEvent(widget, enter)
+    assert enter.isAccepted()
+    QApplication.sendEvent(widget, QDropEvent(QPointF(20, 20), action, data, buttons, keys))
+
+
+def all_ended(session):
+    return lambda: session.segmenting.slides and not any(one.status.active for one in session.segmenting.slides)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(runs, tmp_path_factory) -> np.ndarray:
+    out = tmp_path_factory.mktemp("uninterrupted")
+    list(segment(samples.slide(), runs / "first", out, QUICK, ThresholdSettings()))
+    return ScoreStore.open(next(out.glob("*.ome.zarr"))).scores[0][:]
+
+
+def test_a_slide_is_segmented_stopped_and_resumed(viewer, session, widget, settle, uninterrupted):
+    slide = session.slides.open(samples.slide())
+    settle(lambda: widget.segment_button.isEnabled())
+    assert widget.slide.currentText() == samples.slide().name
+    assert "LYM" in widget.facts.text()
+    click(widget.segment_button)
+    [queued] = session.segmenting.slides
+    [row] = widget.queue.rows
+    settle(lambda: queued.done > 20)
+    # the map is there before the first block is finished, and the slide is still what the user works on
+    settle(lambda: len(session.results) == 1)
+    settle(lambda: not np.isnan(session.results[0].store.presence()).all())
+    settle(lambda: len(np.unique(np.asarray(session.results[0].layer._slice.image.raw))) > 1)
+    assert queued.status is Status.RUNNING
+    assert not ScoreStore.open(queued.store).written.any()
+    assert viewer.layers.selection.active is slide.layer
+    assert f"of {queued.total:,} tiles" in row.text.text()
+    click(row.stop_button)
+    settle(lambda: queued.status is Status.STOPPED)
+    assert 0 < queued.done < queued.total
+    assert row.resume_button.isVisible()
+    assert "Stopped at" in row.text.text()
+    click(row.resume_button)
+    settle(lambda: queued.status is Status.DONE)
+    assert queued.store == session.results_folder / "CMU-1-Small-Region" / "CMU-1-Small-Region.ome.zarr"
+    np.testing.assert_array_equal(ScoreStore.open(queued.store).scores[0][:], uninterrupted)
+    assert "Done" in row.text.text()
+    assert not row.stop_button.isVisible()
+    # what is on the screen is the whole map
+    store = session.results[0].store
+    settle(lambda: not np.isnan(store.presence()[:, store.planned]).any())
+    click(widget.queue.clear_button)
+    settle()
+    assert session.segmenting.slides == widget.queue.rows == []
+    assert len(session.results) == 1
+
+
+def test_what_the_user_looks_at_comes_first_and_again_when_the_view_moves(viewer, session, widget, settle):
+    slide = session.slides.open(samples.slide())
+
+    def look_at(x, y):
+        camera_of(viewer).zoom = 8.0
+        camera_of(viewer).center = (y * slide.slide.mpp, x * slide.slide.mpp)
+        settle()
+
+    look_at(400, 2600)
+    click(widget.segment_button)
+    [queued] = session.segmenting.slides
+    settle(lambda: queued.status is Status.RUNNING and queued.done > 2)
+    x, y, width, height = queued.view
+    assert x < 400 < x + width < 1200
+    assert 1900 < y < 2600 < y + height
+    look_at(1800, 400)
+    settle(lambda: queued.view != (x, y, width, height))
+    assert queued.view[0] < 1800 < queued.view[0] + queued.view[2]
+    at = queued.done
+    settle(lambda: queued.done > at + 12)
+    settle(lambda: not np.isnan(ScoreStore.open(queued.store).presence()).all())
+    session.segmenting.stop()
+    settle(lambda: queued.status is Status.STOPPED)
+    store = ScoreStore.open(queued.store)
+    middle = 64 * store.facts.grid.model_mpp / store.facts.slide.mpp / 2
+    step = store.facts.grid.stride * store.facts.grid.model_mpp / store.facts.slide.mpp
+    known = np.argwhere(~np.isnan(store.presence()[0])) * step + middle
+    for look in ((2600, 400), (400, 1800)):
+        assert np.abs(known - look).max(1).min() < step
+
+
+def test_files_and_folders_dropped_on_the_widget_join_the_queue(viewer, session, widget, settle, tmp_path):
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for name in ("a.svs", "b.svs"):
+        shutil.copy(samples.slide(), folder / name)
+    (folder / "notes.txt").write_text("no slide")
+    alone = tmp_path / "alone.svs"
+    shutil.copy(samples.slide(), alone)
+    drop(widget, alone, folder)
+    assert [one.path for one in session.segmenting.slides] == [alone]
+    assert [one.slide.path for one in session.slides] == [alone]  # an empty window shows it
+    settle(lambda: len(widget.queue.rows) == 3)
+    first, second, third = session.segmenting.slides
+    assert (first.status, second.status, third.status) == (Status.RUNNING, Status.WAITING, Status.WAITING)
+    drop(widget, alone)  # once is enough
+    assert len(session.segmenting.slides) == 3
+    click(widget.queue.rows[1].stop_button)
+    click(widget.queue.rows[1].remove_button)
+    settle(all_ended(session), seconds=60)
+    assert [one.status for one in session.segmenting.slides] == [Status.DONE, Status.DONE]
+    assert {path.name for path in session.results_folder.iterdir()} == {"alone", "b"}
+    # what is not open has no layer until it is asked for
+    assert [result.store.path.name for result in session.results] == ["alone.ome.zarr"]
+    click(widget.queue.rows[1].show_button)
+    assert {result.store.path.name for result in session.results} == {"alone.ome.zarr", "b.ome.zarr"}
+    assert session.slides[-1].slide.path == folder / "b.svs"
+
+
+def test_a_bad_slide_says_why_and_the_next_begins(viewer, session, widget, settle, tmp_path):
+    text, plain, good = tmp_path / "text.svs", tmp_path / "plain.tif", tmp_path / "good.svs"
+    text.write_text("no slide")
+    with open_slide(samples.slide()) as slide:
+        picture = slide.read(0, 0, 512, 512, 2.0)
+    tifffile.imwrite(plain, picture, tile=(256, 256), photometric="rgb")
+    shutil.copy(samples.slide(), good)
+    drop(widget, text, plain, good)
+    settle(all_ended(session), seconds=60)
+    assert [one.status for one in session.segmenting.slides] == [Status.FAILED, Status.FAILED, Status.DONE]
+    bad, unknown, _ = widget.queue.rows
+    assert "text.svs" in bad.notice.text()
+    assert "Slides widget" in unknown.notice.text()
+    assert "--" not in bad.notice.text() + unknown.notice.text()
+    # the way out works
+    (tmp_path / "plain.tif.mpp.json").write_text(json.dumps({"mpp": 2.0}))
+    assert unknown.resume_button.text() == "Try again"
+    click(unknown.resume_button)
+    settle(all_ended(session))
+    assert unknown.slide.status is Status.DONE
+    assert not unknown.notice.isVisible()
+
+
+def test_a_result_of_another_model_is_replaced_only_when_the_user_says_so(viewer, session, widget, settle):
+    session.slides.open(samples.slide())
+    click(widget.segment_button)
+    settle(all_ended(session))
+    [queued] = session.segmenting.slides
+    before = ScoreStore.open(queued.store).facts.model.hash
+    widget.choose_model(session.models_folder / "second")
+    click(widget.segment_button)
+    settle(all_ended(session))
+    [queued], [row] = session.segmenting.slides, widget.queue.rows
+    assert queued.status is Status.OTHER
+    assert "another model" in row.notice.text()
+    assert ScoreStore.open(queued.store).facts.model.hash == before
+    click(row.replace_button)
+    settle(all_ended(session))
+    assert queued.status is Status.DONE
+    assert ScoreStore.open(queued.store).facts.model.hash != before
+    assert [result.store.facts.model.hash == before for result in session.results] == [False]
+    assert len(viewer.layers) == 2
+
+
+def test_layers_deleted_while_it_runs_stay_away_and_the_result_is_whole(viewer, session, widget, settle):
+    slide = session.slides.open(samples.slide())
+    click(widget.segment_button)
+    [queued] = session.segmenting.slides
+    settle(lambda: len(session.results) == 1)
+    viewer.layers.remove(session.results[0].layer)
+    viewer.layers.remove(slide.layer)
+    settle(all_ended(session))
+    assert queued.status is Status.DONE
+    assert ScoreStore.open(queued.store).progress == (queued.total, queued.total)
+    assert not viewer.layers
+
+
+def test_the_queue_outlives_the_widget(viewer, session, widget, settle):
+    session.slides.open(samples.slide())
+    click(widget.segment_button)
+    [queued] = session.segmenting.slides
+    settle(lambda: queued.done > 4)
+    viewer.window.remove_dock_widget(widget)
+    widget.close()
+    widget.deleteLater()
+    settle()
+    again = SegmentWidget(viewer)
+    viewer.window.add_dock_widget(again, name="Segment", area="right")
+    assert again.model.currentText() == "first"
+    [row] = again.queue.rows
+    assert row.slide is queued
+    settle(all_ended(session))
+    assert "Done" in row.text.text()
+
+
+def test_closing_the_window_while_it_runs_keeps_what_is_finished(viewer, session, widget, settle, uninterrupted):
+    session.slides.open(samples.slide())
+    click(widget.segment_button)
+    [queued] = session.segmenting.slides
+    session.segmenting.add([samples.slide().with_name("another.svs")], session.models_folder / "first")
+    settle(lambda: queued.done > 4)
+    session.close()
+    assert session.jobs == []
+    assert [one.status for one in session.segmenting.slides] == [Status.STOPPED, Status.WAITING]
+    store = ScoreStore.open(queued.store)
+    known = ~np.isnan(store.read_scores(0, slice(None), slice(None)))
+    assert (known.sum() > 0) == (~np.isnan(store.presence())).any()
+
+
+def test_without_a_model_the_widget_says_what_to_do(viewer, settle, tmp_path):
+    session = session_of(viewer)
+    widget = SegmentWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Segment", area="right")
+    session.slides.open(samples.slide())
+    settle(lambda: not session.jobs)
+    assert "Train a model first" in widget.model_notice.text()
+    assert not widget.segment_button.isEnabled()
+    drop(widget, samples.slide())
+    assert session.segmenting.slides == []
+    assert widget.notice.isVisible()
+    widget.choose_model(tmp_path)
+    assert "no trained model" in widget.model_notice.text()
+    assert not widget.segment_button.isEnabled()
+
+
+def test_settings_are_those_of_the_session(viewer, session, widget, settle):
+    assert not widget.form.isVisible()
+    click(widget.more_button)
+    assert widget.form.isVisible()
+    overlap = widget.form.editor("overlap")
+    overlap.setFocus()
+    overlap.selectAll()
+    QTest.keyClicks(overlap, "32")
+    QTest.keyClick(overlap, Qt.Key.Key_Return)
+    assert session.settings.segment == QUICK.model_copy(update={"overlap": 32})
+    session.change(segment=QUICK)
+    assert overlap.text() == "16"
+    overlap.selectAll()
+    QTest.keyClicks(overlap, "17")
+    session.slides.open(samples.slide())
+    click(widget.segment_button)
+    assert session.segmenting.slides == []
+    assert "multiple of 16" in widget.form.problem("overlap").text()
