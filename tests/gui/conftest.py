@@ -46,6 +46,18 @@ def application(display: None) -> Iterator[Any]:
     yield get_qapp()
 
 
+@pytest.fixture(autouse=True)
+def no_hidden_errors() -> Iterator[None]:
+    """Fail on what is raised in a slot or event handler: Qt hands it to ``sys.excepthook``, or else aborts."""
+    raised: list[BaseException] = []
+    before = sys.excepthook
+    sys.excepthook = lambda kind, error, trace: raised.append(error)
+    yield
+    sys.excepthook = before
+    if raised:
+        raise raised[0]
+
+
 @pytest.fixture
 def settle(application: Any) -> Callable[..., None]:
     """Let the window work until a condition holds (or for a moment); fails when that takes too long."""

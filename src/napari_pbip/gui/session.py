@@ -15,10 +15,13 @@ from qtpy.QtWidgets import QApplication
 
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
+from napari_pbip.gui.bank_work import BankWork
 from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.gui.labelling import Labelling
 from napari_pbip.gui.result_layers import ResultLayers
 from napari_pbip.gui.segment_queue import SegmentQueue
 from napari_pbip.gui.slide_layers import SlideLayer, SlideLayers
+from napari_pbip.gui.training import Training
 from napari_pbip.slides import Slide
 
 if TYPE_CHECKING:
@@ -38,14 +41,22 @@ class Session:
         The results that are layers of the viewer.
     segmenting
         The slides that are to be segmented.
+    training
+        The models of the project, and the training of one.
+    bank
+        The image bank that is worked on.
     jobs
         Jobs that have not ended, oldest first.
+    labelling
+        The labels that are given to tiles of slides.
     """
 
     settings_changed = Signal(JobSettings)
     """The settings as they are now."""
     folder_changed = Signal(Path)
     """Another project folder."""
+    tiles_changed = Signal()
+    """Tiles that were labelled on slides changed on disk, in the folder that the settings name."""
     bank_changed = Signal()
     """The image bank of the project was built or changed on disk."""
     models_changed = Signal()
@@ -61,8 +72,11 @@ class Session:
         self._folder = platformdirs.user_documents_path() / "napari-pbip"
         self.jobs: list[RunningJob] = []
         self.slides = SlideLayers(viewer)
+        self.labelling = Labelling(self)
         self.results = ResultLayers(viewer)
         self.segmenting = SegmentQueue(self)
+        self.training = Training(self)
+        self.bank = BankWork(self)
         viewer.layers.selection.events.active.connect(self._on_active)
         application = QApplication.instance()
         if application is not None:
@@ -144,7 +158,7 @@ class Session:
 
     @property
     def current_slide(self) -> SlideLayer | None:
-        """The slide of the active layer; or else, if there is but one, that one."""
+        """The slide that the active layer shows or belongs to; or else, if there is but one, that one."""
         active = self.viewer.layers.selection.active
         if active is not None and (slide := self.slides.of_layer(active)) is not None:
             return slide
@@ -170,6 +184,8 @@ class Session:
             job.cancel()
         for job in list(self.jobs):
             job.wait()
+        self.labelling.close()
+        self.bank.close()
         self.results.close()
         self.slides.close()
 

@@ -21,6 +21,7 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_pbip.errors import SlideError
+from napari_pbip.gui.compat import fit, scale_bar
 from napari_pbip.slides import Slide, open_slide
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 Index = int | slice | npt.NDArray[Any]
 METADATA = "napari_pbip_slide"
-"""Key in the metadata of a slide's layer: the path of the slide."""
+"""Key in the metadata of every layer of ours that belongs to a slide: the path of the slide."""
 BLOCK = 512
 """Side of what is decoded at once, in pixels of its level: also the chunk that napari reads in."""
 _COARSEST = 512
@@ -254,21 +255,31 @@ class SlideLayers:
         viewer = self._viewer()
         if viewer is None:
             raise ReferenceError("the viewer was closed")
-        for slide in self._slides:
-            if slide.slide.path == Path(path).absolute():
-                viewer.layers.selection.active = slide.layer
-                return slide
-        data, options, _ = layer_data(open_slide(path, mpp))
-        first = not viewer.layers
-        viewer.add_image(data, **options)
-        if first:
-            viewer.reset_view()
-            viewer.scale_bar.visible = True
-        return self._slides[-1]
+        slide = next((one for one in self._slides if one.slide.path == Path(path).absolute()), None)
+        if slide is None:
+            data, options, _ = layer_data(open_slide(path, mpp))
+            viewer.add_image(data, **options)
+            slide = self._slides[-1]
+        self.show(slide)
+        return slide
+
+    def show(self, slide: SlideLayer) -> None:
+        """Bring a slide into view: all slides lie at the same place, so the layers of the others are hidden."""
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        for layer in viewer.layers:
+            belongs_to = layer.metadata.get(METADATA)
+            if belongs_to is not None:
+                layer.visible = belongs_to == str(slide.slide.path)
+        viewer.layers.selection.active = slide.layer
+        fit(viewer, slide.layer)
+        scale_bar(viewer).visible = True
 
     def of_layer(self, layer: Layer) -> SlideLayer | None:
-        """The slide of a layer, or None."""
-        return next((slide for slide in self._slides if slide.layer is layer), None)
+        """The slide that a layer shows or belongs to, or None."""
+        path = layer.metadata.get(METADATA)
+        return next((slide for slide in self._slides if str(slide.slide.path) == path), None)
 
     def __len__(self) -> int:
         return len(self._slides)
@@ -295,7 +306,7 @@ class SlideLayers:
             self.changed.emit()
 
     def _on_removed(self, event: Any) -> None:
-        slide = self.of_layer(event.value)
+        slide = next((slide for slide in self._slides if slide.layer is event.value), None)
         if slide is not None:
             self._slides.remove(slide)
             slide.close()

@@ -3,8 +3,8 @@
 from napari_pbip.slides.grid import Tile, TileGrid
 from napari_pbip.slides.mpp import save_mpp
 from napari_pbip.slides.reader import Image, Level, ReaderEntry, readers
-from napari_pbip.slides.slide import Slide, open_slide
-from napari_pbip.slides.tissue import TissueMask, find_tissue
+from napari_pbip.slides.slide import Slide, is_slide, open_slide
+from napari_pbip.slides.tissue import TissueMask, TissueMeasure, find_tissue
 
 __all__ = [
     "Image",
@@ -14,7 +14,9 @@ __all__ = [
     "Tile",
     "TileGrid",
     "TissueMask",
+    "TissueMeasure",
     "find_tissue",
+    "is_slide",
     "open_slide",
     "readers",
     "save_mpp",

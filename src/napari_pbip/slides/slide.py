@@ -18,6 +18,7 @@ import PIL.Image
 
 from napari_pbip.errors import SlideError
 from napari_pbip.slides.cache import BlockCache
+from napari_pbip.slides.image import WholeImage
 from napari_pbip.slides.mpp import read_sidecar, require_believable
 from napari_pbip.slides.reader import Image, Level, Reader, readers
 
@@ -30,6 +31,8 @@ _TOLERANCE = 1.01
 """A level (or average of pixels) this much coarser than asked still counts as fine enough (2.00x of a 1.99x read)."""
 _SQUARE = 1.05
 _BACKGROUND = 255
+_SCANNERS = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide"})
+"""Endings that only slides have."""
 
 
 def open_slide(path: Path | str, mpp: float | None = None) -> Slide:
@@ -70,6 +73,21 @@ def open_slide(path: Path | str, mpp: float | None = None) -> Slide:
     )
 
 
+def is_slide(path: Path | str) -> bool:
+    """Whether a file or folder is meant as a slide: what a scanner or converter wrote, whole or damaged.
+
+    Pictures (PNG, JPEG, TIFF without tiles), which :func:`open_slide` opens too, do not count, nor does what is no RGB
+    image: they belong to other programs. A file whose name only slides have counts even if it is damaged.
+    """
+    path = Path(path).absolute()
+    scanner = path.suffix.lower() in _SCANNERS
+    try:
+        with open_slide(path) as slide:
+            return scanner or not slide.is_picture
+    except SlideError:
+        return scanner
+
+
 class Slide:
     """An open slide; made by :func:`open_slide`, closed as a context manager. Safe to use from several threads."""
 
@@ -92,6 +110,11 @@ class Slide:
         if self.path.is_dir() and self.path.suffix.lower() != ".zarr":
             return self.path.name
         return self.path.stem.removesuffix(".ome").removesuffix(".OME")
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the file holds one plain image without tiles, which lies in memory whole."""
+        return isinstance(self._reader, WholeImage)
 
     @property
     def levels(self) -> tuple[Level, ...]:

@@ -131,6 +131,75 @@ class TissueMask:
         return cls(pixels, scale, slide.require_mpp() * scale)
 
 
+@dataclass(frozen=True)
+class TissueMeasure:
+    """What tissue is told by, over a whole slide at low resolution: thresholds can be tried without reading again."""
+
+    values: npt.NDArray[np.float32]
+    """Optical density or saturation, shape (height, width); 0 where there is ink or a black border."""
+    counts: npt.NDArray[np.int64]
+    """Histogram of the values."""
+    settings: TissueSettings
+    """Resolution and measure it was made with."""
+    scale: float
+    """Level-0 pixels per pixel."""
+    mpp: float
+    """Microns per pixel."""
+    slide: str
+    """File name, for messages."""
+
+    @classmethod
+    def of(cls, slide: Slide, settings: TissueSettings) -> Self:
+        """Read a slide at ``settings.mpp`` or at its own, if that is coarser.
+
+        Memory does not grow with the slide's pixels beyond the mask's.
+
+        Raises
+        ------
+        SlideError
+            If the slide does not say its microns per pixel, or is damaged.
+        """
+        slide_mpp = slide.require_mpp()
+        longest = max(slide.width, slide.height)
+        side = math.ceil(longest * slide_mpp / max(settings.mpp, slide_mpp))
+        scale = longest / side
+        mpp = slide_mpp * scale
+        width, height = (math.ceil(round(length / scale, 6)) for length in (slide.width, slide.height))
+        measure = _saturation if settings.measure == "saturation" else _optical_density
+        values = np.empty((height, width), np.float32)
+        counts = np.zeros(len(_BINS) - 1, np.int64)
+        for top in range(0, height, _BAND):
+            image = slide.read(0, top * scale, width, min(_BAND, height - top), mpp)
+            band = measure(image)
+            band[_is_ink_or_black(image)] = 0
+            counts += np.histogram(band, _BINS)[0]
+            values[top : top + _BAND] = band
+        return cls(values, counts, settings, scale, mpp, slide.path.name)
+
+    def fits(self, settings: TissueSettings) -> bool:
+        """Whether these settings need no other reading of the slide."""
+        return (settings.mpp, settings.measure) == (self.settings.mpp, self.settings.measure)
+
+    def mask(self, settings: TissueSettings) -> TissueMask:
+        """Tissue by these settings: Otsu's threshold or theirs, small pieces dropped and small holes closed.
+
+        Raises
+        ------
+        SlideError
+            If there is no tissue.
+        """
+        threshold = settings.threshold or _otsu(self.counts)
+        mask = _drop_small(self.values > threshold, (settings.smallest_um / self.mpp) ** 2)
+        mask = _close_small(mask, (settings.largest_hole_um / self.mpp) ** 2)
+        if not mask.any():
+            raise SlideError(
+                f"No tissue was found on {self.slide} ({settings.measure} above {threshold:.3g}); lower "
+                "segment.tissue.threshold or segment.tissue.smallest_um, or give a mask of your own "
+                "(segment.tissue_mask)."
+            )
+        return TissueMask(mask, self.scale, self.mpp, threshold)
+
+
 def find_tissue(slide: Slide, settings: TissueSettings) -> TissueMask:
     """Tissue by Otsu's threshold on optical density or saturation, small pieces dropped and small holes closed.
 
@@ -144,8 +213,7 @@ def find_tissue(slide: Slide, settings: TissueSettings) -> TissueMask:
     Parameters
     ----------
     slide
-        Read at ``settings.mpp`` or at its own, if that is coarser; memory does not grow with the slide's pixels
-        beyond the mask's.
+        Read at ``settings.mpp`` or at its own, if that is coarser.
     settings
         Resolution, measure, threshold and sizes.
 
@@ -154,30 +222,7 @@ def find_tissue(slide: Slide, settings: TissueSettings) -> TissueMask:
     SlideError
         If there is no tissue, or the slide does not say its microns per pixel.
     """
-    slide_mpp = slide.require_mpp()
-    longest = max(slide.width, slide.height)
-    side = math.ceil(longest * slide_mpp / max(settings.mpp, slide_mpp))
-    scale = longest / side
-    mpp = slide_mpp * scale
-    width, height = (math.ceil(round(length / scale, 6)) for length in (slide.width, slide.height))
-    measure = _saturation if settings.measure == "saturation" else _optical_density
-    values = np.empty((height, width), np.float32)
-    counts = np.zeros(len(_BINS) - 1, np.int64)
-    for top in range(0, height, _BAND):
-        image = slide.read(0, top * scale, width, min(_BAND, height - top), mpp)
-        band = measure(image)
-        band[_is_ink_or_black(image)] = 0
-        counts += np.histogram(band, _BINS)[0]
-        values[top : top + _BAND] = band
-    threshold = settings.threshold or _otsu(counts)
-    mask = _drop_small(values > threshold, (settings.smallest_um / mpp) ** 2)
-    mask = _close_small(mask, (settings.largest_hole_um / mpp) ** 2)
-    if not mask.any():
-        raise SlideError(
-            f"No tissue was found on {slide.path.name} ({settings.measure} above {threshold:.3g}); lower "
-            "segment.tissue.threshold or segment.tissue.smallest_um, or give a mask of your own (segment.tissue_mask)."
-        )
-    return TissueMask(mask, scale, mpp, threshold)
+    return TissueMeasure.of(slide, settings).mask(settings)
 
 
 def _otsu(counts: npt.NDArray[np.int64]) -> float:

@@ -1,0 +1,180 @@
+"""The job that compares the labels of a slide with a mask that somebody drew, under both protocols.
+
+``predicted``: the labels as they are shown. ``oracle``: the mask says which classes each tile shows, as the published
+evaluation is told for each image. The two are never mixed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import tifffile
+
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.engine.evaluate import PROTOCOLS
+from napari_pbip.engine.jobs import job
+from napari_pbip.errors import DataError
+from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.results import LargestScores, ScoreStore, SegmentationScores
+from napari_pbip.results.labels import CHUNK, deltas, labels_from_scores
+from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
+
+Mask = npt.NDArray[np.integer[Any]]
+_PROPORTION = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """A mask over a whole slide."""
+
+    values: Mask
+    """(H, W) at any resolution, of the slide's proportions."""
+    first: int
+    """Value of the first class: 1 as in label images, where 0 is not scored, or 0 as in published data sets. Values
+    above the last class are not scored."""
+
+
+@job
+def score_result(store_path: Path, truth: Truth, thresholds: ThresholdSettings) -> Job:
+    """Score the labels of a store against a mask.
+
+    Every cell of the score grid is compared with the mask at its centre; cells that were not analysed, or that the
+    labels call background, are misses of their true class.
+
+    Parameters
+    ----------
+    store_path
+        The score store.
+    truth
+        The mask.
+    thresholds
+        What the labels are made with.
+
+    Yields
+    ------
+    Event
+        ``Finished`` with ``protocols`` (figures in percent, as :func:`napari_pbip.engine.evaluate.evaluate` gives
+        them), and ``confusion`` of each protocol: cells of (true class, predicted class or none), (N, N + 1).
+
+    Raises
+    ------
+    DataError
+        If the mask has other proportions than the slide, or shows none of its classes.
+    OutputError
+        If the store cannot be read.
+    """
+    store = ScoreStore.open(store_path)
+    _check(truth, store)
+    _, height, width = store.scores[0].shape
+    strips = range(0, height, CHUNK)
+    yield Started("Comparing with the mask", total=2 * len(strips), unit="strips")
+    true = _at_cells(truth, store)
+    largest = LargestScores(store).percentile(thresholds.percentile)
+    delta = deltas(store.taxonomy, thresholds)
+    shown = _shown(true, store)
+    protocols: dict[str, Any] = {}
+    confusion: dict[str, list[list[int]]] = {}
+    done = 0
+    for protocol in PROTOCOLS:
+        labels = np.empty((height, width), np.uint8)
+        for top in strips:
+            part = np.s_[top : top + CHUNK]
+            rows, columns, tissue = store.tiles_and_tissue(0, part, slice(None))
+            labels[part] = labels_from_scores(
+                store.read_scores(0, part, slice(None)),
+                store.peak() if thresholds.scope == "tile" else largest[:, None, None],
+                delta,
+                shown if protocol == "oracle" else store.presence(),
+                thresholds.presence,
+                rows,
+                columns,
+                tissue,
+            )
+            done += 1
+            yield Step(done)
+        scores = SegmentationScores(store.taxonomy.names)
+        missed = (labels == NOT_ANALYSED) | (labels == BACKGROUND)
+        scores.add(true, np.where(missed, BACKGROUND, labels - 1))
+        protocols[protocol] = scores.report()
+        confusion[protocol] = scores.confusion.matrix[:-1].tolist()
+    yield Finished(store_path, {"protocols": protocols, "confusion": confusion, "classes": store.taxonomy.names})
+
+
+def read_mask(path: Path) -> Mask:
+    """A mask file: a grey or palette picture, or a TIFF or label image of one channel, (H, W), by value.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or is a colour picture.
+    """
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            values = np.asarray(tifffile.imread(path))
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+                with PIL.Image.open(path) as picture:
+                    values = np.asarray(picture)
+    except (OSError, ValueError, tifffile.TiffFileError, PIL.Image.DecompressionBombError) as error:
+        raise DataError(f"The mask {path} cannot be read; give a PNG or TIFF with a number a class.") from error
+    if values.ndim != 2 or values.dtype.kind not in "uib":
+        raise DataError(
+            f"The mask {path} is a colour picture; save it with grey or palette values that number the classes."
+        )
+    return values
+
+
+def _check(truth: Truth, store: ScoreStore) -> None:
+    slide = store.facts.slide
+    height, width = truth.values.shape
+    scale = max(slide.width, slide.height) / max(width, height)
+    off = abs(slide.width - width * scale), abs(slide.height - height * scale)
+    if max(off) > max(scale, _PROPORTION * min(slide.width, slide.height)):
+        raise DataError(
+            f"The mask has {width} x {height} pixels, not the proportions of {slide.name} "
+            f"({slide.width} x {slide.height}); draw it over the whole slide."
+        )
+
+
+def _at_cells(truth: Truth, store: ScoreStore) -> npt.NDArray[np.uint8]:
+    """Class index of each cell of the score grid, by the mask pixel under its centre; 255 where it is not scored.
+
+    Raises
+    ------
+    DataError
+        If no cell shows a class.
+    """
+    slide, classes = store.facts.slide, len(store.taxonomy)
+    _, height, width = store.scores[0].shape
+    cell = store.cell_um / slide.mpp  # level-0 pixels
+    rows, columns = (
+        np.minimum((np.arange(count) + 0.5) * cell / side * length, length - 1).astype(np.intp)
+        for count, side, length in zip((height, width), (slide.height, slide.width), truth.values.shape, strict=True)
+    )
+    picked = truth.values[rows[:, None], columns].astype(np.int64) - truth.first
+    true = np.where((picked >= 0) & (picked < classes), picked, BACKGROUND).astype(np.uint8)
+    if (true == BACKGROUND).all():
+        last = truth.first + classes - 1
+        raise DataError(
+            f"The mask shows none of the classes: they are numbered {truth.first} to {last} "
+            f"({', '.join(store.taxonomy.names)}); choose the other numbering, or another mask."
+        )
+    return true
+
+
+def _shown(true: npt.NDArray[np.uint8], store: ScoreStore) -> npt.NDArray[np.float32]:
+    """Which classes the mask shows in each tile, as presence (N, rows, columns); NaN where nothing was analysed."""
+    lattice = store.lattice
+    shown = np.full((len(store.taxonomy), lattice.rows, lattice.columns), np.nan, np.float32)
+    for row, column in np.argwhere(~np.isnan(store.presence()[0])):
+        y, x = row * lattice.stride, column * lattice.stride
+        counts = np.bincount(true[y : y + lattice.tile, x : x + lattice.tile].ravel(), minlength=BACKGROUND + 1)
+        shown[:, row, column] = counts[: len(store.taxonomy)] > 0
+    return shown

@@ -1,0 +1,45 @@
+"""What napari calls when a file is opened or dropped: slides, and nothing that is not one.
+
+napari reads many TIFF files by itself, and microscopes write them for other ends: a file is ours only if it opens as a
+slide, that is RGB, and tiled, pyramidal or of a slide scanner's own format; pictures and plain TIFFs stay napari's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_pbip.slides import is_slide, open_slide
+
+LayerData = tuple[Any, dict[str, Any], str]
+Reader = Callable[[str | Sequence[str]], list[LayerData]]
+
+
+def get_reader(path: str | Sequence[str]) -> Reader | None:
+    """The function that reads these paths, or None if they are not all slides of ours or score stores."""
+    paths = [Path(one) for one in ([path] if isinstance(path, str) else path)]
+    if not paths:
+        return None
+    if all(is_store(one) for one in paths):
+        return read_stores
+    return read_slides if all(is_slide(one) for one in paths) else None
+
+
+def read_slides(path: str | Sequence[str]) -> list[LayerData]:
+    """Layers of slides: multiscale, RGB, in micrometres where they say how large they are."""
+    from napari_pbip.gui.slide_layers import layer_data
+
+    return [layer_data(open_slide(one)) for one in ([path] if isinstance(path, str) else path)]
+
+
+def is_store(path: Path) -> bool:
+    """Whether this is a score store of ours; a look at one small file."""
+    return path.is_dir() and (path / "pbip" / "zarr.json").exists()
+
+
+def read_stores(path: str | Sequence[str]) -> list[LayerData]:
+    """Label layers of score stores, computed from the scores as thresholds ask."""
+    from napari_pbip.gui.result_layers import layer_data
+
+    return [layer_data(Path(one)) for one in ([path] if isinstance(path, str) else path)]

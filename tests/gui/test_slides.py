@@ -1,0 +1,243 @@
+"""Slides as layers, the reader that napari calls, and the dock widget that opens them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from napari.layers import Labels
+from npe2 import PluginManager
+from PIL import Image
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDropEvent
+from qtpy.QtTest import QTest
+
+from napari_pbip import samples
+from napari_pbip.gui.camera import camera_of
+from napari_pbip.gui.reader import get_reader
+from napari_pbip.gui.session import session_of
+from napari_pbip.gui.slide_layers import SlidePyramid
+from napari_pbip.gui.widgets.slides import SlidesWidget
+from napari_pbip.slides import TissueMask, open_slide
+
+
+@pytest.fixture
+def widget(viewer) -> SlidesWidget:
+    widget = SlidesWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Slides")
+    return widget
+
+
+@pytest.fixture
+def slide_without_mpp(tmp_path: Path, sample_pixels: np.ndarray) -> Path:
+    path = tmp_path / "no mpp.png"
+    Image.fromarray(sample_pixels[500:1500, 500:1300]).save(path)
+    return path
+
+
+def drop(widget, *paths: Path) -> None:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    event = QDropEvent(
+        QPointF(QPoint(5, 5)),
+        Qt.DropAction.CopyAction,
+        data,
+        Qt.MouseButton.LeftButton,
+        Qt.KeyboardModifier.NoModifier,
+    )
+    widget.dropEvent(event)
+    assert event.isAccepted()
+
+
+def test_a_dropped_slide_is_a_layer_in_micrometres(viewer, widget, settle):
+    drop(widget, samples.slide())
+    (layer,) = viewer.layers
+    assert layer.rgb
+    assert layer.multiscale
+    assert [str(unit) for unit in layer.units] == ["micrometer"] * 2
+    np.testing.assert_allclose(layer.extent.world[1], [2967 * 0.499, 2220 * 0.499], atol=1)
+    assert "2,220 x 2,967 pixels of 0.499 µm" in widget.facts.text()
+    assert widget.mpp.isHidden()
+
+
+def test_pixels_come_sharp_wherever_the_view_is(viewer, settle, sample_pixels):
+    slide = session_of(viewer).slides.open(samples.slide())
+    for scale, top, left in ((1, 1000, 700), (1, 0, 0), (2, 300, 100), (4, 0, 0)):
+        level = next(one for one in slide.pyramid.levels if one.scale == scale)
+        window = np.s_[top : top + 300, left : left + 400]
+        level[window]  # the first look may be blurred
+        settle(lambda: slide.pyramid.pending == 0)
+        with open_slide(samples.slide()) as again:
+            expected = again.read_scaled(left * scale, top * scale, 400, 300, scale)
+        np.testing.assert_array_equal(level[window], expected)
+    np.testing.assert_array_equal(slide.pyramid.levels[0][1000:1300, 700:1100], sample_pixels[1000:1300, 700:1100])
+
+
+def test_the_canvas_shows_the_slide(viewer, settle, sample_pixels):
+    slide = session_of(viewer).slides.open(samples.slide())
+    camera_of(viewer).zoom = 2 / 0.499  # canvas pixels per micrometre: two for each pixel of the slide
+    camera_of(viewer).center = (1000 * 0.499, 900 * 0.499)
+    settle()
+    settle(lambda: slide.pyramid.pending == 0)
+    settle()
+    shown = viewer.screenshot(canvas_only=True)[..., :3]
+    middle = shown[shown.shape[0] // 2 - 100 : shown.shape[0] // 2 + 100, shown.shape[1] // 2 - 100 :][:, :200]
+    there = sample_pixels[950:1050, 850:950].astype(float).mean((0, 1))
+    np.testing.assert_allclose(middle.mean((0, 1)), there, atol=4)
+
+
+def test_reading_never_waits_for_a_whole_view(huge_slide):
+    with open_slide(huge_slide) as slide:
+        pyramid = SlidePyramid(slide)
+        level = pyramid.levels[0]
+        first = level[50_176 : 50_176 + 2048, 20_480 : 20_480 + 3072]
+        assert first.shape == (2048, 3072, 3)
+        assert pyramid.pending or np.array_equal(first[:512, :512], slide.read_level(0, 20_480, 50_176, 512, 512))
+        pyramid.close()
+
+
+def test_indices_of_all_kinds(application, sample_slide, sample_pixels):
+    pyramid = SlidePyramid(open_slide(sample_slide))
+    coarsest = pyramid.levels[-1]
+    whole = np.asarray(coarsest)
+    assert whole.shape == coarsest.shape
+    np.testing.assert_array_equal(coarsest[5], whole[5])
+    np.testing.assert_array_equal(coarsest[-1, ::2, 1], whole[-1, ::2, 1])
+    np.testing.assert_array_equal(coarsest[np.array([3, 1, 2])], whole[[3, 1, 2]])
+    assert coarsest[4:4].shape == (0, *coarsest.shape[1:])
+    pyramid.close()
+
+
+def test_a_slide_opens_once_and_closes_with_its_layer(viewer, settle):
+    slides = session_of(viewer).slides
+    first = slides.open(samples.slide())
+    assert slides.open(samples.slide()) is first
+    assert len(viewer.layers) == 1
+    viewer.layers.remove(first.layer)
+    assert len(slides) == 0
+    assert not [t for t in threading.enumerate() if t.name.startswith("napari-pbip-view")]
+
+
+def test_one_slide_is_shown_at_a_time(viewer, widget, slide_without_mpp, settle):
+    widget.open([samples.slide(), slide_without_mpp])
+    first, second = viewer.layers
+    assert not first.visible
+    assert second.visible
+    QTest.mouseClick(
+        widget.list.viewport(), Qt.MouseButton.LeftButton, pos=widget.list.visualItemRect(widget.list.item(0)).center()
+    )
+    assert first.visible
+    assert not second.visible
+    assert viewer.layers.selection.active is first
+
+
+def test_missing_mpp_is_asked_for_and_remembered(viewer, widget, slide_without_mpp, settle):
+    widget.open([slide_without_mpp])
+    layer = viewer.layers[0]
+    assert [str(unit) for unit in layer.units] == ["pixel"] * 2
+    settle()
+    assert widget.mpp.isVisible()
+    assert not widget.mpp.button.isEnabled()  # nothing is guessed
+    assert not widget.tissue.isEnabled()
+    widget.mpp.value.selectAll()
+    QTest.keyClicks(widget.mpp.value.lineEdit(), "0.4")
+    QTest.mouseClick(widget.mpp.button, Qt.MouseButton.LeftButton)
+    assert json.loads(Path(f"{slide_without_mpp}.mpp.json").read_text()) == {"mpp": 0.4}
+    assert tuple(layer.scale) == (0.4, 0.4)
+    assert [str(unit) for unit in layer.units] == ["micrometer"] * 2
+    assert not widget.mpp.isVisible()
+    assert widget.tissue.isEnabled()
+    with open_slide(slide_without_mpp) as again:
+        assert again.mpp == 0.4
+
+
+def test_what_is_no_slide_is_told_and_the_others_open(viewer, widget, tmp_path):
+    (tmp_path / "notes.txt").write_text("no slide")
+    cut_off = tmp_path / "cut off.svs"
+    cut_off.write_bytes(samples.slide().read_bytes()[:300_000])
+    widget.open([tmp_path / "notes.txt", cut_off, tmp_path / "nowhere.svs", samples.slide()])
+    assert len(viewer.layers) == 1
+    assert not widget.notice.isHidden()
+    for name in ("notes.txt", "cut off.svs", "nowhere.svs"):
+        assert name in widget.notice.text()
+
+
+def test_a_folder_opens_the_slides_in_it(viewer, widget, tmp_path, dicom_folder):
+    shutil.copy(samples.slide(), tmp_path / "a.svs")
+    (tmp_path / "readme.txt").write_text("not a slide")
+    drop(widget, tmp_path, dicom_folder)
+    assert [layer.name for layer in viewer.layers] == ["a", "dicom_CMU-1-Small-Region"]
+
+
+def test_tissue_is_found_thresholded_and_painted(viewer, widget, settle):
+    widget.open([samples.slide()])
+    slide = session_of(viewer).slides[0]
+    file = session_of(viewer).tissue_file(slide.slide)
+    QTest.mouseClick(widget.tissue.button, Qt.MouseButton.LeftButton)
+    settle(lambda: widget.tissue.layer is not None)
+    layer = widget.tissue.layer
+    assert isinstance(layer, Labels)
+    found = TissueMask.read(file, slide.slide)
+    np.testing.assert_array_equal(np.asarray(layer.data) > 0, found.array)
+    assert f"{found.area_mm2:.2f} mm²" in widget.tissue.text.text()
+
+    widget.tissue.slider.setValue(0.3)  # darker tissue only
+    settle(lambda: TissueMask.read(file, slide.slide).area_mm2 < 0.8 * found.area_mm2)
+    settle(lambda: not session_of(viewer).jobs)
+    settle()
+    assert session_of(viewer).settings.segment.tissue.threshold == pytest.approx(0.3)
+    assert widget.tissue.layer is layer
+
+    before = np.asarray(layer.data).copy()
+    assert before[10, 10] == 0
+    viewer.layers.selection.active = layer
+    layer.mode = "paint"
+    layer.selected_label = 1
+    canvas = viewer.window._qt_viewer.canvas
+    y, x = layer.data_to_world((10, 10))
+    visual = viewer.window._qt_viewer.canvas.view.scene.transform
+    place = visual.map([x, y, 0, 1])
+    point = QPoint(round(place[0] / place[3]), round(place[1] / place[3]))
+    settle()
+    QTest.mousePress(canvas.native, Qt.MouseButton.LeftButton, pos=point)
+    QTest.mouseRelease(canvas.native, Qt.MouseButton.LeftButton, pos=point)
+    settle(lambda: "corrected by hand" in widget.tissue.text.text())
+    painted = TissueMask.read(file, slide.slide).array
+    assert painted[10, 10]
+    np.testing.assert_array_equal(painted, np.asarray(layer.data) > 0)
+
+
+def test_a_reopened_dock_shows_what_was_there(viewer, widget, settle):
+    widget.open([samples.slide()])
+    viewer.window.remove_dock_widget(widget)
+    again = SlidesWidget(viewer)
+    viewer.window.add_dock_widget(again, name="Slides")
+    assert again.list.count() == 1
+    assert "2,220" in again.facts.text()
+
+
+def test_napari_opens_slides_by_our_reader_and_leaves_other_tiffs_alone(viewer, tmp_path, dicom_folder, sample_pixels):
+    assert get_reader(str(samples.slide())) is not None
+    assert get_reader([str(samples.slide()), str(dicom_folder)]) is not None
+    stack = tmp_path / "cells.tif"
+    tifffile.imwrite(stack, np.zeros((5, 512, 512), np.uint16), tile=(256, 256))
+    plain = tmp_path / "plain.tif"
+    tifffile.imwrite(plain, sample_pixels[:512, :512])
+    picture = tmp_path / "picture.png"
+    Image.fromarray(sample_pixels[:64, :64]).save(picture)
+    (tmp_path / "folder").mkdir()
+    for path in (stack, plain, picture, tmp_path / "folder", tmp_path / "nowhere.tif"):
+        assert get_reader(str(path)) is None, path
+    assert get_reader([str(samples.slide()), str(stack)]) is None
+    viewer.open(samples.slide(), plugin="napari-pbip")
+    assert len(session_of(viewer).slides) == 1
+
+
+def test_the_manifest_names_what_there_is(application):
+    manifest = PluginManager.instance().get_manifest("napari-pbip")
+    manifest.validate_imports()
