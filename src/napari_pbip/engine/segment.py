@@ -25,23 +25,20 @@ import torch
 
 from napari_pbip.config import SegmentSettings, ThresholdSettings
 from napari_pbip.engine.device import autocast, choose_device
+from napari_pbip.engine.freeze import write_picture, write_table
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, ahead, to_tensor
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Finished, Job, RegionDone, Started, Step, Warned
-from napari_pbip.results.areas import areas, write_areas
 from napari_pbip.results.blend import Region
 from napari_pbip.results.labels import write_labels
-from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.tile_order import Place, View
 from napari_pbip.slides import Slide, TileGrid, TissueMask, find_tissue, open_slide
 
 CELL = 8
 """Model pixels per cell of the score store: the grid of the finest stage that carries fusion weight."""
-_OVERLAY_SIDE = 1600
-"""Longest side of the overlay picture, pixels."""
 _UNWRITTEN = 8
 """Finished blocks that may wait for the writer before the network waits for it too."""
 _SHOW_SECONDS = 1.0
@@ -121,9 +118,8 @@ def segment(
         with store:
             yield from _fill(store, slide, model, grid, settings, device, focus)
         write_labels(store, thresholds)
-        table = areas(store)
-        write_areas(out / "areas.csv", table)
-        write_overlay(out / "overlay.png", store, slide.thumbnail(_OVERLAY_SIDE))
+        table = write_table(store, out)
+        write_picture(store, slide, out)
     done, _ = store.progress
     summary = {
         "store": str(store.path),
@@ -184,6 +180,7 @@ def _facts(
         "model": {
             "hash": model.identity,
             "run": model.run.name,
+            "folder": str(model.run.absolute()),
             "method": model.facts.settings.method.name,
             "backbone": model.facts.settings.backbone.name,
             "versions": model.facts.versions,

@@ -76,7 +76,9 @@ class ModelFacts(BaseModel):
     hash: str
     """Hash of the weights."""
     run: str = ""
-    """Where the model lay."""
+    """Name of the run."""
+    folder: str = ""
+    """Where the run lay."""
 
 
 class GridFacts(BaseModel):

@@ -1,0 +1,69 @@
+"""The job that writes what thresholds make of a store: labels, areas, overlay."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.engine.jobs import job
+from napari_pbip.errors import SlideError
+from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.results.areas import Area, areas, write_areas
+from napari_pbip.results.labels import write_labels
+from napari_pbip.results.overlay import write_overlay
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.slides import Slide, open_slide
+
+AREAS = "areas.csv"
+OVERLAY = "overlay.png"
+_OVERLAY_SIDE = 1600
+"""Longest side of the overlay picture, pixels."""
+
+
+@job
+def freeze(path: Path, thresholds: ThresholdSettings) -> Job:
+    """Write the labels that these thresholds give into a score store, with areas and overlay beside it.
+
+    Earlier ones are replaced. A slide that is not where it was costs the overlay alone.
+
+    Parameters
+    ----------
+    path
+        The score store.
+    thresholds
+        From scores to labels.
+
+    Raises
+    ------
+    ConfigError
+        If the thresholds name a class that there is not.
+    OutputError
+        If the store is damaged or cannot be written.
+    """
+    store = ScoreStore.open(path)
+    yield Started("Writing labels", total=3, unit="results")
+    write_labels(store, thresholds)
+    yield Step(1)
+    rows = write_table(store, path.parent)
+    yield Step(2)
+    facts = store.facts.slide
+    try:
+        with open_slide(Path(facts.path), facts.mpp) as slide:
+            write_picture(store, slide, path.parent)
+    except SlideError as error:
+        yield Warned(f"There is no new overlay picture: {error}")
+    yield Step(3)
+    yield Finished(path, {"areas": [asdict(row) for row in rows]})
+
+
+def write_table(store: ScoreStore, out: Path) -> list[Area]:
+    """Write ``areas.csv`` of a store with labels into a folder; returns its rows."""
+    rows = areas(store)
+    write_areas(out / AREAS, rows)
+    return rows
+
+
+def write_picture(store: ScoreStore, slide: Slide, out: Path) -> None:
+    """Write ``overlay.png`` of a store with labels into a folder."""
+    write_overlay(out / OVERLAY, store, slide.thumbnail(_OVERLAY_SIDE))
