@@ -1,0 +1,131 @@
+"""The dock widget that says what the colours mean, and how much of each there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import napari.viewer
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QVBoxLayout, QWidget
+
+from napari_pbip.gui.result_layers import ResultLayer
+from napari_pbip.gui.session import session_of
+from napari_pbip.gui.widgets.parts import listen
+from napari_pbip.gui.widgets.swatch import Swatch
+from napari_pbip.results.areas import NOT_ANALYSED_NAME
+from napari_pbip.results.labels import BACKGROUND_NAME, BACKGROUND_RGB
+from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
+
+_NOTHING = "No tissue map is open. Segment a slide, or open a result: its classes appear here."
+_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+
+
+class LegendWidget(QWidget):
+    """Colour, name and area of every class of the selected result; a class can be hidden."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._session = session_of(viewer)
+        self._result: ResultLayer | None = None
+        self.title = QLabel()
+        self.title.setWordWrap(True)
+        self.exactness = QLabel()
+        self.exactness.setWordWrap(True)
+        self.table = QWidget()
+        self.rows: dict[int, _Row] = {}
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.title)
+        layout.addWidget(self.table)
+        layout.addWidget(self.exactness)
+        layout.addStretch(1)
+        listen(self, (self._session.results.selected, self._select))
+        self.destroyed.connect(self._forget)
+        self._select(self._session.results.current)
+
+    def _forget(self) -> None:
+        if self._result is not None:
+            self._result.areas_changed.disconnect(self._show_areas)
+            self._result.hidden_changed.disconnect(self._show_hidden)
+            self._result = None
+
+    def _select(self, result: ResultLayer | None) -> None:
+        if result is self._result and result is not None:
+            return
+        self._forget()
+        self._result = result
+        self.title.setText(_NOTHING if result is None else f"<b>{result.store.facts.slide.name}</b>")
+        self.exactness.setText("")
+        self._make_rows()
+        if result is not None:
+            result.areas_changed.connect(self._show_areas)
+            result.hidden_changed.connect(self._show_hidden)
+            self._show_hidden()
+            self._show_areas()
+
+    def _make_rows(self) -> None:
+        fresh = QWidget()
+        grid = QGridLayout(fresh)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setColumnStretch(1, 1)
+        self.rows = {}
+        if self._result is not None:
+            for column, heading in ((2, "mm²"), (3, "% of tissue")):
+                grid.addWidget(QLabel(heading), 0, column, _RIGHT)
+            taxonomy = self._result.store.taxonomy
+            for n, one in enumerate(taxonomy):
+                self.rows[n + 1] = _Row(grid, n + 1, one.name, one.rgb, self._toggle)
+            self.rows[BACKGROUND] = _Row(grid, len(taxonomy) + 1, BACKGROUND_NAME, BACKGROUND_RGB, self._toggle)
+            self.rows[NOT_ANALYSED] = _Row(grid, len(taxonomy) + 2, NOT_ANALYSED_NAME, None, self._toggle)
+        layout = self.layout()
+        if layout is not None:
+            layout.replaceWidget(self.table, fresh)
+        self.table.setParent(None)
+        self.table.deleteLater()
+        self.table = fresh
+
+    def _toggle(self) -> None:
+        if self._result is not None:
+            hidden = {value for value, row in self.rows.items() if row.eye is not None and not row.eye.isChecked()}
+            self._result.hidden = frozenset(hidden)
+
+    def _show_hidden(self) -> None:
+        if self._result is not None:
+            for value, row in self.rows.items():
+                if row.eye is not None:
+                    row.eye.blockSignals(True)
+                    row.eye.setChecked(value not in self._result.hidden)
+                    row.eye.blockSignals(False)
+
+    def _show_areas(self) -> None:
+        result = self._result
+        if result is None:
+            return
+        about = "" if result.areas_exact else "≈ "
+        for area in result.areas:
+            row = self.rows[area.label]
+            row.area.setText(f"{about}{area.area_mm2:.3g}" if area.area_mm2 < 100 else f"{about}{area.area_mm2:,.0f}")
+            row.share.setText(f"{about}{max(0.0, area.percent_of_tissue):.1f}")
+        if result.areas:
+            self.exactness.setText("" if result.areas_exact else "≈ approximate; every cell is being counted…")
+
+
+class _Row:
+    """One line of the table."""
+
+    def __init__(
+        self, grid: QGridLayout, line: int, name: str, rgb: tuple[int, int, int] | None, toggle: Callable[[], None]
+    ) -> None:
+        self.eye: QCheckBox | None = None
+        if rgb is None:
+            grid.addWidget(QLabel(name), line, 1)
+        else:
+            self.eye = QCheckBox(name)
+            self.eye.setToolTip(f"Show {name} on the slide")
+            self.eye.toggled.connect(toggle)
+            grid.addWidget(Swatch(rgb, name), line, 0)
+            grid.addWidget(self.eye, line, 1)
+        self.area, self.share = QLabel("–"), QLabel("–")
+        self.area.setAccessibleName(f"area of {name} in square millimetres")
+        self.share.setAccessibleName(f"share of {name} in the tissue, percent")
+        grid.addWidget(self.area, line, 2, _RIGHT)
+        grid.addWidget(self.share, line, 3, _RIGHT)

@@ -1,0 +1,430 @@
+"""The dock widget that turns scores into the map one wants: thresholds that follow the hand, and why it is so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import napari.viewer
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QGridLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt.utils import signals_blocked
+
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.engine.explain import Explainer, Explanation
+from napari_pbip.engine.freeze import freeze
+from napari_pbip.engine.runs import MARKER
+from napari_pbip.errors import PbipError
+from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.result_layers import ResultLayer
+from napari_pbip.gui.session import session_of
+from napari_pbip.gui.widgets.fraction import FractionSlider
+from napari_pbip.gui.widgets.parts import JobBar, Notice, listen
+from napari_pbip.gui.widgets.swatch import Swatch
+from napari_pbip.gui.widgets.why import WhyPanel
+from napari_pbip.results.areas import NOT_ANALYSED_NAME
+from napari_pbip.results.labels import BACKGROUND_NAME
+from napari_pbip.taxonomy import NOT_ANALYSED
+
+_NOTHING = "No tissue map is open. Segment a slide, or open a result folder here."
+_HOVER = "Move over the map to read its scores."
+_SCOPES = {"slide": "the whole slide", "tile": "each tile by itself"}
+_STILL = 4
+"""Screen pixels that the mouse may move between press and release of a click."""
+
+
+class TuneWidget(QWidget):
+    """Edits the thresholds of the selected result, freezes them, and explains places of the map."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._session = session_of(viewer)
+        self._result: ResultLayer | None = None
+        self._explainer: Explainer | None = None
+        self._explaining: RunningJob | None = None
+        self._asked: tuple[float, float, str] | None = None
+        self.title = QLabel()
+        self.title.setWordWrap(True)
+        self.open_button = QPushButton("Open a result…")
+        self.open_button.setToolTip("Choose the .ome.zarr folder that segmenting a slide has made")
+        self.open_button.clicked.connect(self._choose)
+        self.notice = Notice()
+        self.controls = _Controls()
+        self.controls.edited.connect(self._on_edited)
+        self.hover = QLabel(_HOVER)
+        self.hover.setWordWrap(True)
+        self.hover.setToolTip("Scores as a share of the largest score of their class")
+        self.reset_button = QPushButton("Reset")
+        self.reset_button.setToolTip("Back to the usual thresholds, with all classes shown")
+        self.reset_button.clicked.connect(self._reset)
+        self.freeze_button = QPushButton("Freeze")
+        self.freeze_button.setToolTip(
+            "Write the map as it is now: labels into the result, areas.csv and overlay.png beside it. "
+            "The next slides start with these thresholds"
+        )
+        self.freeze_button.clicked.connect(self._freeze)
+        self.bar = JobBar()
+        self.bar.hide()
+        self.why_button = QPushButton("Why? Click on the map")
+        self.why_button.setCheckable(True)
+        self.why_button.setToolTip(
+            "While this is pressed, a click on the map shows the prototype that is nearest there"
+        )
+        self.why_button.toggled.connect(self._toggle_why)
+        self.why = WhyPanel()
+        self.why.hide()
+        self._lay_out()
+        results = self._session.results
+        listen(self, (results.selected, self._select))
+        viewer.mouse_move_callbacks.append(self._on_move)
+        self.destroyed.connect(_without(viewer.mouse_move_callbacks, self._on_move))
+        self.destroyed.connect(_without(viewer.mouse_drag_callbacks, self._on_drag))
+        self.destroyed.connect(self._forget)
+        self._select(results.current)
+
+    def _lay_out(self) -> None:
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.reset_button)
+        buttons.addWidget(self.freeze_button)
+        inside = QWidget()
+        layout = QVBoxLayout(inside)
+        for part in (self.title, self.open_button, self.notice, self.controls):
+            layout.addWidget(part)
+        layout.addLayout(buttons)
+        for below in (self.bar, self.hover, self.why_button, self.why):
+            layout.addWidget(below)
+        layout.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setWidget(inside)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+
+    # the selected result -------------------------------------------------------------------------------------
+
+    def _select(self, result: ResultLayer | None) -> None:
+        if result is self._result and result is not None:
+            return
+        self._forget()
+        self._result = result
+        self._explainer = None
+        self.title.setText(_NOTHING if result is None else f"<b>{result.store.facts.slide.name}</b>")
+        self.notice.clear()
+        self.hover.setText(_HOVER)
+        self.why.ask()
+        self.open_button.setVisible(result is None)
+        for part in (self.controls, self.reset_button, self.hover, self.why_button):
+            part.setVisible(result is not None)
+        self.freeze_button.setVisible(result is not None)
+        self.why.setVisible(result is not None and self.why_button.isChecked())
+        if result is None:
+            return
+        self.controls.show_result(result)
+        result.thresholds_changed.connect(self.controls.show_thresholds)
+        result.hidden_changed.connect(self._show_hidden)
+        result.failed.connect(self.notice.error)
+        result.layer.events.opacity.connect(self._show_opacity)
+        if result.error:
+            self.notice.error(result.error)
+
+    def _forget(self) -> None:
+        result, self._result = self._result, None
+        if result is not None:
+            result.thresholds_changed.disconnect(self.controls.show_thresholds)
+            result.hidden_changed.disconnect(self._show_hidden)
+            result.failed.disconnect(self.notice.error)
+            result.layer.events.opacity.disconnect(self._show_opacity)
+
+    def _choose(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Result (.ome.zarr)", str(self._session.results_folder))
+        if folder:
+            self.open(Path(folder))
+
+    def open(self, folder: Path) -> None:
+        """Open a result, or say why it cannot be."""
+        try:
+            result = self._session.results.open(folder)
+        except PbipError as error:
+            self.notice.error(error)
+        else:
+            self._select(result)
+
+    # thresholds ----------------------------------------------------------------------------------------------
+
+    def _on_edited(self) -> None:
+        if self._result is not None:
+            self._result.thresholds = self.controls.thresholds(self._result.thresholds)
+            self._result.hidden = self.controls.hidden
+            self._result.layer.opacity = self.controls.opacity.value
+
+    def _show_hidden(self) -> None:
+        if self._result is not None:
+            self.controls.show_hidden(self._result.hidden)
+
+    def _show_opacity(self) -> None:
+        if self._result is not None:
+            self.controls.show_opacity(self._result.layer.opacity)
+
+    def _reset(self) -> None:
+        if self._result is not None:
+            self._result.thresholds = ThresholdSettings()
+            self._result.hidden = frozenset()
+
+    def _freeze(self) -> None:
+        if self._result is None:
+            return
+        path, thresholds = self._result.store.path, self._result.thresholds
+        self._session.change(thresholds=thresholds)
+        job = self._session.start(lambda: freeze(path, thresholds))
+        self.notice.clear()
+        self.freeze_button.setEnabled(False)
+        self.bar.show()
+        self.bar.follow(job)
+        job.ended.connect(partial(self._on_frozen, path))
+
+    def _on_frozen(self, path: Path, state: State) -> None:
+        self.freeze_button.setEnabled(True)
+        if state is State.FINISHED:
+            self.notice.info(f"The map is written: labels in {path.name}, areas.csv and overlay.png in {path.parent}.")
+
+    # the place under the cursor ------------------------------------------------------------------------------
+
+    def _on_move(self, viewer: Any, event: Any) -> None:
+        found = None if self._result is None else self._result.value_at(event.position)
+        if self._result is None or found is None:
+            self.hover.setText(_HOVER)
+            return
+        label, scores = found
+        names = self._result.store.taxonomy.names
+        text = f"<b>{self._name(label)}</b>"
+        if label != NOT_ANALYSED:
+            largest = self._result.view.largest
+            shares = [s / m if m > 0 else 0.0 for s, m in zip(scores.tolist(), largest.tolist(), strict=True)]
+            text += " · " + " · ".join(f"{name} {share:.2f}" for name, share in zip(names, shares, strict=True))
+        self.hover.setText(text)
+
+    def _name(self, label: int) -> str:
+        names: Sequence[str] = () if self._result is None else self._result.store.taxonomy.names
+        if label == NOT_ANALYSED:
+            return NOT_ANALYSED_NAME
+        return names[label - 1] if label <= len(names) else BACKGROUND_NAME
+
+    def _toggle_why(self, on: bool) -> None:
+        self.why.setVisible(on)
+        callbacks = self._viewer.mouse_drag_callbacks
+        if on:
+            callbacks.append(self._on_drag)
+        elif self._on_drag in callbacks:
+            callbacks.remove(self._on_drag)
+
+    def _on_drag(self, viewer: Any, event: Any) -> Generator[None, None, None]:
+        pressed, moved = event.pos, False
+        yield
+        while event.type == "mouse_move":
+            moved = moved or max(abs(event.pos - pressed)) > _STILL
+            yield
+        if not moved:
+            self._explain(event.position)
+
+    def _explain(self, position: Sequence[float]) -> None:
+        result = self._result
+        found = None if result is None else result.value_at(position)
+        if result is None or found is None:
+            return
+        mpp = result.store.facts.slide.mpp
+        y, x = (float(p) / mpp + 0.5 for p in position[-2:])  # the origin is the middle of the first pixel
+        self._asked = x, y, self._name(found[0])
+        self.why.wait()
+        if self._explaining is None:
+            self._answer()
+
+    def _answer(self) -> None:
+        """Start on the place that was asked for last."""
+        if self._result is None or self._asked is None:
+            return
+        explainer = self._explainer
+        if explainer is None:
+            runs = tuple(marker.parent for marker in self._session.models_folder.glob(f"*/{MARKER}"))
+            explainer = self._explainer = Explainer(self._result.store.path, runs, (self._session.bank_folder,))
+        (x, y, drawn), self._asked = self._asked, None
+        self._explaining = self._session.start(lambda: explainer.explain(x, y))
+        self._explaining.ended.connect(partial(self._on_explained, explainer, drawn))
+
+    def _on_explained(self, explainer: Explainer, drawn: str, state: State) -> None:
+        job, self._explaining = self._explaining, None
+        if self._asked is not None:
+            self._answer()
+        elif explainer is not self._explainer or job is None:
+            return  # of another result
+        elif job.result is not None:
+            explanation = job.result.summary["explanation"]
+            assert isinstance(explanation, Explanation)
+            self.why.show_explanation(explanation, drawn)
+        elif state is State.FAILED:
+            self._explainer = None  # what is missing may be put back
+            self.why.fail(job.error)
+
+
+class _Controls(QGroupBox):
+    """Sliders for thresholds, opacity and classes. A class follows the slider of all until it is moved by itself."""
+
+    edited = Signal()
+    """A user changed something."""
+
+    def __init__(self) -> None:
+        super().__init__("Thresholds")
+        self._hidden_others: frozenset[int] = frozenset()
+        self.delta = self._slider(
+            "threshold of all classes", "A class needs this share of its largest score; higher leaves more background"
+        )
+        self.presence = self._slider(
+            "class presence", "A class is drawn only in tiles that show it with this probability"
+        )
+        self.scope = QComboBox()
+        self.scope.addItems(list(_SCOPES.values()))
+        self.scope.setToolTip("Over what the largest score is taken; tile by tile is as published and leaves seams")
+        self.scope.currentIndexChanged.connect(self._tell)
+        self.opacity = self._slider("opacity", "How much the map covers the slide")
+        form = QFormLayout()
+        form.addRow("All classes", self.delta)
+        self.classes = QGridLayout()
+        self.classes.setColumnStretch(2, 1)
+        self.rows: list[_ClassRow] = []
+        below = QFormLayout()
+        below.addRow("Class presence", self.presence)
+        below.addRow("Largest score of", self.scope)
+        below.addRow("Opacity", self.opacity)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addLayout(self.classes)
+        layout.addLayout(below)
+
+    def _slider(self, name: str, tip: str) -> FractionSlider:
+        slider = FractionSlider(name, tip)
+        slider.changed.connect(self._tell)
+        return slider
+
+    def _tell(self) -> None:
+        self.edited.emit()
+
+    @property
+    def hidden(self) -> frozenset[int]:
+        """Label values that are not to be drawn; background keeps what the legend says."""
+        shown = frozenset(row.value for row in self.rows if row.eye.isChecked())
+        return self._hidden_others | (frozenset(row.value for row in self.rows) - shown)
+
+    def thresholds(self, before: ThresholdSettings) -> ThresholdSettings:
+        """The thresholds as the sliders stand."""
+        return ThresholdSettings(
+            delta=self.delta.value,
+            class_delta={row.name: row.slider.value for row in self.rows if row.own},
+            presence=self.presence.value,
+            scope=list(_SCOPES)[self.scope.currentIndex()],
+            percentile=before.percentile,
+        )
+
+    def show_result(self, result: ResultLayer) -> None:
+        """Make the rows of its classes, and put all sliders where they belong."""
+        for row in self.rows:
+            row.remove()
+        self.rows = [
+            _ClassRow(self.classes, n, one.name, one.rgb, self._tell) for n, one in enumerate(result.store.taxonomy)
+        ]
+        self.show_hidden(result.hidden)
+        self.show_opacity(result.layer.opacity)
+        self.show_thresholds(result.thresholds)
+
+    def show_hidden(self, hidden: frozenset[int]) -> None:
+        self._hidden_others = hidden - {row.value for row in self.rows}
+        for row in self.rows:
+            with signals_blocked(row.eye):
+                row.eye.setChecked(row.value not in hidden)
+
+    def show_opacity(self, opacity: float) -> None:
+        self.opacity.show_value(opacity)
+
+    def show_thresholds(self, thresholds: ThresholdSettings) -> None:
+        self.delta.show_value(thresholds.delta)
+        self.presence.show_value(thresholds.presence)
+        with signals_blocked(self.scope):
+            self.scope.setCurrentIndex(list(_SCOPES).index(thresholds.scope))
+        for row in self.rows:
+            row.show_delta(thresholds.class_delta.get(row.name), thresholds.delta)
+
+
+class _ClassRow:
+    """One class: shown or not, and its threshold."""
+
+    def __init__(
+        self, grid: QGridLayout, n: int, name: str, rgb: tuple[int, int, int], tell: Callable[[], None]
+    ) -> None:
+        self.name = name
+        self.value = n + 1
+        self.own = False
+        self._tell = tell
+        self.swatch = Swatch(rgb, name)
+        self.eye = QToolButton()
+        self.eye.setText(name)
+        self.eye.setCheckable(True)
+        self.eye.setChecked(True)
+        self.eye.setToolTip(f"Show {name} on the slide")
+        self.eye.toggled.connect(tell)
+        self.slider = FractionSlider(f"threshold of {name}", f"A threshold of its own for {name}")
+        self.slider.changed.connect(self._on_moved)
+        self.follow = QToolButton()
+        self.follow.setText("↺")
+        self.follow.setToolTip(f"Let {name} follow the threshold of all classes again")
+        self.follow.setAccessibleName(f"{name} follows all classes")
+        self.follow.clicked.connect(self._on_follow)
+        for column, part in enumerate(self._parts):
+            grid.addWidget(part, n, column)
+
+    @property
+    def _parts(self) -> tuple[QWidget, ...]:
+        return self.swatch, self.eye, self.slider, self.follow
+
+    def show_delta(self, own: float | None, common: float) -> None:
+        self.own = own is not None
+        self.follow.setEnabled(self.own)
+        self.slider.show_value(common if own is None else own)
+
+    def remove(self) -> None:
+        for part in self._parts:
+            part.setParent(None)
+            part.deleteLater()
+
+    def _on_moved(self) -> None:
+        self.own = True
+        self._tell()
+
+    def _on_follow(self) -> None:
+        self.own = False
+        self._tell()
+
+
+def _without(callbacks: list[Any], callback: object) -> Callable[[], None]:
+    """Takes a callback out of a list, if it is still there."""
+
+    def remove() -> None:
+        if callback in callbacks:
+            callbacks.remove(callback)
+
+    return remove

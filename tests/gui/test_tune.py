@@ -1,0 +1,249 @@
+"""Thresholds by hand, the legend, and why the map says what it says; with real moves, keys and clicks."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+
+from napari_pbip import samples
+from napari_pbip.config import SegmentSettings, ThresholdSettings
+from napari_pbip.engine.segment import segment
+from napari_pbip.engine.train import train
+from napari_pbip.gui.camera import camera_of
+from napari_pbip.gui.session import session_of
+from napari_pbip.gui.widgets.legend import LegendWidget
+from napari_pbip.gui.widgets.tune import TuneWidget
+from napari_pbip.results import ScoreStore, open_labels
+from napari_pbip.taxonomy import BACKGROUND, BCSS
+from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
+from tests.results import stores
+from tests.results.stores import create, network, smooth_field
+
+SHAPE = (400, 700)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = create(tmp_path_factory.mktemp("tune") / "slide.ome.zarr", SHAPE)
+    stores.segment(store, network(smooth_field(SHAPE)))
+    return store.path
+
+
+@pytest.fixture
+def store(finished, tmp_path) -> Path:
+    return shutil.copytree(finished, tmp_path / "result" / "slide.ome.zarr")
+
+
+@pytest.fixture
+def result(viewer, settle, store):
+    result = session_of(viewer).results.open(store)
+    viewer.reset_view()
+    settle(lambda: result.areas_exact)
+    return result
+
+
+@pytest.fixture
+def tune(viewer, settle):
+    widget = TuneWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Tune")
+    settle()
+    return widget
+
+
+def canvas_of(viewer):
+    return viewer.window._qt_viewer.canvas.native
+
+
+def place(viewer, y: float, x: float) -> QPoint:
+    """Where a position in micrometres is on the canvas."""
+    camera, canvas = camera_of(viewer), canvas_of(viewer)
+    _, cy, cx = camera.center
+    return QPoint(
+        round(canvas.width() / 2 + (x - cx) * camera.zoom), round(canvas.height() / 2 + (y - cy) * camera.zoom)
+    )
+
+
+def shown(result) -> np.ndarray:
+    return np.array(result.layer._slice.image.raw)
+
+
+def test_without_a_result_it_says_what_to_do(tune, viewer, settle, store, tmp_path):
+    assert "Segment a slide" in tune.title.text()
+    assert not tune.controls.isVisible()
+    tune.open(tmp_path)
+    assert "not a score store" in tune.notice.text()
+    assert "\n" not in tune.notice.text()
+    tune.open(store)
+    settle()
+    assert tune.controls.isVisible()
+    assert not tune.notice.isVisible()
+
+
+def test_keys_on_a_slider_move_the_map(tune, viewer, settle, result):
+    settle()
+    before = shown(result)
+    slider = tune.controls.delta.slider
+    slider.setFocus()
+    for _ in range(3):
+        QTest.keyClick(slider, Qt.Key.Key_PageUp)
+    settle()
+    assert result.thresholds.delta == pytest.approx(0.45)
+    assert np.count_nonzero(shown(result) == BACKGROUND) > np.count_nonzero(before == BACKGROUND)
+
+
+def test_a_class_has_a_threshold_of_its_own_until_it_follows_again(tune, settle, result):
+    row = tune.controls.rows[1]
+    row.slider.slider.setFocus()
+    QTest.keyClick(row.slider.slider, Qt.Key.Key_PageUp)
+    assert result.thresholds.class_delta == {"STR": pytest.approx(0.25)}
+    QTest.keyClick(tune.controls.delta.slider, Qt.Key.Key_PageUp)
+    assert [r.slider.value for r in tune.controls.rows] == pytest.approx([0.25] * 4)
+    QTest.keyClick(tune.controls.delta.slider, Qt.Key.Key_PageUp)
+    assert [r.slider.value for r in tune.controls.rows] == pytest.approx([0.35, 0.25, 0.35, 0.35])
+    QTest.mouseClick(row.follow, Qt.MouseButton.LeftButton)
+    assert result.thresholds.class_delta == {}
+    assert row.slider.value == pytest.approx(0.35)
+
+
+def test_presence_scope_opacity_and_classes(tune, settle, result):
+    QTest.keyClick(tune.controls.presence.slider, Qt.Key.Key_End)
+    settle()
+    assert set(np.unique(shown(result))) <= {0, BACKGROUND}
+    QTest.keyClick(tune.controls.presence.slider, Qt.Key.Key_Home)
+    QTest.keyClick(tune.controls.scope, Qt.Key.Key_Down)
+    QTest.keyClick(tune.controls.opacity.slider, Qt.Key.Key_End)
+    QTest.mouseClick(tune.controls.rows[0].eye, Qt.MouseButton.LeftButton)
+    settle()
+    assert result.thresholds == ThresholdSettings(presence=0, scope="tile")
+    assert result.layer.opacity == 1
+    assert result.hidden == {1}
+    result.layer.opacity = 0.25  # from napari's own control
+    assert tune.controls.opacity.value == pytest.approx(0.25)
+    QTest.mouseClick(tune.reset_button, Qt.MouseButton.LeftButton)
+    settle()
+    assert result.thresholds == ThresholdSettings()
+    assert not result.hidden
+    assert tune.controls.presence.value == pytest.approx(0.5)
+
+
+def test_frozen_labels_are_what_is_shown(tune, viewer, settle, result, store):
+    QTest.keyClick(tune.controls.delta.slider, Qt.Key.Key_PageUp)
+    QTest.keyClick(tune.controls.rows[2].slider.slider, Qt.Key.Key_PageUp)
+    QTest.mouseClick(tune.freeze_button, Qt.MouseButton.LeftButton)
+    assert not tune.freeze_button.isEnabled()
+    settle(lambda: tune.freeze_button.isEnabled())
+    result.view.micrometres = 0  # all cells, not only as many as the screen shows
+    levels, facts = open_labels(ScoreStore.open(store))
+    np.testing.assert_array_equal(np.asarray(result.view.levels[0]), levels[0][:])
+    assert facts.thresholds == result.thresholds == session_of(viewer).settings.thresholds
+    assert (store.parent / "areas.csv").exists()
+    assert "areas.csv" in tune.notice.text()
+
+
+def test_what_is_under_the_cursor_is_told(tune, viewer, settle, result):
+    um = result.store.cell_um
+    for row, column in ((100, 120), (300, 555)):
+        QTest.mouseMove(canvas_of(viewer), place(viewer, row * um, column * um))
+        settle()
+        label, _ = result.value_at((row * um, column * um))
+        name = "background" if label == BACKGROUND else BCSS.names[label - 1]
+        assert tune.hover.text().startswith(f"<b>{name}</b>")
+        assert all(name in tune.hover.text() for name in BCSS.names)
+
+
+def test_the_legend_follows_the_thresholds(viewer, settle, result):
+    legend = LegendWidget(viewer)
+    viewer.window.add_dock_widget(legend, name="Legend")
+    settle(lambda: not legend.exactness.text())
+    assert list(legend.rows) == [1, 2, 3, 4, BACKGROUND, 0]
+    before = float(legend.rows[BACKGROUND].share.text())
+    result.thresholds = ThresholdSettings(delta=0.8)
+    settle(lambda: "approximate" in legend.exactness.text())
+    assert legend.rows[BACKGROUND].share.text().startswith("≈")
+    settle(lambda: not legend.exactness.text())
+    assert float(legend.rows[BACKGROUND].share.text()) > before
+    shares = [float(row.share.text()) for row in legend.rows.values()]
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+    QTest.mouseClick(legend.rows[1].eye, Qt.MouseButton.LeftButton, pos=QPoint(5, legend.rows[1].eye.height() // 2))
+    assert result.hidden == {1}
+    result.hidden = frozenset({BACKGROUND})
+    assert legend.rows[1].eye.isChecked()
+    assert not legend.rows[BACKGROUND].eye.isChecked()
+
+
+def test_a_layer_that_is_deleted_leaves_the_widgets_usable(tune, viewer, settle, result, store):
+    legend = LegendWidget(viewer)
+    viewer.window.add_dock_widget(legend, name="Legend")
+    QTest.mouseClick(tune.freeze_button, Qt.MouseButton.LeftButton)
+    viewer.layers.remove(result.layer)
+    settle(lambda: not session_of(viewer).jobs)
+    assert "No tissue map" in tune.title.text()
+    assert "No tissue map" in legend.title.text()
+    assert not legend.rows
+    assert open_labels(ScoreStore.open(store))[0][0][:].any()
+    tune.open(store)
+    settle(lambda: legend.rows)
+
+
+def test_docks_can_be_closed_and_opened_again(tune, viewer, settle, result):
+    result.thresholds = ThresholdSettings(delta=0.33)
+    viewer.window.remove_dock_widget(tune)
+    tune.deleteLater()
+    settle()
+    result.thresholds = ThresholdSettings(delta=0.44)
+    QTest.mouseMove(canvas_of(viewer), place(viewer, 800, 800))
+    settle()
+    again = TuneWidget(viewer)
+    viewer.window.add_dock_widget(again, name="Tune")
+    assert again.controls.delta.value == pytest.approx(0.44)
+
+
+@pytest.fixture(scope="module")
+def trained(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    """A project with a PBIP model of two steps, and what it made of the sample slide."""
+    project = tmp_path_factory.mktemp("project")
+    run = project / "models" / "first"
+    list(train(settings_for(weak_data, data={"mpp": 4.0}, method={"name": "pbip"}, train={"steps": 2}), run))
+    quick = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=8)
+    list(segment(samples.slide(), run, project / "results" / "slide", quick, ThresholdSettings()))
+    return project
+
+
+def test_a_click_shows_the_prototype_and_its_tiles(tune, viewer, settle, trained):
+    session = session_of(viewer)
+    session.folder = trained
+    slide = session.slides.open(samples.slide())
+    tune.open(next((trained / "results" / "slide").glob("*.ome.zarr")))
+    viewer.reset_view()
+    settle(lambda: tune.controls.isVisible())
+    assert session.results.current is session.results[0]
+    QTest.mouseClick(tune.why_button, Qt.MouseButton.LeftButton)
+    spot = place(viewer, 600, 500)
+    QTest.mouseMove(canvas_of(viewer), spot)
+    QTest.mouseClick(canvas_of(viewer), Qt.MouseButton.LeftButton, pos=spot)
+    settle(lambda: tune.why.pictures)
+    assert "similarity" in tune.why.text.text()
+    assert not tune.why.notice.isVisible()
+    explainer = tune._explainer
+    QTest.mouseClick(canvas_of(viewer), Qt.MouseButton.LeftButton, pos=place(viewer, 700, 300))
+    settle(lambda: not session.jobs)
+    assert tune._explainer is explainer  # the model stays loaded
+    assert slide.slide.path == samples.slide()
+
+
+def test_a_missing_model_is_one_sentence(tune, viewer, settle, trained, tmp_path):
+    path = shutil.copytree(next((trained / "results" / "slide").glob("*.ome.zarr")), tmp_path / "slide.ome.zarr")
+    root = path / "zarr.json"
+    root.write_text(root.read_text().replace(str(trained), str(tmp_path / "gone")))
+    tune.open(path)
+    viewer.reset_view()
+    QTest.mouseClick(tune.why_button, Qt.MouseButton.LeftButton)
+    settle()
+    QTest.mouseClick(canvas_of(viewer), Qt.MouseButton.LeftButton, pos=place(viewer, 600, 500))
+    settle(lambda: tune.why.notice.isVisible())
+    assert "put it back" in tune.why.notice.text()
