@@ -1,0 +1,255 @@
+"""The dock widget that compares a result with a mask somebody drew, and hands results on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import napari.viewer
+import numpy as np
+import pyqtgraph as pg
+from napari.layers import Labels
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_pbip.engine.export import FORMATS, export
+from napari_pbip.engine.score_result import Truth, read_mask, score_result
+from napari_pbip.events import Job
+from napari_pbip.gui.jobs import State
+from napari_pbip.gui.result_layers import METADATA as RESULT
+from napari_pbip.gui.result_layers import ResultLayer
+from napari_pbip.gui.session import session_of
+from napari_pbip.gui.widgets.parts import JobBar, Notice
+
+_FILE = "A file…"
+_PROTOCOLS = {"predicted": "as shown", "oracle": "classes given"}
+_FIGURES = {"miou": "mean IoU", "fwiou": "frequency-weighted IoU", "biou": "boundary IoU", "dice": "mean Dice"}
+
+
+class EvaluateWidget(QWidget):
+    """Scores of the current result against a mask under both protocols, and its exports."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._session = session_of(viewer)
+        self._file: Path | None = None
+        self._confusion: dict[str, np.ndarray] = {}
+        self._names: tuple[str, ...] = ()
+        self.result_name = QLabel()
+        self.mask = QComboBox()
+        self.mask.setToolTip("What somebody drew over the whole slide: a labels layer, or a PNG or TIFF")
+        self.mask.activated.connect(self._mask_chosen)
+        self.numbering = QComboBox()
+        self.numbering.addItem("1 is the first class, 0 is not scored", 1)
+        self.numbering.addItem("0 is the first class", 0)
+        self.numbering.setToolTip("How the mask numbers the classes; values above the last class are not scored")
+        self.compare_button = QPushButton("Compare")
+        self.compare_button.clicked.connect(self._compare)
+        self.job_bar = JobBar()
+        self.notice = Notice()
+        self.table = QTableWidget(0, len(_PROTOCOLS))
+        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.table.setHorizontalHeaderLabels(list(_PROTOCOLS.values()))
+        header = self.table.horizontalHeader()
+        if header is not None:
+            header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        self.table.setToolTip(
+            "Per cent. 'As shown': the map on screen. 'Classes given': the mask says which classes each tile "
+            "shows, as published scores assume; a slide never gets that help"
+        )
+        self.protocol = QComboBox()
+        for key, text in _PROTOCOLS.items():
+            self.protocol.addItem(text, key)
+        self.protocol.currentIndexChanged.connect(self._draw_confusion)
+        self.confusion = ConfusionPicture()
+        form = QFormLayout()
+        form.addRow("Result", self.result_name)
+        form.addRow("Mask", self.mask)
+        form.addRow("Numbers", self.numbering)
+        form.addRow("", self.compare_button)
+        self._scores = QWidget()
+        scores = QVBoxLayout(self._scores)
+        scores.setContentsMargins(0, 0, 0, 0)
+        scores.addWidget(self.table)
+        scores.addWidget(self.protocol)
+        scores.addWidget(self.confusion)
+        self._scores.hide()
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addWidget(self.notice)
+        layout.addWidget(self.job_bar)
+        layout.addWidget(self._scores)
+        layout.addWidget(self._export_box())
+        layout.addStretch()
+        session = self._session
+        session.results.changed.connect(self._fill)
+        session.results.selected.connect(self._fill)
+        viewer.layers.events.inserted.connect(self._fill)
+        viewer.layers.events.removed.connect(self._fill)
+        self._fill()
+
+    @property
+    def result(self) -> ResultLayer | None:
+        """The result that is compared and exported."""
+        return self._session.results.current
+
+    def choose_file(self, path: Path) -> None:
+        """Compare with this mask file."""
+        self._file = path
+        self._fill()
+        self.mask.setCurrentIndex(self.mask.findData(path))
+
+    # what there is -------------------------------------------------------------------------------------------
+
+    def _fill(self, *_: object) -> None:
+        result = self.result
+        self.result_name.setText("none: segment a slide first" if result is None else result.layer.name)
+        chosen = self.mask.currentData()
+        with QSignalBlocker(self.mask):
+            self.mask.clear()
+            for layer in self._session.viewer.layers:
+                if isinstance(layer, Labels) and RESULT not in layer.metadata and "kind" not in layer.metadata:
+                    self.mask.addItem(layer.name, layer)
+            if self._file is not None:
+                self.mask.addItem(self._file.name, self._file)
+            self.mask.addItem(_FILE, None)
+            self.mask.setCurrentIndex(max(0, self.mask.findData(chosen)) if chosen is not None else 0)
+        for button in (self.compare_button, self.export_button):
+            button.setEnabled(result is not None)
+
+    def _mask_chosen(self, index: int) -> None:
+        if self.mask.itemText(index) == _FILE and self.mask.itemData(index) is None:
+            name, _ = QFileDialog.getOpenFileName(self, "Mask", "", "Masks (*.png *.tif *.tiff)")
+            if name:
+                self.choose_file(Path(name))
+
+    # comparing -----------------------------------------------------------------------------------------------
+
+    def _compare(self) -> None:
+        result, chosen = self.result, self.mask.currentData()
+        self.notice.clear()
+        if result is None:
+            return
+        if chosen is None:
+            self.notice.error("There is no mask to compare with; choose a labels layer or a file.")
+            return
+        path, thresholds, first = result.store.path, result.thresholds, int(self.numbering.currentData())
+        values = None if isinstance(chosen, Path) else np.asarray(chosen.data[0] if chosen.multiscale else chosen.data)
+
+        def make() -> Job:
+            return score_result(path, Truth(read_mask(chosen) if values is None else values, first), thresholds)
+
+        job = self._session.start(make)
+        self.job_bar.follow(job)
+        self.compare_button.setEnabled(False)
+
+        def ended(state: State) -> None:
+            self.compare_button.setEnabled(self.result is not None)
+            if job.result is not None:
+                self._show(job.result.summary)
+
+        job.ended.connect(ended)
+
+    def _show(self, summary: Mapping[str, Any]) -> None:
+        protocols, self._names = summary["protocols"], tuple(summary["classes"])
+        rows = [(text, [protocols[p][key] for p in _PROTOCOLS]) for key, text in _FIGURES.items()]
+        rows += [
+            (f"IoU of {name}", [protocols[p]["per_class"][name]["iou"] for p in _PROTOCOLS]) for name in self._names
+        ]
+        self.table.setRowCount(len(rows))
+        self.table.setVerticalHeaderLabels([text for text, _ in rows])
+        for row, (_, values) in enumerate(rows):
+            for column, value in enumerate(values):
+                item = QTableWidgetItem("–" if value is None else f"{value:.1f}")
+                item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
+                self.table.setItem(row, column, item)
+        self.table.resizeRowsToContents()
+        header = self.table.horizontalHeader()
+        height = sum(self.table.rowHeight(row) for row in range(len(rows))) + (header.height() if header else 0) + 4
+        self.table.setFixedHeight(height)
+        self._confusion = {key: np.array(summary["confusion"][key]) for key in _PROTOCOLS}
+        self._draw_confusion()
+        self._scores.show()
+
+    def _draw_confusion(self) -> None:
+        if self._confusion:
+            self.confusion.draw(self._confusion[self.protocol.currentData()], self._names)
+
+    # handing on ----------------------------------------------------------------------------------------------
+
+    def _export_box(self) -> QGroupBox:
+        box = QGroupBox("Hand on")
+        self.export_button = QPushButton("Save as…")
+        self.export_button.setToolTip("Areas per class (CSV), a picture (PNG), or the labels (OME-Zarr), as shown now")
+        self.export_button.clicked.connect(self._choose_target)
+        self.export_bar = JobBar()
+        row = QHBoxLayout()
+        row.addWidget(self.export_button)
+        row.addStretch()
+        layout = QVBoxLayout(box)
+        layout.addLayout(row)
+        layout.addWidget(self.export_bar)
+        return box
+
+    def _choose_target(self) -> None:
+        if (result := self.result) is None:
+            return
+        start = str(result.store.path.parent / result.store.facts.slide.name)
+        name, chosen = QFileDialog.getSaveFileName(self, "Save as", start, ";;".join(FORMATS.values()))
+        if name:
+            ending = next(ending for ending, text in FORMATS.items() if text == chosen)
+            self.save(Path(name) if name.lower().endswith(ending) else Path(name + chosen.split("*")[1].rstrip(")")))
+
+    def save(self, target: Path) -> None:
+        """Write the current result, as it is shown, into a file; its ending says what."""
+        if (result := self.result) is not None:
+            path, thresholds = result.store.path, result.thresholds
+            self.export_bar.follow(self._session.start(lambda: export(path, thresholds, target)))
+
+
+class ConfusionPicture(pg.PlotWidget):
+    """Where the cells of each true class went: a square a pair of classes, in per cent of the true class."""
+
+    def __init__(self) -> None:
+        super().__init__(background=None)
+        self.setMinimumHeight(260)
+        self.setMouseEnabled(False, False)
+        self.hideButtons()
+        self.setMenuEnabled(False)
+        self.invertY(True)
+        self.setLabel("bottom", "labelled as")
+        self.setLabel("left", "true class, 100 % a row")
+        self._image = pg.ImageItem(axisOrder="row-major")
+        self._image.setColorMap(pg.colormap.get("cividis"))
+        self.addItem(self._image)
+        self._texts: list[pg.TextItem] = []
+
+    def draw(self, counts: np.ndarray, names: tuple[str, ...]) -> None:
+        """Show counts (N, N + 1) of (true class, labelled class or none)."""
+        share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        self._image.setImage(share, levels=(0, 100))
+        while self._texts:
+            self.removeItem(self._texts.pop())
+        for (row, column), value in np.ndenumerate(share):
+            text = pg.TextItem(f"{value:.0f}", color="k" if value > 55 else "w", anchor=(0.5, 0.5))
+            text.setPos(column + 0.5, row + 0.5)
+            self.addItem(text)
+            self._texts.append(text)
+        columns = [*names, "none"]
+        self.getAxis("bottom").setTicks([[(n + 0.5, name) for n, name in enumerate(columns)]])
+        self.getAxis("left").setTicks([[(n + 0.5, name) for n, name in enumerate(names)]])
+        self.setRange(xRange=(0, len(columns)), yRange=(0, len(names)), padding=0)

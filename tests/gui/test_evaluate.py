@@ -1,0 +1,120 @@
+"""Comparing a result with a mask, and handing it on."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from napari_pbip.gui.session import session_of
+from napari_pbip.gui.widgets.evaluate import EvaluateWidget
+from napari_pbip.results import ScoreStore
+from tests.results import stores
+
+SHAPE = (300, 520)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    path = tmp_path / "result" / "slide.ome.zarr"
+    path.parent.mkdir()
+    made = stores.create(path, SHAPE)
+    stores.segment(made, stores.network(stores.smooth_field(SHAPE)))
+    return path
+
+
+@pytest.fixture
+def widget(viewer, store: Path, settle) -> EvaluateWidget:
+    result = session_of(viewer).results.open(store)
+    settle(lambda: result.areas_exact)  # the largest scores are estimated at first
+    widget = EvaluateWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Evaluate")
+    settle()
+    return widget
+
+
+def shown_labels(viewer) -> np.ndarray:
+    return session_of(viewer).results[0].view.labels(0, slice(None), slice(None))
+
+
+def cells(widget: EvaluateWidget) -> dict[str, list[str]]:
+    table = widget.table
+    return {
+        table.verticalHeaderItem(row).text(): [table.item(row, column).text() for column in range(2)]
+        for row in range(table.rowCount())
+    }
+
+
+def compare(widget: EvaluateWidget, settle) -> None:
+    QTest.mouseClick(widget.compare_button, Qt.MouseButton.LeftButton)
+    settle(lambda: widget.job_bar.job is not None and widget.job_bar.job.state.ended)
+
+
+def test_a_result_agrees_with_itself_and_not_with_another(viewer, widget, settle):
+    labels = shown_labels(viewer)
+    viewer.add_labels(np.where(labels == 255, 0, labels), name="drawn by hand", scale=(8, 8), units=("um", "um"))
+    widget.mask.setCurrentIndex(widget.mask.findText("drawn by hand"))
+    compare(widget, settle)
+    assert cells(widget)["mean IoU"][0] == "100.0"
+    assert cells(widget)["IoU of STR"][0] == "100.0"
+    assert widget.confusion.isVisible()
+    session_of(viewer).results[0].thresholds = (
+        session_of(viewer).results[0].thresholds.model_copy(update={"delta": 0.7})
+    )
+    compare(widget, settle)
+    assert float(cells(widget)["mean IoU"][0]) < 90
+
+
+def test_a_mask_file_and_the_numbering_of_its_classes(viewer, widget, settle, tmp_path):
+    labels = shown_labels(viewer)
+    file = tmp_path / "mask.png"
+    Image.fromarray(np.where(labels == 255, 255, labels - 1).astype(np.uint8)).save(file)
+    widget.choose_file(file)
+    assert widget.mask.currentText() == "mask.png"
+    widget.numbering.setFocus()
+    QTest.keyClick(widget.numbering, Qt.Key.Key_Down)
+    compare(widget, settle)
+    assert cells(widget)["mean IoU"][0] == "100.0"
+
+
+def test_wrong_masks_are_told_at_the_place(viewer, widget, settle, tmp_path):
+    QTest.mouseClick(widget.compare_button, Qt.MouseButton.LeftButton)
+    assert "choose a labels layer or a file" in widget.notice.text()
+    file = tmp_path / "mask.png"
+    Image.fromarray(np.ones((50, 50), np.uint8)).save(file)
+    widget.choose_file(file)
+    compare(widget, settle)
+    assert "proportions" in widget.job_bar.notice.text()
+    assert widget.table.rowCount() == 0
+
+
+def test_results_are_handed_on(viewer, widget, settle, tmp_path, store):
+    labels = shown_labels(viewer)
+    for name in ("areas.csv", "labels.ome.zarr"):
+        widget.save(tmp_path / name)
+        settle(lambda: widget.export_bar.job.state.ended)
+    with (tmp_path / "areas.csv").open(newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert int(rows["LYM"]["cells"]) == (labels == 3).sum()
+    np.testing.assert_array_equal(zarr.open_group(tmp_path / "labels.ome.zarr", mode="r")["0"][:], labels)
+    assert ScoreStore.open(store).progress[0] > 0
+    widget.save(tmp_path / "overlay.png")  # the slide of this store is nowhere
+    settle(lambda: widget.export_bar.job.state.ended)
+    assert "slide of slide.ome.zarr is gone" in widget.export_bar.notice.text()
+    widget.save(tmp_path / "labels.ome.zarr")
+    settle(lambda: widget.export_bar.job.state.ended)
+    assert "exists already" in widget.export_bar.notice.text()
+
+
+def test_without_a_result_there_is_nothing_to_do(viewer, settle):
+    widget = EvaluateWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Evaluate")
+    assert not widget.compare_button.isEnabled()
+    assert not widget.export_button.isEnabled()
+    assert "segment a slide first" in widget.result_name.text()
