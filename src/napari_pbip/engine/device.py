@@ -32,6 +32,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def devices() -> tuple[str, ...]:
+    """Names of the devices of this machine, as :func:`choose_device` takes them."""
+    cuda = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    return ("auto", "cpu", *cuda, *(("mps",) if torch.backends.mps.is_available() else ()))
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device computes bfloat16 natively, so that it is faster there than float32."""
     if device.type == "cuda":

@@ -124,6 +124,8 @@ class SettingsForm(QWidget, Generic[S]):
     def offer(self, name: str, choices: Sequence[str]) -> None:
         """Offer values for a text field; others can still be typed."""
         editor = self.editor(name)
+        if list(choices) == [editor.itemText(i) for i in range(editor.count())]:
+            return
         text = editor.raw()
         editor.clear()
         editor.addItems(list(choices))
