@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image
 from transformers import Dinov2Config, Dinov2Model
 
 from napari_pbip import samples
-from napari_pbip.bank import ImageBank, load_single_tiles
+from napari_pbip.bank import Curation, ImageBank, load_single_tiles
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.build_bank import bank_encoder, build_bank, classify
 from napari_pbip.errors import BankError, DataError, OutputError
@@ -28,10 +29,19 @@ def tiles(tmp_path: Path) -> Path:
     return tmp_path / "tiles"
 
 
-def job(tiles: Path, out: Path, update: bool = False, overwrite: bool = False, **settings: Any) -> Job:
+def job(
+    tiles: Path,
+    out: Path,
+    update: bool = False,
+    overwrite: bool = False,
+    curation: Curation | None = None,
+    **settings: Any,
+) -> Job:
     data = DataSettings(folder=tiles)
     bank = BankSettings.model_validate({"encoder": "tiny", "k": 2, "batch_size": 4, **settings})
-    return build_bank(load_single_tiles(tiles, data), bank, data, out, update=update, overwrite=overwrite)
+    return build_bank(
+        load_single_tiles(tiles, data), bank, data, out, update=update, overwrite=overwrite, curation=curation
+    )
 
 
 def end(events: list[Event]) -> dict[str, Any]:
@@ -85,6 +95,94 @@ def test_an_update_encodes_and_clusters_only_what_changed(tiles: Path, tmp_path:
     assert anew["encoded"] == 15
     assert anew["identity"] == other_tile["identity"]
     assert len(list((out / "thumbnails").iterdir())) == 15
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Hash of each tile of a bank, by its path."""
+    return {t.path: t.hash for t in ImageBank.read(folder).tiles}
+
+
+def test_a_correction_computes_only_its_classes_and_equals_other_labels(tiles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bank"
+    before = end(list(job(tiles, out)))["identity"]
+    gone, moved = (sorted((tiles / "MUS").iterdir())[i] for i in (0, 1))
+    known = hashes(out)
+    curation = Curation().remove([known[str(gone)]]).move([known[str(moved)]], "TUM")
+    curated = end(list(job(tiles, out, update=True, curation=curation)))
+    assert curated["encoded"] == 0
+    assert curated["clustered"] == ["MUS", "TUM"]
+    assert curated["removed"] == 1
+    assert {n: c["tiles"] for n, c in curated["classes"].items()} == {"LYM": 5, "MUS": 3, "TUM": 6}
+    bank = ImageBank.read(out)
+    assert [t.path for t in bank.removed] == [str(gone)]
+    assert next(t for t in bank.tiles if t.path == str(moved)).class_index == 2
+
+    again = end(list(job(tiles, out, update=True)))  # it lies beside the bank now
+    assert (again["identity"], again["clustered"]) == (curated["identity"], [])
+    undone = end(list(job(tiles, out, update=True, curation=Curation())))
+    assert (undone["identity"], undone["encoded"]) == (before, 0)
+
+    gone.unlink()
+    moved.rename(tiles / "TUM" / f"0{moved.name}")
+    list(job(tiles, tmp_path / "other"))
+    relabelled = ImageBank.read(tmp_path / "other")
+    assert {(t.hash, t.class_index) for t in relabelled.tiles} == {(t.hash, t.class_index) for t in bank.tiles}
+
+
+def test_corrections_survive_a_bank_built_anew(tiles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bank"
+    list(job(tiles, out))
+    gone = sorted((tiles / "MUS").iterdir())[0]
+    curation = Curation().remove([hashes(out)[str(gone)]])
+    list(job(tiles, out, update=True, curation=curation))
+    begun = job(tiles, out, overwrite=True, encoder="texture")
+    for event in begun:
+        if isinstance(event, Step):
+            break
+    begun.close()
+    assert Curation.read(out) == curation
+    anew = end(list(job(tiles, out, update=True, encoder="texture")))
+    assert (anew["tiles"], anew["removed"]) == (14, 1)
+    assert Curation.read(out) == curation
+
+
+def test_a_correction_that_no_bank_can_be_made_of_changes_nothing(tiles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bank"
+    identity = end(list(job(tiles, out)))["identity"]
+    lym = [h for path, h in hashes(out).items() if Path(path).parent.name == "LYM"]
+    for options in ({"update": True}, {"overwrite": True}):
+        with pytest.raises(BankError, match="LYM has 1 single-class tile, too few for 2 clusters"):
+            list(job(tiles, out, curation=Curation().remove(lym[1:]), **options))
+        assert ImageBank.read(out).identity == identity
+        assert Curation.read(out) == Curation()
+
+
+def test_tiles_moved_to_a_class_that_is_no_more_count_by_their_labels(tiles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bank"
+    identity = end(list(job(tiles, out)))["identity"]
+    curation = Curation().move([next(iter(hashes(out).values()))], "FAT")
+    events = list(job(tiles, out, update=True, curation=curation))
+    assert end(events)["identity"] == identity
+    assert "moved to FAT" in next(e.message for e in events if isinstance(e, Warned))
+    assert Curation.read(out) == curation
+
+
+def test_near_duplicates_are_warned_of(tiles: Path, tmp_path: Path) -> None:
+    path = sorted((tiles / "LYM").iterdir())[0]
+    Image.open(path).convert("RGB").rotate(90).save(tiles / "LYM" / "turned.png")
+    warnings = [e.message for e in job(tiles, tmp_path / "bank", encoder="texture") if isinstance(e, Warned)]
+    assert len(warnings) == 1
+    assert "turned.png" in warnings[0]
+    assert path.name in warnings[0]
+
+
+def test_a_bank_without_a_record_of_removed_tiles_is_read(tiles: Path, tmp_path: Path) -> None:
+    identity = end(list(job(tiles, tmp_path / "bank")))["identity"]
+    facts = tmp_path / "bank" / "bank.json"
+    document = json.loads(facts.read_text())
+    del document["removed"]
+    facts.write_text(json.dumps(document))
+    assert ImageBank.read(tmp_path / "bank").identity == identity
 
 
 def test_a_cancelled_build_keeps_its_features(tiles: Path, tmp_path: Path) -> None:

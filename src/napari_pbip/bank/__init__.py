@@ -1,8 +1,11 @@
 """What the user teaches with: labelled tiles, and the image bank made of them."""
 
+from napari_pbip.bank.checks import NearDuplicate, bank_warnings, near_duplicates
 from napari_pbip.bank.cluster import Clusters, choose_k, cosine_kmeans
+from napari_pbip.bank.curation import Curation
 from napari_pbip.bank.image_bank import BankTile, ClusterFacts, EncoderFacts, ImageBank, cluster_table
 from napari_pbip.bank.layouts import find_splits, has_labels, load_single_tiles, load_tiles, load_unlabelled
+from napari_pbip.bank.projection import project
 from napari_pbip.bank.sheet import write_sheets
 from napari_pbip.bank.tiles import LEFT_OUT, LabelledTile, Origin, TileSet, read_rgb
 
@@ -11,11 +14,14 @@ __all__ = [
     "BankTile",
     "ClusterFacts",
     "Clusters",
+    "Curation",
     "EncoderFacts",
     "ImageBank",
     "LabelledTile",
+    "NearDuplicate",
     "Origin",
     "TileSet",
+    "bank_warnings",
     "choose_k",
     "cluster_table",
     "cosine_kmeans",
@@ -24,6 +30,8 @@ __all__ = [
     "load_single_tiles",
     "load_tiles",
     "load_unlabelled",
+    "near_duplicates",
+    "project",
     "read_rgb",
     "write_sheets",
 ]

@@ -6,6 +6,7 @@ BANK/
   features.safetensors    what the encoder made of each tile, by the hash of its file
   prototypes.safetensors  one vector a subclass
   thumbnails/<hash>.jpg   the tiles that the prototypes are means of
+  curation.json           what the user removed or moved, if anything (:mod:`napari_pbip.bank.curation`)
 ```
 """
 
@@ -106,6 +107,8 @@ class ImageBank:
     """Shape (sum of K, D): the mean feature of the N_K tiles nearest the centre of each subclass."""
     left_out: tuple[BankTile, ...] = ()
     """Tiles left out because they are mostly white."""
+    removed: tuple[BankTile, ...] = ()
+    """Tiles that the user removed, with the classes of their labels."""
     statistics: Mapping[str, Any] = field(default_factory=dict)
     """``mean`` and ``std`` of the tiles' RGB in [0, 1], three numbers each."""
     clustered: tuple[str, ...] = ()
@@ -121,6 +124,7 @@ class ImageBank:
         measures: FeatureFile,
         *,
         left_out: Sequence[BankTile] = (),
+        removed: Sequence[BankTile] = (),
         previous: ImageBank | None = None,
     ) -> ImageBank:
         """Cluster the features of each class and make its prototypes.
@@ -135,6 +139,8 @@ class ImageBank:
             What is known of these tiles.
         left_out
             Mostly white tiles, to be kept on record.
+        removed
+            Tiles that the user removed, to be kept on record.
         previous
             An earlier bank: classes whose tiles and settings are those of that bank keep its clusters.
 
@@ -175,6 +181,7 @@ class ImageBank:
             k=tuple(k),
             prototypes=np.stack(prototypes),
             left_out=tuple(left_out),
+            removed=tuple(removed),
             statistics=measures.statistics(hashes),
             clustered=tuple(clustered),
         )
@@ -240,7 +247,7 @@ class ImageBank:
         folder
             Folder to write to; made if it is missing.
         measures
-            What is known of each tile, by its hash; of other tiles it is dropped.
+            What is known of each tile, by its hash; of tiles that are neither here nor removed it is dropped.
 
         Raises
         ------
@@ -249,7 +256,7 @@ class ImageBank:
         DataError
             If a tile for a thumbnail cannot be read any more.
         """
-        measures.keep({t.hash for t in self.tiles})
+        measures.keep({t.hash for t in (*self.tiles, *self.removed)})
         measures.write(folder)
         arrays: dict[str, npt.NDArray[Any]] = {"prototypes": self.prototypes, "subclass_class": self.subclass_class}
         with writing(folder / PROTOTYPES) as temporary:
@@ -273,6 +280,7 @@ class ImageBank:
             "clusters": [asdict(c) for c in self.clusters()],
             "statistics": dict(self.statistics),
             "left_out": [asdict(t) for t in self.left_out],
+            "removed": [asdict(t) for t in self.removed],
             "tiles": [asdict(t) for t in self.tiles],
         }
 
@@ -300,6 +308,7 @@ class ImageBank:
                 k=tuple(document["k"]),
                 prototypes=load_file(folder / PROTOTYPES)["prototypes"],
                 left_out=tuple(_tile(t) for t in document["left_out"]),
+                removed=tuple(_tile(t) for t in document.get("removed", ())),  # banks before curation have none
                 statistics=document["statistics"],
             )
             intact = bank.identity == document["identity"]

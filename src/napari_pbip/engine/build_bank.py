@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,13 +17,16 @@ from sklearn.metrics import confusion_matrix, f1_score
 
 from napari_pbip.bank import (
     BankTile,
+    Curation,
     EncoderFacts,
     ImageBank,
     LabelledTile,
     TileSet,
+    bank_warnings,
     has_labels,
     load_single_tiles,
     load_unlabelled,
+    near_duplicates,
 )
 from napari_pbip.bank.features import FEATURES, FeatureFile, TileMeasures, colour_moments, white_fraction
 from napari_pbip.bank.image_bank import check_enough_tiles, encoder_key
@@ -35,6 +38,7 @@ from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders import Encoder
+from napari_pbip.taxonomy import Taxonomy
 
 Item = TypeVar("Item")
 Features = npt.NDArray[np.float32]
@@ -52,6 +56,7 @@ def build_bank(
     device: str = "cpu",
     overwrite: bool = False,
     update: bool = False,
+    curation: Curation | None = None,
 ) -> Job:
     """Build or update an image bank from the single-class tiles of a set.
 
@@ -73,19 +78,22 @@ def build_bank(
         Replace a bank that ``out`` holds.
     update
         Bring a bank that ``out`` holds up to date.
+    curation
+        Tiles to be removed and moved, written with the finished bank; by default what lies in ``out``.
 
     Yields
     ------
     Event
         ``Started``, a ``Step`` a batch (``encoded``: tiles that went through the encoder so far), ``Warned``
-        for tiles left out or labelled twice, ``Finished`` with the figures of the bank.
+        for what a user should look at, ``Finished`` with the figures of the bank.
 
     Raises
     ------
     OutputError
         If ``out`` exists and neither flag is given, or cannot be written.
     BankError
-        If a class has no tiles or fewer than its clusters, or the bank to update is of another encoder.
+        If a class has no tiles or fewer than its clusters, the bank to update is of another encoder, or the
+        curation in ``out`` is damaged.
     DataError
         If the tiles show fewer than two classes, or one cannot be read.
     ConfigError, WeightsUnavailable
@@ -94,27 +102,44 @@ def build_bank(
     began = time.monotonic()
     tiles.require_two_classes()
     single = tiles.single_class
-    check_enough_tiles(tiles.taxonomy, settings, [t.class_index for t in single])
+    curation = Curation.read(out) if curation is None else curation
+    if overwrite or not curation:  # nothing is deleted for a bank that cannot be built; an update deletes nothing
+        check_enough_tiles(tiles.taxonomy, settings, _classes(single, curation, tiles.taxonomy))
     encoder = encoders.load(settings.encoder, settings.weights).to(choose_device(device))
     facts = encoder_facts(encoder, settings.weights)
+    kept = Curation.read(out)
     measures, previous = _begin(out, facts, overwrite=overwrite, update=update)
+    if overwrite and kept:  # the features can be computed again, what the user did cannot
+        kept.write(out)
     yield Started(f"Building the image bank with {settings.encoder}", total=len(single), unit="tiles")
     bank_tiles: list[BankTile] = []
     left_out: list[BankTile] = []
+    removed: list[BankTile] = []
+    for name, count in curation.unknown(tiles.taxonomy).items():
+        yield Warned(
+            f"{count} tiles were moved to {name}, which is no class any more; they count by their labels until it is "
+            "one again."
+        )
     encoded, saved = 0, time.monotonic()
     try:
-        for chunk in _chunks(ahead(lambda t: _look(t, measures), single), settings.batch_size):
+        for chunk in chunks(ahead(lambda t: _look(t, measures), single), settings.batch_size):
             new = {seen.hash: seen for seen in chunk if seen.image is not None and seen.white <= data.white_fraction}
-            features = _encode(encoder, [seen.image for seen in new.values() if seen.image is not None])
+            features = encode(encoder, [seen.image for seen in new.values() if seen.image is not None])
             for seen, feature in zip(new.values(), features, strict=True):
                 measures[seen.hash] = TileMeasures(feature, seen.colour, seen.white)
             encoded += len(new)
             for seen in chunk:
-                (bank_tiles if seen.white <= data.white_fraction else left_out).append(seen.record)
+                belongs = curation.class_of(seen.hash, seen.record.class_index, tiles.taxonomy)
+                if belongs is None:
+                    removed.append(seen.record)
+                elif seen.white > data.white_fraction:
+                    left_out.append(replace(seen.record, class_index=belongs))
+                else:
+                    bank_tiles.append(replace(seen.record, class_index=belongs))
             if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
                 measures.write(out)
                 saved = time.monotonic()
-            yield Step(len(bank_tiles) + len(left_out), {"encoded": encoded})
+            yield Step(len(bank_tiles) + len(left_out) + len(removed), {"encoded": encoded})
         if left_out:
             yield Warned(
                 f"{len(left_out)} of {len(single)} tiles are mostly white (more than {data.white_fraction:.0%}) and "
@@ -123,12 +148,23 @@ def build_bank(
         if contradiction := _labelled_twice(bank_tiles, tiles.taxonomy.names):
             yield Warned(contradiction)
         bank = ImageBank.build(
-            tiles.taxonomy, facts, settings, bank_tiles, measures, left_out=left_out, previous=previous
+            tiles.taxonomy,
+            facts,
+            settings,
+            bank_tiles,
+            measures,
+            left_out=left_out,
+            removed=removed,
+            previous=previous,
         )
+        for sentence in bank_warnings(bank, near_duplicates(bank)):
+            yield Warned(sentence)
     except BaseException:  # a cancel too: what was computed is kept
         if len(measures):
             measures.write(out)
         raise
+    if curation != kept:
+        curation.write(out)
     bank.write(out, measures)
     counts = Counter(t.class_index for t in bank.tiles)
     yield Finished(
@@ -142,6 +178,7 @@ def build_bank(
             "encoded": encoded,
             "clustered": list(bank.clustered),
             "left_out": len(left_out),
+            "removed": len(removed),
             "several_classes": len(tiles) - len(single),
             "seconds": round(time.monotonic() - began, 2),
         },
@@ -189,8 +226,8 @@ def classify(bank_folder: Path, data: DataSettings, *, weights: Path | None = No
     encoder = bank_encoder(bank, weights).to(choose_device(device))
     yield Started(f"Comparing tiles with {len(bank.prototypes)} prototypes", total=len(tiles), unit="tiles")
     predictions: list[dict[str, Any]] = []
-    for chunk in _chunks(ahead(lambda t: (t, t.read()), tiles), _CLASSIFY_BATCH):
-        similarities = bank.similarity(_encode(encoder, [image for _, image in chunk]))
+    for chunk in chunks(ahead(lambda t: (t, t.read()), tiles), _CLASSIFY_BATCH):
+        similarities = bank.similarity(encode(encoder, [image for _, image in chunk]))
         for (tile, _), row in zip(chunk, similarities, strict=True):
             subclass, label = int(row.argmax()), tile.class_index
             predictions.append(
@@ -283,6 +320,14 @@ def _begin(out: Path, encoder: EncoderFacts, *, overwrite: bool, update: bool) -
         return measures, None
 
 
+def _classes(tiles: Sequence[LabelledTile], curation: Curation, taxonomy: Taxonomy) -> list[int | None]:
+    """Class of each single-class tile after curation, None if it was removed. Reads the files only if need be."""
+    if not curation:
+        return [t.class_index for t in tiles]
+    hashed = ahead(lambda t: (t.file_hash(), t.class_index), tiles)
+    return [None if label is None else curation.class_of(file_hash, label, taxonomy) for file_hash, label in hashed]
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """A tile after its file was looked at."""
@@ -316,7 +361,7 @@ def _look(tile: LabelledTile, measures: FeatureFile) -> _Seen:
     return _Seen(record, colour, image)
 
 
-def _encode(encoder: Encoder, images: Sequence[npt.NDArray[np.uint8]]) -> Features:
+def encode(encoder: Encoder, images: Sequence[npt.NDArray[np.uint8]]) -> Features:
     """Features of images, shape (n, D); images of one size go through together."""
     features = np.empty((len(images), encoder.spec.dimension or 0), np.float32)
     for shape in {image.shape for image in images}:
@@ -327,7 +372,8 @@ def _encode(encoder: Encoder, images: Sequence[npt.NDArray[np.uint8]]) -> Featur
     return features
 
 
-def _chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+def chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    """Items in lists of ``size``, the last one shorter."""
     while chunk := list(islice(items, size)):
         yield chunk
 

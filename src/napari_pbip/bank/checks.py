@@ -1,0 +1,87 @@
+"""What a user should look at in a bank as a whole; what concerns one cluster, the bank says itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_pbip.bank.cluster import normalise
+from napari_pbip.bank.image_bank import BankTile, ImageBank
+
+NEAR_DUPLICATE = 0.98
+"""Cosine of features, their mean over the bank taken off, from which two tiles count as the same picture.
+
+Of 220 real colorectal and lung tiles that are different pictures the most alike reach 0.94 with ``texture``; their
+turned copies reach 1.00, copies shifted by 8 of 192 pixels 0.99 (median), lightened by 5 % 1.00, saved as JPEG of
+quality 95 0.98. The mean is taken off because a network gives all tissue a common direction: between different
+pictures ``tiny`` reaches 0.998 with it, 0.995 without (random weights tell them apart badly: no warning is lost, but
+some are too many)."""
+IMBALANCE = 10
+"""A class with this many times the tiles of another is told of; from about there on training suffers (Buda, Maki &
+Mazurowski 2018, Neural Networks 106:249)."""
+_ROWS = 512
+"""Rows of the similarity matrix that are in memory at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class NearDuplicate:
+    """Two tiles that look the same to the encoder."""
+
+    first: BankTile
+    second: BankTile
+    similarity: float
+    """Cosine of their features without the mean, up to 1."""
+
+
+def near_duplicates(bank: ImageBank) -> tuple[NearDuplicate, ...]:
+    """Tiles that have a near-duplicate before them in the bank, each with the one most like it.
+
+    Equal files with different labels are not among them: building the bank tells of those.
+    """
+    unit = normalise(bank.features - bank.features.mean(0))
+    found = []
+    for top in range(0, len(unit), _ROWS):
+        similarity = np.tril(unit[top : top + _ROWS] @ unit.T, top - 1)
+        for row in np.flatnonzero((similarity >= NEAR_DUPLICATE).any(1)):
+            second, column = bank.tiles[top + row], int(similarity[row].argmax())
+            first = bank.tiles[column]
+            if first.hash != second.hash or first.class_index == second.class_index:
+                found.append(NearDuplicate(first, second, float(similarity[row, column])))
+    return tuple(found)
+
+
+def bank_warnings(bank: ImageBank, duplicates: tuple[NearDuplicate, ...]) -> tuple[str, ...]:
+    """Sentences on near-duplicates and on classes of very different size.
+
+    Parameters
+    ----------
+    bank
+        The bank.
+    duplicates
+        What :func:`near_duplicates` found in it.
+    """
+    names = bank.taxonomy.names
+    sentences = []
+    if duplicates:
+        most = duplicates[0]
+        several = f"{len(duplicates)} tiles are" if len(duplicates) > 1 else "1 tile is"
+        across = sum(pair.first.class_index != pair.second.class_index for pair in duplicates)
+        between = f" ({across} of them labelled otherwise)" if across else ""
+        sentences.append(
+            f"{several} nearly the same as another{between}, such as {_file(most.second)} and {_file(most.first)}; "
+            "remove what is there twice, for it counts twice."
+        )
+    counts = Counter(t.class_index for t in bank.tiles)
+    most_n, fewest_n = max(counts, key=lambda n: counts[n]), min(counts, key=lambda n: counts[n])
+    if counts[most_n] >= IMBALANCE * counts[fewest_n]:
+        sentences.append(
+            f"{names[most_n]} has {counts[most_n]:,} tiles and {names[fewest_n]} only {counts[fewest_n]:,}; add tiles "
+            f"of {names[fewest_n]}."
+        )
+    return tuple(sentences)
+
+
+def _file(tile: BankTile) -> str:
+    return tile.path.replace("\\", "/").rsplit("/", 1)[-1]

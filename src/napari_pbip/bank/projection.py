@@ -1,0 +1,45 @@
+"""Features on a plane, to be looked at."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+
+from napari_pbip.bank.cluster import normalise
+
+Floats = npt.NDArray[np.float32]
+TSNE_UP_TO = 2000
+"""Tiles; t-SNE of more takes longer than anybody waits for a picture."""
+_FEWEST = 8
+
+
+def project(features: Floats, seed: int = 0) -> Floats:
+    """Places of feature vectors on a plane: t-SNE (van der Maaten & Hinton 2008), or PCA of very few or very many.
+
+    Both start from unit vectors, so that neighbours are those of the cosine that clusters are made with.
+
+    Parameters
+    ----------
+    features
+        Shape (T, D), T at least 1.
+    seed
+        Seed of t-SNE.
+
+    Returns
+    -------
+    Shape (T, 2).
+    """
+    unit = normalise(features)
+    places = np.zeros((len(unit), 2), np.float32)
+    parts = min(2, *unit.shape)
+    if len(unit) > 1 and np.ptp(unit, axis=0).any():
+        places[:, :parts] = PCA(parts, random_state=seed).fit_transform(unit)
+    if not _FEWEST <= len(unit) <= TSNE_UP_TO or not places.any():
+        return places
+    spread = places[:, 0].std()
+    perplexity = min(30.0, (len(unit) - 1) / 3)
+    start = places / spread * 1e-4  # as van der Maaten & Hinton begin
+    tsne = TSNE(2, perplexity=perplexity, init=start, metric="cosine", random_state=seed, n_jobs=1)
+    return np.asarray(tsne.fit_transform(unit), np.float32)
