@@ -1,0 +1,370 @@
+"""The *Bank* widget: build the image bank, judge and correct its clusters, and let it colour the slide in view."""
+
+from __future__ import annotations
+
+from napari.viewer import Viewer
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtGui import QKeySequence, QShortcut, QShowEvent
+from qtpy.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QMessageBox,
+    QPushButton,
+    QScrollArea,
+    QSplitter,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_pbip.bank.image_bank import check_enough_tiles
+from napari_pbip.config import BankSettings, DataSettings, JobSettings
+from napari_pbip.errors import PbipError
+from napari_pbip.gui.bank_work import BankWork
+from napari_pbip.gui.cluster_view import ClusterView
+from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.gui.scatter import Scatter
+from napari_pbip.gui.session import Session, session_of
+from napari_pbip.gui.settings_form import SettingsForm
+from napari_pbip.gui.widgets.parts import JobBar, Notice
+from napari_pbip.models.encoders import catalogue
+
+
+class BankWidget(QWidget):
+    """Builds and corrects the image bank of the project.
+
+    Parameters
+    ----------
+    viewer
+        Its session is worked on.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._session: Session = session_of(viewer)
+        self._work: BankWork = self._session.bank
+        settings = self._session.settings
+
+        self.tiles_label = QLabel()
+        self.tiles_notice = Notice()
+        self.form: SettingsForm[BankSettings] = SettingsForm(settings.bank, main=("encoder", "k"))
+        self.form.offer("encoder", list(catalogue()))
+        self.weights_form: SettingsForm[BankSettings] = SettingsForm(settings.bank, only=("weights",))
+        self.white_form: SettingsForm[DataSettings] = SettingsForm(settings.data, only=("white_fraction",))
+        self.form.value_changed.connect(lambda bank: self._session.change(bank=bank))
+        self.weights_form.value_changed.connect(lambda bank: self._session.change(bank=bank))
+        self.white_form.value_changed.connect(lambda data: self._session.change(data=data))
+        self.weights_notice = Notice()
+        self.k_notice = Notice()
+        self.build_button = _button("Build image bank", "Compute features, clusters and prototypes of the tiles")
+        self.build_button.clicked.connect(self.build)
+        self.build_bar = JobBar()
+        self.bank_notice = Notice()
+
+        self.warnings = Notice()
+        self.duplicates_button = _button("Select near-duplicates", "One of each pair of tiles that look the same")
+        self.duplicates_button.clicked.connect(self._pick_duplicates)
+        self.legend = QLabel()
+        self.legend.setWordWrap(True)
+        self.clusters = ClusterView(viewer, self._work)
+        self.clusters.k_changed.connect(self._change_k)
+        self.clusters.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.clusters.customContextMenuRequested.connect(self._open_menu)
+        self.scatter = Scatter(viewer, self._work)
+        self.picked_label = QLabel()
+        self.remove_button = _button("Remove", "Take the selected tiles out of the bank (Delete)")
+        self.remove_button.clicked.connect(self.remove)
+        self.move_button = _button("Move to class…", "Give the selected tiles another class (M)")
+        self.move_menu = QMenu("Move to class", self)
+        self.move_button.setMenu(self.move_menu)
+        self.undo_button = _button("Undo", "Take the last correction back (Ctrl+Z)")
+        self.undo_button.clicked.connect(self.undo)
+        self.correct_notice = Notice()
+
+        self.preview_button = _button(
+            "Preview on slide", "Colour what is in view by the class of the most similar prototype; nothing is trained"
+        )
+        self.preview_button.clicked.connect(self.preview)
+        self.preview_notice = Notice()
+        self.preview_bar = JobBar()
+
+        self._lay_out()
+        for keys, act in (("Del", self.remove), ("Ctrl+Z", self.undo), ("M", self.move_button.showMenu)):
+            shortcut = QShortcut(QKeySequence(keys), self._corrections)
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(act)
+        self._listen()
+        self._show_settings(settings)
+        self._show_bank()
+        self._show_picked()
+        if self._work.job is not None:
+            self.build_bar.follow(self._work.job)
+        if self._work.preview.job is not None:
+            self.preview_bar.follow(self._work.preview.job)
+        self._work.load()
+
+    def _lay_out(self) -> None:
+        inside = QWidget()
+        top = QVBoxLayout(inside)
+        top.setContentsMargins(0, 0, 6, 0)
+        for part in (
+            self.tiles_label,
+            self.tiles_notice,
+            self.form,
+            self.k_notice,
+            self.weights_form,
+            self.weights_notice,
+            self.white_form,
+            self.build_button,
+            self.build_bar,
+            self.bank_notice,
+        ):
+            top.addWidget(part)
+        top.addStretch(1)
+        above = QScrollArea()
+        above.setFrameShape(QFrame.Shape.NoFrame)
+        above.setWidgetResizable(True)
+        above.setWidget(inside)
+
+        warned = QHBoxLayout()
+        warned.addWidget(self.warnings, 1)
+        warned.addWidget(self.duplicates_button)
+        views = QSplitter(Qt.Orientation.Vertical)
+        views.addWidget(self.clusters)
+        views.addWidget(self.scatter)
+        views.setStretchFactor(0, 3)
+        views.setStretchFactor(1, 2)
+        views.setSizes([300, 200])
+        views.setChildrenCollapsible(False)
+        correct = QHBoxLayout()
+        for button in (self.remove_button, self.move_button, self.undo_button):
+            correct.addWidget(button)
+        self._corrections = QWidget()
+        below = QVBoxLayout(self._corrections)
+        below.setContentsMargins(0, 0, 0, 0)
+        below.addLayout(warned)
+        below.addWidget(views, 1)
+        below.addWidget(self.legend)
+        below.addWidget(self.picked_label)
+        below.addLayout(correct)
+        below.addWidget(self.correct_notice)
+        below.addWidget(self.preview_button)
+        below.addWidget(self.preview_notice)
+        below.addWidget(self.preview_bar)
+
+        parts = QSplitter(Qt.Orientation.Vertical)
+        parts.addWidget(above)
+        parts.addWidget(self._corrections)
+        parts.setStretchFactor(1, 1)
+        parts.setChildrenCollapsible(False)
+        parts.setSizes([230, 600])
+        layout = QVBoxLayout(self)
+        layout.addWidget(parts)
+        self.setMinimumWidth(420)
+
+    def _listen(self) -> None:
+        work = self._work
+        for signal, slot in (
+            (self._session.settings_changed, self._show_settings),
+            (self._session.tiles_changed, work.look_for_tiles),
+            (work.tiles_changed, self._show_tiles),
+            (work.changed, self._show_bank),
+            (work.selection_changed, self._show_picked),
+            (work.building, self._follow_build),
+            (work.refused, self.correct_notice.error),
+            (work.preview.started, self.preview_bar.follow),
+        ):
+            signal.connect(slot)
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Look again what tiles there are: other widgets may have made some."""
+        super().showEvent(event)
+        self._work.look_for_tiles()
+
+    # settings ------------------------------------------------------------------------------------------------
+
+    def _show_settings(self, settings: JobSettings) -> None:
+        self.form.set_value(settings.bank)
+        self.weights_form.set_value(settings.bank)
+        self.white_form.set_value(settings.data)
+        spec = catalogue().get(settings.bank.encoder)
+        self.form.editor("encoder").setToolTip("The network that describes tiles" if spec is None else spec.title)
+        self.weights_form.setVisible(spec is not None and (spec.needs_weights or settings.bank.weights is not None))
+        self._check_weights()
+        self._work.look_for_tiles()
+        self._check_k()
+
+    def _show_tiles(self) -> None:
+        tiles = self._work.tiles
+        self.tiles_notice.clear()
+        self.tiles_label.clear()
+        if tiles is None:
+            self.tiles_notice.error(self._work.tiles_problem)
+        else:
+            counted = ", ".join(f"{n} {c:,}" for n, c in zip(tiles.taxonomy.names, tiles.counts, strict=True))
+            single = len(tiles.single_class)
+            several = f", {len(tiles) - single:,} with several are not used" if single < len(tiles) else ""
+            classes = len(tiles.taxonomy)
+            self.tiles_label.setText(f"Tiles: {single:,} of one class each ({classes} classes{several})")
+            self.tiles_label.setToolTip(f"{tiles.folder}\n{counted}")
+        self._check_k()
+
+    def _check_k(self) -> bool:
+        """Say at the number of clusters whether there are tiles enough."""
+        self.k_notice.clear()
+        tiles = self._work.tiles
+        if tiles is not None and not self._work.curation:
+            labels = [t.class_index for t in tiles.single_class]
+            try:
+                check_enough_tiles(tiles.taxonomy, self._session.settings.bank, labels)
+            except PbipError as error:
+                self.k_notice.error(error)
+                return False
+        return True
+
+    def _check_weights(self) -> bool:
+        """Say at the weights what the encoder lacks."""
+        self.weights_notice.clear()
+        settings = self._session.settings.bank
+        spec = catalogue().get(settings.encoder)
+        problem = ""
+        if spec is None:
+            problem = f"There is no encoder {settings.encoder!r}; there are {', '.join(catalogue())}."
+        elif spec.needs_weights and settings.weights is None:
+            problem = f"The encoder {spec.name} needs weights; choose their folder."
+        elif not spec.needs_weights and settings.weights is not None:
+            problem = f"The encoder {spec.name} takes no weights; leave them empty."
+        if problem:
+            self.weights_notice.error(problem)
+        return not problem
+
+    # building ------------------------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        """Build the bank or bring it up to date; ask before one of another encoder is replaced."""
+        work = self._work
+        if self.form.problems() or self.weights_form.problems() or self.white_form.problems():
+            return
+        if work.tiles is None:
+            self.tiles_notice.error(work.tiles_problem or "The tiles are still being looked for; try again.")
+            return
+        if not (self._check_weights() and self._check_k()):
+            return
+        if work.problem:
+            self._ask(f"{work.problem} What should be done?", "Mend it", "Build it anew")
+        elif work.would_replace() and work.bank is not None:
+            self._ask(
+                f"The image bank was made with the encoder {work.bank.encoder['name']}. With another encoder all "
+                "features are computed again; removed and moved tiles stay so.",
+                None,
+                "Replace it",
+            )
+        else:
+            work.build()
+
+    def _ask(self, question: str, mend: str | None, replace: str) -> None:
+        box = QMessageBox(QMessageBox.Icon.Question, "Image bank", question, QMessageBox.StandardButton.Cancel, self)
+        if mend is not None:
+            box.addButton(mend, QMessageBox.ButtonRole.AcceptRole)
+        anew = box.addButton(replace, QMessageBox.ButtonRole.DestructiveRole)
+        cancel = box.button(QMessageBox.StandardButton.Cancel)
+
+        def answered() -> None:
+            clicked = box.clickedButton()
+            if clicked is not None and clicked is not cancel:
+                self._work.build(overwrite=clicked is anew)
+
+        box.finished.connect(lambda _: answered())
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.open()
+
+    def _follow_build(self, job: RunningJob) -> None:
+        self.correct_notice.clear()
+        self.build_bar.follow(job)
+
+    def _show_bank(self) -> None:
+        work = self._work
+        bank = work.bank
+        self._corrections.setVisible(bank is not None)
+        self.build_button.setText("Build image bank" if bank is None else "Update image bank")
+        self.warnings.clear()
+        self.bank_notice.clear()
+        if work.problem:
+            self.bank_notice.error(work.problem)
+        if bank is None:
+            return
+        self.legend.setText(" &nbsp; ".join(f'<font color="{c.colour}">●</font>&nbsp;{c.name}' for c in bank.taxonomy))
+        impure = sum(bool(c.warning) for c in work.clusters)
+        sentences = list(work.warnings)
+        if impure:
+            sentences.append(f"{impure} cluster{'s' * (impure > 1)} to look at (⚠; point at it to read why).")
+        if sentences:
+            self.warnings.warn(" ".join(sentences))
+        self.duplicates_button.setVisible(bool(work.duplicates))
+        self.move_menu.clear()
+        for tissue in bank.taxonomy:
+            action = self.move_menu.addAction(tissue.name)
+            if action is not None:
+                action.triggered.connect(lambda _, name=tissue.name: self.move_to(name))
+        self._show_picked()
+
+    # correcting ----------------------------------------------------------------------------------------------
+
+    def remove(self) -> None:
+        """Take the selected tiles out of the bank."""
+        self._work.remove(self._work.selected)
+
+    def move_to(self, class_name: str) -> None:
+        """Give the selected tiles another class."""
+        self._work.move(self._work.selected, class_name)
+
+    def undo(self) -> None:
+        """Take the last correction back."""
+        self._work.undo()
+
+    def _change_k(self, class_name: str, k: int) -> None:
+        self._work.change_k(class_name, k)
+
+    def _pick_duplicates(self) -> None:
+        self._work.select({pair.second.hash for pair in self._work.duplicates})
+
+    def _show_picked(self) -> None:
+        count = len(self._work.selected)
+        self.picked_label.setText(
+            f"{count:,} tile{'s' * (count != 1)} selected" if count else "Click tiles or draw around points to select."
+        )
+        for button in (self.remove_button, self.move_button):
+            button.setEnabled(count > 0)
+        self.undo_button.setEnabled(self._work.can_undo)
+
+    def _open_menu(self, place: QPoint) -> None:
+        menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        for action in (menu.addAction("Remove", self.remove), menu.addMenu(self.move_menu)):
+            if action is not None:
+                action.setEnabled(bool(self._work.selected))
+        undo = menu.addAction("Undo", self.undo)
+        if undo is not None:
+            undo.setEnabled(self._work.can_undo)
+        menu.popup(self.clusters.pane.mapToGlobal(place))
+
+    # preview -------------------------------------------------------------------------------------------------
+
+    def preview(self) -> None:
+        """Let the bank colour what is in view of the current slide."""
+        self.preview_notice.clear()
+        bank = self._work.bank
+        if bank is None:
+            self.preview_notice.error("There is no image bank yet; build one first.")
+            return
+        try:
+            self._work.preview.start(bank.taxonomy)
+        except PbipError as error:
+            self.preview_notice.error(error)
+
+
+def _button(text: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    return button

@@ -1,0 +1,368 @@
+"""The Bank widget on real tiles and a real slide, with real mouse and keys."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_pbip import samples
+from napari_pbip.bank import Curation, ImageBank
+from napari_pbip.config import BankSettings, DataSettings
+
+CLASSES = ("LYM", "MUS", "TUM")
+
+
+@pytest.fixture
+def tiles(tmp_path: Path) -> Path:
+    """Fifteen real tiles of three classes, to be changed by the test."""
+    for name in CLASSES:
+        shutil.copytree(samples.tiles() / name, tmp_path / "tiles" / name)
+    return tmp_path / "tiles"
+
+
+@pytest.fixture
+def session(viewer: Any, tiles: Path) -> Any:
+    from napari_pbip.gui.session import session_of
+
+    session = session_of(viewer)
+    session.change(data=DataSettings(folder=tiles, mpp=0.5), bank=BankSettings(encoder="texture", k=2))
+    return session
+
+
+@pytest.fixture
+def widget(viewer: Any, session: Any, settle: Callable[..., None]) -> Any:
+    return docked(viewer, settle)
+
+
+def docked(viewer: Any, settle: Callable[..., None]) -> Any:
+    from napari_pbip.gui.widgets.bank import BankWidget
+
+    widget = BankWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Image bank", area="right")
+    settle(lambda: session_bank(widget).tiles is not None or session_bank(widget).tiles_problem)
+    return widget
+
+
+def session_bank(widget: Any) -> Any:
+    return widget._work
+
+
+def click(button: Any) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+@pytest.fixture
+def built(widget: Any, session: Any, settle: Callable[..., None]) -> Any:
+    """The widget with a bank of fifteen tiles."""
+    click(widget.build_button)
+    settle(lambda: session.bank.bank is not None and session.bank.places)
+    settle()
+    return widget
+
+
+def updated(session: Any, settle: Callable[..., None], before: ImageBank) -> ImageBank:
+    settle(lambda: session.bank.job is None and session.bank.bank is not before)
+    return session.bank.bank
+
+
+def of_file(bank: ImageBank, name: str) -> Any:
+    return next(t for t in bank.tiles if t.path.endswith(name))
+
+
+def cell(widget: Any, tile_hash: str) -> Any:
+    """Middle of a tile's picture in the rows."""
+    view = widget.clusters
+    index = view.clusters.index(*view.clusters.where(tile_hash)[0])
+    view.scrollTo(index)
+    return view.visualRect(index).center()
+
+
+def pick(widget: Any, *hashes: str) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    held = Qt.KeyboardModifier.NoModifier
+    for tile_hash in hashes:
+        place = cell(widget, tile_hash)
+        QTest.mouseClick(widget.clusters.viewport(), Qt.MouseButton.LeftButton, held, place)
+        held = Qt.KeyboardModifier.ControlModifier
+
+
+def press(widget: Any, key: Any, modifier: Any = None) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    widget.window().activateWindow()
+    widget.setFocus()
+    assert QTest.qWaitForWindowActive(widget.window())
+    QTest.keyClick(widget, key, modifier or Qt.KeyboardModifier.NoModifier)
+
+
+def test_without_tiles_it_says_what_to_do_first(viewer, settle):
+    widget = docked(viewer, settle)
+    assert "no labelled tiles yet" in widget.tiles_notice.text()
+    assert widget.tiles_notice.isVisible()
+    assert not widget.clusters.isVisible()
+    click(widget.build_button)
+    assert session_bank(widget).job is None
+
+
+def test_wrong_input_is_a_sentence_at_its_field(widget, session, settle, tiles, tmp_path):
+    session.change(bank=BankSettings(k=6))
+    assert "LYM has 5 single-class tiles, too few for 6 clusters" in widget.k_notice.text()
+    click(widget.build_button)
+    assert session.bank.job is None
+    session.change(bank=BankSettings(k=2, encoder="transformers"))
+    assert not widget.k_notice.isVisible()
+    assert "needs weights" in widget.weights_notice.text()
+    assert widget.weights_form.isVisible()
+    click(widget.build_button)
+    assert session.bank.job is None
+    session.change(bank=BankSettings(k=2))
+    assert not widget.weights_notice.isVisible()
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    session.change(data=DataSettings(folder=empty))
+    settle(lambda: "holds no pictures" in widget.tiles_notice.text())
+    for name in CLASSES[1:]:
+        shutil.rmtree(tiles / name)
+    session.change(data=DataSettings(folder=tiles))
+    settle(lambda: "show the class LYM" in widget.tiles_notice.text())
+
+
+def test_build_shows_clusters_with_pictures_and_tells_the_session(built, session, settle, tiles):
+    view, bank = built.clusters, session.bank.bank
+    assert session.settings.bank_folder == session.bank_folder
+    assert ImageBank.read(session.bank_folder).identity == bank.identity
+    model = view.clusters
+    assert model.rowCount() == 3 + 6
+    shown = [row for row in model.rows if row.facts is not None]
+    for row in shown:
+        assert row.tiles == bank.nearest(row.facts.subclass)
+    from napari_pbip.gui.cluster_view import PICTURE
+
+    index = model.index(1, 0)
+    settle(lambda: model.data(index, PICTURE) is not None)
+    picture = model.data(index, PICTURE).toImage()
+    real = Image.open(shown[0].tiles[0].path).convert("RGB").resize((picture.width(), picture.height()))
+    middle = picture.pixelColor(36, 36)
+    assert np.abs(np.subtract(middle.getRgb()[:3], real.getpixel((36, 36)))).max() < 40
+    assert built.build_button.text() == "Update image bank"
+    assert all(name in built.legend.text() for name in CLASSES)
+
+
+def test_delete_undo_and_move_by_keys_and_menu(built, session, settle):
+    from qtpy.QtCore import Qt
+
+    before = session.bank.bank
+    first, second = before.nearest(2)[:2]
+    pick(built, first.hash, second.hash)
+    assert session.bank.selected == {first.hash, second.hash}
+    assert "2 tiles selected" in built.picked_label.text()
+
+    session.change(bank=session.settings.bank.model_copy(update={"k": 1}))
+    press(built.clusters, Qt.Key.Key_Delete)
+    bank = updated(session, settle, before)
+    assert len(bank.tiles) == 13
+    assert {t.hash for t in bank.removed} == {first.hash, second.hash}
+    assert Curation.read(session.bank_folder).tiles == {first.hash: None, second.hash: None}
+    assert session.bank.selected == frozenset()
+
+    other = of_file(bank, sorted(Path(t.path).name for t in bank.tiles if t.class_index == 0)[0])
+    pick(built, other.hash)
+    next(a for a in built.move_menu.actions() if a.text() == "TUM").trigger()
+    moved = updated(session, settle, bank)
+    assert next(t for t in moved.tiles if t.hash == other.hash).class_index == 2
+    assert moved.clustered == ()  # as read from disk; the job's summary says what was computed
+    assert session.bank.places.keys() == {t.hash for t in before.tiles}  # nothing was placed again
+
+    press(built.clusters, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    back = updated(session, settle, moved)
+    assert back.identity == bank.identity
+    click(built.undo_button)
+    assert len(updated(session, settle, back).tiles) == 15
+    assert not built.undo_button.isEnabled()
+
+
+def test_corrections_made_quickly_are_all_worked_in(built, session, settle):
+    bank = session.bank.bank
+    session.change(bank=session.settings.bank.model_copy(update={"k": 1}))
+    one, two, three = (bank.nearest(s)[0].hash for s in (0, 2, 4))
+    session.bank.remove([one])
+    session.bank.remove([two])
+    session.bank.move([three], "LYM")
+    settle(lambda: session.bank.job is None and len(session.bank.bank.tiles) == 13)
+    assert Curation.read(session.bank_folder).tiles == {one: None, two: None, three: "LYM"}
+    session.bank.undo()
+    session.bank.undo()
+    settle(lambda: session.bank.job is None and len(session.bank.bank.tiles) == 14)
+    assert Curation.read(session.bank_folder).tiles == {one: None}
+
+
+def test_a_correction_that_leaves_too_few_is_refused(built, session, settle):
+    bank = session.bank.bank
+    session.bank.select({t.hash for t in bank.tiles if t.class_index == 1})
+    click(built.remove_button)
+    assert "MUS has no tile" in built.correct_notice.text()
+    assert session.bank.job is None
+    assert not session.bank.can_undo
+
+
+def test_k_of_one_class(built, session, settle):
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    before = session.bank.bank
+    spin = built.clusters.k_spin("MUS")
+    spin.setFocus()
+    QTest.keyClick(spin, Qt.Key.Key_Up)
+    bank = updated(session, settle, before)
+    assert bank.k == (2, 3, 2)
+    assert session.settings.bank.k == {"LYM": 2, "MUS": 3, "TUM": 2}
+    np.testing.assert_array_equal(bank.prototypes[:2], before.prototypes[:2])
+    session.bank.change_k("MUS", 0)
+    assert updated(session, settle, bank).settings.k["MUS"] == "auto"
+
+
+def test_lasso_and_rows_share_one_selection(built, session, settle):
+    from qtpy.QtCore import QPoint, Qt
+    from qtpy.QtTest import QTest
+
+    plot, places = built.scatter.plot.viewport(), session.bank.places
+    wanted = max(places, key=lambda h: places[h][0])
+    at = built.scatter.place(wanted)
+    corners = [(-9, -9), (9, -9), (9, 9), (-9, 9), (-9, -8)]
+    outline = [QPoint(round(at.x()) + dx, round(at.y()) + dy) for dx, dy in corners]
+    QTest.mousePress(plot, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, outline[0])
+    for corner in outline[1:]:
+        QTest.mouseMove(plot, corner)
+        settle()
+    QTest.mouseRelease(plot, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, outline[-1])
+    settle()
+    assert wanted in session.bank.selected
+    rows = {built.clusters.clusters.tile(i).hash for i in built.clusters.selectedIndexes()}
+    assert rows == session.bank.selected
+
+    other = next(h for h in places if h not in rows)
+    pick(built, other)
+    assert session.bank.selected == {other}
+    QTest.mouseClick(
+        plot, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, built.scatter.place(wanted).toPoint()
+    )
+    settle(lambda: session.bank.selected == {wanted})
+
+
+def test_another_encoder_asks_before_it_replaces(built, session, settle):
+    from qtpy.QtWidgets import QMessageBox
+
+    before = session.bank.bank
+    session.bank.remove([before.tiles[0].hash])
+    session.change(bank=BankSettings(encoder="tiny", k=1))
+    before = updated(session, settle, before) if session.bank.job else session.bank.bank
+
+    def answer(text: str) -> None:
+        click(built.build_button)
+        settle(lambda: built.findChildren(QMessageBox))
+        box = built.findChildren(QMessageBox)[0]
+        assert "texture" in box.text()
+        click(next(b for b in box.buttons() if text in b.text()))
+        settle(lambda: not built.findChildren(QMessageBox))
+
+    settle(lambda: session.bank.job is None)
+    kept = session.bank.bank
+    answer("Cancel")
+    assert session.bank.job is None
+    assert session.bank.bank is kept
+    answer("Replace it")
+    settle(lambda: session.bank.job is None and session.bank.bank.encoder["name"] == "tiny")
+
+
+def test_a_damaged_bank_is_told_and_mended(built, session, settle):
+    from qtpy.QtWidgets import QMessageBox
+
+    identity = session.bank.bank.identity
+    (session.bank_folder / "prototypes.safetensors").write_bytes(b"no")
+    session.bank.load()
+    settle(lambda: session.bank.problem)
+    assert "damaged" in built.bank_notice.text()
+    assert not built.clusters.isVisible()
+    click(built.build_button)
+    settle(lambda: built.findChildren(QMessageBox))
+    click(next(b for b in built.findChildren(QMessageBox)[0].buttons() if b.text() == "Mend it"))
+    settle(lambda: session.bank.bank is not None)
+    assert session.bank.bank.identity == identity
+    assert not built.bank_notice.isVisible()
+
+
+def test_a_class_renamed_on_disk_is_built_anew(built, session, settle, tiles):
+    before = session.bank.bank
+    (tiles / "LYM").rename(tiles / "LYMPHO")
+    session.bank.look_for_tiles()
+    settle(lambda: session.bank.tiles.taxonomy.names == ("LYMPHO", "MUS", "TUM"))
+    click(built.build_button)
+    assert updated(session, settle, before).taxonomy.names == ("LYMPHO", "MUS", "TUM")
+    assert "LYMPHO" in built.legend.text()
+
+
+def test_closing_the_dock_loses_nothing(viewer, built, session, settle):
+    bank = session.bank.bank
+    chosen = bank.tiles[3].hash
+    session.bank.select({chosen})
+    viewer.window.remove_dock_widget(built)
+    settle()
+    session.bank.move([chosen], "TUM")
+    again = updated(session, settle, bank)
+    session.bank.select({chosen})
+    widget = docked(viewer, settle)
+    settle()
+    assert [widget.clusters.clusters.tile(i).hash for i in widget.clusters.selectedIndexes()] == [chosen]
+    assert widget.undo_button.isEnabled()
+    click(widget.undo_button)
+    settle(lambda: session.bank.job is None and session.bank.bank.identity == bank.identity)
+    assert again.identity != bank.identity
+
+
+def test_preview_colours_the_view(viewer, built, session, settle):
+    click(built.preview_button)
+    assert "No slide is selected" in built.preview_notice.text()
+    slide = session.slides.open(samples.slide())
+    settle()
+    click(built.preview_button)
+    assert not built.preview_notice.isVisible()
+    settle(lambda: session.bank.preview.job is None)
+    layer = viewer.layers["Preview of CMU-1-Small-Region"]
+    assert len(np.unique(layer.data)) > 2
+    assert layer.units == slide.layer.units
+    assert viewer.layers.selection.active is slide.layer
+    # the corners of the map are the corners of the cells
+    top_left, bottom_right = layer.extent.world
+    cell_um = 224 * 0.5
+    np.testing.assert_allclose(top_left, -0.499 / 2 - np.array([0, 0]), atol=0.5 + 0.5 * cell_um)
+    np.testing.assert_allclose(layer.scale, cell_um, rtol=0.01)
+    assert layer.metadata["napari_pbip_preview"] == str(slide.slide.path)
+    assert layer.get_status((cell_um * 5, cell_um * 5), world=True)["coordinates"]
+    click(built.preview_button)
+    settle(lambda: session.bank.preview.job is None)
+    assert len([one for one in viewer.layers if one.name.startswith("Preview")]) == 1
+    assert bottom_right[0] > 2967 * 0.499 - cell_um
+
+
+def test_removing_the_slide_stops_the_preview(viewer, built, session, settle):
+    slide = session.slides.open(samples.slide())
+    settle()
+    click(built.preview_button)
+    job = session.bank.preview.job
+    viewer.layers.remove(slide.layer)
+    settle(lambda: job.state.ended)
+    assert job.error is None
+    assert not [one for one in viewer.layers if one.name.startswith("Preview")]
