@@ -4,6 +4,7 @@
 
 * write: tiles of 28 x 28 cells every 24 through ``Blender`` and ``ScoreStore`` (blended, with all coarser
   levels, presence and progress), against adding each tile to the float32 sums of a zarr of the same chunks.
+* look: what it takes to show unfinished blocks once a second while 25 tiles a second come, those in view first.
 * labels: ``labels_from_scores`` on four classes x 1024 x 1024, against nan_to_num, divide, where, argmax; and
   ``label_region``, which reads the scores first.
 * chunks: milliseconds to write a block and to read a view of 1024 x 1024 cells by chunk side, classes in a
@@ -122,6 +123,37 @@ def bench_write(folder: Path, cells: int, repeats: int) -> dict[str, float]:
     }
 
 
+def bench_look(folder: Path, cells: int, repeats: int) -> dict[str, float]:
+    """Processor time to show unfinished blocks, for every 25 tiles."""
+    field = smooth_field(cells)
+    presence = np.full(CLASSES, 0.9)
+    store = create(folder / "looked.ome.zarr", cells)
+    blender = store.blender()
+    blending, writing = [], []
+    middle = (cells / 2 - 150.0, cells / 2 - 80.0, 300.0, 160.0)
+    with store:
+        for count, (row, column) in enumerate(blender.tiles(lambda: middle)):
+            y, x = row * STRIDE, column * STRIDE
+            for region in blender.add(row, column, field[:, y : y + TILE, x : x + TILE], presence):
+                store.write_region(region)
+            if count % 25 == 24:
+                began = time.process_time()
+                partials = blender.partials()
+                blended = time.process_time()
+                for region in partials:
+                    store.write_region(region)
+                store.commit()
+                blending.append(blended - began)
+                writing.append(time.process_time() - blended)
+            if count == 25 * 10 * repeats:
+                break
+    return {
+        "ms in the job's thread": 1e3 * float(np.median(blending)),
+        "ms in the writer's thread": 1e3 * float(np.median(writing)),
+        "% of one core at one look a second": 100 * float(np.median(np.add(blending, writing))),
+    }
+
+
 def naive_labels(scores: np.ndarray, scale: np.ndarray, tissue: np.ndarray) -> np.ndarray:
     """The rule as one would first write it."""
     normalised = np.nan_to_num(scores.astype(np.float32)) / scale
@@ -221,10 +253,11 @@ def main() -> None:
         folder = Path(name)
         report: dict[str, Any] = {
             "write": bench_write(folder, arguments.cells, arguments.repeats),
+            "look": bench_look(folder, arguments.cells, arguments.repeats),
             "labels": bench_labels(folder, arguments.repeats),
             "chunks": bench_chunks(folder, arguments.repeats),
         }
-    for part in ("write", "labels"):
+    for part in ("write", "look", "labels"):
         for figure, value in report[part].items():
             print(f"{part:8s} {figure:40s} {value:10.2f}")
     for row in report["chunks"]:

@@ -20,7 +20,7 @@ import zarr
 from stores import create, facts, network, segment, smooth_field
 
 from napari_pbip.config import ThresholdSettings
-from napari_pbip.errors import OutputError
+from napari_pbip.errors import OtherResult, OutputError
 from napari_pbip.results import LargestScores, ScoreStore, label_region
 from napari_pbip.results.blend import BLOCK
 from napari_pbip.taxonomy import BCSS
@@ -255,8 +255,9 @@ def test_killed_in_the_middle_it_is_valid_and_goes_on(tmp_path):
     ],
 )
 def test_resuming_something_else_names_the_difference(finished, change, sentence):
-    with pytest.raises(OutputError, match=sentence):
+    with pytest.raises(OtherResult, match=sentence) as caught:
         ScoreStore.open(finished).check_resume(**facts((700, 900), **change))
+    assert f"another {caught.value.what}" in sentence
 
 
 def test_resuming_with_another_grid_or_a_new_setting_is_named(finished):

@@ -4,8 +4,8 @@ Three things happen at once: threads read tiles ahead, the network looks at a ba
 blocks of scores. Whatever stops the job, written blocks stay, and a resumed job goes on with the others.
 
 A block is a hundred tiles, too long to wait for when somebody watches: once a second the blocks that are being filled
-are written as far as they are known, with the coarser levels. That takes 15 to 40 ms of one core, most of it in the
-writer's thread, or 1 to 2 % of the time of two cores at 25 tiles a second.
+are written as far as they are known, with the coarser levels. That takes 3 ms of the network's thread and 30 to 40 ms
+of the writer's, together 2 % of the time of two cores (``benchmarks/score_store.py``).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,8 +15,8 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
-    QFormLayout,
     QFrame,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
     QMessageBox,
@@ -63,7 +64,7 @@ class SegmentWidget(QWidget):
         self.segment_button = _button(
             "Segment", "Colour the slide by its tissue, what you look at first", self._segment
         )
-        self.files_button = _button("Choose files…", "Segment slides that are not open", self._choose_files)
+        self.files_button = _button("Choose…", "Segment slides that are not open", self._choose_files)
         self.notice = Notice()
         self.more_button = QToolButton()
         self.more_button.setText("▸ More")
@@ -96,18 +97,22 @@ class SegmentWidget(QWidget):
         slide = QHBoxLayout()
         slide.addWidget(self.slide, 1)
         slide.addWidget(self.segment_button)
-        form = QFormLayout()
-        form.addRow("Model", model)
-        form.addRow(self.facts)
-        form.addRow(self.model_notice)
-        form.addRow("Slide", slide)
-        form.addRow(self.notice)
+        fields = QGridLayout()
+        fields.setColumnStretch(1, 1)
+        for row, (text, field, line) in enumerate((("Model", self.model, model), ("Slide", self.slide, slide))):
+            label = QLabel(text)
+            label.setBuddy(field)
+            fields.addWidget(label, 3 * row, 0)
+            fields.addLayout(line, 3 * row, 1)
+        fields.addWidget(self.facts, 1, 1)
+        fields.addWidget(self.model_notice, 2, 0, 1, 2)
+        fields.addWidget(self.notice, 4, 0, 1, 2)
         drop = QHBoxLayout()
-        drop.addWidget(QLabel("Or drop slides and folders here, or"))
+        drop.addWidget(QLabel("Or drop slides or folders here, or"))
         drop.addWidget(self.files_button)
         drop.addStretch()
         layout = QVBoxLayout(self)
-        layout.addLayout(form)
+        layout.addLayout(fields)
         layout.addLayout(drop)
         layout.addWidget(self.more_button)
         layout.addWidget(self.form)
@@ -134,6 +139,8 @@ class SegmentWidget(QWidget):
             self.model.addItem(run.name, str(run))
             self.model.setItemData(self.model.count() - 1, str(run), Qt.ItemDataRole.ToolTipRole)
         self.model.setCurrentIndex(self.model.findData(str(self._queue.run)))
+        if self._session.training.devices:
+            self.form.offer("device", self._session.training.devices)
         self._show_facts()
 
     def _on_model(self) -> None:
@@ -266,6 +273,7 @@ class QueueView(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(area, 1)
         layout.addLayout(buttons)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         listen(self, (queue.changed, self._fill), (queue.updated, self._show))
         self._fill()
 
@@ -307,7 +315,11 @@ class SlideRow(QFrame):
         self.slide = slide
         self._queue = queue
         self.setFrameShape(QFrame.Shape.StyledPanel)
-        name = QLabel(f"<b>{slide.path.name}</b>")
+        name = QLabel(slide.path.name)
+        name.setTextFormat(Qt.TextFormat.PlainText)
+        bold = name.font()
+        bold.setBold(True)
+        name.setFont(bold)
         name.setToolTip(f"{slide.path}\nModel: {slide.run.name}")
         name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.progress = QProgressBar()
@@ -357,12 +369,12 @@ class SlideRow(QFrame):
         self.progress.setValue(slide.done)
         self.text.setText(_state(slide))
         self.notice.clear()
-        if status in (Status.FAILED, Status.OTHER):
+        if status is Status.FAILED:
             self.notice.error(slide.sentence)
         elif slide.sentence:
             self.notice.warn(slide.sentence)
-        self.stop_button.setVisible(status.active)
-        self.stop_button.setEnabled(status is not Status.STOPPING)
+        self.stop_button.setVisible(status in (Status.RUNNING, Status.STOPPING))
+        self.stop_button.setEnabled(status is Status.RUNNING)
         self.resume_button.setText("Try again" if status is Status.FAILED else "Resume")
         self.resume_button.setVisible(status in (Status.STOPPED, Status.FAILED))
         self.replace_button.setVisible(status is Status.OTHER)
@@ -388,7 +400,9 @@ class SlideRow(QFrame):
 
 def describe(facts: RunFacts) -> str:
     """Classes of a model in their colours, and how far it was trained."""
-    classes = " &nbsp; ".join(f'<span style="color: {one.colour}">■</span>&nbsp;{one.name}' for one in facts.taxonomy)
+    classes = " &nbsp; ".join(
+        f'<span style="color: {one.colour}">■</span>&nbsp;{html.escape(one.name)}' for one in facts.taxonomy
+    )
     state = "trained" if facts.finished else f"training stopped at step {facts.step:,} of {facts.steps:,}"
     score = "" if facts.best_score is None else f", validation mIoU {facts.best_score:.1f} %"
     return f"{classes}<br>{facts.settings.method.name.upper()}, {state}{score}"
