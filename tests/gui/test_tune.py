@@ -117,7 +117,8 @@ def test_presence_scope_opacity_and_classes(tune, settle, result):
     QTest.keyClick(tune.controls.presence.slider, Qt.Key.Key_Home)
     QTest.keyClick(tune.controls.scope, Qt.Key.Key_Down)
     QTest.keyClick(tune.controls.opacity.slider, Qt.Key.Key_End)
-    QTest.mouseClick(tune.controls.rows[0].eye, Qt.MouseButton.LeftButton)
+    eye = tune.controls.rows[0].eye
+    QTest.mouseClick(eye, Qt.MouseButton.LeftButton, pos=QPoint(5, eye.height() // 2))
     settle()
     assert result.thresholds == ThresholdSettings(presence=0, scope="tile")
     assert result.layer.opacity == 1

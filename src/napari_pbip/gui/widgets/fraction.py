@@ -7,6 +7,7 @@ from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QSlider, QWidget
 from superqt.utils import signals_blocked
 
 _STEPS = 100
+_NUMBER_WIDTH = 56
 
 
 class FractionSlider(QWidget):
@@ -33,6 +34,8 @@ class FractionSlider(QWidget):
         self.number.setRange(0, 1)
         self.number.setSingleStep(1 / _STEPS)
         self.number.setKeyboardTracking(False)
+        self.number.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # the slider needs the room
+        self.number.setFixedWidth(_NUMBER_WIDTH)
         for part in (self.slider, self.number):
             part.setAccessibleName(name)
             part.setToolTip(tip)

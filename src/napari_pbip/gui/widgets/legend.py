@@ -103,7 +103,7 @@ class LegendWidget(QWidget):
         about = "" if result.areas_exact else "≈ "
         for area in result.areas:
             row = self.rows[area.label]
-            row.area.setText(f"{about}{area.area_mm2:.3g}" if area.area_mm2 < 100 else f"{about}{area.area_mm2:,.0f}")
+            row.area.setText(f"{about}{area.area_mm2:.3f}" if area.area_mm2 < 100 else f"{about}{area.area_mm2:,.0f}")
             row.share.setText(f"{about}{max(0.0, area.percent_of_tissue):.1f}")
         if result.areas:
             self.exactness.setText("" if result.areas_exact else "≈ approximate; every cell is being counted…")

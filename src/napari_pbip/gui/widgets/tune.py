@@ -10,6 +10,7 @@ from typing import Any
 import napari.viewer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QFileDialog,
     QFormLayout,
@@ -44,6 +45,7 @@ from napari_pbip.taxonomy import NOT_ANALYSED
 _NOTHING = "No tissue map is open. Segment a slide, or open a result folder here."
 _HOVER = "Move over the map to read its scores."
 _SCOPES = {"slide": "the whole slide", "tile": "each tile by itself"}
+_WIDEST = 440
 _STILL = 4
 """Screen pixels that the mouse may move between press and release of a click."""
 
@@ -110,13 +112,20 @@ class TuneWidget(QWidget):
         for below in (self.bar, self.hover, self.why_button, self.why):
             layout.addWidget(below)
         layout.addStretch(1)
-        scroll = QScrollArea()
+        scroll = self._scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setWidget(inside)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
+
+    def _fit(self) -> None:
+        """As wide as the rows need, up to where a dock becomes a nuisance."""
+        inside, bar = self._scroll.widget(), self._scroll.verticalScrollBar()
+        if inside is not None and bar is not None:
+            needed = inside.minimumSizeHint().width() + bar.sizeHint().width()
+            self._scroll.setMinimumWidth(min(needed, _WIDEST))
 
     # the selected result -------------------------------------------------------------------------------------
 
@@ -138,6 +147,7 @@ class TuneWidget(QWidget):
         if result is None:
             return
         self.controls.show_result(result)
+        self._fit()
         result.thresholds_changed.connect(self.controls.show_thresholds)
         result.hidden_changed.connect(self._show_hidden)
         result.failed.connect(self.notice.error)
@@ -381,9 +391,7 @@ class _ClassRow:
         self.own = False
         self._tell = tell
         self.swatch = Swatch(rgb, name)
-        self.eye = QToolButton()
-        self.eye.setText(name)
-        self.eye.setCheckable(True)
+        self.eye = QCheckBox(name)
         self.eye.setChecked(True)
         self.eye.setToolTip(f"Show {name} on the slide")
         self.eye.toggled.connect(tell)

@@ -93,6 +93,7 @@ class WhyPanel(QWidget):
             bar = QProgressBar()
             bar.setRange(0, 100)
             bar.setValue(round(100 * max(0.0, match.similarity)))
+            bar.setMinimumWidth(1)
             bar.setFormat(f"{match.similarity:.2f}")
             bar.setToolTip(f"Similarity to the nearest prototype of {match.class_name} (1 is the same, 0 is unrelated)")
             self._bars.addWidget(QLabel(match.class_name), line, 0)
