@@ -8,13 +8,13 @@ from typing import Any
 import pyqtgraph as pg
 from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtGui import QPalette
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pbip.engine.curves import Curves, Line, thinned
 
-# Mid-luminance (0.19 to 0.27): at least 3:1 on the light and on the dark theme; told apart by the colour-blind, and
+# Mid-luminance (0.19 to 0.22): at least 3:1 on the light and on the dark theme; told apart by the colour-blind, and
 # the second round of them by its dashes.
-COLOURS = ("#D55E00", "#3B82C4", "#009E73", "#B3659F", "#8F8000", "#808080")
+COLOURS = ("#D55E00", "#3B82C4", "#008A63", "#B3659F", "#8F8000", "#808080")
 _REDRAW_MS = 300
 
 
@@ -27,7 +27,7 @@ class CurvesPlot(QWidget):
         self.loss, self.score = _Panel("loss"), _Panel("mIoU %", dots=True)
         self.score.plot.setXLink(self.loss.plot)
         self.score.hide()
-        self.setMinimumHeight(300)
+        self.setMinimumHeight(320)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.loss, 3)
@@ -65,6 +65,7 @@ class _Panel(QWidget):
         self.lines: dict[str, pg.PlotDataItem] = {}
         self.plot = pg.PlotWidget()
         self.plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.plot.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
         self.plot.setToolTip("Drag to move, turn the wheel to zoom, double-click to see all")
         self.plot.setLabel("left", name)
         self.plot.getAxis("left").setWidth(50)

@@ -1,0 +1,300 @@
+"""The dock widget that trains models: what from, how, the curves, and the models there are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import napari.viewer
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QLineEdit,
+    QMessageBox,
+    QPushButton,
+    QScrollArea,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_pbip.config import JobSettings, PbipSettings
+from napari_pbip.engine.run_facts import RunFacts
+from napari_pbip.errors import ModelError
+from napari_pbip.gui.curves import CurvesPlot
+from napari_pbip.gui.session import Session, session_of
+from napari_pbip.gui.settings_form import SettingsForm
+from napari_pbip.gui.training import job_settings
+from napari_pbip.gui.widgets.parts import JobBar, Notice, listen
+
+_SECTIONS = ("method", "backbone", "train")
+_MAIN = (
+    "method.name",
+    "method.preset",
+    "backbone.name",
+    "backbone.weights",
+    "train.epochs",
+    "train.batch_size",
+    "train.device",
+)
+_NAME = re.compile(r"\w[\w .-]*")
+
+
+class TrainWidget(QWidget):
+    """Train: a method on the labelled tiles of the project, in the background."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._session: Session = session_of(viewer)
+        self._training = self._session.training
+        self.source = QLabel()
+        self.source.setWordWrap(True)
+        self.missing = Notice()
+        self.form = SettingsForm(self._session.settings, only=_SECTIONS, main=_MAIN)
+        self.name = QLineEdit()
+        self.name.setToolTip("The model is kept under this name in the project folder")
+        self.name.setAccessibleName("Name of the model")
+        self.name_notice = Notice()
+        self.start_button = _button("Train", "Train a new model in the background; the window stays free", self._start)
+        self.resume_button = _button("Resume", "Go on where this model was stopped, as it was begun", self._resume)
+        self.replace_button = _button("Replace…", "Delete this model and train it anew", self._replace)
+        self.bar = JobBar(pausable=True)
+        self.plot = CurvesPlot()
+        self.models = QTreeWidget()
+        self.models.setHeaderLabels(["Model", "State", "Best mIoU"])
+        self.models.setRootIsDecorated(False)
+        self.models.setMinimumHeight(110)
+        self.models.setToolTip("Models of this project; choose one to see its curves, resume or replace it")
+        self.models.setAccessibleName("Models of this project")
+        header = self.models.header()
+        if header is not None:
+            header.setStretchLastSection(False)
+            header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+            header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
+            header.setSectionResizeMode(2, QHeaderView.ResizeMode.ResizeToContents)
+        self._lay_out()
+        self.form.value_changed.connect(self._on_form)
+        self.name.textChanged.connect(self._show_actions)
+        self.models.currentItemChanged.connect(self._on_chosen)
+        session, training = self._session, self._training
+        listen(
+            self,
+            (session.settings_changed, self._show_settings),
+            (session.bank_changed, self._show_source),
+            (session.folder_changed, self._on_folder),
+            (session.models_changed, self._look_soon),
+            (training.looked, self._show_models),
+            (training.changed, self._follow),
+            (training.curves_changed, self._show_curves),
+        )
+        self._show_source()
+        self._show_models()
+        self._follow()
+        self._show_curves()
+        self._look_soon()
+
+    def _lay_out(self) -> None:
+        names = QHBoxLayout()
+        label = QLabel("Name of the model")
+        label.setBuddy(self.name)
+        names.addWidget(label)
+        names.addWidget(self.name, 1)
+        buttons = QHBoxLayout()
+        for button in (self.start_button, self.resume_button, self.replace_button):
+            buttons.addWidget(button)
+        content = QWidget()
+        inner = QVBoxLayout(content)
+        inner.addWidget(self.source)
+        inner.addWidget(self.missing)
+        inner.addWidget(self.form)
+        inner.addLayout(names)
+        inner.addWidget(self.name_notice)
+        inner.addLayout(buttons)
+        inner.addWidget(self.bar)
+        inner.addWidget(self.plot, 3)
+        inner.addWidget(self.models, 1)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setWidget(content)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(area)
+        self.setMinimumWidth(340)
+
+    # settings ------------------------------------------------------------------------------------------------
+
+    def _on_form(self, settings: JobSettings) -> None:
+        self._session.settings = settings
+
+    def _show_settings(self, settings: JobSettings) -> None:
+        self.form.set_value(settings)
+        self._show_source()
+
+    def _on_folder(self) -> None:
+        self._show_source()
+        self._look_soon()
+
+    def _show_source(self) -> None:
+        """Say what is learnt from, or what has to be done before."""
+        settings = job_settings(self._session)
+        self.missing.clear()
+        if settings.data.folder is None:
+            self.source.setText("Learns from labelled tiles.")
+            self.missing.warn("There are none yet: choose their folder, or label some on a slide, in Teach.")
+            return
+        lines = [f"Labelled tiles: <b>{settings.data.folder.name}</b>"]
+        if isinstance(settings.method, PbipSettings):
+            bank = settings.bank_folder
+            lines.append(f"Image bank: <b>{bank.name}</b>" if bank else "Image bank: built first, from the same tiles")
+        self.source.setText("<br>".join(lines))
+        self.source.setToolTip(f"{settings.data.folder}\n{settings.bank_folder or ''}".strip())
+
+    # models --------------------------------------------------------------------------------------------------
+
+    def _look_soon(self) -> None:
+        QTimer.singleShot(0, self._look)  # a session that is being closed starts nothing more
+
+    def _look(self) -> None:
+        self._training.look()
+
+    def _show_models(self) -> None:
+        training, running = self._training, self._running
+        for field, choices in (("backbone.name", training.backbones), ("train.device", training.devices)):
+            self.form.offer(field, choices)
+        chosen = self.name.text().strip()
+        self.models.blockSignals(True)
+        self.models.clear()
+        for name, facts in training.models.items():
+            item = QTreeWidgetItem([name, _state(facts, running == name), _score(facts)])
+            item.setToolTip(1, str(facts) if isinstance(facts, ModelError) else "")
+            self.models.addTopLevelItem(item)
+            if name == chosen:
+                self.models.setCurrentItem(item)
+        self.models.blockSignals(False)
+        if not chosen:
+            self.name.setText(_free_name(set(training.models)))
+        self._show_actions()
+
+    @property
+    def _running(self) -> str | None:
+        """Name of the model that is being trained."""
+        return self._training.run.name if self._training.job is not None and self._training.run is not None else None
+
+    @property
+    def _run(self) -> Path:
+        return self._session.models_folder / self.name.text().strip()
+
+    def _on_chosen(self, item: QTreeWidgetItem | None) -> None:
+        if item is not None:
+            self.name.setText(item.text(0))
+            self._training.select(self._run)
+
+    def _show_actions(self) -> None:
+        """Offer what can be done with a model of this name."""
+        name = self.name.text().strip()
+        facts = self._training.models.get(name)
+        there, idle = name in self._training.models, self._training.job is None
+        usable = _NAME.fullmatch(name) is not None
+        finished = there and not isinstance(facts, ModelError) and facts is not None and facts.finished
+        self.start_button.setVisible(not there)
+        self.start_button.setEnabled(idle and usable)
+        self.resume_button.setVisible(idle and there and not isinstance(facts, ModelError))
+        self.resume_button.setText("Train further" if finished else "Resume")
+        self.replace_button.setVisible(idle and there)
+        self.name_notice.clear()
+        if not usable:
+            self.name_notice.error("A name is made of letters, figures, spaces, dots, hyphens and underscores.")
+        elif isinstance(facts, ModelError):
+            self.name_notice.error(facts)
+        elif there and idle:
+            self.name_notice.info(
+                f"There is a model of this name ({_state(facts, False)}): go on with it, replace it, or type another."
+            )
+
+    # training ------------------------------------------------------------------------------------------------
+
+    def _ready(self) -> bool:
+        """Whether all fields can be used and there is something to learn from; if not, say so."""
+        self._show_actions()
+        problems = self.form.problems()
+        if problems:
+            self.form.editor(problems[0]).setFocus()
+            self.name_notice.error("Mend the marked setting first.")
+        elif self._session.settings.data.folder is None:
+            self.name_notice.error("There are no labelled tiles to learn from yet; see above.")
+        return not problems and self._session.settings.data.folder is not None
+
+    def _start(self) -> None:
+        if self._ready():
+            self._training.start(self.name.text().strip())
+
+    def _resume(self) -> None:
+        facts = self._training.models.get(self.name.text().strip())
+        if facts is None or isinstance(facts, ModelError) or self.form.problems():
+            self._ready()
+            return
+        asked, had = self._session.settings.train, facts.settings.train
+        if not facts.finished:
+            self._training.resume(self.name.text().strip())
+        elif (asked.epochs, asked.steps or 0) > (had.epochs, had.steps or 0) or (asked.steps or 0) > facts.steps:
+            self._training.resume(self.name.text().strip(), asked)
+        else:
+            done = f"{facts.steps:,} steps" if had.steps else f"{had.epochs} epochs"
+            self.name_notice.error(f"This model has had all its {done}; ask for more above to train it further.")
+
+    def _replace(self) -> None:
+        if not self._ready():
+            return
+        name = self.name.text().strip()
+        box = QMessageBox(self)
+        box.setWindowTitle("Replace a model")
+        box.setText(f"Delete the model “{name}” with its curves, and train it anew?")
+        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.Cancel
+        box.setStandardButtons(yes | no)
+        box.setDefaultButton(no)
+        box.finished.connect(lambda answer: self._training.start(name, replace=True) if answer == yes else None)
+        box.open()
+
+    def _follow(self) -> None:
+        job = self._training.job
+        if job is not None and self.bar.job is not job:
+            self.bar.follow(job)
+            if self._training.run is not None:
+                self.name.setText(self._training.run.name)
+        self._show_models()
+
+    def _show_curves(self) -> None:
+        self.plot.show_curves(self._training.curves)
+
+
+def _button(text: str, tip: str, clicked: Callable[[], None]) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    button.clicked.connect(clicked)
+    return button
+
+
+def _state(facts: RunFacts | ModelError | None, running: bool) -> str:
+    if running:
+        return "training"
+    if facts is None or isinstance(facts, ModelError):
+        return "cannot be read"
+    return "finished" if facts.finished else f"stopped at step {facts.step:,} of {facts.steps:,}"
+
+
+def _score(facts: RunFacts | ModelError) -> str:
+    if isinstance(facts, ModelError) or facts.best_score is None:
+        return "–"
+    return f"{facts.best_score:.1f} %"
+
+
+def _free_name(taken: set[str]) -> str:
+    number = 1
+    while f"model {number}" in taken:
+        number += 1
+    return f"model {number}"

@@ -1,0 +1,463 @@
+"""The Train widget: real trainings of seconds, begun, watched, stopped and taken up again by mouse and keyboard."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from napari_pbip import cli
+from napari_pbip.config import JobSettings, TrainSettings
+from napari_pbip.engine.curves import Curves
+from napari_pbip.engine.run_facts import RunFacts
+from napari_pbip.engine.train import train
+from napari_pbip.events import Epoch, Finished, Step
+from napari_pbip.gui.jobs import State
+from napari_pbip.gui.session import session_of
+from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
+
+Settle = Callable[..., None]
+
+
+@pytest.fixture
+def widget(viewer: Any, settle: Settle) -> Any:
+    return open_widget(viewer, settle)
+
+
+def open_widget(viewer: Any, settle: Settle) -> Any:
+    """The widget as the user has it: docked, and told what there is to choose from."""
+    from napari_pbip.gui.widgets.train import TrainWidget
+
+    widget = TrainWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Train")
+    settle(lambda: session_of(viewer).training.devices)
+    settle()
+    return widget
+
+
+def click(button: Any) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    assert button.isVisible()
+    assert button.isEnabled()
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def type_text(line: Any, text: str) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    line.selectAll()
+    QTest.keyClick(line, Qt.Key.Key_Delete)
+    QTest.keyClicks(line, text)
+
+
+def ended(session: Any) -> Callable[[], bool]:
+    return lambda: session.training.job is None and not session.jobs
+
+
+def rows(widget: Any) -> list[list[str]]:
+    items = [widget.models.topLevelItem(i) for i in range(widget.models.topLevelItemCount())]
+    return [[item.text(column) for column in range(3)] for item in items]
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    first, second = load_file(a), load_file(b)
+    return first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
+
+
+def test_without_tiles_it_says_what_to_do_first(viewer: Any, widget: Any, settle: Settle) -> None:
+    session = session_of(viewer)
+    assert widget.missing.isVisible()
+    assert "Teach" in widget.missing.text()
+    click(widget.start_button)
+    assert "no labelled tiles" in widget.name_notice.text()
+    assert session.training.job is None
+    session.settings = settings_for(Path("tiles"))
+    settle()
+    assert not widget.missing.isVisible()
+    assert "tiles" in widget.source.text()
+
+
+def test_the_form_and_the_session_follow_each_other(viewer: Any, widget: Any) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    session = session_of(viewer)
+    epochs = widget.form.editor("train.epochs")
+    type_text(epochs, "3")
+    QTest.keyClick(epochs, Qt.Key.Key_Return)
+    assert session.settings == JobSettings(train=TrainSettings(epochs=3))
+    session.change(train=TrainSettings(epochs=5))
+    assert epochs.text() == "5"
+    names = [
+        widget.form.editor("backbone.name").itemText(i) for i in range(widget.form.editor("backbone.name").count())
+    ]
+    assert names == ["mit-b0", "mit-b1", "mit-b2", "mit-b3", "mit-b4", "mit-b5"]
+    assert widget.form.editor("train.device").findText("cpu") >= 0
+
+
+def test_wrong_input_stops_the_start_and_is_said_at_the_field(viewer: Any, widget: Any, weak_data: Path) -> None:  # noqa: F811
+    session = session_of(viewer)
+    session.settings = settings_for(weak_data)
+    type_text(widget.form.editor("train.epochs"), "a few")
+    click(widget.start_button)
+    assert session.training.job is None
+    assert "2 is kept" in widget.form.problem("train.epochs").text()
+    assert "setting" in widget.name_notice.text()
+    for name in ("", "  ", "../elsewhere", "a/b", ".hidden", "-x"):
+        type_text(widget.name, name)
+        assert "letters" in widget.name_notice.text()
+        assert not widget.start_button.isEnabled()
+    type_text(widget.name, "ovary 2 - b")
+    assert not widget.name_notice.isVisible()
+    assert widget.start_button.isEnabled()
+
+
+def test_a_training_from_the_first_click_to_the_last_model(
+    viewer: Any,
+    widget: Any,
+    settle: Settle,
+    weak_data: Path,  # noqa: F811
+) -> None:
+    session = session_of(viewer)
+    session.settings = settings_for(weak_data, method={"name": "pbip"}, train={"epochs": 3})
+    told: list[int] = []
+    session.models_changed.connect(lambda: told.append(1))
+    type_text(widget.name, "first")
+    click(widget.start_button)
+    assert widget.bar.cancel_button.isVisible()
+    settle(lambda: len(session.training.curves) >= 2 and widget.plot.loss.lines)
+    assert rows(widget)[0][:2] == ["first", "training"]
+    assert "cpu" in widget.bar.text.text()
+    viewer.add_image(np.zeros((32, 32)))  # the window is free
+    settle(ended(session), 60)
+    settle(lambda: rows(widget)[0][1] == "finished")
+    run = session.models_folder / "first"
+    facts = RunFacts.read(run)
+    assert rows(widget)[0][2] == f"{facts.best_score:.1f} %"
+    assert (run / "best.safetensors").exists()
+    assert len(told) >= 3
+    settle()
+    x, y = widget.plot.loss.lines["loss"].getData()
+    assert x.tolist() == list(range(1, facts.steps + 1))
+    assert set(widget.plot.loss.lines) > {"loss", "foreground", "background"}
+    assert "foreground" in widget.plot.loss.legend.text()
+    assert set(widget.plot.score.lines) == {"oracle", "predicted"}
+    assert widget.plot.score.isVisible()
+    # the same name again: nothing is lost without being asked for
+    assert not widget.start_button.isVisible()
+    click(widget.resume_button)
+    assert "had all its 3 epochs" in widget.name_notice.text()
+    click(widget.replace_button)
+    from qtpy.QtWidgets import QMessageBox
+
+    box = widget.findChild(QMessageBox)
+    assert "first" in box.text()
+    click(box.button(QMessageBox.StandardButton.Cancel))
+    settle()
+    assert session.training.job is None
+    assert RunFacts.read(run) == facts
+    # more epochs: it goes on, with the curves of before
+    type_text(widget.form.editor("train.epochs"), "4")
+    assert widget.resume_button.text() == "Train further"
+    click(widget.resume_button)
+    settle(ended(session), 60)
+    settle()
+    assert RunFacts.read(run).steps == facts.steps // 3 * 4
+    x, after = widget.plot.loss.lines["loss"].getData()
+    assert x.tolist() == list(range(1, facts.steps // 3 * 4 + 1))
+    np.testing.assert_array_equal(after[: len(y)], y)
+
+
+def test_replacing_a_model_needs_a_yes(viewer: Any, widget: Any, settle: Settle, weak_data: Path) -> None:  # noqa: F811
+    from qtpy.QtWidgets import QMessageBox
+
+    session = session_of(viewer)
+    run = session.models_folder / "mine"
+    list(train(settings_for(weak_data, train={"steps": 1, "seed": 7}), run))
+    session.models_changed.emit()
+    settle(lambda: rows(widget))
+    session.settings = settings_for(weak_data, train={"steps": 2})
+    type_text(widget.name, "mine")
+    assert "finished" in widget.name_notice.text()
+    click(widget.replace_button)
+    click(widget.findChild(QMessageBox).button(QMessageBox.StandardButton.Yes))
+    settle(lambda: session.training.job is not None)
+    settle(ended(session), 60)
+    assert RunFacts.read(run).settings.train.seed == 0
+    assert RunFacts.read(run).step == 2
+
+
+def test_a_training_paused_cancelled_and_resumed_is_the_one_of_the_command_line(
+    viewer: Any,
+    widget: Any,
+    settle: Settle,
+    weak_data: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    from napari_pbip.gui.settings_file import read_settings, write_settings
+
+    session = session_of(viewer)
+    session.settings = settings_for(weak_data, method={"name": "pbip"}, train={"epochs": 4})
+    file = tmp_path / "job.yaml"
+    write_settings(session, file)
+    type_text(widget.name, "mine")
+    click(widget.start_button)
+    settle(lambda: len(session.training.curves) >= 1)
+    click(widget.bar.pause_button)
+    settle()
+    held = len(session.training.curves)
+    settle()
+    assert len(session.training.curves) == held
+    click(widget.bar.pause_button)
+    settle(lambda: len(session.training.curves) > held)
+    click(widget.bar.cancel_button)
+    settle(ended(session), 60)
+    assert "kept" in widget.bar.notice.text()
+    run = session.models_folder / "mine"
+    stopped = RunFacts.read(run)
+    assert 0 < stopped.step < stopped.steps
+    settle(lambda: rows(widget)[0][1] == f"stopped at step {stopped.step} of {stopped.steps}")
+    session.settings = JobSettings()  # resuming takes the settings that the model was begun with
+    click(widget.resume_button)
+    settle(ended(session), 60)
+    settle()
+    assert RunFacts.read(run).finished
+    x, _ = widget.plot.loss.lines["loss"].getData()
+    assert x.tolist() == list(range(1, stopped.steps + 1))
+    # the very same file without a window, to the very same weights
+    read_settings(session, file)
+    assert session.settings == JobSettings.read(file)
+    done = CliRunner().invoke(cli.app, ["train", str(file), "--out", str(tmp_path / "cli")])
+    assert done.exit_code == 0, done.output
+    assert same_weights(tmp_path / "cli/best.safetensors", run / "best.safetensors")
+    assert same_weights(tmp_path / "cli/last.safetensors", run / "last.safetensors")
+    assert (tmp_path / "cli/best.safetensors").read_bytes() == (run / "best.safetensors").read_bytes()
+
+
+def test_closing_the_window_stops_the_training_and_keeps_what_it_has(
+    viewer: Any,
+    widget: Any,
+    settle: Settle,
+    weak_data: Path,  # noqa: F811
+) -> None:
+    session = session_of(viewer)
+    settings = settings_for(weak_data, train={"epochs": 50})
+    session.settings = settings
+    click(widget.start_button)
+    job = session.training.job
+    settle(lambda: len(session.training.curves) >= 1)
+    session.close()
+    assert job.state is State.CANCELLED
+    run = session.models_folder / "model 1"
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["step"] >= 1
+    assert (run / "state.safetensors").exists()
+    going_on = train(settings, run, resume=True)
+    assert next(e for e in going_on if isinstance(e, Step)).done == facts["step"] + 1
+    going_on.close()
+
+
+def test_a_closed_dock_loses_nothing(
+    viewer: Any,
+    widget: Any,
+    settle: Settle,
+    weak_data: Path,  # noqa: F811
+) -> None:
+    session = session_of(viewer)
+    session.settings = settings_for(weak_data, train={"epochs": 6})
+    type_text(widget.name, "long")
+    click(widget.start_button)
+    settle(lambda: len(session.training.curves) >= 2)
+    viewer.window.remove_dock_widget(widget)
+    widget.deleteLater()
+    settle()
+    gc.collect()
+    seen = len(session.training.curves)
+    session.change(train=session.settings.train.model_copy(update={"seed": 3}))
+    again = open_widget(viewer, settle)
+    assert again.bar.cancel_button.isVisible()
+    assert again.name.text() == "long"
+    assert again.form.editor("train.seed").text() == "3"
+    settle(ended(session), 60)
+    settle()
+    x, _ = again.plot.loss.lines["loss"].getData()
+    assert x.tolist() == list(range(1, RunFacts.read(session.models_folder / "long").steps + 1))
+    assert len(x) > seen
+
+
+def test_models_of_earlier_days_are_listed_with_their_curves(
+    viewer: Any,
+    widget: Any,
+    settle: Settle,
+    weak_data: Path,  # noqa: F811
+) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    session = session_of(viewer)
+    list(train(settings_for(weak_data), session.models_folder / "old"))
+    job = train(settings_for(weak_data, train={"steps": 5}), session.models_folder / "half")
+    while not (isinstance(event := next(job), Step) and event.values):
+        pass
+    job.close()
+    broken = session.models_folder / "broken"
+    broken.mkdir()
+    (broken / "run.json").write_text("{")
+    session.models_changed.emit()
+    settle(lambda: len(rows(widget)) == 3)
+    assert rows(widget)[0][:2] == ["broken", "cannot be read"]
+    assert rows(widget)[1][:2] == ["half", "stopped at step 1 of 5"]
+    assert rows(widget)[2][1] == "finished"
+    item = widget.models.topLevelItem(2)
+    place = widget.models.visualItemRect(item).center()
+    QTest.mouseClick(widget.models.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    assert widget.name.text() == "old"
+    settle(lambda: "loss" in widget.plot.loss.lines)
+    facts = RunFacts.read(session.models_folder / "old")
+    assert len(widget.plot.loss.lines["loss"].getData()[0]) == facts.steps
+    assert len(widget.plot.score.lines["oracle"].getData()[0]) == 2
+    QTest.keyClick(widget.models, Qt.Key.Key_Up)
+    QTest.keyClick(widget.models, Qt.Key.Key_Up)
+    assert widget.name.text() == "broken"
+    assert "cannot be read" in widget.name_notice.text()
+    assert not widget.resume_button.isVisible()
+    session.folder = session.folder.parent / "another project"
+    settle(lambda: not rows(widget))
+
+
+def test_what_goes_wrong_is_a_sentence_and_the_widget_stays_usable(
+    viewer: Any,
+    widget: Any,
+    settle: Settle,
+    weak_data: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    session = session_of(viewer)
+    session.settings = settings_for(tmp_path / "unplugged")
+    click(widget.start_button)
+    settle(ended(session))
+    assert "unplugged" in widget.bar.notice.text()
+    assert widget.start_button.isVisible()
+    session.settings = settings_for(weak_data, train={"steps": 1})
+    click(widget.start_button)
+    settle(ended(session), 60)
+    settle(lambda: rows(widget) and rows(widget)[0][1] == "finished")
+    assert not widget.bar.notice.text().startswith("✖")
+
+
+def test_a_folder_that_appeared_meanwhile_is_not_overwritten(
+    viewer: Any,
+    widget: Any,
+    settle: Settle,
+    weak_data: Path,  # noqa: F811
+) -> None:
+    session = session_of(viewer)
+    session.settings = settings_for(weak_data)
+    type_text(widget.name, "taken")
+    precious = session.models_folder / "taken" / "thesis.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("chapter one")
+    click(widget.start_button)
+    settle(ended(session))
+    assert "exists already" in widget.bar.notice.text()
+    assert precious.read_text() == "chapter one"
+
+
+def test_the_project_s_image_bank_is_learnt_from(viewer: Any, widget: Any, settle: Settle, weak_data: Path) -> None:  # noqa: F811
+    from napari_pbip.bank import load_single_tiles
+    from napari_pbip.engine.build_bank import build_bank
+    from napari_pbip.gui.training import job_settings
+
+    session = session_of(viewer)
+    session.settings = settings = settings_for(weak_data, method={"name": "pbip"}, train={"steps": 1})
+    assert "built first" in widget.source.text()
+    tiles = load_single_tiles(weak_data, settings.data)
+    assert isinstance(list(build_bank(tiles, settings.bank, settings.data, session.bank_folder))[-1], Finished)
+    session.bank_changed.emit()
+    assert "<b>bank</b>" in widget.source.text()
+    assert job_settings(session).bank_folder == session.bank_folder
+    click(widget.start_button)
+    settle(ended(session), 60)
+    run = session.models_folder / "model 1"
+    assert RunFacts.read(run).settings.bank_folder == session.bank_folder
+    assert not (run / "bank").exists()
+
+
+def long_curves(steps: int) -> Curves:
+    rng = np.random.default_rng(0)
+    curves = Curves()
+    terms = ("loss", "foreground", "background", "classification_2", "classification_3", "classification_4")
+    curves.add([Step(i + 1, dict(zip(terms, rng.random(6), strict=True))) for i in range(steps)])
+    curves.add([Epoch(1, 1, {"oracle/miou": 50.0, "predicted/miou": 40.0})])
+    return curves
+
+
+def test_a_hundred_thousand_steps_are_drawn_without_a_stall(application: Any, settle: Settle) -> None:
+    from napari_pbip.gui.curves import CurvesPlot
+
+    plot = CurvesPlot()
+    plot.resize(500, 400)
+    plot.show()
+    curves = long_curves(100_000)
+    plot.show_curves(curves)
+    settle()
+    took = []
+    for i in range(10):
+        curves.add([Step(100_001 + i, {"loss": 0.5})])
+        began = time.perf_counter()
+        plot.redraw()
+        application.processEvents()
+        took.append(time.perf_counter() - began)
+    assert np.median(took) < 0.1  # a fraction of it on an idle machine
+    assert len(plot.loss.lines["loss"].getData()[0]) <= 4000
+    drawn = []
+    plot.loss.lines["loss"].sigPlotChanged.connect(drawn.append)
+    began = time.monotonic()
+    for i in range(100):
+        curves.add([Step(101_000 + i, {"loss": 0.5})])
+        plot.show_curves(curves)
+        settle(lambda: True)
+    settle(lambda: drawn)
+    assert len(drawn) <= 2 + (time.monotonic() - began) / 0.3
+    plot.close()
+    plot.deleteLater()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_curves_can_be_read_on_both_themes(viewer: Any, widget: Any, settle: Settle, theme: str) -> None:
+    from qtpy.QtGui import QColor
+
+    from napari_pbip.gui.curves import COLOURS
+
+    widget.plot.show_curves(long_curves(10))
+    viewer.theme = theme
+    settle()
+    paper = widget.plot.loss.plot.backgroundBrush().color()
+    assert (paper.lightnessF() > 0.5) is (theme == "light")
+    ink = widget.plot.loss.plot.getAxis("left").textPen().color()
+    assert contrast(ink, paper) > 7
+    for colour in COLOURS:
+        assert contrast(QColor(colour), paper) > 3, colour
+
+
+def contrast(one: Any, other: Any) -> float:
+    """WCAG contrast of two colours, 1 to 21."""
+
+    def luminance(colour: Any) -> float:
+        parts = np.array(colour.getRgbF()[:3])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
