@@ -304,6 +304,23 @@ def test_a_damaged_bank_is_told_and_mended(built, session, settle):
     assert not built.bank_notice.isVisible()
 
 
+def test_warnings_of_the_whole_bank_and_their_tiles(built, session, settle, tiles):
+    before = session.bank.bank
+    copied = sorted((tiles / "TUM").iterdir())[0]
+    Image.open(copied).convert("RGB").rotate(90).save(tiles / "TUM" / "turned.png")
+    Image.new("RGB", (64, 64), "white").save(tiles / "LYM" / "white.png")
+    click(built.build_button)
+    bank = updated(session, settle, before)
+    assert "1 of 17 tiles are mostly white" in built.warnings.text()
+    assert "turned.png" in built.warnings.text()
+    click(built.duplicates_button)
+    assert session.bank.selected == {of_file(bank, "turned.png").hash}
+    click(built.remove_button)
+    updated(session, settle, bank)
+    assert "turned.png" not in built.warnings.text()
+    assert not built.duplicates_button.isVisible()
+
+
 def test_a_class_renamed_on_disk_is_built_anew(built, session, settle, tiles):
     before = session.bank.bank
     (tiles / "LYM").rename(tiles / "LYMPHO")
@@ -332,6 +349,30 @@ def test_closing_the_dock_loses_nothing(viewer, built, session, settle):
     assert again.identity != bank.identity
 
 
+def test_a_deleted_widget_is_not_spoken_to(viewer, built, session, settle):
+    from qtpy.QtCore import QEvent
+    from qtpy.QtWidgets import QApplication
+
+    bank = session.bank.bank
+    viewer.window.remove_dock_widget(built)
+    built.deleteLater()
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    session.bank.select({bank.tiles[0].hash})
+    session.bank.remove([bank.tiles[0].hash] if len(bank.tiles) > 14 else [])
+    updated(session, settle, bank)
+    viewer.theme = "light"
+    settle()
+
+
+def test_follows_the_theme(viewer, built, settle):
+    dark = built.scatter.plot.backgroundBrush().color().lightness()
+    viewer.theme = "light"
+    settle()
+    assert built.scatter.plot.backgroundBrush().color().lightness() > dark + 100
+    ink, paper = built.clusters.colours
+    assert paper.lightness() > ink.lightness() + 100
+
+
 def test_preview_colours_the_view(viewer, built, session, settle):
     click(built.preview_button)
     assert "No slide is selected" in built.preview_notice.text()
@@ -344,17 +385,20 @@ def test_preview_colours_the_view(viewer, built, session, settle):
     assert len(np.unique(layer.data)) > 2
     assert layer.units == slide.layer.units
     assert viewer.layers.selection.active is slide.layer
-    # the corners of the map are the corners of the cells
-    top_left, bottom_right = layer.extent.world
+    # cells are squares of the bank's tiles, and the first one begins where the slide does
     cell_um = 224 * 0.5
-    np.testing.assert_allclose(top_left, -0.499 / 2 - np.array([0, 0]), atol=0.5 + 0.5 * cell_um)
     np.testing.assert_allclose(layer.scale, cell_um, rtol=0.01)
+    edges = np.array(layer.translate) - np.array(layer.scale) / 2
+    np.testing.assert_allclose(edges, -slide.slide.mpp / 2, atol=1e-6)
+    _, bottom_right = layer.extent.world
+    assert bottom_right[0] > (slide.slide.height - 1) * slide.slide.mpp
     assert layer.metadata["napari_pbip_preview"] == str(slide.slide.path)
-    assert layer.get_status((cell_um * 5, cell_um * 5), world=True)["coordinates"]
+    place = np.argwhere(layer.data == layer.data.max())[0] * cell_um
+    name = session.bank.bank.taxonomy.names[layer.data.max() - 1]
+    assert name in str(layer.get_status(place, world=True))
     click(built.preview_button)
     settle(lambda: session.bank.preview.job is None)
     assert len([one for one in viewer.layers if one.name.startswith("Preview")]) == 1
-    assert bottom_right[0] > 2967 * 0.499 - cell_um
 
 
 def test_removing_the_slide_stops_the_preview(viewer, built, session, settle):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_pbip.bank.cluster import normalise
+from napari_pbip.bank.curation import Curation
 from napari_pbip.bank.image_bank import BankTile, ImageBank
 
 NEAR_DUPLICATE = 0.98
@@ -38,7 +39,7 @@ class NearDuplicate:
 def near_duplicates(bank: ImageBank) -> tuple[NearDuplicate, ...]:
     """Tiles that have a near-duplicate before them in the bank, each with the one most like it.
 
-    Equal files with different labels are not among them: building the bank tells of those.
+    Equal files with different labels are not among them: :func:`bank_warnings` tells of those by their paths.
     """
     unit = normalise(bank.features - bank.features.mean(0))
     found = []
@@ -52,8 +53,10 @@ def near_duplicates(bank: ImageBank) -> tuple[NearDuplicate, ...]:
     return tuple(found)
 
 
-def bank_warnings(bank: ImageBank, duplicates: tuple[NearDuplicate, ...]) -> tuple[str, ...]:
-    """Sentences on near-duplicates and on classes of very different size.
+def bank_warnings(
+    bank: ImageBank, duplicates: tuple[NearDuplicate, ...], curation: Curation | None = None
+) -> tuple[str, ...]:
+    """Sentences on white tiles, pictures that are there twice, classes of very different size, and corrections lost.
 
     Parameters
     ----------
@@ -61,9 +64,21 @@ def bank_warnings(bank: ImageBank, duplicates: tuple[NearDuplicate, ...]) -> tup
         The bank.
     duplicates
         What :func:`near_duplicates` found in it.
+    curation
+        What the user removed and moved.
     """
     names = bank.taxonomy.names
     sentences = []
+    if bank.left_out:
+        white, total = len(bank.left_out), len(bank.tiles) + len(bank.left_out)
+        sentences.append(f"{white} of {total} tiles are mostly white and are left out of the bank.")
+    for name, count in (curation or Curation()).unknown(bank.taxonomy).items():
+        sentences.append(
+            f"{count} tile{'s' * (count > 1)} moved to {name}, which is no class any more, count by their labels until "
+            "it is one again."
+        )
+    if contradiction := _labelled_twice(bank):
+        sentences.append(contradiction)
     if duplicates:
         most = duplicates[0]
         several = f"{len(duplicates)} tiles are" if len(duplicates) > 1 else "1 tile is"
@@ -81,6 +96,20 @@ def bank_warnings(bank: ImageBank, duplicates: tuple[NearDuplicate, ...]) -> tup
             f"of {names[fewest_n]}."
         )
     return tuple(sentences)
+
+
+def _labelled_twice(bank: ImageBank) -> str | None:
+    """A sentence on equal files that carry different labels, if there are any."""
+    first: dict[str, BankTile] = {}
+    names = bank.taxonomy.names
+    for tile in bank.tiles:
+        other = first.setdefault(tile.hash, tile)
+        if other.class_index != tile.class_index:
+            return (
+                f"The same picture is labelled {names[other.class_index]} ({other.path}) and "
+                f"{names[tile.class_index]} ({tile.path}); remove one of them."
+            )
+    return None
 
 
 def _file(tile: BankTile) -> str:

@@ -115,11 +115,6 @@ def build_bank(
     bank_tiles: list[BankTile] = []
     left_out: list[BankTile] = []
     removed: list[BankTile] = []
-    for name, count in curation.unknown(tiles.taxonomy).items():
-        yield Warned(
-            f"{count} tiles were moved to {name}, which is no class any more; they count by their labels until it is "
-            "one again."
-        )
     encoded, saved = 0, time.monotonic()
     try:
         for chunk in chunks(ahead(lambda t: _look(t, measures), single), settings.batch_size):
@@ -140,13 +135,6 @@ def build_bank(
                 measures.write(out)
                 saved = time.monotonic()
             yield Step(len(bank_tiles) + len(left_out) + len(removed), {"encoded": encoded})
-        if left_out:
-            yield Warned(
-                f"{len(left_out)} of {len(single)} tiles are mostly white (more than {data.white_fraction:.0%}) and "
-                "are left out of the bank."
-            )
-        if contradiction := _labelled_twice(bank_tiles, tiles.taxonomy.names):
-            yield Warned(contradiction)
         bank = ImageBank.build(
             tiles.taxonomy,
             facts,
@@ -157,7 +145,7 @@ def build_bank(
             removed=removed,
             previous=previous,
         )
-        for sentence in bank_warnings(bank, near_duplicates(bank)):
+        for sentence in bank_warnings(bank, near_duplicates(bank), curation):
             yield Warned(sentence)
     except BaseException:  # a cancel too: what was computed is kept
         if len(measures):
@@ -376,16 +364,3 @@ def chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
     """Items in lists of ``size``, the last one shorter."""
     while chunk := list(islice(items, size)):
         yield chunk
-
-
-def _labelled_twice(tiles: Sequence[BankTile], names: Sequence[str]) -> str | None:
-    """A sentence on equal files that carry different labels, if there are any."""
-    first: dict[str, BankTile] = {}
-    for tile in tiles:
-        other = first.setdefault(tile.hash, tile)
-        if other.class_index != tile.class_index:
-            return (
-                f"The same picture is labelled {names[other.class_index]} ({other.path}) and "
-                f"{names[tile.class_index]} ({tile.path}); remove one of them."
-            )
-    return None

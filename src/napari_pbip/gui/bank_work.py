@@ -59,7 +59,7 @@ class _OnDisk:
         except BankError as error:
             return cls(None, str(error))
         duplicates = near_duplicates(bank)
-        return cls(bank, "", curation, duplicates, bank_warnings(bank, duplicates), bank.clusters())
+        return cls(bank, "", curation, duplicates, bank_warnings(bank, duplicates, curation), bank.clusters())
 
 
 class BankWork:

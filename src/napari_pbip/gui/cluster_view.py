@@ -17,7 +17,7 @@ from qtpy.QtCore import (
     Qt,
     Signal,
 )
-from qtpy.QtGui import QColor, QPainter, QPen, QPixmap
+from qtpy.QtGui import QColor, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -33,6 +33,7 @@ from qtpy.QtWidgets import (
 from napari_pbip.bank import BankTile, ClusterFacts, ImageBank
 from napari_pbip.gui.bank_work import BankWork
 from napari_pbip.gui.thumbnails import SIDE
+from napari_pbip.gui.widgets.parts import listen
 
 _MARGIN = 4
 _CELL = SIDE + 2 * _MARGIN
@@ -191,16 +192,13 @@ class ClusterView(QTableView):
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.sectionClicked.connect(self._pick_row)
         _there(self.selectionModel()).selectionChanged.connect(self._on_pick)
-        work.changed.connect(self.show_bank)
-        work.selection_changed.connect(self._show_picked)
-        work.thumbnails.arrived.connect(self._repaint)
+        listen(
+            self,
+            (work.changed, self.show_bank),
+            (work.selection_changed, self._show_picked),
+            (work.thumbnails.arrived, self._repaint),
+        )
         self.show_bank()
-
-    def release(self) -> None:
-        """Listen to the bank no longer."""
-        self._work.changed.disconnect(self.show_bank)
-        self._work.selection_changed.disconnect(self._show_picked)
-        self._work.thumbnails.arrived.disconnect(self._repaint)
 
     def show_bank(self) -> None:
         """Show the bank as it is now."""
@@ -219,9 +217,10 @@ class ClusterView(QTableView):
         self._show_picked()
 
     @property
-    def ink(self) -> QColor:
-        """Colour of text in the theme of the viewer."""
-        return QColor(get_theme(self._viewer.theme).text.as_hex())
+    def colours(self) -> tuple[QColor, QColor]:
+        """Colours of text and background in the theme of the viewer."""
+        theme = get_theme(self._viewer.theme)
+        return QColor(theme.text.as_hex()), QColor(theme.background.as_hex())
 
     def k_spin(self, class_name: str) -> QSpinBox:
         """The editor of a class's number of clusters."""
@@ -310,10 +309,11 @@ class _Picture(QStyledItemDelegate):
         if isinstance(picture, QPixmap) and not picture.isNull():
             where = picture.rect()
             where.moveCenter(place.center())
-            painter.drawPixmap(where, picture)
             if option.state & QStyle.StateFlag.State_Selected:
-                painter.setPen(QPen(self._view.ink, _MARGIN - 1))
-                painter.drawRect(place)
+                ink, paper = self._view.colours
+                painter.fillRect(option.rect, ink)
+                painter.fillRect(where.adjusted(-1, -1, 1, 1), paper)  # so that a frame shows around white tiles
+            painter.drawPixmap(where, picture)
         else:
             painter.drawText(place, Qt.AlignmentFlag.AlignCenter, "…" if picture is None else "?")
 

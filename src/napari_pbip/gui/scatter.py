@@ -14,11 +14,14 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from skimage.measure import points_in_poly
 
 from napari_pbip.gui.bank_work import BankWork
+from napari_pbip.gui.widgets.parts import listen
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
 
-_SIZE, _PICKED_SIZE = 8, 12
+_SIZE, _SMALL_SIZE, _PICKED_SIZE = 8, 5, 12
+_MANY = 500
+"""Tiles from which points are small."""
 
 
 class Scatter(QWidget):
@@ -52,7 +55,6 @@ class Scatter(QWidget):
         )
         self.plot.hideAxis("bottom")
         self.plot.hideAxis("left")
-        self.plot.setAspectLocked(True)
         self.plot.setMinimumHeight(140)
         self._rings = _Points(brush=None, size=_PICKED_SIZE)
         self._rings.setZValue(1)
@@ -60,18 +62,14 @@ class Scatter(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.plot)
-        work.changed.connect(self.redraw)
-        work.places_changed.connect(self.redraw)
-        work.selection_changed.connect(self._show_picked)
-        viewer.events.theme.connect(self._dress)
+        listen(
+            self,
+            (work.changed, self.redraw),
+            (work.places_changed, self.redraw),
+            (work.selection_changed, self._show_picked),
+            (viewer.events.theme, self._dress),
+        )
         self._dress()
-
-    def release(self) -> None:
-        """Listen to the bank no longer."""
-        self._work.changed.disconnect(self.redraw)
-        self._work.places_changed.disconnect(self.redraw)
-        self._work.selection_changed.disconnect(self._show_picked)
-        self._viewer.events.theme.disconnect(self._dress)
 
     def place(self, tile_hash: str) -> QPointF:
         """Where a tile is drawn, in pixels of the plot widget."""
@@ -89,9 +87,10 @@ class Scatter(QWidget):
         self._hashes = [t.hash for t in tiles]
         self._places = np.array([places[h] for h in self._hashes], float).reshape(-1, 2)
         of_class = np.array([t.class_index for t in tiles], int)
+        size = _SIZE if len(tiles) < _MANY else _SMALL_SIZE
         if bank is not None and tiles:
             for n, tissue in enumerate(bank.taxonomy):
-                item = _Points(pen=None, brush=pg.mkBrush(tissue.colour), size=_SIZE, pos=self._places[of_class == n])
+                item = _Points(pen=None, brush=pg.mkBrush(tissue.colour), size=size, pos=self._places[of_class == n])
                 self.plot.addItem(item)
                 self._classes.append(item)
         self._show_picked()
@@ -106,10 +105,10 @@ class Scatter(QWidget):
         chosen = {self._hashes[row] for row in np.flatnonzero(inside)}
         self._work.select(chosen | self._work.selected if add else chosen)
 
-    def _click(self, at: QPointF, reach: float, add: bool) -> None:
+    def _click(self, at: QPointF, add: bool) -> None:
         """Pick the tile next to a place, if it is in reach; or none."""
-        distance = np.hypot(*(self._places - (at.x(), at.y())).T)
-        near = {self._hashes[int(distance.argmin())]} if len(distance) and distance.min() <= reach else set()
+        distance = np.hypot(*((self._places - (at.x(), at.y())) / self._box.viewPixelSize()).T)
+        near = {self._hashes[int(distance.argmin())]} if len(distance) and distance.min() <= _PICKED_SIZE else set()
         self._work.select(self._work.selected ^ near if add else near)
 
     def _dress(self) -> None:
@@ -132,8 +131,8 @@ class _LassoBox(pg.ViewBox):  # type: ignore[misc]  # pyqtgraph has no types
 
     drawn = Signal(object, bool)
     """Corners of the line, shape (P, 2), and whether Shift was held."""
-    clicked = Signal(QPointF, float, bool)
-    """Where, how far a finger may be off, and whether Shift or Ctrl was held."""
+    clicked = Signal(QPointF, bool)
+    """Where, and whether Shift or Ctrl was held."""
 
     def __init__(self) -> None:
         super().__init__(enableMenu=False)
@@ -166,8 +165,7 @@ class _LassoBox(pg.ViewBox):  # type: ignore[misc]  # pyqtgraph has no types
         if event.button() == Qt.MouseButton.LeftButton:
             event.accept()
             held = Qt.KeyboardModifier.ShiftModifier | Qt.KeyboardModifier.ControlModifier
-            reach = _PICKED_SIZE * self.viewPixelSize()[0]
-            self.clicked.emit(self.mapToView(event.pos()), reach, bool(event.modifiers() & held))
+            self.clicked.emit(self.mapToView(event.pos()), bool(event.modifiers() & held))
 
     def _at(self, position: QPointF) -> tuple[float, float]:
         place = self.mapToView(position)

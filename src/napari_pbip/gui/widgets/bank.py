@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari.viewer import Viewer
+import napari.viewer
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QKeySequence, QShortcut, QShowEvent
 from qtpy.QtWidgets import (
@@ -23,11 +23,11 @@ from napari_pbip.config import BankSettings, DataSettings, JobSettings
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.bank_work import BankWork
 from napari_pbip.gui.cluster_view import ClusterView
-from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.scatter import Scatter
 from napari_pbip.gui.session import Session, session_of
 from napari_pbip.gui.settings_form import SettingsForm
-from napari_pbip.gui.widgets.parts import JobBar, Notice
+from napari_pbip.gui.widgets.parts import JobBar, Notice, listen
 from napari_pbip.models.encoders import catalogue
 
 
@@ -40,7 +40,7 @@ class BankWidget(QWidget):
         Its session is worked on.
     """
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._session: Session = session_of(viewer)
         self._work: BankWork = self._session.bank
@@ -94,7 +94,18 @@ class BankWidget(QWidget):
             shortcut = QShortcut(QKeySequence(keys), self._corrections)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(act)
-        self._listen()
+        work = self._work
+        listen(
+            self,
+            (self._session.settings_changed, self._show_settings),
+            (self._session.tiles_changed, self._look_for_tiles),
+            (work.tiles_changed, self._show_tiles),
+            (work.changed, self._show_bank),
+            (work.selection_changed, self._show_picked),
+            (work.building, self._follow_build),
+            (work.refused, self.correct_notice.error),
+            (work.preview.started, self.preview_bar.follow),
+        )
         self._show_settings(settings)
         self._show_bank()
         self._show_picked()
@@ -127,9 +138,6 @@ class BankWidget(QWidget):
         above.setWidgetResizable(True)
         above.setWidget(inside)
 
-        warned = QHBoxLayout()
-        warned.addWidget(self.warnings, 1)
-        warned.addWidget(self.duplicates_button)
         views = QSplitter(Qt.Orientation.Vertical)
         views.addWidget(self.clusters)
         views.addWidget(self.scatter)
@@ -143,7 +151,8 @@ class BankWidget(QWidget):
         self._corrections = QWidget()
         below = QVBoxLayout(self._corrections)
         below.setContentsMargins(0, 0, 0, 0)
-        below.addLayout(warned)
+        below.addWidget(self.warnings)
+        below.addWidget(self.duplicates_button)
         below.addWidget(views, 1)
         below.addWidget(self.legend)
         below.addWidget(self.picked_label)
@@ -163,24 +172,10 @@ class BankWidget(QWidget):
         layout.addWidget(parts)
         self.setMinimumWidth(420)
 
-    def _listen(self) -> None:
-        work = self._work
-        for signal, slot in (
-            (self._session.settings_changed, self._show_settings),
-            (self._session.tiles_changed, work.look_for_tiles),
-            (work.tiles_changed, self._show_tiles),
-            (work.changed, self._show_bank),
-            (work.selection_changed, self._show_picked),
-            (work.building, self._follow_build),
-            (work.refused, self.correct_notice.error),
-            (work.preview.started, self.preview_bar.follow),
-        ):
-            signal.connect(slot)
-
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look again what tiles there are: other widgets may have made some."""
         super().showEvent(event)
-        self._work.look_for_tiles()
+        self._look_for_tiles()
 
     # settings ------------------------------------------------------------------------------------------------
 
@@ -192,8 +187,12 @@ class BankWidget(QWidget):
         self.form.editor("encoder").setToolTip("The network that describes tiles" if spec is None else spec.title)
         self.weights_form.setVisible(spec is not None and (spec.needs_weights or settings.bank.weights is not None))
         self._check_weights()
-        self._work.look_for_tiles()
+        self._look_for_tiles()
         self._check_k()
+
+    def _look_for_tiles(self) -> None:
+        if self.isVisible():  # or else when it is shown
+            self._work.look_for_tiles()
 
     def _show_tiles(self) -> None:
         tiles = self._work.tiles
@@ -290,6 +289,8 @@ class BankWidget(QWidget):
         self.build_button.setText("Build image bank" if bank is None else "Update image bank")
         self.warnings.clear()
         self.bank_notice.clear()
+        if self.build_bar.job is not None and self.build_bar.job.state is State.FINISHED:
+            self.build_bar.notice.clear()  # what it warned of stands above the clusters now
         if work.problem:
             self.bank_notice.error(work.problem)
         if bank is None:
