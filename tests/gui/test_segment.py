@@ -32,17 +32,17 @@ QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_siz
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models of a step, at 2 microns per pixel: a slide is 200 tiles and takes some seconds."""
+    """Models of a step: by two of them a slide is 30 tiles, by a fine one 100, to be stopped in the middle."""
     folder = tmp_path_factory.mktemp("runs")
     tiles = {
         name: [np.asarray(Image.open(path).convert("RGB")) for path in sorted((samples.tiles() / name).iterdir())[:3]]
         for name in ("LYM", "MUS")
     }
     write_training(folder / "tiles", tiles, 12, 64, np.random.default_rng(0))
-    for seed, name in enumerate(("first", "second")):
+    for seed, (name, mpp) in enumerate({"first": 4.0, "second": 4.0, "fine": 2.0}.items()):
         settings = JobSettings.parse(
             {
-                "data": {"folder": folder / "tiles", "mpp": 2.0},
+                "data": {"folder": folder / "tiles", "mpp": mpp},
                 "method": {"name": "cam"},
                 "train": {"steps": 1, "batch_size": 4, "precision": "float32", "device": "cpu", "seed": seed},
             }
@@ -63,9 +63,16 @@ def session(viewer, runs):
 def widget(viewer, session, settle):
     widget = SegmentWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Segment", area="right")
-    settle(lambda: widget.model.count() == 2)
+    settle(lambda: widget.model.count() == 3)
     widget.choose_model(session.models_folder / "first")
     assert widget.model.currentText() == "first"
+    return widget
+
+
+@pytest.fixture
+def fine(session, widget):
+    """The widget, about to segment slowly."""
+    widget.choose_model(session.models_folder / "fine")
     return widget
 
 
@@ -91,18 +98,18 @@ def all_ended(session):
 @pytest.fixture(scope="module")
 def uninterrupted(runs, tmp_path_factory) -> np.ndarray:
     out = tmp_path_factory.mktemp("uninterrupted")
-    list(segment(samples.slide(), runs / "first", out, QUICK, ThresholdSettings()))
+    list(segment(samples.slide(), runs / "fine", out, QUICK, ThresholdSettings()))
     return ScoreStore.open(next(out.glob("*.ome.zarr"))).scores[0][:]
 
 
-def test_a_slide_is_segmented_stopped_and_resumed(viewer, session, widget, settle, uninterrupted):
+def test_a_slide_is_segmented_stopped_and_resumed(viewer, session, fine, settle, uninterrupted):
     slide = session.slides.open(samples.slide())
-    settle(lambda: widget.segment_button.isEnabled())
-    assert widget.slide.currentText() == samples.slide().name
-    assert "LYM" in widget.facts.text()
-    click(widget.segment_button)
+    settle(lambda: fine.segment_button.isEnabled())
+    assert fine.slide.currentText() == samples.slide().name
+    assert "LYM" in fine.facts.text()
+    click(fine.segment_button)
     [queued] = session.segmenting.slides
-    [row] = widget.queue.rows
+    [row] = fine.queue.rows
     settle(lambda: queued.done > 20)
     # the map is there before the first block is finished, and the slide is still what the user works on
     settle(lambda: len(session.results) == 1)
@@ -126,13 +133,13 @@ def test_a_slide_is_segmented_stopped_and_resumed(viewer, session, widget, settl
     # what is on the screen is the whole map
     store = session.results[0].store
     settle(lambda: not np.isnan(store.presence()[:, store.planned]).any())
-    click(widget.queue.clear_button)
+    click(fine.queue.clear_button)
     settle()
-    assert session.segmenting.slides == widget.queue.rows == []
+    assert session.segmenting.slides == fine.queue.rows == []
     assert len(session.results) == 1
 
 
-def test_what_the_user_looks_at_comes_first_and_again_when_the_view_moves(viewer, session, widget, settle, monkeypatch):
+def test_what_the_user_looks_at_comes_first_and_again_when_the_view_moves(viewer, session, fine, settle, monkeypatch):
     monkeypatch.setattr("napari_pbip.engine.segment._SHOW_SECONDS", 0.1)
     slide = session.slides.open(samples.slide())
 
@@ -158,7 +165,7 @@ def test_what_the_user_looks_at_comes_first_and_again_when_the_view_moves(viewer
 
     look_at(1400, 2600)
     session.job_started.connect(lambda job: job.pause())
-    click(widget.segment_button)
+    click(fine.segment_button)
     [queued], [job] = session.segmenting.slides, session.jobs
     go_on(8)
     x, y, width, height = queued.view
@@ -245,9 +252,9 @@ def test_a_result_of_another_model_is_replaced_only_when_the_user_says_so(viewer
     assert len(viewer.layers) == 2
 
 
-def test_layers_deleted_while_it_runs_stay_away_and_the_result_is_whole(viewer, session, widget, settle):
+def test_layers_deleted_while_it_runs_stay_away_and_the_result_is_whole(viewer, session, fine, settle):
     slide = session.slides.open(samples.slide())
-    click(widget.segment_button)
+    click(fine.segment_button)
     [queued] = session.segmenting.slides
     settle(lambda: len(session.results) == 1)
     viewer.layers.remove(session.results[0].layer)
@@ -258,27 +265,27 @@ def test_layers_deleted_while_it_runs_stay_away_and_the_result_is_whole(viewer, 
     assert not viewer.layers
 
 
-def test_the_queue_outlives_the_widget(viewer, session, widget, settle):
+def test_the_queue_outlives_the_widget(viewer, session, fine, settle):
     session.slides.open(samples.slide())
-    click(widget.segment_button)
+    click(fine.segment_button)
     [queued] = session.segmenting.slides
     settle(lambda: queued.done > 4)
-    viewer.window.remove_dock_widget(widget)
-    widget.close()
-    widget.deleteLater()
+    viewer.window.remove_dock_widget(fine)
+    fine.close()
+    fine.deleteLater()
     settle()
     again = SegmentWidget(viewer)
     viewer.window.add_dock_widget(again, name="Segment", area="right")
-    assert again.model.currentText() == "first"
+    assert again.model.currentText() == "fine"
     [row] = again.queue.rows
     assert row.slide is queued
     settle(all_ended(session))
     assert "Done" in row.text.text()
 
 
-def test_closing_the_window_while_it_runs_keeps_what_is_finished(viewer, session, widget, settle, uninterrupted):
+def test_closing_the_window_while_it_runs_keeps_what_is_finished(viewer, session, fine, settle, uninterrupted):
     session.slides.open(samples.slide())
-    click(widget.segment_button)
+    click(fine.segment_button)
     [queued] = session.segmenting.slides
     session.segmenting.add([samples.slide().with_name("another.svs")], session.models_folder / "first")
     settle(lambda: queued.done > 4)
@@ -290,9 +297,9 @@ def test_closing_the_window_while_it_runs_keeps_what_is_finished(viewer, session
     assert (known.sum() > 0) == (~np.isnan(store.presence())).any()
 
 
-def test_a_window_that_is_gone_does_not_stop_the_result(viewer, session, widget, settle):
+def test_a_window_that_is_gone_does_not_stop_the_result(viewer, session, fine, settle):
     session.slides.open(samples.slide())
-    click(widget.segment_button)
+    click(fine.segment_button)
     [queued] = session.segmenting.slides
     settle(lambda: queued.done > 4)
     viewer.close()

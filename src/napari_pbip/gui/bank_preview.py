@@ -9,11 +9,11 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
 
-from napari_pbip.engine.preview import Coloured, Rectangle, preview
+from napari_pbip.engine.preview import Coloured, preview
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Event
 from napari_pbip.gui.jobs import RunningJob, last
-from napari_pbip.gui.slide_layers import SlideLayer, placement
+from napari_pbip.gui.slide_layers import SlideLayer, in_view, placement
 from napari_pbip.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
@@ -49,16 +49,19 @@ class BankPreview:
         Raises
         ------
         SlideError
-            If no slide is selected.
+            If no slide is selected, or nothing of it is in view.
         """
         session = self._session
         current = session.current_slide
         if current is None:
             raise SlideError("No slide is selected; open one, or select its layer.")
+        rectangle = in_view(current)
+        if rectangle is None:
+            raise SlideError("The slide is out of sight; show its layer, and bring it into view.")
         if self._job is not None:
             self._job.cancel()
         slide, settings = current.slide, session.settings
-        mpp, rectangle, folder = slide.mpp, in_view(current), session.bank_folder
+        mpp, folder = slide.mpp, session.bank_folder
         job = session.start(
             lambda: preview(
                 slide.path,
@@ -114,13 +117,6 @@ class _Shown:
         viewer.add_layer(layer)
         viewer.layers.selection.active = selected
         return layer
-
-
-def in_view(slide: SlideLayer) -> Rectangle:
-    """The part of a slide that the canvas shows, in level-0 pixels."""
-    layer = slide.layer
-    (top, left), (bottom, right) = layer.corner_pixels[:, :2] * layer.downsample_factors[layer.data_level][:2]
-    return float(left), float(top), float(right - left), float(bottom - top)
 
 
 def _options(slide: SlideLayer, newest: Coloured, taxonomy: Taxonomy) -> dict[str, Any]:
