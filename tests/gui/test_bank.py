@@ -170,7 +170,6 @@ def test_delete_undo_and_move_by_keys_and_menu(built, session, settle):
     assert session.bank.selected == {first.hash, second.hash}
     assert "2 tiles selected" in built.picked_label.text()
 
-    session.change(bank=session.settings.bank.model_copy(update={"k": 1}))
     press(built.clusters, Qt.Key.Key_Delete)
     bank = updated(session, settle, before)
     assert len(bank.tiles) == 13
@@ -196,7 +195,6 @@ def test_delete_undo_and_move_by_keys_and_menu(built, session, settle):
 
 def test_corrections_made_quickly_are_all_worked_in(built, session, settle):
     bank = session.bank.bank
-    session.change(bank=session.settings.bank.model_copy(update={"k": 1}))
     one, two, three = (bank.nearest(s)[0].hash for s in (0, 2, 4))
     session.bank.remove([one])
     session.bank.remove([two])
@@ -265,10 +263,11 @@ def test_lasso_and_rows_share_one_selection(built, session, settle):
 def test_another_encoder_asks_before_it_replaces(built, session, settle):
     from qtpy.QtWidgets import QMessageBox
 
-    before = session.bank.bank
-    session.bank.remove([before.tiles[0].hash])
+    before, gone = session.bank.bank, session.bank.bank.tiles[0].hash
     session.change(bank=BankSettings(encoder="tiny", k=1))
-    before = updated(session, settle, before) if session.bank.job else session.bank.bank
+    session.bank.remove([gone])  # of the bank as it is, whatever is chosen for the next one
+    kept = updated(session, settle, before)
+    assert (kept.encoder["name"], len(kept.tiles), kept.k) == ("texture", 14, before.k)
 
     def answer(text: str) -> None:
         click(built.build_button)
@@ -278,13 +277,27 @@ def test_another_encoder_asks_before_it_replaces(built, session, settle):
         click(next(b for b in box.buttons() if text in b.text()))
         settle(lambda: not built.findChildren(QMessageBox))
 
-    settle(lambda: session.bank.job is None)
-    kept = session.bank.bank
     answer("Cancel")
     assert session.bank.job is None
     assert session.bank.bank is kept
     answer("Replace it")
     settle(lambda: session.bank.job is None and session.bank.bank.encoder["name"] == "tiny")
+    assert session.bank.bank.k == (1, 1, 1)
+    assert [t.hash for t in session.bank.bank.removed] == [gone]
+
+
+def test_another_project_has_another_bank(built, session, settle, tmp_path):
+    first, identity = session.folder, session.bank.bank.identity
+    session.folder = tmp_path / "other"
+    assert session.bank.bank is None
+    assert session.settings.bank_folder is None
+    settle()
+    assert not built.clusters.isVisible()
+    session.change(bank=BankSettings())
+    session.folder = first
+    settle(lambda: session.bank.bank is not None)
+    assert session.bank.bank.identity == identity
+    assert session.settings.bank.k == 2  # as the bank was made
 
 
 def test_a_damaged_bank_is_told_and_mended(built, session, settle):

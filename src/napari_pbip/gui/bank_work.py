@@ -22,7 +22,7 @@ from napari_pbip.bank import (
 )
 from napari_pbip.bank.features import FeatureFile
 from napari_pbip.bank.image_bank import check_enough_tiles
-from napari_pbip.config import DataSettings
+from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.build_bank import build_bank
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import BankError, DataError, PbipError
@@ -60,6 +60,16 @@ class _OnDisk:
             return cls(None, str(error))
         duplicates = near_duplicates(bank)
         return cls(bank, "", curation, duplicates, bank_warnings(bank, duplicates, curation), bank.clusters())
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the bank shall become."""
+
+    settings: BankSettings
+    curation: Curation | None
+    """None: what lies beside the bank."""
+    overwrite: bool = False
 
 
 class BankWork:
@@ -101,8 +111,9 @@ class BankWork:
         self._reading: list[RunningJob] = []
         self._disk = _OnDisk(None)
         self._undo: list[Curation] = []
-        self._next: Curation | None = None
+        self._wanted: _Wanted | None = None
         self._again = False
+        self._told: Path | None = None
         self._loads = 0
         self.tiles: TileSet | None = None
         self.tiles_problem = ""
@@ -147,7 +158,8 @@ class BankWork:
     @property
     def curation(self) -> Curation:
         """What the user removed and moved, the correction that is being worked in included."""
-        return self._disk.curation if self._next is None else self._next
+        wanted = self._wanted
+        return self._disk.curation if wanted is None or wanted.curation is None else wanted.curation
 
     def load(self) -> None:
         """Read the bank of the project folder, beside the window."""
@@ -181,7 +193,9 @@ class BankWork:
     def _show(self, found: _OnDisk) -> None:
         before, self._disk = self._disk.bank, found
         if self.job is None:
-            self._next = None  # it is on disk
+            self._wanted = None  # it is on disk
+        if before is None and found.bank is not None and self._session.settings.bank == BankSettings():
+            self._session.change(bank=found.bank.settings)  # a project that is opened again
         there = set() if found.bank is None else {t.hash for t in found.bank.tiles}
         if self.places and (before is None or found.bank is None or before.encoder != found.bank.encoder):
             self.places = {}
@@ -225,8 +239,9 @@ class BankWork:
         )
 
     def build(self, *, overwrite: bool = False) -> None:
-        """Build the bank, or bring the one in the folder up to date."""
-        self._run(None, overwrite=overwrite)
+        """Build the bank by the settings of the session, or bring the one in the folder up to date."""
+        if self.job is None:
+            self._run(_Wanted(self._session.settings.bank, None, overwrite))
 
     def remove(self, hashes: Collection[str]) -> None:
         """Take tiles out of the bank."""
@@ -250,17 +265,18 @@ class BankWork:
         bank = self.bank
         if bank is None:
             return
-        before = bank.settings.k
+        current = self._settings(bank)
+        before = current.k
         each = {name: before[name] if isinstance(before, dict) else before for name in bank.taxonomy.names}
         each[class_name] = k or "auto"
-        settings = self._session.settings.bank.model_copy(update={"k": each})
+        settings = current.model_copy(update={"k": each})
         try:
             check_enough_tiles(bank.taxonomy, settings, [t.class_index for t in bank.tiles])
         except PbipError as error:
             self.refused.emit(str(error))
             return
-        self._session.change(bank=settings)
-        self._run(self._next)
+        self._session.change(bank=self._session.settings.bank.model_copy(update={"k": each}))
+        self._run(_Wanted(settings, self.curation))
 
     def _correct(self, curation: Curation) -> None:
         before = self.curation
@@ -275,32 +291,35 @@ class BankWork:
         known = (*bank.tiles, *bank.removed)
         after = [curation.class_of(t.hash, t.class_index, bank.taxonomy) for t in known]
         try:
-            check_enough_tiles(bank.taxonomy, self._session.settings.bank, after)
+            check_enough_tiles(bank.taxonomy, self._settings(bank), after)
         except PbipError as error:
             self.refused.emit(str(error))
             return False
-        self._run(curation)
+        self._run(_Wanted(self._settings(bank), curation))
         return True
 
-    def _run(self, curation: Curation | None, *, overwrite: bool = False) -> None:
+    def _settings(self, bank: ImageBank) -> BankSettings:
+        """What a correction keeps to: how the bank is made, whatever is being chosen for the next one."""
+        return bank.settings if self._wanted is None else self._wanted.settings
+
+    def _run(self, wanted: _Wanted) -> None:
         """Start a build; a correction that comes while one runs is worked in when that ends."""
-        self._next = curation
+        self._wanted = wanted
         if self.job is not None:
             self._again = True
             return
         settings, folder = self._session.settings, self.folder
-        update = not overwrite
 
         def make() -> Job:
             return build_bank(
                 _tiles(settings.data),
-                settings.bank,
+                wanted.settings,
                 settings.data,
                 folder,
                 device=settings.train.device,
-                update=update,
-                overwrite=overwrite,
-                curation=curation,
+                update=not wanted.overwrite,
+                overwrite=wanted.overwrite,
+                curation=wanted.curation,
             )
 
         self.job = self._session.start(make)
@@ -312,19 +331,22 @@ class BankWork:
         if folder != self.folder:
             return
         if state is State.FINISHED:
+            self._told = folder
             self._session.change(bank_folder=folder)
             self._session.bank_changed.emit()
-            if again:
-                self._run(self._next)
+            if again and self._wanted is not None:
+                self._run(self._wanted)
                 return
         else:  # what is on disk counts
             self._undo.clear()
-            self._next = None
+            self._wanted = None
         self.load()
 
     def _on_folder(self) -> None:
         self._undo.clear()
-        self._next, self._again = None, False
+        self._wanted, self._again = None, False
+        if self._told is not None and self._session.settings.bank_folder == self._told:
+            self._session.change(bank_folder=None)  # that was the bank of the other project
         self.places = {}
         self._show(_OnDisk(None))
         self.load()

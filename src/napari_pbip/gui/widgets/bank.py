@@ -110,7 +110,7 @@ class BankWidget(QWidget):
         self._show_bank()
         self._show_picked()
         if self._work.job is not None:
-            self.build_bar.follow(self._work.job)
+            self._follow_build(self._work.job)
         if self._work.preview.job is not None:
             self.preview_bar.follow(self._work.preview.job)
         self._work.load()
@@ -281,6 +281,11 @@ class BankWidget(QWidget):
     def _follow_build(self, job: RunningJob) -> None:
         self.correct_notice.clear()
         self.build_bar.follow(job)
+        self.build_button.setEnabled(False)
+        job.ended.connect(self._end_build)
+
+    def _end_build(self) -> None:
+        self.build_button.setEnabled(self._work.job is None)
 
     def _show_bank(self) -> None:
         work = self._work
