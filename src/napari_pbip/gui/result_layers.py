@@ -33,8 +33,7 @@ from napari_pbip.results.blend import BLOCK
 from napari_pbip.results.labels import (
     BACKGROUND_NAME,
     BACKGROUND_RGB,
-    Shares,
-    best_class,
+    Strip,
     deltas,
     evidence,
 )
@@ -115,7 +114,7 @@ class ResultView:
         self.thresholds = thresholds
         self.largest = store.guess_largest(thresholds.percentile)
         self.micrometres = 0.0
-        self._shares: tuple[tuple[Any, ...], list[Shares]] | None = None
+        self._kept: tuple[tuple[Any, ...], list[Strip]] | None = None
         self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="napari-pbip-labels")
         finer = [LabelLevel(self, index) for index in range(len(store.scores))]
         self._coarsest = self._tiny()
@@ -139,17 +138,17 @@ class ResultView:
         return label_region(self.store, self.thresholds, self.largest, level, y, x)
 
     def _labels_again(self, level: int, y: slice, x: slice) -> Labels:
-        """Labels of a rectangle that will be asked for again: then with another delta, mostly."""
-        thresholds = self.thresholds.model_copy(update={"delta": 0.0, "class_delta": {}})
-        wanted = (level, y, x, thresholds, self.largest.tobytes(), self.store.version)
-        if self._shares is None or self._shares[0] != wanted:
+        """Labels of a rectangle that will be asked for again: then with other thresholds, mostly."""
+        thresholds = self.thresholds
+        wanted = (level, y, x, thresholds.scope, self.largest.tobytes(), self.store.version)
+        if self._kept is None or self._kept[0] != wanted:
             found = evidence(self.store, thresholds, self.largest, level, y, x)
-            self._shares = wanted, list(self._pool.map(found.rows, found.strips))
-        shares = self._shares[1]
+            self._kept = wanted, list(self._pool.map(found.rows, found.strips))
+        strips = self._kept[1]
         if self.store.lacking:
-            self._shares = None  # of what is blurred
-        delta = deltas(self.store.taxonomy, self.thresholds)
-        return np.concatenate(list(self._pool.map(lambda strip: best_class(strip, delta), shares)))
+            self._kept = None  # of what is blurred
+        delta = deltas(self.store.taxonomy, thresholds)
+        return np.concatenate(list(self._pool.map(lambda strip: strip.labels(delta, thresholds.presence), strips)))
 
     def drawn_level(self, index: int) -> int:
         """The level of the store that a level for napari is computed from."""

@@ -33,13 +33,13 @@ from napari_pbip.results.store import ScoreStore, get_array, reading
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED, Taxonomy
 
 Labels = npt.NDArray[np.uint8]
-Shares = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.float64]
 FOLDER = PurePosixPath("labels/tissue")
 """Where the label image lies in the store."""
 CHUNK = 512
 BACKGROUND_NAME = "background"
 BACKGROUND_RGB = (190, 190, 190)
+_LITTLE = np.float32(1e-6)
 _STRIP = 64  # rows at a time: the temporaries stay in the processor's cache
 _AXES = ("y", "x")
 
@@ -79,35 +79,41 @@ def labels_from_scores(
     uint8 array
         (h, w): class n as n + 1, 255 background, 0 not analysed. Of equally good classes the first wins.
     """
-    return Evidence(scores, largest, presence, threshold, rows, columns, tissue).labels(delta)
+    return Evidence(scores, largest, presence, rows, columns, tissue).labels(delta, threshold)
 
 
-def best_class(shares: Shares, delta: npt.NDArray[np.floating]) -> Labels:
-    """Label of each cell from what :meth:`Evidence.rows` gives, (N, h, w), and the delta of each class, (N,)."""
-    labels = np.empty(shares.shape[1:], np.uint8)
-    # arithmetic on whole arrays instead of masked assignment, which is ten times slower
-    for top in range(0, len(labels), _STRIP):
-        part = np.s_[top : top + _STRIP]
-        best = np.zeros(labels[part].shape, np.float32)
-        label = np.zeros(labels[part].shape, np.uint8)
-        for n, share in enumerate(shares[:, part]):
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """What some rows of cells show, so that thresholds are compared with it and nothing else is left to do."""
+
+    shares: npt.NDArray[np.float32]
+    """Score of each class as a share of its largest, (N, h, w); NaN in the first class where nothing was analysed."""
+    presence: npt.NDArray[np.float32]
+    """Probability that the class is present, between the tiles around, (N, h, w)."""
+
+    def labels(self, delta: npt.NDArray[np.floating], threshold: float) -> Labels:
+        """Label of each cell, (h, w), by the delta (N,) that a class has to reach, and the presence."""
+        first = self.shares[0]
+        best = np.zeros(first.shape, np.float32)
+        label = np.zeros(first.shape, np.uint8)
+        # arithmetic on whole arrays instead of masked assignment, which is ten times slower
+        for n, (share, presence) in enumerate(zip(self.shares, self.presence, strict=True)):
             wins = share >= delta[n]
             wins &= share > best
+            wins &= presence >= np.float32(threshold)
             np.fmax(best, share * wins, out=best)
             np.maximum(label, wins.view(np.uint8) * np.uint8(n + 1), out=label)  # a later win has a larger value
         label |= (label == 0).view(np.uint8) * np.uint8(BACKGROUND)
-        first = shares[0, part]
         label *= (first == first).view(np.uint8)  # not NaN
-        labels[part] = label
-    return labels
+        return label
 
 
 class Evidence:
-    """What each class has to show for itself in each cell: all of the rule but delta.
+    """What each class has to show for itself in each cell: all of the rule but its thresholds.
 
     Parameters
     ----------
-    scores, largest, presence, threshold, rows, columns, tissue
+    scores, largest, presence, rows, columns, tissue
         As in :func:`labels_from_scores`.
     """
 
@@ -116,14 +122,12 @@ class Evidence:
         scores: npt.NDArray[np.floating],
         largest: npt.NDArray[np.floating],
         presence: npt.NDArray[np.floating],
-        threshold: float,
         rows: Positions,
         columns: Positions,
         tissue: npt.NDArray[np.bool_],
     ) -> None:
         self._scores = scores
         self._tissue = tissue
-        self._threshold = np.float32(threshold)
         known = ~np.isnan(presence[0])
         present = np.where(known, presence, 0).astype(np.float32)
         # a class that nowhere scores above zero gets an infinite scale: no score reaches its delta
@@ -139,21 +143,19 @@ class Evidence:
         self._present = across.spread(present)
         self._down = _Between(rows, presence.shape[1])
 
-    def rows(self, part: slice) -> Shares:
-        """Of some rows of cells: score as a share of the largest, 0 where the class is not present, (N, h, w) float32.
-
-        NaN in the first class where nothing was analysed; not above 0 where there is no evidence.
-        """
+    def rows(self, part: slice) -> Strip:
+        """Of some rows of cells."""
         known = self._down.between_rows(self._known, part)  # share of the weight of the tiles around
         analysed = self._tissue[part] & (known > 0)
-        needed = known * self._threshold
+        np.maximum(known, _LITTLE, out=known)
         shares = self._scores[:, part].astype(np.float32)
+        presence = np.empty_like(shares)
         for n, score in enumerate(shares):
             score /= self._across[n, self._nearest_row[part]]
             analysed &= score == score  # not NaN
-            score *= self._down.between_rows(self._present[n], part) >= needed
+            np.divide(self._down.between_rows(self._present[n], part), known, out=presence[n])
         shares[0] += np.where(analysed, np.float32(0), np.float32(np.nan))
-        return shares
+        return Strip(shares, presence)
 
     @property
     def strips(self) -> list[slice]:
@@ -161,9 +163,9 @@ class Evidence:
         height = self._scores.shape[1]
         return [slice(top, min(top + _STRIP, height)) for top in range(0, height, _STRIP)]
 
-    def labels(self, delta: npt.NDArray[np.floating]) -> Labels:
-        """The labels that these deltas (N,) give, (h, w)."""
-        return np.concatenate([best_class(self.rows(part), delta) for part in self.strips])
+    def labels(self, delta: npt.NDArray[np.floating], threshold: float) -> Labels:
+        """The labels that these thresholds give, (h, w); see :meth:`Strip.labels`."""
+        return np.concatenate([self.rows(part).labels(delta, threshold) for part in self.strips])
 
 
 class _Between:
@@ -224,7 +226,9 @@ def label_region(
     level, y, x
         Level of ``store.scores`` and the rectangle in its cells.
     """
-    return evidence(store, thresholds, largest, level, y, x).labels(deltas(store.taxonomy, thresholds))
+    return evidence(store, thresholds, largest, level, y, x).labels(
+        deltas(store.taxonomy, thresholds), thresholds.presence
+    )
 
 
 def evidence(
@@ -235,14 +239,13 @@ def evidence(
     y: slice,
     x: slice,
 ) -> Evidence:
-    """What :func:`label_region` decides by, for those who change delta and nothing else; delta is not looked at."""
+    """What :func:`label_region` decides by, for those who change thresholds alone: of these the scope is looked at."""
     rows, columns, tissue = store.tiles_and_tissue(level, y, x)
     window = slice(int(rows[0]), int(rows[-1]) + 2), slice(int(columns[0]), int(columns[-1]) + 2)
     return Evidence(
         store.read_scores(level, y, x),
         store.peak(*window) if thresholds.scope == "tile" else largest[:, None, None],
         store.presence(*window),
-        thresholds.presence,
         rows - window[0].start,
         columns - window[1].start,
         tissue,
