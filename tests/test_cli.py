@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -172,3 +173,14 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(call: Called, work: Path, t
     assert call.error.count("Error:") == 1, call.error
     assert "Traceback" not in call.error
     assert len(call.error.split("Error:")[1].strip().splitlines()) <= 4  # one sentence, wrapped
+
+
+def test_bank_show_says_what_to_look_at(call: Called, tmp_path: Path) -> None:
+    for name in ("LYM", "TUM"):
+        shutil.copytree(samples.tiles() / name, tmp_path / "tiles" / name)
+    copied = sorted((tmp_path / "tiles" / "TUM").iterdir())[0]
+    Image.open(copied).convert("RGB").rotate(90).save(copied.with_name("turned.png"))
+    assert call("bank", "build", tmp_path / "tiles", "--out", tmp_path / "bank", "--k", 2) == 0, call.error
+    assert call("bank", "show", tmp_path / "bank") == 0, call.error
+    assert "turned.png" in call.error
+    assert "turned.png" not in call.out

@@ -178,11 +178,11 @@ def bank_show(
     bank: Annotated[Path, typer.Argument(help="Folder of the bank.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the pictures; by default BANK/sheets.")] = None,
 ) -> None:
-    """Print a bank's clusters and write a contact sheet a class, nearest tiles first.
+    """Print a bank's clusters and what to look at, and write a contact sheet a class, nearest tiles first.
 
     Example: napari-pbip bank show bank/
     """
-    from napari_pbip.bank import ImageBank, cluster_table, write_sheets
+    from napari_pbip.bank import Curation, ImageBank, bank_warnings, cluster_table, near_duplicates, write_sheets
 
     image_bank = ImageBank.read(bank)
     rows = cluster_table(image_bank)
@@ -190,6 +190,8 @@ def bank_show(
     for row in rows:
         table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
     Console().print(table)
+    for sentence in bank_warnings(image_bank, near_duplicates(image_bank), Curation.read(bank)):
+        typer.echo(sentence, err=True)  # the output proper lists files
     for path in write_sheets(image_bank, bank, out or bank / "sheets"):
         typer.echo(path)
 
