@@ -114,6 +114,13 @@ def test_wrong_input_stops_the_start_and_is_said_at_the_field(viewer: Any, widge
     assert session.training.job is None
     assert "2 is kept" in widget.form.problem("train.epochs").text()
     assert "setting" in widget.name_notice.text()
+    type_text(widget.form.editor("train.epochs"), "2")
+    rate = widget.form.editor("train.learning_rate")  # in the closed panel
+    type_text(rate, "fast")
+    assert not rate.isVisible()
+    click(widget.start_button)
+    assert rate.isVisible()
+    assert session.training.job is None
     for name in ("", "  ", "../elsewhere", "a/b", ".hidden", "-x"):
         type_text(widget.name, name)
         assert "letters" in widget.name_notice.text()
@@ -157,7 +164,7 @@ def test_a_training_from_the_first_click_to_the_last_model(
     # the same name again: nothing is lost without being asked for
     assert not widget.start_button.isVisible()
     click(widget.resume_button)
-    assert "had all its 3 epochs" in widget.name_notice.text()
+    assert f"3 epochs, {facts.steps} steps" in widget.name_notice.text()
     click(widget.replace_button)
     from qtpy.QtWidgets import QMessageBox
 
@@ -461,3 +468,39 @@ def contrast(one: Any, other: Any) -> float:
 
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
+
+
+def test_the_tab_key_goes_through_the_fields_from_top_to_bottom(widget: Any, settle: Settle) -> None:
+    widget.form.others_button.setChecked(True)
+    settle()
+    names = ["method.name", "backbone.name", "train.epochs", "method.delta", "train.learning_rate", "train.seed"]
+    wanted = [widget.form.editor(name) for name in names] + [widget.name, widget.start_button, widget.models]
+    chain, at = [], widget.form.editor("method.name")
+    while at not in chain:
+        chain.append(at)
+        at = at.nextInFocusChain()
+    places = [chain.index(part) for part in wanted]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("events", [1, 2])
+def test_cancelled_while_the_bank_is_built_it_can_be_resumed(
+    viewer: Any,
+    widget: Any,
+    settle: Settle,
+    weak_data: Path,  # noqa: F811
+    events: int,
+) -> None:
+    session = session_of(viewer)
+    run = session.models_folder / "early"
+    job = train(settings_for(weak_data, method={"name": "pbip"}, train={"steps": 1}), run)
+    said = [next(job) for _ in range(events)]
+    assert "bank" in said[0].job
+    job.close()
+    session.models_changed.emit()
+    settle(lambda: rows(widget))
+    type_text(widget.name, "early")
+    click(widget.resume_button)
+    settle(ended(session), 60)
+    assert not widget.bar.notice.text().startswith("✖"), widget.bar.notice.text()
+    assert RunFacts.read(run).finished

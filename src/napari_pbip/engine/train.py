@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from napari_pbip.bank import ImageBank, LabelledTile, TileSet, find_splits, load_single_tiles, load_tiles
+from napari_pbip.bank.image_bank import FACTS as BANK
 from napari_pbip.config import DataSettings, JobSettings, PbipSettings, TrainSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.build_bank import bank_encoder, build_bank
@@ -73,10 +74,10 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
     facts = _begin(settings, tiles, out, resume=resume, overwrite=overwrite)
     if with_bank and bank is None:
         folder = out / "bank"
-        if not (resume and folder.exists()):
+        if not (resume and (folder / BANK).exists()):  # it may have been stopped while the bank was built
             bank_tiles = load_single_tiles(settings.data.folder, settings.data)
-            building = build_bank(bank_tiles, settings.bank, settings.data, folder, device=settings.train.device)
-            yield from phase(building)
+            on = settings.train.device
+            yield from phase(build_bank(bank_tiles, settings.bank, settings.data, folder, device=on, update=resume))
         bank, encoder = _read_bank(folder, settings, tiles)
     prototypes = None
     if bank is not None and encoder is not None:

@@ -121,6 +121,13 @@ class SettingsForm(QWidget, Generic[S]):
         """The sentence at a field, by its dotted name."""
         return next(r.problem for r in self._rows if r.dotted == name and r.belongs_to(self._value))
 
+    def reveal(self, name: str) -> None:
+        """Take the user to a field."""
+        editor = self.editor(name)
+        if self.others_button is not None and not editor.isVisible():
+            self.others_button.setChecked(True)
+        editor.setFocus()
+
     def offer(self, name: str, choices: Sequence[str]) -> None:
         """Offer values for a text field; others can still be typed."""
         editor = self.editor(name)

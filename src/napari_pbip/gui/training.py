@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 # torch takes seconds to import: whatever needs it is imported in the thread that does
 
 
-class _Found(NamedTuple):
-    """What a look at the disk and at the machine finds."""
-
-    models: Mapping[str, RunFacts | ModelError]
-    backbones: tuple[str, ...]
-    devices: tuple[str, ...]
-
-
 class Training:
     """The trainings of a session's project.
 
@@ -40,7 +32,7 @@ class Training:
     models
         The facts of each model on disk by name, newest first, or what is wrong with it; as of the last :meth:`look`.
     backbones, devices
-        What there is to choose from, once :meth:`look` has found out.
+        What there is to choose from, once :meth:`find_choices` has found out.
     job
         The running training, or None.
     run
@@ -49,6 +41,8 @@ class Training:
 
     looked = Signal()
     """:attr:`models` were read again."""
+    choices_found = Signal()
+    """:attr:`backbones` and :attr:`devices` are known."""
     changed = Signal()
     """A training began or ended."""
     curves_changed = Signal()
@@ -78,24 +72,42 @@ class Training:
         self._looking = True
         folder = self._session.models_folder
 
-        def make() -> Job:
-            from napari_pbip.engine.device import devices
-            from napari_pbip.models import backbones
+        found: list[Mapping[str, RunFacts | ModelError]] = []
 
-            found.append(_Found(runs_in(folder), tuple(backbones.catalogue()), devices()))
+        def make() -> Job:
+            found.append(runs_in(folder))
             yield Finished(folder)
 
-        found: list[_Found] = []
-        self._session.start(make).ended.connect(lambda state: self._looked(state, *found))
+        self._session.start(make).ended.connect(lambda state: self._looked(state, found))
 
-    def _looked(self, state: State, found: _Found | None = None) -> None:
+    def _looked(self, state: State, found: Sequence[Mapping[str, RunFacts | ModelError]]) -> None:
         self._looking = False
-        if found is not None:
-            self.models, self.backbones, self.devices = found
+        if found:
+            self.models = found[0]
         self.looked.emit()
         if self._again and state is not State.CANCELLED:
             self._again = False
             self.look()
+
+    def find_choices(self) -> None:
+        """Find out what there is to choose from, once, in a thread; :attr:`choices_found` tells when it is known."""
+        if self.backbones:
+            return
+        found: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+
+        def make() -> Job:
+            from napari_pbip.engine.device import devices
+            from napari_pbip.models import backbones
+
+            found.append((tuple(backbones.catalogue()), devices()))
+            yield Finished(None)
+
+        def take(_: State) -> None:
+            if found:
+                self.backbones, self.devices = found[0]
+                self.choices_found.emit()
+
+        self._session.start(make).ended.connect(take)
 
     @property
     def selected(self) -> Path | None:

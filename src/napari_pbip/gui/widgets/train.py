@@ -88,6 +88,7 @@ class TrainWidget(QWidget):
             (session.folder_changed, self._on_folder),
             (session.models_changed, self._look_soon),
             (training.looked, self._show_models),
+            (training.choices_found, self._show_choices),
             (training.changed, self._follow),
             (training.curves_changed, self._show_curves),
         )
@@ -95,7 +96,9 @@ class TrainWidget(QWidget):
         self._show_models()
         self._follow()
         self._show_curves()
+        self._show_choices()
         self._look_soon()
+        training.find_choices()
 
     def _lay_out(self) -> None:
         names = QHBoxLayout()
@@ -135,6 +138,10 @@ class TrainWidget(QWidget):
         self.form.set_value(settings)
         self._show_source()
 
+    def _show_choices(self) -> None:
+        self.form.offer("backbone.name", self._training.backbones)
+        self.form.offer("train.device", self._training.devices)
+
     def _on_folder(self) -> None:
         self._show_source()
         self._look_soon()
@@ -164,8 +171,6 @@ class TrainWidget(QWidget):
 
     def _show_models(self) -> None:
         training, running = self._training, self._running
-        for field, choices in (("backbone.name", training.backbones), ("train.device", training.devices)):
-            self.form.offer(field, choices)
         chosen = self.name.text().strip()
         self.models.blockSignals(True)
         self.models.clear()
@@ -223,7 +228,7 @@ class TrainWidget(QWidget):
         self._show_actions()
         problems = self.form.problems()
         if problems:
-            self.form.editor(problems[0]).setFocus()
+            self.form.reveal(problems[0])
             self.name_notice.error("Mend the marked setting first.")
         elif self._session.settings.data.folder is None:
             self.name_notice.error("There are no labelled tiles to learn from yet; see above.")
@@ -238,14 +243,14 @@ class TrainWidget(QWidget):
         if facts is None or isinstance(facts, ModelError) or self.form.problems():
             self._ready()
             return
-        asked, had = self._session.settings.train, facts.settings.train
+        asked = self._session.settings.train
         if not facts.finished:
             self._training.resume(self.name.text().strip())
-        elif (asked.epochs, asked.steps or 0) > (had.epochs, had.steps or 0) or (asked.steps or 0) > facts.steps:
+        elif asked.steps > facts.steps if asked.steps is not None else asked.epochs > facts.epoch:
             self._training.resume(self.name.text().strip(), asked)
         else:
-            done = f"{facts.steps:,} steps" if had.steps else f"{had.epochs} epochs"
-            self.name_notice.error(f"This model has had all its {done}; ask for more above to train it further.")
+            done = f"{facts.epoch} epochs, {facts.steps:,} steps"
+            self.name_notice.error(f"This model has had all it was to have ({done}); ask for more above.")
 
     def _replace(self) -> None:
         if not self._ready():
