@@ -6,7 +6,7 @@ train/<class>/<name>.png            a folder a class; without train/, too
 {train,val,test}/{img,mask}/<name>  masks; classes present are read off them
 train_single/<class>/<name>.png     beside train/: single-class tiles, which the image bank then comes from
 tiles.csv                           path, one 0/1 column a class; mask, split and slide, x, y if known
-classes.txt                         class names, one a line, in label order
+classes.txt                         class names, one a line, in label order; a colour #RRGGBB may follow a tab
 ```
 """
 
@@ -40,7 +40,9 @@ _LABEL_NAMES = {
     "luad": re.compile(r".*\[(?P<digits>[01](?: [01])+)\]"),
 }
 _KNOWN = {"bcss": BCSS, "luad": LUAD}
-_CSV_COLUMNS = frozenset({"path", "mask", "split", "slide", "x", "y"})
+_COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
+CSV_COLUMNS = frozenset({"path", "mask", "split", "slide", "x", "y"})
+"""Columns of a table of tiles that are no class."""
 
 
 def find_splits(folder: Path, settings: DataSettings | None = None) -> tuple[str, ...]:
@@ -200,8 +202,8 @@ def _layout_of(part: Path, settings: DataSettings) -> str:
 
 def _taxonomy(folder: Path, settings: DataSettings) -> Taxonomy:
     """Classes of a data set: from the settings, classes.txt, its class folders, or the data set its names tell."""
-    if names := _given_names(folder, settings):
-        return _from_names(names)
+    if given := _given(folder, settings):
+        return given
     for split in _SPLIT_FOLDERS:
         part = _split_folder(folder, split)
         if part is None and split == "train":
@@ -224,10 +226,10 @@ def _taxonomy(folder: Path, settings: DataSettings) -> Taxonomy:
     raise DataError(f"The class names of {folder} are not known; write them into classes.txt or set data.classes.")
 
 
-def _given_names(folder: Path, settings: DataSettings) -> tuple[str, ...] | None:
-    """Class names from the settings or from classes.txt."""
+def _given(folder: Path, settings: DataSettings) -> Taxonomy | None:
+    """Classes from the settings or from classes.txt."""
     if settings.classes:
-        return settings.classes
+        return _from_names(settings.classes)
     path = (folder if folder.is_dir() else folder.parent) / "classes.txt"
     if not path.exists():
         return None
@@ -235,15 +237,22 @@ def _given_names(folder: Path, settings: DataSettings) -> tuple[str, ...] | None
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read; it holds one class name a line, as UTF-8 text.") from error
-    return tuple(line.strip() for line in lines if line.strip())
+    entries = [[part.strip() for part in line.split("\t")] for line in lines if line.strip()]
+    if not entries:
+        return None
+    names = [name for name, *_ in entries]
+    colours = [colour for _, *rest in entries for colour in rest[:1] if _COLOUR.fullmatch(colour)]
+    if len(colours) == len(names):
+        return _from_names(names, colours)
+    return _from_names(names)
 
 
-def _from_names(names: Sequence[str]) -> Taxonomy:
+def _from_names(names: Sequence[str], colours: Sequence[str] | None = None) -> Taxonomy:
     for known in _KNOWN.values():
-        if known.names == tuple(names):
+        if known.names == tuple(names) and colours is None:
             return known
     try:
-        return Taxonomy.from_names(names)
+        return Taxonomy.from_names(names, colours)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise DataError(f"The class names cannot be used: {reason}.") from error
@@ -362,7 +371,7 @@ class _Csv:
 
     @property
     def class_columns(self) -> tuple[str, ...]:
-        return tuple(c for c in self.columns if c not in _CSV_COLUMNS)
+        return tuple(c for c in self.columns if c not in CSV_COLUMNS)
 
     def file(self, row: int, column: str) -> Path | None:
         """An existing file that a row names, relative to the table."""
@@ -395,7 +404,8 @@ class _Csv:
 
 def _load_csv(table: Path, folder: Path, split: str, settings: DataSettings) -> TileSet:
     sheet = _Csv(table)
-    names = _given_names(folder, settings) or sheet.class_columns
+    given = _given(folder, settings)
+    names = given.names if given else sheet.class_columns
     if missing := [name for name in names if name not in sheet.columns]:
         raise DataError(f"{table} has no column {missing[0]!r}; it needs a 0/1 column for each class.")
     if not names:
@@ -413,4 +423,4 @@ def _load_csv(table: Path, folder: Path, split: str, settings: DataSettings) -> 
         tiles.append(tile)
     if not tiles:
         raise DataError(f"{table} lists no tiles of the split {split!r}; splits stand in a column 'split'.")
-    return TileSet(_from_names(names), tuple(tiles), "csv", folder, split)
+    return TileSet(given or _from_names(names), tuple(tiles), "csv", folder, split)

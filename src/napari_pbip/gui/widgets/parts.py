@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QMessageBox, QProgressBar, QPushButton, QVBoxLayout, QWidget
@@ -186,3 +187,15 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def listen(widget: QWidget, *connections: tuple[Any, Callable[..., None]]) -> None:
+    """Connect signals of what outlives a widget to its methods, until the widget is gone."""
+    for signal, slot in connections:
+        signal.connect(slot)
+
+    def part() -> None:
+        for signal, slot in connections:
+            signal.disconnect(slot)
+
+    widget.destroyed.connect(part)

@@ -1,0 +1,247 @@
+"""Slides whose tiles carry labels, as they are at one moment: facts that may go to a thread or to disk.
+
+A tile is a cell of a square grid that begins at the slide's top left corner; only whole tiles count. The folder of
+labelled tiles holds
+
+```text
+labels.json                  which tile of which slide carries which classes: the original of all below
+tiles.csv                    the layout that ``load_tiles`` reads: path, slide, x, y, one 0/1 column a class
+classes.txt                  names and colours, in label order
+pictures/<slide>/<size>/     the tiles, each named by its place
+```
+
+A picture's path says all that it was cut with, so a picture that exists need not be cut again. None is deleted:
+a training that runs may be reading it, and a tile may get its label back.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_pbip.bank.layouts import CSV_COLUMNS
+from napari_pbip.errors import DataError
+from napari_pbip.files import writing
+from napari_pbip.taxonomy import Taxonomy, TissueClass
+
+LABELS, TABLE, CLASSES, PICTURES = "labels.json", "tiles.csv", "classes.txt", "pictures"
+_UNFIT = frozenset(',;"\t\r\n')
+"""Characters that would tear the table apart."""
+
+Position = tuple[int, int]
+"""Column and row of a tile, from 0."""
+Labels = frozenset[int]
+"""Indices of the classes that a tile shows."""
+
+
+class TileSize(BaseModel):
+    """How large a tile is: pixels a side, and microns per pixel."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pixels: Annotated[int, Field(ge=32, le=2048)] = 224
+    mpp: Annotated[float, Field(ge=0.05, le=20)] = 0.5
+
+    @property
+    def microns(self) -> float:
+        """Side in micrometres."""
+        return self.pixels * self.mpp
+
+    def __str__(self) -> str:
+        return f"{self.pixels} px at {self.mpp:g} µm"
+
+
+class SlideFacts(BaseModel):
+    """What the labels of a slide have to remember of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    identity: str
+    """Hash that stays when the slide is moved."""
+    name: str
+    path: Path
+    """Where it was last seen."""
+    mpp: Annotated[float, Field(gt=0)]
+    """Microns per level-0 pixel that the tiles were laid out by."""
+    width: int
+    """Level-0 pixels."""
+    height: int
+
+    def grid(self, size: TileSize) -> LabelGrid:
+        """The tiles of this size."""
+        side = size.microns / self.mpp
+        return LabelGrid(math.floor(self.width / side + 1e-6), math.floor(self.height / side + 1e-6), side)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelGrid:
+    """The whole tiles of a slide."""
+
+    columns: int
+    rows: int
+    side: float
+    """Of a tile, in level-0 pixels."""
+
+    def at(self, x: float, y: float) -> Position | None:
+        """The tile at a place in level-0 pixels from the corner of the slide, or None beside the grid."""
+        column, row = math.floor(x / self.side), math.floor(y / self.side)
+        return (column, row) if 0 <= column < self.columns and 0 <= row < self.rows else None
+
+    def within(self, x0: float, y0: float, x1: float, y1: float) -> list[Position]:
+        """All tiles that a rectangle between two corners touches, in rows."""
+        (left, right), (top, bottom) = sorted((x0, x1)), sorted((y0, y1))
+        columns = range(max(0, math.floor(left / self.side)), min(self.columns - 1, math.floor(right / self.side)) + 1)
+        rows = range(max(0, math.floor(top / self.side)), min(self.rows - 1, math.floor(bottom / self.side)) + 1)
+        return [(column, row) for row in rows for column in columns]
+
+    def corner(self, position: Position) -> tuple[int, int]:
+        """Left and top edge of a tile, to a whole level-0 pixel."""
+        return round(position[0] * self.side), round(position[1] * self.side)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSlides:
+    """Everything that was labelled, at one moment. Nothing changes it, so a thread may have it."""
+
+    taxonomy: Taxonomy
+    size: TileSize
+    slides: tuple[SlideFacts, ...]
+    tiles: tuple[Mapping[Position, Labels], ...]
+    """Labelled tiles of each slide."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self.tiles))
+
+    def write(self, folder: Path) -> None:
+        """Write ``labels.json``, whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written.
+        """
+        document = {
+            "format": 1,
+            "classes": self.taxonomy.to_json(),
+            "size": self.size.model_dump(),
+            "slides": [
+                {
+                    **slide.model_dump(mode="json"),
+                    "tiles": [(*place, sorted(labels)) for place, labels in tiles.items()],
+                }
+                for slide, tiles in zip(self.slides, self.tiles, strict=True)
+            ],
+        }
+        with writing(folder / LABELS) as temporary:
+            temporary.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """What :meth:`write` wrote, or None where nothing was written yet.
+
+        Raises
+        ------
+        DataError
+            If the file is damaged.
+        """
+        path = folder / LABELS
+        try:
+            document = _Document.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError) as error:
+            raise DataError(
+                f"The labels in {path} cannot be read; restore the file from a backup, or move it away to begin anew."
+            ) from error
+        return cls(
+            Taxonomy(classes=document.classes),
+            document.size,
+            tuple(SlideFacts(**slide.model_dump(exclude={"tiles"})) for slide in document.slides),
+            tuple({(column, row): labels for column, row, labels in slide.tiles} for slide in document.slides),
+        )
+
+    def picture(self, slide: SlideFacts, position: Position) -> Path:
+        """Where a tile's picture lies, relative to the folder; says all that it was cut with."""
+        x, y = slide.grid(self.size).corner(position)
+        size = f"{self.size.pixels}px_{self.size.mpp:.6g}um_of_{slide.mpp:.6g}um"
+        return Path(PICTURES, f"{slide.name}-{slide.identity[:8]}", size, f"x{x}_y{y}.png")
+
+    def write_tables(self, folder: Path, missing: Iterable[Path] = ()) -> None:
+        """Write ``classes.txt``, and ``tiles.csv`` with all tiles but those whose picture is missing.
+
+        Without a tile there is no ``tiles.csv``.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written.
+        """
+        left_out = frozenset(missing)
+        rows = [
+            (path.as_posix(), slide.name, *grid.corner(place), *(int(n in labels) for n in range(len(self.taxonomy))))
+            for slide, tiles in zip(self.slides, self.tiles, strict=True)
+            for grid in [slide.grid(self.size)]
+            for place, labels in sorted(tiles.items(), key=lambda item: item[0][::-1])
+            if (path := self.picture(slide, place)) not in left_out
+        ]
+        with writing(folder / CLASSES) as temporary:
+            lines = [f"{c.name}\t{c.colour}\n" for c in self.taxonomy]
+            temporary.write_text("".join(lines), encoding="utf-8")
+        if not rows:
+            (folder / TABLE).unlink(missing_ok=True)
+            return
+        with writing(folder / TABLE) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(("path", "slide", "x", "y", *self.taxonomy.names))
+            table.writerows(rows)
+
+
+class _Slide(SlideFacts):
+    tiles: list[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Labels]]
+
+
+class _Document(BaseModel):
+    """``labels.json``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1]
+    classes: tuple[TissueClass, ...]
+    size: TileSize
+    slides: list[_Slide]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        Taxonomy(classes=self.classes)
+        known = range(len(self.classes))
+        for slide in self.slides:
+            if any(not labels or any(n not in known for n in labels) for _, _, labels in slide.tiles):
+                raise ValueError("a tile carries a class that does not exist")
+        return self
+
+
+def check_class_name(name: str) -> str:
+    """A class name without the space around it.
+
+    Raises
+    ------
+    DataError
+        If it cannot head a column of a table of tiles.
+    """
+    name = name.strip()
+    if not name:
+        raise DataError("A class needs a name; type one, such as tumour.")
+    if name in CSV_COLUMNS:
+        raise DataError(
+            f"A class cannot be called {name!r}, which means something else in tables; choose another name."
+        )
+    if _UNFIT & set(name):
+        raise DataError("A class name cannot hold commas, semicolons, quotation marks or line breaks; leave them out.")
+    return name

@@ -1,0 +1,322 @@
+"""Labels that are being given to tiles on slides: every change is a step that can be undone exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Self
+
+from psygnal import Signal
+from pydantic import ValidationError
+
+from napari_pbip.bank.labelled_slides import (
+    LabelledSlides,
+    Labels,
+    Position,
+    SlideFacts,
+    TileSize,
+    check_class_name,
+)
+from napari_pbip.errors import DataError
+from napari_pbip.taxonomy import MAX_CLASSES, Taxonomy, TissueClass
+
+NONE: Labels = frozenset()
+_FIRST_CLASSES = ("tumour", "stroma")
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A change: what was there before and what after, of everything that it touches."""
+
+    taxonomies: tuple[Taxonomy, Taxonomy]
+    sizes: tuple[TileSize, TileSize]
+    tiles: Mapping[tuple[str, Position], tuple[Labels, Labels]] = field(default_factory=dict)
+    """By the identity of the slide and the place of the tile."""
+    slides: tuple[SlideFacts, SlideFacts] | None = None
+
+    @property
+    def empty(self) -> bool:
+        pairs = (self.taxonomies, self.sizes, self.slides or (None, None))
+        return not self.tiles and all(before == after for before, after in pairs)
+
+    @property
+    def reversed(self) -> _Step:
+        return _Step(
+            self.taxonomies[::-1],
+            self.sizes[::-1],
+            {key: change[::-1] for key, change in self.tiles.items()},
+            None if self.slides is None else self.slides[::-1],
+        )
+
+
+class SlideLabels:
+    """Classes, tile size and labelled tiles of any number of slides.
+
+    Attributes
+    ----------
+    taxonomy
+        The classes; a tile's labels are indices into it.
+    size
+        Of all tiles.
+    """
+
+    changed = Signal()
+    """Something changed: labels, classes, or the size of the tiles."""
+
+    def __init__(self) -> None:
+        self.taxonomy = Taxonomy.from_names(_FIRST_CLASSES)
+        self.size = TileSize()
+        self._slides: dict[str, SlideFacts] = {}
+        self._tiles: dict[str, dict[Position, Labels]] = {}
+        self._counts: list[int] = [0] * MAX_CLASSES
+        self._done: list[_Step] = []
+        self._undone: list[_Step] = []
+
+    @classmethod
+    def of(cls, labelled: LabelledSlides) -> Self:
+        """Labels to go on with; there is nothing to undo yet."""
+        labels = cls()
+        labels.taxonomy, labels.size = labelled.taxonomy, labelled.size
+        for slide, tiles in zip(labelled.slides, labelled.tiles, strict=True):
+            labels._slides[slide.identity] = slide
+            labels._tiles[slide.identity] = {}
+            for position, given in tiles.items():
+                labels._set(slide.identity, position, given)
+        return labels
+
+    def snapshot(self) -> LabelledSlides:
+        """All of it as it is now."""
+        labelled = [slide for slide in self._slides.values() if self._tiles[slide.identity]]
+        tiles = tuple(dict(self._tiles[slide.identity]) for slide in labelled)
+        return LabelledSlides(self.taxonomy, self.size, tuple(labelled), tiles)
+
+    def __len__(self) -> int:
+        """Labelled tiles of all slides."""
+        return sum(map(len, self._tiles.values()))
+
+    @property
+    def slides(self) -> int:
+        """How many slides have labelled tiles."""
+        return sum(map(bool, self._tiles.values()))
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Tiles that show each class, over all slides."""
+        return tuple(self._counts[: len(self.taxonomy)])
+
+    def tiles(self, identity: str) -> Mapping[Position, Labels]:
+        """The labelled tiles of a slide; empty for one that was never seen. A view, not to be kept."""
+        return MappingProxyType(self._tiles.get(identity, {}))
+
+    # slides ----------------------------------------------------------------------------------------------------
+
+    def add_slide(self, slide: SlideFacts) -> None:
+        """Make a slide's tiles ready for labels, or remember where a known one lies now; no step.
+
+        Raises
+        ------
+        DataError
+            If its tiles were labelled at other microns per pixel, so that they would lie elsewhere now.
+        """
+        known = self._slides.get(slide.identity)
+        if known is not None and known.mpp != slide.mpp and self._tiles[slide.identity]:
+            raise DataError(
+                f"{slide.name} was labelled at {known.mpp:g} microns per pixel and has {slide.mpp:g} now, so its "
+                f"tiles would lie elsewhere; set it back in the Slides widget, or remove this slide's labels."
+            )
+        self._slides[slide.identity] = slide
+        self._tiles.setdefault(slide.identity, {})
+
+    def restart_slide(self, slide: SlideFacts) -> int:
+        """Remove a slide's labels and lay its tiles out by what it says now; how many tiles lost their labels."""
+        before = self._slides[slide.identity]
+        changes = self._changes(slide.identity, self.tiles(slide.identity), lambda _: NONE)
+        self._do(tiles=changes, slides=(before, slide))
+        return len(changes)
+
+    # labels ----------------------------------------------------------------------------------------------------
+
+    def label(self, identity: str, positions: Iterable[Position], labels: Iterable[int], *, add: bool = False) -> int:
+        """Give labels to tiles of a slide; how many tiles changed.
+
+        Parameters
+        ----------
+        identity
+            Of the slide; see :meth:`add_slide`.
+        positions
+            The tiles.
+        labels
+            Class indices; none at all removes the label.
+        add
+            Whether the tiles keep the labels that they have.
+        """
+        given = frozenset(labels)
+        if not given <= frozenset(range(len(self.taxonomy))):
+            raise IndexError(f"no such class: {sorted(given)} of {len(self.taxonomy)}")
+        changes = self._changes(identity, positions, (lambda old: old | given) if add else lambda _: given)
+        self._do(tiles=changes)
+        return len(changes)
+
+    def clear(self) -> int:
+        """Remove the labels of all tiles of all slides; how many tiles had one."""
+        changes = {
+            key: change
+            for identity in self._tiles
+            for key, change in self._changes(identity, self.tiles(identity), lambda _: NONE).items()
+        }
+        self._do(tiles=changes)
+        return len(changes)
+
+    def resize(self, size: TileSize) -> None:
+        """Choose another size of tiles.
+
+        Raises
+        ------
+        DataError
+            If tiles are labelled: their labels would mean other tissue.
+        """
+        if size != self.size and len(self):
+            raise DataError(
+                f"{len(self):,} tiles are labelled at {self.size}; remove all labels first to choose another size."
+            )
+        self._do(size=size)
+
+    # classes ---------------------------------------------------------------------------------------------------
+
+    def add_class(self, name: str | None = None) -> int:
+        """Add a class in the next colour; its index.
+
+        Raises
+        ------
+        DataError
+            If the name cannot be used, or there are too many classes.
+        """
+        if name is None:
+            taken = set(self.taxonomy.names)
+            name = next(n for i in range(len(taken) + 1) if (n := f"class {len(taken) + 1 + i}") not in taken)
+        position = len(self.taxonomy)
+        name = check_class_name(name)
+        colours = {c.colour for c in self.taxonomy}
+        palette = Taxonomy.from_names([str(i) for i in range(min(position + 1, MAX_CLASSES))])
+        colour = next((c.colour for c in palette if c.colour not in colours), palette.classes[-1].colour)
+        self._do(taxonomy=_checked((*self.taxonomy.classes, TissueClass(name=name, colour=colour))))
+        return position
+
+    def rename_class(self, index: int, name: str) -> None:
+        """Call a class otherwise; its tiles keep it.
+
+        Raises
+        ------
+        DataError
+            If the name cannot be used.
+        """
+        self._replace_class(index, TissueClass(name=check_class_name(name), colour=self.taxonomy.classes[index].colour))
+
+    def recolour_class(self, index: int, colour: str) -> None:
+        """Give a class another colour, ``#RRGGBB``."""
+        self._replace_class(index, TissueClass(name=self.taxonomy.classes[index].name, colour=colour.upper()))
+
+    def remove_class(self, index: int) -> int:
+        """Remove a class; how many tiles lost it. A tile that had no other is no longer labelled.
+
+        Raises
+        ------
+        DataError
+            If it is the last one.
+        """
+        lost = self.counts[index]
+        kept = tuple(c for n, c in enumerate(self.taxonomy.classes) if n != index)
+        if not kept:
+            raise DataError("One class has to stay; rename it instead.")
+
+        def without(old: Labels) -> Labels:
+            return frozenset(n - (n > index) for n in old if n != index)
+
+        changes = {
+            key: change
+            for identity in self._tiles
+            for key, change in self._changes(identity, self.tiles(identity), without).items()
+        }
+        self._do(taxonomy=_checked(kept), tiles=changes)
+        return lost
+
+    def _replace_class(self, index: int, new: TissueClass) -> None:
+        classes = [*self.taxonomy.classes]
+        classes[index] = new
+        self._do(taxonomy=_checked(tuple(classes)))
+
+    # steps -----------------------------------------------------------------------------------------------------
+
+    @property
+    def can_undo(self) -> bool:
+        return bool(self._done)
+
+    @property
+    def can_redo(self) -> bool:
+        return bool(self._undone)
+
+    def undo(self) -> bool:
+        """Take the last step back; False if there is none."""
+        if not self._done:
+            return False
+        step = self._done.pop()
+        self._undone.append(step)
+        self._apply(step.reversed)
+        return True
+
+    def redo(self) -> bool:
+        """Do again what was undone last; False if there is nothing."""
+        if not self._undone:
+            return False
+        step = self._undone.pop()
+        self._done.append(step)
+        self._apply(step)
+        return True
+
+    def _changes(
+        self, identity: str, positions: Iterable[Position], new: Callable[[Labels], Labels]
+    ) -> dict[tuple[str, Position], tuple[Labels, Labels]]:
+        """What a rule changes at these tiles."""
+        tiles = self._tiles[identity]
+        pairs = ((position, tiles.get(position, NONE)) for position in positions)
+        return {(identity, p): (old, after) for p, old in pairs if (after := new(old)) != old}
+
+    def _do(
+        self,
+        *,
+        taxonomy: Taxonomy | None = None,
+        size: TileSize | None = None,
+        tiles: Mapping[tuple[str, Position], tuple[Labels, Labels]] | None = None,
+        slides: tuple[SlideFacts, SlideFacts] | None = None,
+    ) -> None:
+        step = _Step((self.taxonomy, taxonomy or self.taxonomy), (self.size, size or self.size), tiles or {}, slides)
+        if not step.empty:
+            self._done.append(step)
+            self._undone.clear()
+            self._apply(step)
+
+    def _apply(self, step: _Step) -> None:
+        self.taxonomy, self.size = step.taxonomies[1], step.sizes[1]
+        if step.slides is not None:
+            self._slides[step.slides[1].identity] = step.slides[1]
+        for (identity, position), (_, after) in step.tiles.items():
+            self._set(identity, position, after)
+        self.changed.emit()
+
+    def _set(self, identity: str, position: Position, labels: Labels) -> None:
+        tiles = self._tiles[identity]
+        for n in tiles.pop(position, NONE):
+            self._counts[n] -= 1
+        if labels:
+            tiles[position] = labels
+            for n in labels:
+                self._counts[n] += 1
+
+
+def _checked(classes: tuple[TissueClass, ...]) -> Taxonomy:
+    try:
+        return Taxonomy(classes=classes)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise DataError(f"The classes cannot be so: {reason}; choose another name.") from error

@@ -1,0 +1,79 @@
+"""The job that cuts the tiles which were labelled on slides out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from napari_pbip.bank.labelled_slides import LabelledSlides, Position, SlideFacts, TileSize
+from napari_pbip.engine.jobs import job
+from napari_pbip.errors import SlideError
+from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.files import writing
+from napari_pbip.slides import open_slide
+
+
+@job
+def cut_tiles(labelled: LabelledSlides, folder: Path) -> Job:
+    """Bring a folder of tiles up to date with their labels, for ``load_tiles`` to read.
+
+    The labels are written first. Pictures that were cut before are not cut again, so a cancelled job goes on where
+    it stopped; until one ends well, the folder lists the tiles as they were.
+
+    Parameters
+    ----------
+    labelled
+        What to cut.
+    folder
+        Where to; see :mod:`napari_pbip.bank.labelled_slides` for what it holds.
+
+    Yields
+    ------
+    Event
+        ``Started``, a ``Step`` a tile, ``Warned`` for a slide that cannot be read (its new tiles are left out until
+        it can), ``Finished`` with ``tiles`` (listed) and ``cut`` (in this run).
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    """
+    labelled.write(folder)
+    lacking = [
+        {
+            path: place
+            for place in sorted(tiles, key=lambda place: place[::-1])
+            if not (folder / (path := labelled.picture(slide, place))).exists()
+        }
+        for slide, tiles in zip(labelled.slides, labelled.tiles, strict=True)
+    ]
+    before = len(labelled) - sum(map(len, lacking))
+    yield Started("Cutting tiles", total=len(labelled), unit="tiles", done=before)
+    cut = 0
+    for slide, places in zip(labelled.slides, lacking, strict=True):
+        try:
+            for path in _cut(slide, labelled.size, places, folder):
+                del places[path]
+                cut += 1
+                yield Step(before + cut)
+        except SlideError as error:
+            yield Warned(f"{len(places)} tiles of {slide.name} are left out until it can be read: {error}")
+    labelled.write_tables(folder, missing=[path for places in lacking for path in places])
+    yield Finished(folder, {"tiles": before + cut, "cut": cut})
+
+
+def _cut(slide: SlideFacts, size: TileSize, places: dict[Path, Position], folder: Path) -> Iterator[Path]:
+    """Write the pictures of a slide, row by row; gives the path of each that is written."""
+    if not places:
+        return
+    grid = slide.grid(size)
+    with open_slide(slide.path, slide.mpp) as opened:
+        if opened.identity != slide.identity:
+            raise SlideError(f"{slide.path} is another slide now; open {slide.name} from where it lies.")
+        for path, place in list(places.items()):
+            pixels = opened.read(*grid.corner(place), size.pixels, size.pixels, size.mpp)
+            with writing(folder / path) as temporary:
+                Image.fromarray(pixels).save(temporary, format="PNG")
+            yield path

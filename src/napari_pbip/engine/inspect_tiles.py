@@ -1,0 +1,40 @@
+"""The job that looks at a folder of labelled tiles and says what it holds."""
+
+from __future__ import annotations
+
+from napari_pbip.bank import find_splits, load_tiles
+from napari_pbip.config import DataSettings
+from napari_pbip.engine.jobs import job
+from napari_pbip.errors import ConfigError
+from napari_pbip.events import Finished, Job, Started, Step
+
+
+@job
+def inspect_tiles(data: DataSettings) -> Job:
+    """Read the labels of all splits of a data set.
+
+    Yields
+    ------
+    Event
+        ``Started``, a ``Step`` a split, ``Finished`` with ``layout``, ``classes`` (as of ``Taxonomy.to_json``) and
+        ``splits``: for each its number of ``tiles`` and ``counts``, the tiles that show each class.
+
+    Raises
+    ------
+    ConfigError
+        If ``data`` names no folder.
+    DataError
+        If the folder holds no labelled tiles, or something is wrong with them.
+    """
+    if data.folder is None:
+        raise ConfigError("There is nothing to look at; choose the folder (or CSV file) with the labelled tiles.")
+    splits = find_splits(data.folder, data)
+    yield Started("Reading labels", total=len(splits), unit="splits")
+    found = {}
+    for done, split in enumerate(splits, 1):
+        tiles = load_tiles(data.folder, split, data)
+        found[split] = {"tiles": len(tiles), "counts": list(tiles.counts)}
+        yield Step(done)
+    if not found:
+        raise ConfigError(f"{data.folder} lists no tiles of the splits train, val or test; correct its column 'split'.")
+    yield Finished(data.folder, {"layout": tiles.layout, "classes": tiles.taxonomy.to_json(), "splits": found})

@@ -1,0 +1,168 @@
+"""Labelled tiles over a slide: one small picture with a few pixels a tile, and the lines between the tiles.
+
+A picture is as fast with ten thousand labelled tiles as with one; a shape a tile would not be. The lines are a picture
+too, computed where one looks, since lines in micrometres would be lost at one zoom and bars at another.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.layers import Labels as LabelsLayer
+from napari.utils.colormaps import DirectLabelColormap
+
+from napari_pbip.bank.labelled_slides import LabelGrid, Labels, Position
+from napari_pbip.bank.slide_labels import NONE
+from napari_pbip.gui.slide_layers import METADATA, SlideLayer
+from napari_pbip.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from napari.viewer import ViewerModel
+
+_CELLS = 4
+"""Pixels a side of a tile: room for stripes where it has several labels."""
+_LONGEST = 8192
+"""Pixels that every graphics card takes in one picture."""
+_FINEST = 512
+"""Pixels a side of a tile in the finest picture of the lines; each of the others has half as many as the one before."""
+_SMALLEST = 16
+"""Pixels of a tile below which there are no lines: they would be a grey veil."""
+
+
+class TileOverlay:
+    """Two layers that belong to a slide. The user may hide or remove them; nothing depends on them."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = weakref.ref(viewer)
+        self._place: tuple[Any, ...] | None = None
+        self._layers: tuple[LabelsLayer, LabelsLayer] | None = None
+        self._cells = np.zeros((0, 0, 1, 1), np.uint8)
+        self._shown: dict[Position, Labels] = {}
+        self._taxonomy: Taxonomy | None = None
+
+    def show(
+        self, slide: SlideLayer, grid: LabelGrid, taxonomy: Taxonomy, tiles: Mapping[Position, Labels], *, lines: bool
+    ) -> None:
+        """Draw labelled tiles, and the lines of the grid if asked; only what changed since the last time."""
+        viewer = self._viewer()
+        if viewer is None or slide.layer not in viewer.layers:
+            self.hide()
+            return
+        place = (slide.layer, grid, tuple(slide.layer.scale), tuple(slide.layer.translate))
+        if self._layers is None or place != self._place or any(layer not in viewer.layers for layer in self._layers):
+            self.hide()
+            self._layers, self._place = self._add(viewer, slide, grid), place
+        picture, frame = self._layers
+        if taxonomy != self._taxonomy:
+            picture.colormap = _colormap(taxonomy)
+            self._taxonomy = taxonomy
+        if frame.visible != lines:  # napari draws everything anew each time that it is set
+            frame.visible = lines
+        if self._paint(tiles):
+            picture.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def hide(self) -> None:
+        """Remove the layers."""
+        viewer = self._viewer()
+        for layer in self._layers or ():
+            if viewer is not None and layer in viewer.layers:
+                viewer.layers.remove(layer)
+        self._layers = self._place = self._taxonomy = None
+        self._shown = {}
+
+    def _add(self, viewer: ViewerModel, slide: SlideLayer, grid: LabelGrid) -> tuple[LabelsLayer, LabelsLayer]:
+        cells = _CELLS if max(grid.rows, grid.columns) * _CELLS <= _LONGEST else 1
+        data = np.zeros((grid.rows * cells, grid.columns * cells), np.uint8)
+        self._cells = data.reshape(grid.rows, cells, grid.columns, cells).transpose(0, 2, 1, 3)  # a view
+        picture = LabelsLayer(data, name="Labelled tiles", opacity=0.5, **_placement(slide, grid.side / cells))
+        picture.editable = False
+        frame = LabelsLayer(
+            [_Lines(grid, _FINEST >> halvings) for halvings in range(_FINEST.bit_length())],
+            name="Tile grid",
+            multiscale=True,
+            opacity=0.6,
+            colormap=DirectLabelColormap(color_dict={None: "transparent", 1: "#606060"}),
+            **_placement(slide, grid.side / _FINEST),
+        )
+        frame.editable = False
+        active = viewer.layers.selection.active
+        above = viewer.layers.index(slide.layer) + 1
+        for layer in (frame, picture):
+            viewer.layers.insert(above, layer)
+        viewer.layers.selection.active = active
+        return picture, frame
+
+    def _paint(self, tiles: Mapping[Position, Labels]) -> bool:
+        """Change the picture where labels differ from what it shows; whether they do at all."""
+        changes: dict[Labels, list[Position]] = {}
+        for place in self._shown.keys() - tiles.keys():
+            changes.setdefault(NONE, []).append(place)
+        for place, labels in tiles.items():
+            if self._shown.get(place) != labels:
+                changes.setdefault(labels, []).append(place)
+        for labels, places in changes.items():
+            columns, rows = np.array(places).T
+            self._cells[rows, columns] = _stripes(labels, self._cells.shape[-1])
+        self._shown = dict(tiles)
+        return bool(changes)
+
+
+class _Lines:
+    """The lines between tiles at one zoom, as napari wants arrays: 1 on either side of a border, 0 elsewhere.
+
+    Two pixels wide: napari shows one to two pixels of a level as one on the screen, and a single one could be skipped.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 2
+
+    def __init__(self, grid: LabelGrid, pixels: int) -> None:
+        self.shape = (grid.rows * pixels, grid.columns * pixels)
+        self.chunks = (512, 512)
+        self.size = self.shape[0] * self.shape[1]
+        self._pixels = pixels
+
+    def __getitem__(self, key: Any) -> npt.NDArray[np.uint8]:
+        key = key if isinstance(key, tuple) else (key,)
+        key += (slice(None),) * (2 - len(key))
+        rows, columns = (self._at_border(np.arange(n)[k], n) for n, k in zip(self.shape, key, strict=True))
+        return np.logical_or.outer(rows, columns).astype(np.uint8)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.uint8]:
+        return np.asarray(self[:], dtype)
+
+    def _at_border(self, places: npt.NDArray[np.intp], length: int) -> npt.NDArray[np.bool_]:
+        if self._pixels < _SMALLEST:
+            return np.zeros_like(places, bool)
+        return np.isin(places % self._pixels, (0, self._pixels - 1)) | np.isin(places, (1, length - 2))
+
+
+def _placement(slide: SlideLayer, side: float) -> dict[str, Any]:
+    """Scale, place, units and slide of a layer with pixels of ``side`` level-0 pixels, from the slide's corner on.
+
+    The middle of the first pixel lies at the origin of a layer, so a coarser one has to move by half the difference.
+    """
+    scale = np.asarray(slide.layer.scale)
+    translate = np.asarray(slide.layer.translate) + scale * (side - 1) / 2
+    return {
+        "scale": scale * side,
+        "translate": translate,
+        "units": slide.layer.units,
+        "metadata": {METADATA: str(slide.slide.path)},
+    }
+
+
+def _stripes(labels: Labels, cells: int) -> npt.NDArray[np.uint8]:
+    """Pixels of one tile: its classes in turn along the diagonals, class n as n + 1."""
+    values = np.array(sorted(labels), np.uint8) + 1 if labels else np.zeros(1, np.uint8)
+    stripes: npt.NDArray[np.uint8] = values[np.add.outer(np.arange(cells), np.arange(cells)) % len(values)]
+    return stripes
+
+
+def _colormap(taxonomy: Taxonomy) -> DirectLabelColormap:
+    colours: dict[int | None, Any] = {n: (*(v / 255 for v in c.rgb), 1.0) for n, c in enumerate(taxonomy, 1)}
+    return DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **colours})

@@ -1,0 +1,139 @@
+"""The tissue classes as a table: number key, colour, name, tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
+
+from napari_pbip.taxonomy import Taxonomy
+
+KEY, COLOUR, NAME, TILES = range(4)
+_HEADERS = ("Key", "Colour", "Class", "Tiles")
+_ROWS = 9
+_SWATCH = 16
+
+
+class ClassTable(QTableWidget):
+    """Shows classes; with ``editable``, names and colours can be changed where they stand.
+
+    The row of the current cell is the chosen class.
+    """
+
+    renamed = Signal(int, str)
+    """Index of a class, and the name that was typed."""
+    recoloured = Signal(int, str)
+    """Index of a class, and the colour ``#RRGGBB`` that was picked."""
+    chosen = Signal(int)
+    """Index of the class that the user chose."""
+
+    def __init__(self, *, editable: bool, parent: QWidget | None = None) -> None:
+        super().__init__(0, len(_HEADERS), parent)
+        self._editable = editable
+        self._taxonomy: Taxonomy | None = None
+        self.setHorizontalHeaderLabels(_HEADERS)
+        self.setAccessibleName("Classes")
+        vertical, header = self.verticalHeader(), self.horizontalHeader()
+        if vertical is not None and header is not None:
+            vertical.hide()
+            header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+            header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        modes = QAbstractItemView.SelectionMode
+        self.setSelectionMode(modes.SingleSelection if editable else modes.NoSelection)
+        self.setTabKeyNavigation(False)
+        self.setColumnHidden(KEY, not editable)
+        triggers = QAbstractItemView.EditTrigger.DoubleClicked | QAbstractItemView.EditTrigger.EditKeyPressed
+        self.setEditTriggers(triggers if editable else QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.itemChanged.connect(self._on_item)
+        self.cellActivated.connect(self._on_activated)
+        self.cellDoubleClicked.connect(self._on_activated)
+        self.currentCellChanged.connect(self._on_current)
+        if editable:
+            self.setToolTip("Double-click a name or a colour to change it; the selected class is given by clicks")
+
+    def show_classes(self, taxonomy: Taxonomy, counts: Sequence[int]) -> None:
+        """Show these classes with their numbers of tiles; the chosen row stays."""
+        self.blockSignals(True)
+        try:
+            if taxonomy != self._taxonomy:
+                self._taxonomy = taxonomy
+                self._fill(taxonomy)
+            for row, count in enumerate(counts):
+                self._cell(row, TILES).setText(f"{count:,}")
+        finally:
+            self.blockSignals(False)
+
+    def choose(self, index: int) -> None:
+        """Choose a class."""
+        self.setCurrentCell(index, NAME)
+
+    def edit_name(self) -> None:
+        """Begin to type the name of the chosen class."""
+        item = self.item(self.currentRow(), NAME)
+        if item is not None:
+            self.setFocus()
+            self.editItem(item)
+
+    def pick_colour(self, index: int) -> None:
+        """Open the dialog for the colour of a class."""
+        if self._taxonomy is None:
+            return
+        dialog = QColorDialog(QColor(self._taxonomy.classes[index].colour), self)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.setWindowTitle(f"Colour of {self._taxonomy.names[index]}")
+        dialog.colorSelected.connect(lambda colour: self.recoloured.emit(index, colour.name()))
+        dialog.open()
+
+    def _fill(self, taxonomy: Taxonomy) -> None:
+        row = max(0, min(self.currentRow(), len(taxonomy) - 1))
+        self.setRowCount(len(taxonomy))
+        for n, tissue in enumerate(taxonomy):
+            self._cell(n, KEY).setText(str(n + 1) if n < 9 else "")
+            self._cell(n, COLOUR).setIcon(_swatch(tissue.colour))
+            self._cell(n, COLOUR).setData(Qt.ItemDataRole.AccessibleTextRole, tissue.colour)
+            self._cell(n, NAME).setText(tissue.name)
+        self.setCurrentCell(row, NAME)
+        header = self.horizontalHeader()
+        frame = 2 * self.frameWidth() + (0 if header is None else header.sizeHint().height()) + 4
+        self.setFixedHeight(frame + self.rowHeight(0) * min(len(taxonomy), _ROWS))
+
+    def _cell(self, row: int, column: int) -> QTableWidgetItem:
+        item = self.item(row, column)
+        if item is None:
+            item = QTableWidgetItem()
+            flags = Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsEnabled
+            item.setFlags(flags | Qt.ItemFlag.ItemIsEditable if column == NAME and self._editable else flags)
+            if column in (KEY, TILES):
+                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            self.setItem(row, column, item)
+        return item
+
+    def _on_item(self, item: QTableWidgetItem) -> None:
+        if item.column() != NAME or self._taxonomy is None:
+            return
+        typed, name = item.text(), self._taxonomy.names[item.row()]
+        self.blockSignals(True)
+        item.setText(name)  # what stands here is what the labels say, once they have taken the new name
+        self.blockSignals(False)
+        if typed != name:
+            self.renamed.emit(item.row(), typed)
+
+    def _on_activated(self, row: int, column: int) -> None:
+        if column == COLOUR and self._editable:
+            self.pick_colour(row)
+
+    def _on_current(self, row: int, *_: int) -> None:
+        if row >= 0:
+            self.chosen.emit(row)
+
+
+def _swatch(colour: str) -> QIcon:
+    """A square of a colour that stays the same in a selected row."""
+    pixmap = QPixmap(_SWATCH, _SWATCH)
+    pixmap.fill(QColor(colour))
+    icon = QIcon(pixmap)
+    icon.addPixmap(pixmap, QIcon.Mode.Selected)
+    return icon

@@ -1,0 +1,315 @@
+"""The dock widget with which a user says what tissue looks like: labels on the slide, or a folder of labelled tiles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import napari
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtGui import QHideEvent, QKeySequence, QShortcut, QShowEvent
+from qtpy.QtWidgets import (
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_pbip.bank.labelled_slides import TileSize
+from napari_pbip.errors import DataError
+from napari_pbip.gui.label_tool import LabelTool
+from napari_pbip.gui.session import session_of
+from napari_pbip.gui.widgets.class_table import ClassTable
+from napari_pbip.gui.widgets.parts import JobBar, Notice, listen
+from napari_pbip.gui.widgets.tile_folder import TileFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_HELP = (
+    "<b>Click</b> a tile, or point at it and press its class's <b>number</b>. With <b>Shift</b> the tile keeps the "
+    "labels it has. <b>Shift + drag</b> labels a rectangle. <b>Delete</b> or <b>0</b> removes labels; "
+    "<b>Ctrl+Z</b> undoes. Dragging moves the view, the wheel zooms."
+)
+_HELP_RECTANGLES = (
+    "<b>Drag</b> a rectangle: all tiles in it get the class; with <b>Shift</b> they keep the labels they have. "
+    "A <b>click</b> or a <b>number</b> labels one tile, <b>Delete</b> or <b>0</b> removes labels, <b>Ctrl+Z</b> "
+    "undoes. The wheel zooms."
+)
+
+
+class TeachWidget(QWidget):
+    """Labels for tiles, in either of two ways; says which of them the bank and the training use."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        session = session_of(viewer)
+        self._session = session
+        self.used = QLabel()
+        self.used.setWordWrap(True)
+        self.use_button = _button("Use these tiles", "Have the bank and training use the tiles of this page", self._use)
+        self.slide_labels = SlideLabelling(viewer)
+        self.folder = TileFolder(session)
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.slide_labels, "Label on the slide")
+        self.tabs.addTab(self.folder, "Folder of tiles")
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.tabs, 1)
+        layout.addLayout(_row(self.used, self.use_button))
+        self.tabs.currentChanged.connect(self._show_used)
+        listen(self, (session.settings_changed, self._show_used), (session.labelling.changed, self._show_used))
+        self._show_used()
+        if session.settings.data.folder not in (None, session.tiles_folder):
+            self.tabs.setCurrentWidget(self.folder)
+
+    def _show_used(self, _: object = None) -> None:
+        folder = self._session.settings.data.folder
+        if folder is None:
+            text = "The bank and training have no labelled tiles yet."
+        elif folder == self._session.tiles_folder:
+            text = "The bank and training use the tiles <b>labelled on slides</b>."
+        else:
+            text = f"The bank and training use the tiles of the folder <b>{folder.name}</b>."
+        self.used.setText(text)
+        self.used.setToolTip("" if folder is None else str(folder))
+        if self.tabs.currentWidget() is self.slide_labels:
+            offered = len(self._session.labelling.labels) > 0 and folder != self._session.tiles_folder
+        else:
+            offered = bool(self.folder.path.text()) and folder == self._session.tiles_folder
+        self.use_button.setVisible(offered)
+
+    def _use(self) -> None:
+        (self._session.labelling if self.tabs.currentWidget() is self.slide_labels else self.folder).use()
+
+
+class SlideLabelling(QWidget):
+    """Classes, tool and counts for labels on the slide."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self._session = session_of(viewer)
+        self._labelling = self._session.labelling
+        self.slide_label = QLabel()
+        self.slide_label.setWordWrap(True)
+        self.pixels = QSpinBox()
+        self.pixels.setRange(32, 2048)
+        self.pixels.setSingleStep(32)
+        self.pixels.setKeyboardTracking(False)
+        self.pixels.setToolTip("Side of a tile in pixels, as the network sees it")
+        self.pixels.valueChanged.connect(self._resize)
+        self.mpp = QDoubleSpinBox()
+        self.mpp.setRange(0.05, 20)
+        self.mpp.setDecimals(3)
+        self.mpp.setSingleStep(0.05)
+        self.mpp.setKeyboardTracking(False)
+        self.mpp.setToolTip(
+            "Microns per pixel at which tiles are cut; a model then reads slides at the same resolution"
+        )
+        self.mpp.valueChanged.connect(self._resize)
+        self.side = QLabel()
+        self.side.setToolTip("Side of a tile on the slide")
+        self.size_notice = Notice()
+        self.slide_notice = Notice()
+        self.restart_button = _button("Remove this slide's labels", "Label the slide anew", self._restart)
+        self.table = ClassTable(editable=True)
+        self.tool = LabelTool(self._session.viewer, self._labelling, self)
+        self.tool.class_chosen.connect(self.table.choose)
+        self.table.renamed.connect(self._rename)
+        self.table.recoloured.connect(lambda n, colour: self._labelling.labels.recolour_class(n, colour))
+        self.table.chosen.connect(self._choose)
+        self.add_button = _button("Add class", "Add a tissue class", self._add_class)
+        self.rename_button = _button("Rename", "Change the name of the selected class (F2)", self._edit_name)
+        self.colour_button = _button("Colour…", "Change the colour of the selected class", self._pick_colour)
+        self.remove_button = _button("Remove", "Remove the selected class; its tiles lose it", self._remove_class)
+        self.class_notice = Notice()
+        self.tool_button = QPushButton("Label tiles")
+        self.tool_button.setCheckable(True)
+        self.tool_button.setToolTip("Show the tiles of the slide and label them by mouse and keys")
+        self.tool_button.toggled.connect(self._switch)
+        self.rectangle_button = QPushButton("Rectangles")
+        self.rectangle_button.setCheckable(True)
+        self.rectangle_button.setToolTip("Dragging labels a rectangle of tiles instead of moving the view")
+        self.rectangle_button.toggled.connect(self._switch)
+        self.help = QLabel()
+        self.help.setWordWrap(True)
+        self.undo_button = _button("Undo", "Take the last change back (Ctrl+Z)", lambda: self._labelling.labels.undo())
+        self.redo_button = _button("Redo", "Do it again (Ctrl+Shift+Z)", lambda: self._labelling.labels.redo())
+        self.clear_button = _button("Remove all labels", "Of all slides; can be undone", self._clear)
+        self.total = QLabel()
+        self.total.setWordWrap(True)
+        self.bar = JobBar()
+        self._lay_out()
+        for keys, button in (("Ctrl+Z", self.undo_button), ("Ctrl+Shift+Z", self.redo_button)):
+            shortcut = QShortcut(QKeySequence(keys), self)
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(button.click)
+        listen(self, (self._labelling.changed, self._show), (self._labelling.cutting, self.bar.follow))
+        self._labelling.open()
+
+    def _lay_out(self) -> None:
+        size = QHBoxLayout()
+        size.addWidget(self.pixels, 1)
+        size.addWidget(QLabel("px at"))
+        size.addWidget(self.mpp, 1)
+        size.addWidget(QLabel("µm per pixel"))
+        form = QFormLayout()
+        form.addRow("Slide", self.slide_label)
+        form.addRow("Tile", size)
+        form.addRow("", self.side)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addWidget(self.size_notice)
+        layout.addWidget(self.slide_notice)
+        layout.addWidget(self.restart_button)
+        layout.addWidget(self.table)
+        layout.addLayout(_row(self.add_button, self.rename_button, self.colour_button, self.remove_button))
+        layout.addWidget(self.class_notice)
+        layout.addLayout(_row(self.tool_button, self.rectangle_button))
+        layout.addWidget(self.help)
+        layout.addLayout(_row(self.undo_button, self.redo_button, self.clear_button))
+        layout.addWidget(self.total)
+        layout.addWidget(self.bar)
+        layout.addStretch(1)
+
+    # what there is -------------------------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        labelling = self._labelling
+        labels, facts, grid = labelling.labels, labelling.facts, labelling.grid
+        broken = labelling.problem is not None
+        blocked = [QSignalBlocker(self.pixels), QSignalBlocker(self.mpp)]
+        self.pixels.setValue(labels.size.pixels)
+        self.mpp.setValue(labels.size.mpp)
+        del blocked
+        self.side.setText(f"{labels.size} = {labels.size.microns:.4g} µm")
+        self.table.show_classes(labels.taxonomy, labels.counts)
+        self.tool.chosen = max(0, min(self.table.currentRow(), len(labels.taxonomy) - 1))
+        if labelling.slide is None:
+            self.slide_label.setText("none")
+        else:
+            slide = labelling.slide.slide
+            microns = "" if facts is None else f", {facts.mpp:.4g} µm per pixel"
+            self.slide_label.setText(f"<b>{slide.name}</b>{microns}")
+        self.restart_button.setVisible(not broken and isinstance(labelling.refusal, DataError) and self._moved())
+        if broken:
+            self.slide_notice.error(labelling.problem)
+        elif labelling.refusal is not None:
+            self.slide_notice.error(labelling.refusal)
+        elif labelling.slide is None:
+            several = len(self._session.slides) > 1
+            self.slide_notice.info(
+                "Select the slide to label in the layer list."
+                if several
+                else "Open a slide: drop it on the window, or use the Slides widget."
+            )
+        else:
+            self.slide_notice.clear()
+        for part in (self.table, self.add_button, self.rename_button, self.colour_button, self.pixels, self.mpp):
+            part.setEnabled(not broken)
+        self.remove_button.setEnabled(not broken and len(labels.taxonomy) > 1)
+        self.undo_button.setEnabled(labels.can_undo)
+        self.redo_button.setEnabled(labels.can_redo)
+        self.clear_button.setEnabled(len(labels) > 0)
+        self.tool_button.setEnabled(not broken and grid is not None)
+        self.total.setText(
+            f"{_many(len(labels), 'labelled tile')} on {_many(labels.slides, 'slide')}; saved as you go."
+            if len(labels)
+            else "No tiles are labelled yet."
+        )
+        self._switch()
+
+    def _moved(self) -> bool:
+        """Whether the slide has labels that were given at other microns per pixel."""
+        slide = self._labelling.slide
+        return slide is not None and bool(self._labelling.labels.tiles(slide.slide.identity))
+
+    # classes -------------------------------------------------------------------------------------------------
+
+    def _choose(self, index: int) -> None:
+        self.tool.chosen = index
+
+    def _add_class(self) -> None:
+        if (index := self._try(self._labelling.labels.add_class)) is not None:
+            self.table.choose(index)
+            self._edit_name()
+
+    def _edit_name(self) -> None:
+        self.table.edit_name()
+
+    def _pick_colour(self) -> None:
+        self.table.pick_colour(self.tool.chosen)
+
+    def _rename(self, index: int, name: str) -> None:
+        self._try(lambda: self._labelling.labels.rename_class(index, name))
+
+    def _remove_class(self) -> None:
+        labels = self._labelling.labels
+        name = labels.taxonomy.names[self.tool.chosen]
+        if lost := self._try(lambda: labels.remove_class(self.tool.chosen)):
+            self.class_notice.info(f"{_many(lost, 'tile')} lost the class {name}; Undo brings it back.")
+
+    def _try(self, change: Callable[[], int | None]) -> int | None:
+        """Change something about the classes; a refusal is told under the table."""
+        self.class_notice.clear()
+        try:
+            return change()
+        except DataError as error:
+            self.class_notice.error(error)
+            return None
+
+    # tiles ---------------------------------------------------------------------------------------------------
+
+    def _resize(self) -> None:
+        self.size_notice.clear()
+        try:
+            self._labelling.labels.resize(TileSize(pixels=self.pixels.value(), mpp=self.mpp.value()))
+        except DataError as error:
+            self.size_notice.error(error)
+            self._show()
+
+    def _clear(self) -> None:
+        self.size_notice.clear()
+        self._labelling.labels.clear()
+
+    def _restart(self) -> None:
+        self._labelling.restart_slide()
+
+    # the tool ------------------------------------------------------------------------------------------------
+
+    def _switch(self) -> None:
+        wanted = self.tool_button.isChecked()
+        self.tool.rectangles = self.rectangle_button.isChecked()
+        self.tool.on = wanted and self.isVisible() and self._labelling.grid is not None
+        self.rectangle_button.setEnabled(wanted)
+        self.help.setText(_HELP_RECTANGLES if self.tool.rectangles else _HELP)
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        super().showEvent(event)
+        self._switch()
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        """A tool whose switch is not in sight would surprise."""
+        super().hideEvent(event)
+        self.tool.on = False
+
+
+def _button(text: str, tip: str, call: Callable[[], object]) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    button.clicked.connect(lambda: call())
+    return button
+
+
+def _row(*parts: QWidget) -> QHBoxLayout:
+    row = QHBoxLayout()
+    for part in parts:
+        row.addWidget(part)
+    return row
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"

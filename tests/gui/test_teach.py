@@ -1,0 +1,616 @@
+"""Teaching: labels given to tiles with mouse and keys on the real canvas, and folders of labelled tiles."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import qtpy
+from PIL import Image
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QKeyEvent, QMouseEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QColorDialog
+
+from napari_pbip import samples
+from napari_pbip.bank import Origin, load_tiles
+from napari_pbip.bank.labelled_slides import LABELS, LabelledSlides, Labels, Position
+from napari_pbip.gui.camera import camera_of
+from napari_pbip.gui.label_tool import digit
+from napari_pbip.gui.session import session_of
+from napari_pbip.gui.widgets.class_table import COLOUR, NAME, TILES
+from napari_pbip.gui.widgets.teach import SlideLabelling, TeachWidget
+
+LEFT, NO, SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
+CONTROL = Qt.KeyboardModifier.ControlModifier
+
+
+class Bench:
+    """A viewer with a slide and the widget, and a hand for mouse and keys."""
+
+    def __init__(self, viewer, settle: Callable[..., None], slide: Path | None = None) -> None:
+        self.viewer, self.settle = viewer, settle
+        self.session = session_of(viewer)
+        if slide is not None:
+            self.session.slides.open(slide)
+        self.widget = TeachWidget(viewer)
+        self.dock = viewer.window.add_dock_widget(self.widget, name="Teach")
+        self.canvas = viewer.window._qt_viewer.canvas.native
+        settle()
+
+    @property
+    def part(self) -> SlideLabelling:
+        return self.widget.slide_labels
+
+    @property
+    def labels(self):
+        return self.session.labelling.labels
+
+    @property
+    def tiles(self) -> dict[Position, Labels]:
+        return dict(self.labels.tiles(self.session.labelling.slide.slide.identity))
+
+    def switch_on(self) -> None:
+        QTest.mouseClick(self.part.tool_button, LEFT)
+        self.settle()
+        assert self.part.tool.on
+
+    def at(self, column: float, row: float) -> QPoint:
+        """Where the middle of a tile is on the canvas."""
+        camera = camera_of(self.viewer)
+        microns = np.array([row + 0.5, column + 0.5]) * self.labels.size.microns
+        y, x = (microns - np.array(camera.center)[-2:]) * camera.zoom
+        return QPoint(round(self.canvas.width() / 2 + x), round(self.canvas.height() / 2 + y))
+
+    def click(self, column: float, row: float, modifiers=NO) -> None:
+        QTest.mouseMove(self.canvas, self.at(column, row))
+        QTest.mouseClick(self.canvas, LEFT, modifiers, self.at(column, row))
+
+    def drag(
+        self,
+        start: tuple[float, float],
+        end: tuple[float, float],
+        modifiers=NO,
+        meanwhile: Callable[[], None] = lambda: None,
+        quick: bool = False,
+    ) -> None:
+        # QTest.mouseMove presses no buttons, so the moves between are made by hand
+        a, b = self.at(*start), self.at(*end)
+        QTest.mousePress(self.canvas, LEFT, modifiers, a)
+        for share in (0.1, 0.5, 1.0):
+            place = QPointF(a + (b - a) * share)
+            everywhere = QPointF(self.canvas.mapToGlobal(place.toPoint()))
+            kind = QEvent.Type.MouseMove
+            move = QMouseEvent(kind, place, everywhere, Qt.MouseButton.NoButton, LEFT, modifiers)
+            QApplication.sendEvent(self.canvas, move)
+            if not quick:
+                self.settle()
+                meanwhile()
+        QTest.mouseRelease(self.canvas, LEFT, modifiers, b)
+        self.settle()
+
+    def key(self, key, column: float, row: float, modifiers=NO) -> None:
+        QTest.mouseMove(self.canvas, self.at(column, row))
+        self.settle()
+        QTest.keyClick(self.canvas, key, modifiers)
+
+    def saved(self) -> None:
+        """Wait until the folder is up to date."""
+        labelling = self.session.labelling
+        self.settle(lambda: not labelling._quiet.isActive() and labelling._job is None)
+
+
+@pytest.fixture
+def bench(viewer, settle) -> Bench:
+    bench = Bench(viewer, settle, samples.slide())
+    bench.switch_on()
+    return bench
+
+
+def names(widget: SlideLabelling) -> list[str]:
+    return [widget.table.item(row, NAME).text() for row in range(widget.table.rowCount())]
+
+
+def counts(widget: SlideLabelling) -> list[str]:
+    return [widget.table.item(row, TILES).text() for row in range(widget.table.rowCount())]
+
+
+def test_clicks_and_keys_label_tiles_that_training_reads(bench, sample_pixels):
+    bench.click(2, 3)
+    bench.key(Qt.Key.Key_2, 3, 3)
+    bench.click(2, 3, SHIFT)  # the key chose class 2; Shift keeps class 1
+    bench.key(Qt.Key.Key_1, 5, 6)
+    assert bench.tiles == {(2, 3): {0, 1}, (3, 3): {1}, (5, 6): {0}}
+    assert counts(bench.part) == ["2", "2"]
+    assert bench.part.table.currentRow() == 0
+    bench.saved()
+    data = bench.session.settings.data
+    assert (data.folder, data.mpp) == (bench.session.tiles_folder, 0.5)
+    tiles = load_tiles(data.folder, settings=data)
+    assert tiles.taxonomy.names == ("tumour", "stroma")
+    side = 112 / 0.499
+    found = {(t.origin, t.labels) for t in tiles}
+    assert found == {
+        (Origin("CMU-1-Small-Region", round(c * side), round(r * side)), labels)
+        for (c, r), labels in bench.tiles.items()
+    }
+    tile = next(t for t in tiles if t.labels == {0, 1})
+    truth = sample_pixels[tile.origin.y :, tile.origin.x :][:224, :224]
+    assert np.abs(tile.read().astype(int) - truth).mean() < 6  # resampled from 0.499 to 0.5
+    assert "labelled on slides" in bench.widget.used.text()
+
+
+def test_the_picture_over_the_slide_has_the_colours_of_the_classes_at_their_places(bench):
+    bench.click(2, 3)
+    bench.click(4, 3)
+    bench.key(Qt.Key.Key_2, 4, 3, SHIFT)
+    layer = bench.viewer.layers["Labelled tiles"]
+    middle = np.array([3.5, 2.5]) * 112
+    assert layer.get_value(middle, world=True) == 1
+    corner = np.array([3, 4]) * 112 + 5
+    assert layer.get_value(corner, world=True) == 1
+    assert layer.get_value(corner + np.array([0, 28]), world=True) == 2  # stripes
+    assert layer.get_value(np.array([3.5, 3.5]) * 112, world=True) == 0
+    edges = [layer.get_value(np.array([3.5 * 112, x]), world=True) for x in (2 * 112 - 2, 2 * 112 + 2)]
+    assert edges == [0, 1]
+    np.testing.assert_allclose(layer.colormap.map(1)[:3], np.array([0xD5, 0x5E, 0]) / 255, atol=0.01)
+    assert {str(unit) for layer in bench.viewer.layers for unit in layer.units} == {"micrometer"}
+    assert not layer.editable
+    assert bench.session.current_slide is not None
+    shot = bench.viewer.screenshot(flash=False)
+    scale = shot.shape[1] / bench.canvas.width()
+    seen, beside = (bench.at(*place) * scale for place in ((2, 3), (2, 4)))
+    red = shot[seen.y(), seen.x()].astype(int), shot[beside.y(), beside.x()].astype(int)
+    assert red[0][0] - red[0][2] > red[1][0] - red[1][2] + 40  # half vermilion
+
+
+def test_the_grid_is_drawn_at_every_border_and_left_out_where_it_would_be_a_veil(bench):
+    lines = bench.viewer.layers["Tile grid"].data
+    finest, sixteen, eight = lines[0], lines[5], lines[6]
+    assert finest.shape == (13 * 512, 9 * 512)
+    np.testing.assert_array_equal(np.flatnonzero(finest[100, 500:530]) + 500, [511, 512])
+    assert sixteen[:].shape == (13 * 16, 9 * 16)
+    assert sixteen[15:17, 5].tolist() == [1, 1]
+    assert sixteen[17, 14:34].tolist() == [0, 1, 1, *[0] * 14, 1, 1, 0]
+    assert not eight[:].any()
+    shot = bench.viewer.screenshot(flash=False).astype(int)
+    scale = shot.shape[1] / bench.canvas.width()
+    row = round(bench.at(0, 0.3).y() * scale)  # glass
+    for border in (0.5, 1.5, 2.5):
+        x = round(bench.at(border, 0).x() * scale)
+        assert shot[row, x - 2 : x + 3, 0].min() < 200
+        assert shot[row, x + 10 : x + 20, 0].min() > 200
+
+
+def test_a_drag_moves_the_view_and_labels_nothing(bench):
+    before = camera_of(bench.viewer).center
+    bench.drag((2, 3), (4, 5))
+    assert bench.tiles == {}
+    assert not np.allclose(camera_of(bench.viewer).center, before)
+
+
+def test_rectangles_label_every_tile_that_they_touch(bench):
+    before = camera_of(bench.viewer).center
+    bench.drag((2, 3), (4, 4), SHIFT)
+    assert bench.tiles == {(c, r): {0} for c in (2, 3, 4) for r in (3, 4)}
+    QTest.mouseClick(bench.part.rectangle_button, LEFT)
+    bench.part.table.choose(1)
+    bench.drag((4.4, 4.4), (4, 3))
+    assert bench.tiles[4, 4] == bench.tiles[4, 3] == {1}
+    bench.drag((3, 3), (4, 3), SHIFT)
+    assert bench.tiles[3, 3] == {0, 1}
+    assert np.allclose(camera_of(bench.viewer).center, before)
+    assert counts(bench.part) == ["4", "3"]
+    bench.drag((-3, 12), (0, 30))  # it ends beside the slide
+    assert bench.tiles.keys() >= {(0, 12)}
+    assert max(row for _, row in bench.tiles) == 12
+
+
+def test_a_quick_hand_labels_the_whole_rectangle(bench):
+    bench.drag((2, 3), (4, 4), SHIFT, quick=True)
+    assert len(bench.tiles) == 6
+
+
+def test_a_rectangle_shows_what_it_will_label(bench):
+    picture = bench.viewer.layers["Labelled tiles"]
+    seen: list[int] = []
+
+    def look() -> None:
+        seen.append(picture.get_value((4.5 * 112, 3.5 * 112), world=True))
+
+    bench.drag((2, 3), (4, 5), SHIFT, meanwhile=look)
+    assert seen == [0, 1, 1]  # the second of three moves reaches it
+    QTest.mouseClick(bench.part.undo_button, LEFT)
+    look()
+    assert seen[-1] == 0
+
+
+@pytest.mark.parametrize("key", [Qt.Key.Key_Delete, Qt.Key.Key_Backspace, Qt.Key.Key_0])
+def test_labels_are_removed_and_undone_exactly(bench, key):
+    bench.click(2, 3)
+    bench.key(Qt.Key.Key_2, 2, 3, SHIFT)
+    full = bench.tiles
+    bench.key(key, 2, 3)
+    assert bench.tiles == {}
+    QTest.keyClick(bench.canvas, Qt.Key.Key_Z, CONTROL)
+    assert bench.tiles == full
+    QTest.keyClick(bench.canvas, Qt.Key.Key_Z, CONTROL)
+    assert bench.tiles == {(2, 3): {0}}
+    QTest.keyClick(bench.canvas, Qt.Key.Key_Z, CONTROL | SHIFT)
+    assert bench.tiles == full
+    QTest.mouseClick(bench.part.undo_button, LEFT)
+    QTest.mouseClick(bench.part.redo_button, LEFT)
+    assert bench.tiles == full
+
+
+def test_two_quick_clicks_do_not_zoom(bench):
+    zoom = camera_of(bench.viewer).zoom
+    bench.click(2, 3)
+    QTest.mouseDClick(bench.canvas, LEFT, NO, bench.at(2, 3))
+    bench.settle()
+    assert bench.tiles == {(2, 3): {0}}
+    assert camera_of(bench.viewer).zoom == zoom
+
+
+def test_the_tool_leaves_the_canvas_alone_when_it_is_off(bench):
+    QTest.mouseClick(bench.part.tool_button, LEFT)
+    bench.click(2, 3)
+    bench.key(Qt.Key.Key_1, 2, 3)
+    assert bench.tiles == {}
+    assert not any(layer.name == "Tile grid" and layer.visible for layer in bench.viewer.layers)
+    bench.switch_on()
+    bench.click(2, 3)
+    assert bench.tiles == {(2, 3): {0}}
+
+
+def test_digits_by_the_place_of_the_key_when_it_makes_another_sign():
+    def press(key, native_code: int, modifiers=NO) -> QKeyEvent:
+        return QKeyEvent(QEvent.Type.KeyPress, key, modifiers, native_code, native_code, 0, "")
+
+    assert digit(press(Qt.Key.Key_3, 0)) == 3
+    assert digit(press(Qt.Key.Key_A, 0)) is None
+    if qtpy.QtCore.QSysInfo.kernelType() == "linux":
+        assert digit(press(Qt.Key.Key_Exclam, 10, SHIFT)) == 1
+        assert digit(press(Qt.Key.Key_Agrave, 19)) == 0
+        assert digit(press(Qt.Key.Key_Minus, 20)) is None
+
+
+# classes --------------------------------------------------------------------------------------------------------
+
+
+def rename(bench: Bench, row: int, name: str) -> None:
+    table = bench.part.table
+    table.choose(row)
+    table.edit_name()
+    editor = bench.settle() or table.viewport().findChild(type(bench.widget.folder.path))
+    editor.selectAll()
+    QTest.keyClicks(editor, name)
+    QTest.keyClick(editor, Qt.Key.Key_Return)
+    bench.settle()
+
+
+def test_classes_are_added_renamed_recoloured_and_removed_in_the_middle(bench, application):
+    bench.click(2, 3)
+    rename(bench, 0, "carcinoma")
+    QTest.mouseClick(bench.part.add_button, LEFT)
+    bench.settle()
+    rename(bench, 2, "necrosis")
+    bench.key(Qt.Key.Key_3, 3, 3)
+    bench.key(Qt.Key.Key_2, 4, 3)
+    assert names(bench.part) == ["carcinoma", "stroma", "necrosis"]
+    bench.part.table.choose(2)
+    QTest.mouseClick(bench.part.colour_button, LEFT)
+    dialog = bench.part.table.findChild(QColorDialog)
+    dialog.setCurrentColor(Qt.GlobalColor.black)
+    dialog.accept()
+    bench.settle()
+    assert bench.labels.taxonomy.classes[2].colour == "#000000"
+    bench.saved()
+    tiles = load_tiles(bench.session.tiles_folder)
+    assert tiles.taxonomy == bench.labels.taxonomy
+    assert tiles.counts == (1, 1, 1)
+    bench.part.table.choose(1)
+    QTest.mouseClick(bench.part.remove_button, LEFT)
+    assert bench.tiles == {(2, 3): {0}, (3, 3): {1}}
+    assert "1 tile lost the class stroma" in bench.part.class_notice.text()
+    bench.saved()
+    assert load_tiles(bench.session.tiles_folder).taxonomy.names == ("carcinoma", "necrosis")
+    QTest.mouseClick(bench.part.undo_button, LEFT)
+    assert names(bench.part) == ["carcinoma", "stroma", "necrosis"]
+    assert bench.tiles == {(2, 3): {0}, (3, 3): {2}, (4, 3): {1}}
+
+
+@pytest.mark.parametrize("name", ["stroma", "path", " ", "a,b"])
+def test_a_name_that_cannot_be_is_told_at_the_table(bench, name):
+    rename(bench, 0, name)
+    assert bench.part.class_notice.isVisible()
+    assert names(bench.part) == ["tumour", "stroma"]
+
+
+def test_colours_start_out_safe_for_the_colour_blind(bench):
+    for _ in range(3):
+        QTest.mouseClick(bench.part.add_button, LEFT)
+    icons = {
+        bench.part.table.item(r, COLOUR).icon().pixmap(16).toImage().pixelColor(5, 5).name().upper() for r in range(5)
+    }
+    assert icons == {"#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00"}
+
+
+# sizes, slides, disk --------------------------------------------------------------------------------------------
+
+
+def test_the_size_of_a_tile_is_said_and_stays_while_tiles_are_labelled(bench):
+    assert bench.part.side.text() == "224 px at 0.5 µm = 112 µm"
+    bench.click(2, 3)
+    bench.part.pixels.setValue(96)
+    assert "1 tiles are labelled" in bench.part.size_notice.text()
+    assert bench.part.pixels.value() == 224
+    QTest.mouseClick(bench.part.clear_button, LEFT)
+    bench.part.pixels.setValue(96)
+    bench.part.mpp.setValue(1)
+    assert bench.part.side.text() == "96 px at 1 µm = 96 µm"
+    bench.click(0, 0)
+    bench.saved()
+    (tile,) = load_tiles(bench.session.tiles_folder)
+    assert tile.read().shape == (96, 96, 3)
+    assert bench.session.settings.data.mpp == 1
+
+
+def test_tiles_larger_than_the_slide_are_refused(bench):
+    bench.part.pixels.setValue(2048)
+    bench.part.mpp.setValue(2)
+    assert "smaller than one tile" in bench.part.slide_notice.text()
+    assert not bench.part.tool.on
+    bench.part.pixels.setValue(224)
+    assert not bench.part.slide_notice.isVisible()
+    assert bench.part.tool.on
+
+
+def test_without_a_slide_the_way_to_one_is_told(viewer, settle):
+    bench = Bench(viewer, settle)
+    assert "Open a slide" in bench.part.slide_notice.text()
+    assert not bench.part.tool_button.isEnabled()
+    bench.session.slides.open(samples.slide())
+    settle()
+    assert bench.part.tool_button.isEnabled()
+
+
+def test_a_slide_without_microns_is_refused_until_it_has_them(viewer, settle, tmp_path, sample_pixels):
+    path = tmp_path / "plain.png"
+    Image.fromarray(sample_pixels[:1000, :1000]).save(path)
+    bench = Bench(viewer, settle, path)
+    assert "does not say its microns per pixel; set its microns" in bench.part.slide_notice.text()
+    assert not bench.part.tool_button.isEnabled()
+    slide = bench.session.current_slide
+    slide.slide.mpp_xy = (0.5, 0.5)
+    slide.place()
+    settle()
+    assert not bench.part.slide_notice.isVisible()
+    bench.switch_on()
+    bench.click(1, 1)
+    bench.saved()
+    assert len(load_tiles(bench.session.tiles_folder)) == 1
+    slide.slide.mpp_xy = (0.25, 0.25)  # corrected after labels were given
+    slide.place()
+    settle()
+    assert "was labelled at 0.5 microns per pixel and has 0.25 now" in bench.part.slide_notice.text()
+    assert not bench.part.tool.on
+    QTest.mouseClick(bench.part.restart_button, LEFT)
+    assert bench.tiles == {}
+    assert bench.part.tool.on
+    QTest.mouseClick(bench.part.undo_button, LEFT)
+    assert bench.tiles == {(1, 1): {0}}
+    assert bench.part.slide_notice.isVisible()
+
+
+def test_closing_the_dock_loses_nothing(bench):
+    bench.click(2, 3)
+    rename(bench, 1, "fat")
+    before = bench.tiles
+    bench.viewer.window.remove_dock_widget(bench.dock)
+    bench.settle()
+    QTest.mouseClick(bench.canvas, LEFT, NO, bench.at(4, 4))
+    assert bench.tiles == before
+    assert bench.viewer.layers["Labelled tiles"].get_value((3.5 * 112, 2.5 * 112), world=True) == 1
+    again = Bench(bench.viewer, bench.settle)
+    assert again.tiles == before
+    assert names(again.part) == ["tumour", "fat"]
+    again.switch_on()
+    again.click(3, 3)
+    assert len(again.tiles) == 2
+    again.part.undo_button.click()
+    again.part.undo_button.click()
+    assert names(again.part) == ["tumour", "stroma"]
+
+
+def test_removing_the_slide_keeps_its_labels(bench):
+    bench.click(2, 3)
+    bench.viewer.layers.remove(bench.session.slides[0].layer)
+    bench.settle()
+    assert not bench.viewer.layers
+    assert not bench.part.tool.on
+    bench.saved()
+    assert len(load_tiles(bench.session.tiles_folder)) == 1  # cut from the file
+    bench.session.slides.open(samples.slide())
+    bench.settle()
+    assert bench.tiles == {(2, 3): {0}}
+    assert bench.viewer.layers["Labelled tiles"].get_value((3.5 * 112, 2.5 * 112), world=True) == 1
+
+
+def test_a_removed_picture_comes_back_with_the_next_label(bench):
+    bench.click(2, 3)
+    bench.viewer.layers.remove(bench.viewer.layers["Labelled tiles"])
+    bench.settle()
+    bench.click(3, 3)
+    layer = bench.viewer.layers["Labelled tiles"]
+    assert layer.get_value((3.5 * 112, 2.5 * 112), world=True) == 1
+
+
+def test_each_slide_has_labels_of_its_own(bench, tmp_path, sample_pixels):
+    bench.click(2, 3)
+    other = tmp_path / "other.png"
+    Image.fromarray(sample_pixels[1000:2200, 600:1800]).save(other)
+    second = bench.session.slides.open(other, mpp=0.5)
+    bench.settle()
+    assert bench.tiles == {}
+    bench.click(1, 1)
+    bench.viewer.layers.selection.active = bench.session.slides[0].layer
+    bench.settle()
+    assert bench.tiles == {(2, 3): {0}}
+    assert bench.part.total.text().startswith("2 labelled tiles on 2 slides")
+    assert second.slide.name == "other"
+    bench.saved()
+    assert {t.origin.slide for t in load_tiles(bench.session.tiles_folder)} == {"CMU-1-Small-Region", "other"}
+
+
+def test_labels_come_back_in_another_session(bench, tmp_path):
+    bench.click(2, 3)
+    bench.saved()
+    project = bench.session.folder
+    bench.click(3, 3)
+    bench.session.folder = tmp_path / "elsewhere"  # saves what is not saved
+    bench.settle()
+    assert bench.tiles == {}
+    bench.session.folder = project
+    bench.settle()
+    assert bench.tiles == {(2, 3): {0}, (3, 3): {0}}
+    assert not bench.labels.can_undo
+    bench.saved()
+    assert len(load_tiles(bench.session.tiles_folder)) == 2
+
+
+def test_the_last_label_is_saved_when_the_window_closes(bench):
+    bench.click(2, 3)
+    bench.session.close()
+    assert len(LabelledSlides.read(bench.session.tiles_folder)) == 1
+
+
+def test_damaged_labels_are_told_and_left_alone(viewer, settle):
+    folder = session_of(viewer).tiles_folder
+    folder.mkdir(parents=True)
+    (folder / LABELS).write_text("{", encoding="utf-8")
+    bench = Bench(viewer, settle, samples.slide())
+    assert "cannot be read; restore" in bench.part.slide_notice.text()
+    assert not bench.part.tool_button.isEnabled()
+    assert bench.session.labelling.grid is None
+    bench.session.close()
+    assert (folder / LABELS).read_text(encoding="utf-8") == "{"
+
+
+def test_a_vanished_slide_is_told_and_its_cut_tiles_stay(viewer, settle, tmp_path):
+    path = Path(shutil.copy(samples.slide(), tmp_path / "stick.svs"))
+    bench = Bench(viewer, settle, path)
+    bench.switch_on()
+    bench.click(2, 3)
+    bench.saved()
+    path.unlink()
+    bench.click(3, 3)
+    bench.saved()
+    assert "1 tiles of stick are left out until it can be read" in bench.part.bar.notice.text()
+    assert len(load_tiles(bench.session.tiles_folder)) == 1
+    assert len(bench.tiles) == 2
+
+
+def test_thousands_of_labels_on_a_huge_slide_stay_quick(viewer, settle, huge_slide):
+    bench = Bench(viewer, settle, huge_slide)
+    identity = bench.session.current_slide.slide.identity
+    grid = bench.session.labelling.grid
+    bench.labels.label(identity, [(c, r) for c in range(100) for r in range(50)], {0})
+    bench.part.tool_button.setChecked(True)
+    settle()
+    took = []
+    for n in range(20):
+        began = time.perf_counter()
+        bench.labels.label(identity, [(200 + n, 200)], {1})
+        took.append(time.perf_counter() - began)
+    assert np.median(took) < 0.05, took
+    assert len(bench.tiles) == 5020
+    assert (grid.columns, grid.rows) == (445, 445)
+    bench.session.labelling._quiet.stop()
+
+
+# folders --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(viewer, settle) -> Bench:
+    bench = Bench(viewer, settle)
+    bench.widget.tabs.setCurrentWidget(bench.widget.folder)
+    settle()
+    return bench
+
+
+def enter(bench: Bench, text: object) -> None:
+    field = bench.widget.folder.path
+    field.selectAll()
+    QTest.keyClicks(field, str(text))
+    QTest.keyClick(field, Qt.Key.Key_Return)
+    bench.settle(lambda: not bench.session.jobs)
+
+
+def test_a_folder_of_tiles_is_shown_and_used(folder):
+    enter(folder, samples.tiles())
+    part = folder.widget.folder
+    assert part.found.text() == "Found a folder for each class: 41 tiles for training."
+    rows = [(part.table.item(r, NAME).text(), part.table.item(r, TILES).text()) for r in range(9)]
+    assert rows[:3] == [("ADI", "5"), ("BACK", "1"), ("DEB", "5")]
+    assert folder.session.settings.data.folder == samples.tiles()
+    assert "crc" in folder.widget.used.text()
+    part.mpp.setValue(0.5)
+    assert folder.session.settings.data.mpp == 0.5
+
+
+def test_a_wrong_folder_is_told_and_not_used(folder, tmp_path):
+    enter(folder, tmp_path / "nowhere")
+    assert "does not exist; name the folder" in folder.widget.folder.bar.notice.text()
+    assert folder.session.settings.data.folder is None
+    (tmp_path / "empty").mkdir()
+    enter(folder, tmp_path / "empty")
+    assert "holds no pictures" in folder.widget.folder.bar.notice.text()
+
+
+def test_class_names_can_be_given_where_the_folder_has_none(folder, tmp_path):
+    tile = next((samples.tiles() / "TUM").iterdir())
+    for name in ("a[10].png", "b[01].png"):
+        Image.open(tile).save(tmp_path / name)
+    enter(folder, tmp_path)
+    assert "class names are not known" in folder.widget.folder.bar.notice.text()
+    names = folder.widget.folder.names
+    QTest.keyClicks(names, "tumour, fat")
+    QTest.keyClick(names, Qt.Key.Key_Return)
+    folder.settle(lambda: not folder.session.jobs)
+    assert folder.session.settings.data.classes == ("tumour", "fat")
+    assert folder.widget.folder.table.rowCount() == 2
+
+
+def test_the_tiles_that_were_changed_last_are_used_and_others_can_be_chosen_again(bench):
+    bench.widget.tabs.setCurrentWidget(bench.widget.folder)
+    enter(bench, samples.tiles())
+    bench.widget.tabs.setCurrentWidget(bench.part)
+    bench.settle()
+    rename(bench, 0, "carcinoma")
+    bench.saved()
+    assert bench.session.settings.data.folder == samples.tiles()
+    bench.click(2, 3)
+    bench.saved()
+    assert bench.session.settings.data.folder == bench.session.tiles_folder
+    bench.widget.tabs.setCurrentWidget(bench.widget.folder)
+    QTest.mouseClick(bench.widget.use_button, LEFT)
+    bench.settle(lambda: bench.session.settings.data.folder == samples.tiles())
+    bench.widget.tabs.setCurrentWidget(bench.part)
+    QTest.mouseClick(bench.widget.use_button, LEFT)
+    bench.settle(lambda: bench.session.settings.data.folder == bench.session.tiles_folder)
+    assert not bench.widget.use_button.isVisible()
+
+
+def test_settings_from_elsewhere_are_shown(folder):
+    data = folder.session.settings.data.model_copy(update={"folder": samples.tiles(), "mpp": 0.5})
+    folder.session.change(data=data)
+    folder.settle(lambda: not folder.session.jobs)
+    assert folder.widget.folder.path.text() == str(samples.tiles())
+    assert folder.widget.folder.mpp.value() == 0.5
+    assert folder.widget.folder.table.rowCount() == 9
