@@ -10,7 +10,7 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip.config import ThresholdSettings
-from napari_pbip.errors import OutputError
+from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.events import RegionDone
 from napari_pbip.gui.camera import camera_of
 from napari_pbip.gui.result_layers import METADATA
@@ -65,6 +65,18 @@ def test_a_result_lies_on_its_slide_in_micrometres(result, finished):
 def test_opening_it_again_finds_it(viewer, result, finished):
     assert session_of(viewer).results.open(finished) is result
     assert len(viewer.layers) == 1
+
+
+def test_it_begins_with_the_thresholds_of_its_labels_or_the_usual_ones(viewer, finished, tmp_path):
+    usual = ThresholdSettings(delta=0.3, class_delta={"STR": 0.2, "a class of another project": 0.4})
+    results = session_of(viewer).results
+    result = results.open(finished, usual)
+    assert result.thresholds == ThresholdSettings(delta=0.3, class_delta={"STR": 0.2})
+    with pytest.raises(ConfigError, match="another project"):
+        result.thresholds = usual
+    copy = shutil.copytree(finished, tmp_path / "slide.ome.zarr")
+    write_labels(ScoreStore.open(copy), ThresholdSettings(delta=0.7))
+    assert results.open(copy, usual).thresholds == ThresholdSettings(delta=0.7)
 
 
 def test_labels_are_those_of_the_rule(result, finished):

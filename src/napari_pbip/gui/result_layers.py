@@ -235,13 +235,20 @@ class ResultLayer:
 
     @property
     def thresholds(self) -> ThresholdSettings:
-        """From scores to labels; replace it whole, and the layer follows."""
+        """From scores to labels; replace it whole, and the layer follows.
+
+        Raises
+        ------
+        ConfigError
+            On replacing, if they name a class that there is not.
+        """
         return self.view.thresholds
 
     @thresholds.setter
     def thresholds(self, thresholds: ThresholdSettings) -> None:
         if thresholds == self.view.thresholds:
             return
+        deltas(self.store.taxonomy, thresholds)  # raises here, not while the layer is drawn
         if thresholds.percentile != self.view.thresholds.percentile:
             self.view.largest = self.store.guess_largest(thresholds.percentile)
         self.view.thresholds = thresholds
@@ -435,8 +442,15 @@ class ResultLayers:
                     return result
         return self._results[0] if len(self._results) == 1 else None
 
-    def open(self, path: Path) -> ResultLayer:
+    def open(self, path: Path, thresholds: ThresholdSettings | None = None) -> ResultLayer:
         """The result of a score store, finished or growing, as a layer; or the one that it has already.
+
+        Parameters
+        ----------
+        path
+            Folder of the store.
+        thresholds
+            For a store without labels; those that labels were written with go first.
 
         Raises
         ------
@@ -449,7 +463,7 @@ class ResultLayers:
         for result in self._results:
             if result.store.path == Path(path).absolute():
                 return result
-        levels, options, _ = layer_data(path)
+        levels, options, _ = layer_data(path, thresholds)
         viewer.add_labels(levels, **options)
         return self._results[-1]
 
@@ -503,8 +517,12 @@ class ResultLayers:
         self.selected.emit(self.current)
 
 
-def layer_data(path: Path) -> tuple[list[LabelLevel | Labels], dict[str, Any], str]:
+def layer_data(
+    path: Path, thresholds: ThresholdSettings | None = None
+) -> tuple[list[LabelLevel | Labels], dict[str, Any], str]:
     """A result as napari's layer data: levels, options of ``add_labels``, and ``"labels"``.
+
+    ``thresholds`` are for a store without labels.
 
     Raises
     ------
@@ -512,7 +530,7 @@ def layer_data(path: Path) -> tuple[list[LabelLevel | Labels], dict[str, Any], s
         If there is no score store, or it is damaged.
     """
     store = ViewedStore.open(Path(path).absolute())
-    view = ResultView(store, _recorded(store))
+    view = ResultView(store, _first_thresholds(store, thresholds or ThresholdSettings()))
     slide = store.facts.slide
     names = [NOT_ANALYSED_NAME, *store.taxonomy.names, BACKGROUND_NAME]
     options = {
@@ -530,12 +548,13 @@ def layer_data(path: Path) -> tuple[list[LabelLevel | Labels], dict[str, Any], s
     return view.levels, options, "labels"
 
 
-def _recorded(store: ScoreStore) -> ThresholdSettings:
-    """The thresholds of the labels in a store, or the usual ones."""
+def _first_thresholds(store: ScoreStore, usual: ThresholdSettings) -> ThresholdSettings:
+    """The thresholds of the labels in a store, or else the usual ones, as far as they are of its classes."""
     try:
         return open_labels(store)[1].thresholds
     except OutputError:
-        return ThresholdSettings()
+        own = {name: delta for name, delta in usual.class_delta.items() if name in store.taxonomy.names}
+        return usual.model_copy(update={"class_delta": own})
 
 
 def _colormap(store: ScoreStore, hidden: frozenset[int]) -> DirectLabelColormap:

@@ -327,7 +327,7 @@ class SegmentQueue:
             return
         selection = self._session.viewer.layers.selection
         before, layer = selection.active, self._layer_of(slide)
-        result = self._session.results.open(slide.store)
+        result = self._session.results.open(slide.store, self._session.settings.thresholds)
         if layer is not None:
             result.layer.visible = layer.layer.visible  # all slides lie at the same place
         selection.active = before  # the user goes on with what they were at

@@ -171,7 +171,7 @@ class TuneWidget(QWidget):
     def open(self, folder: Path) -> None:
         """Open a result, or say why it cannot be."""
         try:
-            result = self._session.results.open(folder)
+            result = self._session.results.open(folder, self._session.settings.thresholds)
         except PbipError as error:
             self.notice.error(error)
         else:
