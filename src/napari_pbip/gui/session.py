@@ -191,7 +191,11 @@ class Session:
 
 
 def session_of(viewer: ViewerModel) -> Session:
-    """The session of a viewer, made when first asked for."""
+    """The session of a viewer, made when first asked for.
+
+    napari hands a proxy of the viewer to plugin widgets; all of them share the session of the viewer itself.
+    """
+    viewer = getattr(viewer, "__wrapped__", viewer)
     session = _sessions.get(viewer)
     if session is None:
         session = _sessions[viewer] = Session(viewer)

@@ -1,0 +1,129 @@
+"""Whether the window stays fluid: how late a timer of 10 ms comes while jobs run and the user pans.
+
+    python benchmarks/ticks.py DATA [--slide SLIDE] [--seconds 30] [--json OUT.json]
+
+A real viewer (under Xvfb without a screen) with a slide and its tissue map. Three phases, the same panning and zooming
+in each: nothing else runs (the baseline), PBIP trains on DATA, the slide is segmented. For each: median, 99th
+percentile and maximum of the time between two ticks. Aim: p99 below 50 ms and no tick above 200 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import tempfile
+import time
+from pathlib import Path
+
+import napari
+import numpy as np
+from napari.qt import get_qapp
+from qtpy.QtCore import QTimer
+
+from napari_pbip import samples
+from napari_pbip.config import JobSettings, SegmentSettings, ThresholdSettings
+from napari_pbip.engine.segment import segment
+from napari_pbip.engine.train import train
+from napari_pbip.events import RegionDone
+from napari_pbip.gui.camera import camera_of
+from napari_pbip.gui.session import Session, session_of
+
+TICK_MS = 10
+
+
+def settings(data: Path, **method: str) -> JobSettings:
+    """A training as a user would start it, long enough to be cancelled."""
+    return JobSettings.parse(
+        {"data": {"folder": str(data), "mpp": 0.5}, "method": method, "train": {"steps": 100_000, "batch_size": 10}}
+    )
+
+
+def ticks(session: Session, seconds: float) -> np.ndarray:
+    """Milliseconds between ticks while the view moves over the slide ten times a second."""
+    viewer, times = session.viewer, []
+    camera = camera_of(viewer)
+    low, high = session.slides[0].layer.extent.world
+    middle, size = (low + high) / 2, (high - low) / 4
+    steps = itertools.count()
+
+    def move() -> None:
+        angle = next(steps) / 8
+        camera.center = tuple(middle + size * [math.sin(angle), math.cos(1.3 * angle)])
+        camera.zoom = 1.5 * 2 ** math.sin(angle / 5)
+
+    tick, pan = QTimer(), QTimer()
+    tick.setInterval(TICK_MS)
+    pan.setInterval(100)
+    tick.timeout.connect(lambda: times.append(time.perf_counter()))
+    pan.timeout.connect(move)
+    tick.start()
+    pan.start()
+    work_until(time.monotonic() + seconds)
+    tick.stop()
+    pan.stop()
+    return 1e3 * np.diff(times)
+
+
+def work_until(end: float) -> None:
+    """Run the event loop."""
+    application = get_qapp()
+    while time.monotonic() < end:
+        application.processEvents()
+        time.sleep(0.001)
+
+
+def main() -> None:
+    """Measure the phases and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--slide", type=Path, default=samples.slide())
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    viewer = napari.Viewer()
+    viewer.window.resize(1920, 1080)
+    session = session_of(viewer)
+    session.slides.open(args.slide)
+    results: dict[str, dict[str, float]] = {}
+
+    def measure(phase: str) -> None:
+        late = ticks(session, args.seconds)
+        figures = {"median": np.median(late), "p99": np.percentile(late, 99), "max": late.max()}
+        results[phase] = {name: round(float(value), 1) for name, value in figures.items()}
+        print(
+            f"| {phase} | {results[phase]['median']} | {results[phase]['p99']} | {results[phase]['max']} |", flush=True
+        )
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        work_until(time.monotonic() + 3)
+        measure("panning alone")
+        job = session.start(lambda: train(settings(args.data, name="pbip"), folder / "pbip"))
+        work_until(time.monotonic() + 20)  # imports, the image bank
+        measure("PBIP trains")
+        job.cancel()
+        job.wait(120)
+        short = settings(args.data, name="cam")
+        short = short.model_copy(update={"train": short.train.model_copy(update={"steps": 1})})
+        session.start(lambda: train(short, folder / "cam")).wait(600)
+        run = SegmentSettings(overlap=96)  # more tiles, so that the slide lasts
+        job = session.start(lambda: segment(args.slide, folder / "cam", folder / "out", run, ThresholdSettings()))
+
+        def show(events: list[object]) -> None:
+            regions = [event for event in events if isinstance(event, RegionDone)]
+            if regions:
+                session.results.open(next((folder / "out").glob("*.ome.zarr"))).update(regions)
+
+        job.events.connect(show)
+        measure("the slide is segmented")
+        job.cancel()
+        session.close()
+        viewer.close()
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
