@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import qtpy
+from napari.utils._proxies import PublicOnlyProxy
 from PIL import Image
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QKeyEvent, QMouseEvent
@@ -37,7 +38,7 @@ class Bench:
         self.session = session_of(viewer)
         if slide is not None:
             self.session.slides.open(slide)
-        self.widget = TeachWidget(viewer)
+        self.widget = TeachWidget(PublicOnlyProxy(viewer))  # as napari makes it from its menu
         self.dock = viewer.window.add_dock_widget(self.widget, name="Teach")
         self.canvas = viewer.window._qt_viewer.canvas.native
         settle()

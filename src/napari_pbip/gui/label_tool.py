@@ -14,7 +14,7 @@ from napari_pbip.bank.labelled_slides import Position
 from napari_pbip.gui.labelling import Labelling
 
 if TYPE_CHECKING:
-    from napari.viewer import Viewer
+    from napari.viewer import ViewerModel
 
 _STILL = 4
 """Pixels that the mouse may move between press and release of a click."""
@@ -39,7 +39,7 @@ class LabelTool(QObject):
     class_chosen = Signal(int)
     """Another class was chosen by its number key."""
 
-    def __init__(self, viewer: Viewer, labelling: Labelling, parent: QObject) -> None:
+    def __init__(self, viewer: ViewerModel, labelling: Labelling, parent: QObject) -> None:
         super().__init__(parent)
         self.chosen = 0
         self.rectangles = False

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_pbip.bank.labelled_slides import TileSize
 from napari_pbip.errors import DataError
 from napari_pbip.gui.label_tool import LabelTool
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.session import Session, session_of
 from napari_pbip.gui.widgets.class_table import ClassTable
 from napari_pbip.gui.widgets.parts import JobBar, Notice, listen
 from napari_pbip.gui.widgets.tile_folder import TileFolder
@@ -52,7 +52,7 @@ class TeachWidget(QWidget):
         self.used = QLabel()
         self.used.setWordWrap(True)
         self.use_button = _button("Use these tiles", "Have the bank and training use the tiles of this page", self._use)
-        self.slide_labels = SlideLabelling(viewer)
+        self.slide_labels = SlideLabelling(session)
         self.folder = TileFolder(session)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.slide_labels, "Label on the slide")
@@ -89,10 +89,10 @@ class TeachWidget(QWidget):
 class SlideLabelling(QWidget):
     """Classes, tool and counts for labels on the slide."""
 
-    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__()
-        self._session = session_of(viewer)
-        self._labelling = self._session.labelling
+        self._session = session
+        self._labelling = session.labelling
         self.slide_label = QLabel()
         self.slide_label.setWordWrap(True)
         self.pixels = QSpinBox()
@@ -116,7 +116,7 @@ class SlideLabelling(QWidget):
         self.slide_notice = Notice()
         self.restart_button = _button("Remove this slide's labels", "Label the slide anew", self._restart)
         self.table = ClassTable(editable=True)
-        self.tool = LabelTool(self._session.viewer, self._labelling, self)
+        self.tool = LabelTool(session.viewer, self._labelling, self)
         self.tool.class_chosen.connect(self.table.choose)
         self.table.renamed.connect(self._rename)
         self.table.recoloured.connect(lambda n, colour: self._labelling.labels.recolour_class(n, colour))
