@@ -392,6 +392,7 @@ class _File(QWidget):
         self.setFocusProxy(self.text)
         browse = QToolButton()
         browse.setText("…")
+        browse.setMinimumWidth(36)
         browse.setToolTip("Look for it")
         browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(browse)
