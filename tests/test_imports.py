@@ -39,3 +39,11 @@ def test_slides_bank_results_and_the_command_line_start_without_torch(module: st
 def test_everything_but_the_window_works_without_napari_and_qt():
     assert "napari_pbip.engine.device" in MODULES
     assert not brought_along(*MODULES) & {"napari", "magicgui", *QT}
+
+
+def test_docks_open_without_torch_and_sklearn():
+    """Both take seconds to load, on the thread that imports them: jobs do it, in theirs."""
+    docks = [path.stem for path in (PACKAGE / "gui" / "widgets").glob("*.py") if path.stem != "__init__"]
+    assert "train" in docks
+    loaded = brought_along(*(f"napari_pbip.gui.widgets.{name}" for name in docks))
+    assert not loaded & {"torch", "transformers", "timm", "sklearn"}

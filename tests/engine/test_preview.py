@@ -10,7 +10,8 @@ from napari_pbip.bank import ImageBank, load_single_tiles
 from napari_pbip.bank.features import white_fraction
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.build_bank import bank_encoder, build_bank, encode
-from napari_pbip.engine.preview import Coloured, preview
+from napari_pbip.engine.preview import preview
+from napari_pbip.engine.preview_map import Coloured
 from napari_pbip.errors import BankError, SlideError
 from napari_pbip.events import Finished, Started, Warned
 from napari_pbip.slides import open_slide

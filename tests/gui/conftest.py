@@ -39,11 +39,11 @@ def display(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def application(display: None) -> Iterator[Any]:
+def application(display: None) -> Any:
     """The one Qt application of the test run."""
     from napari.qt import get_qapp
 
-    yield get_qapp()
+    return get_qapp()
 
 
 @pytest.fixture(autouse=True)

@@ -59,7 +59,7 @@ def compare(widget: EvaluateWidget, settle) -> None:
 def test_a_result_agrees_with_itself_and_not_with_another(viewer, widget, settle):
     labels = shown_labels(viewer)
     viewer.add_labels(np.where(labels == 255, 0, labels), name="drawn by hand", scale=(8, 8), units=("um", "um"))
-    widget.mask.setCurrentIndex(widget.mask.findText("drawn by hand"))
+    widget.mask_box.setCurrentIndex(widget.mask_box.findText("drawn by hand"))
     compare(widget, settle)
     assert cells(widget)["mean IoU"][0] == "100.0"
     assert cells(widget)["IoU of STR"][0] == "100.0"
@@ -76,7 +76,7 @@ def test_a_mask_file_and_the_numbering_of_its_classes(viewer, widget, settle, tm
     file = tmp_path / "mask.png"
     Image.fromarray(np.where(labels == 255, 255, labels - 1).astype(np.uint8)).save(file)
     widget.choose_file(file)
-    assert widget.mask.currentText() == "mask.png"
+    assert widget.mask_box.currentText() == "mask.png"
     widget.numbering.setFocus()
     QTest.keyClick(widget.numbering, Qt.Key.Key_Down)
     compare(widget, settle)

@@ -7,6 +7,7 @@ import shutil
 import threading
 from pathlib import Path
 
+import napari
 import numpy as np
 import pytest
 import tifffile
@@ -234,10 +235,31 @@ def test_napari_opens_slides_by_our_reader_and_leaves_other_tiffs_alone(viewer, 
     for path in (stack, plain, picture, tmp_path / "folder", tmp_path / "nowhere.tif"):
         assert get_reader(str(path)) is None, path
     assert get_reader([str(samples.slide()), str(stack)]) is None
+
+
+def test_a_slide_that_napari_opened_comes_sharp_without_any_widget(application, settle):
+    viewer = napari.Viewer()
     viewer.open(samples.slide(), plugin="napari-pbip")
+    level = viewer.layers[0].data[0]
+    drawn = []
+    viewer.layers[0].events.set_data.connect(lambda: drawn.append(level))
+    level[:2967, :2220]  # more than is decoded while the window waits
+    settle(lambda: drawn)
     assert len(session_of(viewer).slides) == 1
+    session_of(viewer).close()
+    viewer.close()
 
 
-def test_the_manifest_names_what_there_is(application):
+def test_every_dock_of_the_menu_opens_on_one_session(viewer, settle):
     manifest = PluginManager.instance().get_manifest("napari-pbip")
     manifest.validate_imports()
+    docks = [
+        viewer.window.add_plugin_dock_widget("napari-pbip", w.display_name) for w in manifest.contributions.widgets
+    ]
+    settle()
+    assert len(docks) == 8
+    viewer.open_sample("napari-pbip", "slide")
+    settle()
+    slides = next(widget for _, widget in docks if isinstance(widget, SlidesWidget))
+    assert slides.list.count() == 1
+    assert len(session_of(viewer).slides) == 1

@@ -26,7 +26,7 @@ from transformers import (
 from napari_pbip import samples
 from napari_pbip.errors import ConfigError, WeightsUnavailable
 from napari_pbip.models import encoders
-from napari_pbip.models.encoders import Encoder
+from napari_pbip.models.encoders.base import Encoder
 
 MEAN, STD = [0.7, 0.5, 0.6], [0.2, 0.25, 0.15]
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}

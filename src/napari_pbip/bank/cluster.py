@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import silhouette_score
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -98,6 +97,8 @@ def choose_k(features: Floats, k_max: int, seed: int = 0) -> int:
         Seed of the clustering and the sample.
     """
     sample = np.random.default_rng(seed).permutation(len(features))[:_SILHOUETTE_SAMPLE]
+    from sklearn.metrics import silhouette_score  # takes seconds to import, and the window imports this module
+
     unit = normalise(features[sample])
     scores: dict[int, float] = {}
     for k in range(2, min(k_max, len(unit) - 1) + 1):

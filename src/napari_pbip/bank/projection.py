@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from napari_pbip.bank.cluster import normalise
 
@@ -31,6 +29,9 @@ def project(features: Floats, seed: int = 0) -> Floats:
     -------
     Shape (T, 2).
     """
+    from sklearn.decomposition import PCA  # takes seconds to import, and the window imports this module
+    from sklearn.manifold import TSNE
+
     unit = normalise(features)
     places = np.zeros((len(unit), 2), np.float32)
     parts = min(2, *unit.shape)

@@ -37,7 +37,7 @@ from napari_pbip.errors import BankError, ConfigError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models import encoders
-from napari_pbip.models.encoders import Encoder
+from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.taxonomy import Taxonomy
 
 Item = TypeVar("Item")

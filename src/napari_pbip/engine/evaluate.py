@@ -25,9 +25,8 @@ from napari_pbip.engine.runs import Which, load_model
 from napari_pbip.errors import ConfigError, DataError, ModelError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.models.method import Method
-from napari_pbip.results.metrics import SegmentationScores
+from napari_pbip.results.metrics import PROTOCOLS, SegmentationScores
 
-PROTOCOLS = ("oracle", "predicted")
 _BATCH = 16
 Report = dict[str, dict[str, Any]]
 

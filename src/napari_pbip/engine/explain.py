@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from napari_pbip.bank import ImageBank
-from napari_pbip.bank.image_bank import thumbnail_path
-from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.jobs import job
-from napari_pbip.engine.loading import to_tensor
-from napari_pbip.engine.runs import RunFacts, TrainedModel, load_model
-from napari_pbip.errors import BankError, ModelError
 from napari_pbip.events import Finished, Job, Started, Step
-from napari_pbip.models.pbip import Pbip
-from napari_pbip.models.prototypes import SimilarityHead
-from napari_pbip.models.score_maps import fuse
-from napari_pbip.results.store import ScoreStore
-from napari_pbip.slides import Slide, open_slide
+
+if TYPE_CHECKING:
+    from napari_pbip.engine.prototypes_at import Loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +57,7 @@ class Explainer:
 
     def __init__(self, store: Path, runs: tuple[Path, ...], banks: tuple[Path, ...]) -> None:
         self.store, self.runs, self.banks = store, runs, banks
-        self._loaded: _Loaded | None = None
+        self._loaded: Loaded | None = None
 
     @job
     def explain(self, x: float, y: float) -> Job:
@@ -84,95 +72,11 @@ class Explainer:
         OutputError
             If the store is damaged.
         """
+        from napari_pbip.engine.prototypes_at import Loaded  # torch takes seconds to load: not in the window
+
         yield Started("Looking", total=1, unit="places")
-        loaded = self._loaded = self._loaded or _Loaded.find(self)
-        method = loaded.model.method
-        if not isinstance(method, Pbip) or not method.similarity_maps:
-            note = f"This map was made by {_name(loaded.model)}, which has no prototypes to show."
-            yield Finished(None, {"explanation": Explanation(x, y, (), note)})
-            return
-        facts = loaded.store.facts.slide
-        with open_slide(Path(facts.path), facts.mpp) as slide:
-            similarity = _similarity(loaded, method, slide, x, y)
-        order = np.argsort(-similarity, kind="stable")
-        matches = tuple(loaded.match(int(subclass), float(similarity[subclass])) for subclass in order)
+        if self._loaded is None:
+            self._loaded = Loaded.find(self.store, self.runs, self.banks)
+        explanation = self._loaded.explain(x, y)
         yield Step(1)
-        yield Finished(None, {"explanation": Explanation(x, y, matches, loaded.note)})
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    store: ScoreStore
-    model: TrainedModel
-    bank: tuple[ImageBank, Path] | None
-    note: str
-
-    @classmethod
-    def find(cls, wanted: Explainer) -> _Loaded:
-        store = ScoreStore.open(wanted.store)
-        model = _find_model(store, wanted.runs)
-        identity = (model.facts.prototypes or {}).get("bank")
-        for folder in (model.run / "bank", *wanted.banks):
-            try:
-                bank = ImageBank.read(folder)
-            except BankError:
-                continue  # the next may do
-            if bank.identity == identity:
-                return cls(store, model, (bank, folder), "")
-        note = "" if identity is None else "The image bank has changed since the training: its tiles cannot be shown."
-        return cls(store, model, None, note)
-
-    def match(self, subclass: int, similarity: float) -> Match:
-        k = (self.model.facts.prototypes or {})["k"]
-        of_class = np.repeat(np.arange(len(k)), k)
-        n = int(of_class[subclass])
-        tiles: tuple[Path, ...] = ()
-        if self.bank is not None:
-            bank, folder = self.bank
-            tiles = tuple(thumbnail_path(folder, t) for t in bank.nearest(subclass)[: bank.settings.nearest])
-        name = self.model.facts.taxonomy.names[n]
-        return Match(name, subclass - int(sum(k[:n])) + 1, subclass, similarity, tiles)
-
-
-def _find_model(store: ScoreStore, runs: tuple[Path, ...]) -> TrainedModel:
-    """The model that made a store, by its hash; likely folders first, since reading weights takes time."""
-    wanted = store.facts.model
-    where = [*([Path(wanted.folder)] if wanted.folder else []), *sorted(runs, key=lambda run: run.name != wanted.run)]
-    for folder in where:
-        with suppress(ModelError):  # a folder that holds no model is not the one that is looked for
-            if RunFacts.read(folder).taxonomy.names == store.taxonomy.names:
-                model = load_model(folder, "best", choose_device("auto"))
-                if model.identity == wanted.hash:
-                    return model
-    raise ModelError(
-        f"The model {wanted.run!r} that made this map is not in the project folder, or was trained again since; "
-        "put it back to see its prototypes."
-    )
-
-
-@torch.inference_mode()
-def _similarity(loaded: _Loaded, method: Pbip, slide: Slide, x: float, y: float) -> npt.NDArray[np.float32]:
-    """Similarity of a place to every prototype, (P,), in the tile of the store's grid that it is most central in."""
-    grid, lattice = loaded.store.facts.grid, loaded.store.lattice
-    side = grid.cell * grid.model_mpp / slide.require_mpp()  # of a cell, in level-0 pixels
-    cells = np.array([y, x]) / side
-    corner = [
-        round(float(lattice.positions(np.array(cell - 0.5), count))) * lattice.stride
-        for cell, count in zip(cells, (lattice.rows, lattice.columns), strict=True)
-    ]
-    image = slide.read(corner[1] * side, corner[0] * side, grid.tile, grid.tile, grid.model_mpp)
-    device = next(method.parameters()).device
-    seen = method(to_tensor(image[None]).to(device)).subclass_maps
-    stages = [
-        (weight, maps / head.scale if isinstance(head, SimilarityHead) else maps)
-        for weight, maps, head in zip(method.fusion_weights, seen, method.heads, strict=True)
-        if weight
-    ]
-    fused = fuse(stages, (lattice.tile, lattice.tile))[0]
-    row, column = (min(max(int(c) - first, 0), lattice.tile - 1) for c, first in zip(cells, corner, strict=True))
-    similarity: npt.NDArray[np.float32] = fused[:, row, column].float().cpu().numpy()
-    return similarity
-
-
-def _name(model: TrainedModel) -> str:
-    return model.facts.settings.method.name.upper()
+        yield Finished(None, {"explanation": explanation})

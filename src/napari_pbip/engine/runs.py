@@ -34,7 +34,7 @@ from napari_pbip.errors import ModelError
 from napari_pbip.files import writing
 from napari_pbip.models import backbones
 from napari_pbip.models.cam import Cam
-from napari_pbip.models.encoders import Encoder
+from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.method import Method
 from napari_pbip.models.pbip import Pbip
 

@@ -17,12 +17,12 @@ import PIL.Image
 import tifffile
 
 from napari_pbip.config import ThresholdSettings
-from napari_pbip.engine.evaluate import PROTOCOLS
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import DataError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.results import LargestScores, ScoreStore, SegmentationScores
 from napari_pbip.results.labels import CHUNK, deltas, labels_from_scores
+from napari_pbip.results.metrics import PROTOCOLS
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
 
 Mask = npt.NDArray[np.integer[Any]]

@@ -23,7 +23,7 @@ from napari_pbip.engine.loading import TileReader, steps_per_epoch, training_bat
 from napari_pbip.errors import BankError, ConfigError, DataError, ModelError
 from napari_pbip.events import Epoch, Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
-from napari_pbip.models.encoders import Encoder
+from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.method import Method
 
 SAVE_EVERY_SECONDS = 120.0

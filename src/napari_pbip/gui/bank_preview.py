@@ -9,10 +9,10 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
 
-from napari_pbip.engine.preview import Coloured, preview
+from napari_pbip.engine.preview_map import Coloured
 from napari_pbip.errors import SlideError
-from napari_pbip.events import Event
-from napari_pbip.gui.jobs import RunningJob, last
+from napari_pbip.events import Event, Job
+from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.slide_layers import SlideLayer, in_view, placement
 from napari_pbip.taxonomy import Taxonomy
 
@@ -62,8 +62,11 @@ class BankPreview:
             self._job.cancel()
         slide, settings = current.slide, session.settings
         mpp, folder = slide.mpp, session.bank_folder
-        job = session.start(
-            lambda: preview(
+
+        def make() -> Job:
+            from napari_pbip.engine.preview import preview  # torch takes seconds to load: not in the window
+
+            return preview(
                 slide.path,
                 folder,
                 rectangle,
@@ -72,8 +75,8 @@ class BankPreview:
                 weights=settings.bank.weights,
                 device=settings.train.device,
             )
-        )
-        self._job = job
+
+        job = self._job = session.start(make)
         shown = _Shown(session, current, taxonomy)
         job.events.connect(lambda events: shown.update(events, job))
         job.ended.connect(lambda _: self._ended(job))
@@ -95,7 +98,7 @@ class _Shown:
         self._layer: Labels | None = None
 
     def update(self, events: Sequence[Event], job: RunningJob) -> None:
-        newest: Coloured | None = last(events, Coloured)
+        newest = next((event for event in reversed(events) if isinstance(event, Coloured)), None)
         if newest is None or newest.labels is None or job.state.ended:
             return
         layers = self._session.viewer.layers

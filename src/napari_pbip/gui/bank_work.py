@@ -23,7 +23,6 @@ from napari_pbip.bank import (
 from napari_pbip.bank.features import FeatureFile
 from napari_pbip.bank.image_bank import check_enough_tiles
 from napari_pbip.config import BankSettings, DataSettings
-from napari_pbip.engine.build_bank import build_bank
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import BankError, DataError, PbipError
 from napari_pbip.events import Finished, Job
@@ -311,6 +310,8 @@ class BankWork:
         settings, folder = self._session.settings, self.folder
 
         def make() -> Job:
+            from napari_pbip.engine.build_bank import build_bank  # torch takes seconds to load: not in the window
+
             return build_bank(
                 _tiles(settings.data),
                 wanted.settings,

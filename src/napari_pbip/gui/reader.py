@@ -30,6 +30,7 @@ def read_slides(path: str | Sequence[str]) -> list[LayerData]:
     """Layers of slides: multiscale, RGB, in micrometres where they say how large they are."""
     from napari_pbip.gui.slide_layers import layer_data
 
+    _begin_session()
     return [layer_data(open_slide(one)) for one in ([path] if isinstance(path, str) else path)]
 
 
@@ -42,4 +43,16 @@ def read_stores(path: str | Sequence[str]) -> list[LayerData]:
     """Label layers of score stores, computed from the scores as thresholds ask."""
     from napari_pbip.gui.result_layers import layer_data
 
+    _begin_session()
     return [layer_data(Path(one)) for one in ([path] if isinstance(path, str) else path)]
+
+
+def _begin_session() -> None:
+    """Have somebody redraw what is decoded beside the window: the session of the viewer that the layers come into."""
+    import napari
+
+    from napari_pbip.gui.session import session_of
+
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        session_of(viewer)

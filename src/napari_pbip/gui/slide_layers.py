@@ -181,7 +181,8 @@ class SlidePyramid:
         height, width, _ = self._coarsest.shape
         rows = np.minimum(((np.arange(y0, y1) + 0.5) * factor).astype(np.intp), height - 1)
         columns = np.minimum(((np.arange(x0, x1) + 0.5) * factor).astype(np.intp), width - 1)
-        return self._coarsest[rows[:, None], columns]
+        picked: Pixels = self._coarsest[rows[:, None], columns]
+        return picked
 
     def _look(self) -> None:
         """Have the view drawn again once the blocks it lacked are there."""
@@ -299,8 +300,7 @@ class SlideLayers:
         self._found(event.value)
 
     def _found(self, layer: Layer) -> None:
-        data = getattr(layer, "data", None)
-        level = data[0] if isinstance(data, (list, tuple)) or getattr(layer, "multiscale", False) else data
+        level: Any = layer.data[0] if getattr(layer, "multiscale", False) else None
         if isinstance(level, SlideLevel):
             self._slides.append(SlideLayer(level._pyramid, layer))
             self.changed.emit()

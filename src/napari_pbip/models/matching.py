@@ -9,7 +9,7 @@ import torch
 
 from napari_pbip.errors import ModelError
 from napari_pbip.models import masks
-from napari_pbip.models.encoders import Encoder
+from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.losses import contrast as losses
 
 Contrast = Literal["classes", "subclasses", "equations", "released"]

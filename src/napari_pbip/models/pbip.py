@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Backbone
-from napari_pbip.models.encoders import Encoder
+from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.losses.classification import classification_loss
 from napari_pbip.models.matching import Contrast, ImgMatchNet
 from napari_pbip.models.method import STAGES, LossTerms, Method, MethodOutput

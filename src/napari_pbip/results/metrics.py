@@ -21,6 +21,8 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 Labels = npt.NDArray[np.integer[Any]]
 Figures = npt.NDArray[np.float64]
+PROTOCOLS = ("oracle", "predicted")
+"""Who says which classes an image shows: its true label, or the network. Figures of the two are never mixed."""
 _OUTSIDE = np.iinfo(np.int32).max
 
 

@@ -50,9 +50,9 @@ class EvaluateWidget(QWidget):
         self._confusion: dict[str, np.ndarray] = {}
         self._names: tuple[str, ...] = ()
         self.result_name = QLabel()
-        self.mask = QComboBox()
-        self.mask.setToolTip("What somebody drew over the whole slide: a labels layer, or a PNG or TIFF")
-        self.mask.activated.connect(self._mask_chosen)
+        self.mask_box = QComboBox()
+        self.mask_box.setToolTip("What somebody drew over the whole slide: a labels layer, or a PNG or TIFF")
+        self.mask_box.activated.connect(self._mask_chosen)
         self.numbering = QComboBox()
         self.numbering.addItem("1 is the first class, 0 is not scored", 1)
         self.numbering.addItem("0 is the first class", 0)
@@ -78,7 +78,7 @@ class EvaluateWidget(QWidget):
         self.confusion = ConfusionPicture()
         form = QFormLayout()
         form.addRow("Result", self.result_name)
-        form.addRow("Mask", self.mask)
+        form.addRow("Mask", self.mask_box)
         form.addRow("Numbers", self.numbering)
         form.addRow("", self.compare_button)
         self._scores = QWidget()
@@ -111,28 +111,28 @@ class EvaluateWidget(QWidget):
         """Compare with this mask file."""
         self._file = path
         self._fill()
-        self.mask.setCurrentIndex(self.mask.findData(path))
+        self.mask_box.setCurrentIndex(self.mask_box.findData(path))
 
     # what there is -------------------------------------------------------------------------------------------
 
     def _fill(self, *_: object) -> None:
         result = self.result
         self.result_name.setText("none: segment a slide first" if result is None else result.layer.name)
-        chosen = self.mask.currentData()
-        with QSignalBlocker(self.mask):
-            self.mask.clear()
+        chosen = self.mask_box.currentData()
+        with QSignalBlocker(self.mask_box):
+            self.mask_box.clear()
             for layer in self._session.viewer.layers:
                 if isinstance(layer, Labels) and RESULT not in layer.metadata and "kind" not in layer.metadata:
-                    self.mask.addItem(layer.name, layer)
+                    self.mask_box.addItem(layer.name, layer)
             if self._file is not None:
-                self.mask.addItem(self._file.name, self._file)
-            self.mask.addItem(_FILE, None)
-            self.mask.setCurrentIndex(max(0, self.mask.findData(chosen)) if chosen is not None else 0)
+                self.mask_box.addItem(self._file.name, self._file)
+            self.mask_box.addItem(_FILE, None)
+            self.mask_box.setCurrentIndex(max(0, self.mask_box.findData(chosen)) if chosen is not None else 0)
         for button in (self.compare_button, self.export_button):
             button.setEnabled(result is not None)
 
     def _mask_chosen(self, index: int) -> None:
-        if self.mask.itemText(index) == _FILE and self.mask.itemData(index) is None:
+        if self.mask_box.itemText(index) == _FILE and self.mask_box.itemData(index) is None:
             name, _ = QFileDialog.getOpenFileName(self, "Mask", "", "Masks (*.png *.tif *.tiff)")
             if name:
                 self.choose_file(Path(name))
@@ -140,7 +140,7 @@ class EvaluateWidget(QWidget):
     # comparing -----------------------------------------------------------------------------------------------
 
     def _compare(self) -> None:
-        result, chosen = self.result, self.mask.currentData()
+        result, chosen = self.result, self.mask_box.currentData()
         self.notice.clear()
         if result is None:
             return
@@ -221,35 +221,39 @@ class EvaluateWidget(QWidget):
             self.export_bar.follow(self._session.start(lambda: export(path, thresholds, target)))
 
 
-class ConfusionPicture(pg.PlotWidget):
+class ConfusionPicture(QWidget):
     """Where the cells of each true class went: a square a pair of classes, in per cent of the true class."""
 
     def __init__(self) -> None:
-        super().__init__(background=None)
+        super().__init__()
         self.setMinimumHeight(260)
-        self.setMouseEnabled(False, False)
-        self.hideButtons()
-        self.setMenuEnabled(False)
-        self.invertY(True)
-        self.setLabel("bottom", "labelled as")
-        self.setLabel("left", "true class, 100 % a row")
+        self._plot = pg.PlotWidget(background=None)
+        self._plot.setMouseEnabled(False, False)
+        self._plot.hideButtons()
+        self._plot.setMenuEnabled(False)
+        self._plot.invertY(True)
+        self._plot.setLabel("bottom", "labelled as")
+        self._plot.setLabel("left", "true class, 100 % a row")
         self._image = pg.ImageItem(axisOrder="row-major")
         self._image.setColorMap(pg.colormap.get("cividis"))
-        self.addItem(self._image)
-        self._texts: list[pg.TextItem] = []
+        self._plot.addItem(self._image)
+        self._texts: list[Any] = []
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._plot)
 
     def draw(self, counts: np.ndarray, names: tuple[str, ...]) -> None:
         """Show counts (N, N + 1) of (true class, labelled class or none)."""
         share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
         self._image.setImage(share, levels=(0, 100))
         while self._texts:
-            self.removeItem(self._texts.pop())
+            self._plot.removeItem(self._texts.pop())
         for (row, column), value in np.ndenumerate(share):
             text = pg.TextItem(f"{value:.0f}", color="k" if value > 55 else "w", anchor=(0.5, 0.5))
             text.setPos(column + 0.5, row + 0.5)
-            self.addItem(text)
+            self._plot.addItem(text)
             self._texts.append(text)
         columns = [*names, "none"]
-        self.getAxis("bottom").setTicks([[(n + 0.5, name) for n, name in enumerate(columns)]])
-        self.getAxis("left").setTicks([[(n + 0.5, name) for n, name in enumerate(names)]])
-        self.setRange(xRange=(0, len(columns)), yRange=(0, len(names)), padding=0)
+        self._plot.getAxis("bottom").setTicks([[(n + 0.5, name) for n, name in enumerate(columns)]])
+        self._plot.getAxis("left").setTicks([[(n + 0.5, name) for n, name in enumerate(names)]])
+        self._plot.setRange(xRange=(0, len(columns)), yRange=(0, len(names)), padding=0)

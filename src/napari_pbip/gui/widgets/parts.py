@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QMessageBox, QProgressBar, QPush
 from napari_pbip.events import Event, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 
-_SYMBOLS = {"error": "✖", "warning": "⚠", "info": "ⓘ"}
+_SYMBOLS = {"error": "✖  ", "warning": "⚠  ", "info": ""}
 
 
 class Notice(QLabel):
@@ -42,7 +42,7 @@ class Notice(QLabel):
         self.hide()
 
     def _say(self, kind: str, sentence: str) -> None:
-        self.setText(f"{_SYMBOLS[kind]}  {sentence}")
+        self.setText(f"{_SYMBOLS[kind]}{sentence}")
         self.setAccessibleName(kind)
         self.show()
 

@@ -43,7 +43,6 @@ class TissuePanel(QGroupBox):
         self.slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(0.01, 0.4)
         self.slider.setDecimals(3)
-        self.slider.setSingleStep(0.005)
         self.slider.setToolTip("How dark a place must be to count as tissue; lower finds paler tissue")
         self.slider.valueChanged.connect(self._threshold_moved)
         self.text = QLabel()
@@ -89,7 +88,7 @@ class TissuePanel(QGroupBox):
 
     def _is_mask(self, layer: Layer) -> bool:
         path = None if self._slide is None else str(self._slide.slide.path)
-        return layer.metadata.get("kind") == _KIND and layer.metadata.get(METADATA) == path
+        return bool(layer.metadata.get("kind") == _KIND and layer.metadata.get(METADATA) == path)
 
     def _file(self, slide: SlideLayer) -> Path:
         return self._session.tissue_file(slide.slide)

@@ -29,7 +29,7 @@ from superqt.utils import signals_blocked
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.explain import Explainer, Explanation
 from napari_pbip.engine.freeze import freeze
-from napari_pbip.engine.runs import MARKER
+from napari_pbip.engine.run_facts import MARKER
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.result_layers import ResultLayer

@@ -1,6 +1,8 @@
-"""Frozen embedding networks (phi_e of PBIP): what turns a tile, or a masked tile, into one vector."""
+"""Frozen embedding networks (phi_e of PBIP): what turns a tile, or a masked tile, into one vector.
 
-from napari_pbip.models.encoders.base import Encoder, EncoderSpec
-from napari_pbip.models.encoders.catalogue import catalogue, load
+The catalogue is listed without loading torch; :class:`~napari_pbip.models.encoders.base.Encoder` is in ``base``.
+"""
 
-__all__ = ["Encoder", "EncoderSpec", "catalogue", "load"]
+from napari_pbip.models.encoders.catalogue import EncoderSpec, catalogue, load
+
+__all__ = ["EncoderSpec", "catalogue", "load"]

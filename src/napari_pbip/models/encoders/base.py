@@ -1,49 +1,15 @@
-"""What every encoder is: a frozen, differentiable network with the facts that a user needs to know of it."""
+"""What every encoder is: a frozen, differentiable network."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-
-@dataclass(frozen=True, slots=True)
-class EncoderSpec:
-    """Facts of an encoder: a row of the catalogue."""
-
-    name: str
-    """What a user calls it."""
-    title: str
-    """What it is, in a few words."""
-    factory: str
-    """``module:function`` that makes it from its row and the path of its weights."""
-    dimension: int | None
-    """Length D of its features; None if the weights tell."""
-    input_size: int | None
-    """Side of the square it sees, pixels, to which images are resized. None: as they come, scale being part
-    of what it measures, or told by the weights."""
-    mpp: float | None
-    """Microns per pixel it is meant for, None if it was made for none in particular."""
-    mean: tuple[float, float, float]
-    """Subtracted from RGB in [0, 1]."""
-    std: tuple[float, float, float]
-    """RGB is divided by this after that."""
-    pooling: str
-    """How its maps or tokens become one vector."""
-    licence: str
-    """Licence of the weights."""
-    gated: bool
-    """Whether the weights are given out on request only."""
-    paper: str
-    """Where it is described."""
-    needs_weights: bool
-    """Whether it has to be given weights."""
-    revision: int = 1
-    """Counts changes of the computation: features of different revisions do not mix."""
+from napari_pbip.models.encoders.catalogue import EncoderSpec
 
 
 class Encoder(nn.Module):

@@ -32,7 +32,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-from napari_pbip.models.encoders.base import Encoder, EncoderSpec
+from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.models.encoders.catalogue import EncoderSpec
 
 CONSTANTS = Path(__file__).with_name("texture.safetensors")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from napari_pbip.models.encoders.base import Encoder, EncoderSpec
+from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.models.encoders.catalogue import EncoderSpec
 
 
 def build(spec: EncoderSpec, weights: Path | None) -> Encoder:

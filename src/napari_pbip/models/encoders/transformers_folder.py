@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from napari_pbip.errors import WeightsUnavailable
-from napari_pbip.models.encoders.base import Encoder, EncoderSpec
+from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.models.encoders.catalogue import EncoderSpec
 
 _POOLING = {
     "vit": "class token",
