@@ -27,7 +27,7 @@ from napari_pbip.config import JobSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
 from napari_pbip.events import RegionDone
-from napari_pbip.gui.camera import camera_of
+from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.session import Session, session_of
 
 TICK_MS = 10

@@ -43,7 +43,7 @@ def test_everything_but_the_window_works_without_napari_and_qt():
 
 def test_docks_open_without_torch_and_sklearn():
     """Both take seconds to load, on the thread that imports them: jobs do it, in theirs."""
-    docks = [path.stem for path in (PACKAGE / "gui" / "widgets").glob("*.py") if path.stem != "__init__"]
+    docks = [path.stem for path in (PACKAGE / "gui" / "docks").glob("*.py") if path.stem != "__init__"]
     assert "train" in docks
-    loaded = brought_along(*(f"napari_pbip.gui.widgets.{name}" for name in docks))
+    loaded = brought_along(*(f"napari_pbip.gui.docks.{name}" for name in docks))
     assert not loaded & {"torch", "transformers", "timm", "sklearn"}

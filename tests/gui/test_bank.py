@@ -41,7 +41,7 @@ def widget(viewer: Any, session: Any, settle: Callable[..., None]) -> Any:
 
 
 def docked(viewer: Any, settle: Callable[..., None]) -> Any:
-    from napari_pbip.gui.widgets.bank import BankWidget
+    from napari_pbip.gui.docks.bank import BankWidget
 
     widget = BankWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Image bank", area="right")
@@ -149,7 +149,7 @@ def test_build_shows_clusters_with_pictures_and_tells_the_session(built, session
     shown = [row for row in model.rows if row.facts is not None]
     for row in shown:
         assert row.tiles == bank.nearest(row.facts.subclass)
-    from napari_pbip.gui.cluster_view import PICTURE
+    from napari_pbip.gui.parts.cluster_view import PICTURE
 
     index = model.index(1, 0)
     settle(lambda: model.data(index, PICTURE) is not None)

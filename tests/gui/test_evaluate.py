@@ -12,8 +12,8 @@ from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_pbip.gui.docks.evaluate import EvaluateWidget
 from napari_pbip.gui.session import session_of
-from napari_pbip.gui.widgets.evaluate import EvaluateWidget
 from napari_pbip.results import ScoreStore
 from tests.results import stores
 

@@ -12,8 +12,8 @@ from qtpy.QtWidgets import QApplication
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.events import RegionDone
-from napari_pbip.gui.camera import camera_of
-from napari_pbip.gui.result_layers import METADATA
+from napari_pbip.gui.compat import camera_of
+from napari_pbip.gui.layers.results import METADATA
 from napari_pbip.gui.session import session_of
 from napari_pbip.results import LargestScores, ScoreStore, areas, label_region, write_labels
 from napari_pbip.taxonomy import BCSS

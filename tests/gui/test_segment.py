@@ -19,10 +19,10 @@ from napari_pbip import samples
 from napari_pbip.config import JobSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
-from napari_pbip.gui.camera import camera_of
-from napari_pbip.gui.segment_queue import Status
+from napari_pbip.gui.compat import camera_of
+from napari_pbip.gui.docks.segment import SegmentWidget
 from napari_pbip.gui.session import session_of
-from napari_pbip.gui.widgets.segment import SegmentWidget
+from napari_pbip.gui.work.segmenting import Status
 from napari_pbip.results import ScoreStore
 from napari_pbip.samples.mosaics import write_training
 from napari_pbip.slides import open_slide

@@ -21,7 +21,7 @@ from napari_pbip.config import (
     ThresholdSettings,
     TrainSettings,
 )
-from napari_pbip.gui.settings_form import SettingsForm, _replaced, _text
+from napari_pbip.gui.parts.settings_form import SettingsForm, _replaced, _text
 
 MODELS = sorted(
     (m for m in vars(config).values() if isinstance(m, type) and issubclass(m, Settings) and m is not Settings),

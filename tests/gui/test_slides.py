@@ -19,11 +19,11 @@ from qtpy.QtGui import QDropEvent
 from qtpy.QtTest import QTest
 
 from napari_pbip import samples
-from napari_pbip.gui.camera import camera_of
+from napari_pbip.gui.compat import camera_of
+from napari_pbip.gui.docks.slides import SlidesWidget
+from napari_pbip.gui.layers.slides import SlidePyramid
 from napari_pbip.gui.reader import get_reader
 from napari_pbip.gui.session import session_of
-from napari_pbip.gui.slide_layers import SlidePyramid
-from napari_pbip.gui.widgets.slides import SlidesWidget
 from napari_pbip.slides import TissueMask, open_slide
 
 

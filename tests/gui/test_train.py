@@ -34,7 +34,7 @@ def widget(viewer: Any, settle: Settle) -> Any:
 
 def open_widget(viewer: Any, settle: Settle) -> Any:
     """The widget as the user has it: docked, and told what there is to choose from."""
-    from napari_pbip.gui.widgets.train import TrainWidget
+    from napari_pbip.gui.docks.train import TrainWidget
 
     widget = TrainWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Train")
@@ -384,7 +384,7 @@ def test_a_folder_that_appeared_meanwhile_is_not_overwritten(
 def test_the_project_s_image_bank_is_learnt_from(viewer: Any, widget: Any, settle: Settle, weak_data: Path) -> None:  # noqa: F811
     from napari_pbip.bank import load_single_tiles
     from napari_pbip.engine.build_bank import build_bank
-    from napari_pbip.gui.training import job_settings
+    from napari_pbip.gui.work.training import job_settings
 
     session = session_of(viewer)
     session.settings = settings = settings_for(weak_data, method={"name": "pbip"}, train={"steps": 1})
@@ -411,7 +411,7 @@ def long_curves(steps: int) -> Curves:
 
 
 def test_a_hundred_thousand_steps_are_drawn_without_a_stall(application: Any, settle: Settle) -> None:
-    from napari_pbip.gui.curves import CurvesPlot
+    from napari_pbip.gui.parts.curves import CurvesPlot
 
     plot = CurvesPlot()
     plot.resize(500, 400)
@@ -445,7 +445,7 @@ def test_a_hundred_thousand_steps_are_drawn_without_a_stall(application: Any, se
 def test_the_curves_can_be_read_on_both_themes(viewer: Any, widget: Any, settle: Settle, theme: str) -> None:
     from qtpy.QtGui import QColor
 
-    from napari_pbip.gui.curves import COLOURS
+    from napari_pbip.gui.parts.curves import COLOURS
 
     widget.plot.show_curves(long_curves(10))
     viewer.theme = theme

@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari.components import Camera
     from napari.layers import Layer
     from napari.viewer import ViewerModel
+
+
+def camera_of(viewer: ViewerModel) -> Camera:
+    """The camera of a viewer, in its scene since 0.9; its zoom is in screen pixels a micrometre."""
+    return getattr(viewer, "scene", viewer).camera
 
 
 def scale_bar(viewer: ViewerModel) -> Any:

@@ -28,7 +28,7 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
 
 def read_slides(path: str | Sequence[str]) -> list[LayerData]:
     """Layers of slides: multiscale, RGB, in micrometres where they say how large they are."""
-    from napari_pbip.gui.slide_layers import layer_data
+    from napari_pbip.gui.layers.slides import layer_data
 
     _begin_session()
     return [layer_data(open_slide(one)) for one in ([path] if isinstance(path, str) else path)]
@@ -41,7 +41,7 @@ def is_store(path: Path) -> bool:
 
 def read_stores(path: str | Sequence[str]) -> list[LayerData]:
     """Label layers of score stores, computed from the scores as thresholds ask."""
-    from napari_pbip.gui.result_layers import layer_data
+    from napari_pbip.gui.layers.results import layer_data
 
     _begin_session()
     return [layer_data(Path(one)) for one in ([path] if isinstance(path, str) else path)]

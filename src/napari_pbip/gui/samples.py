@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from napari_pbip import samples
-from napari_pbip.gui.slide_layers import layer_data
+from napari_pbip.gui.layers.slides import layer_data
 from napari_pbip.slides import open_slide
 
 

@@ -15,13 +15,13 @@ from qtpy.QtWidgets import QApplication
 
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
-from napari_pbip.gui.bank_work import BankWork
 from napari_pbip.gui.jobs import RunningJob
-from napari_pbip.gui.labelling import Labelling
-from napari_pbip.gui.result_layers import ResultLayers
-from napari_pbip.gui.segment_queue import SegmentQueue
-from napari_pbip.gui.slide_layers import SlideLayer, SlideLayers
-from napari_pbip.gui.training import Training
+from napari_pbip.gui.layers.results import ResultLayers
+from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
+from napari_pbip.gui.work.bank import BankWork
+from napari_pbip.gui.work.labelling import Labelling
+from napari_pbip.gui.work.segmenting import SegmentQueue
+from napari_pbip.gui.work.training import Training
 from napari_pbip.slides import Slide
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFileDialog
 from napari_pbip.config import JobSettings
 from napari_pbip.errors import OutputError, PbipError
 from napari_pbip.gui.session import Session, session_of
-from napari_pbip.gui.training import job_settings
+from napari_pbip.gui.work.training import job_settings
 
 
 def save(viewer: napari.viewer.Viewer) -> None:

@@ -3,7 +3,7 @@
 from napari_pbip.slides.grid import Tile, TileGrid
 from napari_pbip.slides.mpp import save_mpp
 from napari_pbip.slides.reader import Image, Level, ReaderEntry, readers
-from napari_pbip.slides.slide import Slide, is_slide, open_slide
+from napari_pbip.slides.slide import Slide, is_slide, open_slide, slides_in
 from napari_pbip.slides.tissue import TissueMask, TissueMeasure, find_tissue
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "open_slide",
     "readers",
     "save_mpp",
+    "slides_in",
 ]

@@ -88,6 +88,17 @@ def is_slide(path: Path | str) -> bool:
         return scanner
 
 
+def slides_in(path: Path) -> list[Path]:
+    """A slide itself, or the slides directly in a folder that is none (a DICOM or OME-Zarr folder is one).
+
+    Opens every file of a folder, which may take seconds. A folder without slides comes back itself: whoever opens it
+    says what is wrong.
+    """
+    if not path.is_dir() or is_slide(path):
+        return [path]
+    return [one for one in sorted(path.iterdir()) if is_slide(one)] or [path]
+
+
 class Slide:
     """An open slide; made by :func:`open_slide`, closed as a context manager. Safe to use from several threads."""
 

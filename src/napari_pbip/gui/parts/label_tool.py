@@ -11,7 +11,7 @@ from qtpy.QtGui import QKeyEvent, QKeySequence, QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip.bank.labelled_slides import Position
-from napari_pbip.gui.labelling import Labelling
+from napari_pbip.gui.work.labelling import Labelling
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel

@@ -30,10 +30,10 @@ from napari_pbip.engine.export import FORMATS, export
 from napari_pbip.engine.score_result import Truth, read_mask, score_result
 from napari_pbip.events import Job
 from napari_pbip.gui.jobs import State
-from napari_pbip.gui.result_layers import METADATA as RESULT
-from napari_pbip.gui.result_layers import ResultLayer
+from napari_pbip.gui.layers.results import METADATA as RESULT
+from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.parts.job_bar import JobBar, Notice
 from napari_pbip.gui.session import session_of
-from napari_pbip.gui.widgets.parts import JobBar, Notice
 
 _FILE = "A file…"
 _PROTOCOLS = {"predicted": "as shown", "oracle": "classes given"}

@@ -35,7 +35,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pbip.config import Settings
-from napari_pbip.gui.widgets.parts import Notice
+from napari_pbip.gui.parts.job_bar import Notice
 
 S = TypeVar("S", bound=Settings)
 Names = tuple[str, ...]

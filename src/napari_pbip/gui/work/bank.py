@@ -26,9 +26,9 @@ from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import BankError, DataError, PbipError
 from napari_pbip.events import Finished, Job
-from napari_pbip.gui.bank_preview import BankPreview
 from napari_pbip.gui.jobs import RunningJob, State
-from napari_pbip.gui.thumbnails import Thumbnails
+from napari_pbip.gui.work.preview import BankPreview
+from napari_pbip.gui.work.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
     from napari_pbip.gui.session import Session

@@ -13,8 +13,8 @@ from qtpy.QtCore import QPointF, Qt
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from skimage.measure import points_in_poly
 
-from napari_pbip.gui.bank_work import BankWork
-from napari_pbip.gui.widgets.parts import listen
+from napari_pbip.gui.parts.job_bar import listen
+from napari_pbip.gui.work.bank import BankWork
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel

@@ -24,9 +24,9 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.measure import measure
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Event, Job, RegionDone, Step
-from napari_pbip.gui.camera import camera_of
+from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.jobs import RunningJob, State
-from napari_pbip.gui.slide_layers import METADATA as SLIDE
+from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.results import LargestScores, ScoreStore, label_region, open_labels
 from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area, area_rows
 from napari_pbip.results.blend import BLOCK

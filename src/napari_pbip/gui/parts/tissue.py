@@ -16,9 +16,9 @@ from napari_pbip.engine.tissue import outline_tissue
 from napari_pbip.errors import PbipError
 from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.layers.slides import METADATA, SlideLayer
+from napari_pbip.gui.parts.job_bar import Notice
 from napari_pbip.gui.session import Session
-from napari_pbip.gui.slide_layers import METADATA, SlideLayer
-from napari_pbip.gui.widgets.parts import Notice
 from napari_pbip.slides import TissueMask, TissueMeasure
 
 _KIND = "tissue"

@@ -13,7 +13,7 @@ from napari_pbip.engine.preview_map import Coloured
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Event, Job
 from napari_pbip.gui.jobs import RunningJob
-from napari_pbip.gui.slide_layers import SlideLayer, in_view, placement
+from napari_pbip.gui.layers.slides import SlideLayer, in_view, placement
 from napari_pbip.taxonomy import Taxonomy
 
 if TYPE_CHECKING:

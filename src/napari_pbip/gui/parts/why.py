@@ -10,7 +10,7 @@ from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_pbip.engine.explain import Explanation, Match
-from napari_pbip.gui.widgets.parts import Notice
+from napari_pbip.gui.parts.job_bar import Notice
 
 _TILES = 8
 _COLUMNS = 4

@@ -32,12 +32,12 @@ from napari_pbip.engine.freeze import freeze
 from napari_pbip.engine.run_facts import MARKER
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.jobs import RunningJob, State
-from napari_pbip.gui.result_layers import ResultLayer
+from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.parts.fraction import FractionSlider
+from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
+from napari_pbip.gui.parts.swatch import Swatch
+from napari_pbip.gui.parts.why import WhyPanel
 from napari_pbip.gui.session import session_of
-from napari_pbip.gui.widgets.fraction import FractionSlider
-from napari_pbip.gui.widgets.parts import JobBar, Notice, listen
-from napari_pbip.gui.widgets.swatch import Swatch
-from napari_pbip.gui.widgets.why import WhyPanel
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
 from napari_pbip.results.labels import BACKGROUND_NAME
 from napari_pbip.taxonomy import NOT_ANALYSED

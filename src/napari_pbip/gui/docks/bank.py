@@ -21,13 +21,13 @@ from qtpy.QtWidgets import (
 from napari_pbip.bank.image_bank import check_enough_tiles
 from napari_pbip.config import BankSettings, DataSettings, JobSettings
 from napari_pbip.errors import PbipError
-from napari_pbip.gui.bank_work import BankWork
-from napari_pbip.gui.cluster_view import ClusterView
 from napari_pbip.gui.jobs import RunningJob, State
-from napari_pbip.gui.scatter import Scatter
+from napari_pbip.gui.parts.cluster_view import ClusterView
+from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
+from napari_pbip.gui.parts.scatter import Scatter
+from napari_pbip.gui.parts.settings_form import SettingsForm
 from napari_pbip.gui.session import Session, session_of
-from napari_pbip.gui.settings_form import SettingsForm
-from napari_pbip.gui.widgets.parts import JobBar, Notice, listen
+from napari_pbip.gui.work.bank import BankWork
 from napari_pbip.models.encoders import catalogue
 
 

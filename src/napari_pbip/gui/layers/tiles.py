@@ -17,7 +17,7 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from napari_pbip.bank.labelled_slides import LabelGrid, Labels, Position
 from napari_pbip.bank.slide_labels import NONE
-from napari_pbip.gui.slide_layers import METADATA, SlideLayer
+from napari_pbip.gui.layers.slides import METADATA, SlideLayer
 from napari_pbip.taxonomy import Taxonomy
 
 if TYPE_CHECKING:

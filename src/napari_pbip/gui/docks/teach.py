@@ -21,11 +21,11 @@ from qtpy.QtWidgets import (
 
 from napari_pbip.bank.labelled_slides import TileSize
 from napari_pbip.errors import DataError
-from napari_pbip.gui.label_tool import LabelTool
+from napari_pbip.gui.parts.class_table import ClassTable
+from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
+from napari_pbip.gui.parts.label_tool import LabelTool
+from napari_pbip.gui.parts.tile_folder import TileFolder
 from napari_pbip.gui.session import Session, session_of
-from napari_pbip.gui.widgets.class_table import ClassTable
-from napari_pbip.gui.widgets.parts import JobBar, Notice, listen
-from napari_pbip.gui.widgets.tile_folder import TileFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -289,12 +289,14 @@ class SlideLabelling(QWidget):
 
     def showEvent(self, event: QShowEvent | None) -> None:
         super().showEvent(event)
+        self._labelling.shown = True
         self._switch()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """A tool whose switch is not in sight would surprise."""
         super().hideEvent(event)
         self.tool.on = False
+        self._labelling.shown = False
 
 
 def _button(text: str, tip: str, call: Callable[[], object]) -> QPushButton:

@@ -23,12 +23,12 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pbip.errors import PbipError
-from napari_pbip.gui.dropped import dropped_paths, slides_in
+from napari_pbip.gui.layers.slides import SlideLayer
+from napari_pbip.gui.parts.dropped import dropped_paths
+from napari_pbip.gui.parts.job_bar import Notice
+from napari_pbip.gui.parts.tissue import TissuePanel
 from napari_pbip.gui.session import session_of
-from napari_pbip.gui.slide_layers import SlideLayer
-from napari_pbip.gui.widgets.parts import Notice
-from napari_pbip.gui.widgets.tissue import TissuePanel
-from napari_pbip.slides import save_mpp
+from napari_pbip.slides import save_mpp, slides_in
 
 
 class SlidesWidget(QWidget):

@@ -22,9 +22,9 @@ from qtpy.QtWidgets import (
 from napari_pbip.config import DataSettings
 from napari_pbip.engine.inspect_tiles import inspect_tiles
 from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.parts.class_table import ClassTable
+from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
 from napari_pbip.gui.session import Session
-from napari_pbip.gui.widgets.class_table import ClassTable
-from napari_pbip.gui.widgets.parts import JobBar, Notice, listen
 from napari_pbip.taxonomy import Taxonomy
 
 _LAYOUTS = {

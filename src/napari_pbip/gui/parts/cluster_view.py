@@ -31,9 +31,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pbip.bank import BankTile, ClusterFacts, ImageBank
-from napari_pbip.gui.bank_work import BankWork
-from napari_pbip.gui.thumbnails import SIDE
-from napari_pbip.gui.widgets.parts import listen
+from napari_pbip.gui.parts.job_bar import listen
+from napari_pbip.gui.work.bank import BankWork
+from napari_pbip.gui.work.thumbnails import SIDE
 
 _MARGIN = 4
 _CELL = SIDE + 2 * _MARGIN

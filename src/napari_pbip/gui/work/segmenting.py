@@ -20,11 +20,10 @@ from napari_pbip.config import SegmentSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import OtherResult, PbipError, SlideError
 from napari_pbip.events import Event, Finished, Job, RegionDone, Started, Step, Warned
-from napari_pbip.gui.dropped import slides_in
 from napari_pbip.gui.jobs import RunningJob, State
-from napari_pbip.gui.result_layers import ResultLayer
-from napari_pbip.gui.slide_layers import SlideLayer, in_view
-from napari_pbip.slides import open_slide
+from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.layers.slides import SlideLayer, in_view
+from napari_pbip.slides import open_slide, slides_in
 
 if TYPE_CHECKING:
     from napari_pbip.gui.session import Session

@@ -19,8 +19,8 @@ from napari_pbip.engine.cut_tiles import cut_tiles
 from napari_pbip.errors import DataError, OutputError, PbipError, SlideError
 from napari_pbip.events import Finished
 from napari_pbip.gui.jobs import RunningJob, State
-from napari_pbip.gui.slide_layers import SlideLayer
-from napari_pbip.gui.tile_overlay import TileOverlay
+from napari_pbip.gui.layers.slides import SlideLayer
+from napari_pbip.gui.layers.tiles import TileOverlay
 
 if TYPE_CHECKING:
     from napari_pbip.gui.session import Session
@@ -59,6 +59,7 @@ class Labelling:
         self._facts: SlideFacts | None = None
         self._overlay = TileOverlay(session.viewer)
         self._lines = False
+        self._shown = True
         self._preview: dict[Position, Labels] = {}
         self._unsaved = self._adopt = False
         self._counts: tuple[int, ...] = ()
@@ -127,6 +128,17 @@ class Labelling:
         self._lines = lines
         self._draw()
 
+    @property
+    def shown(self) -> bool:
+        """Whether labelled tiles are drawn: as long as one works on them, for they would cover the tissue map."""
+        return self._shown
+
+    @shown.setter
+    def shown(self, shown: bool) -> None:
+        if shown != self._shown:
+            self._shown = shown
+            self._draw()
+
     def preview(self, positions: Iterable[Position], labels: Labels, *, add: bool = False) -> None:
         """Draw tiles as if they had these labels, until the next change; no positions end it."""
         given = self._given()
@@ -139,7 +151,7 @@ class Labelling:
     def _draw(self) -> None:
         tiles = {**self._given(), **self._preview}
         grid = self.grid
-        if self.slide is None or grid is None or not (tiles or self._lines):
+        if self.slide is None or grid is None or not (self._shown and (tiles or self._lines)):
             self._overlay.hide()
         else:
             self._overlay.show(self.slide, grid, self.labels.taxonomy, tiles, lines=self._lines)

@@ -32,12 +32,12 @@ from qtpy.QtWidgets import (
 from napari_pbip.config import SegmentSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import ModelError, PbipError
-from napari_pbip.gui.dropped import dropped_paths
-from napari_pbip.gui.segment_queue import QueuedSlide, SegmentQueue, Status
+from napari_pbip.gui.layers.slides import SlideLayer
+from napari_pbip.gui.parts.dropped import dropped_paths
+from napari_pbip.gui.parts.job_bar import Notice, duration, listen
+from napari_pbip.gui.parts.settings_form import SettingsForm
 from napari_pbip.gui.session import session_of
-from napari_pbip.gui.settings_form import SettingsForm
-from napari_pbip.gui.slide_layers import SlideLayer
-from napari_pbip.gui.widgets.parts import Notice, duration, listen
+from napari_pbip.gui.work.segmenting import QueuedSlide, SegmentQueue, Status
 
 _SETTINGS = ("overlap", "batch_size", "min_tissue", "device")
 _ALL = "All open slides"

@@ -25,11 +25,11 @@ from qtpy.QtWidgets import (
 from napari_pbip.config import JobSettings, PbipSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import ModelError
-from napari_pbip.gui.curves import CurvesPlot
+from napari_pbip.gui.parts.curves import CurvesPlot
+from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
+from napari_pbip.gui.parts.settings_form import SettingsForm
 from napari_pbip.gui.session import Session, session_of
-from napari_pbip.gui.settings_form import SettingsForm
-from napari_pbip.gui.training import job_settings
-from napari_pbip.gui.widgets.parts import JobBar, Notice, listen
+from napari_pbip.gui.work.training import job_settings
 
 _SECTIONS = ("method", "backbone", "train")
 _MAIN = (

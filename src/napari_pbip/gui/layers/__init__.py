@@ -1,0 +1,1 @@
+"""Layers of ours: slides, tissue maps, labelled tiles."""

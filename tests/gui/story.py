@@ -1,0 +1,182 @@
+"""What a pathologist does from a slide to a tuned tissue map, with mouse and keys; run by a test and by the tutorial.
+
+Every step is a method that acts on the real docks of the plugin's menu and waits until the window shows the outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QLineEdit
+
+from napari_pbip.gui.compat import camera_of
+from napari_pbip.gui.session import session_of
+
+LEFT, NO, SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
+CLASSES = ("epidermis", "dermis", "keratin")
+TILES = {
+    "epidermis": [(5, 3), (5, 4), (5, 8), (5, 9), (7, 11), (3, 11)],
+    "dermis": [(4, 5), (4, 6), (4, 11), (4, 12), (6, 11), (6, 9)],
+    "keratin": [(6, 5), (6, 6), (6, 4)],
+}
+"""Column and row of tiles of the sample slide that show one class."""
+MIXED = [(5, 10), (3, 10), (4, 9)]
+"""Tiles of epidermis and dermis."""
+
+
+class Story:
+    """One sitting.
+
+    Parameters
+    ----------
+    viewer
+        A shown viewer.
+    settle
+        Lets the window work until a condition holds.
+    shot
+        Called with a name when there is something to see.
+    """
+
+    def __init__(
+        self, viewer: Any, settle: Callable[..., None], shot: Callable[[str], None] = lambda name: None
+    ) -> None:
+        self.viewer, self.settle, self.shot = viewer, settle, shot
+        self.session = session_of(viewer)
+        self._dock: Any = None
+
+    def dock(self, name: str) -> Any:
+        """Open a dock of the plugin's menu in place of the one before."""
+        if self._dock is not None:
+            self.viewer.window.remove_dock_widget(self._dock)
+        self._dock, widget = self.viewer.window.add_plugin_dock_widget("napari-pbip", name)
+        self.settle()
+        return widget
+
+    def click(self, button: Any) -> None:
+        assert button.isVisible(), button.text()
+        assert button.isEnabled(), button.text()
+        QTest.mouseClick(button, LEFT)
+
+    def at(self, column: float, row: float) -> QPoint:
+        """Where the middle of a tile is on the canvas."""
+        canvas, camera = self.viewer.window._qt_viewer.canvas.native, camera_of(self.viewer)
+        microns = np.array([row + 0.5, column + 0.5]) * self.session.labelling.labels.size.microns
+        y, x = (microns - np.array(camera.center)[-2:]) * camera.zoom
+        return QPoint(round(canvas.width() / 2 + x), round(canvas.height() / 2 + y))
+
+    def click_tile(self, column: int, row: int, modifiers: Any = NO) -> None:
+        canvas = self.viewer.window._qt_viewer.canvas.native
+        QTest.mouseMove(canvas, self.at(column, row))
+        QTest.mouseClick(canvas, LEFT, modifiers, self.at(column, row))
+        self.settle()
+
+    # the steps -----------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Open the sample slide, and see where there is tissue."""
+        slides = self.dock("1 Slides")
+        self.viewer.open_sample("napari-pbip", "slide")
+        self.settle(lambda: self.session.slides[0].pyramid.pending == 0)
+        self.click(slides.tissue.button)
+        self.settle(lambda: slides.tissue.layer is not None and not self.session.jobs)
+        self.settle()
+        self.shot("slides")
+        slides.tissue.layer.visible = False
+
+    def teach(self) -> None:
+        """Label tiles on the slide: three classes, some tiles with two."""
+        teach = self.dock("2 Teach")
+        part = teach.slide_labels
+        table = part.table
+        while table.rowCount() < len(CLASSES):
+            self.click(part.add_button)
+        for row, name in enumerate(CLASSES):
+            table.choose(row)
+            table.edit_name()
+            self.settle()
+            editor = next(e for e in table.findChildren(QLineEdit) if e.isVisible())
+            editor.selectAll()
+            QTest.keyClicks(editor, name)
+            QTest.keyClick(editor, Qt.Key.Key_Return)
+            self.settle()
+        self.click(part.tool_button)
+        for row, name in enumerate(CLASSES):
+            table.choose(row)
+            for place in TILES[name]:
+                self.click_tile(*place)
+        for place in MIXED:
+            for row in (0, 1):
+                table.choose(row)
+                self.click_tile(*place, SHIFT)
+        counts = self.session.labelling.labels.counts
+        assert list(counts) == [len(TILES["epidermis"]) + 3, len(TILES["dermis"]) + 3, len(TILES["keratin"])]
+        self.settle(lambda: self.session.settings.data.folder == self.session.tiles_folder)
+        self.settle(lambda: not self.session.jobs)
+        self.shot("teach")
+        assert "Labelled tiles" in self.viewer.layers
+
+    def build_bank(self) -> None:
+        """Make the image bank, and colour the view by it alone."""
+        bank = self.dock("3 Image bank")
+        assert "Labelled tiles" not in self.viewer.layers  # they would cover what comes
+        self.settle(lambda: self.session.bank.tiles is not None)
+        self.settle()
+        self.click(bank.build_button)
+        self.settle(lambda: self.session.bank.bank is not None and self.session.bank.places)
+        self.settle()
+        self.shot("bank")
+        self.click(bank.preview_button)
+        self.settle(lambda: any("Preview" in layer.name for layer in self.viewer.layers) and not self.session.jobs)
+        self.settle()
+        self.shot("preview")
+        self.viewer.layers.remove(next(layer for layer in self.viewer.layers if "Preview" in layer.name))
+
+    def train(self, **settings: Any) -> None:
+        """Train PBIP; ``settings`` are those of training that differ from what the widget shows."""
+        train = self.dock("4 Train")
+        before = self.session.settings
+        self.session.change(train=before.train.model_copy(update=settings))
+        self.settle(lambda: self.session.training.devices)
+        self.settle()
+        self.click(train.start_button)
+        self.settle(lambda: self.session.training.job is not None)
+        self.settle(lambda: self.session.training.job is None and not self.session.jobs, seconds=1200)
+        self.settle()
+        self.shot("train")
+
+    def segment(self) -> None:
+        """Segment the slide with the model."""
+        segment = self.dock("5 Segment")
+        self.settle(lambda: segment.segment_button.isEnabled())
+        self.click(segment.segment_button)
+        self.settle(lambda: len(self.session.results) == 1, seconds=120)
+        self.settle(lambda: not self.session.jobs, seconds=300)
+        self.settle()
+        self.shot("segment")
+
+    def tune(self) -> None:
+        """Move the threshold, see the map and the areas follow, and freeze them."""
+        tune = self.dock("6 Tune")
+        result = self.session.results[0]
+        before = np.array(result.view.labels(0, slice(None), slice(None)))
+        tune.controls.delta.setFocus()
+        slider = tune.controls.delta
+        for _ in range(12):
+            QTest.keyClick(slider.slider, Qt.Key.Key_Right)
+        self.settle(lambda: result.thresholds.delta > 0.2)
+        self.settle(lambda: result.areas_exact)
+        assert (result.view.labels(0, slice(None), slice(None)) != before).any()
+        self.shot("tune")
+        self.click(tune.freeze_button)
+        self.settle(lambda: not self.session.jobs)
+
+    def export(self, folder: Path) -> None:
+        """Hand the areas on."""
+        evaluate = self.dock("Evaluate and export")
+        evaluate.save(folder / "areas.csv")
+        self.settle(lambda: (folder / "areas.csv").exists() and not self.session.jobs)

@@ -1,0 +1,31 @@
+"""The full story in one sitting."""
+
+from __future__ import annotations
+
+import csv
+
+from napari_pbip.bank import ImageBank, load_tiles
+from napari_pbip.results import ScoreStore, open_labels
+from tests.gui.story import CLASSES, TILES, Story
+
+
+def test_from_a_slide_to_a_tuned_tissue_map_without_a_command_line(viewer, settle, tmp_path):
+    story = Story(viewer, settle)
+    session = story.session
+    story.look()
+    story.teach()
+    tiles = load_tiles(session.tiles_folder)
+    assert tiles.taxonomy.names == CLASSES
+    assert len(tiles.single_class) == sum(map(len, TILES.values()))
+    story.build_bank()
+    assert ImageBank.read(session.bank_folder).taxonomy.names == CLASSES
+    story.train(steps=3, batch_size=2)
+    story.segment()
+    store = ScoreStore.open(next(session.results_folder.glob("*/*.ome.zarr")))
+    assert store.progress[0] == store.progress[1] > 0
+    story.tune()
+    _, facts = open_labels(store)
+    assert facts.thresholds == session.results[0].thresholds
+    story.export(tmp_path)
+    with (tmp_path / "areas.csv").open(newline="") as file:
+        assert {row["name"] for row in csv.DictReader(file)} == {*CLASSES, "background", "not analysed"}
