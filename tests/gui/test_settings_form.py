@@ -163,7 +163,7 @@ def test_typing_changes_the_settings_and_says_so(shown: Any) -> None:
         (TrainSettings, "epochs", "0", "greater than or equal to 1; 8 is kept."),
         (TrainSettings, "epochs", "2.5", "valid integer; 8 is kept."),
         (TrainSettings, "epochs", "", "valid integer; 8 is kept."),
-        (TrainSettings, "learning_rate", "-1", "greater than 0; 5e-05 is kept."),
+        (TrainSettings, "learning_rate", "-1", "greater than 0 or 'auto'; auto is kept."),
         (TrainSettings, "stain_augmentation", "nan", "; 0.0 is kept."),
         (TrainSettings, "steps", "-3", "greater than or equal to 1; it stays empty."),
         (PbipSettings, "delta", "1.5", "less than or equal to 1; 0.15 is kept."),
@@ -256,7 +256,7 @@ def test_settings_from_elsewhere_are_shown_and_typing_is_not_disturbed(shown: An
     told = len(seen)
     form.set_value(JobSettings(train=TrainSettings(epochs=3)))
     assert form.editor("train.epochs").text() == "3"
-    assert form.editor("train.learning_rate").text() == "5e-05"
+    assert form.editor("train.learning_rate").text() == "auto"
     assert len(seen) == told  # the user changed nothing
 
 

@@ -29,6 +29,8 @@ from napari_pbip.models.method import Method
 SAVE_EVERY_SECONDS = 120.0
 """Longest work that a crash (not a cancel: that saves first) can cost."""
 
+_FEW_STEPS = 200
+
 
 @job
 def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: bool = False) -> Job:
@@ -156,6 +158,14 @@ def planned_steps(settings: TrainSettings, tiles: int) -> int:
     return settings.steps or settings.epochs * steps_per_epoch(tiles, settings.batch_size)
 
 
+def peak_learning_rate(settings: JobSettings) -> float:
+    """What ``train.learning_rate`` means for this backbone."""
+    rate = settings.train.learning_rate
+    if rate != "auto":
+        return rate
+    return 5e-5 if settings.backbone.weights else 5e-4
+
+
 _MAY_CHANGE: dict[str, Any] = {"train": {"epochs", "steps", "device"}, "segment": True, "thresholds": True}
 
 
@@ -188,7 +198,7 @@ class _Trainer:
         settings = self.facts.settings.train
         self.settings = settings
         self.optimiser = torch.optim.AdamW(
-            self.method.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+            self.method.parameters(), lr=peak_learning_rate(self.facts.settings), weight_decay=settings.weight_decay
         )
         self.curve: runs.Curve = []
         self.read = TileReader()
@@ -202,6 +212,11 @@ class _Trainer:
         yield Started(name, total=facts.steps, unit="steps", done=facts.step)
         if self.validation is None:
             yield Warned("There are no validation masks: the model of the last epoch counts as the best.")
+        if facts.steps < _FEW_STEPS and facts.settings.backbone.weights is None:
+            yield Warned(
+                f"{facts.steps} steps with {len(self.tiles)} tiles are planned, and a network that starts from scratch "
+                "needs some hundreds: set train.steps, or more train.epochs."
+            )
         per_epoch = steps_per_epoch(len(self.tiles), settings.batch_size)
         before, began, saved = facts.seconds, time.monotonic(), time.monotonic()
         batches = training_batches(self.tiles, len(facts.taxonomy), settings, self.read, facts.step, facts.steps)
@@ -233,7 +248,7 @@ class _Trainer:
         """Linear warm-up, then linear decay to zero (the released schedule: poly with power 1)."""
         settings = self.settings
         warm = min(1.0, (step + 1) / (settings.warmup + 1))
-        rate = settings.learning_rate * warm * (1 - step / self.facts.steps)
+        rate = peak_learning_rate(self.facts.settings) * warm * (1 - step / self.facts.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         return rate
