@@ -125,7 +125,7 @@ def test_a_slide_opens_once_and_closes_with_its_layer(viewer, settle):
 
 
 def test_one_slide_is_shown_at_a_time(viewer, widget, slide_without_mpp, settle):
-    widget.open([samples.slide(), slide_without_mpp])
+    widget.take([samples.slide(), slide_without_mpp])
     first, second = viewer.layers
     assert not first.visible
     assert second.visible
@@ -138,7 +138,7 @@ def test_one_slide_is_shown_at_a_time(viewer, widget, slide_without_mpp, settle)
 
 
 def test_missing_mpp_is_asked_for_and_remembered(viewer, widget, slide_without_mpp, settle):
-    widget.open([slide_without_mpp])
+    widget.take([slide_without_mpp])
     layer = viewer.layers[0]
     assert [str(unit) for unit in layer.units] == ["pixel"] * 2
     settle()
@@ -161,7 +161,7 @@ def test_what_is_no_slide_is_told_and_the_others_open(viewer, widget, tmp_path):
     (tmp_path / "notes.txt").write_text("no slide")
     cut_off = tmp_path / "cut off.svs"
     cut_off.write_bytes(samples.slide().read_bytes()[:300_000])
-    widget.open([tmp_path / "notes.txt", cut_off, tmp_path / "nowhere.svs", samples.slide()])
+    widget.take([tmp_path / "notes.txt", cut_off, tmp_path / "nowhere.svs", samples.slide()])
     assert len(viewer.layers) == 1
     assert not widget.notice.isHidden()
     for name in ("notes.txt", "cut off.svs", "nowhere.svs"):
@@ -176,7 +176,7 @@ def test_a_folder_opens_the_slides_in_it(viewer, widget, tmp_path, dicom_folder)
 
 
 def test_tissue_is_found_thresholded_and_painted(viewer, widget, settle):
-    widget.open([samples.slide()])
+    widget.take([samples.slide()])
     slide = session_of(viewer).slides[0]
     file = session_of(viewer).tissue_file(slide.slide)
     QTest.mouseClick(widget.tissue.button, Qt.MouseButton.LeftButton)
@@ -214,7 +214,7 @@ def test_tissue_is_found_thresholded_and_painted(viewer, widget, settle):
 
 
 def test_a_reopened_dock_shows_what_was_there(viewer, widget, settle):
-    widget.open([samples.slide()])
+    widget.take([samples.slide()])
     viewer.window.remove_dock_widget(widget)
     again = SlidesWidget(viewer)
     viewer.window.add_dock_widget(again, name="Slides")

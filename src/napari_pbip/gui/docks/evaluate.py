@@ -32,7 +32,7 @@ from napari_pbip.events import Job
 from napari_pbip.gui.jobs import State
 from napari_pbip.gui.layers.results import METADATA as RESULT
 from napari_pbip.gui.layers.results import ResultLayer
-from napari_pbip.gui.parts.job_bar import JobBar, Notice
+from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
 from napari_pbip.gui.session import session_of
 
 _FILE = "A file…"
@@ -96,10 +96,9 @@ class EvaluateWidget(QWidget):
         layout.addWidget(self._export_box())
         layout.addStretch()
         session = self._session
-        session.results.changed.connect(self._fill)
-        session.results.selected.connect(self._fill)
-        viewer.layers.events.inserted.connect(self._fill)
-        viewer.layers.events.removed.connect(self._fill)
+        layers = session.viewer.layers.events
+        for signal in (session.results.changed, session.results.selected, layers.inserted, layers.removed):
+            listen(self, (signal, self._fill))
         self._fill()
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import napari.viewer
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -19,7 +17,6 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QMessageBox,
     QProgressBar,
     QPushButton,
     QScrollArea,
@@ -33,8 +30,8 @@ from napari_pbip.config import SegmentSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import ModelError, PbipError
 from napari_pbip.gui.layers.slides import SlideLayer
-from napari_pbip.gui.parts.dropped import dropped_paths
-from napari_pbip.gui.parts.job_bar import Notice, duration, listen
+from napari_pbip.gui.parts.dropped import DropZone
+from napari_pbip.gui.parts.job_bar import Notice, duration, listen, show_details
 from napari_pbip.gui.parts.settings_form import SettingsForm
 from napari_pbip.gui.session import session_of
 from napari_pbip.gui.work.segmenting import QueuedSlide, SegmentQueue, Status
@@ -45,12 +42,11 @@ _STOP = "Stop; what is finished is kept and can be resumed"
 _CHOOSE_MODEL = "Train a model first, or choose the folder of one with Browse."
 
 
-class SegmentWidget(QWidget):
+class SegmentWidget(DropZone):
     """Segment: choose a model, choose or drop slides, watch the tissue map grow."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
-        self.setAcceptDrops(True)
         self._session = session_of(viewer)
         self._queue = self._session.segmenting
         self._browsed: dict[Path, RunFacts | ModelError] = {}
@@ -214,16 +210,16 @@ class SegmentWidget(QWidget):
         self.slide.setPlaceholderText("No slide is open")
 
     def _segment(self) -> None:
-        self.add(self.slide.currentData() or [])
+        self.take(self.slide.currentData() or [])
 
     def _choose_files(self) -> None:
         dialog = QFileDialog(self, "Slides")
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
-        dialog.filesSelected.connect(lambda names: self.add([Path(name) for name in names]))
+        dialog.filesSelected.connect(lambda names: self.take([Path(name) for name in names]))
         dialog.open()
 
-    def add(self, paths: list[Path]) -> None:
+    def take(self, paths: list[Path]) -> None:
         """Put slides and folders of slides into the queue of the chosen model."""
         self.notice.clear()
         run = self._queue.run
@@ -236,15 +232,6 @@ class SegmentWidget(QWidget):
                 with suppress(PbipError):  # its row will say what is wrong
                     self._session.slides.open(paths[0])
             self._queue.drop(paths, run)
-
-    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
-        if event is not None and dropped_paths(event.mimeData()):
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent | None) -> None:
-        if event is not None and (paths := dropped_paths(event.mimeData())):
-            event.acceptProposedAction()
-            self.add(paths)
 
 
 class QueueView(QWidget):
@@ -389,13 +376,8 @@ class SlideRow(QFrame):
             self.notice.error(error)
 
     def _show_details(self) -> None:
-        error = self.slide.error
-        if error is not None:
-            box = QMessageBox(self)
-            box.setWindowTitle("Details")
-            box.setText(str(error))
-            box.setDetailedText("".join(traceback.format_exception(error)))
-            box.open()
+        if self.slide.error is not None:
+            show_details(self, self.slide.error)
 
 
 def describe(facts: RunFacts) -> str:

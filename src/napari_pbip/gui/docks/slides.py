@@ -7,7 +7,6 @@ from pathlib import Path
 
 import napari.viewer
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFileDialog,
@@ -19,24 +18,22 @@ from qtpy.QtWidgets import (
     QListWidgetItem,
     QPushButton,
     QVBoxLayout,
-    QWidget,
 )
 
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.layers.slides import SlideLayer
-from napari_pbip.gui.parts.dropped import dropped_paths
-from napari_pbip.gui.parts.job_bar import Notice
+from napari_pbip.gui.parts.dropped import DropZone
+from napari_pbip.gui.parts.job_bar import Notice, listen
 from napari_pbip.gui.parts.tissue import TissuePanel
 from napari_pbip.gui.session import session_of
 from napari_pbip.slides import save_mpp, slides_in
 
 
-class SlidesWidget(QWidget):
+class SlidesWidget(DropZone):
     """Slides: a drop zone, the list of open slides, the microns per pixel, and the tissue."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
-        self.setAcceptDrops(True)
         self._session = session_of(viewer)
         self.open_button = QPushButton("Open slides…")
         self.open_button.setToolTip("SVS, NDPI, MRXS, SCN, BIF, DICOM, (OME-)TIFF, OME-Zarr, PNG or JPEG")
@@ -65,12 +62,16 @@ class SlidesWidget(QWidget):
         layout.addWidget(self.tissue)
         layout.addLayout(self._project_row())
         layout.addStretch()
-        self._session.slides.changed.connect(self._fill)
-        self._session.slide_selected.connect(self._show)
-        self._session.folder_changed.connect(self._show_folder)
+        session = self._session
+        listen(
+            self,
+            (session.slides.changed, self._fill),
+            (session.slide_selected, self._show),
+            (session.folder_changed, self._show_folder),
+        )
         self._fill()
 
-    def open(self, paths: Sequence[Path]) -> None:
+    def take(self, paths: Sequence[Path]) -> None:
         """Open slides and folders of slides; what cannot be opened is told, the others open."""
         self.notice.clear()
         faults = []
@@ -85,18 +86,9 @@ class SlidesWidget(QWidget):
 
     # slides --------------------------------------------------------------------------------------------------
 
-    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
-        if event is not None and dropped_paths(event.mimeData()):
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent | None) -> None:
-        if event is not None and (paths := dropped_paths(event.mimeData())):
-            event.acceptProposedAction()
-            self.open(paths)
-
     def _choose(self) -> None:
         names, _ = QFileDialog.getOpenFileNames(self, "Open slides")
-        self.open([Path(name) for name in names])
+        self.take([Path(name) for name in names])
 
     def _fill(self) -> None:
         self.list.blockSignals(True)

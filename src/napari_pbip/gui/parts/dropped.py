@@ -1,12 +1,35 @@
-"""What is dropped on a widget: files and folders of the file manager."""
+"""Widgets on which files and folders of the file manager can be dropped."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from qtpy.QtCore import QMimeData
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import QWidget
 
 
-def dropped_paths(data: QMimeData | None) -> list[Path]:
+class DropZone(QWidget):
+    """A widget that takes dropped files and folders; subclasses say what for."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAcceptDrops(True)
+
+    def take(self, paths: list[Path]) -> None:
+        """Do something with what was dropped."""
+        raise TypeError(f"{type(self).__name__} does not say what to do with {len(paths)} files")
+
+    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
+        if event is not None and _paths(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent | None) -> None:
+        if event is not None and (paths := _paths(event.mimeData())):
+            event.acceptProposedAction()
+            self.take(paths)
+
+
+def _paths(data: QMimeData | None) -> list[Path]:
     """Files and folders on this machine; other things that can be dropped are left out."""
     return [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()] if data is not None else []

@@ -172,13 +172,17 @@ class JobBar(QWidget):
             self._job.cancel()
 
     def _show_details(self) -> None:
-        error = None if self._job is None else self._job.error
-        if error is not None:
-            box = QMessageBox(self)
-            box.setWindowTitle("Details")
-            box.setText(str(error))
-            box.setDetailedText("".join(traceback.format_exception(error)))
-            box.open()
+        if self._job is not None and self._job.error is not None:
+            show_details(self, self._job.error)
+
+
+def show_details(parent: QWidget, error: BaseException) -> None:
+    """Show the technical description of an error in a window of its own."""
+    box = QMessageBox(parent)
+    box.setWindowTitle("Details")
+    box.setText(str(error))
+    box.setDetailedText("".join(traceback.format_exception(error)))
+    box.open()
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,138 @@
+"""What is shown of a score store: labels of any part of it at any zoom, computed from the scores when asked for."""
+
+from __future__ import annotations
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.results import label_region
+from napari_pbip.results.areas import Area, area_rows
+from napari_pbip.results.blend import BLOCK
+from napari_pbip.results.labels import Strip, deltas, evidence
+from napari_pbip.results.view import ViewedStore
+
+Labels = npt.NDArray[np.uint8]
+ALL = slice(None)
+
+
+class LabelLevel:
+    """One level of a result as napari wants arrays: shape, dtype, ndim, chunks and slicing. Labels, uint8."""
+
+    dtype = np.dtype(np.uint8)
+    ndim = 2
+    chunks = (BLOCK, BLOCK)
+
+    def __init__(self, view: ResultView, index: int) -> None:
+        self.view = view
+        _, height, width = view.store.scores[index].shape
+        self.shape = (height, width)
+        self._index = index
+
+    @property
+    def size(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    def __getitem__(self, key: Any) -> Labels:
+        key = key if isinstance(key, tuple) else (key,)
+        key += (slice(None),) * (2 - len(key))
+        if not all(isinstance(part, slice) for part in key):  # single cells and lists of them: seldom, so by the whole
+            picked: Labels = self.view.read(self._index, ALL, ALL)[key]
+            return picked
+        y, x = key
+        return self.view.read(self._index, slice(y.start, y.stop), slice(x.start, x.stop))[:: y.step, :: x.step]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Labels:
+        return self[:, :].astype(dtype or self.dtype, copy=False)
+
+
+class ResultView:
+    """What is shown of a score store.
+
+    Attributes
+    ----------
+    store
+        Open for looking.
+    thresholds
+        From scores to labels.
+    largest
+        Largest score of each class, (N,).
+    levels
+        For napari, finest first. The last is a small array that is changed in place: napari reads the coarsest level
+        once and keeps it.
+    micrometres
+        Side of a screen pixel.
+    """
+
+    def __init__(self, store: ViewedStore, thresholds: ThresholdSettings) -> None:
+        self.store = store
+        self.thresholds = thresholds
+        self.largest = store.guess_largest(thresholds.percentile)
+        self.micrometres = 0.0
+        self._kept: tuple[tuple[Any, ...], list[Strip]] | None = None
+        self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="napari-pbip-labels")
+        finer = [LabelLevel(self, index) for index in range(len(store.scores))]
+        self._coarsest = self._tiny()
+        self.levels: list[LabelLevel | Labels] = [*finer, self._coarsest]
+
+    def read(self, index: int, y: slice, x: slice) -> Labels:
+        """Labels of a rectangle of a level, as fine as the screen shows."""
+        height, width = self.store.scores[index].shape[1:]
+        (y0, y1, _), (x0, x1, _) = y.indices(height), x.indices(width)
+        level = self.drawn_level(index)
+        if level == index:
+            return self._labels_again(level, slice(y0, y1), slice(x0, x1))
+        shift = level - index
+        top, left = y0 >> shift, x0 >> shift
+        coarse = self._labels_again(level, slice(top, ((y1 - 1) >> shift) + 1), slice(left, ((x1 - 1) >> shift) + 1))
+        labels: Labels = coarse[(np.arange(y0, y1) >> shift) - top][:, (np.arange(x0, x1) >> shift) - left]
+        return labels
+
+    def labels(self, level: int, y: slice, x: slice) -> Labels:
+        """Labels of a rectangle of one level of the store."""
+        return label_region(self.store, self.thresholds, self.largest, level, y, x)
+
+    def _labels_again(self, level: int, y: slice, x: slice) -> Labels:
+        """Labels of a rectangle that will be asked for again: then with other thresholds, mostly."""
+        thresholds = self.thresholds
+        wanted = (level, y, x, thresholds.scope, self.largest.tobytes(), self.store.version)
+        if self._kept is None or self._kept[0] != wanted:
+            found = evidence(self.store, thresholds, self.largest, level, y, x)
+            self._kept = wanted, list(self._pool.map(found.rows, found.strips))
+        strips = self._kept[1]
+        if self.store.lacking:
+            self._kept = None  # of what is blurred
+        delta = deltas(self.store.taxonomy, thresholds)
+        return np.concatenate(list(self._pool.map(lambda strip: strip.labels(delta, thresholds.presence), strips)))
+
+    def drawn_level(self, index: int) -> int:
+        """The level of the store that a level for napari is computed from."""
+        return max(min(index, len(self.store.scores) - 1), self._useful_level())
+
+    def areas(self) -> list[Area]:
+        """The table of areas as a coarse level shows them."""
+        level = self.store.coarse
+        cells = np.bincount(self.labels(level, ALL, ALL).ravel(), minlength=256) * 4**level
+        return area_rows(self.store, dict(enumerate(cells.tolist())))
+
+    def renew_coarsest(self) -> None:
+        """Bring the level that napari keeps up to date."""
+        self._coarsest[:] = self._tiny()
+
+    def close(self) -> None:
+        """Stop computing."""
+        self._pool.shutdown()
+        self.store.close()
+
+    def _tiny(self) -> Labels:
+        return np.ascontiguousarray(self.labels(len(self.store.scores) - 1, ALL, ALL)[::2, ::2])
+
+    def _useful_level(self) -> int:
+        """The level whose cells are about as large as a screen pixel; napari asks for up to twice as fine."""
+        cells = self.micrometres / self.store.cell_um
+        return min(round(math.log2(cells)), len(self.store.scores) - 1) if cells > 1 else 0
