@@ -47,6 +47,7 @@ class BankWidget(QWidget):
         settings = self._session.settings
 
         self.tiles_label = QLabel()
+        self.tiles_label.setWordWrap(True)
         self.tiles_notice = Notice()
         self.form: SettingsForm[BankSettings] = SettingsForm(settings.bank, main=("encoder", "k"))
         self.form.offer("encoder", list(catalogue()))
@@ -136,6 +137,7 @@ class BankWidget(QWidget):
         above = QScrollArea()
         above.setFrameShape(QFrame.Shape.NoFrame)
         above.setWidgetResizable(True)
+        above.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         above.setWidget(inside)
 
         views = QSplitter(Qt.Orientation.Vertical)

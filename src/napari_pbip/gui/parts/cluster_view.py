@@ -40,6 +40,8 @@ _CELL = SIDE + 2 * _MARGIN
 _CLASS_HEIGHT = 34
 _HEADER_WIDTH = 118
 _MOST_CLUSTERS = 50
+_FEWEST_COLUMNS = 3
+"""As wide as the line above a class, which spans the columns."""
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
@@ -77,7 +79,7 @@ class ClusterModel(QAbstractTableModel):
         """Show the bank as it is now."""
         self.beginResetModel()
         self._rows = [] if self._work.bank is None else _rows(self._work.bank, self._work.clusters)
-        self._columns = max((len(row.tiles) for row in self._rows), default=0)
+        self._columns = max([_FEWEST_COLUMNS, *(len(row.tiles) for row in self._rows)]) if self._rows else 0
         self._places = {}
         for number, row in enumerate(self._rows):
             for column, tile in enumerate(row.tiles):
