@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+import shutil
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from napari_pbip.bank import Curation
+from napari_pbip.bank.labelled_slides import SlideFacts
+from napari_pbip.bank.slide_labels import SlideLabels
 from napari_pbip.cli import app
+from napari_pbip.engine.cut_tiles import cut_tiles
+from napari_pbip.events import Finished
+from napari_pbip.slides import open_slide
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "docs" / "command-line.md"
@@ -75,12 +82,22 @@ def test_the_tutorial_leaves_what_it_says(reader: Path):
     assert {path.name for path in (reader / "result").iterdir()} == {"slide.ome.zarr", "overlay.png", "areas.csv"}
 
 
-def test_the_file_formats_page_names_all_files(reader: Path):
+def test_the_file_formats_page_names_all_files(reader: Path, sample_slide: Path, tmp_path: Path):
+    shutil.copytree(reader / "bank", tmp_path / "bank")
+    Curation().remove(["a" * 64]).write(tmp_path / "bank")
+    labels = SlideLabels()
+    with open_slide(sample_slide) as slide:
+        shape = {"mpp": slide.require_mpp(), "width": slide.width, "height": slide.height}
+        labels.add_slide(SlideFacts(identity=slide.identity, name=slide.name, path=slide.path, **shape))
+        labels.label(slide.identity, [(2, 3)], {0})
+    *_, last = cut_tiles(labels.snapshot(), tmp_path / "tiles")
+    assert isinstance(last, Finished)
     pages = [block.text.splitlines() for block in blocks(ROOT / "docs" / "file-formats.md")]
-    assert [page[0] for page in pages] == ["bank/", "run/", "result/"]
+    folders = {"bank/": tmp_path, "tiles/": tmp_path, "run/": reader, "result/": reader}
+    assert [page[0] for page in pages] == list(folders)
     for folder, *lines in pages:
-        named = {line.split()[0].rstrip("/") for line in lines}
-        assert named == {path.name for path in (reader / folder).iterdir()} - {"sheets"}
+        named = {name.strip().rstrip("/") for line in lines for name in line[:28].split(",")}
+        assert named == {path.name for path in (folders[folder] / folder).iterdir()} - {"sheets"}
 
 
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
