@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from transformers import (
     CLIPModel,
     Dinov2Config,
     Dinov2Model,
+    Dinov2WithRegistersModel,
     PreTrainedModel,
     SwinConfig,
     SwinModel,
     ViTConfig,
     ViTForImageClassification,
+    ViTModel,
 )
 
 from napari_pbip import samples
@@ -228,6 +231,57 @@ def test_dinov2_swin_and_clip(tmp_path: Path) -> None:
     assert encoder.spec.dimension == 24
     assert encoder.spec.input_size == 32
     torch.testing.assert_close(encoder(images), clip.get_image_features(pixels).pooler_output)
+
+
+# Maps of blocks
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(ViTModel, {}), (Dinov2Model, {}), (Dinov2WithRegistersModel, {"num_register_tokens": 3}), (CLIPModel, {})],
+)
+def test_block_maps_are_the_patch_tokens_of_each_block(kind: Any, options: dict[str, int], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    small = {**SMALL, "num_hidden_layers": 3, "intermediate_size": 64, **options}
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = {"vision_config": small, "text_config": text, "projection_dim": 24} if kind is CLIPModel else small
+    model = kind(kind.config_class(**config)).eval()
+    encoder = encoders.load("transformers", write_folder(tmp_path / "v", model))
+    images = real_images()[..., :40, :29].requires_grad_()  # five patches high, and stretched to four wide
+    vision = encoder.network.model
+    blocks = next(m for m in vision.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == 3)
+    seen: list[torch.Tensor] = []
+    handles = [b.register_forward_hook(lambda _, __, o: seen.append(o)) for b in (blocks[0], blocks[2])]
+    first, last = encoder.block_maps(images, (1, 3))
+    for handle in handles:
+        handle.remove()
+    for maps, tokens in zip((first, last), seen, strict=True):
+        assert maps.shape == (3, 32, 5, 4)
+        assert maps.dtype == torch.float32
+        torch.testing.assert_close(maps.flatten(2).mT, tokens[:, -20:])
+        assert tokens.shape[1] == 21 + options.get("num_register_tokens", 0)
+    last.square().sum().backward()
+    assert images.grad is not None
+    assert (images.grad != 0).all(1).float().mean() > 0.9
+    assert not any(p.grad is not None for p in encoder.parameters())
+
+
+def test_block_maps_are_where_the_patches_are(vit: Path) -> None:
+    """What changes in one patch of the image changes most there after the first block."""
+    encoder = encoders.load("transformers", vit)
+    images = real_images(1, 32)
+    changed = images.clone()
+    changed[..., 16:24, 8:16] = 1 - changed[..., 16:24, 8:16]
+    (before,), (after,) = (encoder.block_maps(i, (1,)) for i in (images, changed))
+    assert (after - before).norm(dim=1).flatten().argmax() == 2 * 4 + 1
+
+
+def test_blocks_that_are_not_there(vit: Path) -> None:
+    for blocks in ((0, 1), (1, 3), (2, 1), (1, 1), ()):
+        with pytest.raises(ConfigError, match="blocks 1 to 2"):
+            encoders.load("transformers", vit).block_maps(real_images(1), blocks)
+    with pytest.raises(ConfigError, match="vision transformer"):
+        encoders.load("texture").block_maps(real_images(1))
 
 
 def test_other_weights_give_another_hash(vit: Path, tmp_path: Path) -> None:

@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Self
+from collections.abc import Sequence
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from napari_pbip.errors import ConfigError
 from napari_pbip.models.encoders.catalogue import EncoderSpec
+
+
+@runtime_checkable
+class VisionTransformer(Protocol):
+    """A network that is a row of equal blocks over patches, each of whose outputs can be looked at as a map."""
+
+    patch: int
+    """Side of a patch, pixels."""
+    depth: int
+    """How many blocks there are."""
+    width: int
+    """Channels C of every block."""
+
+    def block_maps(self, images: torch.Tensor, blocks: Sequence[int]) -> tuple[torch.Tensor, ...]:
+        """Patch tokens after some blocks, before the last layer norm.
+
+        Parameters
+        ----------
+        images
+            Normalised RGB, shape (B, 3, H, W); sides are multiples of :attr:`patch`, positions are interpolated.
+        blocks
+            Which, in rising order, counted from 1.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            Shape (B, C, H / patch, W / patch) each, without class and register tokens.
+        """
+        ...
 
 
 class Encoder(nn.Module):
@@ -56,8 +87,48 @@ class Encoder(nn.Module):
         size = self.spec.input_size
         if size is not None and images.shape[-2:] != (size, size):
             images = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        features: torch.Tensor = self.network((images - self.mean) / self.std)
+        features: torch.Tensor = self.network(self.normalise(images))
         return features.float()
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """RGB in [0, 1], shape (B, 3, H, W), as the network was trained to see it."""
+        return (images - self.mean) / self.std
+
+    def block_maps(self, images: torch.Tensor, blocks: Sequence[int] = (3, 6, 9, 12)) -> tuple[torch.Tensor, ...]:
+        """What blocks of a vision transformer make of each patch, gradients included.
+
+        Parameters
+        ----------
+        images
+            RGB in [0, 1], shape (B, 3, H, W), of any size: positions are interpolated, and sides that are no
+            multiple of the patch are stretched to the next one.
+        blocks
+            Which blocks, in rising order, counted from 1.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            A map a block, shape (B, C, h, w), float32, of the h x w patches, without class and register tokens.
+
+        Raises
+        ------
+        ConfigError
+            If the network is no vision transformer or has no such blocks.
+        """
+        network = self.network
+        if not isinstance(network, VisionTransformer):
+            raise ConfigError(
+                f"The encoder {self.spec.name!r} has no blocks of patches to look at; choose a vision transformer."
+            )
+        if not blocks or list(blocks) != sorted(set(blocks)) or blocks[0] < 1 or blocks[-1] > network.depth:
+            raise ConfigError(
+                f"The encoder {self.spec.name!r} has the blocks 1 to {network.depth}, and not "
+                f"{', '.join(map(str, blocks))} in rising order; choose among them."
+            )
+        height, width = (-(-side // network.patch) * network.patch for side in images.shape[-2:])
+        if images.shape[-2:] != (height, width):
+            images = functional.interpolate(images, (height, width), mode="bilinear", antialias=True)
+        return tuple(maps.float() for maps in network.block_maps(self.normalise(images), blocks))
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode: a frozen network has no other."""

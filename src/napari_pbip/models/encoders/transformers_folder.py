@@ -6,8 +6,9 @@ input size come from the last; how tokens become one vector depends on the kind 
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +56,7 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
     size, mean, std = _input_size(preprocessor), spec.mean, spec.std
     if preprocessor.get("do_normalize", True):
         mean, std = (_triple(preprocessor, key, weights) for key in ("image_mean", "image_std"))
-    network = _Pooled(_load(weights, kind), _POOLING[kind])
+    network = _network(_load(weights, kind), _POOLING[kind])
     try:
         with torch.no_grad():
             dimension = network(torch.zeros(1, 3, size, size)).shape[1]
@@ -69,25 +70,50 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
     )
 
 
-class _Pooled(nn.Module):
-    """A network with one vector an image."""
+def _network(model: Any, pooling: str) -> nn.Module:
+    if pooling == "mean of tokens":
+        return _MeanOfTokens(model)
+    if pooling == "projected class token":  # the text tower is not kept
+        return _ClassToken(model.vision_model, model.visual_projection)
+    return _ClassToken(model)
 
-    def __init__(self, model: Any, pooling: str) -> None:
+
+class _MeanOfTokens(nn.Module):
+    """A network of stages that shrink, such as Swin."""
+
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        clip = pooling == "projected class token"
-        self.model: nn.Module = model.vision_model if clip else model  # the text tower is not kept
-        self.projection: nn.Module | None = model.visual_projection if clip else None
-        self.pooling = pooling
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self.model(pixel_values=images).last_hidden_state.mean(1)
+        return vectors
+
+
+class _ClassToken(nn.Module):
+    """A vision transformer: its class token after the last layer norm, projected where there is a projection."""
+
+    def __init__(self, model: Any, projection: nn.Module | None = None) -> None:
+        super().__init__()
+        self.model: nn.Module = model
+        self.projection = projection
+        self.patch = int(model.config.patch_size)
+        self.depth = int(model.config.num_hidden_layers)
+        self.width = int(model.config.hidden_size)
+        # those without the option always interpolate, or have no table of positions
+        asked = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
+        self._options = {"interpolate_pos_encoding": True} if asked else {}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         output = self.model(pixel_values=images)
-        if self.projection is not None:
-            vectors: torch.Tensor = self.projection(output.pooler_output)
-        elif self.pooling == "class token":
-            vectors = output.last_hidden_state[:, 0]
-        else:
-            vectors = output.last_hidden_state.mean(1)
-        return vectors
+        vectors: torch.Tensor = output.last_hidden_state[:, 0]
+        return vectors if self.projection is None else self.projection(output.pooler_output)
+
+    def block_maps(self, images: torch.Tensor, blocks: Sequence[int]) -> tuple[torch.Tensor, ...]:
+        height, width = (side // self.patch for side in images.shape[-2:])
+        states = self.model(pixel_values=images, output_hidden_states=True, **self._options).hidden_states
+        patches = (states[block][:, -height * width :].mT for block in blocks)  # class and registers come first
+        return tuple(tokens.reshape(len(images), self.width, height, width) for tokens in patches)
 
 
 def _load(folder: Path, kind: str) -> nn.Module:
