@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from napari_pbip.config import PbipSettings
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.models.backbones import load
-from napari_pbip.models.pbip import Pbip
+from napari_pbip.models.methods.pbip import Pbip
 
 
 def best(work: Callable[[], object], repeats: int, device: torch.device) -> float:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_pbip.config import CamSettings, JobSettings, PbipSettings, override, read_values
+from napari_pbip.config import CamSettings, JobSettings, PbipSettings, override
 from napari_pbip.errors import ConfigError
 
 
@@ -62,7 +62,7 @@ def test_relative_paths_count_from_the_settings_file(tmp_path: Path) -> None:
 
 def test_assignments_go_on_top(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("train: {epochs: 3, seed: 1}\n")
-    values = override(read_values(tmp_path / "job.yaml"), ["train.epochs=9", "method={name: cam}"])
+    values = override(JobSettings.read_values(tmp_path / "job.yaml"), ["train.epochs=9", "method={name: cam}"])
     settings = JobSettings.parse(values)
     assert (settings.train.epochs, settings.train.seed) == (9, 1)
     assert isinstance(settings.method, CamSettings)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from napari_pbip import __version__
-from napari_pbip.config import JobSettings, override, read_values
+from napari_pbip.config import JobSettings, override
 from napari_pbip.errors import PbipError
 from napari_pbip.events import Epoch, Finished, Job, Started, Step, Warned
 from napari_pbip.files import write_json
@@ -91,7 +91,7 @@ def follow(job: Job) -> Mapping[str, Any]:
 
 def settings_from(file: Path | None, assignments: list[str] | None, options: Mapping[str, Any]) -> JobSettings:
     """Settings of a job file, with ``--set`` assignments and then options (None: not given) on top."""
-    values = override(read_values(file) if file else {}, assignments or [])
+    values = override(JobSettings.read_values(file) if file else {}, assignments or [])
     for key, value in options.items():
         if value is not None:
             *parents, last = key.split(".")

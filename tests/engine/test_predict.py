@@ -8,7 +8,7 @@ from torch import nn
 
 from napari_pbip.engine.predict import ImageMaps, image_maps, predicted_presence, segment_image
 from napari_pbip.models.backbones import load
-from napari_pbip.models.cam import Cam
+from napari_pbip.models.methods.cam import Cam
 
 
 @pytest.fixture(scope="module")

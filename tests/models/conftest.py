@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from napari_pbip.config import PbipSettings
 from napari_pbip.models.backbones import Backbone, BackboneSpec, load_weights
-from napari_pbip.models.pbip import Pbip
+from napari_pbip.models.methods.pbip import Pbip
 
 
 def options(**changes: object) -> dict[str, object]:

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_pbip.errors import ModelError
-from napari_pbip.models.cam import Cam
+from napari_pbip.models.methods.cam import Cam
 from napari_pbip.models.score_maps import fuse
 
 STAGE_WEIGHTS, FUSION_WEIGHTS = (0.0, 0.1, 1.0, 1.0), (0.0, 0.3, 0.3, 0.4)

@@ -14,7 +14,7 @@ from napari_pbip.models.losses.contrast import (
     foreground_loss_released,
     similarities,
 )
-from napari_pbip.models.pbip import select_subclasses
+from napari_pbip.models.methods.pbip import select_subclasses
 from napari_pbip.models.score_maps import fuse_per_tile, merge_subclasses
 
 MAPS = {"atol": 2e-5, "rtol": 0.0}

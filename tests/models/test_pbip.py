@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from napari_pbip.config import PbipSettings
 from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Backbone, BackboneSpec
-from napari_pbip.models.pbip import Pbip, select_subclasses
+from napari_pbip.models.methods.pbip import Pbip, select_subclasses
 
 SMALL = BackboneSpec("small", channels=(16, 32, 40, 64), depths=(1, 1, 1, 1))
 CLASSES, K, DIMENSION = 3, (2, 1, 3), 20

@@ -24,7 +24,7 @@ from napari_pbip.engine.predict import image_maps, predicted_presence, segment_i
 from napari_pbip.engine.runs import Which, load_model
 from napari_pbip.errors import ConfigError, DataError, ModelError
 from napari_pbip.events import Finished, Job, Started, Step
-from napari_pbip.models.method import Method
+from napari_pbip.models.methods.base import Method
 from napari_pbip.results.metrics import PROTOCOLS, SegmentationScores
 
 _BATCH = 16

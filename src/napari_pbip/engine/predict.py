@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from napari_pbip.engine.device import Precision, autocast
 from napari_pbip.engine.loading import Image, to_tensor
-from napari_pbip.models.method import Method
+from napari_pbip.models.methods.base import Method
 from napari_pbip.models.score_maps import fuse_per_tile
 
 _STRIDE = 8

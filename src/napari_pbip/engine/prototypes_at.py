@@ -17,7 +17,7 @@ from napari_pbip.engine.explain import Explanation, Match
 from napari_pbip.engine.loading import to_tensor
 from napari_pbip.engine.runs import RunFacts, TrainedModel, load_model
 from napari_pbip.errors import BankError, ModelError
-from napari_pbip.models.pbip import Pbip
+from napari_pbip.models.methods.pbip import Pbip
 from napari_pbip.models.prototypes import SimilarityHead
 from napari_pbip.models.score_maps import fuse
 from napari_pbip.results.store import ScoreStore

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,39 +28,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from napari_pbip.bank import ImageBank
-from napari_pbip.config import JobSettings, PbipSettings
+from napari_pbip.config import JobSettings
 from napari_pbip.engine.run_facts import MARKER as MARKER
 from napari_pbip.engine.run_facts import RunFacts as RunFacts
 from napari_pbip.errors import ModelError
 from napari_pbip.files import writing
 from napari_pbip.models import backbones
-from napari_pbip.models.cam import Cam
 from napari_pbip.models.encoders.base import Encoder
-from napari_pbip.models.method import Method
-from napari_pbip.models.pbip import Pbip
+from napari_pbip.models.methods.base import Method, Parts
+from napari_pbip.models.prototypes import Prototypes
 
 STATE = "state.safetensors"
 Which = Literal["best", "last"]
-
-
-@dataclass(frozen=True)
-class Prototypes:
-    """The prototypes of a bank as tensors."""
-
-    vectors: torch.Tensor
-    """Shape (P, D), float32, P the subclasses of all classes in class order."""
-    of_class: torch.Tensor
-    """Class index of each, shape (P,), int64."""
-
-    @classmethod
-    def of_bank(cls, bank: ImageBank) -> Prototypes:
-        return cls(torch.from_numpy(bank.prototypes), torch.from_numpy(bank.subclass_class).long())
-
-    @classmethod
-    def empty(cls, facts: Mapping[str, Any]) -> Prototypes:
-        """Zeros in the shapes that :func:`prototype_facts` recorded, to load weights into."""
-        k = torch.tensor(facts["k"])
-        return cls(torch.zeros(int(k.sum()), facts["dimension"]), torch.repeat_interleave(torch.arange(len(k)), k))
 
 
 def build_method(
@@ -74,17 +54,19 @@ def build_method(
     classes
         Number of tissue classes N.
     prototypes
-        For a method with a bank.
+        For a method that learns from a bank.
     encoder
         The frozen encoder; only training needs it.
     """
     backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
-    options = settings.method.model_dump(exclude={"name", "preset"})
-    if not isinstance(settings.method, PbipSettings):
-        return Cam(backbone, classes, **options)
-    if prototypes is None:
-        raise ModelError("PBIP needs the prototypes of an image bank, and this model has none; train it again.")
-    return Pbip(backbone, prototypes.vectors, prototypes.of_class, classes=classes, encoder=encoder, **options)
+    module, _, name = settings.method.network.partition(":")
+    network: type[Method] = getattr(importlib.import_module(module), name)
+    return network.of(Parts(backbone, classes, prototypes, encoder), **settings.method.options())
+
+
+def prototypes_of(bank: ImageBank) -> Prototypes:
+    """The prototypes of a bank as tensors."""
+    return Prototypes(torch.from_numpy(bank.prototypes), torch.from_numpy(bank.subclass_class).long())
 
 
 def prototype_facts(bank: ImageBank) -> dict[str, Any]:
@@ -123,7 +105,7 @@ def load_model(folder: Path, which: Which = "best", device: torch.device | None 
     # everything is in the run's own weights: those the training started from may be gone by now
     backbone = facts.settings.backbone.model_copy(update={"weights": None})
     settings = facts.settings.model_copy(update={"backbone": backbone})
-    prototypes = Prototypes.empty(facts.prototypes) if facts.prototypes else None
+    prototypes = Prototypes.zeros(facts.prototypes["k"], facts.prototypes["dimension"]) if facts.prototypes else None
     method = build_method(settings, len(facts.taxonomy), prototypes)
     try:
         method.load_state_dict(weights)

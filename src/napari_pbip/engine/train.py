@@ -13,7 +13,7 @@ import torch
 
 from napari_pbip.bank import ImageBank, LabelledTile, TileSet, find_splits, load_single_tiles, load_tiles
 from napari_pbip.bank.image_bank import FACTS as BANK
-from napari_pbip.config import DataSettings, JobSettings, PbipSettings, TrainSettings
+from napari_pbip.config import DataSettings, JobSettings, TrainSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.build_bank import bank_encoder, build_bank
 from napari_pbip.engine.device import autocast, choose_device
@@ -24,7 +24,7 @@ from napari_pbip.errors import BankError, ConfigError, DataError, ModelError
 from napari_pbip.events import Epoch, Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models.encoders.base import Encoder
-from napari_pbip.models.method import Method
+from napari_pbip.models.methods.base import Method
 
 SAVE_EVERY_SECONDS = 120.0
 """Longest work that a crash (not a cancel: that saves first) can cost."""
@@ -70,7 +70,7 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
     device = choose_device(settings.train.device)
     bank, encoder = None, None
-    with_bank = isinstance(settings.method, PbipSettings)
+    with_bank = settings.method.learns_from == "bank"
     if with_bank and settings.bank_folder is not None:
         bank, encoder = _read_bank(settings.bank_folder, settings, tiles)
     facts = _begin(settings, tiles, out, resume=resume, overwrite=overwrite)
@@ -84,7 +84,7 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
     prototypes = None
     if bank is not None and encoder is not None:
         facts.prototypes = runs.prototype_facts(bank)
-        prototypes = runs.Prototypes.of_bank(bank)
+        prototypes = runs.prototypes_of(bank)
         encoder = encoder.to(device)
     with torch.random.fork_rng():
         torch.manual_seed(settings.train.seed)
@@ -265,7 +265,8 @@ class _Trainer:
         with torch.random.fork_rng():
             torch.manual_seed(self.settings.seed * 1_000_003 + self.facts.step)
             with autocast(self.device, self.settings.precision):
-                loss = self.method.loss(images.to(self.device), labels.to(self.device))
+                progress = self.facts.step / self.facts.steps
+                loss = self.method.loss(images.to(self.device), labels.to(self.device), progress)
             self.optimiser.zero_grad(set_to_none=True)
             loss.total.backward()  # type: ignore[no-untyped-call]  # torch's own
         terms = {"loss": float(loss.total.detach())} | {n: float(t.detach()) for n, t in loss.terms.items()}

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from napari_pbip.models.score_maps import similarity_map
+
+
+@dataclass(frozen=True, slots=True)
+class Prototypes:
+    """One vector a subclass, in class order; P subclasses of all classes together."""
+
+    vectors: torch.Tensor
+    """Shape (P, D), float32."""
+    of_class: torch.Tensor
+    """Class index of each, shape (P,), int64."""
+
+    @classmethod
+    def zeros(cls, k: Sequence[int], dimension: int) -> Self:
+        """Of ``k[n]`` subclasses of each class n, to load weights into."""
+        counts = torch.tensor(k)
+        return cls(torch.zeros(int(counts.sum()), dimension), torch.repeat_interleave(torch.arange(len(k)), counts))
 
 
 def standardise(prototypes: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.config import JobSettings, PbipSettings
+from napari_pbip.config import JobSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import ModelError
 from napari_pbip.gui.parts.curves import CurvesPlot
@@ -155,7 +155,7 @@ class TrainWidget(QWidget):
             self.missing.warn("There are none yet: choose their folder, or label some on a slide, in Teach.")
             return
         lines = [f"Labelled tiles: <b>{settings.data.folder.name}</b>"]
-        if isinstance(settings.method, PbipSettings):
+        if settings.method.learns_from == "bank":
             bank = settings.bank_folder
             lines.append(f"Image bank: <b>{bank.name}</b>" if bank else "Image bank: built first, from the same tiles")
         self.source.setText("<br>".join(lines))

@@ -7,7 +7,7 @@ Tang et al. 2025, "Prototype-Based Image Prompting for Weakly Supervised Histopa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.losses.classification import classification_loss
 from napari_pbip.models.matching import Contrast, ImgMatchNet
-from napari_pbip.models.method import STAGES, LossTerms, Method, MethodOutput
+from napari_pbip.models.methods.base import STAGES, LossTerms, Method, MethodOutput, Parts
 from napari_pbip.models.prototypes import SimilarityHead
 from napari_pbip.models.score_maps import Merge, fuse, merge_subclasses, pool, similarity_map
 
@@ -109,10 +109,18 @@ class Pbip(Method):
         )
         self.alpha, self.beta, self.sparsity = alpha, beta, sparsity
 
+    @classmethod
+    def of(cls, parts: Parts, **options: Any) -> Self:
+        """Put the network together; see :meth:`Method.of`."""
+        if parts.prototypes is None:
+            raise ModelError("PBIP needs the prototypes of an image bank, and this model has none; train it again.")
+        vectors, of_class = parts.prototypes.vectors, parts.prototypes.of_class
+        return cls(parts.backbone, vectors, of_class, classes=parts.classes, encoder=parts.encoder, **options)
+
     # ClassNet
 
     def forward(self, images: torch.Tensor) -> MethodOutput:
-        """Score maps of all stages; see :class:`~napari_pbip.models.method.MethodOutput`."""
+        """Score maps of all stages; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
         features = self.backbone(images)
         maps = tuple(self._subclass_maps(i, features[i]) for i in range(STAGES))
         scores = tuple(pool(m) for m in maps)
@@ -153,7 +161,7 @@ class Pbip(Method):
 
     # training
 
-    def loss(self, images: torch.Tensor, labels: torch.Tensor) -> LossTerms:
+    def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
         """L = alpha * L_CLS + beta * L_SIM (Eq. 6).
 
         Parameters
@@ -162,6 +170,8 @@ class Pbip(Method):
             RGB in [0, 1], shape (B, 3, H, W).
         labels
             Image-level labels, 0 or 1, float, shape (B, N).
+        progress
+            Not used: all terms are there from the start.
 
         Returns
         -------

@@ -7,13 +7,14 @@ fusion of PBIP, so that a comparison differs in the method alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.losses.classification import classification_loss
-from napari_pbip.models.method import LossTerms, Method, MethodOutput
+from napari_pbip.models.methods.base import LossTerms, Method, MethodOutput, Parts
 from napari_pbip.models.score_maps import pool
 
 
@@ -36,8 +37,13 @@ class Cam(Method):
         super().__init__(backbone, classes, stage_weights, fusion_weights)
         self.heads = nn.ModuleList(nn.Conv2d(channels, classes, 1) for channels in backbone.channels)
 
+    @classmethod
+    def of(cls, parts: Parts, **options: Any) -> Self:
+        """Put the network together; see :meth:`Method.of`."""
+        return cls(parts.backbone, parts.classes, **options)
+
     def forward(self, images: torch.Tensor) -> MethodOutput:
-        """Score maps of all stages; see :class:`~napari_pbip.models.method.MethodOutput`."""
+        """Score maps of all stages; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
         seen = [self.class_scores(i, features) for i, features in enumerate(self.backbone(images))]
         return MethodOutput(class_maps=tuple(m for m, _ in seen), class_scores=tuple(s for _, s in seen))
 
@@ -46,7 +52,7 @@ class Cam(Method):
         maps = self.heads[stage](features).float()
         return maps, pool(maps)
 
-    def loss(self, images: torch.Tensor, labels: torch.Tensor) -> LossTerms:
+    def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
         """Weighted sum of the stages' classification losses; terms are named ``classification_i``."""
         features = self.backbone(images)
         return LossTerms.weighted(

@@ -5,16 +5,32 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Backbone
+from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.models.prototypes import Prototypes
 from napari_pbip.models.score_maps import fuse
 
 STAGES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a method is put together from."""
+
+    backbone: Backbone
+    """The pyramid."""
+    classes: int
+    """Number of tissue classes N."""
+    prototypes: Prototypes | None = None
+    """Of the image bank; their values do not matter where trained weights are loaded afterwards."""
+    encoder: Encoder | None = None
+    """The frozen encoder; only training needs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +109,24 @@ class Method(nn.Module, ABC):
         self.stage_weights = tuple(stage_weights)
         self.fusion_weights = tuple(fusion_weights)
 
+    @classmethod
+    @abstractmethod
+    def of(cls, parts: Parts, **options: Any) -> Self:
+        """Put the network together.
+
+        Parameters
+        ----------
+        parts
+            What it is made of.
+        **options
+            The fields of its settings.
+
+        Raises
+        ------
+        ModelError
+            If a part that it needs is missing, or an option cannot be used.
+        """
+
     @abstractmethod
     def forward(self, images: torch.Tensor) -> MethodOutput:
         """Score maps of all stages.
@@ -104,7 +138,7 @@ class Method(nn.Module, ABC):
         """
 
     @abstractmethod
-    def loss(self, images: torch.Tensor, labels: torch.Tensor) -> LossTerms:
+    def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
         """The training loss.
 
         Parameters
@@ -113,6 +147,8 @@ class Method(nn.Module, ABC):
             RGB in [0, 1], shape (B, 3, H, W).
         labels
             Image-level labels, 0 or 1, float, shape (B, N).
+        progress
+            Share of the training that is done, 0 to 1, for terms that join after a while.
         """
 
     @abstractmethod

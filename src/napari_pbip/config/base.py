@@ -1,0 +1,151 @@
+"""What every settings model is: validated, frozen, read from and written to YAML."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_pbip.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+FourStages = tuple[Weight, Weight, Weight, Weight]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, unknown keys refused, one-line descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """Settings from nested plain values.
+
+        Raises
+        ------
+        ConfigError
+            One sentence that names the field and what is wrong; an unknown key comes with the nearest valid one.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(_sentence(cls, error)) from error
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Settings of a YAML file; see :meth:`read_values` for its paths and its errors."""
+        return cls.parse(cls.read_values(path))
+
+    @classmethod
+    def read_values(cls, path: Path) -> dict[str, Any]:
+        """The nested plain values of a YAML settings file.
+
+        Relative paths in the file count from the file's own folder, wherever it is run from.
+
+        Raises
+        ------
+        ConfigError
+            If the file cannot be read or is no YAML mapping.
+        """
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise ConfigError(f"The settings file {path} cannot be read: {error.strerror}.") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The settings file {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"The settings file {path} holds no 'key: value' lines at its top level.")
+        _anchor_paths(cls, values, path.parent)
+        return values
+
+    def write(self, path: Path) -> None:
+        """Write as YAML that :meth:`read` turns into equal settings."""
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """``values`` with ``key.sub=value`` assignments put in; each value is read as YAML.
+
+    Raises
+    ------
+    ConfigError
+        If an assignment has no ``=``, its value is no YAML, or it goes through a key that holds no mapping.
+    """
+    merged = _copy(values)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set needs key=value, such as train.epochs=4, not {assignment!r}.")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"The value of --set {assignment!r} cannot be read.") from error
+        *parents, last = key.strip().split(".")
+        place = merged
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {key.strip()}: {parent!r} is a single value and has nothing below it.")
+        place[last] = value
+    return merged
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+
+
+def _anchor_paths(model: type[BaseModel], values: dict[str, Any], folder: Path) -> None:
+    """Make the relative paths among the values count from a folder."""
+    for name, field in model.model_fields.items():
+        value = values.get(name)
+        if isinstance(value, str) and Path in _alternatives(field.annotation):
+            values[name] = str(folder / Path(value).expanduser())
+        elif isinstance(value, dict):
+            for part in _models_in(field.annotation):
+                _anchor_paths(part, value, folder)
+
+
+def _sentence(model: type[BaseModel], error: ValidationError) -> str:
+    """The first fault of a validation error as one sentence."""
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in _without_tags(model, fault["loc"]))
+    if fault["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(where, _keys(model), n=1, cutoff=0.0)
+        return f"Unknown setting {where!r}; the nearest valid one is {nearest[0]!r}."
+    return f"The setting {where!r} cannot be {fault['input']!r}: {fault['msg']}."
+
+
+def _without_tags(model: type[BaseModel], place: Sequence[int | str]) -> Iterator[int | str]:
+    """A place in the settings as a user writes it: pydantic puts the kind of a method after ``method``."""
+    tagged = False
+    for part in place:
+        if not tagged:
+            yield part
+        field = model.model_fields.get(str(part))
+        tagged = field is not None and field.discriminator is not None
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Dotted names of all settings below a model."""
+    found = []
+    for name, field in model.model_fields.items():
+        found.append(prefix + name)
+        for part in _models_in(field.annotation):
+            found += _keys(part, f"{prefix}{name}.")
+    return found
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    return [part for part in _alternatives(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The types an annotation is made of."""
+    inner = get_args(annotation)
+    return [part for a in inner for part in _alternatives(a)] if inner else [annotation]

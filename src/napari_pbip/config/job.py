@@ -1,0 +1,159 @@
+"""The settings of a job: data, bank, method, backbone, training, slides, thresholds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from napari_pbip.config.base import Fraction, Positive, Settings, Weight
+from napari_pbip.config.methods import AnyMethod, PbipSettings
+
+
+class DataSettings(Settings):
+    """Where the labelled tiles are and how they are laid out."""
+
+    folder: Path | None = None
+    """Folder (or CSV file) with the labelled tiles."""
+    layout: Literal["auto", "bcss", "luad", "folders", "csv"] = "auto"
+    """How labels are written; `auto` recognises the layout and says which it found."""
+    classes: tuple[str, ...] | None = None
+    """Class names in label order; by default from the layout (its folders, classes.txt or CSV columns)."""
+    mpp: Positive | None = None
+    """Microns per pixel of the tiles, if known; the model then reads slides at this resolution."""
+    white_fraction: Fraction = 0.7
+    """A tile with a larger share of near-white pixels than this is left out of the bank (and counted)."""
+
+
+class BankSettings(Settings):
+    """How the image bank and its prototypes are made (PBIP 3.2)."""
+
+    encoder: str = "texture"
+    """Name of the frozen encoder in the catalogue."""
+    weights: Path | None = None
+    """Folder or file with the encoder's weights, for encoders that need them."""
+    k: Annotated[int, Field(ge=1)] | Literal["auto"] | dict[str, Annotated[int, Field(ge=1)] | Literal["auto"]] = 3
+    """Clusters (subclasses) a class: a number, `auto` (silhouette), or one of these for each class name."""
+    k_max: Annotated[int, Field(ge=2)] = 6
+    """Largest number of clusters that `auto` tries."""
+    nearest: Annotated[int, Field(ge=1)] = 100
+    """Tiles nearest the centre of each cluster whose mean is the prototype (N_K of PBIP)."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the clustering."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Tiles that go through the encoder at once."""
+
+
+class BackboneSettings(Settings):
+    """The trainable pyramid network."""
+
+    name: str = "mit-b0"
+    """Name of the backbone in the catalogue (mit-b0 to mit-b5)."""
+    weights: Path | None = None
+    """Pretrained weights: a folder or safetensors file of this backbone; without it training starts from scratch."""
+
+
+class TrainSettings(Settings):
+    """How a model is trained."""
+
+    epochs: Annotated[int, Field(ge=1)] = 8
+    """Times the training tiles are seen."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimiser steps in all; overrides epochs."""
+    batch_size: Annotated[int, Field(ge=1)] = 10
+    """Tiles a step."""
+    learning_rate: Positive | Literal["auto"] = "auto"
+    """Peak learning rate of AdamW; auto is 5e-5, as released, for a pretrained backbone and 5e-4 from scratch."""
+    weight_decay: Weight = 1e-3
+    """Weight decay of AdamW."""
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate rises to its peak."""
+    flip_and_turn: bool = True
+    """Random flips and quarter turns."""
+    stain_augmentation: Fraction = 0.0
+    """Strength of random changes of the haematoxylin and eosin amounts; 0 is off."""
+    validate_every: Annotated[int, Field(ge=1)] = 1
+    """Epochs between two validations (when validation masks exist)."""
+    select_by: Literal["predicted", "oracle"] = "predicted"
+    """The protocol whose mIoU chooses the best model."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of initial weights, order and augmentation."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the networks; auto is bfloat16 where the device computes it natively."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps, or auto for the best there is."""
+
+
+class TissueSettings(Settings):
+    """How tissue is found on a slide."""
+
+    mpp: Positive = 8.0
+    """Resolution at which tissue is looked for, microns per pixel."""
+    measure: Literal["saturation", "optical density"] = "optical density"
+    """What is thresholded (Otsu): colour saturation, or optical density for pale stains."""
+    threshold: Positive | None = None
+    """A threshold of your own instead of Otsu's."""
+    smallest_um: Weight = 100.0
+    """Tissue pieces narrower than this many micrometres (square root of their area) are left out."""
+    largest_hole_um: Weight = 200.0
+    """Holes narrower than this are closed."""
+
+
+class SegmentSettings(Settings):
+    """How a slide is read and put through the network."""
+
+    mpp: Positive | None = None
+    """Microns per pixel of the slide, where its file does not say."""
+    tile: Annotated[int, Field(ge=64, multiple_of=16)] | None = None
+    """Side of the square that the network sees, in model pixels; by default that of the training tiles."""
+    overlap: Annotated[int, Field(ge=0, multiple_of=16)] = 32
+    """Pixels shared by neighbouring tiles, blended by weights that fall off towards the border."""
+    min_tissue: Fraction = 0.02
+    """A tile with a smaller share of tissue is not analysed."""
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    """Tiles that go through the network at once."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the network."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps, or auto for the best there is."""
+    tissue: TissueSettings = TissueSettings()
+    """How tissue is found."""
+    tissue_mask: Path | None = None
+    """A tissue mask of your own (an image of the slide's proportions, tissue not black)."""
+
+
+class ThresholdSettings(Settings):
+    """From scores to labels: nothing here needs the network again."""
+
+    delta: Fraction = 0.15
+    """A class needs delta times its largest score (Eq. 4)."""
+    class_delta: dict[str, Fraction] = Field(default={})
+    """A delta of its own for the named classes."""
+    presence: Fraction = 0.5
+    """A class counts in a tile whose predicted presence (a probability) reaches this."""
+    scope: Literal["slide", "tile"] = "slide"
+    """Over what a class's largest score is taken: the slide (no seams), or each tile (as published)."""
+    percentile: Annotated[float, Field(ge=50, le=100)] = 99.5
+    """The largest score over a slide is this percentile, so that a few odd pixels do not decide."""
+
+
+class JobSettings(Settings):
+    """One settings file: it replays a run from the window, the command line or a cluster."""
+
+    data: DataSettings = DataSettings()
+    """The labelled tiles."""
+    bank: BankSettings = BankSettings()
+    """The image bank."""
+    bank_folder: Path | None = None
+    """An image bank on disk; without it training builds one from the single-class tiles of the data."""
+    method: AnyMethod = PbipSettings()
+    """The method and its terms."""
+    backbone: BackboneSettings = BackboneSettings()
+    """The trainable network."""
+    train: TrainSettings = TrainSettings()
+    """Training."""
+    segment: SegmentSettings = SegmentSettings()
+    """Whole slides."""
+    thresholds: ThresholdSettings = ThresholdSettings()
+    """Scores to labels."""
