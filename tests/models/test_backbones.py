@@ -1,21 +1,42 @@
-"""Backbones: shapes as declared, weights of every layout, one sentence for what cannot be loaded."""
+"""The contract of all backbones: maps as declared, trainable, and one sentence for weights that cannot be loaded."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import SegformerConfig, SegformerForImageClassification
 
 from napari_pbip.errors import ConfigError, ModelError, WeightsUnavailable
 from napari_pbip.models import backbones
-from napari_pbip.models.backbones import Backbone, BackboneSpec, load_weights
+from napari_pbip.models.backbones import Backbone
+from napari_pbip.models.methods.cam import Cam
 
-SMALL = BackboneSpec("small", channels=(16, 32, 40, 64), depths=(1, 1, 1, 1))
+ROWS = backbones.catalogue()
+SMALL = {
+    "mit": replace(ROWS["mit-b0"], channels=(16, 32, 40, 64), depths=(1, 1, 1, 1)),
+    "basic": replace(ROWS["resnet18"], channels=(16, 24, 32, 48), depths=(1, 1, 1, 1)),
+    "bottleneck": replace(ROWS["resnet50"], channels=(32, 64, 96, 128), depths=(1, 1, 1, 1)),
+    "pvt": replace(ROWS["pvt-v2-b0"], channels=(16, 32, 40, 64), depths=(1, 1, 1, 1)),
+    "wide": replace(ROWS["wide-resnet38"], channels=(16, 24, 32, 64), depths=(4, 2, 2, 2)),
+    "transunet": replace(ROWS["transunet"], channels=(128, 256, 256, 48), depths=(1, 1, 1, 2), heads=(1, 1, 1, 4)),
+}
+"""One of each kind, with few channels and blocks."""
 
 
-@pytest.mark.parametrize("name", backbones.catalogue())
-@pytest.mark.parametrize("size", [(224, 224), (100, 72)])
+@pytest.fixture(params=SMALL)
+def small(request):
+    torch.manual_seed(0)
+    return Backbone(SMALL[request.param])
+
+
+def test_small_ones_are_of_every_kind():
+    assert {row.factory for row in ROWS.values()} == {row.factory for row in SMALL.values()}
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("size", [(224, 224), (100, 72), (97, 65)])
 def test_shapes_are_as_declared(name, size):
     with torch.device("meta"):
         backbone = backbones.load(name)
@@ -25,113 +46,110 @@ def test_shapes_are_as_declared(name, size):
         assert m.shape == (2, channels, -(-size[0] // stride), -(-size[1] // stride))
 
 
-def test_number_of_parameters():
-    """3.3 million in MiT-B0, 13.1 in B1: the encoders of SegFormer (Xie et al. 2021, Table 6: 3.4 and 13.1)."""
+def test_numbers_of_parameters_are_the_published_ones():
+    """In millions, less the classifier of 1000 classes (and for TransUNet the larger grid of positions)."""
+    published = {"resnet18": 11.18, "resnet50": 23.51, "pvt-v2-b0": 3.41, "pvt-v2-b1": 13.50, "pvt-v2-b2": 24.85}
     with torch.device("meta"):
-        counts = [sum(p.numel() for p in backbones.load(n).parameters()) / 1e6 for n in ("mit-b0", "mit-b1")]
-    assert counts == pytest.approx([3.32, 13.15], abs=0.02)
+        for name, count in published.items():
+            found = sum(p.numel() for p in backbones.load(name).parameters()) / 1e6
+            assert found == pytest.approx(count, abs=0.02), name
 
 
-def test_normalises_for_itself(backbone):
-    images = backbone.mean.expand(1, 3, 8, 8)
-    assert torch.equal(backbone.normalise(images), torch.zeros(1, 3, 8, 8))
-    torch.testing.assert_close(backbone.normalise(images + backbone.std), torch.ones(1, 3, 8, 8))
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_are_complete(name):
+    row = ROWS[name]
+    assert row.name == name
+    assert row.hub
+    assert row.layouts
+    assert row.licence
+    assert row.paper
+    assert row.strides[1] == 8  # where the scores of a slide lie
 
 
-def test_attention_is_scaled_dot_product(backbone):
-    assert backbone.stages[0].blocks[0].attention.config._attn_implementation == "sdpa"
+@pytest.mark.parametrize("size", [(64, 64), (50, 75)])
+def test_maps_are_finite_and_take_a_gradient_back_to_the_first_layer(small, size):
+    images = torch.rand(2, 3, *size, requires_grad=True)
+    maps = small(images)
+    for m, channels, stride in zip(maps, small.channels, small.strides, strict=True):
+        assert m.shape == (2, channels, -(-size[0] // stride), -(-size[1] // stride))
+        assert torch.isfinite(m).all()
+    maps[3].square().mean().backward()
+    first = next(small.parameters())
+    assert first.grad.norm() > 0
+    assert images.grad.norm() > 0
 
 
-def test_random_weights_follow_the_random_state():
+def test_every_weight_matters(small):
+    """No module is left in it that no map comes from."""
+    sum(m.square().mean() for m in small.train()(torch.rand(3, 3, 64, 64))).backward()
+    unused = [name for name, p in small.named_parameters() if p.grad is None]
+    assert not unused
+
+
+def test_evaluation_is_deterministic_and_looks_at_each_image_alone(small):
+    images = torch.rand(3, 3, 64, 64)
+    small.eval()
+    with torch.no_grad():
+        maps = small(images)
+        for whole, again, alone in zip(maps, small(images), small(images[1:2]), strict=True):
+            assert torch.equal(whole, again)
+            torch.testing.assert_close(alone, whole[1:2], atol=1e-4, rtol=1e-4)
+
+
+def test_training_differs_from_evaluation(small):
+    """By batch statistics, dropout or stochastic depth; every network here has at least one of them."""
+    images = torch.rand(8, 3, 64, 64)
+    with torch.no_grad():
+        evaluated = small.eval()(images)[3]
+        assert not torch.allclose(small.train()(images)[3], evaluated)
+
+
+def test_random_weights_follow_the_random_state(small):
     def weights(seed):
         torch.manual_seed(seed)
-        return Backbone(SMALL).state_dict()["stages.3.blocks.0.mlp.fc1.weight"]
+        return torch.cat([p.flatten() for p in Backbone(small.spec).parameters()])
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
 
 
-def test_evaluation_is_deterministic_and_training_has_stochastic_depth(backbone):
-    images = torch.rand(8, 3, 64, 64)
-    with torch.no_grad():
-        backbone.eval()
-        assert torch.equal(backbone(images)[3], backbone(images)[3])
-        backbone.train()
-        assert not torch.equal(backbone(images)[3], backbone(images)[3])
+def test_normalises_as_it_was_trained(small):
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (small.spec.mean, small.spec.std))
+    images = mean.expand(1, 3, 8, 8)
+    assert torch.equal(small.normalise(images), torch.zeros(1, 3, 8, 8))
+    torch.testing.assert_close(small.normalise(images + std), torch.ones(1, 3, 8, 8))
+    seen = []
+    small.stages[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    small.eval()(torch.full((1, 3, 64, 64), 0.5))
+    torch.testing.assert_close(seen[0], ((0.5 - mean) / std).expand(1, 3, 64, 64))
 
 
-@pytest.fixture
-def hub_folder(tmp_path):
-    """A checkpoint as the hub has it: another stride, a classifier on top, names of its own."""
-    torch.manual_seed(3)
-    config = SegformerConfig(hidden_sizes=SMALL.channels, depths=SMALL.depths, num_labels=7)
-    network = SegformerForImageClassification(config)
-    network.save_pretrained(tmp_path / "hub")
-    return tmp_path / "hub", network
+@pytest.mark.parametrize("size", [(64, 96), (50, 75)])
+def test_a_method_gives_scores_on_the_grid_of_slides(small, size):
+    """A cell is 8 pixels, whatever the strides of the backbone."""
+    method = Cam(small, 3, (0.0, 0.1, 1.0, 1.0), (0.0, 0.3, 0.3, 0.4)).eval()
+    scores = method.scores(torch.rand(2, 3, *size))
+    assert scores.maps.shape == (2, 3, -(-size[0] // 8), -(-size[1] // 8))
+    method.loss(torch.rand(2, 3, *size), torch.tensor([[1.0, 0, 1], [0, 1, 0]])).total.backward()
 
 
-def test_hub_layout(hub_folder, backbone):
-    folder, network = hub_folder
-    path = folder / "model.safetensors"
-    weights = backbones._read(path)
-    assert any("attention.self.query" in name for name in weights)  # not the names of the library's modules
-    load_weights(backbone, weights)
-    images = torch.rand(2, 3, 64, 64)
-    with torch.no_grad():
-        own = backbone.eval()(images)
-        theirs = network.eval().segformer(backbone.normalise(images), output_hidden_states=True).hidden_states
-    for a, b in zip(own[:3], theirs[:3], strict=True):  # the last stage has another stride
-        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+def test_the_model_of_a_run_can_be_the_start_of_another(small, tmp_path):
+    method = Cam(small, 3, (0.0, 0.1, 1.0, 1.0), (0.0, 0.3, 0.3, 0.4))
+    small.train()(torch.rand(2, 3, 64, 64))  # batch statistics are part of what is kept
+    weights = method.state_dict()
+    torch.manual_seed(1)
+    other = Backbone(small.spec)
+    backbones.load_weights(other, weights)
+    for name, tensor in small.state_dict().items():
+        assert torch.equal(other.state_dict()[name], tensor), name
 
 
-def released(stages):
-    """Weights in the authors' layout: keys and values in one matrix, stages from 1."""
-    inner = {
-        "attention.q_proj": "attn.q",
-        "attention.o_proj": "attn.proj",
-        "attention.sequence_reduction.sequence_reduction": "attn.sr",
-        "attention.sequence_reduction.layer_norm": "attn.norm",
-        "layernorm_before": "norm1",
-        "layernorm_after": "norm2",
-        "mlp": "mlp",
-    }
-    weights = {}
-    for name, tensor in stages.items():
-        stage, part, rest = name.split(".", 2)
-        number = int(stage) + 1
-        if part == "patch_embeddings":
-            weights[f"patch_embed{number}.{rest.replace('layer_norm', 'norm')}"] = tensor
-        elif part == "layer_norm":
-            weights[f"norm{number}.{rest}"] = tensor
-        elif "k_proj" in rest:
-            both = torch.cat([tensor, stages[name.replace("k_proj", "v_proj")]])
-            weights[f"block{number}.{rest.replace('attention.k_proj', 'attn.kv')}"] = both
-        elif "v_proj" not in rest:
-            block, leaf = rest.split(".", 1)
-            old = next(o for o in inner if leaf.startswith(o))
-            weights[f"block{number}.{block}.{inner[old]}{leaf.removeprefix(old)}"] = tensor
-    return weights
-
-
-@pytest.mark.parametrize("prefix", ["", "encoder."])
-def test_released_layout_from_a_file(tmp_path, prefix):
-    torch.manual_seed(5)
-    source = backbones.load("mit-b0")
-    weights = {prefix + n: t.contiguous() for n, t in released(source.stages.state_dict()).items()}
-    weights["head.weight"] = torch.zeros(10, 256)
-    path = tmp_path / "mit_b0.safetensors"
-    save_file(weights, path)
-    loaded = backbones.load("mit-b0", path)
-    for name, tensor in source.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], tensor), name
-
-
-def test_own_layout_from_a_folder(tmp_path):
-    torch.manual_seed(6)
-    source = backbones.load("mit-b0")
-    save_file({f"backbone.{n}": t for n, t in source.state_dict().items()}, tmp_path / "model.safetensors")
-    loaded = backbones.load("mit-b0", tmp_path)
-    assert torch.equal(loaded.stages[2].blocks[1].mlp.fc2.weight, source.stages[2].blocks[1].mlp.fc2.weight)
+def test_weights_of_another_backbone(small):
+    for spec in SMALL.values():
+        if spec == small.spec:
+            continue
+        with pytest.raises(ModelError, match=f"does not hold the weights of {spec.name}"):
+            backbones.load_weights(Backbone(spec), {f"backbone.{n}": t for n, t in small.state_dict().items()})
 
 
 def test_no_such_backbone():
@@ -139,17 +157,14 @@ def test_no_such_backbone():
         backbones.load("resnet")
 
 
+@pytest.mark.parametrize("name", ["mit-b0", "resnet18"])
 @pytest.mark.parametrize("make_folder", [True, False])
-def test_no_weights(tmp_path, make_folder):
+def test_no_weights(tmp_path, name, make_folder):
     if make_folder:
         (tmp_path / "weights").mkdir()
-    with pytest.raises(WeightsUnavailable, match=r"backbone\.weights"):
-        backbones.load("mit-b0", tmp_path / "weights")
-
-
-def test_weights_of_another_backbone(hub_folder):
-    with pytest.raises(ModelError, match="does not hold the weights of mit-b0"):
-        backbones.load("mit-b0", hub_folder[0])
+    with pytest.raises(WeightsUnavailable, match=r"backbone\.weights") as caught:
+        backbones.load(name, tmp_path / "weights")
+    assert ROWS[name].hub in str(caught.value)  # where to get them
 
 
 def test_damaged_weights(tmp_path):

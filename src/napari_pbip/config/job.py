@@ -49,7 +49,7 @@ class BackboneSettings(Settings):
     """The trainable pyramid network."""
 
     name: str = "mit-b0"
-    """Name of the backbone in the catalogue (mit-b0 to mit-b5)."""
+    """Name of the backbone in the catalogue, such as mit-b0, resnet50 or pvt-v2-b1 (docs/methods.md lists them)."""
     weights: Path | None = None
     """Pretrained weights: a folder or safetensors file of this backbone; without it training starts from scratch."""
 

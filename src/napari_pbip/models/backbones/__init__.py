@@ -1,0 +1,46 @@
+"""Trainable pyramid networks: a table of them, and one module for each family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_pbip.errors import ConfigError
+from napari_pbip.models.backbones.base import Backbone, Features, load_weights
+from napari_pbip.models.backbones.catalogue import BackboneSpec, catalogue
+from napari_pbip.models.backbones.mit import to_stages
+from napari_pbip.models.backbones.weights import read, weights_file
+
+__all__ = ["Backbone", "BackboneSpec", "Features", "catalogue", "load", "load_weights", "to_stages"]
+
+
+def load(name: str, weights: Path | None = None) -> Backbone:
+    """A backbone, randomly initialised from torch's current random state or with pretrained weights.
+
+    Nothing is ever downloaded.
+
+    Parameters
+    ----------
+    name
+        Its name in the catalogue.
+    weights
+        Safetensors file with the weights of this backbone (of ImageNet, say), or a folder with one in it, in one of
+        the layouts of its row, or a model of one of our runs. Classification and segmentation heads in it are not
+        read.
+
+    Raises
+    ------
+    ConfigError
+        If no backbone has that name.
+    WeightsUnavailable
+        If there is no such safetensors file.
+    ModelError
+        If the file cannot be read or holds the weights of another network.
+    """
+    spec = catalogue().get(name)
+    if spec is None:
+        raise ConfigError(f"There is no backbone {name!r}; choose one of {', '.join(catalogue())}.")
+    backbone = Backbone(spec)
+    if weights is not None:
+        path = weights_file(weights, spec)
+        load_weights(backbone, read(path), str(path))
+    return backbone

@@ -1,0 +1,103 @@
+"""What every backbone is: four stages in a row, each with its own map of the image."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from napari_pbip.errors import ModelError
+from napari_pbip.models.backbones.catalogue import BackboneSpec
+
+Features = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class Backbone(nn.Module):
+    """A trainable pyramid network that returns the feature maps F_i of its four stages.
+
+    Parameters
+    ----------
+    spec
+        Its row of the catalogue, or another of the same family (of other widths, say).
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, spec: BackboneSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.channels = spec.channels
+        """Channels C_i of each stage."""
+        self.strides = spec.strides
+        """Pixels of the image between two cells of each stage's map."""
+        # Any: what a stage is made of differs from family to family
+        self.stages: Any = getattr(_family(spec), spec.factory.partition(":")[2])(spec)
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (B, 3, H, W) with the statistics it was trained with taken out, per channel."""
+        return (images - self.mean) / self.std
+
+    def forward(self, images: torch.Tensor) -> Features:
+        """Feature maps of images.
+
+        Parameters
+        ----------
+        images
+            RGB in [0, 1], shape (B, 3, H, W).
+
+        Returns
+        -------
+        tuple of four tensors
+            F_i of shape (B, C_i, H / s_i, W / s_i), rounded up, with the strides s_i of :attr:`strides`.
+        """
+        maps, x = [], self.normalise(images)
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        first, second, third, fourth = maps
+        return first, second, third, fourth
+
+
+def load_weights(backbone: Backbone, weights: Mapping[str, torch.Tensor], source: str = "The file") -> None:
+    """Put weights of any of the known layouts into a backbone.
+
+    Parameters
+    ----------
+    backbone
+        Changed in place.
+    weights
+        Tensors by name, in one of the layouts that the backbone's row lists, or a whole model of one of our runs.
+        Heads are not read.
+    source
+        What to call them in an error.
+
+    Raises
+    ------
+    ModelError
+        If they do not cover this backbone exactly.
+    """
+    prefix = "backbone.stages."
+    ours = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
+    renamed = ours or _family(backbone.spec).to_stages(weights)
+    own = backbone.stages.state_dict()
+    counters = {n for n in own if n.endswith(".num_batches_tracked")}  # older files have none, and nothing reads them
+    missing = own.keys() - renamed.keys() - counters
+    wrong = [n for n in own.keys() & renamed.keys() if own[n].shape != renamed[n].shape]
+    if missing or wrong or renamed.keys() - own.keys():
+        raise ModelError(
+            f"{source} does not hold the weights of {backbone.spec.name} ({len(missing)} tensors are missing, "
+            f"{len(wrong)} have another shape); give the weights of that backbone, or choose the one they belong to."
+        )
+    backbone.stages.load_state_dict({**own, **renamed})
+
+
+def _family(spec: BackboneSpec) -> ModuleType:
+    """The module of a backbone's factory."""
+    return importlib.import_module(f"{__package__}.{spec.factory.partition(':')[0]}")
