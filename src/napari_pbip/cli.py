@@ -230,7 +230,7 @@ def train(
     method: Annotated[str | None, typer.Option(help="pbip or cam.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of labelled tiles.")] = None,
     bank: Annotated[Path | None, typer.Option(help="Image bank; without it one is built from the data.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="mit-b0, resnet50, pvt-v2-b1 ...; docs/methods.md lists them.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="mit-b0, resnet50 ...: see docs/methods.md.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Times the tiles are seen.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed.")] = None,
     assignments: Set = None,
