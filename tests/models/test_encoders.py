@@ -18,7 +18,6 @@ from transformers import (
     Dinov2Config,
     Dinov2Model,
     Dinov2WithRegistersModel,
-    PreTrainedModel,
     SwinConfig,
     SwinModel,
     ViTConfig,
@@ -29,17 +28,10 @@ from transformers import (
 from napari_pbip import samples
 from napari_pbip.errors import ConfigError, WeightsUnavailable
 from napari_pbip.models import encoders
-from napari_pbip.models.encoders.base import Encoder
-
-MEAN, STD = [0.7, 0.5, 0.6], [0.2, 0.25, 0.15]
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
-
-
-def write_folder(folder: Path, model: PreTrainedModel, **preprocessor: object) -> Path:
-    model.save_pretrained(folder)
-    facts = {"size": {"height": 32, "width": 32}, "image_mean": MEAN, "image_std": STD, **preprocessor}
-    (folder / "preprocessor_config.json").write_text(json.dumps(facts))
-    return folder
+from napari_pbip.models.encoders import EncoderSpec
+from napari_pbip.models.encoders.base import Encoder, VisionTransformer
+from napari_pbip.models.encoders.catalogue import from_spec
+from tests.models.small_encoders import MEAN, SMALL, STD, small, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +41,13 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=list(encoders.catalogue()))
-def encoder(request: pytest.FixtureRequest, vit: Path) -> Encoder:
-    spec = encoders.catalogue()[request.param]
-    return encoders.load(spec.name, vit if spec.needs_weights else None)
+def row(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[EncoderSpec, Path | None]:
+    return small(request.param, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def encoder(row: tuple[EncoderSpec, Path | None]) -> Encoder:
+    return from_spec(*row)
 
 
 def real_images(count: int = 3, side: int = 224) -> torch.Tensor:
@@ -120,9 +116,11 @@ def test_bfloat16_autocast_tells_the_same(encoder: Encoder) -> None:
     assert torch.nn.functional.cosine_similarity(half, encoder(images)).min() > 0.98
 
 
-def test_loading_again_gives_the_same_encoder_and_leaves_the_random_state(encoder: Encoder, vit: Path) -> None:
+def test_loading_again_gives_the_same_encoder_and_leaves_the_random_state(
+    encoder: Encoder, row: tuple[EncoderSpec, Path | None]
+) -> None:
     before = torch.random.get_rng_state()
-    again = encoders.load(encoder.spec.name, vit if encoder.spec.needs_weights else None)
+    again = from_spec(*row)
     assert torch.equal(before, torch.random.get_rng_state())
     assert again.weights_hash == encoder.weights_hash
     images = real_images()
@@ -140,6 +138,19 @@ def test_normalises_for_itself(encoder: Encoder) -> None:
         images = torch.nn.functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (encoder.spec.mean, encoder.spec.std))
     torch.testing.assert_close(seen[0], (images - mean) / std)
+
+
+def test_blocks_of_every_vision_transformer(encoder: Encoder) -> None:
+    if encoder.spec.name in ("texture", "tiny", "medclip"):
+        assert not isinstance(encoder.network, VisionTransformer)
+        return
+    side = encoder.network.patch
+    images = torch.nn.functional.interpolate(real_images(), (2 * side, 3 * side - 1)).requires_grad_()
+    first, last = encoder.block_maps(images, (1, encoder.network.depth))
+    assert first.shape == last.shape == (3, encoder.network.width, 2, 3)
+    last.square().sum().backward()
+    assert images.grad is not None
+    assert (images.grad != 0).any(1).float().mean() > 0.9
 
 
 # The encoder without weights

@@ -3,6 +3,8 @@
 The catalogue is listed without loading torch; :class:`~napari_pbip.models.encoders.base.Encoder` is in ``base``.
 """
 
-from napari_pbip.models.encoders.catalogue import EncoderSpec, catalogue, load
+from napari_pbip.models.encoders.catalogue import catalogue, load, lookup
+from napari_pbip.models.encoders.spec import EncoderSpec
+from napari_pbip.models.encoders.weights import find as find_weights
 
-__all__ = ["EncoderSpec", "catalogue", "load"]
+__all__ = ["EncoderSpec", "catalogue", "find_weights", "load", "lookup"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, Self, runtime_checkable
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_pbip.errors import ConfigError
-from napari_pbip.models.encoders.catalogue import EncoderSpec
+from napari_pbip.models.encoders.spec import EncoderSpec
 
 
 @runtime_checkable
@@ -56,15 +56,24 @@ class Encoder(nn.Module):
         Its facts, complete (``dimension`` known).
     network
         Takes normalised RGB (B, 3, H, W) and returns (B, D).
+    text
+        Takes sentences and returns (T, D) in the same space, where there is a text tower. It is loaded when it is
+        called and not kept: sentences are few, and most work needs none.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, spec: EncoderSpec, network: nn.Module) -> None:
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        network: nn.Module,
+        text: Callable[[Sequence[str]], torch.Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.network = network
+        self._text = text
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
@@ -129,6 +138,34 @@ class Encoder(nn.Module):
         if images.shape[-2:] != (height, width):
             images = functional.interpolate(images, (height, width), mode="bilinear", antialias=True)
         return tuple(maps.float() for maps in network.block_maps(self.normalise(images), blocks))
+
+    def text_features(self, sentences: Sequence[str]) -> torch.Tensor:
+        """Features of sentences, to be compared with those of images by their cosine.
+
+        Parameters
+        ----------
+        sentences
+            Each describes what an image of its class shows.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (T, D), float32, not normalised, on the device of the encoder.
+
+        Raises
+        ------
+        ConfigError
+            If the encoder has no text tower, or there are no sentences.
+        WeightsUnavailable
+            If the files of the text tower or of its tokenizer are missing or damaged.
+        """
+        if self._text is None:
+            raise ConfigError(
+                f"The encoder {self.spec.name!r} has no text tower; choose one that has, such as clip, plip or conch."
+            )
+        if not sentences:
+            raise ConfigError("There are no sentences to encode; give one a class.")
+        return self._text(sentences).float().to(self.mean.device)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode: a frozen network has no other."""

@@ -33,7 +33,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_pbip.models.encoders.base import Encoder
-from napari_pbip.models.encoders.catalogue import EncoderSpec
+from napari_pbip.models.encoders.spec import EncoderSpec
 
 CONSTANTS = Path(__file__).with_name("texture.safetensors")
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from napari_pbip.models.encoders.base import Encoder
-from napari_pbip.models.encoders.catalogue import EncoderSpec
+from napari_pbip.models.encoders.spec import EncoderSpec
 
 
 def build(spec: EncoderSpec, weights: Path | None) -> Encoder:

@@ -1,0 +1,293 @@
+"""Networks of the transformers library, from a local folder in the layout of the Hugging Face hub.
+
+The folder holds ``config.json`` and ``model.safetensors``; a text tower also needs the files of its tokenizer. Rows of
+the catalogue know the rest. Of any other folder, mean, deviation and input size are read from its
+``preprocessor_config.json``, and how tokens become one vector follows from the kind of network.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from napari_pbip.errors import WeightsUnavailable
+from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.models.encoders.checkpoint import Weights
+from napari_pbip.models.encoders.spec import EncoderSpec
+from napari_pbip.models.encoders.tokens import CLASS_TOKEN, MEAN, pool, to_map
+from napari_pbip.models.encoders.weights import safetensors_file
+
+PROJECTED = "projected class token"
+
+_POOLING = {
+    "vit": CLASS_TOKEN,
+    "deit": CLASS_TOKEN,
+    "dinov2": CLASS_TOKEN,
+    "dinov2_with_registers": CLASS_TOKEN,
+    "dinov3_vit": CLASS_TOKEN,
+    "swin": MEAN,
+    "swinv2": MEAN,
+    "clip": PROJECTED,
+}
+"""How each kind of network was trained to make one vector of an image (``model_type`` of config.json)."""
+_FILES = ("config.json", "preprocessor_config.json")
+
+
+def build(spec: EncoderSpec, weights: Path) -> Encoder:
+    """Load the network of a row.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If the folder or one of its files is missing or damaged, or the network is another one.
+    """
+    from transformers import AutoConfig
+
+    folder = _folder(weights, spec, _FILES[:1])
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder / _FILES[0]) from error
+    if difference := _difference(config.to_dict(), spec.network):
+        raise WeightsUnavailable(f"{folder} holds another network than {spec.name!r}: {difference}; give that one's.")
+    return _encoder(spec, folder, config.model_type)
+
+
+def build_folder(spec: EncoderSpec, weights: Path) -> Encoder:
+    """Load any network of a kind that is known, and read its facts from the folder.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If the folder or one of its files is missing or damaged, the network is of a kind that is not known
+        here, or weights are missing from the file.
+    """
+    folder = _folder(weights, spec, _FILES)
+    kind = _read(folder / _FILES[0]).get("model_type")
+    if kind not in _POOLING:
+        raise WeightsUnavailable(f"{folder} is a network of the kind {kind!r}; known are {', '.join(_POOLING)}.")
+    preprocessor = _read(folder / _FILES[1])
+    size, mean, std = _input_size(preprocessor), spec.mean, spec.std
+    if preprocessor.get("do_normalize", True):
+        mean, std = (_triple(preprocessor, key, folder) for key in ("image_mean", "image_std"))
+    told = replace(spec, input_size=size, mean=mean, std=std, pooling=_POOLING[kind], text=kind == "clip")
+    encoder = _encoder(told, folder, kind)
+    try:
+        with torch.no_grad():
+            dimension = encoder.network(torch.zeros(1, 3, size, size)).shape[1]
+    except ValueError as error:
+        raise WeightsUnavailable(
+            f"The network in {folder} does not take the images of {size} pixels that its preprocessor_config.json "
+            "names; restore both files."
+        ) from error
+    encoder.spec = replace(told, dimension=dimension)
+    return encoder
+
+
+def _encoder(spec: EncoderSpec, folder: Path, kind: str) -> Encoder:
+    from transformers import AutoModel
+
+    # Without their pooling layer: it is not used, and absent from many files. DINO has no such layer.
+    options: dict[str, Any] = {"add_pooling_layer": False} if kind in ("vit", "deit", "swin", "swinv2") else {}
+    model = load_model(AutoModel, folder, folder, use_safetensors=True, trust_remote_code=False, **options)
+    if spec.pooling == PROJECTED:  # the text tower is loaded when there is text
+        network = ClassProjection(model.vision_model, model.visual_projection)
+        return Encoder(spec, network, partial(_clip_text, folder))
+    if kind.startswith("swin"):
+        return Encoder(spec, MeanOfTokens(model))
+    return Encoder(spec, PooledTokens(model, spec.pooling))
+
+
+class MeanOfTokens(nn.Module):
+    """A network of stages that shrink, such as Swin."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return pool(self.model(pixel_values=images).last_hidden_state, 0, MEAN)
+
+
+class _Transformer(nn.Module):
+    """A vision transformer, with access to its blocks."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model: nn.Module = model
+        self.patch = int(model.config.patch_size)
+        self.depth = int(model.config.num_hidden_layers)
+        self.width = int(model.config.hidden_size)
+        # those without the option always interpolate, or have no table of positions
+        asked = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
+        self._options = {"interpolate_pos_encoding": True} if asked else {}
+
+    def block_maps(self, images: torch.Tensor, blocks: Sequence[int]) -> tuple[torch.Tensor, ...]:
+        height, width = (side // self.patch for side in images.shape[-2:])
+        states = self.model(pixel_values=images, output_hidden_states=True, **self._options).hidden_states
+        return tuple(to_map(states[block], height, width) for block in blocks)
+
+
+class PooledTokens(_Transformer):
+    """A vision transformer with one vector an image, taken of the tokens after the last layer norm."""
+
+    def __init__(self, model: Any, pooling: str) -> None:
+        super().__init__(model)
+        self.pooling = pooling
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        patches = images.shape[-2] // self.patch * (images.shape[-1] // self.patch)
+        return pool(self.model(pixel_values=images).last_hidden_state, patches, self.pooling)
+
+
+class ClassProjection(_Transformer):
+    """CLIP's image tower: the class token, projected to the space that it shares with text."""
+
+    def __init__(self, model: Any, projection: nn.Module) -> None:
+        super().__init__(model)
+        self.projection = projection
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self.projection(self.model(pixel_values=images).pooler_output)
+        return vectors
+
+
+def _clip_text(folder: Path, sentences: Sequence[str]) -> torch.Tensor:
+    from transformers import AutoTokenizer, CLIPTextModelWithProjection
+
+    tower = load_model(CLIPTextModelWithProjection, folder, folder, use_safetensors=True).eval()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        longest = tower.config.max_position_embeddings
+        tokens = tokenizer(list(sentences), padding=True, truncation=True, max_length=longest, return_tensors="pt")
+    except Exception as error:
+        raise WeightsUnavailable(
+            f"{folder} holds no tokenizer for the text tower that can be read; put the model's tokenizer.json there, "
+            "or its vocab.json and merges.txt."
+        ) from error
+    with torch.no_grad():
+        vectors: torch.Tensor = tower(**tokens).text_embeds
+    return vectors
+
+
+def load_model(kind: Any, source: Path, where: Path | None, *, tensors: Weights | None = None, **options: Any) -> Any:
+    """A network of the library; every weight from a file, none left at random.
+
+    Parameters
+    ----------
+    kind
+        Class that makes it.
+    source
+        What to call the weights in an error.
+    where
+        Folder that it is read from, None if ``tensors`` and a ``config`` among the options are given.
+    tensors
+        Weights by name, in the layout of the hub.
+    **options
+        Others of ``from_pretrained``.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If they are damaged, incomplete, or of another network.
+    """
+    try:
+        with _quiet():
+            model, report = kind.from_pretrained(
+                where,
+                state_dict=tensors,
+                local_files_only=True,
+                output_loading_info=True,
+                dtype=torch.float32,
+                **options,
+            )
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsUnavailable(f"The weights in {source} cannot be loaded ({reason}); restore them.") from error
+    if missing := sorted(report["missing_keys"]):
+        raise WeightsUnavailable(
+            f"The weights in {source} lack {len(missing)} tensors of the network, {missing[0]} for one; "
+            "give the complete file."
+        )
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the library's progress bar and report off the user's screen; what matters becomes an error."""
+    from transformers.utils import logging as library
+
+    logging: Any = library  # its functions carry no types
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _folder(weights: Path, spec: EncoderSpec, needed: Sequence[str]) -> Path:
+    """The folder that a user named, or that of the file, with all that is needed in it."""
+    folder = weights.parent if weights.name == "model.safetensors" else weights
+    for name in needed:
+        if not (folder / name).is_file():
+            raise WeightsUnavailable(
+                f"{folder} holds no {name}; give the folder of a model in the Hugging Face layout "
+                f"({', '.join(needed)}, model.safetensors)."
+            )
+    if not any(folder.glob("*.safetensors")):
+        safetensors_file(folder, spec)  # says why not
+    return folder
+
+
+def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any], within: str = "") -> str:
+    """The first setting in which a network differs from the wanted one, in words; empty if there is none."""
+    for key, value in wanted.items():
+        if isinstance(value, Mapping):
+            if difference := _difference(found.get(key) or {}, value, f"{within}{key}."):
+                return difference
+        elif found.get(key) != value:
+            return f"{within}{key} is {found.get(key)} instead of {value}"
+    return ""
+
+
+def _unreadable(path: Path) -> WeightsUnavailable:
+    return WeightsUnavailable(f"{path} cannot be read; restore the file.")
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path) from error
+    if not isinstance(values, dict):
+        raise WeightsUnavailable(f"{path} holds no settings; restore the file.")
+    return values
+
+
+def _input_size(preprocessor: Mapping[str, Any]) -> int:
+    """Side of the square that the network sees: of the centre crop, else of the resized image."""
+    key = "crop_size" if preprocessor.get("do_center_crop") and "crop_size" in preprocessor else "size"
+    size = preprocessor.get(key, 224)
+    if isinstance(size, dict):
+        size = size.get("height") or size.get("shortest_edge") or 224
+    return int(size)
+
+
+def _triple(preprocessor: Mapping[str, Any], key: str, folder: Path) -> tuple[float, float, float]:
+    values = preprocessor.get(key)
+    if not isinstance(values, list) or len(values) != 3:
+        raise WeightsUnavailable(f"{folder / _FILES[1]} gives no {key} of three numbers; restore the file.")
+    return float(values[0]), float(values[1]), float(values[2])

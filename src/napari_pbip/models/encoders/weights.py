@@ -1,0 +1,120 @@
+"""Where the weights of encoders lie on this machine. Nothing here reads them, and nothing downloads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from napari_pbip.errors import WeightsUnavailable
+from napari_pbip.models.encoders.spec import EncoderSpec
+
+FOLDER_VARIABLE = "NAPARI_PBIP_WEIGHTS"
+"""Environment variable with a folder that holds a folder for each encoder, by its name."""
+PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
+"""Files that can run code when they are read, so they are not."""
+
+
+def find(spec: EncoderSpec) -> Path | None:
+    """The folder on this machine with an encoder's weights, None if there is none.
+
+    Looked for in the folder of :data:`FOLDER_VARIABLE`, then in the Hugging Face cache (where that lies is
+    decided by ``HF_HOME`` and ``HF_HUB_CACHE``).
+    """
+    return next((folder for folder in _places(spec) if any(folder.glob("*.safetensors"))), None)
+
+
+def require(spec: EncoderSpec, given: Path | None) -> Path:
+    """The folder or file with an encoder's weights.
+
+    Parameters
+    ----------
+    spec
+        The encoder.
+    given
+        Where the user says they are; looked for otherwise.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If they are nowhere, or only as a pickle.
+    """
+    if given is not None:
+        if not given.exists():
+            raise WeightsUnavailable(f"There is nothing at {given}: {how_to_get(spec)}.")
+        return given
+    found = find(spec)
+    if found is None:
+        for folder in _places(spec):
+            if pickle := next((p for p in folder.iterdir() if p.suffix in PICKLES), None):
+                raise pickled(pickle)
+        raise WeightsUnavailable(f"The weights of {spec.name!r} are not on this machine: {how_to_get(spec)}.")
+    return found
+
+
+def safetensors_file(path: Path, spec: EncoderSpec) -> Path:
+    """The safetensors file that a path names: itself, or the ``model.safetensors`` or only such file of a folder.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If there is none, there are several, or the file is of another kind.
+    """
+    if path.is_file():
+        if path.suffix in PICKLES:
+            raise pickled(path)
+        if path.suffix != ".safetensors":
+            raise WeightsUnavailable(f"{path} is no safetensors file; give the one with the weights of {spec.name!r}.")
+        return path
+    found = sorted(path.glob("*.safetensors"))
+    preferred = [p for p in found if p.name == "model.safetensors"] or found
+    if len(preferred) > 1:
+        raise WeightsUnavailable(f"{path} holds {len(found)} safetensors files; point bank.weights to one of them.")
+    if not preferred:
+        if pickle := next((p for p in sorted(path.iterdir()) if p.suffix in PICKLES), None):
+            raise pickled(pickle)
+        raise WeightsUnavailable(f"{path} holds no model.safetensors: {how_to_get(spec)}.")
+    return preferred[0]
+
+
+def pickled(path: Path) -> WeightsUnavailable:
+    """The error for a file that is refused."""
+    return WeightsUnavailable(
+        f"{path} is a PyTorch pickle, which can run code when it is read; convert it once to a model.safetensors "
+        "beside it, as docs/methods.md shows under Encoders."
+    )
+
+
+def how_to_get(spec: EncoderSpec) -> str:
+    """What would be fetched, how large, under which licence, and where to put it by hand; part of a sentence."""
+    root = os.environ.get(FOLDER_VARIABLE)
+    place = Path(root) / spec.name if root else f"a folder {spec.name} in the folder that {FOLDER_VARIABLE} names"
+    by_hand = f"put model.safetensors into {place}, or name its folder with bank.weights"
+    if spec.hub is None and spec.page is None:
+        return "name the folder of the weights with bank.weights"
+    size = f"{spec.megabytes} MB, licence: {spec.licence}"
+    if spec.hub is None:
+        return f"get them from {spec.page} ({size}), and {by_hand}"
+    gate = f"; ask for access at https://huggingface.co/{spec.hub} first" if spec.gated else ""
+    return f"run `napari-pbip encoders fetch {spec.name}` to fetch {spec.hub} ({size}{gate}), or {by_hand}"
+
+
+def _places(spec: EncoderSpec) -> Iterator[Path]:
+    """Folders that exist and may hold the weights, in the order in which they are looked at."""
+    if root := os.environ.get(FOLDER_VARIABLE):
+        folder = Path(root).expanduser() / spec.name
+        if folder.is_dir():
+            yield folder
+    if spec.hub is not None and (snapshot := _cached(spec.hub)) is not None:
+        yield snapshot
+
+
+def _cached(hub: str) -> Path | None:
+    """Folder of a repository's current snapshot in the Hugging Face cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
