@@ -1,10 +1,13 @@
-"""Make the copy of pbip.npz that comes with the tests: the same arrays under the same names, in half the room.
+"""Make the copies of golden files that come with the tests: the same arrays under the same names, in half the room.
 
     python tools/shrink_golden.py GOLDEN/pbip.npz tests/data/golden/pbip.npz
+    python tools/shrink_golden.py GOLDEN/lpd.npz tests/data/golden/lpd.npz --beside GOLDEN/pbip.npz
 
-Left out is what no loss and no label depends on: the maps, merged maps, prototype MLP and scale of stage 1. The
-images, which are smooth, are kept as third differences of 20-bit fixed point (5e-7 away at most, under the name
-``image_differences``); the tests put them together again. All else is bit for bit the same, packed with LZMA.
+Left out is what no loss and no label depends on: the maps, merged maps, prototype MLP and scale of stage 1; and what
+is equal in a file that lies beside it. The images, which are smooth, are kept as third differences of 20-bit fixed
+point (5e-7 away at most, under the name ``image_differences``); the tests put them together again. The features of
+LPD's diversity term, whose value hardly depends on them, are kept in half precision. All else is bit for bit the same,
+packed with LZMA.
 """
 
 from __future__ import annotations
@@ -36,10 +39,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
+    parser.add_argument("--beside", type=Path)
     args = parser.parse_args()
     with np.load(args.source) as file:
         arrays = {name: file[name] for name in file.files if not STAGE_1.fullmatch(name)}
-    arrays["image_differences"] = differences(arrays.pop("image"))
+    if args.beside:
+        with np.load(args.beside) as file:
+            for name in set(file.files) & set(arrays):
+                if np.array_equal(file[name], arrays[name]):
+                    del arrays[name]
+    if "image" in arrays:
+        arrays["image_differences"] = differences(arrays.pop("image"))
+    if "div/feature_map" in arrays:
+        arrays["div/feature_map"] = arrays["div/feature_map"].astype(np.float16)
     args.target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(args.target, "w", zipfile.ZIP_LZMA) as packed:
         for name, array in arrays.items():

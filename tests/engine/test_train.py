@@ -17,6 +17,7 @@ from napari_pbip.events import Epoch, Event, Finished, Job, Started, Step, Warne
 from tests.engine.conftest import settings_for
 
 PBIP = {"name": "pbip"}
+LPD = {"name": "lpd", "k": 2}
 
 
 def run(job: Job) -> list[Event]:
@@ -72,7 +73,7 @@ def test_a_run_leaves_what_is_needed_to_trust_it(finished: tuple[Path, list[Even
     assert runs.load_model(out).identity != runs.load_model(out, "last").identity or facts["best_epoch"] == 2
 
 
-@pytest.mark.parametrize("method", [PBIP, {"name": "cam"}], ids=["pbip", "cam"])
+@pytest.mark.parametrize("method", [PBIP, LPD, {"name": "cam"}], ids=["pbip", "lpd", "cam"])
 def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(
     weak_data: Path, tmp_path: Path, method: dict[str, str]
 ) -> None:
@@ -88,6 +89,16 @@ def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(
     assert (tmp_path / "whole/curves.csv").read_text() == (tmp_path / "parts/curves.csv").read_text()
     before, after = (runs.RunFacts.read(tmp_path / name) for name in ("whole", "parts"))
     assert before.validations == after.validations
+
+
+def test_lpd_needs_no_bank_and_reads_without_its_encoder(weak_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(train(settings_for(weak_data, method=LPD, train={"steps": 4}), out))
+    assert not (out / "bank").exists()
+    facts = json.loads((out / "run.json").read_text())["prototypes"]
+    assert (facts["bank"], facts["k"], facts["dimension"], facts["encoder"]["name"]) == (None, [2, 2], 32, "tiny")
+    model = runs.load_model(out, "last")
+    assert torch.equal(model.method.prototypes, load_file(out / "last.safetensors")["prototypes"])
 
 
 def test_seeds_make_the_difference(weak_data: Path, tmp_path: Path) -> None:

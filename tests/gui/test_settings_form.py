@@ -206,7 +206,7 @@ def test_a_preset_fills_the_fields_and_can_be_changed_on(shown: Any) -> None:
     assert form.value() == PbipSettings(preset="paper", beta=0.25)
     choose(form, "preset", "released")
     assert form.value() == PbipSettings(preset="released")
-    assert not form.editor("normalise_prototypes").isChecked()
+    assert form.editor("similarity").currentText() == "released"
     choose(form, "preset", "default")
     assert form.value() == PbipSettings()
 

@@ -12,14 +12,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_pbip.config import PbipSettings
-from napari_pbip.models.backbones import Backbone, BackboneSpec, load_weights
+from napari_pbip.config import LpdSettings, PbipSettings
+from napari_pbip.models.backbones import Backbone, BackboneSpec, load_weights, to_stages
+from napari_pbip.models.methods.lpd import Lpd
 from napari_pbip.models.methods.pbip import Pbip
 
 
 def options(**changes: object) -> dict[str, object]:
     """Keyword arguments of Pbip: those of its settings."""
-    return PbipSettings.model_validate(changes).model_dump(exclude={"name", "preset"})
+    return PbipSettings.model_validate(changes).options()
 
 
 class StubEncoder(nn.Module):
@@ -38,9 +39,11 @@ class StubEncoder(nn.Module):
 class Golden(Mapping[str, torch.Tensor]):
     """Arrays of a golden file as tensors: one as it was made, or one that ``tools/shrink_golden.py`` made smaller."""
 
-    def __init__(self, path: Path) -> None:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
+    def __init__(self, *paths: Path) -> None:
+        arrays = {}
+        for path in paths:  # what is equal in two files lies in the first alone
+            with np.load(path) as file:
+                arrays.update({name: file[name] for name in file.files})
         if "image_differences" in arrays:
             image = arrays.pop("image_differences").astype(np.int64)
             for axis in (2, 3) * 3:
@@ -81,19 +84,30 @@ class Golden(Mapping[str, torch.Tensor]):
 
     def pbip(self, **changes: object) -> Pbip:
         """PBIP with the weights of the file and the settings of the released code, in evaluation mode."""
+        settings = PbipSettings.model_validate({"preset": "released", **changes})
+        return self._loaded(Pbip, self["prototypes"], settings)
+
+    def lpd(self, **changes: object) -> Lpd:
+        """LPD likewise; the file's total loss leaves its diversity out."""
+        settings = LpdSettings.model_validate({"preset": "released", "diversity": 0, **changes})
+        method = self._loaded(Lpd, self["weights/prototypes"], settings)
+        assert isinstance(method, Lpd)
+        return method
+
+    def _loaded(self, network: type[Pbip], prototypes: torch.Tensor, settings: PbipSettings | LpdSettings) -> Pbip:
         weights = self.part("weights/")
         widths = tuple(len(weights[f"encoder.norm{i}.weight"]) for i in range(1, 5))
         blocks = [name.split(".")[1:3] for name in weights if name.startswith("encoder.block")]
         depths = tuple(1 + max(int(j) for s, j in blocks if s == f"block{i}") for i in range(1, 5))
         backbone = Backbone(BackboneSpec("golden", widths, depths))
         load_weights(backbone, {n: t for n, t in weights.items() if n.startswith("encoder.")})
-        method = Pbip(
+        method = network(
             backbone,
-            self["prototypes"],
+            prototypes,
             self.subclass_class,
             classes=len(self["k_list"]),
             encoder=StubEncoder(self["stub_weight"]),
-            **options(preset="released", **changes),
+            **settings.options(),
         )
         own = method.state_dict()
         own.update({ours: weights[theirs] for ours, theirs in self.head_names().items()})
@@ -110,12 +124,43 @@ class Golden(Mapping[str, torch.Tensor]):
                     names[f"heads.{i}.projection.{ours}.{leaf}"] = f"l_fc{i + 1}.{theirs}.{leaf}"
         return names
 
+    def parameter_names(self) -> dict[tuple[str, ...], str]:
+        """Our parameters, and the released one whose gradient theirs is: keys and values are one matrix there."""
+        names = {(ours,): theirs for ours, theirs in self.head_names().items()}
+        for name, weight in self.part("weights/").items():
+            if name.startswith("encoder."):
+                names[tuple(f"backbone.stages.{n}" for n in to_stages({name: weight}))] = name
+        return names
+
+    def compare_gradients(self, method: nn.Module, names: Mapping[tuple[str, ...], str]) -> None:
+        """Compare the norm of every gradient that is stored."""
+        gradients = {
+            name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            for name, parameter in method.named_parameters()
+        }
+        stored = self.part("gradnorm/")
+        for ours, theirs in names.items():
+            norm = torch.stack([gradients[n].norm() for n in ours]).norm()
+            torch.testing.assert_close(norm, stored[theirs], rtol=1e-3, atol=1e-7, msg=lambda m, t=theirs: f"{t}: {m}")
+        assert len(names) == len(stored)
+
 
 @pytest.fixture(scope="session")
-def golden() -> Golden:
-    """``pbip.npz`` of the folder NAPARI_PBIP_GOLDEN, or the copy that comes with the tests."""
-    folder = os.environ.get("NAPARI_PBIP_GOLDEN") or Path(__file__).parents[1] / "data" / "golden"
-    return Golden(Path(folder) / "pbip.npz")
+def golden_folder() -> Path:
+    """The folder NAPARI_PBIP_GOLDEN, or the copies that come with the tests."""
+    return Path(os.environ.get("NAPARI_PBIP_GOLDEN") or Path(__file__).parents[1] / "data" / "golden")
+
+
+@pytest.fixture(scope="session")
+def golden(golden_folder: Path) -> Golden:
+    """What the released code of PBIP computed."""
+    return Golden(golden_folder / "pbip.npz")
+
+
+@pytest.fixture(scope="session")
+def golden_lpd(golden_folder: Path) -> Golden:
+    """What the released code of LPD computed."""
+    return Golden(golden_folder / "pbip.npz", golden_folder / "lpd.npz")
 
 
 @pytest.fixture

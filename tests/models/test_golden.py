@@ -7,7 +7,6 @@ import torch
 from torch.nn import functional as F
 
 from napari_pbip.models import masks
-from napari_pbip.models.backbones import to_stages
 from napari_pbip.models.losses.classification import classification_loss
 from napari_pbip.models.losses.contrast import (
     background_loss_released,
@@ -116,26 +115,7 @@ def test_total_loss_and_gradient_norms(golden):
         torch.testing.assert_close(loss.terms[f"classification_{i + 1}"], golden[f"loss_cls{i + 1}"], **LOSSES)
     loss.total.backward()
 
-    gradients = dict(method.named_parameters())
-    ours = {}
-    for name, parameter in gradients.items():
-        ours[name] = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-    stored = golden.part("gradnorm/")
-    compared = 0
-    for name, theirs in method_names(golden).items():
-        norm = torch.stack([ours[n].norm() for n in name]).norm()
-        torch.testing.assert_close(norm, stored[theirs], rtol=1e-3, atol=1e-7, msg=lambda m, t=theirs: f"{t}: {m}")
-        compared += 1
-    assert compared == len(stored)
-
-
-def method_names(golden) -> dict[tuple[str, ...], str]:
-    """Our parameters, and the released one whose gradient theirs is: keys and values are one matrix there."""
-    names = {(ours,): theirs for ours, theirs in golden.head_names().items()}
-    for name, weight in golden.part("weights/").items():
-        if name.startswith("encoder."):
-            names[tuple(f"backbone.stages.{n}" for n in to_stages({name: weight}))] = name
-    return names
+    golden.compare_gradients(method, golden.parameter_names())
 
 
 def test_evaluation_path(golden, method, output):

@@ -29,15 +29,15 @@ def test_similarity_of_a_zero_feature_is_zero():
     assert torch.equal(similarity_map(torch.zeros(1, 4, 2, 2), torch.ones(3, 4)), torch.zeros(1, 3, 2, 2))
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-def test_head(generator, normalise):
+@pytest.mark.parametrize("similarity", ["centred", "plain", "released"])
+def test_head(generator, similarity):
     torch.manual_seed(0)
-    head = SimilarityHead(10, 6, normalise=normalise)
+    head = SimilarityHead(10, 6, similarity)
     features, prototypes = torch.randn(2, 6, 3, 3, generator=generator), torch.randn(4, 10, generator=generator)
     first, _, second = head.projection
     assert first.weight.shape == (5, 10)
-    projected = second(first(standardise(prototypes) if normalise else prototypes).relu())
-    if normalise:
+    projected = second(first(standardise(prototypes) if similarity == "centred" else prototypes).relu())
+    if similarity != "released":
         projected = F.normalize(projected, dim=1)
     expected = torch.einsum("bchw,pc->bphw", F.normalize(features, dim=1), projected) / 0.07
     torch.testing.assert_close(head(features, prototypes), expected)

@@ -10,12 +10,13 @@ from napari_pbip.config.job import (
     BankSettings,
     DataSettings,
     JobSettings,
+    RefineSettings,
     SegmentSettings,
     ThresholdSettings,
     TissueSettings,
     TrainSettings,
 )
-from napari_pbip.config.methods import CamSettings, MethodSettings, PbipSettings
+from napari_pbip.config.methods import CamSettings, LpdSettings, MethodSettings, PbipSettings
 
 __all__ = [
     "BackboneSettings",
@@ -23,8 +24,10 @@ __all__ = [
     "CamSettings",
     "DataSettings",
     "JobSettings",
+    "LpdSettings",
     "MethodSettings",
     "PbipSettings",
+    "RefineSettings",
     "SegmentSettings",
     "Settings",
     "ThresholdSettings",

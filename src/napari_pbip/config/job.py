@@ -138,6 +138,15 @@ class ThresholdSettings(Settings):
     """The largest score over a slide is this percentile, so that a few odd pixels do not decide."""
 
 
+class RefineSettings(Settings):
+    """What is done for better maps at the price of time; neither changes how a model is trained."""
+
+    tta: bool = False
+    """Test-time augmentation: mean of the scores of eight flips and quarter turns, at eight times the cost."""
+    crf: bool = False
+    """Let labels follow the colours of the picture: a dense conditional random field, as in LPD's evaluation."""
+
+
 class JobSettings(Settings):
     """One settings file: it replays a run from the window, the command line or a cluster."""
 
@@ -155,5 +164,7 @@ class JobSettings(Settings):
     """Training."""
     segment: SegmentSettings = SegmentSettings()
     """Whole slides."""
+    refine: RefineSettings = RefineSettings()
+    """Refinement of scores and labels."""
     thresholds: ThresholdSettings = ThresholdSettings()
     """Scores to labels."""

@@ -47,14 +47,12 @@ class PbipSettings(MethodSettings):
             "stage_weights": (1.0, 1.0, 1.0, 0.0),
             "fusion_weights": (1.0, 1.0, 1.0, 0.0),
             "contrast": "equations",
-            "temperature": 1.0,
-            "beta": 0.5,
             "theta_background": 0.5,
             "sparsity": 0.0,
         },
         "released": {
             "subclass_merge": "softmax",
-            "normalise_prototypes": False,
+            "similarity": "released",
             "delta": 0.5,
             "mask": "released",
             "contrast": "released",
@@ -69,8 +67,9 @@ class PbipSettings(MethodSettings):
     """Values for every setting not given: ours, the paper's, or those of the authors' released code."""
     subclass_merge: Literal["mean", "softmax"] = "mean"
     """Prototype maps to class map at evaluation: their mean (Eq. 2), or the released softmax-weighted sum."""
-    normalise_prototypes: bool = True
-    """True cosine similarity; off: only the features are normalised, as released."""
+    similarity: Literal["centred", "plain", "released"] = "centred"
+    """Cosine of features and prototypes, without what all prototypes share or as they are; or only the features are
+    normalised, as released."""
     similarity_maps: bool = True
     """Compare features with projected prototypes; off: a plain 1x1 convolution (Table 5)."""
     adaptive_threshold: bool = True
@@ -82,11 +81,11 @@ class PbipSettings(MethodSettings):
     contrast: Literal["classes", "subclasses", "equations", "released"] = "classes"
     """What is contrasted: a class against the other classes, per sample or as Eq. 9-12 are written, or each
     subclass against all others, per sample or as released."""
-    temperature: Positive = 0.07
+    temperature: Positive = 1.0
     """Temperature of the contrastive losses."""
     alpha: Weight = 1.0
     """Weight of the classification loss."""
-    beta: Weight = 0.1
+    beta: Weight = 0.5
     """Weight of the similarity loss."""
     theta_foreground: Weight = 1.0
     """Weight of the foreground term within the similarity loss; 0 leaves it out (Table 2)."""
@@ -94,6 +93,64 @@ class PbipSettings(MethodSettings):
     """Weight of the background term within the similarity loss; 0 leaves it out (Table 2)."""
     sparsity: Weight = 0.0005
     """Weight of mean(M_4) within the similarity loss (released code only)."""
+
+
+class LpdSettings(MethodSettings):
+    """LPD: PBIP with prototypes that are learned instead of a bank. Defaults are ours; `preset` takes the released."""
+
+    network = "napari_pbip.models.methods.lpd:Lpd"
+    learns_from = "encoder"
+    presets = {  # noqa: RUF012  # declared a class variable above
+        "released": {
+            "subclass_merge": "softmax",
+            "similarity": "plain",
+            "delta": 0.5,
+            "mask": "raw",
+            "contrast": "infonce",
+            "temperature": 0.07,
+            "beta": 0.1,
+            "diversity_temperature": None,
+        },
+    }
+
+    name: Literal["lpd"] = "lpd"
+    """The method."""
+    preset: Literal["default", "released"] = "default"
+    """Values for every setting not given: ours, or those of the authors' released code."""
+    k: Annotated[int, Field(ge=1)] = 10
+    """Prototypes learned for each class."""
+    subclass_merge: Literal["mean", "softmax"] = "mean"
+    """Prototype maps to class map at evaluation: their mean, or the released softmax-weighted sum."""
+    similarity: Literal["centred", "plain"] = "centred"
+    """Cosine of features and prototypes, without what all prototypes share or as they are."""
+    delta: Fraction = 0.15
+    """Threshold scale delta of the masks."""
+    mask: Literal["clipped", "raw"] = "clipped"
+    """How the score map weights the masked image: clipped to [0, 1], or as it is (released)."""
+    contrast: Literal["classes", "infonce"] = "classes"
+    """What is contrasted: a class with the other classes, or each subclass with all others, as released."""
+    temperature: Positive = 1.0
+    """Temperature of the contrastive losses."""
+    alpha: Weight = 1.0
+    """Weight of the classification loss."""
+    beta: Weight = 0.5
+    """Weight of the similarity loss."""
+    theta_foreground: Weight = 1.0
+    """Weight of the foreground term within the similarity loss."""
+    theta_background: Weight = 1.0
+    """Weight of the background term within the similarity loss."""
+    sparsity: Weight = 0.0005
+    """Weight of mean(M_4) within the similarity loss (released code only)."""
+    diversity: Weight = 0.5
+    """Weight of the diversity loss, which spreads the prototypes of a class; 0 leaves it out."""
+    diversity_temperature: Positive | None = 0.07
+    """The cosines are divided by it in the diversity loss; empty: the released form, which hardly changes."""
+    warm_up: Fraction = 0.16
+    """Share of the training before the similarity and diversity losses join (3,000 of 18,737 steps, as released)."""
+
+    def options(self) -> dict[str, Any]:
+        """What the network is made with; how many prototypes, they say themselves."""
+        return self.model_dump(exclude={"name", "preset", "k"})
 
 
 class CamSettings(MethodSettings):
@@ -105,5 +162,5 @@ class CamSettings(MethodSettings):
     """The method."""
 
 
-AnyMethod = Annotated[PbipSettings | CamSettings, Field(discriminator="name")]
+AnyMethod = Annotated[PbipSettings | LpdSettings | CamSettings, Field(discriminator="name")]
 """One of the methods, told by its `name`."""

@@ -23,7 +23,7 @@ class RunFacts:
     settings: JobSettings
     taxonomy: Taxonomy
     prototypes: dict[str, Any] | None = None
-    """Of a method with a bank: its identity, encoder, K per class and dimension."""
+    """Of a method with prototypes: identity of the bank (None: they are learned), encoder, K per class, dimension."""
     tile_size: int = 0
     """Side of the training tiles, pixels; slides are read in squares of this size by default."""
     device: str = ""

@@ -21,13 +21,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from napari_pbip.bank import ImageBank
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.run_facts import MARKER as MARKER
 from napari_pbip.engine.run_facts import RunFacts as RunFacts
@@ -62,21 +61,6 @@ def build_method(
     module, _, name = settings.method.network.partition(":")
     network: type[Method] = getattr(importlib.import_module(module), name)
     return network.of(Parts(backbone, classes, prototypes, encoder), **settings.method.options())
-
-
-def prototypes_of(bank: ImageBank) -> Prototypes:
-    """The prototypes of a bank as tensors."""
-    return Prototypes(torch.from_numpy(bank.prototypes), torch.from_numpy(bank.subclass_class).long())
-
-
-def prototype_facts(bank: ImageBank) -> dict[str, Any]:
-    """What a run remembers of its bank."""
-    return {
-        "bank": bank.identity,
-        "encoder": bank.encoder,
-        "k": [int(k) for k in bank.k],
-        "dimension": int(bank.prototypes.shape[1]),
-    }
 
 
 @dataclass(frozen=True)
@@ -142,7 +126,7 @@ def weights_identity(weights: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
-        digest.update(weights[name].detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(weights[name].detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

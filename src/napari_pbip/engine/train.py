@@ -11,19 +11,17 @@ from typing import Any
 
 import torch
 
-from napari_pbip.bank import ImageBank, LabelledTile, TileSet, find_splits, load_single_tiles, load_tiles
-from napari_pbip.bank.image_bank import FACTS as BANK
+from napari_pbip.bank import LabelledTile, TileSet, find_splits, load_tiles
 from napari_pbip.config import DataSettings, JobSettings, TrainSettings
 from napari_pbip.engine import runs
-from napari_pbip.engine.build_bank import bank_encoder, build_bank
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.evaluate import Report, score_tiles
-from napari_pbip.engine.jobs import job, phase
+from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import TileReader, steps_per_epoch, training_batches
-from napari_pbip.errors import BankError, ConfigError, DataError, ModelError
+from napari_pbip.engine.prototypes import build_start, existing_start
+from napari_pbip.errors import ConfigError, DataError, ModelError
 from napari_pbip.events import Epoch, Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
-from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.methods.base import Method
 
 SAVE_EVERY_SECONDS = 120.0
@@ -69,23 +67,13 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
     device = choose_device(settings.train.device)
-    bank, encoder = None, None
-    with_bank = settings.method.learns_from == "bank"
-    if with_bank and settings.bank_folder is not None:
-        bank, encoder = _read_bank(settings.bank_folder, settings, tiles)
+    start = existing_start(settings, tiles)
     facts = _begin(settings, tiles, out, resume=resume, overwrite=overwrite)
-    if with_bank and bank is None:
-        folder = out / "bank"
-        if not (resume and (folder / BANK).exists()):  # it may have been stopped while the bank was built
-            bank_tiles = load_single_tiles(settings.data.folder, settings.data)
-            on = settings.train.device
-            yield from phase(build_bank(bank_tiles, settings.bank, settings.data, folder, device=on, update=resume))
-        bank, encoder = _read_bank(folder, settings, tiles)
-    prototypes = None
-    if bank is not None and encoder is not None:
-        facts.prototypes = runs.prototype_facts(bank)
-        prototypes = runs.prototypes_of(bank)
-        encoder = encoder.to(device)
+    if start is None and settings.method.learns_from == "bank":
+        start = yield from build_start(settings, tiles, out / "bank", resume=resume)
+    prototypes, encoder = None, None
+    if start is not None:
+        prototypes, encoder, facts.prototypes = start.prototypes, start.encoder.to(device), start.facts
     with torch.random.fork_rng():
         torch.manual_seed(settings.train.seed)
         method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)
@@ -99,30 +87,6 @@ def _validation_tiles(folder: Path, data: DataSettings) -> TileSet | None:
         return None
     validation = load_tiles(folder, "val", data)
     return validation if all(tile.mask is not None for tile in validation.tiles) else None
-
-
-def _read_bank(folder: Path, settings: JobSettings, tiles: TileSet) -> tuple[ImageBank, Encoder]:
-    """A bank and the encoder that it was made with.
-
-    Raises
-    ------
-    BankError
-        If the bank cannot be read, its classes are not those of the tiles, the settings ask for another
-        encoder, or that encoder's weights have changed since.
-    """
-    bank = ImageBank.read(folder)
-    if bank.taxonomy.names != tiles.taxonomy.names:
-        raise BankError(
-            f"The bank's classes ({', '.join(bank.taxonomy.names)}) are not those of the tiles "
-            f"({', '.join(tiles.taxonomy.names)}); build the bank from the same data."
-        )
-    name = bank.encoder["name"]
-    if "encoder" in settings.bank.model_fields_set and settings.bank.encoder != name:
-        raise BankError(
-            f"The bank was made with the encoder {name!r}, and the settings ask for {settings.bank.encoder!r}; "
-            "build the bank again with that encoder, or leave bank.encoder out."
-        )
-    return bank, bank_encoder(bank, settings.bank.weights)
 
 
 def _begin(settings: JobSettings, tiles: TileSet, out: Path, *, resume: bool, overwrite: bool) -> runs.RunFacts:

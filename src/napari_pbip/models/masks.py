@@ -62,6 +62,29 @@ def threshold_mask(maps: torch.Tensor, peak: torch.Tensor, delta: float) -> torc
     return (maps >= delta * peak.view(-1, 1, 1, 1)).to(maps.dtype)
 
 
+def pseudo_mask(maps: torch.Tensor, labels: torch.Tensor, background: float) -> torch.Tensor:
+    """The class of each cell as the maps have it: the largest of the present classes, if it exceeds the background.
+
+    Parameters
+    ----------
+    maps
+        Score maps of the classes, shape (B, N, h, w); compared after each is clipped at 0 and brought to at most 1
+        (:func:`to_unit`), so that the background means the same in every image.
+    labels
+        Image-level labels, shape (B, N).
+    background
+        Score of the background, 0 to 1.
+
+    Returns
+    -------
+    torch.Tensor
+        Class index 0..N-1, N for the background, int64, shape (B, h, w). No gradient passes.
+    """
+    present = to_unit(maps.detach()) * labels[:, :, None, None]
+    constant = torch.full_like(present[:, :1], background)
+    return torch.cat([present, constant], 1).argmax(1)
+
+
 def separate(images: torch.Tensor, maps: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     """The images X_FG = b * M * X and X_BG = (1 - b) * (1 - M) * X (Eq. 5).
 
@@ -70,7 +93,7 @@ def separate(images: torch.Tensor, maps: torch.Tensor, mask: torch.Tensor | None
     images
         X, RGB in [0, 1], shape (Q, 3, H, W).
     maps
-        M, 0 to 1, shape (Q, 1, H, W).
+        M, 0 to 1, shape (Q, 1, H, W). LPD's released code gives raw scores, and X with mean and deviation taken out.
     mask
         b, shape (Q, 1, H, W); None leaves it out of both products (Table 5).
     """

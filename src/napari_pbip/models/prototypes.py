@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from napari_pbip.models.score_maps import similarity_map
+
+Similarity = Literal["centred", "plain", "released"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,13 @@ class Prototypes:
     @classmethod
     def zeros(cls, k: Sequence[int], dimension: int) -> Self:
         """Of ``k[n]`` subclasses of each class n, to load weights into."""
-        counts = torch.tensor(k)
-        return cls(torch.zeros(int(counts.sum()), dimension), torch.repeat_interleave(torch.arange(len(k)), counts))
+        return cls(torch.zeros(sum(k), dimension), torch.repeat_interleave(torch.arange(len(k)), torch.tensor(k)))
+
+    @classmethod
+    def random(cls, k: Sequence[int], dimension: int) -> Self:
+        """As :meth:`zeros`, drawn from a normal distribution by torch's current random state, to be learned."""
+        empty = cls.zeros(k, dimension)
+        return cls(torch.randn_like(empty.vectors), empty.of_class)
 
 
 def standardise(prototypes: torch.Tensor) -> torch.Tensor:
@@ -69,16 +76,16 @@ class SimilarityHead(nn.Module):
         Length d of the prototypes.
     channels
         Width C_i of the stage.
-    normalise
-        True: the cosine of Eq. 2. False: the released code's, which leaves the length of the projected
-        prototypes in.
+    similarity
+        ``centred``: the cosine of Eq. 2, of standardised prototypes. ``plain``: of prototypes as they are.
+        ``released``: the length of the projected prototypes is left in, as in the released code of PBIP.
     """
 
-    def __init__(self, dimension: int, channels: int, *, normalise: bool) -> None:
+    def __init__(self, dimension: int, channels: int, similarity: Similarity) -> None:
         super().__init__()
         self.projection = Projection(dimension, channels)
         self.scale = nn.Parameter(torch.tensor([1 / 0.07]))
-        self.normalise = normalise
+        self.similarity = similarity
 
     def directions(self, prototypes: torch.Tensor) -> torch.Tensor:
         """What the features are multiplied with: scaled projected prototypes P_i, (P, d) -> (P, C_i).
@@ -86,10 +93,10 @@ class SimilarityHead(nn.Module):
         They depend on no image. A class map that is the mean of its subclass maps (Eq. 2) is the product with
         the mean of their directions, so at inference one row a class is enough.
         """
-        if not self.normalise:
-            released: torch.Tensor = self.scale * self.projection(prototypes).float()
-            return released
-        return self.scale * F.normalize(self.projection(standardise(prototypes)).float(), dim=1)
+        if self.similarity == "centred":
+            prototypes = standardise(prototypes)
+        projected: torch.Tensor = self.projection(prototypes).float()
+        return self.scale * (projected if self.similarity == "released" else F.normalize(projected, dim=1))
 
     def forward(self, features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
         """Score maps (B, P, h, w) of features (B, C_i, h, w) against prototypes (P, d)."""

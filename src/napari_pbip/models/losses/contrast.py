@@ -4,13 +4,15 @@ Each takes the similarities of Q features to all P prototypes and says which pro
 those of its class (or, in the released form, its one subclass); all others are its rivals. A foreground
 feature should resemble its own prototypes, a background feature its rivals.
 
-Three readings of the equations are here. They differ in what happens to the several prototypes of a class:
+Four readings of the equations are here. They differ in what happens to the several prototypes of a class:
 
 * :func:`foreground_loss`, :func:`background_loss`: every similarity is exponentiated, then summed (foreground)
   or averaged (background), one loss a feature, mean over features. Hard rivals weigh most, and the number of
   prototypes does not matter to the balance.
 * :func:`foreground_loss_of_sums`, :func:`background_loss_of_means`: Eq. 9-12 to the letter, similarities are
   summed (Eq. 10) or averaged (Eq. 12), then exponentiated.
+* :func:`foreground_loss`, :func:`background_loss_of_many`: as the first, the background summed too: the InfoNCE of
+  LPD's released code.
 * :func:`foreground_loss_released`, :func:`background_loss_released`: as the first, but numerators and
   denominators are summed over the whole batch before their one ratio is taken.
 
@@ -67,6 +69,14 @@ def background_loss(similarity: torch.Tensor, own: torch.Tensor, temperature: fl
     """
     s = similarity / temperature
     return F.softplus(_log_mean(s, own) - _log_mean(s, ~own)).mean()
+
+
+def background_loss_of_many(similarity: torch.Tensor, own: torch.Tensor, temperature: float) -> torch.Tensor:
+    """InfoNCE with many positives: mean over features of ``-log(sum_rivals exp(s / t) / sum_all exp(s / t))``.
+
+    Parameters as in :func:`background_loss`.
+    """
+    return foreground_loss(similarity, ~own, temperature)
 
 
 def foreground_loss_of_sums(similarity: torch.Tensor, own: torch.Tensor, temperature: float) -> torch.Tensor:

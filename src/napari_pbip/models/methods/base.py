@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from napari_pbip.errors import ModelError
-from napari_pbip.models.backbones import Backbone
+from napari_pbip.models.backbones import Backbone, Pyramid
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.prototypes import Prototypes
 from napari_pbip.models.score_maps import fuse
 
 STAGES = 4
+CELL = 8
+"""Side of a cell of the scores in pixels: the stride of stage 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,10 @@ class MethodOutput:
     """Their global averages, (B, P)."""
 
 
+WeightedTerms = Mapping[str, tuple[float, torch.Tensor]]
+"""Terms of a loss by name, each with its weight."""
+
+
 @dataclass(frozen=True, slots=True)
 class LossTerms:
     """The loss of a batch and what it is made of."""
@@ -61,7 +67,7 @@ class LossTerms:
     """Each term before its weight, a scalar; the names do not change from batch to batch."""
 
     @classmethod
-    def weighted(cls, losses: Mapping[str, tuple[float, torch.Tensor]]) -> Self:
+    def weighted(cls, losses: WeightedTerms) -> Self:
         """The sum of losses, each given with its weight."""
         total = torch.stack([weight * loss for weight, loss in losses.values()]).sum()
         return cls(total, {name: loss for name, (_, loss) in losses.items()})
@@ -72,7 +78,7 @@ class Scores:
     """What a slide needs of a batch of tiles."""
 
     maps: torch.Tensor
-    """Fused raw class scores on the grid of stage 2, (B, N, H / 8, W / 8)."""
+    """Fused raw class scores, (B, N, H / 8, W / 8), rounded up."""
     presence: torch.Tensor
     """Logits of each class being in the tile, (B, N)."""
 
@@ -98,7 +104,7 @@ class Method(nn.Module, ABC):
     """
 
     def __init__(
-        self, backbone: Backbone, classes: int, stage_weights: Sequence[float], fusion_weights: Sequence[float]
+        self, backbone: Pyramid, classes: int, stage_weights: Sequence[float], fusion_weights: Sequence[float]
     ) -> None:
         super().__init__()
         for name, weights in (("stage_weights", stage_weights), ("fusion_weights", fusion_weights)):
@@ -155,6 +161,16 @@ class Method(nn.Module, ABC):
     def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Class score map (B, N, h, w) of one stage's features (B, C, h, w), and its pooled logits (B, N)."""
 
+    def features(self, images: torch.Tensor, stages: Collection[int]) -> Mapping[int, torch.Tensor]:
+        """Feature maps (B, C, h, w) of those stages, counted from 0; of the others too where they come for nothing."""
+        return dict(enumerate(self.backbone(images)))
+
+    @staticmethod
+    def grid(images: torch.Tensor) -> tuple[int, int]:
+        """Height and width of the scores of images (B, 3, H, W)."""
+        height, width = (-(-side // CELL) for side in images.shape[-2:])
+        return height, width
+
     def scores(self, images: torch.Tensor) -> Scores:
         """Fused class scores and presence, as cheaply as they can be had; see :class:`Scores`.
 
@@ -163,12 +179,12 @@ class Method(nn.Module, ABC):
         images
             RGB in [0, 1], shape (B, 3, H, W).
         """
-        features = self.backbone(images)
         # a stage that carries no weight needs no head
         used = [i for i in range(STAGES) if self.fusion_weights[i] or self.stage_weights[i]]
+        features = self.features(images, used)
         seen = {i: self.class_scores(i, features[i]) for i in used}
         fused = [(self.fusion_weights[i], seen[i][0]) for i in used if self.fusion_weights[i]]
-        return Scores(fuse(fused, features[1].shape[-2:]), self._presence({i: seen[i][1] for i in used}))
+        return Scores(fuse(fused, self.grid(images)), self._presence({i: seen[i][1] for i in used}))
 
     def presence(self, output: MethodOutput) -> torch.Tensor:
         """Logits of each class being in the image, (B, N): the stages' predictions, weighted as in training."""

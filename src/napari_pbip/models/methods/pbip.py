@@ -7,7 +7,7 @@ Tang et al. 2025, "Prototype-Based Image Prompting for Weakly Supervised Histopa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -17,9 +17,9 @@ from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.losses.classification import classification_loss
-from napari_pbip.models.matching import Contrast, ImgMatchNet
-from napari_pbip.models.methods.base import STAGES, LossTerms, Method, MethodOutput, Parts
-from napari_pbip.models.prototypes import SimilarityHead
+from napari_pbip.models.matching import Contrast, ImgMatchNet, Mask
+from napari_pbip.models.methods.base import STAGES, LossTerms, Method, MethodOutput, Parts, WeightedTerms
+from napari_pbip.models.prototypes import Similarity, SimilarityHead
 from napari_pbip.models.score_maps import Merge, fuse, merge_subclasses, pool, similarity_map
 
 
@@ -39,7 +39,7 @@ class Pbip(Method):
     encoder
         The frozen encoder that made the prototypes; only :meth:`loss` needs it. It is neither a submodule nor
         in ``state_dict()``, so it stays on the device where it was put.
-    stage_weights, fusion_weights, subclass_merge, normalise_prototypes, similarity_maps, adaptive_threshold,
+    stage_weights, fusion_weights, subclass_merge, similarity, similarity_maps, adaptive_threshold,
     delta, mask, contrast, temperature, alpha, beta, theta_foreground, theta_background, sparsity
         The fields of :class:`napari_pbip.config.PbipSettings`.
 
@@ -63,11 +63,11 @@ class Pbip(Method):
         stage_weights: Sequence[float],
         fusion_weights: Sequence[float],
         subclass_merge: Merge,
-        normalise_prototypes: bool,
+        similarity: Similarity,
         similarity_maps: bool,
         adaptive_threshold: bool,
         delta: float,
-        mask: Literal["clipped", "released"],
+        mask: Mask,
         contrast: Contrast,
         temperature: float,
         alpha: float,
@@ -85,18 +85,16 @@ class Pbip(Method):
         self.register_buffer("subclass_class", subclass_class.long())
         count, dimension = prototypes.shape
         self.heads = nn.ModuleList(
-            SimilarityHead(dimension, channels, normalise=normalise_prototypes)
-            if similarity_maps
-            else nn.Conv2d(channels, count, 1)
+            SimilarityHead(dimension, channels, similarity) if similarity_maps else nn.Conv2d(channels, count, 1)
             for channels in backbone.channels
         )
         # A class is in an image from some share of its pixels on, not from a mean cosine of zero on: where that border
         # lies is learned, as a 1x1 convolution learns it in its bias. In units of the cosine; the maps do not change.
-        with_offsets = similarity_maps and normalise_prototypes
+        with_offsets = similarity_maps and similarity == "centred"
         self.offsets = nn.Parameter(torch.zeros(STAGES, classes)) if with_offsets else None
         self.similarity_maps = similarity_maps
         self.merge: Merge = subclass_merge
-        self.normalise_prototypes = normalise_prototypes
+        self.similarity = similarity
         self.matching = ImgMatchNet(
             encoder,
             adaptive_threshold=adaptive_threshold,
@@ -184,27 +182,37 @@ class Pbip(Method):
         ModelError
             If the contrast has a weight and there is no encoder.
         """
-        features = self.backbone(images)
-        maps = {i: self._subclass_maps(i, features[i]) for i in self._trained_stages}
+        maps = self._training_maps(images)
+        return LossTerms.weighted({**self._classification(maps, labels), **self._matching(images, maps, labels)})
 
-        weighted = {
+    def _training_maps(self, images: torch.Tensor) -> dict[int, torch.Tensor]:
+        """Subclass maps (B, P, h, w) of the stages whose maps enter the loss."""
+        features = self.backbone(images)
+        return {i: self._subclass_maps(i, features[i]) for i in self._trained_stages}
+
+    def _classification(self, maps: dict[int, torch.Tensor], labels: torch.Tensor) -> WeightedTerms:
+        """L_CLS of each stage (Eq. 7-8)."""
+        return {
             f"classification_{i + 1}": (
                 self.alpha * weight,
-                classification_loss(self._image_logits(i, pool(maps[i])), labels),  # Eq. 7-8
+                classification_loss(self._image_logits(i, pool(maps[i])), labels),
             )
             for i, weight in enumerate(self.stage_weights)
             if weight
         }
+
+    def _matching(self, images: torch.Tensor, maps: dict[int, torch.Tensor], labels: torch.Tensor) -> WeightedTerms:
+        """L_SIM (Eq. 13), and the sparsity of the released code."""
+        weighted = {}
         if self.beta and self.matching.active:
-            contrasted, selected, own = self._contrasted(maps, labels, features[1].shape[-2:])
+            contrasted, selected, own = self._contrasted(maps, labels, self.grid(images))
             found = self.matching.terms(
                 images, self.backbone.normalise(images), contrasted, selected, own, self._targets
             )
-            for name, loss in found.items():
-                weighted[name] = (self.beta * self.matching.thetas[name], loss)  # Eq. 13
+            weighted = {name: (self.beta * self.matching.thetas[name], loss) for name, loss in found.items()}
         if self.beta and self.sparsity:
             weighted["sparsity"] = (self.beta * self.sparsity, maps[STAGES - 1].mean())
-        return LossTerms.weighted(weighted)
+        return weighted
 
     def _contrasted(
         self, maps: dict[int, torch.Tensor], labels: torch.Tensor, grid: Sequence[int]
@@ -214,10 +222,10 @@ class Pbip(Method):
         Classes: the fused map of each present class (Eq. 3) stands for all its prototypes. Subclasses, as
         released: the stage-4 maps of selected subclasses, each for its own prototype.
         """
-        if self.matching.contrast in ("subclasses", "released"):
+        if self.matching.of_subclasses:
             scores = pool(maps[STAGES - 1])
             selected = select_subclasses(
-                scores, labels, self.subclass_class, only_children=self.matching.contrast == "subclasses"
+                scores, labels, self.subclass_class, only_children=self.matching.contrast != "released"
             )
             return maps[STAGES - 1], selected, torch.eye(len(self.prototypes), dtype=torch.bool, device=labels.device)
         stages = [(w, self._to_classes(maps[i], "mean")) for i, w in enumerate(self.fusion_weights) if w]
@@ -229,7 +237,7 @@ class Pbip(Method):
         """Stages whose maps enter the loss."""
         stages = {i for i, w in enumerate(self.stage_weights) if w}
         if self.beta:
-            by_class = self.matching.active and self.matching.contrast in ("classes", "equations")
+            by_class = self.matching.active and not self.matching.of_subclasses
             stages |= {i for i, w in enumerate(self.fusion_weights) if w and by_class}
             stages |= {STAGES - 1} if self.sparsity or (self.matching.active and not by_class) else set()
         return sorted(stages)
@@ -237,7 +245,7 @@ class Pbip(Method):
     @property
     def _targets(self) -> torch.Tensor:
         """The prototypes as the contrastive losses see them, (P, D)."""
-        return F.normalize(self.prototypes, dim=1) if self.normalise_prototypes else self.prototypes
+        return self.prototypes if self.similarity == "released" else F.normalize(self.prototypes, dim=1)
 
 
 def select_subclasses(

@@ -1,0 +1,103 @@
+"""What a training starts from besides the tiles: the prototypes of an image bank, or a random start to learn them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_pbip.bank import ImageBank, TileSet, load_single_tiles
+from napari_pbip.bank.image_bank import FACTS as BANK
+from napari_pbip.config import BankSettings, JobSettings, LpdSettings
+from napari_pbip.engine.build_bank import bank_encoder, build_bank, encoder_facts
+from napari_pbip.engine.jobs import phase
+from napari_pbip.errors import BankError
+from napari_pbip.events import Event
+from napari_pbip.models import encoders
+from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.models.prototypes import Prototypes
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a method with prototypes starts from."""
+
+    prototypes: Prototypes
+    encoder: Encoder
+    facts: dict[str, Any]
+    """What a run remembers of it: bank, encoder, K of each class, dimension."""
+
+
+def existing_start(settings: JobSettings, tiles: TileSet) -> Start | None:
+    """What the settings name and is there already; None for a method without prototypes, or a bank still to be built.
+
+    Raises
+    ------
+    BankError
+        If the bank cannot be read, its classes are not those of the tiles, the settings ask for another encoder, or
+        that encoder's weights have changed since.
+    ConfigError, WeightsUnavailable
+        As :func:`napari_pbip.models.encoders.load`.
+    """
+    if isinstance(settings.method, LpdSettings):
+        return _random(settings.method.k, settings.bank, len(tiles.taxonomy), settings.train.seed)
+    if settings.method.learns_from == "bank" and settings.bank_folder is not None:
+        return _of_bank(settings.bank_folder, settings, tiles)
+    return None
+
+
+def build_start(settings: JobSettings, tiles: TileSet, folder: Path, *, resume: bool) -> Generator[Event, None, Start]:
+    """Build a bank in ``folder`` from the single-class tiles of the data, and start from that.
+
+    ``resume`` goes on with one that was begun. Raises as :func:`build_bank`.
+    """
+    assert settings.data.folder is not None
+    if not (resume and (folder / BANK).exists()):  # it may have been stopped while the bank was built
+        bank_tiles = load_single_tiles(settings.data.folder, settings.data)
+        on = settings.train.device
+        yield from phase(build_bank(bank_tiles, settings.bank, settings.data, folder, device=on, update=resume))
+    return _of_bank(folder, settings, tiles)
+
+
+def _of_bank(folder: Path, settings: JobSettings, tiles: TileSet) -> Start:
+    """The prototypes of a bank, and the encoder that it was made with."""
+    bank = ImageBank.read(folder)
+    if bank.taxonomy.names != tiles.taxonomy.names:
+        raise BankError(
+            f"The bank's classes ({', '.join(bank.taxonomy.names)}) are not those of the tiles "
+            f"({', '.join(tiles.taxonomy.names)}); build the bank from the same data."
+        )
+    name = bank.encoder["name"]
+    if "encoder" in settings.bank.model_fields_set and settings.bank.encoder != name:
+        raise BankError(
+            f"The bank was made with the encoder {name!r}, and the settings ask for {settings.bank.encoder!r}; "
+            "build the bank again with that encoder, or leave bank.encoder out."
+        )
+    prototypes = Prototypes(torch.from_numpy(bank.prototypes), torch.from_numpy(bank.subclass_class).long())
+    facts = {
+        "bank": bank.identity,
+        "encoder": bank.encoder,
+        "k": [int(k) for k in bank.k],
+        "dimension": int(bank.prototypes.shape[1]),
+    }
+    return Start(prototypes, bank_encoder(bank, settings.bank.weights), facts)
+
+
+def _random(k: int, bank: BankSettings, classes: int, seed: int) -> Start:
+    """Random prototypes in the space of the encoder that ``bank.encoder`` names."""
+    encoder = encoders.load(bank.encoder, bank.weights)
+    dimension = encoder.spec.dimension
+    assert dimension is not None  # complete in a loaded encoder
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        prototypes = Prototypes.random([k] * classes, dimension)
+    facts = {
+        "bank": None,
+        "encoder": dict(encoder_facts(encoder, bank.weights)),
+        "k": [k] * classes,
+        "dimension": dimension,
+    }
+    return Start(prototypes, encoder, facts)
