@@ -2,11 +2,13 @@
 
     python tools/shrink_golden.py GOLDEN/pbip.npz tests/data/golden/pbip.npz
     python tools/shrink_golden.py GOLDEN/lpd.npz tests/data/golden/lpd.npz --beside GOLDEN/pbip.npz
+    python tools/shrink_golden.py GOLDEN/construct.npz tests/data/golden/construct.npz --beside GOLDEN/pbip.npz
 
 Left out is what no loss and no label depends on: the maps, merged maps, prototype MLP and scale of stage 1; and what
 is equal in a file that lies beside it. The images, which are smooth, are kept as third differences of 20-bit fixed
 point (5e-7 away at most, under the name ``image_differences``); the tests put them together again. The features of
-LPD's diversity term, whose value hardly depends on them, are kept in half precision. All else is bit for bit the same,
+LPD's diversity term and the maps of ConStruct's structural loss, whose values hardly depend on that, are kept in half
+precision; the input of ConStruct's adapter is one of these maps, and kept once. All else is bit for bit the same,
 packed with LZMA.
 """
 
@@ -22,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 STAGE_1 = re.compile(r"(parent_)?(cam|cls)1(_mean|_max)?|loss_cls1|(weights|gradnorm)/(l_fc1\..*|logit_scale1)")
+HALF = {"div/feature_map", "struct/teacher", "struct_large/student", "struct_large/teacher"}
 SCALE = 2**20
 ORDER = 3
 
@@ -50,8 +53,10 @@ def main() -> None:
                     del arrays[name]
     if "image" in arrays:
         arrays["image_differences"] = differences(arrays.pop("image"))
-    if "div/feature_map" in arrays:
-        arrays["div/feature_map"] = arrays["div/feature_map"].astype(np.float16)
+    for name in HALF & set(arrays):
+        arrays[name] = arrays[name].astype(np.float16)
+    adapter_input = arrays.pop("adapter/input", None)
+    assert adapter_input is None or np.array_equal(adapter_input, arrays["struct/student"])
     args.target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(args.target, "w", zipfile.ZIP_LZMA) as packed:
         for name, array in arrays.items():

@@ -16,12 +16,13 @@ from napari_pbip.config.job import (
     TissueSettings,
     TrainSettings,
 )
-from napari_pbip.config.methods import CamSettings, LpdSettings, MethodSettings, PbipSettings
+from napari_pbip.config.methods import CamSettings, ConstructSettings, LpdSettings, MethodSettings, PbipSettings
 
 __all__ = [
     "BackboneSettings",
     "BankSettings",
     "CamSettings",
+    "ConstructSettings",
     "DataSettings",
     "JobSettings",
     "LpdSettings",

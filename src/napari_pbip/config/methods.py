@@ -17,6 +17,8 @@ class MethodSettings(Settings):
     """``module:class`` of the network, a :class:`napari_pbip.models.methods.base.Method`."""
     learns_from: ClassVar[Literal["tiles", "encoder", "bank"]] = "tiles"
     """What training needs: the labelled tiles alone, a frozen encoder too, or an image bank with its encoder."""
+    sees_through_encoder: ClassVar[bool] = False
+    """Whether a trained model still needs the encoder to look at images."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Values that a preset gives to every setting not given."""
 
@@ -153,6 +155,34 @@ class LpdSettings(MethodSettings):
         return self.model_dump(exclude={"name", "preset", "k"})
 
 
+class ConstructSettings(MethodSettings):
+    """ConStruct: adapters and prototypes on a frozen vision transformer, which learns structure from the backbone.
+
+    The student is the encoder of the bank, the teacher the pretrained backbone; both stay as they are.
+    """
+
+    network = "napari_pbip.models.methods.construct:ConStruct"
+    learns_from = "bank"
+    sees_through_encoder = True
+
+    name: Literal["construct"] = "construct"
+    """The method."""
+    similarity: Literal["centred", "plain"] = "centred"
+    """Cosine of features and prototypes, without what all prototypes share or as they are (paper)."""
+    delta: Fraction = 0.15
+    """Threshold scale delta of the masks."""
+    temperature: Positive = 0.07
+    """Temperature of the contrastive losses."""
+    alpha: Weight = 1.0
+    """Weight of the classification loss."""
+    structure: Weight = 1.5
+    """Weight of the structural distillation; 0 leaves it out, and the teacher with it."""
+    beta: Weight = 0.2
+    """Weight of the similarity loss."""
+    memory: Annotated[int, Field(ge=1)] = 2048
+    """Backgrounds of earlier batches that are negatives of the foreground."""
+
+
 class CamSettings(MethodSettings):
     """CAM: the baseline, a 1x1 convolution on the backbone and global average pooling."""
 
@@ -162,5 +192,5 @@ class CamSettings(MethodSettings):
     """The method."""
 
 
-AnyMethod = Annotated[PbipSettings | LpdSettings | CamSettings, Field(discriminator="name")]
+AnyMethod = Annotated[PbipSettings | LpdSettings | ConstructSettings | CamSettings, Field(discriminator="name")]
 """One of the methods, told by its `name`."""

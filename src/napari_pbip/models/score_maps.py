@@ -5,13 +5,13 @@ B images, P subclasses of all classes together, N classes, K_n subclasses of cla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch.nn import functional as F
 
-Merge = Literal["mean", "softmax"]
+Merge = Literal["mean", "softmax", "max"]
 Size = Sequence[int]
 
 
@@ -44,7 +44,7 @@ def merge_subclasses(values: torch.Tensor, subclass_class: torch.Tensor, classes
 
     ``mean`` is Eq. 2. ``softmax`` weights each subclass by the softmax of the values themselves over the
     subclasses of its class, which leans towards the largest; the released code does this at evaluation and
-    calls it "max".
+    calls it "max". ``max`` takes the largest (ConStruct).
 
     Parameters
     ----------
@@ -55,18 +55,22 @@ def merge_subclasses(values: torch.Tensor, subclass_class: torch.Tensor, classes
     classes
         Number of classes N.
     how
-        ``mean`` or ``softmax``.
+        ``mean``, ``softmax`` or ``max``.
 
     Returns
     -------
     torch.Tensor
         Shape (B, N, h, w) or (B, N).
     """
-    merged = []
-    for n in range(classes):
-        own = values[:, subclass_class == n]
-        merged.append(own.mean(1) if how == "mean" else (own.softmax(1) * own).sum(1))
-    return torch.stack(merged, 1)
+    merge = _MERGES[how]
+    return torch.stack([merge(values[:, subclass_class == n]) for n in range(classes)], 1)
+
+
+_MERGES: dict[Merge, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mean": lambda own: own.mean(1),
+    "softmax": lambda own: (own.softmax(1) * own).sum(1),
+    "max": lambda own: own.amax(1),
+}
 
 
 def pool(maps: torch.Tensor) -> torch.Tensor:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_pbip.errors import ConfigError
-from napari_pbip.models.backbones.base import Backbone, Features, load_weights
+from napari_pbip.models.backbones.base import Backbone, Features, Pyramid, load_weights
 from napari_pbip.models.backbones.catalogue import BackboneSpec, catalogue
 from napari_pbip.models.backbones.mit import to_stages
 from napari_pbip.models.backbones.weights import read, weights_file
 
-__all__ = ["Backbone", "BackboneSpec", "Features", "catalogue", "load", "load_weights", "to_stages"]
+__all__ = ["Backbone", "BackboneSpec", "Features", "Pyramid", "catalogue", "load", "load_weights", "to_stages"]
 
 
 def load(name: str, weights: Path | None = None) -> Backbone:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -16,8 +17,23 @@ from napari_pbip.models.backbones.catalogue import BackboneSpec
 Features = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-class Backbone(nn.Module):
-    """A trainable pyramid network that returns the feature maps F_i of its four stages.
+class Pyramid(nn.Module, ABC):
+    """A network from images to four feature maps."""
+
+    channels: tuple[int, int, int, int]
+    """Channels C_i of each map."""
+
+    @abstractmethod
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (B, 3, H, W), RGB in [0, 1], with the statistics it was trained with taken out, per channel."""
+
+    @abstractmethod
+    def forward(self, images: torch.Tensor) -> Features:
+        """Feature maps F_i (B, C_i, h_i, w_i) of images (B, 3, H, W), RGB in [0, 1]."""
+
+
+class Backbone(Pyramid):
+    """A trainable pyramid network: the feature maps F_i of its four stages.
 
     Parameters
     ----------
@@ -32,7 +48,6 @@ class Backbone(nn.Module):
         super().__init__()
         self.spec = spec
         self.channels = spec.channels
-        """Channels C_i of each stage."""
         self.strides = spec.strides
         """Pixels of the image between two cells of each stage's map."""
         # Any: what a stage is made of differs from family to family
@@ -41,8 +56,14 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (B, 3, H, W) with the statistics it was trained with taken out, per channel."""
+        """See :class:`Pyramid`."""
         return (images - self.mean) / self.std
+
+    def as_published(self) -> Self:
+        """Normalise as its published weights expect, for a backbone that is not trained here."""
+        for buffer, values in zip((self.mean, self.std), self.spec.published, strict=True):
+            buffer.copy_(torch.tensor(values).view(1, 3, 1, 1))
+        return self
 
     def forward(self, images: torch.Tensor) -> Features:
         """Feature maps of images.

@@ -36,6 +36,8 @@ class BackboneSpec:
     """Subtracted from RGB in [0, 1]."""
     std: Triple = PBIP_STD
     """RGB is divided by this after that."""
+    published: tuple[Triple, Triple] = (IMAGENET_MEAN, IMAGENET_STD)
+    """Mean and deviation that the published weights were trained with, for use as they are."""
     hub: str = ""
     """Where pretrained weights are published."""
     layouts: str = ""
@@ -123,6 +125,7 @@ _ROWS = (
         factory="transunet:stages",
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
+        published=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
         hub="timm/vit_base_r50_s16_384.orig_in21k_ft_in1k",
         layouts="timm (hub)",
         licence="Apache-2.0",

@@ -1,0 +1,115 @@
+"""A pyramid out of a frozen vision transformer (ConStruct): maps of four of its blocks, each with an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from napari_pbip.errors import ModelError
+from napari_pbip.models.backbones import Features, Pyramid
+from napari_pbip.models.encoders.base import Encoder, VisionTransformer
+from napari_pbip.models.frozen import Frozen
+
+_LEVELS = 4
+
+
+class ResidualAdapter(nn.Module):
+    """A small change of a map, which begins as none.
+
+    The map plus: 1x1 convolution, 3x3 convolution of each channel by itself, 1x1 convolution, with batch
+    normalisation and GELU between them; the last one begins at zero.
+
+    Parameters
+    ----------
+    channels
+        Of the map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(channels, channels, 1),
+            nn.BatchNorm2d(channels),
+            nn.GELU(),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            nn.BatchNorm2d(channels),
+            nn.GELU(),
+            nn.Conv2d(channels, channels, 1),
+        )
+        for parameter in self.net[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Maps (B, C, h, w) to maps of the same shape."""
+        adapted: torch.Tensor = maps + self.net(maps)
+        return adapted
+
+
+class StudentPyramid(Pyramid):
+    """Four maps of an image from a frozen vision transformer; only the adapters are trained.
+
+    The levels lie at four times, twice, once and half the resolution of the patches.
+
+    Parameters
+    ----------
+    encoder
+        A vision transformer of four blocks or more. It is neither in ``parameters()`` nor in ``state_dict()``.
+
+    Raises
+    ------
+    ModelError
+        If it is none.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        network = encoder.network
+        if not isinstance(network, VisionTransformer) or network.depth < _LEVELS:
+            raise ModelError(
+                f"ConStruct looks into four blocks of a vision transformer, which the encoder {encoder.spec.name!r} "
+                "does not have; build the bank with another encoder."
+            )
+        self.encoder = Frozen(encoder)
+        self.blocks = tuple(round(network.depth * level / _LEVELS) for level in range(1, _LEVELS + 1))
+        """The block of each level, counted from 1: a quarter of the network apart."""
+        self.channels = (network.width, network.width, network.width, network.width)
+        self.adapters = nn.ModuleList(ResidualAdapter(network.width) for _ in range(_LEVELS))
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """See :class:`Pyramid`: as the encoder was trained."""
+        return self.encoder.network.normalise(images)
+
+    def forward(self, images: torch.Tensor) -> Features:
+        """All four levels.
+
+        Parameters
+        ----------
+        images
+            RGB in [0, 1], shape (B, 3, H, W).
+
+        Returns
+        -------
+        tuple of four tensors
+            Shape (B, C, 4h, 4w), (B, C, 2h, 2w), (B, C, h, w) and (B, C, h / 2, w / 2), rounded up, of h x w patches.
+        """
+        levels = self.levels(images, range(_LEVELS))
+        return levels[0], levels[1], levels[2], levels[3]
+
+    def levels(self, images: torch.Tensor, wanted: Collection[int]) -> dict[int, torch.Tensor]:
+        """Some of the levels, by their indices 0..3; each costs a quarter of the one before it."""
+        places = sorted(wanted)
+        with torch.no_grad():
+            maps = self.encoder.network.block_maps(images, [self.blocks[i] for i in places])
+            resized = {i: _resize(m, i) for i, m in zip(places, maps, strict=True)}
+        return {i: self.adapters[i](m) for i, m in resized.items()}
+
+
+def _resize(maps: torch.Tensor, level: int) -> torch.Tensor:
+    """Patch maps (B, C, h, w) at the resolution of a level."""
+    if level == _LEVELS - 1:
+        return F.avg_pool2d(maps, 2, ceil_mode=True)
+    factor = (4, 2, 1)[level]
+    return maps if factor == 1 else F.interpolate(maps, scale_factor=factor, mode="bilinear")
