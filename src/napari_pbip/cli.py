@@ -281,7 +281,9 @@ def evaluate(
     from napari_pbip.engine.evaluate import evaluate as score
 
     settings = settings_from(job, assignments, {"data.folder": data})
-    summary = follow(score(run, settings.data, split, which="last" if last else "best", device=device))
+    summary = follow(
+        score(run, settings.data, split, which="last" if last else "best", device=device, refine=settings.refine)
+    )
     table = Table("protocol", "mIoU", "FwIoU", "bIoU", "Dice", *(f"IoU {name}" for name in summary["classes"]))
     for protocol, figures in summary["protocols"].items():
         row = [figures[m] for m in ("miou", "fwiou", "biou", "dice")]
@@ -310,7 +312,17 @@ def segment(
     from napari_pbip.engine.segment import segment as run
 
     settings = settings_from(job, assignments, {"segment.mpp": mpp, "segment.tissue_mask": tissue})
-    summary = follow(run(slide, model, out, settings.segment, settings.thresholds, resume=resume, overwrite=overwrite))
+    segmenting = run(
+        slide,
+        model,
+        out,
+        settings.segment,
+        settings.thresholds,
+        refine=settings.refine,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    summary = follow(segmenting)
     table = Table("class", "area mm²", "% of tissue")
     for row in summary["areas"]:
         table.add_row(row["name"], f"{row['area_mm2']:.4f}", f"{row['percent_of_tissue']:.1f}")

@@ -16,7 +16,7 @@ from stores import create, network, segment, smooth_field
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.results import LargestScores, ScoreStore, label_region, labels_from_scores, open_labels, write_labels
-from napari_pbip.results.labels import deltas
+from napari_pbip.results.labels import Evidence, deltas
 from napari_pbip.results.store import writing_to
 from napari_pbip.taxonomy import BCSS
 
@@ -254,3 +254,19 @@ def test_labels_that_fail_leave_the_earlier_ones(labelled):
 def test_an_error_of_the_disk_is_told_from_others(tmp_path):
     with pytest.raises(OutputError, match="The disk is full"), writing_to(tmp_path):
         raise OSError(28, "No space left on device")
+
+
+def test_what_counts_is_what_labels_are_chosen_from() -> None:
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=(3, 70, 80)).astype(np.float32)
+    scores[:, :3] = np.nan
+    tissue = rng.random((70, 80)) > 0.1
+    presence = rng.random((3, 2, 2))
+    rows, columns = np.linspace(0, 1, 70), np.linspace(0, 1, 80)
+    found = Evidence(scores, np.full((3, 1, 1), 1.5), presence, rows, columns, tissue)
+    delta = np.array([0.1, 0.3, 0.2], np.float32)
+    counted, labels = found.counted(delta, 0.4), found.labels(delta, 0.4)
+    analysed = ~np.isnan(counted[0])
+    np.testing.assert_array_equal(analysed, labels != 0)
+    best = np.where(counted.max(0) > 0, counted.argmax(0) + 1, 255)
+    np.testing.assert_array_equal(best[analysed], labels[analysed])

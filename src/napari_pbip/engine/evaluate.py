@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from napari_pbip.bank import LabelledTile, TileSet, load_tiles
-from napari_pbip.config import DataSettings
+from napari_pbip.config import DataSettings, RefineSettings
 from napari_pbip.engine.device import Precision, choose_device
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, TileReader, ahead
-from napari_pbip.engine.predict import image_maps, predicted_presence, segment_image
+from napari_pbip.engine.predict import ImageMaps, Label, image_maps, predicted_presence, refined_image, segment_image
 from napari_pbip.engine.runs import Which, load_model
 from napari_pbip.errors import ConfigError, DataError, ModelError
 from napari_pbip.events import Finished, Job, Started, Step
@@ -40,8 +40,9 @@ def evaluate(
     which: Which = "best",
     device: str = "auto",
     precision: Precision = "float32",
+    refine: RefineSettings | None = None,
 ) -> Job:
-    """Score a trained model; the summary of ``Finished`` holds the figures in percent.
+    """Score a trained model; the summary of ``Finished`` holds the figures in percent, and the confusion matrices.
 
     Parameters
     ----------
@@ -55,6 +56,8 @@ def evaluate(
         The best or the last model.
     device, precision
         Where and how to compute.
+    refine
+        Test-time augmentation and dense CRF; none by default.
 
     Raises
     ------
@@ -80,9 +83,13 @@ def evaluate(
     if missing := [t.path.name for t in tiles.tiles if t.mask is None]:
         raise DataError(f"{len(missing)} tiles of the split {split!r} have no mask ({missing[0]}); scores need masks.")
     yield Started(f"Scoring {split}", total=len(tiles.tiles), unit="tiles")
-    report = yield from score_tiles(model.method, tiles, model.facts.tile_size, chosen, precision, TileReader())
+    refine = refine or RefineSettings()
+    scores = _new_scores(tiles)
+    yield from _add(scores, model.method, tiles, model.facts.tile_size, chosen, precision, TileReader(), refine)
     summary = {
-        "protocols": report,
+        "protocols": {protocol: score.report() for protocol, score in scores.items()},
+        "confusion": {protocol: score.confusion.matrix[:-1].tolist() for protocol, score in scores.items()},
+        "refine": refine.model_dump(mode="json"),
         "run": str(run),
         "model": {"which": which, "identity": model.identity, "method": model.facts.settings.method.name},
         "data": str(data.folder),
@@ -104,20 +111,72 @@ def score_tiles(
     dict
         ``{"oracle": {"miou", "fwiou", "biou", "dice", "per_class"}, "predicted": {...}}`` in percent.
     """
-    classes = len(tiles.taxonomy)
-    scores = {protocol: SegmentationScores(tiles.taxonomy.names) for protocol in PROTOCOLS}
+    scores = _new_scores(tiles)
+    yield from _add(scores, method, tiles, tile_size, device, precision, read, RefineSettings())
+    return {protocol: score.report() for protocol, score in scores.items()}
+
+
+def label_image(
+    image: Image, truth: Image, maps: ImageMaps, weights: Sequence[float], *, crf: bool = False
+) -> dict[str, Label]:
+    """The class of each pixel of an image under each protocol.
+
+    Parameters
+    ----------
+    image
+        RGB uint8 (H, W, 3).
+    truth
+        Its mask, which tells the ``oracle`` protocol what the image shows; uint8 (H, W).
+    maps
+        What the network sees in it.
+    weights
+        Fusion weight of each stage.
+    crf
+        Whether to refine the labels by a dense CRF.
+
+    Returns
+    -------
+    dict
+        Class indices, uint8 (H, W), by protocol.
+    """
+    classes = maps.stages[0].shape[1]
+    shown = torch.zeros(1, classes, 1, 1, dtype=torch.bool, device=maps.presence.device)
+    shown[0, [int(v) for v in np.unique(truth) if v < classes]] = True
+    presences = (shown, predicted_presence(maps.presence))
+    if crf:
+        labels = refined_image(image, maps, presences, weights)
+    else:
+        labels = [segment_image(maps, present, weights, image.shape[:2]) for present in presences]
+    return dict(zip(PROTOCOLS, labels, strict=True))
+
+
+Scores = dict[str, SegmentationScores]
+
+
+def _new_scores(tiles: TileSet) -> Scores:
+    return {protocol: SegmentationScores(tiles.taxonomy.names) for protocol in PROTOCOLS}
+
+
+def _add(
+    scores: Scores,
+    method: Method,
+    tiles: TileSet,
+    tile_size: int,
+    device: torch.device,
+    precision: Precision,
+    read: TileReader,
+    refine: RefineSettings,
+) -> Iterator[Step]:
+    """Add all tiles to the scores of each protocol."""
     done = 0
-    for batch in _batches(tiles, classes, read):
-        images = [image for image, _ in batch]
-        for maps, (image, truth) in zip(image_maps(method, images, tile_size, device, precision), batch, strict=True):
-            shown = torch.zeros(1, classes, 1, 1, dtype=torch.bool, device=device)
-            shown[0, [int(v) for v in np.unique(truth) if v < classes]] = True
-            for protocol, present in (("oracle", shown), ("predicted", predicted_presence(maps.presence))):
-                predicted = segment_image(maps, present, method.fusion_weights, image.shape[:2])
+    for batch in _batches(tiles, len(tiles.taxonomy), read):
+        seen = image_maps(method, [image for image, _ in batch], tile_size, device, precision, tta=refine.tta)
+        for maps, (image, truth) in zip(seen, batch, strict=True):
+            labels = label_image(image, truth, maps, method.fusion_weights, crf=refine.crf)
+            for protocol, predicted in labels.items():
                 scores[protocol].add(truth, predicted)
         done += len(batch)
         yield Step(done)
-    return {protocol: score.report() for protocol, score in scores.items()}
 
 
 def _batches(tiles: TileSet, classes: int, read: TileReader) -> Iterator[list[tuple[Image, Image]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from napari_pbip.config import ThresholdSettings
+from napari_pbip.config import RefineSettings, ThresholdSettings
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
@@ -22,10 +22,10 @@ _OVERLAY_SIDE = 1600
 
 
 @job
-def freeze(path: Path, thresholds: ThresholdSettings) -> Job:
+def freeze(path: Path, thresholds: ThresholdSettings, refine: RefineSettings | None = None) -> Job:
     """Write the labels that these thresholds give into a score store, with areas and overlay beside it.
 
-    Earlier ones are replaced. A slide that is not where it was costs the overlay alone.
+    Earlier ones are replaced. A slide that is not where it was costs the overlay alone, unless labels are refined.
 
     Parameters
     ----------
@@ -33,21 +33,31 @@ def freeze(path: Path, thresholds: ThresholdSettings) -> Job:
         The score store.
     thresholds
         From scores to labels.
+    refine
+        Whether a dense CRF refines the labels; test-time augmentation was a matter of the scores.
 
     Raises
     ------
     ConfigError
         If the thresholds name a class that there is not.
+    SlideError
+        If labels are to be refined and the slide cannot be read.
     OutputError
         If the store is damaged or cannot be written.
     """
     store = ScoreStore.open(path)
+    facts = store.facts.slide
     yield Started("Writing labels", total=3, unit="results")
-    write_labels(store, thresholds)
+    if refine is not None and refine.crf:
+        from napari_pbip.engine.refine import refined_labels  # torch takes seconds to load: not in the window
+
+        with open_slide(Path(facts.path), facts.mpp) as slide:
+            write_labels(store, thresholds, refined_labels(store, slide, thresholds))
+    else:
+        write_labels(store, thresholds)
     yield Step(1)
     rows = write_table(store, path.parent)
     yield Step(2)
-    facts = store.facts.slide
     try:
         with open_slide(Path(facts.path), facts.mpp) as slide:
             write_picture(store, slide, path.parent)

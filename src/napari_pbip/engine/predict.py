@@ -7,7 +7,7 @@ with), whose maps are blended by weights that fall off towards the border.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,10 @@ import torch.nn.functional as F
 
 from napari_pbip.engine.device import Precision, autocast
 from napari_pbip.engine.loading import Image, to_tensor
+from napari_pbip.models.dense_crf import refine_image
 from napari_pbip.models.methods.base import Method
 from napari_pbip.models.score_maps import fuse_per_tile
+from napari_pbip.models.views import average_over_views
 
 _STRIDE = 8
 """Grid of the blended maps in pixels: the finest stage that carries fusion weight."""
@@ -38,7 +40,13 @@ class ImageMaps:
 
 
 def image_maps(
-    method: Method, images: Sequence[Image], tile: int, device: torch.device, precision: Precision
+    method: Method,
+    images: Sequence[Image],
+    tile: int,
+    device: torch.device,
+    precision: Precision,
+    *,
+    tta: bool = False,
 ) -> list[ImageMaps]:
     """Maps of images of one size.
 
@@ -52,15 +60,21 @@ def image_maps(
         Side of the training tiles in pixels.
     device, precision
         Where and how to compute.
+    tta
+        Whether to average over flips and quarter turns.
     """
+
+    def look(tensor: torch.Tensor) -> ImageMaps:
+        return _forward(method, tensor, device, precision, tta=tta)
+
     height, width = images[0].shape[:2]
     if max(height, width) <= _ONE_PIECE * tile:
-        output = _forward(method, to_tensor(np.stack(images)), device, precision)
+        output = look(to_tensor(np.stack(images)))
         return [
             ImageMaps(tuple(m[i : i + 1] for m in output.stages), output.presence[i : i + 1])
             for i in range(len(images))
         ]
-    return [_blended(method, image, tile, device, precision) for image in images]
+    return [_blended(look, image, tile, device) for image in images]
 
 
 def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[float], size: tuple[int, int]) -> Label:
@@ -83,9 +97,52 @@ def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[floa
         Class indices, shape (H, W). Background is never chosen, as in the published evaluation. Where all
         present classes score zero the first of them is chosen; the released code may choose an absent one.
     """
-    fused = fuse_per_tile(maps.stages, torch.ones(1, present.shape[1], device=present.device), weights, size)
-    gate = F.interpolate(present.float(), size, mode="nearest") if present.shape[-1] > 1 else present
-    return fused.masked_fill(~gate.bool(), -1).argmax(1)[0].to(torch.uint8).cpu().numpy()
+    labels: Label = _best(_fused(maps, weights, size), _at_pixels(present, size))[0]
+    return labels
+
+
+def refined_image(
+    image: Image, maps: ImageMaps, presences: Sequence[torch.Tensor], weights: Sequence[float]
+) -> list[Label]:
+    """The class of each pixel as :func:`segment_image` chooses it, after a dense CRF; background takes part in it.
+
+    Parameters
+    ----------
+    image
+        RGB uint8 (H, W, 3).
+    maps
+        Of this image.
+    presences
+        Which classes may be chosen, once or more, as :func:`segment_image` takes it.
+    weights
+        Fusion weight of each stage.
+
+    Returns
+    -------
+    list of uint8 arrays
+        Class indices (H, W), one for each of ``presences``.
+    """
+    size = image.shape[:2]
+    fused = _fused(maps, weights, size) / sum(weights)
+    gates = torch.cat([_at_pixels(one, size).expand_as(fused) for one in presences])
+    refined = refine_image(to_tensor(np.stack([image]))[0], fused * gates)
+    return list(_best(refined[:, :-1], gates))
+
+
+def _fused(maps: ImageMaps, weights: Sequence[float], size: tuple[int, int]) -> torch.Tensor:
+    classes = maps.stages[0].shape[1]
+    return fuse_per_tile(maps.stages, torch.ones(1, classes, device=maps.presence.device), weights, size)
+
+
+def _at_pixels(present: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Presence (1, N, h, w) at the pixels of the image; (1, N, 1, 1) stays."""
+    return F.interpolate(present.float(), size, mode="nearest").bool() if present.shape[-1] > 1 else present
+
+
+def _best(scores: torch.Tensor, present: torch.Tensor) -> npt.NDArray[np.uint8]:
+    """Class of the best score among the present ones, (S, H, W)."""
+    best: npt.NDArray[np.uint8] = scores.masked_fill(~present, -1).argmax(1).to(torch.uint8).cpu().numpy()
+    return best
 
 
 Label = npt.NDArray[np.uint8]
@@ -99,15 +156,21 @@ def predicted_presence(probability: torch.Tensor, threshold: float = 0.5) -> tor
 
 
 @torch.no_grad()
-def _forward(method: Method, images: torch.Tensor, device: torch.device, precision: Precision) -> ImageMaps:
+def _forward(
+    method: Method, images: torch.Tensor, device: torch.device, precision: Precision, *, tta: bool
+) -> ImageMaps:
     """Maps of a batch, (B, N, h, w) a stage and (B, N, 1, 1)."""
-    with autocast(device, precision):
-        output = method(images.to(device))
-    presence = method.presence(output).float().sigmoid()
-    return ImageMaps(tuple(m.float() for m in output.class_maps), presence[:, :, None, None])
+
+    def look(some: torch.Tensor) -> list[torch.Tensor]:
+        with autocast(device, precision):
+            output = method(some)
+        return [m.float() for m in (*output.class_maps, method.presence(output))]
+
+    *stages, presence = average_over_views(look, images.to(device)) if tta else look(images.to(device))
+    return ImageMaps(tuple(stages), presence.sigmoid()[:, :, None, None])
 
 
-def _blended(method: Method, image: Image, tile: int, device: torch.device, precision: Precision) -> ImageMaps:
+def _blended(look: Callable[[torch.Tensor], ImageMaps], image: Image, tile: int, device: torch.device) -> ImageMaps:
     """Maps of a large image from overlapping windows, on a grid of one cell per 8 pixels."""
     side = tile - tile % 32
     height, width = image.shape[:2]
@@ -122,9 +185,7 @@ def _blended(method: Method, image: Image, tile: int, device: torch.device, prec
     total = torch.zeros(grid, device=device)
     for first in range(0, len(corners), _WINDOWS_AT_ONCE):
         part = corners[first : first + _WINDOWS_AT_ONCE]
-        output = _forward(
-            method, to_tensor(np.stack([padded[y : y + side, x : x + side] for y, x in part])), device, precision
-        )
+        output = look(to_tensor(np.stack([padded[y : y + side, x : x + side] for y, x in part])))
         maps = [F.interpolate(m, (cells, cells), mode="bilinear") for m in output.stages]
         maps.append(output.presence.expand(-1, -1, cells, cells))
         if not sums:

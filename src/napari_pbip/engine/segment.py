@@ -23,14 +23,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_pbip.config import SegmentSettings, ThresholdSettings
+from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.freeze import write_picture, write_table
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, ahead, to_tensor
+from napari_pbip.engine.refine import refined_labels
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Finished, Job, RegionDone, Started, Step, Warned
+from napari_pbip.models.views import average_over_views
 from napari_pbip.results.blend import Region
 from napari_pbip.results.labels import write_labels
 from napari_pbip.results.store import ScoreStore
@@ -56,6 +58,7 @@ def segment(
     settings: SegmentSettings,
     thresholds: ThresholdSettings,
     *,
+    refine: RefineSettings | None = None,
     resume: bool = False,
     overwrite: bool = False,
     focus: Focus | None = None,
@@ -76,6 +79,8 @@ def segment(
         Reading, tissue and network.
     thresholds
         From scores to labels; they can be changed later without this job.
+    refine
+        Test-time augmentation of the scores, dense CRF of the labels; none by default.
     resume
         Go on with a store that was begun with the same slide, model and settings.
     overwrite
@@ -95,6 +100,7 @@ def segment(
         be written.
     """
     began = time.monotonic()
+    refine = refine or RefineSettings()
     device = choose_device(settings.device)
     model = load_model(run, "best", device)
     with open_slide(path, settings.mpp) as slide:
@@ -113,11 +119,11 @@ def segment(
         )
         tile = settings.tile or model.facts.tile_size // 16 * 16
         grid = TileGrid.plan(slide.width, slide.height, slide_mpp, model_mpp, tile, settings.overlap)
-        facts = _facts(slide, model, settings, grid, model_mpp)
+        facts = _facts(slide, model, settings, refine, grid, model_mpp)
         store = _open_store(out, slide, model, grid, tissue, settings, facts, resume=resume, overwrite=overwrite)
         with store:
-            yield from _fill(store, slide, model, grid, settings, device, focus)
-        write_labels(store, thresholds)
+            yield from _fill(store, slide, model, grid, settings, refine, device, focus)
+        write_labels(store, thresholds, refined_labels(store, slide, thresholds, device) if refine.crf else None)
         table = write_table(store, out)
         write_picture(store, slide, out)
     done, _ = store.progress
@@ -165,7 +171,12 @@ def _open_store(
 
 
 def _facts(
-    slide: Slide, model: TrainedModel, settings: SegmentSettings, grid: TileGrid, model_mpp: float
+    slide: Slide,
+    model: TrainedModel,
+    settings: SegmentSettings,
+    refine: RefineSettings,
+    grid: TileGrid,
+    model_mpp: float,
 ) -> dict[str, Any]:
     """What makes the scores what they are: recorded, and compared on resuming."""
     return {
@@ -185,7 +196,8 @@ def _facts(
             "backbone": model.facts.settings.backbone.name,
             "versions": model.facts.versions,
         },
-        "settings": settings.model_dump(mode="json", exclude={"batch_size", "device", "mpp"}),
+        "settings": settings.model_dump(mode="json", exclude={"batch_size", "device", "mpp"})
+        | ({"tta": True} if refine.tta else {}),
         "grid": {
             "tile": grid.tile,
             "overlap": grid.overlap,
@@ -204,6 +216,7 @@ def _fill(
     model: TrainedModel,
     grid: TileGrid,
     settings: SegmentSettings,
+    refine: RefineSettings,
     device: torch.device,
     focus: Focus | None,
 ) -> Job:
@@ -234,7 +247,7 @@ def _fill(
     with ThreadPoolExecutor(1, thread_name_prefix="napari-pbip-writer") as writer:
         try:
             while batch := list(islice(tiles, settings.batch_size)):
-                scores, presence = _look(model, [image for _, image in batch], settings, device)
+                scores, presence = _look(model, [image for _, image in batch], settings, refine, device)
                 for (place, _), tile_scores, tile_presence in zip(batch, scores, presence, strict=True):
                     for region in blender.add(*place, tile_scores, tile_presence):
                         writing.append((writer.submit(store.write_region, region), []))
@@ -276,14 +289,23 @@ def _written(future: Future[None], regions: Sequence[RegionDone]) -> Iterator[Re
 
 @torch.inference_mode()
 def _look(
-    model: TrainedModel, images: Sequence[Image], settings: SegmentSettings, device: torch.device
+    model: TrainedModel,
+    images: Sequence[Image],
+    settings: SegmentSettings,
+    refine: RefineSettings,
+    device: torch.device,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Raw class scores (B, N, h, w) and presence probabilities (B, N) of a batch of tiles."""
     # Always a full batch: libraries sum in another order for another batch size, and a tile should score the
     # same bits however a slide was stopped and resumed.
     batch = np.zeros((settings.batch_size, *images[0].shape), np.uint8)
     batch[: len(images)] = images
-    with autocast(device, settings.precision):
-        seen = model.method.scores(to_tensor(batch).to(device))
-    maps, presence = seen.maps.float().cpu().numpy(), seen.presence.float().sigmoid().cpu().numpy()
-    return maps[: len(images)], presence[: len(images)]
+
+    def look(some: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with autocast(device, settings.precision):
+            seen = model.method.scores(some)
+        return seen.maps.float(), seen.presence.float()
+
+    tensor = to_tensor(batch).to(device)
+    maps, presence = average_over_views(look, tensor) if refine.tta else look(tensor)
+    return maps.cpu().numpy()[: len(images)], presence.sigmoid().cpu().numpy()[: len(images)]

@@ -171,7 +171,8 @@ def _factorised(image: torch.Tensor) -> Kernel:
     def apply(maps: torch.Tensor) -> torch.Tensor:
         sums = torch.zeros_like(maps)
         for one, total in zip(maps.view(-1, height, width), sums.view(-1, height, width), strict=True):
-            for part in colours.split(_FEATURES_AT_ONCE):
+            for first in range(0, len(colours), _FEATURES_AT_ONCE):
+                part = colours[first : first + _FEATURES_AT_ONCE]
                 seen = rows.T @ (part * one) @ columns
                 total += (part * (rows @ seen @ columns.T)).sum(0)
         return sums
@@ -183,19 +184,21 @@ def _position_features(length: int, device: torch.device) -> torch.Tensor:
     """Features (n, r) of the places along an axis, whose products are their Gaussian."""
     values, vectors = torch.linalg.eigh(_gaussian(length, COLOUR_SIGMA, torch.device("cpu")).double())
     kept = values > _SMALLEST_SHARE * values.max()
-    return (vectors[:, kept] * values[kept].sqrt()).float().to(device)
+    features: torch.Tensor = vectors[:, kept] * values[kept].sqrt()
+    return features.float().to(device)
 
 
 def _colour_features(colours: torch.Tensor) -> torch.Tensor:
     """Features (P, r) of colours (P, 3), in deviations, whose products are about their Gaussian."""
-    landmarks = colours.round().unique(dim=0)
+    landmarks = torch.unique(colours.round(), dim=0)
 
     def likeness(some: torch.Tensor) -> torch.Tensor:
         return torch.exp(-0.5 * torch.cdist(some, landmarks) ** 2)
 
     values, vectors = torch.linalg.eigh(likeness(landmarks).cpu().double())
     kept = values > _SMALLEST_EIGENVALUE
-    return likeness(colours) @ (vectors[:, kept] / values[kept].sqrt()).float().to(colours.device)
+    features: torch.Tensor = vectors[:, kept] / values[kept].sqrt()
+    return likeness(colours) @ features.float().to(colours.device)
 
 
 def _windowed(image: torch.Tensor, sigma: float) -> Kernel:

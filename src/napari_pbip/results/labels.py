@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -163,6 +164,19 @@ class Evidence:
         height = self._scores.shape[1]
         return [slice(top, min(top + _STRIP, height)) for top in range(0, height, _STRIP)]
 
+    def counted(self, delta: npt.NDArray[np.floating], threshold: float) -> npt.NDArray[np.float32]:
+        """Share of its largest score of each class that reaches these thresholds, else 0, (N, h, w).
+
+        NaN, in all classes, where nothing was analysed.
+        """
+        parts = []
+        for strip in map(self.rows, self.strips):
+            counts = (strip.shares >= delta[:, None, None]) & (strip.presence >= np.float32(threshold))
+            shares = np.where(counts, strip.shares, np.float32(0))
+            shares[:, np.isnan(strip.shares[0])] = np.nan
+            parts.append(shares)
+        return np.concatenate(parts, 1)
+
     def labels(self, delta: npt.NDArray[np.floating], threshold: float) -> Labels:
         """The labels that these thresholds give, (h, w); see :meth:`Strip.labels`."""
         return np.concatenate([self.rows(part).labels(delta, threshold) for part in self.strips])
@@ -252,11 +266,24 @@ def evidence(
     )
 
 
-def write_labels(store: ScoreStore, thresholds: ThresholdSettings) -> None:
+Refine = Callable[[npt.NDArray[np.floating], slice, slice], Labels]
+"""Labels of a rectangle of level-0 cells (rows, columns), given the largest score of each class over the slide (N,)."""
+
+
+def write_labels(store: ScoreStore, thresholds: ThresholdSettings, refine: Refine | None = None) -> None:
     """Write the labels of what is analysed so far as an OME-Zarr 0.5 label image, ``labels/tissue`` in the store.
 
     uint8 with colours and class names, a pyramid of nearest neighbours, and with the thresholds, the largest
     scores and the cell counts in its attributes. Earlier labels are replaced when the new ones are complete.
+
+    Parameters
+    ----------
+    store
+        Finished or growing.
+    thresholds
+        From scores to labels.
+    refine
+        What makes the labels of these thresholds instead of :func:`label_region`; it is asked for chunks.
 
     Raises
     ------
@@ -280,11 +307,12 @@ def write_labels(store: ScoreStore, thresholds: ThresholdSettings) -> None:
         counts = np.zeros(256, np.int64)
         pyramid = PyramidWriter(levels, nearest)
         for y, x in _chunks(store):
-            labels = label_region(store, thresholds, largest, 0, slice(y, y + CHUNK), slice(x, x + CHUNK))
+            part = slice(y, y + CHUNK), slice(x, x + CHUNK)
+            labels = refine(largest, *part) if refine else label_region(store, thresholds, largest, 0, *part)
             pyramid.write(y, x, labels)
             counts += np.bincount(labels.ravel(), minlength=256)
         pyramid.flush()
-        group.attrs.update(_attributes(store, len(levels), thresholds, largest, counts))
+        group.attrs.update(_attributes(store, len(levels), thresholds, largest, counts, refine is not None))
         if folder.exists():
             shutil.rmtree(folder)
         begun.rename(folder)
@@ -307,6 +335,8 @@ class LabelFacts:
     """Tiles that had been analysed when the labels were written."""
     planned: int
     """Tiles to be analysed."""
+    refined: bool
+    """Whether a dense CRF had a say in them."""
 
 
 def open_labels(store: ScoreStore) -> tuple[list[zarr.Array[Any]], LabelFacts]:
@@ -330,6 +360,7 @@ def open_labels(store: ScoreStore) -> tuple[list[zarr.Array[Any]], LabelFacts]:
             {int(value): count for value, count in own["cells"].items()},
             own["tiles"]["done"],
             own["tiles"]["planned"],
+            own.get("refined", False),  # stores of before there was a choice
         )
     return levels, facts
 
@@ -346,6 +377,7 @@ def _attributes(
     thresholds: ThresholdSettings,
     largest: npt.NDArray[np.floating],
     counts: npt.NDArray[np.int64],
+    refined: bool,
 ) -> dict[str, Any]:
     named = [(n + 1, one.name, one.rgb) for n, one in enumerate(store.taxonomy)]
     named.append((BACKGROUND, BACKGROUND_NAME, BACKGROUND_RGB))
@@ -361,6 +393,7 @@ def _attributes(
             },
         },
         "pbip": {
+            "refined": refined,
             "thresholds": thresholds.model_dump(mode="json"),
             "largest": [float(value) for value in largest],
             "cells": {str(value): int(counts[value]) for value, _, _ in named},
