@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers.models import BPE
 from transformers import AutoConfig, AutoModel, SwinConfig, SwinModel, ViTConfig, ViTModel
 
 from napari_pbip.models.encoders import EncoderSpec, catalogue
@@ -67,7 +69,34 @@ def _huggingface(spec: EncoderSpec, folder: Path) -> EncoderSpec:
         for tensor in model.parameters():
             tensor.add_(torch.randn_like(tensor) * 0.05)
     model.save_pretrained(folder)
+    if spec.text:
+        _write_clip_tokenizer(folder)
     return replace(spec, network=network, input_size=side, dimension=dimension)
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz&,:.-"
+
+
+def _write_clip_tokenizer(folder: Path) -> None:
+    """A vocabulary of letters, within and at the end of a word."""
+    names = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
+    vocabulary = {name: i for i, name in enumerate(names)} | {"<|startoftext|>": 97, "<|endoftext|>": 98}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+
+
+def _write_conch_tokenizer(folder: Path) -> None:
+    """As the released one, with a vocabulary of letters."""
+    special = ["<pad>", "<start_of_text>", "<end_of_text>"]
+    vocabulary = {name: i for i, name in enumerate([*special, "Ġ", *LETTERS])}
+    tokenizer = Tokenizer(BPE(vocabulary, []))
+    tokenizer.add_special_tokens(special)
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<start_of_text> $A <end_of_text>", special_tokens=[("<start_of_text>", 1), ("<end_of_text>", 2)]
+    )
+    tokenizer.save(str(folder / "conch_byte_level_bpe_uncased.json"))
 
 
 def _timm(spec: EncoderSpec, folder: Path) -> EncoderSpec:
@@ -202,6 +231,7 @@ def _conch(spec: EncoderSpec, folder: Path) -> EncoderSpec:
             f"{at}.mlp.c_proj.bias": _random(WIDTH),
         }
     save_file(tensors, folder / "model.safetensors")
+    _write_conch_tokenizer(folder)
     image = {"architecture": "vit_base_patch16_224", "embed_dim": WIDTH, "depth": DEPTH, "num_heads": HEADS}
     text = {"vocabulary": words, "context": context, "width": WIDTH, "depth": DEPTH, "heads": HEADS}
     return replace(spec, network={"image": image, "text": text}, input_size=64, dimension=size)

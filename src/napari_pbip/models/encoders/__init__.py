@@ -4,7 +4,8 @@ The catalogue is listed without loading torch; :class:`~napari_pbip.models.encod
 """
 
 from napari_pbip.models.encoders.catalogue import catalogue, load, lookup
+from napari_pbip.models.encoders.prompts import default_sentence
 from napari_pbip.models.encoders.spec import EncoderSpec
 from napari_pbip.models.encoders.weights import find as find_weights
 
-__all__ = ["EncoderSpec", "catalogue", "find_weights", "load", "lookup"]
+__all__ = ["EncoderSpec", "catalogue", "default_sentence", "find_weights", "load", "lookup"]

@@ -40,6 +40,7 @@ _POOLING = {
 }
 """How each kind of network was trained to make one vector of an image (``model_type`` of config.json)."""
 _FILES = ("config.json", "preprocessor_config.json")
+_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
 def build(spec: EncoderSpec, weights: Path) -> Encoder:
@@ -162,20 +163,24 @@ class ClassProjection(_Transformer):
 
 
 def _clip_text(folder: Path, sentences: Sequence[str]) -> torch.Tensor:
-    from transformers import AutoTokenizer, CLIPTextModelWithProjection
+    from transformers import AutoTokenizer, CLIPModel
 
-    tower = load_model(CLIPTextModelWithProjection, folder, folder, use_safetensors=True).eval()
+    model = load_model(CLIPModel, folder, folder, use_safetensors=True).eval()
+    unusable = WeightsUnavailable(
+        f"{folder} holds no tokenizer for the text tower that can be read; put the model's tokenizer.json there, "
+        "or its vocab.json and merges.txt."
+    )
+    # the library makes an empty tokenizer out of nothing
+    if not any(all((folder / name).is_file() for name in names) for names in _TOKENIZERS):
+        raise unusable
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        longest = tower.config.max_position_embeddings
+        longest = model.config.text_config.max_position_embeddings
         tokens = tokenizer(list(sentences), padding=True, truncation=True, max_length=longest, return_tensors="pt")
     except Exception as error:
-        raise WeightsUnavailable(
-            f"{folder} holds no tokenizer for the text tower that can be read; put the model's tokenizer.json there, "
-            "or its vocab.json and merges.txt."
-        ) from error
+        raise unusable from error
     with torch.no_grad():
-        vectors: torch.Tensor = tower(**tokens).text_embeds
+        vectors: torch.Tensor = model.get_text_features(**tokens).pooler_output
     return vectors
 
 
