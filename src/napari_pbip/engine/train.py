@@ -130,7 +130,12 @@ def peak_learning_rate(settings: JobSettings) -> float:
     return 5e-5 if settings.backbone.weights else 5e-4
 
 
-_MAY_CHANGE: dict[str, Any] = {"train": {"epochs", "steps", "device"}, "segment": True, "thresholds": True}
+_MAY_CHANGE: dict[str, Any] = {
+    "train": {"epochs", "steps", "device"},
+    "segment": True,
+    "refine": True,
+    "thresholds": True,
+}
 
 
 def _difference(before: JobSettings, now: JobSettings) -> str | None:
