@@ -42,6 +42,8 @@ _DARKEST = 1 / 255
 """Smallest intensity whose density is told apart: one step of an 8-bit image."""
 _FAINT = 0.05
 """Brightness, relative to the image's, at which a pixel counts half."""
+_IN_CACHE = 8
+"""Images whose intermediate maps fit into the cache of a processor."""
 _HISTOGRAM = torch.linspace(-0.4, 1.4, 6)
 _HISTOGRAM_WIDTH = 0.36
 
@@ -83,7 +85,9 @@ class Texture(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features, shape (B, D), of RGB in [0, 1], shape (B, 3, H, W), at any brightness."""
-        return (statistics(images) - self.centre) @ self.projection.T
+        # A processor waits for memory here: a few images at a time stay in its cache, which takes half the time.
+        parts = images.split(_IN_CACHE) if images.device.type == "cpu" else (images,)
+        return (torch.cat([statistics(part) for part in parts]) - self.centre) @ self.projection.T
 
 
 def statistics(images: torch.Tensor) -> torch.Tensor:
