@@ -181,6 +181,16 @@ class ConstructSettings(MethodSettings):
     """Weight of the similarity loss."""
     memory: Annotated[int, Field(ge=1)] = 2048
     """Backgrounds of earlier batches that are negatives of the foreground."""
+    start: Literal["bank", "text"] = "bank"
+    """Where the prototypes start: at those of the image bank, or at a sentence a class (encoders with a text tower)."""
+    sentences: dict[str, str] = Field(default_factory=dict)
+    """A sentence of your own for the named classes, if they start there; the others have one of ours."""
+    k: Annotated[int, Field(ge=1)] = 10
+    """Prototypes of each class, if they start at its sentence."""
+
+    def options(self) -> dict[str, Any]:
+        """What the network is made with; where the prototypes start is not part of it."""
+        return self.model_dump(exclude={"name", "start", "sentences", "k"})
 
 
 class CamSettings(MethodSettings):

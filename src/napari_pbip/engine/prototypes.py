@@ -1,4 +1,4 @@
-"""What a training starts from besides the tiles: the prototypes of an image bank, or a random start to learn them."""
+"""What a training starts from besides the tiles: prototypes of an image bank, of sentences, or random ones to learn."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from napari_pbip.bank import ImageBank, TileSet, load_single_tiles
 from napari_pbip.bank.image_bank import FACTS as BANK
-from napari_pbip.config import BankSettings, JobSettings, LpdSettings
+from napari_pbip.config import BankSettings, ConstructSettings, JobSettings, LpdSettings
 from napari_pbip.engine.build_bank import bank_encoder, build_bank, encoder_facts
 from napari_pbip.engine.jobs import phase
-from napari_pbip.errors import BankError
+from napari_pbip.errors import BankError, ConfigError
 from napari_pbip.events import Event
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.models.encoders.prompts import default_sentence
 from napari_pbip.models.prototypes import Prototypes
+from napari_pbip.models.student import StudentPyramid
+
+_SENTENCE_NOISE = 0.02
+"""Standard deviation of what tells the prototypes of one sentence apart, as ConStruct's released code has it."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,13 @@ def existing_start(settings: JobSettings, tiles: TileSet) -> Start | None:
         If the bank cannot be read, its classes are not those of the tiles, the settings ask for another encoder, or
         that encoder's weights have changed since.
     ConfigError, WeightsUnavailable
-        As :func:`napari_pbip.models.encoders.load`.
+        As :func:`napari_pbip.models.encoders.load`; or ConStruct has no pretrained backbone to learn from, or a
+        sentence of a class that there is not.
+    ModelError
+        If ConStruct cannot look into the encoder.
     """
+    if isinstance(settings.method, ConstructSettings):
+        return _of_construct(settings, settings.method, tiles)
     if isinstance(settings.method, LpdSettings):
         return _random(settings.method.k, settings.bank, len(tiles.taxonomy), settings.train.seed)
     if settings.method.learns_from == "bank" and settings.bank_folder is not None:
@@ -60,6 +71,22 @@ def build_start(settings: JobSettings, tiles: TileSet, folder: Path, *, resume: 
         on = settings.train.device
         yield from phase(build_bank(bank_tiles, settings.bank, settings.data, folder, device=on, update=resume))
     return _of_bank(folder, settings, tiles)
+
+
+def _of_construct(settings: JobSettings, method: ConstructSettings, tiles: TileSet) -> Start | None:
+    """The start of ConStruct; what it cannot train with is found before a bank is built."""
+    if method.structure and settings.backbone.weights is None:
+        raise ConfigError(
+            "ConStruct learns structure from a pretrained backbone; name its weights with backbone.weights, "
+            "or set method.structure to 0."
+        )
+    start = None
+    if method.start == "text":
+        start = _of_sentences(settings, method, tiles)
+    elif settings.bank_folder is not None:
+        start = _of_bank(settings.bank_folder, settings, tiles)
+    StudentPyramid(start.encoder if start else encoders.load(settings.bank.encoder, settings.bank.weights))
+    return start
 
 
 def _of_bank(folder: Path, settings: JobSettings, tiles: TileSet) -> Start:
@@ -94,10 +121,31 @@ def _random(k: int, bank: BankSettings, classes: int, seed: int) -> Start:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         prototypes = Prototypes.random([k] * classes, dimension)
-    facts = {
+    return Start(prototypes, encoder, _facts_without_bank(encoder, bank, prototypes))
+
+
+def _of_sentences(settings: JobSettings, method: ConstructSettings, tiles: TileSet) -> Start:
+    """Prototypes around the text features of a sentence a class, told apart by a little noise."""
+    names = tiles.taxonomy.names
+    if unknown := set(method.sentences) - set(names):
+        raise ConfigError(
+            f"method.sentences describes {', '.join(sorted(unknown))}, and the classes of the tiles are "
+            f"{', '.join(names)}; use these names."
+        )
+    sentences = [method.sentences.get(name, default_sentence(name)) for name in names]
+    encoder = encoders.load(settings.bank.encoder, settings.bank.weights)
+    features = F.normalize(encoder.text_features(sentences), dim=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.train.seed)
+        noise = Prototypes.random([method.k] * len(names), features.shape[1])
+    prototypes = Prototypes(features[noise.of_class] + _SENTENCE_NOISE * noise.vectors, noise.of_class)
+    return Start(prototypes, encoder, _facts_without_bank(encoder, settings.bank, prototypes))
+
+
+def _facts_without_bank(encoder: Encoder, bank: BankSettings, prototypes: Prototypes) -> dict[str, Any]:
+    return {
         "bank": None,
         "encoder": dict(encoder_facts(encoder, bank.weights)),
-        "k": [k] * classes,
-        "dimension": dimension,
+        "k": torch.bincount(prototypes.of_class).tolist(),
+        "dimension": prototypes.vectors.shape[1],
     }
-    return Start(prototypes, encoder, facts)

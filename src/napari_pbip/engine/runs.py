@@ -30,9 +30,9 @@ from safetensors.torch import load_file, save
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.run_facts import MARKER as MARKER
 from napari_pbip.engine.run_facts import RunFacts as RunFacts
-from napari_pbip.errors import ModelError
+from napari_pbip.errors import ModelError, WeightsUnavailable
 from napari_pbip.files import writing
-from napari_pbip.models import backbones
+from napari_pbip.models import backbones, encoders
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.methods.base import Method, Parts
 from napari_pbip.models.prototypes import Prototypes
@@ -55,7 +55,7 @@ def build_method(
     prototypes
         For a method that learns from a bank.
     encoder
-        The frozen encoder; only training needs it.
+        The frozen encoder; only training needs it, unless the method sees through it.
     """
     backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
     module, _, name = settings.method.network.partition(":")
@@ -76,12 +76,17 @@ class TrainedModel:
 
 
 def load_model(folder: Path, which: Which = "best", device: torch.device | None = None) -> TrainedModel:
-    """The best or last model of a run, in evaluation mode; it needs neither the bank nor the encoder.
+    """The best or last model of a run, in evaluation mode.
+
+    It needs neither the bank nor the encoder; only a method that sees through its encoder (ConStruct) does. That one's
+    weights are not copied into every checkpoint of every run: they are large, and often may not be passed on. They are
+    read from where they lay in the training or, if they do not lie there any more, from where encoders are looked for.
 
     Raises
     ------
     ModelError
-        If the folder is no run, or the weights are missing, damaged or of another network.
+        If the folder is no run, the weights are missing, damaged or of another network, or those of the encoder
+        that the model sees through are.
     """
     facts = RunFacts.read(folder)
     path = folder / f"{which}.safetensors"
@@ -90,12 +95,33 @@ def load_model(folder: Path, which: Which = "best", device: torch.device | None 
     backbone = facts.settings.backbone.model_copy(update={"weights": None})
     settings = facts.settings.model_copy(update={"backbone": backbone})
     prototypes = Prototypes.zeros(facts.prototypes["k"], facts.prototypes["dimension"]) if facts.prototypes else None
-    method = build_method(settings, len(facts.taxonomy), prototypes)
+    encoder = _recorded_encoder(facts) if settings.method.sees_through_encoder else None
+    method = build_method(settings, len(facts.taxonomy), prototypes, encoder)
     try:
         method.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelError(f"{path} holds the weights of another network than {MARKER} describes.") from error
     return TrainedModel(method.eval().to(device or "cpu"), facts, folder, which, weights_identity(weights))
+
+
+def _recorded_encoder(facts: RunFacts) -> Encoder:
+    """The encoder of a training, checked to be the same."""
+    recorded = (facts.prototypes or {})["encoder"]
+    name, kept = recorded["name"], recorded["weights"]
+    place = kept or "the cache"
+    try:
+        encoder = encoders.load(name, Path(kept) if kept and Path(kept).exists() else None)
+    except WeightsUnavailable as error:
+        raise ModelError(
+            f"The model sees through the encoder {name!r}, whose weights are no longer in {place}: put them back, "
+            f"or into a folder {name} in the folder that NAPARI_PBIP_WEIGHTS names."
+        ) from error
+    if encoder.weights_hash != recorded["weights_hash"]:
+        raise ModelError(
+            f"The model sees through the encoder {name!r}, whose weights are others than in the training; "
+            f"put those back into {place}, or train again."
+        )
+    return encoder
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
