@@ -108,6 +108,22 @@ def test_doctor_reports(call: Called) -> None:
     assert "texture" in call.out
 
 
+def test_encoders_are_listed(call: Called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("NAPARI_PBIP_WEIGHTS", str(tmp_path))
+    (tmp_path / "uni").mkdir()
+    (tmp_path / "uni" / "model.safetensors").touch()
+    assert call("encoders") == 0
+    lines = {line.split("│")[1].strip(): line for line in call.out.splitlines() if "│" in line}
+    assert {"texture", "conch", "virchow2", "dinov3-base", "transformers"} <= lines.keys()
+    assert str(tmp_path / "uni") in lines["uni"]
+    assert "CC-BY-NC-ND-4.0" in lines["uni"]
+    assert "on request" in lines["uni"]
+    assert "2560" in lines["virchow2"]
+    assert call("encoders", "fetch", "medclip") == 2
+    assert "https://github.com/RyanWangZf/MedCLIP" in call.error
+
+
 @pytest.mark.parametrize("arguments", [[], ["bank"], ["--help"], ["train", "--help"], ["segment", "-h"], ["--version"]])
 def test_help_is_there(call: Called, arguments: list[str]) -> None:
     call(*arguments)

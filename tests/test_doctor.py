@@ -41,8 +41,12 @@ def test_versions_are_those_that_are_imported(report: Report):
 
 def test_readers_and_encoders_are_those_of_the_catalogues(report: Report):
     assert [*named(report, "slides")] == [reader.name for reader in readers()]
-    assert {*named(report, "encoders")} == {*encoders.catalogue()}
-    assert named(report, "encoders")["texture"].status == "ok"
+    found = named(report, "encoders")
+    absent = found.pop("without weights here").detail.partition(";")[0].split(", ")
+    assert {*found, *absent} == {*encoders.catalogue()}
+    assert {"texture", "tiny"} <= {*found}
+    assert "transformers" in absent
+    assert all(finding.status == "ok" for finding in found.values())
 
 
 def test_json_holds_every_finding(report: Report):
@@ -84,3 +88,12 @@ def test_a_broken_package_is_a_failure_in_words():
     assert values["failed"] is True
     assert torch_finding["status"] == "fail"
     assert "-m pip install --force-reinstall torch" in torch_finding["remedy"]
+
+
+def test_weights_that_are_here_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_PBIP_WEIGHTS", str(tmp_path))
+    (tmp_path / "uni").mkdir()
+    (tmp_path / "uni" / "model.safetensors").touch()
+    found = named(examine(), "encoders")
+    assert str(tmp_path / "uni") in found["uni"].detail
+    assert " uni," not in found["without weights here"].detail

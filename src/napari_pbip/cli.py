@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 bank_app = typer.Typer(help="Build, look at and use an image bank.", no_args_is_help=True)
 app.add_typer(bank_app, name="bank")
+encoders_app = typer.Typer(help="List the encoders, and fetch the weights of one.", invoke_without_command=True)
+app.add_typer(encoders_app, name="encoders")
 console = Console(stderr=True)
 
 JobFile = Annotated[Path | None, typer.Argument(help="Settings file (YAML); the options below go on top of it.")]
@@ -131,6 +133,39 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = F
         render(report, Console())
     if report.failed:
         raise typer.Exit(1)
+
+
+@encoders_app.callback()
+def encoders_list(context: typer.Context) -> None:
+    """List the encoders: what they need and cost, and whether their weights are on this machine.
+
+    Example: napari-pbip encoders
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from napari_pbip.models.encoders import catalogue, find_weights
+
+    table = Table("name", "what it is", "D", "µm/pixel", "text", "licence", "access", "MB", "weights")
+    for spec in catalogue().values():
+        place = "not needed" if not spec.needs_weights else str(find_weights(spec) or "not here")
+        facts = (spec.dimension, spec.mpp, "yes" if spec.text else "", spec.licence, "on request" if spec.gated else "")
+        cells = (spec.name, spec.title, *facts, spec.megabytes, place)
+        table.add_row(*("" if cell is None else str(cell) for cell in cells))
+    Console().print(table)
+
+
+@encoders_app.command("fetch")
+def encoders_fetch(name: Annotated[str, typer.Argument(help="Name of the encoder.")]) -> None:
+    """Fetch the weights of an encoder from the Hugging Face hub, under their own licence.
+
+    They go to NAPARI_PBIP_WEIGHTS if that names a folder, else to the Hugging Face cache.
+
+    Example: napari-pbip encoders fetch phikon-v2
+    """
+    from napari_pbip.engine.fetch_weights import fetch_weights
+
+    summary = follow(fetch_weights(name))
+    console.print(f"Weights of {name} in {summary['folder']}", highlight=False)
 
 
 @bank_app.command("build")

@@ -172,13 +172,15 @@ def _encoders() -> Iterator[Finding]:
         from napari_pbip.models import encoders
     except (ImportError, OSError):
         return  # without torch there are none, and torch has its own line
+    absent = []
     for spec in encoders.catalogue().values():
-        if spec.needs_weights:
-            remedy = f"Give their folder: --encoder {spec.name} --weights FOLDER."
-            detail = f"{spec.title}; weights do not come with the package"
-            yield Finding("encoders", spec.name, "warn", detail, remedy)
+        place = encoders.find_weights(spec) if spec.needs_weights else None
+        if spec.needs_weights and place is None:
+            absent.append(spec.name)
         else:
-            yield Finding("encoders", spec.name, "ok", f"{spec.title}; ready")
+            yield Finding("encoders", spec.name, "ok", spec.title + (f"; weights in {place}" if place else "; ready"))
+    detail = f"{', '.join(absent)}; `napari-pbip encoders` says what each needs"
+    yield Finding("encoders", "without weights here", "ok", detail)
 
 
 def _storage() -> Iterator[Finding]:
