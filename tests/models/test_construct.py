@@ -288,6 +288,43 @@ def test_what_each_term_trains(encoder: Encoder, term: str, trained: set[str]) -
     assert reached == trained
 
 
+def test_as_released_the_distilled_level_makes_no_map(encoder: Encoder) -> None:
+    """The map is that of level 4, the structure is learned by the adapter of level 3, and they share nothing."""
+
+    def reached(loss: torch.Tensor) -> set[str]:
+        method.zero_grad()
+        loss.backward()
+        return {name for name, p in method.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+
+    method = build(encoder, preset="released")
+    assert method.offsets is None
+    structure = reached(method.loss(IMAGES, LABELS).terms["structure"])
+    assert structure
+    assert not structure & reached(method.scores(IMAGES).maps.square().sum())
+    method = build(encoder)
+    for adapter in method.backbone.adapters:  # at the very first step only their last layer has a gradient
+        torch.nn.init.normal_(adapter.net[-1].weight, std=0.1)
+    assert reached(method.loss(IMAGES, LABELS).terms["structure"]) & reached(method.scores(IMAGES).maps.square().sum())
+
+
+def test_the_contrast_moves_maps_and_not_its_anchors(encoder: Encoder) -> None:
+    method = build(encoder, preset="released")
+    seen: list[torch.Tensor] = []
+    terms = type(method.matching).terms
+
+    def spy(self: Any, *arguments: Any) -> dict[str, torch.Tensor]:
+        seen.append(arguments[5])
+        return terms(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(method.matching), "terms", spy)
+        method.loss(IMAGES, LABELS)
+    (anchors,) = seen
+    assert not anchors.requires_grad
+    means = torch.stack([part.mean(0) for part in method.prototypes.detach().split(K)])
+    torch.testing.assert_close(anchors, F.normalize(means, dim=1))
+
+
 def test_the_backgrounds_of_a_batch_are_negatives_of_the_next(encoder: Encoder) -> None:
     method = build(encoder).eval()
     first = method.loss(IMAGES, LABELS).terms

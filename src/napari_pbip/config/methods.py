@@ -158,17 +158,27 @@ class LpdSettings(MethodSettings):
 class ConstructSettings(MethodSettings):
     """ConStruct: adapters and prototypes on a frozen vision transformer, which learns structure from the backbone.
 
-    The student is the encoder of the bank, the teacher the pretrained backbone; both stay as they are.
+    The student is the encoder of the bank, the teacher the pretrained backbone; both stay as they are. Defaults are
+    ours; `preset` takes the released.
     """
 
     network = "napari_pbip.models.methods.construct:ConStruct"
     learns_from = "bank"
     sees_through_encoder = True
+    presets = {  # noqa: RUF012  # declared a class variable above
+        "released": {
+            "stage_weights": (0.0, 0.0, 0.0, 1.0),
+            "fusion_weights": (0.0, 0.0, 0.0, 1.0),
+            "similarity": "plain",
+        },
+    }
 
     name: Literal["construct"] = "construct"
     """The method."""
+    preset: Literal["default", "released"] = "default"
+    """Values for every setting not given: ours, or those of the authors' released code."""
     similarity: Literal["centred", "plain"] = "centred"
-    """Cosine of features and prototypes, without what all prototypes share or as they are (paper)."""
+    """Cosine of features and prototypes, without what all prototypes share or as they are."""
     delta: Fraction = 0.15
     """Threshold scale delta of the masks."""
     temperature: Positive = 0.07
@@ -190,7 +200,7 @@ class ConstructSettings(MethodSettings):
 
     def options(self) -> dict[str, Any]:
         """What the network is made with; where the prototypes start is not part of it."""
-        return self.model_dump(exclude={"name", "start", "sentences", "k"})
+        return self.model_dump(exclude={"name", "preset", "start", "sentences", "k"})
 
 
 class CamSettings(MethodSettings):

@@ -85,7 +85,8 @@ class ConStruct(Method):
         self.heads = nn.ModuleList(
             SimilarityHead(dimension, channels, similarity) for channels in self.backbone.channels
         )
-        self.offsets = nn.Parameter(torch.zeros(STAGES, classes))  # where presence begins, as in PBIP
+        # where presence begins is learned, as in PBIP
+        self.offsets = nn.Parameter(torch.zeros(STAGES, classes)) if similarity == "centred" else None
         self.memory = FeatureMemory(memory, dimension)
         self.matching = ImgMatchNet(
             student,
@@ -134,7 +135,7 @@ class ConStruct(Method):
         maps = merge_subclasses(subclass_maps, self.subclass_class, self.classes, "max")
         head = self.heads[stage]
         assert isinstance(head, SimilarityHead)
-        return maps, pool(maps) + head.scale * self.offsets[stage]
+        return maps, pool(maps) + (0.0 if self.offsets is None else head.scale * self.offsets[stage])
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
         """L = alpha * L_CLS + structure * L_struct + beta * L_SIM.
@@ -172,7 +173,8 @@ class ConStruct(Method):
     def _contrast(self, images: torch.Tensor, maps: Mapping[int, torch.Tensor], labels: torch.Tensor) -> WeightedTerms:
         """L_SIM: what the fused map of each present class cuts out, against the mean prototype of every class."""
         fused = fuse([(w, maps[i]) for i, w in enumerate(self.fusion_weights) if w], self.grid(images))
-        means = merge_subclasses(self.prototypes.T, self.subclass_class, self.classes, "mean").T
+        # the prototypes stay where they are, and the maps move: otherwise both would meet halfway
+        means = merge_subclasses(self.prototypes.detach().T, self.subclass_class, self.classes, "mean").T
         found = self.matching.terms(
             images,
             self.backbone.normalise(images),
