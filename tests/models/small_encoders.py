@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
-from transformers import AutoConfig, AutoModel, SwinConfig, SwinModel, ViTConfig, ViTModel
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel, SwinConfig, SwinModel, ViTConfig, ViTModel
 
 from napari_pbip.models.encoders import EncoderSpec, catalogue
 
@@ -160,24 +160,27 @@ def vit_layout(
 
 def _medclip(spec: EncoderSpec, folder: Path) -> EncoderSpec:
     """As released: image tower, text tower, scale; the buffers of transformers 4 too."""
-    network = {
-        "image_size": 32,
-        "patch_size": 2,
-        "embed_dim": 8,
-        "depths": [1, 1],
-        "num_heads": [1, 2],
-        "window_size": 4,
+    image = {"image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    text = {**SHRUNK, "num_hidden_layers": 3, "vocab_size": len(words), "intermediate_size": 64}
+    tensors = {
+        "vision_model.projection_head.weight": _random(24, 16),
+        "text_model.projection_head.weight": _random(24, WIDTH),
+        "logit_scale": torch.tensor(2.0),
     }
-    SwinModel(SwinConfig(**network)).save_pretrained(folder)
-    own = load_file(folder / "model.safetensors")
-    own["encoder.layers.0.blocks.0.attention.self.relative_position_index"] = torch.zeros(16, 16)
-    tensors = {f"vision_model.model.{name}": tensor for name, tensor in own.items()}
-    tensors["vision_model.projection_head.weight"] = _random(24, 16)
-    tensors["text_model.projection_head.weight"] = _random(24, 16)
-    tensors["logit_scale"] = torch.tensor(2.0)
-    save_file(tensors, folder / "model.safetensors")
+    for tower, model in (("vision", SwinModel(SwinConfig(**image))), ("text", BertModel(BertConfig(**text)))):
+        with torch.no_grad():
+            for tensor in model.parameters():
+                tensor.add_(torch.randn_like(tensor) * 0.05)
+        model.save_pretrained(folder)
+        own = load_file(folder / "model.safetensors")
+        tensors |= {f"{tower}_model.model.{name}": tensor for name, tensor in own.items()}
     (folder / "config.json").unlink()
-    return replace(spec, network=network, input_size=32, dimension=24)
+    buffer = "vision_model.model.encoder.layers.0.blocks.0.attention.self.relative_position_index"
+    tensors |= {buffer: torch.zeros(16, 16), "text_model.model.embeddings.position_ids": torch.arange(512)[None]}
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "vocab.txt").write_text("\n".join(words))
+    return replace(spec, network={"image": image, "text": text}, input_size=32, dimension=24)
 
 
 def _conch(spec: EncoderSpec, folder: Path) -> EncoderSpec:

@@ -27,9 +27,9 @@ def full_size(spec: EncoderSpec) -> tuple[int, int]:
         text = TextTower(**spec.network["text"], dimension=512)
         return _count(ImageTower(trunk, 512), AttentionPooler(256, 768, 768), text), 512
     if family == "medclip":
-        image = SwinModel(SwinConfig(**spec.network), add_pooling_layer=False)
-        text = BertModel(BertConfig(vocab_size=28996))
-        heads = torch.nn.Linear(image.config.hidden_size, 512, bias=False), torch.nn.Linear(768, 512)
+        image = SwinModel(SwinConfig(**spec.network["image"]), add_pooling_layer=False)
+        text = BertModel(BertConfig(**spec.network["text"]))
+        heads = (torch.nn.Linear(768, 512, bias=False) for _ in range(2))
         return _count(image, text, *heads), 512
     model = AutoModel.from_config(AutoConfig.for_model(**spec.network))
     if spec.text:

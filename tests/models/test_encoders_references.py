@@ -9,7 +9,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional
-from transformers import CLIPModel, CLIPTokenizer, Dinov2Model, SwinConfig, SwinModel
+from transformers import BertConfig, BertModel, CLIPModel, CLIPTokenizer, Dinov2Model, SwinConfig, SwinModel
 
 from napari_pbip.errors import ConfigError, WeightsUnavailable
 from napari_pbip.models import encoders
@@ -60,10 +60,24 @@ def test_medclip_projects_the_pooled_output_of_swin(tmp_path: Path) -> None:
     spec, _ = small("medclip", tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
     inner = {n.removeprefix("vision_model.model."): t for n, t in tensors.items() if n.startswith("vision_model.model")}
-    model = SwinModel.from_pretrained(None, config=SwinConfig(**spec.network), state_dict=inner).eval()
+    model = SwinModel.from_pretrained(None, config=SwinConfig(**spec.network["image"]), state_dict=inner).eval()
     images = pixels(32)
     expected = model(normalised(images, spec)).pooler_output @ tensors["vision_model.projection_head.weight"].T
     torch.testing.assert_close(from_spec(spec, tmp_path)(images), expected)
+
+
+def test_medclip_reads_text_as_released(tmp_path: Path) -> None:
+    spec, _ = small("medclip", tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    inner = {n.removeprefix("text_model.model."): t for n, t in tensors.items() if n.startswith("text_model.model")}
+    model = BertModel.from_pretrained(None, config=BertConfig(**spec.network["text"]), state_dict=inner).eval()
+    words = (tmp_path / "vocab.txt").read_text().split("\n")
+    tokens = ["[CLS]", "a", "f", *(f"##{letter}" for letter in "ibre"), ".", "[SEP]"]
+    states = model(torch.tensor([[words.index(t) for t in tokens]]), output_hidden_states=True).hidden_states
+    embedded = (states[1].mean(1) + states[2].mean(1) + states[3].mean(1)) / 3
+    expected = embedded @ tensors["text_model.projection_head.weight"].T
+    found = from_spec(spec, tmp_path).text_features(["A fibre.", "another, longer one"])
+    torch.testing.assert_close(found[:1], expected)
 
 
 @pytest.mark.parametrize("name", ["clip", "plip"])
@@ -179,15 +193,15 @@ def test_an_encoder_without_a_text_tower_says_which_have_one() -> None:
         encoders.load("tiny").text_features(["tumour"])
 
 
-@pytest.mark.parametrize("name", ["clip", "conch"])
+@pytest.mark.parametrize("name", ["clip", "conch", "medclip"])
 @pytest.mark.parametrize("fault", ["missing", "damaged"])
 def test_a_tokenizer_that_cannot_be_read(name: str, fault: str, tmp_path: Path) -> None:
     spec, _ = small(name, tmp_path)
-    for file in ("vocab.json", "merges.txt", "conch_byte_level_bpe_uncased.json"):
+    for file in ("vocab.json", "merges.txt", "vocab.txt", "conch_byte_level_bpe_uncased.json"):
         if fault == "missing":
             (tmp_path / file).unlink(missing_ok=True)
         elif (tmp_path / file).exists():
-            (tmp_path / file).write_text("{")
+            (tmp_path / file).write_bytes(b"{\xff")
     encoder = from_spec(spec, tmp_path)  # images need none
     with pytest.raises(WeightsUnavailable) as error:
         encoder.text_features(["tumour"])

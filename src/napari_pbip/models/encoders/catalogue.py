@@ -120,7 +120,7 @@ _ROWS = (
     ),
     EncoderSpec(
         name="medclip",
-        title="MedCLIP, chest radiographs and reports, Swin-T; the encoder of the PBIP paper",
+        title="MedCLIP, chest radiographs and reports, Swin-T (used by PBIP)",
         factory=f"{_HERE}.medclip:build",
         dimension=512,
         input_size=224,
@@ -134,7 +134,11 @@ _ROWS = (
         needs_weights=True,
         page="https://github.com/RyanWangZf/MedCLIP",
         megabytes=545,
-        network={"embed_dim": 96, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24], "window_size": 7},
+        text=True,
+        network={
+            "image": {"embed_dim": 96, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24], "window_size": 7},
+            "text": {"vocab_size": 28996, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
+        },
     ),
     # images, pathology
     _Timm(

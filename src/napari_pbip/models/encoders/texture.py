@@ -86,7 +86,7 @@ class Texture(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features, shape (B, D), of RGB in [0, 1], shape (B, 3, H, W), at any brightness."""
         # A processor waits for memory here: a few images at a time stay in its cache, which takes half the time.
-        parts = images.split(_IN_CACHE) if images.device.type == "cpu" else (images,)
+        parts = torch.split(images, _IN_CACHE) if images.device.type == "cpu" else (images,)
         return (torch.cat([statistics(part) for part in parts]) - self.centre) @ self.projection.T
 
 
