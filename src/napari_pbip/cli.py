@@ -14,9 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from napari_pbip import __version__
-from napari_pbip.config import JobSettings, override
+from napari_pbip.config import CompareJob, JobSettings, override
 from napari_pbip.errors import PbipError
-from napari_pbip.events import Epoch, Finished, Job, Started, Step, Warned
+from napari_pbip.events import Epoch, Finished, Job, RunStep, Started, Step, Warned
 from napari_pbip.files import write_json
 
 app = typer.Typer(
@@ -70,8 +70,15 @@ def follow(job: Job) -> Mapping[str, Any]:
                 match event:
                     case Started():
                         bar = progress.add_task(event.job, total=event.total, completed=event.done, note=event.unit)
+                    case RunStep() if event.finished:
+                        scores = "  ".join(f"{name} {value:.1f}" for name, value in event.values.items())
+                        progress.console.print(f"{event.run}  {scores}", highlight=False)
+                        if bar is not None:
+                            progress.update(bar, completed=event.done, note="")
                     case Step() if bar is not None:
                         progress.update(bar, completed=event.done)
+                        if isinstance(event, RunStep):
+                            progress.update(bar, note=event.run)
                         if "loss" in event.values:
                             progress.update(bar, note=f"loss {event.values['loss']:.3f}")
                     case Epoch():
@@ -326,6 +333,30 @@ def evaluate(
         table.add_row(protocol, *("–" if value is None else f"{value:.2f}" for value in row))
     Console().print(table)
     report_json(json_out, summary)
+
+
+@app.command()
+def compare(
+    job: Annotated[Path, typer.Argument(help="Settings file (YAML) with a section 'compare'.")],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison; what lies there already is not done again.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of labelled tiles.")] = None,
+    assignments: Set = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train and score methods, encoders or settings with several seeds: results.csv, table.csv, report.html.
+
+    Example: napari-pbip compare docs/reproduce/table2.yaml --data BCSS-WSSS/ --out table2/
+    """
+    from napari_pbip.engine.compare import compare as run
+
+    values = override(CompareJob.read_values(job), assignments or [])
+    if data is not None:
+        values = override(values, [f"data.folder={json.dumps(str(data))}"])
+    summary = follow(run(values, out, overwrite=overwrite))
+    console.print(f"Report: {summary['report']}", highlight=False, soft_wrap=True)
+    if summary["failed"]:
+        console.print(f"{summary['failed']} of {len(summary['runs'])} runs failed; mend that, and call it again.")
+        raise typer.Exit(1)
 
 
 @app.command()

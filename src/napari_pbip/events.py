@@ -36,6 +36,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class RunStep(Step):
+    """Something was done in one of several runs; ``done`` counts the runs that are finished."""
+
+    run: str = ""
+    """Name of the run."""
+    finished: bool = False
+    """Whether that run has come to its end; ``values`` then are its figures in percent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Epoch:
     """The training data were seen once more, and the model was scored if there is anything to score on."""
 

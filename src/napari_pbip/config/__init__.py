@@ -5,6 +5,7 @@ are views of :class:`JobSettings`. Field descriptions are the help texts of all 
 """
 
 from napari_pbip.config.base import Settings, override
+from napari_pbip.config.compare import CompareJob, CompareSettings, Run, planned_runs
 from napari_pbip.config.job import (
     BackboneSettings,
     BankSettings,
@@ -22,6 +23,8 @@ __all__ = [
     "BackboneSettings",
     "BankSettings",
     "CamSettings",
+    "CompareJob",
+    "CompareSettings",
     "ConstructSettings",
     "DataSettings",
     "JobSettings",
@@ -29,10 +32,12 @@ __all__ = [
     "MethodSettings",
     "PbipSettings",
     "RefineSettings",
+    "Run",
     "SegmentSettings",
     "Settings",
     "ThresholdSettings",
     "TissueSettings",
     "TrainSettings",
     "override",
+    "planned_runs",
 ]

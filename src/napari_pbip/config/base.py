@@ -61,7 +61,7 @@ class Settings(BaseModel):
             raise ConfigError(f"The settings file {path} is not valid YAML: {' '.join(str(error).split())}.") from error
         if not isinstance(values, dict):
             raise ConfigError(f"The settings file {path} holds no 'key: value' lines at its top level.")
-        _anchor_paths(cls, values, path.parent)
+        anchor_paths(cls, values, path.parent)
         return values
 
     def write(self, path: Path) -> None:
@@ -77,22 +77,35 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
     ConfigError
         If an assignment has no ``=``, its value is no YAML, or it goes through a key that holds no mapping.
     """
-    merged = _copy(values)
+    changes = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set needs key=value, such as train.epochs=4, not {assignment!r}.")
         try:
-            value = yaml.safe_load(text)
+            changes[key.strip()] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"The value of --set {assignment!r} cannot be read.") from error
-        *parents, last = key.strip().split(".")
+    return overlay(values, changes)
+
+
+def overlay(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with changes put in, each a dotted key and what takes the place of all that lies there.
+
+    Raises
+    ------
+    ConfigError
+        If a key goes through one that holds no mapping.
+    """
+    merged = _copy(values)
+    for key, value in changes.items():
+        *parents, last = key.split(".")
         place = merged
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"--set {key.strip()}: {parent!r} is a single value and has nothing below it.")
-        place[last] = value
+                raise ConfigError(f"{key}: {parent!r} is a single value and has nothing below it.")
+        place[last] = _copy(value) if isinstance(value, Mapping) else value
     return merged
 
 
@@ -100,7 +113,7 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in values.items()}
 
 
-def _anchor_paths(model: type[BaseModel], values: dict[str, Any], folder: Path) -> None:
+def anchor_paths(model: type[BaseModel], values: dict[str, Any], folder: Path) -> None:
     """Make the relative paths among the values count from a folder."""
     for name, field in model.model_fields.items():
         value = values.get(name)
@@ -108,7 +121,7 @@ def _anchor_paths(model: type[BaseModel], values: dict[str, Any], folder: Path) 
             values[name] = str(folder / Path(value).expanduser())
         elif isinstance(value, dict):
             for part in _models_in(field.annotation):
-                _anchor_paths(part, value, folder)
+                anchor_paths(part, value, folder)
 
 
 def _sentence(model: type[BaseModel], error: ValidationError) -> str:

@@ -1,0 +1,252 @@
+"""The job that trains and scores many runs on one data set, and writes what comes out side by side.
+
+```text
+OUT/
+  compare.yaml                 the settings of the comparison
+  results.csv                  a row a run: figures of both protocols, time a step, parameters, what went wrong
+  table.csv                    a row a choice: mean and deviation over the seeds, p-values
+  report.html                  all of it to look at, in one file
+  runs/<choices>/seed<n>/      each run as a training leaves it, with scores.json and map_<i>.png
+  banks/                       the image banks: one for all runs that agree in how it is made
+  tiles/                       the tiles whose maps are shown, and their masks
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from napari_pbip.bank import LabelledTile, TileSet, load_single_tiles, load_tiles
+from napari_pbip.bank.image_bank import FACTS as BANK
+from napari_pbip.config import CompareSettings, JobSettings, Run, planned_runs
+from napari_pbip.engine.build_bank import build_bank
+from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.evaluate import evaluate, label_image
+from napari_pbip.engine.jobs import job, phase
+from napari_pbip.engine.predict import image_maps
+from napari_pbip.engine.run_facts import MARKER as RUN
+from napari_pbip.engine.runs import TrainedModel, load_model
+from napari_pbip.engine.train import train
+from napari_pbip.errors import ConfigError, OutputError, PbipError
+from napari_pbip.events import Event, Finished, Job, RunStep, Started, Step, Warned
+from napari_pbip.files import prepare_folder, write_json, writing
+from napari_pbip.results.comparison import MEASURES, Comparison, RunResult, write_results, write_table
+from napari_pbip.results.metrics import PROTOCOLS
+from napari_pbip.results.report import write_map, write_report
+from napari_pbip.taxonomy import Taxonomy
+
+MARKER = "compare.yaml"
+REPORT, RESULTS, TABLE = "report.html", "results.csv", "table.csv"
+_SCORES = "scores.json"
+_CHANGES_NOTHING: dict[str, Any] = {"segment": True, "thresholds": True, "train": {"device"}}
+"""Settings that may differ from those a run was scored with."""
+
+
+@job
+def compare(values: Mapping[str, Any], out: Path, *, overwrite: bool = False) -> Job:
+    """Train and score every run of a comparison; a run that fails is reported and does not stop the others.
+
+    What is done already is not done again, and a training that was stopped goes on: the same call resumes. Tables and
+    report are written after every run.
+
+    Parameters
+    ----------
+    values
+        Nested plain values of a :class:`~napari_pbip.config.CompareJob`.
+    out
+        Folder of the comparison.
+    overwrite
+        Start again from nothing.
+
+    Yields
+    ------
+    Event
+        ``Started``, a :class:`~napari_pbip.events.RunStep` whenever something was done, ``Warned`` for a run that
+        failed, ``Finished`` with ``runs`` (figures in percent and errors by their names) and ``failed``, their number.
+
+    Raises
+    ------
+    ConfigError
+        If the settings are wrong, or name no data folder.
+    DataError
+        If the tiles to be scored cannot be read.
+    OutputError
+        If ``out`` holds something else, or cannot be written.
+    """
+    settings, runs = planned_runs(values)
+    data = runs[0].settings.data
+    if data.folder is None:
+        raise ConfigError("There is nothing to compare on; name the folder of labelled tiles with --data.")
+    tiles = load_tiles(data.folder, settings.split, data)
+    _prepare(out, values, overwrite=overwrite)
+    shown = _with_most_classes(tiles, settings.pictures)
+    _write_tiles(out / "tiles", shown, tiles.taxonomy)
+    results: dict[str, RunResult] = {}
+
+    def write() -> None:
+        found = [results.get(run.name, RunResult(run.choices, run.seed)) for run in runs]
+        comparison = Comparison(tuple(settings.axes), tuple(found))
+        write_results(out / RESULTS, comparison)
+        write_table(out / TABLE, comparison)
+        write_report(
+            out / REPORT,
+            comparison,
+            title=f"Comparison of {', '.join(settings.axes)}",
+            where=f"{len(tiles.tiles)} tiles of the split {settings.split} of {tiles.folder.name}",
+            taxonomy=tiles.taxonomy,
+            pictures=_pictures(out, runs, settings, len(shown)),
+            seed=settings.seeds[0],
+        )
+
+    yield Started(f"Comparing {', '.join(settings.axes)}", total=len(runs), unit="runs")
+    for done, run in enumerate(runs, 1):
+        folder = out / "runs" / run.folder
+        error = ""
+        try:
+            for event in _run(run, settings.split, folder, out / "banks", shown):
+                if isinstance(event, Step):
+                    yield RunStep(done - 1, event.values, run=run.name)
+                elif isinstance(event, Warned):
+                    yield Warned(f"{run.name}: {event.message}")
+        except PbipError as fault:
+            error = str(fault)
+            yield Warned(f"{run.name} failed: {error}")
+        results[run.name] = RunResult(run.choices, run.seed, None if error else _read_scores(folder), error)
+        write()
+        yield RunStep(done, _figures(results[run.name]), run=run.name, finished=True)
+    failed = {name: result.error for name, result in results.items() if result.error}
+    summary = {
+        "runs": {name: {**_figures(result), "error": result.error} for name, result in results.items()},
+        "failed": len(failed),
+        "report": str(out / REPORT),
+    }
+    yield Finished(out, summary)
+
+
+def _prepare(out: Path, values: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Make the folder, or check that it is that of a comparison; note the settings."""
+    if overwrite or not (out / MARKER).exists():
+        prepare_folder(out, MARKER, overwrite=overwrite)
+    plain = json.loads(json.dumps(values, default=str))
+    with writing(out / MARKER) as temporary:
+        temporary.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+
+
+def _run(
+    run: Run, split: str, folder: Path, banks: Path, shown: Sequence[LabelledTile]
+) -> Generator[Event, None, None]:
+    """Train and score one run, as far as that is not done."""
+    if _is_done(folder, run.settings):
+        return
+    settings = run.settings
+    if settings.method.learns_from == "bank" and settings.bank_folder is None:
+        bank = yield from _shared_bank(settings, banks)
+        settings = settings.model_copy(update={"bank_folder": bank})
+    seconds: list[float] = []
+    before: float | None = None
+    with closing(train(settings, folder, resume=(folder / RUN).exists())) as training:
+        for event in training:
+            now = time.monotonic()
+            stepped = isinstance(event, Step) and "loss" in event.values
+            if stepped and before is not None:
+                seconds.append(now - before)
+            before = now if stepped else None  # a validation or a save is no step
+            yield event
+    device, refine = settings.train.device, settings.refine
+    summary = yield from phase(evaluate(folder, settings.data, split, device=device, refine=refine))
+    model = load_model(folder, "best", choose_device(device))
+    _write_maps(folder, model, shown, run.settings)
+    facts = {
+        "choices": run.choices,
+        "seed": run.seed,
+        "settings": run.settings.model_dump(mode="json"),
+        "seconds_per_step": median(seconds) if seconds else model.facts.seconds / model.facts.step,
+        "parameters": sum(p.numel() for p in model.method.parameters() if p.requires_grad),
+    }
+    write_json(folder / _SCORES, {**summary, **facts})
+
+
+def _shared_bank(settings: JobSettings, banks: Path) -> Generator[Event, None, Path]:
+    """The bank for all runs that agree in data and bank settings, built if it is not there."""
+    made_of = json.dumps([part.model_dump(mode="json") for part in (settings.data, settings.bank)])
+    bank = banks / f"{settings.bank.encoder}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
+    if not (bank / BANK).exists():
+        assert settings.data.folder is not None
+        tiles = load_single_tiles(settings.data.folder, settings.data)
+        device = settings.train.device
+        yield from phase(build_bank(tiles, settings.bank, settings.data, bank, device=device, update=True))
+    return bank
+
+
+def _is_done(folder: Path, settings: JobSettings) -> bool:
+    """Whether the run has figures, of these settings."""
+    if not (folder / _SCORES).exists():
+        return False
+    before = JobSettings.parse(_read_scores(folder)["settings"])
+    kept, now = (one.model_dump(mode="json", exclude=_CHANGES_NOTHING) for one in (before, settings))
+    return kept == now
+
+
+def _read_scores(folder: Path) -> dict[str, Any]:
+    try:
+        scores: dict[str, Any] = json.loads((folder / _SCORES).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OutputError(f"{folder / _SCORES} is damaged; delete it, and the run is scored again.") from error
+    return scores
+
+
+def _figures(result: RunResult) -> dict[str, float]:
+    """Figures by ``protocol/measure``, as a training gives them."""
+    found = {
+        f"{protocol}/{measure}": result.figure(protocol, measure) for protocol in PROTOCOLS for measure in MEASURES
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+# what is shown -----------------------------------------------------------------------------------------------
+
+
+def _with_most_classes(tiles: TileSet, count: int) -> list[LabelledTile]:
+    """The tiles that show most classes; of equals the first ones."""
+    return sorted(tiles.tiles, key=lambda tile: -len(tile.labels))[:count]
+
+
+def _write_tiles(folder: Path, tiles: Sequence[LabelledTile], taxonomy: Taxonomy) -> None:
+    for i, tile in enumerate(tiles):
+        with writing(folder / f"tile_{i}.png") as temporary:
+            Image.fromarray(tile.read()).save(temporary, format="PNG")
+        write_map(folder / f"truth_{i}.png", tile.read_mask(len(taxonomy)), taxonomy)
+
+
+def _write_maps(folder: Path, model: TrainedModel, tiles: Sequence[LabelledTile], settings: JobSettings) -> None:
+    """What a model makes of the tiles, by itself (protocol ``predicted``)."""
+    taxonomy, refine = model.facts.taxonomy, settings.refine
+    device = choose_device(settings.train.device)
+    for i, tile in enumerate(tiles):
+        image, truth = tile.read(), tile.read_mask(len(taxonomy))
+        (maps,) = image_maps(model.method, [image], model.facts.tile_size, device, "float32", tta=refine.tta)
+        labels = label_image(image, truth, maps, model.method.fusion_weights, crf=refine.crf)
+        write_map(folder / f"map_{i}.png", labels["predicted"], taxonomy)
+
+
+def _pictures(out: Path, runs: Sequence[Run], settings: CompareSettings, count: int) -> list[dict[str, Path]]:
+    """Of each tile its picture, the truth, and the map of each choice with the first seed."""
+    first = [run for run in runs if run.seed == settings.seeds[0]]
+
+    def of_tile(i: int) -> Iterator[tuple[str, Path]]:
+        yield "tile", out / "tiles" / f"tile_{i}.png"
+        yield "truth", out / "tiles" / f"truth_{i}.png"
+        for run in first:
+            yield ", ".join(run.choices), out / "runs" / run.folder / f"map_{i}.png"
+
+    return [dict(of_tile(i)) for i in range(count)]

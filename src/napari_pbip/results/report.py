@@ -1,0 +1,139 @@
+"""A comparison as one HTML page that needs nothing else: tables, maps side by side, confusion."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from napari_pbip.files import writing
+from napari_pbip.results.comparison import MEASURES, Choice, Comparison, Spread
+from napari_pbip.results.labels import BACKGROUND_RGB
+from napari_pbip.results.metrics import PROTOCOLS
+from napari_pbip.taxonomy import Taxonomy
+
+_HEADINGS = {"miou": "mIoU", "fwiou": "FwIoU", "biou": "boundary IoU", "dice": "Dice"}
+_SAYS = {
+    "oracle": "The true image-level labels say which classes a pixel may have, as in the published evaluations.",
+    "predicted": "The network itself says which classes an image shows, as it has to on a slide.",
+}
+
+
+def write_report(
+    path: Path,
+    comparison: Comparison,
+    *,
+    title: str,
+    where: str,
+    taxonomy: Taxonomy | None,
+    pictures: Sequence[Mapping[str, Path]],
+    seed: int,
+) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    path
+        The HTML file.
+    comparison
+        The runs.
+    title, where
+        Heading, and the data that were scored.
+    taxonomy
+        Names the colours of the maps; None if no run has told it yet.
+    pictures
+        For each tile its pictures (PNG) by their title; one that does not exist leaves a gap.
+    seed
+        That of the runs whose maps these are.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("napari_pbip.results", "."), autoescape=True)
+    page = environment.get_template("report.html.jinja").render(
+        title=title,
+        where=where,
+        planned=len(comparison.runs),
+        done=sum(run.figures is not None for run in comparison.runs),
+        failures=[run for run in comparison.runs if run.error],
+        axes=comparison.axes,
+        classes=comparison.classes,
+        measures=[_HEADINGS[measure] for measure in MEASURES],
+        protocols=[
+            {"name": protocol, "says": _SAYS[protocol], "rows": _rows(comparison, protocol)} for protocol in PROTOCOLS
+        ],
+        pictures=[[{"title": name, "data": _embedded(file)} for name, file in row.items()] for row in pictures],
+        legend=[] if taxonomy is None else [{"name": one.name, "colour": one.colour} for one in taxonomy],
+        seed=seed,
+        confusions=[_confusions(choice, comparison.classes) for choice in comparison.choices if choice.done],
+    )
+    with writing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def write_map(path: Path, labels: npt.NDArray[np.uint8], taxonomy: Taxonomy) -> None:
+    """Write class indices (H, W) as PNG in the colours of the classes; every other value is grey.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    colours = np.full((256, 3), BACKGROUND_RGB, np.uint8)
+    colours[: len(taxonomy)] = taxonomy.colours
+    with writing(path) as temporary:
+        Image.fromarray(colours[labels]).save(temporary, format="PNG")
+
+
+def _rows(comparison: Comparison, protocol: str) -> list[dict[str, Any]]:
+    ranks = {choice.names: rank for rank, choice in enumerate(comparison.ranking(protocol))}
+    rows = []
+    for choice in comparison.choices:
+        spreads = [choice.spread(protocol, measure) for measure in MEASURES]
+        spreads += [choice.class_spread(protocol, name) for name in comparison.classes]
+        seconds, parameters = choice.mean("seconds_per_step"), choice.mean("parameters")
+        facts = [_shown(p, ".3g") for p in comparison.p_values(protocol, choice)]
+        facts += [_shown(seconds, ".3g"), _shown(parameters, ",.0f")]
+        rows.append(
+            {
+                "names": choice.names,
+                "seeds": len(choice.done),
+                "rank": ranks.get(choice.names, len(ranks)),
+                "figures": [_spread(spread) for spread in spreads],
+                "facts": facts,
+            }
+        )
+    return rows
+
+
+def _spread(spread: Spread | None) -> str:
+    return "–" if spread is None else str(spread)
+
+
+def _shown(value: float | None, how: str) -> str:
+    return "–" if value is None else format(value, how)
+
+
+def _confusions(choice: Choice, classes: Sequence[str]) -> dict[str, Any]:
+    matrices = []
+    for protocol in PROTOCOLS:
+        counts = choice.confusion(protocol)
+        assert counts is not None  # the choice has runs that are done
+        shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        rows = [
+            {"name": name, "shares": row[: len(classes)].tolist()} for name, row in zip(classes, shares, strict=True)
+        ]
+        matrices.append({"protocol": protocol, "rows": rows})
+    return {"name": ", ".join(choice.names), "matrices": matrices}
+
+
+def _embedded(picture: Path) -> str:
+    return base64.b64encode(picture.read_bytes()).decode() if picture.exists() else ""
