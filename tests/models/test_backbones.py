@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,6 +65,18 @@ def test_rows_are_complete(name):
     assert row.licence
     assert row.paper
     assert row.strides[1] == 8  # where the scores of a slide lie
+
+
+def test_documentation_says_the_same():
+    text = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    table = text[text.index("## Backbones") :]
+    for row in ROWS.values():
+        name, number = row.name[:-1], row.name[-1]
+        in_a_range = name == "mit-b" and 1 <= int(number) <= 5 and "`mit-b1` .. `mit-b5`" in table
+        assert in_a_range or f"`{row.name}`" in table
+        for fact in (row.licence, row.paper, row.layouts, ", ".join(map(str, row.channels))):
+            assert fact in table
+        assert in_a_range or row.hub in table
 
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 75)])

@@ -127,6 +127,13 @@ def test_structural_loss_of_large_maps_is_that_of_pooled_ones() -> None:
     assert maps.grad.abs().sum() > 0
 
 
+def test_structural_loss_does_not_lose_digits_to_autocast() -> None:
+    student, teacher = torch.rand(1, 8, 6, 6), torch.rand(1, 8, 6, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = structural_loss(student, teacher)
+    assert torch.equal(inside, structural_loss(student, teacher))
+
+
 def test_adapters_begin_as_nothing_and_learn() -> None:
     adapter, maps = ResidualAdapter(6), torch.rand(2, 6, 5, 4)
     assert torch.equal(adapter(maps), maps)

@@ -27,6 +27,7 @@ def structural_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tenso
 
 
 def _affinity(maps: torch.Tensor) -> torch.Tensor:
-    """Cosine of every cell with every cell, (B, h w, h w), float32."""
-    directions = F.normalize(maps.float().flatten(2), dim=1)
-    return directions.mT @ directions
+    """Cosine of every cell with every cell, (B, h w, h w), float32 whatever the surroundings."""
+    with torch.autocast(maps.device.type, enabled=False):
+        directions = F.normalize(maps.float().flatten(2), dim=1)
+        return directions.mT @ directions
