@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.metrics import confusion_matrix, f1_score
 
 from napari_pbip.bank import (
     BankTile,
@@ -33,6 +32,7 @@ from napari_pbip.bank.image_bank import check_enough_tiles, encoder_key
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.loading import ahead, to_tensor
+from napari_pbip.engine.tile_scores import tile_scores
 from napari_pbip.errors import BankError, ConfigError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
@@ -231,8 +231,6 @@ def classify(bank_folder: Path, data: DataSettings, *, weights: Path | None = No
     scored = [p for p in predictions if p["label"] is not None]
     truth = [p["label"] for p in scored]
     guess = [p["predicted"] for p in scored]
-    present = [n for n in names if n in truth]
-    f1 = 100 * f1_score(truth, guess, labels=present, average=None, zero_division=0) if scored else []
     yield Finished(
         None,
         {
@@ -241,11 +239,8 @@ def classify(bank_folder: Path, data: DataSettings, *, weights: Path | None = No
             "encoder": bank.encoder["name"],
             "tiles": len(predictions),
             "labelled": len(scored),
-            "accuracy": 100 * float(np.mean([t == g for t, g in zip(truth, guess, strict=True)])) if scored else None,
-            "f1": {n: float(v) for n, v in zip(present, f1, strict=True)},
-            "f1_mean": float(np.mean(f1)) if scored else None,
             "classes": list(names),
-            "confusion": confusion_matrix(truth, guess, labels=list(names)).tolist() if scored else None,
+            **tile_scores(truth, guess, names),
             "predictions": predictions,
         },
     )
