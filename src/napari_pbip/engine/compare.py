@@ -28,7 +28,7 @@ from PIL import Image
 
 from napari_pbip.bank import LabelledTile, TileSet, load_single_tiles, load_tiles
 from napari_pbip.bank.image_bank import FACTS as BANK
-from napari_pbip.config import CompareSettings, JobSettings, Run, planned_runs
+from napari_pbip.config import CompareSettings, ConstructSettings, JobSettings, Run, planned_runs
 from napari_pbip.engine.build_bank import build_bank
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.evaluate import evaluate, label_image
@@ -149,7 +149,7 @@ def _run(
     if _is_done(folder, run.settings):
         return
     settings = run.settings
-    if settings.method.learns_from == "bank" and settings.bank_folder is None:
+    if _needs_a_bank(settings):
         bank = yield from _shared_bank(settings, banks)
         settings = settings.model_copy(update={"bank_folder": bank})
     seconds: list[float] = []
@@ -174,6 +174,13 @@ def _run(
         "parameters": sum(p.numel() for p in model.method.parameters() if p.requires_grad),
     }
     write_json(folder / _SCORES, {**summary, **facts})
+
+
+def _needs_a_bank(settings: JobSettings) -> bool:
+    """Whether the training would build an image bank of its own."""
+    method = settings.method
+    from_text = isinstance(method, ConstructSettings) and method.start == "text"
+    return method.learns_from == "bank" and settings.bank_folder is None and not from_text
 
 
 def _shared_bank(settings: JobSettings, banks: Path) -> Generator[Event, None, Path]:

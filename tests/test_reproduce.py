@@ -1,0 +1,88 @@
+"""The job files of docs/reproduce: all valid, and one run as a user would, on small data in the published layout."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_pbip import cli, samples
+from napari_pbip.bank import load_tiles
+from napari_pbip.config import CompareJob, PbipSettings, planned_runs
+from napari_pbip.models import backbones, encoders
+from napari_pbip.samples.mosaics import write_masked, write_training
+
+FOLDER = Path(__file__).parents[1] / "docs" / "reproduce"
+FILES = sorted(FOLDER.glob("*.yaml"))
+RUNS = {"figure4": 70, "table1": 40, "table2": 20, "table3": 100, "table4": 25, "table5": 15}
+
+
+@pytest.fixture(scope="module")
+def bcss(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real tissue in the layout of BCSS-WSSS: ``train/*[abcd].png``, ``val`` and ``test`` with ``img`` and ``mask``."""
+    folder = tmp_path_factory.mktemp("bcss") / "BCSS-WSSS"
+    tiles = {
+        name: [np.asarray(Image.open(path).convert("RGB")) for path in sorted((samples.tiles() / name).iterdir())]
+        for name in ("TUM", "STR", "LYM", "DEB")
+    }
+    rng = np.random.default_rng(0)
+    write_training(folder, {name: some[:3] for name, some in tiles.items()}, 90, 64, rng)
+    for split, some in (("val", slice(3, 4)), ("test", slice(4, 5))):
+        write_masked(folder, split, {name: tile[some] for name, tile in tiles.items()}, 3, 64, rng)
+    (folder / "classes.txt").unlink()  # the published data sets have none
+    assert load_tiles(folder).taxonomy.names == ("TUM", "STR", "LYM", "NEC")
+    return folder
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_file_plans_the_runs_that_its_readme_tells(file: Path) -> None:
+    _, runs = planned_runs(CompareJob.read_values(file))
+    assert len(runs) == RUNS[file.stem]
+    assert len({run.folder for run in runs}) == len(runs)
+    for run in runs:
+        assert run.settings.bank.encoder in encoders.catalogue()
+        assert run.settings.backbone.name in backbones.catalogue()
+        assert run.settings.backbone.weights == FOLDER / "weights" / run.settings.backbone.name
+    assert f"`{file.name}`" in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_there_is_a_file_for_each() -> None:
+    assert {file.stem for file in FILES} == set(RUNS)
+
+
+def test_ablations_start_from_the_settings_of_the_paper() -> None:
+    _, runs = planned_runs(CompareJob.read_values(FOLDER / "table2.yaml"))
+    whole = next(run.settings for run in runs if run.choices == ("all",))
+    assert whole.method == PbipSettings(preset="paper")
+    assert (whole.train.epochs, whole.train.learning_rate, whole.bank.k) == (10, 1e-5, 3)
+
+
+def test_a_table_in_one_command(
+    bcss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["bank.encoder=tiny", "bank.k=2", "backbone={name: mit-b0}", "compare.seeds=[0, 1]", "compare.pictures=1"]
+    quick += ["train.steps=2", "train.batch_size=6", "train.precision=float32", "train.device=cpu"]
+    arguments = ["compare", str(FOLDER / "table2.yaml"), "--data", str(bcss), "--out", str(tmp_path / "table2")]
+    for assignment in quick:
+        arguments += ["--set", assignment]
+    monkeypatch.setattr(sys, "argv", ["napari-pbip", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert not left.value.code, capsys.readouterr().err
+    with (tmp_path / "table2" / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["losses"] for row in rows[::2]] == [
+        "classification",
+        "classification, foreground",
+        "classification, background",
+        "all",
+    ]
+    for row in rows:
+        assert not row["error"]
+        assert 0 <= float(row["oracle_miou"]) <= 100
+        assert row["predicted_iou_NEC"]
+    assert "seed 1" in capsys.readouterr().err
