@@ -1,0 +1,49 @@
+"""Backbones of other libraries in a run: batch statistics and dropout survive a stop, and weights are read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from napari_pbip.engine import runs
+from napari_pbip.engine.evaluate import evaluate
+from napari_pbip.engine.train import train
+from napari_pbip.errors import ModelError
+from napari_pbip.events import Finished
+from tests.engine.conftest import settings_for
+from tests.engine.test_train import run, same, sentence, stop_after
+
+
+@pytest.mark.parametrize("name", ["resnet18", "pvt-v2-b0"])
+def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(weak_data: Path, tmp_path: Path, name: str) -> None:
+    settings = settings_for(weak_data, backbone={"name": name}, train={"steps": 3})
+    run(train(settings, tmp_path / "whole"))
+    stop_after(train(settings, tmp_path / "parts"), 1)
+    run(train(settings, tmp_path / "parts", resume=True))
+    for file in ("last.safetensors", "best.safetensors", "state.safetensors"):
+        assert same(tmp_path / "whole" / file, tmp_path / "parts" / file), file
+    scored = run(evaluate(tmp_path / "parts", settings.data, "test"))[-1]
+    assert isinstance(scored, Finished)
+    whole, parts = (runs.load_model(tmp_path / n).identity for n in ("whole", "parts"))
+    assert whole == parts
+
+
+def test_training_starts_from_weights_or_says_that_they_are_of_another(weak_data: Path, tmp_path: Path) -> None:
+    settings = settings_for(weak_data, backbone={"name": "resnet18"}, train={"steps": 1})
+    run(train(settings, tmp_path / "first"))
+    first = load_file(tmp_path / "first/last.safetensors")
+    again = settings_for(
+        weak_data,
+        backbone={"name": "resnet18", "weights": tmp_path / "first/last.safetensors"},
+        train={"steps": 1, "learning_rate": 1e-12, "weight_decay": 0},
+    )
+    run(train(again, tmp_path / "second"))
+    second = load_file(tmp_path / "second/last.safetensors")
+    name = "backbone.stages.0.conv1.weight"
+    assert (first[name] - second[name]).abs().max() < 1e-8
+
+    save_file(first, tmp_path / "model.safetensors")
+    other = settings_for(weak_data, backbone={"name": "pvt-v2-b0", "weights": tmp_path / "model.safetensors"})
+    assert "does not hold the weights of pvt-v2-b0" in sentence(train(other, tmp_path / "third"), ModelError)
