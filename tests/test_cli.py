@@ -100,6 +100,22 @@ def test_one_settings_file_does_all(call: Called, work: Path) -> None:
     assert settings["train"]["steps"] == 2
 
 
+def test_tiles_are_classified_without_training(call: Called, work: Path) -> None:
+    tiles = work / "zero-shot"
+    for name in ("LYM", "MUS"):
+        shutil.copytree(samples.tiles() / name, tiles / name)
+    assert call("bank", "build", tiles, "--out", work / "zero-bank", "--k", 1) == 0, call.error
+    assert call("zero-shot", tiles, "--bank", work / "zero-bank", "--json", work / "table6.json") == 0, call.error
+    assert "image prompt: accuracy" in call.out
+    assert "10 of 10 tiles are in the bank" in call.error.replace("\n", " ")
+    figures = json.loads((work / "table6.json").read_text())["prompts"]["image"]
+    assert {"accuracy", "recall", "recall_mean", "f1", "f1_mean"} <= figures.keys()
+    assert call("zero-shot", tiles, "--encoder", "texture") == 2
+    assert "no text tower" in call.error
+    assert call("zero-shot", tiles, "--bank", work / "zero-bank", "--sentence", "LYM") == 2
+    assert "CLASS=TEXT" in call.error
+
+
 def test_doctor_reports(call: Called) -> None:
     call("doctor", "--json")
     report = json.loads(call.out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from napari_pbip import __version__
 from napari_pbip.config import CompareJob, JobSettings, override
-from napari_pbip.errors import PbipError
+from napari_pbip.errors import ConfigError, PbipError
 from napari_pbip.events import Epoch, Finished, Job, RunStep, Started, Step, Warned
 from napari_pbip.files import write_json
 
@@ -263,6 +263,54 @@ def bank_classify(
         Console().print(table)
         typer.echo(f"accuracy {summary['accuracy']:.1f} % on {summary['tiles']} tiles")
     report_json(json_out, summary)
+
+
+@app.command("zero-shot")
+def zero_shot(
+    tiles: Annotated[Path, typer.Argument(help="Folder (or CSV) of labelled tiles.")],
+    encoder: Annotated[str | None, typer.Option(help="Encoder with a text tower (see encoders).")] = None,
+    bank: Annotated[Path | None, typer.Option(help="Image bank, for image prompts; it names its encoder.")] = None,
+    sentence: Annotated[
+        list[str] | None, typer.Option(metavar="CLASS=TEXT", help="A sentence for a class instead of the default.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    job: JobOption = None,
+    assignments: Set = None,
+    json_out: JsonOut = None,
+) -> None:
+    """Classify tiles without training, by a sentence a class and by a bank's prototypes; accuracy and F1 of each.
+
+    Examples:
+
+    napari-pbip zero-shot tiles/ --encoder plip --sentence "TUM=a photo of tumor"
+
+    napari-pbip zero-shot tiles/ --bank bank/ --json table6.json
+    """
+    from napari_pbip.engine.zero_shot import zero_shot as run
+
+    settings = settings_from(job, assignments, {"data.folder": tiles, "bank.weights": weights})
+    options: dict[str, Any] = {"encoder": encoder, "bank": bank, "weights": settings.bank.weights, "device": device}
+    summary = follow(run(settings.data, sentences=_sentences(sentence or ()), **options))
+    scores = summary["prompts"]
+    table = Table("class", *(f"{prompt}: {figure} %" for prompt in scores for figure in ("accuracy", "F1")))
+    rows = {name: [s[f].get(name) for s in scores.values() for f in ("recall", "f1")] for name in summary["classes"]}
+    rows["mean"] = [s[f"{f}_mean"] for s in scores.values() for f in ("recall", "f1")]
+    for name, row in rows.items():
+        table.add_row(name, *("–" if value is None else f"{value:.1f}" for value in row))
+    Console().print(table)
+    for prompt, figures in scores.items():
+        typer.echo(f"{prompt} prompt: accuracy {figures['accuracy']:.1f} % on {summary['tiles']} tiles")
+    report_json(json_out, summary)
+
+
+def _sentences(assignments: Sequence[str]) -> dict[str, str]:
+    """``CLASS=TEXT`` options as a sentence by class."""
+    pairs = [assignment.partition("=") for assignment in assignments]
+    for (name, equals, text), given in zip(pairs, assignments, strict=True):
+        if not (name.strip() and equals and text.strip()):
+            raise ConfigError(f'--sentence needs CLASS=TEXT, such as "TUM=a photo of tumor", not {given!r}.')
+    return {name.strip(): text.strip() for name, _, text in pairs}
 
 
 @app.command()
