@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, ViTConfig, ViTModel
 
-from napari_pbip.config import JobSettings
+from napari_pbip.config import JobSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.evaluate import evaluate
+from napari_pbip.engine.explain import Explainer
 from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
 from napari_pbip.errors import ConfigError, ModelError
@@ -111,6 +112,17 @@ def test_a_trained_model_scores_and_segments(
     segmented = run(segment(sample_slide, tmp_path / "run", tmp_path / "out", job.segment, job.thresholds))[-1]
     assert isinstance(segmented, Finished)
     assert sum(row["area_mm2"] for row in segmented.summary["areas"]) > 0
+
+
+def test_prototypes_can_be_looked_at(finished: Path, sample_slide: Path, tmp_path: Path) -> None:
+    quick = SegmentSettings(precision="float32", device="cpu", mpp=0.5, overlap=16, batch_size=8)
+    run(segment(sample_slide, finished, tmp_path, quick, ThresholdSettings()))
+    *_, end = Explainer(next(tmp_path.glob("*.ome.zarr")), (finished,), ()).explain(1000, 1000)
+    assert isinstance(end, Finished)
+    found = end.summary["explanation"]
+    assert len(found.matches) == 4
+    assert all(-1 <= match.similarity <= 1 and match.tiles for match in found.matches)
+    assert "where they began" in found.note
 
 
 def test_the_encoder_is_found_again_or_missed_in_one_sentence(

@@ -17,11 +17,14 @@ from napari_pbip.engine.explain import Explanation, Match
 from napari_pbip.engine.loading import to_tensor
 from napari_pbip.engine.runs import RunFacts, TrainedModel, load_model
 from napari_pbip.errors import BankError, ModelError
+from napari_pbip.models.methods.construct import ConStruct
 from napari_pbip.models.methods.pbip import Pbip
 from napari_pbip.models.prototypes import SimilarityHead
 from napari_pbip.models.score_maps import fuse
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide, open_slide
+
+_LEARNED = "The prototypes have learned since they left the image bank; the tiles show where they began."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +48,14 @@ class Loaded:
             except BankError:
                 continue  # the next may do
             if bank.identity == identity:
-                return cls(store, model, (bank, folder), "")
+                return cls(store, model, (bank, folder), _LEARNED if isinstance(model.method, ConStruct) else "")
         note = "" if identity is None else "The image bank has changed since the training: its tiles cannot be shown."
         return cls(store, model, None, note)
 
     def explain(self, x: float, y: float) -> Explanation:
         """What the model sees at (x, y), level-0 pixels."""
         method = self.model.method
-        if not isinstance(method, Pbip) or not method.similarity_maps:
+        if not isinstance(method, Pbip | ConStruct) or not isinstance(method.heads[0], SimilarityHead):
             note = f"This map was made by {_name(self.model)}, which has no prototypes to show."
             return Explanation(x, y, (), note)
         facts = self.store.facts.slide
@@ -91,7 +94,7 @@ def _find_model(store: ScoreStore, runs: tuple[Path, ...]) -> TrainedModel:
 
 
 @torch.inference_mode()
-def _similarity(loaded: Loaded, method: Pbip, slide: Slide, x: float, y: float) -> npt.NDArray[np.float32]:
+def _similarity(loaded: Loaded, method: Pbip | ConStruct, slide: Slide, x: float, y: float) -> npt.NDArray[np.float32]:
     """Similarity of a place to every prototype, (P,), in the tile of the store's grid that it is most central in."""
     grid, lattice = loaded.store.facts.grid, loaded.store.lattice
     side = grid.cell * grid.model_mpp / slide.require_mpp()  # of a cell, in level-0 pixels
