@@ -15,7 +15,7 @@ from transformers import ViTConfig, ViTModel
 from napari_pbip.config import ConstructSettings
 from napari_pbip.errors import ModelError
 from napari_pbip.models import encoders
-from napari_pbip.models.backbones import Backbone, BackboneSpec, catalogue
+from napari_pbip.models.backbones import Backbone, BackboneSpec, catalogue, load_weights
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.frozen import Frozen
 from napari_pbip.models.losses.contrast import background_loss_of_many, foreground_loss, similarities
@@ -363,6 +363,18 @@ def test_student_and_teacher_see_images_each_in_its_own_way(encoder: Encoder) ->
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     torch.testing.assert_close(teacher[0], (IMAGES - mean) / std)  # its published weights are of ImageNet
     assert catalogue()["mit-b1"].published[0] == (0.485, 0.456, 0.406)
+
+
+def test_a_teacher_of_our_own_sees_images_as_it_was_trained_to(encoder: Encoder) -> None:
+    torch.manual_seed(0)
+    teacher = Backbone(BackboneSpec("teacher", channels=(16, 32, 40, 64), depths=(1, 1, 1, 1)))
+    load_weights(teacher, {f"backbone.{name}": tensor for name, tensor in teacher.state_dict().items()})
+    mean = teacher.mean.clone()
+    ConStruct.of(Parts(teacher, 3, Prototypes.random(K, WIDTH), encoder), **ConstructSettings().options())
+    assert torch.equal(teacher.mean, mean)
+    load_weights(teacher, dict(teacher.stages.named_parameters(prefix="stages")))  # the layout of the library
+    ConStruct.of(Parts(teacher, 3, Prototypes.random(K, WIDTH), encoder), **ConstructSettings().options())
+    assert not torch.equal(teacher.mean, mean)
 
 
 def test_it_learns_where_two_textures_are(encoder: Encoder) -> None:

@@ -52,6 +52,8 @@ class Backbone(Pyramid):
         """Pixels of the image between two cells of each stage's map."""
         # Any: what a stage is made of differs from family to family
         self.stages: Any = getattr(_family(spec), spec.factory.partition(":")[2])(spec)
+        self.from_run = False
+        """Whether its weights were loaded from a run of ours, and not from published ones."""
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
@@ -59,10 +61,14 @@ class Backbone(Pyramid):
         """See :class:`Pyramid`."""
         return (images - self.mean) / self.std
 
-    def as_published(self) -> Self:
-        """Normalise as its published weights expect, for a backbone that is not trained here."""
-        for buffer, values in zip((self.mean, self.std), self.spec.published, strict=True):
-            buffer.copy_(torch.tensor(values).view(1, 3, 1, 1))
+    def as_pretrained(self) -> Self:
+        """Normalise as the weights in it expect, for a backbone that is not trained any more.
+
+        Published weights may have been trained with other statistics than it is trained with here.
+        """
+        if not self.from_run:
+            for buffer, values in zip((self.mean, self.std), self.spec.published, strict=True):
+                buffer.copy_(torch.tensor(values).view(1, 3, 1, 1))
         return self
 
     def forward(self, images: torch.Tensor) -> Features:
@@ -117,6 +123,7 @@ def load_weights(backbone: Backbone, weights: Mapping[str, torch.Tensor], source
             f"{len(wrong)} have another shape); give the weights of that backbone, or choose the one they belong to."
         )
     backbone.stages.load_state_dict({**own, **renamed})
+    backbone.from_run = bool(ours)
 
 
 def _family(spec: BackboneSpec) -> ModuleType:

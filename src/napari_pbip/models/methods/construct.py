@@ -78,7 +78,7 @@ class ConStruct(Method):
         super().__init__(StudentPyramid(student), classes, stage_weights, fusion_weights)
         if classes < 2 or sorted(set(prototypes.of_class.tolist())) != list(range(classes)):
             raise ModelError(f"ConStruct contrasts classes: it needs two or more with prototypes, not {classes}.")
-        self.teacher = Frozen(teacher.as_published())
+        self.teacher = Frozen(teacher.as_pretrained())
         self.prototypes = nn.Parameter(prototypes.vectors.float().clone())
         self.register_buffer("subclass_class", prototypes.of_class.long())
         dimension = prototypes.vectors.shape[1]
