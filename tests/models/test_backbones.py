@@ -9,10 +9,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from napari_pbip.config import PbipSettings
 from napari_pbip.errors import ConfigError, ModelError, WeightsUnavailable
 from napari_pbip.models import backbones
 from napari_pbip.models.backbones import Backbone
+from napari_pbip.models.methods.base import Parts
 from napari_pbip.models.methods.cam import Cam
+from napari_pbip.models.methods.pbip import Pbip
+from napari_pbip.models.prototypes import Prototypes
 
 ROWS = backbones.catalogue()
 SMALL = {
@@ -24,6 +28,13 @@ SMALL = {
     "transunet": replace(ROWS["transunet"], channels=(128, 256, 256, 48), depths=(1, 1, 1, 2), heads=(1, 1, 1, 4)),
 }
 """One of each kind, with few channels and blocks."""
+
+
+class PooledPixels(torch.nn.Module):
+    """A frozen encoder without weights: the pixels, pooled to 8 x 8."""
+
+    def forward(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1)
 
 
 @pytest.fixture(params=SMALL)
@@ -144,6 +155,19 @@ def test_a_method_gives_scores_on_the_grid_of_slides(small, size):
     scores = method.scores(torch.rand(2, 3, *size))
     assert scores.maps.shape == (2, 3, -(-size[0] // 8), -(-size[1] // 8))
     method.loss(torch.rand(2, 3, *size), torch.tensor([[1.0, 0, 1], [0, 1, 0]])).total.backward()
+
+
+@pytest.mark.parametrize("preset", ["default", "released"])
+def test_prototypes_and_contrast_work_on_it(small, preset):
+    """Whatever the channels and strides, and with the released masks, which need the image as the backbone sees it."""
+    prototypes = Prototypes.random([2, 1, 2], 192)
+    options = PbipSettings(preset=preset).options()
+    method = Pbip.of(Parts(small, 3, prototypes, PooledPixels()), **options)
+    terms = method.loss(torch.rand(2, 3, 64, 64), torch.tensor([[1.0, 0, 1], [0, 1, 0]]))
+    terms.total.backward()
+    assert torch.isfinite(terms.total)
+    assert {"foreground", "background"} <= set(terms.terms)
+    assert next(small.parameters()).grad.norm() > 0
 
 
 def test_the_model_of_a_run_can_be_the_start_of_another(small, tmp_path):
