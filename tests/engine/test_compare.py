@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,9 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(compared: tuple[Path,
         (name, seed) for name in ("CAM", "PBIP", "no weights") for seed in ("3", "4")
     ]
     assert ["nowhere" in row["error"] for row in rows] == [False] * 4 + [True] * 2
-    assert "nowhere" in (out / "report.html").read_text(encoding="utf-8")
+    assert "no weights, seed 3, 4: There is nothing at" in (out / "report.html").read_text(encoding="utf-8")
+    said = [event.message for event in events if isinstance(event, Warned)]
+    assert len(said) == len({message.partition(": ")[2] for message in said}) + 1  # the failure is told of each seed
 
 
 def test_progress_counts_runs_and_names_them(compared: tuple[Path, list[Event]]) -> None:
@@ -109,6 +112,18 @@ def test_the_report_needs_no_other_file_and_shows_the_maps(compared: tuple[Path,
     )  # tile, truth and two methods; of the third there is none
     assert 'src="' not in page.replace('src="data:', "")
     assert page.count('<table class="confusion">') == 2 * 2
+    open_tags: list[str] = []
+
+    class Balance(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag not in ("meta", "img"):
+                open_tags.append(tag)
+
+        def handle_endtag(self, tag: str) -> None:
+            assert open_tags.pop() == tag
+
+    Balance().feed(page)
+    assert not open_tags
     with Image.open(out / "runs" / "cam" / "seed3" / "map_0.png") as picture:
         assert picture.size == (64, 64)
 

@@ -92,6 +92,7 @@ def compare(values: Mapping[str, Any], out: Path, *, overwrite: bool = False) ->
     shown = _with_most_classes(tiles, settings.pictures)
     _write_tiles(out / "tiles", shown, tiles.taxonomy)
     results: dict[str, RunResult] = {}
+    told: set[str] = set()
 
     def write() -> None:
         found = [results.get(run.name, RunResult(run.choices, run.seed)) for run in runs]
@@ -116,7 +117,8 @@ def compare(values: Mapping[str, Any], out: Path, *, overwrite: bool = False) ->
             for event in _run(run, settings.split, folder, out / "banks", shown):
                 if isinstance(event, Step):
                     yield RunStep(done - 1, event.values, run=run.name)
-                elif isinstance(event, Warned):
+                elif isinstance(event, Warned) and event.message not in told:
+                    told.add(event.message)  # runs are alike, and so is what there is to say of them
                     yield Warned(f"{run.name}: {event.message}")
         except PbipError as fault:
             error = str(fault)

@@ -63,7 +63,7 @@ def write_report(
         where=where,
         planned=len(comparison.runs),
         done=sum(run.figures is not None for run in comparison.runs),
-        failures=[run for run in comparison.runs if run.error],
+        failures=_failures(comparison),
         axes=comparison.axes,
         classes=comparison.classes,
         measures=[_HEADINGS[measure] for measure in MEASURES],
@@ -91,6 +91,15 @@ def write_map(path: Path, labels: npt.NDArray[np.uint8], taxonomy: Taxonomy) -> 
     colours[: len(taxonomy)] = taxonomy.colours
     with writing(path) as temporary:
         Image.fromarray(colours[labels]).save(temporary, format="PNG")
+
+
+def _failures(comparison: Comparison) -> list[dict[str, Any]]:
+    """What went wrong, once for all seeds of a choice that it went wrong with."""
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for run in comparison.runs:
+        if run.error:
+            seeds.setdefault((", ".join(run.choices), run.error), []).append(run.seed)
+    return [{"name": name, "error": error, "seeds": some} for (name, error), some in seeds.items()]
 
 
 def _rows(comparison: Comparison, protocol: str) -> list[dict[str, Any]]:
