@@ -4,63 +4,67 @@
 
 DATA is a folder in one of the known layouts with a `test` split with masks. Finished trainings in OUT are not
 repeated. Every variant has the same backbone, steps, batch size, learning rate and augmentation; a variant is
-a few settings on top. The tables of docs/benchmarks.md are printed by this script.
+a few settings on top. It is `napari-pbip compare` with these settings, and a slide scored beside the tiles. The tables
+of docs/benchmarks.md are printed by this script.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
+import yaml
 from PIL import Image
 
-from napari_pbip.config import JobSettings, override
-from napari_pbip.engine.evaluate import evaluate
+from napari_pbip.config import JobSettings, planned_runs
+from napari_pbip.engine.compare import compare
+from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.segment import segment
-from napari_pbip.engine.train import train
-from napari_pbip.events import Epoch, Finished, Job, Warned
+from napari_pbip.events import Finished, Job, RunStep, Warned
 from napari_pbip.results.labels import open_labels
 from napari_pbip.results.metrics import SegmentationScores
 from napari_pbip.results.store import ScoreStore
 
-PBIP = ["method={name: pbip}"]
-STUDIES: dict[str, dict[str, list[str]]] = {
-    "methods": {"CAM": ["method={name: cam}"], "PBIP": PBIP},
-    "presets": {
-        "PBIP (ours)": PBIP,
-        "PBIP (paper)": ["method={name: pbip, preset: paper}"],
-        "PBIP (released)": ["method={name: pbip, preset: released}"],
-    },
+PBIP: dict[str, Any] = {"method": {"name": "pbip"}}
+
+
+def pbip(**options: Any) -> dict[str, Any]:
+    """PBIP with some settings of its own."""
+    return {"method": {"name": "pbip", **options}}
+
+
+STUDIES: dict[str, dict[str, dict[str, Any]]] = {
+    "methods": {"CAM": {"method": {"name": "cam"}}, "PBIP": PBIP},
+    "presets": {"PBIP (ours)": PBIP, "PBIP (paper)": pbip(preset="paper"), "PBIP (released)": pbip(preset="released")},
     "table2": {  # loss terms
-        "classification": ["method={name: pbip, theta_foreground: 0, theta_background: 0, sparsity: 0}"],
-        "+ foreground": ["method={name: pbip, theta_background: 0}"],
-        "+ background": ["method={name: pbip, theta_foreground: 0}"],
+        "classification": pbip(theta_foreground=0, theta_background=0, sparsity=0),
+        "+ foreground": pbip(theta_background=0),
+        "+ background": pbip(theta_foreground=0),
         "+ both": PBIP,
     },
     "table5": {  # similarity maps, adaptive threshold
-        "neither": ["method={name: pbip, similarity_maps: false, adaptive_threshold: false}"],
-        "similarity maps": ["method={name: pbip, adaptive_threshold: false}"],
-        "threshold": ["method={name: pbip, similarity_maps: false}"],
+        "neither": pbip(similarity_maps=False, adaptive_threshold=False),
+        "similarity maps": pbip(adaptive_threshold=False),
+        "threshold": pbip(similarity_maps=False),
         "both": PBIP,
     },
 }
 
 
 def run(job: Job) -> Mapping[str, Any]:
-    """The summary of a job's last event; epochs are printed."""
+    """The summary of a job's last event; runs that are finished are printed."""
     for event in job:
         match event:
-            case Epoch() if event.scores:
-                figures = "  ".join(f"{name} {value:.1f}" for name, value in event.scores.items() if "miou" in name)
-                print(f"  epoch {event.epoch}/{event.epochs}  {figures}", flush=True)
+            case RunStep() if event.finished:
+                figures = "  ".join(f"{name} {value:.1f}" for name, value in event.values.items() if "miou" in name)
+                print(f"{event.run}: {figures}", flush=True)
             case Warned():
-                print(f"  note: {event.message}")
+                print(f"  note: {event.message}", flush=True)
             case Finished():
                 return event.summary
             case _:
@@ -68,13 +72,11 @@ def run(job: Job) -> Mapping[str, Any]:
     raise AssertionError("a job ends with Finished")
 
 
-def one(data: Path, folder: Path, overrides: list[str], args: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Train and score one variant with one seed, or read what an earlier call left."""
-    done = folder / "scores.json"
-    if done.exists():
-        return json.loads(done.read_text())
-    common: dict[str, Any] = {
-        "data": {"folder": str(data), "mpp": args.mpp},
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The comparison that the arguments describe."""
+    every = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in args.set)}
+    return {
+        "data": {"folder": str(args.data), "mpp": args.mpp},
         "bank": {"encoder": args.encoder, "k": args.k},
         "train": {
             "epochs": args.epochs,
@@ -83,24 +85,19 @@ def one(data: Path, folder: Path, overrides: list[str], args: argparse.Namespace
             "warmup": args.warmup,
             "stain_augmentation": args.stain,
             "validate_every": args.validate_every,
-            "seed": seed,
+        },
+        "compare": {
+            "axes": {"variant": {name: {**changes, **every} for name, changes in STUDIES[args.study].items()}},
+            "seeds": args.seeds,
         },
     }
-    settings = JobSettings.parse(override(common, [*overrides, *args.set]))
-    began = time.monotonic()
-    trained = run(train(settings, folder, resume=(folder / "run.json").exists()))
-    scores = dict(run(evaluate(folder, settings.data, "test")))
-    scores["train_seconds"] = trained["seconds"]
-    scores["wall_seconds"] = time.monotonic() - began
-    if args.slide:
-        scores["slide"] = score_slide(folder, settings, args.slide, args.slide_mask)
-    done.write_text(json.dumps(scores, indent=2))
-    return scores
 
 
 def score_slide(run_folder: Path, settings: JobSettings, slide: Path, mask: Path) -> dict[str, Any]:
-    """Segment a slide whose truth is known and score the labels on the grid of the score store."""
-    out = run_folder / "slide"
+    """Segment a slide whose truth is known and score the labels on the grid of the score store, if that is not done."""
+    out, done = run_folder / "slide", run_folder / "slide.json"
+    if done.exists():
+        return json.loads(done.read_text())
     summary = run(segment(slide, run_folder, out, settings.segment, settings.thresholds, overwrite=out.exists()))
     store = ScoreStore.open(Path(summary["store"]))
     labels = np.asarray(open_labels(store)[0][0])
@@ -110,7 +107,9 @@ def score_slide(run_folder: Path, settings: JobSettings, slide: Path, mask: Path
     # background and pixels that were not analysed are wrong answers, not missing ones
     predicted = np.where((labels == 0) | (labels == 255), 255, labels - 1).astype(np.uint8)
     scores.add(np.asarray(small), predicted)
-    return {**scores.report(), "seconds": summary["seconds"]}
+    figures = {**scores.report(), "seconds": summary["seconds"]}
+    done.write_text(json.dumps(figures, indent=2))
+    return figures
 
 
 def table(results: dict[str, list[dict[str, Any]]], slide: bool) -> str:
@@ -156,12 +155,17 @@ def main() -> None:
     parser.add_argument("--slide-mask", type=Path)
     parser.add_argument("--set", action="append", default=[], help="a setting for every variant, key=value")
     args = parser.parse_args()
+    values, out = settings_of(args), args.out / args.study
+    if failed := run(compare(values, out))["failed"]:
+        raise SystemExit(f"{failed} runs failed; see {out / 'results.csv'}")
     results: dict[str, list[dict[str, Any]]] = {}
-    for name, overrides in STUDIES[args.study].items():
-        for seed in args.seeds:
-            folder = args.out / args.study / name.replace(" ", "_") / f"seed{seed}"
-            print(f"{name}, seed {seed}: {folder}", flush=True)
-            results.setdefault(name, []).append(one(args.data, folder, overrides, args, seed))
+    for one in planned_runs(values)[1]:
+        folder = out / "runs" / one.folder
+        scores = json.loads((folder / "scores.json").read_text())
+        scores["train_seconds"] = RunFacts.read(folder).seconds
+        if args.slide:
+            scores["slide"] = score_slide(folder, one.settings, args.slide, args.slide_mask)
+        results.setdefault(one.choices[0], []).append(scores)
     text = table(results, args.slide is not None)
     (args.out / f"{args.study}.md").write_text(text + "\n")
     print(text)
