@@ -270,6 +270,9 @@ def zero_shot(
     tiles: Annotated[Path, typer.Argument(help="Folder (or CSV) of labelled tiles.")],
     encoder: Annotated[str | None, typer.Option(help="Encoder with a text tower (see encoders).")] = None,
     bank: Annotated[Path | None, typer.Option(help="Image bank, for image prompts; it names its encoder.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test; by default the tiles banks are made of.")
+    ] = None,
     sentence: Annotated[
         list[str] | None, typer.Option(metavar="CLASS=TEXT", help="A sentence for a class instead of the default.")
     ] = None,
@@ -291,7 +294,7 @@ def zero_shot(
 
     settings = settings_from(job, assignments, {"data.folder": tiles, "bank.weights": weights})
     options: dict[str, Any] = {"encoder": encoder, "bank": bank, "weights": settings.bank.weights, "device": device}
-    summary = follow(run(settings.data, sentences=_sentences(sentence or ()), **options))
+    summary = follow(run(settings.data, split=split, sentences=_sentences(sentence or ()), **options))
     scores = summary["prompts"]
     table = Table("class", *(f"{prompt}: {figure} %" for prompt in scores for figure in ("accuracy", "F1")))
     rows = {name: [s[f].get(name) for s in scores.values() for f in ("recall", "f1")] for name in summary["classes"]}

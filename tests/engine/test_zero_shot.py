@@ -102,6 +102,24 @@ def test_tiles_that_made_the_bank_are_told(work: Path) -> None:
     )
 
 
+def test_tiles_of_another_split_have_the_classes_of_their_masks(work: Path, tmp_path: Path) -> None:
+    """Those that show several classes are left out, and said."""
+    (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
+    for part in ("train", "test/img", "test/mask"):
+        (tmp_path / part).mkdir(parents=True)
+    for label, name in enumerate(CLASSES):
+        for path in (work / "other" / name).iterdir():
+            shutil.copy(path, tmp_path / "test" / "img")
+            mask = np.full((224, 224), label, np.uint8)
+            mask[:50] = 0 if path == sorted(path.parent.iterdir())[0] else label
+            Image.fromarray(mask).save(tmp_path / "test" / "mask" / path.name)
+    shutil.copy(next((work / "known" / "LYM").iterdir()), tmp_path / "train" / "a[100].png")
+    summary = run(work, str(tmp_path), bank=work / "bank-texture", split="test")
+    assert summary["tiles"] == 4
+    assert summary["several_classes"] == 2  # of muscle and tumour, each with lymphocytes above
+    assert np.sum(summary["prompts"]["image"]["confusion"], 1).tolist() == [2, 1, 1]
+
+
 def test_what_cannot_be_done_is_one_sentence(work: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name an encoder with a text tower, or an image bank"):
         run(work)

@@ -151,6 +151,22 @@ def test_a_pickle_in_the_hub_cache_is_not_read(tmp_path: Path) -> None:
     assert not (folder / "sprung").exists()
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_pickle_is_converted_as_the_documentation_shows(
+    wrapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, _ = small("conch", tmp_path)
+    before = from_spec(spec, tmp_path).weights_hash
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({"state_dict": weights} if wrapped else weights, tmp_path / "pytorch_model.bin")
+    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    snippet = page.partition("## Encoders")[2].partition("```text\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(snippet, {})
+    assert from_spec(spec, tmp_path).weights_hash == before
+
+
 def test_weights_of_another_encoder_are_refused(tmp_path: Path) -> None:
     for name in ("uni", "uni2-h", "plip", "clip"):
         (tmp_path / name).mkdir()

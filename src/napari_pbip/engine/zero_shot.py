@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from napari_pbip.bank import ImageBank, TileSet, load_single_tiles
+from napari_pbip.bank import ImageBank, TileSet, load_single_tiles, load_tiles
 from napari_pbip.bank.cluster import normalise
 from napari_pbip.config import DataSettings
 from napari_pbip.engine.build_bank import Features, bank_encoder, chunks, encode
@@ -26,6 +26,7 @@ def zero_shot(
     encoder: str | None = None,
     weights: Path | None = None,
     bank: Path | None = None,
+    split: str | None = None,
     sentences: Mapping[str, str] | None = None,
     device: str = "cpu",
 ) -> Job:
@@ -41,6 +42,8 @@ def zero_shot(
         The encoder's weights, where they are not found by themselves.
     bank
         Folder of an image bank, for image prompts; without it there are only text prompts.
+    split
+        Split of the data set; by default its training tiles, of which banks are made.
     sentences
         A sentence for each class that shall not have the default one.
     device
@@ -67,7 +70,7 @@ def zero_shot(
     """
     if data.folder is None:
         raise ConfigError("There is nothing to classify; name the folder of the tiles with data.folder.")
-    tiles = load_single_tiles(data.folder, data)
+    tiles = load_single_tiles(data.folder, data) if split is None else load_tiles(data.folder, split, data)
     tiles.require_two_classes()
     image_bank = None if bank is None else _bank_for(tiles, bank, encoder)
     names = tiles.taxonomy.names if image_bank is None else image_bank.taxonomy.names
