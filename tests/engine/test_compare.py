@@ -176,3 +176,22 @@ def test_a_folder_of_something_else_is_left_alone(weak_data: Path, tmp_path: Pat
         with pytest.raises(OutputError):
             list(compare(values_for(weak_data), tmp_path, overwrite=overwrite))
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_comparison_that_was_stopped_goes_on(weak_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    values = values_for(weak_data, axes={"method": {"CAM": {"method": {"name": "cam"}}}})
+    values["train"]["steps"] = 4
+    job = compare(values, out)
+    for event in job:
+        if isinstance(event, RunStep) and event.run == "CAM, seed 4" and "loss" in event.values:
+            break
+    job.close()
+    state = json.loads((out / "runs" / "cam" / "seed4" / "run.json").read_text())
+    assert 0 < state["step"] < 4  # a training saves itself when it is stopped
+    assert table(out / "results.csv")[1]["oracle_miou"] == ""
+    *_, end = compare(values, out)
+    assert isinstance(end, Finished)
+    assert end.summary["failed"] == 0
+    assert json.loads((out / "runs" / "cam" / "seed4" / "run.json").read_text())["step"] == 4
+    assert all(row["oracle_miou"] for row in table(out / "results.csv"))

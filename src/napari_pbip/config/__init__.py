@@ -5,7 +5,7 @@ are views of :class:`JobSettings`. Field descriptions are the help texts of all 
 """
 
 from napari_pbip.config.base import Settings, override
-from napari_pbip.config.compare import CompareJob, CompareSettings, Run, planned_runs
+from napari_pbip.config.compare import CompareJob, CompareSettings, PlannedRun, planned_runs
 from napari_pbip.config.job import (
     BackboneSettings,
     BankSettings,
@@ -31,8 +31,8 @@ __all__ = [
     "LpdSettings",
     "MethodSettings",
     "PbipSettings",
+    "PlannedRun",
     "RefineSettings",
-    "Run",
     "SegmentSettings",
     "Settings",
     "ThresholdSettings",

@@ -128,6 +128,8 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     """The first fault of a validation error as one sentence."""
     fault = error.errors()[0]
     where = ".".join(str(part) for part in _without_tags(model, fault["loc"]))
+    if fault["type"] == "missing":
+        return f"The setting {where!r} is missing; give it a value."
     if fault["type"] == "extra_forbidden":
         nearest = difflib.get_close_matches(where, _keys(model), n=1, cutoff=0.0)
         return f"Unknown setting {where!r}; the nearest valid one is {nearest[0]!r}."

@@ -64,7 +64,7 @@ class CompareJob(JobSettings):
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One run of a comparison."""
 
     choices: tuple[str, ...]
@@ -83,7 +83,7 @@ class Run:
         return Path("_".join(map(_folder_name, self.choices)), f"seed{self.seed}")
 
 
-def planned_runs(values: Mapping[str, Any]) -> tuple[CompareSettings, list[Run]]:
+def planned_runs(values: Mapping[str, Any]) -> tuple[CompareSettings, list[PlannedRun]]:
     """The runs of a comparison, in the order of the file, the seed changing fastest.
 
     Parameters
@@ -109,7 +109,7 @@ def planned_runs(values: Mapping[str, Any]) -> tuple[CompareSettings, list[Run]]
                 settings = JobSettings.parse(overlay(changed, {"train.seed": seed}))
             except ConfigError as error:
                 raise ConfigError(f"{', '.join(names)}: {error}") from error
-            runs.append(Run(names, seed, settings))
+            runs.append(PlannedRun(names, seed, settings))
     if len({run.settings.data.folder for run in runs}) > 1:
         raise ConfigError("The runs of a comparison share one data folder; write a file for each data set.")
     return compare, runs

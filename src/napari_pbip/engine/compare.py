@@ -28,7 +28,7 @@ from PIL import Image
 
 from napari_pbip.bank import LabelledTile, TileSet, load_single_tiles, load_tiles
 from napari_pbip.bank.image_bank import FACTS as BANK
-from napari_pbip.config import CompareSettings, ConstructSettings, JobSettings, Run, planned_runs
+from napari_pbip.config import CompareSettings, ConstructSettings, JobSettings, PlannedRun, planned_runs
 from napari_pbip.engine.build_bank import build_bank
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.evaluate import evaluate, label_image
@@ -145,7 +145,7 @@ def _prepare(out: Path, values: Mapping[str, Any], *, overwrite: bool) -> None:
 
 
 def _run(
-    run: Run, split: str, folder: Path, banks: Path, shown: Sequence[LabelledTile]
+    run: PlannedRun, split: str, folder: Path, banks: Path, shown: Sequence[LabelledTile]
 ) -> Generator[Event, None, None]:
     """Train and score one run, as far as that is not done."""
     if _is_done(folder, run.settings):
@@ -248,7 +248,7 @@ def _write_maps(folder: Path, model: TrainedModel, tiles: Sequence[LabelledTile]
         write_map(folder / f"map_{i}.png", labels["predicted"], taxonomy)
 
 
-def _pictures(out: Path, runs: Sequence[Run], settings: CompareSettings, count: int) -> list[dict[str, Path]]:
+def _pictures(out: Path, runs: Sequence[PlannedRun], settings: CompareSettings, count: int) -> list[dict[str, Path]]:
     """Of each tile its picture, the truth, and the map of each choice with the first seed."""
     first = [run for run in runs if run.seed == settings.seeds[0]]
 
