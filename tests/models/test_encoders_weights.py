@@ -93,6 +93,21 @@ def test_a_single_file_will_do(name: str, tmp_path: Path) -> None:
     assert from_spec(spec, folder / "model.safetensors").weights_hash == from_spec(spec, folder).weights_hash
 
 
+def test_weights_in_half_precision_compute_in_float32(tmp_path: Path) -> None:
+    for name in ("uni", "dinov2-base"):
+        folder = tmp_path / name
+        folder.mkdir()
+        spec, _ = small(name, folder)
+        whole = from_spec(spec, folder)
+        file = folder / "model.safetensors"
+        save_file({n: t.half() for n, t in load_file(file).items()}, file, {"format": "pt"})
+        half = from_spec(spec, folder)
+        assert {p.dtype for p in half.parameters()} == {torch.float32}
+        images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(half(images), whole(images), rtol=0.02, atol=0.02)
+        assert half.weights_hash != whole.weights_hash
+
+
 def _spoil(folder: Path, fault: str) -> None:
     file = folder / "model.safetensors"
     if fault == "no file":

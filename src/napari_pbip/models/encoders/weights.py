@@ -110,11 +110,11 @@ def _places(spec: EncoderSpec) -> Iterator[Path]:
 
 
 def _cached(hub: str) -> Path | None:
-    """Folder of a repository's current snapshot in the Hugging Face cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    """Folder of a repository's current snapshot in the Hugging Face cache, complete or not."""
+    from huggingface_hub import try_to_load_from_cache
 
-    try:
-        return Path(snapshot_download(hub, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
+    for name in ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"):
+        path = try_to_load_from_cache(hub, name)
+        if isinstance(path, str):
+            return Path(path).parent
+    return None
