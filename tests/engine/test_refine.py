@@ -171,7 +171,8 @@ def test_a_refined_image_has_present_classes_only(run: Path) -> None:
     image = rng.integers(0, 256, (40, 48, 3), np.uint8)
     maps = ImageMaps(tuple(torch.rand(1, 3, 5, 6) for _ in range(4)), torch.full((1, 3, 1, 1), 0.5))
     gates = [torch.tensor([a, b, c]).reshape(1, 3, 1, 1) for a, b, c in ((True, False, True), (False, True, False))]
-    first, second = refined_image(image, maps, gates, (0, 0.3, 0.3, 0.4))
+    first, second, again = refined_image(image, maps, [*gates, gates[0]], (0, 0.3, 0.3, 0.4))
+    np.testing.assert_array_equal(again, first)
     assert first.shape == (40, 48)
     assert set(np.unique(first)) <= {0, 2}
     assert set(np.unique(second)) == {1}

@@ -125,7 +125,8 @@ def refined_image(
     size = image.shape[:2]
     fused = _fused(maps, weights, size) / sum(weights)
     gates = torch.cat([_at_pixels(one, size).expand_as(fused) for one in presences])
-    refined = refine_image(to_tensor(np.stack([image]))[0], fused * gates)
+    distinct, which = torch.unique(gates, dim=0, return_inverse=True)  # protocols often agree
+    refined = refine_image(to_tensor(np.stack([image]))[0], fused * distinct)[which]
     return list(_best(refined[:, :-1], gates))
 
 
