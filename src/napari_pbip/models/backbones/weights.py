@@ -8,8 +8,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from napari_pbip.errors import ModelError, WeightsUnavailable
+from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones.catalogue import BackboneSpec
+from napari_pbip.models.weight_files import safetensors_file
 
 
 def weights_file(path: Path, spec: BackboneSpec) -> Path:
@@ -18,24 +19,16 @@ def weights_file(path: Path, spec: BackboneSpec) -> Path:
     Raises
     ------
     WeightsUnavailable
-        If there is none, there are several, or the file is of another kind. Pickles (``.pth``, ``.bin``) can run
-        code when they are read, so they are not.
+        If there is none, there are several, or the file is of another kind.
     """
-    if path.is_file() and path.suffix != ".safetensors":
-        raise WeightsUnavailable(
-            f"{path.name} is no safetensors file, and other formats can run code when they are read; convert it once, "
-            "as docs/methods.md shows under Backbones."
-        )
-    found = [path] if path.is_file() else sorted(path.glob("*.safetensors")) if path.is_dir() else []
-    preferred = [p for p in found if p.name == "model.safetensors"] or found
-    if len(preferred) > 1:
-        raise WeightsUnavailable(f"{path} holds {len(found)} safetensors files; point backbone.weights to one of them.")
-    if not preferred:
-        raise WeightsUnavailable(
-            f"There are no weights of {spec.name} at {path}; put its safetensors file there ({spec.hub}, "
-            f"{spec.licence}), point backbone.weights to it, or leave backbone.weights out to train from scratch."
-        )
-    return preferred[0]
+    return safetensors_file(
+        path,
+        of=spec.name,
+        setting="backbone.weights",
+        section="Backbones",
+        otherwise=f"put its safetensors file there ({spec.hub}, {spec.licence}), point backbone.weights to it, or "
+        "leave backbone.weights out to train from scratch",
+    )
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from napari_pbip.errors import WeightsUnavailable
+from napari_pbip.models import weight_files
 from napari_pbip.models.encoders.spec import EncoderSpec
 
 FOLDER_VARIABLE = "NAPARI_PBIP_WEIGHTS"
 """Environment variable with a folder that holds a folder for each encoder, by its name."""
-PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
-"""Files that can run code when they are read, so they are not."""
+SECTION = "Encoders"
+"""Of docs/methods.md: how a pickle is converted."""
 
 
 def find(spec: EncoderSpec) -> Path | None:
@@ -40,48 +41,19 @@ def require(spec: EncoderSpec, given: Path | None) -> Path:
         If they are nowhere, or only as a pickle.
     """
     if given is not None:
-        if not given.exists():
-            raise WeightsUnavailable(f"There is nothing at {given}: {how_to_get(spec)}.")
         return given
     found = find(spec)
     if found is None:
         for folder in _places(spec):
-            if pickle := next((p for p in folder.iterdir() if p.suffix in PICKLES), None):
-                raise pickled(pickle)
-        raise WeightsUnavailable(f"The weights of {spec.name!r} are not on this machine: {how_to_get(spec)}.")
+            safetensors_file(folder, spec)  # says why not
+        raise WeightsUnavailable(f"The weights of {spec.name!r} are not on this machine; {how_to_get(spec)}.")
     return found
 
 
 def safetensors_file(path: Path, spec: EncoderSpec) -> Path:
-    """The safetensors file that a path names: itself, or the ``model.safetensors`` or only such file of a folder.
-
-    Raises
-    ------
-    WeightsUnavailable
-        If there is none, there are several, or the file is of another kind.
-    """
-    if path.is_file():
-        if path.suffix in PICKLES:
-            raise pickled(path)
-        if path.suffix != ".safetensors":
-            raise WeightsUnavailable(f"{path} is no safetensors file; give the one with the weights of {spec.name!r}.")
-        return path
-    found = sorted(path.glob("*.safetensors"))
-    preferred = [p for p in found if p.name == "model.safetensors"] or found
-    if len(preferred) > 1:
-        raise WeightsUnavailable(f"{path} holds {len(found)} safetensors files; point bank.weights to one of them.")
-    if not preferred:
-        if pickle := next((p for p in sorted(path.iterdir()) if p.suffix in PICKLES), None):
-            raise pickled(pickle)
-        raise WeightsUnavailable(f"{path} holds no model.safetensors: {how_to_get(spec)}.")
-    return preferred[0]
-
-
-def pickled(path: Path) -> WeightsUnavailable:
-    """The error for a file that is refused."""
-    return WeightsUnavailable(
-        f"{path} is a PyTorch pickle, which can run code when it is read; convert it once to a model.safetensors "
-        "beside it, as docs/methods.md shows under Encoders."
+    """The safetensors file that a path names, as :func:`napari_pbip.models.weight_files.safetensors_file`."""
+    return weight_files.safetensors_file(
+        path, of=repr(spec.name), setting="bank.weights", section=SECTION, otherwise=how_to_get(spec)
     )
 
 
