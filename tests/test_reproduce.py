@@ -61,20 +61,32 @@ def test_ablations_start_from_the_settings_of_the_paper() -> None:
     assert (whole.train.epochs, whole.train.learning_rate, whole.bank.k) == (10, 1e-5, 3)
 
 
-def test_a_table_in_one_command(
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "results.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_table_in_one_command_and_in_a_second_one_where_the_first_found_no_weights(
     bcss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    quick = ["bank.encoder=tiny", "bank.k=2", "backbone={name: mit-b0}", "compare.seeds=[0, 1]", "compare.pictures=1"]
-    quick += ["train.steps=2", "train.batch_size=6", "train.precision=float32", "train.device=cpu"]
-    arguments = ["compare", str(FOLDER / "table2.yaml"), "--data", str(bcss), "--out", str(tmp_path / "table2")]
-    for assignment in quick:
-        arguments += ["--set", assignment]
-    monkeypatch.setattr(sys, "argv", ["napari-pbip", *arguments])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    assert not left.value.code, capsys.readouterr().err
-    with (tmp_path / "table2" / "results.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    out = tmp_path / "table2"
+
+    def compare(*assignments: str) -> int:
+        quick = ["train.steps=2", "train.batch_size=6", "train.precision=float32", "train.device=cpu"]
+        quick += ["bank.encoder=tiny", "bank.k=2", "compare.seeds=[0, 1]", "compare.pictures=1", *assignments]
+        arguments = ["compare", str(FOLDER / "table2.yaml"), "--data", str(bcss), "--out", str(out)]
+        arguments += [part for assignment in quick for part in ("--set", assignment)]
+        monkeypatch.setattr(sys, "argv", ["napari-pbip", *arguments])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        return int(left.value.code or 0)
+
+    assert compare(f"backbone.weights={tmp_path / 'nowhere'}") == 1
+    assert "8 of 8 runs failed" in capsys.readouterr().err
+    assert all("There are no weights of mit-b1" in row["error"] for row in rows_of(out))
+
+    assert compare("backbone={name: mit-b0}") == 0, capsys.readouterr().err
+    rows = rows_of(out)
     assert [row["losses"] for row in rows[::2]] == [
         "classification",
         "classification, foreground",

@@ -67,7 +67,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(compared: tuple[Path,
         (name, seed) for name in ("CAM", "PBIP", "no weights") for seed in ("3", "4")
     ]
     assert ["nowhere" in row["error"] for row in rows] == [False] * 4 + [True] * 2
-    assert "no weights, seed 3, 4: There is nothing at" in (out / "report.html").read_text(encoding="utf-8")
+    assert "no weights, seed 3, 4: " in (out / "report.html").read_text(encoding="utf-8")
     said = [event.message for event in events if isinstance(event, Warned)]
     assert len(said) == len({message.partition(": ")[2] for message in said}) + 1  # the failure is told of each seed
 

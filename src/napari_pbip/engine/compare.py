@@ -35,6 +35,7 @@ from napari_pbip.engine.evaluate import evaluate, label_image
 from napari_pbip.engine.jobs import job, phase
 from napari_pbip.engine.predict import image_maps
 from napari_pbip.engine.run_facts import MARKER as RUN
+from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.engine.train import train
 from napari_pbip.errors import ConfigError, OutputError, PbipError
@@ -156,7 +157,9 @@ def _run(
         settings = settings.model_copy(update={"bank_folder": bank})
     seconds: list[float] = []
     before: float | None = None
-    with closing(train(settings, folder, resume=(folder / RUN).exists())) as training:
+    # one that failed before its first step may have been mended by other settings
+    begun = (folder / RUN).exists() and RunFacts.read(folder).step > 0
+    with closing(train(settings, folder, resume=begun, overwrite=not begun)) as training:
         for event in training:
             now = time.monotonic()
             stepped = isinstance(event, Step) and "loss" in event.values
