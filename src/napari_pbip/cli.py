@@ -179,7 +179,7 @@ def encoders_fetch(name: Annotated[str, typer.Argument(help="Name of the encoder
 def bank_build(
     tiles: Annotated[Path, typer.Argument(help="Folder (or CSV) of labelled tiles.")],
     out: Annotated[Path, typer.Option(help="Folder of the bank.")],
-    encoder: Annotated[str | None, typer.Option(help="Encoder of the catalogue (see doctor).")] = None,
+    encoder: Annotated[str | None, typer.Option(help="Encoder of the catalogue (see encoders).")] = None,
     weights: Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")] = None,
     k: Annotated[str | None, typer.Option(help="Clusters a class: a number or auto.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the clustering.")] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,15 @@ def encoder(row: tuple[EncoderSpec, Path | None]) -> Encoder:
     return from_spec(*row)
 
 
+@cache
+def _tissue() -> torch.Tensor:
+    arrays = [np.asarray(Image.open(p).convert("RGB")) for p in sorted(samples.tiles().glob("*/*.png"))]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
+
+
 def real_images(count: int = 3, side: int = 224) -> torch.Tensor:
     """Real tissue, RGB in [0, 1], shape (count, 3, side, side)."""
-    paths = sorted(samples.tiles().glob("*/*.png"))[:: 40 // count][:count]
-    arrays = [np.asarray(Image.open(p).convert("RGB"))[:side, :side] for p in paths]
-    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
+    return _tissue()[:: 40 // count][:count, :, :side, :side].clone()
 
 
 def test_shape_and_facts(encoder: Encoder) -> None:
