@@ -57,7 +57,8 @@ def test_every_row_is_complete(name: str) -> None:
     assert callable(getattr(importlib.import_module(module), function))
     assert all((spec.title, spec.licence, spec.paper, spec.pooling))
     assert all(d > 0 for d in spec.std)
-    assert (spec.hub or spec.page or name == "transformers") if spec.needs_weights else spec.hub is None
+    assert bool(spec.hub or spec.page) == (spec.megabytes is not None)  # what can be got has a size
+    assert spec.needs_weights or spec.megabytes is None
     assert spec.input_size is None or spec.mpp is None or 0.2 <= spec.mpp <= 1
 
 

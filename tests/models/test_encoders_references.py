@@ -227,3 +227,4 @@ def test_sentences_are_found_by_name_or_abbreviation(name: str, word: str) -> No
 
 def test_an_unknown_class_stands_for_itself() -> None:
     assert encoders.default_sentence("Bile_duct") == "An H&E image of bile duct."
+    assert encoders.default_sentence("non-tumour") == "An H&E image of non tumour."

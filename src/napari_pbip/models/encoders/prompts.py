@@ -80,7 +80,8 @@ def default_sentence(class_name: str) -> str:
     """
     words = re.findall(r"[\w&]+", class_name.casefold().replace("_", " "))
     whole = " ".join(words)
-    for name in (whole, whole.replace(" ", "-", 1), *reversed(words)):
+    parts = () if {"no", "non", "not", "without"} & {*words} else reversed(words)  # what it is not tells nothing
+    for name in (whole, whole.replace(" ", "-", 1), *parts):
         if name in _SENTENCES:
             return _SENTENCES[name]
     return f"An H&E image of {whole or class_name}."
