@@ -9,9 +9,9 @@ No library of it comes as wheels for every system (2026-11: pydensecrf and its f
 the registry at all), so the kernels are applied here, in two ways instead of their permutohedral lattice:
 
 * :func:`refine_image`, of images at full resolution, factorises the colour kernel. Of a tile of 224 x 224 pixels and
-  four classes it takes 1.1 to 1.6 s on one core, and 0.01 to 0.03 % of the labels differ from the sum over all pairs
+  four classes it takes 1.0 to 1.6 s on one core, and 0.01 to 0.03 % of the labels differ from the sum over all pairs
   of pixels (a sum over windows of three deviations: 4.2 s, 0.004 %; a bilateral grid of cells of one deviation: 1 s,
-  0.1 to 0.2 %). Memory: about 1 kB a pixel.
+  0.04 to 0.3 %). Memory: about 1 kB a pixel.
 * :func:`refine_cells`, on the coarse grid of a slide, sums over windows of three deviations, so that what a cell
   becomes depends on nothing farther away than :func:`reach`: parts of a slide come out as the whole does.
 """
