@@ -95,14 +95,17 @@ def build_folder(spec: EncoderSpec, weights: Path) -> Encoder:
 
 
 def _encoder(spec: EncoderSpec, folder: Path, kind: str) -> Encoder:
-    from transformers import AutoModel
+    from transformers import AutoConfig, AutoModel, CLIPVisionModelWithProjection
 
-    # Without their pooling layer: it is not used, and absent from many files. DINO has no such layer.
-    options: dict[str, Any] = {"add_pooling_layer": False} if kind in ("vit", "deit", "swin", "swinv2") else {}
-    model = load_model(AutoModel, folder, folder, use_safetensors=True, trust_remote_code=False, **options)
     if spec.pooling == PROJECTED:  # the text tower is loaded when there is text
-        network = ClassProjection(model.vision_model, model.visual_projection)
-        return Encoder(spec, network, partial(_clip_text, folder))
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config.vision_config.projection_dim = config.projection_dim
+        options: dict[str, Any] = {"config": config.vision_config}
+        model = load_model(CLIPVisionModelWithProjection, folder, folder, use_safetensors=True, **options)
+        return Encoder(spec, ClassProjection(model), partial(_clip_text, folder))
+    # Without their pooling layer: it is not used, and absent from many files. DINO has no such layer.
+    options = {"add_pooling_layer": False} if kind in ("vit", "deit", "swin", "swinv2") else {}
+    model = load_model(AutoModel, folder, folder, use_safetensors=True, trust_remote_code=False, **options)
     if kind.startswith("swin"):
         return Encoder(spec, MeanOfTokens(model))
     return Encoder(spec, PooledTokens(model, spec.pooling))
@@ -153,12 +156,8 @@ class PooledTokens(_Transformer):
 class ClassProjection(_Transformer):
     """CLIP's image tower: the class token, projected to the space that it shares with text."""
 
-    def __init__(self, model: Any, projection: nn.Module) -> None:
-        super().__init__(model)
-        self.projection = projection
-
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        vectors: torch.Tensor = self.projection(self.model(pixel_values=images).pooler_output)
+        vectors: torch.Tensor = self.model(pixel_values=images).image_embeds
         return vectors
 
 
