@@ -15,10 +15,12 @@ from scipy.ndimage import gaussian_filter
 from napari_pbip import samples
 from napari_pbip.config import DataSettings, RefineSettings, SegmentSettings, ThresholdSettings, TissueSettings
 from napari_pbip.engine.evaluate import evaluate
+from napari_pbip.engine.export import export
 from napari_pbip.engine.freeze import freeze
 from napari_pbip.engine.predict import ImageMaps, image_maps, refined_image, segment_image
 from napari_pbip.engine.refine import refined_labels
 from napari_pbip.engine.runs import load_model
+from napari_pbip.engine.score_result import Truth, score_result
 from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
 from napari_pbip.errors import OtherResult, SlideError
@@ -204,3 +206,24 @@ def test_a_slide_with_test_time_augmentation_is_another_result(run: Path, tmp_pa
         list(segment(samples.slide(), run, tmp_path, quick, THRESHOLDS, resume=True))
     list(segment(samples.slide(), run, tmp_path, quick, THRESHOLDS, refine=RefineSettings(tta=True), resume=True))
     assert not open_labels(refined)[1].refined  # the scores stay, the labels are written anew
+
+
+def test_refined_labels_are_scored_under_both_protocols(store: ScoreStore) -> None:
+    truth = np.random.default_rng(1).integers(1, 5, (37, 28)).repeat(10, 0).repeat(10, 1).astype(np.uint8)
+    refine = RefineSettings(crf=True)
+    plain, refined = (summary(score_result(store.path, Truth(truth, 1), THRESHOLDS, r)) for r in (None, refine))
+    for protocol in ("oracle", "predicted"):
+        before, after = (np.array(one["confusion"][protocol]) for one in (plain, refined))
+        np.testing.assert_array_equal(before.sum(1), after.sum(1))
+        assert (before != after).any()
+    summary(freeze(store.path, THRESHOLDS, refine))
+    labels = np.asarray(open_labels(store)[0][0])
+    counted = np.array(refined["confusion"]["predicted"])
+    for n in range(len(LUAD)):
+        assert abs(counted[:, n].sum() - np.count_nonzero(labels == n + 1)) <= 20  # ties, where parts meet
+
+
+def test_an_export_can_be_refined(store: ScoreStore, tmp_path: Path) -> None:
+    summary(export(store.path, THRESHOLDS, tmp_path / "areas.csv", refine=RefineSettings(crf=True)))
+    assert open_labels(store)[1].refined
+    assert (tmp_path / "areas.csv").exists()

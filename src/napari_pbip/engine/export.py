@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from napari_pbip.config import ThresholdSettings
+from napari_pbip.config import RefineSettings, ThresholdSettings
 from napari_pbip.engine.freeze import AREAS, OVERLAY, freeze
 from napari_pbip.engine.jobs import job, phase
 from napari_pbip.errors import OutputError
@@ -18,7 +18,7 @@ FORMATS = {".csv": "Areas per class (*.csv)", ".png": "Overlay picture (*.png)",
 
 
 @job
-def export(store: Path, thresholds: ThresholdSettings, target: Path) -> Job:
+def export(store: Path, thresholds: ThresholdSettings, target: Path, *, refine: RefineSettings | None = None) -> Job:
     """Write what the thresholds make of a store into a file; its ending says what.
 
     The store's own labels, areas and overlay become the same (:func:`napari_pbip.engine.freeze.freeze`).
@@ -32,6 +32,8 @@ def export(store: Path, thresholds: ThresholdSettings, target: Path) -> Job:
     target
         ``.csv``: areas per class; ``.png``: the overlay; ``.zarr``: the label image with its pyramid, colours and
         names (OME-Zarr 0.5). A file is replaced, a folder is not.
+    refine
+        Whether a dense CRF refines the labels.
 
     Raises
     ------
@@ -43,7 +45,7 @@ def export(store: Path, thresholds: ThresholdSettings, target: Path) -> Job:
         raise OutputError(f"{target.name} does not say what to write; end its name with .csv, .png or .ome.zarr.")
     if target.is_dir():
         raise OutputError(f"{target} exists already; choose another name.")
-    yield from phase(freeze(store, thresholds))
+    yield from phase(freeze(store, thresholds, refine))
     if target.suffix.lower() == ".zarr":
         shutil.copytree(store / FOLDER, target)
     else:

@@ -16,7 +16,12 @@ from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
 
 
 def refined_labels(
-    store: ScoreStore, slide: Slide, thresholds: ThresholdSettings, device: torch.device | None = None
+    store: ScoreStore,
+    slide: Slide,
+    thresholds: ThresholdSettings,
+    device: torch.device | None = None,
+    *,
+    presence: npt.NDArray[np.floating] | None = None,
 ) -> Refine:
     """What makes refined labels of any part of a slide; parts join without a seam.
 
@@ -33,6 +38,8 @@ def refined_labels(
         From scores to labels.
     device
         Where to compute; the CPU by default.
+    presence
+        Takes the place of what the store says of its tiles, (N, rows, columns).
     """
     delta = deltas(store.taxonomy, thresholds)
     _, height, width = store.scores[0].shape
@@ -44,7 +51,7 @@ def refined_labels(
         (top, bottom), (left, right) = (
             (max(0, part.start - margin), min(length, part.stop + margin)) for part, length in ((y, height), (x, width))
         )
-        seen = evidence(store, thresholds, largest, 0, slice(top, bottom), slice(left, right))
+        seen = evidence(store, thresholds, largest, 0, slice(top, bottom), slice(left, right), presence)
         shares = seen.counted(delta, thresholds.presence)
         image = slide.read_scaled(left * scale, top * scale, right - left, bottom - top, scale)
         known = torch.from_numpy(~np.isnan(shares[0]))

@@ -7,6 +7,8 @@ evaluation is told for each image. The two are never mixed.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,14 @@ import numpy.typing as npt
 import PIL.Image
 import tifffile
 
-from napari_pbip.config import ThresholdSettings
+from napari_pbip.config import RefineSettings, ThresholdSettings
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import DataError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.results import LargestScores, ScoreStore, SegmentationScores
-from napari_pbip.results.labels import CHUNK, deltas, labels_from_scores
+from napari_pbip.results.labels import CHUNK, Labels, Refine, deltas, evidence
 from napari_pbip.results.metrics import PROTOCOLS
+from napari_pbip.slides import open_slide
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
 
 Mask = npt.NDArray[np.integer[Any]]
@@ -41,7 +44,9 @@ class Truth:
 
 
 @job
-def score_result(store_path: Path, truth: Truth, thresholds: ThresholdSettings) -> Job:
+def score_result(
+    store_path: Path, truth: Truth, thresholds: ThresholdSettings, refine: RefineSettings | None = None
+) -> Job:
     """Score the labels of a store against a mask.
 
     Every cell of the score grid is compared with the mask at its centre; cells that were not analysed, or that the
@@ -55,6 +60,8 @@ def score_result(store_path: Path, truth: Truth, thresholds: ThresholdSettings) 
         The mask.
     thresholds
         What the labels are made with.
+    refine
+        Whether a dense CRF refines them.
 
     Yields
     ------
@@ -66,44 +73,63 @@ def score_result(store_path: Path, truth: Truth, thresholds: ThresholdSettings) 
     ------
     DataError
         If the mask has other proportions than the slide, or shows none of its classes.
+    SlideError
+        If labels are to be refined and the slide cannot be read.
     OutputError
         If the store cannot be read.
     """
     store = ScoreStore.open(store_path)
     _check(truth, store)
     _, height, width = store.scores[0].shape
-    strips = range(0, height, CHUNK)
-    yield Started("Comparing with the mask", total=2 * len(strips), unit="strips")
+    parts = [
+        (slice(y, min(y + CHUNK, height)), slice(x, min(x + CHUNK, width)))
+        for y in range(0, height, CHUNK)
+        for x in range(0, width, CHUNK)
+    ]
+    yield Started("Comparing with the mask", total=2 * len(parts), unit="parts")
     true = _at_cells(truth, store)
     largest = LargestScores(store).percentile(thresholds.percentile)
-    delta = deltas(store.taxonomy, thresholds)
-    shown = _shown(true, store)
+    presences: dict[str, npt.NDArray[np.floating[Any]]]
+    presences = {"oracle": _shown(true, store), "predicted": store.presence()}
     protocols: dict[str, Any] = {}
     confusion: dict[str, list[list[int]]] = {}
     done = 0
     for protocol in PROTOCOLS:
         labels = np.empty((height, width), np.uint8)
-        for top in strips:
-            part = np.s_[top : top + CHUNK]
-            rows, columns, tissue = store.tiles_and_tissue(0, part, slice(None))
-            labels[part] = labels_from_scores(
-                store.read_scores(0, part, slice(None)),
-                store.peak() if thresholds.scope == "tile" else largest[:, None, None],
-                delta,
-                shown if protocol == "oracle" else store.presence(),
-                thresholds.presence,
-                rows,
-                columns,
-                tissue,
-            )
-            done += 1
-            yield Step(done)
+        with _labeller(store, thresholds, presences[protocol], refine) as label:
+            for part in parts:
+                labels[part] = label(largest, *part)
+                done += 1
+                yield Step(done)
         scores = SegmentationScores(store.taxonomy.names)
         missed = (labels == NOT_ANALYSED) | (labels == BACKGROUND)
         scores.add(true, np.where(missed, BACKGROUND, labels - 1))
         protocols[protocol] = scores.report()
         confusion[protocol] = scores.confusion.matrix[:-1].tolist()
     yield Finished(store_path, {"protocols": protocols, "confusion": confusion, "classes": store.taxonomy.names})
+
+
+@contextmanager
+def _labeller(
+    store: ScoreStore,
+    thresholds: ThresholdSettings,
+    presence: npt.NDArray[np.floating[Any]],
+    refine: RefineSettings | None,
+) -> Iterator[Refine]:
+    """What makes the labels of rectangles, with the slide open as long as that needs it."""
+    if refine is not None and refine.crf:
+        from napari_pbip.engine.refine import refined_labels  # torch takes seconds to load: not in the window
+
+        facts = store.facts.slide
+        with open_slide(Path(facts.path), facts.mpp) as slide:
+            yield refined_labels(store, slide, thresholds, presence=presence)
+        return
+    delta = deltas(store.taxonomy, thresholds)
+
+    def label(largest: npt.NDArray[np.floating[Any]], y: slice, x: slice) -> Labels:
+        return evidence(store, thresholds, largest, 0, y, x, presence).labels(delta, thresholds.presence)
+
+    yield label
 
 
 def read_mask(path: Path) -> Mask:

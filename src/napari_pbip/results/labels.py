@@ -252,14 +252,18 @@ def evidence(
     level: int,
     y: slice,
     x: slice,
+    presence: npt.NDArray[np.floating] | None = None,
 ) -> Evidence:
-    """What :func:`label_region` decides by, for those who change thresholds alone: of these the scope is looked at."""
+    """What :func:`label_region` decides by, for those who change thresholds alone: of these the scope is looked at.
+
+    ``presence`` takes the place of what the store says of all its tiles, (N, rows, columns).
+    """
     rows, columns, tissue = store.tiles_and_tissue(level, y, x)
     window = slice(int(rows[0]), int(rows[-1]) + 2), slice(int(columns[0]), int(columns[-1]) + 2)
     return Evidence(
         store.read_scores(level, y, x),
         store.peak(*window) if thresholds.scope == "tile" else largest[:, None, None],
-        store.presence(*window),
+        store.presence(*window) if presence is None else presence[:, *window],
         rows - window[0].start,
         columns - window[1].start,
         tissue,
