@@ -112,7 +112,7 @@ _ROWS = (
     _Clip(
         name="plip",
         title="PLIP, pathology images and captions of Twitter, ViT-B/32",
-        licence="not stated; the model card asks for research use",
+        licence="not stated, for research",
         paper="Huang et al. 2023, Nature Medicine 29:2307",
         hub="vinid/plip",
         megabytes=605,
@@ -332,7 +332,7 @@ _ROWS = (
         std=(0.5, 0.5, 0.5),
         pooling="class token and mean of patches",
         licence="MIT",
-        gated=True,
+        gated=False,
         paper="Karasikov et al. 2025, arXiv 2504.05186",
         hub="kaiko-ai/midnight",
         megabytes=4546,
