@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 from pathlib import Path
 
@@ -38,6 +39,17 @@ def bcss(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def luad(bcss: Path, tmp_path: Path) -> Path:
+    """The same in the layout of LUAD-HistoSeg: ``training/*-[a b c d].png``."""
+    folder = shutil.copytree(bcss, tmp_path / "LUAD-HistoSeg")
+    (folder / "train").rename(folder / "training")
+    for path in (folder / "training").iterdir():
+        name, _, digits = path.stem.removesuffix("]").partition("[")
+        path.rename(path.with_name(f"{name}-[{' '.join(digits)}].png"))
+    return folder
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_file_plans_the_runs_that_its_readme_tells(file: Path) -> None:
     _, runs = planned_runs(CompareJob.read_values(file))
@@ -66,26 +78,37 @@ def rows_of(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_table_in_one_command_and_in_a_second_one_where_the_first_found_no_weights(
-    bcss: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "table2"
+class Compare:
+    """The command, called in this process with settings for tests."""
 
-    def compare(*assignments: str) -> int:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, table: str, data: Path, out: Path, *assignments: str) -> int:
         quick = ["train.steps=2", "train.batch_size=6", "train.precision=float32", "train.device=cpu"]
         quick += ["bank.encoder=tiny", "bank.k=2", "compare.seeds=[0, 1]", "compare.pictures=1", *assignments]
-        arguments = ["compare", str(FOLDER / "table2.yaml"), "--data", str(bcss), "--out", str(out)]
+        arguments = ["compare", str(FOLDER / table), "--data", str(data), "--out", str(out)]
         arguments += [part for assignment in quick for part in ("--set", assignment)]
-        monkeypatch.setattr(sys, "argv", ["napari-pbip", *arguments])
+        self._monkeypatch.setattr(sys, "argv", ["napari-pbip", *arguments])
         with pytest.raises(SystemExit) as left:
             cli.main()
         return int(left.value.code or 0)
 
-    assert compare(f"backbone.weights={tmp_path / 'nowhere'}") == 1
+
+@pytest.fixture
+def compare(monkeypatch: pytest.MonkeyPatch) -> Compare:
+    return Compare(monkeypatch)
+
+
+def test_a_table_in_one_command_and_in_a_second_one_where_the_first_found_no_weights(
+    bcss: Path, tmp_path: Path, compare: Compare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "table2"
+    assert compare("table2.yaml", bcss, out, f"backbone.weights={tmp_path / 'nowhere'}") == 1
     assert "8 of 8 runs failed" in capsys.readouterr().err
     assert all("There are no weights of mit-b1" in row["error"] for row in rows_of(out))
 
-    assert compare("backbone={name: mit-b0}") == 0, capsys.readouterr().err
+    assert compare("table2.yaml", bcss, out, "backbone={name: mit-b0}") == 0, capsys.readouterr().err
     rows = rows_of(out)
     assert [row["losses"] for row in rows[::2]] == [
         "classification",
@@ -98,3 +121,12 @@ def test_a_table_in_one_command_and_in_a_second_one_where_the_first_found_no_wei
         assert 0 <= float(row["oracle_miou"]) <= 100
         assert row["predicted_iou_NEC"]
     assert "seed 1" in capsys.readouterr().err
+
+
+def test_the_other_data_set(luad: Path, tmp_path: Path, compare: Compare, capsys: pytest.CaptureFixture[str]) -> None:
+    only = "compare.axes={K: {'1': {bank.k: 1}, '2': {bank.k: 2}}}"
+    out = tmp_path / "table4"
+    called = compare("table4.yaml", luad, out, "backbone={name: mit-b0}", "compare.seeds=[0]", only)
+    assert called == 0, capsys.readouterr().err
+    assert [row["K"] for row in rows_of(out)] == ["1", "2"]
+    assert {"predicted_iou_TE", "predicted_iou_TAS"} <= rows_of(out)[0].keys()
