@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from napari_pbip import __version__
-from napari_pbip.config import CompareJob, JobSettings, override
+from napari_pbip.config import CompareJob, JobSettings, PretrainSettings, override
 from napari_pbip.errors import ConfigError, PbipError
 from napari_pbip.events import Epoch, Finished, Job, RunStep, Started, Step, Warned
 from napari_pbip.files import write_json
@@ -314,6 +314,37 @@ def _sentences(assignments: Sequence[str]) -> dict[str, str]:
         if not (name.strip() and equals and text.strip()):
             raise ConfigError(f'--sentence needs CLASS=TEXT, such as "TUM=a photo of tumor", not {given!r}.')
     return {name.strip(): text.strip() for name, _, text in pairs}
+
+
+@app.command()
+def pretrain(
+    images: Annotated[list[Path] | None, typer.Argument(help="Slides, pictures, and folders of them.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the weights.")] = Path("pretrained"),
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    image_mpp: Annotated[
+        float | None, typer.Option(help="Microns per pixel of images whose file does not say.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed.")] = None,
+    job: JobOption = None,
+    assignments: Set = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a pre-training that was stopped.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Teach a backbone on slides that nobody labelled; trainings and banks can then start from it.
+
+    Examples:
+
+    napari-pbip pretrain archive/ --out pretrained/ --steps 10000
+
+    napari-pbip train --data tiles/ --out run/ --set backbone.weights=pretrained
+    """
+    from napari_pbip.engine.pretrain import pretrain as run
+
+    values = override(PretrainSettings.read_values(job) if job else {}, assignments or [])
+    given = {"images": images or None, "steps": steps, "image_mpp": image_mpp, "seed": seed}
+    settings = PretrainSettings.parse({**values, **{name: value for name, value in given.items() if value is not None}})
+    summary = follow(run(settings, out, resume=resume, overwrite=overwrite))
+    console.print(f"Pre-trained {summary['steps']} steps in {summary['seconds']:.0f} s: {out}", highlight=False)
 
 
 @app.command()

@@ -15,7 +15,10 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, SwinConfig, SwinModel, ViTConfig, ViTModel
 
+from napari_pbip.models import backbones
+from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.encoders import EncoderSpec, catalogue
+from napari_pbip.models.encoders.trunk import describe
 
 WIDTH, DEPTH, HEADS = 32, 2, 2
 MEAN, STD = [0.7, 0.5, 0.6], [0.2, 0.25, 0.15]
@@ -72,6 +75,16 @@ def _huggingface(spec: EncoderSpec, folder: Path) -> EncoderSpec:
     if spec.text:
         _write_clip_tokenizer(folder)
     return replace(spec, network=network, input_size=side, dimension=dimension)
+
+
+def _trunk(spec: EncoderSpec, folder: Path) -> EncoderSpec:
+    """As `napari-pbip pretrain` writes it."""
+    backbone = Backbone(backbones.catalogue()["mit-b0"]).eval()
+    tensors = {f"stages.{name}": tensor.half() for name, tensor in backbone.stages.state_dict().items()}
+    length = describe(backbone, torch.rand(1, 3, 64, 64)).shape[1]
+    tensors |= {"centre": _random(length).half(), "projection": _random(24, length).half()}
+    save_file(tensors, folder / "model.safetensors", {"backbone": "mit-b0"})
+    return spec
 
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz&,:.-"
@@ -249,4 +262,5 @@ _WRITERS: Mapping[str, Any] = {
     "timm_vit": _timm,
     "medclip": _medclip,
     "conch": _conch,
+    "trunk": _trunk,
 }

@@ -18,6 +18,7 @@ from napari_pbip.config.job import (
     TrainSettings,
 )
 from napari_pbip.config.methods import CamSettings, ConstructSettings, LpdSettings, MethodSettings, PbipSettings
+from napari_pbip.config.pretrain import PretrainSettings
 
 __all__ = [
     "BackboneSettings",
@@ -32,6 +33,7 @@ __all__ = [
     "MethodSettings",
     "PbipSettings",
     "PlannedRun",
+    "PretrainSettings",
     "RefineSettings",
     "SegmentSettings",
     "Settings",

@@ -26,6 +26,7 @@ from typing import Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import nn
 
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.run_facts import MARKER as MARKER
@@ -140,11 +141,11 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"{path} is damaged or cut short; restore it or train again.") from error
 
 
-def write_weights(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write tensors as safetensors, whole or not at all."""
+def write_weights(path: Path, tensors: Mapping[str, torch.Tensor], facts: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors, whole or not at all; ``facts`` go into the file's metadata."""
     with writing(path) as temporary:
         # by way of bytes: the library's own file would be readable for nobody else
-        temporary.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
+        temporary.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, facts))
 
 
 def weights_identity(weights: Mapping[str, torch.Tensor]) -> str:
@@ -156,17 +157,17 @@ def weights_identity(weights: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_state(folder: Path, method: Method, optimiser: torch.optim.Optimizer, step: int) -> None:
+def write_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
     """Write weights and optimiser state after so many steps, for resuming."""
-    tensors = {f"model/{name}": value for name, value in method.state_dict().items()}
+    tensors = {f"model/{name}": value for name, value in network.state_dict().items()}
     tensors["step"] = torch.tensor(step)
-    for name, parameter in method.named_parameters():
+    for name, parameter in network.named_parameters():
         for key, value in optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser/{key}/{name}"] = value
     write_weights(folder / STATE, tensors)
 
 
-def read_state(folder: Path, method: Method, optimiser: torch.optim.Optimizer) -> int:
+def read_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:
     """Put weights and optimiser state of the last save back; returns the steps it had done.
 
     Raises
@@ -176,12 +177,12 @@ def read_state(folder: Path, method: Method, optimiser: torch.optim.Optimizer) -
     """
     tensors = read_weights(folder / STATE)
     try:
-        method.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
+        network.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
     except RuntimeError as error:
         raise ModelError(
             f"{folder / STATE} is of another network than the settings describe; use --overwrite."
         ) from error
-    parameters = dict(method.named_parameters())
+    parameters = dict(network.named_parameters())
     for name, tensor in tensors.items():
         if name.startswith("optimiser/"):
             _, key, parameter = name.split("/", 2)

@@ -1,0 +1,267 @@
+"""The job that teaches a backbone on slides that nobody labelled.
+
+```text
+OUT/
+  pretrain.json        settings, what was learned from, progress, versions
+  curves.csv           a row a step: step, learning rate, every loss term
+  model.safetensors    the backbone, and the map that makes an encoder of it; in half precision
+  state.safetensors    weights and optimiser state of the last save, for resuming
+```
+
+``backbone.weights`` and ``bank.weights`` take the folder: a training then starts from the backbone, a bank is made with
+the encoder ``pretrained``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_pbip.config import PretrainSettings
+from napari_pbip.engine import runs
+from napari_pbip.engine.device import autocast, choose_device
+from napari_pbip.engine.discriminant import discriminant
+from napari_pbip.engine.jobs import job
+from napari_pbip.engine.loading import ahead, change_stain, to_tensor
+from napari_pbip.engine.unlabelled import Crops, Source, find_sources
+from napari_pbip.errors import ConfigError, ModelError, OutputError
+from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.files import prepare_folder, write_json
+from napari_pbip.models import backbones
+from napari_pbip.models.encoders.trunk import describe
+from napari_pbip.models.pretraining import Pretraining, Views, hide
+
+MARKER = "pretrain.json"
+MODEL = "model.safetensors"
+_FORMAT = 1
+_SAVE_EVERY_SECONDS = 120.0
+_STAIN = 0.4
+"""Strength of the stain changes, strong on purpose: laboratories differ by as much."""
+_MOMENTUM = 0.99
+"""Of the teacher at first; it comes to a stop at the end."""
+_TILE, _BATCH, _DIMENSION = 224, 16, 128
+"""Of the map at the end: side of the tiles that it is fitted on, how many at once, length of the features."""
+
+
+@job
+def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, overwrite: bool = False) -> Job:
+    """Pre-train a backbone; yields ``Step`` with the loss terms.
+
+    Cancelling saves the state first. Parameters as for :func:`napari_pbip.engine.train.train`.
+
+    Raises
+    ------
+    ConfigError
+        If the settings differ from those of the run to be resumed, but for more steps or another device.
+    DataError, SlideError
+        If there is nothing to learn from, or an image does not say its microns per pixel.
+    ModelError
+        If the loss is no longer a number; the last save is kept.
+    OutputError
+        If the output folder cannot be written.
+    """
+    device = choose_device(settings.device)
+    if resume:
+        facts = _resumed(settings, out)
+    sources = yield from find_sources(settings)
+    if not resume:
+        prepare_folder(out, MARKER, overwrite=overwrite, ways="--resume to go on with it, --overwrite to replace it")
+        facts = _Facts(settings, step=0, seconds=0.0)
+        facts.write(out, sources)
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        backbone = backbones.load(settings.backbone)
+        network = Pretraining(backbone, texture=settings.texture, agreement=settings.agreement).to(device)
+    yield from _Pretrainer(facts, network, device, sources, out).run(resume)
+
+
+@dataclass
+class _Facts:
+    """What ``pretrain.json`` holds."""
+
+    settings: PretrainSettings
+    step: int
+    seconds: float
+
+    def write(self, out: Path, sources: Sequence[Source]) -> None:
+        learned_from = {
+            "images": [str(source.path) for source in sources],
+            "tissue_mm2": round(sum(source.area_mm2 for source in sources), 3),
+        }
+        document = {
+            "format": _FORMAT,
+            "settings": self.settings.model_dump(mode="json"),
+            "learned_from": learned_from,
+            "step": self.step,
+            "seconds": self.seconds,
+            "versions": runs.versions(),
+        }
+        write_json(out / MARKER, document)
+
+
+def _resumed(settings: PretrainSettings, out: Path) -> _Facts:
+    try:
+        document = json.loads((out / MARKER).read_text(encoding="utf-8"))
+        before = PretrainSettings.parse(document["settings"])
+        facts = _Facts(settings, int(document["step"]), float(document["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(f"{out} holds no pre-training that could be resumed; leave --resume out.") from error
+    may_change = {"steps", "device"}
+    old, new = (s.model_dump(mode="json", exclude=may_change) for s in (before, settings))
+    if different := [name for name in old if old[name] != new[name]]:
+        raise ConfigError(
+            f"The pre-training in {out} was begun with another {different[0]}; resume with equal settings, "
+            "or --overwrite."
+        )
+    if settings.steps < facts.step:
+        raise ConfigError(f"The pre-training in {out} has done {facts.step} steps already, more than {settings.steps}.")
+    return facts
+
+
+@dataclass
+class _Pretrainer:
+    """The loop and what it saves."""
+
+    facts: _Facts
+    network: Pretraining
+    device: torch.device
+    sources: Sequence[Source]
+    out: Path
+
+    def __post_init__(self) -> None:
+        self.settings = self.facts.settings
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(
+            trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        self.curve: runs.Curve = []
+
+    def run(self, resume: bool) -> Job:
+        facts, steps = self.facts, self.settings.steps
+        if resume and (self.out / runs.STATE).exists():
+            facts.step = runs.read_state(self.out, self.network, self.optimiser)
+            self.curve = runs.read_curves(self.out, facts.step)
+        yield Started(f"Pre-training {self.settings.backbone} on {self.device}", steps, "steps", facts.step)
+        before, began, saved = facts.seconds, time.monotonic(), time.monotonic()
+        crops = Crops(self.sources, self.settings)
+        batches = ahead(lambda step: views(crops.batch(step), step, self.settings), range(facts.step, steps))
+        self.network.train()
+        try:
+            for batch in batches:
+                rate = self._set_learning_rate()
+                terms = self._step(batch)
+                facts.step += 1
+                facts.seconds = before + time.monotonic() - began
+                self.curve.append({"step": facts.step, "learning_rate": rate, **terms})
+                yield Step(facts.step, terms)
+                if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+                    self.save()
+                    saved = time.monotonic()
+            self.save()
+        except GeneratorExit:
+            self.save()
+            raise
+        finally:
+            batches.close()
+            crops.close()
+        yield from self._make_encoder()
+        yield Finished(self.out, {"steps": facts.step, "seconds": facts.seconds})
+
+    @property
+    def _decay(self) -> float:
+        """Half a cosine, 1 at the first step and 0 after the last."""
+        return (1 + math.cos(math.pi * self.facts.step / self.settings.steps)) / 2
+
+    def _set_learning_rate(self) -> float:
+        """Linear warm-up over a twentieth of the steps, and cosine decay."""
+        warm = min(1.0, 20 * (self.facts.step + 1) / self.settings.steps)
+        rate = self.settings.learning_rate * warm * self._decay
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _step(self, batch: Views) -> dict[str, float]:
+        settings = self.settings
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed * 1_000_003 + self.facts.step)
+            with autocast(self.device, settings.precision):
+                loss = self.network.loss(batch.to(self.device))
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.total.backward()  # type: ignore[no-untyped-call]  # torch's own
+        terms = {"loss": float(loss.total.detach())} | {n: float(t.detach()) for n, t in loss.terms.items()}
+        if not math.isfinite(terms["loss"]):
+            raise ModelError(
+                f"The pre-training diverged at step {self.facts.step + 1} (the loss is no longer a number); what was "
+                f"saved in {self.out} is kept. Try a smaller learning_rate."
+            )
+        self.optimiser.step()
+        self.network.follow(1 - (1 - _MOMENTUM) * self._decay)
+        return terms
+
+    def save(self) -> None:
+        """Write everything that resuming needs; ``pretrain.json``, which names the step, comes last."""
+        runs.write_state(self.out, self.network, self.optimiser, self.facts.step)
+        runs.write_curves(self.out, self.curve)
+        self.facts.write(self.out, self.sources)
+
+    def _make_encoder(self) -> Job:
+        """Fit the map at the end on tiles of the same tissue, and write backbone and map."""
+        count = self.settings.encoder_tiles
+        yield Started("Fitting the encoder", total=count, unit="tiles")
+        backbone = self.network.backbone.eval()
+        changes = {"crop": _TILE, "batch_size": _BATCH, "seed": self.settings.seed + 1}
+        settings = self.settings.model_copy(update=changes)
+        rng = np.random.default_rng(settings.seed)
+        generator = torch.Generator().manual_seed(settings.seed)
+        whole, stain, mask, halves = [], [], [], []
+
+        @torch.inference_mode()
+        def seen(images: torch.Tensor) -> Any:
+            with autocast(self.device, settings.precision):
+                return describe(backbone, images.to(self.device)).double().cpu().numpy()
+
+        with closing(Crops(self.sources, settings)) as crops:
+            for first in range(0, count, _BATCH):
+                tiles = to_tensor(crops.batch(first // _BATCH))
+                whole.append(seen(tiles))
+                stain.append(seen(change_stain(tiles, _STAIN / 2, rng)) - whole[-1])
+                mask.append(seen(hide(tiles, 0.5, generator)) - whole[-1])
+                top, bottom = tiles.chunk(2, 2)
+                halves.append((seen(top) - seen(bottom)) / 2)
+                yield Step(first + len(tiles))
+        kinds = [[np.concatenate(kind)] for kind in (stain, mask, halves)]
+        centre, projection = discriminant(np.concatenate(whole), kinds, _DIMENSION)
+        tensors = {f"stages.{name}": tensor for name, tensor in backbone.stages.state_dict().items()}
+        tensors |= {"centre": torch.from_numpy(centre), "projection": torch.from_numpy(projection)}
+        half = {name: tensor.half() for name, tensor in tensors.items()}
+        runs.write_weights(self.out / MODEL, half, {"backbone": settings.backbone})
+
+
+def views(crops: Any, step: int, settings: PretrainSettings) -> Views:
+    """What the networks see of a batch of crops, RGB uint8 (B, side, side, 3); follows from seed and step."""
+    rng = np.random.default_rng((settings.seed, step, 1))
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+    plain = to_tensor(crops)
+    turned = torch.stack(
+        [_turned(image, int(way)) for image, way in zip(plain, rng.integers(8, size=len(plain)), strict=True)]
+    )
+    return Views(
+        plain=turned,
+        shown=hide(change_stain(turned, _STAIN, rng), settings.hidden, generator),
+        whole=change_stain(turned, _STAIN, rng),
+    )
+
+
+def _turned(image: torch.Tensor, way: int) -> torch.Tensor:
+    """One of the eight flips and quarter turns of an image (3, H, W)."""
+    turned = torch.rot90(image, way % 4, (1, 2))
+    return turned.flip(2) if way >= 4 else turned

@@ -1,0 +1,181 @@
+"""Crops of tissue that nobody labelled, out of slides and pictures.
+
+A crop follows from (seed, step, place in the batch), so a resumed pre-training sees what an uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_pbip.config import PretrainSettings
+from napari_pbip.errors import DataError, SlideError
+from napari_pbip.events import Event, Started, Step, Warned
+from napari_pbip.slides import Image, Slide, TissueMeasure, open_slide
+
+_FINEST, _COARSEST = 0.5, 2.0
+"""Of the microns per pixel of a crop, relative to the settings'."""
+_KEPT_OPEN = 64
+"""Images that are opened once; where there are more, each is opened for every crop."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Tissue of one slide or picture."""
+
+    path: Path
+    mpp: float
+    points: npt.NDArray[np.float32] | None
+    """Places with tissue, level-0 pixels (x, y), shape (T, 2); None: tissue is everywhere, as on a cut tile."""
+    spacing: float
+    """Level-0 pixels between two points."""
+    area_mm2: float
+    """Area of the tissue: large ones are drawn from more often."""
+
+
+def find_sources(settings: PretrainSettings) -> Generator[Event, None, tuple[Source, ...]]:
+    """All tissue below ``settings.images``; yields progress.
+
+    Raises
+    ------
+    DataError
+        If a path is not there, or no tissue is found.
+    SlideError
+        If a file does not say its microns per pixel and the settings do not either.
+    """
+    paths, others = _pictures(settings.images)
+    if others:
+        names = ", ".join(path.name for path in others[:3])
+        yield Warned(f"{len(others)} files are no slides or pictures that can be read and are left out: {names}.")
+    yield Started("Looking for tissue", total=len(paths), unit="images")
+    found: list[Source] = []
+    for done, path in enumerate(paths, 1):
+        with open_slide(path) as slide:
+            source = _source(slide, _mpp(slide, settings.image_mpp), settings)
+        if source is not None:
+            found.append(source)
+        yield Step(done)
+    if not found:
+        raise DataError("No tissue was found in the images; name slides or pictures of stained tissue.")
+    if len(found) < len(paths):
+        yield Warned(f"{len(paths) - len(found)} of {len(paths)} images show no tissue and are left out.")
+    return tuple(found)
+
+
+def _pictures(named: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Slides and pictures at and below the named paths, and the files that are none.
+
+    Raises
+    ------
+    DataError
+        If a named path is not there, or is a file that cannot be read.
+    """
+    pictures, others = [], []
+    waiting = list(reversed(named))
+    while waiting:
+        path = waiting.pop()
+        if not path.exists():
+            raise DataError(f"{path} is not there; name slides, pictures or folders of them.")
+        if _opens(path):
+            pictures.append(path)
+        elif path.is_dir():
+            waiting += sorted(path.iterdir(), reverse=True)
+        elif path in named:
+            raise DataError(f"{path.name} is no slide or picture that can be read; leave it out.")
+        else:
+            others.append(path)
+    return pictures, others
+
+
+def _opens(path: Path) -> bool:
+    try:
+        with open_slide(path):
+            return True
+    except SlideError:
+        return False
+
+
+def _mpp(slide: Slide, given: float | None) -> float:
+    if slide.mpp_xy is None and given is not None:
+        return given
+    try:
+        return slide.require_mpp()
+    except SlideError:
+        if slide.mpp_xy is not None:
+            raise
+        raise SlideError(
+            f"{slide.path.name} does not say its microns per pixel; give those of such images with --image-mpp."
+        ) from None
+
+
+def _source(slide: Slide, mpp: float, settings: PretrainSettings) -> Source | None:
+    """None where there is no tissue."""
+    smallest = settings.crop * settings.mpp * _COARSEST  # micrometres
+    if max(slide.width, slide.height) * mpp <= 2 * smallest:  # cut out by somebody, for its tissue
+        return Source(slide.path, mpp, None, 0.0, slide.width * slide.height * (mpp / 1000) ** 2)
+    with open_slide(slide.path, mpp) as known:
+        measure = TissueMeasure.of(known, settings.tissue)
+    try:
+        mask = measure.mask(settings.tissue)
+    except SlideError:  # glass alone
+        return None
+    rows, columns = np.nonzero(mask.array)
+    points = np.stack([columns, rows], 1).astype(np.float32) * mask.scale
+    return Source(slide.path, mpp, points, mask.scale, mask.area_mm2)
+
+
+class Crops:
+    """Draws batches of crops; safe to use from several threads, and to be closed.
+
+    Parameters
+    ----------
+    sources
+        Where the tissue is.
+    settings
+        Size, resolution, batch size and seed.
+    """
+
+    def __init__(self, sources: Sequence[Source], settings: PretrainSettings) -> None:
+        self._sources = tuple(sources)
+        areas = np.array([source.area_mm2 for source in sources])
+        self._share = areas / areas.sum()
+        self._settings = settings
+        self._open: list[Slide] = []
+        if len(sources) <= _KEPT_OPEN:
+            self._open = [open_slide(source.path, source.mpp) for source in sources]
+
+    def close(self) -> None:
+        """Close the slides."""
+        for slide in self._open:
+            slide.close()
+
+    def batch(self, step: int) -> Image:
+        """The crops of one step, RGB, shape (B, side, side, 3), uint8.
+
+        Raises
+        ------
+        SlideError
+            If a slide cannot be read.
+        """
+        rng = np.random.default_rng((self._settings.seed, step))
+        return np.stack([self._crop(rng) for _ in range(self._settings.batch_size)])
+
+    def _crop(self, rng: np.random.Generator) -> Image:
+        number = int(rng.choice(len(self._sources), p=self._share))
+        source, side = self._sources[number], self._settings.crop
+        mpp = self._settings.mpp * float(np.exp(rng.uniform(np.log(_FINEST), np.log(_COARSEST))))
+        with nullcontext(self._open[number]) if self._open else open_slide(source.path, source.mpp) as slide:
+            sides = np.array([slide.width, slide.height])
+            mpp = min(mpp, float(sides.min()) * source.mpp / side)  # a small picture is seen no coarser than whole
+            reach = side * mpp / source.mpp  # level-0 pixels
+            if source.points is None:
+                corner = rng.uniform(0, 1, 2) * np.maximum(sides - reach, 0)
+            else:
+                place = source.points[rng.integers(len(source.points))] + rng.uniform(0, source.spacing, 2)
+                corner = np.clip(place - rng.uniform(0, reach, 2), 0, np.maximum(sides - reach, 0))
+            return slide.read(float(corner[0]), float(corner[1]), side, side, mpp)
