@@ -115,12 +115,13 @@ def compare(values: Mapping[str, Any], out: Path, *, overwrite: bool = False) ->
         folder = out / "runs" / run.folder
         error = ""
         try:
-            for event in _run(run, settings.split, folder, out / "banks", shown):
-                if isinstance(event, Step):
-                    yield RunStep(done - 1, event.values, run=run.name)
-                elif isinstance(event, Warned) and event.message not in told:
-                    told.add(event.message)  # runs are alike, and so is what there is to say of them
-                    yield Warned(f"{run.name}: {event.message}")
+            with closing(_run(run, settings.split, folder, out / "banks", shown)) as events:
+                for event in events:
+                    if isinstance(event, Step):
+                        yield RunStep(done - 1, event.values, run=run.name)
+                    elif isinstance(event, Warned) and event.message not in told:
+                        told.add(event.message)  # runs are alike, and so is what there is to say of them
+                        yield Warned(f"{run.name}: {event.message}")
         except PbipError as fault:
             error = str(fault)
             yield Warned(f"{run.name} failed: {error}")
