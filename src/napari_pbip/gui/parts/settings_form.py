@@ -428,10 +428,14 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, (tuple, dict)):
-        plain = list(value) if isinstance(value, tuple) else value
+        plain = [_plain(item) for item in value] if isinstance(value, tuple) else value
         flow = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
         return str(flow).strip()[1:-1]
     return str(value)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 def _flow(text: str) -> Any:
