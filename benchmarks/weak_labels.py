@@ -38,8 +38,13 @@ def pbip(**options: Any) -> dict[str, Any]:
     return {"method": {"name": "pbip", **options}}
 
 
+def lpd(**options: Any) -> dict[str, Any]:
+    """LPD with some settings of its own."""
+    return {"method": {"name": "lpd", **options}}
+
+
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
-    "methods": {"CAM": {"method": {"name": "cam"}}, "PBIP": PBIP},
+    "methods": {"CAM": {"method": {"name": "cam"}}, "PBIP": PBIP, "LPD": lpd()},
     "presets": {"PBIP (ours)": PBIP, "PBIP (paper)": pbip(preset="paper"), "PBIP (released)": pbip(preset="released")},
     "table2": {  # loss terms
         "classification": pbip(theta_foreground=0, theta_background=0, sparsity=0),
@@ -52,6 +57,11 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "similarity maps": pbip(adaptive_threshold=False),
         "threshold": pbip(similarity_maps=False),
         "both": PBIP,
+    },
+    "diversity": {  # do learned prototypes spread: benchmarks/prototype_spread.py
+        "without": lpd(diversity=0),
+        "released": lpd(diversity_temperature=None),
+        "ours": lpd(),
     },
 }
 
