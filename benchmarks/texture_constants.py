@@ -4,9 +4,7 @@
 
 Nothing here sees a label. The reference tissue is cut into tiles of 224 pixels at about 0.5 microns. Each tile
 is seen again in ways that leave its tissue what it is: with other amounts of stain, through a random mask of
-random brightness, and as two halves. The scatter of its statistics over these views is nuisance, the scatter
-over tiles is signal; the map makes the nuisance equally strong in every direction (within-class covariance
-normalisation, Hatch et al. 2006) and keeps the directions with the most signal (Fisher 1936).
+random brightness, and as two halves; :mod:`napari_pbip.engine.discriminant` does the rest.
 """
 
 from __future__ import annotations
@@ -17,10 +15,10 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import save
-from scipy.linalg import eigh
 from scipy.ndimage import gaussian_filter
 
 from napari_pbip import samples
+from napari_pbip.engine.discriminant import discriminant
 from napari_pbip.engine.loading import change_stain
 from napari_pbip.models.encoders.texture import CONSTANTS, statistics
 from napari_pbip.slides import open_slide
@@ -28,7 +26,6 @@ from napari_pbip.slides import open_slide
 DIMENSION = 64
 SIDE = 224
 VIEWS = 4
-REGULARISE = 0.1
 WHITE, MOSTLY = 220, 0.7
 
 
@@ -63,40 +60,19 @@ def measure(images: torch.Tensor) -> np.ndarray:
         return torch.cat([statistics(part) for part in images.split(16)]).double().numpy()
 
 
-def scatter(differences: np.ndarray) -> np.ndarray:
-    """Mean outer product, shape (F, F), of rows (T, F)."""
-    return differences.T @ differences / len(differences)
-
-
 def fit() -> dict[str, torch.Tensor]:
     """The constants: ``centre`` (F,) and ``projection`` (64, F)."""
     rng = np.random.default_rng(0)
     images = reference()
     whole = measure(images)
-    centre, scale = whole.mean(0), whole.std(0) + 1e-3
-
-    def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return scatter((a - b) / scale)
-
-    stain = [
-        difference(measure(torch.cat([change_stain(i[None], 0.2, rng) for i in images])), whole) for _ in range(VIEWS)
-    ]
-    mask = [difference(measure(images * masks(len(images), rng)), whole) for _ in range(VIEWS)]
+    stain = [measure(torch.cat([change_stain(i[None], 0.2, rng) for i in images])) - whole for _ in range(VIEWS)]
+    mask = [measure(images * masks(len(images), rng)) - whole for _ in range(VIEWS)]
     halves = [
-        difference(measure(images[..., : SIDE // 2, :]), measure(images[..., SIDE // 2 :, :])) / 2,
-        difference(measure(images[..., : SIDE // 2]), measure(images[..., SIDE // 2 :])) / 2,
+        (measure(images[..., : SIDE // 2, :]) - measure(images[..., SIDE // 2 :, :])) / np.sqrt(2),
+        (measure(images[..., : SIDE // 2]) - measure(images[..., SIDE // 2 :])) / np.sqrt(2),
     ]
-    kinds = [sum(views) / len(views) for views in (stain, mask, halves)]
-    nuisance = sum(kind / np.trace(kind) for kind in kinds)  # each kind weighs the same
-    nuisance += REGULARISE * np.trace(nuisance) / len(nuisance) * np.eye(len(nuisance))
-    nuisance *= len(nuisance)  # so that features are of the order of one
-    _, directions = eigh(scatter((whole - centre) / scale), nuisance)
-    directions = directions[:, ::-1][:, :DIMENSION]
-    directions *= np.sign(directions.sum(0))  # the sign of an eigenvector is arbitrary
-    return {
-        "centre": torch.from_numpy(centre).float(),
-        "projection": torch.from_numpy(np.ascontiguousarray((directions / scale[:, None]).T)).float(),
-    }
+    centre, projection = discriminant(whole, (stain, mask, halves), DIMENSION)
+    return {"centre": torch.from_numpy(centre).float(), "projection": torch.from_numpy(projection).float()}
 
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ class _Pretrainer:
                 stain.append(seen(change_stain(tiles, _STAIN / 2, rng)) - whole[-1])
                 mask.append(seen(hide(tiles, 0.5, generator)) - whole[-1])
                 top, bottom = tiles.chunk(2, 2)
-                halves.append((seen(top) - seen(bottom)) / 2)
+                halves.append((seen(top) - seen(bottom)) / math.sqrt(2))
                 yield Step(first + len(tiles))
         kinds = [[np.concatenate(kind)] for kind in (stain, mask, halves)]
         centre, projection = discriminant(np.concatenate(whole), kinds, _DIMENSION)

@@ -1,6 +1,6 @@
 """Accuracy and speed of an encoder's features on single-class tiles, a folder a class.
 
-    python benchmarks/texture_encoder.py --folds LUNG --leave-one-out src/napari_pbip/samples/crc
+    python benchmarks/encoder_quality.py --folds LUNG --leave-one-out src/napari_pbip/samples/crc
 
 Nearest prototype is the image bank's classification (K clusters a class, cosine); nearest centroid is K = 1;
 the linear probe is a logistic regression on standardised features. Five-fold cross-validation, stratified,
