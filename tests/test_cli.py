@@ -125,17 +125,25 @@ def test_doctor_reports(call: Called) -> None:
 
 
 def test_encoders_are_listed(call: Called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NAPARI_PBIP_WEIGHTS", str(tmp_path))
     (tmp_path / "uni").mkdir()
     (tmp_path / "uni" / "model.safetensors").touch()
     assert call("encoders") == 0
-    lines = {line.split("│")[1].strip(): line for line in call.out.splitlines() if "│" in line}
-    assert {"texture", "conch", "virchow2", "dinov3-base", "transformers"} <= lines.keys()
-    assert str(tmp_path / "uni") in lines["uni"]
-    assert "CC-BY-NC-ND-4.0" in lines["uni"]
-    assert "on request" in lines["uni"]
-    assert "2560" in lines["virchow2"]
+    rows: dict[str, list[str]] = {}
+    name = ""
+    for line in call.out.splitlines():
+        if "│" in line:
+            first, what, where = (cell.strip() for cell in line.split("│")[1:4])
+            name = first or name
+            row = rows.setdefault(name, ["", ""])
+            row[0], row[1] = f"{row[0]} {what}", row[1] + where
+    assert {"texture", "conch", "virchow2", "dinov3-base", "transformers"} <= rows.keys()
+    assert rows["uni"][1] == str(tmp_path / "uni")
+    assert "CC-BY-NC-ND-4.0" in rows["uni"][0]
+    assert "on request" in rows["uni"][0]
+    assert "2560 numbers" in rows["virchow2"][0]
+    assert "MB, not here" in rows["virchow2"][1]
     assert call("encoders", "fetch", "medclip") == 2
     assert "https://github.com/RyanWangZf/MedCLIP" in call.error
 

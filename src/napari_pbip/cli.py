@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from napari_pbip import __version__
 from napari_pbip.config import CompareJob, JobSettings, PretrainSettings, override
@@ -152,12 +152,19 @@ def encoders_list(context: typer.Context) -> None:
         return
     from napari_pbip.models.encoders import catalogue, find_weights
 
-    table = Table("name", "what it is", "D", "µm/pixel", "text", "licence", "access", "MB", "weights")
+    table = Table(Column("name", no_wrap=True), "what it is", Column("weights", overflow="fold"))
     for spec in catalogue().values():
-        place = "not needed" if not spec.needs_weights else str(find_weights(spec) or "not here")
-        facts = (spec.dimension, spec.mpp, "yes" if spec.text else "", spec.licence, "on request" if spec.gated else "")
-        cells = (spec.name, spec.title, *facts, spec.megabytes, place)
-        table.add_row(*("" if cell is None else str(cell) for cell in cells))
+        where = find_weights(spec)
+        missing = "" if spec.megabytes is None else f"{spec.megabytes} MB, "
+        place = "not needed" if not spec.needs_weights else f"{missing}not here" if where is None else str(where)
+        facts = [
+            "" if spec.dimension is None else f"{spec.dimension} numbers a tile",
+            "" if spec.mpp is None else f"made for {spec.mpp:g} µm a pixel",
+            "reads sentences" if spec.text else "",
+            f"licence: {spec.licence}",
+            "given out on request" if spec.gated else "",
+        ]
+        table.add_row(spec.name, f"{spec.title}\n[dim]{'; '.join(fact for fact in facts if fact)}[/]", place)
     Console().print(table)
 
 
