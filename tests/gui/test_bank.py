@@ -123,12 +123,12 @@ def test_wrong_input_is_a_sentence_at_its_field(widget, session, settle, tiles, 
     assert session.bank.job is None
     session.change(bank=BankSettings(k=2, encoder="transformers"))
     assert not widget.k_notice.isVisible()
-    assert "needs weights" in widget.weights_notice.text()
-    assert widget.weights_form.isVisible()
+    settle(lambda: "needs weights" in widget.encoder.notice.text())
+    assert widget.encoder.weights_form.isVisible()
     click(widget.build_button)
     assert session.bank.job is None
     session.change(bank=BankSettings(k=2))
-    assert not widget.weights_notice.isVisible()
+    assert not widget.encoder.notice.isVisible()
 
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -386,7 +386,7 @@ def test_follows_the_theme(viewer, built, settle):
     assert paper.lightness() > ink.lightness() + 100
 
 
-def test_preview_colours_the_view(viewer, built, session, settle):
+def test_preview_colours_the_view(viewer, built, session, settle, tiles):
     click(built.preview_button)
     assert "No slide is selected" in built.preview_notice.text()
     slide = session.slides.open(samples.slide())
@@ -409,6 +409,12 @@ def test_preview_colours_the_view(viewer, built, session, settle):
     place = np.argwhere(layer.data == layer.data.max())[0] * cell_um
     name = session.bank.bank.taxonomy.names[layer.data.max() - 1]
     assert name in str(layer.get_status(place, world=True))
+    settle(lambda: session.bank.preview.job is None)
+    other = session.slides.open(Path(shutil.copy(samples.slide(), tiles / "other.svs")))
+    assert not layer.visible  # it belongs to the slide that went out of sight
+    session.slides.show(slide)
+    assert layer.visible
+    viewer.layers.remove(other.layer)
     click(built.preview_button)
     settle(lambda: session.bank.preview.job is None)
     assert len([one for one in viewer.layers if one.name.startswith("Preview")]) == 1

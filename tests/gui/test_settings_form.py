@@ -256,6 +256,35 @@ def test_the_few_that_matter_stand_on_top_and_the_others_in_a_panel(shown: Any) 
         form.editor("thresholds.delta")
 
 
+def test_a_field_of_several_methods_stands_on_top_for_each(shown: Any, application: Any) -> None:
+    form = shown(SettingsForm(JobSettings(), only=("method",), main=("method.name", "method.preset")))
+    for method in ("construct", "lpd", "pbip"):
+        choose(form, "method.name", method)
+        preset = form.editor("method.preset")
+        assert preset.isVisible()
+        assert preset.window() is form
+        choose(form, "method.preset", "released")
+        assert form.value().method.preset == "released"
+    assert [w for w in application.topLevelWidgets() if w.isVisible()] == [form]
+
+
+def test_a_remark_stands_at_its_field_until_it_is_taken_back(shown: Any) -> None:
+    form = shown(SettingsForm(JobSettings(), only=("backbone", "train")))
+    notice = form.problem("train.epochs")
+    form.remark({"train.epochs": "Eight are few."})
+    assert notice.isVisible()
+    assert "Eight are few." in notice.text()
+    assert form.problems() == []
+    type_into(form, "train.epochs", "none")
+    assert "8 is kept" in notice.text()
+    form.remark({"train.epochs": "Eight are few."})
+    assert "8 is kept" in notice.text()  # what is wrong comes first
+    type_into(form, "train.epochs", "9")
+    assert "Eight are few." in notice.text()
+    form.remark({})
+    assert not notice.isVisible()
+
+
 def test_settings_from_elsewhere_are_shown_and_typing_is_not_disturbed(shown: Any) -> None:
     form = shown(SettingsForm(JobSettings(), only=("train",)))
     seen: list[JobSettings] = []
@@ -280,6 +309,23 @@ def test_names_can_be_offered_and_others_typed(shown: Any) -> None:
     assert form.value().backbone.name == "mit-b1"
     type_into(form, "backbone.name", "my-own")
     assert form.value().backbone.name == "my-own"
+    box = form.editor("backbone.name")
+    form.offer("backbone.name", {"mit-b0": "small", "mit-b1": ""})
+    assert [box.itemText(i) for i in range(box.count())] == ["mit-b0", "mit-b1"]
+    assert form.value().backbone.name == box.currentText() == "my-own"
+    box.showPopup()
+    assert painted(box.view(), 0) == "mit-b0  –  small"
+    assert painted(box.view(), 1) == "mit-b1"
+    box.hidePopup()
+
+
+def painted(view: Any, row: int) -> str:
+    """What a line of a list says."""
+    from qtpy.QtWidgets import QStyleOptionViewItem
+
+    option, index = QStyleOptionViewItem(), view.model().index(row, 0)
+    view.itemDelegate().initStyleOption(option, index)
+    return option.text
 
 
 def test_a_folder_is_chosen_in_a_dialog_that_does_not_stop_the_window(shown: Any, settle: Any, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from napari_pbip.engine.train import train
 from napari_pbip.events import Epoch, Finished, Step
 from napari_pbip.gui.jobs import State
 from napari_pbip.gui.session import session_of
+from napari_pbip.models import backbones
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
 
 Settle = Callable[..., None]
@@ -102,8 +103,105 @@ def test_the_form_and_the_session_follow_each_other(viewer: Any, widget: Any) ->
     names = [
         widget.form.editor("backbone.name").itemText(i) for i in range(widget.form.editor("backbone.name").count())
     ]
-    assert names == ["mit-b0", "mit-b1", "mit-b2", "mit-b3", "mit-b4", "mit-b5"]
+    assert names == list(backbones.catalogue())
     assert widget.form.editor("train.device").findText("cpu") >= 0
+
+
+def choose_method(widget: Any, name: str) -> None:
+    """With the arrow keys."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    box = widget.form.editor("method.name")
+    steps = box.findText(name) - box.currentIndex()
+    for _ in range(abs(steps)):
+        QTest.keyClick(box, Qt.Key.Key_Down if steps > 0 else Qt.Key.Key_Up)
+
+
+def test_each_method_says_what_it_learns_from_and_lacks(
+    viewer: Any,
+    widget: Any,
+    settle: Settle,
+    weak_data: Path,  # noqa: F811
+) -> None:
+    session = session_of(viewer)
+    session.settings = settings_for(weak_data)
+    assert "labelled tiles alone" in widget.about.text()
+    assert not widget.encoder.isVisible()
+    choose_method(widget, "lpd")
+    assert "without an image bank" in widget.about.text()
+    assert "Image bank" not in widget.source.text()
+    assert widget.encoder.isVisible()
+    assert not widget.needs.isVisible()
+    choose_method(widget, "construct")
+    assert "vision transformer" in widget.needs.text()
+    weights = widget.form.problem("backbone.weights")
+    assert weights.isVisible()
+    assert "pretrained backbone" in weights.text()
+    click(widget.start_button)
+    assert session.training.job is None
+    assert "missing" in widget.name_notice.text()
+    session.change(bank=session.settings.bank.model_copy(update={"encoder": "uni"}))
+    assert not widget.needs.isVisible()
+    choose_method(widget, "pbip")
+    assert not weights.isVisible()
+    assert "approved" in widget.about.text()
+
+
+def test_lpd_learns_with_the_encoder_that_is_chosen_here(
+    viewer: Any,
+    widget: Any,
+    settle: Settle,
+    weak_data: Path,  # noqa: F811
+) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QSpinBox
+
+    session = session_of(viewer)
+    session.settings = settings_for(weak_data, bank={"encoder": "texture"}, train={"steps": 2})
+    choose_method(widget, "lpd")
+    line = widget.encoder.form.editor("encoder").lineEdit()
+    line.selectAll()
+    QTest.keyClicks(line, "tiny")
+    QTest.keyClick(line, Qt.Key.Key_Return)
+    click(widget.start_button)
+    settle(ended(session), 60)
+    facts = RunFacts.read(session.models_folder / "model 1")
+    assert facts.prototypes["encoder"]["name"] == "tiny"
+    assert facts.prototypes["bank"] is None
+    settle(lambda: rows(widget) and rows(widget)[0][1] == "finished")
+    click(widget.prototypes_button)
+    from napari_pbip.gui.parts.prototypes import PrototypesDialog
+
+    window = widget.findChild(PrototypesDialog)
+    settle(lambda: window.clusters.isVisible())
+    model = window.clusters.clusters
+    assert [row.number for row in model.rows if row.class_index == 0] == list(range(11))  # the class, and its ten
+    assert len(model.rows[1].tiles) == min(24, len({t.hash for t in model.rows[1].tiles}))
+    assert model.rows[1].tiles[0].similarity >= model.rows[1].tiles[1].similarity
+    assert not window.clusters.findChildren(QSpinBox)
+    window.close()
+
+
+def test_a_bank_of_another_kind_of_encoder_is_told_before_construct_starts(
+    viewer: Any,
+    settle: Settle,
+    weak_data: Path,  # noqa: F811
+) -> None:
+    from napari_pbip.bank import load_single_tiles
+    from napari_pbip.engine.build_bank import build_bank
+
+    session = session_of(viewer)
+    session.settings = settings = settings_for(
+        weak_data, method={"name": "construct"}, backbone={"weights": weak_data}, bank={"encoder": "uni"}
+    )
+    texture = settings.bank.model_copy(update={"encoder": "texture"})
+    list(build_bank(load_single_tiles(weak_data, settings.data), texture, settings.data, session.bank_folder))
+    widget = open_widget(viewer, settle)
+    settle(lambda: session.bank.bank is not None)
+    assert "'texture' is none" in widget.needs.text()
+    assert not widget.encoder.isVisible()  # it is the bank's
 
 
 def test_wrong_input_stops_the_start_and_is_said_at_the_field(viewer: Any, widget: Any, weak_data: Path) -> None:  # noqa: F811
@@ -475,6 +573,7 @@ def test_the_tab_key_goes_through_the_fields_from_top_to_bottom(widget: Any, set
     settle()
     names = ["method.name", "backbone.name", "train.epochs", "method.delta", "train.learning_rate", "train.seed"]
     wanted = [widget.form.editor(name) for name in names] + [widget.name, widget.start_button, widget.models]
+    wanted[1:1] = widget.encoder.fields[:2]
     chain, at = [], widget.form.editor("method.name")
     while at not in chain:
         chain.append(at)

@@ -146,9 +146,8 @@ def test_normalises_for_itself(encoder: Encoder) -> None:
 
 
 def test_blocks_of_every_vision_transformer(encoder: Encoder) -> None:
-    of_blocks = any(family in encoder.spec.factory for family in ("huggingface", "timm_vit", "conch"))
-    assert isinstance(encoder.network, VisionTransformer) == of_blocks
-    if not of_blocks:
+    assert isinstance(encoder.network, VisionTransformer) == encoder.spec.blocks
+    if not encoder.spec.blocks:
         return
     side = encoder.network.patch
     images = torch.nn.functional.interpolate(real_images(), (2 * side, 3 * side - 1)).requires_grad_()

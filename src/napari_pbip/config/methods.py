@@ -19,6 +19,8 @@ class MethodSettings(Settings):
     """What training needs: the labelled tiles alone, a frozen encoder too, or an image bank with its encoder."""
     sees_through_encoder: ClassVar[bool] = False
     """Whether a trained model still needs the encoder to look at images."""
+    about: ClassVar[str] = ""
+    """What it makes of the tiles, needs and costs, in the words of those who choose among methods."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Values that a preset gives to every setting not given."""
 
@@ -44,6 +46,10 @@ class PbipSettings(MethodSettings):
 
     network = "napari_pbip.models.methods.pbip:Pbip"
     learns_from = "bank"
+    about = (
+        "Learns from labelled tiles and an image bank. The bank's clusters are the prototypes, and stay as you "
+        "approved them. Every step looks through the bank's encoder."
+    )
     presets = {  # noqa: RUF012  # declared a class variable above
         "paper": {
             "stage_weights": (1.0, 1.0, 1.0, 0.0),
@@ -102,6 +108,10 @@ class LpdSettings(MethodSettings):
 
     network = "napari_pbip.models.methods.lpd:Lpd"
     learns_from = "encoder"
+    about = (
+        "Learns from labelled tiles and an encoder, without an image bank: the prototypes are learned too, and kept "
+        "apart from each other. A step takes about as long as with PBIP."
+    )
     presets = {  # noqa: RUF012  # declared a class variable above
         "released": {
             "subclass_merge": "softmax",
@@ -164,6 +174,11 @@ class ConstructSettings(MethodSettings):
 
     network = "napari_pbip.models.methods.construct:ConStruct"
     learns_from = "bank"
+    about = (
+        "Learns small adapters and prototypes on a vision transformer that stays as it is. Needs an image bank made "
+        "with such an encoder, and pretrained weights of the backbone, which teaches where tissues end. Few weights "
+        "are trained, but slides are read through the encoder, which takes longer."
+    )
     sees_through_encoder = True
     presets = {  # noqa: RUF012  # declared a class variable above
         "released": {
@@ -207,6 +222,7 @@ class CamSettings(MethodSettings):
     """CAM: the baseline, a 1x1 convolution on the backbone and global average pooling."""
 
     network = "napari_pbip.models.methods.cam:Cam"
+    about = "Learns from labelled tiles alone: the baseline, and the quickest. It has no prototypes to look at."
 
     name: Literal["cam"] = "cam"
     """The method."""

@@ -25,7 +25,8 @@ class Match:
     similarity: float
     """Mean cosine over the stages by their fusion weights, -1 to 1."""
     tiles: tuple[Path, ...]
-    """Pictures of the bank tiles behind it, nearest its centre first; none without the bank."""
+    """Pictures of the tiles behind it, nearest first: of the bank, or for a learned prototype those that
+    :func:`~napari_pbip.engine.nearest_tiles.nearest_tiles` found; none without either."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from napari_pbip.bank.image_bank import FACTS as BANK
 from napari_pbip.config import BankSettings, ConstructSettings, JobSettings, LpdSettings
 from napari_pbip.engine.build_bank import bank_encoder, build_bank, encoder_facts
 from napari_pbip.engine.jobs import phase
+from napari_pbip.engine.needs import starts_from_bank, still_needed
 from napari_pbip.errors import BankError, ConfigError
 from napari_pbip.events import Event
 from napari_pbip.models import encoders
@@ -75,11 +76,9 @@ def build_start(settings: JobSettings, tiles: TileSet, folder: Path, *, resume: 
 
 def _of_construct(settings: JobSettings, method: ConstructSettings, tiles: TileSet) -> Start | None:
     """The start of ConStruct; what it cannot train with is found before a bank is built."""
-    if method.structure and settings.backbone.weights is None:
-        raise ConfigError(
-            "ConStruct learns structure from a pretrained backbone; name its weights with backbone.weights, "
-            "or set method.structure to 0."
-        )
+    there = starts_from_bank(settings) and settings.bank_folder is not None
+    for error in still_needed(settings, None if there else encoders.lookup(settings.bank.encoder)).values():
+        raise error
     start = None
     if method.start == "text":
         start = _of_sentences(settings, method, tiles)

@@ -15,9 +15,11 @@ from napari_pbip.bank.image_bank import thumbnail_path
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.explain import Explanation, Match
 from napari_pbip.engine.loading import to_tensor
+from napari_pbip.engine.nearest_tiles import FOLDER, read_nearest
 from napari_pbip.engine.runs import RunFacts, TrainedModel, load_model
 from napari_pbip.errors import BankError, ModelError
 from napari_pbip.models.methods.construct import ConStruct
+from napari_pbip.models.methods.lpd import Lpd
 from napari_pbip.models.methods.pbip import Pbip
 from napari_pbip.models.prototypes import SimilarityHead
 from napari_pbip.models.score_maps import fuse
@@ -25,6 +27,9 @@ from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide, open_slide
 
 _LEARNED = "The prototypes have learned since they left the image bank; the tiles show where they began."
+
+_NEAREST = "The prototypes were learned; the tiles are the labelled ones that are nearest to each."
+_ASK = "The prototypes were learned; look at them once with Prototypes in Train, and tiles are shown here too."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,9 @@ class Loaded:
         """Open the store at ``path``; see :class:`~napari_pbip.engine.explain.Explainer` for the other folders."""
         store = ScoreStore.open(path)
         model = _find_model(store, runs)
+        learned = isinstance(model.method, ConStruct | Lpd)
+        if learned and (nearest := read_nearest(model.run)) is not None:
+            return cls(store, model, (nearest, model.run / FOLDER), _NEAREST)
         identity = (model.facts.prototypes or {}).get("bank")
         for folder in (model.run / "bank", *banks):
             try:
@@ -48,7 +56,9 @@ class Loaded:
             except BankError:
                 continue  # the next may do
             if bank.identity == identity:
-                return cls(store, model, (bank, folder), _LEARNED if isinstance(model.method, ConStruct) else "")
+                return cls(store, model, (bank, folder), _LEARNED if learned else "")
+        if learned and identity is None:
+            return cls(store, model, None, _ASK)
         note = "" if identity is None else "The image bank has changed since the training: its tiles cannot be shown."
         return cls(store, model, None, note)
 

@@ -96,7 +96,7 @@ def load_model(folder: Path, which: Which = "best", device: torch.device | None 
     backbone = facts.settings.backbone.model_copy(update={"weights": None})
     settings = facts.settings.model_copy(update={"backbone": backbone})
     prototypes = Prototypes.zeros(facts.prototypes["k"], facts.prototypes["dimension"]) if facts.prototypes else None
-    encoder = _recorded_encoder(facts) if settings.method.sees_through_encoder else None
+    encoder = recorded_encoder(facts) if settings.method.sees_through_encoder else None
     method = build_method(settings, len(facts.taxonomy), prototypes, encoder)
     try:
         method.load_state_dict(weights)
@@ -105,7 +105,7 @@ def load_model(folder: Path, which: Which = "best", device: torch.device | None 
     return TrainedModel(method.eval().to(device or "cpu"), facts, folder, which, weights_identity(weights))
 
 
-def _recorded_encoder(facts: RunFacts) -> Encoder:
+def recorded_encoder(facts: RunFacts) -> Encoder:
     """The encoder of a training, checked to be the same."""
     recorded = (facts.prototypes or {})["encoder"]
     name, kept = recorded["name"], recorded["weights"]

@@ -19,9 +19,11 @@ from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.layers.results import ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
 from napari_pbip.gui.work.bank import BankWork
+from napari_pbip.gui.work.encoders import Encoders
 from napari_pbip.gui.work.labelling import Labelling
 from napari_pbip.gui.work.segmenting import SegmentQueue
 from napari_pbip.gui.work.training import Training
+from napari_pbip.gui.work.zero_shot import ZeroShot
 from napari_pbip.slides import Slide
 
 if TYPE_CHECKING:
@@ -45,6 +47,10 @@ class Session:
         The models of the project, and the training of one.
     bank
         The image bank that is worked on.
+    encoders
+        Which encoders can be used on this machine.
+    zero_shot
+        What the encoder tells of the tiles without training.
     jobs
         Jobs that have not ended, oldest first.
     labelling
@@ -77,6 +83,8 @@ class Session:
         self.segmenting = SegmentQueue(self)
         self.training = Training(self)
         self.bank = BankWork(self)
+        self.encoders = Encoders(self)
+        self.zero_shot = ZeroShot(self)
         viewer.layers.selection.events.active.connect(self._on_active)
         application = QApplication.instance()
         if application is not None:

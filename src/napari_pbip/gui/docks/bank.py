@@ -23,12 +23,13 @@ from napari_pbip.config import BankSettings, DataSettings, JobSettings
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.parts.cluster_view import ClusterView
+from napari_pbip.gui.parts.encoder_choice import EncoderChoice
 from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
 from napari_pbip.gui.parts.scatter import Scatter
 from napari_pbip.gui.parts.settings_form import SettingsForm
+from napari_pbip.gui.parts.zero_shot import ZeroShotDialog
 from napari_pbip.gui.session import Session, session_of
 from napari_pbip.gui.work.bank import BankWork
-from napari_pbip.models.encoders import catalogue
 
 
 class BankWidget(QWidget):
@@ -49,18 +50,20 @@ class BankWidget(QWidget):
         self.tiles_label = QLabel()
         self.tiles_label.setWordWrap(True)
         self.tiles_notice = Notice()
-        self.form: SettingsForm[BankSettings] = SettingsForm(settings.bank, main=("encoder", "k"))
-        self.form.offer("encoder", list(catalogue()))
-        self.weights_form: SettingsForm[BankSettings] = SettingsForm(settings.bank, only=("weights",))
+        self.encoder = EncoderChoice(self._session)
+        others = [name for name in BankSettings.model_fields if name not in ("encoder", "weights")]
+        self.form: SettingsForm[BankSettings] = SettingsForm(settings.bank, only=others, main=("k",))
         self.white_form: SettingsForm[DataSettings] = SettingsForm(settings.data, only=("white_fraction",))
         self.form.value_changed.connect(lambda bank: self._session.change(bank=bank))
-        self.weights_form.value_changed.connect(lambda bank: self._session.change(bank=bank))
         self.white_form.value_changed.connect(lambda data: self._session.change(data=data))
-        self.weights_notice = Notice()
         self.k_notice = Notice()
         self.build_button = _button("Build image bank", "Compute features, clusters and prototypes of the tiles")
         self.build_button.clicked.connect(self.build)
         self.build_bar = JobBar()
+        self.zero_shot_button = _button(
+            "Test without training…", "How often tiles are told by a sentence a class, or by the nearest prototype"
+        )
+        self.zero_shot_button.clicked.connect(self.test_without_training)
         self.bank_notice = Notice()
 
         self.warnings = Notice()
@@ -123,14 +126,14 @@ class BankWidget(QWidget):
         for part in (
             self.tiles_label,
             self.tiles_notice,
+            self.encoder,
             self.form,
             self.k_notice,
-            self.weights_form,
-            self.weights_notice,
             self.white_form,
             self.build_button,
             self.build_bar,
             self.bank_notice,
+            self.zero_shot_button,
         ):
             top.addWidget(part)
         top.addStretch(1)
@@ -183,12 +186,7 @@ class BankWidget(QWidget):
 
     def _show_settings(self, settings: JobSettings) -> None:
         self.form.set_value(settings.bank)
-        self.weights_form.set_value(settings.bank)
         self.white_form.set_value(settings.data)
-        spec = catalogue().get(settings.bank.encoder)
-        self.form.editor("encoder").setToolTip("The network that describes tiles" if spec is None else spec.title)
-        self.weights_form.setVisible(spec is not None and (spec.needs_weights or settings.bank.weights is not None))
-        self._check_weights()
         self._look_for_tiles()
         self._check_k()
 
@@ -224,33 +222,17 @@ class BankWidget(QWidget):
                 return False
         return True
 
-    def _check_weights(self) -> bool:
-        """Say at the weights what the encoder lacks."""
-        self.weights_notice.clear()
-        settings = self._session.settings.bank
-        spec = catalogue().get(settings.encoder)
-        problem = ""
-        if spec is None:
-            problem = f"There is no encoder {settings.encoder!r}; there are {', '.join(catalogue())}."
-        elif spec.needs_weights and settings.weights is None:
-            problem = f"The encoder {spec.name} needs weights; choose their folder."
-        elif not spec.needs_weights and settings.weights is not None:
-            problem = f"The encoder {spec.name} takes no weights; leave them empty."
-        if problem:
-            self.weights_notice.error(problem)
-        return not problem
-
     # building ------------------------------------------------------------------------------------------------
 
     def build(self) -> None:
         """Build the bank or bring it up to date; ask before one of another encoder is replaced."""
         work = self._work
-        if self.form.problems() or self.weights_form.problems() or self.white_form.problems():
+        if self.form.problems() or self.white_form.problems():
             return
         if work.tiles is None:
             self.tiles_notice.error(work.tiles_problem or "The tiles are still being looked for; try again.")
             return
-        if not (self._check_weights() and self._check_k()):
+        if not (self.encoder.usable() and self._check_k()):
             return
         if work.problem:
             self._ask(f"{work.problem} What should be done?", "Mend it", "Build it anew")
@@ -263,6 +245,10 @@ class BankWidget(QWidget):
             )
         else:
             work.build()
+
+    def test_without_training(self) -> None:
+        """Open the window that classifies tiles by sentences and prototypes."""
+        ZeroShotDialog(self._session, self).show()
 
     def _ask(self, question: str, mend: str | None, replace: str) -> None:
         box = QMessageBox(QMessageBox.Icon.Question, "Image bank", question, QMessageBox.StandardButton.Cancel, self)

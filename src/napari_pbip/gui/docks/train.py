@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import napari.viewer
@@ -23,13 +23,18 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pbip.config import JobSettings
+from napari_pbip.engine.needs import starts_from_bank, still_needed
 from napari_pbip.engine.run_facts import RunFacts
-from napari_pbip.errors import ModelError
+from napari_pbip.errors import ModelError, PbipError
 from napari_pbip.gui.parts.curves import CurvesPlot
+from napari_pbip.gui.parts.encoder_choice import EncoderChoice
 from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
+from napari_pbip.gui.parts.prototypes import PrototypesDialog
 from napari_pbip.gui.parts.settings_form import SettingsForm
 from napari_pbip.gui.session import Session, session_of
+from napari_pbip.gui.work.prototypes import ModelPrototypes
 from napari_pbip.gui.work.training import job_settings
+from napari_pbip.models.encoders import catalogue
 
 _SECTIONS = ("method", "backbone", "train")
 _MAIN = (
@@ -55,6 +60,11 @@ class TrainWidget(QWidget):
         self.source.setWordWrap(True)
         self.missing = Notice()
         self.form = SettingsForm(self._session.settings, only=_SECTIONS, main=_MAIN)
+        self.about = QLabel()
+        self.about.setWordWrap(True)
+        self.needs = Notice()
+        self.encoder = EncoderChoice(self._session)
+        self._needed: Mapping[str, PbipError] = {}
         self.name = QLineEdit()
         self.name.setToolTip("The model is kept under this name in the project folder")
         self.name.setAccessibleName("Name of the model")
@@ -62,6 +72,9 @@ class TrainWidget(QWidget):
         self.start_button = _button("Train", "Train a new model in the background; the window stays free", self._start)
         self.resume_button = _button("Resume", "Go on where this model was stopped, as it was begun", self._resume)
         self.replace_button = _button("Replace…", "Delete this model and train it anew", self._replace)
+        self.prototypes_button = _button(
+            "Prototypes…", "What this model looks for: the real tiles nearest to each prototype", self._show_prototypes
+        )
         self.bar = JobBar(pausable=True)
         self.plot = CurvesPlot()
         self.models = QTreeWidget()
@@ -84,7 +97,8 @@ class TrainWidget(QWidget):
         listen(
             self,
             (session.settings_changed, self._show_settings),
-            (session.bank_changed, self._show_source),
+            (session.bank_changed, self._show_start),
+            (session.bank.changed, self._show_start),
             (session.folder_changed, self._on_folder),
             (session.models_changed, self._look_soon),
             (training.looked, self._show_models),
@@ -92,13 +106,15 @@ class TrainWidget(QWidget):
             (training.changed, self._follow),
             (training.curves_changed, self._show_curves),
         )
-        self._show_source()
+        self._show_start()
         self._show_models()
         self._follow()
         self._show_curves()
         self._show_choices()
         self._look_soon()
         training.find_choices()
+        if session.bank.bank is None:
+            session.bank.load()
 
     def _lay_out(self) -> None:
         names = QHBoxLayout()
@@ -109,6 +125,16 @@ class TrainWidget(QWidget):
         buttons = QHBoxLayout()
         for button in (self.start_button, self.resume_button, self.replace_button):
             buttons.addWidget(button)
+        chosen = QWidget()
+        below = QVBoxLayout(chosen)
+        below.setContentsMargins(0, 0, 0, 0)
+        for part in (self.about, self.needs, self.encoder):
+            below.addWidget(part)
+        self.form.put_below("method.name", chosen)
+        before = self.form.editor("method.name")
+        for field in self.encoder.fields:
+            QWidget.setTabOrder(before, field)
+            before = field
         content = QWidget()
         inner = QVBoxLayout(content)
         inner.addWidget(self.source)
@@ -120,6 +146,7 @@ class TrainWidget(QWidget):
         inner.addWidget(self.bar)
         inner.addWidget(self.plot, 3)
         inner.addWidget(self.models, 1)
+        inner.addWidget(self.prototypes_button)
         area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -136,15 +163,19 @@ class TrainWidget(QWidget):
 
     def _show_settings(self, settings: JobSettings) -> None:
         self.form.set_value(settings)
-        self._show_source()
+        self._show_start()
 
     def _show_choices(self) -> None:
         self.form.offer("backbone.name", self._training.backbones)
         self.form.offer("train.device", self._training.devices)
 
     def _on_folder(self) -> None:
-        self._show_source()
+        self._show_start()
         self._look_soon()
+
+    def _show_start(self) -> None:
+        self._show_source()
+        self._show_method()
 
     def _show_source(self) -> None:
         """Say what is learnt from, or what has to be done before."""
@@ -155,11 +186,33 @@ class TrainWidget(QWidget):
             self.missing.warn("There are none yet: choose their folder, or label some on a slide, in Teach.")
             return
         lines = [f"Labelled tiles: <b>{settings.data.folder.name}</b>"]
-        if settings.method.learns_from == "bank":
+        if starts_from_bank(settings):
             bank = settings.bank_folder
             lines.append(f"Image bank: <b>{bank.name}</b>" if bank else "Image bank: built first, from the same tiles")
         self.source.setText("<br>".join(lines))
         self.source.setToolTip(f"{settings.data.folder}\n{settings.bank_folder or ''}".strip())
+
+    def _show_method(self) -> None:
+        """Say what the method makes of the tiles, and what it still needs."""
+        settings = job_settings(self._session)
+        method = settings.method
+        self.about.setText(method.about)
+        self.about.setVisible(bool(method.about))
+        bank_there = starts_from_bank(settings) and settings.bank_folder is not None
+        self.encoder.setVisible(method.learns_from != "tiles" and not bank_there)
+        name = self._bank_encoder if bank_there else settings.bank.encoder
+        self._needed = still_needed(settings, catalogue().get(name))
+        self.form.remark(self._needed)
+        self.needs.clear()
+        if error := self._needed.get("bank.encoder"):  # which may stand in another dock
+            self.needs.warn(error)
+
+    @property
+    def _bank_encoder(self) -> str:
+        """The encoder of the project's image bank; empty while that is not known."""
+        bank = self._session.bank
+        known = bank.bank is not None and job_settings(self._session).bank_folder == bank.folder
+        return bank.bank.encoder["name"] if known and bank.bank is not None else ""
 
     # models --------------------------------------------------------------------------------------------------
 
@@ -211,6 +264,9 @@ class TrainWidget(QWidget):
         self.resume_button.setVisible(idle and there and not isinstance(facts, ModelError))
         self.resume_button.setText("Train further" if finished else "Resume")
         self.replace_button.setVisible(idle and there)
+        self.prototypes_button.setVisible(
+            there and not isinstance(facts, ModelError) and facts is not None and facts.prototypes is not None
+        )
         self.name_notice.clear()
         if not usable:
             self.name_notice.error("A name is made of letters, figures, spaces, dots, hyphens and underscores.")
@@ -232,7 +288,11 @@ class TrainWidget(QWidget):
             self.name_notice.error("Mend the marked setting first.")
         elif self._session.settings.data.folder is None:
             self.name_notice.error("There are no labelled tiles to learn from yet; see above.")
-        return not problems and self._session.settings.data.folder is not None
+        elif self._needed or (self.encoder.isVisible() and not self.encoder.usable()):
+            self.name_notice.error("Something is missing yet; see above.")
+        else:
+            return True
+        return False
 
     def _start(self) -> None:
         if self._ready():
@@ -264,6 +324,9 @@ class TrainWidget(QWidget):
         box.setDefaultButton(no)
         box.finished.connect(lambda answer: self._training.start(name, replace=True) if answer == yes else None)
         box.open()
+
+    def _show_prototypes(self) -> None:
+        PrototypesDialog(self._session.viewer, ModelPrototypes(self._session, self._run), self).show()
 
     def _follow(self) -> None:
         job = self._training.job

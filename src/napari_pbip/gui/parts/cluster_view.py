@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from napari.utils.theme import get_theme
 from qtpy.QtCore import (
@@ -30,10 +31,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.bank import BankTile, ClusterFacts, ImageBank
+from napari_pbip.bank import BankTile, ClusterFacts, Curation, ImageBank
 from napari_pbip.gui.parts.job_bar import listen
-from napari_pbip.gui.work.bank import BankWork
-from napari_pbip.gui.work.thumbnails import SIDE
+from napari_pbip.gui.work.thumbnails import SIDE, Thumbnails
 
 _MARGIN = 4
 _CELL = SIDE + 2 * _MARGIN
@@ -64,10 +64,36 @@ class _Row:
     tiles: tuple[BankTile, ...] = ()
 
 
+class Clustered(Protocol):
+    """What can be shown as clusters: the bank that is worked on, or what a model learned."""
+
+    changed: Any
+    """Signal: another bank, or none."""
+    selection_changed: Any
+    """Signal: other tiles are selected."""
+    thumbnails: Thumbnails
+    selected: frozenset[str]
+    """Hashes of the selected tiles."""
+
+    @property
+    def bank(self) -> ImageBank | None: ...
+
+    @property
+    def clusters(self) -> Sequence[ClusterFacts]: ...
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def curation(self) -> Curation: ...
+
+    def select(self, hashes: Collection[str]) -> None: ...
+
+
 class ClusterModel(QAbstractTableModel):
     """Rows are classes and below each its clusters; columns are tiles. Pictures come as they are looked at."""
 
-    def __init__(self, work: BankWork, parent: QWidget) -> None:
+    def __init__(self, work: Clustered, parent: QWidget) -> None:
         super().__init__(parent)
         self._work = work
         self._rows: list[_Row] = []
@@ -119,7 +145,7 @@ class ClusterModel(QAbstractTableModel):
             return self._work.thumbnails.get(self._work.folder, tile)
         if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
             lines = [tile.path.replace("\\", "/").rsplit("/", 1)[-1], f"{bank.taxonomy.names[tile.class_index]}"]
-            lines.append(f"similarity to the centre of its cluster {tile.similarity:.2f}")
+            lines.append(f"similarity to the centre of the cluster {tile.similarity:.2f}")
             if tile.origin is not None:
                 lines.append(f"from {tile.origin.slide}, {tile.origin.x:,}, {tile.origin.y:,}")
             if tile.hash in self._work.curation.tiles:
@@ -161,6 +187,8 @@ class ClusterView(QTableView):
         Its theme is followed.
     work
         The bank.
+    editable
+        Whether the user may give classes another number of clusters.
     parent
         Qt parent.
     """
@@ -168,9 +196,12 @@ class ClusterView(QTableView):
     k_changed = Signal(str, int)
     """Name of a class, and the clusters that it shall have (0: as many as suit it)."""
 
-    def __init__(self, viewer: ViewerModel, work: BankWork, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, viewer: ViewerModel, work: Clustered, *, editable: bool = True, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self._viewer = viewer
+        self._editable = editable
         self._work = work
         self._following = False
         self.clusters = ClusterModel(work, self)
@@ -229,6 +260,12 @@ class ClusterView(QTableView):
         return next(spin for spin in self.findChildren(QSpinBox) if spin.objectName() == class_name)
 
     def _class_widget(self, bank: ImageBank, n: int) -> QWidget:
+        box = QWidget()
+        layout = QHBoxLayout(box)
+        layout.setContentsMargins(6, 2, 6, 2)
+        if not self._editable:
+            layout.addWidget(QLabel(f"{bank.k[n]} prototypes" if bank.k[n] > 1 else "one prototype"))
+            return box
         name = bank.taxonomy.names[n]
         wanted = bank.settings.k[name] if isinstance(bank.settings.k, dict) else bank.settings.k
         tiles = sum(t.class_index == n for t in bank.tiles)
@@ -242,9 +279,6 @@ class ClusterView(QTableView):
         spin.setToolTip(f"Number of clusters of {name}; 0 finds the number by the silhouette")
         spin.setAccessibleName(f"Clusters of {name}")
         spin.valueChanged.connect(lambda k: self.k_changed.emit(name, k))
-        box = QWidget()
-        layout = QHBoxLayout(box)
-        layout.setContentsMargins(6, 2, 6, 2)
         layout.addWidget(QLabel(f"{tiles:,} tile{'s' * (tiles != 1)} in"))
         layout.addWidget(spin)
         layout.addWidget(QLabel("clusters"))

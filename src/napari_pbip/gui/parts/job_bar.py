@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from qtpy.QtCore import Qt, QTimer
@@ -200,6 +201,7 @@ def listen(widget: QWidget, *connections: tuple[Any, Callable[..., None]]) -> No
 
     def part() -> None:
         for signal, slot in connections:
-            signal.disconnect(slot)
+            with suppress(AttributeError):  # a viewer that is being taken apart has no listeners any more
+                signal.disconnect(slot)
 
     widget.destroyed.connect(part)

@@ -7,7 +7,7 @@ is left or Return is pressed; wrong input is answered by a sentence at its field
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Generic, Literal, TypeVar, Union, cast, get_args, get_or
 import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QModelIndex, Qt, Signal
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -29,6 +29,8 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QMenu,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -40,6 +42,9 @@ from napari_pbip.gui.parts.job_bar import Notice
 S = TypeVar("S", bound=Settings)
 Names = tuple[str, ...]
 """A field within nested models: ``("train", "epochs")``."""
+_NOTE = Qt.ItemDataRole.UserRole
+_SCROLL_BAR = 24
+"""Room for one beside the widest value of a list, in pixels."""
 PRESET = "preset"
 """A field of this name gives the others of its model their values."""
 
@@ -69,10 +74,10 @@ class SettingsForm(QWidget, Generic[S]):
         super().__init__(parent)
         self._value = value
         self._rows = [row for row in _rows(type(value)) if only is None or row.names[0] in only]
-        by_name = {row.dotted: row for row in self._rows}
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        _place([by_name[name] for name in main], layout)
+        # several methods may have a field of one name
+        _place([row for name in main for row in self._rows if row.dotted == name], layout)
         self.others_button: QToolButton | None = None
         self._groups: list[tuple[QGroupBox, list[_Row]]] = []
         others = [row for row in self._rows if row.dotted not in main]
@@ -128,15 +133,22 @@ class SettingsForm(QWidget, Generic[S]):
             self.others_button.setChecked(True)
         editor.setFocus()
 
-    def offer(self, name: str, choices: Sequence[str]) -> None:
-        """Offer values for a text field; others can still be typed."""
-        editor = self.editor(name)
-        if list(choices) == [editor.itemText(i) for i in range(editor.count())]:
-            return
-        text = editor.raw()
-        editor.clear()
-        editor.addItems(list(choices))
-        editor.show_value(text)
+    def put_below(self, name: str, widget: QWidget) -> None:
+        """Show a widget below a field, by its dotted name."""
+        place = next(row.place for row in self._rows if row.dotted == name)
+        assert place is not None  # every row has one by now
+        grid, line = place
+        grid.addWidget(widget, line, 0, 1, 2)
+
+    def offer(self, name: str, choices: Sequence[str] | Mapping[str, str]) -> None:
+        """Offer values for a text field, with a note at each if they are a mapping; others can still be typed."""
+        self.editor(name).offer(choices if isinstance(choices, Mapping) else dict.fromkeys(choices, ""))
+
+    def remark(self, sentences: Mapping[str, object]) -> None:
+        """Say what is missing at fields, by their dotted names; at all others nothing."""
+        for row in self._rows:
+            row.remark = sentences.get(row.dotted, "")
+            row.set_visible(row.belongs_to(self._value))
 
     def _on_edit(self, row: _Row) -> None:
         before = self._value
@@ -176,6 +188,8 @@ class _Row:
 
     def __post_init__(self) -> None:
         self.wrong = False
+        self.remark: object = ""
+        self.place: tuple[QGridLayout, int] | None = None
         self.label = QLabel(_label(self.names))
         self.editor = _editor(self.info.annotation)
         self.problem = Notice()
@@ -213,7 +227,7 @@ class _Row:
 
     def accept(self) -> None:
         self.wrong = False
-        self.problem.clear()
+        self._show_remark()
 
     def refuse(self, error: Exception, value: Settings) -> None:
         self.wrong = True
@@ -223,7 +237,14 @@ class _Row:
     def set_visible(self, visible: bool) -> None:
         self.label.setVisible(visible)
         self.editor.setVisible(visible)
-        self.problem.setVisible(visible and self.wrong)
+        if not self.wrong:
+            self._show_remark()
+        self.problem.setVisible(visible and bool(self.wrong or self.remark))
+
+    def _show_remark(self) -> None:
+        self.problem.clear()
+        if self.remark:
+            self.problem.warn(self.remark)
 
 
 def _rows(model: type[Settings], above: Names = (), common: str | None = None) -> Iterator[_Row]:
@@ -350,6 +371,22 @@ class _Choice(QComboBox):
         line = self.lineEdit()
         if line is not None:
             line.editingFinished.connect(self.edited)
+        self.setItemDelegate(_Noted(self))
+
+    def offer(self, choices: Mapping[str, str]) -> None:
+        """Offer values, each with a note that is shown beside it in the list; what is entered stays."""
+        there = range(self.count())
+        if list(choices.items()) == [(self.itemText(i), self.itemData(i, _NOTE)) for i in there]:
+            return
+        text = self.currentText()
+        self.clear()
+        for value, note in choices.items():
+            self.addItem(value)
+            self.setItemData(self.count() - 1, note, _NOTE)
+        self.setCurrentText(text)
+        view = self.view()
+        if view is not None:
+            view.setMinimumWidth(view.sizeHintForColumn(0) + _SCROLL_BAR)
 
     def raw(self) -> object:
         return self.currentText()
@@ -361,6 +398,16 @@ class _Choice(QComboBox):
         """Leave the wheel to the panel around: turning it there should not change settings."""
         if event is not None:
             event.ignore()
+
+
+class _Noted(QStyledItemDelegate):
+    """Values in a list, with the note at each."""
+
+    def initStyleOption(self, option: QStyleOptionViewItem | None, index: QModelIndex) -> None:
+        super().initStyleOption(option, index)
+        note = index.data(_NOTE)
+        if note and option is not None:
+            option.text = f"{option.text}  –  {note}"
 
 
 class _Check(QCheckBox):
@@ -446,13 +493,18 @@ def _flow(text: str) -> Any:
 # layout ------------------------------------------------------------------------------------------------------
 
 
+_LINES = 3
+"""Lines of a field in the grid: itself, the sentence below it, and what others put below that."""
+
+
 def _place(rows: Sequence[_Row], into: QVBoxLayout) -> None:
     grid = QGridLayout()
     grid.setColumnStretch(1, 1)
     for i, row in enumerate(rows):
-        grid.addWidget(row.label, 2 * i, 0)
-        grid.addWidget(row.editor, 2 * i, 1)
-        grid.addWidget(row.problem, 2 * i + 1, 0, 1, 2)
+        grid.addWidget(row.label, _LINES * i, 0)
+        grid.addWidget(row.editor, _LINES * i, 1)
+        grid.addWidget(row.problem, _LINES * i + 1, 0, 1, 2)
+        row.place = (grid, _LINES * i + 2)
     into.addLayout(grid)
 
 

@@ -86,7 +86,7 @@ class WhyPanel(QWidget):
                 f"<b>{winner.similarity:.2f}</b>."
             )
         if winner.tiles:
-            says += " Tiles of the image bank behind it:"
+            says += " Tiles behind it:"
         self.text.setText(says)
         self._show_tiles(winner.tiles)
         for line, match in enumerate(best):
@@ -106,7 +106,7 @@ class WhyPanel(QWidget):
                 continue
             label = QLabel()
             label.setPixmap(picture.scaled(_SIDE, _SIDE, Qt.AspectRatioMode.KeepAspectRatio))
-            label.setToolTip("A tile of the image bank, the nearest to the cluster's centre first")
+            label.setToolTip("A labelled tile; the nearest to the prototype comes first")
             self._tiles.addWidget(label, len(self.pictures) // _COLUMNS, len(self.pictures) % _COLUMNS)
             self.pictures.append(label)
             if len(self.pictures) == _TILES:

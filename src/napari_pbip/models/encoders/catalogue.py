@@ -38,8 +38,8 @@ _LUNIT: _Statistics = {"mean": (0.70322989, 0.53606487, 0.66096631), "std": (0.2
 _SWIGLU = {"mlp_layer": "SwiGLUPacked", "act_layer": "silu"}
 _CC = "CC-BY-NC-ND-4.0"
 
-_Hub = partial(EncoderSpec, factory=f"{_HERE}.huggingface:build", needs_weights=True, input_size=224)
-_Timm = partial(EncoderSpec, factory=f"{_HERE}.timm_vit:build", needs_weights=True, input_size=224)
+_Hub = partial(EncoderSpec, factory=f"{_HERE}.huggingface:build", needs_weights=True, blocks=True, input_size=224)
+_Timm = partial(EncoderSpec, factory=f"{_HERE}.timm_vit:build", needs_weights=True, blocks=True, input_size=224)
 _Clip = partial(_Hub, mpp=None, dimension=512, pooling="projected class token", gated=False, text=True, **_OPENAI)
 _Dino = partial(_Hub, mpp=None, pooling="class token", **_IMAGENET)
 
@@ -117,6 +117,7 @@ _ROWS = (
         paper="Lu et al. 2024, Nature Medicine 30:863",
         needs_weights=True,
         text=True,
+        blocks=True,
         hub="MahmoodLab/CONCH",
         megabytes=810,
         network={
@@ -422,6 +423,7 @@ _ROWS = (
         gated=False,
         paper="that of the weights",
         needs_weights=True,
+        blocks=True,
     ),
 )
 

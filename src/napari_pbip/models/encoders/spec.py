@@ -42,6 +42,8 @@ class EncoderSpec:
     """Counts changes of the computation: features of different revisions do not mix."""
     text: bool = False
     """Whether it has a text tower, which puts sentences into the same space."""
+    blocks: bool = False
+    """Whether it is a vision transformer, whose blocks can be looked into."""
     hub: str | None = None
     """Where its weights can be fetched: a repository of the Hugging Face hub."""
     page: str | None = None
@@ -50,3 +52,8 @@ class EncoderSpec:
     """Size of its weights, 10^6 bytes."""
     network: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Shape of the network, in the words of the library that builds it."""
+
+    @property
+    def may_read(self) -> bool:
+        """Whether it has a text tower, or the weights may turn out to bring one."""
+        return self.text or (self.blocks and self.dimension is None)

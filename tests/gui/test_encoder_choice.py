@@ -1,0 +1,200 @@
+"""Choosing an encoder: what is ready or missing, and nothing fetched without a yes; from a hub on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import save_file
+
+from napari_pbip.config import BankSettings, DataSettings
+from napari_pbip.gui.session import session_of
+from napari_pbip.models.encoders import catalogue, find_weights
+from tests.engine.test_fetch_weights import Hub, hub, release  # noqa: F401 - a fixture
+
+Settle = Callable[..., None]
+
+
+@pytest.fixture
+def bank(viewer: Any, settle: Settle, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
+    """The Bank widget on a machine that has the weights of one encoder only."""
+    import torch
+
+    from napari_pbip.gui.docks.bank import BankWidget
+
+    folder = tmp_path / "weights"
+    monkeypatch.setenv("NAPARI_PBIP_WEIGHTS", str(folder))
+    (folder / "uni").mkdir(parents=True)
+    save_file({"weight": torch.zeros(1)}, folder / "uni" / "model.safetensors")
+    widget = BankWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Image bank", area="right")
+    settle(lambda: session_of(viewer).encoders.places)
+    settle()
+    return widget
+
+
+def click(button: Any) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    assert button.isVisible()
+    assert button.isEnabled()
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def choose(bank: Any, name: str) -> None:
+    """Type a name and press Return."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    line = bank.encoder.form.editor("encoder").lineEdit()
+    line.selectAll()
+    QTest.keyClicks(line, name)
+    QTest.keyClick(line, Qt.Key.Key_Return)
+
+
+def answer(bank: Any, settle: Settle, text: str) -> str:
+    """Answer the question that is open; returns what it says."""
+    from qtpy.QtWidgets import QMessageBox
+
+    settle(lambda: bank.findChildren(QMessageBox))
+    box = bank.findChildren(QMessageBox)[0]
+    said = f"{box.text()} {box.informativeText()}"
+    click(next(b for b in box.buttons() if b.text().replace("&", "") == text))
+    settle(lambda: not bank.findChildren(QMessageBox))
+    return said
+
+
+def test_the_list_tells_ready_ones_from_missing_ones(bank: Any) -> None:
+    from tests.gui.test_settings_form import painted
+
+    box = bank.encoder.form.editor("encoder")
+    names = [box.itemText(i) for i in range(box.count())]
+    assert sorted(names) == sorted(catalogue())
+    lines = {name: painted(box.view(), i) for i, name in enumerate(names)}
+    ready = [name for name in names if lines[name].endswith("ready")]
+    assert ready == ["texture", "tiny", "uni"] == names[:3]
+    assert lines["phikon"] == "phikon  –  343 MB to fetch"
+    assert lines["conch"] == "conch  –  810 MB to fetch, on request"
+    assert "by hand" in lines["medclip"]
+    assert "of yours" in lines["transformers"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says", "fetchable"),
+    [
+        ("phikon", "343 MB, licence: Owkin, non-commercial", True),
+        ("conch", "ask for access at https://huggingface.co/MahmoodLab/CONCH", True),
+        ("medclip", "get them from https://github.com/RyanWangZf/MedCLIP", False),
+        ("transformers", "choose their folder", False),
+    ],
+)
+def test_what_is_missing_is_one_sentence(bank: Any, hub: Hub, name: str, says: str, fetchable: bool) -> None:  # noqa: F811
+    choose(bank, name)
+    notice = bank.encoder.notice
+    assert notice.isVisible()
+    assert says in notice.text()
+    assert notice.text().rstrip(".").count(". ") == 0
+    assert bank.encoder.fetch_button.isVisible() == fetchable
+    assert bank.encoder.weights_form.isVisible()
+    choose(bank, "uni")
+    assert not notice.isVisible()
+    assert not bank.encoder.fetch_button.isVisible()
+    assert hub.asked == []
+
+
+def test_a_bank_is_not_begun_with_an_encoder_that_is_missing(
+    bank: Any,
+    viewer: Any,
+    settle: Settle,
+    hub: Hub,  # noqa: F811
+) -> None:
+    from napari_pbip import samples
+
+    session = session_of(viewer)
+    session.change(data=DataSettings(folder=samples.tiles()), bank=BankSettings(encoder="phikon", k=1))
+    settle(lambda: session.bank.tiles is not None)
+    click(bank.build_button)
+    assert session.bank.job is None
+    assert "not on this machine" in bank.encoder.notice.text()
+    assert hub.asked == []
+
+
+def test_nothing_is_fetched_without_a_yes_and_then_it_can_be_used(
+    bank: Any,
+    viewer: Any,
+    settle: Settle,
+    hub: Hub,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    release(hub, "phikon", tmp_path / "phikon")
+    choose(bank, "phikon")
+    click(bank.encoder.fetch_button)
+    said = answer(bank, settle, "Cancel")
+    assert all(part in said for part in ("343 MB", "Owkin, non-commercial", "https://huggingface.co/owkin/phikon"))
+    settle()
+    assert hub.asked == []
+    click(bank.encoder.fetch_button)
+    answer(bank, settle, "Fetch")
+    session = session_of(viewer)
+    settle(lambda: session.encoders.job is None and not session.encoders.lacks_weights(catalogue()["phikon"]))
+    assert hub.asked
+    assert find_weights(catalogue()["phikon"]) == tmp_path / "weights" / "phikon"
+    assert not bank.encoder.notice.isVisible()
+    assert not bank.encoder.fetch_button.isVisible()
+    assert bank.encoder.usable()
+
+
+def test_a_download_can_be_stopped_and_outlives_the_dock(
+    bank: Any,
+    viewer: Any,
+    settle: Settle,
+    hub: Hub,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from napari_pbip.gui.docks.train import TrainWidget
+
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+    release(hub, "phikon", tmp_path / "phikon")
+    hub.repositories["owkin/phikon"]["model.safetensors"] += bytes(10_000_000)
+    hub.slow = True
+    choose(bank, "phikon")
+    click(bank.encoder.fetch_button)
+    answer(bank, settle, "Fetch")
+    settle(lambda: "of 11 MB" in bank.encoder.bar.text.text())
+    assert not bank.encoder.fetch_button.isEnabled()
+    viewer.window.remove_dock_widget(bank)
+    session = session_of(viewer)
+    session.settings = type(session.settings).parse({"method": {"name": "lpd"}, "bank": {"encoder": "phikon"}})
+    train = TrainWidget(viewer)  # it chooses the encoder too
+    viewer.window.add_dock_widget(train, name="Train")
+    settle()
+    click(train.encoder.bar.cancel_button)
+    settle(lambda: session.encoders.job is None)
+    assert "kept" in train.encoder.bar.notice.text()
+    assert find_weights(catalogue()["phikon"]) is None
+    assert train.encoder.fetch_button.isEnabled()
+
+
+def test_no_access_is_a_sentence(bank: Any, viewer: Any, settle: Settle, hub: Hub, tmp_path: Path) -> None:  # noqa: F811
+    release(hub, "h-optimus-0", tmp_path / "optimus")
+    hub.gated.add("bioptimus/H-optimus-0")
+    choose(bank, "h-optimus-0")
+    click(bank.encoder.fetch_button)
+    assert "on request" in answer(bank, settle, "Fetch")
+    settle(lambda: session_of(viewer).encoders.job is None)
+    assert "hf auth login" in bank.encoder.bar.notice.text()
+    assert bank.encoder.fetch_button.isEnabled()
+
+
+def test_names_and_weights_that_do_not_fit(bank: Any, viewer: Any, tmp_path: Path) -> None:
+    choose(bank, "unicorn")
+    assert "no encoder 'unicorn'" in bank.encoder.notice.text()
+    assert not bank.encoder.usable()
+    choose(bank, "texture")
+    session_of(viewer).change(bank=BankSettings(weights=tmp_path))
+    assert "takes no weights" in bank.encoder.notice.text()
+    assert bank.encoder.weights_form.isVisible()
