@@ -16,11 +16,12 @@ from napari_pbip.config import SegmentSettings, ThresholdSettings
 from napari_pbip.engine.explain import Explainer, Explanation
 from napari_pbip.engine.freeze import freeze
 from napari_pbip.engine.loading import to_tensor
+from napari_pbip.engine.nearest_tiles import nearest_tiles
 from napari_pbip.engine.runs import load_model
 from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
 from napari_pbip.errors import ModelError
-from napari_pbip.events import Finished, Warned
+from napari_pbip.events import Finished, Step, Warned
 from napari_pbip.models.score_maps import fuse, merge_subclasses
 from napari_pbip.results import LargestScores, ScoreStore, label_region, open_labels
 from napari_pbip.slides import open_slide
@@ -156,3 +157,31 @@ def test_a_slide_that_is_gone_costs_the_overlay_alone(pbip: tuple[Path, Path], t
     assert [e for e in events if isinstance(e, Warned) and "gone.svs" in e.message]
     assert (tmp_path / "areas.csv").exists()
     assert not (tmp_path / "overlay.png").exists()
+
+
+def test_freezing_stopped_half_way_leaves_the_labels_of_before(pbip: tuple[Path, Path], tmp_path: Path) -> None:
+    path = tmp_path / pbip[1].name
+    shutil.copytree(pbip[1], path)
+    before = open_labels(ScoreStore.open(path))
+    job = freeze(path, ThresholdSettings(delta=0.9))
+    total = next(job).total
+    step = next(job)
+    assert isinstance(step, Step)
+    assert step.done < total
+    job.close()
+    after = open_labels(ScoreStore.open(path))
+    assert after[1] == before[1]
+    np.testing.assert_array_equal(after[0][0][:], before[0][0][:])
+    assert [p.name for p in (path / "labels").iterdir() if p.is_dir()] == ["tissue"]
+
+
+def test_learned_prototypes_are_shown_by_the_tiles_nearest_to_them(weak_data: Path, tmp_path: Path) -> None:
+    run, path = made(weak_data, tmp_path, "lpd")
+    before = explanation(Explainer(path, (run,), ()), 1000, 1000)
+    assert "Prototypes in Train" in before.note
+    assert not any(match.tiles for match in before.matches)
+    list(nearest_tiles(run))
+    after = explanation(Explainer(path, (run,), ()), 1000, 1000)
+    assert [m.similarity for m in after.matches] == [m.similarity for m in before.matches]
+    assert all(match.tiles and all(tile.exists() for tile in match.tiles) for match in after.matches)
+    assert "were learned" in after.note

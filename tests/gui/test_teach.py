@@ -566,6 +566,16 @@ def test_a_folder_of_tiles_is_shown_and_used(folder):
     assert folder.session.settings.data.mpp == 0.5
 
 
+def test_sample_tiles_can_be_tried_where_there_are_none(folder):
+    part = folder.widget.folder
+    assert part.sample_button.isVisible()
+    QTest.mouseClick(part.sample_button, Qt.MouseButton.LeftButton)
+    folder.settle(lambda: folder.session.settings.data.folder == samples.tiles())
+    assert folder.session.settings.data.mpp == samples.TILES_MPP
+    assert part.table.rowCount() == 9
+    assert not part.sample_button.isVisible()
+
+
 def test_a_wrong_folder_is_told_and_not_used(folder, tmp_path):
     enter(folder, tmp_path / "nowhere")
     assert "does not exist; name the folder" in folder.widget.folder.bar.notice.text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.results.areas import Area, areas, write_areas
-from napari_pbip.results.labels import write_labels
+from napari_pbip.results.labels import writing_labels, written_chunks
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide, open_slide
@@ -47,23 +48,25 @@ def freeze(path: Path, thresholds: ThresholdSettings, refine: RefineSettings | N
     """
     store = ScoreStore.open(path)
     facts = store.facts.slide
-    yield Started("Writing labels", total=3, unit="results")
-    if refine is not None and refine.crf:
-        from napari_pbip.engine.refine import refined_labels  # torch takes seconds to load: not in the window
+    chunks = len(written_chunks(store))
+    yield Started("Writing labels", total=chunks + 2, unit="parts")
+    with ExitStack() as open_while_writing:
+        refined = None
+        if refine is not None and refine.crf:
+            from napari_pbip.engine.refine import refined_labels  # torch takes seconds to load: not in the window
 
-        with open_slide(Path(facts.path), facts.mpp) as slide:
-            write_labels(store, thresholds, refined_labels(store, slide, thresholds))
-    else:
-        write_labels(store, thresholds)
-    yield Step(1)
+            slide = open_while_writing.enter_context(open_slide(Path(facts.path), facts.mpp))
+            refined = refined_labels(store, slide, thresholds)
+        for done in open_while_writing.enter_context(closing(writing_labels(store, thresholds, refined))):
+            yield Step(done)
     rows = write_table(store, path.parent)
-    yield Step(2)
+    yield Step(chunks + 1)
     try:
         with open_slide(Path(facts.path), facts.mpp) as slide:
             write_picture(store, slide, path.parent)
     except SlideError as error:
         yield Warned(f"There is no new overlay picture: {error}")
-    yield Step(3)
+    yield Step(chunks + 2)
     yield Finished(path, {"areas": [asdict(row) for row in rows]})
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -296,6 +296,17 @@ def write_labels(store: ScoreStore, thresholds: ThresholdSettings, refine: Refin
     OutputError
         If the store is damaged, cannot be written, or the disk is full; earlier labels are still there.
     """
+    for _ in writing_labels(store, thresholds, refine):
+        pass
+
+
+def writing_labels(
+    store: ScoreStore, thresholds: ThresholdSettings, refine: Refine | None = None
+) -> Generator[int, None, None]:
+    """As :func:`write_labels`, chunk by chunk: yields how many of :func:`written_chunks` are done.
+
+    Closed before the last one, it leaves earlier labels as they were.
+    """
     largest = LargestScores(store).percentile(thresholds.percentile)
     deltas(store.taxonomy, thresholds)  # raises before anything is written
     folder = store.path / FOLDER
@@ -310,11 +321,12 @@ def write_labels(store: ScoreStore, thresholds: ThresholdSettings, refine: Refin
         )
         counts = np.zeros(256, np.int64)
         pyramid = PyramidWriter(levels, nearest)
-        for y, x in _chunks(store):
+        for done, (y, x) in enumerate(written_chunks(store), 1):
             part = slice(y, y + CHUNK), slice(x, x + CHUNK)
             labels = refine(largest, *part) if refine else label_region(store, thresholds, largest, 0, *part)
             pyramid.write(y, x, labels)
             counts += np.bincount(labels.ravel(), minlength=256)
+            yield done
         pyramid.flush()
         group.attrs.update(_attributes(store, len(levels), thresholds, largest, counts, refine is not None))
         if folder.exists():
@@ -369,7 +381,7 @@ def open_labels(store: ScoreStore) -> tuple[list[zarr.Array[Any]], LabelFacts]:
     return levels, facts
 
 
-def _chunks(store: ScoreStore) -> list[tuple[int, int]]:
+def written_chunks(store: ScoreStore) -> list[tuple[int, int]]:
     """First cells of the label chunks in which something was analysed, along a Z-order curve."""
     places = {(y * BLOCK // CHUNK, x * BLOCK // CHUNK) for y, x in np.argwhere(store.written).tolist()}
     return [(y * CHUNK, x * CHUNK) for y, x in sorted(places, key=z_order)]

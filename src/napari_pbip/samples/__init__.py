@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
+TILES_MPP = 0.5
+"""Microns per pixel of :func:`tiles`."""
 
 
 def slide() -> Path:

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_pbip import samples
 from napari_pbip.config import DataSettings
 from napari_pbip.engine.inspect_tiles import inspect_tiles
 from napari_pbip.gui.jobs import RunningJob, State
@@ -64,6 +65,9 @@ class TileFolder(QWidget):
         row.addWidget(self.path, 1)
         row.addWidget(folder)
         row.addWidget(table)
+        self.sample_button = QPushButton("Use sample tiles")
+        self.sample_button.setToolTip("41 colorectal tiles of nine classes that come with napari-pbip, for a first try")
+        self.sample_button.clicked.connect(self._use_samples)
         self.layout_box = QComboBox()
         for key, text in _LAYOUTS.items():
             self.layout_box.addItem(text, key)
@@ -84,6 +88,7 @@ class TileFolder(QWidget):
         self.mpp.valueChanged.connect(self._on_mpp)
         form = QFormLayout()
         form.addRow("Tiles", row)
+        form.addRow("", self.sample_button)
         form.addRow("Labels are", self.layout_box)
         form.addRow("Class names", self.names)
         form.addRow("Resolution", self.mpp)
@@ -115,6 +120,10 @@ class TileFolder(QWidget):
     def _ask_folder(self) -> None:
         if chosen := QFileDialog.getExistingDirectory(self, "Folder with labelled tiles", self.path.text()):
             self.choose(Path(chosen))
+
+    def _use_samples(self) -> None:
+        self.mpp.setValue(samples.TILES_MPP)
+        self.choose(samples.tiles())
 
     def _ask_table(self) -> None:
         chosen, _ = QFileDialog.getOpenFileName(self, "Table of labelled tiles", self.path.text(), "CSV (*.csv)")
@@ -175,6 +184,7 @@ class TileFolder(QWidget):
     def _show_settings(self, settings: Any = None) -> None:
         """Show the data settings, unless they are the tiles that were labelled on slides."""
         data = self._session.settings.data
+        self.sample_button.setVisible(data.folder is None)
         if data.folder is None or data.folder == self._session.tiles_folder or data == self._entered():
             return
         blocked = [QSignalBlocker(w) for w in (self.path, self.layout_box, self.names, self.mpp)]

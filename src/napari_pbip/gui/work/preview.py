@@ -13,6 +13,7 @@ from napari_pbip.engine.preview_map import Coloured
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Event, Job
 from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.layers.slides import SlideLayer, in_view, placement
 from napari_pbip.taxonomy import Taxonomy
 
@@ -140,5 +141,5 @@ def _options(slide: SlideLayer, newest: Coloured, taxonomy: Taxonomy) -> dict[st
         "opacity": 0.5,
         "colormap": DirectLabelColormap(color_dict={**colours, None: "transparent", 0: "transparent"}),
         "properties": {"class": ["", *taxonomy.names]},
-        "metadata": {METADATA: str(slide.slide.path)},
+        "metadata": {METADATA: str(slide.slide.path), SLIDE: str(slide.slide.path)},
     }
