@@ -46,7 +46,8 @@ class PrototypesDialog(QDialog):
         layout = QVBoxLayout(self)
         layout.addWidget(self.about)
         layout.addWidget(self.bar)
-        layout.addWidget(self.clusters, 1)
+        layout.addWidget(self.clusters, 20)
+        layout.addStretch(1)  # so that what is said stays at the top while there are no clusters
         self.resize(760, 640)
         self.bar.follow(prototypes.job)
         listen(self, (prototypes.changed, self._show))

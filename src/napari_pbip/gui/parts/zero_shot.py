@@ -22,6 +22,8 @@ from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
 from napari_pbip.gui.session import Session
 
 _OF_THE_BANK = "those of which the image bank is made"
+_TABLE = 20
+"""Share of the height that a table takes, where the empty space below takes 1."""
 _PROMPTS = {"text": "by sentence", "image": "by prototype"}
 
 
@@ -88,11 +90,12 @@ class ZeroShotDialog(QDialog):
         row.addWidget(self.start_button)
         layout = QVBoxLayout(self)
         layout.addWidget(self.about)
-        layout.addWidget(self.sentences, 1)
+        layout.addWidget(self.sentences, _TABLE)
         layout.addLayout(row)
         layout.addWidget(self.bar)
         layout.addWidget(self.notice)
-        layout.addWidget(self.figures, 1)
+        layout.addWidget(self.figures, _TABLE)
+        layout.addStretch(1)  # so that what is said stays at the top while there are no tables
         self.resize(760, 640)
 
     def _show(self) -> None:
