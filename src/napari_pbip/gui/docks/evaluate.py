@@ -147,10 +147,12 @@ class EvaluateWidget(QWidget):
             self.notice.error("There is no mask to compare with; choose a labels layer or a file.")
             return
         path, thresholds, first = result.store.path, result.thresholds, int(self.numbering.currentData())
+        refine = self._session.settings.refine
         values = None if isinstance(chosen, Path) else np.asarray(chosen.data[0] if chosen.multiscale else chosen.data)
 
         def make() -> Job:
-            return score_result(path, Truth(read_mask(chosen) if values is None else values, first), thresholds)
+            truth = Truth(read_mask(chosen) if values is None else values, first)
+            return score_result(path, truth, thresholds, refine)
 
         job = self._session.start(make)
         self.job_bar.follow(job)
@@ -216,8 +218,8 @@ class EvaluateWidget(QWidget):
     def save(self, target: Path) -> None:
         """Write the current result, as it is shown, into a file; its ending says what."""
         if (result := self.result) is not None:
-            path, thresholds = result.store.path, result.thresholds
-            self.export_bar.follow(self._session.start(lambda: export(path, thresholds, target)))
+            path, thresholds, refine = result.store.path, result.thresholds, self._session.settings.refine
+            self.export_bar.follow(self._session.start(lambda: export(path, thresholds, target, refine=refine)))
 
 
 class ConfusionPicture(QWidget):

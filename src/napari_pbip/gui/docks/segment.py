@@ -26,7 +26,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.config import SegmentSettings
+from napari_pbip.config import RefineSettings, SegmentSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import ModelError, PbipError
 from napari_pbip.gui.layers.slides import SlideLayer
@@ -69,8 +69,10 @@ class SegmentWidget(DropZone):
         self.more_button.setAutoRaise(True)
         self.more_button.toggled.connect(self._show_more)
         self.form = SettingsForm(self._session.settings.segment, only=_SETTINGS)
-        self.form.hide()
-        self.form.value_changed.connect(self._on_form)
+        self.refine_form = SettingsForm(self._session.settings.refine)
+        for form, changed in ((self.form, self._on_form), (self.refine_form, self._on_refine)):
+            form.hide()
+            form.value_changed.connect(changed)
         self.queue = QueueView(self._queue)
         self._lay_out()
         listen(
@@ -112,6 +114,7 @@ class SegmentWidget(DropZone):
         layout.addLayout(drop)
         layout.addWidget(self.more_button)
         layout.addWidget(self.form)
+        layout.addWidget(self.refine_form)
         layout.addWidget(self.queue, 1)
         self.setMinimumWidth(340)
 
@@ -181,12 +184,17 @@ class SegmentWidget(DropZone):
     def _show_more(self, opened: bool) -> None:
         self.more_button.setText("▾ More" if opened else "▸ More")
         self.form.setVisible(opened)
+        self.refine_form.setVisible(opened)
+
+    def _on_refine(self, settings: RefineSettings) -> None:
+        self._session.change(refine=settings)
 
     def _on_form(self, settings: SegmentSettings) -> None:
         self._session.change(segment=settings)
 
     def _show_settings(self) -> None:
         self.form.set_value(self._session.settings.segment)
+        self.refine_form.set_value(self._session.settings.refine)
 
     # slides --------------------------------------------------------------------------------------------------
 

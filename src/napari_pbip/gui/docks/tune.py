@@ -201,9 +201,9 @@ class TuneWidget(QWidget):
     def _freeze(self) -> None:
         if self._result is None:
             return
-        path, thresholds = self._result.store.path, self._result.thresholds
+        path, thresholds, refine = self._result.store.path, self._result.thresholds, self._session.settings.refine
         self._session.change(thresholds=thresholds)
-        job = self._session.start(lambda: freeze(path, thresholds))
+        job = self._session.start(lambda: freeze(path, thresholds, refine))
         self.notice.clear()
         self.freeze_button.setEnabled(False)
         self.bar.show()

@@ -224,7 +224,7 @@ class SegmentQueue:
         layer = self._layer_of(slide)
         # asked for in the window, where its folder could not be written
         told = settings.mpp if layer is None else layer.slide.mpp
-        thresholds = session.settings.thresholds
+        thresholds, refine = session.settings.thresholds, session.settings.refine
         folder_of, tissue_of = session.result_folder, session.tissue_file
 
         def make() -> Job:
@@ -247,6 +247,7 @@ class SegmentQueue:
                 out,
                 used,
                 thresholds,
+                refine=refine,
                 resume=not overwrite,
                 overwrite=overwrite,
                 focus=lambda: slide.view,
