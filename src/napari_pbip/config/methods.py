@@ -110,7 +110,7 @@ class LpdSettings(MethodSettings):
     learns_from = "encoder"
     about = (
         "Learns from labelled tiles and an encoder, without an image bank: the prototypes are learned too, and kept "
-        "apart from each other. A step takes about as long as with PBIP."
+        "apart from each other."
     )
     presets = {  # noqa: RUF012  # declared a class variable above
         "released": {
