@@ -62,7 +62,7 @@ def no_hidden_errors() -> Iterator[None]:
 def settle(application: Any) -> Callable[..., None]:
     """Let the window work until a condition holds (or for a moment); fails when that takes too long."""
 
-    def run(until: Callable[[], Any] | None = None, seconds: float = 30.0) -> None:
+    def run(until: Callable[[], Any] | None = None, seconds: float = 90.0) -> None:
         end = time.monotonic() + (seconds if until else 0.2)
         while True:
             application.processEvents()

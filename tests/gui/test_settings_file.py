@@ -57,12 +57,13 @@ def test_settings_are_saved_and_loaded_from_the_menu(
     session.settings = SETTINGS
     save(viewer)
     answer(viewer, settle, tmp_path / "job")
+    settle(lambda: told)
     assert JobSettings.read(tmp_path / "job.yaml") == SETTINGS
     assert "job.yaml" in told[-1].message
     session.settings = JobSettings()
     load(viewer)
     answer(viewer, settle, tmp_path / "job.yaml")
-    assert session.settings == SETTINGS
+    settle(lambda: session.settings == SETTINGS)
 
 
 @pytest.mark.parametrize("text", ["train: {epochs: none}", "trian: {epochs: 3}", "- a list", "a: [1"])
