@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from napari.utils.events import EventEmitter
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QMessageBox, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
@@ -201,7 +202,9 @@ def listen(widget: QWidget, *connections: tuple[Any, Callable[..., None]]) -> No
 
     def part() -> None:
         for signal, slot in connections:
+            # napari tells listeners apart with ==, which fails on a widget that is gone; the widget itself, by identity
+            listener = getattr(slot, "__self__", slot) if isinstance(signal, EventEmitter) else slot
             with suppress(AttributeError):  # a viewer that is being taken apart has no listeners any more
-                signal.disconnect(slot)
+                signal.disconnect(listener)
 
     widget.destroyed.connect(part)
