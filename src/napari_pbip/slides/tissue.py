@@ -95,8 +95,11 @@ class TissueMask:
         OutputError
             If the file cannot be written.
         """
+        path = Path(path)
+        whole = path.with_name(f".{path.name}.part")  # takes its place when it is complete: others may be reading
         try:
-            PIL.Image.fromarray(self.array.astype(np.uint8) * 255).save(path, format="PNG", optimize=True)
+            PIL.Image.fromarray(self.array.astype(np.uint8) * 255).save(whole, format="PNG", optimize=True)
+            whole.replace(path)
         except OSError as error:
             raise OutputError(f"The tissue mask {path} cannot be written: {error.strerror}.") from error
 
