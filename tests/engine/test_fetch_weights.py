@@ -93,6 +93,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
         f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
     )
+    # the tests run offline (tox.ini), and this hub is on this machine
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.delenv("NAPARI_PBIP_WEIGHTS", raising=False)
     monkeypatch.setattr(module, "_TICK_SECONDS", 0.01)

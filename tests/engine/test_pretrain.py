@@ -74,7 +74,9 @@ def test_trainings_start_from_it_and_banks_are_made_with_it(
     backbone = backbones.load("mit-b0", out)
     stored = load_file(out / "model.safetensors")
     name = "0.patch_embeddings.proj.weight"
-    assert torch.equal(backbone.stages.state_dict()[name], stored[f"stages.{name}"].float())
+    assert torch.equal(backbone.stages.state_dict()[name], stored[f"backbone.stages.{name}"].float())
+    before = backbone.mean.clone()
+    assert torch.equal(backbone.as_pretrained().mean, before)  # it is taught with our statistics, not ImageNet's
     encoder = encoders.load("pretrained", out)
     image = torch.rand(2, 3, 96, 96, requires_grad=True)
     features = encoder(image)

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QLineEdit
 
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.session import session_of
+from tests.gui.hands import click
 
 LEFT, NO, SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
 CLASSES = ("epidermis", "dermis", "keratin")
@@ -57,11 +58,6 @@ class Story:
         self.settle()
         return widget
 
-    def click(self, button: Any) -> None:
-        assert button.isVisible(), button.text()
-        assert button.isEnabled(), button.text()
-        QTest.mouseClick(button, LEFT)
-
     def at(self, column: float, row: float) -> QPoint:
         """Where the middle of a tile is on the canvas."""
         canvas, camera = self.viewer.window._qt_viewer.canvas.native, camera_of(self.viewer)
@@ -82,7 +78,7 @@ class Story:
         slides = self.dock("1 Slides")
         self.viewer.open_sample("napari-pbip", "slide")
         self.settle(lambda: self.session.slides[0].pyramid.pending == 0)
-        self.click(slides.tissue.button)
+        click(slides.tissue.button)
         self.settle(lambda: slides.tissue.layer is not None and not self.session.jobs)
         self.settle()
         self.shot("slides")
@@ -94,7 +90,7 @@ class Story:
         part = teach.slide_labels
         table = part.table
         while table.rowCount() < len(CLASSES):
-            self.click(part.add_button)
+            click(part.add_button)
         for row, name in enumerate(CLASSES):
             table.choose(row)
             table.edit_name()
@@ -104,7 +100,7 @@ class Story:
             QTest.keyClicks(editor, name)
             QTest.keyClick(editor, Qt.Key.Key_Return)
             self.settle()
-        self.click(part.tool_button)
+        click(part.tool_button)
         for row, name in enumerate(CLASSES):
             table.choose(row)
             for place in TILES[name]:
@@ -126,11 +122,11 @@ class Story:
         assert "Labelled tiles" not in self.viewer.layers  # they would cover what comes
         self.settle(lambda: self.session.bank.tiles is not None)
         self.settle()
-        self.click(bank.build_button)
+        click(bank.build_button)
         self.settle(lambda: self.session.bank.bank is not None and self.session.bank.places)
         self.settle()
         self.shot("bank")
-        self.click(bank.preview_button)
+        click(bank.preview_button)
         self.settle(lambda: any("Preview" in layer.name for layer in self.viewer.layers) and not self.session.jobs)
         self.settle()
         self.shot("preview")
@@ -143,7 +139,7 @@ class Story:
         self.session.change(train=before.train.model_copy(update=settings))
         self.settle(lambda: self.session.training.devices)
         self.settle()
-        self.click(train.start_button)
+        click(train.start_button)
         self.settle(lambda: self.session.training.job is not None)
         self.settle(lambda: self.session.training.job is None and not self.session.jobs, seconds=1200)
         self.settle()
@@ -153,7 +149,7 @@ class Story:
         """Segment the slide with the model."""
         segment = self.dock("5 Segment")
         self.settle(lambda: segment.segment_button.isEnabled())
-        self.click(segment.segment_button)
+        click(segment.segment_button)
         self.settle(lambda: len(self.session.results) == 1, seconds=120)
         self.settle(lambda: not self.session.jobs, seconds=300)
         self.settle()
@@ -172,7 +168,7 @@ class Story:
         self.settle(lambda: result.areas_exact)
         assert (result.view.labels(0, slice(None), slice(None)) != before).any()
         self.shot("tune")
-        self.click(tune.freeze_button)
+        click(tune.freeze_button)
         self.settle(lambda: not self.session.jobs)
 
     def export(self, folder: Path) -> None:

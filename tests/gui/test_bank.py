@@ -14,6 +14,7 @@ from PIL import Image
 from napari_pbip import samples
 from napari_pbip.bank import Curation, ImageBank
 from napari_pbip.config import BankSettings, DataSettings
+from tests.gui.hands import click
 
 CLASSES = ("LYM", "MUS", "TUM")
 
@@ -51,13 +52,6 @@ def docked(viewer: Any, settle: Callable[..., None]) -> Any:
 
 def session_bank(widget: Any) -> Any:
     return widget._work
-
-
-def click(button: Any) -> None:
-    from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
-
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.gui.session import session_of
 from napari_pbip.models.encoders import catalogue, find_weights
 from tests.engine.test_fetch_weights import Hub, hub, release  # noqa: F401 - a fixture
+from tests.gui.hands import click
 
 Settle = Callable[..., None]
 
@@ -33,15 +34,6 @@ def bank(viewer: Any, settle: Settle, hub: Hub, tmp_path: Path, monkeypatch: pyt
     settle(lambda: session_of(viewer).encoders.places)
     settle()
     return widget
-
-
-def click(button: Any) -> None:
-    from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
-
-    assert button.isVisible()
-    assert button.isEnabled()
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def choose(bank: Any, name: str) -> None:

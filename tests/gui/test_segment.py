@@ -26,6 +26,7 @@ from napari_pbip.gui.work.segmenting import Status
 from napari_pbip.results import ScoreStore
 from napari_pbip.samples.mosaics import write_training
 from napari_pbip.slides import open_slide
+from tests.gui.hands import click
 
 QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
 
@@ -74,10 +75,6 @@ def fine(session, widget):
     """The widget, about to segment slowly."""
     widget.choose_model(session.models_folder / "fine")
     return widget
-
-
-def click(button):
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def drop(widget, *paths):
@@ -192,7 +189,7 @@ def test_files_and_folders_dropped_on_the_widget_join_the_queue(viewer, session,
     drop(widget, alone, folder)
     assert [one.path for one in session.segmenting.slides] == [alone]
     assert [one.slide.path for one in session.slides] == [alone]  # an empty window shows it
-    settle(lambda: len(widget.queue.rows) == 3)
+    settle(lambda: len(widget.queue.rows) == 3 and widget.queue.rows[1].remove_button.isVisible())
     first, second, third = session.segmenting.slides
     assert (first.status, second.status, third.status) == (Status.RUNNING, Status.WAITING, Status.WAITING)
     drop(widget, alone)  # once is enough

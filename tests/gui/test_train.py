@@ -24,6 +24,7 @@ from napari_pbip.gui.jobs import State
 from napari_pbip.gui.session import session_of
 from napari_pbip.models import backbones
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
+from tests.gui.hands import click, type_text
 
 Settle = Callable[..., None]
 
@@ -42,24 +43,6 @@ def open_widget(viewer: Any, settle: Settle) -> Any:
     settle(lambda: session_of(viewer).training.devices)
     settle()
     return widget
-
-
-def click(button: Any) -> None:
-    from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
-
-    assert button.isVisible()
-    assert button.isEnabled()
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
-
-
-def type_text(line: Any, text: str) -> None:
-    from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
-
-    line.selectAll()
-    QTest.keyClick(line, Qt.Key.Key_Delete)
-    QTest.keyClicks(line, text)
 
 
 def ended(session: Any) -> Callable[[], bool]:

@@ -14,17 +14,9 @@ from napari_pbip.gui.session import session_of
 from napari_pbip.models.encoders import default_sentence
 from tests.engine.conftest import weak_data  # noqa: F401 - a fixture
 from tests.engine.test_construct import clip
+from tests.gui.hands import click
 
 Settle = Callable[..., None]
-
-
-def click(button: Any) -> None:
-    from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
-
-    assert button.isVisible()
-    assert button.isEnabled()
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
 from huggingface_hub.errors import HTTPError as TransportError  # type: ignore[attr-defined]  # whatever it speaks through
 from huggingface_hub.utils.tqdm import tqdm
 
+from napari_pbip.engine.jobs import job
 from napari_pbip.errors import PbipError, WeightsUnavailable
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.files import output_error
@@ -35,6 +36,7 @@ _MEGABYTE = 10**6
 _TICK_SECONDS = 0.25
 
 
+@job
 def fetch_weights(name: str) -> Job:
     """Fetch the weights of an encoder of the catalogue.
 

@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from napari_pbip.config import PretrainSettings
@@ -31,7 +31,7 @@ from napari_pbip.engine import runs
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.discriminant import discriminant
 from napari_pbip.engine.jobs import job
-from napari_pbip.engine.loading import ahead, change_stain, to_tensor
+from napari_pbip.engine.loading import Image, ahead, change_stain, flip_and_turn, to_tensor
 from napari_pbip.engine.unlabelled import Crops, Source, find_sources
 from napari_pbip.errors import ConfigError, ModelError, OutputError
 from napari_pbip.events import Finished, Job, Started, Step
@@ -225,9 +225,9 @@ class _Pretrainer:
         whole, stain, mask, halves = [], [], [], []
 
         @torch.inference_mode()
-        def seen(images: torch.Tensor) -> Any:
+        def seen(images: torch.Tensor) -> npt.NDArray[np.float64]:
             with autocast(self.device, settings.precision):
-                return describe(backbone, images.to(self.device)).double().cpu().numpy()
+                return np.asarray(describe(backbone, images.to(self.device)).double().cpu())
 
         with closing(Crops(self.sources, settings)) as crops:
             for first in range(0, count, _BATCH):
@@ -240,28 +240,19 @@ class _Pretrainer:
                 yield Step(first + len(tiles))
         kinds = [[np.concatenate(kind)] for kind in (stain, mask, halves)]
         centre, projection = discriminant(np.concatenate(whole), kinds, _DIMENSION)
-        tensors = {f"stages.{name}": tensor for name, tensor in backbone.stages.state_dict().items()}
+        tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
         tensors |= {"centre": torch.from_numpy(centre), "projection": torch.from_numpy(projection)}
         half = {name: tensor.half() for name, tensor in tensors.items()}
         runs.write_weights(self.out / MODEL, half, {"backbone": settings.backbone})
 
 
-def views(crops: Any, step: int, settings: PretrainSettings) -> Views:
+def views(crops: Image, step: int, settings: PretrainSettings) -> Views:
     """What the networks see of a batch of crops, RGB uint8 (B, side, side, 3); follows from seed and step."""
     rng = np.random.default_rng((settings.seed, step, 1))
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-    plain = to_tensor(crops)
-    turned = torch.stack(
-        [_turned(image, int(way)) for image, way in zip(plain, rng.integers(8, size=len(plain)), strict=True)]
-    )
+    plain = to_tensor(np.stack([flip_and_turn(crop, rng) for crop in crops]))
     return Views(
-        plain=turned,
-        shown=hide(change_stain(turned, _STAIN, rng), settings.hidden, generator),
-        whole=change_stain(turned, _STAIN, rng),
+        plain=plain,
+        shown=hide(change_stain(plain, _STAIN, rng), settings.hidden, generator),
+        whole=change_stain(plain, _STAIN, rng),
     )
-
-
-def _turned(image: torch.Tensor, way: int) -> torch.Tensor:
-    """One of the eight flips and quarter turns of an image (3, H, W)."""
-    turned = torch.rot90(image, way % 4, (1, 2))
-    return turned.flip(2) if way >= 4 else turned

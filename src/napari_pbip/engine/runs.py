@@ -114,12 +114,12 @@ def recorded_encoder(facts: RunFacts) -> Encoder:
         encoder = encoders.load(name, Path(kept) if kept and Path(kept).exists() else None)
     except WeightsUnavailable as error:
         raise ModelError(
-            f"The model sees through the encoder {name!r}, whose weights are no longer in {place}: put them back, "
+            f"The model needs the encoder {name!r}, whose weights are no longer in {place}: put them back, "
             f"or into a folder {name} in the folder that NAPARI_PBIP_WEIGHTS names."
         ) from error
     if encoder.weights_hash != recorded["weights_hash"]:
         raise ModelError(
-            f"The model sees through the encoder {name!r}, whose weights are others than in the training; "
+            f"The model needs the encoder {name!r}, whose weights are others than in the training; "
             f"put those back into {place}, or train again."
         )
     return encoder

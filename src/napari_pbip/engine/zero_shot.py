@@ -10,6 +10,7 @@ from napari_pbip.bank.cluster import normalise
 from napari_pbip.config import DataSettings
 from napari_pbip.engine.build_bank import Features, bank_encoder, chunks, encode
 from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
 from napari_pbip.engine.tile_scores import tile_scores
 from napari_pbip.errors import BankError, ConfigError
@@ -20,6 +21,7 @@ from napari_pbip.models.encoders.base import Encoder
 _BATCH = 32
 
 
+@job
 def zero_shot(
     data: DataSettings,
     *,

@@ -13,6 +13,7 @@ from torch import nn
 from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Backbone, Pyramid
 from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.models.losses.classification import classification_loss
 from napari_pbip.models.prototypes import Prototypes
 from napari_pbip.models.score_maps import fuse
 
@@ -185,6 +186,26 @@ class Method(nn.Module, ABC):
         seen = {i: self.class_scores(i, features[i]) for i in used}
         fused = [(self.fusion_weights[i], seen[i][0]) for i in used if self.fusion_weights[i]]
         return Scores(fuse(fused, self.grid(images)), self._presence({i: seen[i][1] for i in used}))
+
+    def classification(
+        self, logits: Mapping[int, torch.Tensor], labels: torch.Tensor, alpha: float = 1.0
+    ) -> WeightedTerms:
+        """The term ``classification_i`` of each stage i = 1..4 that has a weight.
+
+        Parameters
+        ----------
+        logits
+            Pooled class scores (B, N) of those stages, counted from 0.
+        labels
+            Image-level labels, 0 or 1, float, shape (B, N).
+        alpha
+            A weight of all of them together.
+        """
+        return {
+            f"classification_{i + 1}": (alpha * weight, classification_loss(logits[i], labels))
+            for i, weight in enumerate(self.stage_weights)
+            if weight
+        }
 
     def presence(self, output: MethodOutput) -> torch.Tensor:
         """Logits of each class being in the image, (B, N): the stages' predictions, weighted as in training."""

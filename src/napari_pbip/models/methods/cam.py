@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from napari_pbip.models.backbones import Backbone
-from napari_pbip.models.losses.classification import classification_loss
 from napari_pbip.models.methods.base import LossTerms, Method, MethodOutput, Parts
 from napari_pbip.models.score_maps import pool
 
@@ -55,10 +54,5 @@ class Cam(Method):
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
         """Weighted sum of the stages' classification losses; terms are named ``classification_i``."""
         features = self.backbone(images)
-        return LossTerms.weighted(
-            {
-                f"classification_{i + 1}": (weight, classification_loss(self.class_scores(i, features[i])[1], labels))
-                for i, weight in enumerate(self.stage_weights)
-                if weight
-            }
-        )
+        logits = {i: self.class_scores(i, features[i])[1] for i, weight in enumerate(self.stage_weights) if weight}
+        return LossTerms.weighted(self.classification(logits, labels))

@@ -17,7 +17,6 @@ from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.frozen import Frozen
-from napari_pbip.models.losses.classification import classification_loss
 from napari_pbip.models.losses.structure import structural_loss
 from napari_pbip.models.matching import ImgMatchNet
 from napari_pbip.models.memory import FeatureMemory
@@ -157,11 +156,7 @@ class ConStruct(Method):
         """
         features = self.features(images, self._trained_stages)
         seen = {i: self.class_scores(i, maps) for i, maps in features.items()}
-        weighted: dict[str, tuple[float, torch.Tensor]] = {
-            f"classification_{i + 1}": (self.alpha * weight, classification_loss(seen[i][1], labels))
-            for i, weight in enumerate(self.stage_weights)
-            if weight
-        }
+        weighted = {**self.classification({i: logits for i, (_, logits) in seen.items()}, labels, self.alpha)}
         if self.structure:
             with torch.no_grad():
                 target = self.teacher.network(images)[_DISTILLED]

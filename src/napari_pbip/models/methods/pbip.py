@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.encoders.base import Encoder
-from napari_pbip.models.losses.classification import classification_loss
 from napari_pbip.models.matching import Contrast, ImgMatchNet, Mask
 from napari_pbip.models.methods.base import STAGES, LossTerms, Method, MethodOutput, Parts, WeightedTerms
 from napari_pbip.models.prototypes import Similarity, SimilarityHead
@@ -192,14 +191,8 @@ class Pbip(Method):
 
     def _classification(self, maps: dict[int, torch.Tensor], labels: torch.Tensor) -> WeightedTerms:
         """L_CLS of each stage (Eq. 7-8)."""
-        return {
-            f"classification_{i + 1}": (
-                self.alpha * weight,
-                classification_loss(self._image_logits(i, pool(maps[i])), labels),
-            )
-            for i, weight in enumerate(self.stage_weights)
-            if weight
-        }
+        logits = {i: self._image_logits(i, pool(maps[i])) for i, weight in enumerate(self.stage_weights) if weight}
+        return self.classification(logits, labels, self.alpha)
 
     def _matching(self, images: torch.Tensor, maps: dict[int, torch.Tensor], labels: torch.Tensor) -> WeightedTerms:
         """L_SIM (Eq. 13), and the sparsity of the released code."""
