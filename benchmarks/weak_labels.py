@@ -45,7 +45,12 @@ def lpd(**options: Any) -> dict[str, Any]:
 
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "methods": {"CAM": {"method": {"name": "cam"}}, "PBIP": PBIP, "LPD": lpd()},
-    "presets": {"PBIP (ours)": PBIP, "PBIP (paper)": pbip(preset="paper"), "PBIP (released)": pbip(preset="released")},
+    "presets": {
+        "PBIP (ours)": PBIP,
+        "PBIP (paper)": pbip(preset="paper"),
+        "PBIP (released)": pbip(preset="released"),
+        "PBIP, temperature 0.07 and beta 0.1": pbip(temperature=0.07, beta=0.1),
+    },
     "table2": {  # loss terms
         "classification": pbip(theta_foreground=0, theta_background=0, sparsity=0),
         "+ foreground": pbip(theta_background=0),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from napari_pbip.config import JobSettings
@@ -10,29 +12,38 @@ from napari_pbip.models.encoders import lookup
 
 
 @pytest.mark.parametrize(
-    ("method", "encoder", "weights", "needed"),
+    ("method", "encoder", "pretrained", "needed"),
     [
-        ({"name": "pbip"}, "texture", None, []),
-        ({"name": "lpd"}, "texture", None, []),
-        ({"name": "cam"}, None, None, []),
-        ({"name": "construct"}, "texture", None, ["bank.encoder", "backbone.weights"]),
-        ({"name": "construct"}, "medclip", "mit", ["bank.encoder"]),  # Swin
-        ({"name": "construct"}, "uni", None, ["backbone.weights"]),
-        ({"name": "construct"}, None, None, ["backbone.weights"]),
-        ({"name": "construct"}, "uni", "mit", []),
-        ({"name": "construct", "structure": 0}, "phikon", None, []),
-        ({"name": "construct", "start": "text"}, "uni", "mit", ["method.start"]),
-        ({"name": "construct", "start": "text"}, "plip", "mit", []),
-        ({"name": "construct", "start": "text"}, "transformers", "mit", []),  # its weights tell
+        ({"name": "pbip"}, "texture", False, []),
+        ({"name": "lpd"}, "texture", False, []),
+        ({"name": "cam"}, None, False, []),
+        ({"name": "construct"}, "texture", False, ["bank.encoder", "backbone.weights"]),
+        ({"name": "construct"}, "medclip", True, ["bank.encoder"]),  # Swin
+        ({"name": "construct"}, "uni", False, ["backbone.weights"]),
+        ({"name": "construct"}, None, False, ["backbone.weights"]),
+        ({"name": "construct"}, "uni", True, []),
+        ({"name": "construct", "structure": 0}, "phikon", False, []),
+        ({"name": "construct", "start": "text"}, "uni", True, ["method.start"]),
+        ({"name": "construct", "start": "text"}, "plip", True, []),
+        ({"name": "construct", "start": "text"}, "transformers", True, []),  # its weights tell
     ],
 )
 def test_what_each_method_needs(
-    method: dict[str, object], encoder: str | None, weights: str | None, needed: list[str]
+    method: dict[str, object], encoder: str | None, pretrained: bool, needed: list[str], tmp_path: Path
 ) -> None:
+    (tmp_path / "mit-b0.safetensors").touch()
+    weights = tmp_path if pretrained else None
     settings = JobSettings.parse({"method": method, "backbone": {"weights": weights}})
     found = still_needed(settings, None if encoder is None else lookup(encoder))
     assert list(found) == needed
     assert all(str(error).count(". ") == 0 for error in found.values())
+
+
+@pytest.mark.parametrize(("name", "says"), [("nowhere", "no weights of mit-b0"), ("mit.pth", "pickle")])
+def test_weights_that_cannot_be_used_are_known_before_training(name: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "mit.pth").touch()
+    found = still_needed(JobSettings.parse({"backbone": {"weights": tmp_path / name}}), None)
+    assert says in str(found["backbone.weights"])
 
 
 def test_where_prototypes_come_from() -> None:

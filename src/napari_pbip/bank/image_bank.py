@@ -345,7 +345,7 @@ def thumbnail_path(folder: Path, tile: BankTile) -> Path:
 
 
 def _damaged(folder: Path) -> BankError:
-    return BankError(f"The image bank {folder} is damaged; mend it with `bank build --update` or restore it.")
+    return BankError(f"The image bank {folder} is damaged; restore it, or build it again (`bank build --update`).")
 
 
 def _read_facts(folder: Path) -> Any:
@@ -353,7 +353,7 @@ def _read_facts(folder: Path) -> Any:
         return json.loads((folder / FACTS).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         if FeatureFile.exists(folder):
-            raise BankError(f"{folder} is an unfinished image bank; finish it with `bank build --update`.") from None
+            raise BankError(f"{folder} is an unfinished image bank; build it again (`bank build --update`).") from None
         raise BankError(f"{folder} is no image bank (it holds no {FACTS}); make one with `bank build`.") from None
     except (OSError, ValueError) as error:
         raise _damaged(folder) from error

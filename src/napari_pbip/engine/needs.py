@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from napari_pbip.config import ConstructSettings, JobSettings
-from napari_pbip.errors import ConfigError, ModelError, PbipError
+from napari_pbip.errors import ConfigError, ModelError, PbipError, WeightsUnavailable
 from napari_pbip.models.encoders import EncoderSpec
+from napari_pbip.models.weight_files import safetensors_file
 
 
 def starts_from_bank(settings: JobSettings) -> bool:
@@ -23,9 +24,26 @@ def still_needed(settings: JobSettings, encoder: EncoderSpec | None) -> dict[str
     encoder
         The encoder that it would use: that of the image bank, if it starts from one. None if that is not known.
     """
-    method = settings.method
-    if not isinstance(method, ConstructSettings):
-        return {}
+    needed: dict[str, PbipError] = {}
+    if isinstance(settings.method, ConstructSettings):
+        needed = _of_construct(settings, settings.method, encoder)
+    if settings.backbone.weights is not None:
+        try:
+            safetensors_file(
+                settings.backbone.weights,
+                of=settings.backbone.name,
+                setting="backbone.weights",
+                section="Backbones",
+                otherwise="name another file or folder",
+            )
+        except WeightsUnavailable as error:
+            needed["backbone.weights"] = error
+    return needed
+
+
+def _of_construct(
+    settings: JobSettings, method: ConstructSettings, encoder: EncoderSpec | None
+) -> dict[str, PbipError]:
     needed: dict[str, PbipError] = {}
     if encoder is not None and not encoder.blocks:
         needed["bank.encoder"] = ModelError(

@@ -37,7 +37,7 @@ class Truth:
     """A mask over a whole slide."""
 
     values: Mask
-    """(H, W) at any resolution, of the slide's proportions."""
+    """(H, W) at any resolution, of the slide's proportions; one of the score grid's own shape goes cell for cell."""
     first: int
     """Value of the first class: 1 as in label images, where 0 is not scored, or 0 as in published data sets. Values
     above the last class are not scored."""
@@ -170,7 +170,7 @@ def _check(truth: Truth, store: ScoreStore) -> None:
 
 
 def _at_cells(truth: Truth, store: ScoreStore) -> npt.NDArray[np.uint8]:
-    """Class index of each cell of the score grid, by the mask pixel under its centre; 255 where it is not scored.
+    """Class index of each cell of the score grid, by the mask pixel under its centre; 255 if not scored.
 
     Raises
     ------
@@ -180,11 +180,14 @@ def _at_cells(truth: Truth, store: ScoreStore) -> npt.NDArray[np.uint8]:
     slide, classes = store.facts.slide, len(store.taxonomy)
     _, height, width = store.scores[0].shape
     cell = store.cell_um / slide.mpp  # level-0 pixels
-    rows, columns = (
-        np.minimum((np.arange(count) + 0.5) * cell / side * length, length - 1).astype(np.intp)
-        for count, side, length in zip((height, width), (slide.height, slide.width), truth.values.shape, strict=True)
-    )
-    picked = truth.values[rows[:, None], columns].astype(np.int64) - truth.first
+    picked = truth.values
+    if picked.shape != (height, width):  # else they are labels of ours, whose last cells reach beyond the slide
+        rows, columns = (
+            np.minimum((np.arange(count) + 0.5) * cell / side * length, length - 1).astype(np.intp)
+            for count, side, length in zip((height, width), (slide.height, slide.width), picked.shape, strict=True)
+        )
+        picked = picked[rows[:, None], columns]
+    picked = picked.astype(np.int64) - truth.first
     true = np.where((picked >= 0) & (picked < classes), picked, BACKGROUND).astype(np.uint8)
     if (true == BACKGROUND).all():
         last = truth.first + classes - 1
