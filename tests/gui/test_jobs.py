@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -144,3 +147,20 @@ def test_warnings_of_a_job_become_events_and_others_do_not(application, settle):
         assert shown == ["on the main thread"]
     finally:
         warnings.showwarning = before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread cannot lower itself alone")
+def test_a_job_and_its_threads_give_way_to_the_thread_that_draws(application, settle):
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def looking() -> Job:
+        with ThreadPoolExecutor(1) as pool:
+            yield Finished(None, {"job": niceness(), "its thread": pool.submit(niceness).result()})
+
+    before = niceness()
+    job = RunningJob(looking)
+    settle(lambda: job.state.ended)
+    assert job.result.summary["job"] > before
+    assert job.result.summary["its thread"] > before
+    assert niceness() == before

@@ -6,7 +6,9 @@ a second and hands everything that came to the widgets in one piece. No Qt objec
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,6 +23,8 @@ from napari_pbip.events import Event, Finished, Job, Warned
 
 DRAIN_MS = 100
 """Time between two looks into the queue."""
+_NICENESS = 10
+"""Of a job's thread, as of the command ``nice``: about a tenth of a core's time while the window wants all of it."""
 
 
 class State(Enum):
@@ -137,6 +141,7 @@ class RunningJob(QObject):
     # in the thread -------------------------------------------------------------------------------------------
 
     def _run(self, make: JobMaker) -> None:
+        _give_way()
         _queues[threading.get_ident()] = self._queue.put
         try:
             self._queue.put(self._follow(make))
@@ -162,6 +167,15 @@ class RunningJob(QObject):
             failed.__cause__ = error
             return _End(State.FAILED, error=failed)
         return _End(State.FAILED, error=JobFailed("The job ended without a result."))
+
+
+def _give_way() -> None:
+    """Let the thread that draws go first, also before those that this one starts, such as torch's.
+
+    A network takes all cores that there are. Only Linux lets a thread lower itself and not the whole process.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 class _End:
