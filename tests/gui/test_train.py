@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from napari_pbip import cli
-from napari_pbip.config import JobSettings, TrainSettings
+from napari_pbip.config import BackboneSettings, JobSettings, TrainSettings
 from napari_pbip.engine.curves import Curves
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.train import train
@@ -161,6 +161,7 @@ def test_lpd_learns_with_the_encoder_that_is_chosen_here(
     settle(lambda: window.clusters.isVisible())
     model = window.clusters.clusters
     assert [row.number for row in model.rows if row.class_index == 0] == list(range(11))  # the class, and its ten
+    assert "prototype 1" in model.headerData(1, Qt.Orientation.Vertical)
     assert len(model.rows[1].tiles) == min(24, len({t.hash for t in model.rows[1].tiles}))
     assert model.rows[1].tiles[0].similarity >= model.rows[1].tiles[1].similarity
     assert not window.clusters.findChildren(QSpinBox)
@@ -202,6 +203,12 @@ def test_wrong_input_stops_the_start_and_is_said_at_the_field(viewer: Any, widge
     click(widget.start_button)
     assert rate.isVisible()
     assert session.training.job is None
+    session.change(backbone=BackboneSettings(weights=weak_data / "mit.safetensors"))
+    assert "no weights of mit-b0" in widget.form.problem("backbone.weights").text()
+    click(widget.start_button)
+    assert session.training.job is None
+    assert "missing" in widget.name_notice.text()
+    session.change(backbone=BackboneSettings())
     for name in ("", "  ", "../elsewhere", "a/b", ".hidden", "-x"):
         type_text(widget.name, name)
         assert "letters" in widget.name_notice.text()

@@ -95,7 +95,9 @@ def _thumbnail(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             return picture.convert("RGB")
     except OSError as error:
-        raise BankError(f"The picture {path} is damaged; build the bank again (`bank build --update`).") from error
+        raise BankError(
+            f"The small picture {path} is missing or damaged; build the bank again (`bank build --update`)."
+        ) from error
 
 
 def _wrapped(text: str, width: int) -> str:

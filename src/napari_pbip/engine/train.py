@@ -19,7 +19,7 @@ from napari_pbip.engine.evaluate import Report, score_tiles
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import TileReader, steps_per_epoch, training_batches
 from napari_pbip.engine.prototypes import build_start, existing_start
-from napari_pbip.errors import ConfigError, DataError, ModelError
+from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
 from napari_pbip.events import Epoch, Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models.methods.base import Method
@@ -111,6 +111,8 @@ def _begin(settings: JobSettings, tiles: TileSet, out: Path, *, resume: bool, ov
         raise ConfigError(
             f"The run in {out} was begun with another {different}; resume with equal settings, or --overwrite."
         )
+    if facts.step and not (out / runs.STATE).exists():
+        raise OutputError(f"{out} holds a model and no {runs.STATE} to go on from; train a new model.")
     if steps < facts.step:
         raise ConfigError(f"The run in {out} has done {facts.step} steps already, more than the {steps} asked for.")
     facts.settings, facts.steps = settings, steps
@@ -184,7 +186,7 @@ class _Trainer:
         if facts.steps < _FEW_STEPS and facts.settings.backbone.weights is None:
             yield Warned(
                 f"{facts.steps} steps with {len(self.tiles)} tiles are planned, and a network that starts from scratch "
-                "needs some hundreds: set train.steps, or more train.epochs."
+                "needs some hundreds: ask for more epochs (train.epochs, or train.steps)."
             )
         per_epoch = steps_per_epoch(len(self.tiles), settings.batch_size)
         before, began, saved = facts.seconds, time.monotonic(), time.monotonic()

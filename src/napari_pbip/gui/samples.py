@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import napari
+from napari.utils.notifications import show_error
+
 from napari_pbip import samples
+from napari_pbip.engine.run_facts import MARKER, RunFacts
+from napari_pbip.engine.sample_project import sample_project
+from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.slides import layer_data
+from napari_pbip.gui.session import BANK, MODELS, TILES, Session, session_of
 from napari_pbip.slides import open_slide
 
+LayerData = tuple[Any, dict[str, Any], str]
+PROJECT, MODEL = "napari-pbip sample", "skin"
 
-def slide() -> list[tuple[Any, dict[str, Any], str]]:
+
+def slide() -> list[LayerData]:
     """The bundled slide as a layer: skin, H&E, 1.1 x 1.5 mm (OpenSlide test data, CC0)."""
     return [layer_data(open_slide(samples.slide()))]
+
+
+def project() -> list[LayerData]:
+    """The bundled slide; labelled tiles, image bank and model of it become the project, so that every dock has work.
+
+    They are unpacked beside the present project, whose folder stays as it is. What was done with the sample project
+    before is kept.
+    """
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        _open_project(session_of(viewer))
+    return slide()
+
+
+def _open_project(session: Session) -> None:
+    folder = session.folder.with_name(PROJECT)
+    run = folder / MODELS / MODEL
+    if (run / MARKER).exists():
+        _use(session, folder)
+        return
+    job = session.start(lambda: sample_project(folder / TILES, folder / BANK, run))
+    job.ended.connect(lambda state: _unpacked(session, folder, job, state))
+
+
+def _unpacked(session: Session, folder: Path, job: RunningJob, state: State) -> None:
+    if state is State.FINISHED:
+        _use(session, folder)
+    elif job.error is not None:
+        show_error(str(job.error))
+
+
+def _use(session: Session, folder: Path) -> None:
+    session.folder = folder
+    session.change(data=RunFacts.read(folder / MODELS / MODEL).settings.data, bank_folder=None)

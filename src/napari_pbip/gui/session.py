@@ -29,6 +29,8 @@ from napari_pbip.slides import Slide
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
 
+TILES, BANK, MODELS, RESULTS = "tiles", "bank", "models", "results"
+"""What a project folder holds."""
 _sessions: weakref.WeakKeyDictionary[ViewerModel, Session] = weakref.WeakKeyDictionary()
 
 
@@ -137,22 +139,22 @@ class Session:
     @property
     def tiles_folder(self) -> Path:
         """Tiles that were labelled on slides, as pictures with a ``tiles.csv``."""
-        return self._folder / "tiles"
+        return self._folder / TILES
 
     @property
     def bank_folder(self) -> Path:
         """The image bank."""
-        return self._folder / "bank"
+        return self._folder / BANK
 
     @property
     def models_folder(self) -> Path:
         """One run folder a training."""
-        return self._folder / "models"
+        return self._folder / MODELS
 
     @property
     def results_folder(self) -> Path:
         """One folder a slide, with its score store."""
-        return self._folder / "results"
+        return self._folder / RESULTS
 
     def result_folder(self, slide: Slide) -> Path:
         """Where the results of a slide lie."""

@@ -21,3 +21,12 @@ def tiles() -> Path:
     mucosa, STR cancer-associated stroma, TUM colorectal adenocarcinoma epithelium. Five a class; BACK has one.
     """
     return _FOLDER / "crc"
+
+
+def project() -> Path:
+    """What :func:`napari_pbip.engine.sample_project.sample_project` unpacks.
+
+    Labels of tiles of :func:`slide`, an image bank of them, and a PBIP model trained on them
+    (``tools/make_sample_project.py`` makes bank and model of the labels).
+    """
+    return _FOLDER / "skin"

@@ -72,6 +72,8 @@ class Clustered(Protocol):
     selection_changed: Any
     """Signal: other tiles are selected."""
     thumbnails: Thumbnails
+    one: str
+    """What one of them is called."""
     selected: frozenset[str]
     """Hashes of the selected tiles."""
 
@@ -145,7 +147,7 @@ class ClusterModel(QAbstractTableModel):
             return self._work.thumbnails.get(self._work.folder, tile)
         if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
             lines = [tile.path.replace("\\", "/").rsplit("/", 1)[-1], f"{bank.taxonomy.names[tile.class_index]}"]
-            lines.append(f"similarity to the centre of the cluster {tile.similarity:.2f}")
+            lines.append(f"similarity to the {self._work.one} {tile.similarity:.2f}")
             if tile.origin is not None:
                 lines.append(f"from {tile.origin.slide}, {tile.origin.x:,}, {tile.origin.y:,}")
             if tile.hash in self._work.curation.tiles:
@@ -167,11 +169,10 @@ class ClusterModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DisplayRole:
             count = f"{facts.tiles:,} tile{'s' * (facts.tiles != 1)}"
             symbol = "⚠ " * bool(facts.warning)
-            return f"{symbol}cluster {row.number}\n{count}\npurity {facts.purity:.0%}"
+            return f"{symbol}{self._work.one} {row.number}\n{count}\npurity {facts.purity:.0%}"
         if role == Qt.ItemDataRole.ToolTipRole:
-            what = (
-                f"{tissue.name}, cluster {row.number}: {facts.tiles:,} tiles, mean similarity {facts.similarity:.2f}."
-            )
+            name = f"{tissue.name}, {self._work.one} {row.number}"
+            what = f"{name}: {facts.tiles:,} tiles, mean similarity {facts.similarity:.2f}."
             pure = f"{facts.purity:.0%} of them are nearer to a prototype of {tissue.name} than to any other."
             look = f"\n⚠ {facts.warning[0].upper()}{facts.warning[1:]}." if facts.warning else ""
             return f"{what}\n{pure}{look}"

@@ -104,6 +104,7 @@ class BankWork:
     """A build or update began."""
     refused = Signal(str)
     """Why a correction was not made."""
+    one = "cluster"
 
     def __init__(self, session: Session) -> None:
         self._session = session

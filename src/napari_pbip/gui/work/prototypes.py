@@ -36,6 +36,7 @@ class ModelPrototypes:
     """They are there."""
     selection_changed = Signal()
     """Other tiles are selected."""
+    one = "prototype"
 
     def __init__(self, session: Session, run: Path) -> None:
         self.run = run

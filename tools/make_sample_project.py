@@ -1,0 +1,78 @@
+"""Make the bundled project's image bank and model anew, of its labels.
+
+    python tools/make_sample_project.py [--steps 240]
+
+Reads ``samples/skin/labels.json`` and the bundled slide, and writes ``bank/`` and ``model/`` beside the labels. Paths
+of tiles become relative, weights are stored in half precision. Minutes on two processor cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.torch import load_file, save
+
+from napari_pbip import samples
+from napari_pbip.bank import ImageBank, load_single_tiles
+from napari_pbip.bank.features import FEATURES
+from napari_pbip.bank.labelled_slides import LabelledSlides
+from napari_pbip.config import JobSettings
+from napari_pbip.engine.build_bank import build_bank
+from napari_pbip.engine.cut_tiles import cut_tiles
+from napari_pbip.engine.train import train
+from napari_pbip.events import Job, Step
+
+
+def run(job: Job) -> None:
+    """Run a job to its end and show how far it is."""
+    for event in job:
+        if not isinstance(event, Step) or event.done % 20 == 0:
+            print(event, flush=True)
+
+
+def main() -> None:
+    """Make both."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=240)
+    steps = parser.parse_args().steps
+    shipped = samples.project()
+    labelled = LabelledSlides.read(shipped)
+    assert labelled is not None
+    slides = tuple(slide.model_copy(update={"path": samples.slide()}) for slide in labelled.slides)
+    for part in ("bank", "model"):
+        shutil.rmtree(shipped / part, ignore_errors=True)
+        (shipped / part).mkdir()
+    with tempfile.TemporaryDirectory() as scratch:
+        tiles, bank, model = (Path(scratch) / part for part in ("tiles", "bank", "model"))
+        run(cut_tiles(replace(labelled, slides=slides), tiles))
+        settings = JobSettings.parse(
+            {
+                "data": {"folder": tiles, "mpp": labelled.size.mpp},
+                "bank_folder": bank,
+                "train": {"steps": steps, "batch_size": 8, "warmup": 10, "stain_augmentation": 0.2},
+            }
+        )
+        run(build_bank(load_single_tiles(tiles, settings.data), settings.bank, settings.data, bank))
+        run(train(settings, model))
+        document = json.loads((bank / "bank.json").read_text(encoding="utf-8"))
+        for tile in document["tiles"]:
+            tile["path"] = Path(tile["path"]).relative_to(tiles).as_posix()
+        (shipped / "bank" / "bank.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        for name in (FEATURES, "prototypes.safetensors"):
+            shutil.copyfile(bank / name, shipped / "bank" / name)
+        weights = load_file(model / "best.safetensors")
+        half = {n: w.half() if w.is_floating_point() else w for n, w in weights.items()}
+        (shipped / "model" / "best.safetensors").write_bytes(save(half))
+        facts = json.loads((model / "run.json").read_text(encoding="utf-8"))
+        facts["settings"]["data"]["folder"] = facts["settings"]["bank_folder"] = None
+        (shipped / "model" / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    ImageBank.read(shipped / "bank")
+
+
+if __name__ == "__main__":
+    main()
