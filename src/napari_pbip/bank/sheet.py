@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,16 +42,21 @@ def write_sheets(bank: ImageBank, folder: Path, out: Path, columns: int = 12) ->
     OutputError
         If a picture cannot be written.
     """
-    facts = bank.clusters()
     paths = []
-    for n, name in enumerate(bank.taxonomy.names):
-        sheet = _sheet(bank, folder, n, [c for c in facts if c.class_name == name], columns)
+    for n, (name, sheet) in enumerate(contact_sheets(bank, folder, columns)):
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
         path = out / f"{n + 1}_{safe}.png"
         with writing(path) as temporary:
             sheet.save(temporary, format="PNG")
         paths.append(path)
     return tuple(paths)
+
+
+def contact_sheets(bank: ImageBank, folder: Path, columns: int = 12) -> Iterator[tuple[str, Image.Image]]:
+    """Name and picture of each class; see :func:`write_sheets`."""
+    facts = bank.clusters()
+    for n, name in enumerate(bank.taxonomy.names):
+        yield name, _sheet(bank, folder, n, [c for c in facts if c.class_name == name], columns)
 
 
 def _sheet(bank: ImageBank, folder: Path, n: int, clusters: list[ClusterFacts], columns: int) -> Image.Image:

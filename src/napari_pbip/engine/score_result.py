@@ -23,7 +23,8 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.errors import DataError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.results import LargestScores, ScoreStore, SegmentationScores
-from napari_pbip.results.labels import CHUNK, Labels, Refine, deltas, evidence
+from napari_pbip.results.label_image import CHUNK
+from napari_pbip.results.labels import Labels, Refine, deltas, evidence
 from napari_pbip.results.metrics import PROTOCOLS
 from napari_pbip.slides import open_slide
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED

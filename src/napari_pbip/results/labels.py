@@ -28,8 +28,9 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.files import output_error
 from napari_pbip.results.blend import BLOCK, z_order
+from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage
 from napari_pbip.results.largest import LargestScores
-from napari_pbip.results.pyramid import PyramidWriter, create_levels, multiscales, nearest
+from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
 from napari_pbip.results.store import ScoreStore, get_array, reading
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED, Taxonomy
 
@@ -37,12 +38,10 @@ Labels = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.float64]
 FOLDER = PurePosixPath("labels/tissue")
 """Where the label image lies in the store."""
-CHUNK = 512
 BACKGROUND_NAME = "background"
 BACKGROUND_RGB = (190, 190, 190)
 _LITTLE = np.float32(1e-6)
 _STRIP = 64  # rows at a time: the temporaries stay in the processor's cache
-_AXES = ("y", "x")
 
 
 def labels_from_scores(
@@ -317,7 +316,7 @@ def writing_labels(
         parent.attrs["ome"] = {"version": "0.5", "labels": [folder.name]}
         group = zarr.create_group(begun, zarr_format=3)
         levels = create_levels(
-            group, store.scores[0].shape[1:], chunk=CHUNK, dtype="uint8", fill_value=NOT_ANALYSED, axes=_AXES
+            group, store.scores[0].shape[1:], chunk=CHUNK, dtype="uint8", fill_value=NOT_ANALYSED, axes=AXES
         )
         counts = np.zeros(256, np.int64)
         pyramid = PyramidWriter(levels, nearest)
@@ -369,7 +368,7 @@ def open_labels(store: ScoreStore) -> tuple[list[zarr.Array[Any]], LabelFacts]:
         group = zarr.open_group(store.path / FOLDER, mode="r", zarr_format=3)
         attributes: Any = dict(group.attrs)
         levels = [get_array(group, entry["path"]) for entry in attributes["ome"]["multiscales"][0]["datasets"]]
-        own = attributes["pbip"]
+        own = attributes[OURS]
         facts = LabelFacts(
             ThresholdSettings.model_validate(own["thresholds"]),
             tuple(own["largest"]),
@@ -395,24 +394,23 @@ def _attributes(
     counts: npt.NDArray[np.int64],
     refined: bool,
 ) -> dict[str, Any]:
-    named = [(n + 1, one.name, one.rgb) for n, one in enumerate(store.taxonomy)]
-    named.append((BACKGROUND, BACKGROUND_NAME, BACKGROUND_RGB))
+    names = {n + 1: one.name for n, one in enumerate(store.taxonomy)} | {BACKGROUND: BACKGROUND_NAME}
+    facts = LabelImage(
+        name=FOLDER.name,
+        cell=(store.cell_um,) * 2,
+        first=((store.cell_um - store.facts.slide.mpp) / 2,) * 2,
+        colours={n + 1: one.rgb for n, one in enumerate(store.taxonomy)} | {BACKGROUND: BACKGROUND_RGB},
+        names=names,
+    )
+    ome = facts.metadata(levels)
+    ome["image-label"]["source"] = {"image": "../../"}
     return {
-        "ome": {
-            "version": "0.5",
-            "multiscales": multiscales(FOLDER.name, levels, _AXES, store.cell_um, store.facts.slide.mpp),
-            "image-label": {
-                "version": "0.5",
-                "colors": [{"label-value": value, "rgba": [*rgb, 255]} for value, _, rgb in named],
-                "properties": [{"label-value": value, "class": name} for value, name, _ in named],
-                "source": {"image": "../../"},
-            },
-        },
-        "pbip": {
+        "ome": ome,
+        OURS: {
             "refined": refined,
             "thresholds": thresholds.model_dump(mode="json"),
             "largest": [float(value) for value in largest],
-            "cells": {str(value): int(counts[value]) for value, _, _ in named},
+            "cells": {str(value): int(counts[value]) for value in names},
             "tiles": dict(zip(("done", "planned"), store.progress, strict=True)),
         },
     }

@@ -46,7 +46,14 @@ def create_levels(
         height, width = -(-height // 2), -(-width // 2)
 
 
-def multiscales(name: str, levels: int, axes: Sequence[str], cell_um: float, pixel_um: float) -> list[dict[str, Any]]:
+def multiscales(
+    name: str,
+    levels: int,
+    axes: Sequence[str],
+    cell: Sequence[float],
+    first: Sequence[float],
+    unit: str | None = "micrometer",
+) -> list[dict[str, Any]]:
     """The NGFF 0.5 ``multiscales`` entry of such levels.
 
     Parameters
@@ -57,29 +64,30 @@ def multiscales(name: str, levels: int, axes: Sequence[str], cell_um: float, pix
         How many there are.
     axes
         ``c``, ``y``, ``x`` or ``y``, ``x``.
-    cell_um
-        Side of a level-0 cell in micrometres.
-    pixel_um
-        Side of a level-0 pixel of the slide in micrometres.
+    cell
+        Height and width of a level-0 cell.
+    first
+        Centre of the first of them (y, x).
+    unit
+        Of both, if it is known.
     """
     outer = len(axes) - 2
     datasets = []
     for level in range(levels):
-        side = cell_um * 2**level
-        offset = (side - pixel_um) / 2  # a cell's centre lies in the middle of the pixels that it covers
+        sides = [side * 2**level for side in cell]
+        # the centre of a cell lies in the middle of the finer ones that it covers
+        centres = [start + (2**level - 1) * side / 2 for start, side in zip(first, cell, strict=True)]
         datasets.append(
             {
                 "path": str(level),
                 "coordinateTransformations": [
-                    {"type": "scale", "scale": [1.0] * outer + [side] * 2},
-                    {"type": "translation", "translation": [0.0] * outer + [offset] * 2},
+                    {"type": "scale", "scale": [1.0] * outer + sides},
+                    {"type": "translation", "translation": [0.0] * outer + centres},
                 ],
             }
         )
-    described = [
-        {"name": axis, "type": "channel"} if axis == "c" else {"name": axis, "type": "space", "unit": "micrometer"}
-        for axis in axes
-    ]
+    of_space = {"type": "space"} | ({"unit": unit} if unit else {})
+    described = [{"name": axis, **({"type": "channel"} if axis == "c" else of_space)} for axis in axes]
     return [{"name": name, "axes": described, "datasets": datasets}]
 
 

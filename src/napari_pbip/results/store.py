@@ -254,7 +254,8 @@ class ScoreStore:
                 root, (len(taxonomy), *score_shape), chunk=BLOCK, dtype="float16", fill_value=np.nan, axes=_AXES
             )
             cell_um, pixel_um = g.cell * g.model_mpp, facts.slide.mpp
-            entry = multiscales(facts.slide.name, len(levels), _AXES, cell_um, pixel_um)
+            first = (cell_um - pixel_um) / 2  # a cell lies over the pixels that it covers
+            entry = multiscales(facts.slide.name, len(levels), _AXES, (cell_um,) * 2, (first,) * 2)
             # the facts come last: a store that says what it is, is whole
             root.attrs.update({"ome": {"version": "0.5", "multiscales": entry}, "pbip": facts.model_dump(mode="json")})
         return cls(path, "r+")

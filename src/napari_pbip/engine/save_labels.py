@@ -1,0 +1,39 @@
+"""The job that writes a label image which is no result: a mask that was painted, say."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_pbip.engine.jobs import job
+from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.results.label_image import LabelImage, parts, write_label_image
+
+
+@job
+def save_labels(labels: npt.NDArray[np.integer[Any]], facts: LabelImage, target: Path) -> Job:
+    """Write labels as OME-Zarr 0.5; yields a ``Step`` a part.
+
+    Parameters
+    ----------
+    labels
+        (H, W), or anything that gives such arrays for slices.
+    facts
+        Where they lie and what they mean.
+    target
+        The new folder.
+
+    Raises
+    ------
+    OutputError
+        If it exists or cannot be written.
+    """
+    yield Started("Saving labels", total=len(parts(labels.shape)), unit="parts")
+    with closing(write_label_image(target, labels, facts)) as writing:
+        for done in writing:
+            yield Step(done)
+    yield Finished(target)

@@ -1,0 +1,84 @@
+"""Label images on disk as layers, read lazily, and layers as label images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+from napari.utils.colormaps import DirectLabelColormap
+
+from napari_pbip.errors import DataError
+from napari_pbip.results.label_image import RGB, LabelImage, open_label_image
+
+_UNITS = {"micrometer": ("um", "um"), None: ("pixel", "pixel")}
+
+
+def layer_data(path: Path) -> tuple[Any, dict[str, Any], str]:
+    """A label image of ours as napari's layer data.
+
+    Raises
+    ------
+    OutputError
+        If it is none, or is damaged.
+    """
+    levels, facts = open_label_image(path)
+    colours: dict[int | None, Any] = {None: (0.0, 0.0, 0.0, 0.0), 0: (0.0, 0.0, 0.0, 0.0)}
+    colours |= {value: (*(c / 255 for c in rgb), 1.0) for value, rgb in facts.colours.items()}
+    options: dict[str, Any] = {
+        "name": path.name.removesuffix(".zarr").removesuffix(".ome"),
+        "opacity": 0.5,
+        "scale": facts.cell,
+        "translate": facts.first,
+        "units": _UNITS.get(facts.unit, (facts.unit,) * 2),
+    }
+    if facts.colours:
+        options["colormap"] = DirectLabelColormap(color_dict=colours)
+    if facts.names:
+        options["features"] = {"index": list(facts.names), "class": list(facts.names.values())}
+    lazy = [da.from_array(level, chunks=level.chunks) for level in levels]  # type: ignore[no-untyped-call]  # dask's own
+    options["multiscale"] = len(lazy) > 1
+    return lazy if options["multiscale"] else lazy[0], options, "labels"
+
+
+def label_image(labels: npt.NDArray[Any], meta: Mapping[str, Any]) -> LabelImage:
+    """What a label image on disk says of a layer.
+
+    Parameters
+    ----------
+    labels
+        Its finest level; all of it is read, for the values that there are.
+    meta
+        The layer's attributes as napari hands them to a writer.
+
+    Raises
+    ------
+    DataError
+        If it has more than two dimensions.
+    """
+    if labels.ndim != 2:
+        raise DataError(f"The layer {meta['name']} has {labels.ndim} dimensions; only labels of two can be saved so.")
+    values = [int(value) for value in np.unique(np.asarray(labels)) if value]
+    colours = np.atleast_2d(meta["colormap"].map(np.array(values, labels.dtype))) if values else np.empty((0, 4))
+    features = meta.get("features")
+    named = (
+        {} if features is None or "class" not in features else dict(features[["index", "class"]].to_numpy().tolist())
+    )
+    unit = str(meta["units"][-1])
+    return LabelImage(
+        name=str(meta["name"]),
+        cell=(float(meta["scale"][-2]), float(meta["scale"][-1])),
+        first=(float(meta["translate"][-2]), float(meta["translate"][-1])),
+        unit=None if unit == "pixel" else unit,
+        colours={value: _rgb(colour) for value, colour in zip(values, colours, strict=True)},
+        names={int(value): str(name) for value, name in named.items() if int(value) in values},
+    )
+
+
+def _rgb(colour: npt.NDArray[np.floating[Any]]) -> RGB:
+    """8 bits each of RGBA in [0, 1]."""
+    red, green, blue = (round(255 * float(part)) for part in colour[:3])
+    return red, green, blue

@@ -1,0 +1,68 @@
+"""What napari calls to save labels: tissue maps and painted masks, as OME-Zarr with colours and class names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import napari
+from napari.utils.notifications import show_error, show_info
+
+from napari_pbip.engine.export import export
+from napari_pbip.engine.jobs import JobMaker
+from napari_pbip.engine.save_labels import save_labels
+from napari_pbip.events import Job
+from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.layers.label_images import label_image
+from napari_pbip.gui.layers.results import METADATA
+from napari_pbip.gui.session import Session, session_of
+
+
+def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
+    """Save a labels layer; it is written in the background, and what became of it is told when it has ended.
+
+    Parameters
+    ----------
+    path
+        The new folder, ``*.ome.zarr``.
+    data
+        Labels (H, W), or a list of levels, finest first.
+    meta
+        The layer's attributes.
+
+    Returns
+    -------
+    list of str
+        The path.
+    """
+    target = Path(path)
+    viewer = napari.current_viewer()
+    session = None if viewer is None else session_of(viewer)
+    make = _maker(target, data[0] if meta.get("multiscale") else data, meta, session)
+    if session is None:  # nobody looks, so nobody waits either
+        for _ in make():
+            pass
+        return [path]
+    job = session.start(make)
+    job.ended.connect(lambda state: _tell(state, job, target))
+    return [path]
+
+
+def _maker(target: Path, labels: Any, meta: dict[str, Any], session: Session | None) -> JobMaker:
+    store = meta["metadata"].get(METADATA)
+    result = next((one for one in session.results if str(one.store.path) == store), None) if session else None
+    if result is not None and session is not None:
+        path, thresholds, refine = result.store.path, result.thresholds, session.settings.refine
+        return lambda: export(path, thresholds, target, refine=refine)
+
+    def make() -> Job:
+        return save_labels(labels, label_image(labels, meta), target)
+
+    return make
+
+
+def _tell(state: State, job: RunningJob, target: Path) -> None:
+    if state is State.FINISHED:
+        show_info(f"Saved {target}.")
+    elif job.error is not None:
+        show_error(str(job.error))

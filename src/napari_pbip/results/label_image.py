@@ -1,0 +1,123 @@
+"""Label images as files of their own: OME-Zarr 0.5 with a pyramid, colours and class names.
+
+Those of a score store have the same form (:mod:`napari_pbip.results.labels`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from napari_pbip.errors import OutputError
+from napari_pbip.files import output_error
+from napari_pbip.results.blend import z_order
+from napari_pbip.results.pyramid import PyramidWriter, create_levels, multiscales, nearest
+from napari_pbip.results.store import get_array
+
+RGB = tuple[int, int, int]
+CHUNK = 512
+AXES = ("y", "x")
+OURS = "pbip"
+"""Key of the attributes that only label images of ours have."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelImage:
+    """Where a label image lies and what its values mean."""
+
+    name: str
+    cell: tuple[float, float]
+    """Height and width of a pixel."""
+    first: tuple[float, float]
+    """Centre of the first pixel (y, x); that of the first pixel of its slide is the origin."""
+    unit: str | None = "micrometer"
+    """Of both; None: pixels of nobody knows what."""
+    colours: Mapping[int, RGB] = field(default_factory=dict)
+    """Of values."""
+    names: Mapping[int, str] = field(default_factory=dict)
+    """Of values."""
+
+    def metadata(self, levels: int) -> dict[str, Any]:
+        """The NGFF 0.5 attributes of such an image with so many levels."""
+        return {
+            "version": "0.5",
+            "multiscales": multiscales(self.name, levels, AXES, self.cell, self.first, self.unit),
+            "image-label": {
+                "version": "0.5",
+                "colors": [{"label-value": value, "rgba": [*rgb, 255]} for value, rgb in self.colours.items()],
+                "properties": [{"label-value": value, "class": name} for value, name in self.names.items()],
+            },
+        }
+
+
+def is_label_image(path: Path) -> bool:
+    """Whether this is a label image of ours; a look at one small file."""
+    try:
+        attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+        return OURS in attributes and "image-label" in attributes["ome"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def write_label_image(path: Path, labels: npt.NDArray[np.integer[Any]], facts: LabelImage) -> Generator[int]:
+    """Write labels (H, W) into a new folder; yields how many of :func:`parts` are done.
+
+    Raises
+    ------
+    OutputError
+        If the folder exists, cannot be written, or the disk is full.
+    """
+    if path.exists():
+        raise OutputError(f"{path} exists already; choose another name.")
+    try:
+        group = zarr.create_group(path, zarr_format=3)
+        levels = create_levels(group, labels.shape, chunk=CHUNK, dtype=str(labels.dtype), fill_value=0, axes=AXES)
+        pyramid = PyramidWriter(levels, nearest)
+        for done, (y, x) in enumerate(parts(labels.shape), 1):
+            pyramid.write(y, x, np.asarray(labels[y : y + CHUNK, x : x + CHUNK]))
+            yield done
+        pyramid.flush()
+        group.attrs.update({"ome": facts.metadata(len(levels)), OURS: {}})
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def parts(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """First pixels (y, x) of the chunks of an image (H, W), in the order in which they are written."""
+    height, width = (-(-side // CHUNK) for side in shape)
+    places = sorted(((y, x) for y in range(height) for x in range(width)), key=z_order)
+    return [(y * CHUNK, x * CHUNK) for y, x in places]
+
+
+def open_label_image(path: Path) -> tuple[list[zarr.Array[Any]], LabelImage]:
+    """The levels of a label image, finest first, and what they mean.
+
+    Raises
+    ------
+    OutputError
+        If it is no label image, or is damaged.
+    """
+    try:
+        group = zarr.open_group(path, mode="r", zarr_format=3)
+        ome: Any = group.attrs["ome"]
+        entry, meaning = ome["multiscales"][0], ome["image-label"]
+        levels = [get_array(group, one["path"]) for one in entry["datasets"]]
+        scale, translation = (one for one in entry["datasets"][0]["coordinateTransformations"])
+        facts = LabelImage(
+            name=entry["name"],
+            cell=(scale["scale"][0], scale["scale"][1]),
+            first=(translation["translation"][0], translation["translation"][1]),
+            unit=entry["axes"][0].get("unit"),
+            colours={one["label-value"]: tuple(one["rgba"][:3]) for one in meaning["colors"]},
+            names={one["label-value"]: one["class"] for one in meaning["properties"]},
+        )
+    except (KeyError, ValueError, TypeError, IndexError, OSError, zarr.errors.NodeTypeValidationError) as error:
+        raise OutputError(f"{path} is no label image of napari-pbip, or is damaged ({error}).") from error
+    return levels, facts
