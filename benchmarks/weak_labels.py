@@ -1,6 +1,7 @@
 """Train variants of the methods on one data set, several seeds each, and tabulate both protocols.
 
-    python benchmarks/weak_labels.py DATA OUT --study methods --seeds 0 1 2 --epochs 12 [--slide S --slide-mask M]
+    python benchmarks/weak_labels.py DATA OUT --study methods [--variants CAM] --seeds 0 1 2 --epochs 12
+        [--slide S --slide-mask M]
 
 DATA is a folder in one of the known layouts with a `test` split with masks. Finished trainings in OUT are not
 repeated. Every variant has the same backbone, steps, batch size, learning rate and augmentation; a variant is
@@ -30,6 +31,7 @@ from napari_pbip.results.labels import open_labels
 from napari_pbip.results.metrics import SegmentationScores
 from napari_pbip.results.store import ScoreStore
 
+CAM: dict[str, Any] = {"method": {"name": "cam"}}
 PBIP: dict[str, Any] = {"method": {"name": "pbip"}}
 
 
@@ -44,7 +46,7 @@ def lpd(**options: Any) -> dict[str, Any]:
 
 
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
-    "methods": {"CAM": {"method": {"name": "cam"}}, "PBIP": PBIP, "LPD": lpd()},
+    "methods": {"CAM": CAM, "PBIP": PBIP, "LPD": lpd()},
     "presets": {
         "PBIP (ours)": PBIP,
         "PBIP (paper)": pbip(preset="paper"),
@@ -62,6 +64,13 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "similarity maps": pbip(adaptive_threshold=False),
         "threshold": pbip(similarity_maps=False),
         "both": PBIP,
+    },
+    "recipe": {  # what the baseline owes to how it is trained
+        "CAM": CAM,
+        "half the steps": {**CAM, "train.epochs": 1},
+        "twice the steps": {**CAM, "train.epochs": 4},
+        "no stain changes": {**CAM, "train.stain_augmentation": 0},
+        "no flips and turns": {**CAM, "train.flip_and_turn": False},
     },
     "diversity": {  # do learned prototypes spread: benchmarks/prototype_spread.py
         "without": lpd(diversity=0),
@@ -89,6 +98,7 @@ def run(job: Job) -> Mapping[str, Any]:
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """The comparison that the arguments describe."""
+    variants = {name: STUDIES[args.study][name] for name in args.variants or STUDIES[args.study]}
     every = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in args.set)}
     return {
         "data": {"folder": str(args.data), "mpp": args.mpp},
@@ -102,7 +112,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
             "validate_every": args.validate_every,
         },
         "compare": {
-            "axes": {"variant": {name: {**changes, **every} for name, changes in STUDIES[args.study].items()}},
+            "axes": {"variant": {name: {**changes, **every} for name, changes in variants.items()}},
             "seeds": args.seeds,
         },
     }
@@ -156,6 +166,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--study", choices=STUDIES, default="methods")
+    parser.add_argument("--variants", nargs="+", help="those of the study, all by default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=16)
