@@ -11,6 +11,7 @@ import pytest
 from napari_pbip.config import JobSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.gui.session import session_of
+from tests.gui.hands import click
 
 Settle = Callable[..., None]
 SETTINGS = JobSettings.parse(
@@ -34,17 +35,19 @@ def told() -> Iterator[list[Any]]:
 
 
 def answer(viewer: Any, settle: Settle, path: Path) -> None:
-    """Type a path into the open dialog and press its button."""
-    from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
-    from qtpy.QtWidgets import QFileDialog, QLineEdit
+    """Paste a path into the open dialog and press its button."""
+    from qtpy.QtWidgets import QDialogButtonBox, QFileDialog, QLineEdit
 
     dialog = viewer.window._qt_window.findChild(QFileDialog)
     settle(dialog.isVisible)
-    line = dialog.findChild(QLineEdit)
-    line.selectAll()
-    QTest.keyClicks(line, str(path))
-    QTest.keyClick(line, Qt.Key.Key_Return)
+    closed: list[int] = []
+    dialog.finished.connect(closed.append)
+    # pasted at once: what Qt makes of half a path, in its own time, would change the dialog under our hands
+    dialog.findChild(QLineEdit).setText(str(path))
+    button = dialog.findChild(QDialogButtonBox).buttons()[0]
+    settle(button.isEnabled)
+    click(button)
+    settle(lambda: closed)
     settle()
 
 
