@@ -149,3 +149,12 @@ def test_classification_loss():
         for p, y in zip(*(t.flatten().tolist() for t in (probabilities, labels)), strict=True)
     ]
     assert classification_loss(scores, labels).item() == pytest.approx(-mean(terms), rel=1e-6)
+
+
+def test_similarities_are_exact_where_the_networks_are_not():
+    """A sharp temperature would multiply what bfloat16 rounds away."""
+    features, prototypes = torch.randn(5, 64), torch.randn(3, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = contrast.similarities(features, prototypes)
+    assert inside.dtype == torch.float32
+    torch.testing.assert_close(inside, contrast.similarities(features, prototypes), rtol=0, atol=0)

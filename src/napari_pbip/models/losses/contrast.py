@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 
 def similarities(features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
-    """Products of the normalised features with the prototypes; cosines if the prototypes are normalised too.
+    """Products of the normalised features with the prototypes, in float32; cosines if those are normalised too.
 
     Parameters
     ----------
@@ -43,7 +43,8 @@ def similarities(features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tens
     torch.Tensor
         Shape (Q, P).
     """
-    return F.normalize(features.float(), dim=1) @ prototypes.float().T
+    with torch.autocast(features.device.type, enabled=False):
+        return F.normalize(features.float(), dim=1) @ prototypes.float().T
 
 
 def foreground_loss(similarity: torch.Tensor, own: torch.Tensor, temperature: float) -> torch.Tensor:
