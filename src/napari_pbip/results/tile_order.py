@@ -105,5 +105,5 @@ def _shown(corners: npt.NDArray[np.intp], side: int, view: View) -> npt.NDArray[
 def _distance(corners: npt.NDArray[np.intp], side: int, view: View) -> npt.NDArray[np.float64]:
     """Squared cells from the centre of the view to the centre of each square."""
     x, y, width, height = view
-    distance: npt.NDArray[np.float64] = ((corners + side / 2 - (y + height / 2, x + width / 2)) ** 2).sum(1)
-    return distance
+    distance = ((corners + side / 2 - (y + height / 2, x + width / 2)) ** 2).sum(1)
+    return np.asarray(distance, np.float64)
