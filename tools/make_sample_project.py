@@ -12,7 +12,6 @@ import argparse
 import json
 import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import load_file, save
@@ -20,10 +19,10 @@ from safetensors.torch import load_file, save
 from napari_pbip import samples
 from napari_pbip.bank import ImageBank, load_single_tiles
 from napari_pbip.bank.features import FEATURES
-from napari_pbip.bank.labelled_slides import LabelledSlides
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.build_bank import build_bank
 from napari_pbip.engine.cut_tiles import cut_tiles
+from napari_pbip.engine.sample_project import sample_labels
 from napari_pbip.engine.train import train
 from napari_pbip.events import Job, Step
 
@@ -41,15 +40,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=240)
     steps = parser.parse_args().steps
     shipped = samples.project()
-    labelled = LabelledSlides.read(shipped)
-    assert labelled is not None
-    slides = tuple(slide.model_copy(update={"path": samples.slide()}) for slide in labelled.slides)
+    labelled = sample_labels()
     for part in ("bank", "model"):
         shutil.rmtree(shipped / part, ignore_errors=True)
         (shipped / part).mkdir()
     with tempfile.TemporaryDirectory() as scratch:
         tiles, bank, model = (Path(scratch) / part for part in ("tiles", "bank", "model"))
-        run(cut_tiles(replace(labelled, slides=slides), tiles))
+        run(cut_tiles(labelled, tiles))
         settings = JobSettings.parse(
             {
                 "data": {"folder": tiles, "mpp": labelled.size.mpp},

@@ -26,10 +26,10 @@ from tests.gui.hands import click
 QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory, weak_data: Path) -> Path:  # noqa: F811
+@pytest.fixture
+def results(tmp_path: Path, weak_data: Path) -> Path:  # noqa: F811
     """The project of a slide that was segmented, without any refinement."""
-    project = tmp_path_factory.mktemp("refined")
+    project = tmp_path / "refined"
     settings = settings_for(weak_data, data={"mpp": 2.0}, train={"steps": 2})
     list(train(settings, project / "models" / "cam"))
     list(segment(samples.slide(), project / "models" / "cam", project / "results" / "one", QUICK, ThresholdSettings()))

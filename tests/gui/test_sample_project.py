@@ -81,6 +81,17 @@ def test_what_was_done_with_it_stays(viewer: Any, session: Any, settle: Settle) 
     assert (facts.stat().st_mtime_ns, labels.stat().st_mtime_ns) == before
 
 
+def test_one_that_was_damaged_is_a_sentence(viewer: Any, session: Any, settle: Settle) -> None:
+    from napari.utils.notifications import notification_manager
+
+    (session.models_folder / MODEL / "run.json").write_text("{")
+    session.folder = before = session.folder.with_name("another")
+    notification_manager.records.clear()
+    viewer.open_sample("napari-pbip", "project")
+    assert "run.json" in notification_manager.records[-1].message
+    assert session.folder == before
+
+
 def test_a_place_that_cannot_be_written_is_a_sentence(viewer: Any, settle: Settle) -> None:
     from napari.utils.notifications import notification_manager
 

@@ -21,6 +21,7 @@ from napari_pbip.config import BankSettings, DataSettings, ThresholdSettings
 from napari_pbip.engine.build_bank import build_bank
 from napari_pbip.gui.reader import get_reader
 from napari_pbip.gui.session import session_of
+from napari_pbip.results.label_image import LabelImage, write_label_image
 from tests.results import stores
 
 Settle = Callable[..., None]
@@ -103,6 +104,14 @@ def test_what_cannot_be_saved_is_a_sentence(viewer: Any, painted: Any, settle: S
     save(viewer, volume, tmp_path / "volume.zarr", settle)
     assert "3 dimensions" in notification_manager.records[-1].message
     assert not (tmp_path / "volume.zarr").exists()
+
+
+def test_a_save_that_was_stopped_leaves_nothing(tmp_path: Path) -> None:
+    facts = LabelImage("half", cell=(1.0, 1.0), first=(0.0, 0.0))
+    writing = write_label_image(tmp_path / "half.zarr", np.ones((1200, 600), np.uint8), facts)
+    next(writing)
+    writing.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_label_images_of_others_are_left_alone(tmp_path: Path) -> None:

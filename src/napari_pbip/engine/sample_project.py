@@ -26,6 +26,21 @@ from napari_pbip.files import writing
 WEIGHTS = "best.safetensors"
 
 
+def sample_labels() -> LabelledSlides:
+    """The labels of the bundled project, of the bundled slide where it lies on this machine.
+
+    Raises
+    ------
+    DataError
+        If they are missing or damaged.
+    """
+    labelled = LabelledSlides.read(samples.project())
+    if labelled is None:
+        raise DataError(f"{samples.project()} holds no labels; install napari-pbip again.")
+    slides = tuple(slide.model_copy(update={"path": samples.slide()}) for slide in labelled.slides)
+    return replace(labelled, slides=slides)
+
+
 @job
 def sample_project(tiles: Path, bank: Path, run: Path) -> Job:
     """Unpack the bundled project; yields the events of cutting its tiles, and ``Finished`` with the run folder.
@@ -47,11 +62,7 @@ def sample_project(tiles: Path, bank: Path, run: Path) -> Job:
         If a folder cannot be written.
     """
     shipped = samples.project()
-    labelled = LabelledSlides.read(shipped)
-    if labelled is None:
-        raise DataError(f"{shipped} holds no labels; install napari-pbip again.")
-    slides = tuple(slide.model_copy(update={"path": samples.slide()}) for slide in labelled.slides)
-    yield from phase(cut_tiles(replace(labelled, slides=slides), tiles))
+    yield from phase(cut_tiles(sample_labels(), tiles))
     made = ImageBank.read(shipped / "bank")
     there = tuple(replace(tile, path=str(tiles / tile.path)) for tile in made.tiles)
     replace(made, tiles=there).write(bank, FeatureFile.read(shipped / "bank"))

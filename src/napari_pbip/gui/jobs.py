@@ -23,8 +23,8 @@ from napari_pbip.events import Event, Finished, Job, Warned
 
 DRAIN_MS = 100
 """Time between two looks into the queue."""
-_NICENESS = 10
-"""Of a job's thread, as of the command ``nice``: about a tenth of a core's time while the window wants all of it."""
+_FURTHER_DOWN = 10
+"""What a job's thread adds to the niceness of the process: about a tenth of a core while the window wants all of it."""
 
 
 class State(Enum):
@@ -175,7 +175,7 @@ def _give_way() -> None:
     A network takes all cores that there are. Only Linux lets a thread lower itself and not the whole process.
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        os.nice(_FURTHER_DOWN)
 
 
 class _End:

@@ -11,6 +11,7 @@ from napari.utils.notifications import show_error
 from napari_pbip import samples
 from napari_pbip.engine.run_facts import MARKER, RunFacts
 from napari_pbip.engine.sample_project import sample_project
+from napari_pbip.errors import ModelError
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.slides import layer_data
 from napari_pbip.gui.session import BANK, MODELS, TILES, Session, session_of
@@ -55,5 +56,10 @@ def _unpacked(session: Session, folder: Path, job: RunningJob, state: State) -> 
 
 
 def _use(session: Session, folder: Path) -> None:
+    try:
+        data = RunFacts.read(folder / MODELS / MODEL).settings.data
+    except ModelError as error:
+        show_error(str(error))
+        return
     session.folder = folder
-    session.change(data=RunFacts.read(folder / MODELS / MODEL).settings.data, bank_folder=None)
+    session.change(data=data, bank_folder=None)

@@ -6,6 +6,7 @@ Those of a score store have the same form (:mod:`napari_pbip.results.labels`).
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,7 @@ def is_label_image(path: Path) -> bool:
 
 
 def write_label_image(path: Path, labels: npt.NDArray[np.integer[Any]], facts: LabelImage) -> Generator[int]:
-    """Write labels (H, W) into a new folder; yields how many of :func:`parts` are done.
+    """Write labels (H, W) into a new folder, whole or not at all; yields how many of :func:`parts` are done.
 
     Raises
     ------
@@ -76,8 +77,10 @@ def write_label_image(path: Path, labels: npt.NDArray[np.integer[Any]], facts: L
     """
     if path.exists():
         raise OutputError(f"{path} exists already; choose another name.")
+    begun = path.with_name(f".{path.name}.part")
     try:
-        group = zarr.create_group(path, zarr_format=3)
+        shutil.rmtree(begun, ignore_errors=True)
+        group = zarr.create_group(begun, zarr_format=3)
         levels = create_levels(group, labels.shape, chunk=CHUNK, dtype=str(labels.dtype), fill_value=0, axes=AXES)
         pyramid = PyramidWriter(levels, nearest)
         for done, (y, x) in enumerate(parts(labels.shape), 1):
@@ -85,8 +88,11 @@ def write_label_image(path: Path, labels: npt.NDArray[np.integer[Any]], facts: L
             yield done
         pyramid.flush()
         group.attrs.update({"ome": facts.metadata(len(levels)), OURS: {}})
+        begun.rename(path)
     except OSError as error:
         raise output_error(path, error) from error
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
 
 
 def parts(shape: tuple[int, ...]) -> list[tuple[int, int]]:

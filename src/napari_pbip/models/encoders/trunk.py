@@ -1,8 +1,7 @@
 """An encoder made of a pre-trained backbone: what its stages see, on average over the tissue.
 
 The weights are one safetensors file of the job ``pretrain``: the backbone under ``backbone.``, as in the models of
-trainings, which a training can start
-from as well, and the linear map ``centre`` and ``projection`` at the end.
+trainings, which can start from it as well, and the linear map ``centre`` and ``projection`` at the end.
 """
 
 from __future__ import annotations
