@@ -72,6 +72,14 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "no stain changes": {**CAM, "train.stain_augmentation": 0},
         "no flips and turns": {**CAM, "train.flip_and_turn": False},
     },
+    "starts": {  # what the weights that come with the package are worth
+        "CAM, random": {**CAM, "backbone.weights": None},
+        "CAM, builtin": {**CAM, "backbone.weights": "builtin"},
+        "PBIP, random, texture": {**PBIP, "backbone.weights": None, "bank.encoder": "texture"},
+        "PBIP, random, builtin": {**PBIP, "backbone.weights": None, "bank.encoder": "builtin"},
+        "PBIP, builtin, texture": {**PBIP, "backbone.weights": "builtin", "bank.encoder": "texture"},
+        "PBIP, builtin, builtin": {**PBIP, "backbone.weights": "builtin", "bank.encoder": "builtin"},
+    },
     "diversity": {  # do learned prototypes spread: benchmarks/prototype_spread.py
         "without": lpd(diversity=0),
         "released": lpd(diversity_temperature=None),
@@ -103,6 +111,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "data": {"folder": str(args.data), "mpp": args.mpp},
         "bank": {"encoder": args.encoder, "k": args.k},
+        "backbone": {"weights": args.weights},
         "train": {
             "epochs": args.epochs,
             "batch_size": args.batch_size,
@@ -176,6 +185,7 @@ def main() -> None:
     parser.add_argument("--validate-every", type=int, default=2)
     parser.add_argument("--encoder", default="texture")
     parser.add_argument("--k", type=int, default=3)
+    parser.add_argument("--weights", help="start of the backbone: builtin or a file; random by default")
     parser.add_argument("--mpp", type=float, default=None)
     parser.add_argument("--slide", type=Path)
     parser.add_argument("--slide-mask", type=Path)

@@ -6,8 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_pbip.config import CamSettings, JobSettings, PbipSettings, override
+from napari_pbip.config import BackboneSettings, CamSettings, JobSettings, PbipSettings, override
 from napari_pbip.errors import ConfigError
+from napari_pbip.models import backbones, builtin
+
+
+def test_a_backbone_starts_from_the_weights_that_come_with_the_package_where_there_are_such() -> None:
+    started = {name: BackboneSettings(name=name).weights for name in backbones.catalogue()}
+    assert {name for name, weights in started.items() if weights is not None} == {builtin.BACKBONE}
+    assert BackboneSettings().weights == "builtin"
+    assert BackboneSettings.parse({"weights": None}).weights is None
+
+
+def test_words_are_no_paths(tmp_path: Path) -> None:
+    for word, weights in (("builtin", "builtin"), ("mine", tmp_path / "mine")):
+        (tmp_path / "job.yaml").write_text(f"backbone: {{weights: {word}}}")
+        assert JobSettings.read(tmp_path / "job.yaml").backbone.weights == weights
 
 
 def test_settings_survive_yaml(tmp_path: Path) -> None:

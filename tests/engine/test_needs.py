@@ -46,6 +46,12 @@ def test_weights_that_cannot_be_used_are_known_before_training(name: str, says: 
     assert says in str(found["backbone.weights"])
 
 
+def test_weights_that_come_with_the_package_are_of_one_backbone() -> None:
+    found = still_needed(JobSettings.parse({"backbone": {"name": "resnet50", "weights": "builtin"}}), None)
+    assert "mit-b0 only" in str(found["backbone.weights"])
+    assert not still_needed(JobSettings.parse({"backbone": {"name": "mit-b0"}, "method": {"name": "construct"}}), None)
+
+
 def test_where_prototypes_come_from() -> None:
     from_bank = {
         (name, start): starts_from_bank(JobSettings.parse({"method": {"name": name, **start_of(start)}}))

@@ -22,6 +22,7 @@ from napari_pbip.engine.unlabelled import Crops, find_sources
 from napari_pbip.errors import ConfigError, DataError, OutputError, SlideError, WeightsUnavailable
 from napari_pbip.events import Event, Finished, Job, Step, Warned
 from napari_pbip.models import backbones, encoders
+from napari_pbip.slides import save_mpp
 from tests.engine.conftest import settings_for
 
 
@@ -98,10 +99,12 @@ def test_crops_are_real_tissue_and_follow_from_the_seed(tmp_path: Path) -> None:
         shutil.copy(path, tmp_path / f"{number}.png")
     Image.new("RGB", (700, 700), (245, 245, 245)).save(tmp_path / "glass.png")
     (tmp_path / "notes.txt").write_text("no picture")
+    save_mpp(tmp_path / "0.png", 0.5)
     asked = settings(samples.slide(), tmp_path, image_mpp=0.5, crop=128)
     events, sources = drain(find_sources(asked))
     warned = " ".join(e.message for e in events if isinstance(e, Warned))
     assert "1 of 4 images show no tissue" in warned
+    assert "1 files are no slides" in warned
     assert "notes.txt" in warned
     assert len(sources) == 3
     batches = np.concatenate(drawn(sources, asked, range(8)))
@@ -112,6 +115,24 @@ def test_crops_are_real_tissue_and_follow_from_the_seed(tmp_path: Path) -> None:
     assert not np.array_equal(batches[:3], drawn(sources, other, [0])[0])
     many = sources * 30  # more than are kept open
     assert drawn(many, asked, [0])[0].shape == (3, 128, 128, 3)
+
+
+def test_nothing_is_seen_finer_than_it_was_scanned(tmp_path: Path) -> None:
+    """A coarse scan that is enlarged is blurred; and it has fewer crops to give than a fine one of the same area."""
+    pink, purple = (220, 130, 180), (90, 40, 120)
+    board = (np.indices((512, 512)) // 4).sum(0) % 2  # another colour every four pixels
+    Image.fromarray(np.array([pink, purple], np.uint8)[board]).save(tmp_path / "coarse.png")
+    Image.new("RGB", (512, 512), pink).save(tmp_path / "fine.png")
+    save_mpp(tmp_path / "coarse.png", 2.0)
+    save_mpp(tmp_path / "fine.png", 0.5)
+    asked = settings(tmp_path, tissue={"threshold": 0.01, "smallest_um": 0})
+    sources = drain(find_sources(asked))[1]
+    assert len(sources) == 2
+    crops = np.concatenate(drawn(sources, asked, range(40)))
+    coarse = crops[np.ptp(crops, (1, 2)).max(1) > 60]
+    assert 0.3 < len(coarse) / len(crops) < 0.7
+    changes = np.diff(coarse[..., 0] > 150, axis=2).mean((1, 2))
+    assert changes.min() > 1 / 8  # an edge every four pixels, as scanned; enlarged to 1 micron, every eight
 
 
 def drawn(sources, asked, steps):

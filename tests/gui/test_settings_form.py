@@ -9,9 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from qtpy.QtWidgets import QMenu
 
 from napari_pbip import config
 from napari_pbip.config import (
+    BackboneSettings,
     BankSettings,
     CamSettings,
     DataSettings,
@@ -371,3 +373,25 @@ def test_looking_at_a_field_is_no_choice(shown: Any) -> None:
         QTest.keyClick(row.editor, Qt.Key.Key_Tab)
     assert form.problems() == []
     assert form.value().model_fields_set == set()
+
+
+def test_a_file_may_be_a_word_too(shown: Any) -> None:
+    form = shown(SettingsForm(BackboneSettings()))
+    editor = form.editor("weights")
+    assert editor.text.text() == "builtin"
+    type_into(form, "weights", "")
+    assert form.value().weights is None
+    menu = editor.findChild(QMenu)
+    assert [action.text() for action in menu.actions()] == ["Builtin", "Choose a folder…", "Choose a file…"]
+    menu.actions()[0].trigger()
+    assert form.value().weights == "builtin"
+    type_into(form, "weights", "/weights/mit")
+    assert form.value().weights == Path("/weights/mit")
+
+
+def test_weights_follow_the_backbone_until_they_are_chosen(shown: Any) -> None:
+    form = shown(SettingsForm(BackboneSettings()))
+    type_into(form, "name", "resnet50")
+    assert (form.value().weights, form.editor("weights").text.text()) == (None, "")
+    type_into(form, "name", "mit-b0")
+    assert form.value().weights == "builtin"

@@ -117,7 +117,8 @@ def anchor_paths(model: type[BaseModel], values: dict[str, Any], folder: Path) -
     """Make the relative paths among the values count from a folder."""
     for name, field in model.model_fields.items():
         value = values.get(name)
-        if isinstance(value, str) and Path in _alternatives(field.annotation):
+        kinds = _alternatives(field.annotation)
+        if isinstance(value, str) and Path in kinds and value not in kinds:  # words such as "builtin" are no paths
             values[name] = str(folder / Path(value).expanduser())
         elif isinstance(value, dict):
             for part in _models_in(field.annotation):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -29,7 +29,7 @@ class DataSettings(Settings):
 class BankSettings(Settings):
     """How the image bank and its prototypes are made (PBIP 3.2)."""
 
-    encoder: str = "texture"
+    encoder: str = "builtin"
     """Name of the frozen encoder in the catalogue."""
     weights: Path | None = None
     """Folder or file with the encoder's weights, for encoders that need them."""
@@ -45,13 +45,18 @@ class BankSettings(Settings):
     """Tiles that go through the encoder at once."""
 
 
+def _weights_that_come_with(values: dict[str, Any]) -> Literal["builtin"] | None:
+    return "builtin" if values.get("name") == "mit-b0" else None
+
+
 class BackboneSettings(Settings):
     """The trainable pyramid network."""
 
     name: str = "mit-b0"
     """Name of the backbone in the catalogue, such as mit-b0, resnet50 or pvt-v2-b1 (docs/methods.md lists them)."""
-    weights: Path | None = None
-    """Pretrained weights: a folder or safetensors file of this backbone; without it training starts from scratch."""
+    weights: Path | Literal["builtin"] | None = Field(default_factory=_weights_that_come_with)
+    """Where training starts: a folder or safetensors file with weights of this backbone; builtin, those that come with
+    the package, the default of mit-b0; or nothing, which is random values, the default of all others."""
 
 
 class TrainSettings(Settings):

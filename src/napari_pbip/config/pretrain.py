@@ -19,7 +19,7 @@ class PretrainSettings(Settings):
     image_mpp: Positive | None = None
     """Microns per pixel of those whose file does not say."""
     mpp: Positive = 0.5
-    """Microns per pixel that is learned at; crops are taken at half to twice of it."""
+    """Microns per pixel that is learned at; crops are taken at half to twice of it, and no finer than scanned."""
     crop: Annotated[int, Field(ge=64, multiple_of=32)] = 128
     """Side of the crops, pixels."""
     backbone: str = "mit-b0"

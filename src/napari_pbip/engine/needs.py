@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from napari_pbip.config import ConstructSettings, JobSettings
+from napari_pbip.config import BackboneSettings, ConstructSettings, JobSettings
 from napari_pbip.errors import ConfigError, ModelError, PbipError, WeightsUnavailable
+from napari_pbip.models import builtin
 from napari_pbip.models.encoders import EncoderSpec
 from napari_pbip.models.weight_files import safetensors_file
 
@@ -27,18 +28,24 @@ def still_needed(settings: JobSettings, encoder: EncoderSpec | None) -> dict[str
     needed: dict[str, PbipError] = {}
     if isinstance(settings.method, ConstructSettings):
         needed = _of_construct(settings, settings.method, encoder)
-    if settings.backbone.weights is not None:
-        try:
-            safetensors_file(
-                settings.backbone.weights,
-                of=settings.backbone.name,
-                setting="backbone.weights",
-                section="Backbones",
-                otherwise="name another file or folder",
-            )
-        except WeightsUnavailable as error:
-            needed["backbone.weights"] = error
+    try:
+        _check_weights(settings.backbone)
+    except WeightsUnavailable as error:
+        needed["backbone.weights"] = error
     return needed
+
+
+def _check_weights(backbone: BackboneSettings) -> None:
+    if backbone.weights == "builtin":
+        builtin.backbone_weights(backbone.name)
+    elif backbone.weights is not None:
+        safetensors_file(
+            backbone.weights,
+            of=backbone.name,
+            setting="backbone.weights",
+            section="Backbones",
+            otherwise="name another file or folder",
+        )
 
 
 def _of_construct(

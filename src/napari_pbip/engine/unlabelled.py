@@ -17,9 +17,10 @@ from napari_pbip.config import PretrainSettings
 from napari_pbip.errors import DataError, SlideError
 from napari_pbip.events import Event, Started, Step, Warned
 from napari_pbip.slides import Image, Slide, TissueMeasure, open_slide
+from napari_pbip.slides.mpp import SIDECAR
 
 _FINEST, _COARSEST = 0.5, 2.0
-"""Of the microns per pixel of a crop, relative to the settings'."""
+"""Of the microns per pixel of a crop, relative to the settings'; none is seen finer than its image was scanned."""
 _KEPT_OPEN = 64
 """Images that are opened once; where there are more, each is opened for every crop."""
 
@@ -35,7 +36,7 @@ class Source:
     spacing: float
     """Level-0 pixels between two points."""
     area_mm2: float
-    """Area of the tissue: large ones are drawn from more often."""
+    """Area of the tissue."""
 
 
 def find_sources(settings: PretrainSettings) -> Generator[Event, None, tuple[Source, ...]]:
@@ -85,6 +86,8 @@ def _pictures(named: Sequence[Path]) -> tuple[list[Path], list[Path]]:
             pictures.append(path)
         elif path.is_dir():
             waiting += sorted(path.iterdir(), reverse=True)
+        elif path.name.endswith(SIDECAR):
+            continue
         elif path in named:
             raise DataError(f"{path.name} is no slide or picture that can be read; leave it out.")
         else:
@@ -142,8 +145,9 @@ class Crops:
 
     def __init__(self, sources: Sequence[Source], settings: PretrainSettings) -> None:
         self._sources = tuple(sources)
-        areas = np.array([source.area_mm2 for source in sources])
-        self._share = areas / areas.sum()
+        # as often as there are different crops: a coarse scan has fewer of them on the same area
+        different = np.array([source.area_mm2 / max(source.mpp, settings.mpp) ** 2 for source in sources])
+        self._share = different / different.sum()
         self._settings = settings
         self._open: list[Slide] = []
         if len(sources) <= _KEPT_OPEN:
@@ -168,7 +172,8 @@ class Crops:
     def _crop(self, rng: np.random.Generator) -> Image:
         number = int(rng.choice(len(self._sources), p=self._share))
         source, side = self._sources[number], self._settings.crop
-        mpp = self._settings.mpp * float(np.exp(rng.uniform(np.log(_FINEST), np.log(_COARSEST))))
+        finest, coarsest = np.maximum(self._settings.mpp * np.array([_FINEST, _COARSEST]), source.mpp)
+        mpp = float(np.exp(rng.uniform(np.log(finest), np.log(coarsest))))
         with nullcontext(self._open[number]) if self._open else open_slide(source.path, source.mpp) as slide:
             sides = np.array([slide.width, slide.height])
             mpp = min(mpp, float(sides.min()) * source.mpp / side)  # a small picture is seen no coarser than whole

@@ -26,6 +26,16 @@ def slide() -> list[LayerData]:
     return [layer_data(open_slide(samples.slide()))]
 
 
+def frozen_section() -> list[LayerData]:
+    """A frozen section of a squamous cell carcinoma as a layer, of unknown microns per pixel (TCGA, open access)."""
+    return [layer_data(open_slide(samples.frozen_section()))]
+
+
+def tumour() -> list[LayerData]:
+    """A section of a tumour as a layer, of unknown microns per pixel (CPTAC, CC BY 4.0)."""
+    return [layer_data(open_slide(samples.tumour()))]
+
+
 def project() -> list[LayerData]:
     """The bundled slide; labelled tiles, image bank and model of it become the project, so that every dock has work.
 

@@ -14,6 +14,22 @@ def slide() -> Path:
     return _FOLDER / "slides" / "CMU-1-Small-Region.svs"
 
 
+def frozen_section() -> Path:
+    """A squamous cell carcinoma of the head and neck: Aperio SVS, 4443 x 3567 pixels (TCGA, open access).
+
+    Its file does not say its microns per pixel.
+    """
+    return _FOLDER / "slides" / "TCGA-CR-7395-01A-01-TS1.svs"
+
+
+def tumour() -> Path:
+    """A tumour of spindle-shaped cells: pyramidal TIFF, 5477 x 5154 pixels (CPTAC, CC BY 4.0).
+
+    Its file does not say its microns per pixel.
+    """
+    return _FOLDER / "slides" / "CPTAC_C3L-00601-26_pyramid.tif"
+
+
 def tiles() -> Path:
     """A folder per class of colorectal tiles, H&E: 41 of 224 x 224 pixels at 0.5 microns per pixel (CC BY 4.0).
 

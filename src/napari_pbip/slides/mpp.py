@@ -17,6 +17,9 @@ SMALLEST, LARGEST = 0.01, 100.0
 """Microns per pixel outside this range are taken for a mistake: light microscopes do not resolve the one, and
 tissue shows no cells at the other."""
 
+SIDECAR = ".mpp.json"
+"""What the name of a sidecar adds to that of its slide."""
+
 _MICRONS = {
     "angstrom": 1e-4,
     "nanometer": 1e-3,
@@ -83,7 +86,7 @@ def from_header(x: float | None, y: float | None) -> tuple[float, float] | None:
 
 def sidecar(path: Path) -> Path:
     """Where the microns per pixel of a slide are written when its header has none."""
-    return path.with_name(f"{path.name}.mpp.json")
+    return path.with_name(path.name + SIDECAR)
 
 
 def read_sidecar(path: Path) -> float | None:

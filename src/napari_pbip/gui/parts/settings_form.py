@@ -313,8 +313,8 @@ def _editor(annotation: Any) -> Any:
     parts = _parts(annotation)
     if parts == [bool]:
         return _Check()
-    if parts == [Path]:
-        return _File()
+    if Path in parts:
+        return _File([word for part in parts for word in get_args(part)])
     if parts == [str]:
         return _Choice((), free=True)
     if len(parts) == 1 and get_origin(parts[0]) is Literal:
@@ -427,11 +427,11 @@ class _Check(QCheckBox):
 
 
 class _File(QWidget):
-    """A file or folder, typed or looked for; empty for none."""
+    """A file or folder, typed or looked for; empty for none. ``words`` are what else it may be."""
 
     edited = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, words: Sequence[str] = ()) -> None:
         super().__init__()
         self.text = QLineEdit()
         self.text.setPlaceholderText("none")
@@ -443,6 +443,8 @@ class _File(QWidget):
         browse.setToolTip("Look for it")
         browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(browse)
+        for word in words:
+            menu.addAction(word.capitalize(), partial(self._chosen, word))
         menu.addAction("Choose a folder…", partial(self.browse, QFileDialog.FileMode.Directory))
         menu.addAction("Choose a file…", partial(self.browse, QFileDialog.FileMode.ExistingFile))
         browse.setMenu(menu)

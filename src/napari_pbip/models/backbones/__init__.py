@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from napari_pbip.errors import ConfigError
+from napari_pbip.models import builtin
 from napari_pbip.models.backbones.base import Backbone, Features, Pyramid, load_weights
 from napari_pbip.models.backbones.catalogue import BackboneSpec, catalogue
 from napari_pbip.models.backbones.mit import to_stages
@@ -13,7 +15,7 @@ from napari_pbip.models.backbones.weights import read, weights_file
 __all__ = ["Backbone", "BackboneSpec", "Features", "Pyramid", "catalogue", "load", "load_weights", "to_stages"]
 
 
-def load(name: str, weights: Path | None = None) -> Backbone:
+def load(name: str, weights: Path | Literal["builtin"] | None = None) -> Backbone:
     """A backbone, randomly initialised from torch's current random state or with pretrained weights.
 
     Nothing is ever downloaded.
@@ -25,14 +27,14 @@ def load(name: str, weights: Path | None = None) -> Backbone:
     weights
         Safetensors file with the weights of this backbone (of ImageNet, say), or a folder with one in it, in one of
         the layouts of its row, or a model of one of our runs. Classification and segmentation heads in it are not
-        read.
+        read. ``builtin`` is the file that comes with the package.
 
     Raises
     ------
     ConfigError
         If no backbone has that name.
     WeightsUnavailable
-        If there is no such safetensors file.
+        If there is no such safetensors file, or none of this backbone comes with the package.
     ModelError
         If the file cannot be read or holds the weights of another network.
     """
@@ -41,6 +43,6 @@ def load(name: str, weights: Path | None = None) -> Backbone:
         raise ConfigError(f"There is no backbone {name!r}; choose one of {', '.join(catalogue())}.")
     backbone = Backbone(spec)
     if weights is not None:
-        path = weights_file(weights, spec)
+        path = builtin.backbone_weights(name) if weights == "builtin" else weights_file(weights, spec)
         load_weights(backbone, read(path), str(path))
     return backbone

@@ -27,7 +27,7 @@ def weights_file(path: Path, spec: BackboneSpec) -> Path:
         setting="backbone.weights",
         section="Backbones",
         otherwise=f"put its safetensors file there ({spec.hub}, {spec.licence}), point backbone.weights to it, or "
-        "leave backbone.weights out to train from scratch",
+        "leave backbone.weights empty to train from scratch",
     )
 
 

@@ -56,7 +56,26 @@ def _vit(model_type: str, width: int, depth: int, patch: int, **others: object) 
     return {"model_type": model_type, **shape, **others}
 
 
+_Trunk = partial(
+    EncoderSpec,
+    factory=f"{_HERE}.trunk:build",
+    dimension=None,
+    input_size=None,
+    mean=_ZERO,
+    std=_ONE,
+    pooling="mean and deviation over the tissue",
+    gated=False,
+    paper="docs/methods.md, Pre-training",
+)
+
 _ROWS = (
+    _Trunk(
+        name="builtin",
+        title="Comes with napari-pbip: a small network that saw three slides",
+        mpp=0.5,
+        licence="BSD-3-Clause",
+        needs_weights=False,
+    ),
     EncoderSpec(
         name="texture",
         title="Stain and texture statistics, without weights",
@@ -72,19 +91,11 @@ _ROWS = (
         paper="Kather et al. 2016, Scientific Reports 6:27988",
         needs_weights=False,
     ),
-    EncoderSpec(
+    _Trunk(
         name="pretrained",
         title="A backbone that `napari-pbip pretrain` taught on your own slides",
-        factory=f"{_HERE}.trunk:build",
-        dimension=None,
-        input_size=None,
         mpp=None,
-        mean=_ZERO,
-        std=_ONE,
-        pooling="mean and deviation over the tissue",
         licence="yours",
-        gated=False,
-        paper="docs/methods.md, Pre-training",
         needs_weights=True,
     ),
     EncoderSpec(

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_pbip.errors import ModelError, WeightsUnavailable
-from napari_pbip.models import backbones
+from napari_pbip.models import backbones, builtin
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.encoders.spec import EncoderSpec
@@ -26,15 +26,15 @@ _FAINT = 0.05
 """Brightness at which a cell counts half; what is masked out is black and does not count."""
 
 
-def build(spec: EncoderSpec, weights: Path) -> Encoder:
-    """The encoder of a file that ``pretrain`` wrote.
+def build(spec: EncoderSpec, weights: Path | None) -> Encoder:
+    """The encoder of a file that ``pretrain`` wrote; without one, of that which comes with the package.
 
     Raises
     ------
     WeightsUnavailable
         If there is no such file, or it is damaged or of another kind.
     """
-    path = safetensors_file(weights, spec)
+    path = builtin.WEIGHTS if weights is None else safetensors_file(weights, spec)
     try:
         with safe_open(path, "pt") as file:
             name = (file.metadata() or {}).get("backbone", "")
