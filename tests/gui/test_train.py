@@ -108,7 +108,7 @@ def test_each_method_says_what_it_learns_from_and_lacks(
     weak_data: Path,  # noqa: F811
 ) -> None:
     session = session_of(viewer)
-    session.settings = settings_for(weak_data)
+    session.settings = settings_for(weak_data, backbone={"weights": None})
     assert "labelled tiles alone" in widget.about.text()
     assert not widget.encoder.isVisible()
     choose_method(widget, "lpd")

@@ -222,7 +222,7 @@ class _Pretrainer:
         settings = self.settings.model_copy(update=changes)
         rng = np.random.default_rng(settings.seed)
         generator = torch.Generator().manual_seed(settings.seed)
-        whole, stain, mask, halves = [], [], [], []
+        whole, stain, mask, turned, halves = [], [], [], [], []
 
         @torch.inference_mode()
         def seen(images: torch.Tensor) -> npt.NDArray[np.float64]:
@@ -235,10 +235,11 @@ class _Pretrainer:
                 whole.append(seen(tiles))
                 stain.append(seen(change_stain(tiles, _STAIN / 2, rng)) - whole[-1])
                 mask.append(seen(hide(tiles, 0.5, generator)) - whole[-1])
+                turned.append(seen(tiles.rot90(1, (2, 3))) - whole[-1])
                 top, bottom = tiles.chunk(2, 2)
                 halves.append((seen(top) - seen(bottom)) / math.sqrt(2))
                 yield Step(first + len(tiles))
-        kinds = [[np.concatenate(kind)] for kind in (stain, mask, halves)]
+        kinds = [[np.concatenate(kind)] for kind in (stain, mask, turned, halves)]
         centre, projection = discriminant(np.concatenate(whole), kinds, _DIMENSION)
         tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
         tensors |= {"centre": torch.from_numpy(centre), "projection": torch.from_numpy(projection)}

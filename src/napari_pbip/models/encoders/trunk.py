@@ -1,4 +1,7 @@
-"""An encoder made of a pre-trained backbone: what its stages see, on average over the tissue.
+"""An encoder made of a pre-trained backbone: what its stages see, on average over the tissue, beside its texture.
+
+A small backbone that saw few slides knows shapes, and takes stain for chance; the statistics of the encoder ``texture``
+know colours. Together they tell tissue apart better than either (docs/benchmarks.md).
 
 The weights are one safetensors file of the job ``pretrain``: the backbone under ``backbone.``, as in the models of
 trainings, which can start from it as well, and the linear map ``centre`` and ``projection`` at the end.
@@ -20,6 +23,7 @@ from napari_pbip.models import backbones, builtin
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.encoders.spec import EncoderSpec
+from napari_pbip.models.encoders.texture import statistics
 from napari_pbip.models.encoders.weights import safetensors_file
 
 _FAINT = 0.05
@@ -78,7 +82,7 @@ class Trunk(nn.Module):
 
 
 def describe(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
-    """Mean and deviation of stages 2 to 4 over the cells that are not black, shape (B, F), before the linear map.
+    """Mean and deviation of stages 2 to 4 over the cells that are not black, and texture, before the linear map.
 
     Parameters
     ----------
@@ -86,9 +90,14 @@ def describe(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
         The pyramid.
     images
         RGB in [0, 1], shape (B, 3, H, W).
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (B, F), float32.
     """
     brightness = images.mean(1, keepdim=True)
-    found = []
+    found = [statistics(images)]
     for features in backbone(images)[1:]:
         cells = F.layer_norm(features.float().movedim(1, 3), features.shape[1:2]).flatten(1, 2)  # (B, h w, C)
         shown = F.adaptive_avg_pool2d(brightness, features.shape[2:]).flatten(2).mT
