@@ -34,10 +34,6 @@ class PretrainSettings(Settings):
     """Weight decay of AdamW."""
     hidden: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """Share of a crop that is blacked out for the network that learns."""
-    texture: Weight = 1.0
-    """Weight of the loss that asks for the texture of every part of a crop."""
-    agreement: Weight = 1.0
-    """Weight of the loss that asks for what the slowly following teacher sees in the whole crop."""
     encoder_tiles: Annotated[int, Field(ge=16, multiple_of=16)] = 768
     """Tiles that the map from the backbone's features to those of the encoder is fitted on, at the end."""
     seed: Annotated[int, Field(ge=0)] = 0

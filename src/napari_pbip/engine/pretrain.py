@@ -3,7 +3,7 @@
 ```text
 OUT/
   pretrain.json        settings, what was learned from, progress, versions
-  curves.csv           a row a step: step, learning rate, every loss term
+  curves.csv           a row a step: step, learning rate, loss
   model.safetensors    the backbone, and the map that makes an encoder of it; in half precision
   state.safetensors    weights and optimiser state of the last save, for resuming
 ```
@@ -38,7 +38,7 @@ from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.files import prepare_folder, write_json
 from napari_pbip.models import backbones
 from napari_pbip.models.encoders.trunk import describe
-from napari_pbip.models.pretraining import Pretraining, Views, hide
+from napari_pbip.models.pretraining import Pretraining, hide
 
 MARKER = "pretrain.json"
 MODEL = "model.safetensors"
@@ -54,7 +54,7 @@ _TILE, _BATCH, _DIMENSION = 224, 16, 128
 
 @job
 def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, overwrite: bool = False) -> Job:
-    """Pre-train a backbone; yields ``Step`` with the loss terms.
+    """Pre-train a backbone; yields ``Step`` with the loss.
 
     Cancelling saves the state first. Parameters as for :func:`napari_pbip.engine.train.train`.
 
@@ -80,7 +80,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, ove
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         backbone = backbones.load(settings.backbone)
-        network = Pretraining(backbone, texture=settings.texture, agreement=settings.agreement).to(device)
+        network = Pretraining(backbone).to(device)
     yield from _Pretrainer(facts, network, device, sources, out).run(resume)
 
 
@@ -158,11 +158,11 @@ class _Pretrainer:
         try:
             for batch in batches:
                 rate = self._set_learning_rate()
-                terms = self._step(batch)
+                values = {"loss": self._step(*batch)}
                 facts.step += 1
                 facts.seconds = before + time.monotonic() - began
-                self.curve.append({"step": facts.step, "learning_rate": rate, **terms})
-                yield Step(facts.step, terms)
+                self.curve.append({"step": facts.step, "learning_rate": rate, **values})
+                yield Step(facts.step, values)
                 if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
                     self.save()
                     saved = time.monotonic()
@@ -189,23 +189,23 @@ class _Pretrainer:
             group["lr"] = rate
         return rate
 
-    def _step(self, batch: Views) -> dict[str, float]:
+    def _step(self, shown: torch.Tensor, whole: torch.Tensor) -> float:
         settings = self.settings
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed * 1_000_003 + self.facts.step)
             with autocast(self.device, settings.precision):
-                loss = self.network.loss(batch.to(self.device))
+                loss = self.network.loss(shown.to(self.device), whole.to(self.device))
             self.optimiser.zero_grad(set_to_none=True)
-            loss.total.backward()  # type: ignore[no-untyped-call]  # torch's own
-        terms = {"loss": float(loss.total.detach())} | {n: float(t.detach()) for n, t in loss.terms.items()}
-        if not math.isfinite(terms["loss"]):
+            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        value = float(loss.detach())
+        if not math.isfinite(value):
             raise ModelError(
                 f"The pre-training diverged at step {self.facts.step + 1} (the loss is no longer a number); what was "
                 f"saved in {self.out} is kept. Try a smaller learning_rate."
             )
         self.optimiser.step()
         self.network.follow(1 - (1 - _MOMENTUM) * self._decay)
-        return terms
+        return value
 
     def save(self) -> None:
         """Write everything that resuming needs; ``pretrain.json``, which names the step, comes last."""
@@ -247,13 +247,9 @@ class _Pretrainer:
         runs.write_weights(self.out / MODEL, half, {"backbone": settings.backbone})
 
 
-def views(crops: Image, step: int, settings: PretrainSettings) -> Views:
-    """What the networks see of a batch of crops, RGB uint8 (B, side, side, 3); follows from seed and step."""
+def views(crops: Image, step: int, settings: PretrainSettings) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the network and its teacher are shown of crops, RGB uint8 (B, side, side, 3); follows from seed and step."""
     rng = np.random.default_rng((settings.seed, step, 1))
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
     plain = to_tensor(np.stack([flip_and_turn(crop, rng) for crop in crops]))
-    return Views(
-        plain=plain,
-        shown=hide(change_stain(plain, _STAIN, rng), settings.hidden, generator),
-        whole=change_stain(plain, _STAIN, rng),
-    )
+    return hide(change_stain(plain, _STAIN, rng), settings.hidden, generator), change_stain(plain, _STAIN, rng)

@@ -97,7 +97,7 @@ def describe(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
         Shape (B, F), float32.
     """
     brightness = images.mean(1, keepdim=True)
-    found = [statistics(images)]
+    found = []
     for features in backbone(images)[1:]:
         cells = F.layer_norm(features.float().movedim(1, 3), features.shape[1:2]).flatten(1, 2)  # (B, h w, C)
         shown = F.adaptive_avg_pool2d(brightness, features.shape[2:]).flatten(2).mT
@@ -106,4 +106,4 @@ def describe(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
         mean = (weight * cells).sum(1)
         variance = (weight * (cells - mean[:, None]) ** 2).sum(1)
         found += [mean, torch.sqrt(variance + 1e-4)]
-    return torch.cat(found, 1)
+    return torch.cat([*found, statistics(images)], 1)
