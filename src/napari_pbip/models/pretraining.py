@@ -1,8 +1,8 @@
 """Pre-training a backbone on tissue that nobody labelled, for small data and small computers.
 
-Masked self-distillation, in the line of BYOL (Grill et al. 2020) and data2vec (Baevski et al. 2022). A crop is shown with
-much of it black and its stain changed. The backbone is asked, part by part, for what a slowly following copy of it sees in
-the whole crop under another stain: for what is the same under all stains and can be told from the surroundings.
+Masked self-distillation, in the line of BYOL (Grill et al. 2020) and data2vec (Baevski et al. 2022). A crop is shown
+with much of it black and its stain changed. The backbone is asked, part by part, for what a slowly following copy of it
+sees in the whole crop under another stain: what is the same under all stains and can be told from the surroundings.
 
 Blacking out is what PBIP does to the images that it shows to its encoder (Eq. 5), so black means "not known" to
 whatever starts from these weights.
