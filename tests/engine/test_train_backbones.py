@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
+import timm
 from safetensors.torch import load_file, save_file
 
 from napari_pbip.engine import runs
@@ -47,3 +49,19 @@ def test_training_starts_from_weights_or_says_that_they_are_of_another(weak_data
     save_file(first, tmp_path / "model.safetensors")
     other = settings_for(weak_data, backbone={"name": "pvt-v2-b0", "weights": tmp_path / "model.safetensors"})
     assert "does not hold the weights of pvt-v2-b0" in sentence(train(other, tmp_path / "third"), ModelError)
+
+
+def test_weights_of_a_million_pictures_are_changed_with_more_care_than_ours(weak_data: Path, tmp_path: Path) -> None:
+    save_file(timm.create_model("resnet18").state_dict(), tmp_path / "resnet18.safetensors")
+    peaks = {}
+    for name, backbone in {
+        "published": {"name": "resnet18", "weights": tmp_path / "resnet18.safetensors"},
+        "builtin": {"name": "mit-b0", "weights": "builtin"},
+        "ours": {"name": "resnet18", "weights": tmp_path / "published/last.safetensors"},
+        "random": {"name": "mit-b0", "weights": None},
+    }.items():
+        settings = settings_for(weak_data, backbone=backbone, train={"steps": 1, "learning_rate": "auto"})
+        run(train(settings, tmp_path / name))
+        with (tmp_path / name / "curves.csv").open() as file:
+            peaks[name] = float(next(csv.DictReader(file))["learning_rate"])
+    assert peaks == {"published": 5e-5, "builtin": 5e-4, "ours": 5e-4, "random": 5e-4}

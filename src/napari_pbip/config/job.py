@@ -69,7 +69,8 @@ class TrainSettings(Settings):
     batch_size: Annotated[int, Field(ge=1)] = 10
     """Tiles a step."""
     learning_rate: Positive | Literal["auto"] = "auto"
-    """Peak learning rate of AdamW; auto is 5e-5, as released, for a pretrained backbone and 5e-4 from scratch."""
+    """Peak learning rate of AdamW; auto is 5e-5, as released, for a backbone with published weights, and 5e-4 from
+    scratch and from weights of ours."""
     weight_decay: Weight = 1e-3
     """Weight decay of AdamW."""
     warmup: Annotated[int, Field(ge=0)] = 0

@@ -22,6 +22,7 @@ from napari_pbip.engine.prototypes import build_start, existing_start
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
 from napari_pbip.events import Epoch, Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
+from napari_pbip.models.backbones import Backbone, Pyramid
 from napari_pbip.models.methods.base import Method
 
 SAVE_EVERY_SECONDS = 120.0
@@ -124,12 +125,14 @@ def planned_steps(settings: TrainSettings, tiles: int) -> int:
     return settings.steps or settings.epochs * steps_per_epoch(tiles, settings.batch_size)
 
 
-def peak_learning_rate(settings: JobSettings) -> float:
+def peak_learning_rate(settings: JobSettings, backbone: Pyramid) -> float:
     """What ``train.learning_rate`` means for this backbone."""
     rate = settings.train.learning_rate
     if rate != "auto":
         return rate
-    return 5e-5 if settings.backbone.weights else 5e-4
+    # ours saw little and has much to learn still; those of a million pictures are to be kept
+    ours = isinstance(backbone, Backbone) and backbone.from_run
+    return 5e-5 if settings.backbone.weights and not ours else 5e-4
 
 
 _MAY_CHANGE: dict[str, Any] = {
@@ -168,9 +171,8 @@ class _Trainer:
     def __post_init__(self) -> None:
         settings = self.facts.settings.train
         self.settings = settings
-        self.optimiser = torch.optim.AdamW(
-            self.method.parameters(), lr=peak_learning_rate(self.facts.settings), weight_decay=settings.weight_decay
-        )
+        self.peak = peak_learning_rate(self.facts.settings, self.method.backbone)
+        self.optimiser = torch.optim.AdamW(self.method.parameters(), lr=self.peak, weight_decay=settings.weight_decay)
         self.curve: runs.Curve = []
         self.read = TileReader()
 
@@ -219,7 +221,7 @@ class _Trainer:
         """Linear warm-up, then linear decay to zero (the released schedule: poly with power 1)."""
         settings = self.settings
         warm = min(1.0, (step + 1) / (settings.warmup + 1))
-        rate = peak_learning_rate(self.facts.settings) * warm * (1 - step / self.facts.steps)
+        rate = self.peak * warm * (1 - step / self.facts.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         return rate
