@@ -48,7 +48,7 @@ _STAIN = 0.4
 """Strength of the stain changes, strong on purpose: laboratories differ by as much."""
 _MOMENTUM = 0.99
 """Of the teacher at first; it comes to a stop at the end."""
-_TILE, _BATCH, _DIMENSION = 224, 16, 128
+_TILE, _BATCH, _DIMENSION = 224, 16, 64
 """Of the map at the end: side of the tiles that it is fitted on, how many at once, length of the features."""
 
 
@@ -222,7 +222,8 @@ class _Pretrainer:
         settings = self.settings.model_copy(update=changes)
         rng = np.random.default_rng(settings.seed)
         generator = torch.Generator().manual_seed(settings.seed)
-        whole, stain, mask, turned, halves = [], [], [], [], []
+        whole: list[npt.NDArray[np.float64]] = []
+        changed: dict[str, list[npt.NDArray[np.float64]]] = {}  # what leaves the tissue what it is
 
         @torch.inference_mode()
         def seen(images: torch.Tensor) -> npt.NDArray[np.float64]:
@@ -233,13 +234,17 @@ class _Pretrainer:
             for first in range(0, count, _BATCH):
                 tiles = to_tensor(crops.batch(first // _BATCH))
                 whole.append(seen(tiles))
-                stain.append(seen(change_stain(tiles, _STAIN / 2, rng)) - whole[-1])
-                mask.append(seen(hide(tiles, 0.5, generator)) - whole[-1])
-                turned.append(seen(tiles.rot90(1, (2, 3))) - whole[-1])
+                for kind, other in {
+                    "stain": change_stain(tiles, _STAIN / 2, rng),
+                    "mask": hide(tiles, 0.5, generator),
+                    "turn": tiles.rot90(1, (2, 3)),
+                    "shift": tiles.roll((5, 11), (2, 3)),  # no multiple of what a cell sees
+                }.items():
+                    changed.setdefault(kind, []).append(seen(other) - whole[-1])
                 top, bottom = tiles.chunk(2, 2)
-                halves.append((seen(top) - seen(bottom)) / math.sqrt(2))
+                changed.setdefault("half", []).append((seen(top) - seen(bottom)) / math.sqrt(2))
                 yield Step(first + len(tiles))
-        kinds = [[np.concatenate(kind)] for kind in (stain, mask, turned, halves)]
+        kinds = [[np.concatenate(kind)] for kind in changed.values()]
         centre, projection = discriminant(np.concatenate(whole), kinds, _DIMENSION)
         tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
         tensors |= {"centre": torch.from_numpy(centre), "projection": torch.from_numpy(projection)}
