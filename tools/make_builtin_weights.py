@@ -1,9 +1,9 @@
 """Make the weights that come with the package anew: pre-train on the slides that come with it.
 
-    python tools/make_builtin_weights.py OUT [--steps 12000] [--resume]
+    python tools/make_builtin_weights.py OUT [--steps 4000] [--resume]
 
 OUT keeps what resuming needs. The finished weights go to ``src/napari_pbip/models/builtin``, beside the model card;
-``pretrain.json`` there says how they were made. Two hours on two processor cores.
+``pretrain.json`` there says how they were made. An hour on one processor core.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     """Pre-train, and put the result into the package."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=12_000)
+    parser.add_argument("--steps", type=int, default=4_000)
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     slides = options.out / "slides"

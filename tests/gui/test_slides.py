@@ -157,6 +157,14 @@ def test_missing_mpp_is_asked_for_and_remembered(viewer, widget, slide_without_m
         assert again.mpp == 0.4
 
 
+@pytest.mark.parametrize("key", ["frozen section", "tumour"])
+def test_sample_slides_that_do_not_say_their_mpp_ask_for_it(viewer, widget, key):
+    viewer.open_sample("napari-pbip", key)
+    (slide,) = session_of(viewer).slides
+    assert (slide.slide.mpp_xy, widget.mpp.isHidden()) == (None, False)
+    assert not widget.tissue.button.isEnabled()
+
+
 def test_what_is_no_slide_is_told_and_the_others_open(viewer, widget, tmp_path):
     (tmp_path / "notes.txt").write_text("no slide")
     cut_off = tmp_path / "cut off.svs"

@@ -86,11 +86,9 @@ def _pictures(named: Sequence[Path]) -> tuple[list[Path], list[Path]]:
             pictures.append(path)
         elif path.is_dir():
             waiting += sorted(path.iterdir(), reverse=True)
-        elif path.name.endswith(SIDECAR):
-            continue
         elif path in named:
             raise DataError(f"{path.name} is no slide or picture that can be read; leave it out.")
-        else:
+        elif not path.name.endswith(SIDECAR):
             others.append(path)
     return pictures, others
 

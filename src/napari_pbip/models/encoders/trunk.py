@@ -1,7 +1,7 @@
 """An encoder made of a pre-trained backbone: what its stages see, on average over the tissue, beside its texture.
 
 A small backbone that saw few slides knows shapes, and takes stain for chance; the statistics of the encoder ``texture``
-know colours. Together they tell tissue apart better than either (docs/benchmarks.md).
+know colours.
 
 The weights are one safetensors file of the job ``pretrain``: the backbone under ``backbone.``, as in the models of
 trainings, which can start from it as well, and the linear map ``centre`` and ``projection`` at the end.
