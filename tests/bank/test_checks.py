@@ -7,18 +7,21 @@ import numpy as np
 import pytest
 
 from napari_pbip.bank import BankTile, EncoderFacts, ImageBank, bank_warnings, near_duplicates, project
-from napari_pbip.bank.features import FeatureFile, TileMeasures
+from napari_pbip.bank.checks import NEAR_DUPLICATE
+from napari_pbip.bank.features import FeatureFile, TileMeasures, colour_moments
 from napari_pbip.config import BankSettings
 from napari_pbip.taxonomy import Taxonomy
 
 NAMES = ("MUS", "TUM")
 
 
-def bank_of(features: np.ndarray, classes: list[int]) -> ImageBank:
+def bank_of(features: np.ndarray, classes: list[int], colours: np.ndarray | None = None) -> ImageBank:
     measures = FeatureFile("texture ab")
+    if colours is None:
+        colours = np.random.default_rng(0).uniform(0.2, 0.8, (len(classes), 6))
     tiles = [BankTile(f"/tiles/{i}.png", n, f"{i:064x}", 0.0) for i, n in enumerate(classes)]
-    for tile, feature in zip(tiles, features.astype(np.float32), strict=True):
-        measures[tile.hash] = TileMeasures(feature, np.zeros(6, np.float32), 0.0)
+    for tile, feature, colour in zip(tiles, features.astype(np.float32), colours.astype(np.float32), strict=True):
+        measures[tile.hash] = TileMeasures(feature, colour, 0.0)
     facts = EncoderFacts(name="texture", weights_hash="ab", dimension=features.shape[1], weights=None)
     return ImageBank.build(Taxonomy.from_names(NAMES), facts, BankSettings(k=1), tiles, measures)
 
@@ -54,6 +57,20 @@ def test_a_large_bank_is_compared_in_pieces() -> None:
     features[600] = features[599]
     pairs = near_duplicates(bank_of(features, [0] * 650 + [1] * 650))
     assert [(int(p.first.hash, 16), int(p.second.hash, 16)) for p in pairs] == [(599, 600), (700, 1200)]
+
+
+def test_a_copy_that_the_encoder_does_not_know_again_is_found_by_its_colours() -> None:
+    rng = np.random.default_rng(0)
+    features, pictures = (
+        rng.normal(size=(12, 16)),
+        [rng.integers(0, 256, (32, 32, 3), np.uint8) // (i + 1) for i in range(12)],
+    )
+    pictures[7], features[7] = np.rot90(pictures[2]), features[2] + rng.normal(size=16)  # cosine about 0.7
+    pictures[9] = np.rot90(pictures[4])  # the same colours, and to the encoder nothing alike
+    bank = bank_of(features, [0] * 6 + [1] * 6, np.stack([colour_moments(p) for p in pictures]))
+    (pair,) = near_duplicates(bank)
+    assert (pair.first, pair.second) == (bank.tiles[2], bank.tiles[7])
+    assert 0.5 < pair.similarity < NEAR_DUPLICATE
 
 
 def test_an_equal_file_in_two_classes_is_told_elsewhere(strangers: np.ndarray) -> None:

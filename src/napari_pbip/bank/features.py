@@ -70,9 +70,13 @@ class FeatureFile:
         """
         return np.stack([self._rows[h].feature for h in hashes])
 
+    def colours(self, hashes: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Mean of R, G, B and of their squares in [0, 1] of these tiles, shape (T, 6); raises as :meth:`features`."""
+        return np.stack([self._rows[h].colour for h in hashes])
+
     def statistics(self, hashes: Sequence[str]) -> dict[str, list[float]]:
         """Mean and standard deviation of R, G, B in [0, 1] over these tiles, each tile counting the same."""
-        moments = np.array([self._rows[h].colour for h in hashes], np.float64).mean(axis=0).reshape(6)
+        moments = self.colours(hashes).astype(np.float64).mean(axis=0)
         spread = np.sqrt(np.maximum(moments[3:] - moments[:3] ** 2, 0))
         return {"mean": [round(float(v), 6) for v in moments[:3]], "std": [round(float(v), 6) for v in spread]}
 

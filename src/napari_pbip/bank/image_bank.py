@@ -101,6 +101,8 @@ class ImageBank:
     tiles: tuple[BankTile, ...]
     features: Floats
     """Shape (T, D): a row a tile."""
+    colours: Floats
+    """Mean of R, G, B and of their squares in [0, 1], shape (T, 6)."""
     k: tuple[int, ...]
     """Subclasses of each class."""
     prototypes: Floats
@@ -178,6 +180,7 @@ class ImageBank:
             settings=settings,
             tiles=tuple(placed),
             features=features,
+            colours=measures.colours(hashes),
             k=tuple(k),
             prototypes=np.stack(prototypes),
             left_out=tuple(left_out),
@@ -299,12 +302,14 @@ class ImageBank:
                 raise BankError(f"{folder} was made by a newer version of napari-pbip; update this one.")
             measures = FeatureFile.read(folder)
             tiles = tuple(_tile(t) for t in document["tiles"])
+            hashes = [t.hash for t in tiles]
             bank = cls(
                 taxonomy=Taxonomy.from_json(document["classes"]),
                 encoder=_encoder(document["encoder"]),
                 settings=BankSettings.model_validate(document["settings"]),
                 tiles=tiles,
-                features=measures.features([t.hash for t in tiles]),
+                features=measures.features(hashes),
+                colours=measures.colours(hashes),
                 k=tuple(document["k"]),
                 prototypes=load_file(folder / PROTOTYPES)["prototypes"],
                 left_out=tuple(_tile(t) for t in document["left_out"]),

@@ -85,6 +85,7 @@ def nearest_tiles(run: Path, device: str = "cpu") -> Job:
         settings=BankSettings(encoder=recorded["name"], k=dict(zip(names, k, strict=True)), nearest=_NEAREST),
         tiles=shown,
         features=np.stack(features)[rows],
+        colours=measures.colours([record.hash for record in shown]),
         k=k,
         prototypes=vectors,
         statistics=measures.statistics([record.hash for record in records]),
