@@ -80,6 +80,14 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "PBIP, builtin, texture": {**PBIP, "backbone.weights": "builtin", "bank.encoder": "texture"},
         "PBIP, builtin, builtin": {**PBIP, "backbone.weights": "builtin", "bank.encoder": "builtin"},
     },
+    "synthesis": {  # pixels of mosaics beside labels of images, and what as much time gives without them
+        "CAM": CAM,
+        "CAM, half as many steps again": {**CAM, "train.epochs": 3},
+        "CAM, synthesis": {"method": {"name": "cam", "synthesis": 1}},
+        "PBIP": PBIP,
+        "PBIP, synthesis": pbip(synthesis=1),
+    },
+    "construct": {"ConStruct": {"method": {"name": "construct"}}},  # with --set bank.encoder, bank.weights: its student
     "diversity": {  # do learned prototypes spread: benchmarks/prototype_spread.py
         "without": lpd(diversity=0),
         "released": lpd(diversity_temperature=None),

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from napari_pbip import samples
-from napari_pbip.samples.mosaics import write_masked, write_training
+from napari_pbip.bank.mosaics import write_masked, write_training
 from tests.test_readme import ROOT, blocks
 
 PAGE = ROOT / "docs" / "how-to" / "add-a-method.md"
@@ -55,6 +55,7 @@ def test_a_new_method_is_one_module_one_class_and_its_name(tmp_path: Path) -> No
         "sharpness": 8,
         "stage_weights": [0.0, 0.1, 1.0, 1.0],
         "fusion_weights": [0.0, 0.3, 0.3, 0.4],
+        "synthesis": 0.0,
     }
     assert facts["step"] == 2
 

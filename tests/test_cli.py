@@ -14,7 +14,7 @@ import zarr
 from PIL import Image
 
 from napari_pbip import cli, samples
-from napari_pbip.samples.mosaics import write_masked, write_training
+from napari_pbip.bank.mosaics import write_masked, write_training
 
 
 class Called:

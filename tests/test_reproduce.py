@@ -13,9 +13,9 @@ from PIL import Image
 
 from napari_pbip import cli, samples
 from napari_pbip.bank import load_tiles
+from napari_pbip.bank.mosaics import write_masked, write_training
 from napari_pbip.config import CompareJob, PbipSettings, planned_runs
 from napari_pbip.models import backbones, encoders
-from napari_pbip.samples.mosaics import write_masked, write_training
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reproduce"
 FILES = sorted(FOLDER.glob("*.yaml"))

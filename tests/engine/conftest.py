@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from napari_pbip import samples
+from napari_pbip.bank.mosaics import write_masked, write_training
 from napari_pbip.config import JobSettings
-from napari_pbip.samples.mosaics import write_masked, write_training
 
 SIDE = 64
 

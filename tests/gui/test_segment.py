@@ -16,6 +16,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip import samples
+from napari_pbip.bank.mosaics import write_training
 from napari_pbip.config import JobSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
@@ -24,7 +25,6 @@ from napari_pbip.gui.docks.segment import SegmentWidget
 from napari_pbip.gui.session import session_of
 from napari_pbip.gui.work.segmenting import Status
 from napari_pbip.results import ScoreStore
-from napari_pbip.samples.mosaics import write_training
 from napari_pbip.slides import open_slide
 from tests.gui.hands import click
 

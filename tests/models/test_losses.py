@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from napari_pbip.models.losses import contrast
 from napari_pbip.models.losses.classification import classification_loss
+from napari_pbip.models.losses.pixels import pixel_loss
 
 PROTOTYPES, CLASSES = 7, 3
 SUBCLASS_CLASS = torch.tensor([0, 0, 0, 1, 1, 2, 2])
@@ -149,6 +151,18 @@ def test_classification_loss():
         for p, y in zip(*(t.flatten().tolist() for t in (probabilities, labels)), strict=True)
     ]
     assert classification_loss(scores, labels).item() == pytest.approx(-mean(terms), rel=1e-6)
+
+
+def test_pixel_loss_asks_each_cell_for_the_share_that_a_class_fills():
+    masks = torch.randint(0, 3, (2, 8, 8), generator=torch.Generator().manual_seed(0))
+    maps = torch.randn(2, 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    terms = []
+    for b, n, y, x in itertools.product(range(2), range(3), range(2), range(2)):
+        cell = masks[b, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4]
+        share, p = float((cell == n).float().mean()), 1 / (1 + math.exp(-float(maps[b, n, y, x])))
+        terms.append(-share * math.log(p) - (1 - share) * math.log(1 - p))
+    assert pixel_loss(maps, masks).item() == pytest.approx(mean(terms), rel=1e-6)
+    torch.autograd.gradcheck(lambda m: pixel_loss(m, masks), maps.requires_grad_())
 
 
 def test_similarities_are_exact_where_the_networks_are_not():

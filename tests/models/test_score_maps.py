@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy.special import logsumexp
 from torch.nn import functional as F
 
 from napari_pbip.models import masks
 from napari_pbip.models.prototypes import SimilarityHead, standardise
-from napari_pbip.models.score_maps import fuse, fuse_per_tile, merge_subclasses, pool, similarity_map, stretch
+from napari_pbip.models.score_maps import (
+    fuse,
+    fuse_per_tile,
+    merge_subclasses,
+    pool,
+    pool_log_mean_exp,
+    similarity_map,
+    stretch,
+)
 
 
 @pytest.fixture
@@ -75,6 +85,15 @@ def test_merging_does_not_need_subclasses_in_class_order():
 def test_pool():
     maps = torch.arange(24.0).view(1, 2, 3, 4)
     assert torch.equal(pool(maps), torch.tensor([[5.5, 17.5]]))
+
+
+def test_pool_by_log_mean_exp(generator):
+    maps = 3 * torch.randn(2, 3, 4, 5, generator=generator)
+    by_scipy = logsumexp(maps.numpy(), axis=(2, 3)) - np.log(20)
+    torch.testing.assert_close(pool_log_mean_exp(maps), torch.from_numpy(by_scipy).float())
+    corner = torch.full((1, 1, 8, 8), -6.0)
+    corner[..., :2, :2] = 6
+    assert pool(corner) < 0 < pool_log_mean_exp(corner)  # a sixteenth of the image shows the class
 
 
 def test_fuse_is_a_weighted_mean_that_keeps_constants():

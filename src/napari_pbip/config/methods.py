@@ -28,6 +28,9 @@ class MethodSettings(Settings):
     """Weight of the classification loss of each backbone stage."""
     fusion_weights: FourStages = (0.0, 0.3, 0.3, 0.4)
     """Weight of each stage's score map in the fused map (Eq. 3 of PBIP)."""
+    synthesis: Weight = 0.0
+    """Weight of a loss on the pixels of mosaics that are composed of the single-class tiles while training, and make a
+    step half as long again; 0 leaves it out."""
 
     @model_validator(mode="before")
     @classmethod

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from napari_pbip import samples
+from napari_pbip.bank.mosaics import Tile, write_masked, write_training
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.evaluate import evaluate
 from napari_pbip.engine.jobs import job, phase
@@ -23,7 +24,6 @@ from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
 from napari_pbip.events import Finished, Job
 from napari_pbip.files import prepare_folder, write_json
-from napari_pbip.samples.mosaics import Tile, write_masked, write_training
 
 CLASSES = ("LYM", "MUS", "TUM")
 _HELD_OUT = 2

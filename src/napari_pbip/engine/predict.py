@@ -19,7 +19,7 @@ from napari_pbip.engine.device import Precision, autocast
 from napari_pbip.engine.loading import Image, to_tensor
 from napari_pbip.models.dense_crf import refine_image
 from napari_pbip.models.methods.base import Method
-from napari_pbip.models.score_maps import fuse_per_tile
+from napari_pbip.models.score_maps import fuse, fuse_per_tile
 from napari_pbip.models.views import average_over_views
 
 _STRIDE = 8
@@ -37,6 +37,8 @@ class ImageMaps:
     """Class maps of each stage, (1, N, h, w)."""
     presence: torch.Tensor
     """Probability that a class is present: (1, N, 1, 1), or (1, N, h, w) where windows were blended."""
+    calibrated: bool = False
+    """Whether the maps of classes can be compared as they are (:attr:`Method.calibrated`)."""
 
 
 def image_maps(
@@ -71,7 +73,7 @@ def image_maps(
     if max(height, width) <= _ONE_PIECE * tile:
         output = look(to_tensor(np.stack(images)))
         return [
-            ImageMaps(tuple(m[i : i + 1] for m in output.stages), output.presence[i : i + 1])
+            ImageMaps(tuple(m[i : i + 1] for m in output.stages), output.presence[i : i + 1], output.calibrated)
             for i in range(len(images))
         ]
     return [_blended(look, image, tile, device) for image in images]
@@ -79,6 +81,8 @@ def image_maps(
 
 def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[float], size: tuple[int, int]) -> Label:
     """The class of each pixel among the present ones, as released: maps stretched per image, fused, argmax.
+
+    Maps that are calibrated are fused as they are: stretched, each class would reach the same in every image.
 
     Parameters
     ----------
@@ -131,6 +135,8 @@ def refined_image(
 
 
 def _fused(maps: ImageMaps, weights: Sequence[float], size: tuple[int, int]) -> torch.Tensor:
+    if maps.calibrated:
+        return sum(weights) * fuse([(w, m) for w, m in zip(weights, maps.stages, strict=True) if w], size).sigmoid()
     classes = maps.stages[0].shape[1]
     return fuse_per_tile(maps.stages, torch.ones(1, classes, device=maps.presence.device), weights, size)
 
@@ -168,7 +174,7 @@ def _forward(
         return [m.float() for m in (*output.class_maps, method.presence(output))]
 
     *stages, presence = average_over_views(look, images.to(device)) if tta else look(images.to(device))
-    return ImageMaps(tuple(stages), presence.sigmoid()[:, :, None, None])
+    return ImageMaps(tuple(stages), presence.sigmoid()[:, :, None, None], method.calibrated)
 
 
 def _blended(look: Callable[[torch.Tensor], ImageMaps], image: Image, tile: int, device: torch.device) -> ImageMaps:
@@ -199,7 +205,7 @@ def _blended(look: Callable[[torch.Tensor], ImageMaps], image: Image, tile: int,
     # a last cell that is mostly padding stays: maps are stretched over the image when they are enlarged
     kept = (slice(0, -(-height // _STRIDE)), slice(0, -(-width // _STRIDE)))
     *stages, presence = ((whole / total)[:, *kept][None] for whole in sums)
-    return ImageMaps(tuple(stages), presence)
+    return ImageMaps(tuple(stages), presence, output.calibrated)
 
 
 def _starts(length: int, side: int) -> list[int]:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from napari_pbip.bank import LabelledTile, TileSet, find_splits, load_tiles
+from napari_pbip.bank import TileSet, find_splits, load_tiles
 from napari_pbip.config import DataSettings, JobSettings, TrainSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.evaluate import Report, score_tiles
 from napari_pbip.engine.jobs import job
-from napari_pbip.engine.loading import TileReader, steps_per_epoch, training_batches
+from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
 from napari_pbip.engine.prototypes import build_start, existing_start
+from napari_pbip.engine.synthesis import Composer, Mosaics
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
 from napari_pbip.events import Epoch, Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
@@ -79,7 +80,7 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
         torch.manual_seed(settings.train.seed)
         method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)
     facts.device = str(device)
-    yield from _Trainer(facts, method, device, tiles.tiles, validation, out).run(resume)
+    yield from _Trainer(facts, method, device, tiles, validation, out).run(resume)
 
 
 def _validation_tiles(folder: Path, data: DataSettings) -> TileSet | None:
@@ -164,7 +165,7 @@ class _Trainer:
     facts: runs.RunFacts
     method: Method
     device: torch.device
-    tiles: Sequence[LabelledTile]
+    tiles: TileSet
     validation: TileSet | None
     out: Path
 
@@ -175,6 +176,7 @@ class _Trainer:
         self.optimiser = torch.optim.AdamW(self.method.parameters(), lr=self.peak, weight_decay=settings.weight_decay)
         self.curve: runs.Curve = []
         self.read = TileReader()
+        self.compose = Composer(self.tiles, settings, self.read) if self.method.synthesis else None
 
     def run(self, resume: bool) -> Job:
         facts, settings = self.facts, self.settings
@@ -192,13 +194,14 @@ class _Trainer:
             )
         per_epoch = steps_per_epoch(len(self.tiles), settings.batch_size)
         before, began, saved = facts.seconds, time.monotonic(), time.monotonic()
-        batches = training_batches(self.tiles, len(facts.taxonomy), settings, self.read, facts.step, facts.steps)
+        batches = training_batches(self.tiles.tiles, len(facts.taxonomy), settings, self.read, facts.step, facts.steps)
+        mosaics = ahead(self.compose, range(facts.step, facts.steps)) if self.compose else None
         self.method.train()
         try:
             yield from self._end_epoch(per_epoch)  # a stop in the middle of a validation left it undone
             for batch in batches:
                 rate = self._set_learning_rate(facts.step)
-                terms = self._step(batch.images, batch.labels)
+                terms = self._step(batch, next(mosaics) if mosaics else None)
                 facts.step += 1
                 facts.seconds = before + time.monotonic() - began
                 self.curve.append({"step": facts.step, "learning_rate": rate, **terms})
@@ -214,6 +217,8 @@ class _Trainer:
             raise
         finally:
             batches.close()
+            if mosaics:
+                mosaics.close()
         summary = {"steps": facts.step, "seconds": facts.seconds, "epoch": facts.best_epoch, "miou": facts.best_score}
         yield Finished(self.out, summary)
 
@@ -226,7 +231,7 @@ class _Trainer:
             group["lr"] = rate
         return rate
 
-    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    def _step(self, batch: Batch, mosaics: Mosaics | None) -> dict[str, float]:
         """One optimiser step; returns the loss terms.
 
         Raises
@@ -239,7 +244,10 @@ class _Trainer:
             torch.manual_seed(self.settings.seed * 1_000_003 + self.facts.step)
             with autocast(self.device, self.settings.precision):
                 progress = self.facts.step / self.facts.steps
-                loss = self.method.loss(images.to(self.device), labels.to(self.device), progress)
+                loss = self.method.loss(batch.images.to(self.device), batch.labels.to(self.device), progress)
+                if mosaics is not None:
+                    pixels = self.method.pixel_loss(mosaics.images.to(self.device), mosaics.masks.to(self.device))
+                    loss = loss.plus("synthesis", self.method.synthesis, pixels)
             self.optimiser.zero_grad(set_to_none=True)
             loss.total.backward()  # type: ignore[no-untyped-call]  # torch's own
         terms = {"loss": float(loss.total.detach())} | {n: float(t.detach()) for n, t in loss.terms.items()}

@@ -5,6 +5,7 @@ B images, P subclasses of all classes together, N classes, K_n subclasses of cla
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -76,6 +77,16 @@ _MERGES: dict[Merge, Callable[[torch.Tensor], torch.Tensor]] = {
 def pool(maps: torch.Tensor) -> torch.Tensor:
     """Global average of each map: (B, P, h, w) -> (B, P)."""
     return maps.mean((2, 3))
+
+
+def pool_log_mean_exp(maps: torch.Tensor) -> torch.Tensor:
+    """Log of the mean of exp of each map: (B, P, h, w) -> (B, P), between its mean and its maximum.
+
+    A class that fills a corner of the image counts as present without being asked for everywhere, which the mean asks
+    for; so it agrees with a loss on pixels (Pinheiro & Collobert 2015, with r = 1).
+    """
+    cells = maps.flatten(2)
+    return cells.logsumexp(2) - math.log(cells.shape[2])
 
 
 def fuse(weighted: Sequence[tuple[float, torch.Tensor]], size: Size) -> torch.Tensor:

@@ -14,8 +14,9 @@ from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Backbone, Pyramid
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.losses.classification import classification_loss
+from napari_pbip.models.losses.pixels import pixel_loss
 from napari_pbip.models.prototypes import Prototypes
-from napari_pbip.models.score_maps import fuse
+from napari_pbip.models.score_maps import fuse, pool, pool_log_mean_exp
 
 STAGES = 4
 CELL = 8
@@ -73,6 +74,10 @@ class LossTerms:
         total = torch.stack([weight * loss for weight, loss in losses.values()]).sum()
         return cls(total, {name: loss for name, (_, loss) in losses.items()})
 
+    def plus(self, name: str, weight: float, loss: torch.Tensor) -> Self:
+        """With one more term."""
+        return type(self)(self.total + weight * loss, {**self.terms, name: loss})
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -97,6 +102,8 @@ class Method(nn.Module, ABC):
         Weight of each stage's classification loss.
     fusion_weights
         Weight of each stage's score map in the fused map.
+    synthesis
+        Weight of the loss on the pixels of mosaics (:meth:`pixel_loss`); 0 where labels of images are all there is.
 
     Raises
     ------
@@ -105,7 +112,12 @@ class Method(nn.Module, ABC):
     """
 
     def __init__(
-        self, backbone: Pyramid, classes: int, stage_weights: Sequence[float], fusion_weights: Sequence[float]
+        self,
+        backbone: Pyramid,
+        classes: int,
+        stage_weights: Sequence[float],
+        fusion_weights: Sequence[float],
+        synthesis: float = 0.0,
     ) -> None:
         super().__init__()
         for name, weights in (("stage_weights", stage_weights), ("fusion_weights", fusion_weights)):
@@ -115,6 +127,12 @@ class Method(nn.Module, ABC):
         self.classes = classes
         self.stage_weights = tuple(stage_weights)
         self.fusion_weights = tuple(fusion_weights)
+        self.synthesis = synthesis
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether pixels were learned from, so that scores above 0 mean "here" and those of classes can be compared."""
+        return self.synthesis > 0
 
     @classmethod
     @abstractmethod
@@ -161,6 +179,26 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Class score map (B, N, h, w) of one stage's features (B, C, h, w), and its pooled logits (B, N)."""
+
+    def pool(self, maps: torch.Tensor) -> torch.Tensor:
+        """Pooled logits (B, N) of class maps (B, N, h, w)."""
+        return pool_log_mean_exp(maps) if self.calibrated else pool(maps)
+
+    def pixel_loss(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Loss on images whose pixels are known, weighted over the stages as the classification is.
+
+        Parameters
+        ----------
+        images
+            RGB in [0, 1], shape (B, 3, H, W).
+        masks
+            Class index of each pixel, int64, shape (B, H, W).
+        """
+        stages = {i: weight for i, weight in enumerate(self.stage_weights) if weight}
+        features = self.features(images, stages)
+        return torch.stack(
+            [weight * pixel_loss(self.class_scores(i, features[i])[0], masks) for i, weight in stages.items()]
+        ).sum()
 
     def features(self, images: torch.Tensor, stages: Collection[int]) -> Mapping[int, torch.Tensor]:
         """Feature maps (B, C, h, w) of those stages, counted from 0; of the others too where they come for nothing."""

@@ -14,7 +14,6 @@ from torch import nn
 
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.methods.base import LossTerms, Method, MethodOutput, Parts
-from napari_pbip.models.score_maps import pool
 
 
 class Cam(Method):
@@ -26,14 +25,19 @@ class Cam(Method):
         The pyramid.
     classes
         Number of tissue classes N.
-    stage_weights, fusion_weights
+    stage_weights, fusion_weights, synthesis
         The fields of :class:`napari_pbip.config.CamSettings`.
     """
 
     def __init__(
-        self, backbone: Backbone, classes: int, stage_weights: Sequence[float], fusion_weights: Sequence[float]
+        self,
+        backbone: Backbone,
+        classes: int,
+        stage_weights: Sequence[float],
+        fusion_weights: Sequence[float],
+        synthesis: float = 0.0,
     ) -> None:
-        super().__init__(backbone, classes, stage_weights, fusion_weights)
+        super().__init__(backbone, classes, stage_weights, fusion_weights, synthesis)
         self.heads = nn.ModuleList(nn.Conv2d(channels, classes, 1) for channels in backbone.channels)
 
     @classmethod
@@ -49,7 +53,7 @@ class Cam(Method):
     def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Class activation map of one stage and its pooled logits."""
         maps = self.heads[stage](features).float()
-        return maps, pool(maps)
+        return maps, self.pool(maps)
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
         """Weighted sum of the stages' classification losses; terms are named ``classification_i``."""

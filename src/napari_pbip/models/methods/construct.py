@@ -45,7 +45,7 @@ class ConStruct(Method):
         Where learning starts, in the feature space of the student.
     classes
         Number of classes N, at least two.
-    stage_weights, fusion_weights, similarity, delta, temperature, alpha, structure, beta, memory
+    stage_weights, fusion_weights, synthesis, similarity, delta, temperature, alpha, structure, beta, memory
         The fields of :class:`napari_pbip.config.ConstructSettings`.
 
     Raises
@@ -66,6 +66,7 @@ class ConStruct(Method):
         classes: int,
         stage_weights: Sequence[float],
         fusion_weights: Sequence[float],
+        synthesis: float = 0.0,
         similarity: Similarity,
         delta: float,
         temperature: float,
@@ -74,7 +75,7 @@ class ConStruct(Method):
         beta: float,
         memory: int,
     ) -> None:
-        super().__init__(StudentPyramid(student), classes, stage_weights, fusion_weights)
+        super().__init__(StudentPyramid(student), classes, stage_weights, fusion_weights, synthesis)
         if classes < 2 or sorted(set(prototypes.of_class.tolist())) != list(range(classes)):
             raise ModelError(f"ConStruct contrasts classes: it needs two or more with prototypes, not {classes}.")
         self.teacher = Frozen(teacher.as_pretrained())
@@ -134,7 +135,7 @@ class ConStruct(Method):
         maps = merge_subclasses(subclass_maps, self.subclass_class, self.classes, "max")
         head = self.heads[stage]
         assert isinstance(head, SimilarityHead)
-        return maps, pool(maps) + (0.0 if self.offsets is None else head.scale * self.offsets[stage])
+        return maps, self.pool(maps) + (0.0 if self.offsets is None else head.scale * self.offsets[stage])
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
         """L = alpha * L_CLS + structure * L_struct + beta * L_SIM.

@@ -38,7 +38,7 @@ class Pbip(Method):
     encoder
         The frozen encoder that made the prototypes; only :meth:`loss` needs it. It is neither a submodule nor
         in ``state_dict()``, so it stays on the device where it was put.
-    stage_weights, fusion_weights, subclass_merge, similarity, similarity_maps, adaptive_threshold,
+    stage_weights, fusion_weights, synthesis, subclass_merge, similarity, similarity_maps, adaptive_threshold,
     delta, mask, contrast, temperature, alpha, beta, theta_foreground, theta_background, sparsity
         The fields of :class:`napari_pbip.config.PbipSettings`.
 
@@ -61,6 +61,7 @@ class Pbip(Method):
         encoder: Encoder | None = None,
         stage_weights: Sequence[float],
         fusion_weights: Sequence[float],
+        synthesis: float = 0.0,
         subclass_merge: Merge,
         similarity: Similarity,
         similarity_maps: bool,
@@ -75,7 +76,7 @@ class Pbip(Method):
         theta_background: float,
         sparsity: float,
     ) -> None:
-        super().__init__(backbone, classes, stage_weights, fusion_weights)
+        super().__init__(backbone, classes, stage_weights, fusion_weights, synthesis)
         if classes < 2 or sorted(set(subclass_class.tolist())) != list(range(classes)):
             raise ModelError(f"PBIP contrasts classes: it needs two or more, each with a prototype, not {classes}.")
         if len(prototypes) != len(subclass_class):
@@ -120,12 +121,11 @@ class Pbip(Method):
         """Score maps of all stages; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
         features = self.backbone(images)
         maps = tuple(self._subclass_maps(i, features[i]) for i in range(STAGES))
-        scores = tuple(pool(m) for m in maps)
         return MethodOutput(
             class_maps=tuple(self._to_classes(m, self.merge) for m in maps),
-            class_scores=tuple(self._image_logits(i, s) for i, s in enumerate(scores)),
+            class_scores=tuple(self._image_logits(i, m) for i, m in enumerate(maps)),
             subclass_maps=maps,
-            subclass_scores=scores,
+            subclass_scores=tuple(pool(m) for m in maps),
         )
 
     def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,18 +134,18 @@ class Pbip(Method):
         if self.merge == "mean" and isinstance(head, SimilarityHead):
             directions = self._to_classes(head.directions(self.prototypes).T, "mean").T  # (N, C)
             maps = similarity_map(features, directions)
-            return maps, pool(maps) + self._offset(stage)
+            return maps, self.pool(maps) + self._offset(stage)
         subclass_maps = self._subclass_maps(stage, features)
-        return self._to_classes(subclass_maps, self.merge), self._image_logits(stage, pool(subclass_maps))
+        return self._to_classes(subclass_maps, self.merge), self._image_logits(stage, subclass_maps)
 
     def _subclass_maps(self, stage: int, features: torch.Tensor) -> torch.Tensor:
         head = self.heads[stage]
         maps: torch.Tensor = head(features, self.prototypes) if self.similarity_maps else head(features)
         return maps.float()
 
-    def _image_logits(self, stage: int, pooled: torch.Tensor) -> torch.Tensor:
-        """Image-level logits (B, N) of pooled subclass scores (B, P): the mean over subclasses, and the offset."""
-        return self._to_classes(pooled, "mean") + self._offset(stage)
+    def _image_logits(self, stage: int, subclass_maps: torch.Tensor) -> torch.Tensor:
+        """Image-level logits (B, N) of subclass maps (B, P, h, w): mean over subclasses, pooled, and the offset."""
+        return self.pool(self._to_classes(subclass_maps, "mean")) + self._offset(stage)
 
     def _offset(self, stage: int) -> torch.Tensor | float:
         head = self.heads[stage]
@@ -191,7 +191,7 @@ class Pbip(Method):
 
     def _classification(self, maps: dict[int, torch.Tensor], labels: torch.Tensor) -> WeightedTerms:
         """L_CLS of each stage (Eq. 7-8)."""
-        logits = {i: self._image_logits(i, pool(maps[i])) for i, weight in enumerate(self.stage_weights) if weight}
+        logits = {i: self._image_logits(i, maps[i]) for i, weight in enumerate(self.stage_weights) if weight}
         return self.classification(logits, labels, self.alpha)
 
     def _matching(self, images: torch.Tensor, maps: dict[int, torch.Tensor], labels: torch.Tensor) -> WeightedTerms:

@@ -1,7 +1,7 @@
-"""A weakly labelled data set with exact masks, composed of single-class tiles.
+"""Mosaics: pieces of single-class tiles side by side, so that the class of every pixel is known.
 
-The pixels are real tissue, the layout is not: borders between tissues are random Voronoi borders. It stands
-in where no annotated data can be shipped: in the demo and in the tests. Every figure measured on it says so.
+The pixels are real tissue, the layout is not. Data sets of mosaics stand in where no annotated data can be shipped: in
+the demo and in the tests. Every figure measured on them says so.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy.spatial import cKDTree
+from scipy.ndimage import zoom
 
 Tile = npt.NDArray[np.uint8]
 
@@ -65,13 +65,32 @@ def compose(
     chosen = rng.choice(len(names), min(classes, len(names)), replace=False)
     cells = len(chosen) + int(rng.integers(0, 3)) if len(chosen) > 1 else 1
     of_cell = np.concatenate([chosen, rng.choice(chosen, cells - len(chosen))])
-    places = np.indices((side, side)).reshape(2, -1).T
-    _, cell = cKDTree(rng.uniform(0, side, (cells, 2))).query(places)
-    mask = of_cell[cell].reshape(side, side).astype(np.uint8)
+    mask = of_cell[partition(side, cells, rng)].astype(np.uint8)
     image = np.empty((side, side, 3), np.uint8)
     for label in np.unique(mask):
         image[mask == label] = _cut(tiles[names[label]], side, rng)[mask == label]
     return image, mask
+
+
+def partition(side: int, pieces: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """A square in pieces with irregular borders: the piece of each pixel, 0 to ``pieces`` - 1, shape (side, side).
+
+    A pixel belongs to the nearest of random points, in a plane that is bent at random: a Voronoi tessellation with
+    wavy borders.
+    """
+    bent = np.indices((side, side)) + np.stack([_smooth(side, rng) for _ in range(2)])
+    points = rng.uniform(0, side, (pieces, 2))
+    distance = ((bent[None] - points[:, :, None, None]) ** 2).sum(1)
+    nearest: npt.NDArray[np.intp] = distance.argmin(0)
+    return nearest
+
+
+def _smooth(side: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """A smooth random field, shape (side, side), with a deviation of a twentieth of the side."""
+    knots = 6
+    drawn = rng.normal(0, side / 20, (knots, knots))
+    field: npt.NDArray[np.float64] = zoom(drawn, side / knots, order=3, mode="nearest")
+    return field
 
 
 def _cut(tiles: Sequence[Tile], side: int, rng: np.random.Generator) -> Tile:
