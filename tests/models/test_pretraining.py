@@ -13,7 +13,7 @@ from napari_pbip import samples
 from napari_pbip.models.backbones import Backbone, BackboneSpec
 from napari_pbip.models.encoders.texture import statistics
 from napari_pbip.models.encoders.trunk import describe
-from napari_pbip.models.pretraining import Pretraining, hide, parts
+from napari_pbip.models.pretraining import Pretraining, hide, parts, turned
 
 SMALL = BackboneSpec("small", channels=(16, 32, 40, 64), depths=(1, 1, 1, 1))
 
@@ -74,6 +74,34 @@ def test_it_learns_what_it_is_asked_and_not_to_see_the_same_everywhere(network, 
         assert network.loss(new, new) < 0.9  # 1 is what seeing nothing leaves
         seen = parts(network.backbone(tissue))
         assert seen.std((0, 2, 3)).median() > 0.1
+
+
+def test_a_batch_is_shown_in_all_positions_of_a_square_and_maps_follow_their_images():
+    square = torch.arange(16.0).reshape(1, 1, 4, 4)
+    positions = turned(square.repeat(8, 1, 1, 1))
+    assert len({tuple(p.flatten().tolist()) for p in positions}) == 8
+    images = torch.rand(16, 3, 64, 64)
+    halved = torch.nn.functional.avg_pool2d
+    torch.testing.assert_close(halved(turned(images), 32), turned(halved(images, 32)))
+
+
+def test_a_turned_tile_is_asked_for_what_it_shows_where_it_shows_it(network, tissue):
+    # pixels themselves, averaged over each part, are the same in every position: nothing is left to be learned
+    class Pixels(torch.nn.Module):
+        def forward(self, images):
+            return (images,) * 4
+
+    def pixels(features):
+        return torch.nn.functional.avg_pool2d(features[0], 32)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("napari_pbip.models.pretraining.parts", pixels)
+        network.backbone, network.teacher = Pixels(), Pixels()
+        seen = pixels(network.teacher(tissue))
+        mean, deviation = seen.mean((0, 2, 3), keepdim=True), seen.std((0, 2, 3), keepdim=True)
+        network.predictor = torch.nn.Module()
+        network.predictor.forward = lambda answer: (answer - mean) / (deviation + 1e-3)
+        assert float(network.loss(tissue, tissue)) < 1e-8
 
 
 def test_a_description_counts_only_what_is_not_black(tissue):

@@ -4,6 +4,9 @@ Masked self-distillation, in the line of BYOL (Grill et al. 2020) and data2vec (
 with much of it black and its stain changed. The backbone is asked, part by part, for what a slowly following copy of it
 sees in the whole crop under another stain: what is the same under all stains and can be told from the surroundings.
 
+What is shown is turned and mirrored too, and the answer is asked for in the same position: tissue has no upright, and a
+network that has learned so sees the same in a turned tile.
+
 Blacking out is what PBIP does to the images that it shows to its encoder (Eq. 5), so black means "not known" to
 whatever starts from these weights.
 """
@@ -50,9 +53,9 @@ class Pretraining(nn.Module):
         Parameters
         ----------
         shown
-            What the backbone is shown, RGB in [0, 1], shape (B, 3, H, W): stain changed, parts black.
+            What the backbone is shown, before it is turned: stain changed, parts black. RGB in [0, 1], (B, 3, H, H).
         whole
-            The same tissue for its teacher: stain changed in another way, nothing black.
+            The same tissue for its teacher, in the same position: stain changed in another way, nothing black.
 
         Returns
         -------
@@ -63,7 +66,8 @@ class Pretraining(nn.Module):
             seen = parts(self.teacher(whole)).float()
             mean, deviation = seen.mean((0, 2, 3), keepdim=True), seen.std((0, 2, 3), keepdim=True)
             asked = ((seen - mean) / (deviation + 1e-3)).clamp(-5, 5)
-        return F.mse_loss(self.predictor(parts(self.backbone(shown))).float(), asked)
+        answered = self.predictor(parts(self.backbone(turned(shown)))).float()
+        return F.mse_loss(answered, turned(asked))
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
@@ -84,6 +88,15 @@ def parts(features: Features) -> torch.Tensor:
     # each stage at unit variance: otherwise the one with the largest numbers decides
     even = [F.layer_norm(stage.movedim(1, 3), stage.shape[1:2]).movedim(3, 1) for stage in features[1:]]
     return torch.cat([F.adaptive_avg_pool2d(stage, (h, w)) for stage in even], 1)
+
+
+def turned(images: torch.Tensor) -> torch.Tensor:
+    """Images or maps (B, C, H, H), each eighth of the batch in another of a square's eight positions.
+
+    Which image gets which is no matter of chance: the crops themselves are.
+    """
+    turns = [eighth.rot90(way, (2, 3)) for way, eighth in enumerate(images.chunk(8))]
+    return torch.cat([part.flip(3) if way >= 4 else part for way, part in enumerate(turns)])
 
 
 def hide(images: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
