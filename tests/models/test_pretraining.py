@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from napari_pbip import samples
+from napari_pbip.errors import WeightsUnavailable
+from napari_pbip.models import builtin, encoders
 from napari_pbip.models.backbones import Backbone, BackboneSpec
 from napari_pbip.models.encoders.texture import statistics
 from napari_pbip.models.encoders.trunk import describe
@@ -114,6 +117,17 @@ def test_a_description_counts_only_what_is_not_black(tissue):
         stage = torch.nn.functional.layer_norm(features[2].movedim(1, 3), features[2].shape[1:2])
         left = stage[:, :, :4].flatten(1, 2).mean(1)
         c = SMALL.channels
-        found = describe(backbone, image)[:, 2 * c[1] : 2 * c[1] + c[2]]
+        found = describe(backbone, image)[0][:, 2 * c[1] : 2 * c[1] + c[2]]
     assert torch.nn.functional.cosine_similarity(found, left) > 0.99
-    assert describe(backbone, tissue).shape == (16, 2 * sum(c[1:]) + statistics(tissue[:1]).shape[1])
+    network, texture = describe(backbone, tissue)
+    assert network.shape == (16, 2 * (c[1] + c[2]))
+    torch.testing.assert_close(texture, statistics(tissue))
+
+
+def test_an_encoder_of_an_earlier_version_is_told_how_to_be_made_anew(tmp_path: Path):
+    tensors = load_file(builtin.WEIGHTS)
+    tensors["projection"] = tensors["projection"][:, 8:].contiguous()  # fewer statistics
+    tensors["centre"] = tensors["centre"][8:].contiguous()
+    save_file(tensors, tmp_path / "model.safetensors", {"backbone": "mit-b0"})
+    with pytest.raises(WeightsUnavailable, match="`pretrain --resume` writes it anew"):
+        encoders.load("pretrained", tmp_path)

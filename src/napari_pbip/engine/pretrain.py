@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.linalg import block_diag
 
 from napari_pbip.config import PretrainSettings
 from napari_pbip.engine import runs
@@ -49,7 +50,7 @@ _STAIN = 0.4
 _MOMENTUM = 0.99
 """Of the teacher at first; it comes to a stop at the end."""
 _TILE, _BATCH, _DIMENSION = 224, 16, 64
-"""Of the map at the end: side of the tiles that it is fitted on, how many at once, length of the features."""
+"""Of the maps at the end: side of the tiles that they are fitted on, how many at once, features of each map."""
 
 
 @job
@@ -214,7 +215,7 @@ class _Pretrainer:
         self.facts.write(self.out, self.sources)
 
     def _make_encoder(self) -> Job:
-        """Fit the map at the end on tiles of the same tissue, and write backbone and map."""
+        """Fit the maps at the end on tiles of the same tissue, and write backbone and maps."""
         count = self.settings.encoder_tiles
         yield Started("Fitting the encoder", total=count, unit="tiles")
         backbone = self.network.backbone.eval()
@@ -228,7 +229,7 @@ class _Pretrainer:
         @torch.inference_mode()
         def seen(images: torch.Tensor) -> npt.NDArray[np.float64]:
             with autocast(self.device, settings.precision):
-                return np.asarray(describe(backbone, images.to(self.device)).double().cpu())
+                return np.asarray(torch.cat(describe(backbone, images.to(self.device)), 1).double().cpu())
 
         with closing(Crops(self.sources, settings)) as crops:
             for first in range(0, count, _BATCH):
@@ -244,10 +245,18 @@ class _Pretrainer:
                 top, bottom = tiles.chunk(2, 2)
                 changed.setdefault("half", []).append((seen(top) - seen(bottom)) / math.sqrt(2))
                 yield Step(first + len(tiles))
-        kinds = [[np.concatenate(kind)] for kind in changed.values()]
-        centre, projection = discriminant(np.concatenate(whole), kinds, _DIMENSION)
+        of_network = describe(backbone, tiles.to(self.device))[0].shape[1]
+        maps = [
+            discriminant(
+                np.concatenate(whole)[:, columns],
+                [[np.concatenate(kind)[:, columns]] for kind in changed.values()],
+                _DIMENSION,
+            )
+            for columns in (slice(None, of_network), slice(of_network, None))
+        ]
         tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
-        tensors |= {"centre": torch.from_numpy(centre), "projection": torch.from_numpy(projection)}
+        tensors["centre"] = torch.from_numpy(np.concatenate([centre for centre, _ in maps]))
+        tensors["projection"] = torch.from_numpy(block_diag(*(projection for _, projection in maps)))
         half = {name: tensor.half() for name, tensor in tensors.items()}
         runs.write_weights(self.out / MODEL, half, {"backbone": settings.backbone})
 

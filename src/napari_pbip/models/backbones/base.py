@@ -84,12 +84,16 @@ class Backbone(Pyramid):
         tuple of four tensors
             F_i of shape (B, C_i, H / s_i, W / s_i), rounded up, with the strides s_i of :attr:`strides`.
         """
+        first, second, third, fourth = self.up_to(len(self.stages), images)
+        return first, second, third, fourth
+
+    def up_to(self, count: int, images: torch.Tensor) -> list[torch.Tensor]:
+        """The first ``count`` feature maps, as :meth:`forward` gives them; later stages are not computed."""
         maps, x = [], self.normalise(images)
-        for stage in self.stages:
+        for stage in self.stages[:count]:
             x = stage(x)
             maps.append(x)
-        first, second, third, fourth = maps
-        return first, second, third, fourth
+        return maps
 
 
 def load_weights(backbone: Backbone, weights: Mapping[str, torch.Tensor], source: str = "The file") -> None:

@@ -66,6 +66,7 @@ _Trunk = partial(
     pooling="mean and deviation over the tissue",
     gated=False,
     paper="docs/methods.md, Pre-training",
+    revision=2,
 )
 
 _ROWS = (

@@ -1,10 +1,12 @@
 """An encoder made of a pre-trained backbone: what its stages see, on average over the tissue, beside its texture.
 
 A small backbone that saw few slides knows shapes, and takes stain for chance; the statistics of the encoder ``texture``
-know colours.
+know colours. Each of the two has a linear map of its own: in one, the many numbers of the network drown the few of the
+texture. The last stage is left out, which costs a third of the time and makes features no better.
 
 The weights are one safetensors file of the job ``pretrain``: the backbone under ``backbone.``, as in the models of
-trainings, which can start from it as well, and the linear map ``centre`` and ``projection`` at the end.
+trainings, which can start from it as well, and the linear maps at the end, together one with ``centre`` and
+``projection``.
 """
 
 from __future__ import annotations
@@ -46,10 +48,13 @@ def build(spec: EncoderSpec, weights: Path | None) -> Encoder:
         with torch.random.fork_rng():  # the first values are random, and replaced
             backbone = Backbone(backbones.catalogue()[name])
         backbones.load_weights(backbone, tensors, str(path))
-        network = Trunk(backbone, tensors["centre"], tensors["projection"])
-    except (SafetensorError, OSError, KeyError, ModelError) as error:
+        network = Trunk(backbone, tensors["centre"], tensors["projection"]).eval()
+        with torch.no_grad():  # do the maps fit what is described?
+            network(torch.full((1, 3, 64, 64), 0.5))
+    except (SafetensorError, OSError, KeyError, RuntimeError, ModelError) as error:
         raise WeightsUnavailable(
-            f"{path} cannot be used as an encoder; give the model.safetensors that `napari-pbip pretrain` wrote."
+            f"{path} cannot be used as an encoder; give the model.safetensors that `napari-pbip pretrain` wrote (if an "
+            "earlier version did, `pretrain --resume` writes it anew)."
         ) from error
     return Encoder(replace(spec, dimension=len(network.projection)), network)
 
@@ -78,11 +83,11 @@ class Trunk(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features, shape (B, D), of RGB in [0, 1], shape (B, 3, H, W)."""
-        return (describe(self.backbone, images) - self.centre) @ self.projection.T
+        return (torch.cat(describe(self.backbone, images), 1) - self.centre) @ self.projection.T
 
 
-def describe(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
-    """Mean and deviation of stages 2 to 4 over the cells that are not black, and texture, before the linear map.
+def describe(backbone: Backbone, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of stages 2 and 3 over the cells that are not black; and texture. Before the linear maps.
 
     Parameters
     ----------
@@ -93,17 +98,17 @@ def describe(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
 
     Returns
     -------
-    torch.Tensor
-        Shape (B, F), float32.
+    network, texture
+        Shapes (B, F) and (B, T), float32.
     """
     brightness = images.mean(1, keepdim=True)
     found = []
-    for features in backbone(images)[1:]:
+    for features in backbone.up_to(3, images)[1:]:
         cells = F.layer_norm(features.float().movedim(1, 3), features.shape[1:2]).flatten(1, 2)  # (B, h w, C)
-        shown = F.adaptive_avg_pool2d(brightness, features.shape[2:]).flatten(2).mT
+        shown = F.adaptive_avg_pool2d(brightness, (features.shape[2], features.shape[3])).flatten(2).mT
         weight = shown / (shown + _FAINT)
         weight = weight / (weight.sum(1, keepdim=True) + 1e-6)
         mean = (weight * cells).sum(1)
         variance = (weight * (cells - mean[:, None]) ** 2).sum(1)
         found += [mean, torch.sqrt(variance + 1e-4)]
-    return torch.cat([*found, statistics(images)], 1)
+    return torch.cat(found, 1), statistics(images)
