@@ -167,10 +167,11 @@ def test_tiles_moved_to_a_class_that_is_no_more_count_by_their_labels(tiles: Pat
     assert Curation.read(out) == curation
 
 
-def test_near_duplicates_are_warned_of(tiles: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoder", ["texture", "builtin"])
+def test_near_duplicates_are_warned_of(tiles: Path, tmp_path: Path, encoder: str) -> None:
     path = sorted((tiles / "LYM").iterdir())[0]
     Image.open(path).convert("RGB").rotate(90).save(tiles / "LYM" / "turned.png")
-    warnings = [e.message for e in job(tiles, tmp_path / "bank", encoder="texture") if isinstance(e, Warned)]
+    warnings = [e.message for e in job(tiles, tmp_path / "bank", encoder=encoder) if isinstance(e, Warned)]
     assert len(warnings) == 1
     assert "turned.png" in warnings[0]
     assert path.name in warnings[0]
