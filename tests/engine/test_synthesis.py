@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,22 @@ def test_a_class_that_no_tile_shows_alone_is_told(plain_tiles: TileSet) -> None:
     both = tuple(replace(t, labels=(0, 2)) if t.class_index == 2 else t for t in plain_tiles.tiles)
     with pytest.raises(DataError, match=r"c has none; .* method\.synthesis to 0"):
         Composer(replace(plain_tiles, tiles=both), TrainSettings(), TileReader())
+
+
+def test_a_training_that_cannot_have_mosaics_leaves_no_folder(stripes: Path, tmp_path: Path) -> None:
+    shutil.copytree(
+        stripes / "train", tmp_path / "data" / "train", ignore=lambda _, names: [n for n in names if "[01]" in n]
+    )
+    shutil.copy(stripes / "classes.txt", tmp_path / "data")
+    with pytest.raises(DataError, match="steep has none"):
+        list(train(settings(tmp_path / "data", 1.0), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_tiles_of_two_sizes_are_told(plain_tiles: TileSet) -> None:
+    Image.fromarray(np.full((64, 64, 3), 60, np.uint8)).save(plain_tiles.tiles[0].path)
+    with pytest.raises(DataError, match="must all have one size"):
+        [Composer(plain_tiles, TrainSettings(), TileReader())(step) for step in range(20)]
 
 
 @pytest.fixture(scope="module")

@@ -132,14 +132,25 @@ def to_batch(images: Sequence[Image], tiles: Sequence[LabelledTile], classes: in
     DataError
         If the tiles differ in size.
     """
-    if len({image.shape for image in images}) > 1:
-        by_size = {f"{i.shape[1]}x{i.shape[0]}": t.path.name for i, t in zip(images, tiles, strict=True)}
-        found = " and ".join(f"{size} ({name})" for size, name in list(by_size.items())[:2])
-        raise DataError(f"Training tiles must all have one size, but {found} differ; cut them to one size.")
+    require_one_size(images, tiles)
     labels = torch.zeros(len(tiles), classes)
     for row, tile in zip(labels, tiles, strict=True):
         row[list(tile.labels)] = 1
     return Batch(to_tensor(np.stack(images)), labels)
+
+
+def require_one_size(images: Sequence[Image], tiles: Sequence[LabelledTile]) -> None:
+    """Stop where tiles that belong together differ in size.
+
+    Raises
+    ------
+    DataError
+        If they do.
+    """
+    if len({image.shape for image in images}) > 1:
+        by_size = {f"{i.shape[1]}x{i.shape[0]}": t.path.name for i, t in zip(images, tiles, strict=True)}
+        found = " and ".join(f"{size} ({name})" for size, name in list(by_size.items())[:2])
+        raise DataError(f"Training tiles must all have one size, but {found} differ; cut them to one size.")
 
 
 def to_tensor(images: Image) -> torch.Tensor:

@@ -245,7 +245,7 @@ class _Pretrainer:
                 top, bottom = tiles.chunk(2, 2)
                 changed.setdefault("half", []).append((seen(top) - seen(bottom)) / math.sqrt(2))
                 yield Step(first + len(tiles))
-        of_network = describe(backbone, tiles.to(self.device))[0].shape[1]
+        of_network = describe(backbone, tiles[:1].to(self.device))[0].shape[1]
         maps = [
             discriminant(
                 np.concatenate(whole)[:, columns],

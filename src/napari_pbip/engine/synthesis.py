@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from napari_pbip.bank import LabelledTile, TileSet
 from napari_pbip.bank.mosaics import partition
 from napari_pbip.config import TrainSettings
-from napari_pbip.engine.loading import TileReader, change_stain, flip_and_turn, to_tensor
+from napari_pbip.engine.loading import TileReader, change_stain, flip_and_turn, require_one_size, to_tensor
 from napari_pbip.errors import DataError
 
 _STAIN = 0.2
@@ -76,7 +76,7 @@ class Composer:
         Raises
         ------
         DataError
-            If a tile cannot be read.
+            If a tile cannot be read or tiles differ in size.
         """
         rng = np.random.default_rng((self._seed, step, 2))
         images, masks = zip(*(self._compose(rng) for _ in range(self._count)), strict=True)
@@ -87,15 +87,13 @@ class Composer:
         classes = rng.integers(len(self._tiles), size=pieces)
         classes[:2] = rng.choice(len(self._tiles), 2, replace=False)
         chosen = [self._tiles[n][int(rng.integers(len(self._tiles[n])))] for n in classes]
-        squares = [_square(self._read(tile)) for tile in chosen]
+        images = [self._read(tile) for tile in chosen]
+        require_one_size(images, chosen)
+        side = min(images[0].shape[:2])
+        squares = [image[:side, :side] for image in images]
         if self._turn:
             squares = [flip_and_turn(square, rng) for square in squares]
         parts = change_stain(to_tensor(np.stack(squares)), _STAIN, rng)
-        piece = torch.from_numpy(partition(parts.shape[2], pieces, rng))
+        piece = torch.from_numpy(partition(side, pieces, rng))
         image = (parts * F.one_hot(piece, pieces).permute(2, 0, 1)[:, None]).sum(0)
         return image, torch.from_numpy(classes)[piece]
-
-
-def _square(tile: np.ndarray) -> np.ndarray:
-    side = min(tile.shape[:2])
-    return tile[:side, :side]

@@ -68,6 +68,8 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
     validation = _validation_tiles(settings.data.folder, settings.data)
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
+    read = TileReader()
+    compose = Composer(tiles, settings.train, read) if settings.method.synthesis else None
     device = choose_device(settings.train.device)
     start = existing_start(settings, tiles)
     facts = _begin(settings, tiles, out, resume=resume, overwrite=overwrite)
@@ -80,7 +82,7 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
         torch.manual_seed(settings.train.seed)
         method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)
     facts.device = str(device)
-    yield from _Trainer(facts, method, device, tiles, validation, out).run(resume)
+    yield from _Trainer(facts, method, device, tiles, validation, out, read, compose).run(resume)
 
 
 def _validation_tiles(folder: Path, data: DataSettings) -> TileSet | None:
@@ -168,6 +170,8 @@ class _Trainer:
     tiles: TileSet
     validation: TileSet | None
     out: Path
+    read: TileReader
+    compose: Composer | None
 
     def __post_init__(self) -> None:
         settings = self.facts.settings.train
@@ -175,8 +179,6 @@ class _Trainer:
         self.peak = peak_learning_rate(self.facts.settings, self.method.backbone)
         self.optimiser = torch.optim.AdamW(self.method.parameters(), lr=self.peak, weight_decay=settings.weight_decay)
         self.curve: runs.Curve = []
-        self.read = TileReader()
-        self.compose = Composer(self.tiles, settings, self.read) if self.method.synthesis else None
 
     def run(self, resume: bool) -> Job:
         facts, settings = self.facts, self.settings
