@@ -81,7 +81,7 @@ def test_trainings_start_from_it_and_banks_are_made_with_it(
     encoder = encoders.load("pretrained", out)
     image = torch.rand(2, 3, 96, 96, requires_grad=True)
     features = encoder(image)
-    assert features.shape == (2, 128)
+    assert features.shape == (2, encoder.spec.dimension)
     features.sum().backward()
     assert image.grad.abs().sum() > 0
     torch.testing.assert_close(encoder(image[1:]), features[1:], atol=1e-4, rtol=1e-4)

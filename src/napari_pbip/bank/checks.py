@@ -25,7 +25,7 @@ SAME_COLOURS, ALIKE = 0.5, 0.5
 
 The first is the largest difference of the means and deviations of red, green and blue, in grey levels of 255. Turned
 and mirrored copies have 0, and other features by most encoders. Of 781 real tiles that are different pictures the most
-alike have 0.95; saved again as JPEG of quality 95 a tile has 0.4 (median)."""
+alike have 0.95; saved again as JPEG of quality 95 a tile has 0.4 (median; ``benchmarks/same_colours.py``)."""
 IMBALANCE = 10
 """A class with this many times the tiles of another is told of; from about there on training suffers (Buda, Maki &
 Mazurowski 2018, Neural Networks 106:249)."""
