@@ -171,6 +171,19 @@ def test_without_structure_there_is_no_teacher(weak_data: Path, student: Path, t
     assert "structure" not in losses[0]
 
 
+def test_what_comes_with_the_package_is_student_and_teacher(
+    weak_data: Path, sample_slide: Path, tmp_path: Path
+) -> None:
+    """Without any weights of one's own; the same network, so they differ once the adapters do."""
+    values: dict[str, Any] = {"method": {"name": "construct", "memory": 16}, "bank": {"encoder": "builtin", "k": 2}}
+    job = settings_for(weak_data, **values, backbone={"weights": "builtin"}, train={"steps": 4, "precision": "float32"})
+    losses = [e.values for e in run(train(job, tmp_path / "run")) if isinstance(e, Step) and "loss" in e.values]
+    assert losses[0]["structure"] < 1e-8 < losses[-1]["structure"]
+    segmented = run(segment(sample_slide, tmp_path / "run", tmp_path / "out", job.segment, job.thresholds))[-1]
+    assert isinstance(segmented, Finished)
+    assert sum(row["area_mm2"] for row in segmented.summary["areas"]) > 0
+
+
 def clip(folder: Path) -> Path:
     """A vision-language model in the layout of the hub, with a vocabulary of letters."""
     torch.manual_seed(0)

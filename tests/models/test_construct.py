@@ -14,7 +14,7 @@ from transformers import ViTConfig, ViTModel
 
 from napari_pbip.config import ConstructSettings
 from napari_pbip.errors import ModelError
-from napari_pbip.models import encoders
+from napari_pbip.models import backbones, encoders
 from napari_pbip.models.backbones import Backbone, BackboneSpec, catalogue, load_weights
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.frozen import Frozen
@@ -189,8 +189,21 @@ def test_levels_of_the_student(tmp_path: Path, depth: int, blocks: tuple[int, ..
 
 @pytest.mark.parametrize("name", ["tiny", "texture"])
 def test_an_encoder_without_blocks_is_no_student(name: str) -> None:
-    with pytest.raises(ModelError, match=f"vision transformer, which the encoder '{name}'"):
+    with pytest.raises(ModelError, match=f"the encoder '{name}' has neither"):
         StudentPyramid(encoders.load(name))
+
+
+def test_the_stages_of_a_pyramid_are_levels() -> None:
+    encoder = encoders.load("builtin")
+    pyramid = StudentPyramid(encoder)
+    maps = pyramid(IMAGES)
+    assert [m.shape[1] for m in maps] == list(pyramid.channels)
+    expected = backbones.load("mit-b0", "builtin").eval()(IMAGES)
+    for ours, theirs in zip(maps, expected, strict=True):  # the adapters begin as nothing
+        torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(pyramid.levels(IMAGES, [1])[1], maps[1])
+    maps[0].mean().backward()
+    assert {n.split(".")[0] for n, p in pyramid.named_parameters() if p.grad is not None} == {"adapters"}
 
 
 def test_a_student_needs_four_blocks(tmp_path: Path) -> None:

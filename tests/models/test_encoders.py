@@ -30,7 +30,7 @@ from napari_pbip import samples
 from napari_pbip.errors import ConfigError, WeightsUnavailable
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders import EncoderSpec
-from napari_pbip.models.encoders.base import Encoder, VisionTransformer
+from napari_pbip.models.encoders.base import Encoder, StageNetwork, VisionTransformer
 from napari_pbip.models.encoders.catalogue import from_spec
 from tests.models.small_encoders import MEAN, SMALL, STD, small, write_folder
 
@@ -143,6 +143,19 @@ def test_normalises_for_itself(encoder: Encoder) -> None:
         images = torch.nn.functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (encoder.spec.mean, encoder.spec.std))
     torch.testing.assert_close(seen[0], (images - mean) / std)
+
+
+def test_stages_of_every_pyramid(encoder: Encoder) -> None:
+    assert isinstance(encoder.network, StageNetwork) == encoder.spec.stages
+    if not encoder.spec.stages:
+        return
+    images = encoder.normalise(real_images()).requires_grad_()
+    maps = encoder.network.stage_maps(images, 3)
+    assert [m.shape[1] for m in maps] == list(encoder.network.channels[:3])
+    assert maps[2].shape[2:] == tuple(side // 16 for side in images.shape[2:])
+    maps[2].square().sum().backward()
+    assert images.grad is not None
+    assert (images.grad != 0).any(1).float().mean() > 0.9
 
 
 def test_blocks_of_every_vision_transformer(encoder: Encoder) -> None:

@@ -169,7 +169,7 @@ class LpdSettings(MethodSettings):
 
 
 class ConstructSettings(MethodSettings):
-    """ConStruct: adapters and prototypes on a frozen vision transformer, which learns structure from the backbone.
+    """ConStruct: adapters and prototypes on a frozen encoder, which learns structure from the backbone.
 
     The student is the encoder of the bank, the teacher the pretrained backbone; both stay as they are. Defaults are
     ours; `preset` takes the released.
@@ -178,9 +178,9 @@ class ConstructSettings(MethodSettings):
     network = "napari_pbip.models.methods.construct:ConStruct"
     learns_from = "bank"
     about = (
-        "Learns small adapters and prototypes on a vision transformer that stays as it is. Needs an image bank made "
-        "with such an encoder, and pretrained weights of the backbone, which teaches where tissues end. Few weights "
-        "are trained, but slides are read through the encoder, which takes longer."
+        "Learns small adapters and prototypes on an encoder that stays as it is: a vision transformer, or builtin. "
+        "Needs an image bank made with it, and pretrained weights of the backbone, which teaches where tissues end. "
+        "Few weights are trained; slides are read through the encoder, which takes longer if it is large."
     )
     sees_through_encoder = True
     presets = {  # noqa: RUF012  # declared a class variable above

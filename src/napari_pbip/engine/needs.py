@@ -52,10 +52,10 @@ def _of_construct(
     settings: JobSettings, method: ConstructSettings, encoder: EncoderSpec | None
 ) -> dict[str, PbipError]:
     needed: dict[str, PbipError] = {}
-    if encoder is not None and not encoder.blocks:
+    if encoder is not None and not (encoder.blocks or encoder.stages):
         needed["bank.encoder"] = ModelError(
-            f"ConStruct looks into the blocks of a vision transformer, and the encoder {encoder.name!r} is none; "
-            "choose another, and build the image bank with it."
+            f"ConStruct looks into a vision transformer or a pyramid, and the encoder {encoder.name!r} is neither; "
+            "choose another, such as builtin, and build the image bank with it."
         )
     elif encoder is not None and method.start == "text" and not encoder.may_read:
         needed["method.start"] = ConfigError(

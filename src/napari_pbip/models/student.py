@@ -1,4 +1,4 @@
-"""A pyramid out of a frozen vision transformer (ConStruct): maps of four of its blocks, each with an adapter."""
+"""A pyramid out of a frozen encoder (ConStruct): four maps of what it sees, each with an adapter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Features, Pyramid
-from napari_pbip.models.encoders.base import Encoder, VisionTransformer
+from napari_pbip.models.encoders.base import Encoder, StageNetwork, VisionTransformer
 from napari_pbip.models.frozen import Frozen
 
 _LEVELS = 4
@@ -49,14 +49,16 @@ class ResidualAdapter(nn.Module):
 
 
 class StudentPyramid(Pyramid):
-    """Four maps of an image from a frozen vision transformer; only the adapters are trained.
+    """Four maps of an image from a frozen encoder; only the adapters are trained.
 
-    The levels lie at four times, twice, once and half the resolution of the patches.
+    Of a vision transformer the levels lie at four times, twice, once and half the resolution of the patches; of a
+    network that is a pyramid already they are its stages.
 
     Parameters
     ----------
     encoder
-        A vision transformer of four blocks or more. It is neither in ``parameters()`` nor in ``state_dict()``.
+        A vision transformer of four blocks or more, or a pyramid. It is neither in ``parameters()`` nor in
+        ``state_dict()``.
 
     Raises
     ------
@@ -67,16 +69,20 @@ class StudentPyramid(Pyramid):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         network = encoder.network
-        if not isinstance(network, VisionTransformer) or network.depth < _LEVELS:
-            raise ModelError(
-                f"ConStruct looks into four blocks of a vision transformer, which the encoder {encoder.spec.name!r} "
-                "does not have; build the bank with another encoder."
-            )
         self.encoder = Frozen(encoder)
-        self.blocks = tuple(round(network.depth * level / _LEVELS) for level in range(1, _LEVELS + 1))
-        """The block of each level, counted from 1: a quarter of the network apart."""
-        self.channels = (network.width, network.width, network.width, network.width)
-        self.adapters = nn.ModuleList(ResidualAdapter(network.width) for _ in range(_LEVELS))
+        self.blocks: tuple[int, ...] = ()
+        """The block of each level, counted from 1, a quarter of the network apart; none of a pyramid."""
+        if isinstance(network, StageNetwork):
+            self.channels = network.channels
+        elif isinstance(network, VisionTransformer) and network.depth >= _LEVELS:
+            self.channels = (network.width, network.width, network.width, network.width)
+            self.blocks = tuple(round(network.depth * level / _LEVELS) for level in range(1, _LEVELS + 1))
+        else:
+            raise ModelError(
+                f"ConStruct looks into four blocks of a vision transformer or stages of a pyramid, and the encoder "
+                f"{encoder.spec.name!r} has neither; build the bank with another encoder, such as builtin."
+            )
+        self.adapters = nn.ModuleList(ResidualAdapter(channels) for channels in self.channels)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """See :class:`Pyramid`: as the encoder was trained."""
@@ -93,18 +99,28 @@ class StudentPyramid(Pyramid):
         Returns
         -------
         tuple of four tensors
-            Shape (B, C, 4h, 4w), (B, C, 2h, 2w), (B, C, h, w) and (B, C, h / 2, w / 2), rounded up, of h x w patches.
+            Shape (B, C, 4h, 4w), (B, C, 2h, 2w), (B, C, h, w) and (B, C, h / 2, w / 2), rounded up, of h x w patches;
+            or those of the stages.
         """
         levels = self.levels(images, range(_LEVELS))
         return levels[0], levels[1], levels[2], levels[3]
 
     def levels(self, images: torch.Tensor, wanted: Collection[int]) -> dict[int, torch.Tensor]:
-        """Some of the levels, by their indices 0..3; each costs a quarter of the one before it."""
+        """Some of the levels, by their indices 0..3; the adapter of each costs a quarter of the one before it."""
         places = sorted(wanted)
         with torch.no_grad():
-            maps = self.encoder.network.block_maps(images, [self.blocks[i] for i in places])
-            resized = {i: _resize(m, i) for i, m in zip(places, maps, strict=True)}
-        return {i: self.adapters[i](m) for i, m in resized.items()}
+            frozen = self._of_blocks(images, places) if self.blocks else self._of_stages(images, places)
+        return {i: self.adapters[i](maps) for i, maps in frozen.items()}
+
+    def _of_blocks(self, images: torch.Tensor, places: list[int]) -> dict[int, torch.Tensor]:
+        maps = self.encoder.network.block_maps(images, [self.blocks[i] for i in places])
+        return {i: _resize(m, i) for i, m in zip(places, maps, strict=True)}
+
+    def _of_stages(self, images: torch.Tensor, places: list[int]) -> dict[int, torch.Tensor]:
+        network = self.encoder.network.network
+        assert isinstance(network, StageNetwork)
+        maps = network.stage_maps(self.normalise(images), max(places) + 1)
+        return {i: maps[i].float() for i in places}
 
 
 def _resize(maps: torch.Tensor, level: int) -> torch.Tensor:

@@ -43,6 +43,31 @@ class VisionTransformer(Protocol):
         ...
 
 
+@runtime_checkable
+class StageNetwork(Protocol):
+    """A pyramid of four stages, each of whose outputs can be looked at as a map."""
+
+    channels: tuple[int, int, int, int]
+    """Channels C_i of each stage."""
+
+    def stage_maps(self, images: torch.Tensor, count: int) -> Sequence[torch.Tensor]:
+        """The maps of the first stages; later ones are not computed.
+
+        Parameters
+        ----------
+        images
+            Normalised RGB, shape (B, 3, H, W).
+        count
+            How many, 1 to 4.
+
+        Returns
+        -------
+        sequence of torch.Tensor
+            Shape (B, C_i, h_i, w_i) each, the third with about H / 16 x W / 16 cells.
+        """
+        ...
+
+
 class Encoder(nn.Module):
     """A frozen network, with gradients from its features back to the image.
 

@@ -67,6 +67,7 @@ _Trunk = partial(
     gated=False,
     paper="docs/methods.md, Pre-training",
     revision=2,
+    stages=True,
 )
 
 _ROWS = (

@@ -44,6 +44,8 @@ class EncoderSpec:
     """Whether it has a text tower, which puts sentences into the same space."""
     blocks: bool = False
     """Whether it is a vision transformer, whose blocks can be looked into."""
+    stages: bool = False
+    """Whether it is a pyramid of four stages, whose maps can be looked at."""
     hub: str | None = None
     """Where its weights can be fetched: a repository of the Hugging Face hub."""
     page: str | None = None

@@ -78,12 +78,17 @@ class Trunk(nn.Module):
     def __init__(self, backbone: Backbone, centre: torch.Tensor, projection: torch.Tensor) -> None:
         super().__init__()
         self.backbone = backbone
+        self.channels = backbone.channels
         self.register_buffer("centre", centre)
         self.register_buffer("projection", projection)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features, shape (B, D), of RGB in [0, 1], shape (B, 3, H, W)."""
         return (torch.cat(describe(self.backbone, images), 1) - self.centre) @ self.projection.T
+
+    def stage_maps(self, images: torch.Tensor, count: int) -> list[torch.Tensor]:
+        """See :class:`~napari_pbip.models.encoders.base.StageNetwork`."""
+        return self.backbone.up_to(count, images)
 
 
 def describe(backbone: Backbone, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
