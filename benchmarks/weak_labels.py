@@ -24,7 +24,6 @@ from PIL import Image
 
 from napari_pbip.config import JobSettings, planned_runs
 from napari_pbip.engine.compare import compare
-from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.segment import segment
 from napari_pbip.events import Finished, Job, RunStep, Warned
 from napari_pbip.results.labels import open_labels
@@ -46,7 +45,17 @@ def lpd(**options: Any) -> dict[str, Any]:
 
 
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
-    "methods": {"CAM": CAM, "PBIP": PBIP, "LPD": lpd()},
+    "methods": {
+        "CAM": CAM,
+        "PBIP": PBIP,
+        "LPD": lpd(),
+        # the network that comes with the package is student and teacher
+        "ConStruct": {
+            "method": {"name": "construct"},
+            "bank.encoder": "builtin",
+            "backbone.weights": "builtin",
+        },
+    },
     "presets": {
         "PBIP (ours)": PBIP,
         "PBIP (paper)": pbip(preset="paper"),
@@ -87,7 +96,6 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "PBIP": PBIP,
         "PBIP, synthesis": pbip(synthesis=1),
     },
-    "construct": {"ConStruct": {"method": {"name": "construct"}}},  # with --set bank.encoder, bank.weights: its student
     "diversity": {  # do learned prototypes spread: benchmarks/prototype_spread.py
         "without": lpd(diversity=0),
         "released": lpd(diversity_temperature=None),
@@ -159,7 +167,7 @@ def table(results: dict[str, list[dict[str, Any]]], slide: bool) -> str:
     head = "| variant | seeds |" + "".join(
         f" {p} {m} |" for p in ("oracle", "predicted") for m in ("mIoU", "FwIoU", "bIoU", "Dice")
     )
-    head += (" slide mIoU |" if slide else "") + " train s |"
+    head += (" slide mIoU |" if slide else "") + " s a step | trained, thousands |"
     lines = [head, "|" + "---|" * (head.count("|") - 1)]
     for name, runs in results.items():
         cells = [name, str(len(runs))]
@@ -167,7 +175,8 @@ def table(results: dict[str, list[dict[str, Any]]], slide: bool) -> str:
             cells += [spread([r["protocols"][protocol][m] for r in runs]) for m in ("miou", "fwiou", "biou", "dice")]
         if slide:
             cells.append(spread([r["slide"]["miou"] for r in runs]))
-        cells.append(f"{np.mean([r['train_seconds'] for r in runs]):.0f}")
+        cells.append(f"{np.median([r['seconds_per_step'] for r in runs]):.2f}")
+        cells.append(f"{runs[0]['parameters'] / 1000:,.0f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -206,7 +215,6 @@ def main() -> None:
     for one in planned_runs(values)[1]:
         folder = out / "runs" / one.folder
         scores = json.loads((folder / "scores.json").read_text())
-        scores["train_seconds"] = RunFacts.read(folder).seconds
         if args.slide:
             scores["slide"] = score_slide(folder, one.settings, args.slide, args.slide_mask)
         results.setdefault(one.choices[0], []).append(scores)

@@ -28,11 +28,12 @@ from PIL import Image
 
 from napari_pbip.bank import LabelledTile, TileSet, load_single_tiles, load_tiles
 from napari_pbip.bank.image_bank import FACTS as BANK
-from napari_pbip.config import CompareSettings, ConstructSettings, JobSettings, PlannedRun, planned_runs
+from napari_pbip.config import CompareSettings, JobSettings, PlannedRun, planned_runs
 from napari_pbip.engine.build_bank import build_bank
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.evaluate import evaluate, label_image
 from napari_pbip.engine.jobs import job, phase
+from napari_pbip.engine.needs import starts_from_bank
 from napari_pbip.engine.predict import image_maps
 from napari_pbip.engine.run_facts import MARKER as RUN
 from napari_pbip.engine.run_facts import RunFacts
@@ -153,7 +154,7 @@ def _run(
     if _is_done(folder, run.settings):
         return
     settings = run.settings
-    if _needs_a_bank(settings):
+    if starts_from_bank(settings) and settings.bank_folder is None:
         bank = yield from _shared_bank(settings, banks)
         settings = settings.model_copy(update={"bank_folder": bank})
     seconds: list[float] = []
@@ -180,13 +181,6 @@ def _run(
         "parameters": sum(p.numel() for p in model.method.parameters() if p.requires_grad),
     }
     write_json(folder / _SCORES, {**summary, **facts})
-
-
-def _needs_a_bank(settings: JobSettings) -> bool:
-    """Whether the training would build an image bank of its own."""
-    method = settings.method
-    from_text = isinstance(method, ConstructSettings) and method.start == "text"
-    return method.learns_from == "bank" and settings.bank_folder is None and not from_text
 
 
 def _shared_bank(settings: JobSettings, banks: Path) -> Generator[Event, None, Path]:
