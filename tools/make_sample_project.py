@@ -1,6 +1,6 @@
 """Make the bundled project's image bank and model anew, of its labels.
 
-    python tools/make_sample_project.py [--steps 240]
+    python tools/make_sample_project.py [--steps 300]
 
 Reads ``samples/skin/labels.json`` and the bundled slide, and writes ``bank/`` and ``model/`` beside the labels. Paths
 of tiles become relative, weights are stored in half precision. Minutes on two processor cores.
@@ -37,7 +37,7 @@ def run(job: Job) -> None:
 def main() -> None:
     """Make both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=300)
     steps = parser.parse_args().steps
     shipped = samples.project()
     labelled = sample_labels()
@@ -51,7 +51,7 @@ def main() -> None:
             {
                 "data": {"folder": tiles, "mpp": labelled.size.mpp},
                 "bank_folder": bank,
-                "train": {"steps": steps, "batch_size": 8, "warmup": 10, "stain_augmentation": 0.2},
+                "train": {"steps": steps, "batch_size": 10, "warmup": 10, "stain_augmentation": 0.2},
             }
         )
         run(build_bank(load_single_tiles(tiles, settings.data), settings.bank, settings.data, bank))

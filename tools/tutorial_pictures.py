@@ -2,15 +2,19 @@
 
     python tools/tutorial_pictures.py [docs/images]
 
+The bundled skin is shown step by step; of the other two bundled slides the map is shown.
+
 Needs a screen; without one run it under Xvfb: xvfb-run -s "-screen 0 1600x1000x24" python tools/tutorial_pictures.py
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +26,11 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from napari_pbip.gui.session import session_of  # noqa: E402
+from tests.gui.lessons import CARCINOMA, SKIN, SPINDLE_CELLS, Lesson  # noqa: E402
 from tests.gui.story import Story  # noqa: E402
 
-STEPS = 120
+TRAINING = {"steps": 300, "batch_size": 10, "warmup": 10, "stain_augmentation": 0.2}
+"""About two minutes on two processor cores."""
 
 
 def settle(until: Callable[[], Any] | None = None, seconds: float = 60) -> None:
@@ -37,31 +43,42 @@ def settle(until: Callable[[], Any] | None = None, seconds: float = 60) -> None:
         raise TimeoutError("the window did not come so far")
 
 
-def main() -> None:
-    """Play the story and write a picture at each step."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
-    folder.mkdir(parents=True, exist_ok=True)
+def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> None:
+    """Play the story on a slide; write pictures of the steps that ``pictures`` names, under the names that it gives."""
     viewer = napari.Viewer()
     viewer.window.resize(1400, 900)
     session = session_of(viewer)
 
-    def shot(name: str) -> None:
+    def shot(step: str) -> None:
         settle()
-        Image.fromarray(viewer.screenshot(canvas_only=False)[..., :3]).save(folder / f"{name}.jpg", quality=85)
-        print(name, flush=True)
+        print(name, step, flush=True)
+        if step in pictures:
+            picture = Image.fromarray(viewer.screenshot(canvas_only=False)[..., :3])
+            picture.save(folder / f"{pictures[step]}.jpg", quality=85)
 
     with tempfile.TemporaryDirectory() as project:
-        # what the pictures show as the project folder
-        session.folder = Path(project) / "skin"
-        story = Story(viewer, settle, shot)
+        # what is said of a slide is kept beside it, and not in the package
+        slide = Path(shutil.copy(lesson.slide, project))
+        session.folder = Path(project) / name  # the pictures show it
+        story = Story(viewer, settle, shot, replace(lesson, slide=slide))
         story.look()
         story.teach()
         story.build_bank()
-        story.train(steps=STEPS, batch_size=8, learning_rate=5e-4, warmup=10)
+        story.train(**TRAINING)
         story.segment()
         story.tune()
         session.close()
         viewer.close()
+
+
+def main() -> None:
+    """All pictures."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = ("slides", "teach", "bank", "preview", "train", "segment", "tune")
+    play("skin", SKIN, {step: step for step in steps}, folder)
+    play("carcinoma", CARCINOMA, {"segment": "carcinoma"}, folder)
+    play("spindle cells", SPINDLE_CELLS, {"segment": "spindle-cells"}, folder)
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def bank_build(
 ) -> None:
     """Build an image bank: features of single-class tiles, clusters, prototypes.
 
-    Example: napari-pbip bank build tiles/ --out bank/ --encoder texture --k 3
+    Example: napari-pbip bank build tiles/ --out bank/ --k 3
     """
     from napari_pbip.bank import load_single_tiles
     from napari_pbip.engine.build_bank import build_bank

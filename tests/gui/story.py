@@ -17,17 +17,16 @@ from qtpy.QtWidgets import QLineEdit
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.session import session_of
 from tests.gui.hands import click
+from tests.gui.lessons import SKIN, Lesson
 
 LEFT, NO, SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
-CLASSES = ("epidermis", "dermis", "keratin")
-TILES = {
-    "epidermis": [(5, 3), (5, 4), (5, 8), (5, 9), (7, 11), (3, 11)],
-    "dermis": [(4, 5), (4, 6), (4, 11), (4, 12), (6, 11), (6, 9)],
-    "keratin": [(6, 5), (6, 6), (6, 4)],
-}
-"""Column and row of tiles of the sample slide that show one class."""
-MIXED = [(5, 10), (3, 10), (4, 9)]
-"""Tiles of epidermis and dermis."""
+
+
+def enter(box: Any, value: float) -> None:
+    """Type a number into a box."""
+    box.selectAll()
+    QTest.keyClicks(box, f"{value:g}")
+    QTest.keyClick(box, Qt.Key.Key_Return)
 
 
 class Story:
@@ -41,12 +40,18 @@ class Story:
         Lets the window work until a condition holds.
     shot
         Called with a name when there is something to see.
+    lesson
+        Which slide, and what its user says of it.
     """
 
     def __init__(
-        self, viewer: Any, settle: Callable[..., None], shot: Callable[[str], None] = lambda name: None
+        self,
+        viewer: Any,
+        settle: Callable[..., None],
+        shot: Callable[[str], None] = lambda name: None,
+        lesson: Lesson = SKIN,
     ) -> None:
-        self.viewer, self.settle, self.shot = viewer, settle, shot
+        self.viewer, self.settle, self.shot, self.lesson = viewer, settle, shot, lesson
         self.session = session_of(viewer)
         self._dock: Any = None
 
@@ -74,10 +79,15 @@ class Story:
     # the steps -----------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Open the sample slide, and see where there is tissue."""
+        """Open the slide, say how large its pixels are if it does not, and see where there is tissue."""
         slides = self.dock("1 Slides")
-        self.viewer.open_sample("napari-pbip", "slide")
+        self.viewer.open(str(self.lesson.slide), plugin="napari-pbip")
         self.settle(lambda: self.session.slides[0].pyramid.pending == 0)
+        if self.lesson.mpp is not None:
+            enter(slides.mpp.value, self.lesson.mpp)
+            click(slides.mpp.button)
+            self.viewer.reset_view()
+            self.settle(lambda: self.session.slides[0].pyramid.pending == 0)
         click(slides.tissue.button)
         self.settle(lambda: slides.tissue.layer is not None and not self.session.jobs)
         self.settle()
@@ -85,13 +95,15 @@ class Story:
         slides.tissue.layer.visible = False
 
     def teach(self) -> None:
-        """Label tiles on the slide: three classes, some tiles with two."""
+        """Label tiles on the slide, some of them with two classes."""
         teach = self.dock("2 Teach")
         part = teach.slide_labels
-        table = part.table
-        while table.rowCount() < len(CLASSES):
+        table, lesson = part.table, self.lesson
+        enter(part.pixels, lesson.size.pixels)
+        enter(part.mpp, lesson.size.mpp)
+        while table.rowCount() < len(lesson.classes):
             click(part.add_button)
-        for row, name in enumerate(CLASSES):
+        for row, name in enumerate(lesson.classes):
             table.choose(row)
             table.edit_name()
             self.settle()
@@ -101,16 +113,18 @@ class Story:
             QTest.keyClick(editor, Qt.Key.Key_Return)
             self.settle()
         click(part.tool_button)
-        for row, name in enumerate(CLASSES):
+        for row, name in enumerate(lesson.classes):
             table.choose(row)
-            for place in TILES[name]:
+            for place in lesson.tiles[name]:
                 self.click_tile(*place)
-        for place in MIXED:
-            for row in (0, 1):
-                table.choose(row)
+        for place, names in lesson.mixed.items():
+            for name in names:
+                table.choose(lesson.classes.index(name))
                 self.click_tile(*place, SHIFT)
-        counts = self.session.labelling.labels.counts
-        assert list(counts) == [len(TILES["epidermis"]) + 3, len(TILES["dermis"]) + 3, len(TILES["keratin"])]
+        given = self.session.labelling.labels.snapshot().tiles[0]
+        singles = {place: {row} for row, name in enumerate(lesson.classes) for place in lesson.tiles[name]}
+        mixed = {place: {lesson.classes.index(n) for n in names} for place, names in lesson.mixed.items()}
+        assert given == singles | mixed
         self.settle(lambda: self.session.settings.data.folder == self.session.tiles_folder)
         self.settle(lambda: not self.session.jobs)
         self.shot("teach")

@@ -38,7 +38,7 @@ def test_every_dock_has_work(viewer: Any, session: Any, settle: Settle) -> None:
     assert [one.slide.name for one in session.slides] == ["CMU-1-Small-Region"]
     teach = dock(viewer, settle, "2 Teach")
     assert session.labelling.labels.taxonomy.names == CLASSES
-    assert session.labelling.labels.counts == (9, 9, 3)
+    assert session.labelling.labels.counts == (13, 13, 10)
     assert teach.isVisible()
     dock(viewer, settle, "3 Image bank")
     settle(lambda: session.bank.bank is not None)

@@ -6,7 +6,8 @@ import csv
 
 from napari_pbip.bank import ImageBank, load_tiles
 from napari_pbip.results import ScoreStore, open_labels
-from tests.gui.story import CLASSES, TILES, Story
+from tests.gui.lessons import SKIN
+from tests.gui.story import Story
 
 
 def test_from_a_slide_to_a_tuned_tissue_map_without_a_command_line(viewer, settle, tmp_path):
@@ -15,10 +16,10 @@ def test_from_a_slide_to_a_tuned_tissue_map_without_a_command_line(viewer, settl
     story.look()
     story.teach()
     tiles = load_tiles(session.tiles_folder)
-    assert tiles.taxonomy.names == CLASSES
-    assert len(tiles.single_class) == sum(map(len, TILES.values()))
+    assert tiles.taxonomy.names == SKIN.classes
+    assert len(tiles.single_class) == sum(map(len, SKIN.tiles.values()))
     story.build_bank()
-    assert ImageBank.read(session.bank_folder).taxonomy.names == CLASSES
+    assert ImageBank.read(session.bank_folder).taxonomy.names == SKIN.classes
     story.train(steps=3, batch_size=2)
     story.segment()
     store = ScoreStore.open(next(session.results_folder.glob("*/*.ome.zarr")))
@@ -28,4 +29,4 @@ def test_from_a_slide_to_a_tuned_tissue_map_without_a_command_line(viewer, settl
     assert facts.thresholds == session.results[0].thresholds
     story.export(tmp_path)
     with (tmp_path / "areas.csv").open(newline="") as file:
-        assert {row["name"] for row in csv.DictReader(file)} == {*CLASSES, "background", "not analysed"}
+        assert {row["name"] for row in csv.DictReader(file)} == {*SKIN.classes, "background", "not analysed"}

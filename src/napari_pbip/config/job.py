@@ -29,7 +29,7 @@ class DataSettings(Settings):
 class BankSettings(Settings):
     """How the image bank and its prototypes are made (PBIP 3.2)."""
 
-    encoder: str = "texture"
+    encoder: str = "builtin"
     """Name of the frozen encoder in the catalogue."""
     weights: Path | None = None
     """Folder or file with the encoder's weights, for encoders that need them."""
