@@ -33,7 +33,7 @@ TRAINING = {"steps": 300, "batch_size": 10, "warmup": 10, "stain_augmentation": 
 """About two minutes on two processor cores."""
 
 
-def settle(until: Callable[[], Any] | None = None, seconds: float = 60) -> None:
+def settle(until: Callable[[], Any] | None = None, seconds: float = 300) -> None:
     """Let the window work until a condition holds, or for a moment."""
     end = time.monotonic() + (seconds if until else 0.3)
     while time.monotonic() < end and not (until is not None and until()):
