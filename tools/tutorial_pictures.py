@@ -50,6 +50,7 @@ def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> N
     session = session_of(viewer)
 
     def shot(step: str) -> None:
+        viewer.reset_view()  # docks differ in width
         settle()
         print(name, step, flush=True)
         if step in pictures:
