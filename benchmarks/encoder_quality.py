@@ -3,7 +3,8 @@
     python benchmarks/encoder_quality.py --folds LUNG --leave-one-out src/napari_pbip/samples/crc
 
 Nearest prototype is the image bank's classification (K clusters a class, cosine); nearest centroid is K = 1;
-the linear probe is a logistic regression on standardised features. Five-fold cross-validation, stratified,
+the linear probe is a logistic regression on standardised features; the purity of a bank is the share of its own tiles
+that are nearest to a prototype of their class. Five-fold cross-validation, stratified,
 over five seeds; leave-one-out where tiles are few (classes of one tile are left out, and so is the probe).
 `--masked` scores tiles seen through a random smooth mask (0 outside, as PBIP masks them) against prototypes of
 whole tiles.
@@ -85,6 +86,8 @@ def report(folder: Path, encoder: encoders.Encoder, folds: bool, masked: bool) -
     print(f"{folder.name}: {len(labels)} tiles of {len(set(labels))} classes{', masked' if masked else ''}")
     unit = normalise(features)
     print(f"  mean cosine of two tiles    {(unit @ unit.T).mean():.2f}")
+    pure = nearest_prototype(3)(features, labels, features) == labels
+    print(f"  purity of a bank, K = 3     {100 * pure.mean():.1f} %")
     for name, predict in (
         ("nearest prototype, K = 3", nearest_prototype(3)),
         ("nearest centroid", nearest_prototype(1)),
