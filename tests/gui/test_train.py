@@ -184,7 +184,7 @@ def test_a_bank_of_another_kind_of_encoder_is_told_before_construct_starts(
     list(build_bank(load_single_tiles(weak_data, settings.data), texture, settings.data, session.bank_folder))
     widget = open_widget(viewer, settle)
     settle(lambda: session.bank.bank is not None)
-    assert "'texture' is none" in widget.needs.text()
+    assert "'texture' is neither" in widget.needs.text()
     assert not widget.encoder.isVisible()  # it is the bank's
 
 
