@@ -1,4 +1,4 @@
-"""ConStruct: a frozen vision transformer learns where tissues end from a frozen pyramid, by adapters and prototypes.
+"""ConStruct: a frozen encoder learns where tissues end from a frozen pyramid, by adapters and prototypes.
 
 "ConStruct: Structural Distillation of Foundation Models for Prototype-Based Weakly Supervised Histopathology
 Segmentation" (arXiv 2512.10316). ``docs/methods.md`` says where paper, released code and our defaults differ.
@@ -38,7 +38,7 @@ class ConStruct(Method):
     Parameters
     ----------
     student
-        The frozen vision transformer, which also sees the masked images.
+        The frozen vision transformer or pyramid, which also sees the masked images.
     teacher
         The frozen pyramid, with pretrained weights.
     prototypes
@@ -51,7 +51,7 @@ class ConStruct(Method):
     Raises
     ------
     ModelError
-        If there are fewer than two classes, a class has no prototype, or the student is no vision transformer.
+        If there are fewer than two classes, a class has no prototype, or the student is neither of them.
     """
 
     backbone: StudentPyramid
