@@ -30,7 +30,7 @@ from tests.gui.lessons import CARCINOMA, SKIN, SPINDLE_CELLS, Lesson  # noqa: E4
 from tests.gui.story import Story  # noqa: E402
 
 TRAINING = {"steps": 300, "batch_size": 10, "warmup": 10, "stain_augmentation": 0.2}
-"""About two minutes on two processor cores."""
+"""Three to four minutes on two processor cores."""
 
 
 def settle(until: Callable[[], Any] | None = None, seconds: float = 300) -> None:
