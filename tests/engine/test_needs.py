@@ -22,6 +22,7 @@ from napari_pbip.models.encoders import lookup
         ({"name": "construct"}, "uni", False, ["backbone.weights"]),
         ({"name": "construct"}, None, False, ["backbone.weights"]),
         ({"name": "construct"}, "uni", True, []),
+        ({"name": "construct"}, "builtin", True, []),
         ({"name": "construct", "structure": 0}, "phikon", False, []),
         ({"name": "construct", "start": "text"}, "uni", True, ["method.start"]),
         ({"name": "construct", "start": "text"}, "plip", True, []),

@@ -14,9 +14,9 @@ from napari_pbip.gui.session import session_of
 from napari_pbip.gui.work.segmenting import Status
 from napari_pbip.results import ScoreStore
 from tests.gui.hands import click
+from tests.gui.lessons import SKIN
 
 Settle = Callable[..., None]
-CLASSES = ("epidermis", "dermis", "keratin")
 
 
 @pytest.fixture
@@ -37,8 +37,9 @@ def dock(viewer: Any, settle: Settle, name: str) -> Any:
 def test_every_dock_has_work(viewer: Any, session: Any, settle: Settle) -> None:
     assert [one.slide.name for one in session.slides] == ["CMU-1-Small-Region"]
     teach = dock(viewer, settle, "2 Teach")
-    assert session.labelling.labels.taxonomy.names == CLASSES
-    assert session.labelling.labels.counts == (13, 13, 10)
+    assert session.labelling.labels.taxonomy.names == SKIN.classes
+    mixed = [name for names in SKIN.mixed.values() for name in names]
+    assert session.labelling.labels.counts == tuple(len(SKIN.tiles[n]) + mixed.count(n) for n in SKIN.classes)
     assert teach.isVisible()
     dock(viewer, settle, "3 Image bank")
     settle(lambda: session.bank.bank is not None)

@@ -63,7 +63,7 @@ class StudentPyramid(Pyramid):
     Raises
     ------
     ModelError
-        If it is none.
+        If it is neither.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -106,7 +106,7 @@ class StudentPyramid(Pyramid):
         return levels[0], levels[1], levels[2], levels[3]
 
     def levels(self, images: torch.Tensor, wanted: Collection[int]) -> dict[int, torch.Tensor]:
-        """Some of the levels, by their indices 0..3; the adapter of each costs a quarter of the one before it."""
+        """Some of the levels, by their indices 0..3; of a transformer each costs a quarter of the one before it."""
         places = sorted(wanted)
         with torch.no_grad():
             frozen = self._of_blocks(images, places) if self.blocks else self._of_stages(images, places)
