@@ -10,41 +10,28 @@ import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Generic, Literal, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from qtpy.QtCore import QModelIndex, Qt, Signal
-from qtpy.QtGui import QWheelEvent
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QFileDialog,
     QGridLayout,
     QGroupBox,
-    QHBoxLayout,
     QLabel,
-    QLineEdit,
-    QMenu,
-    QStyledItemDelegate,
-    QStyleOptionViewItem,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_pbip.config import Settings
+from napari_pbip.gui.parts.field_editors import alternatives, as_typed, editor_for
 from napari_pbip.gui.parts.job_bar import Notice
 
 S = TypeVar("S", bound=Settings)
 Names = tuple[str, ...]
 """A field within nested models: ``("train", "epochs")``."""
-_NOTE = Qt.ItemDataRole.UserRole
-_SCROLL_BAR = 24
-"""Room for one beside the widest value of a list, in pixels."""
 PRESET = "preset"
 """A field of this name gives the others of its model their values."""
 
@@ -191,7 +178,7 @@ class _Row:
         self.remark: object = ""
         self.place: tuple[QGridLayout, int] | None = None
         self.label = QLabel(_label(self.names))
-        self.editor = _editor(self.info.annotation)
+        self.editor = editor_for(self.info.annotation)
         self.problem = Notice()
         tip = f"<qt>{html.escape(self.info.description or '')}</qt>"  # rich text is wrapped
         for widget in (self.label, self.editor):
@@ -231,7 +218,7 @@ class _Row:
 
     def refuse(self, error: Exception, value: Settings) -> None:
         self.wrong = True
-        kept = _text(self.get(value))
+        kept = as_typed(self.get(value))
         self.problem.error(f"{_fault(error)}; {kept + ' is kept' if kept else 'it stays empty'}.")
 
     def set_visible(self, visible: bool) -> None:
@@ -251,7 +238,9 @@ def _rows(model: type[Settings], above: Names = (), common: str | None = None) -
     """Rows of all fields of a model and of those below it; ``common`` is the field that tells methods apart."""
     for name, info in model.model_fields.items():
         names = (*above, name)
-        models = [part for part in _parts(info.annotation) if isinstance(part, type) and issubclass(part, Settings)]
+        models = [
+            part for part in alternatives(info.annotation) if isinstance(part, type) and issubclass(part, Settings)
+        ]
         if isinstance(info.discriminator, str):
             tags = tuple(part.model_fields[info.discriminator].default for part in models)
             choice = FieldInfo(annotation=cast("Any", Literal[tags]), description=info.description)
@@ -276,15 +265,6 @@ def _replaced(model: Settings, names: Names, raw: object) -> Any:
     return type(model).model_validate({**given, name: raw})
 
 
-def _parts(annotation: Any) -> list[Any]:
-    """The alternatives of a union, without its None and without what is said of each."""
-    if get_origin(annotation) in (Union, UnionType):
-        return [part for member in get_args(annotation) for part in _parts(member)]
-    if hasattr(annotation, "__metadata__"):
-        return _parts(annotation.__origin__)
-    return [] if annotation is NoneType else [annotation]
-
-
 def _label(names: Names) -> str:
     """``learning_rate`` is "Learning rate"; the ``name`` of something is called what it is the name of."""
     name = names[-2] if names[-1] == "name" and len(names) > 1 else names[-1]
@@ -303,193 +283,6 @@ def _fault(error: Exception) -> str:
         wanted = [text.removeprefix("Input should be ") for text in dict.fromkeys(wanted)]
         return f"This should be {' or '.join(wanted)}".replace("a valid dictionary", "pairs of a class and its value")
     return wanted[0]
-
-
-# editors -----------------------------------------------------------------------------------------------------
-
-
-def _editor(annotation: Any) -> Any:
-    """A widget with a signal ``edited``, ``raw()`` (what was entered, for the model to validate) and ``show_value``."""
-    parts = _parts(annotation)
-    if parts == [bool]:
-        return _Check()
-    if Path in parts:
-        return _File([word for part in parts for word in get_args(part)])
-    if parts == [str]:
-        return _Choice((), free=True)
-    if len(parts) == 1 and get_origin(parts[0]) is Literal:
-        return _Choice(get_args(parts[0]), free=False)
-    return _Text(annotation)
-
-
-class _Text(QLineEdit):
-    """Numbers, several values with commas between, ``name: value`` pairs; empty where nothing need be given."""
-
-    edited = Signal()
-
-    def __init__(self, annotation: Any) -> None:
-        super().__init__()
-        kinds = {get_origin(part) for part in _parts(annotation)}
-        self._sequence, self._pairs = tuple in kinds, dict in kinds
-        self._only_pairs = kinds == {dict}
-        self._optional = NoneType in get_args(annotation)
-        if self._pairs:
-            self.setPlaceholderText("TUM: …, STR: …" if self._only_pairs else "")
-        elif self._optional:
-            self.setPlaceholderText("automatic")
-        self.editingFinished.connect(self.edited)
-
-    def raw(self) -> object:
-        text = self.text().strip()
-        if not text and self._optional:
-            return None
-        if self._sequence:
-            return _flow(f"[{text}]")
-        if self._only_pairs or (self._pairs and ":" in text):
-            return _flow(f"{{{text}}}")
-        return text
-
-    def show_value(self, value: Any) -> None:
-        self.setText(_text(value))
-        self.setCursorPosition(0)
-
-
-class _Choice(QComboBox):
-    """One of several words; ``free`` lets the user type another."""
-
-    edited = Signal()
-
-    def __init__(self, choices: Sequence[str], *, free: bool) -> None:
-        super().__init__()
-        self.addItems(list(choices))
-        self.setEditable(free)
-        self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setMinimumContentsLength(8)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.textActivated.connect(self.edited)
-        line = self.lineEdit()
-        if line is not None:
-            line.editingFinished.connect(self.edited)
-        self.setItemDelegate(_Noted(self))
-
-    def offer(self, choices: Mapping[str, str]) -> None:
-        """Offer values, each with a note that is shown beside it in the list; what is entered stays."""
-        there = range(self.count())
-        if list(choices.items()) == [(self.itemText(i), self.itemData(i, _NOTE)) for i in there]:
-            return
-        text = self.currentText()
-        self.clear()
-        for value, note in choices.items():
-            self.addItem(value)
-            self.setItemData(self.count() - 1, note, _NOTE)
-        self.setCurrentText(text)
-        view = self.view()
-        if view is not None:
-            view.setMinimumWidth(view.sizeHintForColumn(0) + _SCROLL_BAR)
-
-    def raw(self) -> object:
-        return self.currentText()
-
-    def show_value(self, value: Any) -> None:
-        self.setCurrentText(str(value))
-
-    def wheelEvent(self, event: QWheelEvent | None) -> None:
-        """Leave the wheel to the panel around: turning it there should not change settings."""
-        if event is not None:
-            event.ignore()
-
-
-class _Noted(QStyledItemDelegate):
-    """Values in a list, with the note at each."""
-
-    def initStyleOption(self, option: QStyleOptionViewItem | None, index: QModelIndex) -> None:
-        super().initStyleOption(option, index)
-        note = index.data(_NOTE)
-        if note and option is not None:
-            option.text = f"{option.text}  –  {note}"
-
-
-class _Check(QCheckBox):
-    """Yes or no."""
-
-    edited = Signal()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clicked.connect(self.edited)
-
-    def raw(self) -> object:
-        return self.isChecked()
-
-    def show_value(self, value: Any) -> None:
-        self.setChecked(bool(value))
-
-
-class _File(QWidget):
-    """A file or folder, typed or looked for; empty for none. ``words`` are what else it may be."""
-
-    edited = Signal()
-
-    def __init__(self, words: Sequence[str] = ()) -> None:
-        super().__init__()
-        self.text = QLineEdit()
-        self.text.setPlaceholderText("none")
-        self.text.editingFinished.connect(self.edited)
-        self.setFocusProxy(self.text)
-        browse = QToolButton()
-        browse.setText("…")
-        browse.setMinimumWidth(36)
-        browse.setToolTip("Look for it")
-        browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        menu = QMenu(browse)
-        for word in words:
-            menu.addAction(word.capitalize(), partial(self._chosen, word))
-        menu.addAction("Choose a folder…", partial(self.browse, QFileDialog.FileMode.Directory))
-        menu.addAction("Choose a file…", partial(self.browse, QFileDialog.FileMode.ExistingFile))
-        browse.setMenu(menu)
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.text, 1)
-        layout.addWidget(browse)
-
-    def raw(self) -> object:
-        return self.text.text().strip() or None
-
-    def show_value(self, value: Any) -> None:
-        self.text.setText(_text(value))
-
-    def browse(self, mode: QFileDialog.FileMode) -> None:
-        """Open a file dialog; the window works on."""
-        dialog = QFileDialog(self, "Choose", self.text.text())
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.setFileMode(mode)
-        dialog.fileSelected.connect(self._chosen)
-        dialog.open()
-
-    def _chosen(self, path: str) -> None:
-        self.text.setText(path)
-        self.edited.emit()
-
-
-def _text(value: Any) -> str:
-    """A value as it is typed."""
-    if value is None:
-        return ""
-    if isinstance(value, (tuple, dict)):
-        plain = [_plain(item) for item in value] if isinstance(value, tuple) else value
-        flow = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
-        return str(flow).strip()[1:-1]
-    return str(value)
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
-
-
-def _flow(text: str) -> Any:
-    """YAML whose single values all stay text: the model knows what they have to become."""
-    return yaml.load(text, Loader=yaml.BaseLoader)  # a part of the safe loader
 
 
 # layout ------------------------------------------------------------------------------------------------------
