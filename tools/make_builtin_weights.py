@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from napari_pbip import samples
-from napari_pbip.config import PretrainSettings
+from napari_pbip.config import PretrainSettings, TissueSettings
 from napari_pbip.engine.pretrain import MARKER, MODEL, pretrain
 from napari_pbip.events import Step
 from napari_pbip.files import write_json
@@ -24,6 +24,9 @@ from napari_pbip.slides import save_mpp
 SLIDES = {samples.slide(): None, samples.frozen_section(): 0.5, samples.tumour(): 1.0}
 """With the microns per pixel of those whose files do not say: by the size of their nuclei, within a factor of two.
 That is good enough here, where crops differ by as much on purpose."""
+
+TISSUE = TissueSettings(largest_hole_um=200)
+"""What the weights in the package were taught on."""
 
 
 def main() -> None:
@@ -40,7 +43,8 @@ def main() -> None:
         if mpp is not None:
             save_mpp(copy, mpp)
     run = options.out / "run"
-    for event in pretrain(PretrainSettings(images=(slides,), steps=options.steps), run, resume=options.resume):
+    settings = PretrainSettings(images=(slides,), steps=options.steps, tissue=TISSUE)
+    for event in pretrain(settings, run, resume=options.resume):
         if not isinstance(event, Step) or event.done % 100 == 0:
             print(event, flush=True)
     shutil.copy(run / MODEL, builtin.WEIGHTS)

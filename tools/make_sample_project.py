@@ -1,6 +1,6 @@
 """Make the bundled project's image bank and model anew, of its labels.
 
-    python tools/make_sample_project.py [--steps 300]
+    python tools/make_sample_project.py
 
 Reads ``samples/skin/labels.json`` and the bundled slide, and writes ``bank/`` and ``model/`` beside the labels. Paths
 of tiles become relative, weights are stored in half precision. Minutes on two processor cores.
@@ -8,7 +8,6 @@ of tiles become relative, weights are stored in half precision. Minutes on two p
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -19,10 +18,9 @@ from safetensors.torch import load_file, save
 from napari_pbip import samples
 from napari_pbip.bank import ImageBank, load_single_tiles
 from napari_pbip.bank.features import FEATURES
-from napari_pbip.config import JobSettings
 from napari_pbip.engine.build_bank import build_bank
 from napari_pbip.engine.cut_tiles import cut_tiles
-from napari_pbip.engine.sample_project import sample_labels
+from napari_pbip.engine.sample_project import sample_labels, sample_settings
 from napari_pbip.engine.train import train
 from napari_pbip.events import Job, Step
 
@@ -36,9 +34,6 @@ def run(job: Job) -> None:
 
 def main() -> None:
     """Make both."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300)
-    steps = parser.parse_args().steps
     shipped = samples.project()
     labelled = sample_labels()
     for part in ("bank", "model"):
@@ -47,13 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         tiles, bank, model = (Path(scratch) / part for part in ("tiles", "bank", "model"))
         run(cut_tiles(labelled, tiles))
-        settings = JobSettings.parse(
-            {
-                "data": {"folder": tiles, "mpp": labelled.size.mpp},
-                "bank_folder": bank,
-                "train": {"steps": steps, "batch_size": 10, "warmup": 10, "stain_augmentation": 0.2},
-            }
-        )
+        settings = sample_settings(tiles).model_copy(update={"bank_folder": bank})
         run(build_bank(load_single_tiles(tiles, settings.data), settings.bank, settings.data, bank))
         run(train(settings, model))
         document = json.loads((bank / "bank.json").read_text(encoding="utf-8"))

@@ -1,8 +1,9 @@
-"""Make the pictures of docs/tutorial.md from the running plugin: the story that tests/gui tells, with more training.
+"""Make the pictures of docs/tutorial.md from the running plugin: the story that tests/gui tells.
 
     python tools/tutorial_pictures.py [docs/images]
 
-The bundled skin is shown step by step; of the other two bundled slides the map is shown.
+The bundled skin is shown step by step; of the other two bundled slides the map is shown. Models are trained as they are
+for a user who changes nothing.
 
 Needs a screen; without one run it under Xvfb: xvfb-run -s "-screen 0 1600x1000x24" python tools/tutorial_pictures.py
 """
@@ -28,9 +29,6 @@ sys.path.insert(0, str(ROOT))
 from napari_pbip.gui.session import session_of  # noqa: E402
 from tests.gui.lessons import CARCINOMA, SKIN, SPINDLE_CELLS, Lesson  # noqa: E402
 from tests.gui.story import Story  # noqa: E402
-
-TRAINING = {"steps": 300, "batch_size": 10, "warmup": 10, "stain_augmentation": 0.2}
-"""Three to four minutes on two processor cores."""
 
 
 def settle(until: Callable[[], Any] | None = None, seconds: float = 300) -> None:
@@ -65,7 +63,7 @@ def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> N
         story.look()
         story.teach()
         story.build_bank()
-        story.train(**TRAINING)
+        story.train()
         story.segment()
         story.tune()
         session.close()

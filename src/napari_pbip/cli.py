@@ -490,7 +490,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
     overwrite: Overwrite = False,
 ) -> None:
-    """Run the whole path on bundled real tissue: bank, training, scores, a segmented slide (a few minutes).
+    """Run the whole path on bundled real tissue: bank, training, scores, a segmented slide (about ten minutes).
 
     Example: napari-pbip demo --out demo-result/
     """

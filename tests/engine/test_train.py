@@ -9,9 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from napari_pbip.bank import load_tiles
 from napari_pbip.config import JobSettings
 from napari_pbip.engine import runs
-from napari_pbip.engine.train import train
+from napari_pbip.engine.loading import steps_per_epoch
+from napari_pbip.engine.train import planned_steps, train
 from napari_pbip.errors import BankError, ConfigError, DataError, ModelError, OutputError
 from napari_pbip.events import Epoch, Event, Finished, Job, Started, Step, Warned
 from tests.engine.conftest import settings_for
@@ -55,6 +57,22 @@ def test_a_run_tells_its_story(finished: tuple[Path, list[Event]]) -> None:
     assert [e.epoch for e in epochs] == [1, 2]
     assert all(0 <= e.scores["predicted/miou"] <= 100 for e in epochs)
     assert isinstance(training[-1], Finished)
+
+
+def test_a_run_on_few_tiles_takes_as_many_epochs_as_make_some_hundred_steps(weak_data: Path, tmp_path: Path) -> None:
+    settings = settings_for(weak_data, method={"name": "cam"}, train={"epochs": "auto"})
+    for event in (job := train(settings, tmp_path / "run")):
+        assert not (isinstance(event, Warned) and "steps" in event.message)
+        if isinstance(event, Step):
+            break
+    job.close()
+    per_epoch = steps_per_epoch(len(load_tiles(weak_data, "train", settings.data).tiles), settings.train.batch_size)
+    assert per_epoch * 8 < 200
+    steps = runs.RunFacts.read(tmp_path / "run").steps
+    assert steps % per_epoch == 0
+    assert 200 <= steps < 200 + per_epoch
+    many = 5000
+    assert planned_steps(settings.train, many) == 8 * steps_per_epoch(many, settings.train.batch_size)
 
 
 def test_a_run_leaves_what_is_needed_to_trust_it(finished: tuple[Path, list[Event]]) -> None:
@@ -137,6 +155,41 @@ def test_without_masks_the_last_model_counts_as_the_best(weak_data: Path, tmp_pa
     events = run(train(settings_for(data, train={"steps": 4}), tmp_path / "run"))
     assert any(isinstance(e, Warned) and "validation" in e.message for e in events)
     assert same(tmp_path / "run/best.safetensors", tmp_path / "run/last.safetensors")
+    stop_after(train(settings_for(data, train={"steps": 4}), tmp_path / "stopped"), 2)
+    assert same(tmp_path / "stopped/best.safetensors", tmp_path / "stopped/last.safetensors")
+    assert not same(tmp_path / "stopped/best.safetensors", tmp_path / "run/best.safetensors")
+
+
+def test_a_training_does_not_spend_its_time_on_saving(weak_data: Path, tmp_path: Path) -> None:
+    settings = settings_for(weak_data, train={"epochs": 4, "validate_every": 2})
+    state = tmp_path / "run" / runs.STATE
+    saves = [
+        state.stat().st_mtime_ns
+        for event in train(settings, tmp_path / "run")
+        if isinstance(event, Step) and "loss" in event.values and state.exists()
+    ]
+    per_epoch = len(saves) // 2  # nothing was saved before the first validation
+    assert len(saves) == 2 * per_epoch
+    assert len(set(saves)) == 1
+    assert runs.RunFacts.read(tmp_path / "run").step == 4 * per_epoch
+
+
+def test_a_stop_within_the_last_validation_loses_only_that(weak_data: Path, tmp_path: Path) -> None:
+    settings = settings_for(weak_data, train={"epochs": 1})
+    learned = 0
+    job = train(settings, tmp_path / "run")
+    for event in job:
+        if isinstance(event, Step) and "loss" in event.values:
+            learned = event.done
+        elif isinstance(event, Step) and learned == runs.RunFacts.read(tmp_path / "run").steps:
+            break
+    job.close()
+    assert runs.RunFacts.read(tmp_path / "run").validations == []
+    run(train(settings, tmp_path / "run", resume=True))
+    facts = runs.RunFacts.read(tmp_path / "run")
+    assert [one["step"] for one in facts.validations] == [learned]
+    assert facts.best_score is not None
+    assert runs.load_model(tmp_path / "run").facts.best_epoch == 1
 
 
 def sentence(job: Iterable[Event], error: type[Exception]) -> str:

@@ -23,7 +23,8 @@ from napari_pbip.config import (
     ThresholdSettings,
     TrainSettings,
 )
-from napari_pbip.gui.parts.settings_form import SettingsForm, _replaced, _text
+from napari_pbip.gui.parts.field_editors import as_typed
+from napari_pbip.gui.parts.settings_form import SettingsForm, _replaced
 
 NEEDED: dict[str, dict[str, Any]] = {"PretrainSettings": {"images": ("slides", "more slides, scanned at night")}}
 """Values for what a model cannot be without."""
@@ -173,10 +174,10 @@ def test_typing_changes_the_settings_and_says_so(shown: Any) -> None:
 @pytest.mark.parametrize(
     ("model", "field", "text", "sentence"),
     [
-        (TrainSettings, "epochs", "many", "valid integer; 8 is kept."),
-        (TrainSettings, "epochs", "0", "greater than or equal to 1; 8 is kept."),
-        (TrainSettings, "epochs", "2.5", "valid integer; 8 is kept."),
-        (TrainSettings, "epochs", "", "valid integer; 8 is kept."),
+        (TrainSettings, "epochs", "many", "valid integer or 'auto'; auto is kept."),
+        (TrainSettings, "epochs", "0", "greater than or equal to 1 or 'auto'; auto is kept."),
+        (TrainSettings, "epochs", "2.5", "valid integer or 'auto'; auto is kept."),
+        (TrainSettings, "epochs", "", "valid integer or 'auto'; auto is kept."),
         (TrainSettings, "learning_rate", "-1", "greater than 0 or 'auto'; auto is kept."),
         (TrainSettings, "stain_augmentation", "nan", "; 0.0 is kept."),
         (TrainSettings, "steps", "-3", "greater than or equal to 1; it stays empty."),
@@ -204,7 +205,7 @@ def test_wrong_input_is_one_sentence_at_the_field(
     assert "\n" not in notice.text()
     assert form.value() == model()
     assert form.problems() == [field]
-    type_into(form, field, _text(getattr(model(), field)))
+    type_into(form, field, as_typed(getattr(model(), field)))
     assert not notice.isVisible()
     assert form.problems() == []
 
@@ -273,16 +274,16 @@ def test_a_field_of_several_methods_stands_on_top_for_each(shown: Any, applicati
 def test_a_remark_stands_at_its_field_until_it_is_taken_back(shown: Any) -> None:
     form = shown(SettingsForm(JobSettings(), only=("backbone", "train")))
     notice = form.problem("train.epochs")
-    form.remark({"train.epochs": "Eight are few."})
+    form.remark({"train.epochs": "Auto is little."})
     assert notice.isVisible()
-    assert "Eight are few." in notice.text()
+    assert "Auto is little." in notice.text()
     assert form.problems() == []
     type_into(form, "train.epochs", "none")
-    assert "8 is kept" in notice.text()
-    form.remark({"train.epochs": "Eight are few."})
-    assert "8 is kept" in notice.text()  # what is wrong comes first
+    assert "auto is kept" in notice.text()
+    form.remark({"train.epochs": "Auto is little."})
+    assert "auto is kept" in notice.text()  # what is wrong comes first
     type_into(form, "train.epochs", "9")
-    assert "Eight are few." in notice.text()
+    assert "Auto is little." in notice.text()
     form.remark({})
     assert not notice.isVisible()
 

@@ -62,8 +62,8 @@ class BackboneSettings(Settings):
 class TrainSettings(Settings):
     """How a model is trained."""
 
-    epochs: Annotated[int, Field(ge=1)] = 8
-    """Times the training tiles are seen."""
+    epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Times the training tiles are seen; auto is 8, or as many as make 200 steps where tiles are few."""
     steps: Annotated[int, Field(ge=1)] | None = None
     """Optimiser steps in all; overrides epochs."""
     batch_size: Annotated[int, Field(ge=1)] = 10
@@ -102,8 +102,8 @@ class TissueSettings(Settings):
     """A threshold of your own instead of Otsu's."""
     smallest_um: Weight = 100.0
     """Tissue pieces narrower than this many micrometres (square root of their area) are left out."""
-    largest_hole_um: Weight = 200.0
-    """Holes narrower than this are closed."""
+    largest_hole_um: Weight = 50.0
+    """Holes narrower than this many micrometres (square root of their area) are closed; wider ones are glass."""
 
 
 class SegmentSettings(Settings):

@@ -16,6 +16,7 @@ from napari_pbip import samples
 from napari_pbip.bank import ImageBank
 from napari_pbip.bank.features import FeatureFile
 from napari_pbip.bank.labelled_slides import LabelledSlides
+from napari_pbip.config import DataSettings, JobSettings
 from napari_pbip.engine.cut_tiles import cut_tiles
 from napari_pbip.engine.jobs import job, phase
 from napari_pbip.engine.run_facts import RunFacts
@@ -39,6 +40,11 @@ def sample_labels() -> LabelledSlides:
         raise DataError(f"{samples.project()} holds no labels; install napari-pbip again.")
     slides = tuple(slide.model_copy(update={"path": samples.slide()}) for slide in labelled.slides)
     return replace(labelled, slides=slides)
+
+
+def sample_settings(tiles: Path) -> JobSettings:
+    """The job that makes the bundled bank and model of the tiles, cut out into this folder: nothing but defaults."""
+    return JobSettings(data=DataSettings(folder=tiles, mpp=sample_labels().size.mpp))
 
 
 @job

@@ -21,15 +21,18 @@ from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch
 from napari_pbip.engine.prototypes import build_start, existing_start
 from napari_pbip.engine.synthesis import Composer, Mosaics
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
-from napari_pbip.events import Epoch, Finished, Job, Started, Step, Warned
+from napari_pbip.events import Epoch, Event, Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models.backbones import Backbone, Pyramid
 from napari_pbip.models.methods.base import Method
 
-SAVE_EVERY_SECONDS = 120.0
-"""Longest work that a crash (not a cancel: that saves first) can cost."""
+SAVE_EVERY_SECONDS = 60.0
+"""Longest work that a crash (not a cancel: that saves first) can cost. Not every epoch is saved: of a few dozen tiles
+it takes a second or two, and saving it with the state of the optimiser half a second."""
 
+_EPOCHS = 8
 _FEW_STEPS = 200
+"""Fewer than these teach a network from scratch nothing; on few tiles an automatic training takes as many."""
 
 
 @job
@@ -125,7 +128,11 @@ def _begin(settings: JobSettings, tiles: TileSet, out: Path, *, resume: bool, ov
 
 def planned_steps(settings: TrainSettings, tiles: int) -> int:
     """Optimiser steps of a training on so many tiles."""
-    return settings.steps or settings.epochs * steps_per_epoch(tiles, settings.batch_size)
+    if settings.steps is not None:
+        return settings.steps
+    per_epoch = steps_per_epoch(tiles, settings.batch_size)
+    epochs = max(_EPOCHS, math.ceil(_FEW_STEPS / per_epoch)) if settings.epochs == "auto" else settings.epochs
+    return epochs * per_epoch
 
 
 def peak_learning_rate(settings: JobSettings, backbone: Pyramid) -> float:
@@ -179,6 +186,7 @@ class _Trainer:
         self.peak = peak_learning_rate(self.facts.settings, self.method.backbone)
         self.optimiser = torch.optim.AdamW(self.method.parameters(), lr=self.peak, weight_decay=settings.weight_decay)
         self.curve: runs.Curve = []
+        self.saved_at = time.monotonic()
 
     def run(self, resume: bool) -> Job:
         facts, settings = self.facts, self.settings
@@ -195,12 +203,13 @@ class _Trainer:
                 "needs some hundreds: ask for more epochs (train.epochs, or train.steps)."
             )
         per_epoch = steps_per_epoch(len(self.tiles), settings.batch_size)
-        before, began, saved = facts.seconds, time.monotonic(), time.monotonic()
+        before, began = facts.seconds, time.monotonic()
         batches = training_batches(self.tiles.tiles, len(facts.taxonomy), settings, self.read, facts.step, facts.steps)
         mosaics = ahead(self.compose, range(facts.step, facts.steps)) if self.compose else None
         self.method.train()
         try:
-            yield from self._end_epoch(per_epoch)  # a stop in the middle of a validation left it undone
+            if (yield from self._end_epoch(per_epoch)):  # a stop in the middle of a validation left it undone
+                self.save()
             for batch in batches:
                 rate = self._set_learning_rate(facts.step)
                 terms = self._step(batch, next(mosaics) if mosaics else None)
@@ -208,12 +217,10 @@ class _Trainer:
                 facts.seconds = before + time.monotonic() - began
                 self.curve.append({"step": facts.step, "learning_rate": rate, **terms})
                 yield Step(facts.step, terms)
-                ended = facts.step % per_epoch == 0 or facts.step == facts.steps
-                if ended:
-                    yield from self._end_epoch(per_epoch)
-                if ended or time.monotonic() - saved > SAVE_EVERY_SECONDS:
+                validated = yield from self._end_epoch(per_epoch)
+                overdue = time.monotonic() - self.saved_at > SAVE_EVERY_SECONDS
+                if validated or overdue or facts.step == facts.steps:
                     self.save()
-                    saved = time.monotonic()
         except GeneratorExit:
             self.save()
             raise
@@ -266,13 +273,16 @@ class _Trainer:
         self.optimiser.step()
         return terms
 
-    def _end_epoch(self, per_epoch: int) -> Job:
-        """At the end of an epoch that was not ended yet: validate if it is time to, and keep the best model."""
+    def _end_epoch(self, per_epoch: int) -> Generator[Event, None, bool]:
+        """At the end of an epoch that was not ended yet: validate if it is time to, and keep the best model.
+
+        Says whether it validated.
+        """
         facts, settings = self.facts, self.settings
         last = facts.step == facts.steps
         epoch = math.ceil(facts.step / per_epoch)
         if epoch <= facts.epoch or (facts.step % per_epoch and not last):
-            return
+            return False
         scores: dict[str, float] = {}
         if self.validation is not None and (last or epoch % settings.validate_every == 0):
             report = yield from self._validate(self.validation)
@@ -282,9 +292,11 @@ class _Trainer:
         best = self.validation is None or (score is not None and score > (facts.best_score or -1))
         if best:
             facts.best_epoch, facts.best_score = epoch, score
+        if best and scores:  # where nothing validates every save is the best
             runs.write_weights(self.out / "best.safetensors", self.method.state_dict())
         facts.epoch = epoch
         yield Epoch(epoch, math.ceil(facts.steps / per_epoch), scores, best)
+        return bool(scores)
 
     def _validate(self, validation: TileSet) -> Generator[Step, None, Report]:
         self.method.eval()
@@ -306,5 +318,7 @@ class _Trainer:
         """Write everything that resuming and looking need; ``run.json``, which names the step, comes last."""
         runs.write_state(self.out, self.method, self.optimiser, self.facts.step)
         runs.write_curves(self.out, self.curve)
-        runs.write_weights(self.out / "last.safetensors", self.method.state_dict())
+        for name in ("last", "best") if self.validation is None else ("last",):
+            runs.write_weights(self.out / f"{name}.safetensors", self.method.state_dict())
         self.facts.write(self.out)
+        self.saved_at = time.monotonic()

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.config import JobSettings
+from napari_pbip.config import JobSettings, TrainSettings
 from napari_pbip.engine.needs import starts_from_bank, still_needed
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import ModelError, PbipError
@@ -306,7 +306,7 @@ class TrainWidget(QWidget):
         asked = self._session.settings.train
         if not facts.finished:
             self._training.resume(self.name.text().strip())
-        elif asked.steps > facts.steps if asked.steps is not None else asked.epochs > facts.epoch:
+        elif _asks_for_more(asked, facts):
             self._training.resume(self.name.text().strip(), asked)
         else:
             done = f"{facts.epoch} epochs, {facts.steps:,} steps"
@@ -345,6 +345,13 @@ def _button(text: str, tip: str, clicked: Callable[[], None]) -> QPushButton:
     button.setToolTip(tip)
     button.clicked.connect(clicked)
     return button
+
+
+def _asks_for_more(asked: TrainSettings, facts: RunFacts) -> bool:
+    """Whether settings name a longer training than the finished one."""
+    if asked.steps is not None:
+        return asked.steps > facts.steps
+    return asked.epochs != "auto" and asked.epochs > facts.epoch
 
 
 def _state(facts: RunFacts | ModelError | None, running: bool) -> str:
