@@ -81,9 +81,9 @@ def follow(job: Job) -> Mapping[str, Any]:
                             progress.update(bar, note=event.run)
                         if "loss" in event.values:
                             progress.update(bar, note=f"loss {event.values['loss']:.3f}")
-                    case Epoch():
+                    case Epoch() if event.scores:
                         scores = "  ".join(f"{name} {value:.1f}" for name, value in event.scores.items())
-                        best = "  (best so far)" if event.best and event.scores else ""
+                        best = "  (best so far)" if event.best else ""
                         progress.console.print(f"epoch {event.epoch}/{event.epochs}  {scores}{best}", highlight=False)
                     case Warned():
                         progress.console.print(f"[yellow]Note:[/] {event.message}", highlight=False)
