@@ -55,7 +55,8 @@ def test_a_preset_fills_in_only_what_is_not_given() -> None:
         ({"method": {"name": "pbip", "delt": 0.2}}, ("'method.delt'", "'method.delta'")),
         ({"train": {"epochs": 0}}, ("'train.epochs'", "greater than or equal to 1")),
         ({"method": {"name": "pbib"}}, ("method", "pbib", "pbip")),
-        ({"bank": {"k": 0}}, ("'bank.k",)),
+        ({"bank": {"k": 0}}, ("'bank.k'",)),
+        ({"bank": {"k": {"TUM": 0}}}, ("'bank.k",)),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_that_names_it(values: dict[str, object], words: tuple[str, ...]) -> None:

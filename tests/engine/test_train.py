@@ -174,6 +174,12 @@ def test_a_training_does_not_spend_its_time_on_saving(weak_data: Path, tmp_path:
     assert runs.RunFacts.read(tmp_path / "run").step == 4 * per_epoch
 
 
+def test_many_short_epochs_are_not_all_validated(weak_data: Path, tmp_path: Path) -> None:
+    settings = settings_for(weak_data, train={"epochs": 24, "batch_size": 24})
+    run(train(settings, tmp_path / "run"))
+    assert [one["epoch"] for one in runs.RunFacts.read(tmp_path / "run").validations] == list(range(3, 25, 3))
+
+
 def test_a_stop_within_the_last_validation_loses_only_that(weak_data: Path, tmp_path: Path) -> None:
     settings = settings_for(weak_data, train={"epochs": 1})
     learned = 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -138,13 +139,23 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
 
 
 def _without_tags(model: type[BaseModel], place: Sequence[int | str]) -> Iterator[int | str]:
-    """A place in the settings as a user writes it: pydantic puts the kind of a method after ``method``."""
+    """A place in the settings as a user writes it.
+
+    Pydantic puts the kind of a method after ``method``, and after a field of several types the one that it tried.
+    """
+    models: Sequence[type[BaseModel]] = [model]
     tagged = False
     for part in place:
-        if not tagged:
-            yield part
-        field = model.model_fields.get(str(part))
-        tagged = field is not None and field.discriminator is not None
+        if tagged:
+            tagged = False
+            continue
+        yield part
+        field = next((m.model_fields[str(part)] for m in models if str(part) in m.model_fields), None)
+        if field is not None:
+            models = _models_in(field.annotation)
+            union = get_origin(field.annotation) in (Union, UnionType)
+            several = union and sum(kind is not NoneType for kind in get_args(field.annotation)) > 1
+            tagged = field.discriminator is not None or (several and not models)
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -79,8 +79,8 @@ class TrainSettings(Settings):
     """Random flips and quarter turns."""
     stain_augmentation: Fraction = 0.0
     """Strength of random changes of the haematoxylin and eosin amounts; 0 is off."""
-    validate_every: Annotated[int, Field(ge=1)] = 1
-    """Epochs between two validations (when validation masks exist)."""
+    validate_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Epochs between two validations (when validation masks exist); auto is as many as make about eight of them."""
     select_by: Literal["predicted", "oracle"] = "predicted"
     """The protocol whose mIoU chooses the best model."""
     seed: Annotated[int, Field(ge=0)] = 0

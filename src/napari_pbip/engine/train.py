@@ -31,6 +31,7 @@ SAVE_EVERY_SECONDS = 60.0
 it takes a second or two, and saving it with the state of the optimiser half a second."""
 
 _EPOCHS = 8
+"""Of an automatic training on many tiles, and validations of one on few."""
 _FEW_STEPS = 200
 """Fewer than these teach a network from scratch nothing; on few tiles an automatic training takes as many."""
 
@@ -284,7 +285,9 @@ class _Trainer:
         if epoch <= facts.epoch or (facts.step % per_epoch and not last):
             return False
         scores: dict[str, float] = {}
-        if self.validation is not None and (last or epoch % settings.validate_every == 0):
+        epochs = math.ceil(facts.steps / per_epoch)
+        every = max(1, round(epochs / _EPOCHS)) if settings.validate_every == "auto" else settings.validate_every
+        if self.validation is not None and (last or epoch % every == 0):
             report = yield from self._validate(self.validation)
             scores = {f"{p}/{m}": report[p][m] for p in report for m in ("miou", "fwiou", "biou", "dice")}
             facts.validations.append({"epoch": epoch, "step": facts.step, **report})
@@ -295,7 +298,7 @@ class _Trainer:
         if best and scores:  # where nothing validates every save is the best
             runs.write_weights(self.out / "best.safetensors", self.method.state_dict())
         facts.epoch = epoch
-        yield Epoch(epoch, math.ceil(facts.steps / per_epoch), scores, best)
+        yield Epoch(epoch, epochs, scores, best)
         return bool(scores)
 
     def _validate(self, validation: TileSet) -> Generator[Step, None, Report]:
