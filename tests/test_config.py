@@ -56,7 +56,7 @@ def test_a_preset_fills_in_only_what_is_not_given() -> None:
         ({"train": {"epochs": 0}}, ("'train.epochs'", "greater than or equal to 1")),
         ({"method": {"name": "pbib"}}, ("method", "pbib", "pbip")),
         ({"bank": {"k": 0}}, ("'bank.k'",)),
-        ({"bank": {"k": {"TUM": 0}}}, ("'bank.k",)),
+        ({"bank": {"k": {"TUM": 0}}}, ("'bank.k.TUM'", "greater than or equal to 1")),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_that_names_it(values: dict[str, object], words: tuple[str, ...]) -> None:

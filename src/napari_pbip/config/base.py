@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Self, Union, get_args, get_origin
@@ -118,7 +119,7 @@ def anchor_paths(model: type[BaseModel], values: dict[str, Any], folder: Path) -
     """Make the relative paths among the values count from a folder."""
     for name, field in model.model_fields.items():
         value = values.get(name)
-        kinds = _alternatives(field.annotation)
+        kinds = _leaves(field.annotation)
         if isinstance(value, str) and Path in kinds and value not in kinds:  # words such as "builtin" are no paths
             values[name] = str(folder / Path(value).expanduser())
         elif isinstance(value, dict):
@@ -127,8 +128,8 @@ def anchor_paths(model: type[BaseModel], values: dict[str, Any], folder: Path) -
 
 
 def _sentence(model: type[BaseModel], error: ValidationError) -> str:
-    """The first fault of a validation error as one sentence."""
-    fault = error.errors()[0]
+    """One fault of a validation error as a sentence: of a value of several types that of the type it is most like."""
+    fault = max(error.errors(), key=lambda fault: len(fault["loc"]))
     where = ".".join(str(part) for part in _without_tags(model, fault["loc"]))
     if fault["type"] == "missing":
         return f"The setting {where!r} is missing; give it a value."
@@ -144,18 +145,18 @@ def _without_tags(model: type[BaseModel], place: Sequence[int | str]) -> Iterato
     Pydantic puts the kind of a method after ``method``, and after a field of several types the one that it tried.
     """
     models: Sequence[type[BaseModel]] = [model]
-    tagged = False
-    for part in place:
-        if tagged:
-            tagged = False
-            continue
+    parts = iter(place)
+    for part in parts:
         yield part
         field = next((m.model_fields[str(part)] for m in models if str(part) in m.model_fields), None)
-        if field is not None:
-            models = _models_in(field.annotation)
-            union = get_origin(field.annotation) in (Union, UnionType)
-            several = union and sum(kind is not NoneType for kind in get_args(field.annotation)) > 1
-            tagged = field.discriminator is not None or (several and not models)
+        if field is None:
+            continue
+        models = _models_in(field.annotation)
+        if field.discriminator is not None:
+            next(parts, None)
+        elif not models and len(alternatives(field.annotation)) > 1:
+            yield from islice(parts, 1, 2)  # a key, where the value is a mapping; what was tried for it is below
+            return
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -168,11 +169,20 @@ def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return found
 
 
+def alternatives(annotation: Any) -> list[Any]:
+    """The alternatives of a field's type, without None and without what is said of each."""
+    if get_origin(annotation) in (Union, UnionType):
+        return [part for member in get_args(annotation) for part in alternatives(member)]
+    if hasattr(annotation, "__metadata__"):
+        return alternatives(annotation.__origin__)
+    return [] if annotation is NoneType else [annotation]
+
+
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    return [part for part in _alternatives(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+    return [part for part in _leaves(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
 
 
-def _alternatives(annotation: Any) -> list[Any]:
+def _leaves(annotation: Any) -> list[Any]:
     """The types an annotation is made of."""
     inner = get_args(annotation)
-    return [part for a in inner for part in _alternatives(a)] if inner else [annotation]
+    return [part for a in inner for part in _leaves(a)] if inner else [annotation]

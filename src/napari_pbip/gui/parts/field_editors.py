@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from qtpy.QtCore import QModelIndex, Qt, Signal
@@ -26,6 +26,8 @@ from qtpy.QtWidgets import (
     QToolButton,
     QWidget,
 )
+
+from napari_pbip.config.base import alternatives
 
 _NOTE = Qt.ItemDataRole.UserRole
 _SCROLL_BAR = 24
@@ -44,15 +46,6 @@ def editor_for(annotation: Any) -> Any:
     if len(parts) == 1 and get_origin(parts[0]) is Literal:
         return _Choice(get_args(parts[0]), free=False)
     return _Text(annotation)
-
-
-def alternatives(annotation: Any) -> list[Any]:
-    """The alternatives of a union, without its None and without what is said of each."""
-    if get_origin(annotation) in (Union, UnionType):
-        return [part for member in get_args(annotation) for part in alternatives(member)]
-    if hasattr(annotation, "__metadata__"):
-        return alternatives(annotation.__origin__)
-    return [] if annotation is NoneType else [annotation]
 
 
 class _Text(QLineEdit):
