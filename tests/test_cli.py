@@ -90,6 +90,16 @@ def test_the_story_of_a_user(call: Called, work: Path) -> None:
     assert "--resume" in call.error
 
 
+def test_a_log_says_what_is_going_on(call: Called, work: Path) -> None:
+    """Where no bar can be drawn, each job is named when it begins, not when it is over."""
+    settings = ("--method", "cam", "--set", "train.steps=2", "--set", "train.batch_size=4")
+    assert call("train", "--data", work / "data", "--out", work / "logged", *settings) == 0, call.error
+    said = [line.strip() for line in call.error.splitlines()]
+    begun = next(i for i, line in enumerate(said) if line.startswith("Training"))
+    drawn = next(i for i, line in enumerate(said) if "2/2" in line)
+    assert begun < drawn
+
+
 def test_one_settings_file_does_all(call: Called, work: Path) -> None:
     (work / "job.yaml").write_text(
         "data: {folder: data}\nmethod: {name: cam}\ntrain: {steps: 2, batch_size: 4, validate_every: 5}\n"

@@ -70,6 +70,8 @@ def follow(job: Job) -> Mapping[str, Any]:
                 match event:
                     case Started():
                         bar = progress.add_task(event.job, total=event.total, completed=event.done, note=event.unit)
+                        if not console.is_terminal:  # a log, where bars are drawn once, at the end
+                            console.print(event.job, highlight=False)
                     case RunStep() if event.finished:
                         scores = "  ".join(f"{name} {value:.1f}" for name, value in event.values.items())
                         progress.console.print(f"{event.run}  {scores}", highlight=False)
