@@ -4,10 +4,9 @@
 
 Nearest prototype is the image bank's classification (K clusters a class, cosine); nearest centroid is K = 1;
 the linear probe is a logistic regression on standardised features; the purity of a bank is the share of its own tiles
-that are nearest to a prototype of their class. Five-fold cross-validation, stratified, over five seeds; leave-one-out where
-tiles are few (classes of one tile are left out).
-`--masked` scores tiles seen through a random smooth mask (0 outside, as PBIP masks them) against prototypes of
-whole tiles.
+that are nearest to a prototype of their class. Five-fold cross-validation, stratified, over five seeds; leave-one-out
+where tiles are few (classes of one tile are left out). `--masked` scores tiles seen through a random smooth mask
+(0 outside, as PBIP masks them) against prototypes of whole tiles.
 """
 
 from __future__ import annotations
