@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column, Table
+from rich.table import Table
 
 from napari_pbip import __version__
-from napari_pbip.config import CompareJob, JobSettings, PretrainSettings, override
+from napari_pbip.cli.bank import app as bank_app
+from napari_pbip.cli.encoders import app as encoders_app
+from napari_pbip.cli.following import console, follow, report_json
+from napari_pbip.cli.options import JobFile, JobOption, JsonOut, Overwrite, Set, settings_from
+from napari_pbip.config import CompareJob, PretrainSettings, override
 from napari_pbip.errors import ConfigError, PbipError
-from napari_pbip.events import Epoch, Finished, Job, RunStep, Started, Step, Warned
-from napari_pbip.files import write_json
 
 app = typer.Typer(
     help="From image-level labels to a tissue map of a whole slide.",
@@ -25,19 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bank_app = typer.Typer(help="Build, look at and use an image bank.", no_args_is_help=True)
 app.add_typer(bank_app, name="bank")
-encoders_app = typer.Typer(help="List the encoders, and fetch the weights of one.", invoke_without_command=True)
 app.add_typer(encoders_app, name="encoders")
-console = Console(stderr=True)
-
-JobFile = Annotated[Path | None, typer.Argument(help="Settings file (YAML); the options below go on top of it.")]
-JobOption = Annotated[Path | None, typer.Option("--job", help="Settings file (YAML); the options go on top of it.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as train.batch_size=4.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
-JsonOut = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this JSON file.")]
 
 
 def main() -> None:
@@ -47,77 +37,6 @@ def main() -> None:
     except PbipError as error:
         console.print(f"[bold red]Error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
         sys.exit(2)
-
-
-def follow(job: Job) -> Mapping[str, Any]:
-    """Show a job's events as progress bars; returns the summary of its last event.
-
-    Ctrl+C cancels the job, which keeps what is finished, and exits with code 130.
-    """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    summary: Mapping[str, Any] = {}
-    with Progress(*columns, console=console) as progress:
-        bar = None
-        try:
-            for event in job:
-                match event:
-                    case Started():
-                        bar = progress.add_task(event.job, total=event.total, completed=event.done, note=event.unit)
-                        if not console.is_terminal:  # a log, where bars are drawn once, at the end
-                            console.print(event.job, highlight=False)
-                    case RunStep() if event.finished:
-                        scores = "  ".join(f"{name} {value:.1f}" for name, value in event.values.items())
-                        progress.console.print(f"{event.run}  {scores}", highlight=False)
-                        if bar is not None:
-                            progress.update(bar, completed=event.done, note="")
-                    case Step() if bar is not None:
-                        progress.update(bar, completed=event.done)
-                        if isinstance(event, RunStep):
-                            progress.update(bar, note=event.run)
-                        if "loss" in event.values:
-                            progress.update(bar, note=f"loss {event.values['loss']:.3f}")
-                    case Epoch() if event.scores:
-                        scores = "  ".join(f"{name} {value:.1f}" for name, value in event.scores.items())
-                        best = "  (best so far)" if event.best else ""
-                        progress.console.print(f"epoch {event.epoch}/{event.epochs}  {scores}{best}", highlight=False)
-                    case Warned():
-                        progress.console.print(f"[yellow]Note:[/] {event.message}", highlight=False)
-                    case Finished():
-                        summary = event.summary
-                    case _:
-                        pass
-        except KeyboardInterrupt:
-            job.close()
-            progress.console.print("Stopped; what was finished is kept, and --resume goes on from there.")
-            raise typer.Exit(130) from None
-    return summary
-
-
-def settings_from(file: Path | None, assignments: list[str] | None, options: Mapping[str, Any]) -> JobSettings:
-    """Settings of a job file, with ``--set`` assignments and then options (None: not given) on top."""
-    values = override(JobSettings.read_values(file) if file else {}, assignments or [])
-    for key, value in options.items():
-        if value is not None:
-            *parents, last = key.split(".")
-            place = values
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = value
-    return JobSettings.parse(values)
-
-
-def report_json(path: Path | None, values: Mapping[str, Any]) -> None:
-    """Write the figures if a file was named."""
-    if path is not None:
-        write_json(path, values)
-        console.print(f"Written: {path}", highlight=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -142,136 +61,6 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = F
         render(report, Console())
     if report.failed:
         raise typer.Exit(1)
-
-
-@encoders_app.callback()
-def encoders_list(context: typer.Context) -> None:
-    """List the encoders: what they need and cost, and whether their weights are on this machine.
-
-    Example: napari-pbip encoders
-    """
-    if context.invoked_subcommand is not None:
-        return
-    from napari_pbip.models.encoders import catalogue, find_weights
-
-    table = Table(Column("name", no_wrap=True), "what it is", Column("weights", overflow="fold"))
-    for spec in catalogue().values():
-        where = find_weights(spec)
-        missing = "" if spec.megabytes is None else f"{spec.megabytes} MB, "
-        place = "not needed" if not spec.needs_weights else f"{missing}not here" if where is None else str(where)
-        facts = [
-            "" if spec.dimension is None else f"{spec.dimension} numbers a tile",
-            "" if spec.mpp is None else f"made for {spec.mpp:g} µm a pixel",
-            "reads sentences" if spec.text else "",
-            f"licence: {spec.licence}",
-            "given out on request" if spec.gated else "",
-        ]
-        table.add_row(spec.name, f"{spec.title}\n[dim]{'; '.join(fact for fact in facts if fact)}[/]", place)
-    Console().print(table)
-
-
-@encoders_app.command("fetch")
-def encoders_fetch(name: Annotated[str, typer.Argument(help="Name of the encoder.")]) -> None:
-    """Fetch the weights of an encoder from the Hugging Face hub, under their own licence.
-
-    They go to NAPARI_PBIP_WEIGHTS if that names a folder, else to the Hugging Face cache.
-
-    Example: napari-pbip encoders fetch phikon-v2
-    """
-    from napari_pbip.engine.fetch_weights import fetch_weights
-
-    summary = follow(fetch_weights(name))
-    console.print(f"Weights of {name} in {summary['folder']}", highlight=False)
-
-
-@bank_app.command("build")
-def bank_build(
-    tiles: Annotated[Path, typer.Argument(help="Folder (or CSV) of labelled tiles.")],
-    out: Annotated[Path, typer.Option(help="Folder of the bank.")],
-    encoder: Annotated[str | None, typer.Option(help="Encoder of the catalogue (see encoders).")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")] = None,
-    k: Annotated[str | None, typer.Option(help="Clusters a class: a number or auto.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the clustering.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
-    job: JobOption = None,
-    assignments: Set = None,
-    update: Annotated[
-        bool, typer.Option("--update", help="Change an earlier bank; only what differs is computed.")
-    ] = False,
-    overwrite: Overwrite = False,
-) -> None:
-    """Build an image bank: features of single-class tiles, clusters, prototypes.
-
-    Example: napari-pbip bank build tiles/ --out bank/ --k 3
-    """
-    from napari_pbip.bank import load_single_tiles
-    from napari_pbip.engine.build_bank import build_bank
-
-    clusters = int(k) if k is not None and k.isdecimal() else k
-    options = {
-        "data.folder": tiles,
-        "bank.encoder": encoder,
-        "bank.weights": weights,
-        "bank.k": clusters,
-        "bank.seed": seed,
-    }
-    settings = settings_from(job, assignments, options)
-    tile_set = load_single_tiles(tiles, settings.data)
-    building = build_bank(
-        tile_set, settings.bank, settings.data, out, device=device, overwrite=overwrite, update=update
-    )
-    summary = follow(building)
-    console.print(f"Bank of {summary['tiles']} tiles and {summary['prototypes']} prototypes in {out}", highlight=False)
-
-
-@bank_app.command("show")
-def bank_show(
-    bank: Annotated[Path, typer.Argument(help="Folder of the bank.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the pictures; by default BANK/sheets.")] = None,
-) -> None:
-    """Print a bank's clusters and what to look at, and write a contact sheet a class, nearest tiles first.
-
-    Example: napari-pbip bank show bank/
-    """
-    from napari_pbip.bank import Curation, ImageBank, bank_warnings, cluster_table, near_duplicates, write_sheets
-
-    image_bank = ImageBank.read(bank)
-    rows = cluster_table(image_bank)
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
-    Console().print(table)
-    for sentence in bank_warnings(image_bank, near_duplicates(image_bank), Curation.read(bank)):
-        typer.echo(sentence, err=True)  # the output proper lists files
-    for path in write_sheets(image_bank, bank, out or bank / "sheets"):
-        typer.echo(path)
-
-
-@bank_app.command("classify")
-def bank_classify(
-    bank: Annotated[Path, typer.Argument(help="Folder of the bank.")],
-    tiles: Annotated[Path, typer.Argument(help="Folder (or CSV) of tiles.")],
-    weights: Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
-    job: JobOption = None,
-    assignments: Set = None,
-    json_out: JsonOut = None,
-) -> None:
-    """Name the nearest prototype of each tile; accuracy and F1 where folders name the classes.
-
-    Example: napari-pbip bank classify bank/ tiles/ --json nearest.json
-    """
-    from napari_pbip.engine.build_bank import classify
-
-    settings = settings_from(job, assignments, {"data.folder": tiles, "bank.weights": weights})
-    summary = follow(classify(bank, settings.data, weights=settings.bank.weights, device=device))
-    if summary.get("accuracy") is not None:
-        table = Table("class", "F1 %")
-        for name, value in summary["f1"].items():
-            table.add_row(name, f"{value:.1f}")
-        Console().print(table)
-        typer.echo(f"accuracy {summary['accuracy']:.1f} % on {summary['tiles']} tiles")
-    report_json(json_out, summary)
 
 
 @app.command("zero-shot")

@@ -1,0 +1,105 @@
+"""``napari-pbip bank``: build an image bank, look at it, name tiles with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from napari_pbip.cli.following import console, follow, report_json
+from napari_pbip.cli.options import JobOption, JsonOut, Overwrite, Set, settings_from
+
+app = typer.Typer(help="Build, look at and use an image bank.", no_args_is_help=True)
+
+
+@app.command("build")
+def bank_build(
+    tiles: Annotated[Path, typer.Argument(help="Folder (or CSV) of labelled tiles.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bank.")],
+    encoder: Annotated[str | None, typer.Option(help="Encoder of the catalogue (see encoders).")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")] = None,
+    k: Annotated[str | None, typer.Option(help="Clusters a class: a number or auto.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the clustering.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    job: JobOption = None,
+    assignments: Set = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Change an earlier bank; only what differs is computed.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Build an image bank: features of single-class tiles, clusters, prototypes.
+
+    Example: napari-pbip bank build tiles/ --out bank/ --k 3
+    """
+    from napari_pbip.bank import load_single_tiles
+    from napari_pbip.engine.build_bank import build_bank
+
+    clusters = int(k) if k is not None and k.isdecimal() else k
+    options = {
+        "data.folder": tiles,
+        "bank.encoder": encoder,
+        "bank.weights": weights,
+        "bank.k": clusters,
+        "bank.seed": seed,
+    }
+    settings = settings_from(job, assignments, options)
+    tile_set = load_single_tiles(tiles, settings.data)
+    building = build_bank(
+        tile_set, settings.bank, settings.data, out, device=device, overwrite=overwrite, update=update
+    )
+    summary = follow(building)
+    console.print(f"Bank of {summary['tiles']} tiles and {summary['prototypes']} prototypes in {out}", highlight=False)
+
+
+@app.command("show")
+def bank_show(
+    bank: Annotated[Path, typer.Argument(help="Folder of the bank.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the pictures; by default BANK/sheets.")] = None,
+) -> None:
+    """Print a bank's clusters and what to look at, and write a contact sheet a class, nearest tiles first.
+
+    Example: napari-pbip bank show bank/
+    """
+    from napari_pbip.bank import Curation, ImageBank, bank_warnings, cluster_table, near_duplicates, write_sheets
+
+    image_bank = ImageBank.read(bank)
+    rows = cluster_table(image_bank)
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
+    Console().print(table)
+    for sentence in bank_warnings(image_bank, near_duplicates(image_bank), Curation.read(bank)):
+        typer.echo(sentence, err=True)  # the output proper lists files
+    for path in write_sheets(image_bank, bank, out or bank / "sheets"):
+        typer.echo(path)
+
+
+@app.command("classify")
+def bank_classify(
+    bank: Annotated[Path, typer.Argument(help="Folder of the bank.")],
+    tiles: Annotated[Path, typer.Argument(help="Folder (or CSV) of tiles.")],
+    weights: Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    job: JobOption = None,
+    assignments: Set = None,
+    json_out: JsonOut = None,
+) -> None:
+    """Name the nearest prototype of each tile; accuracy and F1 where folders name the classes.
+
+    Example: napari-pbip bank classify bank/ tiles/ --json nearest.json
+    """
+    from napari_pbip.engine.build_bank import classify
+
+    settings = settings_from(job, assignments, {"data.folder": tiles, "bank.weights": weights})
+    summary = follow(classify(bank, settings.data, weights=settings.bank.weights, device=device))
+    if summary.get("accuracy") is not None:
+        table = Table("class", "F1 %")
+        for name, value in summary["f1"].items():
+            table.add_row(name, f"{value:.1f}")
+        Console().print(table)
+        typer.echo(f"accuracy {summary['accuracy']:.1f} % on {summary['tiles']} tiles")
+    report_json(json_out, summary)

@@ -1,0 +1,53 @@
+"""``napari-pbip encoders``: what there is, and fetching weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from napari_pbip.cli.following import console, follow
+
+app = typer.Typer(help="List the encoders, and fetch the weights of one.", invoke_without_command=True)
+
+
+@app.callback()
+def encoders_list(context: typer.Context) -> None:
+    """List the encoders: what they need and cost, and whether their weights are on this machine.
+
+    Example: napari-pbip encoders
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from napari_pbip.models.encoders import catalogue, find_weights
+
+    table = Table(Column("name", no_wrap=True), "what it is", Column("weights", overflow="fold"))
+    for spec in catalogue().values():
+        where = find_weights(spec)
+        missing = "" if spec.megabytes is None else f"{spec.megabytes} MB, "
+        place = "not needed" if not spec.needs_weights else f"{missing}not here" if where is None else str(where)
+        facts = [
+            "" if spec.dimension is None else f"{spec.dimension} numbers a tile",
+            "" if spec.mpp is None else f"made for {spec.mpp:g} µm a pixel",
+            "reads sentences" if spec.text else "",
+            f"licence: {spec.licence}",
+            "given out on request" if spec.gated else "",
+        ]
+        table.add_row(spec.name, f"{spec.title}\n[dim]{'; '.join(fact for fact in facts if fact)}[/]", place)
+    Console().print(table)
+
+
+@app.command("fetch")
+def encoders_fetch(name: Annotated[str, typer.Argument(help="Name of the encoder.")]) -> None:
+    """Fetch the weights of an encoder from the Hugging Face hub, under their own licence.
+
+    They go to NAPARI_PBIP_WEIGHTS if that names a folder, else to the Hugging Face cache.
+
+    Example: napari-pbip encoders fetch phikon-v2
+    """
+    from napari_pbip.engine.fetch_weights import fetch_weights
+
+    summary = follow(fetch_weights(name))
+    console.print(f"Weights of {name} in {summary['folder']}", highlight=False)
