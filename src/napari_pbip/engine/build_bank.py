@@ -29,6 +29,7 @@ from napari_pbip.bank import (
 )
 from napari_pbip.bank.features import FEATURES, FeatureFile, TileMeasures, colour_moments, white_fraction
 from napari_pbip.bank.image_bank import check_enough_tiles, encoder_key
+from napari_pbip.claims import claims
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.loading import ahead, to_tensor
@@ -47,6 +48,7 @@ _SAVE_EVERY_SECONDS = 60.0
 _CLASSIFY_BATCH = 32
 
 
+@claims("out", "building an image bank")
 def build_bank(
     tiles: TileSet,
     settings: BankSettings,

@@ -28,6 +28,7 @@ from PIL import Image
 
 from napari_pbip.bank import LabelledTile, TileSet, load_single_tiles, load_tiles
 from napari_pbip.bank.image_bank import FACTS as BANK
+from napari_pbip.claims import claims
 from napari_pbip.config import CompareSettings, JobSettings, PlannedRun, planned_runs
 from napari_pbip.engine.build_bank import build_bank
 from napari_pbip.engine.device import choose_device
@@ -55,6 +56,7 @@ _CHANGES_NOTHING: dict[str, Any] = {"segment": True, "thresholds": True, "train"
 
 
 @job
+@claims("out", "comparing")
 def compare(values: Mapping[str, Any], out: Path, *, overwrite: bool = False) -> Job:
     """Train and score every run of a comparison; a run that fails is reported and does not stop the others.
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from napari_pbip import samples
 from napari_pbip.bank.mosaics import Tile, write_masked, write_training
+from napari_pbip.claims import claims
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.cut_tiles import cut_tiles
 from napari_pbip.engine.evaluate import evaluate
@@ -38,6 +39,7 @@ _SCORED_IMAGES = 40
 
 
 @job
+@claims("out", "the demo")
 def demo(out: Path, *, overwrite: bool = False) -> Job:
     """Train PBIP on bundled colorectal tiles and score it, train it on tiles of the bundled slide and map that.
 

@@ -27,6 +27,7 @@ import numpy.typing as npt
 import torch
 from scipy.linalg import block_diag
 
+from napari_pbip.claims import claims
 from napari_pbip.config import PretrainSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.device import autocast, choose_device
@@ -54,6 +55,7 @@ _TILE, _BATCH, _DIMENSION = 224, 16, 64
 
 
 @job
+@claims("out", "pre-training")
 def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, overwrite: bool = False) -> Job:
     """Pre-train a backbone; yields ``Step`` with the loss.
 

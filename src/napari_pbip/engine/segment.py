@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_pbip.claims import claims
 from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.freeze import write_picture, write_table
@@ -51,6 +52,7 @@ Focus = Callable[[], tuple[float, float, float, float] | None]
 
 
 @job
+@claims("out", "segmenting")
 def segment(
     path: Path,
     run: Path,

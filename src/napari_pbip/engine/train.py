@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from napari_pbip.bank import TileSet, find_splits, load_tiles
+from napari_pbip.claims import claims
 from napari_pbip.config import DataSettings, JobSettings, TrainSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.device import autocast, choose_device
@@ -37,6 +38,7 @@ _FEW_STEPS = 200
 
 
 @job
+@claims("out", "training")
 def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: bool = False) -> Job:
     """Train a method; yields ``Step`` with the loss terms, and ``Epoch`` with validation scores.
 
