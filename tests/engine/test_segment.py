@@ -17,13 +17,14 @@ from PIL import Image
 
 from napari_pbip import samples
 from napari_pbip.config import SegmentSettings, ThresholdSettings
+from napari_pbip.engine.export import export
 from napari_pbip.engine.loading import to_tensor
 from napari_pbip.engine.runs import load_model
 from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
 from napari_pbip.errors import ModelError, OutputError, PbipError, SlideError
 from napari_pbip.events import Event, Finished, RegionDone, Started, Step, Warned
-from napari_pbip.results.store import ScoreStore
+from napari_pbip.results.store import ScoreStore, stores_in
 from napari_pbip.slides import open_slide
 from tests.engine.conftest import settings_for
 
@@ -46,7 +47,8 @@ def segmented(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 
 def store_in(folder: Path) -> ScoreStore:
-    return ScoreStore.open(next(folder.glob("*.ome.zarr")))
+    (path,) = stores_in(folder)
+    return ScoreStore.open(path)
 
 
 def test_the_events_tell_how_far_it_is(segmented: tuple[Path, list[Event]]) -> None:
@@ -160,12 +162,30 @@ def test_what_differs_is_not_resumed(segmented: tuple[Path, list[Event]], model:
 def test_a_result_is_not_mixed_with_that_of_another_slide(
     segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path
 ) -> None:
-    renamed = tmp_path / "another.svs"
-    shutil.copy(samples.slide(), renamed)
+    other = tmp_path / "another.svs"
+    other.write_bytes(samples.slide().read_bytes() + b"another")
     before = (segmented[0] / "areas.csv").read_bytes()
     with pytest.raises(OutputError, match="another slide"):
-        list(segment(renamed, model, segmented[0], QUICK, THRESHOLDS, overwrite=True))
+        list(segment(other, model, segmented[0], QUICK, THRESHOLDS, overwrite=True))
     assert (segmented[0] / "areas.csv").read_bytes() == before
+
+
+def test_a_slide_that_was_renamed_is_gone_on_with_and_exports_are_no_results_of_others(
+    segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path
+) -> None:
+    out, renamed = tmp_path / "result", tmp_path / "renamed.svs"
+    shutil.copytree(segmented[0], out)
+    shutil.copy(samples.slide(), renamed)
+    store = store_in(out).path
+    list(export(store, THRESHOLDS, out / "labels.ome.zarr"))  # beside the store, where a file dialog suggests it
+    for slide, ways in (
+        (samples.slide(), {"resume": True}),
+        (renamed, {"resume": True}),
+        (renamed, {"overwrite": True}),
+    ):
+        assert isinstance(list(segment(slide, model, out, QUICK, THRESHOLDS, **ways))[-1], Finished)
+        assert list(stores_in(out).values()) == [store_in(segmented[0]).facts.slide.identity]
+    assert (out / "labels.ome.zarr").exists()
 
 
 def test_a_slide_without_microns_per_pixel_needs_them(model: Path, tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def test_a_slide_is_segmented_stopped_and_resumed(viewer, session, fine, settle,
     assert "Stopped at" in row.text.text()
     click(row.resume_button)
     settle(lambda: queued.status is Status.DONE)
-    assert queued.store == session.results_folder / "CMU-1-Small-Region" / "CMU-1-Small-Region.ome.zarr"
+    assert queued.store == session.result_folder(slide.slide) / "CMU-1-Small-Region.ome.zarr"
+    assert queued.store.parent.name.startswith("CMU-1-Small-Region-")
     np.testing.assert_array_equal(ScoreStore.open(queued.store).scores[0][:], uninterrupted)
     assert "Done" in row.text.text()
     assert not row.stop_button.isVisible()

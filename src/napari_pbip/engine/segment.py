@@ -36,7 +36,7 @@ from napari_pbip.events import Finished, Job, RegionDone, Started, Step, Warned
 from napari_pbip.models.views import average_over_views
 from napari_pbip.results.blend import Region
 from napari_pbip.results.labels import write_labels
-from napari_pbip.results.store import ScoreStore
+from napari_pbip.results.store import ScoreStore, store_for, stores_in
 from napari_pbip.results.tile_order import Place, View
 from napari_pbip.slides import Slide, TileGrid, TissueMask, find_tissue, open_slide
 
@@ -152,8 +152,8 @@ def _open_store(
     overwrite: bool,
 ) -> ScoreStore:
     """The store to be filled: a new one, or the one begun earlier."""
-    path = out / f"{slide.name}.ome.zarr"
-    if others := sorted(other.name for other in out.glob("*.ome.zarr") if other != path):
+    path = store_for(out, slide.name, slide.identity)
+    if others := [other.name for other in stores_in(out) if other != path]:
         raise OutputError(f"{out} holds the result of another slide ({others[0]}); choose another --out.")
     if resume and path.exists():
         store = ScoreStore.open(path, "r+")

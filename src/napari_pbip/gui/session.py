@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
+from napari_pbip.files import safe_name
 from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.layers.results import ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
@@ -24,6 +25,7 @@ from napari_pbip.gui.work.labelling import Labelling
 from napari_pbip.gui.work.segmenting import SegmentQueue
 from napari_pbip.gui.work.training import Training
 from napari_pbip.gui.work.zero_shot import ZeroShot
+from napari_pbip.results.store import stores_in
 from napari_pbip.slides import Slide
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 TILES, BANK, MODELS, RESULTS = "tiles", "bank", "models", "results"
 """What a project folder holds."""
+_IDENTITY_DIGITS = 12
+"""Of the identity in the name of a folder: among a million slides two share them once in five hundred projects."""
 _sessions: weakref.WeakKeyDictionary[ViewerModel, Session] = weakref.WeakKeyDictionary()
 
 
@@ -157,8 +161,17 @@ class Session:
         return self._folder / RESULTS
 
     def result_folder(self, slide: Slide) -> Path:
-        """Where the results of a slide lie."""
-        return self.results_folder / slide.name
+        """Where the results of a slide lie, by what the slide is: names repeat, and files are moved and renamed.
+
+        In projects of before, whose folders have but the name, they are found by what the store in it says.
+        """
+        ending = f"-{slide.identity[:_IDENTITY_DIGITS]}"
+        if found := sorted(self.results_folder.glob(f"*{ending}")):
+            return found[0]
+        earlier = self.results_folder / slide.name
+        if slide.identity in stores_in(earlier).values():
+            return earlier
+        return self.results_folder / f"{safe_name(slide.name)}{ending}"
 
     def tissue_file(self, slide: Slide) -> Path:
         """The tissue mask of a slide, found or painted; segmentation takes it where it is there."""

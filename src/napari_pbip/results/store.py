@@ -26,6 +26,7 @@ figures that the chunk size and the codec were chosen by.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ import zarr.errors
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_pbip.errors import OtherResult, OutputError
-from napari_pbip.files import output_error, prepare_folder
+from napari_pbip.files import output_error, prepare_folder, safe_name
 from napari_pbip.results.blend import BLOCK, Blender, Lattice, Region
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, mean_of_analysed, multiscales
 from napari_pbip.taxonomy import Taxonomy, TissueClass
@@ -111,6 +112,28 @@ class StoreFacts(BaseModel):
     grid: GridFacts
     score_shape: tuple[int, int]
     """Cells (height, width)."""
+
+
+def stores_in(folder: Path) -> dict[Path, str | None]:
+    """The score stores directly in a folder, each with the identity of its slide (None: damaged, or hardly begun)."""
+    return {path.parent.parent: _identity(path.parent.parent) for path in sorted(folder.glob(f"*.ome.zarr/{MARKER}"))}
+
+
+def store_for(folder: Path, name: str, identity: str) -> Path:
+    """Where the score store of a slide lies in a folder of results, or will lie.
+
+    A store belongs to its slide by what it says, not by its name: a slide may have been renamed since.
+    """
+    found = next((path for path, known in stores_in(folder).items() if known == identity), None)
+    return found or folder / f"{safe_name(name)}.ome.zarr"
+
+
+def _identity(path: Path) -> str | None:
+    try:
+        facts = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]["pbip"]
+        return str(facts["slide"]["identity"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class ScoreStore:

@@ -23,6 +23,7 @@ from napari_pbip.events import Event, Finished, Job, RegionDone, Started, Step, 
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import SlideLayer, in_view
+from napari_pbip.results.store import store_for
 from napari_pbip.slides import open_slide, slides_in
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ class SegmentQueue:
                 if used.tissue_mask is None and tissue_of(opened).exists():
                     used = used.model_copy(update={"tissue_mask": tissue_of(opened)})
                 out = folder_of(opened)
-                slide.store = out / f"{opened.name}.ome.zarr"
+                slide.store = store_for(out, opened.name, opened.identity)
             return segment(
                 slide.path,
                 slide.run,
@@ -344,9 +345,6 @@ def _sentence(slide: QueuedSlide, error: PbipError | None) -> str:
     if not isinstance(error, OtherResult):
         return str(error)
     if error.what == "slide":
-        return (
-            "The results folder holds another slide of the same name; rename this one, "
-            "or choose another project folder."
-        )
+        return "Its results folder holds another slide; move that away, or choose another project folder."
     was = "another model" if error.what == "model" else "other settings"
     return f"There is a result already, made with {was}; replace it, or remove this row to keep it."
