@@ -44,8 +44,8 @@ def test_the_second_process_is_told_who_has_it_and_what_to_do(tmp_path: Path) ->
         with pytest.raises(OutputError) as caught, claim(tmp_path / "run", "training"):
             pass
         said = str(caught.value)
-        assert f"process {process.pid} on {socket.gethostname()} writes it (training)" in said
-        assert "Wait" in said
+        assert f"in use by process {process.pid} on {socket.gethostname()} (training)" in said
+        assert "wait" in said
         assert "\n" not in said
         assert process.stdin is not None
         process.stdin.close()
@@ -74,7 +74,7 @@ def test_two_jobs_of_one_process_do_not_share_it_either(tmp_path: Path) -> None:
 
     first = build(3, out=tmp_path / "bank")
     next(first)
-    with pytest.raises(OutputError, match=rf"process {os.getpid()} .*building a bank"):
+    with pytest.raises(OutputError, match=rf"process {os.getpid()} on .*building a bank"):
         next(build(3, tmp_path / "bank"))
     first.close()
     assert [one.name for one in (tmp_path / "bank").iterdir()] == ["bank.json"]

@@ -20,7 +20,7 @@ from typing import ParamSpec
 
 from filelock import FileLock, Timeout
 
-from napari_pbip.errors import OutputError
+from napari_pbip.errors import FolderInUse
 from napari_pbip.events import Job
 from napari_pbip.files import output_error
 
@@ -46,8 +46,10 @@ def claim(folder: Path, doing: str, *, wait: float = 0.0) -> Iterator[None]:
 
     Raises
     ------
+    FolderInUse
+        If another process, or another job of this one, has it.
     OutputError
-        If another process, or another job of this one, has it, or the folder cannot be written.
+        If the folder cannot be written.
     """
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     lock = FileLock(folder / LOCK, thread_local=False, is_singleton=False)  # a job may end in another thread
@@ -79,8 +81,9 @@ def _acquire(lock: FileLock, folder: Path, wait: float) -> None:
             lock.acquire(timeout=0)
         except Timeout:
             if time.monotonic() > end:
-                raise OutputError(
-                    f"{folder} is in use: {_holder(folder)} Wait until that has ended, or stop it."
+                holder, doing = _holder(folder)
+                raise FolderInUse(
+                    f"{folder} is in use by {holder}{doing}; wait until that has ended, or stop it.", holder
                 ) from None
         except FileNotFoundError as error:  # the one before us has just removed the folder that it had made
             if time.monotonic() > end + _REMOVAL:
@@ -102,12 +105,13 @@ def _inode(path: Path) -> int | None:
         return None
 
 
-def _holder(folder: Path) -> str:
+def _holder(folder: Path) -> tuple[str, str]:
+    """Who has a folder, and in brackets what for."""
     try:
         about = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
-        return f"process {about['process']} on {about['host']} writes it ({about['doing']})."
+        return f"process {about['process']} on {about['host']}", f" ({about['doing']})"
     except (OSError, ValueError, KeyError, TypeError):  # it has not said so yet, or has just ended
-        return "another process writes it."
+        return "another process", ""
 
 
 def claims(argument: str, doing: str) -> Callable[[Callable[P, Job]], Callable[P, Job]]:

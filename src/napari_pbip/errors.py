@@ -35,6 +35,20 @@ class OutputError(PbipError):
     """An output folder exists already, cannot be written, or its disk is full."""
 
 
+class FolderInUse(OutputError):
+    """Somebody else writes the folder.
+
+    Attributes
+    ----------
+    holder
+        Who: ``process 4711 on myhost``, or ``another process``.
+    """
+
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
+
+
 class OtherResult(OutputError):
     """A result exists that was made from something else: it can be replaced, and not be resumed.
 

@@ -100,8 +100,6 @@ def output_error(path: Path, error: OSError) -> OutputError:
     """The sentence for an operating-system error that was met while writing."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(f"The disk is full: {path} could not be written; make room and resume.")
-    if error.errno == errno.EFBIG:
-        return OutputError(f"{path} is larger than files may be here; choose another --out.")
     return OutputError(f"{path} cannot be written ({os.strerror(error.errno or 0)}); choose another --out.")
 
 

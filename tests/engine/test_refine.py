@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import zarr
 from scipy.ndimage import gaussian_filter
 
 from napari_pbip import samples
@@ -223,7 +224,17 @@ def test_refined_labels_are_scored_under_both_protocols(store: ScoreStore) -> No
         assert abs(counted[:, n].sum() - np.count_nonzero(labels == n + 1)) <= 20  # ties, where parts meet
 
 
-def test_an_export_can_be_refined(store: ScoreStore, tmp_path: Path) -> None:
-    summary(export(store.path, THRESHOLDS, tmp_path / "areas.csv", refine=RefineSettings(crf=True)))
-    assert open_labels(store)[1].refined
-    assert (tmp_path / "areas.csv").exists()
+def test_an_export_can_be_refined_and_changes_nothing_in_the_store(store: ScoreStore, tmp_path: Path) -> None:
+    summary(freeze(store.path, THRESHOLDS))
+    before = {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()}
+    strict = THRESHOLDS.model_copy(update={"delta": 0.6})
+    refine = RefineSettings(crf=True)
+    for name in ("areas.csv", "labels.ome.zarr", "overlay.png"):
+        summary(export(store.path, strict, tmp_path / name, refine=refine))
+    assert {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()} == before
+    written = zarr.open_group(tmp_path / "labels.ome.zarr", mode="r")
+    assert "source" not in written.attrs["ome"]["image-label"]  # it lies in no image
+    summary(freeze(store.path, strict, refine))
+    np.testing.assert_array_equal(written["0"][:], open_labels(store)[0][0][:])
+    for name in ("areas.csv", "overlay.png"):
+        assert (tmp_path / name).read_bytes() == (store.path.parent / name).read_bytes()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -249,6 +251,48 @@ def test_labels_that_fail_leave_the_earlier_ones(labelled):
     chunk.write_bytes(whole)
     write_labels(labelled, ThresholdSettings(delta=0.9))
     assert open_labels(labelled)[1].thresholds.delta == 0.9
+
+
+def test_labels_of_others_in_the_store_stay_listed(labelled):
+    parent = zarr.open_group(labelled.path / "labels", mode="r+")
+    parent.create_group("nuclei")
+    parent.attrs["ome"] = {"version": "0.5", "labels": ["nuclei"]}
+    for _ in range(2):
+        write_labels(labelled, ThresholdSettings())
+        assert zarr.open_group(labelled.path / "labels", mode="r").attrs["ome"]["labels"] == ["nuclei", "tissue"]
+
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from napari_pbip import files
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.results import ScoreStore, write_labels
+
+renamed = 0
+def rename(source, target):
+    global renamed
+    if renamed == 1:
+        os._exit(9)
+    renamed += 1
+    source.replace(target)
+
+store = ScoreStore.open(Path(sys.argv[1]))
+files._rename = rename
+write_labels(store, ThresholdSettings(delta=0.9))
+"""
+
+
+def test_labels_survive_a_kill_between_the_steps_of_replacing_them(labelled):
+    before = open_labels(labelled)[0][0][:]
+    assert subprocess.run([sys.executable, "-c", _KILLED, str(labelled.path)], check=False).returncode == 9
+    assert not (labelled.path / "labels" / "tissue").exists()  # renamed aside, and the new ones not in place
+    levels, facts = open_labels(labelled)
+    np.testing.assert_array_equal(levels[0][:], before)
+    assert facts.thresholds == ThresholdSettings()
+    write_labels(labelled, ThresholdSettings(delta=0.9))
+    assert open_labels(labelled)[1].thresholds.delta == 0.9
+    assert [entry.name for entry in (labelled.path / "labels").iterdir() if entry.is_dir()] == ["tissue"]
 
 
 def test_an_error_of_the_disk_is_told_from_others(tmp_path):

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
+from contextlib import ExitStack, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from napari_pbip.config import RefineSettings, ThresholdSettings
-from napari_pbip.engine.freeze import AREAS, OVERLAY, freeze
-from napari_pbip.engine.jobs import job, phase
-from napari_pbip.errors import OutputError
-from napari_pbip.events import Finished, Job
-from napari_pbip.results.labels import FOLDER
+from napari_pbip.engine.freeze import OVERLAY_SIDE, refiner
+from napari_pbip.engine.jobs import job
+from napari_pbip.errors import OutputError, SlideError
+from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.results.areas import areas, write_areas
+from napari_pbip.results.labels import writing_labels, written_chunks
+from napari_pbip.results.overlay import write_overlay
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.slides import open_slide
 
-_SOURCES = {".csv": AREAS, ".png": OVERLAY}
 FORMATS = {".csv": "Areas per class (*.csv)", ".png": "Overlay picture (*.png)", ".zarr": "Labels (*.ome.zarr)"}
 """What can be written, by the ending of its name, in the words of a file dialog."""
 
 
 @job
 def export(store: Path, thresholds: ThresholdSettings, target: Path, *, refine: RefineSettings | None = None) -> Job:
-    """Write what the thresholds make of a store into a file; its ending says what.
-
-    The store's own labels, areas and overlay become the same (:func:`napari_pbip.engine.freeze.freeze`).
+    """Write what the thresholds make of a store into a file; its ending says what. The store is not changed.
 
     Parameters
     ----------
@@ -38,19 +40,38 @@ def export(store: Path, thresholds: ThresholdSettings, target: Path, *, refine: 
     Raises
     ------
     OutputError
-        If the ending is none of these, the folder exists, the overlay could not be made because the slide is gone, or
+        If the ending is none of these, the folder exists, the overlay cannot be made because the slide is gone, or
         the target cannot be written.
     """
-    if target.suffix.lower() not in FORMATS:
+    ending = target.suffix.lower()
+    if ending not in FORMATS:
         raise OutputError(f"{target.name} does not say what to write; end its name with .csv, .png or .ome.zarr.")
     if target.is_dir():
         raise OutputError(f"{target} exists already; choose another name.")
-    yield from phase(freeze(store, thresholds, refine))
-    if target.suffix.lower() == ".zarr":
-        shutil.copytree(store / FOLDER, target)
-    else:
-        source = store.parent / _SOURCES[target.suffix.lower()]
-        if not source.exists():
-            raise OutputError(f"There is no {source.name} to write, because the slide of {store.name} is gone.")
-        shutil.copyfile(source, target)
+    scores = ScoreStore.open(store)
+    facts = scores.facts.slide
+    chunks = len(written_chunks(scores))
+    yield Started(f"Writing {target.name}", total=chunks + 1, unit="parts")
+    with ExitStack() as open_while_writing:
+        thumbnail = None
+        if ending == ".png":
+            try:
+                slide = open_while_writing.enter_context(open_slide(Path(facts.path), facts.mpp))
+                thumbnail = slide.thumbnail(OVERLAY_SIDE)
+            except SlideError as error:
+                raise OutputError(
+                    f"The overlay needs the slide, and the slide of {store.name} is gone: {error}"
+                ) from error
+        refined = open_while_writing.enter_context(refiner(scores, thresholds, refine))
+        if ending == ".zarr":
+            labels = target
+        else:
+            labels = Path(open_while_writing.enter_context(TemporaryDirectory(prefix="napari-pbip-"))) / "labels"
+        for done in open_while_writing.enter_context(closing(writing_labels(scores, thresholds, refined, labels))):
+            yield Step(done)
+        if ending == ".csv":
+            write_areas(target, areas(scores, labels))
+        elif thumbnail is not None:
+            write_overlay(target, scores, thumbnail, labels)
+    yield Step(chunks + 1)
     yield Finished(target)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,14 +12,14 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.results.areas import Area, areas, write_areas
-from napari_pbip.results.labels import writing_labels, written_chunks
+from napari_pbip.results.labels import Refine, writing_labels, written_chunks
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide, open_slide
 
 AREAS = "areas.csv"
 OVERLAY = "overlay.png"
-_OVERLAY_SIDE = 1600
+OVERLAY_SIDE = 1600
 """Longest side of the overlay picture, pixels."""
 
 
@@ -50,14 +51,11 @@ def freeze(path: Path, thresholds: ThresholdSettings, refine: RefineSettings | N
     facts = store.facts.slide
     chunks = len(written_chunks(store))
     yield Started("Writing labels", total=chunks + 2, unit="parts")
-    with ExitStack() as open_while_writing:
-        refined = None
-        if refine is not None and refine.crf:
-            from napari_pbip.engine.refine import refined_labels  # torch takes seconds to load: not in the window
-
-            slide = open_while_writing.enter_context(open_slide(Path(facts.path), facts.mpp))
-            refined = refined_labels(store, slide, thresholds)
-        for done in open_while_writing.enter_context(closing(writing_labels(store, thresholds, refined))):
+    with (
+        refiner(store, thresholds, refine) as refined,
+        closing(writing_labels(store, thresholds, refined)) as writing,
+    ):
+        for done in writing:
             yield Step(done)
     rows = write_table(store, path.parent)
     yield Step(chunks + 1)
@@ -70,6 +68,25 @@ def freeze(path: Path, thresholds: ThresholdSettings, refine: RefineSettings | N
     yield Finished(path, {"areas": [asdict(row) for row in rows]})
 
 
+@contextmanager
+def refiner(store: ScoreStore, thresholds: ThresholdSettings, refine: RefineSettings | None) -> Iterator[Refine | None]:
+    """What refines the labels of a store, if anything is to; it reads the slide.
+
+    Raises
+    ------
+    SlideError
+        If the slide is needed and cannot be read.
+    """
+    if refine is None or not refine.crf:
+        yield None
+        return
+    from napari_pbip.engine.refine import refined_labels  # torch takes seconds to load: not in the window
+
+    facts = store.facts.slide
+    with open_slide(Path(facts.path), facts.mpp) as slide:
+        yield refined_labels(store, slide, thresholds)
+
+
 def write_table(store: ScoreStore, out: Path) -> list[Area]:
     """Write ``areas.csv`` of a store with labels into a folder; returns its rows."""
     rows = areas(store)
@@ -79,4 +96,4 @@ def write_table(store: ScoreStore, out: Path) -> list[Area]:
 
 def write_picture(store: ScoreStore, slide: Slide, out: Path) -> None:
     """Write ``overlay.png`` of a store with labels into a folder."""
-    write_overlay(out / OVERLAY, store, slide.thumbnail(_OVERLAY_SIDE))
+    write_overlay(out / OVERLAY, store, slide.thumbnail(OVERLAY_SIDE))

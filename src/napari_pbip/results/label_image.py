@@ -6,7 +6,6 @@ Those of a score store have the same form (:mod:`napari_pbip.results.labels`).
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy.typing as npt
 import zarr
 
 from napari_pbip.errors import OutputError
-from napari_pbip.files import output_error
+from napari_pbip.files import writing_folder
 from napari_pbip.results.blend import z_order
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, multiscales, nearest
 from napari_pbip.results.store import get_array
@@ -77,9 +76,7 @@ def write_label_image(path: Path, labels: npt.NDArray[np.integer[Any]], facts: L
     """
     if path.exists():
         raise OutputError(f"{path} exists already; choose another name.")
-    begun = path.with_name(f".{path.name}.part")
-    try:
-        shutil.rmtree(begun, ignore_errors=True)
+    with writing_folder(path) as begun:
         group = zarr.create_group(begun, zarr_format=3)
         levels = create_levels(group, labels.shape, chunk=CHUNK, dtype=str(labels.dtype), fill_value=0, axes=AXES)
         pyramid = PyramidWriter(levels, nearest)
@@ -88,11 +85,6 @@ def write_label_image(path: Path, labels: npt.NDArray[np.integer[Any]], facts: L
             yield done
         pyramid.flush()
         group.attrs.update({"ome": facts.metadata(len(levels)), OURS: {}})
-        begun.rename(path)
-    except OSError as error:
-        raise output_error(path, error) from error
-    finally:
-        shutil.rmtree(begun, ignore_errors=True)
 
 
 def parts(shape: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -115,7 +107,7 @@ def open_label_image(path: Path) -> tuple[list[zarr.Array[Any]], LabelImage]:
         ome: Any = group.attrs["ome"]
         entry, meaning = ome["multiscales"][0], ome["image-label"]
         levels = [get_array(group, one["path"]) for one in entry["datasets"]]
-        scale, translation = (one for one in entry["datasets"][0]["coordinateTransformations"])
+        scale, translation = entry["datasets"][0]["coordinateTransformations"]
         facts = LabelImage(
             name=entry["name"],
             cell=(scale["scale"][0], scale["scale"][1]),

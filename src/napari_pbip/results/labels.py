@@ -14,24 +14,25 @@ which stored scores cannot).
 from __future__ import annotations
 
 import difflib
-import shutil
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import zarr
 
+from napari_pbip.claims import claim
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import ConfigError, OutputError
-from napari_pbip.files import output_error
+from napari_pbip.files import present, writing_folder
 from napari_pbip.results.blend import BLOCK, z_order
 from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
-from napari_pbip.results.store import ScoreStore, get_array, reading
+from napari_pbip.results.store import ScoreStore, get_array, reading, writing_to
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED, Taxonomy
 
 Labels = npt.NDArray[np.uint8]
@@ -41,6 +42,8 @@ FOLDER = PurePosixPath("labels/tissue")
 BACKGROUND_NAME = "background"
 BACKGROUND_RGB = (190, 190, 190)
 _LITTLE = np.float32(1e-6)
+_WAIT = 30.0
+"""Seconds to wait for another process that writes labels of the same store: it takes about as long."""
 _STRIP = 64  # rows at a time: the temporaries stay in the processor's cache
 
 
@@ -300,20 +303,22 @@ def write_labels(store: ScoreStore, thresholds: ThresholdSettings, refine: Refin
 
 
 def writing_labels(
-    store: ScoreStore, thresholds: ThresholdSettings, refine: Refine | None = None
+    store: ScoreStore, thresholds: ThresholdSettings, refine: Refine | None = None, target: Path | None = None
 ) -> Generator[int, None, None]:
     """As :func:`write_labels`, chunk by chunk: yields how many of :func:`written_chunks` are done.
 
-    Closed before the last one, it leaves earlier labels as they were.
+    Closed before the last one, it leaves earlier labels as they were. With a ``target``, a folder, the labels go there
+    and the store is not changed.
     """
     largest = LargestScores(store).percentile(thresholds.percentile)
     deltas(store.taxonomy, thresholds)  # raises before anything is written
-    folder = store.path / FOLDER
-    begun = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(begun, ignore_errors=True)
-        parent = zarr.open_group(folder.parent, mode="a", zarr_format=3)
-        parent.attrs["ome"] = {"version": "0.5", "labels": [folder.name]}
+    folder = target or store.path / FOLDER
+    with ExitStack() as ours:
+        if target is None:
+            ours.enter_context(claim(folder.parent, "writing labels", wait=_WAIT))
+            with writing_to(store.path):
+                _list_among_labels(folder)
+        begun = ours.enter_context(writing_folder(folder))
         group = zarr.create_group(begun, zarr_format=3)
         levels = create_levels(
             group, store.scores[0].shape[1:], chunk=CHUNK, dtype="uint8", fill_value=NOT_ANALYSED, axes=AXES
@@ -327,14 +332,19 @@ def writing_labels(
             counts += np.bincount(labels.ravel(), minlength=256)
             yield done
         pyramid.flush()
-        group.attrs.update(_attributes(store, len(levels), thresholds, largest, counts, refine is not None))
-        if folder.exists():
-            shutil.rmtree(folder)
-        begun.rename(folder)
-    except OSError as error:
-        raise output_error(store.path, error) from error
-    finally:
-        shutil.rmtree(begun, ignore_errors=True)
+        attributes = _attributes(store, len(levels), thresholds, largest, counts, refine is not None)
+        if target is None:
+            attributes["ome"]["image-label"]["source"] = {"image": "../../"}
+        group.attrs.update(attributes)
+
+
+def _list_among_labels(folder: Path) -> None:
+    """Name the label image in the group that holds it, beside those of others."""
+    parent = zarr.open_group(folder.parent, mode="a", zarr_format=3)
+    listed: Any = parent.attrs.get("ome") or {}
+    names = [*listed.get("labels", ())]
+    if folder.name not in names:
+        parent.attrs["ome"] = {"version": "0.5", **listed, "labels": [*names, folder.name]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,18 +364,26 @@ class LabelFacts:
     """Whether a dense CRF had a say in them."""
 
 
-def open_labels(store: ScoreStore) -> tuple[list[zarr.Array[Any]], LabelFacts]:
-    """The levels of the label image in a store, finest first, and what is recorded with it.
+def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zarr.Array[Any]], LabelFacts]:
+    """The levels of the label image of a store, finest first, and what is recorded with it.
+
+    Parameters
+    ----------
+    store
+        The store.
+    folder
+        Where its labels lie, if not in the store (:func:`writing_labels`).
 
     Raises
     ------
     OutputError
         If the store holds no labels, or they are damaged.
     """
-    if not (store.path / FOLDER).exists():
+    folder = folder or present(store.path / FOLDER)
+    if not folder.exists():
         raise OutputError(f"{store.path} holds scores but no labels yet; write them first.")
     with reading(store.path):
-        group = zarr.open_group(store.path / FOLDER, mode="r", zarr_format=3)
+        group = zarr.open_group(folder, mode="r", zarr_format=3)
         attributes: Any = dict(group.attrs)
         levels = [get_array(group, entry["path"]) for entry in attributes["ome"]["multiscales"][0]["datasets"]]
         own = attributes[OURS]
@@ -402,10 +420,8 @@ def _attributes(
         colours={n + 1: one.rgb for n, one in enumerate(store.taxonomy)} | {BACKGROUND: BACKGROUND_RGB},
         names=names,
     )
-    ome = facts.metadata(levels)
-    ome["image-label"]["source"] = {"image": "../../"}
     return {
-        "ome": ome,
+        "ome": facts.metadata(levels),
         OURS: {
             "refined": refined,
             "thresholds": thresholds.model_dump(mode="json"),

@@ -19,15 +19,15 @@ _INK = (30, 30, 30)
 _PAPER = (255, 255, 255)
 
 
-def labels_like(store: ScoreStore, height: int, width: int) -> Labels:
-    """The store's labels as seen from a picture of the whole slide of that size, uint8 (height, width).
+def labels_like(store: ScoreStore, height: int, width: int, folder: Path | None = None) -> Labels:
+    """The labels of a store, or those in a folder, as a picture of the whole slide of that size, uint8 (height, width).
 
     Raises
     ------
     OutputError
         If the store holds no labels, or they are damaged.
     """
-    levels, _ = open_labels(store)
+    levels, _ = open_labels(store, folder)
     slide = store.facts.slide
     cells = store.cell_um / slide.mpp  # level-0 pixels of the slide under a cell
     level = max(
@@ -66,7 +66,7 @@ def overlay(thumbnail: RGB, labels: Labels, taxonomy: Taxonomy, opacity: float =
     return mixed
 
 
-def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB) -> None:
+def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, labels: Path | None = None) -> None:
     """Write the overlay with a legend (class, colour, share of the tissue) as PNG.
 
     Parameters
@@ -77,14 +77,17 @@ def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB) -> None:
         A store with labels.
     thumbnail
         The whole slide, RGB uint8 (H, W, 3).
+    labels
+        Where its labels lie, if not in the store.
 
     Raises
     ------
     OutputError
         If the store holds no labels, or the file cannot be written.
     """
-    labels = labels_like(store, *thumbnail.shape[:2])
-    picture = _with_legend(overlay(thumbnail, labels, store.taxonomy), areas(store), store.taxonomy)
+    height, width, _ = thumbnail.shape
+    seen = labels_like(store, height, width, labels)
+    picture = _with_legend(overlay(thumbnail, seen, store.taxonomy), areas(store, labels), store.taxonomy)
     with writing(path) as temporary:
         picture.save(temporary, format="PNG")
 

@@ -6,17 +6,19 @@ The session holds it, so that labels outlive the widget. Nothing is read or show
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_pbip.bank.labelled_slides import LabelGrid, LabelledSlides, Labels, Position, SlideFacts
+from napari_pbip.bank.labelled_slides import LABELS, LabelGrid, LabelledSlides, Labels, Position, SlideFacts
 from napari_pbip.bank.slide_labels import NONE, SlideLabels
+from napari_pbip.claims import claim
 from napari_pbip.engine.cut_tiles import cut_tiles
-from napari_pbip.errors import DataError, OutputError, PbipError, SlideError
+from napari_pbip.errors import DataError, FolderInUse, OutputError, PbipError, SlideError
 from napari_pbip.events import Finished
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.slides import SlideLayer
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 _QUIET_MS = 800
 """Time without a change after which labels are saved and tiles are cut."""
+_WAITING_MS = 2000
+"""Time between two looks whether another window is still at the labels."""
 
 
 class Labelling:
@@ -39,7 +43,8 @@ class Labelling:
     slide
         The slide whose tiles are labelled: the one that was selected last.
     problem
-        Why nothing can be labelled at all: the labels on disk are damaged. They are left as they are.
+        Why nothing can be labelled at all: the labels on disk are damaged, or edited in another window. They are left
+        as they are.
     refusal
         Why the present slide cannot be labelled.
     """
@@ -56,6 +61,7 @@ class Labelling:
         self.problem: DataError | None = None
         self.refusal: PbipError | None = None
         self._opened: Path | None = None
+        self._claim: ExitStack | None = None
         self._facts: SlideFacts | None = None
         self._overlay = TileOverlay(session.viewer)
         self._lines = False
@@ -66,6 +72,7 @@ class Labelling:
         self._job: RunningJob | None = None
         self._quiet = _timer(_QUIET_MS, self._save)
         self._soon = _timer(0, self._look)
+        self._waiting = _timer(_WAITING_MS, self._read)
 
     def open(self) -> None:
         """Read the labels of the project, if that was not done yet, and begin to follow the viewer."""
@@ -82,7 +89,9 @@ class Labelling:
         """Save what is not saved yet; jobs have ended."""
         self._quiet.stop()
         self._soon.stop()
+        self._waiting.stop()
         self._flush()
+        self._let_go()
 
     def use(self) -> None:
         """Have the bank and the training read these tiles, whatever they read now."""
@@ -188,6 +197,8 @@ class Labelling:
         self._soon.start()  # once, however many layers came or went; another slide, or corrected microns per pixel
 
     def _on_labels(self) -> None:
+        if self._claim is None and not self._begin_folder():
+            return
         counts = tuple(filter(None, self.labels.counts))
         self._adopt |= counts != self._counts  # a new name for a class is no wish to use these tiles
         self._counts = counts
@@ -198,14 +209,24 @@ class Labelling:
     # on disk -------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
+        self._waiting.stop()
         self._flush()
+        self._let_go()
         folder = self._session.tiles_folder
         self.problem = None
         labels = SlideLabels()
         try:
+            if folder.exists():  # it is made when there is something to write
+                self._take(folder)
             labelled = LabelledSlides.read(folder)
             if labelled is not None:
                 labels = SlideLabels.of(labelled)
+        except FolderInUse as error:
+            self.problem = DataError(
+                f"The labels of this project are edited in another window ({error.holder}); close that window, "
+                "and this one goes on."
+            )
+            self._waiting.start()
         except DataError as error:
             self.problem = error
         labels.changed.connect(self._on_labels)
@@ -215,6 +236,37 @@ class Labelling:
             self._unsaved = True
             self._quiet.start()
         self._soon.start()
+
+    def _take(self, folder: Path) -> None:
+        """Have the folder alone: two windows would overwrite each other's labels.
+
+        Raises
+        ------
+        FolderInUse
+            If another window has it.
+        """
+        with ExitStack() as claimed:
+            with _unless_unwritable():
+                claimed.enter_context(claim(folder, "labelling"))
+            self._claim = claimed.pop_all()
+
+    def _let_go(self) -> None:
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
+
+    def _begin_folder(self) -> bool:
+        """Take the folder, which was not there yet, at the first change; False if another window was faster."""
+        if self._opened is not None:
+            try:
+                self._take(self._opened)
+            except FolderInUse:
+                pass
+            else:
+                if not (self._opened / LABELS).exists():
+                    return True
+        self._read()  # the labels of the other one, or why there are none
+        return False
 
     def _flush(self) -> None:
         """Write labels at once, for the folder they belong to."""
@@ -284,6 +336,17 @@ def _facts(slide: SlideLayer) -> SlideFacts:
         width=opened.width,
         height=opened.height,
     )
+
+
+@contextmanager
+def _unless_unwritable() -> Iterator[None]:
+    """Nothing happens where nothing can be written: whoever saves there is told."""
+    try:
+        yield
+    except FolderInUse:
+        raise
+    except OutputError:
+        return
 
 
 def _timer(interval: int, call: Any) -> QTimer:
