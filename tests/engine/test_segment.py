@@ -107,6 +107,7 @@ def test_a_stopped_slide_is_resumed_to_the_same_scores(
     for event in job:
         if isinstance(event, Step) and event.done >= 4 * after:
             break
+    stopped = event.done
     job.close()
     store = store_in(tmp_path)
     assert store.progress[0] < store.progress[1]
@@ -115,6 +116,8 @@ def test_a_stopped_slide_is_resumed_to_the_same_scores(
         list(segment(samples.slide(), model, tmp_path, quick, THRESHOLDS))
     events = list(segment(samples.slide(), model, tmp_path, quick, THRESHOLDS, resume=True))
     assert isinstance(events[-1], Finished)
+    assert next(e.done for e in events if isinstance(e, Started)) == stopped  # not a tile is computed again
+    assert next(e.done for e in events if isinstance(e, Step)) == stopped + 2
     whole, parts = store_in(uninterrupted), store_in(tmp_path)
     assert parts.progress[0] == parts.progress[1]
     np.testing.assert_array_equal(parts.scores[0][:], whole.scores[0][:])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -544,3 +545,57 @@ def test_memory_does_not_grow_with_the_slide(tmp_path):
         peaks.append(megabytes)
     assert max(peaks) < 500
     assert peaks[1] - peaks[0] < 60, peaks
+
+
+def test_tiles_of_unfinished_blocks_are_kept_and_gone_on_with_bit_for_bit(tmp_path):
+    """Stopped at any tile, also between the keeping and what followed it, a run ends with the same store."""
+    shape = (600, 600)
+    answer = network(smooth_field(shape))
+    whole = create(tmp_path / "whole.ome.zarr", shape)
+    segment(whole, answer)
+    for kept_at, stopped_at in ((1, 1), (100, 100), (150, 170), (400, 500)):
+        path = tmp_path / f"{stopped_at}.ome.zarr"
+        with create(path, shape) as store:
+            blender = store.blender()
+            for number, (row, column) in enumerate(blender.order[:stopped_at], 1):
+                for region in blender.add(row, column, *answer(row, column)):
+                    store.write_region(region)
+                if number == kept_at:
+                    store.keep(blender.keep())
+        with ScoreStore.open(path, "r+") as store:
+            blender = store.blender()
+            kept = store.kept()
+            assert kept is not None
+            for region in blender.restore(kept):
+                store.write_region(region)
+            left = blender.order
+            assert kept_at != stopped_at or len(left) == store.planned.sum() - stopped_at
+            for row, column in left:
+                for region in blender.add(row, column, *answer(row, column)):
+                    store.write_region(region)
+            assert blender.keep() is None
+            store.keep(None)
+            assert store.kept() is None
+        for level, expected in zip(store.scores, whole.scores, strict=True):
+            np.testing.assert_array_equal(level[:], expected[:])
+        np.testing.assert_array_equal(store.presence(), whole.presence())
+        np.testing.assert_array_equal(store.peak(), whole.peak())
+
+
+def test_damaged_tiles_of_unfinished_blocks_are_computed_again(tmp_path):
+    with create(tmp_path / "s.ome.zarr", (300, 300)) as store:
+        blender = store.blender()
+        answer = network(smooth_field((300, 300)))
+        for place in blender.order[:5]:
+            blender.add(*place, *answer(*place))
+        store.keep(blender.keep())
+        file = store.path / "pbip" / "begun.safetensors"
+        whole = file.read_bytes()
+        kept = store.kept()
+        assert kept is not None
+        assert len(kept) == 5
+        wrong_size = replace(kept, scores=kept.scores[:, :2])
+        store.keep(wrong_size)
+        for damaged in (file.read_bytes(), whole[:-100], whole[:4], b""):
+            file.write_bytes(damaged)
+            assert store.kept() is None

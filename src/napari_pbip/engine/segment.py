@@ -1,7 +1,8 @@
 """The job that puts a slide through a trained model: tissue tiles -> score store -> labels, areas, overlay.
 
 Three things happen at once: threads read tiles ahead, the network looks at a batch, one thread writes finished
-blocks of scores. Whatever stops the job, written blocks stay, and a resumed job goes on with the others.
+blocks of scores. A job that is stopped puts the tiles of unfinished blocks on disk too, and a resumed one computes no
+tile again; of one that is killed, what came after the last minute's save is computed again.
 
 A block is a hundred tiles, too long to wait for when somebody watches: once a second the blocks that are being filled
 are written as far as they are known, with the coarser levels. That takes 3 ms of the network's thread and 30 to 40 ms
@@ -14,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -34,7 +36,7 @@ from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Finished, Job, RegionDone, Started, Step, Warned
 from napari_pbip.models.views import average_over_views
-from napari_pbip.results.blend import Region
+from napari_pbip.results.blend import Blender, Region
 from napari_pbip.results.labels import write_labels
 from napari_pbip.results.store import ScoreStore, store_for, stores_in
 from napari_pbip.results.tile_order import Place, View
@@ -46,6 +48,8 @@ _UNWRITTEN = 8
 """Finished blocks that may wait for the writer before the network waits for it too."""
 _SHOW_SECONDS = 1.0
 """Time between two looks at blocks that are not finished."""
+_KEEP_SECONDS = 60.0
+"""Time between two saves of the tiles of unfinished blocks, against a kill."""
 
 Focus = Callable[[], tuple[float, float, float, float] | None]
 """Says what the user is looking at: left edge, top edge, width and height in level-0 pixels, or None."""
@@ -224,7 +228,10 @@ def _fill(
 ) -> Job:
     """Put the tiles that are not done yet through the network and into the store."""
     blender = store.blender()
-    done, planned = store.progress
+    kept = store.kept()
+    completed = [] if kept is None else blender.restore(kept)
+    planned = int(store.planned.sum())
+    done = planned - len(blender.order)
     yield Started(f"Segmenting {slide.name} on {device}", total=planned, unit="tiles", done=done)
     model_mpp = store.facts.grid.model_mpp
 
@@ -239,15 +246,16 @@ def _fill(
         tile = grid.box(*place)
         return place, slide.read(tile.x, tile.y, tile.size, tile.size, model_mpp)
 
-    # Tiles along the border of blocks that an earlier run has written are computed again: the count says so.
-    done = planned - len(blender.order)
     tiles = ahead(read, blender.tiles(view), depth=settings.batch_size)
     writing: deque[tuple[Future[None], list[RegionDone]]] = deque()
     finished: list[RegionDone] = []
     shown: Future[None] | None = None
-    next_show = 0.0
-    with ThreadPoolExecutor(1, thread_name_prefix="napari-pbip-writer") as writer:
+    next_show, next_keep = 0.0, time.monotonic() + _KEEP_SECONDS
+    with ExitStack() as at_end, ThreadPoolExecutor(1, thread_name_prefix="napari-pbip-writer") as writer:
+        at_end.callback(_keep, store, blender)
         try:
+            for region in completed:
+                writing.append((writer.submit(store.write_region, region), [_done(region)]))
             while batch := list(islice(tiles, settings.batch_size)):
                 scores, presence = _look(model, [image for _, image in batch], settings, refine, device)
                 for (place, _), tile_scores, tile_presence in zip(batch, scores, presence, strict=True):
@@ -261,6 +269,9 @@ def _fill(
                     shown = writer.submit(_show, store, partials)
                     writing.append((shown, finished + [_done(region) for region in partials]))
                     finished, next_show = [], time.monotonic() + _SHOW_SECONDS
+                if time.monotonic() > next_keep:
+                    writing.append((writer.submit(store.keep, blender.keep()), []))
+                    next_keep = time.monotonic() + _KEEP_SECONDS
                 while writing and (len(writing) > _UNWRITTEN or writing[0][0].done()):
                     yield from _written(*writing.popleft())
             writing.append((writer.submit(store.commit), finished))
@@ -269,6 +280,12 @@ def _fill(
         finally:
             tiles.close()
             # what was handed to the writer is written, also when the job is cancelled: it was computed
+
+
+def _keep(store: ScoreStore, blender: Blender) -> None:
+    """At the end, whatever it is: what is computed and in no finished block."""
+    with suppress(OutputError):  # of a full disk the job itself tells; these tiles are computed again then
+        store.keep(blender.keep())
 
 
 def _show(store: ScoreStore, regions: Sequence[Region]) -> None:

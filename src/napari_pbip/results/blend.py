@@ -7,7 +7,7 @@ A tile on a block border counts in up to four blocks; its scores are kept until 
 Trade-off. Recomputing the border tiles for each block would need no memory between blocks, but with tiles of
 28 cells every 24 and blocks of 256 cells it costs 21 % more network time (11 % at 512). Keeping them costs
 nothing but the scores of the tiles along the front: about two tile rows, 12 MB on a 100,000 x 100,000 slide
-with four classes. A resumed run recomputes those along the border of what is written, and nothing else.
+with four classes. A run that is stopped puts them on disk, so that a resumed one computes no tile again.
 
 The order is free: without a view the front is that of a Z-order curve; blocks from the centre of a view outwards
 have a front of about the same length. A user who jumps around leaves behind the blocks along the border of each
@@ -110,6 +110,21 @@ class Region:
     """Whether all tiles of the block are in it; else it is something to look at meanwhile."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Tiles of unfinished blocks, as the network answered: what a stopped run has to remember besides the blocks."""
+
+    places: npt.NDArray[np.int32]
+    """(row, column) of each on the lattice, (T, 2)."""
+    scores: npt.NDArray[np.float32]
+    """Raw class scores, (T, N, tile, tile)."""
+    presence: npt.NDArray[np.float32]
+    """Probability that each class is present, (T, N)."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
 @dataclass(slots=True)
 class _Kept:
     scores: npt.NDArray[np.float32]
@@ -180,7 +195,10 @@ class Blender:
         view
             Says which rectangle of cells the user is looking at; asked before every tile.
         """
-        order = TileOrder(self.lattice, self._planned, self._missing, self._block)
+        waiting = np.zeros_like(self._planned)
+        if self._blocks_of:
+            waiting[tuple(np.array(self.order).T)] = True
+        order = TileOrder(self.lattice, waiting, self._missing, self._block)
         while (tile := order.next(view())) is not None:
             yield tile
 
@@ -188,6 +206,28 @@ class Blender:
     def kept(self) -> int:
         """Tiles in memory."""
         return len(self._kept)
+
+    def keep(self) -> Tiles | None:
+        """The tiles in memory, for :meth:`restore`; None if there are none."""
+        if not self._kept:
+            return None
+        kept = self._kept.values()
+        return Tiles(
+            np.array(list(self._kept), np.int32),
+            np.stack([one.scores for one in kept]),
+            np.stack([one.presence for one in kept]),
+        )
+
+    def restore(self, tiles: Tiles) -> list[Region]:
+        """Take up what :meth:`keep` gave in an earlier run, as far as it is still needed; the blocks that it completes.
+
+        Their bits are those of tiles that were computed now.
+        """
+        finished: list[Region] = []
+        for (row, column), scores, presence in zip(tiles.places.tolist(), tiles.scores, tiles.presence, strict=True):
+            if (row, column) in self._blocks_of:
+                finished += self.add(row, column, scores, presence)
+        return finished
 
     def add(self, row: int, column: int, scores: Floats, presence: Floats) -> list[Region]:
         """Take the network's result for one tile.

@@ -12,6 +12,7 @@
         peak            float16 (N, rows, columns): largest raw score of a class in a tile, before blending
         written         bool (block rows, block columns): blocks of level 0 that are finished
         tissue          bool (h, w): the tissue mask, at its own resolution, over the whole slide
+        begun.safetensors   tiles of unfinished blocks, unblended: what a stopped run goes on with; not always there
 
 Blocks that are not finished hold the tiles that are known, to be looked at; what is not known is NaN in all arrays.
 
@@ -39,15 +40,18 @@ import numpy.typing as npt
 import zarr
 import zarr.errors
 from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
 from napari_pbip.errors import OtherResult, OutputError
-from napari_pbip.files import output_error, prepare_folder, safe_name
-from napari_pbip.results.blend import BLOCK, Blender, Lattice, Region
+from napari_pbip.files import output_error, prepare_folder, safe_name, writing
+from napari_pbip.results.blend import BLOCK, Blender, Lattice, Region, Tiles
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, mean_of_analysed, multiscales
 from napari_pbip.taxonomy import Taxonomy, TissueClass
 
 MARKER = "pbip/zarr.json"
 """File that only a score store holds."""
+_BEGUN = "pbip/begun.safetensors"
 _TILES = 64  # tiles in a chunk of the per-tile arrays, along each axis
 _COMMIT_SECONDS = 0.5
 _AXES = ("c", "y", "x")
@@ -406,6 +410,41 @@ class ScoreStore:
             If the disk is full or the store cannot be written; what was committed stays valid.
         """
         self._open_writer().write(region)
+
+    def keep(self, tiles: Tiles | None) -> None:
+        """Commit, and put the tiles of unfinished blocks on disk too, in place of earlier ones; None: there are none.
+
+        Raises
+        ------
+        OutputError
+            If they cannot be written; the earlier ones are still there.
+        """
+        self.commit()  # what is finished goes first: it is not among these tiles
+        path = self.path / _BEGUN
+        if tiles is None:
+            with writing_to(path):
+                path.unlink(missing_ok=True)
+            return
+        arrays = {"places": tiles.places, "scores": tiles.scores, "presence": tiles.presence}
+        with writing(path) as temporary:
+            temporary.write_bytes(save(arrays))
+
+    def kept(self) -> Tiles | None:
+        """What :meth:`keep` put there; None if there is nothing that can be used, so that it is computed again."""
+        grid, path = self.facts.grid, self.path / _BEGUN
+        side, classes = grid.tile // grid.cell, len(self.taxonomy)
+        try:
+            arrays = load_file(path)
+            tiles = Tiles(arrays["places"], arrays["scores"], arrays["presence"])
+        except (OSError, SafetensorError, KeyError):
+            return None
+        whole = (
+            tiles.places.shape == (len(tiles), 2)
+            and tiles.scores.shape == (len(tiles), classes, side, side)
+            and tiles.presence.shape == (len(tiles), classes)
+            and bool(np.isfinite(tiles.scores).all())
+        )
+        return tiles if whole else None
 
     def commit(self) -> None:
         """Put everything on disk that is still in memory.
