@@ -7,7 +7,7 @@ from napari_pbip.bank.image_bank import BankTile, ClusterFacts, EncoderFacts, Im
 from napari_pbip.bank.layouts import find_splits, has_labels, load_single_tiles, load_tiles, load_unlabelled
 from napari_pbip.bank.projection import project
 from napari_pbip.bank.sheet import write_sheets
-from napari_pbip.bank.tiles import LEFT_OUT, LabelledTile, Origin, TileSet, read_rgb
+from napari_pbip.bank.tiles import LEFT_OUT, LabelledTile, Origin, TileSet
 
 __all__ = [
     "LEFT_OUT",
@@ -32,6 +32,5 @@ __all__ = [
     "load_unlabelled",
     "near_duplicates",
     "project",
-    "read_rgb",
     "write_sheets",
 ]
