@@ -6,6 +6,7 @@ Only decoders that compute are let at a file, never one that runs a program (as 
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,7 @@ def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
     return np.asarray(upright.convert("RGB"))
 
 
-def read_values(path: Path) -> npt.NDArray[np.int64]:
+def read_values(path: Path) -> npt.NDArray[np.integer[Any]]:
     """Values of a mask, shape (H, W): the grey values, or the numbers of palette entries.
 
     Raises
@@ -88,14 +89,39 @@ def read_values(path: Path) -> npt.NDArray[np.int64]:
     return whole_numbers(np.asarray(upright), path)
 
 
-def whole_numbers(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.int64]:
-    """The values of a mask as integers.
+def read_drawn(path: Path) -> npt.NDArray[np.bool_]:
+    """Where something is drawn in a picture, shape (H, W): what is neither black nor transparent.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, no picture, holds several pictures, or was compressed in a way that leaves
+        black no longer black.
+    """
+    with _opened(path) as image:
+        _require_one(image, path)
+        _require_exact(image, path)
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:
+        red, green, blue, alpha = np.moveaxis(np.asarray(upright.convert("RGBA")), -1, 0)
+        return np.asarray((red | green | blue).astype(bool) & (alpha > 0))
+    if upright.mode in ("P", "CMYK", "YCbCr"):
+        upright = upright.convert("RGB")
+    values = np.asarray(upright)
+    return np.asarray(values.any(axis=2) if values.ndim == 3 else values > 0)
+
+
+def whole_numbers(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.integer[Any]]:
+    """The values of a mask as integers; integers are not copied, for a mask may be as large as a slide.
 
     Raises
     ------
     DataError
         If there are others.
     """
+    if values.dtype.kind in "ui":
+        return values
     with np.errstate(invalid="ignore"):
         whole = values.astype(np.int64)
     if (broken := values[values != whole]).size:
@@ -119,23 +145,14 @@ def upright_size(path: Path) -> tuple[int, int]:
         return width, height
 
 
-def require_lossless(path: Path) -> None:
-    """Stop where a mask was compressed in a way that changes values.
-
-    Raises
-    ------
-    DataError
-        If it was, or the file is missing, damaged or no picture.
-    """
-    with _opened(path) as image:
-        _require_exact(image, path)
-
-
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """A picture that is open; what Pillow raises on damaged files becomes one sentence."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error beyond it is what counts
+            image = Image.open(path, formats=_FORMATS)
+        with image:
             yield image
     except FileNotFoundError:
         raise DataError(f"The picture {path} does not exist; correct the path or restore the file.") from None

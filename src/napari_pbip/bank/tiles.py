@@ -116,7 +116,7 @@ class LabelledTile:
         """
         if self.mask is None:
             raise DataError(f"{self.path} has no mask, which scoring per pixel needs; give a split with masks.")
-        mask, (width, height) = read_values(self.mask), upright_size(self.path)
+        mask, (width, height) = read_values(self.mask).astype(np.int64), upright_size(self.path)
         if mask.shape != (height, width):
             raise DataError(
                 f"The mask {self.mask} is {mask.shape[1]}x{mask.shape[0]} pixels but its tile {width}x{height}; they "
