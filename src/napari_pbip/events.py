@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """First event of every job (and of each of its phases)."""
+    """First event of every job (and of each of its phases) but for what was noted of its data."""
 
     job: str
     """What is being done, in the user's words, for example ``"Training pbip"``."""
@@ -72,6 +72,14 @@ class RegionDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something the user should know and need not act on, such as what was recognised in a folder of tiles."""
+
+    message: str
+    """One sentence, or a few."""
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something the user should know that does not stop the job."""
 
@@ -88,5 +96,5 @@ class Finished:
     """The result in short: JSON-ready figures, names and paths."""
 
 
-Event = Started | Step | Epoch | RegionDone | Warned | Finished
+Event = Started | Step | Epoch | RegionDone | Noted | Warned | Finished
 Job = Generator[Event, None, None]

@@ -7,12 +7,13 @@ network looked (outside the tissue), and :data:`BACKGROUND` where no class was s
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 NOT_ANALYSED = 0
 """Value of a label image where nothing was analysed; napari draws it transparent."""
@@ -25,13 +26,24 @@ MAX_CLASSES = 64
 _OKABE_ITO = ("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 
 
+def class_name(text: str) -> str:
+    """A class name without the space around it, in Unicode form NFC.
+
+    Names are compared in this form: folders made on a Mac spell accents in another one (NFD) than most tables.
+    """
+    return unicodedata.normalize("NFC", text.strip())
+
+
 class TissueClass(BaseModel):
     """One tissue class: a short name, as it stands in folders and tables, and a colour ``#RRGGBB``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    """As :func:`class_name` gives it."""
     colour: str
+
+    _plain_name = field_validator("name")(class_name)
 
     @property
     def rgb(self) -> tuple[int, int, int]:
@@ -55,7 +67,7 @@ class Taxonomy(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        names = [c.name.strip() for c in self.classes]
+        names = [c.name for c in self.classes]
         if not 1 <= len(names) <= MAX_CLASSES:
             raise ValueError(f"a project has 1 to {MAX_CLASSES} tissue classes, not {len(names)}")
         if not all(names):
@@ -97,7 +109,7 @@ class Taxonomy(BaseModel):
             If no class has that name.
         """
         try:
-            return self.names.index(name)
+            return self.names.index(class_name(name))
         except ValueError:
             raise KeyError(f"no class {name!r} among {', '.join(self.names)}") from None
 

@@ -73,7 +73,7 @@ def test_any_number_of_classes_with_a_classes_file(tmp_path: Path) -> None:
     single = load_single_tiles(tmp_path)
     assert single.split == "train_single"
     assert single.tiles[0].class_index == 2
-    assert find_splits(tmp_path) == ("train", "train_single")
+    assert find_splits(tmp_path, DataSettings()) == ("train", "train_single")
 
 
 def test_settings_come_before_the_classes_file(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_folders_below_split_folders(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for name in ("A", "B"):
             picture(tmp_path / split / name / "deep" / f"{split}.jpg")
-    assert find_splits(tmp_path) == ("train", "test")
+    assert find_splits(tmp_path, DataSettings()) == ("train", "test")
     assert [t.class_index for t in load_tiles(tmp_path, "test")] == [0, 1]
 
 
@@ -103,7 +103,7 @@ def test_masks_grey_or_palette(tmp_path: Path, mode: str, suffix: str) -> None:
     picture(tmp_path / "train" / "a[1000].png")
     picture(tmp_path / "valid" / "img" / "v.png")
     mask(tmp_path / "valid" / "mask" / f"v.{suffix}", [0, 2, 4, 2], mode)
-    assert find_splits(tmp_path) == ("train", "val")
+    assert find_splits(tmp_path, DataSettings()) == ("train", "val")
     tiles = load_tiles(tmp_path, "val")
     assert tiles.layout == "masks"
     assert tiles.taxonomy == BCSS
@@ -136,7 +136,7 @@ def test_csv(tmp_path: Path) -> None:
         "path;tumour;stroma;mask;split;slide;x;y\np/a.png;1;0;;train;S1;100;200\np/b.png;1;1;p/b_mask.png;test;;;\n",
     )
     for named in (table, tmp_path):
-        assert find_splits(named) == ("train", "test")
+        assert find_splits(named, DataSettings()) == ("train", "test")
         train, test = load_tiles(named, "train"), load_tiles(named, "test")
         assert train.layout == "csv"
         assert train.taxonomy.names == ("tumour", "stroma")

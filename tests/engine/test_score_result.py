@@ -12,7 +12,7 @@ from PIL import Image
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.score_result import Truth, read_mask, score_result
 from napari_pbip.errors import DataError
-from napari_pbip.events import Finished, Step
+from napari_pbip.events import Finished, Step, Warned
 from napari_pbip.results import LargestScores, ScoreStore, label_region
 from tests.results import stores
 
@@ -81,14 +81,48 @@ def test_wrong_masks_are_told(store, tmp_path):
         scored(store, np.ones((300, 300), np.uint8))
     with pytest.raises(DataError, match=r"numbered 1 to 4 \(TUM, STR, LYM, NEC\)"):
         scored(store, np.zeros(SHAPE, np.uint8))
-    with pytest.raises(DataError, match="cannot be read"):
-        read_mask(tmp_path / "nowhere.png")
+    for name in ("nowhere.png", "nowhere.tif"):
+        with pytest.raises(DataError, match=r"does not exist|cannot be read"):
+            read_mask(tmp_path / name)
     (tmp_path / "text.tif").write_text("no picture")
     with pytest.raises(DataError, match="cannot be read"):
         read_mask(tmp_path / "text.tif")
     Image.new("RGB", (4, 4)).save(tmp_path / "colour.png")
     with pytest.raises(DataError, match="colour picture"):
         read_mask(tmp_path / "colour.png")
+
+
+def test_masks_that_hold_no_numbers(tmp_path: Path) -> None:
+    chequered = (np.indices((16, 16)).sum(0) % 2).astype(np.uint8)
+    Image.fromarray(chequered).save(tmp_path / "a.jpg")
+    tifffile.imwrite(tmp_path / "jpeg.tif", chequered, compression="jpeg")
+    tifffile.imwrite(tmp_path / "pages.tif", np.stack([chequered] * 2))
+    tifffile.imwrite(tmp_path / "half.tif", chequered / np.float32(2))
+    reasons = {
+        "a.jpg": "compressed as JPEG",
+        "jpeg.tif": "compressed as JPEG",
+        "pages.tif": "several",
+        "half.tif": "0.5",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(DataError, match=reason):
+            read_mask(tmp_path / name)
+    tifffile.imwrite(tmp_path / "whole.tif", chequered.astype(np.float32))
+    np.testing.assert_array_equal(read_mask(tmp_path / "whole.tif"), chequered)
+
+
+def test_a_class_that_the_mask_does_not_show_is_told(store):
+    def warned(values: np.ndarray, first: int) -> list[str]:
+        events = score_result(store.path, Truth(values, first), ThresholdSettings())
+        return [event.message for event in events if isinstance(event, Warned)]
+
+    whole = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 4
+    assert warned(whole, 0) == []
+    assert warned(whole + 1, 1) == []
+    (sentence,) = warned(np.where(whole == 0, 0, 255), 0)
+    assert "No mask shows STR, LYM, NEC" in sentence
+    (sentence,) = warned(whole + 1, 0)  # they count from 1, and 0 was chosen
+    assert "count the classes from 1" in sentence
 
 
 @pytest.mark.parametrize("name", ["mask.png", "mask.tif", "palette.png"])

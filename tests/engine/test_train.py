@@ -15,7 +15,7 @@ from napari_pbip.engine import runs
 from napari_pbip.engine.loading import steps_per_epoch
 from napari_pbip.engine.train import planned_steps, train
 from napari_pbip.errors import BankError, ConfigError, DataError, ModelError, OutputError
-from napari_pbip.events import Epoch, Event, Finished, Job, Started, Step, Warned
+from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Started, Step, Warned
 from tests.engine.conftest import settings_for
 
 PBIP = {"name": "pbip"}
@@ -153,7 +153,8 @@ def test_without_masks_the_last_model_counts_as_the_best(weak_data: Path, tmp_pa
     (data / "train").symlink_to(weak_data / "train")
     (data / "classes.txt").write_text("LYM\nMUS\n")
     events = run(train(settings_for(data, train={"steps": 4}), tmp_path / "run"))
-    assert any(isinstance(e, Warned) and "validation" in e.message for e in events)
+    assert any(isinstance(e, Noted) and "no validation masks" in e.message for e in events)
+    assert not any(isinstance(e, Warned) and "validation" in e.message for e in events)
     assert same(tmp_path / "run/best.safetensors", tmp_path / "run/last.safetensors")
     stop_after(train(settings_for(data, train={"steps": 4}), tmp_path / "stopped"), 2)
     assert same(tmp_path / "stopped/best.safetensors", tmp_path / "stopped/last.safetensors")

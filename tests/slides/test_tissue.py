@@ -156,10 +156,40 @@ def test_mask_of_the_users_own(sample_slide: Path, tmp_path: Path) -> None:
             "black.png": "all black",
             "square.png": "proportions",
             "text.png": "cannot be read",
-            "missing.png": "cannot be read",
+            "missing.png": "does not exist",
         }.items():
             with pytest.raises(SlideError, match=reason):
                 TissueMask.read(tmp_path / name, slide)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "F", "1"])
+def test_a_mask_is_what_is_drawn(sample_slide: Path, tmp_path: Path, mode: str) -> None:
+    """On transparent ground, whatever colour lies below it, and in any kind of value."""
+    drawn = np.zeros((742, 555), bool)
+    drawn[:371] = True
+    if mode in ("RGBA", "LA"):
+        image = PIL.Image.new(mode.removesuffix("A"), (555, 742), "white")
+        image.putalpha(PIL.Image.fromarray(drawn.astype(np.uint8) * 255))
+    elif mode == "P":  # two colours that are not black, one of them transparent
+        image = PIL.Image.frombytes("P", (555, 742), drawn.astype(np.uint8).tobytes())
+        image.putpalette([255, 255, 255, 200, 0, 0])
+        image.info["transparency"] = 0
+    else:
+        dtype = {"I;16": np.uint16, "F": np.float32, "1": bool}[mode]
+        image = PIL.Image.fromarray(drawn.astype(dtype))
+    path = tmp_path / f"mask.{'tif' if mode == 'F' else 'png'}"
+    image.save(path)
+    with open_slide(sample_slide) as slide:
+        np.testing.assert_array_equal(TissueMask.read(path, slide).array, drawn)
+
+
+def test_a_jpeg_is_no_tissue_mask(sample_slide: Path, tmp_path: Path) -> None:
+    """Around what is white in it lies a seam that is not quite black."""
+    drawing = PIL.Image.new("L", (555, 742))
+    PIL.ImageDraw.Draw(drawing).ellipse((100, 100, 300, 300), fill=255)
+    drawing.save(tmp_path / "drawn.jpg", quality=75)
+    with open_slide(sample_slide) as slide, pytest.raises(SlideError, match=r"compressed as JPEG.*PNG"):
+        TissueMask.read(tmp_path / "drawn.jpg", slide)
 
 
 def test_fraction_is_exact_and_counts_outside_as_none() -> None:

@@ -28,10 +28,11 @@ from safetensors.numpy import load_file, save
 
 from napari_pbip.bank.cluster import Clusters, Floats, Ints, choose_k, cosine_kmeans, normalise
 from napari_pbip.bank.features import FeatureFile
-from napari_pbip.bank.tiles import Origin, read_rgb
+from napari_pbip.bank.tiles import Origin
 from napari_pbip.config import BankSettings
 from napari_pbip.errors import BankError, ConfigError
 from napari_pbip.files import write_json, writing
+from napari_pbip.pictures import read_rgb
 from napari_pbip.taxonomy import Taxonomy
 
 FORMAT = 1

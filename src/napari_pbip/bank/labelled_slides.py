@@ -26,10 +26,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from napari_pbip.bank.layouts import CSV_COLUMNS
+from napari_pbip.bank.table import CSV_COLUMNS
 from napari_pbip.errors import DataError
 from napari_pbip.files import writing
-from napari_pbip.taxonomy import Taxonomy, TissueClass
+from napari_pbip.taxonomy import Taxonomy, TissueClass, class_name
 
 LABELS, TABLE, CLASSES, PICTURES = "labels.json", "tiles.csv", "classes.txt", "pictures"
 _UNFIT = frozenset(',;"\t\r\n')
@@ -235,10 +235,10 @@ def check_class_name(name: str) -> str:
     DataError
         If it cannot head a column of a table of tiles.
     """
-    name = name.strip()
+    name = class_name(name)
     if not name:
         raise DataError("A class needs a name; type one, such as tumour.")
-    if name in CSV_COLUMNS:
+    if name.casefold() in CSV_COLUMNS:
         raise DataError(
             f"A class cannot be called {name!r}, which means something else in tables; choose another name."
         )

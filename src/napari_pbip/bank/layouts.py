@@ -1,51 +1,54 @@
 """Labelled tiles as people have them on disk: the layouts of the published data sets, folders, CSV files.
 
 ```text
-train/<name>[101].png               one digit a class (BCSS-WSSS; LUAD-HistoSeg writes [1 0 1])
+train/<name>[101].png               one digit a class (BCSS-WSSS; LUAD-HistoSeg: [1 0 1]), in any folder below
 train/<class>/<name>.png            a folder a class; without train/, too
 {train,val,test}/{img,mask}/<name>  masks; classes present are read off them
 train_single/<class>/<name>.png     beside train/: single-class tiles, which the image bank then comes from
 tiles.csv                           path, one 0/1 column a class; mask, split and slide, x, y if known
 classes.txt                         class names, one a line, in label order; a colour #RRGGBB may follow a tab
 ```
+
+Whatever is recognised is told, by :attr:`TileSet.description`, and so is what was left out. Where two layouts fit, none
+is guessed: the error names ``data.layout``.
 """
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
-from pydantic import ValidationError
-
-from napari_pbip.bank.tiles import LEFT_OUT, LabelledTile, Origin, TileSet
+from napari_pbip.bank.given_classes import given_classes, taxonomy_of
+from napari_pbip.bank.label_checks import (
+    classes_one_level_down,
+    in_two_splits,
+    listed_twice,
+    other_label_in_name,
+    shown_everywhere,
+)
+from napari_pbip.bank.left_out import LeftOut
+from napari_pbip.bank.masks import labelled_by_masks, numbering_warning, read_masks
+from napari_pbip.bank.names import LABEL_IN_NAME, SPLITS, classes_of, image_and_mask_folders, split_of
+from napari_pbip.bank.table import OTHER_TABLES, TABLE_SUFFIXES, Table
+from napari_pbip.bank.tiles import LabelledTile, Origin, TileSet
 from napari_pbip.config import DataSettings
 from napari_pbip.errors import DataError
-from napari_pbip.taxonomy import BCSS, LUAD, Taxonomy
+from napari_pbip.folders import Listing, listing, walk
+from napari_pbip.pictures import SUFFIXES, is_picture
+from napari_pbip.taxonomy import BCSS, LUAD, Taxonomy, class_name
 
-Split = Literal["train", "train_single", "val", "test"]
-_SPLIT_FOLDERS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "train_single": ("train_single",),
-    "val": ("val", "valid", "validation"),
-    "test": ("test",),
-}
-_IMAGE_FOLDERS, _MASK_FOLDERS = ("img", "images"), ("mask", "masks")
-_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 _LABEL_NAMES = {
     "bcss": re.compile(r".*\[(?P<digits>[01]+)\]"),
     "luad": re.compile(r".*\[(?P<digits>[01](?: [01])+)\]"),
 }
 _KNOWN = {"bcss": BCSS, "luad": LUAD}
-_COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
-CSV_COLUMNS = frozenset({"path", "mask", "split", "slide", "x", "y"})
-"""Columns of a table of tiles that are no class."""
+_FORMATS = ", ".join(sorted(SUFFIXES))
 
 
-def find_splits(folder: Path, settings: DataSettings | None = None) -> tuple[str, ...]:
+def find_splits(folder: Path, settings: DataSettings) -> tuple[str, ...]:
     """The splits that a folder or CSV file holds, among ``train``, ``train_single``, ``val``, ``test``.
 
     Raises
@@ -53,12 +56,7 @@ def find_splits(folder: Path, settings: DataSettings | None = None) -> tuple[str
     DataError
         If there is nothing of that name, or a CSV file cannot be read.
     """
-    settings = settings or DataSettings()
-    _check_exists(folder)
-    if table := _find_csv(folder, settings):
-        present = {row.get("split") or "train" for row in _Csv(table).rows}
-        return tuple(s for s in _SPLIT_FOLDERS if s in present)
-    return tuple(s for s in _SPLIT_FOLDERS if _split_folder(folder, s)) or ("train",)
+    return _DataSet(folder, settings).splits
 
 
 def load_tiles(folder: Path, split: str = "train", settings: DataSettings | None = None) -> TileSet:
@@ -80,49 +78,21 @@ def load_tiles(folder: Path, split: str = "train", settings: DataSettings | None
     ------
     DataError
         In one sentence, if the folder, split or its pictures are missing, a name, label, mask or row is not
-        what it has to be, or the class names are not known.
+        what it has to be, or the layout or the class names are not known.
     """
-    settings = settings or DataSettings()
-    _check_exists(folder)
-    if table := _find_csv(folder, settings):
-        return _load_csv(table, folder, split, settings)
-    part = _split_folder(folder, split)
-    if part is None:
-        splits = find_splits(folder, settings)
-        if split != "train" or splits != ("train",):
-            raise DataError(
-                f"{folder} has no split {split!r} (a folder {' or '.join(_SPLIT_FOLDERS.get(split, (split,)))}); "
-                f"it holds {', '.join(splits)}."
-            )
-        part = folder
-    layout = _layout_of(part, settings)
-    if layout == "masks":
-        taxonomy = _taxonomy(folder, settings)
-        return TileSet(taxonomy, _with_masks(part, len(taxonomy)), layout, folder, split)
-    if layout == "folders":
-        taxonomy = _taxonomy(folder, settings)
-        return TileSet(taxonomy, _in_folders(part, taxonomy), layout, folder, split)
-    pictures = _pictures(part)
-    if not pictures:
-        raise DataError(
-            f"{part} holds no pictures ({', '.join(sorted(_PICTURES))}) and no class folders with pictures; "
-            "name the folder that holds the tiles."
-        )
-    digits = [_digits(path, layout) for path in pictures]  # malformed names are told before missing class names
-    taxonomy = _taxonomy(folder, settings)
-    return TileSet(taxonomy, _by_name(pictures, digits, taxonomy), layout, folder, split)
+    return _DataSet(folder, settings or DataSettings()).load(split)
 
 
 def load_single_tiles(folder: Path, settings: DataSettings | None = None) -> TileSet:
-    """The tiles an image bank is made of: those of ``train_single`` where that folder exists, else of ``train``.
+    """The tiles an image bank is made of: those of ``train_single`` where that split exists, else of ``train``.
 
     Raises
     ------
     DataError
         As :func:`load_tiles`.
     """
-    single = folder.is_dir() and _split_folder(folder, "train_single") is not None
-    return load_tiles(folder, "train_single" if single else "train", settings)
+    data = _DataSet(folder, settings or DataSettings())
+    return data.load("train_single" if "train_single" in data.splits else "train")
 
 
 def load_unlabelled(folder: Path, taxonomy: Taxonomy) -> TileSet:
@@ -134,11 +104,12 @@ def load_unlabelled(folder: Path, taxonomy: Taxonomy) -> TileSet:
         If the folder is missing or holds no pictures.
     """
     _check_exists(folder)
-    pictures = sorted(p for p in folder.rglob("*") if _is_picture(p))
+    left_out = LeftOut()
+    pictures = left_out.but_pictures(walk([folder]))
     if not pictures:
-        raise DataError(f"{folder} holds no pictures ({', '.join(sorted(_PICTURES))}); name another folder.")
+        raise DataError(f"{folder} holds no pictures ({_FORMATS}); name another folder.")
     tiles = tuple(LabelledTile(p, frozenset(), origin=Origin.from_name(p.name)) for p in pictures)
-    return TileSet(taxonomy, tiles, "unlabelled", folder, "train")
+    return TileSet(taxonomy, tiles, "unlabelled", folder, "train", notes=left_out.sentences())
 
 
 def has_labels(folder: Path, settings: DataSettings | None = None) -> bool:
@@ -150,112 +121,377 @@ def has_labels(folder: Path, settings: DataSettings | None = None) -> bool:
         If there is nothing of that name.
     """
     settings = settings or DataSettings()
-    _check_exists(folder)
-    if settings.layout != "auto" or _find_csv(folder, settings) or _class_folders(folder):
+    data = _DataSet(folder, settings)
+    if settings.layout != "auto" or data.table is not None or data.here.folders:
         return True
-    return any("[" in path.stem for path in _pictures(folder))
+    return any(LABEL_IN_NAME.fullmatch(path.stem) for path in data.here.files if is_picture(path))
+
+
+class _DataSet:
+    """A folder or table as it was recognised.
+
+    Attributes
+    ----------
+    table
+        The table of the tiles, if there is one.
+    here
+        What lies in the folder (for a named table, nothing).
+    parts
+        The folder of each split; none in a table.
+    """
+
+    def __init__(self, folder: Path, settings: DataSettings) -> None:
+        _check_exists(folder)
+        self.folder, self.settings = folder, settings
+        self._below: dict[Path, Listing] = {}
+        self._layouts: dict[Path, str] = {}
+        self._notes: list[str] = []
+        self.parts: dict[str, Path] = {}
+        self.here = Listing()
+        self.table: Table | None = None
+        if folder.is_file():
+            self.table = Table(folder)
+            return
+        self.here = listing(folder)
+        for path in self.here.folders:
+            if (split := split_of(path.name)) is None:
+                continue
+            if split in self.parts:
+                raise DataError(
+                    f"{folder} has two folders for the split {split}, {self.parts[split].name} and {path.name}; rename "
+                    "or remove one."
+                )
+            self.parts[split] = path
+        self.table = self._find_table()
+        if self.table is not None or not self.parts:
+            self.parts = {} if self.table is not None else {"train": folder}
+
+    @cached_property
+    def splits(self) -> tuple[str, ...]:
+        if self.table is None:
+            return tuple(s for s in SPLITS if s in self.parts)
+        present = {self.table.split(row) for row in range(len(self.table.rows))}
+        return tuple(s for s in SPLITS if s in present)
+
+    def load(self, split: str) -> TileSet:
+        if self.table is not None:
+            return self._from_table(self.table, split)
+        if split not in self.parts:
+            names = " or ".join(SPLITS.get(split, (split,)))
+            raise DataError(
+                f"{self.folder} has no split {split!r} (a folder {names}); it holds {', '.join(self.splits)}."
+            )
+        part, left_out = self.parts[split], LeftOut(others=list(self._notes))
+        layout = self._layout(part)
+        if part != self.folder:
+            self._note_beside(left_out)
+        if layout == "masks":
+            return self._with_masks(part, split, left_out)
+        warnings: list[str] = []
+        if layout == "folders":
+            taxonomy = self._taxonomy()
+            tiles = self._in_folders(part, taxonomy, left_out, warnings)
+        else:
+            pictures = left_out.but_pictures(self._all_below(part))
+            if not pictures:
+                raise DataError(
+                    f"{part} holds no pictures ({_FORMATS}) and no class folders with pictures; name the folder that "
+                    "holds the tiles."
+                )
+            digits = [_digits(path, layout) for path in pictures]  # malformed names are told before missing classes
+            taxonomy = self._taxonomy()
+            tiles = _by_name(pictures, digits, taxonomy)
+        return self._tile_set(taxonomy, tiles, layout, split, left_out, warnings)
+
+    def _tile_set(
+        self,
+        taxonomy: Taxonomy,
+        tiles: tuple[LabelledTile, ...],
+        layout: str,
+        split: str,
+        left_out: LeftOut,
+        warnings: Sequence[str],
+    ) -> TileSet:
+        return TileSet(
+            taxonomy,
+            tiles,
+            layout,
+            self.folder,
+            split,
+            self.splits,
+            left_out.sentences(),
+            tuple(warnings),
+        )
+
+    # folders ---------------------------------------------------------------------------------------------------
+
+    def _all_below(self, folder: Path) -> Listing:
+        if folder not in self._below:
+            self._below[folder] = walk([folder])
+        return self._below[folder]
+
+    def _note_beside(self, left_out: LeftOut) -> None:
+        """Note what lies beside the folders of splits."""
+        left_out.beside(self.here)
+        beside = [path for path in self.here.folders if path not in self.parts.values()]
+        beside += [path for path in self.here.files if is_picture(path)]
+        if beside:
+            names = ", ".join(path.name for path in beside[:5]) + (", …" if len(beside) > 5 else "")
+            left_out.others.append(f"Left out, for they lie beside the folders of the splits: {names}.")
+
+    def _layout(self, part: Path) -> str:
+        """Layout of the folder of one split: ``masks``, ``folders``, ``bcss`` or ``luad``."""
+        if part not in self._layouts:
+            self._layouts[part] = self._recognise(part)
+        return self._layouts[part]
+
+    def _recognise(self, part: Path) -> str:
+        here = self.here if part == self.folder else listing(part)
+        if image_and_mask_folders(here.folders) is not None:
+            return "masks"
+        if self.settings.layout in ("folders", "bcss", "luad"):
+            return self.settings.layout
+        pictures = [path for path in here.files if is_picture(path)]
+        if pictures and here.folders:
+            raise DataError(
+                f"{part} holds pictures and folders ({pictures[0].name}, {here.folders[0].name}); say with data.layout "
+                "whether labels are in the file names (bcss, luad) or in the folders (folders)."
+            )
+        if not here.folders:
+            return _naming(pictures)
+        below = self._all_below(part)
+        if splits := [path for path in (*here.folders, *below.folders) if path != part and split_of(path.name)]:
+            raise DataError(
+                f"{splits[0]} is called like a split and lies where a class was looked for; name the folder that holds "
+                "the folders of the splits, put them above those of the classes, or set data.layout."
+            )
+        pictures = [path for path in below.files if is_picture(path)]
+        carry = sum(LABEL_IN_NAME.fullmatch(path.stem) is not None for path in pictures)
+        if not carry:
+            return "folders"
+        if carry < len(pictures):
+            raise DataError(
+                f"{carry:,} of {len(pictures):,} pictures in {part} carry labels in their names; say with data.layout "
+                "whether labels are in the file names (bcss, luad) or in the folders (folders)."
+            )
+        naming = _naming(pictures)
+        digits = len(_digits(pictures[0], naming))
+        given = given_classes(self.folder, self.settings) or (_KNOWN[naming] if digits == len(_KNOWN[naming]) else None)
+        of_classes = given is not None and set(classes_of(here.folders)) <= set(given.names)
+        return "folders" if of_classes else naming
+
+    def _in_folders(
+        self, part: Path, taxonomy: Taxonomy, left_out: LeftOut, warnings: list[str]
+    ) -> tuple[LabelledTile, ...]:
+        here = self.here if part == self.folder else listing(part)
+        left_out.beside(here)
+        classes = classes_of(here.folders)
+        if not classes:
+            raise DataError(f"{part} holds no class folders; make one folder a class with its tiles in it.")
+        if loose := [path for path in here.files if is_picture(path)]:
+            left_out.others.append(f"Left out, for it is in no class folder: {loose[0].name} ({len(loose):,} in all).")
+        tiles = []
+        for name, folders in classes.items():
+            if name not in taxonomy.names:
+                raise DataError(
+                    f"The folder {folders[0]} is none of the classes {', '.join(taxonomy.names)}; "
+                    "rename it, or correct classes.txt or data.classes."
+                )
+            found = walk(folders)
+            pictures = left_out.but_pictures(found)
+            if not pictures:
+                holds = f" but {found.files[0].name}" if found.files else ""
+                raise DataError(
+                    f"The class folder {folders[0]} holds no pictures ({_FORMATS}){holds}; add tiles or remove it."
+                )
+            if len(folders) > 1:
+                left_out.others.append(f"{len(folders)} folders whose names read {name} are one class.")
+            labels = frozenset({taxonomy.index(name)})
+            tiles += [LabelledTile(p, labels, origin=Origin.from_name(p.name)) for p in pictures]
+        warnings += filter(None, [classes_one_level_down(here.folders), other_label_in_name(tiles, len(taxonomy))])
+        return tuple(tiles)
+
+    def _with_masks(self, part: Path, split: str, left_out: LeftOut) -> TileSet:
+        taxonomy = self._taxonomy()
+        here = self.here if part == self.folder else listing(part)
+        left_out.beside(here)
+        image_folder, mask_folder = image_and_mask_folders(here.folders) or (None, None)
+        if image_folder is None or mask_folder is None:
+            raise DataError(f"{part} needs both folders, img with the tiles and mask with their masks.")
+        others = [path.name for path in here.folders if path not in (image_folder, mask_folder)]
+        if others:
+            left_out.others.append(f"Left out, for they lie beside {image_folder.name}: {', '.join(others)}.")
+        images = _by_stem(image_folder, left_out.but_pictures(walk([image_folder])))
+        masks = _by_stem(mask_folder, left_out.but_pictures(walk([mask_folder])))
+        if not images:
+            raise DataError(f"{image_folder} holds no pictures ({_FORMATS}); add the tiles.")
+        for stem, path in images.items():
+            if stem not in masks:
+                raise DataError(
+                    f"{path} has no mask of the same name in {mask_folder}; add the mask or remove the tile."
+                )
+        if extra := [path.name for stem, path in masks.items() if stem not in images]:
+            left_out.others.append(f"Left out, for there is no tile to it: {extra[0]} ({len(extra):,} masks in all).")
+        tiles = [
+            LabelledTile(path, frozenset(), masks[stem], Origin.from_name(path.name)) for stem, path in images.items()
+        ]
+        present, values = read_masks(tiles, len(taxonomy))
+        warning = numbering_warning(values, taxonomy.names)
+        return self._tile_set(
+            taxonomy, labelled_by_masks(tiles, present), "masks", split, left_out, [warning] if warning else []
+        )
+
+    # classes ---------------------------------------------------------------------------------------------------
+
+    def _taxonomy(self) -> Taxonomy:
+        """From the settings, classes.txt, the class folders, or the data set that the names tell."""
+        if given := given_classes(self.folder, self.settings):
+            return given
+        for split in self.splits:
+            part = self.parts[split]
+            layout = self._layout(part)
+            if layout == "folders":
+                here = self.here if part == self.folder else listing(part)
+                return taxonomy_of(list(classes_of(here.folders)))
+            pictures = [path for path in self._all_below(part).files if is_picture(path)]
+            if layout in _KNOWN and pictures:
+                digits = _digits(pictures[0], layout)
+                if len(digits) == len(_KNOWN[layout]):
+                    return _KNOWN[layout]
+                raise DataError(
+                    f"{pictures[0]} carries {len(digits)} labels and their class names are not known; "
+                    "write them into classes.txt, one a line, or set data.classes."
+                )
+        if self.settings.layout in _KNOWN:
+            return _KNOWN[self.settings.layout]
+        raise DataError(
+            f"The class names of {self.folder} are not known; write them into classes.txt or set data.classes."
+        )
+
+    # tables ----------------------------------------------------------------------------------------------------
+
+    def _find_table(self) -> Table | None:
+        """The table of the folder that lists labelled tiles, if one is meant; other tables are noted."""
+        layout = self.settings.layout
+        if layout not in ("auto", "csv"):
+            return None
+        paths = [path for path in self.here.files if path.suffix.lower() in TABLE_SUFFIXES]
+        if layout == "csv":
+            if len(paths) != 1:
+                raise DataError(f"{self.folder} holds {len(paths)} CSV files; name the one with the labelled tiles.")
+            return Table(paths[0])
+        pictures = [path for path in self.here.files if is_picture(path)]
+        if len(paths) == 1 and not pictures and not self.here.folders:
+            return Table(paths[0])  # nothing else can be meant
+        tables = {path: table for path in paths if (table := _stray_table(path)) is not None}
+        telling = [path for path, table in tables.items() if table.tells_labels()]
+        if len(telling) > 1:
+            names = ", ".join(path.name for path in telling)
+            raise DataError(f"{self.folder} holds several tables of labelled tiles ({names}); name the one to use.")
+        if telling and any(LABEL_IN_NAME.fullmatch(path.stem) for path in pictures):
+            raise DataError(
+                f"{self.folder} holds a table of labelled tiles ({telling[0].name}) and pictures with labels in their "
+                f"names ({pictures[0].name}); say with data.layout which counts (csv, or bcss or luad)."
+            )
+        self._notes += [f"{path.name} is not read: it does not list labelled tiles." for path in paths if not telling]
+        self._notes += [
+            f"{path.name} is not read; save it as CSV if it lists the tiles."
+            for path in self.here.files
+            if path.suffix.lower() in OTHER_TABLES
+        ]
+        return tables[telling[0]] if telling else None
+
+    def _from_table(self, table: Table, split: str) -> TileSet:
+        if "path" not in table.columns:
+            raise DataError(f"{table.path} has no column 'path'; it needs one, and a 0/1 column for each class.")
+        if not table.rows:
+            raise DataError(f"{table.path} lists no tiles; add a row for each.")
+        given = given_classes(self.folder, self.settings)
+        names = given.names if given else table.class_columns
+        if missing := [name for name in names if name not in table.columns]:
+            raise DataError(f"{table.path} has no column {missing[0]!r}; it needs a 0/1 column for each class.")
+        if not names:
+            raise DataError(f"{table.path} has no class columns; add a 0/1 column for each class.")
+        taxonomy = given or taxonomy_of(names)
+        left_out = LeftOut(others=list(self._notes))
+        tiles, rows, unknown = [], [], Counter[str]()
+        elsewhere = set[str]()
+        for row, values in enumerate(table.rows):
+            if (of := table.split(row)) != split:
+                elsewhere.add(values["path"])
+                if of is None:
+                    unknown[values["split"]] += 1
+                continue
+            path = table.file(row, "path")
+            if path is None:
+                raise DataError(f"Row {table.lines[row]} of {table.path} names no file in the column 'path'.")
+            labels, mask = table.labels(row, names), table.file(row, "mask")
+            tiles.append(LabelledTile(path, labels, mask, table.origin(row, path)))
+            rows.append(row)
+        if not tiles:
+            raise DataError(f"{table.path} lists no tiles of the split {split!r}; splits stand in a column 'split'.")
+        for name, count in unknown.items():
+            left_out.others.append(f"Left out: {count:,} rows of {table.path.name}, whose split is {name!r}.")
+        if "" in table.columns:
+            left_out.others.append(f"A column of {table.path.name} has no name and is left out.")
+        if unused := [c for c in table.class_columns if c not in names]:
+            left_out.others.append(f"Columns of {table.path.name} that are no class: {', '.join(unused)}.")
+        masked = [tile for tile in tiles if tile.mask is not None]
+        _, values_of_masks = read_masks(masked, len(names))  # a wrong mask is told now
+        warnings = [
+            numbering_warning(values_of_masks, names) if masked else None,
+            in_two_splits([table.rows[row]["path"] for row in rows], elsewhere, table, split),
+            listed_twice(table, tiles, rows, names),
+            shown_everywhere(tiles, names),
+        ]
+        return self._tile_set(taxonomy, tuple(tiles), "csv", split, left_out, [w for w in warnings if w])
 
 
 def _check_exists(folder: Path) -> None:
     if not folder.exists():
         raise DataError(f"{folder} does not exist; name the folder (or CSV file) that holds the labelled tiles.")
-    if folder.is_file() and folder.suffix.lower() != ".csv":
+    if folder.is_file() and folder.suffix.lower() not in TABLE_SUFFIXES:
         raise DataError(f"{folder} is neither a folder nor a CSV file; name what holds the labelled tiles.")
 
 
-def _split_folder(folder: Path, split: str) -> Path | None:
-    return _first_folder(folder, _SPLIT_FOLDERS.get(split, ()))
+def _stray_table(path: Path) -> Table | None:
+    """A table that lies in a folder; None if it cannot be read and does not list tiles.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read and seems to list tiles.
+    """
+    try:
+        return Table(path)
+    except DataError as error:
+        with path.open("rb") as file:
+            header = file.read(4096).replace(b"\0", b"").partition(b"\n")[0]
+        if b"path" not in header.lower():
+            return None
+        raise DataError(f"{str(error).removesuffix('.')}, or leave it out with data.layout=folders.") from error
 
 
-def _first_folder(folder: Path, names: Iterable[str]) -> Path | None:
-    return next((folder / name for name in names if (folder / name).is_dir()), None)
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in _PICTURES and not path.name.startswith(".")
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if _is_picture(p))
-
-
-def _class_folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__")))
-
-
-def _layout_of(part: Path, settings: DataSettings) -> str:
-    """Layout of the folder of one split: ``masks``, ``folders``, ``bcss`` or ``luad``."""
-    if _first_folder(part, _IMAGE_FOLDERS) or _first_folder(part, _MASK_FOLDERS):
-        return "masks"
-    if settings.layout in ("folders", "bcss", "luad"):
-        return settings.layout
-    pictures, folders = _pictures(part), _class_folders(part)
-    if pictures and folders:
-        raise DataError(
-            f"{part} holds pictures and folders ({pictures[0].name}, {folders[0].name}); say with data.layout whether "
-            "labels are in the file names (bcss, luad) or in the folders (folders)."
-        )
-    if folders:
-        return "folders"
+def _naming(pictures: Sequence[Path]) -> str:
+    """Which of the two ways labels are written in file names."""
     return "luad" if pictures and _LABEL_NAMES["luad"].fullmatch(pictures[0].stem) else "bcss"
 
 
-def _taxonomy(folder: Path, settings: DataSettings) -> Taxonomy:
-    """Classes of a data set: from the settings, classes.txt, its class folders, or the data set its names tell."""
-    if given := _given(folder, settings):
-        return given
-    for split in _SPLIT_FOLDERS:
-        part = _split_folder(folder, split)
-        if part is None and split == "train":
-            part = folder if find_splits(folder, settings) == ("train",) else None
-        if part is None:
-            continue
-        layout = _layout_of(part, settings)
-        if layout == "folders":
-            return _from_names([p.name for p in _class_folders(part)])
-        if layout in _KNOWN and (pictures := _pictures(part)):
-            digits = _digits(pictures[0], layout)
-            if len(digits) == len(_KNOWN[layout]):
-                return _KNOWN[layout]
-            raise DataError(
-                f"{pictures[0]} carries {len(digits)} labels and their class names are not known; "
-                "write them into classes.txt, one a line, or set data.classes."
-            )
-    if settings.layout in _KNOWN:
-        return _KNOWN[settings.layout]
-    raise DataError(f"The class names of {folder} are not known; write them into classes.txt or set data.classes.")
+def _by_stem(folder: Path, pictures: Sequence[Path]) -> Mapping[str, Path]:
+    """Pictures by their place below a folder, without ending.
 
-
-def _given(folder: Path, settings: DataSettings) -> Taxonomy | None:
-    """Classes from the settings or from classes.txt."""
-    if settings.classes:
-        return _from_names(settings.classes)
-    path = (folder if folder.is_dir() else folder.parent) / "classes.txt"
-    if not path.exists():
-        return None
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read; it holds one class name a line, as UTF-8 text.") from error
-    entries = [[part.strip() for part in line.split("\t")] for line in lines if line.strip()]
-    if not entries:
-        return None
-    names = [name for name, *_ in entries]
-    colours = [colour for _, *rest in entries for colour in rest[:1] if _COLOUR.fullmatch(colour)]
-    if len(colours) == len(names):
-        return _from_names(names, colours)
-    return _from_names(names)
-
-
-def _from_names(names: Sequence[str], colours: Sequence[str] | None = None) -> Taxonomy:
-    for known in _KNOWN.values():
-        if known.names == tuple(names) and colours is None:
-            return known
-    try:
-        return Taxonomy.from_names(names, colours)
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise DataError(f"The class names cannot be used: {reason}.") from error
+    Raises
+    ------
+    DataError
+        If two have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in pictures:
+        stem = class_name(path.relative_to(folder).with_suffix("").as_posix())
+        if stem in found:
+            raise DataError(f"{found[stem]} and {path.name} have one name, so which mask is whose? Rename one of them.")
+        found[stem] = path
+    return found
 
 
 def _digits(path: Path, layout: str) -> str:
@@ -280,147 +516,3 @@ def _by_name(pictures: Sequence[Path], digits: Sequence[str], taxonomy: Taxonomy
         labels = frozenset(n for n, bit in enumerate(bits) if bit == "1")
         tiles.append(LabelledTile(path, labels, origin=Origin.from_name(path.name)))
     return tuple(tiles)
-
-
-def _in_folders(part: Path, taxonomy: Taxonomy) -> tuple[LabelledTile, ...]:
-    folders = _class_folders(part)
-    if not folders:
-        raise DataError(f"{part} holds no class folders; make one folder a class with its tiles in it.")
-    tiles = []
-    for folder in folders:
-        if folder.name not in taxonomy.names:
-            raise DataError(
-                f"The folder {folder} is none of the classes {', '.join(taxonomy.names)}; "
-                "rename it, or correct classes.txt or data.classes."
-            )
-        pictures = sorted(p for p in folder.rglob("*") if _is_picture(p))
-        if not pictures:
-            raise DataError(f"The class folder {folder} holds no pictures; add tiles or remove it.")
-        labels = frozenset({taxonomy.index(folder.name)})
-        tiles += [LabelledTile(p, labels, origin=Origin.from_name(p.name)) for p in pictures]
-    return tuple(tiles)
-
-
-def _with_masks(part: Path, classes: int) -> tuple[LabelledTile, ...]:
-    image_folder, mask_folder = _first_folder(part, _IMAGE_FOLDERS), _first_folder(part, _MASK_FOLDERS)
-    if image_folder is None or mask_folder is None:
-        raise DataError(f"{part} needs both folders, img with the tiles and mask with their masks.")
-    pictures = _pictures(image_folder)
-    if not pictures:
-        raise DataError(f"{image_folder} holds no pictures ({', '.join(sorted(_PICTURES))}); add the tiles.")
-    masks = {p.stem: p for p in _pictures(mask_folder)}
-    for path in pictures:
-        if path.stem not in masks:
-            raise DataError(f"{path} has no mask of the same name in {mask_folder}; add the mask or remove the tile.")
-    return _label_from_masks(
-        [LabelledTile(p, frozenset(), masks[p.stem], Origin.from_name(p.name)) for p in pictures], classes
-    )
-
-
-def _label_from_masks(tiles: Sequence[LabelledTile], classes: int) -> tuple[LabelledTile, ...]:
-    """Tiles labelled with the classes that their masks hold."""
-
-    def label(tile: LabelledTile) -> LabelledTile:
-        present = frozenset(int(v) for v in set(tile.read_mask(classes).ravel().tolist()) - {LEFT_OUT})
-        return LabelledTile(tile.path, present, tile.mask, tile.origin)
-
-    with ThreadPoolExecutor() as pool:
-        return tuple(pool.map(label, tiles))
-
-
-def _find_csv(folder: Path, settings: DataSettings) -> Path | None:
-    """The CSV file meant: the one named, or the only one of a folder that has nothing else to offer."""
-    if folder.is_file():
-        return folder
-    if settings.layout not in ("auto", "csv"):
-        return None
-    tables = sorted(folder.glob("*.csv"))
-    if settings.layout == "auto" and (len(tables) != 1 or _pictures(folder) or not _names_tiles(tables[0])):
-        return None
-    if len(tables) != 1:
-        raise DataError(f"{folder} holds {len(tables)} CSV files; name the one with the labelled tiles.")
-    return tables[0]
-
-
-def _names_tiles(table: Path) -> bool:
-    """Whether a CSV file lists tiles; others lie about in data folders."""
-    with table.open(encoding="utf-8-sig", errors="replace") as file:
-        return "path" in re.split(r"[,;\t]", file.readline().strip())
-
-
-class _Csv:
-    """A table of tiles: header and rows, separated by comma, semicolon or tab."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} cannot be read; save it as CSV in UTF-8.") from error
-        header, _, _ = text.partition("\n")
-        reader = csv.DictReader(text.splitlines(), delimiter=max(",;\t", key=header.count), strict=True)
-        try:
-            self.rows = [{(k or "").strip(): (v or "").strip() for k, v in row.items()} for row in reader]
-        except (csv.Error, AttributeError) as error:
-            raise DataError(f"Row {reader.line_num} of {path} has other columns than its header; mend it.") from error
-        self.path = path
-        self.columns = [c.strip() for c in reader.fieldnames or ()]
-        if "path" not in self.columns:
-            raise DataError(f"{path} has no column 'path'; it needs one, and a 0/1 column for each class.")
-        if not self.rows:
-            raise DataError(f"{path} lists no tiles; add a row for each.")
-
-    @property
-    def class_columns(self) -> tuple[str, ...]:
-        return tuple(c for c in self.columns if c not in CSV_COLUMNS)
-
-    def file(self, row: int, column: str) -> Path | None:
-        """An existing file that a row names, relative to the table."""
-        if not (name := self.rows[row].get(column)):
-            return None
-        path = self.path.parent / Path(name)
-        if not path.is_file():
-            raise DataError(f"Row {row + 2} of {self.path} names the file {path}, which does not exist.")
-        return path
-
-    def labels(self, row: int, names: Sequence[str]) -> frozenset[int]:
-        labels = set()
-        for n, name in enumerate(names):
-            value = self.rows[row][name]
-            if value not in ("0", "1"):
-                raise DataError(f"Row {row + 2} of {self.path} holds {value!r} in the column {name}; it may be 0 or 1.")
-            if value == "1":
-                labels.add(n)
-        return frozenset(labels)
-
-    def origin(self, row: int, path: Path) -> Origin | None:
-        slide, x, y = (self.rows[row].get(c, "") for c in ("slide", "x", "y"))
-        if not slide:
-            return Origin.from_name(path.name)
-        try:
-            return Origin(slide, int(x), int(y))
-        except ValueError:
-            raise DataError(f"Row {row + 2} of {self.path} names a slide but x and y are no whole numbers.") from None
-
-
-def _load_csv(table: Path, folder: Path, split: str, settings: DataSettings) -> TileSet:
-    sheet = _Csv(table)
-    given = _given(folder, settings)
-    names = given.names if given else sheet.class_columns
-    if missing := [name for name in names if name not in sheet.columns]:
-        raise DataError(f"{table} has no column {missing[0]!r}; it needs a 0/1 column for each class.")
-    if not names:
-        raise DataError(f"{table} has no class columns; add a 0/1 column for each class.")
-    tiles = []
-    for row, values in enumerate(sheet.rows):
-        if (values.get("split") or "train") != split:
-            continue
-        path = sheet.file(row, "path")
-        if path is None:
-            raise DataError(f"Row {row + 2} of {table} names no file in the column 'path'.")
-        tile = LabelledTile(path, sheet.labels(row, names), sheet.file(row, "mask"), sheet.origin(row, path))
-        if tile.mask:
-            tile.read_mask(len(names))  # a wrong mask is told now
-        tiles.append(tile)
-    if not tiles:
-        raise DataError(f"{table} lists no tiles of the split {split!r}; splits stand in a column 'split'.")
-    return TileSet(given or _from_names(names), tuple(tiles), "csv", folder, split)

@@ -10,18 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from napari_pbip.errors import DataError
+from napari_pbip.pictures import read_rgb, read_values, upright_size
 from napari_pbip.taxonomy import Taxonomy
 
 LEFT_OUT = 255
 """Value of a mask read by :meth:`LabelledTile.read_mask` where a pixel does not count."""
-
-# 8-bit pictures, with or without colour and transparency. What Pillow opens in another mode has more than
-# 8 bits a channel and would lose them without a word.
-_PICTURE_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "PA", "1", "CMYK", "YCbCr"})
-_MASK_MODES = frozenset({"L", "P", "1", "I", "I;16", "I;16B"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +64,7 @@ class LabelledTile:
         return next(iter(self.labels)) if len(self.labels) == 1 else None
 
     def read(self) -> npt.NDArray[np.uint8]:
-        """RGB, shape (H, W, 3), uint8.
-
-        Raises
-        ------
-        DataError
-            If the file is missing, damaged, no picture, or has more than 8 bits a channel.
-        """
+        """RGB, shape (H, W, 3), uint8; raises as :func:`napari_pbip.pictures.read_rgb`."""
         return read_rgb(self.path)
 
     def file_hash(self) -> str:
@@ -108,60 +97,53 @@ class LabelledTile:
         Raises
         ------
         DataError
-            If there is no mask, it cannot be read, is a colour picture, differs in size from the tile, or
-            holds other values.
+            If there is no mask, it cannot be read, is a colour picture or one that was compressed with losses,
+            differs in size from the tile, or holds other values.
         """
         if self.mask is None:
             raise DataError(f"{self.path} has no mask, which scoring per pixel needs; give a split with masks.")
-        image, picture = _open(self.path), _open(self.mask)
-        if picture.mode not in _MASK_MODES:
-            raise DataError(
-                f"The mask {self.mask} is a colour picture ({picture.mode}); save it with grey or palette values "
-                "that number the classes from 0."
-            )
-        if picture.size != image.size:
-            raise DataError(
-                f"The mask {self.mask} is {_size(picture)} pixels but its tile {_size(image)}; they must be equal."
-            )
-        mask = np.asarray(picture).astype(np.int64)
+        mask = self.mask_values(classes)
         mask[mask == classes] = LEFT_OUT
-        unknown = np.setdiff1d(mask, [*range(classes), LEFT_OUT])
+        return mask.astype(np.uint8)
+
+    def mask_values(self, classes: int) -> npt.NDArray[np.int64]:
+        """Values of the mask as they stand in its file, shape (H, W).
+
+        Raises
+        ------
+        DataError
+            As :meth:`read_mask`.
+        """
+        if self.mask is None:
+            raise DataError(f"{self.path} has no mask, which scoring per pixel needs; give a split with masks.")
+        mask, (width, height) = read_values(self.mask).astype(np.int64), upright_size(self.path)
+        if mask.shape != (height, width):
+            raise DataError(
+                f"The mask {self.mask} is {mask.shape[1]}x{mask.shape[0]} pixels but its tile {width}x{height}; they "
+                "must be equal."
+            )
+        unknown = np.setdiff1d(mask, [*range(classes + 1), LEFT_OUT])
         if unknown.size:
             raise DataError(
                 f"The mask {self.mask} holds the value {unknown[0]}; with {classes} classes it may hold "
                 f"0 to {classes - 1}, and {classes} or 255 for what is left out."
             )
-        return mask.astype(np.uint8)
+        return mask
 
 
-def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
-    """RGB of a picture file, shape (H, W, 3), uint8.
-
-    Raises
-    ------
-    DataError
-        If the file is missing, damaged, no picture, or has more than 8 bits a channel.
-    """
-    image = _open(path)
-    if image.mode not in _PICTURE_MODES:
-        raise DataError(f"The tile {path} is no 8-bit picture (mode {image.mode}); save it as 8-bit RGB.")
-    return np.asarray(image.convert("RGB"))
+_LAYOUTS = {
+    "folders": "a folder for each class",
+    "bcss": "digits in the file names, as in BCSS-WSSS",
+    "luad": "digits in the file names, as in LUAD-HistoSeg",
+    "csv": "a table, a column for each class",
+    "masks": "masks, off which the classes are read",
+    "unlabelled": "pictures without labels",
+}
+_SPLITS = {"train": "for training", "train_single": "of one class each", "val": "for validation", "test": "for testing"}
 
 
-def _open(path: Path) -> Image.Image:
-    """A decoded picture; what Pillow raises on damaged files becomes one sentence."""
-    try:
-        with Image.open(path) as image:
-            image.load()  # the file is closed after this; the pixels stay
-            return image
-    except FileNotFoundError:
-        raise DataError(f"The picture {path} does not exist; correct the path or restore the file.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"The picture {path} cannot be read (damaged, or no picture); replace or remove it.") from error
-
-
-def _size(image: Image.Image) -> str:
-    return f"{image.width}x{image.height}"
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +159,12 @@ class TileSet:
     """What the user named: a folder or a CSV file."""
     split: str
     """``train``, ``train_single``, ``val`` or ``test``."""
+    splits: tuple[str, ...] = ()
+    """All splits of the data set."""
+    notes: tuple[str, ...] = ()
+    """Sentences on what was left out, and why."""
+    warnings: tuple[str, ...] = ()
+    """Sentences on what is probably wrong."""
 
     def __len__(self) -> int:
         return len(self.tiles)
@@ -193,6 +181,18 @@ class TileSet:
     def counts(self) -> tuple[int, ...]:
         """Tiles that show each class, one number a class."""
         return tuple(sum(n in t.labels for t in self.tiles) for n in range(len(self.taxonomy)))
+
+    @property
+    def description(self) -> str:
+        """A sentence on what was recognised: how many tiles, how they are labelled, the tiles of each class."""
+        names = self.taxonomy.names
+        found = f"Found {_number(len(self), 'tile')} {_SPLITS[self.split]}: {_LAYOUTS[self.layout]}"
+        if self.layout != "unlabelled":
+            found += f" ({', '.join(f'{name} {n:,}' for name, n in zip(names, self.counts, strict=True))})"
+        if (masks := sum(tile.mask is not None for tile in self.tiles)) and self.layout == "csv":
+            found += f", {masks:,} of them with masks"
+        others = [split for split in self.splits if split != self.split]
+        return f"{found}. The data also hold {', '.join(others)}." if others else f"{found}."
 
     def require_two_classes(self) -> None:
         """Stop what has to tell classes apart where there is nothing to tell apart.

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from napari_pbip.events import Epoch, Finished, Job, RunStep, Started, Step, Warned
+from napari_pbip.events import Epoch, Finished, Job, Noted, RunStep, Started, Step, Warned
 from napari_pbip.files import write_json
 
 console = Console(stderr=True)
@@ -55,6 +55,8 @@ def follow(job: Job) -> Mapping[str, Any]:
                         scores = "  ".join(f"{name} {value:.1f}" for name, value in event.scores.items())
                         best = "  (best so far)" if event.best else ""
                         progress.console.print(f"epoch {event.epoch}/{event.epochs}  {scores}{best}", highlight=False)
+                    case Noted():
+                        progress.console.print(event.message, markup=False, highlight=False, soft_wrap=True)
                     case Warned():
                         progress.console.print(f"[yellow]Note:[/] {event.message}", highlight=False)
                     case Finished():

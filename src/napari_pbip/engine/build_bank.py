@@ -33,6 +33,7 @@ from napari_pbip.claims import claims
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.loading import ahead, to_tensor
+from napari_pbip.engine.recognised import recognised
 from napari_pbip.engine.tile_scores import tile_scores
 from napari_pbip.errors import BankError, ConfigError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
@@ -86,8 +87,8 @@ def build_bank(
     Yields
     ------
     Event
-        ``Started``, a ``Step`` a batch (``encoded``: tiles that went through the encoder so far), ``Warned``
-        for what a user should look at, ``Finished`` with the figures of the bank.
+        ``Started``, ``Noted`` for what was recognised, a ``Step`` a batch (``encoded``: tiles that went through the
+        encoder so far), ``Warned`` for what a user should look at, ``Finished`` with the figures of the bank.
 
     Raises
     ------
@@ -114,6 +115,7 @@ def build_bank(
     if overwrite and kept:  # the features can be computed again, what the user did cannot
         kept.write(out)
     yield Started(f"Building the image bank with {settings.encoder}", total=len(single), unit="tiles")
+    yield from recognised(tiles)
     bank_tiles: list[BankTile] = []
     left_out: list[BankTile] = []
     removed: list[BankTile] = []
@@ -215,6 +217,7 @@ def classify(bank_folder: Path, data: DataSettings, *, weights: Path | None = No
             raise BankError(f"{data.folder} has tiles of {name}, but the bank's classes are {', '.join(names)}.")
     encoder = bank_encoder(bank, weights).to(choose_device(device))
     yield Started(f"Comparing tiles with {len(bank.prototypes)} prototypes", total=len(tiles), unit="tiles")
+    yield from recognised(tiles)
     predictions: list[dict[str, Any]] = []
     for chunk in chunks(ahead(lambda t: (t, t.read()), tiles), _CLASSIFY_BATCH):
         similarities = bank.similarity(encode(encoder, [image for _, image in chunk]))

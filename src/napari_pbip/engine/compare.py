@@ -36,12 +36,13 @@ from napari_pbip.engine.evaluate import evaluate, label_image
 from napari_pbip.engine.jobs import job, phase
 from napari_pbip.engine.needs import starts_from_bank
 from napari_pbip.engine.predict import image_maps
+from napari_pbip.engine.recognised import recognised
 from napari_pbip.engine.run_facts import MARKER as RUN
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.engine.train import train
 from napari_pbip.errors import ConfigError, OutputError, PbipError
-from napari_pbip.events import Event, Finished, Job, RunStep, Started, Step, Warned
+from napari_pbip.events import Event, Finished, Job, Noted, RunStep, Started, Step, Warned
 from napari_pbip.files import prepare_folder, write_json, writing
 from napari_pbip.results.comparison import MEASURES, Comparison, RunResult, write_results, write_table
 from napari_pbip.results.metrics import PROTOCOLS
@@ -114,6 +115,9 @@ def compare(values: Mapping[str, Any], out: Path, *, overwrite: bool = False) ->
         )
 
     yield Started(f"Comparing {', '.join(settings.axes)}", total=len(runs), unit="runs")
+    for said in recognised(tiles):
+        told.add(said.message)
+        yield said
     for done, run in enumerate(runs, 1):
         folder = out / "runs" / run.folder
         error = ""
@@ -125,6 +129,9 @@ def compare(values: Mapping[str, Any], out: Path, *, overwrite: bool = False) ->
                     elif isinstance(event, Warned) and event.message not in told:
                         told.add(event.message)  # runs are alike, and so is what there is to say of them
                         yield Warned(f"{run.name}: {event.message}")
+                    elif isinstance(event, Noted) and event.message not in told:
+                        told.add(event.message)
+                        yield event
         except PbipError as fault:
             error = str(fault)
             yield Warned(f"{run.name} failed: {error}")

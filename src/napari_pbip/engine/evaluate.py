@@ -21,6 +21,7 @@ from napari_pbip.engine.device import Precision, choose_device
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, TileReader, ahead
 from napari_pbip.engine.predict import ImageMaps, Label, image_maps, predicted_presence, refined_image, segment_image
+from napari_pbip.engine.recognised import recognised
 from napari_pbip.engine.runs import Which, load_model
 from napari_pbip.errors import ConfigError, DataError, ModelError
 from napari_pbip.events import Finished, Job, Started, Step
@@ -83,6 +84,7 @@ def evaluate(
     if missing := [t.path.name for t in tiles.tiles if t.mask is None]:
         raise DataError(f"{len(missing)} tiles of the split {split!r} have no mask ({missing[0]}); scores need masks.")
     yield Started(f"Scoring {split}", total=len(tiles.tiles), unit="tiles")
+    yield from recognised(tiles)
     refine = refine or RefineSettings()
     scores = _new_scores(tiles)
     yield from _add(scores, model.method, tiles, model.facts.tile_size, chosen, precision, TileReader(), refine)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from napari_pbip.bank import find_splits, load_tiles
 from napari_pbip.config import DataSettings
 from napari_pbip.engine.jobs import job
+from napari_pbip.engine.recognised import recognised
 from napari_pbip.errors import ConfigError
-from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.events import Finished, Job, Noted, Started, Step
 
 
 @job
@@ -16,8 +17,9 @@ def inspect_tiles(data: DataSettings) -> Job:
     Yields
     ------
     Event
-        ``Started``, a ``Step`` a split, ``Finished`` with ``layout``, ``classes`` (as of ``Taxonomy.to_json``) and
-        ``splits``: for each its number of ``tiles`` and ``counts``, the tiles that show each class.
+        ``Started``, a ``Step`` a split, ``Warned`` for what is probably wrong, ``Finished`` with ``layout``,
+        ``classes`` (as of ``Taxonomy.to_json``), ``splits``: for each its number of ``tiles`` and ``counts``, the
+        tiles that show each class; and ``told``, the sentences on what was recognised and what was left out.
 
     Raises
     ------
@@ -30,11 +32,17 @@ def inspect_tiles(data: DataSettings) -> Job:
         raise ConfigError("There is nothing to look at; choose the folder (or CSV file) with the labelled tiles.")
     splits = find_splits(data.folder, data)
     yield Started("Reading labels", total=len(splits), unit="splits")
-    found = {}
+    found, told = {}, list[str]()
     for done, split in enumerate(splits, 1):
         tiles = load_tiles(data.folder, split, data)
         found[split] = {"tiles": len(tiles), "counts": list(tiles.counts)}
+        for event in recognised(tiles):
+            if isinstance(event, Noted):
+                told.append(event.message)
+            else:
+                yield event
         yield Step(done)
     if not found:
         raise ConfigError(f"{data.folder} lists no tiles of the splits train, val or test; correct its column 'split'.")
-    yield Finished(data.folder, {"layout": tiles.layout, "classes": tiles.taxonomy.to_json(), "splits": found})
+    summary = {"layout": tiles.layout, "classes": tiles.taxonomy.to_json(), "splits": found, "told": told}
+    yield Finished(data.folder, summary)

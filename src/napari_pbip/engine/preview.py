@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_pbip.bank import ImageBank, read_rgb
+from napari_pbip.bank import ImageBank
 from napari_pbip.bank.features import white_fraction
 from napari_pbip.config import DataSettings
 from napari_pbip.engine.build_bank import bank_encoder, chunks, encode
@@ -20,6 +20,7 @@ from napari_pbip.engine.loading import ahead
 from napari_pbip.engine.preview_map import Coloured, PreviewGrid, Rectangle
 from napari_pbip.errors import BankError
 from napari_pbip.events import Finished, Job, Started, Warned
+from napari_pbip.pictures import read_rgb
 from napari_pbip.slides import open_slide
 
 _BATCH = 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from napari_pbip.config import BankSettings, ConstructSettings, JobSettings, Lpd
 from napari_pbip.engine.build_bank import bank_encoder, build_bank, encoder_facts
 from napari_pbip.engine.jobs import phase
 from napari_pbip.engine.needs import starts_from_bank, still_needed
+from napari_pbip.engine.recognised import recognised
 from napari_pbip.errors import BankError, ConfigError
 from napari_pbip.events import Event
 from napari_pbip.models import encoders
@@ -70,7 +72,12 @@ def build_start(settings: JobSettings, tiles: TileSet, folder: Path, *, resume: 
     if not (resume and (folder / BANK).exists()):  # it may have been stopped while the bank was built
         bank_tiles = load_single_tiles(settings.data.folder, settings.data)
         on = settings.train.device
-        yield from phase(build_bank(bank_tiles, settings.bank, settings.data, folder, device=on, update=resume))
+        told = tuple(recognised(tiles))  # mostly these are the same tiles, of which the training has told
+        building = phase(build_bank(bank_tiles, settings.bank, settings.data, folder, device=on, update=resume))
+        with closing(building):
+            for event in building:
+                if event not in told:
+                    yield event
     return _of_bank(folder, settings, tiles)
 
 

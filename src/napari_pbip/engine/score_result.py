@@ -6,7 +6,6 @@ evaluation is told for each image. The two are never mixed.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
 import tifffile
 
+from napari_pbip.bank import numbering_warning
 from napari_pbip.config import RefineSettings, ThresholdSettings
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import DataError
-from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.pictures import read_values, whole_numbers
 from napari_pbip.results import LargestScores, ScoreStore, SegmentationScores
 from napari_pbip.results.label_image import CHUNK
 from napari_pbip.results.labels import Labels, Refine, deltas, evidence
@@ -31,6 +31,8 @@ from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
 
 Mask = npt.NDArray[np.integer[Any]]
 _PROPORTION = 0.02
+_LOSSY = frozenset({6, 7, 33007, 34892})
+"""Values of TIFF's tag Compression that stand for JPEG."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,9 @@ def score_result(
     Yields
     ------
     Event
-        ``Finished`` with ``protocols`` (figures in percent, as :func:`napari_pbip.engine.evaluate.evaluate` gives
-        them), and ``confusion`` of each protocol: cells of (true class, predicted class or none), (N, N + 1).
+        ``Warned`` if the mask does not show every class, ``Finished`` with ``protocols`` (figures in percent, as
+        :func:`napari_pbip.engine.evaluate.evaluate` gives them), and ``confusion`` of each protocol: cells of
+        (true class, predicted class or none), (N, N + 1).
 
     Raises
     ------
@@ -88,7 +91,11 @@ def score_result(
         for x in range(0, width, CHUNK)
     ]
     yield Started("Comparing with the mask", total=2 * len(parts), unit="parts")
-    true = _at_cells(truth, store)
+    at_cells = _at_cells(truth, store)
+    true = _class_indices(at_cells, truth, store)
+    held = frozenset(np.unique(at_cells).tolist())
+    if warning := numbering_warning(held, store.taxonomy.names, truth.first):
+        yield Warned(warning)
     largest = LargestScores(store).percentile(thresholds.percentile)
     presences: dict[str, npt.NDArray[np.floating[Any]]]
     presences = {"oracle": _shown(true, store), "predicted": store.presence()}
@@ -139,23 +146,26 @@ def read_mask(path: Path) -> Mask:
     Raises
     ------
     DataError
-        If it cannot be read, or is a colour picture.
+        If it cannot be read, is a colour picture, holds several, or was compressed in a way that changes values.
     """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return read_values(path)
     try:
-        if path.suffix.lower() in (".tif", ".tiff"):
-            values = np.asarray(tifffile.imread(path))
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-                with PIL.Image.open(path) as picture:
-                    values = np.asarray(picture)
-    except (OSError, ValueError, tifffile.TiffFileError, PIL.Image.DecompressionBombError) as error:
+        with tifffile.TiffFile(path) as tiff:
+            if tiff.pages.first.compression in _LOSSY:
+                raise DataError(
+                    f"The mask {path} is compressed as JPEG, which changes its values; draw it again as PNG."
+                )
+            values = np.asarray(tiff.asarray())
+    except (OSError, ValueError, tifffile.TiffFileError) as error:
         raise DataError(f"The mask {path} cannot be read; give a PNG or TIFF with a number a class.") from error
-    if values.ndim != 2 or values.dtype.kind not in "uib":
+    if values.ndim != 2:
+        shape = " x ".join(map(str, values.shape))
         raise DataError(
-            f"The mask {path} is a colour picture; save it with grey or palette values that number the classes."
+            f"The mask {path} is a colour picture or holds several ({shape}); save one with grey or palette values "
+            "that number the classes."
         )
-    return values
+    return whole_numbers(values, path)
 
 
 def _check(truth: Truth, store: ScoreStore) -> None:
@@ -170,15 +180,9 @@ def _check(truth: Truth, store: ScoreStore) -> None:
         )
 
 
-def _at_cells(truth: Truth, store: ScoreStore) -> npt.NDArray[np.uint8]:
-    """Class index of each cell of the score grid, by the mask pixel under its centre; 255 if not scored.
-
-    Raises
-    ------
-    DataError
-        If no cell shows a class.
-    """
-    slide, classes = store.facts.slide, len(store.taxonomy)
+def _at_cells(truth: Truth, store: ScoreStore) -> npt.NDArray[np.int64]:
+    """Value of the mask under the centre of each cell of the score grid."""
+    slide = store.facts.slide
     _, height, width = store.scores[0].shape
     cell = store.cell_um / slide.mpp  # level-0 pixels
     picked = truth.values
@@ -188,8 +192,20 @@ def _at_cells(truth: Truth, store: ScoreStore) -> npt.NDArray[np.uint8]:
             for count, side, length in zip((height, width), (slide.height, slide.width), picked.shape, strict=True)
         )
         picked = picked[rows[:, None], columns]
-    picked = picked.astype(np.int64) - truth.first
-    true = np.where((picked >= 0) & (picked < classes), picked, BACKGROUND).astype(np.uint8)
+    return picked.astype(np.int64)
+
+
+def _class_indices(at_cells: npt.NDArray[np.int64], truth: Truth, store: ScoreStore) -> npt.NDArray[np.uint8]:
+    """Class index of each cell; 255 if not scored.
+
+    Raises
+    ------
+    DataError
+        If no cell shows a class.
+    """
+    classes = len(store.taxonomy)
+    index = at_cells - truth.first
+    true = np.where((index >= 0) & (index < classes), index, BACKGROUND).astype(np.uint8)
     if (true == BACKGROUND).all():
         last = truth.first + classes - 1
         raise DataError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from napari_pbip.engine.evaluate import Report, score_tiles
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
 from napari_pbip.engine.prototypes import build_start, existing_start
+from napari_pbip.engine.recognised import recognised
 from napari_pbip.engine.synthesis import Composer, Mosaics
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
-from napari_pbip.events import Epoch, Event, Finished, Job, Started, Step, Warned
+from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Started, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models.backbones import Backbone, Pyramid
 from napari_pbip.models.methods.base import Method
@@ -71,7 +72,7 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
         raise ConfigError("Training needs labelled tiles; name their folder with --data or the setting data.folder.")
     tiles = load_tiles(settings.data.folder, "train", settings.data)
     tiles.require_two_classes()
-    validation = _validation_tiles(settings.data.folder, settings.data)
+    validation, told = _validation_tiles(settings.data.folder, settings.data)
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
     read = TileReader()
@@ -79,6 +80,7 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
     device = choose_device(settings.train.device)
     start = existing_start(settings, tiles)
     facts = _begin(settings, tiles, out, resume=resume, overwrite=overwrite)
+    yield from (*recognised(tiles), *told)
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
     prototypes, encoder = None, None
@@ -91,12 +93,20 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
     yield from _Trainer(facts, method, device, tiles, validation, out, read, compose).run(resume)
 
 
-def _validation_tiles(folder: Path, data: DataSettings) -> TileSet | None:
-    """The validation split, if it has masks to score on."""
-    if "val" not in find_splits(folder):
-        return None
+def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None, Sequence[Noted | Warned]]:
+    """The validation split, if it has masks to score on, and what there is to say of it."""
+    without = "the model of the last epoch counts as the best."
+    if "val" not in find_splits(folder, data):
+        return None, [Noted(f"There are no validation masks (no split val): {without}")]
     validation = load_tiles(folder, "val", data)
-    return validation if all(tile.mask is not None for tile in validation.tiles) else None
+    told = list(recognised(validation))
+    masked = sum(tile.mask is not None for tile in validation)
+    if masked == len(validation):
+        return validation, told
+    if masked:
+        few = Warned(f"Only {masked} of {len(validation)} validation tiles have masks, so none is used: {without}")
+        return None, [*told, few]
+    return None, [*told, Noted(f"There are no validation masks (the split val has labels only): {without}")]
 
 
 def _begin(settings: JobSettings, tiles: TileSet, out: Path, *, resume: bool, overwrite: bool) -> runs.RunFacts:
@@ -198,8 +208,6 @@ class _Trainer:
             self.curve = runs.read_curves(self.out, facts.step)
         name = f"Training {facts.settings.method.name} on {self.device}"
         yield Started(name, total=facts.steps, unit="steps", done=facts.step)
-        if self.validation is None:
-            yield Warned("There are no validation masks: the model of the last epoch counts as the best.")
         if facts.steps < _FEW_STEPS and facts.settings.backbone.weights is None:
             yield Warned(
                 f"{facts.steps} steps with {len(self.tiles)} tiles are planned, and a network that starts from scratch "

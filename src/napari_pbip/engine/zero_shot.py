@@ -12,6 +12,7 @@ from napari_pbip.engine.build_bank import Features, bank_encoder, chunks, encode
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
+from napari_pbip.engine.recognised import recognised
 from napari_pbip.engine.tile_scores import tile_scores
 from napari_pbip.errors import BankError, ConfigError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
@@ -90,6 +91,7 @@ def zero_shot(
         )
     single = tiles.single_class
     yield Started(f"Classifying tiles by {' and '.join(prompts)} with {network.spec.name}", len(single), "tiles")
+    yield from recognised(tiles)
     known = set() if image_bank is None else {tile.hash for tile in image_bank.tiles}
     truth: list[str] = []
     guesses: dict[str, list[str]] = {prompt: [] for prompt in prompts}

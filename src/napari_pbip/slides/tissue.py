@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,8 @@ from scipy import ndimage
 from skimage import filters
 
 from napari_pbip.config import TissueSettings
-from napari_pbip.errors import OutputError, SlideError
+from napari_pbip.errors import DataError, OutputError, SlideError
+from napari_pbip.pictures import read_drawn
 from napari_pbip.slides.reader import Image
 from napari_pbip.slides.slide import Slide
 
@@ -105,21 +105,18 @@ class TissueMask:
 
     @classmethod
     def read(cls, path: Path | str, slide: Slide) -> Self:
-        """A mask of the user's own: any image of the slide's proportions, in which tissue is not black.
+        """A mask of the user's own: an image of the slide's proportions, tissue in it neither black nor transparent.
 
         Raises
         ------
         SlideError
-            If the image cannot be read, is all black, its proportions are more than 2 % off, or the slide does not
-            say its microns per pixel.
+            If the image cannot be read, is a JPEG (which has no clear borders), is all black, its proportions are
+            more than 2 % off, or the slide does not say its microns per pixel.
         """
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-                with PIL.Image.open(path) as file:
-                    pixels = np.asarray(np.asarray(file.convert("RGB")).max(axis=2) > 0)
-        except (OSError, PIL.Image.DecompressionBombError) as error:
-            raise SlideError(f"The tissue mask {path} cannot be read as an image; give a PNG.") from error
+            pixels = read_drawn(Path(path))
+        except DataError as error:
+            raise SlideError(f"The tissue mask cannot be used: {error}") from error
         height, width = pixels.shape
         # Along the longer side, which is how find_tissue sizes its masks; the other is off by less than a pixel.
         scale = max(slide.width, slide.height) / max(width, height)

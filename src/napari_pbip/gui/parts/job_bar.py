@@ -12,7 +12,7 @@ from napari.utils.events import EventEmitter
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QMessageBox, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_pbip.events import Event, Started, Step, Warned
+from napari_pbip.events import Event, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 
 _SYMBOLS = {"error": "✖  ", "warning": "⚠  ", "info": ""}
@@ -64,6 +64,7 @@ class JobBar(QWidget):
         super().__init__(parent)
         self._job: RunningJob | None = None
         self._warned: list[str] = []
+        self._noted: list[str] = []
         self.progress = QProgressBar()
         self.progress.setTextVisible(True)
         self.text = QLabel()
@@ -74,6 +75,7 @@ class JobBar(QWidget):
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Stop; what is finished is kept")
         self.cancel_button.clicked.connect(self._cancel)
+        self.noted = Notice()
         self.notice = Notice()
         self.details_button = QPushButton("Details…")
         self.details_button.setToolTip("The technical description, for a report")
@@ -87,6 +89,7 @@ class JobBar(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
         layout.addWidget(self.text)
+        layout.addWidget(self.noted)
         layout.addWidget(self.notice)
         layout.addWidget(self.details_button, 0, Qt.AlignmentFlag.AlignLeft)
         self._clock = QTimer(self)
@@ -107,7 +110,9 @@ class JobBar(QWidget):
         self._done = self._first = 0
         self._since = time.monotonic()
         self._warned = []
+        self._noted = []
         self.notice.clear()
+        self.noted.clear()
         self.details_button.hide()
         self.text.setText("Starting…")
         self.progress.setRange(0, 0)  # busy, until the job says how much there is to do
@@ -131,6 +136,9 @@ class JobBar(QWidget):
             elif isinstance(event, Warned):
                 self._warned.append(event.message)
                 self.notice.warn(" ".join(self._warned))
+            elif isinstance(event, Noted):
+                self._noted.append(event.message)
+                self.noted.info(" ".join(self._noted))
         if self._started is not None:
             self.progress.setRange(0, max(1, self._started.total))
             self.progress.setValue(min(self._done, self._started.total))

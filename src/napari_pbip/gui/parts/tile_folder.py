@@ -35,14 +35,6 @@ _LAYOUTS = {
     "luad": "digits in file names, [1 0 1]",
     "csv": "a table (CSV)",
 }
-_FOUND = {
-    "folders": "a folder for each class",
-    "bcss": "digits in the file names (BCSS-WSSS)",
-    "luad": "digits in the file names (LUAD-HistoSeg)",
-    "csv": "a table (CSV)",
-    "masks": "masks, from which the classes of each tile are read",
-}
-_SPLITS = {"train": "for training", "train_single": "of one class each", "val": "for validation", "test": "for testing"}
 
 
 class TileFolder(QWidget):
@@ -175,8 +167,7 @@ class TileFolder(QWidget):
     def _show(self, summary: Any) -> None:
         taxonomy = Taxonomy.from_json(summary["classes"])
         splits = summary["splits"]
-        parts = [f"{found['tiles']:,} tiles {_SPLITS[split]}" for split, found in splits.items()]
-        self.found.setText(f"Found {_FOUND[summary['layout']]}: {', '.join(parts)}.")
+        self.found.setText("\n".join(summary["told"]))
         shown = splits.get("train") or next(iter(splits.values()))
         self.table.show_classes(taxonomy, shown["counts"])
         self.table.show()

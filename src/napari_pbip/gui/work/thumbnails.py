@@ -14,12 +14,13 @@ from PIL import Image
 from psygnal import Signal
 from qtpy.QtGui import QImage, QPixmap
 
-from napari_pbip.bank import BankTile, read_rgb
+from napari_pbip.bank import BankTile
 from napari_pbip.bank.image_bank import thumbnail_path
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import DataError
 from napari_pbip.events import Finished, Job, Step
 from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.pictures import read_rgb
 
 SIDE = 72
 """Longest side of a picture, in pixels of the screen."""

@@ -1,0 +1,45 @@
+"""What is not taken for tiles in a folder of them, to be told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from napari_pbip.folders import Listing
+from napari_pbip.pictures import is_picture
+
+
+@dataclass
+class LeftOut:
+    """What is not taken for tiles, to be told."""
+
+    files: list[Path] = field(default_factory=list)
+    system: list[Path] = field(default_factory=list)
+    results: list[Path] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    """Whole sentences."""
+
+    def but_pictures(self, found: Listing) -> list[Path]:
+        """The pictures of a listing; the rest is noted."""
+        self.files += (path for path in found.files if not is_picture(path))
+        self.beside(found)
+        return [path for path in found.files if is_picture(path)]
+
+    def beside(self, found: Listing) -> None:
+        """Note the folders of a listing that are not gone into."""
+        self.system += found.system
+        self.results += found.results
+
+    def sentences(self) -> tuple[str, ...]:
+        """What was left out, and why."""
+        told = []
+        if self.files:
+            kinds = Counter(path.suffix.lower() or "no ending" for path in self.files)
+            by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))
+            told.append(f"Left out, for no pictures that are read: {by_kind}, such as {self.files[0].name}.")
+        for paths, what in ((self.system, "folders of the system"), (self.results, "results of napari-pbip")):
+            if paths:
+                names = ", ".join(dict.fromkeys(path.name for path in paths))
+                told.append(f"Left out, for {what}: {names}.")
+        return (*told, *self.others)

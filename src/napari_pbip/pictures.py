@@ -1,0 +1,222 @@
+"""Pictures in plain files: tiles and masks, upright as a viewer shows them.
+
+Only decoders that compute are let at a file, never one that runs a program (as that of PostScript does).
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image, ImageOps
+
+from napari_pbip.errors import DataError
+
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".j2k"}
+)
+"""How the names of pictures end, in lower case."""
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
+_LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "JPEG2000": "JPEG 2000"}
+# 8-bit pictures, with or without colour and transparency
+_RGB_MODES = frozenset({"RGB", "RGBA", "L", "LA", "P", "PA", "1", "CMYK", "YCbCr"})
+_VALUE_MODES = frozenset({"L", "P", "1", "I", "I;16", "I;16B", "F"})
+_OTHERS = {
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
+    b"\x93NUMPY": "a numpy array",
+    b"%!PS": "PostScript",
+    b"%PDF": "PDF",
+}
+"""First bytes of files that are no pictures as they are read here."""
+_SIDEWAYS = 5
+"""Values of the Exif orientation from which a picture is stored with rows for columns."""
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is called like a picture that is read."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
+    """RGB of a picture, shape (H, W, 3), uint8; what is transparent is white, as glass is.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, no picture, holds several pictures, or has more than 8 bits a channel.
+    """
+    with _opened(path) as image:
+        _require_one(image, path)
+        bits = _bits(image, path)
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode not in _RGB_MODES or bits > 8:
+        kind = f"{bits} bits a colour" if upright.mode in _RGB_MODES else f"mode {upright.mode}"
+        raise DataError(f"The tile {path} is no 8-bit picture ({kind}); save it as 8-bit RGB.")
+    if upright.has_transparency_data:
+        colour = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour)
+    return np.asarray(upright.convert("RGB"))
+
+
+def read_values(path: Path) -> npt.NDArray[np.integer[Any]]:
+    """Values of a mask, shape (H, W): the grey values, or the numbers of palette entries.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, no picture, holds several pictures, colours or broken numbers, or was
+        compressed in a way that changes values.
+    """
+    with _opened(path) as image:
+        _require_one(image, path)
+        _require_exact(image, path)
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode not in _VALUE_MODES:
+        kind = "has an alpha channel" if upright.mode == "LA" else "is a colour picture"
+        raise DataError(
+            f"The mask {path} {kind} ({upright.mode}); save it with grey or palette values that number the classes."
+        )
+    return whole_numbers(np.asarray(upright), path)
+
+
+def read_drawn(path: Path) -> npt.NDArray[np.bool_]:
+    """Where something is drawn in a picture, shape (H, W): what is neither black nor transparent.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, no picture, holds several pictures, or was compressed in a way that leaves
+        black no longer black.
+    """
+    with _opened(path) as image:
+        _require_one(image, path)
+        _require_exact(image, path)
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:
+        red, green, blue, alpha = np.moveaxis(np.asarray(upright.convert("RGBA")), -1, 0)
+        return np.asarray((red | green | blue).astype(bool) & (alpha > 0))
+    if upright.mode in ("P", "CMYK", "YCbCr"):
+        upright = upright.convert("RGB")
+    values = np.asarray(upright)
+    return np.asarray(values.any(axis=2) if values.ndim == 3 else values > 0)
+
+
+def whole_numbers(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.integer[Any]]:
+    """The values of a mask as integers; integers are not copied, for a mask may be as large as a slide.
+
+    Raises
+    ------
+    DataError
+        If there are others.
+    """
+    if values.dtype.kind in "ui":
+        return values
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int64)
+    if (broken := values[values != whole]).size:
+        raise DataError(f"The mask {path} holds the value {broken[0]}; save it with whole numbers for the classes.")
+    return whole
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as :func:`read_rgb` reads it; the pixels are not decoded.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged or no picture.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        # Pillow turns the size of a TIFF by itself
+        if image.format != "TIFF" and image.getexif().get(0x0112, 1) >= _SIDEWAYS:
+            return height, width
+        return width, height
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A picture that is open; what Pillow raises on damaged files becomes one sentence."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error beyond it is what counts
+            image = Image.open(path, formats=_FORMATS)
+        with image:
+            yield image
+    except FileNotFoundError:
+        raise DataError(f"The picture {path} does not exist; correct the path or restore the file.") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        raise DataError(f"The picture {path} cannot be read ({_reason(path)}); replace or remove it.") from error
+
+
+def _reason(path: Path) -> str:
+    """Why Pillow does not read a file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        return error.strerror or "it cannot be opened"
+    for first, name in _OTHERS.items():
+        if start.startswith(first):
+            return f"it is {name}"
+    if start[4:8] == b"ftyp":
+        return "it is HEIF or AVIF"
+    if start[:2] in (b"II", b"MM"):
+        try:
+            with tifffile.TiffFile(path) as tiff:
+                page = tiff.pages.first
+                if page.dtype is not None and page.dtype != np.uint8:
+                    return f"it is a TIFF of {page.dtype} values"
+        except Exception:  # noqa: BLE001  # it is damaged, however that shows
+            pass
+    return "damaged, or no picture"
+
+
+def _require_one(image: Image.Image, path: Path) -> None:
+    """Stop where a file holds several pictures; smaller copies of the first, as in a pyramid, do not count."""
+    if image.format not in ("TIFF", "GIF", "WEBP", "PNG"):
+        return
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1 and image.format == "TIFF":
+        size, first = image.size, image.tell()
+        pages = 0
+        for page in range(image.n_frames):  # type: ignore[attr-defined]
+            image.seek(page)
+            pages += page == 0 or (image.size == size and not image.tag_v2.get(254, 0) & 1)  # type: ignore[attr-defined]
+        image.seek(first)
+    if pages > 1:
+        raise DataError(f"{path} holds {pages} pictures; save each in a file of its own.")
+
+
+def _require_exact(image: Image.Image, path: Path) -> None:
+    lossy = _LOSSY.get(image.format or "")
+    if image.format == "TIFF" and "jpeg" in str(image.info.get("compression")):
+        lossy = "JPEG"
+    if lossy:
+        raise DataError(f"The mask {path} is compressed as {lossy}, which changes its values; draw it again as PNG.")
+
+
+def _bits(image: Image.Image, path: Path) -> int:
+    """Bits a channel in the file: Pillow gives the upper 8 of 16 without a word. To be called before decoding."""
+    if image.format == "JPEG2000":
+        with path.open("rb") as file:
+            start = file.read(1 << 16)
+        place = start.find(b"\xff\x4f\xff\x51")  # start of codestream, then the sizes of image and components
+        return (start[place + 42] & 0x7F) + 1 if 0 <= place < len(start) - 42 else 8
+    for tile in getattr(image, "tile", ()):
+        arguments = tile[3]
+        raw = arguments if isinstance(arguments, str) else next(iter(arguments or ("",)), "")
+        if ";16" in str(raw) and not str(raw).startswith("BGR"):  # BGR;16 are 16 bits a pixel
+            return 16
+    return 8
