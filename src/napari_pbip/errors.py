@@ -19,6 +19,10 @@ class SlideError(PbipError):
     """A slide cannot be opened or read, or lacks what the job needs (its microns per pixel, tissue)."""
 
 
+class DamagedPlace(SlideError):
+    """A part of a slide cannot be decoded; the rest of it can be read."""
+
+
 class DataError(PbipError):
     """Labelled tiles, masks or their layout are not what they have to be."""
 

@@ -284,3 +284,70 @@ def test_memory_does_not_grow_with_the_slide(weak_data: Path, huge_slide: Path, 
     assert total > 1000
     assert megabytes < 2000
     assert store_in(tmp_path / "out").facts.score_shape == (12500, 12500)
+
+
+def test_damaged_tiles_are_left_out_and_told(
+    segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path, sample_pixels: np.ndarray
+) -> None:
+    """Damage of the finest level alone: tissue is found on a coarser one, and the network meets the damage."""
+    path = tmp_path / "slide.tif"
+    side = 256
+    with tifffile.TiffWriter(path) as tiff:
+        for step in (1, 16):
+            cells = sample_pixels[: 2967 // step * step, : 2220 // step * step]
+            cells = cells.reshape(len(cells) // step, step, -1, step, 3).mean((1, 3)).astype(np.uint8)
+            tiff.write(
+                cells,
+                tile=(side, side),
+                photometric="rgb",
+                compression="zlib",
+                subfiletype=int(step > 1),
+                metadata=None,
+            )
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        start = page.dataoffsets[8 * 9 + 4]  # nine in a row: x 1024 to 1280, y 2048 to 2304
+    content = bytearray(path.read_bytes())
+    content[start : start + 200] = bytes(200)
+    path.write_bytes(content)
+    out, settings = tmp_path / "out", QUICK.model_copy(update={"mpp": 0.499})
+    events = list(segment(path, model, out, settings, THRESHOLDS))
+    [warned] = [event.message for event in events if isinstance(event, Warned)]
+    assert "x 1024 to 1280, y 2048 to 2304" in warned
+    assert isinstance(events[-1], Finished)
+    assert (out / "overlay.png").exists()
+    store = store_in(out)
+    analysed = ~np.isnan(store.presence()).any(axis=0)
+    grid = store.facts.grid
+    step, width = grid.stride * grid.model_mpp / 0.499, grid.tile * grid.model_mpp / 0.499
+    reach = 16 * 3  # pixels that resampling looks at beyond a tile
+    for row, column in np.argwhere(store.planned):
+        x, y = column * step, row * step
+        touched = x < 1280 + reach and x + width > 1024 - reach and y < 2304 + reach and y + width > 2048 - reach
+        inside = x < 1280 and x + width > 1024 and y < 2304 and y + width > 2048
+        if not touched:
+            assert analysed[row, column]
+        if inside:
+            assert not analysed[row, column]
+    assert f"{np.count_nonzero(store.planned & ~analysed)} of {store.planned.sum()} tiles" in warned
+    labels = np.asarray(zarr.open_group(store.path, mode="r")["labels/tissue/0"])
+    cell = 8 * grid.model_mpp / 0.499
+    assert (labels[int(2100 / cell) : int(2250 / cell), int(1100 / cell) : int(1200 / cell)] == 0).all()
+    with (out / "areas.csv").open() as file:
+        assert any("not analysed" in ",".join(row.values()) for row in csv.DictReader(file))
+    again = list(segment(path, model, out, settings, THRESHOLDS, resume=True))
+    assert isinstance(again[-1], Finished)
+
+
+def test_odd_size_is_told(model: Path, tmp_path: Path, sample_pixels: np.ndarray) -> None:
+    """Twenty thousand pixels to the inch instead of to the centimetre."""
+    tifffile.imwrite(
+        tmp_path / "slide.tif", sample_pixels[:1024, :1024], tile=(256, 256), photometric="rgb", metadata=None,
+        resolution=(200_000, 200_000), resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    events = segment(tmp_path / "slide.tif", model, tmp_path / "out", QUICK, THRESHOLDS)
+    first = next(events)
+    events.close()
+    assert isinstance(first, Warned)
+    assert "0.05 microns per pixel" in first.message
+    assert "--mpp" in first.message

@@ -205,6 +205,36 @@ def test_unfinished_blocks_show_what_is_known():
     np.testing.assert_allclose(assemble(lattice, regions, 2)[0], expected, atol=1e-2)
 
 
+def test_a_tile_left_out_is_as_if_it_was_not_planned():
+    lattice = Lattice(height=28, width=28, tile=8, stride=5, rows=5, columns=5)
+    rng = np.random.default_rng(0)
+    tiles = {(row, column): rng.normal(size=(2, 8, 8)) for row in range(5) for column in range(5)}
+    missing = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 3)]  # all of the first block, and one elsewhere
+    planned, written = np.ones((5, 5), bool), np.zeros((4, 4), bool)
+    blender = Blender(lattice, planned, written, block=8)
+    regions = [
+        region
+        for place in blender.order
+        for region in (
+            blender.leave_out(*place) if place in missing else blender.add(*place, tiles[place], np.array([0.5, 0.5]))
+        )
+    ]
+    assert planned.all()
+    assert not blender.kept
+    assert not blender.order
+    planned[tuple(np.array(missing).T)] = False
+    other = Blender(lattice, planned, written, block=8)
+    expected = [region for place in other.order for region in other.add(*place, tiles[place], np.array([0.5, 0.5]))]
+    got, wanted = ({(r.y, r.x): r for r in some} for some in (regions, expected))
+    assert got.keys() == wanted.keys()
+    assert (0, 0) not in got
+    for place, region in got.items():
+        np.testing.assert_array_equal(region.scores, wanted[place].scores)
+        np.testing.assert_array_equal(region.tiles, wanted[place].tiles)
+    with pytest.raises(ValueError, match="not to be analysed"):
+        other.leave_out(0, 0)
+
+
 def test_positions_are_whole_at_the_centres_of_tiles_and_rise_evenly_between():
     lattice = Lattice(100, 76, tile=28, stride=24, rows=4, columns=3)
     cells = np.arange(100.0)

@@ -185,7 +185,7 @@ def test_zarr_that_is_no_slide(make, pixels: np.ndarray, tmp_path: Path) -> None
         refusal(tmp_path / name)
     path = make.ome_zarr(pixels, "yxc")
     ome = json.loads((path / "zarr.json").read_text())
-    ome["attributes"]["ome"]["multiscales"][0]["axes"][2]["name"] = "z"
+    ome["attributes"]["ome"]["multiscales"][0]["axes"][2] = {"name": "z", "type": "space"}
     (path / "zarr.json").write_text(json.dumps(ome))
     assert "not RGB" in refusal(path)
 

@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import pytest
+import tifffile
 
 from napari_pbip import samples
 from napari_pbip.config import TissueSettings
@@ -91,11 +92,66 @@ def test_ink_and_black_border_are_no_tissue(tmp_path: Path) -> None:
         "tissue": ((200, 200, 800, 800), PINK),
         "blue pen": ((900, 100, 1100, 300), (40, 90, 170)),
         "green pen": ((900, 400, 1100, 600), (40, 140, 80)),
+        "dark blue pen": ((100, 900, 300, 1100), (40, 60, 180)),
+        "ballpoint": ((400, 900, 600, 1100), (60, 60, 120)),
+        "violet marker": ((700, 900, 900, 1100), (40, 35, 85)),
+        "thin line": ((50, 20, 1100, 26), (50, 55, 110)),
+        "grey border": ((1510, 100, 1590, 1100), (36, 35, 38)),
         "border": ((1200, 100, 1500, 1100), (4, 4, 4)),
     }
     with painted(tmp_path, **shapes) as slide:
         mask = find_tissue(slide, TissueSettings())
     assert mask.area_mm2 == pytest.approx(np.pi * 300**2 * 16e-6, rel=0.03)
+
+
+def test_dark_nuclei_are_tissue(tmp_path: Path) -> None:
+    """Pure haematoxylin of Ruifrok & Johnston at the densities of lymph nodes, and what eosin makes of it."""
+    haematoxylin, eosin = np.array([0.65, 0.70, 0.29]), np.array([0.07, 0.99, 0.11])
+    for amounts in ((0.3, 0.1), (0.5, 0.1), (0.7, 0.2), (0.9, 0.4)):
+        colour = tuple(int(v) for v in 255 * 10 ** -(haematoxylin * amounts[0] + eosin * amounts[1]))
+        with painted(tmp_path, tissue=((200, 200, 800, 800), colour)) as slide:
+            mask = find_tissue(slide, TissueSettings())
+        assert mask.area_mm2 == pytest.approx(np.pi * 300**2 * 16e-6, rel=0.03), colour
+
+
+def test_all_tissue_is_told(tmp_path: Path) -> None:
+    """Glass of 200 is darker than what counts as glass; that is not known, and said."""
+    grey = ((-400, -400, 2000, 1600), (200, 200, 200))
+    with painted(tmp_path, glass=grey, tissue=((200, 200, 800, 800), PINK)) as slide:
+        mask = find_tissue(slide, TissueSettings())
+        assert mask.array.all()
+        assert ["segment.tissue.threshold" in note for note in mask.notes] == [True]
+        mask = find_tissue(slide, TissueSettings(threshold=0.12))
+        assert mask.area_mm2 == pytest.approx(np.pi * 300**2 * 16e-6, rel=0.03)
+        assert not mask.notes
+
+
+@pytest.mark.parametrize("side", [16, 64, 150, 400])
+def test_small_pictures(tmp_path: Path, side: int) -> None:
+    """Pieces under 100 microns are dust on a slide; a picture of 32 microns of tissue is not."""
+    PIL.Image.new("RGB", (side, side), PINK).save(tmp_path / "small.png")
+    with open_slide(tmp_path / "small.png", mpp=0.5) as slide:
+        assert find_tissue(slide, TissueSettings()).array.all()
+
+
+def test_slide_that_would_be_metres_large(huge_slide: Path) -> None:
+    with open_slide(huge_slide, mpp=50) as slide, pytest.raises(SlideError, match=r"5e\+03 x 5e\+03 mm.*correct"):
+        find_tissue(slide, TissueSettings())
+
+
+def test_damaged_place_is_not_searched_and_told(sample_slide: Path, tmp_path: Path) -> None:
+    content = bytearray(sample_slide.read_bytes())
+    with tifffile.TiffFile(sample_slide) as tiff:
+        page = tiff.pages[0]
+        for index in (85, 86):  # of ten in a row, 240 wide and high: in tissue
+            content[page.dataoffsets[index] : page.dataoffsets[index] + 200] = bytes(200)
+    (tmp_path / "slide.svs").write_bytes(content)
+    with open_slide(sample_slide) as slide, open_slide(tmp_path / "slide.svs") as damaged:
+        whole, mask = find_tissue(slide, TissueSettings()), find_tissue(damaged, TissueSettings())
+    assert whole.fraction(1220, 1940, 440, 200) > 0.9
+    assert mask.fraction(1220, 1940, 440, 200) == 0
+    assert mask.fraction(1700, 1920, 400, 240) == pytest.approx(float(whole.fraction(1700, 1920, 400, 240)), abs=0.01)
+    assert "x 1200 to 1440, y 1920 to 2160; x 1440 to 1680, y 1920 to 2160" in mask.notes[0]
 
 
 def test_pale_tissue_on_grey_glass(tmp_path: Path) -> None:
@@ -138,7 +194,7 @@ def test_mask_written_and_read(sample_slide: Path, tmp_path: Path) -> None:
     assert again.mpp == pytest.approx(mask.mpp)
     assert again.threshold is None
     with pytest.raises(OutputError, match="cannot be written"):
-        mask.write(tmp_path / "missing" / "tissue.png")
+        mask.write(tmp_path / "tissue.png" / "below.png")
 
 
 def test_mask_of_the_users_own(sample_slide: Path, tmp_path: Path) -> None:
@@ -152,6 +208,16 @@ def test_mask_of_the_users_own(sample_slide: Path, tmp_path: Path) -> None:
         PIL.Image.new("L", (555, 742)).save(tmp_path / "black.png")
         PIL.Image.new("L", (742, 742), 255).save(tmp_path / "square.png")
         (tmp_path / "text.png").write_text("no image")
+        for mode, ground in (("RGBA", (255, 255, 255, 0)), ("LA", (255, 0)), ("I;16", 0), ("F", 0), ("1", 0)):
+            clear = PIL.Image.new(mode, (555, 742), ground)
+            clear.paste({"RGBA": (9, 9, 9, 255), "LA": (9, 255)}.get(mode, 1), (0, 0, 555, 371))
+            clear.save(tmp_path / "clear.tif")
+            assert TissueMask.read(tmp_path / "clear.tif", slide).array.mean() == pytest.approx(0.5), mode
+        palette = drawing.convert("RGB").quantize(4)
+        palette.info["transparency"] = palette.getpixel((0, 0))
+        palette.save(tmp_path / "palette.png")
+        with pytest.raises(SlideError, match="all black"):  # all that is painted is transparent
+            TissueMask.read(tmp_path / "palette.png", slide)
         for name, reason in {
             "black.png": "all black",
             "square.png": "proportions",

@@ -53,7 +53,9 @@ def refined_labels(
         )
         seen = evidence(store, thresholds, largest, 0, slice(top, bottom), slice(left, right), presence)
         shares = seen.counted(delta, thresholds.presence)
-        image = slide.read_scaled(left * scale, top * scale, right - left, bottom - top, scale)
+        corner = left * scale, top * scale
+        # Where the slide is damaged no network looked, and there is nothing to refine.
+        image = slide.read_scaled(*corner, right - left, bottom - top, scale, damage_is_white=True)
         known = torch.from_numpy(~np.isnan(shares[0]))
         maps = torch.from_numpy(np.nan_to_num(shares).clip(0, 1))[None].to(device or "cpu")
         classes = refine_cells(to_tensor(image[None])[0], maps, known, cell)[0].argmax(0).cpu()

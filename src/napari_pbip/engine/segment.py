@@ -33,7 +33,7 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, ahead, to_tensor
 from napari_pbip.engine.refine import refined_labels
 from napari_pbip.engine.runs import TrainedModel, load_model
-from napari_pbip.errors import OutputError
+from napari_pbip.errors import DamagedPlace, OutputError
 from napari_pbip.events import Finished, Job, RegionDone, Started, Step, Warned
 from napari_pbip.models.views import average_over_views
 from napari_pbip.results.blend import Blender, Region
@@ -46,6 +46,8 @@ CELL = 8
 """Model pixels per cell of the score store: the grid of the finest stage that carries fusion weight."""
 _UNWRITTEN = 8
 """Finished blocks that may wait for the writer before the network waits for it too."""
+_NAMED = 3
+"""Damaged places that a warning names."""
 _SHOW_SECONDS = 1.0
 """Time between two looks at blocks that are not finished."""
 _KEEP_SECONDS = 60.0
@@ -71,6 +73,7 @@ def segment(
 ) -> Job:
     """Segment a slide; yields ``Step`` a batch and ``RegionDone`` for everything new that can be shown.
 
+    Tiles of which a part is damaged are not analysed, and a ``Warned`` at the end names the places.
     Writes ``<slide>.ome.zarr`` (raw scores, labels, tissue, provenance), ``overlay.png`` and ``areas.csv``.
 
     Parameters
@@ -110,6 +113,8 @@ def segment(
     device = choose_device(settings.device)
     model = load_model(run, "best", device)
     with open_slide(path, settings.mpp) as slide:
+        for note in slide.notes:
+            yield Warned(note)
         slide_mpp = slide.require_mpp()
         model_mpp = model.facts.settings.data.mpp
         if model_mpp is None:
@@ -123,6 +128,8 @@ def segment(
             if settings.tissue_mask
             else find_tissue(slide, settings.tissue)
         )
+        for note in tissue.notes:
+            yield Warned(note)
         tile = settings.tile or model.facts.tile_size // 16 * 16
         grid = TileGrid.plan(slide.width, slide.height, slide_mpp, model_mpp, tile, settings.overlap)
         facts = _facts(slide, model, settings, refine, grid, model_mpp)
@@ -242,27 +249,39 @@ def _fill(
         x, y, width, height = (side / (CELL * grid.scale) for side in shown)
         return x, y, width, height
 
-    def read(place: Place) -> tuple[Place, Image]:
+    def read(place: Place) -> tuple[Place, Image | None]:
         tile = grid.box(*place)
-        return place, slide.read(tile.x, tile.y, tile.size, tile.size, model_mpp)
+        try:
+            return place, slide.read(tile.x, tile.y, tile.size, tile.size, model_mpp)
+        except DamagedPlace:
+            return place, None
 
     tiles = ahead(read, blender.tiles(view), depth=settings.batch_size)
     writing: deque[tuple[Future[None], list[RegionDone]]] = deque()
     finished: list[RegionDone] = []
     shown: Future[None] | None = None
     next_show, next_keep = 0.0, time.monotonic() + _KEEP_SECONDS
+    left_out = 0
     with ExitStack() as at_end, ThreadPoolExecutor(1, thread_name_prefix="napari-pbip-writer") as writer:
         at_end.callback(_keep, store, blender)
         try:
             for region in completed:
                 writing.append((writer.submit(store.write_region, region), [_done(region)]))
-            while batch := list(islice(tiles, settings.batch_size)):
-                scores, presence = _look(model, [image for _, image in batch], settings, refine, device)
-                for (place, _), tile_scores, tile_presence in zip(batch, scores, presence, strict=True):
-                    for region in blender.add(*place, tile_scores, tile_presence):
-                        writing.append((writer.submit(store.write_region, region), []))
-                        finished.append(_done(region))
-                done += len(batch)
+            while some := list(islice(tiles, settings.batch_size)):
+                regions: list[Region] = []
+                batch = [(place, image) for place, image in some if image is not None]
+                if batch:
+                    scores, presence = _look(model, [image for _, image in batch], settings, refine, device)
+                    for (place, _), tile_scores, tile_presence in zip(batch, scores, presence, strict=True):
+                        regions += blender.add(*place, tile_scores, tile_presence)
+                for place, image in some:
+                    if image is None:
+                        left_out += 1
+                        regions += blender.leave_out(*place)
+                for region in regions:
+                    writing.append((writer.submit(store.write_region, region), []))
+                    finished.append(_done(region))
+                done += len(some)
                 yield Step(done)
                 if time.monotonic() > next_show and (shown is None or shown.done()):
                     partials = blender.partials()
@@ -280,6 +299,12 @@ def _fill(
         finally:
             tiles.close()
             # what was handed to the writer is written, also when the job is cancelled: it was computed
+    if left_out:
+        places = "; ".join(slide.damage[:_NAMED]) + (" and elsewhere" if len(slide.damage) > _NAMED else "")
+        yield Warned(
+            f"{left_out} of {planned} tiles were not analysed, because {slide.name} is damaged at {places} (level-0 "
+            "pixels); copy or export it again and segment it anew to have them."
+        )
 
 
 def _keep(store: ScoreStore, blender: Blender) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from napari_pbip.config import TissueSettings
 from napari_pbip.engine.jobs import job
-from napari_pbip.events import Finished, Job, Started
+from napari_pbip.events import Finished, Job, Started, Warned
 from napari_pbip.slides import TissueMeasure, open_slide
 
 
@@ -32,6 +32,7 @@ def outline_tissue(
     Yields
     ------
     Event
+        ``Warned`` of what is odd about the slide or its tissue.
         ``Finished`` with ``threshold``, ``area_mm2``, ``mpp`` of the mask, and the ``measure`` for the next call.
 
     Raises
@@ -44,8 +45,11 @@ def outline_tissue(
     yield Started("Looking for tissue", total=1, unit="slides")
     if measure is None or not measure.fits(settings):
         with open_slide(path, mpp) as slide:
+            for note in slide.notes:
+                yield Warned(note)
             measure = TissueMeasure.of(slide, settings)
     mask = measure.mask(settings)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    for note in mask.notes:
+        yield Warned(note)
     mask.write(out)
     yield Finished(out, {"threshold": mask.threshold, "area_mm2": mask.area_mm2, "mpp": mask.mpp, "measure": measure})

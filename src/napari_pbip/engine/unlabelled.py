@@ -95,7 +95,9 @@ def _pictures(named: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 def _opens(path: Path) -> bool:
     try:
-        with open_slide(path):
+        with open_slide(path) as slide:
+            if slide.is_picture:  # damage is found before anything is learned from it
+                slide.read_level(0, 0, 0, 1, 1)
             return True
     except SlideError:
         return False

@@ -168,7 +168,7 @@ class Blender:
         self.lattice = lattice
         self._block = block
         self._weights = lattice.weights
-        self._planned = planned
+        self._planned = planned.copy()
         self._missing: dict[Place, int] = {}
         self._blocks_of: dict[Place, int] = {}
         # Along a Z-order curve the blocks done so far are compact squares: the front, and with it the tiles that
@@ -252,13 +252,44 @@ class Blender:
             If the tile is not expected (any more) or its scores have another size.
         """
         side = self.lattice.tile
-        blocks = self._blocks_of.pop((row, column), 0)
-        if not blocks:
-            raise ValueError(f"tile ({row}, {column}) is not to be analysed, or was added before")
+        blocks = self._take(row, column)
         if scores.ndim != 3 or scores.shape[1:] != (side, side):
             raise ValueError(f"the scores of a tile have shape (N, {side}, {side}), not {scores.shape}")
         # copies: a view would keep the whole batch alive
         self._kept[row, column] = _Kept(np.array(scores, np.float32), np.array(presence, np.float32), blocks)
+        return self._count(row, column)
+
+    def leave_out(self, row: int, column: int) -> list[Region]:
+        """Go on without a tile that cannot be read: its cells have no scores but those of its neighbours.
+
+        Parameters
+        ----------
+        row, column
+            Place of the tile on the lattice, one of :attr:`order`.
+
+        Returns
+        -------
+        list of Region
+            The blocks that waited for this tile alone; one that has no other tile is not among them.
+
+        Raises
+        ------
+        ValueError
+            If the tile is not expected (any more).
+        """
+        self._take(row, column)
+        self._planned[row, column] = False
+        return self._count(row, column)
+
+    def _take(self, row: int, column: int) -> int:
+        """Take a tile off the list; returns how many unfinished blocks it touches."""
+        blocks = self._blocks_of.pop((row, column), 0)
+        if not blocks:
+            raise ValueError(f"tile ({row}, {column}) is not to be analysed, or was added before")
+        return blocks
+
+    def _count(self, row: int, column: int) -> list[Region]:
+        """Note that a tile is no longer missing; returns the blocks that are finished by it."""
         finished = []
         for place in self._blocks_touching(row, column):
             if place in self._missing:
@@ -267,14 +298,15 @@ class Blender:
                 if not self._missing[place]:
                     del self._missing[place]
                     self._changed.remove(place)
-                    finished.append(self._finish(*place))
+                    if self._tiles_of(*place):
+                        finished.append(self._finish(*place))
         return finished
 
     def partials(self) -> list[Region]:
         """The unfinished blocks that got tiles since the last call, as far as they are known."""
         changed, self._changed = sorted(self._changed), set()
         known = {place: [tile for tile in self._tiles_of(*place) if tile in self._kept] for place in changed}
-        return [replace(self._blend(*place, tiles), complete=False) for place, tiles in known.items()]
+        return [replace(self._blend(*place, tiles), complete=False) for place, tiles in known.items() if tiles]
 
     def _span(self, place: int, cells: int) -> tuple[int, int]:
         return place * self._block, min((place + 1) * self._block, cells)

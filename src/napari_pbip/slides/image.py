@@ -1,82 +1,144 @@
-"""Plain images: PNG, JPEG, BMP, and TIFF without tiles. They are held in memory whole."""
+"""Plain images: PNG, JPEG, BMP, and TIFF without tiles. They are held in memory whole, once somebody reads them."""
 
 from __future__ import annotations
 
+import struct
+import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 
 from napari_pbip.errors import SlideError
-from napari_pbip.slides.reader import Image, Level, fingerprint, over_white, pyramid
+from napari_pbip.slides.reader import LARGEST_PIECE, Image, damaged, fingerprint, over_white, pyramid
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
-_LARGEST = 178_956_970
-"""Pixels; what Pillow opens at most (512 MiB of RGB)."""
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_FORMATS = ("PNG", "JPEG", "BMP")
+_ORIENTATION = 0x0112
 
 
 def open_image(path: Path) -> WholeImage | None:
-    """Open a PNG, JPEG or BMP file, or return None if its name does not end like one.
+    """Open a PNG, JPEG or BMP file, or return None if it is none or its name does not end like a picture's.
 
-    The name decides because the index files of some slide formats are JPEG files themselves (MRXS). Dots per inch
-    in the file are not taken for microns per pixel.
+    The name decides too because the index files of some slide formats are JPEG files themselves (MRXS). Dots per inch
+    in the file are not taken for microns per pixel. An orientation in a JPEG file (Exif) is applied. Only the header
+    is read.
 
     Raises
     ------
     SlideError
-        If the image is not RGB of 8 bits a colour, or larger than 178 million pixels.
+        If the image is damaged, not RGB of 8 bits a colour, or larger than 178 million pixels.
     """
     if path.is_dir() or path.suffix.lower() not in _SUFFIXES:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the limit below is what counts
-        try:
-            file = PIL.Image.open(path, formats=("PNG", "JPEG", "BMP"))
-        except PIL.Image.DecompressionBombError as error:
-            raise _too_large(path) from error
+    try:
+        file = _open(path)
+    except PIL.UnidentifiedImageError:
+        return None
+    except PIL.Image.DecompressionBombError as error:
+        raise _too_large(path) from error
     with file:
         if file.mode not in ("RGB", "RGBA", "P"):
             raise SlideError(f"{path.name} is not RGB of 8 bits a colour (Pillow mode {file.mode}); save it as RGB.")
-        image = WholeImage.of_size(path, *file.size)
-        image.pixels = over_white(np.asarray(file.convert("RGBA") if file.mode == "P" else file))
-    return image
+        if _bits(path, file) > 8:
+            raise SlideError(f"{path.name} has 16 bits a colour; save it as RGB of 8 bits a colour.")
+        width, height = file.size
+        if _orientation(file) in (5, 6, 7, 8):
+            width, height = height, width
+    return WholeImage(path, width, height, lambda: _decode(path))
+
+
+def _open(path: Path) -> PIL.Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large images, whose limit is ours, and of odd metadata
+        return PIL.Image.open(path, formats=_FORMATS)
+
+
+def _bits(path: Path, file: PIL.Image.Image) -> int:
+    """Bits a colour; Pillow gives the upper eight of sixteen and does not tell."""
+    if file.format != "PNG":
+        return 8
+    with path.open("rb") as stream:
+        return int(struct.unpack(">24xB", stream.read(25))[0])
+
+
+def _orientation(file: PIL.Image.Image) -> int:
+    """Exif's number of how to turn the image, 1 for as it is."""
+    if file.format != "JPEG" and "exif" not in file.info:
+        return 1  # Pillow would read a PNG to its end to look for Exif data there
+    try:
+        return int(file.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001 (whatever Pillow makes of Exif data that are none)
+        return 1
+
+
+def _decode(path: Path) -> Image:
+    with _open(path) as file:
+        image = file if _orientation(file) == 1 else PIL.ImageOps.exif_transpose(file)
+        transparent = image.mode == "P" or "transparency" in image.info
+        return over_white(np.asarray(image.convert("RGBA") if transparent else image))
 
 
 class WholeImage:
-    """An image in memory as a slide of one level.
+    """An image as a slide of one level, decoded when it is first read and then kept.
 
-    Attributes
+    Parameters
     ----------
-    pixels
-        RGB, shape (height, width, 3), uint8; set by whoever decodes the file.
+    path
+        The file.
+    width, height
+        Pixels.
+    decode
+        Reads the file: RGB, shape (height, width, 3), uint8.
     mpp
         Microns per pixel in x and y, or None.
+
+    Raises
+    ------
+    SlideError
+        If it has more than 178 million pixels.
     """
 
-    pixels: Image
     associated: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, levels: tuple[Level, ...]) -> None:
-        self._path = path
-        self.levels = levels
-        self.mpp: tuple[float, float] | None = None
-
-    @classmethod
-    def of_size(cls, path: Path, width: int, height: int) -> WholeImage:
-        """An image still without pixels.
-
-        Raises
-        ------
-        SlideError
-            If it has more than 178 million pixels.
-        """
-        if width * height > _LARGEST:
+    def __init__(
+        self,
+        path: Path,
+        width: int,
+        height: int,
+        decode: Callable[[], Image],
+        mpp: tuple[float, float] | None = None,
+    ) -> None:
+        if width * height > LARGEST_PIECE:
             raise _too_large(path)
-        return cls(path, pyramid([(width, height)], [(1024, 1024)]))
+        self._path = path
+        self._decode = decode
+        self._pixels: Image | SlideError | None = None
+        self._lock = threading.Lock()
+        self.levels = pyramid(path.name, [(width, height)], [(1024, 1024)])
+        self.mpp = mpp
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image:
-        return self.pixels[y : y + height, x : x + width]
+        return self._whole()[y : y + height, x : x + width]
+
+    def _whole(self) -> Image:
+        with self._lock:
+            if self._pixels is None:
+                try:
+                    self._pixels = self._decode()
+                except Exception as error:  # noqa: BLE001 (kept, because it takes as long every time)
+                    self._pixels = SlideError(damaged(self._path, error))
+                else:
+                    level = self.levels[0]
+                    if self._pixels.shape != (level.height, level.width, 3):
+                        self._pixels = SlideError(damaged(self._path, ValueError("its size is not what it says")))
+            if isinstance(self._pixels, SlideError):
+                raise SlideError(str(self._pixels)) from self._pixels
+            return self._pixels
 
     def read_associated(self, name: str) -> Image:
         raise KeyError(name)
@@ -90,6 +152,6 @@ class WholeImage:
 
 def _too_large(path: Path) -> SlideError:
     return SlideError(
-        f"{path.name} has more than {_LARGEST // 10**6} million pixels and no tiles, so it would have to be read "
+        f"{path.name} has more than {LARGEST_PIECE // 10**6} million pixels and no tiles, so it would have to be read "
         f"whole; convert it with vips tiffsave {path.name} slide.tif --tile --pyramid --compression jpeg."
     )

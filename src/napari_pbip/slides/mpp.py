@@ -7,8 +7,10 @@ factor of two in what they call 20x.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import re
 from pathlib import Path
 
 from napari_pbip.errors import OutputError, SlideError
@@ -16,6 +18,10 @@ from napari_pbip.errors import OutputError, SlideError
 SMALLEST, LARGEST = 0.01, 100.0
 """Microns per pixel outside this range are taken for a mistake: light microscopes do not resolve the one, and
 tissue shows no cells at the other."""
+
+USUAL = 0.1, 2.0
+"""Microns per pixel of slides that are read: from 100x oil to 5x objectives. What a header says outside this range may
+be right, and is worth a question: converters have been ten times, or 2.54 times, off."""
 
 SIDECAR = ".mpp.json"
 """What the name of a sidecar adds to that of its slide."""
@@ -74,6 +80,15 @@ def to_microns(value: float, unit: str) -> float | None:
     return None if factor is None else value * factor
 
 
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
+def number(text: object) -> float | None:
+    """A number as headers have it, with a decimal point or comma and perhaps an exponent, or None if it is none."""
+    found = _NUMBER.fullmatch(str(text).strip())
+    return float(found[0].replace(",", ".")) if found else None
+
+
 def from_header(x: float | None, y: float | None) -> tuple[float, float] | None:
     """Microns per pixel in x and y as a header has them, or None where either is missing or unbelievable.
 
@@ -100,11 +115,17 @@ def read_sidecar(path: Path) -> float | None:
     file = sidecar(path)
     try:
         mpp = float(json.loads(file.read_text(encoding="utf-8"))["mpp"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return None
+        raise SlideError(f"{file} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SlideError(f'{file} cannot be used; it should hold {{"mpp": 0.5}}, or be deleted.') from error
     return require_believable(mpp, f"The value in {file}")
+
+
+_NOT_THERE = (errno.ENOENT, errno.ENAMETOOLONG, errno.EINVAL, errno.ENOTDIR)
+"""A sidecar whose name is longer than names can be is not there; Windows calls such a name invalid."""
 
 
 def save_mpp(path: Path | str, mpp: float) -> Path:

@@ -1,20 +1,30 @@
-"""OME-Zarr 0.4 and 0.5 through zarr."""
+"""OME-Zarr 0.1 to 0.5 through zarr."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import math
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
+import zarr.core.sync
 
 from napari_pbip.errors import SlideError
-from napari_pbip.slides.mpp import from_header, to_microns
-from napari_pbip.slides.reader import Image, over_white, pyramid
+from napari_pbip.slides.channels import why_not_rgb
+from napari_pbip.slides.mpp import from_header, number, to_microns
+from napari_pbip.slides.reader import LARGEST_PIECE, Image, over_white, pyramid
 
 _FILES_HASHED = 64
+_FIRST_AXES = ("t", "c", "z", "y", "x")
+"""Of OME-Zarr 0.1 and 0.2, which name none."""
+_SETTLE_SECONDS = 10
+_SETTLING = threading.Lock()
+"""One thread waits at a time, so that two never wait for each other."""
 
 
 def open_ngff(path: Path) -> NgffReader | None:
@@ -27,47 +37,63 @@ def open_ngff(path: Path) -> NgffReader | None:
     """
     if not path.is_dir() or not any((path / name).exists() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray")):
         return None
-    if (path / ".zarray").exists():
+    opened = zarr.open(path, mode="r")
+    if isinstance(opened, zarr.Array):
         raise SlideError(f"{path.name} is a single zarr array without OME metadata; give the OME-Zarr folder above it.")
-    group = zarr.open_group(path, mode="r")
-    attributes: dict[str, Any] = dict(group.attrs)
+    attributes: dict[str, Any] = dict(opened.attrs)
     ome = attributes.get("ome", attributes)  # 0.5 has an "ome" key, 0.4 has not
-    if "bioformats2raw.layout" in ome:
+    if "bioformats2raw.layout" in ome and (path / "0").is_dir():
         return open_ngff(path / "0")
-    if "multiscales" not in ome:
+    try:
+        multiscale = ome["multiscales"][0]
+        paths = [str(dataset["path"]) for dataset in multiscale["datasets"]]
+        axes = _axes(multiscale)
+    except (KeyError, IndexError, TypeError, AttributeError):
         raise SlideError(
             f"{path.name} is a zarr folder without an OME-Zarr image; give the folder of the image itself."
-        )
-    return NgffReader(path, group, ome["multiscales"][0])
+        ) from None
+    arrays = [opened[one] for one in paths]
+    if not arrays or any(not isinstance(array, zarr.Array) or array.ndim != len(axes) for array in arrays):
+        raise SlideError(f"{path.name} has levels that do not fit its axes ({' '.join(axes)}); export it again.")
+    for array in arrays:
+        _require_rgb(path.name, axes, array, ome.get("omero"))
+    return NgffReader(path, [path / one for one in paths], arrays, axes, multiscale)
 
 
 class NgffReader:
     """An OME-Zarr image; chunks that were never written hold the fill value of their array."""
 
     associated: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, group: Any, multiscale: Mapping[str, Any]) -> None:
-        axes = [axis["name"] for axis in multiscale["axes"]]
-        datasets = multiscale["datasets"]
-        self._folders = [path / dataset["path"] for dataset in datasets]
-        self._arrays = [group[dataset["path"]] for dataset in datasets]
-        shape = dict(zip(axes, self._arrays[0].shape, strict=True))
-        if not {"x", "y"} <= shape.keys() or shape.get("c") not in (3, 4) or self._arrays[0].dtype != np.uint8:
-            raise SlideError(f"{path.name} is not RGB of 8 bits a colour (it is {_describe(shape, self._arrays[0])}).")
-        if any(size > 1 for axis, size in shape.items() if axis not in "cyx"):
-            raise SlideError(f"{path.name} is a stack ({_describe(shape, self._arrays[0])}); export a single plane.")
+    def __init__(
+        self,
+        path: Path,
+        folders: Sequence[Path],
+        arrays: Sequence[Any],
+        axes: Sequence[str],
+        multiscale: Mapping[str, Any],
+    ) -> None:
         self._axes = axes
         y, x = axes.index("y"), axes.index("x")
         self.levels = pyramid(
-            [(a.shape[x], a.shape[y]) for a in self._arrays], [(a.chunks[x], a.chunks[y]) for a in self._arrays]
+            path.name,
+            [(array.shape[x], array.shape[y]) for array in arrays],
+            [(array.chunks[x], array.chunks[y]) for array in arrays],
         )
-        scale = _scale(multiscale, len(axes))
-        sizes = [to_microns(scale[i], multiscale["axes"][i].get("unit", "")) for i in (x, y)]
-        self.mpp = from_header(*sizes)
+        self._arrays = [arrays[level.stored] for level in self.levels]
+        self._folders = folders
+        self.mpp = _mpp(multiscale, self.levels[0].stored, axes)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image:
-        spans = {"y": slice(y, y + height), "x": slice(x, x + width), "c": slice(None)}
-        block = np.asarray(self._arrays[level][tuple(spans.get(axis, 0) for axis in self._axes)])
+        spans = {"y": slice(y, y + height), "x": slice(x, x + width), "c": slice(0, 4)}
+        try:
+            block = np.asarray(self._arrays[level][tuple(spans.get(axis, 0) for axis in self._axes)])
+        except Exception:
+            # zarr goes on reading the other chunks, and Python would print what became of that if it ended meanwhile.
+            with _SETTLING:
+                zarr.core.sync.sync(_settled())
+            raise
         kept = [axis for axis in self._axes if axis in spans]
         return over_white(np.ascontiguousarray(block.transpose([kept.index(axis) for axis in "yxc"])))
 
@@ -84,7 +110,7 @@ class NgffReader:
             for name in (".zarray", "zarr.json"):
                 if (folder / name).exists():
                     sha.update((folder / name).read_bytes())
-        coarsest = self._folders[-1]
+        coarsest = self._folders[self.levels[-1].stored]
         for i, file in enumerate(sorted(f for f in coarsest.rglob("*") if f.is_file())):
             sha.update(f"{file.relative_to(coarsest).as_posix()} {file.stat().st_size}".encode())
             if i < _FILES_HASHED:
@@ -96,15 +122,82 @@ class NgffReader:
         """Zarr keeps no file open."""
 
 
-def _scale(multiscale: Mapping[str, Any], n_axes: int) -> Sequence[float]:
-    """Size of a level-0 pixel along each axis: its own scale times the scale of the whole image."""
-    scale = np.ones(n_axes)
-    for holder in (multiscale["datasets"][0], multiscale):
-        for transform in holder.get("coordinateTransformations", ()):
-            if transform["type"] == "scale":
-                scale *= transform["scale"]
-    return [float(s) for s in scale]
+async def _settled() -> None:
+    """Wait for what zarr is reading."""
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others, timeout=_SETTLE_SECONDS)
 
 
-def _describe(shape: Mapping[str, int], array: Any) -> str:
-    return " x ".join(f"{n} {axis}" for axis, n in shape.items()) + f" of {array.dtype}"
+def _axes(multiscale: Mapping[str, Any]) -> list[str]:
+    """Names of the axes: t, c, z, y and x, whatever their writer called the channels and the time."""
+    named = multiscale.get("axes", _FIRST_AXES)
+    return [_axis({"name": axis} if isinstance(axis, str) else axis) for axis in named]
+
+
+def _axis(axis: Mapping[str, Any]) -> str:
+    return {"channel": "c", "time": "t"}.get(axis.get("type", ""), str(axis["name"]).lower())
+
+
+def _require_rgb(name: str, axes: Sequence[str], array: Any, omero: Any) -> None:
+    shape = dict(zip(axes, array.shape, strict=True))
+    described = " x ".join(f"{n} {axis}" for axis, n in shape.items()) + f" of {array.dtype}"
+    if not {"x", "y"} <= shape.keys() or shape.get("c") not in (3, 4) or array.dtype != np.uint8:
+        raise SlideError(f"{name} is not RGB of 8 bits a colour (it is {described}); export it as RGB.")
+    if any(size > 1 for axis, size in shape.items() if axis not in "cyx"):
+        raise SlideError(f"{name} is a stack ({described}); export a single plane.")
+    if math.prod(array.chunks) > 4 * LARGEST_PIECE:
+        raise SlideError(f"{name} is stored in chunks too large to be read ({array.chunks}); export it again.")
+    names, colours = _channels(omero)
+    if shape["c"] == 4 and [one.strip().lower() for one in names[3:]] == ["alpha"]:
+        names, colours = names[:3], colours[:3]
+    elif shape["c"] == 3 and not names:
+        return
+    if why := why_not_rgb(names or [""] * shape["c"], colours):
+        raise SlideError(f"{name} is not RGB ({why}); export it as RGB, as it is seen through a microscope.")
+
+
+def _channels(omero: Any) -> tuple[list[str], list[tuple[int, int, int] | None]]:
+    """Labels and colours of the channels, as far as they can be understood."""
+    channels = omero.get("channels") if isinstance(omero, Mapping) else None
+    if not isinstance(channels, list):
+        return [], []
+    known = [channel if isinstance(channel, Mapping) else {} for channel in channels]
+    return [str(channel.get("label") or "") for channel in known], [_colour(c.get("color")) for c in known]
+
+
+def _colour(text: Any) -> tuple[int, int, int] | None:
+    try:
+        red, green, blue = bytes.fromhex(text)
+    except (TypeError, ValueError):
+        return None
+    return red, green, blue
+
+
+def _mpp(multiscale: Mapping[str, Any], finest: int, axes: Sequence[str]) -> tuple[float, float] | None:
+    """Size of a level-0 pixel in x and y, or None where scale or unit are missing or cannot be understood."""
+    try:
+        scale = _scale(multiscale, finest, len(axes))
+        units = [axis.get("unit", "") for axis in multiscale["axes"]]
+        sizes = [to_microns(scale[i], units[i]) for i in (axes.index("x"), axes.index("y"))] if scale else (None, None)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return from_header(*sizes)
+
+
+def _scale(multiscale: Mapping[str, Any], finest: int, n_axes: int) -> list[float] | None:
+    """Its own scale times the scale of the whole image, or None if neither is given.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If a scale lies elsewhere, or is not a number for every axis.
+    """
+    scales = [
+        [number(one) for one in transform["scale"]]
+        for holder in (multiscale["datasets"][finest], multiscale)
+        for transform in holder.get("coordinateTransformations") or ()
+        if transform["type"] == "scale"
+    ]
+    if any(len(scale) != n_axes or None in scale for scale in scales):
+        raise ValueError("not a number for every axis")
+    return [math.prod(float(one or 0) for one in along) for along in zip(*scales, strict=True)] if scales else None

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import openslide
+import PIL.Image
 
 from napari_pbip.errors import SlideError
-from napari_pbip.slides.mpp import from_header
+from napari_pbip.slides.mpp import from_header, number
 from napari_pbip.slides.reader import Image, over_white, pyramid
+
+_MISSING = {
+    "No pyramid levels": "{} holds only label and overview pictures; put the files of the slide itself beside it.",
+    "concatenation": "{} is one part of a slide in several files; put its other parts beside it.",
+}
+"""What OpenSlide says of DICOM slides that are not damaged, and what is to be done."""
 
 
 def open_openslide(path: Path) -> OpenSlideReader | None:
@@ -19,7 +26,7 @@ def open_openslide(path: Path) -> OpenSlideReader | None:
     Raises
     ------
     SlideError
-        If a folder holds several DICOM slides.
+        If a folder holds several DICOM slides, or files of a DICOM slide are missing.
     openslide.OpenSlideError
         If the file is damaged.
     """
@@ -27,16 +34,26 @@ def open_openslide(path: Path) -> OpenSlideReader | None:
         return _open_dicom_folder(path)
     if openslide.OpenSlide.detect_format(str(path)) is None:
         return None
-    return OpenSlideReader(openslide.OpenSlide(str(path)))
+    return _open(path)
+
+
+def _open(path: Path) -> OpenSlideReader:
+    try:
+        return OpenSlideReader(path)
+    except openslide.OpenSlideError as error:
+        for said, sentence in _MISSING.items():
+            if said in str(error):
+                raise SlideError(sentence.format(path.name)) from error
+        raise
 
 
 def _open_dicom_folder(folder: Path) -> OpenSlideReader | None:
     """OpenSlide gathers the files of a slide from any one of them: all must lead to the same slide."""
     first: OpenSlideReader | None = None
     for file in sorted(folder.iterdir()):
-        if not file.is_file() or openslide.OpenSlide.detect_format(str(file)) != "dicom":
+        if not _is_dicom(file) or openslide.OpenSlide.detect_format(str(file)) != "dicom":
             continue
-        found = OpenSlideReader(openslide.OpenSlide(str(file)))
+        found = _open(file)
         if first is None:
             first = found
             continue
@@ -48,15 +65,26 @@ def _open_dicom_folder(folder: Path) -> OpenSlideReader | None:
     return first
 
 
+def _is_dicom(file: Path) -> bool:
+    """Whether a file begins like DICOM: cheaper than OpenSlide's look, in a folder of thousands of pictures."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
 class OpenSlideReader:
     """A slide that OpenSlide reads; its handles are safe to share between threads."""
 
-    def __init__(self, slide: openslide.OpenSlide) -> None:
-        self._slide = slide
-        # Slide caches decoded blocks itself; a second cache would hold the same pixels twice.
-        slide.set_cache(openslide.OpenSlideCache(0))
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        slide = openslide.OpenSlide(str(path))
+        self._use(slide)
         properties = slide.properties
         self.levels = pyramid(
+            path.name,
             slide.level_dimensions,
             [
                 (
@@ -67,21 +95,44 @@ class OpenSlideReader:
             ],
         )
         x, y = (properties.get(name) for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y))
-        self.mpp = from_header(float(x) if x else None, float(y) if y else None)
+        self.mpp = from_header(number(x), number(y))
         self.associated = tuple(slide.associated_images)
+        self._downsamples = slide.level_downsamples
+        self._facts = properties.get(openslide.PROPERTY_NAME_QUICKHASH1), slide.level_dimensions
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image:
         # OpenSlide takes level-0 pixels and divides them by its own downsample, not by the rounded one.
-        downsample = self._slide.level_downsamples[level]
-        corner = round(x * downsample), round(y * downsample)
-        return over_white(np.asarray(self._slide.read_region(corner, level, (width, height))))
+        stored = self.levels[level].stored
+        downsample = self._downsamples[stored]
+        where = (round(x * downsample), round(y * downsample)), stored, (width, height)
+        try:
+            region = self._slide.read_region(*where)
+        except openslide.OpenSlideError:
+            region = self._read_afresh(*where)
+        return over_white(np.asarray(region))
+
+    def _read_afresh(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> PIL.Image.Image:
+        """A handle of OpenSlide that met damage answers nothing any more, also other threads: with a new one."""
+        slide = openslide.OpenSlide(str(self._path))
+        try:
+            region = slide.read_region(corner, level, size)
+        except openslide.OpenSlideError:
+            slide = openslide.OpenSlide(str(self._path))
+            raise
+        finally:
+            self._use(slide)
+        return region
+
+    def _use(self, slide: openslide.OpenSlide) -> None:
+        # Slide caches decoded blocks itself; a second cache would hold the same pixels twice.
+        slide.set_cache(openslide.OpenSlideCache(0))
+        self._slide = slide  # the one before is closed when the last thread that reads with it is done
 
     def read_associated(self, name: str) -> Image:
         return over_white(np.asarray(self._slide.associated_images[name]))
 
     def identity(self) -> str:
-        facts = self._slide.properties.get(openslide.PROPERTY_NAME_QUICKHASH1), self._slide.level_dimensions
-        return hashlib.sha256(repr(facts).encode()).hexdigest()
+        return hashlib.sha256(repr(self._facts).encode()).hexdigest()
 
     def close(self) -> None:
         self._slide.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,15 @@ from typing import Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from napari_pbip.errors import SlideError
+
 Image = npt.NDArray[np.uint8]
 """RGB, shape (height, width, 3), uint8."""
+
+LARGEST_PIECE = 178_956_970
+"""Pixels of what can only be read whole: what Pillow opens at most (512 MiB of RGB)."""
+_LARGEST_SLIDE = 2 * 10**11
+"""Pixels: a glass of 75 x 26 mm at 0.1 microns. Headers that say more are damaged, and would be read for hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,8 @@ class Level:
     """Level-0 pixels per pixel of this level, 1 or more."""
     tile: tuple[int, int]
     """Width and height of what the file stores (and decodes) as one piece, in pixels of this level."""
+    stored: int
+    """Number of this level in the file, which may hold others that are not used."""
 
 
 class Reader(Protocol):
@@ -38,6 +48,10 @@ class Reader(Protocol):
 
     @property
     def levels(self) -> tuple[Level, ...]: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about the file and stops nobody: sentences without the file's name."""
 
     @property
     def mpp(self) -> tuple[float, float] | None:
@@ -87,7 +101,7 @@ class ReaderEntry:
 
 
 _READERS = (
-    ReaderEntry("ome-zarr", "OME-Zarr 0.4 and 0.5", "zarr", "napari_pbip.slides.ngff:open_ngff"),
+    ReaderEntry("ome-zarr", "OME-Zarr 0.1 to 0.5", "zarr", "napari_pbip.slides.ngff:open_ngff"),
     ReaderEntry(
         "tifffile",
         "SVS, OME-TIFF, tiled TIFF with or without a pyramid",
@@ -109,19 +123,65 @@ def readers() -> tuple[ReaderEntry, ...]:
     return _READERS
 
 
-def pyramid(sizes: Sequence[tuple[int, int]], tiles: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
-    """Levels from their sizes and stored tiles, finest first.
+def pyramid(name: str, sizes: Sequence[tuple[int, int]], tiles: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
+    """The levels that show the whole slide, from the sizes and stored tiles of all that a file holds; finest first.
 
     Writers halve (quarter ...) a level and cut off or add the odd pixel, so a ratio of sizes such as 2.0005 means
-    2: a downsample is the whole number that explains both sizes to within a pixel, else the mean ratio.
+    2: a downsample is the whole number that explains both sizes to within a pixel, else the ratio that does. A level
+    that no single ratio explains is left out, because its pixels lie elsewhere: it was reduced by different steps in
+    x and y, or padded. So is a level of whole tiles whose ratio is no whole number, which is what padding to whole
+    tiles makes of a slide that has the proportions of a tile.
+
+    Parameters
+    ----------
+    name
+        File name, for messages.
+    sizes, tiles
+        Width and height of every level and of what it is stored in, in pixels of the level.
+
+    Raises
+    ------
+    SlideError
+        If the slide, or one of its stored tiles, would be larger than any can be.
     """
-    (width, height), levels = sizes[0], []
-    for (w, h), tile in zip(sizes, tiles, strict=True):
-        ratio = (width / w + height / h) / 2
-        whole = round(ratio)
-        explains = abs(width / whole - w) < 1 and abs(height / whole - h) < 1
-        levels.append(Level(w, h, float(whole) if explains else ratio, tile))
+    order = sorted(range(len(sizes)), key=lambda i: -sizes[i][0] * sizes[i][1])
+    width, height = sizes[order[0]]
+    if min(width, height) < 1:
+        raise SlideError(f"{name} has no pixels ({width} x {height}); export it again.")
+    if width * height > _LARGEST_SLIDE:
+        raise SlideError(
+            f"{name} says it has {width:,} x {height:,} pixels, more than any slide; copy or export it again."
+        )
+    levels = [Level(width, height, 1.0, tiles[order[0]], order[0])]
+    for i in order[1:]:
+        ratio = _downsample((width, height), sizes[i], tiles[i])
+        if ratio is not None and ratio > levels[-1].downsample:
+            levels.append(Level(*sizes[i], ratio, tiles[i], i))
+    for level in levels:
+        if level.tile[0] * level.tile[1] > LARGEST_PIECE:
+            raise SlideError(
+                f"{name} is stored in pieces of {level.tile[0]:,} x {level.tile[1]:,} pixels, too large to be read "
+                "one by one; convert it with vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg."
+            )
     return tuple(levels)
+
+
+def _downsample(finest: tuple[int, int], size: tuple[int, int], tile: tuple[int, int]) -> float | None:
+    """Level-0 pixels per pixel of a level, or None where no ratio explains its width and its height."""
+    if min(size) < 1:
+        return None
+    lowest = max(full / (side + 1) for full, side in zip(finest, size, strict=True))
+    highest = min(full / (side - 1) if side > 1 else math.inf for full, side in zip(finest, size, strict=True))
+    if lowest > highest:
+        return None
+    ratio = sum(full / side for full, side in zip(finest, size, strict=True)) / 2
+    if lowest <= round(ratio) <= highest:
+        return float(max(1, round(ratio)))
+    padded = all(side % piece == 0 for side, piece in zip(size, tile, strict=True))
+    return None if padded else min(max(ratio, lowest), highest)
+
+
+_BAND = 512
 
 
 def over_white(image: Image) -> Image:
@@ -131,11 +191,26 @@ def over_white(image: Image) -> Image:
     colour, alpha = image[..., :3], image[..., 3:]
     if bool(alpha.min() == 255):
         return np.ascontiguousarray(colour)
-    weight = alpha.astype(np.uint16)
-    mixed = (colour * weight + 255 * (255 - weight) + 127) // 255
-    return mixed.astype(np.uint8)
+    mixed = np.empty(colour.shape, np.uint8)
+    for top in range(0, len(image), _BAND):  # so that 16 bits are needed for a part only
+        rows = slice(top, top + _BAND)
+        weight = alpha[rows].astype(np.uint16)
+        mixed[rows] = (colour[rows] * weight + 255 * (255 - weight) + 127) // 255
+    return mixed
 
 
+def damaged(path: Path, error: Exception) -> str:
+    """The sentence for whatever a library raises on a damaged file."""
+    return f"{path.name} is damaged and cannot be read ({reason(error)}); copy or export it again."
+
+
+def reason(error: Exception) -> str:
+    """The first line of what a library says of an error, short enough for a sentence."""
+    said = (str(error).splitlines() or [""])[0].strip().rstrip(".") or type(error).__name__
+    return said if len(said) <= _LONGEST_REASON else said[:_LONGEST_REASON] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+_LONGEST_REASON = 200
 _PIECES, _PIECE = 32, 4096
 
 

@@ -7,7 +7,8 @@ Three pixel spaces: *level-0 pixels* of the slide, *read-level pixels* of the py
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import threading
+import zipfile
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +17,11 @@ from typing import Self
 import numpy as np
 import PIL.Image
 
-from napari_pbip.errors import SlideError
+from napari_pbip.errors import DamagedPlace, SlideError
 from napari_pbip.slides.cache import BlockCache
 from napari_pbip.slides.image import WholeImage
-from napari_pbip.slides.mpp import read_sidecar, require_believable
-from napari_pbip.slides.reader import Image, Level, Reader, readers
+from napari_pbip.slides.mpp import USUAL, read_sidecar, require_believable
+from napari_pbip.slides.reader import Image, Level, Reader, damaged, readers, reason
 
 _BLOCK = 1024
 """Side of what is decoded and cached as one, about, in read-level pixels: whole tiles of the file."""
@@ -61,11 +62,13 @@ def open_slide(path: Path | str, mpp: float | None = None) -> Slide:
         except SlideError:
             raise
         except Exception as error:
-            raise SlideError(_damaged(path, error)) from error
+            raise SlideError(damaged(path, error)) from error
         if reader is not None:
             return Slide(path, entry.name, reader, override)
     if path.is_dir():
         raise SlideError(f"{path} is a folder without a DICOM slide or OME-Zarr image; give the slide file itself.")
+    if zipfile.is_zipfile(path):
+        raise SlideError(f"{path.name} is a zip archive; unzip it and give the slide or OME-Zarr folder that it holds.")
     raise SlideError(
         f"{path.name} is not a slide that can be read; formats are "
         + "; ".join(entry.formats for entry in readers())
@@ -113,7 +116,10 @@ class Slide:
         self.reader = reader_name
         self.mpp_xy = reader.mpp if mpp is None else (mpp, mpp)
         self._reader = reader
+        self._given = mpp
         self._blocks = BlockCache(_CACHE_BYTES)
+        self._damage: dict[tuple[int, int, int, int, int], str] = {}
+        self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -126,6 +132,24 @@ class Slide:
     def is_picture(self) -> bool:
         """Whether the file holds one plain image without tiles, which lies in memory whole."""
         return isinstance(self._reader, WholeImage)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of this file and what stops nobody, as sentences: an odd header."""
+        notes = [f"{self.path.name} {note}." for note in self._reader.notes]
+        if self._given is None and (mpp := self.mpp) is not None and not USUAL[0] <= mpp <= USUAL[1]:
+            width, height = (side / 1000 for side in self.size_um or (0, 0))
+            notes.append(
+                f"{self.path.name} says it has {mpp:.4g} microns per pixel, which makes it {width:.3g} x {height:.3g} "
+                f"mm large; if that is wrong, correct it with {self._way_out}."
+            )
+        return tuple(notes)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """Places that could not be decoded so far, in level-0 pixels, in words."""
+        with self._lock:
+            return tuple(self._place(box) for box in sorted(self._damage))
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -160,8 +184,7 @@ class Slide:
         SlideError
             If nobody says, or pixels are not square (more than 5 % off).
         """
-        mpp = self.mpp
-        way_out = f'--mpp 0.5, or a file {self.path.name}.mpp.json beside the slide that holds {{"mpp": 0.5}}'
+        mpp, way_out = self.mpp, self._way_out
         if self.mpp_xy is None or mpp is None:
             raise SlideError(f"{self.path.name} does not say its microns per pixel; give it with {way_out}.")
         if max(self.mpp_xy) > _SQUARE * min(self.mpp_xy):
@@ -170,6 +193,10 @@ class Slide:
                 f"{self.path.name} has pixels that are not square ({x:g} x {y:g} microns); correct it with {way_out}."
             )
         return mpp
+
+    @property
+    def _way_out(self) -> str:
+        return f'--mpp 0.5, or a file {self.path.name}.mpp.json beside the slide that holds {{"mpp": 0.5}}'
 
     @cached_property
     def identity(self) -> str:
@@ -192,9 +219,12 @@ class Slide:
         if name not in self.associated:
             has = ", ".join(self.associated) or "none"
             raise SlideError(f"{self.path.name} has no associated image {name!r} (it has: {has}).")
-        return self._try(lambda: self._reader.read_associated(name))
+        try:
+            return self._reader.read_associated(name)
+        except Exception as error:
+            raise SlideError(damaged(self.path, error)) from error
 
-    def read(self, x: float, y: float, width: int, height: int, mpp: float) -> Image:
+    def read(self, x: float, y: float, width: int, height: int, mpp: float, *, damage_is_white: bool = False) -> Image:
         """Pixels at exactly ``mpp``, resampled from the nearest finer level (bicubic, anti-aliased).
 
         Positions are exact to a fraction of a pixel, so a read equals the same part of a larger read (to a grey
@@ -208,6 +238,8 @@ class Slide:
             Output pixels, each ``mpp`` microns wide.
         mpp
             Microns per output pixel; finer than level 0 is interpolated.
+        damage_is_white
+            Whether what cannot be decoded is white and noted in :attr:`damage`, rather than an error.
 
         Returns
         -------
@@ -217,14 +249,20 @@ class Slide:
         ------
         SlideError
             If the slide does not say its microns per pixel, ``mpp`` is impossible, or the file is damaged.
+        DamagedPlace
+            If it is damaged here.
         """
-        return self._resample(x, y, width, height, require_believable(mpp, "The asked value") / self.require_mpp())
+        scale = require_believable(mpp, "The asked value") / self.require_mpp()
+        return self._resample(x, y, width, height, scale, damage_is_white)
 
     def thumbnail(self, longest: int = 1024) -> Image:
-        """The whole slide with its longest side ``longest`` pixels: RGB, shape (height, width, 3), uint8."""
+        """The whole slide with its longest side ``longest`` pixels: RGB, shape (height, width, 3), uint8.
+
+        What cannot be decoded is white, and noted in :attr:`damage`.
+        """
         scale = max(self.width, self.height) / longest
         width, height = (max(1, round(side / scale)) for side in (self.width, self.height))
-        return self._resample(0, 0, width, height, scale)
+        return self._resample(0, 0, width, height, scale, damage_is_white=True)
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Image:
         """Pixels of one level as they are; ``x, y, width, height`` in pixels of this level, white outside.
@@ -237,10 +275,14 @@ class Slide:
         ------
         SlideError
             If the file is damaged.
+        DamagedPlace
+            If it is damaged here.
         """
         return self._region(level, 1, x, y, x + width, y + height)
 
-    def read_scaled(self, x: float, y: float, width: int, height: int, scale: float) -> Image:
+    def read_scaled(
+        self, x: float, y: float, width: int, height: int, scale: float, *, damage_is_white: bool = False
+    ) -> Image:
         """Pixels that are ``scale`` level-0 pixels wide, whether the microns per pixel are known or not.
 
         The downsample of a level, times a power of two, needs no resampling and is read at the speed of the decoder.
@@ -253,6 +295,8 @@ class Slide:
             Output pixels.
         scale
             Level-0 pixels per output pixel, above 0.
+        damage_is_white
+            Whether what cannot be decoded is white and noted in :attr:`damage`, rather than an error.
 
         Returns
         -------
@@ -262,8 +306,10 @@ class Slide:
         ------
         SlideError
             If the file is damaged.
+        DamagedPlace
+            If it is damaged here.
         """
-        return self._resample(x, y, width, height, scale)
+        return self._resample(x, y, width, height, scale, damage_is_white)
 
     def close(self) -> None:
         """Close the file; reading is over."""
@@ -282,7 +328,9 @@ class Slide:
         mpp = "unknown" if self.mpp is None else f"{self.mpp:g}"
         return f"<Slide {self.path.name}: {self.width} x {self.height}, {len(self.levels)} levels, mpp {mpp}>"
 
-    def _resample(self, x: float, y: float, width: int, height: int, scale: float) -> Image:
+    def _resample(
+        self, x: float, y: float, width: int, height: int, scale: float, damage_is_white: bool = False
+    ) -> Image:
         """Output pixels that are ``scale`` level-0 pixels wide."""
         number = max(i for i, level in enumerate(self.levels) if i == 0 or level.downsample <= scale * _TOLERANCE)
         level = self.levels[number]
@@ -292,31 +340,43 @@ class Slide:
         left, top = x / source_scale, y / source_scale
         step = max(1, int(_SOURCE / max(factor, 1)))
         if width <= step and height <= step:
-            return self._resample_part(number, reduction, left, top, width, height, factor)
+            return self._resample_part(number, reduction, left, top, width, height, factor, damage_is_white)
         out = np.empty((height, width, 3), np.uint8)
         for row in range(0, height, step):
             for column in range(0, width, step):
                 part = out[row : row + step, column : column + step]
+                corner = left + column * factor, top + row * factor
                 part[:] = self._resample_part(
-                    number, reduction, left + column * factor, top + row * factor, part.shape[1], part.shape[0], factor
+                    number, reduction, *corner, part.shape[1], part.shape[0], factor, damage_is_white
                 )
         return out
 
     def _resample_part(
-        self, level: int, reduction: int, left: float, top: float, width: int, height: int, factor: float
+        self,
+        level: int,
+        reduction: int,
+        left: float,
+        top: float,
+        width: int,
+        height: int,
+        factor: float,
+        damage_is_white: bool,
     ) -> Image:
         """One piece; ``left, top`` in pixels of the reduced level, ``factor`` of them per output pixel."""
         if factor == 1 and left.is_integer() and top.is_integer():
-            return self._region(level, reduction, int(left), int(top), int(left) + width, int(top) + height)
+            box = int(left), int(top), int(left) + width, int(top) + height
+            return self._region(level, reduction, *box, damage_is_white)
         margin = math.ceil(2 * max(factor, 1)) + 1  # pixels that the bicubic kernel reaches
         x0, y0 = math.floor(left) - margin, math.floor(top) - margin
         x1, y1 = math.ceil(left + width * factor) + margin, math.ceil(top + height * factor) + margin
-        source = PIL.Image.fromarray(self._region(level, reduction, x0, y0, x1, y1))
-        box = (left - x0, top - y0, left - x0 + width * factor, top - y0 + height * factor)
+        source = PIL.Image.fromarray(self._region(level, reduction, x0, y0, x1, y1, damage_is_white))
+        part = (left - x0, top - y0, left - x0 + width * factor, top - y0 + height * factor)
         # A copy: Pillow's own memory is read-only, which torch warns about.
-        return np.array(source.resize((width, height), PIL.Image.Resampling.BICUBIC, box))
+        return np.array(source.resize((width, height), PIL.Image.Resampling.BICUBIC, part))
 
-    def _region(self, number: int, reduction: int, x0: int, y0: int, x1: int, y1: int) -> Image:
+    def _region(
+        self, number: int, reduction: int, x0: int, y0: int, x1: int, y1: int, damage_is_white: bool = False
+    ) -> Image:
         """A rectangle of a level whose pixels were averaged ``reduction x reduction``; white outside."""
         level = self.levels[number]
         width, height = -(-level.width // reduction), -(-level.height // reduction)
@@ -333,6 +393,8 @@ class Slide:
                     out[ay - y0 : by - y0, ax - x0 : bx - x0] = block[
                         ay - block_y : by - block_y, ax - block_x : bx - block_x
                     ]
+        if self._damage and not damage_is_white:
+            self._require_undamaged(number, *(side * reduction for side in (left, top, right, bottom)))
         return out
 
     def _block(self, number: int, reduction: int, column: int, row: int) -> Image:
@@ -343,16 +405,53 @@ class Slide:
         width, height = min(width, level.width - x), min(height, level.height - y)
 
         def decode() -> Image:
-            pixels = self._try(lambda: self._reader.read(number, x, y, width, height))
+            try:
+                pixels = self._reader.read(number, x, y, width, height)
+            except SlideError:
+                raise  # none of it can be read
+            except Exception as error:  # noqa: BLE001 (whatever the library below raises)
+                self._require_reachable(error)
+                pixels = self._decode_pieces(number, x, y, width, height)
             return pixels if reduction == 1 else np.asarray(PIL.Image.fromarray(pixels).reduce(reduction))
 
         return self._blocks.get((number, reduction, column, row), decode)
 
-    def _try(self, read: Callable[[], Image]) -> Image:
-        try:
-            return read()
-        except Exception as error:
-            raise SlideError(_damaged(self.path, error)) from error
+    def _decode_pieces(self, number: int, x: int, y: int, width: int, height: int) -> Image:
+        """A block in which something is damaged, tile by tile: what cannot be decoded is white and is noted."""
+        out = np.full((height, width, 3), _BACKGROUND, np.uint8)
+        across, down = self.levels[number].tile
+        for top in range(0, height, down):
+            for left in range(0, width, across):
+                piece = out[top : top + down, left : left + across]
+                box = number, x + left, y + top, piece.shape[1], piece.shape[0]
+                try:
+                    piece[:] = self._reader.read(*box)
+                except Exception as error:  # noqa: BLE001
+                    self._require_reachable(error)
+                    with self._lock:
+                        self._damage[box] = reason(error)
+        return out
+
+    def _require_reachable(self, error: Exception) -> None:
+        """Tell a drive that does not answer from a file that is damaged."""
+        if isinstance(error, OSError) and error.errno is not None:
+            raise SlideError(f"{self.path.name} cannot be read ({error.strerror}); check its drive.") from error
+
+    def _require_undamaged(self, number: int, x0: int, y0: int, x1: int, y1: int) -> None:
+        with self._lock:
+            for box, why in self._damage.items():
+                level, x, y, width, height = box
+                if level == number and x < x1 and x + width > x0 and y < y1 and y + height > y0:
+                    raise DamagedPlace(
+                        f"{self.path.name} is damaged at {self._place(box)} and cannot be read there ({why}); "
+                        "copy or export it again."
+                    )
+
+    def _place(self, box: tuple[int, int, int, int, int]) -> str:
+        level, *sides = box
+        downsample = self.levels[level].downsample
+        x, y, width, height = (round(side * downsample) for side in sides)
+        return f"x {x} to {x + width}, y {y} to {y + height}"
 
 
 def _block_size(level: Level) -> tuple[int, int]:
@@ -386,8 +485,3 @@ def _require_readable(path: Path) -> None:
         raise SlideError(f"{path} cannot be read: {error.strerror}.") from error
     if empty:
         raise SlideError(f"{path} is empty; give a slide file, an OME-Zarr folder or a DICOM folder.")
-
-
-def _damaged(path: Path, error: Exception) -> str:
-    reason = (str(error).splitlines() or [""])[0].strip().rstrip(".") or type(error).__name__
-    return f"{path.name} is damaged and cannot be read ({reason}); copy or export it again."

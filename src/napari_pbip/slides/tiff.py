@@ -20,15 +20,29 @@ import openslide
 import tifffile
 
 from napari_pbip.errors import SlideError
+from napari_pbip.slides.channels import why_not_rgb
 from napari_pbip.slides.image import WholeImage
-from napari_pbip.slides.mpp import from_header, to_microns
-from napari_pbip.slides.reader import Image, Level, Reader, fingerprint, over_white, pyramid
+from napari_pbip.slides.mpp import from_header, number, to_microns
+from napari_pbip.slides.reader import LARGEST_PIECE, Image, Level, Reader, fingerprint, over_white, pyramid
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _RESOLUTION_OF_SLIDES = (0.05, 2.5)
 """Microns per pixel that resolution tags are believed for: from 100x oil to 4x objectives. Printers' 72 or 300 dots
 per inch (353 and 85 microns) and flatbed scanners (2.6 microns and more) are not a microscope's."""
 _APERIO_JPEG2000_YCC = 33003
+_PHOTOMETRIC, _COMPRESSION, _EXTRA = tifffile.PHOTOMETRIC, tifffile.COMPRESSION, tifffile.EXTRASAMPLE
+_JPEG = (_COMPRESSION.JPEG, _COMPRESSION.OJPEG, _COMPRESSION.ALT_JPEG)
+"""Whose decoder turns YCbCr into RGB; of other compressions tifffile gives YCbCr as it is."""
+_MEANING = {
+    _PHOTOMETRIC.MINISWHITE: "grey levels, or three without a meaning",
+    _PHOTOMETRIC.MINISBLACK: "grey levels, or three without a meaning",
+    _PHOTOMETRIC.PALETTE: "numbers of a palette",
+    _PHOTOMETRIC.SEPARATED: "CMYK, for printing",
+    _PHOTOMETRIC.YCBCR: "YCbCr that is not compressed as JPEG",
+    _PHOTOMETRIC.CIELAB: "CIE L*a*b*",
+}
+"""Of the samples of a picture that is not RGB, in words."""
+_NOT_LIGHT = ("fluorescence", "epifluorescence")
 
 # tifffile logs what is wrong with a damaged file, and Python prints such logs when nobody listens;
 # the user gets a SlideError instead.
@@ -41,7 +55,7 @@ def open_tiff(path: Path) -> Reader | None:
     Raises
     ------
     SlideError
-        If it holds no RGB image of 8 bits, holds a stack, or was cut off.
+        If it holds no RGB image of 8 bits, holds a stack, is one of several files, or was cut off.
     """
     if path.is_dir():
         return None
@@ -53,22 +67,40 @@ def open_tiff(path: Path) -> Reader | None:
         return None
     tiff = tifffile.TiffFile(path)
     try:
+        _require_single_file(tiff, path)
         _require_whole(tiff, path)
         series = _largest(tiff)
         if _is_for_openslide(tiff, series):
             tiff.close()
             return None
-        _require_rgb(series, path)
+        if why := _why_not_rgb(tiff, series):
+            raise SlideError(
+                f"{path.name} is not one RGB image of 8 bits a colour ({why}); export a single plane as RGB."
+            )
         if not series.keyframe.is_tiled:
-            image = WholeImage.of_size(path, series.keyframe.imagewidth, series.keyframe.imagelength)
-            image.pixels = _pixels(series)
-            image.mpp = _mpp(tiff, series)
+            image = _whole_image(path, tiff, series)
             tiff.close()
             return image
         return TiffReader(path, tiff, series)
     except BaseException:
         tiff.close()
         raise
+
+
+def _whole_image(path: Path, tiff: Any, series: Any) -> WholeImage:
+    """A TIFF without tiles, turned as its orientation says."""
+    frame = series.keyframe
+    sideways, mpp = _orientation(frame) > 4, _mpp(tiff, series)
+    width, height = frame.imagewidth, frame.imagelength
+    if sideways:
+        width, height, mpp = height, width, mpp and (mpp[1], mpp[0])
+
+    def decode() -> Image:
+        with tifffile.TiffFile(path) as again:
+            whole = _largest(again)
+            return _turned(_pixels(whole), _orientation(whole.keyframe))
+
+    return WholeImage(path, width, height, decode, mpp)
 
 
 class TiffReader:
@@ -79,20 +111,32 @@ class TiffReader:
         self._tiff = tiff
         self._series = series
         self._lock = threading.Lock()
-        frames = [level.keyframe for level in series.levels]
+        stored = _levels(tiff, series)
+        frames = [level.keyframe for level in stored]
         self.levels: tuple[Level, ...] = pyramid(
-            [(frame.imagewidth, frame.imagelength) for frame in frames], [_segment(frame) for frame in frames]
+            path.name,
+            [(frame.imagewidth, frame.imagelength) for frame in frames],
+            [_segment(frame) for frame in frames],
         )
         self.mpp = _mpp(tiff, series)
+        self.notes: tuple[str, ...] = ()
+        if _orientation(series.keyframe) != 1:
+            self.notes = ("says that it is to be turned or mirrored to be looked at; it is read as it is stored",)
+        used = [stored[level.stored] for level in self.levels]
+        self._frames = [level.keyframe for level in used]
         # tifffile reads pages, and what decoding them needs, from the file when first asked: here, so that threads
         # that read find all of it in memory and move the file's position only under the lock.
-        self._pages = [list(level) for level in series.levels]
-        self._decode = [frame.decode for frame in frames]
+        self._pages = [list(level) for level in used]
+        self._decode = [frame.decode for frame in self._frames]
 
     @cached_property
     def _associated(self) -> dict[str, Any]:
-        others = [s for s in self._tiff.series if s is not self._series and s.keyframe is not self._series.keyframe]
-        return {(s.name or f"image {i}").lower(): s for i, s in enumerate(others, 1) if _is_rgb(s)}
+        others = [s for s in self._tiff.series if not any(s.keyframe is frame for frame in self._frames)]
+        return {
+            (s.name or f"image {i}").lower(): s
+            for i, s in enumerate(others, 1)
+            if _why_not_rgb(self._tiff, s) is None and s.keyframe.imagewidth * s.keyframe.imagelength < LARGEST_PIECE
+        }
 
     @property
     def associated(self) -> tuple[str, ...]:
@@ -101,7 +145,7 @@ class TiffReader:
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image:
         decode = self._decode[level]
         planes = [self._read_page(page, decode, x, y, width, height) for page in self._pages[level]]
-        return over_white(np.concatenate(planes, axis=2) if len(planes) > 1 else planes[0])
+        return _to_rgb(np.concatenate(planes, axis=2) if len(planes) > 1 else planes[0], self._frames[level])
 
     def _read_page(self, page: Any, decode: Any, x: int, y: int, width: int, height: int) -> Image:
         """A rectangle of one page, shape (height, width, samples)."""
@@ -156,6 +200,47 @@ def _segment(frame: Any) -> tuple[int, int]:
     return frame.imagewidth, frame.rowsperstrip
 
 
+def _levels(tiff: Any, series: Any) -> list[Any]:
+    """All that could be a level of the slide: those that tifffile found, and reduced pages that it passed over.
+
+    In files without metadata it follows one step of 2, 3 or 4 from level to level.
+    """
+    found = list(series.levels)
+    if series.kind not in ("ome", "svs"):
+        found += [
+            level
+            for other in tiff.series
+            if other is not series
+            for level in other.levels
+            if level.keyframe.is_reduced and level.keyframe.is_tiled
+        ]
+    finest = found[0]
+    return [finest] + [level for level in found[1:] if _shows_the_same(finest, level)]
+
+
+def _shows_the_same(finest: Any, level: Any) -> bool:
+    """Whether the samples of a level mean what those of the finest level mean."""
+    pages = list(level)
+    return len(pages) == len(finest) and None not in pages and _meaning(level.keyframe) == _meaning(finest.keyframe)
+
+
+def _meaning(frame: Any) -> tuple[Any, ...]:
+    colour = _PHOTOMETRIC.RGB if _is_colour(frame) else frame.photometric
+    return colour, _is_8_bits(frame), frame.samplesperpixel, frame.extrasamples
+
+
+def _require_single_file(tiff: Any, path: Path) -> None:
+    """Refuse an OME-TIFF whose planes lie in several files: only this one was opened, and others could be missing."""
+    if not tiff.is_ome or (root := _ome(tiff)) is None:
+        return
+    if root.find("{*}BinaryOnly") is not None or len({one.text for one in root.iter() if _is_uuid(one)}) > 1:
+        raise SlideError(f"{path.name} is one of several files that make an OME-TIFF; export it as a single file.")
+
+
+def _is_uuid(element: ElementTree.Element) -> bool:
+    return element.tag.rpartition("}")[2] == "UUID"
+
+
 def _require_whole(tiff: Any, path: Path) -> None:
     """Refuse a file whose end is missing: a page of it, or tiles of a page, would lie past the end.
 
@@ -163,13 +248,16 @@ def _require_whole(tiff: Any, path: Path) -> None:
     """
     handle, form = tiff.filehandle, tiff.tiff
     handle.seek(tiff.pages.next_page_offset)
-    whole = handle.read(form.offsetsize) == bytes(form.offsetsize)  # the chain of pages ends where it says so
+    following = int.from_bytes(handle.read(form.offsetsize), "little" if form.byteorder == "<" else "big")
     pages = [page for series in tiff.series for level in series.levels for page in level if page is not None]
+    if following and following in {page.offset for page in tiff.pages}:
+        raise SlideError(f"{path.name} is damaged: its list of pictures leads back to itself; copy or export it again.")
+    whole = not following  # the chain of pages ends where it says so
     for page in pages if whole else ():
         whole = whole and len(page.dataoffsets) == len(page.databytecounts)
         ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=False)]
         ends += [_end_of_page(handle, form, start) for start in page.subifds or ()]
-        whole = whole and max(ends) <= handle.size
+        whole = whole and max(ends, default=0) <= handle.size
     if not whole:
         raise SlideError(f"{path.name} is incomplete: its end is missing; copy or export it again.")
 
@@ -197,61 +285,147 @@ def _is_for_openslide(tiff: Any, series: Any) -> bool:
     )
 
 
-def _is_rgb(series: Any) -> bool:
-    shape = {axis: size for axis, size in zip(series.axes, series.shape, strict=True) if size > 1}
-    axes = "".join(shape)
-    if series.dtype != np.uint8 or None in list(series):
-        return False
-    photometric = tifffile.PHOTOMETRIC
-    if axes in ("YXS", "SYX"):
-        return shape["S"] in (3, 4) and series.keyframe.photometric in (photometric.RGB, photometric.YCBCR)
-    return bool(axes == "CYX" and shape["C"] == 3)  # RGB as three pages, as libvips writes OME-TIFF
+def _is_8_bits(frame: Any) -> bool:
+    return bool(frame.dtype == np.uint8 and frame.bitspersample == 8)
 
 
-def _require_rgb(series: Any, path: Path) -> None:
-    if not _is_rgb(series):
+def _is_colour(frame: Any) -> bool:
+    """Whether the file says that the samples of a page are red, green and blue, or the decoder makes them so."""
+    decoded = frame.photometric == _PHOTOMETRIC.YCBCR and frame.compression in _JPEG
+    return bool(decoded or frame.photometric == _PHOTOMETRIC.RGB)
+
+
+def _why_not_rgb(tiff: Any, series: Any) -> str | None:
+    """What the samples of a picture are instead of red, green and blue of 8 bits (and alpha); None if they are."""
+    frame = series.keyframe
+    sizes = {axis: size for axis, size in zip(series.axes, series.shape, strict=True) if size > 1 or axis in "YXS"}
+    axes = "".join(sizes)
+    colours = axes in ("YXS", "SYX") and sizes["S"] in (3, 4)
+    if None in list(series):
+        return "parts of it are missing"
+    if not _is_8_bits(frame) or not (colours or (axes == "CYX" and sizes["C"] == 3)):
+        palette = ", numbers of a palette" if frame.photometric == _PHOTOMETRIC.PALETTE else ""
         shape = " x ".join(f"{n} {axis}" for axis, n in zip(series.axes, series.shape, strict=True))
-        raise SlideError(
-            f"{path.name} is not one RGB image of 8 bits a colour (it holds {shape} of {series.dtype}); "
-            "export a single plane as RGB."
-        )
+        return f"it holds {shape} of {frame.bitspersample} bits {np.dtype(frame.dtype).name}{palette}"
+    if colours:
+        return None if _is_colour(frame) else f"its samples are {_MEANING.get(frame.photometric, frame.photometric)}"
+    return _why_planes_not_rgb(tiff, series)
+
+
+def _why_planes_not_rgb(tiff: Any, series: Any) -> str | None:
+    """Of three grey planes, which are RGB as libvips writes OME-TIFF, and fluorescence in most other files."""
+    pixels = _ome_pixels(tiff, series) if series.kind == "ome" else None
+    if pixels is None:
+        return "it holds three grey planes, and does not say that they are red, green and blue"
+    channels = pixels.findall("{*}Channel")
+    for channel in channels:
+        said = f"{channel.get('ContrastMethod', '')} {channel.get('IlluminationType', '')}".lower().split()
+        if channel.get("Fluor") or channel.get("EmissionWavelength") or set(said) & set(_NOT_LIGHT):
+            return "its channels are fluorescence"
+    if not channels:
+        return None
+    return why_not_rgb([one.get("Name", "") for one in channels], [_ome_colour(one.get("Color")) for one in channels])
+
+
+def _ome_colour(text: str | None) -> tuple[int, int, int] | None:
+    """RGB of OME's colour, a signed number of 32 bits for red, green, blue and alpha."""
+    try:
+        red, green, blue, _ = (int(text or "") & 0xFFFFFFFF).to_bytes(4, "big")
+    except ValueError:
+        return None
+    return red, green, blue
 
 
 def _pixels(series: Any) -> Image:
-    """All of a series' finest level, its colours last."""
-    image = np.squeeze(series.asarray(level=0))
-    return over_white(np.ascontiguousarray(image if image.shape[-1] in (3, 4) else np.moveaxis(image, 0, -1)))
+    """All of a series' finest level as RGB."""
+    image = series.asarray(level=0)
+    samples = "S" if "S" in series.axes else "C"
+    kept = [axis for axis in series.axes if axis in ("Y", "X", samples)]
+    image = image.reshape([size for axis, size in zip(series.axes, image.shape, strict=True) if axis in kept])
+    return _to_rgb(
+        np.ascontiguousarray(image.transpose([kept.index(axis) for axis in ("Y", "X", samples)])), series.keyframe
+    )
+
+
+def _to_rgb(image: Image, frame: Any) -> Image:
+    """Three samples as they are; a fourth as the file says: laid over white if it is alpha, else left out."""
+    if image.shape[2] == 3:
+        return image
+    fourth = frame.extrasamples[0] if frame.extrasamples else _EXTRA.UNSPECIFIED
+    if fourth == _EXTRA.UNASSALPHA:
+        return over_white(image)
+    colour, alpha = image[..., :3], image[..., 3:]
+    if fourth == _EXTRA.ASSOCALPHA:  # the colours were multiplied by alpha when they were written
+        return np.asarray(colour + np.minimum(255 - alpha, 255 - colour), np.uint8)
+    return np.ascontiguousarray(colour)
+
+
+def _orientation(frame: Any) -> int:
+    """How a picture is to be turned, 1 to 8 as in Exif; 1 is as it is stored."""
+    tag = frame.tags.get(274)
+    return tag.value if tag is not None and tag.value in range(1, 9) else 1
+
+
+def _turned(image: Image, orientation: int) -> Image:
+    if orientation > 4:
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
 
 
 def _mpp(tiff: Any, series: Any) -> tuple[float, float] | None:
     """Microns per pixel: Aperio's description, OME's PhysicalSize, else resolution tags a microscope could have."""
     if tiff.is_svs:
-        found = re.search(r"\bMPP\s*=\s*(\d+[.,]?\d*)", series.keyframe.description)
-        aperio = float(found[1].replace(",", ".")) if found else None
+        found = re.search(r"\bMPP\s*=([^|\r\n]*)", series.keyframe.description)
+        aperio = number(found[1]) if found else None
         return from_header(aperio, aperio)
     if tiff.is_ome:
-        return _ome_mpp(tiff.ome_metadata, next(i for i, s in enumerate(tiff.series) if s is series))
+        return _ome_mpp(_ome_pixels(tiff, series))
     return _tag_mpp(series.keyframe)
 
 
-def _ome_mpp(xml: str, index: int) -> tuple[float, float] | None:
-    """Of the image with this place in the file; None if the XML is broken or knows fewer images."""
+def _ome(tiff: Any) -> ElementTree.Element | None:
     try:
-        pixels = ElementTree.fromstring(xml).findall("{*}Image/{*}Pixels")[index]
-    except (ElementTree.ParseError, IndexError):
+        return ElementTree.fromstring(tiff.ome_metadata or "")
+    except (ElementTree.ParseError, ValueError):
+        return None
+
+
+def _ome_pixels(tiff: Any, series: Any) -> ElementTree.Element | None:
+    """What OME says of the image with this place in the file; None if the XML is broken or knows fewer images."""
+    root = _ome(tiff)
+    index = next(i for i, s in enumerate(tiff.series) if s is series)
+    images = [] if root is None else root.findall("{*}Image/{*}Pixels")
+    return images[index] if index < len(images) else None
+
+
+def _ome_mpp(pixels: ElementTree.Element | None) -> tuple[float, float] | None:
+    if pixels is None:
         return None
     sizes = []
     for axis in "XY":
-        size, unit = pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
-        sizes.append(None if size is None else to_microns(float(size), unit))
+        size, unit = number(pixels.get(f"PhysicalSize{axis}")), pixels.get(f"PhysicalSize{axis}Unit", "µm")
+        sizes.append(None if size is None else to_microns(size, unit))
     return from_header(*sizes)
 
 
 def _tag_mpp(frame: Any) -> tuple[float, float] | None:
     unit = {tifffile.RESUNIT.CENTIMETER: 1e4, tifffile.RESUNIT.INCH: 25_400.0}.get(frame.resolutionunit)
-    across, down = frame.resolution
-    if unit is None or across <= 0 or down <= 0:
+    across, down = (_fraction(frame.tags.get(code)) for code in ("XResolution", "YResolution"))
+    if unit is None or across is None or down is None:
         return None
     x, y = unit / across, unit / down
     smallest, largest = _RESOLUTION_OF_SLIDES
     return (x, y) if smallest <= min(x, y) and max(x, y) <= largest else None
+
+
+def _fraction(tag: Any) -> float | None:
+    """Value of a tag of two numbers, above 0, or None."""
+    try:
+        numerator, denominator = tag.value
+        return numerator / denominator if numerator > 0 and denominator > 0 else None
+    except (AttributeError, TypeError, ValueError):
+        return None
