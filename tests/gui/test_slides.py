@@ -55,6 +55,13 @@ def drop(widget, *paths: Path) -> None:
     assert event.isAccepted()
 
 
+def mask_layer(viewer) -> Labels | None:
+    """The tissue mask of the current slide."""
+    session = session_of(viewer)
+    mask = session.tissue.mask(session.current_slide)
+    return None if mask is None else mask.layer
+
+
 def test_a_dropped_slide_is_a_layer_in_micrometres(viewer, widget, settle):
     drop(widget, samples.slide())
     (layer,) = viewer.layers
@@ -62,8 +69,8 @@ def test_a_dropped_slide_is_a_layer_in_micrometres(viewer, widget, settle):
     assert layer.multiscale
     assert [str(unit) for unit in layer.units] == ["micrometer"] * 2
     np.testing.assert_allclose(layer.extent.world[1], [2967 * 0.499, 2220 * 0.499], atol=1)
-    assert "2,220 x 2,967 pixels of 0.499 µm" in widget.facts.text()
-    assert widget.mpp.isHidden()
+    assert "2,220 x 2,967 pixels, 1.11 x 1.48 mm" in widget.facts.text()
+    assert widget.mpp.known.text() == "0.499 µm per pixel, as the slide says"
 
 
 def test_pixels_come_sharp_wherever_the_view_is(viewer, settle, sample_pixels):
@@ -151,17 +158,19 @@ def test_missing_mpp_is_asked_for_and_remembered(viewer, widget, slide_without_m
     assert json.loads(Path(f"{slide_without_mpp}.mpp.json").read_text()) == {"mpp": 0.4}
     assert tuple(layer.scale) == (0.4, 0.4)
     assert [str(unit) for unit in layer.units] == ["micrometer"] * 2
-    assert not widget.mpp.isVisible()
+    assert not widget.mpp.value.isVisible()
+    assert widget.mpp.known.text() == "0.4 µm per pixel, given by you"
     assert widget.tissue.isEnabled()
     with open_slide(slide_without_mpp) as again:
         assert again.mpp == 0.4
 
 
 @pytest.mark.parametrize("key", ["frozen section", "tumour"])
-def test_sample_slides_that_do_not_say_their_mpp_ask_for_it(viewer, widget, key):
+def test_sample_slides_that_do_not_say_their_mpp_ask_for_it(viewer, widget, settle, key):
     viewer.open_sample("napari-pbip", key)
+    settle()
     (slide,) = session_of(viewer).slides
-    assert (slide.slide.mpp_xy, widget.mpp.isHidden()) == (None, False)
+    assert (slide.slide.mpp_xy, widget.mpp.value.isVisible()) == (None, True)
     assert not widget.tissue.button.isEnabled()
 
 
@@ -176,10 +185,11 @@ def test_what_is_no_slide_is_told_and_the_others_open(viewer, widget, tmp_path):
         assert name in widget.notice.text()
 
 
-def test_a_folder_opens_the_slides_in_it(viewer, widget, tmp_path, dicom_folder):
+def test_a_folder_opens_the_slides_in_it(viewer, widget, settle, tmp_path, dicom_folder):
     shutil.copy(samples.slide(), tmp_path / "a.svs")
     (tmp_path / "readme.txt").write_text("not a slide")
     drop(widget, tmp_path, dicom_folder)
+    settle(lambda: not session_of(viewer).jobs)
     assert [layer.name for layer in viewer.layers] == ["a", "dicom_CMU-1-Small-Region"]
 
 
@@ -188,19 +198,19 @@ def test_tissue_is_found_thresholded_and_painted(viewer, widget, settle):
     slide = session_of(viewer).slides[0]
     file = session_of(viewer).tissue_file(slide.slide)
     QTest.mouseClick(widget.tissue.button, Qt.MouseButton.LeftButton)
-    settle(lambda: widget.tissue.layer is not None)
-    layer = widget.tissue.layer
+    settle(lambda: mask_layer(viewer) is not None)
+    layer = mask_layer(viewer)
     assert isinstance(layer, Labels)
     found = TissueMask.read(file, slide.slide)
     np.testing.assert_array_equal(np.asarray(layer.data) > 0, found.array)
     assert f"{found.area_mm2:.2f} mm²" in widget.tissue.text.text()
 
-    widget.tissue.slider.setValue(0.3)  # darker tissue only
+    widget.tissue.slider.slider.setValue(300)  # darker tissue only
     settle(lambda: TissueMask.read(file, slide.slide).area_mm2 < 0.8 * found.area_mm2)
     settle(lambda: not session_of(viewer).jobs)
     settle()
     assert session_of(viewer).settings.segment.tissue.threshold == pytest.approx(0.3)
-    assert widget.tissue.layer is layer
+    assert mask_layer(viewer) is layer
 
     before = np.asarray(layer.data).copy()
     assert before[10, 10] == 0

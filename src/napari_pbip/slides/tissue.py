@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import PIL.PngImagePlugin
 from scipy import ndimage
 from skimage import filters
 
@@ -28,6 +29,8 @@ _BLACK = 30
 """Grey values below this in all colours are a scanner's border or the edge of a cover slip."""
 _INK = 30
 """Haematoxylin and eosin absorb green most; what is greener than red by more than this is blue or green ink."""
+_THRESHOLD = "napari-pbip threshold"
+"""Text of a mask's PNG file that holds what the tissue was found by; pictures that somebody drew have none."""
 _PROPORTION = 0.02
 _BINS = np.linspace(0, 3, 769)
 """Of the histogram that Otsu's threshold is found in."""
@@ -98,14 +101,18 @@ class TissueMask:
         path = Path(path)
         whole = path.with_name(f".{path.name}.part")  # takes its place when it is complete: others may be reading
         try:
-            PIL.Image.fromarray(self.array.astype(np.uint8) * 255).save(whole, format="PNG", optimize=True)
+            facts = PIL.PngImagePlugin.PngInfo()
+            if self.threshold is not None:
+                facts.add_text(_THRESHOLD, repr(float(self.threshold)))
+            image = PIL.Image.fromarray(self.array.astype(np.uint8) * 255)
+            image.save(whole, format="PNG", optimize=True, pnginfo=facts)
             whole.replace(path)
         except OSError as error:
             raise OutputError(f"The tissue mask {path} cannot be written: {error.strerror}.") from error
 
     @classmethod
     def read(cls, path: Path | str, slide: Slide) -> Self:
-        """A mask of the user's own: any image of the slide's proportions, in which tissue is not black.
+        """A mask that :meth:`write` wrote, or any image of the slide's proportions in which tissue is not black.
 
         Raises
         ------
@@ -118,6 +125,7 @@ class TissueMask:
                 warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
                 with PIL.Image.open(path) as file:
                     pixels = np.asarray(np.asarray(file.convert("RGB")).max(axis=2) > 0)
+                    threshold = _number(file.info.get(_THRESHOLD))
         except (OSError, PIL.Image.DecompressionBombError) as error:
             raise SlideError(f"The tissue mask {path} cannot be read as an image; give a PNG.") from error
         height, width = pixels.shape
@@ -131,7 +139,15 @@ class TissueMask:
             )
         if not pixels.any():
             raise SlideError(f"The tissue mask {path} is all black; paint tissue in any other colour.")
-        return cls(pixels, scale, slide.require_mpp() * scale)
+        return cls(pixels, scale, slide.require_mpp() * scale, threshold)
+
+
+def _number(text: object) -> float | None:
+    try:
+        number = float(str(text))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ _SYMBOLS = {"error": "✖  ", "warning": "⚠  ", "info": ""}
 
 
 class Notice(QLabel):
-    """A sentence for the user at the place that it is about; hidden while there is nothing to say.
+    """A sentence for the user at the place that it is about; hidden while there is nothing to say (an empty one).
 
     Errors and warnings carry a symbol, so that colour is not all that tells them apart.
     """
@@ -27,6 +27,7 @@ class Notice(QLabel):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWordWrap(True)
+        self.setTextFormat(Qt.TextFormat.PlainText)  # names of classes and files may look like HTML
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.hide()
 
@@ -44,6 +45,9 @@ class Notice(QLabel):
         self.hide()
 
     def _say(self, kind: str, sentence: str) -> None:
+        if not sentence:
+            self.clear()
+            return
         self.setText(f"{_SYMBOLS[kind]}{sentence}")
         self.setAccessibleName(kind)
         self.show()
