@@ -185,7 +185,7 @@ def test_all_number_boxes_of_all_docks_are_of_one_class(viewer, settle):
 
     docks = PluginManager.instance().get_manifest("napari-pbip").contributions.widgets
     widgets = [viewer.window.add_plugin_dock_widget("napari-pbip", dock.display_name)[1] for dock in docks]
-    settle()
+    settle(lambda: not session_of(viewer).jobs)
     boxes = [box for widget in widgets for box in widget.findChildren(QAbstractSpinBox)]
     assert len(boxes) >= 5
     assert {type(box) for box in boxes if not isinstance(box, NumberBox)} == set()

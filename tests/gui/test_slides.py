@@ -11,12 +11,16 @@ import napari
 import numpy as np
 import pytest
 import tifffile
+from napari._qt.dialogs.qt_reader_dialog import QtReaderDialog
+from napari.errors import NoAvailableReaderError
 from napari.layers import Labels
+from napari.utils.notifications import notification_manager
 from npe2 import PluginManager
 from PIL import Image
-from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_pbip import samples
 from napari_pbip.gui.compat import camera_of
@@ -42,6 +46,11 @@ def slide_without_mpp(tmp_path: Path, sample_pixels: np.ndarray) -> Path:
 
 
 def drop(widget, *paths: Path) -> None:
+    """Drop files on a widget that says that it takes them."""
+    assert dropped(widget, *paths).isAccepted()
+
+
+def dropped(widget, *paths: Path) -> QDropEvent:
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
     event = QDropEvent(
@@ -52,7 +61,7 @@ def drop(widget, *paths: Path) -> None:
         Qt.KeyboardModifier.NoModifier,
     )
     widget.dropEvent(event)
-    assert event.isAccepted()
+    return event
 
 
 def mask_layer(viewer) -> Labels | None:
@@ -240,19 +249,89 @@ def test_a_reopened_dock_shows_what_was_there(viewer, widget, settle):
     assert "2,220" in again.facts.text()
 
 
-def test_napari_opens_slides_by_our_reader_and_leaves_other_tiffs_alone(viewer, tmp_path, dicom_folder, sample_pixels):
-    assert get_reader(str(samples.slide())) is not None
-    assert get_reader([str(samples.slide()), str(dicom_folder)]) is not None
-    stack = tmp_path / "cells.tif"
-    tifffile.imwrite(stack, np.zeros((5, 512, 512), np.uint16), tile=(256, 256))
-    plain = tmp_path / "plain.tif"
-    tifffile.imwrite(plain, sample_pixels[:512, :512])
-    picture = tmp_path / "picture.png"
-    Image.fromarray(sample_pixels[:64, :64]).save(picture)
-    (tmp_path / "folder").mkdir()
-    for path in (stack, plain, picture, tmp_path / "folder", tmp_path / "nowhere.tif"):
-        assert get_reader(str(path)) is None, path
-    assert get_reader([str(samples.slide()), str(stack)]) is None
+@pytest.fixture
+def others(tmp_path, sample_pixels) -> dict[str, Path]:
+    """What is no slide: pictures, a stack, notes, a folder of pictures."""
+    folder = tmp_path / "others"
+    (folder / "pictures").mkdir(parents=True)
+    files = {name: folder / name for name in ("cells.tif", "plain.tif", "picture.png", "photo.jpg", "notes.txt")}
+    tifffile.imwrite(files["cells.tif"], np.zeros((5, 512, 512), np.uint16), tile=(256, 256))
+    tifffile.imwrite(files["plain.tif"], sample_pixels[:512, :512])
+    for file in (files["picture.png"], files["photo.jpg"], folder / "pictures" / "one.png"):
+        Image.fromarray(sample_pixels[:64, :64]).save(file)
+    files["notes.txt"].write_text("no picture")
+    return {**files, "pictures": folder / "pictures"}
+
+
+def drop_on_viewer(viewer, settle, path: Path) -> str:
+    """Drop a file on napari's window and press OK where a reader is asked for; the readers that were offered."""
+    offered = []
+
+    def press_ok() -> None:
+        for dialog in QApplication.topLevelWidgets():
+            if isinstance(dialog, QtReaderDialog) and dialog.isVisible():
+                offered.extend(button.text() for button in dialog.reader_btn_group.buttons())
+                dialog.accept()
+
+    timer = QTimer()
+    timer.timeout.connect(press_ok)
+    timer.start(20)
+    dropped(viewer.window._qt_viewer, path)
+    settle()
+    timer.stop()
+    return " ".join(offered)
+
+
+@pytest.mark.parametrize("name", ["picture.png", "photo.jpg"])
+def test_pictures_open_as_without_the_plugin(viewer, settle, others, name):
+    assert drop_on_viewer(viewer, settle, others[name]) == ""  # nothing is asked
+    (layer,) = viewer.layers
+    assert layer.data.shape == (64, 64, 3)
+    assert not layer.multiscale
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), {"cells.tif": (5, 512, 512), "plain.tif": (512, 512, 3), "pictures": (64, 64, 3)}.items()
+)
+def test_our_reader_opens_what_is_no_slide_as_napari_does(viewer, settle, others, name, shape):
+    assert drop_on_viewer(viewer, settle, others[name]).startswith("PBIP")  # it is the first, so it is what OK takes
+    (layer,) = viewer.layers
+    assert tuple(layer.data.shape)[-len(shape) :] == shape
+    assert not layer.multiscale
+
+
+def test_files_of_other_kinds_are_not_ours(viewer, others):
+    with pytest.raises(NoAvailableReaderError):
+        viewer.open(others["notes.txt"], plugin=None)
+
+
+@pytest.mark.parametrize("kind", ["svs", "tif", "dicom"])
+def test_dropped_slides_are_slides(viewer, settle, tmp_path, dicom_folder, sample_pixels, kind):
+    tiled = tmp_path / "tiled.tif"
+    tifffile.imwrite(tiled, sample_pixels[:1024, :1024], tile=(256, 256), photometric="rgb")
+    drop_on_viewer(viewer, settle, {"svs": samples.slide(), "tif": tiled, "dicom": dicom_folder}[kind])
+    (layer,) = viewer.layers
+    assert layer.multiscale
+    assert layer.rgb
+
+
+def test_a_broken_slide_is_told_in_one_sentence(viewer, settle, tmp_path):
+    cut_off = tmp_path / "cut off.svs"
+    cut_off.write_bytes(samples.slide().read_bytes()[:300_000])
+    told = []
+    notification_manager.notification_ready.connect(told.append)
+    try:
+        drop_on_viewer(viewer, settle, cut_off)
+    finally:
+        notification_manager.notification_ready.disconnect(told.append)
+    assert [(str(one.severity), "incomplete" in one.message) for one in told] == [("error", True)]
+    assert not viewer.layers
+
+
+def test_nothing_is_opened_to_tell_whose_it_is(tmp_path):
+    missing = str(tmp_path / "missing.svs")
+    assert get_reader(missing) is get_reader(str(samples.slide()))
+    assert get_reader([str(samples.slide()), missing]) is get_reader(missing)
 
 
 def test_a_slide_that_napari_opened_comes_sharp_without_any_widget(application, settle, sample_pixels):
