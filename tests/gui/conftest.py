@@ -59,13 +59,41 @@ def no_hidden_errors() -> Iterator[None]:
 
 
 @pytest.fixture
-def settle(application: Any) -> Callable[..., None]:
+def stray_windows(application: Any) -> Iterator[Callable[[], None]]:
+    """Looks for windows of ours beside the viewer, dialogs and menus: they would take the keyboard."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtWidgets import QDialog, QMainWindow
+
+    found: dict[int, str] = {}
+
+    def look() -> None:
+        for window in application.topLevelWidgets():
+            if window.isVisible() and not isinstance(window, (QDialog, QMainWindow)):
+                if window.windowType() == Qt.WindowType.Window:
+                    found[id(window)] = f"{type(window).__name__} {window.windowTitle() or getattr(window, 'text', str)()}"
+
+    yield look
+    look()
+    assert not found, f"windows appeared beside the viewer: {sorted(found.values())}"
+
+
+@pytest.fixture(autouse=True)
+def no_stray_windows(request: pytest.FixtureRequest) -> None:
+    """In every test that has a viewer, no other window of ours opens, whatever jobs run."""
+    if "viewer" in request.fixturenames:
+        request.getfixturevalue("stray_windows")
+
+
+@pytest.fixture
+def settle(request: pytest.FixtureRequest, application: Any) -> Callable[..., None]:
     """Let the window work until a condition holds (or for a moment); fails when that takes too long."""
+    look = request.getfixturevalue("stray_windows") if "viewer" in request.fixturenames else lambda: None
 
     def run(until: Callable[[], Any] | None = None, seconds: float = 90.0) -> None:
         end = time.monotonic() + (seconds if until else 0.2)
         while True:
             application.processEvents()
+            look()
             if until is not None and until():
                 return
             if time.monotonic() > end:

@@ -89,10 +89,11 @@ class Story:
             self.viewer.reset_view()
             self.settle(lambda: self.session.slides[0].pyramid.pending == 0)
         click(slides.tissue.button)
-        self.settle(lambda: slides.tissue.layer is not None and not self.session.jobs)
+        slide = self.session.slides[0]
+        self.settle(lambda: self.session.tissue.mask(slide) is not None and not self.session.jobs)
         self.settle()
         self.shot("slides")
-        slides.tissue.layer.visible = False
+        self.session.tissue.mask(slide).layer.visible = False
 
     def teach(self) -> None:
         """Label tiles on the slide, some of them with two classes."""

@@ -215,7 +215,7 @@ def test_k_of_one_class(built, session, settle):
     from qtpy.QtTest import QTest
 
     before = session.bank.bank
-    spin = built.clusters.k_spin("MUS")
+    spin = built.clusters.k_box("MUS")
     spin.setFocus()
     QTest.keyClick(spin, Qt.Key.Key_Up)
     bank = updated(session, settle, before)

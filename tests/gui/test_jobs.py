@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 from napari_pbip.errors import DataError, JobFailed
 from napari_pbip.events import Finished, Job, Started, Step, Warned
@@ -164,3 +166,43 @@ def test_a_job_and_its_threads_give_way_to_the_thread_that_draws(application, se
     assert job.result.summary["job"] > before
     assert job.result.summary["its thread"] > before
     assert niceness() == before
+
+
+@pytest.mark.parametrize("pausable", [False, True])
+def test_a_bar_shows_one_job_and_no_window_of_its_own(application, settle, pausable):
+    from napari_pbip.gui.parts.job_bar import JobBar
+
+    bar = JobBar(pausable=pausable)
+    bar.show()
+    windows = [w for w in application.topLevelWidgets() if w.isVisible()]
+    job = RunningJob(lambda: counting(5, []))
+    bar.follow(job)
+    assert bar.pause_button.isVisible() is pausable
+    assert [w for w in application.topLevelWidgets() if w.isVisible()] == windows
+    settle(lambda: job.state.ended)
+    assert not bar.progress.isVisible()
+    bar.close()
+    bar.deleteLater()
+    settle()
+
+
+def test_a_bar_does_not_hear_the_job_before(application, settle):
+    from napari_pbip.gui.parts.job_bar import JobBar
+
+    bar = JobBar()
+    bar.show()
+    first, second = RunningJob(lambda: counting(10_000, [])), RunningJob(lambda: counting(10_000, []))
+    bar.follow(first)
+    settle(lambda: "Counting" in bar.text.text())
+    first.cancel()
+    bar.follow(second)
+    settle(lambda: first.state.ended and "Counting" in bar.text.text())
+    assert bar.progress.isVisible()
+    assert bar.cancel_button.isEnabled()
+    assert bar.notice.isHidden()
+    QTest.mouseClick(bar.cancel_button, Qt.MouseButton.LeftButton)
+    settle(lambda: second.state.ended)
+    assert bar.notice.text() == "Stopped; what was finished is kept."
+    bar.close()
+    bar.deleteLater()
+    settle()

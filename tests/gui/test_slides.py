@@ -11,12 +11,16 @@ import napari
 import numpy as np
 import pytest
 import tifffile
+from napari._qt.dialogs.qt_reader_dialog import QtReaderDialog
+from napari.errors import NoAvailableReaderError
 from napari.layers import Labels
+from napari.utils.notifications import notification_manager
 from npe2 import PluginManager
 from PIL import Image
-from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDropEvent
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_pbip import samples
 from napari_pbip.gui.compat import camera_of
@@ -42,6 +46,11 @@ def slide_without_mpp(tmp_path: Path, sample_pixels: np.ndarray) -> Path:
 
 
 def drop(widget, *paths: Path) -> None:
+    """Drop files on a widget that says that it takes them."""
+    assert dropped(widget, *paths).isAccepted()
+
+
+def dropped(widget, *paths: Path) -> QDropEvent:
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
     event = QDropEvent(
@@ -52,7 +61,14 @@ def drop(widget, *paths: Path) -> None:
         Qt.KeyboardModifier.NoModifier,
     )
     widget.dropEvent(event)
-    assert event.isAccepted()
+    return event
+
+
+def mask_layer(viewer) -> Labels | None:
+    """The tissue mask of the current slide."""
+    session = session_of(viewer)
+    mask = session.tissue.mask(session.current_slide)
+    return None if mask is None else mask.layer
 
 
 def test_a_dropped_slide_is_a_layer_in_micrometres(viewer, widget, settle):
@@ -62,8 +78,8 @@ def test_a_dropped_slide_is_a_layer_in_micrometres(viewer, widget, settle):
     assert layer.multiscale
     assert [str(unit) for unit in layer.units] == ["micrometer"] * 2
     np.testing.assert_allclose(layer.extent.world[1], [2967 * 0.499, 2220 * 0.499], atol=1)
-    assert "2,220 x 2,967 pixels of 0.499 µm" in widget.facts.text()
-    assert widget.mpp.isHidden()
+    assert "2,220 x 2,967 pixels, 1.11 x 1.48 mm" in widget.facts.text()
+    assert widget.mpp.known.text() == "0.499 µm per pixel, as the slide says"
 
 
 def test_pixels_come_sharp_wherever_the_view_is(viewer, settle, sample_pixels):
@@ -151,17 +167,19 @@ def test_missing_mpp_is_asked_for_and_remembered(viewer, widget, slide_without_m
     assert json.loads(Path(f"{slide_without_mpp}.mpp.json").read_text()) == {"mpp": 0.4}
     assert tuple(layer.scale) == (0.4, 0.4)
     assert [str(unit) for unit in layer.units] == ["micrometer"] * 2
-    assert not widget.mpp.isVisible()
+    assert not widget.mpp.value.isVisible()
+    assert widget.mpp.known.text() == "0.4 µm per pixel, given by you"
     assert widget.tissue.isEnabled()
     with open_slide(slide_without_mpp) as again:
         assert again.mpp == 0.4
 
 
 @pytest.mark.parametrize("key", ["frozen section", "tumour"])
-def test_sample_slides_that_do_not_say_their_mpp_ask_for_it(viewer, widget, key):
+def test_sample_slides_that_do_not_say_their_mpp_ask_for_it(viewer, widget, settle, key):
     viewer.open_sample("napari-pbip", key)
+    settle()
     (slide,) = session_of(viewer).slides
-    assert (slide.slide.mpp_xy, widget.mpp.isHidden()) == (None, False)
+    assert (slide.slide.mpp_xy, widget.mpp.value.isVisible()) == (None, True)
     assert not widget.tissue.button.isEnabled()
 
 
@@ -176,10 +194,11 @@ def test_what_is_no_slide_is_told_and_the_others_open(viewer, widget, tmp_path):
         assert name in widget.notice.text()
 
 
-def test_a_folder_opens_the_slides_in_it(viewer, widget, tmp_path, dicom_folder):
+def test_a_folder_opens_the_slides_in_it(viewer, widget, settle, tmp_path, dicom_folder):
     shutil.copy(samples.slide(), tmp_path / "a.svs")
     (tmp_path / "readme.txt").write_text("not a slide")
     drop(widget, tmp_path, dicom_folder)
+    settle(lambda: not session_of(viewer).jobs)
     assert [layer.name for layer in viewer.layers] == ["a", "dicom_CMU-1-Small-Region"]
 
 
@@ -188,19 +207,19 @@ def test_tissue_is_found_thresholded_and_painted(viewer, widget, settle):
     slide = session_of(viewer).slides[0]
     file = session_of(viewer).tissue_file(slide.slide)
     QTest.mouseClick(widget.tissue.button, Qt.MouseButton.LeftButton)
-    settle(lambda: widget.tissue.layer is not None)
-    layer = widget.tissue.layer
+    settle(lambda: mask_layer(viewer) is not None)
+    layer = mask_layer(viewer)
     assert isinstance(layer, Labels)
     found = TissueMask.read(file, slide.slide)
     np.testing.assert_array_equal(np.asarray(layer.data) > 0, found.array)
     assert f"{found.area_mm2:.2f} mm²" in widget.tissue.text.text()
 
-    widget.tissue.slider.setValue(0.3)  # darker tissue only
+    widget.tissue.slider.slider.setValue(300)  # darker tissue only
     settle(lambda: TissueMask.read(file, slide.slide).area_mm2 < 0.8 * found.area_mm2)
     settle(lambda: not session_of(viewer).jobs)
     settle()
     assert session_of(viewer).settings.segment.tissue.threshold == pytest.approx(0.3)
-    assert widget.tissue.layer is layer
+    assert mask_layer(viewer) is layer
 
     before = np.asarray(layer.data).copy()
     assert before[10, 10] == 0
@@ -230,19 +249,89 @@ def test_a_reopened_dock_shows_what_was_there(viewer, widget, settle):
     assert "2,220" in again.facts.text()
 
 
-def test_napari_opens_slides_by_our_reader_and_leaves_other_tiffs_alone(viewer, tmp_path, dicom_folder, sample_pixels):
-    assert get_reader(str(samples.slide())) is not None
-    assert get_reader([str(samples.slide()), str(dicom_folder)]) is not None
-    stack = tmp_path / "cells.tif"
-    tifffile.imwrite(stack, np.zeros((5, 512, 512), np.uint16), tile=(256, 256))
-    plain = tmp_path / "plain.tif"
-    tifffile.imwrite(plain, sample_pixels[:512, :512])
-    picture = tmp_path / "picture.png"
-    Image.fromarray(sample_pixels[:64, :64]).save(picture)
-    (tmp_path / "folder").mkdir()
-    for path in (stack, plain, picture, tmp_path / "folder", tmp_path / "nowhere.tif"):
-        assert get_reader(str(path)) is None, path
-    assert get_reader([str(samples.slide()), str(stack)]) is None
+@pytest.fixture
+def others(tmp_path, sample_pixels) -> dict[str, Path]:
+    """What is no slide: pictures, a stack, notes, a folder of pictures."""
+    folder = tmp_path / "others"
+    (folder / "pictures").mkdir(parents=True)
+    files = {name: folder / name for name in ("cells.tif", "plain.tif", "picture.png", "photo.jpg", "notes.txt")}
+    tifffile.imwrite(files["cells.tif"], np.zeros((5, 512, 512), np.uint16), tile=(256, 256))
+    tifffile.imwrite(files["plain.tif"], sample_pixels[:512, :512])
+    for file in (files["picture.png"], files["photo.jpg"], folder / "pictures" / "one.png"):
+        Image.fromarray(sample_pixels[:64, :64]).save(file)
+    files["notes.txt"].write_text("no picture")
+    return {**files, "pictures": folder / "pictures"}
+
+
+def drop_on_viewer(viewer, settle, path: Path) -> str:
+    """Drop a file on napari's window and press OK where a reader is asked for; the readers that were offered."""
+    offered = []
+
+    def press_ok() -> None:
+        for dialog in QApplication.topLevelWidgets():
+            if isinstance(dialog, QtReaderDialog) and dialog.isVisible():
+                offered.extend(button.text() for button in dialog.reader_btn_group.buttons())
+                dialog.accept()
+
+    timer = QTimer()
+    timer.timeout.connect(press_ok)
+    timer.start(20)
+    dropped(viewer.window._qt_viewer, path)
+    settle()
+    timer.stop()
+    return " ".join(offered)
+
+
+@pytest.mark.parametrize("name", ["picture.png", "photo.jpg"])
+def test_pictures_open_as_without_the_plugin(viewer, settle, others, name):
+    assert drop_on_viewer(viewer, settle, others[name]) == ""  # nothing is asked
+    (layer,) = viewer.layers
+    assert layer.data.shape == (64, 64, 3)
+    assert not layer.multiscale
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), {"cells.tif": (5, 512, 512), "plain.tif": (512, 512, 3), "pictures": (64, 64, 3)}.items()
+)
+def test_our_reader_opens_what_is_no_slide_as_napari_does(viewer, settle, others, name, shape):
+    assert drop_on_viewer(viewer, settle, others[name]).startswith("PBIP")  # it is the first, so it is what OK takes
+    (layer,) = viewer.layers
+    assert tuple(layer.data.shape)[-len(shape) :] == shape
+    assert not layer.multiscale
+
+
+def test_files_of_other_kinds_are_not_ours(viewer, others):
+    with pytest.raises(NoAvailableReaderError):
+        viewer.open(others["notes.txt"], plugin=None)
+
+
+@pytest.mark.parametrize("kind", ["svs", "tif", "dicom"])
+def test_dropped_slides_are_slides(viewer, settle, tmp_path, dicom_folder, sample_pixels, kind):
+    tiled = tmp_path / "tiled.tif"
+    tifffile.imwrite(tiled, sample_pixels[:1024, :1024], tile=(256, 256), photometric="rgb")
+    drop_on_viewer(viewer, settle, {"svs": samples.slide(), "tif": tiled, "dicom": dicom_folder}[kind])
+    (layer,) = viewer.layers
+    assert layer.multiscale
+    assert layer.rgb
+
+
+def test_a_broken_slide_is_told_in_one_sentence(viewer, settle, tmp_path):
+    cut_off = tmp_path / "cut off.svs"
+    cut_off.write_bytes(samples.slide().read_bytes()[:300_000])
+    told = []
+    notification_manager.notification_ready.connect(told.append)
+    try:
+        drop_on_viewer(viewer, settle, cut_off)
+    finally:
+        notification_manager.notification_ready.disconnect(told.append)
+    assert [(str(one.severity), "incomplete" in one.message) for one in told] == [("error", True)]
+    assert not viewer.layers
+
+
+def test_nothing_is_opened_to_tell_whose_it_is(tmp_path):
+    missing = str(tmp_path / "missing.svs")
+    assert get_reader(missing) is get_reader(str(samples.slide()))
+    assert get_reader([str(samples.slide()), missing]) is get_reader(missing)
 
 
 def test_a_slide_that_napari_opened_comes_sharp_without_any_widget(application, settle, sample_pixels):

@@ -341,6 +341,36 @@ def test_colours_start_out_safe_for_the_colour_blind(bench):
     assert icons == {"#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00"}
 
 
+def test_keys_reach_the_tiles_while_tiles_are_cut(bench):
+    """Labels are given faster than they are saved: a job runs nearly all the time, and takes no key away."""
+    ran = 0
+    for column in range(6):
+        QTest.mouseMove(bench.canvas, bench.at(column, 2))
+        bench.settle()
+        QTest.keyClick(QApplication.focusWidget(), Qt.Key.Key_2)  # whoever has the keyboard
+        bench.session.labelling._save()
+        bench.settle(lambda: bench.session.jobs)
+        ran += 1
+    assert ran == 6
+    assert bench.tiles == {(column, 2): frozenset({1}) for column in range(6)}
+    bench.saved()
+
+
+def test_a_dock_that_is_opened_again_leaves_no_second_widgets(bench):
+    def tops() -> int:
+        return len(QApplication.topLevelWidgets())
+
+    counted = []
+    for _ in range(3):
+        bench.viewer.window.remove_dock_widget(bench.widget)
+        bench.settle()
+        bench.widget = TeachWidget(bench.viewer)
+        bench.viewer.window.add_dock_widget(bench.widget, name="Teach")
+        bench.settle()
+        counted.append(tops())
+    assert counted[0] == counted[2]
+
+
 # sizes, slides, disk --------------------------------------------------------------------------------------------
 
 

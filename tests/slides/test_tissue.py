@@ -192,7 +192,7 @@ def test_mask_written_and_read(sample_slide: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.array, mask.array)
     assert again.scale == mask.scale
     assert again.mpp == pytest.approx(mask.mpp)
-    assert again.threshold is None
+    assert again.threshold == mask.threshold
     with pytest.raises(OutputError, match="cannot be written"):
         mask.write(tmp_path / "tissue.png" / "below.png")
 
@@ -204,6 +204,7 @@ def test_mask_of_the_users_own(sample_slide: Path, tmp_path: Path) -> None:
     with open_slide(sample_slide) as slide:
         mask = TissueMask.read(tmp_path / "drawn.png", slide)
         assert mask.array.mean() == pytest.approx(0.5)
+        assert mask.threshold is None
         assert mask.fraction(0, 0, 2220, 2967) == pytest.approx(0.5, abs=0.002)
         PIL.Image.new("L", (555, 742)).save(tmp_path / "black.png")
         PIL.Image.new("L", (742, 742), 255).save(tmp_path / "square.png")

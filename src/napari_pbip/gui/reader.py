@@ -1,43 +1,86 @@
-"""What napari calls when a file is opened or dropped: slides, score stores, label images and banks; nothing else.
+"""What napari calls when a file is opened or dropped: slides, score stores, label images and banks.
 
-napari reads many TIFF files by itself, and microscopes write them for other ends: a file is ours only if it opens as a
-slide, that is RGB, and tiled, pyramidal or of a slide scanner's own format; pictures and plain TIFFs stay napari's.
+Only files whose names slides have are ours (``napari.yaml``). Microscopes write TIFF for other ends, and napari asks
+the reader of any folder: there a slide is what opens as one, that is RGB, and tiled, pyramidal or of a scanner's own
+format. All other TIFF files and folders are opened as napari opens them, so that choosing this reader once, and for
+good, is never wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
+import napari
+import npe2
 import numpy as np
+from napari.utils.notifications import show_error
 
+from napari_pbip.errors import PbipError
 from napari_pbip.results.label_image import is_label_image
 from napari_pbip.slides import is_slide, open_slide
 
-LayerData = tuple[Any, dict[str, Any], str]
+LayerData = tuple[Any, ...]
+Paths = str | Sequence[str]
+Reader = Callable[[Paths], list[LayerData]]
 _BETWEEN_SHEETS = 12
 """Pixels."""
-Reader = Callable[[str | Sequence[str]], list[LayerData]]
+_OF_OTHERS_TOO = (".tif", ".tiff")
+"""Endings of slides that pictures and stacks of microscopes have as well."""
+_NOTHING: list[LayerData] = [(None,)]
+"""What napari takes for "read, and there are no layers"."""
 
 
-def get_reader(path: str | Sequence[str]) -> Reader | None:
-    """The function that reads these paths, or None if they are not all slides, or all stores of ours of one kind."""
-    paths = [Path(one) for one in ([path] if isinstance(path, str) else path)]
-    if not paths:
-        return None
+def get_reader(path: Paths) -> Reader:
+    """The function that reads these paths: as slides, as stores of ours of one kind, or as napari does."""
+    paths = [Path(one) for one in _listed(path)]
     for ours, read in ((is_store, read_stores), (is_label_image, read_labels), (is_bank, read_banks)):
         if all(ours(one) for one in paths):
             return read
-    return read_slides if all(is_slide(one) for one in paths) else None
+    return read_slides if all(_is_meant_as_slide(one) for one in paths) else read_as_napari
 
 
-def read_slides(path: str | Sequence[str]) -> list[LayerData]:
+def _is_meant_as_slide(path: Path) -> bool:
+    """By its name where only slides have it: what is wrong with a damaged one is then said in a sentence."""
+    shared = path.is_dir() or path.suffix.lower() in _OF_OTHERS_TOO
+    return not shared or is_slide(path)
+
+
+def _listed(path: Paths) -> list[str]:
+    return [path] if isinstance(path, str) else list(path)
+
+
+def _in_one_sentence(read: Reader) -> Reader:
+    """Say what is wrong with a file in a sentence where there is a window; napari would show a traceback."""
+
+    @wraps(read)
+    def told(path: Paths) -> list[LayerData]:
+        try:
+            return read(path)
+        except PbipError as error:
+            if napari.current_viewer() is None:
+                raise
+            show_error(str(error))
+            return _NOTHING
+
+    return told
+
+
+def read_as_napari(path: Paths) -> list[LayerData]:
+    """Layers of what is not ours."""
+    layers: list[LayerData] = npe2.read(_listed(path), stack=not isinstance(path, str), plugin_name="napari")
+    return layers
+
+
+@_in_one_sentence
+def read_slides(path: Paths) -> list[LayerData]:
     """Layers of slides: multiscale, RGB, in micrometres where they say how large they are."""
     from napari_pbip.gui.layers.slides import layer_data
 
     _begin_session()
-    return [layer_data(open_slide(one)) for one in ([path] if isinstance(path, str) else path)]
+    return [layer_data(open_slide(one)) for one in _listed(path)]
 
 
 def is_store(path: Path) -> bool:
@@ -45,19 +88,21 @@ def is_store(path: Path) -> bool:
     return path.is_dir() and (path / "pbip" / "zarr.json").exists()
 
 
-def read_stores(path: str | Sequence[str]) -> list[LayerData]:
+@_in_one_sentence
+def read_stores(path: Paths) -> list[LayerData]:
     """Label layers of score stores, computed from the scores as thresholds ask."""
     from napari_pbip.gui.layers.results import layer_data
 
     _begin_session()
-    return [layer_data(Path(one)) for one in ([path] if isinstance(path, str) else path)]
+    return [layer_data(Path(one)) for one in _listed(path)]
 
 
-def read_labels(path: str | Sequence[str]) -> list[LayerData]:
+@_in_one_sentence
+def read_labels(path: Paths) -> list[LayerData]:
     """Label layers of label images of ours."""
     from napari_pbip.gui.layers.label_images import layer_data
 
-    return [layer_data(Path(one)) for one in ([path] if isinstance(path, str) else path)]
+    return [layer_data(Path(one)) for one in _listed(path)]
 
 
 def is_bank(path: Path) -> bool:
@@ -67,13 +112,14 @@ def is_bank(path: Path) -> bool:
     return (path / FACTS).is_file()
 
 
-def read_banks(path: str | Sequence[str]) -> list[LayerData]:
+@_in_one_sentence
+def read_banks(path: Paths) -> list[LayerData]:
     """The contact sheet of each class of image banks, one below the other."""
     from napari_pbip.bank import ImageBank
     from napari_pbip.bank.sheet import contact_sheets
 
     layers: list[LayerData] = []
-    for one in [path] if isinstance(path, str) else path:
+    for one in _listed(path):
         folder, top = Path(one), 0
         for name, sheet in contact_sheets(ImageBank.read(folder), folder):
             layers.append((np.asarray(sheet), {"name": f"{folder.name}: {name}", "translate": (top, 0)}, "image"))
@@ -83,8 +129,6 @@ def read_banks(path: str | Sequence[str]) -> list[LayerData]:
 
 def _begin_session() -> None:
     """Have somebody redraw what is decoded beside the window: the session of the viewer that the layers come into."""
-    import napari
-
     from napari_pbip.gui.session import session_of
 
     viewer = napari.current_viewer()

@@ -23,6 +23,7 @@ from napari_pbip.gui.work.bank import BankWork
 from napari_pbip.gui.work.encoders import Encoders
 from napari_pbip.gui.work.labelling import Labelling
 from napari_pbip.gui.work.segmenting import SegmentQueue
+from napari_pbip.gui.work.tissue import Tissue
 from napari_pbip.gui.work.training import Training
 from napari_pbip.gui.work.zero_shot import ZeroShot
 from napari_pbip.results.store import stores_in
@@ -61,6 +62,8 @@ class Session:
         Jobs that have not ended, oldest first.
     labelling
         The labels that are given to tiles of slides.
+    tissue
+        Where on the slides there is tissue.
     """
 
     settings_changed = Signal(JobSettings)
@@ -84,6 +87,7 @@ class Session:
         self._folder = platformdirs.user_documents_path() / "napari-pbip"
         self.jobs: list[RunningJob] = []
         self.slides = SlideLayers(viewer)
+        self.tissue = Tissue(self)
         self.labelling = Labelling(self)
         self.results = ResultLayers(viewer)
         self.segmenting = SegmentQueue(self)
@@ -194,6 +198,7 @@ class Session:
 
     def start(self, make: JobMaker) -> RunningJob:
         """Start a job in a thread; it is in :attr:`jobs` until it ends, whatever becomes of the widget."""
+        self.tissue.flush()  # a job may read the mask
         job = RunningJob(make)
         self.jobs.append(job)
         job.ended.connect(lambda _: self.jobs.remove(job))
@@ -207,6 +212,7 @@ class Session:
             job.cancel()
         for job in list(self.jobs):
             job.wait()
+        self.tissue.close()
         self.labelling.close()
         self.bank.close()
         self.results.close()

@@ -110,11 +110,14 @@ class Slide:
     """Name of the reader, as in the catalogue :func:`napari_pbip.slides.readers`."""
     mpp_xy: tuple[float, float] | None
     """Microns per level-0 pixel in x and y, or None if nobody says."""
+    mpp_is_given: bool
+    """Whether ``mpp_xy`` was given by a user, rather than by the slide's header."""
 
     def __init__(self, path: Path, reader_name: str, reader: Reader, mpp: float | None) -> None:
         self.path = path
         self.reader = reader_name
         self.mpp_xy = reader.mpp if mpp is None else (mpp, mpp)
+        self.mpp_is_given = mpp is not None
         self._reader = reader
         self._given = mpp
         self._blocks = BlockCache(_CACHE_BYTES)
@@ -176,6 +179,21 @@ class Slide:
         """Width and height in micrometres, or None without microns per pixel."""
         return (self.width * self.mpp_xy[0], self.height * self.mpp_xy[1]) if self.mpp_xy else None
 
+    def give_mpp(self, mpp: float) -> None:
+        """Take these microns per pixel, as long as the slide is open, over what the slide says.
+
+        Raises
+        ------
+        SlideError
+            If they are impossible.
+        """
+        mpp = require_believable(mpp, "The given value")
+        self.mpp_xy, self.mpp_is_given = (mpp, mpp), True
+
+    def is_square(self) -> bool:
+        """Whether pixels are known to be square, to within 5 %."""
+        return self.mpp_xy is not None and max(self.mpp_xy) <= _SQUARE * min(self.mpp_xy)
+
     def require_mpp(self) -> float:
         """Microns per level-0 pixel.
 
@@ -187,7 +205,7 @@ class Slide:
         mpp, way_out = self.mpp, self._way_out
         if self.mpp_xy is None or mpp is None:
             raise SlideError(f"{self.path.name} does not say its microns per pixel; give it with {way_out}.")
-        if max(self.mpp_xy) > _SQUARE * min(self.mpp_xy):
+        if not self.is_square():
             x, y = self.mpp_xy
             raise SlideError(
                 f"{self.path.name} has pixels that are not square ({x:g} x {y:g} microns); correct it with {way_out}."

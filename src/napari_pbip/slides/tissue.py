@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import PIL.PngImagePlugin
 from scipy import ndimage
 from skimage import filters
 
@@ -41,6 +43,8 @@ _PART = 4
 """A piece that is at least one in so many parts of the picture is no dust, however small the picture."""
 _NAMED = 3
 """Damaged places that a sentence names."""
+_THRESHOLD = "napari-pbip threshold"
+"""Text of a mask's PNG file that holds what the tissue was found by; pictures that somebody drew have none."""
 _PROPORTION = 0.02
 _BINS = np.linspace(0, 3, 769)
 """Of the histogram that Otsu's threshold is found in."""
@@ -110,12 +114,18 @@ class TissueMask:
         OutputError
             If the file cannot be written.
         """
+        facts = PIL.PngImagePlugin.PngInfo()
+        if self.threshold is not None:
+            facts.add_text(_THRESHOLD, repr(float(self.threshold)))
+        image = PIL.Image.fromarray(self.array.astype(np.uint8) * 255)
         with writing(Path(path)) as whole:  # others may be reading
-            PIL.Image.fromarray(self.array.astype(np.uint8) * 255).save(whole, format="PNG", optimize=True)
+            image.save(whole, format="PNG", optimize=True, pnginfo=facts)
 
     @classmethod
     def read(cls, path: Path | str, slide: Slide) -> Self:
-        """A mask of the user's own: an image of the slide's proportions, tissue in it neither black nor transparent.
+        """A mask that :meth:`write` wrote, or the user's own: any image of the slide's proportions.
+
+        Tissue is what is neither black nor transparent.
 
         Raises
         ------
@@ -138,7 +148,20 @@ class TissueMask:
             )
         if not pixels.any():
             raise SlideError(f"The tissue mask {path} is all black; paint tissue in any other colour.")
-        return cls(pixels, scale, slide.require_mpp() * scale)
+        return cls(pixels, scale, slide.require_mpp() * scale, _threshold_of(path))
+
+
+def _threshold_of(path: Path | str) -> float | None:
+    """The threshold that a mask's file says it was found by."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the picture was read before
+        with PIL.Image.open(path) as file:
+            text = str(file.info.get(_THRESHOLD))
+    try:
+        threshold = float(text)
+    except ValueError:
+        return None
+    return threshold if math.isfinite(threshold) else None
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ class BankWidget(QWidget):
         self.undo_button = _button("Undo", "Take the last correction back (Ctrl+Z)")
         self.undo_button.clicked.connect(self.undo)
         self.correct_notice = Notice()
+        self.clusters.k_refused.connect(self.correct_notice.error)
 
         self.preview_button = _button(
             "Preview on slide", "Colour what is in view by the class of the most similar prototype; nothing is trained"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import napari.viewer
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QDoubleSpinBox,
     QFileDialog,
-    QGroupBox,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -20,10 +19,13 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
-from napari_pbip.errors import PbipError
+from napari_pbip.errors import OutputError, PbipError
+from napari_pbip.events import Finished, Job, Started
+from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.parts.dropped import DropZone
 from napari_pbip.gui.parts.job_bar import Notice, listen
+from napari_pbip.gui.parts.mpp_panel import MppPanel
 from napari_pbip.gui.parts.tissue import TissuePanel
 from napari_pbip.gui.session import session_of
 from napari_pbip.slides import save_mpp, slides_in
@@ -35,6 +37,7 @@ class SlidesWidget(DropZone):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._session = session_of(viewer)
+        self._looking: RunningJob | None = None
         self.open_button = QPushButton("Open slides…")
         self.open_button.setToolTip("SVS, NDPI, MRXS, SCN, BIF, DICOM, (OME-)TIFF, OME-Zarr, PNG or JPEG")
         self.open_button.clicked.connect(self._choose)
@@ -49,6 +52,7 @@ class SlidesWidget(DropZone):
         row.addWidget(self.open_button)
         row.addStretch()
         self.facts = QLabel()
+        self.facts.setTextFormat(Qt.TextFormat.PlainText)
         self.facts.setWordWrap(True)
         self.mpp = MppPanel()
         self.mpp.given.connect(self._set_mpp)
@@ -61,6 +65,7 @@ class SlidesWidget(DropZone):
         layout.addWidget(self.mpp)
         layout.addWidget(self.tissue)
         layout.addLayout(self._project_row())
+        layout.addWidget(self.folder_notice)
         layout.addStretch()
         session = self._session
         listen(
@@ -74,15 +79,30 @@ class SlidesWidget(DropZone):
     def take(self, paths: Sequence[Path]) -> None:
         """Open slides and folders of slides; what cannot be opened is told, the others open."""
         self.notice.clear()
+        if any(path.is_dir() for path in paths):
+            self.notice.info("Looking for slides…")
+            self._looking = self._session.start(lambda: _look_for_slides(paths))
+            self._looking.ended.connect(self._looked)  # a method, which Qt forgets together with the dock
+        else:
+            self._open(paths)
+
+    def _looked(self) -> None:
+        job = self._looking
+        if job is None or not job.state.ended:
+            return  # more was dropped meanwhile
+        self._looking = None
+        self.notice.error("" if job.error is None else job.error)
+        if job.result is not None:
+            self._open(job.result.summary["slides"])
+
+    def _open(self, paths: Sequence[Path]) -> None:
         faults = []
         for path in paths:
-            for one in slides_in(path):
-                try:
-                    self._session.slides.open(one)
-                except PbipError as error:
-                    faults.append(str(error))
-        if faults:
-            self.notice.error(" ".join(faults))
+            try:
+                self._session.slides.open(path)
+            except PbipError as error:
+                faults.append(str(error))
+        self.notice.error(" ".join(faults))
 
     # slides --------------------------------------------------------------------------------------------------
 
@@ -104,6 +124,7 @@ class SlidesWidget(DropZone):
     def _show_chosen(self, item: QListWidgetItem | None) -> None:
         if item is None:
             return
+        self.notice.clear()
         self._session.slides.show(item.data(Qt.ItemDataRole.UserRole))
 
     def _show(self, slide: SlideLayer | None) -> None:
@@ -121,14 +142,22 @@ class SlidesWidget(DropZone):
         slide = self._session.current_slide
         if slide is None:
             return
+        self.notice.clear()
+        before = slide.slide.mpp
         try:
+            slide.slide.give_mpp(mpp)
             save_mpp(slide.slide.path, mpp)
+        except OutputError:
+            self.notice.warn(
+                f"The folder of {slide.slide.path.name} cannot be written, so its microns per pixel hold only until "
+                "the slide is closed."
+            )
         except PbipError as error:
-            # the folder may be read-only: the value still holds until the slide is closed
-            self.notice.warn(error)
-        slide.slide.mpp_xy = (mpp, mpp)
+            self.notice.error(error)
+            return
         slide.place()
-        self._session.slides.show(slide)
+        if before is None:
+            self._session.slides.show(slide)
         self._session.slides.changed.emit()
 
     # the project folder --------------------------------------------------------------------------------------
@@ -136,7 +165,7 @@ class SlidesWidget(DropZone):
     def _project_row(self) -> QHBoxLayout:
         self.folder = QLineEdit()
         self.folder.setReadOnly(True)
-        self.folder.setToolTip("Tiles, image bank, models and results of this project are written here")
+        self.folder_notice = Notice()
         button = QPushButton("Change…")
         button.clicked.connect(self._choose_folder)
         row = QHBoxLayout()
@@ -149,56 +178,50 @@ class SlidesWidget(DropZone):
     def _choose_folder(self) -> None:
         name = QFileDialog.getExistingDirectory(self, "Project folder", str(self._session.folder))
         if name:
-            self._session.folder = Path(name)
+            self.choose_folder(Path(name))
+
+    def choose_folder(self, folder: Path) -> None:
+        """Take another project folder, if it can be written."""
+        self.folder_notice.clear()
+        try:
+            _require_writable(folder)
+        except OutputError as error:
+            self.folder_notice.error(error)
+        else:
+            self._session.folder = folder
 
     def _show_folder(self, folder: Path) -> None:
         self.folder.setText(str(folder))
         self.folder.setCursorPosition(len(str(folder)))
-
-
-class MppPanel(QGroupBox):
-    """How large a pixel is: asked once, in plain words, where the slide does not say."""
-
-    given = Signal(float)
-    """Microns per level-0 pixel."""
-
-    def __init__(self) -> None:
-        super().__init__("How large is a pixel?")
-        self.value = QDoubleSpinBox()
-        self.value.setDecimals(4)
-        self.value.setRange(0, 100)
-        self.value.setSpecialValueText("unknown")  # at 0: nothing is guessed
-        self.value.setSingleStep(0.05)
-        self.value.setSuffix(" µm")
-        self.value.setToolTip("Microns per pixel of the slide at full resolution; the scanner's report says it")
-        self.button = QPushButton("Remember")
-        self.button.setToolTip("Kept in a small file beside the slide, from now on")
-        self.button.clicked.connect(lambda: self.given.emit(self.value.value()))
-        self.button.setEnabled(False)
-        self.value.valueChanged.connect(lambda value: self.button.setEnabled(value > 0))
-        note = QLabel(
-            "This slide does not say its microns per pixel, which areas and models need. "
-            "A 40x scan has about 0.25, a 20x scan about 0.5."
-        )
-        note.setWordWrap(True)
-        row = QHBoxLayout()
-        row.addWidget(self.value)
-        row.addWidget(self.button)
-        row.addStretch()
-        layout = QVBoxLayout(self)
-        layout.addWidget(note)
-        layout.addLayout(row)
-
-    def show_for(self, slide: SlideLayer | None) -> None:
-        """Ask about a slide that does not say; be hidden for others."""
-        self.setVisible(slide is not None and slide.slide.mpp_xy is None)
-        self.value.setValue(0)
+        self.folder.setToolTip(f"{folder}\nTiles, image bank, models and results of this project are written here")
 
 
 def describe(slide: SlideLayer) -> str:
-    """Size, pixel size and pyramid of a slide in one line."""
+    """Size of a slide in pixels and, if it is known, in millimetres."""
     it = slide.slide
     text = f"{it.width:,} x {it.height:,} pixels"
-    if it.size_um is not None and it.mpp is not None:
-        text += f" of {it.mpp:.4g} µm: {it.size_um[0] / 1000:.2f} x {it.size_um[1] / 1000:.2f} mm"
+    if it.size_um is not None:
+        text += f", {it.size_um[0] / 1000:.2f} x {it.size_um[1] / 1000:.2f} mm"
     return text
+
+
+def _look_for_slides(paths: Sequence[Path]) -> Job:
+    """The slides among files and in folders; in a thread, since every file of a folder is opened."""
+    yield Started("Looking for slides", total=1, unit="folders")
+    yield Finished(None, {"slides": [slide for path in paths for slide in slides_in(path)]})
+
+
+def _require_writable(folder: Path) -> None:
+    """Refuse a project folder in which nothing could be saved; one that is still to be made counts as its parent.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OutputError(f"Nothing can be saved in {folder} ({error.strerror}); choose another folder.") from error

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import napari
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QHideEvent, QKeySequence, QShortcut, QShowEvent
 from qtpy.QtWidgets import (
-    QDoubleSpinBox,
     QFormLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QSpinBox,
     QTabWidget,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_pbip.bank.labelled_slides import TileSize
 from napari_pbip.errors import DataError
 from napari_pbip.gui.parts.class_table import ClassTable
 from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
 from napari_pbip.gui.parts.label_tool import LabelTool
+from napari_pbip.gui.parts.mpp_panel import MppBox, is_usual
+from napari_pbip.gui.parts.number_box import NumberBox
 from napari_pbip.gui.parts.tile_folder import TileFolder
 from napari_pbip.gui.session import Session, session_of
 
@@ -95,24 +94,22 @@ class SlideLabelling(QWidget):
         self._labelling = session.labelling
         self.slide_label = QLabel()
         self.slide_label.setWordWrap(True)
-        self.pixels = QSpinBox()
-        self.pixels.setRange(32, 2048)
-        self.pixels.setSingleStep(32)
-        self.pixels.setKeyboardTracking(False)
+        self.pixels = NumberBox(32, 2048, step=32)
+        self.pixels.setAccessibleName("Side of a tile in pixels")
         self.pixels.setToolTip("Side of a tile in pixels, as the network sees it")
-        self.pixels.valueChanged.connect(self._resize)
-        self.mpp = QDoubleSpinBox()
-        self.mpp.setRange(0.05, 20)
-        self.mpp.setDecimals(3)
-        self.mpp.setSingleStep(0.05)
-        self.mpp.setKeyboardTracking(False)
+        self.mpp = MppBox(0.05, 20)
+        self.mpp.setAccessibleName("Microns per pixel of tiles")
         self.mpp.setToolTip(
             "Microns per pixel at which tiles are cut; a model then reads slides at the same resolution"
         )
-        self.mpp.valueChanged.connect(self._resize)
+        self.pixels.valueChanged.connect(lambda pixels: self._resize({"pixels": int(pixels)}))
+        self.mpp.valueChanged.connect(lambda mpp: self._resize({"mpp": mpp}))
         self.side = QLabel()
         self.side.setToolTip("Side of a tile on the slide")
         self.size_notice = Notice()
+        self.number_notice = Notice()
+        for box in (self.pixels, self.mpp):
+            box.problem.connect(self.number_notice.error)
         self.slide_notice = Notice()
         self.restart_button = _button("Remove this slide's labels", "Label the slide anew", self._restart)
         self.table = ClassTable(editable=True)
@@ -162,6 +159,7 @@ class SlideLabelling(QWidget):
         form.addRow("", self.side)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
+        layout.addWidget(self.number_notice)
         layout.addWidget(self.size_notice)
         layout.addWidget(self.slide_notice)
         layout.addWidget(self.restart_button)
@@ -263,13 +261,17 @@ class SlideLabelling(QWidget):
 
     # tiles ---------------------------------------------------------------------------------------------------
 
-    def _resize(self) -> None:
+    def _resize(self, changes: dict[str, Any]) -> None:
         self.size_notice.clear()
         try:
-            self._labelling.labels.resize(TileSize(pixels=self.pixels.value(), mpp=self.mpp.value()))
+            size = self._labelling.labels.size.model_copy(update=changes)  # the box of the other may show it rounded
+            self._labelling.labels.resize(size)
         except DataError as error:
             self.size_notice.error(error)
             self._show()
+            return
+        if not is_usual(size.mpp):
+            self.size_notice.warn(f"{size.mpp:g} µm per pixel is unusual for tiles: most models see 0.25 to 2.")
 
     def _clear(self) -> None:
         self.size_notice.clear()

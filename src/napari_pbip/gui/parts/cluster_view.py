@@ -23,7 +23,6 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
     QLabel,
-    QSpinBox,
     QStyle,
     QStyledItemDelegate,
     QStyleOptionViewItem,
@@ -33,6 +32,8 @@ from qtpy.QtWidgets import (
 
 from napari_pbip.bank import BankTile, ClusterFacts, Curation, ImageBank
 from napari_pbip.gui.parts.job_bar import listen
+from napari_pbip.gui.parts.number_box import NumberBox
+from napari_pbip.gui.parts.words import tip
 from napari_pbip.gui.work.thumbnails import SIDE, Thumbnails
 
 _MARGIN = 4
@@ -196,6 +197,8 @@ class ClusterView(QTableView):
 
     k_changed = Signal(str, int)
     """Name of a class, and the clusters that it shall have (0: as many as suit it)."""
+    k_refused = Signal(str)
+    """Why a number of clusters that was typed is not taken; empty once one is."""
 
     def __init__(
         self, viewer: ViewerModel, work: Clustered, *, editable: bool = True, parent: QWidget | None = None
@@ -256,9 +259,9 @@ class ClusterView(QTableView):
         theme = get_theme(self._viewer.theme)
         return QColor(theme.text.as_hex()), QColor(theme.background.as_hex())
 
-    def k_spin(self, class_name: str) -> QSpinBox:
+    def k_box(self, class_name: str) -> NumberBox:
         """The editor of a class's number of clusters."""
-        return next(spin for spin in self.findChildren(QSpinBox) if spin.objectName() == class_name)
+        return next(box for box in self.findChildren(NumberBox) if box.objectName() == class_name)
 
     def _class_widget(self, bank: ImageBank, n: int) -> QWidget:
         box = QWidget()
@@ -270,18 +273,15 @@ class ClusterView(QTableView):
         name = bank.taxonomy.names[n]
         wanted = bank.settings.k[name] if isinstance(bank.settings.k, dict) else bank.settings.k
         tiles = sum(t.class_index == n for t in bank.tiles)
-        spin = QSpinBox()
-        spin.setObjectName(name)
-        spin.setRange(0, min(_MOST_CLUSTERS, tiles))
-        spin.setSpecialValueText(f"automatic ({bank.k[n]})")
-        spin.setValue(0 if wanted == "auto" else wanted)
-        spin.setKeyboardTracking(False)  # a number counts when it is finished
-        spin.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        spin.setToolTip(f"Number of clusters of {name}; 0 finds the number by the silhouette")
-        spin.setAccessibleName(f"Clusters of {name}")
-        spin.valueChanged.connect(lambda k: self.k_changed.emit(name, k))
+        number = NumberBox(0, min(_MOST_CLUSTERS, tiles), empty=f"automatic ({bank.k[n]})")
+        number.setObjectName(name)
+        number.setValue(0 if wanted == "auto" else wanted)
+        number.setToolTip(tip(f"Number of clusters of {name}; empty: found by the silhouette"))
+        number.setAccessibleName(f"Clusters of {name}")
+        number.valueChanged.connect(lambda k: self.k_changed.emit(name, int(k)))
+        number.problem.connect(self.k_refused)
         layout.addWidget(QLabel(f"{tiles:,} tile{'s' * (tiles != 1)} in"))
-        layout.addWidget(spin)
+        layout.addWidget(number)
         layout.addWidget(QLabel("clusters"))
         layout.addStretch(1)
         return box

@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pbip.config.base import alternatives
+from napari_pbip.gui.parts.number_box import read_number, read_whole_number
 
 _NOTE = Qt.ItemDataRole.UserRole
 _SCROLL_BAR = 24
@@ -35,7 +36,10 @@ _SCROLL_BAR = 24
 
 
 def editor_for(annotation: Any) -> Any:
-    """A widget with a signal ``edited``, ``raw()`` (what was entered, for the model to validate) and ``show_value``."""
+    """A widget with a signal ``edited``, ``raw()`` (what was entered, for the model to validate) and ``show_value``.
+
+    ``raw()`` raises :class:`ValueError` where what was entered could be read in more than one way.
+    """
     parts = alternatives(annotation)
     if parts == [bool]:
         return _Check()
@@ -49,13 +53,17 @@ def editor_for(annotation: Any) -> Any:
 
 
 class _Text(QLineEdit):
-    """Numbers, several values with commas between, ``name: value`` pairs; empty where nothing need be given."""
+    """Numbers, several values with commas between, ``name: value`` pairs; empty where nothing need be given.
+
+    A single number may be written with a point or a comma, as in every box of the window.
+    """
 
     edited = Signal()
 
     def __init__(self, annotation: Any) -> None:
         super().__init__()
         kinds = {get_origin(part) for part in alternatives(annotation)}
+        self._numbers = {int, float} & set(alternatives(annotation))
         self._sequence, self._pairs = tuple in kinds, dict in kinds
         self._only_pairs = kinds == {dict}
         self._optional = NoneType in get_args(annotation)
@@ -73,7 +81,13 @@ class _Text(QLineEdit):
             return _flow(f"[{text}]")
         if self._only_pairs or (self._pairs and ":" in text):
             return _flow(f"{{{text}}}")
-        return text
+        number = read_number(text) if self._numbers else None
+        if number is None or float in self._numbers:
+            return text if number is None else number
+        whole = read_whole_number(text)
+        if whole is None and number.is_integer():  # 1.000 may mean a thousand
+            raise ValueError(f"“{text}” is not a whole number; write it without a point or comma")
+        return text if whole is None else whole
 
     def show_value(self, value: Any) -> None:
         self.setText(as_typed(value))

@@ -1,4 +1,4 @@
-"""What several widgets are made of."""
+"""A sentence for the user, and the progress of a job with how it ended."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from typing import Any
 
 from napari.utils.events import EventEmitter
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QMessageBox, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QMessageBox, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_pbip.events import Event, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.parts.words import PlainLabel
 
 _SYMBOLS = {"error": "✖  ", "warning": "⚠  ", "info": ""}
 
 
-class Notice(QLabel):
-    """A sentence for the user at the place that it is about; hidden while there is nothing to say.
+class Notice(PlainLabel):
+    """A sentence for the user at the place that it is about; hidden while there is nothing to say (an empty one).
 
     Errors and warnings carry a symbol, so that colour is not all that tells them apart.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(parent=parent)
         self.setWordWrap(True)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.hide()
@@ -44,6 +45,9 @@ class Notice(QLabel):
         self.hide()
 
     def _say(self, kind: str, sentence: str) -> None:
+        if not sentence:
+            self.clear()
+            return
         self.setText(f"{_SYMBOLS[kind]}{sentence}")
         self.setAccessibleName(kind)
         self.show()
@@ -65,9 +69,10 @@ class JobBar(QWidget):
         self._job: RunningJob | None = None
         self._warned: list[str] = []
         self._noted: list[str] = []
+        self._pausable = pausable
         self.progress = QProgressBar()
         self.progress.setTextVisible(True)
-        self.text = QLabel()
+        self.text = PlainLabel()
         self.text.setWordWrap(True)
         self.pause_button = QPushButton("Pause")
         self.pause_button.setToolTip("Stop for a while; nothing is lost")
@@ -82,8 +87,7 @@ class JobBar(QWidget):
         self.details_button.clicked.connect(self._show_details)
         row = QHBoxLayout()
         row.addWidget(self.progress, 1)
-        if pausable:
-            row.addWidget(self.pause_button)
+        row.addWidget(self.pause_button)  # in any case: a button without a parent is a window of its own
         row.addWidget(self.cancel_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -104,7 +108,11 @@ class JobBar(QWidget):
         return self._job
 
     def follow(self, job: RunningJob) -> None:
-        """Show this job from now on."""
+        """Show this job from now on, and the one before no more."""
+        if self._job is not None:
+            self._job.events.disconnect(self._on_events)
+            self._job.state_changed.disconnect(self._on_state)
+            self._job.ended.disconnect(self._on_end)
         self._job = job
         self._started: Started | None = None
         self._done = self._first = 0
@@ -117,14 +125,16 @@ class JobBar(QWidget):
         self.text.setText("Starting…")
         self.progress.setRange(0, 0)  # busy, until the job says how much there is to do
         self._show_running(True)
+        self._on_state(job.state)
         job.events.connect(self._on_events)
         job.state_changed.connect(self._on_state)
         job.ended.connect(self._on_end)
         self._clock.start()
 
     def _show_running(self, running: bool) -> None:
-        for part in (self.progress, self.cancel_button, self.pause_button, self.text):
+        for part in (self.progress, self.cancel_button, self.text):
             part.setVisible(running)
+        self.pause_button.setVisible(running and self._pausable)
 
     def _on_events(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -190,6 +200,7 @@ def show_details(parent: QWidget, error: BaseException) -> None:
     """Show the technical description of an error in a window of its own."""
     box = QMessageBox(parent)
     box.setWindowTitle("Details")
+    box.setTextFormat(Qt.TextFormat.PlainText)
     box.setText(str(error))
     box.setDetailedText("".join(traceback.format_exception(error)))
     box.open()

@@ -142,7 +142,7 @@ class SettingsForm(QWidget, Generic[S]):
         before = self._value
         try:
             value = _replaced(before, row.names, row.editor.raw())
-        except (ValidationError, yaml.YAMLError) as error:
+        except (ValueError, yaml.YAMLError) as error:  # pydantic's errors are ValueErrors
             row.refuse(error, before)
             return
         row.accept()
@@ -274,8 +274,10 @@ def _label(names: Names) -> str:
 
 def _fault(error: Exception) -> str:
     """What is wrong, as the main clause of a sentence."""
-    if not isinstance(error, ValidationError):
+    if isinstance(error, yaml.YAMLError):
         return "This cannot be read"
+    if not isinstance(error, ValidationError):
+        return str(error)
     faults = error.errors()
     if any(fault["type"] == "missing" for fault in faults):
         return "There are too few values"

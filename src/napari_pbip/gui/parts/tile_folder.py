@@ -8,7 +8,6 @@ from typing import Any
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QComboBox,
-    QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
@@ -25,6 +24,7 @@ from napari_pbip.engine.inspect_tiles import inspect_tiles
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.parts.class_table import ClassTable
 from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
+from napari_pbip.gui.parts.mpp_panel import MppBox, is_usual
 from napari_pbip.gui.session import Session
 from napari_pbip.taxonomy import Taxonomy
 
@@ -69,22 +69,22 @@ class TileFolder(QWidget):
         self.names.setPlaceholderText("as the folder has them")
         self.names.setToolTip("Names of the classes in the order of their labels, with commas between them")
         self.names.editingFinished.connect(self._on_edited)
-        self.mpp = QDoubleSpinBox()
-        self.mpp.setRange(0, 20)
-        self.mpp.setDecimals(4)
-        self.mpp.setSingleStep(0.05)
-        self.mpp.setSuffix(" µm per pixel")
-        self.mpp.setSpecialValueText("not known")
-        self.mpp.setKeyboardTracking(False)
+        self.mpp = MppBox(empty="not known")
+        self.mpp.setAccessibleName("Microns per pixel of the tiles")
         self.mpp.setToolTip("Microns per pixel of the tiles; slides are then read at the same resolution")
         self.mpp.valueChanged.connect(self._on_mpp)
+        resolution = QHBoxLayout()
+        resolution.addWidget(self.mpp, 1)
+        resolution.addWidget(QLabel("µm per pixel"))
         form = QFormLayout()
         form.addRow("Tiles", row)
         form.addRow("", self.sample_button)
         form.addRow("Labels are", self.layout_box)
         form.addRow("Class names", self.names)
-        form.addRow("Resolution", self.mpp)
+        form.addRow("Resolution", resolution)
         self.notice = Notice()
+        self.mpp_notice = Notice()
+        self.mpp.problem.connect(self._mpp_told)
         self.bar = JobBar()
         self.found = QLabel()
         self.found.setWordWrap(True)
@@ -92,6 +92,7 @@ class TileFolder(QWidget):
         self.table.hide()
         layout = QVBoxLayout(self)
         layout.addLayout(form)
+        layout.addWidget(self.mpp_notice)
         layout.addWidget(self.notice)
         layout.addWidget(self.found)
         layout.addWidget(self.table)
@@ -145,6 +146,15 @@ class TileFolder(QWidget):
         data = self._session.settings.data
         if data.folder is not None and str(data.folder) == self.path.text():
             self._session.change(data=data.model_copy(update={"mpp": self.mpp.value() or None}))
+
+    def _mpp_told(self, problem: str) -> None:
+        mpp = self.mpp.value()
+        if problem:
+            self.mpp_notice.error(problem)
+        elif mpp and not is_usual(mpp):
+            self.mpp_notice.warn(f"{mpp:g} µm per pixel is unusual for tiles: most have 0.25 to 2.")
+        else:
+            self.mpp_notice.clear()
 
     def _inspect(self, data: DataSettings) -> None:
         if self._job is not None:
