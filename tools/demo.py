@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -9,9 +10,14 @@ import webbrowser
 from pathlib import Path
 
 
-def main(out: Path) -> None:
-    """Run the demo into ``out``, in place of an earlier one."""
-    command = ["napari-pbip", "demo", "--out", str(out), "--overwrite"]
+def main() -> None:
+    """Run the demo into a folder, in place of an earlier one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", nargs="?", type=Path, default=Path("demo-result"), help="folder of the results")
+    parser.add_argument("--full", action="store_true", help="train for longer: some six times the time")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    command = ["napari-pbip", "demo", "--out", str(out), "--overwrite", *(["--full"] if arguments.full else [])]
     if code := subprocess.run(command, check=False).returncode:
         sys.exit(code)
     overlay = (out / "overlay.png").resolve(strict=True)
@@ -21,4 +27,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

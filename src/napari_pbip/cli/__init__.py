@@ -279,13 +279,14 @@ def segment(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
+    full: Annotated[bool, typer.Option("--full", help="Train for longer: some six times the time.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Run the whole path on bundled real tissue: bank, training, scores, a segmented slide (about ten minutes).
+    """Run the whole path on bundled real tissue: bank, training, scores, a segmented slide (minutes).
 
     Example: napari-pbip demo --out demo-result/
     """
     from napari_pbip.engine.demo import demo as run
 
-    summary = follow(run(out, overwrite=overwrite))
+    summary = follow(run(out, full=full, overwrite=overwrite))
     typer.echo(json.dumps(summary, indent=2))

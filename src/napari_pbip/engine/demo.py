@@ -11,8 +11,10 @@ dermis and keratin look like; it maps the whole slide. There is no mask to score
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,24 +29,71 @@ from napari_pbip.engine.jobs import job, phase
 from napari_pbip.engine.sample_project import sample_labels, sample_settings
 from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
-from napari_pbip.events import Finished, Job
+from napari_pbip.events import Finished, Job, Noted
 from napari_pbip.files import prepare_folder, write_json
 
 CLASSES = ("LYM", "MUS", "TUM")
 _HELD_OUT = 2
 """Tiles of each class, out of five, that only the scored images are composed of."""
-_SIDE = 160
 _TRAINING_IMAGES = 240
 _SCORED_IMAGES = 40
+_SCORED_SIDE = 160
+_TELLING = 30
+"""Expected seconds of finished stages from which on they tell how fast a machine is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How much the demo learns."""
+
+    side: int
+    """Side of the images of colon that are learned from, in pixels."""
+    colon: Mapping[str, Any]
+    """Settings of the training on colon."""
+    skin: Mapping[str, Any]
+    """Settings of the training on skin that are not the defaults."""
+    seconds: Mapping[str, int]
+    """How long each stage takes on two cores with AVX2 and without bfloat16."""
+
+
+_COLON = {"warmup": 10, "stain_augmentation": 0.2}
+_SHORT = _Form(
+    side=112,
+    colon={"steps": 90, "batch_size": 8, **_COLON},
+    skin={"steps": 60},
+    seconds={
+        "Composing images of colon": 3,
+        "Training on colon": 100,
+        "Scoring on colon": 10,
+        "Cutting tiles of skin": 1,
+        "Training on skin": 80,
+        "Mapping the slide of skin": 40,
+    },
+)
+_FULL = _Form(
+    side=160,
+    colon={"epochs": 12, "batch_size": 16, **_COLON},
+    skin={},
+    seconds=_SHORT.seconds | {"Training on colon": 800, "Training on skin": 280},
+)
 
 
 @job
 @claims("out", "the demo")
-def demo(out: Path, *, overwrite: bool = False) -> Job:
+def demo(out: Path, *, full: bool = False, overwrite: bool = False) -> Job:
     """Train PBIP on bundled colorectal tiles and score it, train it on tiles of the bundled slide and map that.
 
     Writes ``colon/`` (``data/``, ``run/``), ``skin/`` (``tiles/``, ``run/``, ``result/``), ``overlay.png`` and
-    ``report.json`` into ``out``.
+    ``report.json`` into ``out``. Each stage is announced by a :class:`~napari_pbip.events.Noted` as it begins.
+
+    Parameters
+    ----------
+    out
+        The folder of the results.
+    full
+        Train on larger images of colon and for longer, on skin for as long as by default: some six times the time.
+    overwrite
+        Replace an earlier demo.
 
     Raises
     ------
@@ -54,40 +103,36 @@ def demo(out: Path, *, overwrite: bool = False) -> Job:
     prepare_folder(out, "report.json", overwrite=overwrite)
     # written first, so that an interrupted demo can be recognised and replaced
     write_json(out / "report.json", {"finished": False})
-    seconds: dict[str, float] = {}
-    clock = time.monotonic()
-
-    def lap(stage: str) -> None:
-        nonlocal clock
-        seconds[stage] = round(time.monotonic() - clock, 1)
-        clock = time.monotonic()
-
+    form = _FULL if full else _SHORT
+    stages = _Stages(form.seconds)
     colon, skin = out / "colon", out / "skin"
-    _compose(colon / "data")
-    lap("compose images of colon")
-    settings = _settings(colon / "data")
+    yield stages.begin("Composing images of colon")
+    _compose(colon / "data", form.side)
+    yield stages.begin("Training on colon")
+    settings = JobSettings.parse({"data": {"folder": colon / "data", "mpp": 0.5}, "train": dict(form.colon)})
     yield from phase(train(settings, colon / "run"))
-    lap("train on colon")
+    yield stages.begin("Scoring on colon")
     scores = yield from phase(evaluate(colon / "run", settings.data, "test"))
-    lap("score on colon")
+    yield stages.begin("Cutting tiles of skin")
     yield from phase(cut_tiles(sample_labels(), skin / "tiles"))
-    lap("cut tiles of skin")
+    yield stages.begin("Training on skin")
     settings = sample_settings(skin / "tiles")
+    settings = settings.model_copy(update={"train": settings.train.model_copy(update=form.skin)})
     yield from phase(train(settings, skin / "run"))
-    lap("train on skin")
-    mapped = segment(samples.slide(), skin / "run", skin / "result", settings.segment, settings.thresholds)
-    result = yield from phase(mapped)
-    lap("map the slide of skin")
+    yield stages.begin("Mapping the slide of skin")
+    mapping = segment(samples.slide(), skin / "run", skin / "result", settings.segment, settings.thresholds)
+    result = yield from phase(mapping)
     (out / "overlay.png").write_bytes((skin / "result" / "overlay.png").read_bytes())
     protocols = scores["protocols"]
     report = {
         "finished": True,
         "shows": " ".join((__doc__ or "").split()),
+        "full": full,
         "classes": list(CLASSES),
         "miou": round(protocols["predicted"]["miou"], 2),
         "protocols": protocols,
         "areas": result["areas"],
-        "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
+        "seconds": stages.end(),
         "overlay": str(out / "overlay.png"),
         "data": "tiles: NCT-CRC-HE-100K and CRC-VAL-HE-7K, Kather et al., CC BY 4.0; slide: OpenSlide test data, CC0",
     }
@@ -95,25 +140,48 @@ def demo(out: Path, *, overwrite: bool = False) -> Job:
     yield Finished(out, report)
 
 
-def _compose(folder: Path) -> None:
+class _Stages:
+    """Announces the stages of the demo, with the time they will take on this machine, and measures them."""
+
+    def __init__(self, expected: Mapping[str, int]) -> None:
+        self._expected = expected
+        self._seconds: dict[str, float] = {}
+        self._stage: str | None = None
+        self._began = time.monotonic()
+
+    def begin(self, stage: str) -> Noted:
+        """End the present stage, if there is one, and begin this one."""
+        self._lap()
+        # the first stages tell how fast this machine is
+        before = sum(self._expected[finished] for finished in self._seconds)
+        pace = sum(self._seconds.values()) / before if before >= _TELLING else 1.0
+        seconds = max(1, round(self._expected[stage] * pace))
+        self._stage = stage
+        place = list(self._expected).index(stage) + 1
+        return Noted(f"{stage}, stage {place} of {len(self._expected)}: about {seconds} s.")
+
+    def end(self) -> dict[str, float]:
+        """Seconds of each stage, and of all."""
+        self._lap()
+        return {**self._seconds, "total": round(sum(self._seconds.values()), 1)}
+
+    def _lap(self) -> None:
+        now = time.monotonic()
+        if self._stage is not None:
+            self._seconds[self._stage] = round(now - self._began, 1)
+        self._stage, self._began = None, now
+
+
+def _compose(folder: Path, side: int) -> None:
     rng = np.random.default_rng(0)
     learned = {name: list(_tiles(name))[_HELD_OUT:] for name in CLASSES}
     held_out = {name: list(_tiles(name))[:_HELD_OUT] for name in CLASSES}
-    write_training(folder, learned, _TRAINING_IMAGES, _SIDE, rng)
-    write_masked(folder, "test", held_out, _SCORED_IMAGES, _SIDE, rng)
+    write_training(folder, learned, _TRAINING_IMAGES, side, rng)
+    # of another source, so that both forms of the demo are scored on the same images
+    write_masked(folder, "test", held_out, _SCORED_IMAGES, _SCORED_SIDE, np.random.default_rng(1))
 
 
 def _tiles(name: str) -> Iterator[Tile]:
     for path in sorted((samples.tiles() / name).iterdir()):
         with Image.open(path) as image:
             yield np.asarray(image.convert("RGB"))
-
-
-def _settings(data: Path) -> JobSettings:
-    return JobSettings.parse(
-        {
-            "data": {"folder": data, "mpp": 0.5},
-            "method": {"name": "pbip"},
-            "train": {"epochs": 12, "batch_size": 16, "warmup": 10, "stain_augmentation": 0.2},
-        }
-    )
