@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from napari_pbip.bank.table import CSV_COLUMNS
 from napari_pbip.errors import DataError
-from napari_pbip.files import writing
+from napari_pbip.files import safe_name, writing
 from napari_pbip.taxonomy import Taxonomy, TissueClass, class_name
 
 LABELS, TABLE, CLASSES, PICTURES = "labels.json", "tiles.csv", "classes.txt", "pictures"
@@ -171,7 +171,7 @@ class LabelledSlides:
         """Where a tile's picture lies, relative to the folder; says all that it was cut with."""
         x, y = slide.grid(self.size).corner(position)
         size = f"{self.size.pixels}px_{self.size.mpp:.6g}um_of_{slide.mpp:.6g}um"
-        return Path(PICTURES, f"{slide.name}-{slide.identity[:8]}", size, f"x{x}_y{y}.png")
+        return Path(PICTURES, f"{safe_name(slide.name)}-{slide.identity[:8]}", size, f"x{x}_y{y}.png")
 
     def write_tables(self, folder: Path, missing: Iterable[Path] = ()) -> None:
         """Write ``classes.txt``, and ``tiles.csv`` with all tiles but those whose picture is missing.

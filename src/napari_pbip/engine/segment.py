@@ -163,10 +163,10 @@ def _open_store(
     overwrite: bool,
 ) -> ScoreStore:
     """The store to be filled: a new one, or the one begun earlier."""
-    path = store_for(out, slide.name, slide.identity)
-    if others := [other.name for other in stores_in(out) if other != path]:
+    path, there = store_for(out, slide.name, slide.identity), stores_in(out)
+    if others := [other.name for other in there if other != path]:
         raise OutputError(f"{out} holds the result of another slide ({others[0]}); choose another --out.")
-    if resume and path.exists():
+    if resume and path in there:
         store = ScoreStore.open(path, "r+")
         store.check_resume(**facts)
         return store

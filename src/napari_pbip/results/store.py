@@ -44,7 +44,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from napari_pbip.errors import OtherResult, OutputError
-from napari_pbip.files import output_error, prepare_folder, safe_name, writing
+from napari_pbip.files import output_error, prepare_folder, safe_name, writing, writing_folder
 from napari_pbip.results.blend import BLOCK, Blender, Lattice, Region, Tiles
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, mean_of_analysed, multiscales
 from napari_pbip.taxonomy import Taxonomy, TissueClass
@@ -260,9 +260,9 @@ class ScoreStore:
         if planned.shape != (g.rows, g.columns):
             raise ValueError(f"the plan is for {planned.shape} tiles, the grid has {(g.rows, g.columns)}")
         prepare_folder(path, MARKER, overwrite=overwrite, ways="--resume to go on with it, --overwrite to replace it")
-        with writing_to(path):
-            root = zarr.create_group(path, zarr_format=3)
-            own = root.create_group("pbip")  # the marker comes first: what is begun may be overwritten
+        with writing_folder(path) as begun:
+            root = zarr.create_group(begun, zarr_format=3)
+            own = root.create_group("pbip")
             tiles = (g.rows, g.columns)
             for name, values in (("planned", planned), ("tissue", tissue)):
                 array = own.create_array(name, shape=values.shape, chunks=values.shape, dtype="bool")
@@ -283,7 +283,6 @@ class ScoreStore:
             cell_um, pixel_um = g.cell * g.model_mpp, facts.slide.mpp
             first = (cell_um - pixel_um) / 2  # a cell lies over the pixels that it covers
             entry = multiscales(facts.slide.name, len(levels), _AXES, (cell_um,) * 2, (first,) * 2)
-            # the facts come last: a store that says what it is, is whole
             root.attrs.update({"ome": {"version": "0.5", "multiscales": entry}, "pbip": facts.model_dump(mode="json")})
         return cls(path, "r+")
 

@@ -1,0 +1,304 @@
+"""Every job as a process that is killed at random moments and called again, until it ends as if it had never been.
+
+``python -m tests.robustness.kills --kills 10`` is the short form, ``--kills 50`` the long one; ``--job`` takes one job.
+The processes are forked from a server that has loaded torch, so that the time goes into work. What is compared with an
+uninterrupted run is every file: tensors, arrays, pictures and tables. Clocks alone may differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file
+
+from napari_pbip import samples
+from napari_pbip.bank import load_single_tiles
+from napari_pbip.config import JobSettings, PretrainSettings, SegmentSettings, ThresholdSettings
+from napari_pbip.engine import build_bank, compare, evaluate, export, freeze, pretrain, segment, train
+from napari_pbip.events import Finished, Job
+from napari_pbip.files import write_json
+from napari_pbip.results import ScoreStore
+from napari_pbip.results.store import stores_in
+from tests.data.formats.make import weak_data
+
+CLOCKS = {"seconds", "seconds_per_step"}
+"""Keys and columns that differ between any two runs."""
+READING = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
+THRESHOLDS = ThresholdSettings()
+
+
+def values(root: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "data": {"folder": str(root / "weak"), "mpp": 2.0},
+        "bank": {"encoder": "tiny", "k": 2},
+        "method": {"name": "cam"},
+        "train": {"steps": 6, "batch_size": 8, "learning_rate": 5e-4, "precision": "float32", "device": "cpu"},
+        **changes,
+    }
+
+
+def prepare(root: Path) -> None:
+    """What the jobs work on: labelled tiles, a model, a result."""
+    weak_data(root / "weak")
+    for one in ("LYM", "MUS", "TUM"):
+        shutil.copytree(samples.tiles() / one, root / "tiles" / one)
+    few = values(root)
+    few["train"]["steps"] = 2
+    list(train.train(JobSettings.parse(few), root / "model"))
+    list(segment.segment(samples.slide(), root / "model", root / "result", READING, THRESHOLDS))
+
+
+# the jobs, as a user calls them again after a kill ---------------------------------------------------------------
+
+
+def _bank(root: Path, out: Path) -> Job:
+    settings = JobSettings.parse(values(root))
+    settings = settings.model_copy(update={"bank": settings.bank.model_copy(update={"batch_size": 2})})
+    tiles = load_single_tiles(root / "tiles", settings.data)
+    return build_bank.build_bank(tiles, settings.bank, settings.data, out, update=True)
+
+
+def _train(root: Path, out: Path) -> Job:
+    return train.train(JobSettings.parse(values(root)), out, resume=(out / "run.json").exists())
+
+
+def _pretrain(root: Path, out: Path) -> Job:
+    small = {"steps": 3, "batch_size": 2, "crop": 64, "encoder_tiles": 16, "precision": "float32", "device": "cpu"}
+    settings = PretrainSettings.parse({"images": (samples.slide(),), **small})
+    return pretrain.pretrain(settings, out, resume=(out / "pretrain.json").exists())
+
+
+def _segment(root: Path, out: Path) -> Job:
+    return segment.segment(samples.slide(), root / "model", out, READING, THRESHOLDS, resume=True)
+
+
+def _compare(root: Path, out: Path) -> Job:
+    few = values(root)
+    few["train"]["steps"] = 2
+    few["compare"] = {
+        "axes": {"method": {"CAM": {"method": {"name": "cam"}}, "PBIP": {"method": {"name": "pbip"}}}},
+        "seeds": [3],
+        "pictures": 1,
+    }
+    return compare.compare(few, out)
+
+
+def _evaluate(root: Path, out: Path) -> Job:
+    job = evaluate.evaluate(root / "model", JobSettings.parse(values(root)).data, device="cpu")
+    for event in job:
+        if isinstance(event, Finished):
+            write_json(out / "scores.json", event.summary)  # as the command line does
+        yield event
+
+
+def _export(root: Path, out: Path) -> Job:
+    (store,) = stores_in(root / "result")
+    out.mkdir(exist_ok=True)
+    for name in ("areas.csv", "overlay.png", "labels.ome.zarr"):
+        if name != "labels.ome.zarr" or not (out / name).exists():
+            yield from export.export(store, THRESHOLDS.model_copy(update={"delta": 0.3}), out / name)
+
+
+def _freeze(root: Path, out: Path) -> Job:
+    if not out.exists():
+        copied = out.with_name(f"{out.name}-copy")
+        shutil.copytree(root / "result", copied, dirs_exist_ok=True)
+        copied.rename(out)
+    (store,) = stores_in(out)
+    yield from freeze.freeze(store, THRESHOLDS.model_copy(update={"delta": 0.3}))
+
+
+def _saved_run(out: Path) -> bool:
+    return (out / "state.safetensors").exists()
+
+
+def _saved_slide(out: Path) -> bool:
+    return any(
+        (store / "pbip" / "begun.safetensors").exists() or ScoreStore.open(store).written.any()
+        for store in stores_in(out)
+    )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A job of the product."""
+
+    start: Callable[[Path, Path], Job]
+    saved: Callable[[Path], bool] = Path.exists
+    """Whether something that took time is on disk."""
+
+
+JOBS = {
+    "bank": Kind(_bank, lambda out: (out / "features.safetensors").exists()),
+    "train": Kind(_train, _saved_run),
+    "pretrain": Kind(_pretrain, _saved_run),
+    "segment": Kind(_segment, _saved_slide),
+    "compare": Kind(_compare, lambda out: any(out.rglob("*.safetensors"))),
+    "evaluate": Kind(_evaluate),
+    "export": Kind(_export),
+    "freeze": Kind(_freeze),
+}
+
+
+def work(name: str, root: Path, out: Path, *, leave: bool = True) -> None:
+    """Do a job in this process, with a save after every step, and leave it."""
+    for module in [m for key, m in sys.modules.items() if key.startswith("napari_pbip.")]:
+        for constant in ("SAVE_EVERY_SECONDS", "_SAVE_EVERY_SECONDS", "_KEEP_SECONDS", "_COMMIT_SECONDS"):
+            if hasattr(module, constant):
+                setattr(module, constant, 0.0)
+    for _ in JOBS[name].start(root, out):
+        pass
+    if leave:
+        os._exit(0)  # nothing but the job is asked; a traceback has gone to the terminal, with another code
+
+
+# killing -----------------------------------------------------------------------------------------------------------
+
+
+def context() -> Any:
+    """Makes processes."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(["tests.robustness.kills"])
+    return forking
+
+
+@dataclass
+class Outcome:
+    """What came of one job."""
+
+    kills: int = 0
+    after_a_save: int = 0
+    compared: int = 0
+    """Runs that were killed, ended, and compared."""
+
+
+def torture(name: str, root: Path, kills: int, rng: random.Random) -> Outcome:
+    """Kill a job that often, at random moments; each time it is called again.
+
+    Raises
+    ------
+    AssertionError
+        If it does not end, or what it leaves is not what an uninterrupted run leaves.
+    """
+    outcome = Outcome()
+    number, whole = 0, root / f"{name}-whole"
+    warm = context().Process(target=os.getpid)  # the server loads torch, which is no part of the job
+    warm.start()
+    warm.join()
+    began = time.monotonic()
+    run(name, root, whole)
+    takes = time.monotonic() - began
+    while outcome.kills < kills:
+        number += 1
+        out, killed = root / f"{name}-{number}", 0
+        while outcome.kills < kills and killed < 3:
+            if run(name, root, out, rng.uniform(0, 0.8 * takes)) is not None:
+                break
+            killed += 1
+            outcome.kills += 1
+            outcome.after_a_save += JOBS[name].saved(out)
+        if not killed:
+            shutil.rmtree(out)
+            continue
+        assert run(name, root, out) is not None, f"{name} did not end well after {killed} kills"
+        differences = list(different(whole, out))
+        assert not differences, f"{name} after {killed} kills: {differences[:5]}"
+        outcome.compared += 1
+        shutil.rmtree(out)
+    return outcome
+
+
+def run(name: str, root: Path, out: Path, kill_after: float | None = None) -> int | None:
+    """Do a job in a process of its own; its exit code, which has to be 0, or None if it was killed."""
+    process = context().Process(target=work, args=(name, root, out))
+    process.start()
+    process.join(600 if kill_after is None else kill_after)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        assert kill_after is not None, f"{name} hangs"
+        return None
+    assert process.exitcode == 0, f"{name} ended with {process.exitcode}"
+    return 0
+
+
+# comparing ---------------------------------------------------------------------------------------------------------
+
+
+def different(whole: Path, other: Path) -> Iterator[str]:
+    """What differs between two results: nothing, but for clocks."""
+    names = [
+        {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        for folder in (whole, other)
+    ]
+    for name in sorted(names[0] ^ names[1]):
+        yield f"{name} is only in {'the uninterrupted' if name in names[0] else 'the killed'} one"
+    for name in sorted(names[0] & names[1]):
+        if not _equal(whole / name, other / name, whole, other):
+            yield f"{name} differs"
+
+
+def _equal(first: Path, second: Path, whole: Path, other: Path) -> bool:
+    if first.suffix == ".safetensors":
+        a, b = load_file(first), load_file(second)
+        return a.keys() == b.keys() and all(np.array_equal(a[key].numpy(), b[key].numpy(), equal_nan=True) for key in a)
+    if first.suffix not in (".json", ".csv", ".html", ".yaml"):
+        return first.read_bytes() == second.read_bytes()
+    texts = first.read_text(encoding="utf-8"), second.read_text(encoding="utf-8").replace(str(other), str(whole))
+    if first.suffix == ".json":
+        a, b = (_timeless(json.loads(text)) for text in texts)
+        return bool(a == b)
+    if first.suffix == ".csv":
+        a, b = ([_timeless(row) for row in csv.DictReader(text.splitlines())] for text in texts)
+        return bool(a == b)
+    return first.suffix == ".html" or texts[0] == texts[1]  # the page has times in its tables
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _timeless(one) for key, one in value.items() if key not in CLOCKS}
+    return [_timeless(one) for one in value] if isinstance(value, list) else value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=10, help="of each job")
+    parser.add_argument("--job", choices=JOBS, action="append")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        prepare(root)
+        for name in options.job or JOBS:
+            began = time.monotonic()
+            outcome = torture(name, root, options.kills, rng)
+            sys.stdout.write(
+                f"{name}: {outcome.kills} kills, {outcome.after_a_save} after a save, {outcome.compared} runs compared "
+                f"and equal ({time.monotonic() - began:.0f} s)\n"
+            )
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    from tests.robustness import kills  # by its name: the processes then do not load this file once more
+
+    sys.modules["__main__"].__spec__ = None
+    del sys.modules["__main__"].__file__
+    kills.main()
