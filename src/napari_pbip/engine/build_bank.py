@@ -31,6 +31,8 @@ from napari_pbip.bank.features import FEATURES, FeatureFile, TileMeasures, colou
 from napari_pbip.bank.image_bank import check_enough_tiles, encoder_key
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.interrupts import held_back
+from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead, to_tensor
 from napari_pbip.engine.tile_scores import tile_scores
 from napari_pbip.errors import BankError, ConfigError
@@ -47,6 +49,7 @@ _SAVE_EVERY_SECONDS = 60.0
 _CLASSIFY_BATCH = 32
 
 
+@job(less_memory="use a smaller bank.batch_size")
 def build_bank(
     tiles: TileSet,
     settings: BankSettings,
@@ -149,7 +152,8 @@ def build_bank(
             yield Warned(sentence)
     except BaseException:  # a cancel too: what was computed is kept
         if len(measures):
-            measures.write(out)
+            with held_back():
+                measures.write(out)
         raise
     if curation != kept:
         curation.write(out)
@@ -173,6 +177,7 @@ def build_bank(
     )
 
 
+@job
 def classify(bank_folder: Path, data: DataSettings, *, weights: Path | None = None, device: str = "cpu") -> Job:
     """Name the nearest prototype of each tile: classification by image prompt (PBIP Table 6).
 
