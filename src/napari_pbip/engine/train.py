@@ -80,6 +80,8 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
     compose = Composer(tiles, settings.train, read) if settings.method.synthesis else None
     device = choose_device(settings.train.device)
     start = existing_start(settings, tiles)
+    if start is not None:  # that of a bank need not be the one of the settings
+        settings = _with_encoder(settings, start.facts["encoder"]["name"])
     facts = _begin(settings, tiles, out, resume=resume, overwrite=overwrite)
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
@@ -91,6 +93,10 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
         method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)
     facts.device = str(device)
     yield from _Trainer(facts, method, device, tiles, validation, out, read).train(compose, resume=resume)
+
+
+def _with_encoder(settings: JobSettings, name: str) -> JobSettings:
+    return settings.model_copy(update={"bank": settings.bank.model_copy(update={"encoder": name})})
 
 
 def _validation_tiles(folder: Path, data: DataSettings) -> TileSet | None:

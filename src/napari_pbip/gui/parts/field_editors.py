@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.config.base import alternatives
+from napari_pbip.config.annotations import alternatives
 
 _NOTE = Qt.ItemDataRole.UserRole
 _SCROLL_BAR = 24
