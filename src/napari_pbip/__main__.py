@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command line; Ctrl+C ends it quietly also while Python is still loading it, which takes a second."""
     try:
-        from napari_pbip.cli.stopping import answer_signals
+        from napari_pbip.signals import answer_signals
 
         answer_signals()
         from napari_pbip.cli import main as command_line

@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 from napari_pbip import samples
 from napari_pbip.config import JobSettings, PretrainSettings
 from napari_pbip.engine import runs
-from napari_pbip.engine.interrupts import held_back
 from napari_pbip.engine.pretrain import pretrain
 from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
@@ -28,6 +27,7 @@ from napari_pbip.errors import JobFailed, ModelError, PbipError
 from napari_pbip.events import Epoch, Event, Finished, Job, Step, Warned
 from napari_pbip.models.methods.cam import Cam
 from napari_pbip.models.pretraining import Pretraining
+from napari_pbip.signals import held_back
 from tests.engine.conftest import settings_for
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")

@@ -12,11 +12,11 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from napari_pbip.cli.stopping import Stopped, let_signals_kill
 from napari_pbip.cli.terminal import console, say
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Epoch, Finished, Job, RunStep, Started, Step, Warned
 from napari_pbip.files import write_json
+from napari_pbip.signals import Stopped, let_signals_kill
 
 
 def follow(job: Job, resume: str = "") -> Mapping[str, Any]:

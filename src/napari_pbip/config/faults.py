@@ -101,8 +101,10 @@ def _below(place: _Place, where: str, given: Any) -> str:
     """How to write what is meant for a section."""
     fields = place.models[0].model_fields
     takes_text = [name for name, field in fields.items() if {str, Path} & set(leaves(field.annotation))]
+    if "name" in fields:
+        takes_text.insert(0, "name")
     if isinstance(given, str) and takes_text:
-        name = "name" if "name" in fields else takes_text[0]
+        name = takes_text[0]
         return f"write {place.parts[-1]}: {{{name}: {given}}}, or {where}.{name}={given} behind --set"
     return f"its settings go below it, such as '{where}.{next(iter(fields))}'"
 

@@ -31,7 +31,6 @@ from napari_pbip.bank.features import FEATURES, FeatureFile, TileMeasures, colou
 from napari_pbip.bank.image_bank import check_enough_tiles, encoder_key
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.device import choose_device
-from napari_pbip.engine.interrupts import held_back
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead, to_tensor
 from napari_pbip.engine.tile_scores import tile_scores
@@ -40,6 +39,7 @@ from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.signals import held_back
 from napari_pbip.taxonomy import Taxonomy
 
 Item = TypeVar("Item")

@@ -17,9 +17,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from napari_pbip.engine import runs
-from napari_pbip.engine.interrupts import held_back
 from napari_pbip.errors import ModelError
 from napari_pbip.events import Event, Step
+from napari_pbip.signals import held_back
 
 Batch = TypeVar("Batch")
 

@@ -16,10 +16,10 @@ from napari_pbip.config import DataSettings, JobSettings, TrainSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.evaluate import Report, score_tiles
-from napari_pbip.engine.interrupts import held_back
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
 from napari_pbip.engine.loop import TrainingLoop
+from napari_pbip.engine.predict import SMALLEST
 from napari_pbip.engine.prototypes import build_start, existing_start
 from napari_pbip.engine.synthesis import Composer, Mosaics
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
@@ -27,6 +27,7 @@ from napari_pbip.events import Epoch, Event, Finished, Job, Started, Step, Warne
 from napari_pbip.files import prepare_folder
 from napari_pbip.models.backbones import Backbone, Pyramid
 from napari_pbip.models.methods.base import Method
+from napari_pbip.signals import held_back
 
 SAVE_EVERY_SECONDS = 60.0
 """Longest work that a power cut can cost; whatever else stops a training saves first. Not every epoch is saved: of a
@@ -73,6 +74,7 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
         raise ConfigError("Training needs labelled tiles; name their folder with --data or the setting data.folder.")
     tiles = load_tiles(settings.data.folder, "train", settings.data)
     tiles.require_two_classes()
+    side = _side(tiles)
     validation = _validation_tiles(settings.data.folder, settings.data)
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
@@ -82,7 +84,7 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
     start = existing_start(settings, tiles)
     if start is not None:  # that of a bank need not be the one of the settings
         settings = _with_encoder(settings, start.facts["encoder"]["name"])
-    facts = _begin(settings, tiles, out, resume=resume, overwrite=overwrite)
+    facts = _begin(settings, tiles, side, out, resume=resume, overwrite=overwrite)
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
     prototypes, encoder = None, None
@@ -93,6 +95,17 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
         method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)
     facts.device = str(device)
     yield from _Trainer(facts, method, device, tiles, validation, out, read).train(compose, resume=resume)
+
+
+def _side(tiles: TileSet) -> int:
+    """The shorter side of the tiles, which all have one size, in pixels."""
+    height, width = tiles.tiles[0].read().shape[:2]
+    if min(height, width) < SMALLEST:
+        raise DataError(
+            f"The tiles are {width} x {height} pixels, and a network needs {SMALLEST} x {SMALLEST} or more; "
+            "cut larger ones, or enlarge them."
+        )
+    return int(min(height, width))
 
 
 def _with_encoder(settings: JobSettings, name: str) -> JobSettings:
@@ -107,16 +120,15 @@ def _validation_tiles(folder: Path, data: DataSettings) -> TileSet | None:
     return validation if all(tile.mask is not None for tile in validation.tiles) else None
 
 
-def _begin(settings: JobSettings, tiles: TileSet, out: Path, *, resume: bool, overwrite: bool) -> runs.RunFacts:
+def _begin(
+    settings: JobSettings, tiles: TileSet, side: int, out: Path, *, resume: bool, overwrite: bool
+) -> runs.RunFacts:
     """Make the run folder, or check that it can be resumed."""
     steps = planned_steps(settings.train, len(tiles.tiles))
     if not resume:
         ways = "--resume to go on with it, --overwrite to replace it"
         prepare_folder(out, runs.MARKER, overwrite=overwrite, ways=ways)
-        height, width = tiles.tiles[0].read().shape[:2]
-        facts = runs.RunFacts(
-            settings, tiles.taxonomy, tile_size=min(height, width), steps=steps, versions=runs.versions()
-        )
+        facts = runs.RunFacts(settings, tiles.taxonomy, tile_size=side, steps=steps, versions=runs.versions())
         facts.write(out)
         return facts
     facts = runs.RunFacts.read(out)
