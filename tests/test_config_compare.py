@@ -67,7 +67,7 @@ def test_settings_on_top_reach_all_runs_and_the_plan_itself(file: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ("compare=null", "'compare' cannot be None"),
+        ("compare=null", "'compare' is missing"),
         ("compare.axes={}", "compare.axes"),
         ("compare.axes.loss.bad={bank.k.more: 1}", "CLIP, bad: bank.k.more: 'k' is a single value"),
         ("compare.seed=3", "compare.seed.*compare.seeds"),

@@ -82,7 +82,9 @@ def render(report: Report, console: Console) -> None:
         if finding.topic != topic:
             topic = finding.topic
             table.add_row("", Text(topic, style="bold"), "")
-        table.add_row(Text(finding.status, style=_STYLES[finding.status]), f"  {finding.name}", Text(finding.detail))
+        table.add_row(
+            Text(finding.status, style=_STYLES[finding.status]), Text(f"  {finding.name}"), Text(finding.detail)
+        )
     console.print(table)
     faults = [finding for finding in report.findings if finding.status != "ok"]
     for finding in faults:

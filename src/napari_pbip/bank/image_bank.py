@@ -360,6 +360,10 @@ def _read_facts(folder: Path) -> Any:
     except (FileNotFoundError, NotADirectoryError):
         if FeatureFile.exists(folder):
             raise BankError(f"{folder} is an unfinished image bank; build it again (`bank build --update`).") from None
+        if folder.is_file():
+            raise BankError(
+                f"{folder} is a file; give the folder that `bank build` wrote, such as {folder.parent}."
+            ) from None
         raise BankError(f"{folder} is no image bank (it holds no {FACTS}); make one with `bank build`.") from None
     except (OSError, ValueError) as error:
         raise _damaged(folder) from error

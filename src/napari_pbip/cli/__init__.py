@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from napari_pbip import __version__
 from napari_pbip.cli.bank import app as bank_app
 from napari_pbip.cli.encoders import app as encoders_app
-from napari_pbip.cli.following import console, follow, report_json
-from napari_pbip.cli.options import JobFile, JobOption, JsonOut, Overwrite, Set, settings_from
-from napari_pbip.config import CompareJob, PretrainSettings, override
+from napari_pbip.cli.following import follow, report_json
+from napari_pbip.cli.options import JobFile, JobOption, JsonOut, Overwrite, Set, settings_from, values_from
+from napari_pbip.cli.terminal import console, output, print_what_cannot_be_encoded, say
+from napari_pbip.config import CompareJob, PretrainSettings
 from napari_pbip.errors import ConfigError, PbipError
 
 app = typer.Typer(
@@ -32,10 +33,11 @@ app.add_typer(encoders_app, name="encoders")
 
 def main() -> None:
     """Run the command line; errors of the user's making end it with one sentence and exit code 2."""
+    print_what_cannot_be_encoded()
     try:
         app()
     except PbipError as error:
-        console.print(f"[bold red]Error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        console.print(Text.assemble(("Error:", "bold red"), f" {error}"), soft_wrap=True)
         sys.exit(2)
 
 
@@ -58,7 +60,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = F
     if as_json:
         typer.echo(json.dumps(report.to_json(), indent=2))
     else:
-        render(report, Console())
+        render(report, output)
     if report.failed:
         raise typer.Exit(1)
 
@@ -99,7 +101,7 @@ def zero_shot(
     rows["mean"] = [s[f"{f}_mean"] for s in scores.values() for f in ("recall", "f1")]
     for name, row in rows.items():
         table.add_row(name, *("–" if value is None else f"{value:.1f}" for value in row))
-    Console().print(table)
+    output.print(table)
     for prompt, figures in scores.items():
         typer.echo(f"{prompt} prompt: accuracy {figures['accuracy']:.1f} % on {summary['tiles']} tiles")
     report_json(json_out, summary)
@@ -138,11 +140,10 @@ def pretrain(
     """
     from napari_pbip.engine.pretrain import pretrain as run
 
-    values = override(PretrainSettings.read_values(job) if job else {}, assignments or [])
-    given = {"images": images or None, "steps": steps, "image_mpp": image_mpp, "seed": seed}
-    settings = PretrainSettings.parse({**values, **{name: value for name, value in given.items() if value is not None}})
-    summary = follow(run(settings, out, resume=resume, overwrite=overwrite))
-    console.print(f"Pre-trained {summary['steps']} steps in {summary['seconds']:.0f} s: {out}", highlight=False)
+    options = {"images": images or None, "steps": steps, "image_mpp": image_mpp, "seed": seed}
+    settings = PretrainSettings.parse(values_from(PretrainSettings, job, assignments, options))
+    summary = follow(run(settings, out, resume=resume, overwrite=overwrite), "--resume")
+    say(f"Pre-trained {summary['steps']} steps in {summary['seconds']:.0f} s: {out}")
 
 
 @app.command()
@@ -178,11 +179,11 @@ def train(
         "train.seed": seed,
     }
     settings = settings_from(job, assignments, options)
-    summary = follow(run(settings, out, resume=resume, overwrite=overwrite))
+    summary = follow(run(settings, out, resume=resume, overwrite=overwrite), "--resume")
     score = (
         "" if summary["miou"] is None else f", best validation mIoU {summary['miou']:.1f} % in epoch {summary['epoch']}"
     )
-    console.print(f"Trained {summary['steps']} steps in {summary['seconds']:.0f} s{score}: {out}", highlight=False)
+    say(f"Trained {summary['steps']} steps in {summary['seconds']:.0f} s{score}: {out}")
 
 
 @app.command()
@@ -211,7 +212,7 @@ def evaluate(
         row = [figures[m] for m in ("miou", "fwiou", "biou", "dice")]
         row += [figures["per_class"][name]["iou"] for name in summary["classes"]]
         table.add_row(protocol, *("–" if value is None else f"{value:.2f}" for value in row))
-    Console().print(table)
+    output.print(table)
     report_json(json_out, summary)
 
 
@@ -229,13 +230,11 @@ def compare(
     """
     from napari_pbip.engine.compare import compare as run
 
-    values = override(CompareJob.read_values(job), assignments or [])
-    if data is not None:
-        values = override(values, [f"data.folder={json.dumps(str(data))}"])
-    summary = follow(run(values, out, overwrite=overwrite))
-    console.print(f"Report: {summary['report']}", highlight=False, soft_wrap=True)
+    values = values_from(CompareJob, job, assignments, {"data.folder": data})
+    summary = follow(run(values, out, overwrite=overwrite), "the same call")
+    say(f"Report: {summary['report']}")
     if summary["failed"]:
-        console.print(f"{summary['failed']} of {len(summary['runs'])} runs failed; mend that, and call it again.")
+        say(f"{summary['failed']} of {len(summary['runs'])} runs failed; mend that, and call it again.")
         raise typer.Exit(1)
 
 
@@ -268,12 +267,12 @@ def segment(
         resume=resume,
         overwrite=overwrite,
     )
-    summary = follow(segmenting)
+    summary = follow(segmenting, "--resume")
     table = Table("class", "area mm²", "% of tissue")
     for row in summary["areas"]:
         table.add_row(row["name"], f"{row['area_mm2']:.4f}", f"{row['percent_of_tissue']:.1f}")
-    Console().print(table)
-    console.print(f"Results in {out}", highlight=False)
+    output.print(table)
+    say(f"Results in {out}")
 
 
 @app.command()

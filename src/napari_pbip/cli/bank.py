@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from napari_pbip.cli.following import console, follow, report_json
+from napari_pbip.cli.following import follow, report_json
 from napari_pbip.cli.options import JobOption, JsonOut, Overwrite, Set, settings_from
+from napari_pbip.cli.terminal import output, say
 
 app = typer.Typer(help="Build, look at and use an image bank.", no_args_is_help=True)
 
@@ -51,8 +51,8 @@ def bank_build(
     building = build_bank(
         tile_set, settings.bank, settings.data, out, device=device, overwrite=overwrite, update=update
     )
-    summary = follow(building)
-    console.print(f"Bank of {summary['tiles']} tiles and {summary['prototypes']} prototypes in {out}", highlight=False)
+    summary = follow(building, "--update")
+    say(f"Bank of {summary['tiles']} tiles and {summary['prototypes']} prototypes in {out}")
 
 
 @app.command("show")
@@ -71,7 +71,7 @@ def bank_show(
     table = Table(*rows[0])
     for row in rows:
         table.add_row(*(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values()))
-    Console().print(table)
+    output.print(table)
     for sentence in bank_warnings(image_bank, near_duplicates(image_bank), Curation.read(bank)):
         typer.echo(sentence, err=True)  # the output proper lists files
     for path in write_sheets(image_bank, bank, out or bank / "sheets"):
@@ -100,6 +100,6 @@ def bank_classify(
         table = Table("class", "F1 %")
         for name, value in summary["f1"].items():
             table.add_row(name, f"{value:.1f}")
-        Console().print(table)
+        output.print(table)
         typer.echo(f"accuracy {summary['accuracy']:.1f} % on {summary['tiles']} tiles")
     report_json(json_out, summary)

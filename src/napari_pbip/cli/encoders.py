@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
-from napari_pbip.cli.following import console, follow
+from napari_pbip.cli.following import follow
+from napari_pbip.cli.terminal import output, say
 
 app = typer.Typer(help="List the encoders, and fetch the weights of one.", invoke_without_command=True)
 
@@ -35,8 +36,10 @@ def encoders_list(context: typer.Context) -> None:
             f"licence: {spec.licence}",
             "given out on request" if spec.gated else "",
         ]
-        table.add_row(spec.name, f"{spec.title}\n[dim]{'; '.join(fact for fact in facts if fact)}[/]", place)
-    Console().print(table)
+        table.add_row(
+            spec.name, Text.assemble(f"{spec.title}\n", ("; ".join(fact for fact in facts if fact), "dim")), place
+        )
+    output.print(table)
 
 
 @app.command("fetch")
@@ -49,5 +52,5 @@ def encoders_fetch(name: Annotated[str, typer.Argument(help="Name of the encoder
     """
     from napari_pbip.engine.fetch_weights import fetch_weights
 
-    summary = follow(fetch_weights(name))
-    console.print(f"Weights of {name} in {summary['folder']}", highlight=False)
+    summary = follow(fetch_weights(name), "the same call")
+    say(f"Weights of {name} in {summary['folder']}")

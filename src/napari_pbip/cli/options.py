@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from napari_pbip.config import JobSettings, override
+from napari_pbip.config import JobSettings, Settings, anchor_paths, overlay, override
+from napari_pbip.errors import OutputError
 
 JobFile = Annotated[Path | None, typer.Argument(help="Settings file (YAML); the options below go on top of it.")]
 JobOption = Annotated[Path | None, typer.Option("--job", help="Settings file (YAML); the options go on top of it.")]
@@ -16,17 +18,48 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as train.batch_size=4.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
-JsonOut = Annotated[Path | None, typer.Option("--json", help="Also write the figures to this JSON file.")]
+
+
+def _can_be_written(path: Path | None) -> Path | None:
+    """The file of ``--json``, found out before a job of hours and not after it.
+
+    Raises
+    ------
+    OutputError
+        If it is a folder, or its own folder cannot be written.
+    """
+    if path is None:
+        return None
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give --json the name of a file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}); give --json another file.") from error
+    return path
+
+
+JsonOut = Annotated[
+    Path | None, typer.Option("--json", help="Also write the figures to this JSON file.", callback=_can_be_written)
+]
 
 
 def settings_from(file: Path | None, assignments: list[str] | None, options: Mapping[str, Any]) -> JobSettings:
     """Settings of a job file, with ``--set`` assignments and then options (None: not given) on top."""
-    values = override(JobSettings.read_values(file) if file else {}, assignments or [])
-    for key, value in options.items():
-        if value is not None:
-            *parents, last = key.split(".")
-            place = values
-            for parent in parents:
-                place = place.setdefault(parent, {})
-            place[last] = value
-    return JobSettings.parse(values)
+    return JobSettings.parse(values_from(JobSettings, file, assignments, options))
+
+
+def values_from(
+    model: type[Settings], file: Path | None, assignments: list[str] | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Nested plain values of settings, as :func:`settings_from` puts them together.
+
+    Relative paths count from the file's folder if they stand in it, else from the working folder; all come out
+    absolute, so that what is recorded of a run holds wherever it is looked at.
+    """
+    values = override(model.read_values(file) if file else {}, assignments or [])
+    values = overlay(values, {key: value for key, value in options.items() if value is not None})
+    anchor_paths(model, values, Path.cwd())
+    return values

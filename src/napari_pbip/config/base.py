@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+import os
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_pbip.config.annotations import leaves, models_in
+from napari_pbip.config.faults import sentence
+from napari_pbip.config.yaml_text import read_yaml
 from napari_pbip.errors import ConfigError
+from napari_pbip.files import writing
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -27,7 +30,7 @@ class Settings(BaseModel):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Settings from nested plain values.
+        """Settings from nested plain values; a section that is None counts as left out.
 
         Raises
         ------
@@ -35,9 +38,9 @@ class Settings(BaseModel):
             One sentence that names the field and what is wrong; an unknown key comes with the nearest valid one.
         """
         try:
-            return cls.model_validate(values)
+            return cls.model_validate(_without_empty_sections(cls, values))
         except ValidationError as error:
-            raise ConfigError(_sentence(cls, error)) from error
+            raise ConfigError(sentence(cls, error)) from error
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -56,19 +59,27 @@ class Settings(BaseModel):
             If the file cannot be read or is no YAML mapping.
         """
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            values = read_yaml(path.read_text(encoding="utf-8")) or {}
         except OSError as error:
             raise ConfigError(f"The settings file {path} cannot be read: {error.strerror}.") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"The settings file {path} is not valid YAML: {' '.join(str(error).split())}.") from error
+        except ValueError as error:  # what is no text at all is one, too
+            raise ConfigError(f"The settings file {path} is not valid YAML: {error}.") from error
         if not isinstance(values, dict):
             raise ConfigError(f"The settings file {path} holds no 'key: value' lines at its top level.")
         anchor_paths(cls, values, path.parent)
         return values
 
     def write(self, path: Path) -> None:
-        """Write as YAML that :meth:`read` turns into equal settings."""
-        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        """Write as YAML that :meth:`read` turns into equal settings, whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        with writing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -85,9 +96,9 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
         if not equals or not key.strip():
             raise ConfigError(f"--set needs key=value, such as train.epochs=4, not {assignment!r}.")
         try:
-            changes[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"The value of --set {assignment!r} cannot be read.") from error
+            changes[key.strip()] = read_yaml(text)
+        except ValueError as error:
+            raise ConfigError(f"The value of --set {assignment!r} cannot be read: {error}.") from error
     return overlay(values, changes)
 
 
@@ -104,9 +115,14 @@ def overlay(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
         *parents, last = key.split(".")
         place = merged
         for parent in parents:
-            place = place.setdefault(parent, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"{key}: {parent!r} is a single value and has nothing below it.")
+            if place.get(parent) is None:  # a section of which nothing is said yet
+                place[parent] = {}
+            if not isinstance(place[parent], dict):
+                raise ConfigError(
+                    f"{key!r} cannot be set: {parent!r} is {place[parent]!r} in the settings, which has nothing "
+                    "below it; give the settings of a section below its name."
+                )
+            place = place[parent]
         place[last] = _copy(value) if isinstance(value, Mapping) else value
     return merged
 
@@ -116,73 +132,61 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def anchor_paths(model: type[BaseModel], values: dict[str, Any], folder: Path) -> None:
-    """Make the relative paths among the values count from a folder."""
-    for name, field in model.model_fields.items():
-        value = values.get(name)
-        kinds = _leaves(field.annotation)
-        if isinstance(value, str) and Path in kinds and value not in kinds:  # words such as "builtin" are no paths
-            values[name] = str(folder / Path(value).expanduser())
-        elif isinstance(value, dict):
-            for part in _models_in(field.annotation):
-                anchor_paths(part, value, folder)
+    """Make the relative paths among the values count from a folder.
 
-
-def _sentence(model: type[BaseModel], error: ValidationError) -> str:
-    """One fault of a validation error as a sentence: of a value of several types that of the type it is most like."""
-    fault = max(error.errors(), key=lambda fault: len(fault["loc"]))
-    where = ".".join(str(part) for part in _without_tags(model, fault["loc"]))
-    if fault["type"] == "missing":
-        return f"The setting {where!r} is missing; give it a value."
-    if fault["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(where, _keys(model), n=1, cutoff=0.0)
-        return f"Unknown setting {where!r}; the nearest valid one is {nearest[0]!r}."
-    return f"The setting {where!r} cannot be {fault['input']!r}: {fault['msg']}."
-
-
-def _without_tags(model: type[BaseModel], place: Sequence[int | str]) -> Iterator[int | str]:
-    """A place in the settings as a user writes it.
-
-    Pydantic puts the kind of a method after ``method``, and after a field of several types the one that it tried.
+    Raises
+    ------
+    ConfigError
+        If a path holds a tab or the like, which YAML makes of a backslash in double quotes.
     """
-    models: Sequence[type[BaseModel]] = [model]
-    parts = iter(place)
-    for part in parts:
-        yield part
-        field = next((m.model_fields[str(part)] for m in models if str(part) in m.model_fields), None)
-        if field is None:
-            continue
-        models = _models_in(field.annotation)
-        if field.discriminator is not None:
-            next(parts, None)
-        elif not models and len(alternatives(field.annotation)) > 1:
-            yield from islice(parts, 1, 2)  # a key, where the value is a mapping; what was tried for it is below
-            return
+
+    def anchored(where: str, path: str) -> str:
+        if any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in path):
+            raise ConfigError(
+                f"The path {path!r} of the setting {where!r} holds a character that no path has: in double quotes "
+                "a backslash is special; write the path in single quotes or in none."
+            )
+        return str(folder.absolute() / os.path.expanduser(path))  # noqa: PTH111 - that of Path fails for a user that there is not
+
+    change_paths(model, values, anchored)
 
 
-def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Dotted names of all settings below a model."""
-    found = []
+def change_paths(
+    model: type[BaseModel], values: dict[str, Any], change: Callable[[str, str], str], prefix: str = ""
+) -> None:
+    """Change all paths among nested plain values.
+
+    Parameters
+    ----------
+    model
+        What the values are of.
+    values
+        They are changed in place.
+    change
+        Makes the new path of the setting's dotted name and the path.
+    prefix
+        What stands before the names.
+    """
     for name, field in model.model_fields.items():
-        found.append(prefix + name)
-        for part in _models_in(field.annotation):
-            found += _keys(part, f"{prefix}{name}.")
-    return found
+        value, where = values.get(name), prefix + name
+        kinds = leaves(field.annotation)
+        if isinstance(value, dict):
+            for part in models_in(field.annotation):
+                change_paths(part, value, change, f"{where}.")
+        elif Path in kinds and isinstance(value, list | tuple):
+            values[name] = [change(where, str(one)) if isinstance(one, str | Path) else one for one in value]
+        elif Path in kinds and isinstance(value, str | Path) and value not in kinds:  # "builtin" is no path
+            values[name] = change(where, str(value))
 
 
-def alternatives(annotation: Any) -> list[Any]:
-    """The alternatives of a field's type, without None and without what is said of each."""
-    if get_origin(annotation) in (Union, UnionType):
-        return [part for member in get_args(annotation) for part in alternatives(member)]
-    if hasattr(annotation, "__metadata__"):
-        return alternatives(annotation.__origin__)
-    return [] if annotation is NoneType else [annotation]
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    return [part for part in _leaves(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
-
-
-def _leaves(annotation: Any) -> list[Any]:
-    """The types an annotation is made of."""
-    inner = get_args(annotation)
-    return [part for a in inner for part in _leaves(a)] if inner else [annotation]
+def _without_empty_sections(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values without the sections that hold nothing, such as those whose lines are all commented out."""
+    kept = {}
+    for name, value in values.items():
+        field = model.model_fields.get(name) if isinstance(name, str) else None
+        sections = models_in(field.annotation) if field else []
+        if sections and isinstance(value, Mapping):
+            value = _without_empty_sections(sections[0], value)
+        if not sections or value is not None:
+            kept[name] = value
+    return kept

@@ -32,6 +32,7 @@ from napari_pbip.bank.image_bank import check_enough_tiles, encoder_key
 from napari_pbip.claims import claims
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead, to_tensor
 from napari_pbip.engine.recognised import recognised
 from napari_pbip.engine.tile_scores import tile_scores
@@ -40,6 +41,7 @@ from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.signals import held_back
 from napari_pbip.taxonomy import Taxonomy
 
 Item = TypeVar("Item")
@@ -49,6 +51,7 @@ _SAVE_EVERY_SECONDS = 60.0
 _CLASSIFY_BATCH = 32
 
 
+@job(less_memory="use a smaller bank.batch_size")
 @claims("out", "building an image bank")
 def build_bank(
     tiles: TileSet,
@@ -153,7 +156,8 @@ def build_bank(
             yield Warned(sentence)
     except BaseException:  # a cancel too: what was computed is kept
         if len(measures):
-            measures.write(out)
+            with held_back():
+                measures.write(out)
         raise
     if curation != kept:
         curation.write(out)
@@ -177,6 +181,7 @@ def build_bank(
     )
 
 
+@job
 def classify(bank_folder: Path, data: DataSettings, *, weights: Path | None = None, device: str = "cpu") -> Job:
     """Name the nearest prototype of each tile: classification by image prompt (PBIP Table 6).
 

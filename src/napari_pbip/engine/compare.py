@@ -33,7 +33,7 @@ from napari_pbip.config import CompareSettings, JobSettings, PlannedRun, planned
 from napari_pbip.engine.build_bank import build_bank
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.evaluate import evaluate, label_image
-from napari_pbip.engine.jobs import job, phase
+from napari_pbip.engine.jobs import explained, job, phase
 from napari_pbip.engine.needs import starts_from_bank
 from napari_pbip.engine.predict import image_maps
 from napari_pbip.engine.recognised import recognised
@@ -41,7 +41,7 @@ from napari_pbip.engine.run_facts import MARKER as RUN
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.engine.train import train
-from napari_pbip.errors import ConfigError, OutputError, PbipError
+from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.events import Event, Finished, Job, Noted, RunStep, Started, Step, Warned
 from napari_pbip.files import prepare_folder, write_json, writing
 from napari_pbip.results.comparison import MEASURES, Comparison, RunResult, write_results, write_table
@@ -132,8 +132,8 @@ def compare(values: Mapping[str, Any], out: Path, *, overwrite: bool = False) ->
                     elif isinstance(event, Noted) and event.message not in told:
                         told.add(event.message)
                         yield event
-        except PbipError as fault:
-            error = str(fault)
+        except Exception as fault:  # noqa: BLE001 - whatever it is, it is that run's, and the next one may do well
+            error = str(explained(fault, run.name, "use a smaller batch_size"))
             yield Warned(f"{run.name} failed: {error}")
         results[run.name] = RunResult(run.choices, run.seed, None if error else _read_scores(folder), error)
         write()

@@ -24,7 +24,7 @@ from napari_pbip.engine.predict import ImageMaps, Label, image_maps, predicted_p
 from napari_pbip.engine.recognised import recognised
 from napari_pbip.engine.runs import Which, load_model
 from napari_pbip.errors import ConfigError, DataError, ModelError
-from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.models.methods.base import Method
 from napari_pbip.results.metrics import PROTOCOLS, SegmentationScores
 
@@ -85,6 +85,8 @@ def evaluate(
         raise DataError(f"{len(missing)} tiles of the split {split!r} have no mask ({missing[0]}); scores need masks.")
     yield Started(f"Scoring {split}", total=len(tiles.tiles), unit="tiles")
     yield from recognised(tiles)
+    if model.note:
+        yield Warned(model.note)
     refine = refine or RefineSettings()
     scores = _new_scores(tiles)
     yield from _add(scores, model.method, tiles, model.facts.tile_size, chosen, precision, TileReader(), refine)
@@ -93,7 +95,7 @@ def evaluate(
         "confusion": {protocol: score.confusion.matrix[:-1].tolist() for protocol, score in scores.items()},
         "refine": refine.model_dump(mode="json"),
         "run": str(run),
-        "model": {"which": which, "identity": model.identity, "method": model.facts.settings.method.name},
+        "model": {"which": model.which, "identity": model.identity, "method": model.facts.settings.method.name},
         "data": str(data.folder),
         "split": split,
         "tiles": len(tiles.tiles),

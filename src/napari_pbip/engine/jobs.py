@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, overload
 
 from napari_pbip.errors import JobFailed, OutputError, PbipError
 from napari_pbip.events import Event, Finished, Job
@@ -12,31 +12,65 @@ from napari_pbip.events import Event, Finished, Job
 P = ParamSpec("P")
 JobMaker = Callable[[], Job]
 """Makes a job's generator; nothing of the job is done yet."""
+_MORE_MEMORY = "close other programs, or use a machine with more of it"
+_NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
+"""Part of what torch says, in lower case: of CUDA and Metal; of the processor on Linux and macOS; on Windows."""
 
 
-def job(run: Callable[P, Job]) -> Callable[P, Job]:
+@overload
+def job(run: Callable[P, Job]) -> Callable[P, Job]: ...
+@overload
+def job(*, less_memory: str) -> Callable[[Callable[P, Job]], Callable[P, Job]]: ...
+def job(run: Callable[P, Job] | None = None, *, less_memory: str = _MORE_MEMORY) -> Any:
     """Decorate a generator of events so that only :class:`~napari_pbip.errors.PbipError` comes out of it.
 
     Every torch error is a RuntimeError, which Qt worker threads lose without a word, so nothing but our own
-    errors may leave a job. Closing the generator (cancelling) passes through untouched.
+    errors may leave a job. Closing the generator (cancelling) and Ctrl+C pass through untouched.
+
+    Parameters
+    ----------
+    run
+        The job.
+    less_memory
+        What a user can do where the memory is full, for example "use a smaller train.batch_size".
     """
 
-    @wraps(run)
-    def guarded(*args: P.args, **kwargs: P.kwargs) -> Job:
-        try:
-            yield from run(*args, **kwargs)
-        except PbipError:
-            raise
-        except MemoryError as error:
-            raise JobFailed("The machine's memory is full; use a smaller batch_size.") from error
-        except OSError as error:
-            raise OutputError(f"A file could not be read or written: {error}.") from error
-        except Exception as error:  # the one place that may: see the docstring
-            hint = "; the device's memory is full, use a smaller batch_size" if _out_of_memory(error) else ""
-            name = run.__name__.replace("_", " ")
-            raise JobFailed(f"The job {name!r} failed: {type(error).__name__}: {error}{hint}.") from error
+    def decorate(run: Callable[P, Job]) -> Callable[P, Job]:
+        @wraps(run)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> Job:
+            try:
+                yield from run(*args, **kwargs)
+            except PbipError:
+                raise
+            except Exception as error:  # the one place that may: see the docstring
+                raise explained(error, run.__name__.replace("_", " "), less_memory) from error
 
-    return guarded
+        return guarded
+
+    return decorate if run is None else decorate(run)
+
+
+def explained(error: Exception, name: str, less_memory: str = _MORE_MEMORY) -> PbipError:
+    """An error that nobody foresaw, as one sentence.
+
+    Parameters
+    ----------
+    error
+        What was met; one of ours is returned as it is.
+    name
+        What was being done, for example the name of a job.
+    less_memory
+        What a user can do where the memory is full.
+    """
+    said = " ".join(str(error).split())
+    if isinstance(error, PbipError):
+        return error
+    if isinstance(error, MemoryError) or any(words in said.lower() for words in _NO_MEMORY):
+        whose = "graphics card's" if "cuda" in said.lower() or "mps" in said.lower() else "machine's"
+        return JobFailed(f"The {whose} memory is full; {less_memory}.")
+    if isinstance(error, OSError):
+        return OutputError(f"A file could not be read or written: {said}.")
+    return JobFailed(f"The job {name!r} failed: {type(error).__name__}: {said}.")
 
 
 def phase(inner: Job) -> Generator[Event, None, Mapping[str, Any]]:
@@ -51,7 +85,3 @@ def phase(inner: Job) -> Generator[Event, None, Mapping[str, Any]]:
         else:
             yield event
     return summary
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return "out of memory" in str(error).lower()

@@ -6,6 +6,7 @@ Nothing here has a random state: the order of an epoch and the augmentation of a
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -28,7 +29,8 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 _CACHE_BYTES = 1 << 30
-_READERS = 2
+_READERS = max(2, min(8, (os.cpu_count() or 2) // 2))
+"""Threads that read and decode: half of the cores, since where there is no graphics card the network wants the rest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from napari_pbip.engine.build_bank import Features, chunks, encode
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
-from napari_pbip.engine.runs import RunFacts, read_weights, recorded_encoder
+from napari_pbip.engine.runs import RunFacts, available, read_weights, recorded_encoder
 from napari_pbip.errors import BankError, DataError, ModelError
 from napari_pbip.events import Finished, Job, Started, Step
 
@@ -110,8 +110,8 @@ def read_nearest(run: Path) -> ImageBank | None:
 
 
 def _prototypes(run: Path, facts: RunFacts) -> Floats:
-    """The prototypes of the best model, shape (P, D)."""
-    weights = read_weights(run / "best.safetensors")
+    """The prototypes of the best model (see :func:`load_model`), shape (P, D)."""
+    weights = read_weights(run / f"{available(run, facts, 'best')}.safetensors")
     if facts.prototypes is None or "prototypes" not in weights:
         name = facts.settings.method.name.upper()
         raise ModelError(f"The model in {run} was trained by {name}, which has no prototypes to look at.")

@@ -22,6 +22,8 @@ from napari_pbip.models.methods.base import Method
 from napari_pbip.models.score_maps import fuse, fuse_per_tile
 from napari_pbip.models.views import average_over_views
 
+SMALLEST = 32
+"""Smallest side of a tile, pixels: one cell of the coarsest stage of the backbones."""
 _STRIDE = 8
 """Grid of the blended maps in pixels: the finest stage that carries fusion weight."""
 _ONE_PIECE = 1.5
@@ -179,7 +181,7 @@ def _forward(
 
 def _blended(look: Callable[[torch.Tensor], ImageMaps], image: Image, tile: int, device: torch.device) -> ImageMaps:
     """Maps of a large image from overlapping windows, on a grid of one cell per 8 pixels."""
-    side = tile - tile % 32
+    side = max(SMALLEST, tile - tile % SMALLEST)
     height, width = image.shape[:2]
     padding = [(0, max(side, n + -n % _STRIDE) - n) for n in (height, width)]
     padded = np.pad(image, (*padding, (0, 0)), mode="symmetric")

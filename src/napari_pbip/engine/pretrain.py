@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +33,9 @@ from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.discriminant import discriminant
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, ahead, change_stain, flip_and_turn, to_tensor
+from napari_pbip.engine.loop import TrainingLoop
 from napari_pbip.engine.unlabelled import Crops, Source, find_sources
-from napari_pbip.errors import ConfigError, ModelError, OutputError
+from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.files import prepare_folder, write_json
 from napari_pbip.models import backbones
@@ -54,12 +54,12 @@ _TILE, _BATCH, _DIMENSION = 224, 16, 64
 """Of the maps at the end: side of the tiles that they are fitted on, how many at once, features of each map."""
 
 
-@job
+@job(less_memory="use a smaller batch_size")
 @claims("out", "pre-training")
 def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, overwrite: bool = False) -> Job:
     """Pre-train a backbone; yields ``Step`` with the loss.
 
-    Cancelling saves the state first. Parameters as for :func:`napari_pbip.engine.train.train`.
+    Whatever stops it, the state is saved first. Parameters as for :func:`napari_pbip.engine.train.train`.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, ove
         torch.manual_seed(settings.seed)
         backbone = backbones.load(settings.backbone)
         network = Pretraining(backbone).to(device)
-    yield from _Pretrainer(facts, network, device, sources, out).run(resume)
+    yield from _Pretrainer(facts, network, device, sources, out).pretrain(resume=resume)
 
 
 @dataclass
@@ -130,97 +130,76 @@ def _resumed(settings: PretrainSettings, out: Path) -> _Facts:
     return facts
 
 
-@dataclass
-class _Pretrainer:
-    """The loop and what it saves."""
+class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
+    """Pre-trains a backbone, and makes an encoder of it.
 
-    facts: _Facts
-    network: Pretraining
-    device: torch.device
-    sources: Sequence[Source]
-    out: Path
+    Parameters
+    ----------
+    facts
+        Of the run; kept up to date.
+    network
+        On ``device``.
+    device
+        Where to compute.
+    sources
+        The images.
+    out
+        The folder of the run.
+    """
 
-    def __post_init__(self) -> None:
-        self.settings = self.facts.settings
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(
-            trained, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+    def __init__(
+        self, facts: _Facts, network: Pretraining, device: torch.device, sources: Sequence[Source], out: Path
+    ) -> None:
+        settings = facts.settings
+        trained = [p for p in network.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        super().__init__(
+            facts, network, optimiser, out, steps=settings.steps, seed=settings.seed, save_every=_SAVE_EVERY_SECONDS
         )
-        self.curve: runs.Curve = []
+        self.facts, self.pretraining, self.device, self.sources = facts, network, device, sources
+        self.settings = settings
 
-    def run(self, resume: bool) -> Job:
+    def pretrain(self, *, resume: bool) -> Job:
+        """The job, from where it was stopped if ``resume``."""
         facts, steps = self.facts, self.settings.steps
-        if resume and (self.out / runs.STATE).exists():
-            facts.step = runs.read_state(self.out, self.network, self.optimiser)
-            self.curve = runs.read_curves(self.out, facts.step)
+        if resume:
+            self.restore()
         yield Started(f"Pre-training {self.settings.backbone} on {self.device}", steps, "steps", facts.step)
-        before, began, saved = facts.seconds, time.monotonic(), time.monotonic()
-        crops = Crops(self.sources, self.settings)
-        batches = ahead(lambda step: views(crops.batch(step), step, self.settings), range(facts.step, steps))
-        self.network.train()
-        try:
-            for batch in batches:
-                rate = self._set_learning_rate()
-                values = {"loss": self._step(*batch)}
-                facts.step += 1
-                facts.seconds = before + time.monotonic() - began
-                self.curve.append({"step": facts.step, "learning_rate": rate, **values})
-                yield Step(facts.step, values)
-                if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
-                    self.save()
-                    saved = time.monotonic()
-            self.save()
-        except GeneratorExit:
-            self.save()
-            raise
-        finally:
-            batches.close()
-            crops.close()
+        yield from self.run(self._batches())
         yield from self._make_encoder()
         yield Finished(self.out, {"steps": facts.step, "seconds": facts.seconds})
 
-    @property
-    def _decay(self) -> float:
-        """Half a cosine, 1 at the first step and 0 after the last."""
-        return (1 + math.cos(math.pi * self.facts.step / self.settings.steps)) / 2
+    def _batches(self) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
+        """The views of each step, made ahead of it."""
+        steps = range(self.facts.step, self.settings.steps)
+        with closing(Crops(self.sources, self.settings)) as crops:
+            yield from ahead(lambda step: views(crops.batch(step), step, self.settings), steps)
 
-    def _set_learning_rate(self) -> float:
+    def rate(self, step: int) -> float:
         """Linear warm-up over a twentieth of the steps, and cosine decay."""
-        warm = min(1.0, 20 * (self.facts.step + 1) / self.settings.steps)
-        rate = self.settings.learning_rate * warm * self._decay
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        return rate
+        return min(1.0, 20 * (step + 1) / self.settings.steps) * self._decay(step)
 
-    def _step(self, shown: torch.Tensor, whole: torch.Tensor) -> float:
-        settings = self.settings
-        with torch.random.fork_rng():
-            torch.manual_seed(settings.seed * 1_000_003 + self.facts.step)
-            with autocast(self.device, settings.precision):
-                loss = self.network.loss(shown.to(self.device), whole.to(self.device))
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise ModelError(
-                f"The pre-training diverged at step {self.facts.step + 1} (the loss is no longer a number); what was "
-                f"saved in {self.out} is kept. Try a smaller learning_rate."
-            )
-        self.optimiser.step()
-        self.network.follow(1 - (1 - _MOMENTUM) * self._decay)
-        return value
+    def _decay(self, step: int) -> float:
+        """Half a cosine, 1 at the first step and 0 after the last."""
+        return (1 + math.cos(math.pi * step / self.settings.steps)) / 2
 
-    def save(self) -> None:
-        """Write everything that resuming needs; ``pretrain.json``, which names the step, comes last."""
-        runs.write_state(self.out, self.network, self.optimiser, self.facts.step)
-        runs.write_curves(self.out, self.curve)
+    def loss(self, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        shown, whole = batch
+        with autocast(self.device, self.settings.precision):
+            return self.pretraining.loss(shown.to(self.device), whole.to(self.device)), {}
+
+    def updated(self) -> None:
+        self.pretraining.follow(1 - (1 - _MOMENTUM) * self._decay(self.facts.step))
+
+    def write(self) -> None:
+        """Write ``pretrain.json``, which names the step."""
         self.facts.write(self.out, self.sources)
 
     def _make_encoder(self) -> Job:
         """Fit the maps at the end on tiles of the same tissue, and write backbone and maps."""
         count = self.settings.encoder_tiles
         yield Started("Fitting the encoder", total=count, unit="tiles")
-        backbone = self.network.backbone.eval()
+        backbone = self.pretraining.backbone.eval()
         changes = {"crop": _TILE, "batch_size": _BATCH, "seed": self.settings.seed + 1}
         settings = self.settings.model_copy(update=changes)
         rng = np.random.default_rng(settings.seed)

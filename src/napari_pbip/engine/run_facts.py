@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from napari_pbip.config import JobSettings
+from napari_pbip.config import JobSettings, change_paths
 from napari_pbip.errors import ModelError
 from napari_pbip.files import write_json
 from napari_pbip.taxonomy import Taxonomy
@@ -60,7 +60,7 @@ class RunFacts:
 
     @classmethod
     def read(cls, folder: Path) -> RunFacts:
-        """Read ``run.json``.
+        """Read ``run.json``; its settings name the encoder that the training used.
 
         Raises
         ------
@@ -68,6 +68,8 @@ class RunFacts:
             If the folder is no run, or its facts are damaged or of a newer format.
         """
         path = folder / MARKER
+        if folder.is_file():
+            raise ModelError(f"{folder} is a file; give the folder that the training wrote, such as {folder.parent}.")
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -79,11 +81,20 @@ class RunFacts:
         if not isinstance(document, dict) or document.pop("format", None) != FORMAT:
             raise ModelError(f"{path} is of another format than this version of napari-pbip reads; update napari-pbip.")
         try:
-            settings = JobSettings.parse(document.pop("settings"))
+            values = document.pop("settings")
+            change_paths(JobSettings, values, lambda _, path: _found(path, folder))
+            if document.get("prototypes"):  # the bank decides, where the settings do not name one
+                values.setdefault("bank", {})["encoder"] = document["prototypes"]["encoder"]["name"]
             taxonomy = Taxonomy.from_json(document.pop("classes"))
-            return cls(settings=settings, taxonomy=taxonomy, **document)
+            return cls(settings=JobSettings.parse(values), taxonomy=taxonomy, **document)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path} is damaged; train the model again or restore the file.") from error
+
+
+def _found(path: str, run: Path) -> str:
+    """A path of the settings; runs of earlier versions may have one that counts from the folder they were begun in."""
+    places = (place / path for place in (*run.absolute().parents, Path.cwd()))
+    return path if Path(path).is_absolute() else str(next((place for place in places if place.exists()), path))
 
 
 def runs_in(folder: Path) -> dict[str, RunFacts | ModelError]:

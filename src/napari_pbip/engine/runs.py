@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
@@ -39,6 +39,7 @@ from napari_pbip.models.methods.base import Method, Parts
 from napari_pbip.models.prototypes import Prototypes
 
 STATE = "state.safetensors"
+BEST, LAST = "best.safetensors", "last.safetensors"
 Which = Literal["best", "last"]
 
 
@@ -74,10 +75,15 @@ class TrainedModel:
     which: Which
     identity: str
     """Hash of the weights: results made with it can be told from those of another model."""
+    note: str = ""
+    """What a user should know of it; empty if there is nothing."""
 
 
 def load_model(folder: Path, which: Which = "best", device: torch.device | None = None) -> TrainedModel:
     """The best or last model of a run, in evaluation mode.
+
+    A training that was stopped before its first validation has no best model yet; its last one then takes that place,
+    and :attr:`TrainedModel.note` says so.
 
     It needs neither the bank nor the encoder; only a method that sees through its encoder (ConStruct) does. That one's
     weights are not copied into every checkpoint of every run: they are large, and often may not be passed on. They are
@@ -90,7 +96,13 @@ def load_model(folder: Path, which: Which = "best", device: torch.device | None 
         that the model sees through are.
     """
     facts = RunFacts.read(folder)
-    path = folder / f"{which}.safetensors"
+    note = ""
+    if (there := available(folder, facts, which)) != which:
+        note = (
+            f"The training in {folder} was stopped before its first validation ({facts.step} of {facts.steps} steps), "
+            "so it has no best model yet and its last one is taken; it can be resumed."
+        )
+    path = folder / f"{there}.safetensors"
     weights = read_weights(path)
     # everything is in the run's own weights: those the training started from may be gone by now
     backbone = facts.settings.backbone.model_copy(update={"weights": None})
@@ -102,7 +114,13 @@ def load_model(folder: Path, which: Which = "best", device: torch.device | None 
         method.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelError(f"{path} holds the weights of another network than {MARKER} describes.") from error
-    return TrainedModel(method.eval().to(device or "cpu"), facts, folder, which, weights_identity(weights))
+    return TrainedModel(method.eval().to(device or "cpu"), facts, folder, there, weights_identity(weights), note)
+
+
+def available(folder: Path, facts: RunFacts, which: Which) -> Which:
+    """Which model of a run there is to look at: the last one, where nothing was validated yet."""
+    unscored = not facts.best_epoch and not (folder / BEST).exists() and (folder / LAST).exists()
+    return "last" if unscored else which
 
 
 def recorded_encoder(facts: RunFacts) -> Encoder:
@@ -157,39 +175,42 @@ def weights_identity(weights: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
-    """Write weights and optimiser state after so many steps, for resuming."""
+def write_state(
+    folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, step: int, facts: dict[str, str]
+) -> None:
+    """Write weights and optimiser state after so many steps, for resuming; ``facts`` go into the file's metadata."""
     tensors = {f"model/{name}": value for name, value in network.state_dict().items()}
     tensors["step"] = torch.tensor(step)
     for name, parameter in network.named_parameters():
         for key, value in optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser/{key}/{name}"] = value
-    write_weights(folder / STATE, tensors)
+    write_weights(folder / STATE, tensors, facts)
 
 
-def read_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Put weights and optimiser state of the last save back; returns the steps it had done.
+def read_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, Mapping[str, str]]:
+    """Put weights and optimiser state of the last save back; returns the steps it had done, and its facts.
 
     Raises
     ------
     ModelError
         If the state is missing, damaged, or of another network.
     """
-    tensors = read_weights(folder / STATE)
+    path = folder / STATE
+    tensors = read_weights(path)
     try:
         network.load_state_dict({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
-    except RuntimeError as error:
-        raise ModelError(
-            f"{folder / STATE} is of another network than the settings describe; use --overwrite."
-        ) from error
-    parameters = dict(network.named_parameters())
-    for name, tensor in tensors.items():
-        if name.startswith("optimiser/"):
-            _, key, parameter = name.split("/", 2)
-            # AdamW keeps its step counts on the CPU whatever the device of the weights
-            moved = tensor if key == "step" else tensor.to(parameters[parameter].device)
-            optimiser.state[parameters[parameter]][key] = moved
-    return int(tensors["step"])
+        parameters = dict(network.named_parameters())
+        for name, tensor in tensors.items():
+            if name.startswith("optimiser/"):
+                _, key, parameter = name.split("/", 2)
+                # AdamW keeps its step counts on the CPU whatever the device of the weights
+                moved = tensor if key == "step" else tensor.to(parameters[parameter].device)
+                optimiser.state[parameters[parameter]][key] = moved
+        step = int(tensors["step"])
+    except (RuntimeError, KeyError) as error:
+        raise ModelError(f"{path} is of another network than the settings describe; use --overwrite.") from error
+    with safe_open(path, "pt") as file:
+        return step, file.metadata() or {}
 
 
 def versions() -> dict[str, str]:

@@ -57,7 +57,7 @@ Focus = Callable[[], tuple[float, float, float, float] | None]
 """Says what the user is looking at: left edge, top edge, width and height in level-0 pixels, or None."""
 
 
-@job
+@job(less_memory="use a smaller segment.batch_size")
 @claims("out", "segmenting")
 def segment(
     path: Path,
@@ -112,6 +112,8 @@ def segment(
     refine = refine or RefineSettings()
     device = choose_device(settings.device)
     model = load_model(run, "best", device)
+    if model.note:
+        yield Warned(model.note)
     with open_slide(path, settings.mpp) as slide:
         for note in slide.notes:
             yield Warned(note)

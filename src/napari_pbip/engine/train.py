@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.evaluate import Report, score_tiles
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
+from napari_pbip.engine.loop import TrainingLoop
+from napari_pbip.engine.predict import SMALLEST
 from napari_pbip.engine.prototypes import build_start, existing_start
 from napari_pbip.engine.recognised import recognised
 from napari_pbip.engine.synthesis import Composer, Mosaics
@@ -27,25 +29,28 @@ from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Started, Step
 from napari_pbip.files import prepare_folder
 from napari_pbip.models.backbones import Backbone, Pyramid
 from napari_pbip.models.methods.base import Method
+from napari_pbip.signals import held_back
 
 SAVE_EVERY_SECONDS = 60.0
-"""Longest work that a crash (not a cancel: that saves first) can cost. Not every epoch is saved: of a few dozen tiles
-it takes a second or two, and saving it with the state of the optimiser half a second."""
+"""Longest work that a power cut can cost; whatever else stops a training saves first. Not every epoch is saved: of a
+few dozen tiles it takes a second or two, and saving it with the state of the optimiser half a second."""
 
 _EPOCHS = 8
 """Of an automatic training on many tiles, and validations of one on few."""
+_PROGRESS = ("seconds", "epoch", "best_epoch", "best_score", "validations")
+"""What ``run.json`` tells of the progress, besides the step: the state's own file holds it too."""
 _FEW_STEPS = 200
 """Fewer than these teach a network from scratch nothing; on few tiles an automatic training takes as many."""
 
 
-@job
+@job(less_memory="use a smaller train.batch_size")
 @claims("out", "training")
 def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: bool = False) -> Job:
     """Train a method; yields ``Step`` with the loss terms, and ``Epoch`` with validation scores.
 
     Validation runs on the split ``val`` when it has masks. A method with prototypes takes the bank of
     ``settings.bank_folder``, or builds one into ``out/bank`` from the single-class tiles of the data.
-    Cancelling saves the state first. What is written is described in :mod:`napari_pbip.engine.runs`.
+    Whatever stops it, the state is saved first. What is written is described in :mod:`napari_pbip.engine.runs`.
 
     Parameters
     ----------
@@ -72,6 +77,7 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
         raise ConfigError("Training needs labelled tiles; name their folder with --data or the setting data.folder.")
     tiles = load_tiles(settings.data.folder, "train", settings.data)
     tiles.require_two_classes()
+    side = _side(tiles)
     validation, told = _validation_tiles(settings.data.folder, settings.data)
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
@@ -79,7 +85,9 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
     compose = Composer(tiles, settings.train, read) if settings.method.synthesis else None
     device = choose_device(settings.train.device)
     start = existing_start(settings, tiles)
-    facts = _begin(settings, tiles, out, resume=resume, overwrite=overwrite)
+    if start is not None:  # that of a bank need not be the one of the settings
+        settings = _with_encoder(settings, start.facts["encoder"]["name"])
+    facts = _begin(settings, tiles, side, out, resume=resume, overwrite=overwrite)
     yield from (*recognised(tiles), *told)
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
@@ -90,7 +98,22 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
         torch.manual_seed(settings.train.seed)
         method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)
     facts.device = str(device)
-    yield from _Trainer(facts, method, device, tiles, validation, out, read, compose).run(resume)
+    yield from _Trainer(facts, method, device, tiles, validation, out, read).train(compose, resume=resume)
+
+
+def _side(tiles: TileSet) -> int:
+    """The shorter side of the tiles, which all have one size, in pixels."""
+    height, width = tiles.tiles[0].read().shape[:2]
+    if min(height, width) < SMALLEST:
+        raise DataError(
+            f"The tiles are {width} x {height} pixels, and a network needs {SMALLEST} x {SMALLEST} or more; "
+            "cut larger ones, or enlarge them."
+        )
+    return int(min(height, width))
+
+
+def _with_encoder(settings: JobSettings, name: str) -> JobSettings:
+    return settings.model_copy(update={"bank": settings.bank.model_copy(update={"encoder": name})})
 
 
 def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None, Sequence[Noted | Warned]]:
@@ -109,16 +132,15 @@ def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None,
     return None, [*told, Noted(f"There are no validation masks (the split val has labels only): {without}")]
 
 
-def _begin(settings: JobSettings, tiles: TileSet, out: Path, *, resume: bool, overwrite: bool) -> runs.RunFacts:
+def _begin(
+    settings: JobSettings, tiles: TileSet, side: int, out: Path, *, resume: bool, overwrite: bool
+) -> runs.RunFacts:
     """Make the run folder, or check that it can be resumed."""
     steps = planned_steps(settings.train, len(tiles.tiles))
     if not resume:
         ways = "--resume to go on with it, --overwrite to replace it"
         prepare_folder(out, runs.MARKER, overwrite=overwrite, ways=ways)
-        height, width = tiles.tiles[0].read().shape[:2]
-        facts = runs.RunFacts(
-            settings, tiles.taxonomy, tile_size=min(height, width), steps=steps, versions=runs.versions()
-        )
+        facts = runs.RunFacts(settings, tiles.taxonomy, tile_size=side, steps=steps, versions=runs.versions())
         facts.write(out)
         return facts
     facts = runs.RunFacts.read(out)
@@ -180,32 +202,51 @@ def _difference(before: JobSettings, now: JobSettings) -> str | None:
     return None
 
 
-@dataclass
-class _Trainer:
-    """The training loop and what it saves."""
+class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
+    """Trains a method, validates it, and keeps the best model.
 
-    facts: runs.RunFacts
-    method: Method
-    device: torch.device
-    tiles: TileSet
-    validation: TileSet | None
-    out: Path
-    read: TileReader
-    compose: Composer | None
+    Parameters
+    ----------
+    facts
+        Of the run; kept up to date.
+    method
+        On ``device``.
+    device
+        Where to compute.
+    tiles, validation
+        What is learned from, and scored on, if there is anything.
+    out
+        The run folder.
+    read
+        Reads tiles.
+    """
 
-    def __post_init__(self) -> None:
-        settings = self.facts.settings.train
+    def __init__(
+        self,
+        facts: runs.RunFacts,
+        method: Method,
+        device: torch.device,
+        tiles: TileSet,
+        validation: TileSet | None,
+        out: Path,
+        read: TileReader,
+    ) -> None:
+        settings = facts.settings.train
+        peak = peak_learning_rate(facts.settings, method.backbone)
+        optimiser = torch.optim.AdamW(method.parameters(), lr=peak, weight_decay=settings.weight_decay)
+        super().__init__(
+            facts, method, optimiser, out, steps=facts.steps, seed=settings.seed, save_every=SAVE_EVERY_SECONDS
+        )
+        self.facts, self.method, self.device = facts, method, device
+        self.tiles, self.validation, self.read = tiles, validation, read
         self.settings = settings
-        self.peak = peak_learning_rate(self.facts.settings, self.method.backbone)
-        self.optimiser = torch.optim.AdamW(self.method.parameters(), lr=self.peak, weight_decay=settings.weight_decay)
-        self.curve: runs.Curve = []
-        self.saved_at = time.monotonic()
+        self.per_epoch = steps_per_epoch(len(tiles), settings.batch_size)
 
-    def run(self, resume: bool) -> Job:
-        facts, settings = self.facts, self.settings
-        if resume and (self.out / runs.STATE).exists():
-            facts.step = runs.read_state(self.out, self.method, self.optimiser)
-            self.curve = runs.read_curves(self.out, facts.step)
+    def train(self, compose: Composer | None, *, resume: bool) -> Job:
+        """The job, from where it was stopped if ``resume``; ``compose`` makes mosaics for a method that uses them."""
+        facts = self.facts
+        if resume:
+            self.restore()
         name = f"Training {facts.settings.method.name} on {self.device}"
         yield Started(name, total=facts.steps, unit="steps", done=facts.step)
         if facts.steps < _FEW_STEPS and facts.settings.backbone.weights is None:
@@ -213,101 +254,57 @@ class _Trainer:
                 f"{facts.steps} steps with {len(self.tiles)} tiles are planned, and a network that starts from scratch "
                 "needs some hundreds: ask for more epochs (train.epochs, or train.steps)."
             )
-        per_epoch = steps_per_epoch(len(self.tiles), settings.batch_size)
-        before, began = facts.seconds, time.monotonic()
-        batches = training_batches(self.tiles.tiles, len(facts.taxonomy), settings, self.read, facts.step, facts.steps)
-        mosaics = ahead(self.compose, range(facts.step, facts.steps)) if self.compose else None
-        self.method.train()
-        try:
-            if (yield from self._end_epoch(per_epoch)):  # a stop in the middle of a validation left it undone
-                self.save()
-            for batch in batches:
-                rate = self._set_learning_rate(facts.step)
-                terms = self._step(batch, next(mosaics) if mosaics else None)
-                facts.step += 1
-                facts.seconds = before + time.monotonic() - began
-                self.curve.append({"step": facts.step, "learning_rate": rate, **terms})
-                yield Step(facts.step, terms)
-                validated = yield from self._end_epoch(per_epoch)
-                overdue = time.monotonic() - self.saved_at > SAVE_EVERY_SECONDS
-                if validated or overdue or facts.step == facts.steps:
-                    self.save()
-        except GeneratorExit:
-            self.save()
-            raise
-        finally:
-            batches.close()
-            if mosaics:
-                mosaics.close()
+        yield from self.run(self._batches(compose))
         summary = {"steps": facts.step, "seconds": facts.seconds, "epoch": facts.best_epoch, "miou": facts.best_score}
         yield Finished(self.out, summary)
 
-    def _set_learning_rate(self, step: int) -> float:
-        """Linear warm-up, then linear decay to zero (the released schedule: poly with power 1)."""
-        settings = self.settings
-        warm = min(1.0, (step + 1) / (settings.warmup + 1))
-        rate = self.peak * warm * (1 - step / self.facts.steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        return rate
+    def _batches(self, compose: Composer | None) -> Generator[tuple[Batch, Mosaics | None], None, None]:
+        """What each step learns from, read and composed ahead of it."""
+        facts = self.facts
+        first, last = facts.step, facts.steps
+        batches = training_batches(self.tiles.tiles, len(facts.taxonomy), self.settings, self.read, first, last)
+        mosaics = ahead(compose, range(first, last)) if compose else None
+        with closing(batches), closing(mosaics) if mosaics else nullcontext():
+            for batch in batches:
+                yield batch, next(mosaics) if mosaics else None
 
-    def _step(self, batch: Batch, mosaics: Mosaics | None) -> dict[str, float]:
-        """One optimiser step; returns the loss terms.
+    def rate(self, step: int) -> float:
+        """Linear warm-up, and linear decay to zero (the released schedule: poly with power 1)."""
+        return min(1.0, (step + 1) / (self.settings.warmup + 1)) * (1 - step / self.facts.steps)
 
-        Raises
-        ------
-        ModelError
-            If the loss is not a finite number; the weights are as before the step.
-        """
-        # Dropout draws from torch's global state: seeding it by the step makes a resumed run draw the same.
-        with torch.random.fork_rng():
-            torch.manual_seed(self.settings.seed * 1_000_003 + self.facts.step)
-            with autocast(self.device, self.settings.precision):
-                progress = self.facts.step / self.facts.steps
-                loss = self.method.loss(batch.images.to(self.device), batch.labels.to(self.device), progress)
-                if mosaics is not None:
-                    pixels = self.method.pixel_loss(mosaics.images.to(self.device), mosaics.masks.to(self.device))
-                    loss = loss.plus("synthesis", self.method.synthesis, pixels)
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.total.backward()  # type: ignore[no-untyped-call]  # torch's own
-        terms = {"loss": float(loss.total.detach())} | {n: float(t.detach()) for n, t in loss.terms.items()}
-        if not math.isfinite(terms["loss"]):
-            kept = (
-                f"the last good model is kept in {self.out}"
-                if (self.out / runs.STATE).exists()
-                else "no model was saved yet"
-            )
-            raise ModelError(
-                f"The training diverged at step {self.facts.step + 1} (the loss is no longer a number); {kept}. "
-                "Try a smaller train.learning_rate."
-            )
-        self.optimiser.step()
-        return terms
+    def loss(self, batch: tuple[Batch, Mosaics | None]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        tiles, mosaics = batch
+        with autocast(self.device, self.settings.precision):
+            progress = self.facts.step / self.facts.steps
+            loss = self.method.loss(tiles.images.to(self.device), tiles.labels.to(self.device), progress)
+            if mosaics is not None:
+                pixels = self.method.pixel_loss(mosaics.images.to(self.device), mosaics.masks.to(self.device))
+                loss = loss.plus("synthesis", self.method.synthesis, pixels)
+        return loss.total, loss.terms
 
-    def _end_epoch(self, per_epoch: int) -> Generator[Event, None, bool]:
-        """At the end of an epoch that was not ended yet: validate if it is time to, and keep the best model.
-
-        Says whether it validated.
-        """
+    def between_steps(self) -> Generator[Event, None, bool]:
+        """At the end of an epoch that was not ended yet: validate if it is time to, and keep the best model."""
         facts, settings = self.facts, self.settings
         last = facts.step == facts.steps
-        epoch = math.ceil(facts.step / per_epoch)
-        if epoch <= facts.epoch or (facts.step % per_epoch and not last):
+        epoch = math.ceil(facts.step / self.per_epoch)
+        if epoch <= facts.epoch or (facts.step % self.per_epoch and not last):
             return False
-        scores: dict[str, float] = {}
-        epochs = math.ceil(facts.steps / per_epoch)
+        epochs = math.ceil(facts.steps / self.per_epoch)
         every = max(1, round(epochs / _EPOCHS)) if settings.validate_every == "auto" else settings.validate_every
+        report: Report | None = None
         if self.validation is not None and (last or epoch % every == 0):
             report = yield from self._validate(self.validation)
-            scores = {f"{p}/{m}": report[p][m] for p in report for m in ("miou", "fwiou", "biou", "dice")}
-            facts.validations.append({"epoch": epoch, "step": facts.step, **report})
+        scores = {f"{p}/{m}": report[p][m] for p in report for m in ("miou", "fwiou", "biou", "dice")} if report else {}
         score = scores.get(f"{settings.select_by}/miou")
-        best = self.validation is None or (score is not None and score > (facts.best_score or -1))
-        if best:
-            facts.best_epoch, facts.best_score = epoch, score
-        if best and scores:  # where nothing validates every save is the best
-            runs.write_weights(self.out / "best.safetensors", self.method.state_dict())
-        facts.epoch = epoch
+        best = self.validation is None or (score is not None and (facts.best_score is None or score > facts.best_score))
+        with held_back():  # the facts and the best model are of one moment
+            if best and scores:  # where nothing validates every save is the best
+                runs.write_weights(self.out / runs.BEST, self.method.state_dict())
+            if report:
+                facts.validations.append({"epoch": epoch, "step": facts.step, **report})
+            if best:
+                facts.best_epoch, facts.best_score = epoch, score
+            facts.epoch = epoch
         yield Epoch(epoch, epochs, scores, best)
         return bool(scores)
 
@@ -327,11 +324,16 @@ class _Trainer:
         finally:
             self.method.train()
 
-    def save(self) -> None:
-        """Write everything that resuming and looking need; ``run.json``, which names the step, comes last."""
-        runs.write_state(self.out, self.method, self.optimiser, self.facts.step)
-        runs.write_curves(self.out, self.curve)
-        for name in ("last", "best") if self.validation is None else ("last",):
-            runs.write_weights(self.out / f"{name}.safetensors", self.method.state_dict())
+    @property
+    def state_facts(self) -> dict[str, str]:
+        return {"progress": json.dumps({name: getattr(self.facts, name) for name in _PROGRESS})}
+
+    def restored(self, facts: Mapping[str, str]) -> None:
+        for name, value in json.loads(facts.get("progress", "{}")).items():
+            setattr(self.facts, name, value)
+
+    def write(self) -> None:
+        """Write the models, and last ``run.json``, which names the step."""
+        for name in (runs.LAST, runs.BEST) if self.validation is None else (runs.LAST,):
+            runs.write_weights(self.out / name, self.method.state_dict())
         self.facts.write(self.out)
-        self.saved_at = time.monotonic()

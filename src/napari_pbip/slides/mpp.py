@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 
 from napari_pbip.errors import OutputError, SlideError
+from napari_pbip.files import writing
 
 SMALLEST, LARGEST = 0.01, 100.0
 """Microns per pixel outside this range are taken for a mistake: light microscopes do not resolve the one, and
@@ -141,7 +142,8 @@ def save_mpp(path: Path | str, mpp: float) -> Path:
     file = sidecar(Path(path).absolute())
     text = json.dumps({"mpp": require_believable(mpp, "The given value")})
     try:
-        file.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{file} cannot be written ({error.strerror}); use --mpp instead.") from error
+        with writing(file) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    except OutputError as error:
+        raise OutputError(f"{file} cannot be written; use --mpp instead.") from error
     return file

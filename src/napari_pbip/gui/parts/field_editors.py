@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.config.base import alternatives
+from napari_pbip.config.annotations import alternatives
 from napari_pbip.gui.parts.number_box import read_number, read_whole_number
 
 _NOTE = Qt.ItemDataRole.UserRole

@@ -26,7 +26,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pbip.config import Settings
-from napari_pbip.config.base import alternatives
+from napari_pbip.config.annotations import alternatives
 from napari_pbip.gui.parts.field_editors import as_typed, editor_for
 from napari_pbip.gui.parts.job_bar import Notice
 

@@ -1,0 +1,28 @@
+"""What the type of a setting is made of."""
+
+from __future__ import annotations
+
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+
+def alternatives(annotation: Any) -> list[Any]:
+    """The alternatives of a field's type, without None and without what is said of each."""
+    if get_origin(annotation) in (Union, UnionType):
+        return [part for member in get_args(annotation) for part in alternatives(member)]
+    if hasattr(annotation, "__metadata__"):
+        return alternatives(annotation.__origin__)
+    return [] if annotation is NoneType else [annotation]
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The settings models among the parts of a field's type."""
+    return [part for part in leaves(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+
+
+def leaves(annotation: Any) -> list[Any]:
+    """The types an annotation is made of."""
+    inner = get_args(annotation)
+    return [part for a in inner for part in leaves(a)] if inner else [annotation]

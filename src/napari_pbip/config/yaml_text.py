@@ -1,0 +1,50 @@
+"""Reading YAML as people write it: a ``no`` is a word, and no key comes twice."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+_WORDS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
+"""What YAML 1.1 takes words such as NO and 2024-01-31 for, which may well be names of classes."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Nothing but plain values; of words only true and false are truth values, as in YAML 1.2."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    problem = f"the key {key.value!r} is there a second time; keep one of them"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _WORDS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF")
+
+
+def read_yaml(text: str) -> Any:
+    """The plain values that a YAML text holds.
+
+    Raises
+    ------
+    ValueError
+        If it is no YAML; its message says where and why, without a full stop.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # a safe one
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        reason = " ".join(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split())
+        if "escape" in reason:
+            reason += ", since in double quotes a backslash is special; write the path in single quotes or in none"
+        raise ValueError(f"line {mark.line + 1}: {reason}" if mark else reason) from error

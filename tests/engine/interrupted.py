@@ -1,0 +1,85 @@
+"""A program that trains and pre-trains while signals come at any moment; ``python -m tests.engine.interrupted``.
+
+It is a process of its own, since the signals are real. Arguments: ``train`` or ``pretrain``, a folder to work in, and
+the folder of the tiles or a slide. Prints how many sittings it took.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from napari_pbip.config import PretrainSettings
+from napari_pbip.engine.pretrain import pretrain
+from napari_pbip.engine.train import train
+from napari_pbip.events import Finished, Job, Step
+from napari_pbip.signals import Stopped, answer_signals
+from tests.engine.conftest import settings_for
+
+
+def sit(job: Job, stops: list[signal.Signals], after: float) -> bool:
+    """Follow a job until signals stop it, some time after its first step; whether it came to its end."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    answer_signals()
+    stepped, over = threading.Event(), threading.Event()
+
+    def stop() -> None:
+        stepped.wait()
+        if not over.wait(after):
+            for number in stops:
+                os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    finished = False
+    try:
+        try:
+            for event in job:
+                if isinstance(event, Step) and "loss" in event.values:
+                    stepped.set()
+                finished = finished or isinstance(event, Finished)
+        finally:
+            over.set()
+            stepped.set()
+            thread.join()
+        time.sleep(0.01)  # one that came with the end is answered here
+    except (KeyboardInterrupt, Stopped):
+        job.close()
+    return finished
+
+
+def main(kind: str, work: Path, source: Path) -> None:
+    make: Callable[[Path, bool], Job]
+    if kind == "train":
+        settings = settings_for(source, train={"steps": 8, "batch_size": 6, "validate_every": 1})
+        make = lambda out, resume: train(settings, out, resume=resume)  # noqa: E731
+    else:
+        values = {"steps": 8, "batch_size": 3, "crop": 64, "encoder_tiles": 16, "precision": "float32"}
+        pretraining = PretrainSettings.parse({"images": (source,), "device": "cpu", **values})
+        make = lambda out, resume: pretrain(pretraining, out, resume=resume)  # noqa: E731
+    torch.set_num_threads(1)
+    ends = [time.monotonic() for e in make(work / "whole", False) if isinstance(e, Step) and "loss" in e.values]
+    step_seconds = (ends[-1] - ends[0]) / len(ends)
+    rng = random.Random(0)
+    both = [signal.SIGINT, signal.SIGTERM]
+    sittings = 0
+    while True:
+        stops = [both[:1], both[1:], both][sittings % 3]
+        resume = (work / "parts").exists()
+        sittings += 1
+        if sit(make(work / "parts", resume), stops, rng.uniform(0, 1.5 * step_seconds)):
+            break
+    sys.stdout.write(f"{sittings}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
