@@ -127,7 +127,7 @@ class TissueMask:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
                 with PIL.Image.open(path) as file:
-                    pixels = _painted(file)
+                    pixels, lossy = _painted(file), file.format == "JPEG"
         except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
             raise SlideError(f"The tissue mask {path} cannot be read as an image; give a PNG.") from error
         height, width = pixels.shape
@@ -141,7 +141,11 @@ class TissueMask:
             )
         if not pixels.any():
             raise SlideError(f"The tissue mask {path} is all black; paint tissue in any other colour.")
-        return cls(pixels, scale, slide.require_mpp() * scale)
+        blurred = (
+            f"The tissue mask {path} is a JPEG, whose black is not quite black, so its edges are wider than drawn; "
+            "give a PNG."
+        )
+        return cls(pixels, scale, slide.require_mpp() * scale, notes=(blurred,) if lossy else ())
 
 
 @dataclass(frozen=True)
