@@ -14,6 +14,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import PIL.Image
+import PIL.PngImagePlugin
 import pytest
 import tifffile
 import zarr
@@ -422,6 +423,47 @@ def test_picture_of_another_name(tmp_path: Path, pixels: np.ndarray) -> None:
             assert np.abs(whole(slide).astype(int) - pixels).mean() < 3
     image.save(tmp_path / "b.jpg", format="TIFF")
     np.testing.assert_array_equal(seen(tmp_path / "b.jpg"), pixels)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<?xml version="1.0"?><OME xmlns="x"><Image><Pixels SizeX="a"/></Image></OME>',
+        '<OME xmlns="x"><Image><Pixels DimensionOrder="XYCZT" SizeC="3" SizeT="one" SizeX="7" SizeY="6" SizeZ="1"/>'
+        "</Image></OME>",
+        "<OME broken",
+        "ImageJ=1.11a\nimages=x\nchannels=3\n",
+        '{"shape": [1, "x"]}',
+        "Aperio Image Library v1\n|MPP",
+    ],
+)
+@pytest.mark.parametrize("tile", [(128, 128), None])
+def test_descriptions_that_nobody_understands(
+    tmp_path: Path, pixels: np.ndarray, text: str, tile: tuple[int, int] | None
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=tile, metadata=None, description=text)
+    with open_slide(tmp_path / "a.tif") as slide:
+        assert slide.mpp is None
+        np.testing.assert_array_equal(whole(slide), pixels)
+
+
+def test_png_with_long_texts(tmp_path: Path, pixels: np.ndarray) -> None:
+    """More than Pillow unpacks: before the pixels, as a colour profile, and after them."""
+    info = PIL.PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", "x" * 5_000_000, zip=True)
+    info.add_text("a", "y" * 5_000_000, zip=True)
+    image = PIL.Image.fromarray(pixels)
+    image.save(tmp_path / "text.png", pnginfo=info)
+    image.save(tmp_path / "profile.png", icc_profile=bytes(3_000_000))
+    image.save(tmp_path / "end.png")
+    content = (tmp_path / "end.png").read_bytes()
+    (tmp_path / "text.png").rename(tmp_path / "before.png")
+    with_text = (tmp_path / "before.png").read_bytes()
+    start = with_text.index(b"iTXt") - 4
+    chunk = with_text[start : start + 12 + int.from_bytes(with_text[start : start + 4], "big")]
+    (tmp_path / "end.png").write_bytes(content[:-12] + chunk + content[-12:])
+    for name in ("before.png", "profile.png", "end.png"):
+        np.testing.assert_array_equal(seen(tmp_path / name), pixels)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

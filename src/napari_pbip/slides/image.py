@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import threading
 import warnings
@@ -16,6 +17,7 @@ from napari_pbip.errors import SlideError
 from napari_pbip.slides.reader import LARGEST_PIECE, Image, damaged, fingerprint, over_white, pyramid
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_PNG = b"\x89PNG\r\n\x1a\n"
 _FORMATS = ("PNG", "JPEG", "BMP")
 _ORIENTATION = 0x0112
 
@@ -51,10 +53,29 @@ def open_image(path: Path) -> WholeImage | None:
     return WholeImage(path, width, height, lambda: _decode(path))
 
 
-def _open(path: Path) -> PIL.Image.Image:
+def _open(path: Path, *, bare: bool = False) -> PIL.Image.Image:
+    """The image that is in a file; a bare one is a PNG without texts and profiles, of which Pillow limits the size."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of large images, whose limit is ours, and of odd metadata
-        return PIL.Image.open(path, formats=_FORMATS)
+        try:
+            return PIL.Image.open(_without_texts(path) if bare else path, formats=_FORMATS)
+        except ValueError:
+            if bare:
+                raise
+            return _open(path, bare=True)
+
+
+def _without_texts(path: Path) -> io.BytesIO:
+    content = path.read_bytes()
+    out, place = io.BytesIO(), len(_PNG)
+    out.write(content[:place])
+    while place + 8 <= len(content):
+        length = int.from_bytes(content[place : place + 4], "big") + 12
+        if content[place + 4 : place + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            out.write(content[place : place + length])
+        place += length
+    out.seek(0)
+    return out
 
 
 def _bits(path: Path, file: PIL.Image.Image) -> int:
@@ -75,8 +96,17 @@ def _orientation(file: PIL.Image.Image) -> int:
         return 1
 
 
-def _decode(path: Path) -> Image:
-    with _open(path) as file:
+def _decode(path: Path, *, bare: bool = False) -> Image:
+    try:
+        return _pixels(_open(path, bare=bare))
+    except ValueError:  # texts may stand at the end too
+        if bare:
+            raise
+        return _decode(path, bare=True)
+
+
+def _pixels(file: PIL.Image.Image) -> Image:
+    with file:
         image = file if _orientation(file) == 1 else PIL.ImageOps.exif_transpose(file)
         transparent = image.mode == "P" or "transparency" in image.info
         return over_white(np.asarray(image.convert("RGBA") if transparent else image))

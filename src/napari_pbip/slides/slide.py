@@ -144,7 +144,7 @@ class Slide:
             width, height = (side / 1000 for side in self.size_um or (0, 0))
             notes.append(
                 f"{self.path.name} says it has {mpp:.4g} microns per pixel, which makes it {width:.3g} x {height:.3g} "
-                f"mm large; if that is wrong, correct it with {self._way_out}."
+                f"mm large; if that is wrong, correct it {self._way_out}."
             )
         return tuple(notes)
 
@@ -204,17 +204,20 @@ class Slide:
         """
         mpp, way_out = self.mpp, self._way_out
         if self.mpp_xy is None or mpp is None:
-            raise SlideError(f"{self.path.name} does not say its microns per pixel; give it with {way_out}.")
+            raise SlideError(f"{self.path.name} does not say its microns per pixel; give it {way_out}.")
         if not self.is_square():
             x, y = self.mpp_xy
             raise SlideError(
-                f"{self.path.name} has pixels that are not square ({x:g} x {y:g} microns); correct it with {way_out}."
+                f"{self.path.name} has pixels that are not square ({x:g} x {y:g} microns); correct it {way_out}."
             )
         return mpp
 
     @property
     def _way_out(self) -> str:
-        return f'--mpp 0.5, or a file {self.path.name}.mpp.json beside the slide that holds {{"mpp": 0.5}}'
+        return (
+            f"in the Slides widget, with --mpp 0.5, or in a file {self.path.name}.mpp.json beside the slide that holds "
+            '{"mpp": 0.5}'
+        )
 
     @cached_property
     def identity(self) -> str:

@@ -42,6 +42,8 @@ _MEANING = {
     _PHOTOMETRIC.CIELAB: "CIE L*a*b*",
 }
 """Of the samples of a picture that is not RGB, in words."""
+_DESCRIBED = ("is_ome", "is_imagej", "is_shaped", "is_svs", "is_scn", "is_micromanager", "is_scanimage", "is_lsm")
+"""Kinds of files whose pictures tifffile finds by metadata rather than by their headers."""
 _NOT_LIGHT = ("fluorescence", "epifluorescence")
 
 # tifffile logs what is wrong with a damaged file, and Python prints such logs when nobody listens;
@@ -65,9 +67,8 @@ def open_tiff(path: Path) -> Reader | None:
     # The formats that need their vendor's rules; OpenSlide knows them by their header.
     if openslide.OpenSlide.detect_format(str(path)) not in (None, "aperio", "generic-tiff"):
         return None
-    tiff = tifffile.TiffFile(path)
+    tiff = _open(path)
     try:
-        _require_single_file(tiff, path)
         _require_whole(tiff, path)
         series = _largest(tiff)
         if _is_for_openslide(tiff, series):
@@ -87,6 +88,28 @@ def open_tiff(path: Path) -> Reader | None:
         raise
 
 
+def _open(path: Path) -> Any:
+    """The file, with what is known of its pictures; metadata that cannot be understood are passed over.
+
+    Raises
+    ------
+    SlideError
+        If it is one of several files that make an OME-TIFF.
+    """
+    tiff: Any = tifffile.TiffFile(path)
+    try:
+        _require_single_file(tiff, path)
+        tiff.series  # noqa: B018 (what is wrong with the metadata is found now)
+    except SlideError:
+        tiff.close()
+        raise
+    except Exception:  # noqa: BLE001 (whatever tifffile makes of them)
+        tiff.close()
+        by_headers: dict[str, Any] = dict.fromkeys(_DESCRIBED, False)
+        return tifffile.TiffFile(path, **by_headers)
+    return tiff
+
+
 def _whole_image(path: Path, tiff: Any, series: Any) -> WholeImage:
     """A TIFF without tiles, turned as its orientation says."""
     frame = series.keyframe
@@ -96,7 +119,7 @@ def _whole_image(path: Path, tiff: Any, series: Any) -> WholeImage:
         width, height, mpp = height, width, mpp and (mpp[1], mpp[0])
 
     def decode() -> Image:
-        with tifffile.TiffFile(path) as again:
+        with _open(path) as again:
             whole = _largest(again)
             return _turned(_pixels(whole), _orientation(whole.keyframe))
 
