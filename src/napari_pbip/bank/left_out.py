@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from napari_pbip.folders import Listing
 from napari_pbip.pictures import is_picture
@@ -25,6 +26,11 @@ class LeftOut:
         self.files += (path for path in found.files if not is_picture(path))
         self.beside(found)
         return [path for path in found.files if is_picture(path)]
+
+    @classmethod
+    def of(cls, found: Listing) -> Self:
+        """All of a listing but its folders."""
+        return cls(list(found.files), list(found.system), list(found.results))
 
     def beside(self, found: Listing) -> None:
         """Note the folders of a listing that are not gone into."""
