@@ -56,9 +56,9 @@ def job_settings(data: DataSettings, method: str) -> JobSettings:
 
 TRAIN = (
     "Found 6 tiles for training: a folder for each class (A 3, B 3). The data also hold val. "
-    "Left out, for no pictures that are read: 1 .npy, such as extra.npy."
+    "Left out: 1 .npy, such as extra.npy (no pictures that are read)."
 )
-VAL = "Found 1 tile for validation: masks, off which the classes are read (A 0, B 1). The data also hold train."
+VAL = "Found 1 tile for validation: masks, which tell the classes (A 0, B 1). The data also hold train."
 
 
 def said(job: Job) -> tuple[list[str], list[str], list[Event]]:
@@ -107,7 +107,13 @@ def test_a_comparison_tells_each_set_once(data: DataSettings, tmp_path: Path) ->
 
 def test_the_window_is_told_by_one_place(data: DataSettings) -> None:
     _, warned, events = said(inspect_tiles(data))
-    assert list(events[-1].summary["told"]) == [TRAIN, VAL]  # type: ignore[union-attr]
+    end = events[-1]
+    assert isinstance(end, Finished)
+    assert end.summary["told"] == [
+        "Found 6 tiles for training: a folder for each class (A 3, B 3).",
+        "Found 1 tile for validation: masks, which tell the classes (A 0, B 1).",
+        "Left out: 1 .npy, such as extra.npy (no pictures that are read).",
+    ]
     assert "count the classes from 1" in warned[0]
 
 

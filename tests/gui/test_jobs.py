@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from napari_pbip.errors import DataError, JobFailed
-from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.events import Finished, Job, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State, last
+from napari_pbip.gui.parts.job_bar import JobBar
 
 
 def counting(steps: int, closed: list[int], pause: float = 0.01) -> Job:
@@ -164,3 +165,22 @@ def test_a_job_and_its_threads_give_way_to_the_thread_that_draws(application, se
     assert job.result.summary["job"] > before
     assert job.result.summary["its thread"] > before
     assert niceness() == before
+
+
+def test_the_bar_tells_what_was_noted_beside_what_it_warns_of(application, settle):
+    def talking() -> Job:
+        yield Started("Talking", 1, "words")
+        yield Noted("Found 41 tiles.")
+        yield Warned("One is white.")
+        yield Finished(None)
+
+    bar = JobBar()
+    bar.show()
+    for _ in range(2):  # another job begins with nothing said
+        job = RunningJob(talking)
+        bar.follow(job)
+        settle(lambda: job.state.ended)  # noqa: B023  # it is of this round
+        assert bar.noted.text() == "Found 41 tiles."
+        assert bar.notice.text() == "⚠  One is white."
+        assert bar.noted.isVisible()
+    bar.close()
