@@ -92,7 +92,7 @@ def test_folders_of_the_system_and_results_are_no_classes(tmp_path: Path) -> Non
     tiles = load_tiles(tmp_path)
     assert tiles.taxonomy.names == ("A", "B")
     assert [str(t.path.relative_to(tmp_path)) for t in tiles] == [str(Path("A", "a.png")), str(Path("B", "a.png"))]
-    assert any("results of napari-pbip: model" in note for note in tiles.notes)
+    assert any("model (results of napari-pbip)" in note for note in tiles.notes)
     assert any("@eaDir" in note and "lost+found" in note for note in tiles.notes)
 
 
@@ -254,9 +254,12 @@ AB = DataSettings(classes=("A", "B"))
 @pytest.mark.parametrize(
     ("numbers", "says"),
     [
-        ((0, 255), "No mask shows B, so no score tells how well that is found: the masks hold 0, 255"),
+        (
+            (0, 255),
+            "No mask of the split test shows B, so no score tells how well that is found: the masks hold 0, 255",
+        ),
         ((1, 2), "count the classes from 1, subtract 1"),
-        ((0, 0), "No mask shows B"),
+        ((0, 0), "No mask of the split test shows B"),
         ((0, 1), ""),
     ],
 )

@@ -146,7 +146,7 @@ def test_splits_of_rows(folder: Path) -> None:
     assert [t.path.name for t in train] == ["a.png"]
     assert any("1 rows" in note and "'unused'" in note for note in train.notes)
     assert "another split" in train.warnings[0]
-    assert "also hold test" in train.description
+    assert train.splits == ("train", "test")
 
 
 def test_a_row_is_told_by_its_line(folder: Path) -> None:

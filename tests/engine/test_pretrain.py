@@ -20,7 +20,7 @@ from napari_pbip.engine.pretrain import pretrain
 from napari_pbip.engine.train import train
 from napari_pbip.engine.unlabelled import Crops, find_sources
 from napari_pbip.errors import ConfigError, DataError, OutputError, SlideError, WeightsUnavailable
-from napari_pbip.events import Event, Finished, Job, Step, Warned
+from napari_pbip.events import Event, Finished, Job, Noted, Step, Warned
 from napari_pbip.models import backbones, encoders
 from napari_pbip.slides import save_mpp
 from tests.engine.conftest import settings_for
@@ -104,8 +104,9 @@ def test_crops_are_real_tissue_and_follow_from_the_seed(tmp_path: Path) -> None:
     events, sources = drain(find_sources(asked))
     warned = " ".join(e.message for e in events if isinstance(e, Warned))
     assert "1 of 4 images show no tissue" in warned
-    assert "1 files are no slides" in warned
-    assert "notes.txt" in warned
+    (noted,) = (e.message for e in events if isinstance(e, Noted))
+    assert "Found 4 slides and pictures." in noted
+    assert "1 .txt, such as notes.txt" in noted
     assert len(sources) == 3
     batches = np.concatenate(drawn(sources, asked, range(8)))
     assert batches.shape == (24, 128, 128, 3)
@@ -115,6 +116,28 @@ def test_crops_are_real_tissue_and_follow_from_the_seed(tmp_path: Path) -> None:
     assert not np.array_equal(batches[:3], drawn(sources, other, [0])[0])
     many = sources * 30  # more than are kept open
     assert drawn(many, asked, [0])[0].shape == (3, 128, 128, 3)
+
+
+def test_results_and_system_folders_of_an_archive_are_left_out(tmp_path: Path) -> None:
+    """An overlay picture is no tissue to learn from, and links may lead in circles."""
+    tile = next(iter(sorted((samples.tiles() / "TUM").iterdir())))
+    archive = tmp_path / "archive"
+    for place in ("case", "case/result", "case/@eaDir", "case/model"):
+        (archive / place).mkdir(parents=True)
+        shutil.copy(tile, archive / place / f"{Path(place).name}.png")
+    (archive / "case/result/areas.csv").touch()
+    (archive / "case/model/run.json").touch()
+    store = archive / "case/result/case.ome.zarr"
+    (store / "pbip").mkdir(parents=True)
+    (store / "pbip" / "zarr.json").touch()
+    (archive / "case" / "again").symlink_to(archive, target_is_directory=True)
+    events, sources = drain(find_sources(settings(archive, image_mpp=0.5, crop=128)))
+    assert [source.path.name for source in sources] == ["case.png"]
+    (noted,) = (e.message for e in events if isinstance(e, Noted))
+    for name in ("result", "model", "@eaDir"):
+        assert name in noted
+    with pytest.raises(DataError, match="is a result of napari-pbip"):
+        drain(find_sources(settings(store, image_mpp=0.5)))
 
 
 def test_nothing_is_seen_finer_than_it_was_scanned(tmp_path: Path) -> None:

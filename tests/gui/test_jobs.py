@@ -15,8 +15,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_pbip.errors import DataError, JobFailed
-from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.events import Finished, Job, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State, last
+from napari_pbip.gui.parts.job_bar import JobBar
 
 
 def counting(steps: int, closed: list[int], pause: float = 0.01) -> Job:
@@ -170,8 +171,6 @@ def test_a_job_and_its_threads_give_way_to_the_thread_that_draws(application, se
 
 @pytest.mark.parametrize("pausable", [False, True])
 def test_a_bar_shows_one_job_and_no_window_of_its_own(application, settle, pausable):
-    from napari_pbip.gui.parts.job_bar import JobBar
-
     bar = JobBar(pausable=pausable)
     bar.show()
     windows = [w for w in application.topLevelWidgets() if w.isVisible()]
@@ -187,8 +186,6 @@ def test_a_bar_shows_one_job_and_no_window_of_its_own(application, settle, pausa
 
 
 def test_a_bar_does_not_hear_the_job_before(application, settle):
-    from napari_pbip.gui.parts.job_bar import JobBar
-
     bar = JobBar()
     bar.show()
     first, second = RunningJob(lambda: counting(10_000, [])), RunningJob(lambda: counting(10_000, []))
@@ -203,6 +200,27 @@ def test_a_bar_does_not_hear_the_job_before(application, settle):
     QTest.mouseClick(bar.cancel_button, Qt.MouseButton.LeftButton)
     settle(lambda: second.state.ended)
     assert bar.notice.text() == "Stopped; what was finished is kept."
+    bar.close()
+    bar.deleteLater()
+    settle()
+
+
+def test_the_bar_tells_what_was_noted_beside_what_it_warns_of(application, settle):
+    def talking() -> Job:
+        yield Started("Talking", 1, "words")
+        yield Noted("Found 41 tiles.")
+        yield Warned("One is white.")
+        yield Finished(None)
+
+    bar = JobBar()
+    bar.show()
+    for _ in range(2):  # another job begins with nothing said
+        job = RunningJob(talking)
+        bar.follow(job)
+        settle(lambda: job.state.ended)  # noqa: B023  # it is of this round
+        assert bar.noted.text() == "Found 41 tiles."
+        assert bar.notice.text() == "⚠  One is white."
+        assert bar.noted.isVisible()
     bar.close()
     bar.deleteLater()
     settle()

@@ -587,13 +587,38 @@ def enter(bench: Bench, text: object) -> None:
 def test_a_folder_of_tiles_is_shown_and_used(folder):
     enter(folder, samples.tiles())
     part = folder.widget.folder
-    assert part.found.text() == "Found a folder for each class: 41 tiles for training."
+    assert part.found.text().startswith("Found 41 tiles for training: a folder for each class (ADI 5, BACK 1, DEB 5,")
     rows = [(part.table.item(r, NAME).text(), part.table.item(r, TILES).text()) for r in range(9)]
     assert rows[:3] == [("ADI", "5"), ("BACK", "1"), ("DEB", "5")]
     assert folder.session.settings.data.folder == samples.tiles()
     assert "crc" in folder.widget.used.text()
     part.mpp.setValue(0.5)
     assert folder.session.settings.data.mpp == 0.5
+
+
+def test_what_was_left_out_and_what_is_probably_wrong_is_shown(folder, tmp_path):
+    for split in ("Train", "Val"):
+        shutil.copytree(samples.tiles() / "TUM", tmp_path / split / "TUM")
+        shutil.copytree(samples.tiles() / "STR", tmp_path / split / "STR")
+    (tmp_path / "Train" / "TUM" / "notes.npy").touch()
+    (tmp_path / "Other").mkdir()
+    masks = tmp_path / "Test"
+    (masks / "img").mkdir(parents=True)
+    (masks / "mask").mkdir()
+    shutil.copy(next((samples.tiles() / "TUM").iterdir()), masks / "img" / "a.png")
+    Image.new("L", (224, 224), 1).save(masks / "mask" / "a.png")
+    enter(folder, tmp_path)
+    part = folder.widget.folder
+    assert part.found.text().splitlines() == [
+        "Found 10 tiles for training: a folder for each class (STR 5, TUM 5).",
+        "Found 10 tiles for validation: a folder for each class (STR 5, TUM 5).",
+        "Found 1 tile for testing: masks, which tell the classes (STR 0, TUM 1).",
+        "Left out: 1 .npy, such as notes.npy (no pictures that are read).",
+        "Left out: Other (beside the folders of the splits).",
+    ]
+    assert part.bar.notice.isVisible()
+    assert part.bar.notice.text().startswith("⚠")
+    assert "No mask of the split test shows STR" in part.bar.notice.text()
 
 
 def test_sample_tiles_can_be_tried_where_there_are_none(folder):

@@ -237,7 +237,7 @@ class _DataSet:
         beside += [path for path in self.here.files if is_picture(path)]
         if beside:
             names = ", ".join(path.name for path in beside[:5]) + (", …" if len(beside) > 5 else "")
-            left_out.others.append(f"Left out, for they lie beside the folders of the splits: {names}.")
+            left_out.others.append(f"Left out: {names} (beside the folders of the splits).")
 
     def _layout(self, part: Path) -> str:
         """Layout of the folder of one split: ``masks``, ``folders``, ``bcss`` or ``luad``."""
@@ -289,7 +289,7 @@ class _DataSet:
         if not classes:
             raise DataError(f"{part} holds no class folders; make one folder a class with its tiles in it.")
         if loose := [path for path in here.files if is_picture(path)]:
-            left_out.others.append(f"Left out, for it is in no class folder: {loose[0].name} ({len(loose):,} in all).")
+            left_out.others.append(f"Left out: {len(loose):,} pictures, such as {loose[0].name} (in no class folder).")
         tiles = []
         for name, folders in classes.items():
             if name not in taxonomy.names:
@@ -320,7 +320,9 @@ class _DataSet:
             raise DataError(f"{part} needs both folders, img with the tiles and mask with their masks.")
         others = [path.name for path in here.folders if path not in (image_folder, mask_folder)]
         if others:
-            left_out.others.append(f"Left out, for they lie beside {image_folder.name}: {', '.join(others)}.")
+            left_out.others.append(
+                f"Left out: {', '.join(others)} (beside {image_folder.name} and {mask_folder.name})."
+            )
         images = _by_stem(image_folder, left_out.but_pictures(walk([image_folder])))
         masks = _by_stem(mask_folder, left_out.but_pictures(walk([mask_folder])))
         if not images:
@@ -331,12 +333,12 @@ class _DataSet:
                     f"{path} has no mask of the same name in {mask_folder}; add the mask or remove the tile."
                 )
         if extra := [path.name for stem, path in masks.items() if stem not in images]:
-            left_out.others.append(f"Left out, for there is no tile to it: {extra[0]} ({len(extra):,} masks in all).")
+            left_out.others.append(f"Left out: {len(extra):,} masks, such as {extra[0]} (without a tile).")
         tiles = [
             LabelledTile(path, frozenset(), masks[stem], Origin.from_name(path.name)) for stem, path in images.items()
         ]
         present, values = read_masks(tiles, len(taxonomy))
-        warning = numbering_warning(values, taxonomy.names)
+        warning = numbering_warning(values, taxonomy.names, where=f" of the split {split}")
         return self._tile_set(
             taxonomy, labelled_by_masks(tiles, present), "masks", split, left_out, [warning] if warning else []
         )
@@ -431,15 +433,15 @@ class _DataSet:
         if not tiles:
             raise DataError(f"{table.path} lists no tiles of the split {split!r}; splits stand in a column 'split'.")
         for name, count in unknown.items():
-            left_out.others.append(f"Left out: {count:,} rows of {table.path.name}, whose split is {name!r}.")
+            left_out.others.append(f"Left out: {count:,} rows of {table.path.name} (their split is {name!r}).")
         if "" in table.columns:
-            left_out.others.append(f"A column of {table.path.name} has no name and is left out.")
+            left_out.others.append(f"Left out: a column of {table.path.name} (without a name).")
         if unused := [c for c in table.class_columns if c not in names]:
-            left_out.others.append(f"Columns of {table.path.name} that are no class: {', '.join(unused)}.")
+            left_out.others.append(f"Left out: {', '.join(unused)} (columns of {table.path.name} that are no class).")
         masked = [tile for tile in tiles if tile.mask is not None]
         _, values_of_masks = read_masks(masked, len(names))  # a wrong mask is told now
         warnings = [
-            numbering_warning(values_of_masks, names) if masked else None,
+            numbering_warning(values_of_masks, names, where=f" of the split {split}") if masked else None,
             in_two_splits([table.rows[row]["path"] for row in rows], elsewhere, table, split),
             listed_twice(table, tiles, rows, names),
             shown_everywhere(tiles, names),

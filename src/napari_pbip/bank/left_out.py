@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from napari_pbip.folders import Listing
 from napari_pbip.pictures import is_picture
@@ -26,6 +27,11 @@ class LeftOut:
         self.beside(found)
         return [path for path in found.files if is_picture(path)]
 
+    @classmethod
+    def of(cls, found: Listing) -> Self:
+        """All of a listing but its folders."""
+        return cls(list(found.files), list(found.system), list(found.results))
+
     def beside(self, found: Listing) -> None:
         """Note the folders of a listing that are not gone into."""
         self.system += found.system
@@ -37,9 +43,9 @@ class LeftOut:
         if self.files:
             kinds = Counter(path.suffix.lower() or "no ending" for path in self.files)
             by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))
-            told.append(f"Left out, for no pictures that are read: {by_kind}, such as {self.files[0].name}.")
+            told.append(f"Left out: {by_kind}, such as {self.files[0].name} (no pictures that are read).")
         for paths, what in ((self.system, "folders of the system"), (self.results, "results of napari-pbip")):
             if paths:
                 names = ", ".join(dict.fromkeys(path.name for path in paths))
-                told.append(f"Left out, for {what}: {names}.")
+                told.append(f"Left out: {names} ({what}).")
         return (*told, *self.others)

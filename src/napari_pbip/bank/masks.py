@@ -40,7 +40,7 @@ def labelled_by_masks(tiles: Sequence[LabelledTile], present: Sequence[frozenset
     return tuple(replace(tile, labels=labels) for tile, labels in zip(tiles, present, strict=True))
 
 
-def numbering_warning(values: frozenset[int], names: Sequence[str], first: int = 0) -> str | None:
+def numbering_warning(values: frozenset[int], names: Sequence[str], first: int = 0, where: str = "") -> str | None:
     """A sentence on classes that no mask shows, and what the numbers may mean instead; None if all are shown.
 
     Parameters
@@ -51,13 +51,17 @@ def numbering_warning(values: frozenset[int], names: Sequence[str], first: int =
         Class names in label order.
     first
         The value of the first class.
+    where
+        Which masks these are, for example `` of the split test``.
     """
     numbers = range(first, first + len(names))
     missing = [name for n, name in zip(numbers, names, strict=True) if n not in values]
     if not missing:
         return None
     held = ", ".join(str(v) for v in sorted(values))
-    shown = f"No mask shows {', '.join(missing)}, so no score tells how well that is found: the masks hold {held}"
+    shown = (
+        f"No mask{where} shows {', '.join(missing)}, so no score tells how well that is found: the masks hold {held}"
+    )
     if LEFT_OUT in values and len(values) == 2:
         return f"{shown}, and {LEFT_OUT} means left out. If it stands for a class, write the class's number."
     if first not in values and numbers.stop in values:

@@ -136,7 +136,7 @@ _LAYOUTS = {
     "bcss": "digits in the file names, as in BCSS-WSSS",
     "luad": "digits in the file names, as in LUAD-HistoSeg",
     "csv": "a table, a column for each class",
-    "masks": "masks, off which the classes are read",
+    "masks": "masks, which tell the classes",
     "unlabelled": "pictures without labels",
 }
 _SPLITS = {"train": "for training", "train_single": "of one class each", "val": "for validation", "test": "for testing"}
@@ -191,8 +191,7 @@ class TileSet:
             found += f" ({', '.join(f'{name} {n:,}' for name, n in zip(names, self.counts, strict=True))})"
         if (masks := sum(tile.mask is not None for tile in self.tiles)) and self.layout == "csv":
             found += f", {masks:,} of them with masks"
-        others = [split for split in self.splits if split != self.split]
-        return f"{found}. The data also hold {', '.join(others)}." if others else f"{found}."
+        return f"{found}."
 
     def require_two_classes(self) -> None:
         """Stop what has to tell classes apart where there is nothing to tell apart.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from napari_pbip.bank import find_splits, load_tiles
 from napari_pbip.config import DataSettings
 from napari_pbip.engine.jobs import job
-from napari_pbip.engine.recognised import recognised
 from napari_pbip.errors import ConfigError
-from napari_pbip.events import Finished, Job, Noted, Started, Step
+from napari_pbip.events import Finished, Job, Started, Step, Warned
 
 
 @job
@@ -32,17 +31,15 @@ def inspect_tiles(data: DataSettings) -> Job:
         raise ConfigError("There is nothing to look at; choose the folder (or CSV file) with the labelled tiles.")
     splits = find_splits(data.folder, data)
     yield Started("Reading labels", total=len(splits), unit="splits")
-    found, told = {}, list[str]()
+    found, told, notes = {}, list[str](), dict[str, None]()
     for done, split in enumerate(splits, 1):
         tiles = load_tiles(data.folder, split, data)
         found[split] = {"tiles": len(tiles), "counts": list(tiles.counts)}
-        for event in recognised(tiles):
-            if isinstance(event, Noted):
-                told.append(event.message)
-            else:
-                yield event
+        told.append(tiles.description)
+        notes.update(dict.fromkeys(tiles.notes))
+        yield from map(Warned, tiles.warnings)
         yield Step(done)
     if not found:
         raise ConfigError(f"{data.folder} lists no tiles of the splits train, val or test; correct its column 'split'.")
-    summary = {"layout": tiles.layout, "classes": tiles.taxonomy.to_json(), "splits": found, "told": told}
+    summary = {"layout": tiles.layout, "classes": tiles.taxonomy.to_json(), "splits": found, "told": [*told, *notes]}
     yield Finished(data.folder, summary)

@@ -8,8 +8,10 @@ from napari_pbip.bank import TileSet
 from napari_pbip.events import Noted, Warned
 
 
-def recognised(*sets: TileSet) -> Iterator[Noted | Warned]:
-    """What was found of each set and what was left out, and what is probably wrong with it."""
-    for tiles in sets:
-        yield Noted(" ".join((tiles.description, *tiles.notes)))
-        yield from map(Warned, tiles.warnings)
+def recognised(tiles: TileSet) -> Iterator[Noted | Warned]:
+    """What was found and what was left out, and what is probably wrong with it."""
+    said = [tiles.description]
+    if others := [split for split in tiles.splits if split != tiles.split]:
+        said.append(f"The data also hold {', '.join(others)}.")
+    yield Noted(" ".join((*said, *tiles.notes)))
+    yield from map(Warned, tiles.warnings)

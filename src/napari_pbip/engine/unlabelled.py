@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from napari_pbip.bank.left_out import LeftOut
 from napari_pbip.config import PretrainSettings
 from napari_pbip.errors import DataError, SlideError
-from napari_pbip.events import Event, Started, Step, Warned
+from napari_pbip.events import Event, Noted, Started, Step, Warned
+from napari_pbip.folders import Listing, is_result, listing
 from napari_pbip.slides import Image, Slide, TissueMeasure, open_slide
 from napari_pbip.slides.mpp import SIDECAR
 
@@ -49,11 +51,9 @@ def find_sources(settings: PretrainSettings) -> Generator[Event, None, tuple[Sou
     SlideError
         If a file does not say its microns per pixel and the settings do not either.
     """
-    paths, others = _pictures(settings.images)
-    if others:
-        names = ", ".join(path.name for path in others[:3])
-        yield Warned(f"{len(others)} files are no slides or pictures that can be read and are left out: {names}.")
+    paths, left_out = _pictures(settings.images)
     yield Started("Looking for tissue", total=len(paths), unit="images")
+    yield Noted(" ".join((f"Found {len(paths):,} slides and pictures.", *LeftOut.of(left_out).sentences())))
     found: list[Source] = []
     for done, path in enumerate(paths, 1):
         with open_slide(path) as slide:
@@ -68,29 +68,43 @@ def find_sources(settings: PretrainSettings) -> Generator[Event, None, tuple[Sou
     return tuple(found)
 
 
-def _pictures(named: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Slides and pictures at and below the named paths, and the files that are none.
+def _pictures(named: Sequence[Path]) -> tuple[list[Path], Listing]:
+    """Slides and pictures at and below the named paths, and what is left out: its files are none of either.
 
     Raises
     ------
     DataError
         If a named path is not there, or is a file that cannot be read.
     """
-    pictures, others = [], []
-    waiting = list(reversed(named))
+    pictures: list[Path] = []
+    others: list[Path] = []
+    system: list[Path] = []
+    results: list[Path] = []
+    waiting, seen = list(reversed(named)), set[Path]()
     while waiting:
         path = waiting.pop()
         if not path.exists():
-            raise DataError(f"{path} is not there; name slides, pictures or folders of them.")
-        if _opens(path):
+            if path in named:
+                raise DataError(f"{path} is not there; name slides, pictures or folders of them.")
+            others.append(path)  # a link to nothing
+        elif path.is_dir() and is_result(path):
+            if path in named:
+                raise DataError(f"{path} is a result of napari-pbip; name slides, pictures or folders of them.")
+            results.append(path)
+        elif _opens(path):
             pictures.append(path)
         elif path.is_dir():
-            waiting += sorted(path.iterdir(), reverse=True)
+            if (real := path.resolve()) in seen:  # a link that leads back
+                continue
+            seen.add(real)
+            here = listing(path)
+            waiting += sorted((*here.files, *here.folders, *here.results), reverse=True)
+            system += here.system
         elif path in named:
             raise DataError(f"{path.name} is no slide or picture that can be read; leave it out.")
         elif not path.name.endswith(SIDECAR):
             others.append(path)
-    return pictures, others
+    return pictures, Listing(files=tuple(others), system=tuple(system), results=tuple(results))
 
 
 def _opens(path: Path) -> bool:
