@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.layers import Labels
+from napari.utils.notifications import notification_manager
 from npe2 import PluginManager
 from PIL import Image
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
@@ -24,7 +25,7 @@ from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.layers.slides import SlidePyramid
 from napari_pbip.gui.reader import get_reader
 from napari_pbip.gui.session import session_of
-from napari_pbip.slides import TissueMask, open_slide
+from napari_pbip.slides import Slide, TissueMask, open_slide
 
 
 @pytest.fixture
@@ -92,14 +93,80 @@ def test_the_canvas_shows_the_slide(viewer, settle, sample_pixels):
     np.testing.assert_allclose(middle.mean((0, 1)), there, atol=4)
 
 
-def test_reading_never_waits_for_a_whole_view(huge_slide):
-    with open_slide(huge_slide) as slide:
-        pyramid = SlidePyramid(slide)
-        level = pyramid.levels[0]
-        first = level[50_176 : 50_176 + 2048, 20_480 : 20_480 + 3072]
-        assert first.shape == (2048, 3072, 3)
-        assert pyramid.pending or np.array_equal(first[:512, :512], slide.read_level(0, 20_480, 50_176, 512, 512))
-        pyramid.close()
+def test_no_pixel_of_a_slide_is_decoded_by_the_window(viewer, settle, monkeypatch, huge_slide):
+    threads = set()
+    read_scaled = Slide.read_scaled
+
+    def noting(self, *place):
+        threads.add(threading.current_thread())
+        return read_scaled(self, *place)
+
+    monkeypatch.setattr(Slide, "read_scaled", noting)
+    slide = session_of(viewer).slides.open(huge_slide)
+    camera_of(viewer).zoom = 1
+    settle(lambda: slide.pyramid.pending == 0)
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+def test_a_slide_without_a_pyramid_appears_piece_by_piece(application, settle, tmp_path, sample_pixels):
+    flat = tmp_path / "flat.tif"
+    pixels = np.tile(sample_pixels, (2, 3, 1))[:5120, :6144]
+    tifffile.imwrite(flat, pixels, tile=(512, 512), photometric="rgb", compression="zlib")
+    pyramid = SlidePyramid(open_slide(flat))
+    coarsest = np.asarray(pyramid.levels[-1])  # as napari does: once
+    drawn = []
+    pyramid.arrived.connect(lambda: drawn.append((coarsest == 220).all(-1).mean()))
+    settle(lambda: pyramid.pending == 0)
+    settle(lambda: drawn and drawn[-1] == 0)
+    with open_slide(flat) as again:
+        scale = pyramid.levels[-1].scale
+        whole = again.read_scaled(0, 0, coarsest.shape[1], coarsest.shape[0], scale)
+    np.testing.assert_allclose(coarsest.astype(int), whole.astype(int), atol=1)
+    pyramid.close()
+
+
+@pytest.fixture
+def damaged_slide(tmp_path: Path, sample_pixels: np.ndarray) -> Path:
+    """A tiled TIFF of 2560 x 2048 pixels without a pyramid; the tile of rows and columns 1024 to 1535 is no JPEG."""
+    path = tmp_path / "damaged.tif"
+    tifffile.imwrite(path, sample_pixels[:2560, :2048], tile=(512, 512), photometric="rgb", compression="jpeg")
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        offset, length = page.dataoffsets[2 * 4 + 2], page.databytecounts[2 * 4 + 2]
+    data = bytearray(path.read_bytes())
+    data[offset : offset + length] = b"\xff" * length
+    path.write_bytes(data)
+    return path
+
+
+def test_a_damaged_tile_is_told_once_and_the_rest_of_the_slide_is_shown(
+    viewer, settle, damaged_slide, sample_pixels, monkeypatch
+):
+    told = []
+    notification_manager.notification_ready.connect(told.append)
+    slide = session_of(viewer).slides.open(damaged_slide)
+    level = slide.pyramid.levels[0]
+    drawn, decoded = [], []
+    slide.layer.events.set_data.connect(drawn.append)
+    read_scaled = slide.slide.read_scaled
+    monkeypatch.setattr(slide.slide, "read_scaled", lambda *p: decoded.append(p) or read_scaled(*p))
+    level[:2560, :2048]
+    settle(lambda: slide.pyramid.pending == 0 and told)
+    settle()
+    intact = np.asarray(level[:2560, :2048])
+    intact[1024:2048, 1024:2048] = 0  # about a megapixel is decoded at once
+    expected = sample_pixels[:2560, :2048].astype(int).copy()
+    expected[1024:2048, 1024:2048] = 0
+    assert np.abs(intact.astype(int) - expected).mean() < 6  # JPEG
+    count, pictures = len(decoded), len(drawn)
+    level[1024:1536, 1024:1536]
+    settle()
+    settle()
+    assert (len(decoded), len(drawn)) == (count, pictures)  # neither decoded nor drawn again
+    assert len(told) == 1
+    assert "damaged.tif is damaged" in told[0].message
+    notification_manager.notification_ready.disconnect(told.append)
 
 
 def test_indices_of_all_kinds(application, sample_slide, sample_pixels):
