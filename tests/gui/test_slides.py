@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 from napari.layers import Labels
+from napari.layers._layer_actions import _duplicate_layer
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManager
 from PIL import Image
@@ -20,7 +21,7 @@ from qtpy.QtGui import QDropEvent
 from qtpy.QtTest import QTest
 
 from napari_pbip import samples
-from napari_pbip.gui.compat import camera_of
+from napari_pbip.gui.compat import camera_of, shows_scale_bar
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.layers.slides import SlidePyramid
 from napari_pbip.gui.reader import get_reader
@@ -207,7 +208,7 @@ def test_one_slide_is_shown_at_a_time(viewer, widget, slide_without_mpp, settle)
 def test_missing_mpp_is_asked_for_and_remembered(viewer, widget, slide_without_mpp, settle):
     widget.take([slide_without_mpp])
     layer = viewer.layers[0]
-    assert [str(unit) for unit in layer.units] == ["pixel"] * 2
+    assert [str(unit) for unit in layer.units] == ["slide_pixel"] * 2
     settle()
     assert widget.mpp.isVisible()
     assert not widget.mpp.button.isEnabled()  # nothing is guessed
@@ -222,6 +223,98 @@ def test_missing_mpp_is_asked_for_and_remembered(viewer, widget, slide_without_m
     assert widget.tissue.isEnabled()
     with open_slide(slide_without_mpp) as again:
         assert again.mpp == 0.4
+
+
+@pytest.fixture
+def bare_viewer(application, settle):
+    """A viewer as napari opens it: nothing of ours is there before something of ours is opened."""
+    viewer = napari.Viewer()
+    viewer.window.resize(1200, 800)
+    settle()
+    yield viewer
+    session_of(viewer).close()
+    viewer.close()
+    settle()
+
+
+@pytest.mark.parametrize(("key", "bar"), [("slide", True), ("frozen section", False), ("tumour", False)])
+def test_a_sample_comes_sharp_in_a_bare_viewer_and_is_closed_with_its_layer(bare_viewer, settle, key, bar):
+    (layer,) = bare_viewer.open_sample("napari-pbip", key)
+    settle()
+    assert shows_scale_bar(bare_viewer) == bar  # one that is true, or none
+    level = layer.data[0]
+    drawn = []
+    layer.events.set_data.connect(lambda: drawn.append(level))
+    camera_of(bare_viewer).zoom = 1 / layer.scale[0]
+    settle()
+    corner = [slice(*span) for span in np.clip(layer.corner_pixels, 0, None).T]
+    pyramid = level._pyramid
+    settle(lambda: drawn and not pyramid.pending)
+    settle()
+    seen = np.asarray(layer._slice.image.raw)
+    with open_slide(pyramid.slide.path) as again:
+        (y0, x0), (height, width) = (corner[0].start, corner[1].start), seen.shape[:2]
+        np.testing.assert_array_equal(seen, again.read_scaled(x0, y0, width, height, 1))
+    bare_viewer.layers.remove(layer)
+    assert not [t for t in threading.enumerate() if t.name.startswith("napari-pbip-view")]
+
+
+def test_microns_per_pixel_of_a_sample_are_the_users_own(viewer, widget, settle, tmp_path, monkeypatch):
+    monkeypatch.setattr("platformdirs.user_data_path", lambda *_, **__: tmp_path / "data")
+    before = set(samples.FOLDER.rglob("*"))
+    widget.take([samples.frozen_section()])
+    widget.mpp.given.emit(0.25)
+    assert set(samples.FOLDER.rglob("*")) - before == set()
+    with open_slide(samples.frozen_section()) as again:
+        assert again.mpp == 0.25
+
+
+def test_slides_with_and_without_mpp_in_one_window(viewer, widget, slide_without_mpp, settle):
+    told = []
+    notification_manager.notification_ready.connect(told.append)
+    widget.take([samples.slide(), slide_without_mpp])
+    settle()
+    first, second = session_of(viewer).slides
+    assert not shows_scale_bar(viewer)  # nobody knows how long it would be
+    assert not told
+    session_of(viewer).slides.show(first)
+    settle()
+    assert shows_scale_bar(viewer)
+    assert {str(unit) for unit in viewer.layers.extent.units} == {"micrometer"}
+    second.layer.visible = True
+    assert not shows_scale_bar(viewer)
+    assert not told
+    notification_manager.notification_ready.disconnect(told.append)
+
+
+def test_when_the_slide_in_view_is_removed_another_one_is_shown(viewer, widget, slide_without_mpp, settle):
+    widget.take([samples.slide(), slide_without_mpp])
+    first, second = viewer.layers
+    viewer.layers.remove(second)
+    settle()
+    assert first.visible
+    assert viewer.layers.selection.active is first
+    assert widget.facts.text().startswith("2,220")
+    again = session_of(viewer).slides.open(slide_without_mpp)
+    viewer.layers.remove(first)  # one that is hidden: the view stays
+    settle()
+    assert again.layer.visible
+    viewer.layers.clear()
+    settle()
+    assert not len(viewer.layers)
+
+
+def test_a_duplicated_slide_is_a_slide_of_its_own(viewer, settle, sample_pixels):
+    slides = session_of(viewer).slides
+    slides.open(samples.slide())
+    viewer.layers.selection.active = viewer.layers[0]
+    _duplicate_layer(viewer.layers)
+    assert len(slides) == 2
+    viewer.layers.remove(viewer.layers[0])
+    level = viewer.layers[0].data[0]
+    level[1000:1300, 700:1100]
+    settle(lambda: not slides[0].pyramid.pending)
+    np.testing.assert_array_equal(level[1000:1300, 700:1100], sample_pixels[1000:1300, 700:1100])
 
 
 @pytest.mark.parametrize("key", ["frozen section", "tumour"])

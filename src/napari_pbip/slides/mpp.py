@@ -11,6 +11,9 @@ import json
 import math
 from pathlib import Path
 
+import platformdirs
+
+from napari_pbip import samples
 from napari_pbip.errors import OutputError, SlideError
 
 SMALLEST, LARGEST = 0.01, 100.0
@@ -85,7 +88,12 @@ def from_header(x: float | None, y: float | None) -> tuple[float, float] | None:
 
 
 def sidecar(path: Path) -> Path:
-    """Where the microns per pixel of a slide are written when its header has none."""
+    """Where the microns per pixel of a slide are written when its header has none.
+
+    Beside the slide; for one that comes with the package, which an upgrade replaces, among the user's own data.
+    """
+    if path.is_relative_to(samples.FOLDER):
+        return platformdirs.user_data_path("napari-pbip", appauthor=False) / (path.name + SIDECAR)
     return path.with_name(path.name + SIDECAR)
 
 
@@ -120,6 +128,7 @@ def save_mpp(path: Path | str, mpp: float) -> Path:
     file = sidecar(Path(path).absolute())
     text = json.dumps({"mpp": require_believable(mpp, "The given value")})
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{file} cannot be written ({error.strerror}); use --mpp instead.") from error

@@ -18,7 +18,8 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_pbip.blocks import BlockLoader
-from napari_pbip.gui.compat import fit, scale_bar
+from napari_pbip.gui.compat import fit, show_scale_bar
+from napari_pbip.gui.layers.units import MICRONS, PIXELS
 from napari_pbip.slides import Slide, open_slide
 
 if TYPE_CHECKING:
@@ -215,6 +216,13 @@ class SlideLayers:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
         self._slides: list[SlideLayer] = []
+        self._newest: SlideLayer | None = None
+        self._place = 0
+        # shown once napari is through with what came or went, and once however many did
+        self._show_next = QTimer()
+        self._show_next.setSingleShot(True)
+        self._show_next.setInterval(0)
+        self._show_next.timeout.connect(self._on_next)
         for layer in viewer.layers:
             self._found(layer)
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -241,6 +249,8 @@ class SlideLayers:
 
     def show(self, slide: SlideLayer) -> None:
         """Bring a slide into view: all slides lie at the same place, so the layers of the others are hidden."""
+        self._show_next.stop()
+        self._newest = None
         viewer = self._viewer()
         if viewer is None:
             return
@@ -251,7 +261,7 @@ class SlideLayers:
         slide.pyramid.retry()
         viewer.layers.selection.active = slide.layer
         fit(viewer, slide.layer)
-        scale_bar(viewer).visible = True
+        self._measure()
 
     def of_layer(self, layer: Layer) -> SlideLayer | None:
         """The slide that a layer shows or belongs to, or None."""
@@ -269,24 +279,48 @@ class SlideLayers:
 
     def close(self) -> None:
         """Close all slides."""
+        self._show_next.stop()
         while self._slides:
             self._slides.pop().close()
 
     def _on_inserted(self, event: Any) -> None:
-        self._found(event.value)
+        if self._found(event.value):
+            self._newest = self._slides[-1]
+            self._show_next.start()
 
-    def _found(self, layer: Layer) -> None:
+    def _found(self, layer: Layer) -> bool:
         level: Any = layer.data[0] if getattr(layer, "multiscale", False) else None
-        if isinstance(level, SlideLevel):
-            self._slides.append(SlideLayer(level._pyramid, layer))
-            self.changed.emit()
+        if not isinstance(level, SlideLevel):
+            return False
+        self._slides.append(SlideLayer(level._pyramid, layer))
+        layer.events.visible.connect(self._measure)
+        layer.events.units.connect(self._measure)
+        self.changed.emit()
+        return True
 
     def _on_removed(self, event: Any) -> None:
         slide = next((slide for slide in self._slides if slide.layer is event.value), None)
         if slide is not None:
+            self._place = self._slides.index(slide)
             self._slides.remove(slide)
             slide.close()
             self.changed.emit()
+            self._show_next.start()
+
+    def _on_next(self) -> None:
+        """Show the slide that came last, or another one in place of the one in view that was removed."""
+        newest, self._newest = self._newest, None
+        if newest is not None and newest in self._slides:
+            self.show(newest)
+        elif self._slides and not any(slide.layer.visible for slide in self._slides):
+            self.show(self._slides[min(self._place, len(self._slides) - 1)])
+
+    def _measure(self) -> None:
+        """Show the scale bar as long as all that is in view says how large it is."""
+        viewer = self._viewer()
+        shown = [slide for slide in self._slides if slide.layer.visible]
+        if viewer is not None and shown:
+            show_scale_bar(viewer, all(slide.slide.mpp_xy is not None for slide in shown))
 
 
 def layer_data(slide: Slide) -> tuple[list[SlideLevel], dict[str, Any], str]:
@@ -305,8 +339,8 @@ def layer_data(slide: Slide) -> tuple[list[SlideLevel], dict[str, Any], str]:
 def placement(slide: Slide) -> dict[str, Any]:
     """Scale and units of a slide's layer: micrometres, or pixels where nobody says how large they are."""
     if slide.mpp_xy is None:
-        return {"scale": (1.0, 1.0), "units": ("pixel", "pixel")}
-    return {"scale": (slide.mpp_xy[1], slide.mpp_xy[0]), "units": ("um", "um")}
+        return {"scale": (1.0, 1.0), "units": PIXELS}
+    return {"scale": (slide.mpp_xy[1], slide.mpp_xy[0]), "units": MICRONS}
 
 
 def _scales(slide: Slide) -> list[float]:
