@@ -75,7 +75,7 @@ def test_pixels_of_nobody_knows_what_size_stay_that(viewer: Any, settle: Settle,
     layer = viewer.add_labels(np.eye(20, dtype=np.int32) * 300)  # napari's own colours
     save(viewer, layer, tmp_path / "cells.zarr", settle)
     [again] = viewer.open(tmp_path / "cells.zarr", plugin="napari-pbip")
-    assert {str(unit) for unit in again.units} == {"pixel"}
+    assert {str(unit) for unit in again.units} == {"slide_pixel"}
     np.testing.assert_array_equal(np.asarray(again.data), layer.data)
     np.testing.assert_allclose(again.get_color(300), layer.get_color(300), atol=1 / 255)
 

@@ -14,6 +14,7 @@ import tifffile
 from napari._qt.dialogs.qt_reader_dialog import QtReaderDialog
 from napari.errors import NoAvailableReaderError
 from napari.layers import Labels
+from napari.layers._layer_actions import _duplicate_layer
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManager
 from PIL import Image
@@ -23,12 +24,12 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip import samples
-from napari_pbip.gui.compat import camera_of
+from napari_pbip.gui.compat import camera_of, shows_scale_bar
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.layers.slides import SlidePyramid
 from napari_pbip.gui.reader import get_reader
 from napari_pbip.gui.session import session_of
-from napari_pbip.slides import TissueMask, open_slide
+from napari_pbip.slides import Slide, TissueMask, open_slide
 
 
 @pytest.fixture
@@ -108,14 +109,80 @@ def test_the_canvas_shows_the_slide(viewer, settle, sample_pixels):
     np.testing.assert_allclose(middle.mean((0, 1)), there, atol=4)
 
 
-def test_reading_never_waits_for_a_whole_view(huge_slide):
-    with open_slide(huge_slide) as slide:
-        pyramid = SlidePyramid(slide)
-        level = pyramid.levels[0]
-        first = level[50_176 : 50_176 + 2048, 20_480 : 20_480 + 3072]
-        assert first.shape == (2048, 3072, 3)
-        assert pyramid.pending or np.array_equal(first[:512, :512], slide.read_level(0, 20_480, 50_176, 512, 512))
-        pyramid.close()
+def test_no_pixel_of_a_slide_is_decoded_by_the_window(viewer, settle, monkeypatch, huge_slide):
+    threads = set()
+    read_scaled = Slide.read_scaled
+
+    def noting(self, *place):
+        threads.add(threading.current_thread())
+        return read_scaled(self, *place)
+
+    monkeypatch.setattr(Slide, "read_scaled", noting)
+    slide = session_of(viewer).slides.open(huge_slide)
+    camera_of(viewer).zoom = 1
+    settle(lambda: slide.pyramid.pending == 0)
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+def test_a_slide_without_a_pyramid_appears_piece_by_piece(application, settle, tmp_path, sample_pixels):
+    flat = tmp_path / "flat.tif"
+    pixels = np.tile(sample_pixels, (2, 3, 1))[:5120, :6144]
+    tifffile.imwrite(flat, pixels, tile=(512, 512), photometric="rgb", compression="zlib")
+    pyramid = SlidePyramid(open_slide(flat))
+    coarsest = np.asarray(pyramid.levels[-1])  # as napari does: once
+    drawn = []
+    pyramid.arrived.connect(lambda: drawn.append((coarsest == 220).all(-1).mean()))
+    settle(lambda: pyramid.pending == 0)
+    settle(lambda: drawn and drawn[-1] == 0)
+    with open_slide(flat) as again:
+        scale = pyramid.levels[-1].scale
+        whole = again.read_scaled(0, 0, coarsest.shape[1], coarsest.shape[0], scale)
+    np.testing.assert_allclose(coarsest.astype(int), whole.astype(int), atol=1)
+    pyramid.close()
+
+
+@pytest.fixture
+def damaged_slide(tmp_path: Path, sample_pixels: np.ndarray) -> Path:
+    """A tiled TIFF of 2560 x 2048 pixels without a pyramid; the tile of rows and columns 1024 to 1535 is no JPEG."""
+    path = tmp_path / "damaged.tif"
+    tifffile.imwrite(path, sample_pixels[:2560, :2048], tile=(512, 512), photometric="rgb", compression="jpeg")
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        offset, length = page.dataoffsets[2 * 4 + 2], page.databytecounts[2 * 4 + 2]
+    data = bytearray(path.read_bytes())
+    data[offset : offset + length] = b"\xff" * length
+    path.write_bytes(data)
+    return path
+
+
+def test_a_damaged_tile_is_told_once_and_the_rest_of_the_slide_is_shown(
+    viewer, settle, damaged_slide, sample_pixels, monkeypatch
+):
+    told = []
+    notification_manager.notification_ready.connect(told.append)
+    slide = session_of(viewer).slides.open(damaged_slide)
+    level = slide.pyramid.levels[0]
+    drawn, decoded = [], []
+    slide.layer.events.set_data.connect(drawn.append)
+    read_scaled = slide.slide.read_scaled
+    monkeypatch.setattr(slide.slide, "read_scaled", lambda *p: decoded.append(p) or read_scaled(*p))
+    level[:2560, :2048]
+    settle(lambda: slide.pyramid.pending == 0 and told)
+    settle()
+    intact = np.asarray(level[:2560, :2048])
+    intact[1024:2048, 1024:2048] = 0  # about a megapixel is decoded at once
+    expected = sample_pixels[:2560, :2048].astype(int).copy()
+    expected[1024:2048, 1024:2048] = 0
+    assert np.abs(intact.astype(int) - expected).mean() < 6  # JPEG
+    count, pictures = len(decoded), len(drawn)
+    level[1024:1536, 1024:1536]
+    settle()
+    settle()
+    assert (len(decoded), len(drawn)) == (count, pictures)  # neither decoded nor drawn again
+    assert len(told) == 1
+    assert "damaged.tif is damaged" in told[0].message
+    notification_manager.notification_ready.disconnect(told.append)
 
 
 def test_indices_of_all_kinds(application, sample_slide, sample_pixels):
@@ -156,7 +223,7 @@ def test_one_slide_is_shown_at_a_time(viewer, widget, slide_without_mpp, settle)
 def test_missing_mpp_is_asked_for_and_remembered(viewer, widget, slide_without_mpp, settle):
     widget.take([slide_without_mpp])
     layer = viewer.layers[0]
-    assert [str(unit) for unit in layer.units] == ["pixel"] * 2
+    assert [str(unit) for unit in layer.units] == ["slide_pixel"] * 2
     settle()
     assert widget.mpp.isVisible()
     assert not widget.mpp.button.isEnabled()  # nothing is guessed
@@ -172,6 +239,98 @@ def test_missing_mpp_is_asked_for_and_remembered(viewer, widget, slide_without_m
     assert widget.tissue.isEnabled()
     with open_slide(slide_without_mpp) as again:
         assert again.mpp == 0.4
+
+
+@pytest.fixture
+def bare_viewer(application, settle):
+    """A viewer as napari opens it: nothing of ours is there before something of ours is opened."""
+    viewer = napari.Viewer()
+    viewer.window.resize(1200, 800)
+    settle()
+    yield viewer
+    session_of(viewer).close()
+    viewer.close()
+    settle()
+
+
+@pytest.mark.parametrize(("key", "bar"), [("slide", True), ("frozen section", False), ("tumour", False)])
+def test_a_sample_comes_sharp_in_a_bare_viewer_and_is_closed_with_its_layer(bare_viewer, settle, key, bar):
+    (layer,) = bare_viewer.open_sample("napari-pbip", key)
+    settle()
+    assert shows_scale_bar(bare_viewer) == bar  # one that is true, or none
+    level = layer.data[0]
+    drawn = []
+    layer.events.set_data.connect(lambda: drawn.append(level))
+    camera_of(bare_viewer).zoom = 1 / layer.scale[0]
+    settle()
+    corner = [slice(*span) for span in np.clip(layer.corner_pixels, 0, None).T]
+    pyramid = level._pyramid
+    settle(lambda: drawn and not pyramid.pending)
+    settle()
+    seen = np.asarray(layer._slice.image.raw)
+    with open_slide(pyramid.slide.path) as again:
+        (y0, x0), (height, width) = (corner[0].start, corner[1].start), seen.shape[:2]
+        np.testing.assert_array_equal(seen, again.read_scaled(x0, y0, width, height, 1))
+    bare_viewer.layers.remove(layer)
+    assert not [t for t in threading.enumerate() if t.name.startswith("napari-pbip-view")]
+
+
+def test_microns_per_pixel_of_a_sample_are_the_users_own(viewer, widget, settle, tmp_path, monkeypatch):
+    monkeypatch.setattr("platformdirs.user_data_path", lambda *_, **__: tmp_path / "data")
+    before = set(samples.FOLDER.rglob("*"))
+    widget.take([samples.frozen_section()])
+    widget.mpp.given.emit(0.25)
+    assert set(samples.FOLDER.rglob("*")) - before == set()
+    with open_slide(samples.frozen_section()) as again:
+        assert again.mpp == 0.25
+
+
+def test_slides_with_and_without_mpp_in_one_window(viewer, widget, slide_without_mpp, settle):
+    told = []
+    notification_manager.notification_ready.connect(told.append)
+    widget.take([samples.slide(), slide_without_mpp])
+    settle()
+    first, second = session_of(viewer).slides
+    assert not shows_scale_bar(viewer)  # nobody knows how long it would be
+    assert not told
+    session_of(viewer).slides.show(first)
+    settle()
+    assert shows_scale_bar(viewer)
+    assert {str(unit) for unit in viewer.layers.extent.units} == {"micrometer"}
+    second.layer.visible = True
+    assert not shows_scale_bar(viewer)
+    assert not told
+    notification_manager.notification_ready.disconnect(told.append)
+
+
+def test_when_the_slide_in_view_is_removed_another_one_is_shown(viewer, widget, slide_without_mpp, settle):
+    widget.take([samples.slide(), slide_without_mpp])
+    first, second = viewer.layers
+    viewer.layers.remove(second)
+    settle()
+    assert first.visible
+    assert viewer.layers.selection.active is first
+    assert widget.facts.text().startswith("2,220")
+    again = session_of(viewer).slides.open(slide_without_mpp)
+    viewer.layers.remove(first)  # one that is hidden: the view stays
+    settle()
+    assert again.layer.visible
+    viewer.layers.clear()
+    settle()
+    assert not len(viewer.layers)
+
+
+def test_a_duplicated_slide_is_a_slide_of_its_own(viewer, settle, sample_pixels):
+    slides = session_of(viewer).slides
+    slides.open(samples.slide())
+    viewer.layers.selection.active = viewer.layers[0]
+    _duplicate_layer(viewer.layers)
+    assert len(slides) == 2
+    viewer.layers.remove(viewer.layers[0])
+    level = viewer.layers[0].data[0]
+    level[1000:1300, 700:1100]
+    settle(lambda: not slides[0].pyramid.pending)
+    np.testing.assert_array_equal(level[1000:1300, 700:1100], sample_pixels[1000:1300, 700:1100])
 
 
 @pytest.mark.parametrize("key", ["frozen section", "tumour"])

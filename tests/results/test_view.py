@@ -47,8 +47,8 @@ def test_scores_are_those_of_the_store(viewed):
 
 
 def test_what_is_not_there_in_time_is_blurred(viewed, monkeypatch):
-    monkeypatch.setattr("napari_pbip.results.view._PATIENCE", 0)
-    viewed._pool.submit(time.sleep, 0.3)  # a slow disk
+    monkeypatch.setattr("napari_pbip.blocks.PATIENCE", 0)
+    viewed._loader.submit(lambda: time.sleep(0.3))  # a slow disk
     began = time.monotonic()
     blurred = viewed.read_scores(0, ALL, ALL)
     assert time.monotonic() - began < 0.3

@@ -21,6 +21,26 @@ def scale_bar(viewer: ViewerModel) -> Any:
     return viewer.scale_bar if canvas is None else canvas.overlays.scale_bar
 
 
+def show_scale_bar(viewer: ViewerModel, visible: bool) -> None:
+    """Show or hide the scale bar, which is in micrometres.
+
+    It is hidden by making it transparent: where ``visible`` is set to False and a layer is removed then, vispy draws
+    from memory that is freed, and the process may crash (seen with napari 0.9.2 and Mesa's software renderer).
+    """
+    bar = scale_bar(viewer)
+    bar.visible = True
+    bar.opacity = float(visible)
+    bar.box = visible and (getattr(type(bar), "model_fields", None) or type(bar).__fields__)["box"].default
+    if "unit" in type(bar).__annotations__:  # before 0.8 it does not ask the layers
+        bar.unit = "um"
+
+
+def shows_scale_bar(viewer: ViewerModel) -> bool:
+    """Whether the scale bar can be seen."""
+    bar = scale_bar(viewer)
+    return bool(bar.visible and bar.opacity > 0)
+
+
 def fit(viewer: ViewerModel, layer: Layer) -> None:
     """Bring a layer into view, and leave the others out of it where napari can (since 0.7)."""
     try:

@@ -14,7 +14,7 @@ from napari_pbip.engine.sample_project import sample_project
 from napari_pbip.errors import ModelError
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.slides import layer_data
-from napari_pbip.gui.session import BANK, MODELS, TILES, Session, session_of
+from napari_pbip.gui.session import BANK, MODELS, TILES, Session, begin_session, session_of
 from napari_pbip.slides import open_slide
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -23,17 +23,17 @@ PROJECT, MODEL = "napari-pbip sample", "skin"
 
 def slide() -> list[LayerData]:
     """The bundled slide as a layer: skin, H&E, 1.1 x 1.5 mm (OpenSlide test data, CC0)."""
-    return [layer_data(open_slide(samples.slide()))]
+    return _layers(samples.slide())
 
 
 def frozen_section() -> list[LayerData]:
     """A frozen section of a squamous cell carcinoma as a layer, of unknown microns per pixel (TCGA, open access)."""
-    return [layer_data(open_slide(samples.frozen_section()))]
+    return _layers(samples.frozen_section())
 
 
 def tumour() -> list[LayerData]:
     """A section of a tumour as a layer, of unknown microns per pixel (CPTAC, CC BY 4.0)."""
-    return [layer_data(open_slide(samples.tumour()))]
+    return _layers(samples.tumour())
 
 
 def project() -> list[LayerData]:
@@ -46,6 +46,11 @@ def project() -> list[LayerData]:
     if viewer is not None:
         _open_project(session_of(viewer))
     return slide()
+
+
+def _layers(path: Path) -> list[LayerData]:
+    begin_session()
+    return [layer_data(open_slide(path))]
 
 
 def _open_project(session: Session) -> None:

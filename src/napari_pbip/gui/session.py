@@ -9,6 +9,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import napari
 import platformdirs
 from psygnal import Signal
 from qtpy.QtWidgets import QApplication
@@ -217,6 +218,16 @@ class Session:
         self.bank.close()
         self.results.close()
         self.slides.close()
+
+
+def begin_session() -> None:
+    """Have somebody redraw what is decoded beside the window: the session of the viewer that layers come into.
+
+    Whatever hands layers to napari calls it before: the reader and the samples.
+    """
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        session_of(viewer)
 
 
 def session_of(viewer: ViewerModel) -> Session:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent
+"""Where they lie; nothing is written there."""
 TILES_MPP = 0.5
 """Microns per pixel of :func:`tiles`."""
 
 
 def slide() -> Path:
     """A small brightfield slide, H&E: Aperio SVS, 2220 x 2967 pixels at 0.499 microns per pixel (CC0)."""
-    return _FOLDER / "slides" / "CMU-1-Small-Region.svs"
+    return FOLDER / "slides" / "CMU-1-Small-Region.svs"
 
 
 def frozen_section() -> Path:
@@ -19,7 +20,7 @@ def frozen_section() -> Path:
 
     Its file does not say its microns per pixel.
     """
-    return _FOLDER / "slides" / "TCGA-CR-7395-01A-01-TS1.svs"
+    return FOLDER / "slides" / "TCGA-CR-7395-01A-01-TS1.svs"
 
 
 def tumour() -> Path:
@@ -27,7 +28,7 @@ def tumour() -> Path:
 
     Its file does not say its microns per pixel.
     """
-    return _FOLDER / "slides" / "CPTAC_C3L-00601-26_pyramid.tif"
+    return FOLDER / "slides" / "CPTAC_C3L-00601-26_pyramid.tif"
 
 
 def tiles() -> Path:
@@ -36,7 +37,7 @@ def tiles() -> Path:
     ADI adipose, BACK background, DEB debris, LYM lymphocytes, MUC mucus, MUS smooth muscle, NORM normal colon
     mucosa, STR cancer-associated stroma, TUM colorectal adenocarcinoma epithelium. Five a class; BACK has one.
     """
-    return _FOLDER / "crc"
+    return FOLDER / "crc"
 
 
 def project() -> Path:
@@ -45,4 +46,4 @@ def project() -> Path:
     Labels of tiles of :func:`slide`, an image bank of them, and a PBIP model trained on them
     (``tools/make_sample_project.py`` makes bank and model of the labels).
     """
-    return _FOLDER / "skin"
+    return FOLDER / "skin"

@@ -13,6 +13,9 @@ import math
 import re
 from pathlib import Path
 
+import platformdirs
+
+from napari_pbip import samples
 from napari_pbip.errors import OutputError, SlideError
 from napari_pbip.files import writing
 
@@ -101,7 +104,12 @@ def from_header(x: float | None, y: float | None) -> tuple[float, float] | None:
 
 
 def sidecar(path: Path) -> Path:
-    """Where the microns per pixel of a slide are written when its header has none."""
+    """Where the microns per pixel of a slide are written when its header has none.
+
+    Beside the slide; for one that comes with the package, which an upgrade replaces, among the user's own data.
+    """
+    if path.is_relative_to(samples.FOLDER):
+        return platformdirs.user_data_path("napari-pbip", appauthor=False) / (path.name + SIDECAR)
     return path.with_name(path.name + SIDECAR)
 
 
@@ -142,8 +150,9 @@ def save_mpp(path: Path | str, mpp: float) -> Path:
     file = sidecar(Path(path).absolute())
     text = json.dumps({"mpp": require_believable(mpp, "The given value")})
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with writing(file) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
-    except OutputError as error:
+    except (OSError, OutputError) as error:
         raise OutputError(f"{file} cannot be written; use --mpp instead.") from error
     return file

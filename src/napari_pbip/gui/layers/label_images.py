@@ -12,9 +12,10 @@ import numpy.typing as npt
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_pbip.errors import DataError
+from napari_pbip.gui.layers.units import MICRONS, PIXELS
 from napari_pbip.results.label_image import RGB, LabelImage, open_label_image
 
-_UNITS = {"micrometer": ("um", "um"), None: ("pixel", "pixel")}
+_UNITS = {"micrometer": MICRONS, None: PIXELS}
 
 
 def layer_data(path: Path) -> tuple[Any, dict[str, Any], str]:
@@ -72,7 +73,7 @@ def label_image(labels: npt.NDArray[Any], meta: Mapping[str, Any]) -> LabelImage
         name=str(meta["name"]),
         cell=(float(meta["scale"][-2]), float(meta["scale"][-1])),
         first=(float(meta["translate"][-2]), float(meta["translate"][-1])),
-        unit=None if unit == "pixel" else unit,
+        unit=None if unit in ("pixel", PIXELS[0]) else unit,
         colours={value: _rgb(colour) for value, colour in zip(values, colours, strict=True)},
         names={int(value): str(name) for value, name in named.items() if int(value) in values},
     )

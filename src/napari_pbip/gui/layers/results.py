@@ -27,6 +27,7 @@ from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.result_view import LabelLevel, ResultView
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
+from napari_pbip.gui.layers.units import MICRONS
 from napari_pbip.results import LargestScores, ScoreStore, open_labels
 from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area
 from napari_pbip.results.blend import BLOCK
@@ -419,7 +420,7 @@ def layer_data(path: Path, thresholds: ThresholdSettings | None = None) -> tuple
         "scale": (store.cell_um, store.cell_um),
         # the origin is the middle of the slide's first pixel, and a cell's position is that of its middle
         "translate": ((store.cell_um - slide.mpp) / 2,) * 2,
-        "units": ("um", "um"),
+        "units": MICRONS,
         "metadata": {METADATA: str(store.path), SLIDE: slide.path},
     }
     return view.levels, options, "labels"

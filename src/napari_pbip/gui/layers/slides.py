@@ -1,27 +1,25 @@
 """Slides as layers: multiscale RGB in micrometres, decoded beside the window.
 
-The viewer asks for a rectangle on the main thread and waits for it. Decoding has a moment to answer; what is not there
-by then is shown from the coarsest level, blurred, and comes sharp a moment later. So a slow file or network drive
-never stops the window.
+The viewer asks for a rectangle on the main thread and waits for it. What is not decoded in a moment is shown from the
+coarsest level, blurred, and comes sharp a moment later; even that level is decoded beside the window.
 """
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from cachetools import LRUCache
+from napari.utils.notifications import show_warning
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_pbip.errors import SlideError
-from napari_pbip.gui.compat import fit, scale_bar
+from napari_pbip.blocks import BlockLoader
+from napari_pbip.gui.compat import fit, show_scale_bar
+from napari_pbip.gui.layers.units import MICRONS, PIXELS
 from napari_pbip.slides import Slide, open_slide
 
 if TYPE_CHECKING:
@@ -37,8 +35,10 @@ BLOCK = 512
 """Side of what is decoded at once, in pixels of its level: also the chunk that napari reads in."""
 _COARSEST = 512
 """Longest side of the coarsest level; it is read once and kept."""
-_PATIENCE = 0.02
-"""Seconds that the window waits for decoding."""
+_AT_ONCE = 2048
+"""Side of what is decoded at once for a piece of the coarsest level, in pixels of the level that it is made of."""
+_NOT_THERE_YET = 220
+"""Grey of what is not decoded at all yet."""
 _REFRESH_MS = 80
 _CACHE_BYTES = 384 << 20
 _THREADS = 2
@@ -84,113 +84,87 @@ class SlidePyramid:
     Attributes
     ----------
     levels
-        Finest first, each about half the one before; the last is kept in memory.
+        Finest first, each about half the one before; the last is kept in memory, and is plain grey until it is decoded.
     """
 
     arrived = Signal()
     """Pixels that were shown blurred are there now; emitted on the main thread."""
+    failed = Signal(str)
+    """A part of the slide cannot be read and is shown blurred for good: a sentence, once; on the main thread."""
 
     def __init__(self, slide: Slide) -> None:
         self.slide = slide
         self.levels = [SlideLevel(self, i, scale) for i, scale in enumerate(_scales(slide))]
-        coarsest = self.levels[-1]
-        self._coarsest = slide.read_scaled(0, 0, coarsest.shape[1], coarsest.shape[0], coarsest.scale)
-        self._blocks: LRUCache[tuple[int, int, int], Pixels] = LRUCache(_CACHE_BYTES, getsizeof=lambda b: b.nbytes)
-        self._lock = threading.Lock()
-        self._pending: dict[tuple[int, int, int], Future[None]] = {}
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="napari-pbip-view")
-        self._blurred = False
-        self.error: SlideError | None = None
-        """Why the last block could not be read; it is shown blurred for good."""
+        self._loader = BlockLoader(
+            self._decode,
+            [level.scale for level in self.levels],
+            [level.shape[:2] for level in self.levels],
+            np.full(self.levels[-1].shape, _NOT_THERE_YET, np.uint8),
+            side=BLOCK,
+            size=_CACHE_BYTES,
+            threads=_THREADS,
+            name="napari-pbip-view",
+        )
+        self.error = ""
+        """Why a part of it cannot be read: a sentence."""
         self._timer = QTimer()
         self._timer.setInterval(_REFRESH_MS)
         self._timer.timeout.connect(self._look)
+        self._loader.fill_coarsest(self._piece())
+        self._timer.start()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SlidePyramid:
+        """For a layer that is duplicated: the same slide, opened once more."""
+        slide = open_slide(self.slide.path)
+        slide.mpp_xy = self.slide.mpp_xy
+        return SlidePyramid(slide)
 
     @property
     def pending(self) -> int:
         """Blocks that are being decoded."""
-        return len(self._pending)
+        return self._loader.pending
 
     def read(self, level: int, y0: int, y1: int, x0: int, x1: int) -> Pixels:
         """A rectangle of a level; what is not decoded in time comes from the coarsest level."""
-        if level == len(self.levels) - 1:
-            return self._coarsest[y0:y1, x0:x1]
-        wanted = [
-            (level, row, column)
-            for row in range(y0 // BLOCK, -(-y1 // BLOCK))
-            for column in range(x0 // BLOCK, -(-x1 // BLOCK))
-        ]
-        self._request(wanted)
-        with self._lock:
-            futures = [self._pending[key] for key in wanted if key in self._pending]
-        wait(futures, timeout=_PATIENCE)
-        out = np.empty((y1 - y0, x1 - x0, 3), np.uint8)
-        missing = False
-        for key in wanted:
-            with self._lock:
-                block = self._blocks.get(key)
-            top, left = key[1] * BLOCK, key[2] * BLOCK
-            ay, by = max(top, y0), min(top + BLOCK, y1)
-            ax, bx = max(left, x0), min(left + BLOCK, x1)
-            place = np.s_[ay - y0 : by - y0, ax - x0 : bx - x0]
-            if block is not None:
-                out[place] = block[ay - top : by - top, ax - left : bx - left]
-            else:
-                out[place] = self._blur(level, ay, by, ax, bx)
-                missing = True
-        if missing:
-            self._blurred = True
+        pixels = self._loader.read(level, y0, y1, x0, x1)
+        if self._loader.lacking and not self._timer.isActive():
             self._timer.start()
-        return out
+        return pixels
+
+    def retry(self) -> None:
+        """Try once more to read what could not be read."""
+        if self.error:
+            self.error = ""
+            self._loader.retry()
+            self.arrived.emit()
 
     def close(self) -> None:
         """Stop decoding and close the slide."""
         self._timer.stop()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._loader.close()
         self.slide.close()
 
-    def _request(self, wanted: list[tuple[int, int, int]]) -> None:
-        """Decode these blocks, and no others any more: the view has moved on."""
-        with self._lock:
-            for key, future in list(self._pending.items()):
-                if key not in wanted and future.cancel():
-                    del self._pending[key]
-            for key in wanted:
-                if key not in self._blocks and key not in self._pending:
-                    self._pending[key] = self._pool.submit(self._decode, key)
+    def _piece(self) -> int:
+        """Side of what is decoded at once of the coarsest level: a file without a pyramid takes seconds for all."""
+        coarsest = self.levels[-1].scale
+        finer = max(level.downsample for level in self.slide.levels if level.downsample <= 1.01 * coarsest)
+        return max(16, round(_AT_ONCE * finer / coarsest))
 
-    def _decode(self, key: tuple[int, int, int]) -> None:
-        """In a thread: one block into the cache."""
-        index, row, column = key
-        level = self.levels[index]
-        height = min(BLOCK, level.shape[0] - row * BLOCK)
-        width = min(BLOCK, level.shape[1] - column * BLOCK)
-        corner = column * BLOCK * level.scale, row * BLOCK * level.scale
-        block = None
-        try:
-            block = self.slide.read_scaled(*corner, width, height, level.scale)
-        except SlideError as error:
-            self.error = error
-        with self._lock:
-            if block is not None:
-                self._blocks[key] = block
-            self._pending.pop(key, None)
-
-    def _blur(self, level: int, y0: int, y1: int, x0: int, x1: int) -> Pixels:
-        factor = self.levels[level].scale / self.levels[-1].scale
-        height, width, _ = self._coarsest.shape
-        rows = np.minimum(((np.arange(y0, y1) + 0.5) * factor).astype(np.intp), height - 1)
-        columns = np.minimum(((np.arange(x0, x1) + 0.5) * factor).astype(np.intp), width - 1)
-        picked: Pixels = self._coarsest[rows[:, None], columns]
-        return picked
+    def _decode(self, index: int, rows: slice, columns: slice) -> Pixels:
+        """In a thread."""
+        scale = self.levels[index].scale
+        width, height = columns.stop - columns.start, rows.stop - rows.start
+        return self.slide.read_scaled(columns.start * scale, rows.start * scale, width, height, scale)
 
     def _look(self) -> None:
-        """Have the view drawn again once the blocks it lacked are there."""
+        """Have the view drawn again when blocks that it lacked are there."""
         if not self.pending:
             self._timer.stop()
-            if self._blurred:
-                self._blurred = False
-                self.arrived.emit()
+        if self._loader.arrived():
+            self.arrived.emit()
+        if self._loader.error is not None and not self.error:
+            self.error = f"A part of {self.slide.name} is shown blurred, or grey: {self._loader.error}"
+            self.failed.emit(self.error)
 
 
 class SlideLayer:
@@ -200,6 +174,7 @@ class SlideLayer:
         self.pyramid = pyramid
         self.layer = layer
         pyramid.arrived.connect(self._refresh)
+        pyramid.failed.connect(show_warning)
 
     @property
     def slide(self) -> Slide:
@@ -212,10 +187,11 @@ class SlideLayer:
 
     def close(self) -> None:
         self.pyramid.arrived.disconnect(self._refresh)
+        self.pyramid.failed.disconnect(show_warning)
         self.pyramid.close()
 
     def _refresh(self) -> None:
-        self.layer.refresh(thumbnail=False, highlight=False, extent=False)
+        self.layer.refresh(highlight=False, extent=False)
 
 
 def in_view(slide: SlideLayer) -> tuple[float, float, float, float] | None:
@@ -240,6 +216,13 @@ class SlideLayers:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
         self._slides: list[SlideLayer] = []
+        self._newest: SlideLayer | None = None
+        self._place = 0
+        # shown once napari is through with what came or went, and once however many did
+        self._show_next = QTimer()
+        self._show_next.setSingleShot(True)
+        self._show_next.setInterval(0)
+        self._show_next.timeout.connect(self._on_next)
         for layer in viewer.layers:
             self._found(layer)
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -266,6 +249,8 @@ class SlideLayers:
 
     def show(self, slide: SlideLayer) -> None:
         """Bring a slide into view: all slides lie at the same place, so the layers of the others are hidden."""
+        self._show_next.stop()
+        self._newest = None
         viewer = self._viewer()
         if viewer is None:
             return
@@ -273,9 +258,10 @@ class SlideLayers:
             belongs_to = layer.metadata.get(METADATA)
             if belongs_to is not None:
                 layer.visible = belongs_to == str(slide.slide.path)
+        slide.pyramid.retry()
         viewer.layers.selection.active = slide.layer
         fit(viewer, slide.layer)
-        scale_bar(viewer).visible = True
+        self._measure()
 
     def of_layer(self, layer: Layer) -> SlideLayer | None:
         """The slide that a layer shows or belongs to, or None."""
@@ -293,24 +279,48 @@ class SlideLayers:
 
     def close(self) -> None:
         """Close all slides."""
+        self._show_next.stop()
         while self._slides:
             self._slides.pop().close()
 
     def _on_inserted(self, event: Any) -> None:
-        self._found(event.value)
+        if self._found(event.value):
+            self._newest = self._slides[-1]
+            self._show_next.start()
 
-    def _found(self, layer: Layer) -> None:
+    def _found(self, layer: Layer) -> bool:
         level: Any = layer.data[0] if getattr(layer, "multiscale", False) else None
-        if isinstance(level, SlideLevel):
-            self._slides.append(SlideLayer(level._pyramid, layer))
-            self.changed.emit()
+        if not isinstance(level, SlideLevel):
+            return False
+        self._slides.append(SlideLayer(level._pyramid, layer))
+        layer.events.visible.connect(self._measure)
+        layer.events.units.connect(self._measure)
+        self.changed.emit()
+        return True
 
     def _on_removed(self, event: Any) -> None:
         slide = next((slide for slide in self._slides if slide.layer is event.value), None)
         if slide is not None:
+            self._place = self._slides.index(slide)
             self._slides.remove(slide)
             slide.close()
             self.changed.emit()
+            self._show_next.start()
+
+    def _on_next(self) -> None:
+        """Show the slide that came last, or another one in place of the one in view that was removed."""
+        newest, self._newest = self._newest, None
+        if newest is not None and newest in self._slides:
+            self.show(newest)
+        elif self._slides and not any(slide.layer.visible for slide in self._slides):
+            self.show(self._slides[min(self._place, len(self._slides) - 1)])
+
+    def _measure(self) -> None:
+        """Show the scale bar as long as all that is in view says how large it is."""
+        viewer = self._viewer()
+        shown = [slide for slide in self._slides if slide.layer.visible]
+        if viewer is not None and shown:
+            show_scale_bar(viewer, all(slide.slide.mpp_xy is not None for slide in shown))
 
 
 def layer_data(slide: Slide) -> tuple[list[SlideLevel], dict[str, Any], str]:
@@ -329,8 +339,8 @@ def layer_data(slide: Slide) -> tuple[list[SlideLevel], dict[str, Any], str]:
 def placement(slide: Slide) -> dict[str, Any]:
     """Scale and units of a slide's layer: micrometres, or pixels where nobody says how large they are."""
     if slide.mpp_xy is None:
-        return {"scale": (1.0, 1.0), "units": ("pixel", "pixel")}
-    return {"scale": (slide.mpp_xy[1], slide.mpp_xy[0]), "units": ("um", "um")}
+        return {"scale": (1.0, 1.0), "units": PIXELS}
+    return {"scale": (slide.mpp_xy[1], slide.mpp_xy[0]), "units": MICRONS}
 
 
 def _scales(slide: Slide) -> list[float]:
