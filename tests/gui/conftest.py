@@ -70,7 +70,7 @@ def stray_windows(application: Any) -> Iterator[Callable[[], None]]:
         for window in application.topLevelWidgets():
             if window.isVisible() and not isinstance(window, (QDialog, QMainWindow)):
                 if window.windowType() == Qt.WindowType.Window:
-                    found[id(window)] = f"{type(window).__name__} {window.windowTitle() or getattr(window, 'text', str)()}"
+                    found[id(window)] = f"{type(window).__name__} {window.windowTitle()!r}"
 
     yield look
     look()
