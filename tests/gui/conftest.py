@@ -68,11 +68,9 @@ def stray_windows(application: Any) -> Iterator[Callable[[], None]]:
 
     def look() -> None:
         for window in application.topLevelWidgets():
-            if window.isVisible() and not isinstance(window, (QDialog, QMainWindow)):
-                if window.windowType() == Qt.WindowType.Window:
-                    found[id(window)] = (
-                        f"{type(window).__name__} {window.windowTitle() or getattr(window, 'text', str)()}"
-                    )
+            own = window.windowType() == Qt.WindowType.Window and not isinstance(window, (QDialog, QMainWindow))
+            if own and window.isVisible():
+                found[id(window)] = f"{type(window).__name__} {window.windowTitle()!r}"
 
     yield look
     look()

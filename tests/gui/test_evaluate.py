@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import zarr
 from PIL import Image
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QDialog, QDialogButtonBox, QFileDialog, QLineEdit, QMessageBox
 
 from napari_pbip.gui.docks.evaluate import EvaluateWidget
 from napari_pbip.gui.session import session_of
 from napari_pbip.results import ScoreStore
+from tests.gui.hands import click
 from tests.results import stores
 
 SHAPE = (300, 520)
@@ -110,6 +113,60 @@ def test_results_are_handed_on(viewer, widget, settle, tmp_path, store):
     widget.save(tmp_path / "labels.ome.zarr")
     settle(lambda: widget.export_bar.job.state.ended)
     assert "exists already" in widget.export_bar.notice.text()
+
+
+def save_as(widget, settle, name: str, answer: str | None = None) -> None:
+    """Press *Save as…*, type a name, press *Save*; answer the question whether to replace a file."""
+
+    def visible(kind):
+        return next((one for one in QApplication.topLevelWidgets() if isinstance(one, kind) and one.isVisible()), None)
+
+    asked = []
+
+    def press() -> None:
+        if (box := visible(QMessageBox)) is not None:
+            asked.append(box.text())
+            QTest.mouseClick(next(b for b in box.buttons() if b.text().strip("&") == answer), Qt.MouseButton.LeftButton)
+
+    QTest.mouseClick(widget.export_button, Qt.MouseButton.LeftButton)
+    settle(lambda: visible(QFileDialog) is not None)
+    dialog = visible(QFileDialog)
+    line = dialog.findChild(QLineEdit, "fileNameEdit")
+    line.selectAll()
+    QTest.keyClicks(line, name)
+    timer = QTimer()
+    timer.timeout.connect(press)
+    timer.start(20)
+    click(dialog.findChild(QDialogButtonBox).button(QDialogButtonBox.StandardButton.Save))
+    settle(lambda: asked or answer is None)
+    if answer == "No" and visible(QFileDialog) is not None:  # Qt's dialog stays, for another name
+        dialog.reject()
+    settle(lambda: visible(QDialog) is None)
+    timer.stop()
+    assert bool(asked) == (answer is not None), asked
+    settle(lambda: not widget._session.jobs)
+
+
+def test_save_as_asks_before_it_replaces_and_says_where(widget, settle, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(Path(url.toLocalFile())))
+    save_as(widget, settle, str(tmp_path / "mine"))
+    assert widget.saved.text() == f"Saved {tmp_path / 'mine.csv'}."
+    click(widget.folder_button)
+    assert opened == [tmp_path]
+    for name in ("mine", "mine.csv"):
+        (tmp_path / "mine.csv").write_text("of mine")
+        save_as(widget, settle, str(tmp_path / name), "No")
+        assert (tmp_path / "mine.csv").read_text() == "of mine"
+        save_as(widget, settle, str(tmp_path / name), "Yes")
+        assert (tmp_path / "mine.csv").read_text().startswith("name,label")
+    save_as(widget, settle, str(tmp_path / "slide.2"))
+    assert (tmp_path / "slide.2.csv").exists()
+    (tmp_path / "slide.2.csv").write_text("of mine")
+    save_as(widget, settle, str(tmp_path / "slide.2"), "No")
+    assert (tmp_path / "slide.2.csv").read_text() == "of mine"
+    save_as(widget, settle, str(tmp_path / "slide.2"), "Yes")
+    assert (tmp_path / "slide.2.csv").read_text() != "of mine"
 
 
 def test_without_a_result_there_is_nothing_to_do(viewer, settle):

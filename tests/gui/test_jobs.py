@@ -188,10 +188,11 @@ def test_a_bar_shows_one_job_and_no_window_of_its_own(application, settle, pausa
 def test_a_bar_does_not_hear_the_job_before(application, settle):
     bar = JobBar()
     bar.show()
-    first, second = RunningJob(lambda: counting(10_000, [])), RunningJob(lambda: counting(10_000, []))
+    first = RunningJob(lambda: counting(10_000, []))
     bar.follow(first)
     settle(lambda: "Counting" in bar.text.text())
     first.cancel()
+    second = RunningJob(lambda: counting(10_000, []))
     bar.follow(second)
     settle(lambda: first.state.ended and "Counting" in bar.text.text())
     assert bar.progress.isVisible()

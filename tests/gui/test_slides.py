@@ -30,6 +30,7 @@ from napari_pbip.gui.layers.slides import SlidePyramid
 from napari_pbip.gui.reader import get_reader
 from napari_pbip.gui.session import session_of
 from napari_pbip.slides import Slide, TissueMask, open_slide
+from tests.gui.hands import click
 
 
 @pytest.fixture
@@ -523,3 +524,162 @@ def test_every_dock_of_the_menu_opens_on_one_session(viewer, settle):
     slides = next(widget for _, widget in docks if isinstance(widget, SlidesWidget))
     assert slides.list.count() == 1
     assert len(session_of(viewer).slides) == 1
+
+
+# tissue that was painted ----------------------------------------------------------------------------------------
+
+
+class Painter:
+    """A slide with found tissue, and a hand with napari's brush."""
+
+    def __init__(self, viewer, settle) -> None:
+        self.viewer, self.settle, self.session = viewer, settle, session_of(viewer)
+        self.slide = self.session.slides.open(samples.slide())
+        self.file = self.session.tissue_file(self.slide.slide)
+        self.open_dock()
+        click(self.widget.tissue.button)
+        settle(lambda: self.mask is not None and not self.session.jobs)
+        viewer.layers.selection.active = self.layer
+
+    @property
+    def mask(self):
+        return self.session.tissue.mask(self.slide)
+
+    @property
+    def layer(self) -> Labels:
+        return self.mask.layer
+
+    @property
+    def saved(self) -> np.ndarray:
+        return np.asarray(Image.open(self.file)) > 0
+
+    def open_dock(self) -> None:
+        self.widget = SlidesWidget(self.viewer)
+        self.dock = self.viewer.window.add_dock_widget(self.widget, name="Slides")
+        self.settle()
+
+    def close_dock(self) -> None:
+        self.dock.destroyOnClose()  # the × of a dock
+        self.settle()
+
+    def stroke(self, row: int, column: int, mode: str = "paint") -> None:
+        """One click of the brush or bucket on the canvas."""
+        layer, canvas = self.layer, self.viewer.window._qt_viewer.canvas
+        layer.mode, layer.selected_label = mode, 1
+        self.settle()
+        y, x = layer.data_to_world((row, column))
+        place = canvas.view.scene.transform.map([x, y, 0, 1])
+        point = QPoint(round(place[0] / place[3]), round(place[1] / place[3]))
+        QTest.mousePress(canvas.native, Qt.MouseButton.LeftButton, pos=point)
+        QTest.mouseRelease(canvas.native, Qt.MouseButton.LeftButton, pos=point)
+
+    def key(self, key, modifiers) -> None:
+        QTest.keyClick(self.viewer.window._qt_viewer.canvas.native, key, modifiers)
+
+    def wait_until_saved(self) -> None:
+        self.settle(lambda: np.array_equal(self.saved, np.asarray(self.layer.data) > 0))
+
+
+@pytest.fixture
+def painter(viewer, settle) -> Painter:
+    return Painter(viewer, settle)
+
+
+def test_painted_tissue_is_saved_whichever_docks_are_open(painter):
+    before = painter.saved
+    painter.close_dock()
+    painter.stroke(10, 10)
+    painter.wait_until_saved()
+    assert painter.saved.sum() > before.sum()
+    painter.open_dock()
+    painter.viewer.layers.selection.active = painter.layer
+    assert "corrected by hand" in painter.widget.tissue.text.text()
+    painter.stroke(10, 100)
+    painter.wait_until_saved()
+
+
+def test_undo_redo_and_bucket_are_saved(painter):
+    found = painter.saved
+    painter.stroke(10, 10)
+    painter.wait_until_saved()
+    painted = painter.saved
+    assert not np.array_equal(painted, found)
+    control, shift = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+    for modifiers, expected in ((control, found), (control | shift, painted)):
+        painter.key(Qt.Key.Key_Z, modifiers)
+        painter.settle(lambda expected=expected: np.array_equal(painter.saved, expected))
+    painter.stroke(5, 130, "fill")
+    painter.wait_until_saved()
+    assert painter.saved.sum() > painted.sum()
+    area = TissueMask(painter.saved, painter.mask.scale, painter.mask.mpp).area_mm2
+    assert f"{area:.2f} mm²" in painter.widget.tissue.text.text()
+
+
+def test_painted_tissue_is_replaced_only_after_a_question(painter):
+    panel = painter.widget.tissue
+    painter.stroke(10, 10)
+    painter.wait_until_saved()
+    painted = painter.saved
+    click(panel.button)
+    painter.settle()
+    assert panel.question.isVisible()
+    click(panel.keep_button)
+    panel.slider.slider.setFocus()
+    QTest.keyClick(panel.slider.slider, Qt.Key.Key_Right)
+    painter.settle(panel.question.isVisible)
+    click(panel.keep_button)
+    assert not painter.session.jobs
+    np.testing.assert_array_equal(painter.saved, painted)
+    click(panel.button)
+    click(panel.replace_button)
+    painter.settle(lambda: not painter.mask.by_hand)
+    assert not panel.question.isVisible()
+    assert painter.saved.sum() < painted.sum()
+
+
+def test_area_and_threshold_are_there_after_a_restart(painter, settle, tmp_path):
+    panel = painter.widget.tissue
+    shown = panel.text.text(), panel.slider.value
+    assert shown[1] == pytest.approx(0.05, abs=0.031)
+    again = napari.Viewer()
+    session = session_of(again)
+    session.folder = painter.session.folder
+    try:
+        session.slides.open(samples.slide())
+        widget = SlidesWidget(again)
+        again.window.add_dock_widget(widget)
+        settle(lambda: widget.tissue.text.text())
+        assert (widget.tissue.text.text(), widget.tissue.slider.value) == pytest.approx(shown)
+        assert widget.tissue.slider.isEnabled()
+    finally:
+        session.close()
+        again.close()
+
+
+def test_a_stroke_is_saved_though_the_slide_project_or_layer_changes_at_once(painter, tmp_path):
+    def stroke(column: int) -> np.ndarray:
+        painter.viewer.layers.selection.active = painter.layer
+        painter.stroke(10, column)
+        return np.asarray(painter.layer.data) > 0
+
+    painted, file = stroke(10), painter.file
+    painter.viewer.layers.selection.active = painter.slide.layer
+    painter.wait_until_saved()
+    np.testing.assert_array_equal(painter.saved, painted)
+    painted = stroke(60)
+    painter.viewer.layers.remove(painter.layer)
+    np.testing.assert_array_equal(painter.saved, painted)
+    painter.session.tissue.show(painter.slide)
+    painted = stroke(110)
+    painter.session.folder = tmp_path / "another"
+    assert painter.mask is None
+    np.testing.assert_array_equal(np.asarray(Image.open(file)) > 0, painted)
+
+
+def test_masks_follow_corrected_microns_per_pixel(painter):
+    area = painter.mask.area_mm2
+    painter.slide.slide.give_mpp(0.25)
+    painter.slide.place()
+    painter.session.slides.changed.emit()
+    assert painter.mask.area_mm2 == pytest.approx(area * (0.25 / 0.499) ** 2, rel=1e-3)
+    np.testing.assert_allclose(painter.layer.extent.world[1], painter.slide.layer.extent.world[1], atol=8)

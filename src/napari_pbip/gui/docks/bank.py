@@ -27,6 +27,7 @@ from napari_pbip.gui.parts.encoder_choice import EncoderChoice
 from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
 from napari_pbip.gui.parts.scatter import Scatter
 from napari_pbip.gui.parts.settings_form import SettingsForm
+from napari_pbip.gui.parts.words import caption, rich, tip
 from napari_pbip.gui.parts.zero_shot import ZeroShotDialog
 from napari_pbip.gui.session import Session, session_of
 from napari_pbip.gui.work.bank import BankWork
@@ -207,7 +208,7 @@ class BankWidget(QWidget):
             several = f", {len(tiles) - single:,} with several are not used" if single < len(tiles) else ""
             classes = len(tiles.taxonomy)
             self.tiles_label.setText(f"Tiles: {single:,} of one class each ({classes} classes{several})")
-            self.tiles_label.setToolTip(f"{tiles.folder}\n{counted}")
+            self.tiles_label.setToolTip(tip(f"{tiles.folder}\n{counted}"))
         self._check_k()
 
     def _check_k(self) -> bool:
@@ -289,7 +290,9 @@ class BankWidget(QWidget):
             self.bank_notice.error(work.problem)
         if bank is None:
             return
-        self.legend.setText(" &nbsp; ".join(f'<font color="{c.colour}">●</font>&nbsp;{c.name}' for c in bank.taxonomy))
+        self.legend.setText(
+            " &nbsp; ".join(f'<font color="{c.colour}">●</font>&nbsp;{rich(c.name)}' for c in bank.taxonomy)
+        )
         impure = sum(bool(c.warning) for c in work.clusters)
         sentences = list(work.warnings)
         if impure:
@@ -299,7 +302,7 @@ class BankWidget(QWidget):
         self.duplicates_button.setVisible(bool(work.duplicates))
         self.move_menu.clear()
         for tissue in bank.taxonomy:
-            action = self.move_menu.addAction(tissue.name)
+            action = self.move_menu.addAction(caption(tissue.name))
             if action is not None:
                 action.triggered.connect(lambda _, name=tissue.name: self.move_to(name))
         self._show_picked()

@@ -10,7 +10,8 @@ import napari.viewer
 import numpy as np
 import pyqtgraph as pg
 from napari.layers import Labels
-from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtCore import QSignalBlocker, Qt, QUrl
+from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -18,7 +19,6 @@ from qtpy.QtWidgets import (
     QGroupBox,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
@@ -33,9 +33,12 @@ from napari_pbip.gui.jobs import State
 from napari_pbip.gui.layers.results import METADATA as RESULT
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
+from napari_pbip.gui.parts.save_dialog import ask_where_to_save
+from napari_pbip.gui.parts.words import PlainLabel
 from napari_pbip.gui.session import session_of
 
 _FILE = "A file…"
+_FORMATS = {(".ome.zarr" if ending == ".zarr" else ending): words for ending, words in FORMATS.items()}
 _PROTOCOLS = {"predicted": "as shown", "oracle": "classes given"}
 _FIGURES = {"miou": "mean IoU", "fwiou": "frequency-weighted IoU", "biou": "boundary IoU", "dice": "mean Dice"}
 
@@ -47,9 +50,10 @@ class EvaluateWidget(QWidget):
         super().__init__()
         self._session = session_of(viewer)
         self._file: Path | None = None
+        self._saved_in = Path()
         self._confusion: dict[str, np.ndarray] = {}
         self._names: tuple[str, ...] = ()
-        self.result_name = QLabel()
+        self.result_name = PlainLabel()
         self.mask_box = QComboBox()
         self.mask_box.setToolTip("What somebody drew over the whole slide: a labels layer, or a PNG or TIFF")
         self.mask_box.activated.connect(self._mask_chosen)
@@ -198,28 +202,46 @@ class EvaluateWidget(QWidget):
         self.export_button.setToolTip("Areas per class (CSV), a picture (PNG), or the labels (OME-Zarr), as shown now")
         self.export_button.clicked.connect(self._choose_target)
         self.export_bar = JobBar()
+        self.saved = Notice()
+        self.folder_button = QPushButton("Open folder")
+        self.folder_button.setToolTip("Show the saved file in the file manager")
+        self.folder_button.clicked.connect(self._open_folder)
+        self.folder_button.hide()
         row = QHBoxLayout()
         row.addWidget(self.export_button)
+        row.addWidget(self.folder_button)
         row.addStretch()
         layout = QVBoxLayout(box)
         layout.addLayout(row)
+        layout.addWidget(self.saved)
         layout.addWidget(self.export_bar)
         return box
 
     def _choose_target(self) -> None:
         if (result := self.result) is None:
             return
-        start = str(result.store.path.parent / result.store.facts.slide.name)
-        name, chosen = QFileDialog.getSaveFileName(self, "Save as", start, ";;".join(FORMATS.values()))
-        if name:
-            ending = next(ending for ending, text in FORMATS.items() if text == chosen)
-            self.save(Path(name) if name.lower().endswith(ending) else Path(name + chosen.split("*")[1].rstrip(")")))
+        start = result.store.path.parent / result.store.facts.slide.name
+        ask_where_to_save(self, "Save as", start, _FORMATS, self.save)
 
     def save(self, target: Path) -> None:
         """Write the current result, as it is shown, into a file; its ending says what."""
         if (result := self.result) is not None:
             path, thresholds, refine = result.store.path, result.thresholds, self._session.settings.refine
-            self.export_bar.follow(self._session.start(lambda: export(path, thresholds, target, refine=refine)))
+            job = self._session.start(lambda: export(path, thresholds, target, refine=refine))
+            self.saved.clear()
+            self.folder_button.hide()
+            self.export_bar.follow(job)
+            job.ended.connect(self._on_saved)
+
+    def _on_saved(self) -> None:
+        job = self.export_bar.job
+        if job is not None and job.result is not None and job.result.output is not None:
+            self._saved_in = job.result.output.parent
+            self.saved.info(f"Saved {job.result.output}.")
+            self.folder_button.show()
+
+    def _open_folder(self) -> None:
+        QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._saved_in)))
 
 
 class ConfusionPicture(QWidget):

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QVBoxLayout, QWidget
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.parts.job_bar import listen
 from napari_pbip.gui.parts.swatch import Swatch
+from napari_pbip.gui.parts.words import PlainLabel, caption, rich, tip
 from napari_pbip.gui.session import session_of
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
 from napari_pbip.results.labels import BACKGROUND_NAME, BACKGROUND_RGB
@@ -53,7 +54,7 @@ class LegendWidget(QWidget):
             return
         self._forget()
         self._result = result
-        self.title.setText(_NOTHING if result is None else f"<b>{result.store.facts.slide.name}</b>")
+        self.title.setText(_NOTHING if result is None else f"<b>{rich(result.store.facts.slide.name)}</b>")
         self.exactness.setText("")
         self._make_rows()
         if result is not None:
@@ -117,10 +118,10 @@ class _Row:
     ) -> None:
         self.eye: QCheckBox | None = None
         if rgb is None:
-            grid.addWidget(QLabel(name), line, 1)
+            grid.addWidget(PlainLabel(name), line, 1)
         else:
-            self.eye = QCheckBox(name)
-            self.eye.setToolTip(f"Show {name} on the slide")
+            self.eye = QCheckBox(caption(name))
+            self.eye.setToolTip(tip(f"Show {name} on the slide"))
             self.eye.toggled.connect(toggle)
             grid.addWidget(Swatch(rgb, name), line, 0)
             grid.addWidget(self.eye, line, 1)

@@ -33,6 +33,7 @@ from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.parts.dropped import DropZone
 from napari_pbip.gui.parts.job_bar import Notice, duration, listen, show_details
 from napari_pbip.gui.parts.settings_form import SettingsForm
+from napari_pbip.gui.parts.words import tip
 from napari_pbip.gui.session import session_of
 from napari_pbip.gui.work.segmenting import QueuedSlide, SegmentQueue, Status
 
@@ -315,7 +316,7 @@ class SlideRow(QFrame):
         bold = name.font()
         bold.setBold(True)
         name.setFont(bold)
-        name.setToolTip(f"{slide.path}\nModel: {slide.run.name}")
+        name.setToolTip(tip(f"{slide.path}\nModel: {slide.run.name}"))
         name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.progress = QProgressBar()
         self.progress.setAccessibleName(f"Progress of {slide.path.name}")

@@ -27,6 +27,7 @@ from napari_pbip.gui.parts.dropped import DropZone
 from napari_pbip.gui.parts.job_bar import Notice, listen
 from napari_pbip.gui.parts.mpp_panel import MppPanel
 from napari_pbip.gui.parts.tissue import TissuePanel
+from napari_pbip.gui.parts.words import PlainLabel, tip
 from napari_pbip.gui.session import session_of
 from napari_pbip.slides import save_mpp, slides_in
 
@@ -51,8 +52,7 @@ class SlidesWidget(DropZone):
         row.addWidget(hint)
         row.addWidget(self.open_button)
         row.addStretch()
-        self.facts = QLabel()
-        self.facts.setTextFormat(Qt.TextFormat.PlainText)
+        self.facts = PlainLabel()
         self.facts.setWordWrap(True)
         self.mpp = MppPanel()
         self.mpp.given.connect(self._set_mpp)
@@ -115,7 +115,7 @@ class SlidesWidget(DropZone):
         self.list.clear()
         for slide in self._session.slides:
             item = QListWidgetItem(slide.slide.path.name)
-            item.setToolTip(str(slide.slide.path))
+            item.setToolTip(tip(slide.slide.path))
             item.setData(Qt.ItemDataRole.UserRole, slide)
             self.list.addItem(item)
         self.list.blockSignals(False)
@@ -193,7 +193,7 @@ class SlidesWidget(DropZone):
     def _show_folder(self, folder: Path) -> None:
         self.folder.setText(str(folder))
         self.folder.setCursorPosition(len(str(folder)))
-        self.folder.setToolTip(f"{folder}\nTiles, image bank, models and results of this project are written here")
+        self.folder.setToolTip(tip(f"{folder}\nTiles, image bank, models and results of this project are written here"))
 
 
 def describe(slide: SlideLayer) -> str:

@@ -18,12 +18,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pbip.errors import DataError
+from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.parts.class_table import ClassTable
 from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
 from napari_pbip.gui.parts.label_tool import LabelTool
 from napari_pbip.gui.parts.mpp_panel import MppBox, is_usual
 from napari_pbip.gui.parts.number_box import NumberBox
 from napari_pbip.gui.parts.tile_folder import TileFolder
+from napari_pbip.gui.parts.words import rich, tip
 from napari_pbip.gui.session import Session, session_of
 
 if TYPE_CHECKING:
@@ -72,9 +74,9 @@ class TeachWidget(QWidget):
         elif folder == self._session.tiles_folder:
             text = "The bank and training use the tiles <b>labelled on slides</b>."
         else:
-            text = f"The bank and training use the tiles of the folder <b>{folder.name}</b>."
+            text = f"The bank and training use the tiles of the folder <b>{rich(folder.name)}</b>."
         self.used.setText(text)
-        self.used.setToolTip("" if folder is None else str(folder))
+        self.used.setToolTip("" if folder is None else tip(folder))
         if self.tabs.currentWidget() is self.slide_labels:
             offered = len(self._session.labelling.labels) > 0 and folder != self._session.tiles_folder
         else:
@@ -144,7 +146,7 @@ class SlideLabelling(QWidget):
             shortcut = QShortcut(QKeySequence(keys), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(button.click)
-        listen(self, (self._labelling.changed, self._show), (self._labelling.cutting, self.bar.follow))
+        listen(self, (self._labelling.changed, self._show), (self._labelling.cutting, self._follow))
         self._labelling.open()
 
     def _lay_out(self) -> None:
@@ -191,7 +193,7 @@ class SlideLabelling(QWidget):
         else:
             slide = labelling.slide.slide
             microns = "" if facts is None else f", {facts.mpp:.4g} µm per pixel"
-            self.slide_label.setText(f"<b>{slide.name}</b>{microns}")
+            self.slide_label.setText(f"<b>{rich(slide.name)}</b>{microns}")
         self.restart_button.setVisible(not broken and isinstance(labelling.refusal, DataError) and self._moved())
         if broken:
             self.slide_notice.error(labelling.problem)
@@ -213,12 +215,22 @@ class SlideLabelling(QWidget):
         self.redo_button.setEnabled(labels.can_redo)
         self.clear_button.setEnabled(len(labels) > 0)
         self.tool_button.setEnabled(not broken and grid is not None)
+        self._show_total()
+        self._switch()
+
+    def _show_total(self) -> None:
+        labels = self._labelling.labels
+        failed = self.bar.job is not None and self.bar.job.state is State.FAILED
         self.total.setText(
-            f"{_many(len(labels), 'labelled tile')} on {_many(labels.slides, 'slide')}; saved as you go."
+            f"{_many(len(labels), 'labelled tile')} on {_many(labels.slides, 'slide')}; "
+            f"{'not saved' if failed else 'saved as you go'}."
             if len(labels)
             else "No tiles are labelled yet."
         )
-        self._switch()
+
+    def _follow(self, job: RunningJob) -> None:
+        self.bar.follow(job)
+        job.ended.connect(self._show_total)
 
     def _moved(self) -> bool:
         """Whether the slide has labels that were given at other microns per pixel."""

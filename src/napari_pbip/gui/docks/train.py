@@ -28,9 +28,10 @@ from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import ModelError, PbipError
 from napari_pbip.gui.parts.curves import CurvesPlot
 from napari_pbip.gui.parts.encoder_choice import EncoderChoice
-from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
+from napari_pbip.gui.parts.job_bar import JobBar, Notice, duration, listen
 from napari_pbip.gui.parts.prototypes import PrototypesDialog
 from napari_pbip.gui.parts.settings_form import SettingsForm
+from napari_pbip.gui.parts.words import rich, tip
 from napari_pbip.gui.session import Session, session_of
 from napari_pbip.gui.work.prototypes import ModelPrototypes
 from napari_pbip.gui.work.training import job_settings
@@ -185,12 +186,14 @@ class TrainWidget(QWidget):
             self.source.setText("Learns from labelled tiles.")
             self.missing.warn("There are none yet: choose their folder, or label some on a slide, in Teach.")
             return
-        lines = [f"Labelled tiles: <b>{settings.data.folder.name}</b>"]
+        lines = [f"Labelled tiles: <b>{rich(settings.data.folder.name)}</b>"]
         if starts_from_bank(settings):
             bank = settings.bank_folder
-            lines.append(f"Image bank: <b>{bank.name}</b>" if bank else "Image bank: built first, from the same tiles")
+            lines.append(
+                f"Image bank: <b>{rich(bank.name)}</b>" if bank else "Image bank: built first, from the same tiles"
+            )
         self.source.setText("<br>".join(lines))
-        self.source.setToolTip(f"{settings.data.folder}\n{settings.bank_folder or ''}".strip())
+        self.source.setToolTip(tip(f"{settings.data.folder}\n{settings.bank_folder or ''}".strip()))
 
     def _show_method(self) -> None:
         """Say what the method makes of the tiles, and what it still needs."""
@@ -273,8 +276,11 @@ class TrainWidget(QWidget):
         elif isinstance(facts, ModelError):
             self.name_notice.error(facts)
         elif there and idle:
+            took = self._training.took(self._run)
             self.name_notice.info(
-                f"There is a model of this name ({_state(facts, False)}): go on with it, replace it, or type another."
+                f"“{name}” exists ({_state(facts, False)}): train it further, replace it, or type another name."
+                if took is None
+                else f"“{name}” is trained, in {duration(took)}. Next: 5 Segment."
             )
 
     # training ------------------------------------------------------------------------------------------------

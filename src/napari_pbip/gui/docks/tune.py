@@ -37,6 +37,7 @@ from napari_pbip.gui.parts.fraction import FractionSlider
 from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
 from napari_pbip.gui.parts.swatch import Swatch
 from napari_pbip.gui.parts.why import WhyPanel
+from napari_pbip.gui.parts.words import caption, rich, tip
 from napari_pbip.gui.session import session_of
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
 from napari_pbip.results.labels import BACKGROUND_NAME
@@ -135,7 +136,7 @@ class TuneWidget(QWidget):
         self._forget()
         self._result = result
         self._explainer = None
-        self.title.setText(_NOTHING if result is None else f"<b>{result.store.facts.slide.name}</b>")
+        self.title.setText(_NOTHING if result is None else f"<b>{rich(result.store.facts.slide.name)}</b>")
         self.notice.clear()
         self.hover.setText(_HOVER)
         self.why.ask()
@@ -391,15 +392,15 @@ class _ClassRow:
         self.own = False
         self._tell = tell
         self.swatch = Swatch(rgb, name)
-        self.eye = QCheckBox(name)
+        self.eye = QCheckBox(caption(name))
         self.eye.setChecked(True)
-        self.eye.setToolTip(f"Show {name} on the slide")
+        self.eye.setToolTip(tip(f"Show {name} on the slide"))
         self.eye.toggled.connect(tell)
-        self.slider = FractionSlider(f"threshold of {name}", f"A threshold of its own for {name}")
+        self.slider = FractionSlider(f"threshold of {name}", tip(f"A threshold of its own for {name}"))
         self.slider.changed.connect(self._on_moved)
         self.follow = QToolButton()
         self.follow.setText("↺")
-        self.follow.setToolTip(f"Let {name} follow the threshold of all classes again")
+        self.follow.setToolTip(tip(f"Let {name} follow the threshold of all classes again"))
         self.follow.setAccessibleName(f"{name} follows all classes")
         self.follow.clicked.connect(self._on_follow)
         for column, part in enumerate(self._parts):

@@ -11,6 +11,8 @@ from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pbip.engine.curves import Curves, Line, thinned
+from napari_pbip.gui.parts.plot import ZOOM_TIP, DockPlot
+from napari_pbip.gui.parts.words import rich
 
 # Mid-luminance (0.19 to 0.22): at least 3:1 on the light and on the dark theme; told apart by the colour-blind, and
 # the second round of them by its dashes.
@@ -63,10 +65,10 @@ class _Panel(QWidget):
         super().__init__()
         self._dots = dots
         self.lines: dict[str, pg.PlotDataItem] = {}
-        self.plot = pg.PlotWidget()
+        self.plot = DockPlot()
         self.plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.plot.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
-        self.plot.setToolTip("Drag to move, turn the wheel to zoom, double-click to see all")
+        self.plot.setToolTip(f"Drag to move, {ZOOM_TIP}, double-click to see all")
         self.plot.setLabel("left", name)
         self.plot.getAxis("left").setWidth(50)
         self.plot.showGrid(y=True, alpha=0.2)
@@ -104,7 +106,7 @@ class _Panel(QWidget):
             dots: dict[str, Any] = {"symbol": "o", "symbolSize": 6, "symbolBrush": colour, "symbolPen": None}
             self.lines[name] = self.plot.plot(pen=pen, **(dots if self._dots else {}))
             mark = "- -" if dashed else "&mdash;"
-            entries.append(f"<b style='color:{colour}'>{mark}</b>&nbsp;{_words(name).replace(' ', '&nbsp;')}")
+            entries.append(f"<b style='color:{colour}'>{mark}</b>&nbsp;{rich(_words(name)).replace(' ', '&nbsp;')}")
         self.legend.setText(" &nbsp; ".join(entries))
 
     def _on_click(self, event: Any) -> None:

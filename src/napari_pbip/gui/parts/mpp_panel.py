@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.parts.job_bar import Notice
 from napari_pbip.gui.parts.number_box import NumberBox
+from napari_pbip.gui.parts.words import PlainLabel
 from napari_pbip.slides import Slide
 
 USUAL = (0.1, 2.0)
@@ -44,14 +45,12 @@ class MppPanel(QGroupBox):
         super().__init__("Size of a pixel")
         self._slide: Slide | None = None
         self._confirmed = 0.0
-        self.known = QLabel()
-        self.known.setTextFormat(Qt.TextFormat.PlainText)
+        self.known = PlainLabel()
         self.known.setWordWrap(True)
         self.change_button = QPushButton("Change…")
         self.change_button.setToolTip("Give other microns per pixel")
         self.change_button.clicked.connect(lambda: self._ask(changing=True))
-        self.note = QLabel()
-        self.note.setTextFormat(Qt.TextFormat.PlainText)
+        self.note = PlainLabel()
         self.note.setWordWrap(True)
         self.value = MppBox(empty="unknown")  # nothing is guessed
         self.value.setAccessibleName("Microns per pixel")

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from skimage.measure import points_in_poly
 
 from napari_pbip.gui.parts.job_bar import listen
+from napari_pbip.gui.parts.plot import ZOOM_TIP, DockPlot
 from napari_pbip.gui.work.bank import BankWork
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ class Scatter(QWidget):
         self._box = _LassoBox()
         self._box.drawn.connect(self._lasso)
         self._box.clicked.connect(self._click)
-        self.plot = pg.PlotWidget(viewBox=self._box)
+        self.plot = DockPlot(viewBox=self._box)
         self.plot.setAccessibleName("Scatter of the features")
         self.plot.setToolTip(
             "Each point is a tile; near ones look alike to the encoder. Draw around points to select them (with Shift: "
-            "more of them), turn the wheel to zoom, drag with the right button to move."
+            f"more of them), {ZOOM_TIP}, drag with the right button to move."
         )
         self.plot.hideAxis("bottom")
         self.plot.hideAxis("left")

@@ -25,6 +25,7 @@ from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.parts.class_table import ClassTable
 from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
 from napari_pbip.gui.parts.mpp_panel import MppBox, is_usual
+from napari_pbip.gui.parts.words import PlainLabel
 from napari_pbip.gui.session import Session
 from napari_pbip.taxonomy import Taxonomy
 
@@ -44,6 +45,7 @@ class TileFolder(QWidget):
         super().__init__(parent)
         self._session = session
         self._job: RunningJob | None = None
+        self._inspected: DataSettings | None = None
         self.path = QLineEdit()
         self.path.setPlaceholderText("folder or CSV file")
         self.path.setToolTip("Folder (or CSV file) with pictures of tissue and their labels")
@@ -86,7 +88,7 @@ class TileFolder(QWidget):
         self.mpp_notice = Notice()
         self.mpp.problem.connect(self._mpp_told)
         self.bar = JobBar()
-        self.found = QLabel()
+        self.found = PlainLabel()
         self.found.setWordWrap(True)
         self.table = ClassTable(editable=False)
         self.table.hide()
@@ -138,7 +140,7 @@ class TileFolder(QWidget):
         entered = self._entered()
         if entered.folder is None:
             self.notice.clear()
-        elif entered != self._session.settings.data or self._job is None:
+        elif entered != self._inspected:  # also if it is what is used: something wrong may have been entered since
             self._inspect(entered)
 
     def _on_mpp(self) -> None:
@@ -159,6 +161,7 @@ class TileFolder(QWidget):
     def _inspect(self, data: DataSettings) -> None:
         if self._job is not None:
             self._job.cancel()
+        self._inspected = data
         job = self._job = self._session.start(lambda: inspect_tiles(data))
         self.notice.clear()
         self.bar.follow(job)

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidg
 
 from napari_pbip.engine.explain import Explanation, Match
 from napari_pbip.gui.parts.job_bar import Notice
+from napari_pbip.gui.parts.words import PlainLabel, rich, tip
 
 _TILES = 8
 _COLUMNS = 4
@@ -74,15 +75,15 @@ class WhyPanel(QWidget):
             self.notice.info(explanation.note)
         best = _best_of_classes(explanation.matches)
         if not best:
-            self.text.setText(f"The map shows {drawn}.")
+            self.text.setText(f"The map shows {rich(drawn)}.")
             return
         winner = next((match for match in best if match.class_name == drawn), best[0])
-        says = f"The map shows <b>{drawn}</b>. "
+        says = f"The map shows <b>{rich(drawn)}</b>. "
         if winner.class_name == drawn:
             says += f"Its nearest prototype is cluster {winner.cluster}, similarity <b>{winner.similarity:.2f}</b>."
         else:
             says += (
-                f"The nearest prototype is cluster {winner.cluster} of {winner.class_name}, similarity "
+                f"The nearest prototype is cluster {winner.cluster} of {rich(winner.class_name)}, similarity "
                 f"<b>{winner.similarity:.2f}</b>."
             )
         if winner.tiles:
@@ -95,8 +96,10 @@ class WhyPanel(QWidget):
             bar.setValue(round(100 * max(0.0, match.similarity)))
             bar.setMinimumWidth(1)
             bar.setFormat(f"{match.similarity:.2f}")
-            bar.setToolTip(f"Similarity to the nearest prototype of {match.class_name} (1 is the same, 0 is unrelated)")
-            self._bars.addWidget(QLabel(match.class_name), line, 0)
+            bar.setToolTip(
+                tip(f"Similarity to the nearest prototype of {match.class_name} (1 is the same, 0 is unrelated)")
+            )
+            self._bars.addWidget(PlainLabel(match.class_name), line, 0)
             self._bars.addWidget(bar, line, 1)
 
     def _show_tiles(self, paths: Sequence[Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,6 +58,8 @@ class Training:
         self.run: Path | None = None
         self._live = Curves()
         self._earlier: list[Curves] = []
+        self._began = 0.0
+        self._took: dict[Path, float] = {}
         self._selected: Path | None = None
         self._read = Curves()
         self._looking = False
@@ -178,6 +181,7 @@ class Training:
         return self._begin(out, self.curves if self._selected == out else Curves(), make)
 
     def _begin(self, run: Path, curves: Curves, make: JobMaker) -> RunningJob:
+        self._began = time.monotonic()
         self._live, self._earlier, self.run, self._selected = curves, [], run, run
         job: RunningJob = self._session.start(make)
         self.job = job
@@ -197,8 +201,14 @@ class Training:
         if last(events, Epoch) or last(events, Started):
             self._session.models_changed.emit()
 
-    def _on_end(self, _: State) -> None:
+    def took(self, run: Path) -> float | None:
+        """Seconds that a training of this sitting took that ran to its end; None for other models."""
+        return self._took.get(run)
+
+    def _on_end(self, state: State) -> None:
         self.job = None
+        if state is State.FINISHED and self.run is not None:
+            self._took[self.run] = time.monotonic() - self._began
         self.changed.emit()
         self._session.models_changed.emit()
 
