@@ -72,6 +72,26 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(compared: tuple[Path,
     assert len(said) == len({message.partition(": ")[2] for message in said}) + 1  # the failure is told of each seed
 
 
+def test_a_run_that_fails_in_an_unforeseen_way_does_not_stop_the_others(
+    weak_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_model, calls = module.load_model, []
+
+    def full(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 1:
+            raise RuntimeError("CUDA out of memory.")
+        return load_model(*args)
+
+    monkeypatch.setattr(module, "load_model", full)
+    values = values_for(weak_data, axes={"method": {"CAM": {"method": {"name": "cam"}}}})
+    *_, end = compare(values, tmp_path / "out")
+    assert isinstance(end, Finished)
+    assert end.summary["failed"] == 1
+    errors = [row["error"] for row in table(tmp_path / "out" / "results.csv")]
+    assert errors == ["The graphics card's memory is full; use a smaller batch_size.", ""]
+
+
 def test_progress_counts_runs_and_names_them(compared: tuple[Path, list[Event]]) -> None:
     steps = [event for event in compared[1] if isinstance(event, RunStep)]
     assert [step.done for step in steps if step.finished] == [1, 2, 3, 4, 5, 6]

@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 
+from napari_pbip import engine
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import ConfigError, JobFailed, PbipError
 from napari_pbip.events import Job, Started
@@ -45,3 +52,41 @@ def test_no_error_of_ours_is_a_runtime_error() -> None:
         error = family.pop()
         assert not issubclass(error, RuntimeError)
         family += error.__subclasses__()
+
+
+def public_jobs() -> Iterator[tuple[str, Any]]:
+    for module in pkgutil.iter_modules(engine.__path__, "napari_pbip.engine."):
+        names = vars(importlib.import_module(module.name))
+        classes = [c for n, c in names.items() if inspect.isclass(c) and c.__module__ == module.name and n[0] != "_"]
+        for holder in (names, *map(vars, classes)):
+            for name, function in holder.items():
+                ours = inspect.isfunction(function) and function.__module__ == module.name and name[0] != "_"
+                if ours and function.__annotations__.get("return") == "Job":
+                    yield f"{module.name}.{name}", function
+
+
+def test_nothing_but_our_own_errors_leaves_any_job() -> None:
+    jobs = dict(public_jobs())
+    assert len(jobs) > 15
+    assert [name for name, function in jobs.items() if not hasattr(function, "__wrapped__")] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), r"^The machine's memory is full; eat less\.$"),
+        (RuntimeError("CUDA out of memory. Tried"), r"^The graphics card's memory is full; eat less\.$"),
+        (RuntimeError("MPS backend out of memory (MPS allocated"), r"^The graphics card's memory is full; eat less\.$"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you"), r"^The machine's memory"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), r"^The machine's memory"),
+        (ValueError("two\nlines"), r"^The job 'hungry' failed: ValueError: two lines\.$"),
+    ],
+)
+def test_full_memory_is_told_with_the_way_out(error: Exception, words: str) -> None:
+    @job(less_memory="eat less")
+    def hungry() -> Job:
+        yield Started("x", 1, "steps")
+        raise error
+
+    with pytest.raises(JobFailed, match=words):
+        list(hungry())

@@ -41,6 +41,12 @@ def test_a_plain_large_image_has_seamless_maps(cam: Cam, size: tuple[int, int]) 
     torch.testing.assert_close(maps.presence, whole.presence.expand(1, 2, *cells), atol=1e-4, rtol=1e-4)
 
 
+def test_a_model_of_small_tiles_sees_large_images_in_windows_that_its_network_takes(cam: Cam) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (70, 90, 3), dtype=np.uint8)
+    maps = image_maps(cam, [image], 24, torch.device("cpu"), "float32")[0]
+    assert {m.shape[-2:] for m in maps.stages} == {(9, 12)}
+
+
 def test_only_present_classes_are_chosen() -> None:
     stage = torch.stack([torch.full((4, 4), 0.9), torch.linspace(0, 1, 16).reshape(4, 4)])[None]
     maps = ImageMaps((stage,) * 4, torch.tensor([0.1, 0.9])[None, :, None, None])

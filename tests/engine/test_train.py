@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from napari_pbip.bank import load_tiles
@@ -217,7 +218,28 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(weak_data: Pa
     (one / "classes.txt").write_text("LYM\nMUS\n")
     assert "one other class" in sentence(train(settings_for(one), out), DataError)
     assert "tpu" in sentence(train(settings_for(weak_data, train={"device": "tpu9"}), out), ConfigError)
+    small = tmp_path / "small"
+    for name in ("A", "B"):
+        (small / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (40, 31), (200, 120 + i, 170)).save(small / name / f"{i}.png")
+    assert "40 x 31 pixels, and a network needs 32 x 32" in sentence(train(settings_for(small), out), DataError)
     assert not out.exists()
+
+
+def test_a_run_goes_on_with_the_encoder_of_its_bank(
+    weak_data: Path, finished: tuple[Path, list[Event]], tmp_path: Path
+) -> None:
+    """The command line leaves the encoder to the bank; the window goes on with what the run recorded."""
+    bank = finished[0] / "bank"
+    values = settings_for(weak_data, method=PBIP, bank_folder=bank).model_dump(mode="json", exclude={"bank"})
+    settings = JobSettings.parse(values)
+    stop_after(train(settings, tmp_path / "run"), 2)
+    recorded = runs.RunFacts.read(tmp_path / "run").settings
+    assert recorded.bank.encoder == "tiny"
+    stop_after(train(recorded, tmp_path / "run", resume=True), 3)
+    run(train(settings, tmp_path / "run", resume=True))
+    assert runs.RunFacts.read(tmp_path / "run").finished
 
 
 def test_an_earlier_run_is_resumed_or_replaced_only_on_request(
