@@ -586,6 +586,21 @@ def test_damaged_tile_is_named_and_the_others_can_be_read(
     np.testing.assert_array_equal(image, expected)
 
 
+def test_jpeg_that_says_it_is_larger_than_its_tile(make, pixels: np.ndarray) -> None:
+    """The decoder would make room for 12 GB."""
+    path = make.tiff(pixels, compression="jpeg")
+    content = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tiff:
+        frame = content.index(b"\xff\xc0", tiff.pages[0].dataoffsets[0])
+    content[frame + 5 : frame + 9] = struct.pack(">HH", 65000, 65000)
+    path.write_bytes(content)
+    with open_slide(path) as slide:
+        with pytest.raises(DamagedPlace, match="65000 x 65000"):
+            slide.read_level(0, 0, 0, 10, 10)
+        others = slide.read_level(0, 0, 256, 703, 645)
+        assert np.abs(others.astype(int) - pixels[256:]).mean() < 5
+
+
 def test_damage_of_dicom_does_not_spread(dicom_folder: Path, sample_pixels: np.ndarray, tmp_path: Path) -> None:
     """OpenSlide answers nothing after it met damage, until the slide is opened again."""
     folder = Path(shutil.copytree(dicom_folder, tmp_path / "dicom"))

@@ -20,6 +20,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _FORMATS = ("PNG", "JPEG", "BMP")
 _ORIENTATION = 0x0112
+_BAND = 512
 
 
 def open_image(path: Path) -> WholeImage | None:
@@ -109,7 +110,11 @@ def _pixels(file: PIL.Image.Image) -> Image:
     with file:
         image = file if _orientation(file) == 1 else PIL.ImageOps.exif_transpose(file)
         transparent = image.mode == "P" or "transparency" in image.info
-        return over_white(np.asarray(image.convert("RGBA") if transparent else image))
+        out = np.empty((image.height, image.width, 3), np.uint8)
+        for top in range(0, image.height, _BAND):  # what lies between Pillow's pixels and ours is small
+            band = image.crop((0, top, image.width, min(top + _BAND, image.height)))
+            out[top : top + _BAND] = over_white(np.asarray(band.convert("RGBA") if transparent else band))
+        return out
 
 
 class WholeImage:

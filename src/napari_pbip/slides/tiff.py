@@ -33,6 +33,7 @@ _APERIO_JPEG2000_YCC = 33003
 _PHOTOMETRIC, _COMPRESSION, _EXTRA = tifffile.PHOTOMETRIC, tifffile.COMPRESSION, tifffile.EXTRASAMPLE
 _JPEG = (_COMPRESSION.JPEG, _COMPRESSION.OJPEG, _COMPRESSION.ALT_JPEG)
 """Whose decoder turns YCbCr into RGB; of other compressions tifffile gives YCbCr as it is."""
+_JPEG_MARGIN = 4
 _MEANING = {
     _PHOTOMETRIC.MINISWHITE: "grey levels, or three without a meaning",
     _PHOTOMETRIC.MINISBLACK: "grey levels, or three without a meaning",
@@ -188,6 +189,8 @@ class TiffReader:
         for index, data in zip(wanted, self._read_bytes(page, wanted), strict=True):
             if not data:
                 continue
+            if frame.compression in _JPEG:
+                _require_jpeg_fits(data, tile_width * tile_height)
             pixels, (plane, _, top, left, _), _ = decode(data, index, jpegtables=page.jpegtables)
             pixels = pixels[0]  # depth 1
             y0, y1 = max(top, y), min(top + pixels.shape[0], y + height)
@@ -214,6 +217,25 @@ class TiffReader:
 
     def close(self) -> None:
         self._tiff.close()
+
+
+def _require_jpeg_fits(data: bytes, pixels: int) -> None:
+    """Refuse a JPEG that says it is much larger than its tile: the decoder would make room for all of it.
+
+    Raises
+    ------
+    ValueError
+        If it is.
+    """
+    place = 2  # after the marker that begins the image
+    while place + 9 <= len(data) and data[place] == 0xFF:
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the frame, not tables
+            height, width = (int.from_bytes(data[place + i : place + i + 2], "big") for i in (5, 7))
+            if width * height > _JPEG_MARGIN * pixels:
+                raise ValueError(f"a JPEG of {width} x {height} pixels in a tile of {pixels}")
+            return
+        place += 2 + length
 
 
 def _segment(frame: Any) -> tuple[int, int]:
