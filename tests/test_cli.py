@@ -56,6 +56,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_story_of_a_user(call: Called, work: Path) -> None:
     data, bank, run, out = work / "data", work / "bank", work / "run", work / "result"
     assert call("bank", "build", data, "--out", bank, "--encoder", "texture", "--k", 2) == 0, call.error
+    assert "Found 24 tiles for training: digits in the file names, as in BCSS-WSSS (MUS " in call.error
+    assert "The data also hold test." in call.error
     assert call("bank", "show", bank) == 0, call.error
     sheets = [Path(line) for line in call.out.split() if line.endswith(".png")]
     assert len(sheets) == 2

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -12,6 +14,16 @@ from napari_pbip.taxonomy import BCSS, LUAD, Taxonomy
 def test_wrong_names_are_refused(names: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError):
         Taxonomy.from_names(names)
+
+
+def test_names_are_equal_that_look_equal() -> None:
+    """A Mac spells accents in two characters (NFD)."""
+    apart = unicodedata.normalize("NFD", "Stróma")
+    assert apart != "Stróma"
+    assert Taxonomy.from_names((f"{apart} ", "TUM")) == Taxonomy.from_names(("Stróma", "TUM"))
+    assert Taxonomy.from_names(("TUM", "Stróma")).index(apart) == 1
+    with pytest.raises(ValidationError, match="given twice"):
+        Taxonomy.from_names((apart, "Stróma"))
 
 
 def test_json_round_trip() -> None:

@@ -7,7 +7,7 @@ taken for data. Links to folders are followed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def listing(folder: Path) -> Listing:
     files, folders, system, results = [], [], [], []
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
                 path = folder / entry.name
                 if not entry.is_dir():
                     if not _of_system(entry.name, _SYSTEM_FILES):
@@ -72,11 +72,18 @@ def listing(folder: Path) -> Listing:
                     folders.append(path)
     except OSError as error:
         raise DataError(f"The folder {folder} cannot be read ({error.strerror}); allow it, or name another.") from error
-    return Listing(*(tuple(sorted(paths)) for paths in (files, folders, system, results)))
+    return Listing(tuple(files), tuple(folders), tuple(system), tuple(results))
 
 
-def walk(folders: Iterable[Path]) -> Listing:
+def walk(folders: Iterable[Path], look: Callable[[Path], Listing] = listing) -> Listing:
     """What lies in folders and all below them; no folder is entered twice, however it is linked to.
+
+    Parameters
+    ----------
+    folders
+        Where to begin.
+    look
+        What lists a folder; one that remembers saves time where folders are gone through again.
 
     Raises
     ------
@@ -94,13 +101,15 @@ def walk(folders: Iterable[Path]) -> Listing:
         if real in seen:
             continue
         seen.add(real)
-        here = listing(folder)
+        here = look(folder)
         files += here.files
         system += here.system
         results += here.results
         gone_into += here.folders
         waiting += (path for path in here.folders if not _leads_up(path, real))
-    return Listing(*(tuple(sorted(paths)) for paths in (files, gone_into, system, results)))
+    return Listing(
+        *(tuple(sorted(paths, key=lambda path: path.parts)) for paths in (files, gone_into, system, results))
+    )
 
 
 def is_result(folder: Path) -> bool:

@@ -256,7 +256,7 @@ AB = DataSettings(classes=("A", "B"))
     [
         (
             (0, 255),
-            "No mask of the split test shows B, so no score tells how well that is found: the masks hold 0, 255",
+            "shows B, so nothing tells how well that is found: the masks hold 0, 255",
         ),
         ((1, 2), "count the classes from 1, subtract 1"),
         ((0, 0), "No mask of the split test shows B"),

@@ -138,7 +138,7 @@ def test_new_classes_get_colours_of_their_own(labels):
     assert labels.taxonomy.names == ("stroma", "class 2", "class 3")
 
 
-@pytest.mark.parametrize("name", ["", "  ", "path", "x", "a,b", 'say "a"', "a\tb"])
+@pytest.mark.parametrize("name", ["", "  ", "path", "Path", "x", "a,b", 'say "a"', "a\tb"])
 def test_names_that_would_break_a_table_are_refused(labels, name):
     with pytest.raises(DataError):
         check_class_name(name)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from napari_pbip.bank.given_classes import given_classes, taxonomy_of
@@ -143,7 +143,7 @@ class _DataSet:
     def __init__(self, folder: Path, settings: DataSettings) -> None:
         _check_exists(folder)
         self.folder, self.settings = folder, settings
-        self._below: dict[Path, Listing] = {}
+        self._listing = cache(listing)  # for this moment: folders change
         self._layouts: dict[Path, str] = {}
         self._notes: list[str] = []
         self.parts: dict[str, Path] = {}
@@ -152,7 +152,7 @@ class _DataSet:
         if folder.is_file():
             self.table = Table(folder)
             return
-        self.here = listing(folder)
+        self.here = self._listing(folder)
         for path in self.here.folders:
             if (split := split_of(path.name)) is None:
                 continue
@@ -225,10 +225,8 @@ class _DataSet:
 
     # folders ---------------------------------------------------------------------------------------------------
 
-    def _all_below(self, folder: Path) -> Listing:
-        if folder not in self._below:
-            self._below[folder] = walk([folder])
-        return self._below[folder]
+    def _all_below(self, *folders: Path) -> Listing:
+        return walk(folders, self._listing)
 
     def _note_beside(self, left_out: LeftOut) -> None:
         """Note what lies beside the folders of splits."""
@@ -246,7 +244,7 @@ class _DataSet:
         return self._layouts[part]
 
     def _recognise(self, part: Path) -> str:
-        here = self.here if part == self.folder else listing(part)
+        here = self._listing(part)
         if image_and_mask_folders(here.folders) is not None:
             return "masks"
         if self.settings.layout in ("folders", "bcss", "luad"):
@@ -283,7 +281,7 @@ class _DataSet:
     def _in_folders(
         self, part: Path, taxonomy: Taxonomy, left_out: LeftOut, warnings: list[str]
     ) -> tuple[LabelledTile, ...]:
-        here = self.here if part == self.folder else listing(part)
+        here = self._listing(part)
         left_out.beside(here)
         classes = classes_of(here.folders)
         if not classes:
@@ -297,7 +295,7 @@ class _DataSet:
                     f"The folder {folders[0]} is none of the classes {', '.join(taxonomy.names)}; "
                     "rename it, or correct classes.txt or data.classes."
                 )
-            found = walk(folders)
+            found = self._all_below(*folders)
             pictures = left_out.but_pictures(found)
             if not pictures:
                 holds = f" but {found.files[0].name}" if found.files else ""
@@ -313,7 +311,7 @@ class _DataSet:
 
     def _with_masks(self, part: Path, split: str, left_out: LeftOut) -> TileSet:
         taxonomy = self._taxonomy()
-        here = self.here if part == self.folder else listing(part)
+        here = self._listing(part)
         left_out.beside(here)
         image_folder, mask_folder = image_and_mask_folders(here.folders) or (None, None)
         if image_folder is None or mask_folder is None:
@@ -323,8 +321,8 @@ class _DataSet:
             left_out.others.append(
                 f"Left out: {', '.join(others)} (beside {image_folder.name} and {mask_folder.name})."
             )
-        images = _by_stem(image_folder, left_out.but_pictures(walk([image_folder])))
-        masks = _by_stem(mask_folder, left_out.but_pictures(walk([mask_folder])))
+        images = _by_stem(image_folder, left_out.but_pictures(self._all_below(image_folder)))
+        masks = _by_stem(mask_folder, left_out.but_pictures(self._all_below(mask_folder)))
         if not images:
             raise DataError(f"{image_folder} holds no pictures ({_FORMATS}); add the tiles.")
         for stem, path in images.items():
@@ -353,7 +351,7 @@ class _DataSet:
             part = self.parts[split]
             layout = self._layout(part)
             if layout == "folders":
-                here = self.here if part == self.folder else listing(part)
+                here = self._listing(part)
                 return taxonomy_of(list(classes_of(here.folders)))
             pictures = [path for path in self._all_below(part).files if is_picture(path)]
             if layout in _KNOWN and pictures:

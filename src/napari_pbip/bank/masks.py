@@ -59,9 +59,7 @@ def numbering_warning(values: frozenset[int], names: Sequence[str], first: int =
     if not missing:
         return None
     held = ", ".join(str(v) for v in sorted(values))
-    shown = (
-        f"No mask{where} shows {', '.join(missing)}, so no score tells how well that is found: the masks hold {held}"
-    )
+    shown = f"No mask{where} shows {', '.join(missing)}, so nothing tells how well that is found: the masks hold {held}"
     if LEFT_OUT in values and len(values) == 2:
         return f"{shown}, and {LEFT_OUT} means left out. If it stands for a class, write the class's number."
     if first not in values and numbers.stop in values:
