@@ -29,8 +29,9 @@ _BLACK = 30
 """Grey values below this in all colours are a scanner's border or the edge of a cover slip."""
 _INK = 30
 """Haematoxylin and eosin absorb green most; what is greener than red by more than this is blue or green ink."""
-_THRESHOLD = "napari-pbip threshold"
-"""Text of a mask's PNG file that holds what the tissue was found by; pictures that somebody drew have none."""
+_THRESHOLD, _CORRECTED = "napari-pbip threshold", "napari-pbip corrected"
+"""Texts of a mask's PNG file: what the tissue was found by (pictures that somebody drew have none), and ``yes`` if it
+was painted by hand since."""
 _PROPORTION = 0.02
 _BINS = np.linspace(0, 3, 769)
 """Of the histogram that Otsu's threshold is found in."""
@@ -50,6 +51,8 @@ class TissueMask:
     """Microns per mask pixel."""
     threshold: float | None = None
     """What Otsu or the settings chose, or None for a mask of the user's own."""
+    corrected: bool = False
+    """Whether it was painted by hand since it was found."""
 
     @property
     def area_mm2(self) -> float:
@@ -104,6 +107,8 @@ class TissueMask:
             facts = PIL.PngImagePlugin.PngInfo()
             if self.threshold is not None:
                 facts.add_text(_THRESHOLD, repr(float(self.threshold)))
+            if self.corrected:
+                facts.add_text(_CORRECTED, "yes")
             image = PIL.Image.fromarray(self.array.astype(np.uint8) * 255)
             image.save(whole, format="PNG", optimize=True, pnginfo=facts)
             whole.replace(path)
@@ -125,7 +130,7 @@ class TissueMask:
                 warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
                 with PIL.Image.open(path) as file:
                     pixels = np.asarray(np.asarray(file.convert("RGB")).max(axis=2) > 0)
-                    threshold = _number(file.info.get(_THRESHOLD))
+                    threshold, corrected = _number(file.info.get(_THRESHOLD)), _CORRECTED in file.info
         except (OSError, PIL.Image.DecompressionBombError) as error:
             raise SlideError(f"The tissue mask {path} cannot be read as an image; give a PNG.") from error
         height, width = pixels.shape
@@ -139,7 +144,7 @@ class TissueMask:
             )
         if not pixels.any():
             raise SlideError(f"The tissue mask {path} is all black; paint tissue in any other colour.")
-        return cls(pixels, scale, slide.require_mpp() * scale, threshold)
+        return cls(pixels, scale, slide.require_mpp() * scale, threshold, corrected)
 
 
 def _number(text: object) -> float | None:
