@@ -192,7 +192,7 @@ def test_mask_written_and_read(sample_slide: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.array, mask.array)
     assert again.scale == mask.scale
     assert again.mpp == pytest.approx(mask.mpp)
-    assert again.threshold == mask.threshold
+    assert (again.threshold, again.corrected) == (mask.threshold, False)
     with pytest.raises(OutputError, match="cannot be written"):
         mask.write(tmp_path / "tissue.png" / "below.png")
 

@@ -43,8 +43,9 @@ _PART = 4
 """A piece that is at least one in so many parts of the picture is no dust, however small the picture."""
 _NAMED = 3
 """Damaged places that a sentence names."""
-_THRESHOLD = "napari-pbip threshold"
-"""Text of a mask's PNG file that holds what the tissue was found by; pictures that somebody drew have none."""
+_THRESHOLD, _CORRECTED = "napari-pbip threshold", "napari-pbip corrected"
+"""Texts of a mask's PNG file: what the tissue was found by (pictures that somebody drew have none), and ``yes`` if it
+was painted by hand since."""
 _PROPORTION = 0.02
 _BINS = np.linspace(0, 3, 769)
 """Of the histogram that Otsu's threshold is found in."""
@@ -64,6 +65,8 @@ class TissueMask:
     """Microns per mask pixel."""
     threshold: float | None = None
     """What Otsu or the settings chose, or None for a mask of the user's own."""
+    corrected: bool = False
+    """Whether it was painted by hand since it was found."""
     notes: tuple[str, ...] = ()
     """What the user should know of it: sentences."""
 
@@ -117,6 +120,8 @@ class TissueMask:
         facts = PIL.PngImagePlugin.PngInfo()
         if self.threshold is not None:
             facts.add_text(_THRESHOLD, repr(float(self.threshold)))
+        if self.corrected:
+            facts.add_text(_CORRECTED, "yes")
         image = PIL.Image.fromarray(self.array.astype(np.uint8) * 255)
         with writing(Path(path)) as whole:  # others may be reading
             image.save(whole, format="PNG", optimize=True, pnginfo=facts)
@@ -148,20 +153,21 @@ class TissueMask:
             )
         if not pixels.any():
             raise SlideError(f"The tissue mask {path} is all black; paint tissue in any other colour.")
-        return cls(pixels, scale, slide.require_mpp() * scale, _threshold_of(path))
+        threshold, corrected = _found_by(path)
+        return cls(pixels, scale, slide.require_mpp() * scale, threshold, corrected)
 
 
-def _threshold_of(path: Path | str) -> float | None:
-    """The threshold that a mask's file says it was found by."""
+def _found_by(path: Path | str) -> tuple[float | None, bool]:
+    """The threshold that a mask's file says it was found by, and whether it was painted by hand since."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the picture was read before
         with PIL.Image.open(path) as file:
-            text = str(file.info.get(_THRESHOLD))
+            text, corrected = str(file.info.get(_THRESHOLD)), _CORRECTED in file.info
     try:
         threshold = float(text)
     except ValueError:
-        return None
-    return threshold if math.isfinite(threshold) else None
+        return None, corrected
+    return (threshold if math.isfinite(threshold) else None), corrected
 
 
 @dataclass(frozen=True)
@@ -244,7 +250,7 @@ class TissueMeasure:
                 "segment.tissue.threshold or segment.tissue.smallest_um, or give a mask of your own "
                 "(segment.tissue_mask)."
             )
-        return TissueMask(mask, self.scale, self.mpp, threshold, tuple(self._notes(mask, threshold)))
+        return TissueMask(mask, self.scale, self.mpp, threshold, notes=tuple(self._notes(mask, threshold)))
 
     def _notes(self, mask: npt.NDArray[np.bool_], threshold: float) -> Iterator[str]:
         if self.damage:

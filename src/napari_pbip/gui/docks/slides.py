@@ -147,10 +147,10 @@ class SlidesWidget(DropZone):
         try:
             slide.slide.give_mpp(mpp)
             save_mpp(slide.slide.path, mpp)
-        except OutputError:
+        except OutputError as error:
+            reason = getattr(error.__cause__, "strerror", None) or "it cannot be written"
             self.notice.warn(
-                f"The folder of {slide.slide.path.name} cannot be written, so its microns per pixel hold only until "
-                "the slide is closed."
+                f"The microns per pixel hold only until the slide is closed: they cannot be kept beside it ({reason})."
             )
         except PbipError as error:
             self.notice.error(error)

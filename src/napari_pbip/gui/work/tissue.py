@@ -49,14 +49,16 @@ class ShownMask:
     mpp: float
     """Microns per mask pixel."""
     threshold: float | None
-    """What the tissue was found by, or None once it was corrected by hand."""
+    """What the tissue was found by; None for a mask that somebody drew elsewhere."""
+    corrected: bool
+    """Whether it was painted by hand since it was found, as the file says."""
     saved: npt.NDArray[np.bool_]
     """As it is in the file."""
 
     @property
     def by_hand(self) -> bool:
         """Whether somebody painted it."""
-        return self.threshold is None or self.changed
+        return self.threshold is None or self.corrected or self.changed
 
     @property
     def changed(self) -> bool:
@@ -180,11 +182,14 @@ class Tissue:
         shown = self._masks.get(path)
         if shown is not None and shown.layer.data.shape == data.shape:
             layer = shown.layer
-            shown.saved, shown.threshold = found.array, found.threshold  # before events of the layer say it changed
+            shown.saved = found.array  # before events of the layer say that it changed
+            shown.threshold, shown.corrected = found.threshold, found.corrected
             layer.data = data
         else:
             layer = self._add_layer(slide, data)
-            self._masks[path] = ShownMask(layer, file, found.scale, found.mpp, found.threshold, found.array)
+            self._masks[path] = ShownMask(
+                layer, file, found.scale, found.mpp, found.threshold, found.corrected, found.array
+            )
             self._place()
 
     def _add_layer(self, slide: SlideLayer, data: npt.NDArray[np.uint8]) -> Labels:
@@ -222,12 +227,12 @@ class Tissue:
         """Write what the user painted: it is the mask from now on."""
         array = mask.array()
         try:
-            TissueMask(array, mask.scale, mask.mpp).write(mask.file)
+            TissueMask(array, mask.scale, mask.mpp, mask.threshold, corrected=True).write(mask.file)
         except PbipError as error:
             self.problems[path] = error
         else:
             self.problems.pop(path, None)
-            mask.saved, mask.threshold = array, None
+            mask.saved, mask.corrected = array, True
         self.changed.emit()
 
     def _on_removed(self, event: Any) -> None:
