@@ -35,9 +35,8 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
 def read_slides(path: str | Sequence[str]) -> list[LayerData]:
     """Layers of slides: multiscale, RGB, in micrometres where they say how large they are."""
     from napari_pbip.gui.layers.slides import layer_data
-    from napari_pbip.gui.session import begin_session
 
-    begin_session()
+    _begin_session()
     return [layer_data(open_slide(one)) for one in ([path] if isinstance(path, str) else path)]
 
 
@@ -49,9 +48,8 @@ def is_store(path: Path) -> bool:
 def read_stores(path: str | Sequence[str]) -> list[LayerData]:
     """Label layers of score stores, computed from the scores as thresholds ask."""
     from napari_pbip.gui.layers.results import layer_data
-    from napari_pbip.gui.session import begin_session
 
-    begin_session()
+    _begin_session()
     return [layer_data(Path(one)) for one in ([path] if isinstance(path, str) else path)]
 
 
@@ -81,3 +79,14 @@ def read_banks(path: str | Sequence[str]) -> list[LayerData]:
             layers.append((np.asarray(sheet), {"name": f"{folder.name}: {name}", "translate": (top, 0)}, "image"))
             top += sheet.height + _BETWEEN_SHEETS
     return layers
+
+
+def _begin_session() -> None:
+    """Have somebody redraw what is decoded beside the window: the session of the viewer that the layers come into."""
+    import napari
+
+    from napari_pbip.gui.session import session_of
+
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        session_of(viewer)

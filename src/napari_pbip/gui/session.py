@@ -6,12 +6,15 @@ Widgets read the session, change it through its methods, and redraw on its signa
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import napari
 import platformdirs
+from napari.utils.notifications import show_error
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip.config import JobSettings
@@ -22,7 +25,7 @@ from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
 from napari_pbip.gui.work.bank import BankWork
 from napari_pbip.gui.work.encoders import Encoders
 from napari_pbip.gui.work.labelling import Labelling
-from napari_pbip.gui.work.segmenting import SegmentQueue
+from napari_pbip.gui.work.segmenting import TISSUE, SegmentQueue
 from napari_pbip.gui.work.training import Training
 from napari_pbip.gui.work.zero_shot import ZeroShot
 from napari_pbip.slides import Slide
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 TILES, BANK, MODELS, RESULTS = "tiles", "bank", "models", "results"
 """What a project folder holds."""
+_CLOSES = "napari-pbip closes its sessions"
 _sessions: weakref.WeakKeyDictionary[ViewerModel, Session] = weakref.WeakKeyDictionary()
 
 
@@ -89,9 +93,6 @@ class Session:
         self.encoders = Encoders(self)
         self.zero_shot = ZeroShot(self)
         viewer.layers.selection.events.active.connect(self._on_active)
-        application = QApplication.instance()
-        if application is not None:
-            application.aboutToQuit.connect(self.close)
 
     @property
     def viewer(self) -> ViewerModel:
@@ -163,7 +164,7 @@ class Session:
 
     def tissue_file(self, slide: Slide) -> Path:
         """The tissue mask of a slide, found or painted; segmentation takes it where it is there."""
-        return self.result_folder(slide) / "tissue.png"
+        return self.result_folder(slide) / TISSUE
 
     # slides --------------------------------------------------------------------------------------------------
 
@@ -184,9 +185,13 @@ class Session:
         """Start a job in a thread; it is in :attr:`jobs` until it ends, whatever becomes of the widget."""
         job = RunningJob(make)
         self.jobs.append(job)
-        job.ended.connect(lambda _: self.jobs.remove(job))
+        job.ended.connect(lambda _: self._ended(job))
         self.job_started.emit(job)
         return job
+
+    def _ended(self, job: RunningJob) -> None:
+        self.jobs.remove(job)
+        QTimer.singleShot(0, lambda: _tell(job))  # after those who show it
 
     def close(self) -> None:
         """Stop all jobs, each with what it has saved, and close all slides."""
@@ -199,6 +204,17 @@ class Session:
         self.bank.close()
         self.results.close()
         self.slides.close()
+
+
+def _tell(job: RunningJob) -> None:
+    """Tell how a job ended that a dock showed, if that dock was closed since."""
+    if job.followed and not job.told and job.error is not None:
+        show_error(str(job.error))
+
+
+def _close_all() -> None:
+    for session in list(_sessions.values()):
+        session.close()
 
 
 def begin_session() -> None:
@@ -220,4 +236,20 @@ def session_of(viewer: ViewerModel) -> Session:
     session = _sessions.get(viewer)
     if session is None:
         session = _sessions[viewer] = Session(viewer)
+        application, window = QApplication.instance(), getattr(viewer, "window", None)
+        if application is not None and not application.property(_CLOSES):
+            application.setProperty(_CLOSES, True)
+            application.aboutToQuit.connect(_close_all)
+        if window is not None:
+            window._qt_window.destroyed.connect(_closing(weakref.ref(session)))
     return session
+
+
+def _closing(session: weakref.ref[Session]) -> Callable[[], None]:
+    """Closes a session, if it is still there: a signal that held it would keep its viewer and threads."""
+
+    def close() -> None:
+        if (there := session()) is not None:
+            there.close()
+
+    return close

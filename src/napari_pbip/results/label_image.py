@@ -115,7 +115,7 @@ def open_label_image(path: Path) -> tuple[list[zarr.Array[Any]], LabelImage]:
         ome: Any = group.attrs["ome"]
         entry, meaning = ome["multiscales"][0], ome["image-label"]
         levels = [get_array(group, one["path"]) for one in entry["datasets"]]
-        scale, translation = (one for one in entry["datasets"][0]["coordinateTransformations"])
+        scale, translation = entry["datasets"][0]["coordinateTransformations"]
         facts = LabelImage(
             name=entry["name"],
             cell=(scale["scale"][0], scale["scale"][1]),

@@ -64,6 +64,7 @@ class Labelling:
         self._unsaved = self._adopt = False
         self._counts: tuple[int, ...] = ()
         self._job: RunningJob | None = None
+        self._leaving: dict[Path, LabelledSlides] = {}
         self._quiet = _timer(_QUIET_MS, self._save)
         self._soon = _timer(0, self._look)
 
@@ -82,7 +83,7 @@ class Labelling:
         """Save what is not saved yet; jobs have ended."""
         self._quiet.stop()
         self._soon.stop()
-        self._flush()
+        self._leave()
 
     def use(self) -> None:
         """Have the bank and the training read these tiles, whatever they read now."""
@@ -198,12 +199,12 @@ class Labelling:
     # on disk -------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        self._flush()
+        self._leave()
         folder = self._session.tiles_folder
         self.problem = None
         labels = SlideLabels()
         try:
-            labelled = LabelledSlides.read(folder)
+            labelled = self._leaving.get(folder) or LabelledSlides.read(folder)
             if labelled is not None:
                 labels = SlideLabels.of(labelled)
         except DataError as error:
@@ -216,17 +217,28 @@ class Labelling:
             self._quiet.start()
         self._soon.start()
 
-    def _flush(self) -> None:
-        """Write labels at once, for the folder they belong to."""
-        if self._job is not None:
-            self._job.cancel()
-            self._job.wait()
-        if self._unsaved and self._opened is not None and self.problem is None:
-            try:
-                self.labels.snapshot().write(self._opened)
-            except OutputError as error:
-                warnings.warn(f"The last labels were not saved: {error}", stacklevel=2)
-        self._unsaved = False
+    def _leave(self) -> None:
+        """Write the labels into the folder they belong to: at once, or when nobody else writes there any more."""
+        folder, unsaved, job = self._opened, self._unsaved, self._job
+        self._unsaved, self._job = False, None
+        if job is not None:
+            job.cancel()
+        if not unsaved or folder is None or self.problem is not None:
+            return
+        self._leaving[folder] = self.labels.snapshot()
+        if job is None:
+            self._write(folder)
+        else:
+            job.ended.connect(lambda _: self._write(folder))
+
+    def _write(self, folder: Path) -> None:
+        labelled = self._leaving.pop(folder, None)
+        if labelled is None:
+            return
+        try:
+            labelled.write(folder)
+        except OutputError as error:
+            warnings.warn(f"The last labels were not saved: {error}", stacklevel=2)
 
     def _save(self) -> None:
         """Bring the folder up to date in the background."""
@@ -238,14 +250,17 @@ class Labelling:
         labelled, folder = self.labels.snapshot(), self._opened
         self._unsaved = False
         self._job = self._session.start(lambda: cut_tiles(labelled, folder))
-        self._job.ended.connect(self._on_end)
+        job = self._job
+        job.ended.connect(lambda state: self._on_end(job, state))
         self.cutting.emit(self._job)
 
-    def _on_end(self, state: State) -> None:
-        job, self._job = self._job, None
+    def _on_end(self, job: RunningJob, state: State) -> None:
+        if job is not self._job:
+            return  # of another project folder
+        self._job = None
         if self._unsaved:
             self._quiet.start()
-        elif state is State.FINISHED and job is not None and job.result is not None:
+        elif state is State.FINISHED and job.result is not None:
             self._use(job.result)
 
     def _use(self, result: Finished) -> None:
