@@ -423,3 +423,18 @@ def test_removing_the_slide_stops_the_preview(viewer, built, session, settle):
     settle(lambda: job.state.ended)
     assert job.error is None
     assert not [one for one in viewer.layers if one.name.startswith("Preview")]
+
+
+def test_classes_that_were_renamed_since_are_told_until_the_bank_is_up_to_date(built, session, settle, tiles):
+    assert not built.tiles_notice.isVisible()
+    (tiles / "LYM").rename(tiles / "lymphocytes")
+    before = session.bank.bank
+    session.bank.look_for_tiles()
+    settle(lambda: built.tiles_notice.isVisible())
+    assert "MUS, TUM, lymphocytes" in built.tiles_notice.text()
+    assert "Update image bank" in built.tiles_notice.text()
+    click(built.build_button)
+    bank = updated(session, settle, before)
+    settle()
+    assert bank.taxonomy.names == ("MUS", "TUM", "lymphocytes")
+    assert not built.tiles_notice.isVisible()

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
+import threading
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from napari.utils.theme import get_theme
 from PIL import Image
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDialog, QDialogButtonBox, QFileDialog, QLineEdit, QMessageBox
 
+from napari_pbip import samples
 from napari_pbip.gui.docks.evaluate import EvaluateWidget
 from napari_pbip.gui.session import session_of
 from napari_pbip.results import ScoreStore
@@ -175,3 +179,44 @@ def test_without_a_result_there_is_nothing_to_do(viewer, settle):
     assert not widget.compare_button.isEnabled()
     assert not widget.export_button.isEnabled()
     assert "segment a slide first" in widget.result_name.text()
+
+
+def test_only_masks_are_offered_as_masks(viewer, widget, settle):
+    session = session_of(viewer)
+    slide = session.slides.open(samples.slide())
+    session.labelling.open()
+    settle(lambda: session.labelling.grid is not None)
+    session.labelling.labels.label(slide.slide.identity, [(1, 1)], [0])
+    session.labelling.lines = True
+    settle(lambda: {"Labelled tiles", "Tile grid"} <= {layer.name for layer in viewer.layers})
+    viewer.add_labels(np.ones((30, 52), np.uint8), name="drawn by hand")
+    settle()
+    assert [widget.mask_box.itemText(n) for n in range(widget.mask_box.count())] == ["drawn by hand", "A file…"]
+
+
+def test_the_picture_of_confusions_follows_the_theme(viewer, widget, settle):
+    viewer.add_labels(np.ones(SHAPE, np.uint8), name="drawn by hand", scale=(8, 8), units=("um", "um"))
+    widget.mask_box.setCurrentIndex(widget.mask_box.findText("drawn by hand"))
+    compare(widget, settle)
+    for theme in ("light", "dark"):
+        viewer.theme = theme
+        settle()
+        corner = widget.confusion.grab().toImage().pixelColor(12, 12)
+        red, green, blue = get_theme(theme).background.as_rgb_tuple()[:3]
+        assert (corner.red(), corner.green(), corner.blue()) == (red, green, blue)
+
+
+def test_what_is_drawn_is_read_beside_the_window(viewer, widget, settle):
+    threads = []
+
+    def read(block):
+        threads.append(threading.current_thread())
+        return np.ones_like(block)
+
+    lazy = da.zeros(SHAPE, np.uint8, chunks=SHAPE).map_blocks(read, meta=np.zeros((0, 0), np.uint8))
+    viewer.add_labels(lazy, name="on a slow disk", scale=(8, 8), units=("um", "um"), visible=False)
+    threads.clear()
+    widget.mask_box.setCurrentIndex(widget.mask_box.findText("on a slow disk"))
+    compare(widget, settle)
+    assert threads
+    assert threading.main_thread() not in threads

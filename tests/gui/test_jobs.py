@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
 import time
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import napari
 import pytest
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_pbip import samples
 from napari_pbip.errors import DataError, JobFailed
 from napari_pbip.events import Finished, Job, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State, last
 from napari_pbip.gui.parts.job_bar import JobBar
+from napari_pbip.gui.session import session_of
 
 
 def counting(steps: int, closed: list[int], pause: float = 0.01) -> Job:
@@ -225,3 +231,81 @@ def test_the_bar_tells_what_was_noted_beside_what_it_warns_of(application, settl
     bar.close()
     bar.deleteLater()
     settle()
+
+
+def test_who_comes_late_hears_how_far_a_job_is(application, settle):
+    go = threading.Event()
+
+    def job():
+        yield Started("Counting", 45, "steps")
+        yield Warned("few tiles")
+        for done in range(1, 34):
+            yield Step(done)
+        go.wait(20)
+        yield Finished(None)
+
+    running = RunningJob(job)
+    settle(lambda: Step(33) in running.said)
+    assert running.said == [Started("Counting", 45, "steps"), Step(33), Warned("few tiles")]
+    bar = JobBar()
+    bar.show()
+    bar.follow(running)
+    assert bar.text.text().startswith("Counting: 33 of 45 steps")
+    assert (bar.progress.value(), bar.progress.maximum()) == (33, 45)
+    assert "few tiles" in bar.notice.text()
+    go.set()
+    settle(lambda: running.state.ended)
+    bar.close()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_job_that_fails_is_told_also_where_its_dock_was_closed(viewer, settle, closed):
+    go = threading.Event()
+
+    def job():
+        yield Started("Training", 9, "steps")
+        go.wait(20)
+        raise DataError("The tiles are gone.")
+
+    told = []
+    notification_manager.notification_ready.connect(told.append)
+    running = session_of(viewer).start(job)
+    bar = JobBar()
+    dock = viewer.window.add_dock_widget(bar, name="A job")
+    bar.follow(running)
+    settle()
+    if closed:
+        dock.destroyOnClose()  # its ×
+    settle()
+    go.set()
+    settle(lambda: running.state.ended)
+    settle()
+    assert [one.message for one in told] == ["The tiles are gone."] * closed
+    if not closed:
+        assert "The tiles are gone." in bar.notice.text()
+    notification_manager.notification_ready.disconnect(told.append)
+
+
+def test_a_session_ends_with_its_viewer(application, settle):
+    def counting() -> Job:
+        while True:
+            time.sleep(0.01)
+            yield Step(1)
+
+    def work() -> weakref.ref:
+        viewer = napari.Viewer()
+        session = session_of(viewer)
+        running = session.start(counting)
+        session.slides.open(samples.slide())
+        settle()
+        viewer.close()
+        settle(lambda: running.state is State.CANCELLED)
+        return weakref.ref(session)
+
+    session = work()
+    assert not [t for t in threading.enumerate() if t.name.startswith("napari-pbip")]
+    settle()
+    gc.collect()
+    settle()
+    gc.collect()
+    assert session() is None

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.layers._layer_actions import _duplicate_layer
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.events import RegionDone
-from napari_pbip.gui.compat import camera_of
+from napari_pbip.gui.compat import camera_of, show_scale_bar
 from napari_pbip.gui.layers.results import METADATA
 from napari_pbip.gui.session import session_of
 from napari_pbip.results import LargestScores, ScoreStore, areas, label_region, write_labels
@@ -218,3 +219,22 @@ def test_a_store_that_vanishes_leaves_the_picture(viewer, settle, finished, tmp_
     result.thresholds = ThresholdSettings(delta=0.9)
     settle(lambda: result.error)
     assert "\n" not in result.error
+
+
+def test_a_duplicated_result_is_a_result_of_its_own(viewer, result, finished, settle):
+    show_scale_bar(viewer, True)  # as a slide does; without it Mesa crashes where a layer is removed
+    viewer.layers.selection.active = result.layer
+    _duplicate_layer(viewer.layers)
+    first, second = session_of(viewer).results
+    second.thresholds = ThresholdSettings(delta=0.7)
+    settle()
+    assert first.thresholds != second.thresholds
+    viewer.layers.remove(first.layer)
+    settle()
+    for level in (0, len(second.view.levels) - 2):
+        second.view.micrometres = 0
+        second.view.read(level, ALL, ALL)
+        settle(lambda: not second.store.lacking)
+        there = expected(finished, second.thresholds, level)
+        assert (np.asarray(second.view.levels[level]) == there).mean() > 0.97  # the largest scores are estimated yet
+    assert second.layer.data[-1] is second.view.levels[-1]  # which is changed in place

@@ -24,7 +24,7 @@ from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.segment import SegmentWidget
 from napari_pbip.gui.session import session_of
 from napari_pbip.gui.work.segmenting import Status
-from napari_pbip.results import ScoreStore
+from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.slides import open_slide
 from tests.gui.hands import click
 
@@ -368,3 +368,20 @@ def test_settings_are_those_of_the_session(viewer, session, widget, settle):
     click(widget.segment_button)
     assert session.segmenting.slides == []
     assert "multiple of 16" in widget.form.problem("overlap").text()
+
+
+def test_what_is_queued_is_segmented_as_things_were_then(session, widget, settle, tmp_path):
+    before = tmp_path / "project"
+    paths = [tmp_path / f"{name}.svs" for name in ("one", "two")]
+    for path in paths:
+        shutil.copy(samples.slide(), path)
+    session.change(thresholds=ThresholdSettings(delta=0.6))
+    widget.take(paths)
+    session.change(thresholds=ThresholdSettings(delta=0.1), segment=QUICK.model_copy(update={"overlap": 32}))
+    session.folder = tmp_path / "elsewhere"
+    settle(lambda: all(slide.status is Status.DONE for slide in session.segmenting.slides))
+    for path in paths:
+        store = ScoreStore.open(before / "results" / path.stem / f"{path.stem}.ome.zarr")
+        assert open_labels(store)[1].thresholds == ThresholdSettings(delta=0.6)
+        assert store.facts.grid.overlap == 16
+    assert not (tmp_path / "elsewhere" / "results").exists()

@@ -513,6 +513,23 @@ def test_labels_come_back_in_another_session(bench, tmp_path):
     assert len(load_tiles(bench.session.tiles_folder)) == 2
 
 
+def test_labels_are_kept_where_the_project_is_left_and_taken_up_again_while_tiles_are_cut(bench, tmp_path):
+    session, project = bench.session, bench.session.folder
+    bench.click(2, 3)
+    bench.settle(lambda: session.jobs)  # its tile is being cut
+    bench.click(3, 3)
+    began = time.monotonic()
+    session.folder = tmp_path / "elsewhere"
+    session.folder = project
+    session.folder = tmp_path / "elsewhere"
+    assert time.monotonic() - began < 2
+    bench.settle(lambda: not session.jobs)
+    assert sum(map(len, LabelledSlides.read(project / "tiles").tiles)) == 2
+    session.folder = project
+    bench.settle()
+    assert bench.tiles == {(2, 3): {0}, (3, 3): {0}}
+
+
 def test_the_last_label_is_saved_when_the_window_closes(bench):
     bench.click(2, 3)
     bench.session.close()

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from napari_pbip import cli
 from napari_pbip.config import BackboneSettings, JobSettings, TrainSettings
 from napari_pbip.engine.curves import Curves
-from napari_pbip.engine.run_facts import RunFacts
+from napari_pbip.engine.run_facts import MARKER, RunFacts
 from napari_pbip.engine.train import train
 from napari_pbip.events import Epoch, Finished, Step
 from napari_pbip.gui.jobs import State
@@ -600,3 +600,30 @@ def test_cancelled_while_the_bank_is_built_it_can_be_resumed(
     settle(ended(session), 60)
     assert not widget.bar.notice.text().startswith("✖"), widget.bar.notice.text()
     assert RunFacts.read(run).finished
+
+
+def test_the_keyboards_focus_chooses_no_other_model(viewer: Any, widget: Any, settle: Settle) -> None:
+    """As where Train is pressed: the button is switched off, and Qt gives the focus to what follows."""
+    from qtpy.QtCore import QEvent, Qt
+    from qtpy.QtGui import QFocusEvent
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QApplication
+
+    session = session_of(viewer)
+    (session.models_folder / "older").mkdir(parents=True)
+    (session.models_folder / "older" / MARKER).write_text("{}")
+    session.training.look()
+    settle(lambda: rows(widget))
+    type_text(widget.name, "model 2")
+    focus = QFocusEvent(QEvent.Type.FocusIn, Qt.FocusReason.TabFocusReason)
+    QApplication.sendEvent(widget.models, focus)
+    assert widget.models.currentItem() is not None  # Qt's doing
+    assert widget.name.text() == "model 2"
+    place = widget.models.visualItemRect(widget.models.topLevelItem(0)).center()
+    QTest.mouseClick(widget.models.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    assert widget.name.text() == "older"
+    type_text(widget.name, "model 2")
+    widget.models.clearSelection()
+    QApplication.sendEvent(widget.models, focus)
+    QTest.keyClick(widget.models, Qt.Key.Key_Home)
+    assert widget.name.text() == "older"

@@ -19,7 +19,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import JobFailed, PbipError
-from napari_pbip.events import Event, Finished, Job, Warned
+from napari_pbip.events import Event, Finished, Job, Started, Step, Warned
 
 DRAIN_MS = 100
 """Time between two looks into the queue."""
@@ -60,6 +60,12 @@ class RunningJob(QObject):
         The last event of a job that ran to its end.
     error
         Why it failed: a sentence for the user; the original error is its ``__cause__``.
+    said
+        What somebody who comes late has to hear: the last ``Started`` and ``Step``, and the warnings.
+    followed
+        Whether a widget shows or showed how far it is.
+    told
+        Whether a widget told the user how it ended.
     """
 
     events = Signal(list)
@@ -74,6 +80,8 @@ class RunningJob(QObject):
         self.state = State.RUNNING
         self.result: Finished | None = None
         self.error: PbipError | None = None
+        self.said: list[Event] = []
+        self.followed = self.told = False
         self._queue: queue.SimpleQueue[Event | _End] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._go = threading.Event()
@@ -127,6 +135,7 @@ class RunningJob(QObject):
             else:
                 batch.append(item)
         if batch:
+            self.said = _summary([*self.said, *batch])
             self.events.emit(batch)
         if end is not None:
             self._timer.stop()
@@ -211,6 +220,17 @@ def _route_warnings() -> None:
 
     routed.routes_jobs = True  # type: ignore[attr-defined]
     warnings.showwarning = routed
+
+
+def _summary(events: Sequence[Event]) -> list[Event]:
+    """The last ``Started``, the last ``Step`` since, and all warnings."""
+    begun: list[Event] = []
+    for event in events:
+        if isinstance(event, Started):
+            begun = [event]
+        elif isinstance(event, Step):
+            begun = [*begun[:1], event]
+    return [*begun, *(event for event in events if isinstance(event, Warned))]
 
 
 def last(events: Sequence[Event], kind: type[Any]) -> Any:

@@ -6,28 +6,30 @@ Widgets read the session, change it through its methods, and redraw on its signa
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import napari
 import platformdirs
+from napari.utils.notifications import show_error
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
-from napari_pbip.files import safe_name
 from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.layers.results import ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
 from napari_pbip.gui.work.bank import BankWork
 from napari_pbip.gui.work.encoders import Encoders
 from napari_pbip.gui.work.labelling import Labelling
-from napari_pbip.gui.work.segmenting import SegmentQueue
+from napari_pbip.gui.work.segmenting import TISSUE, SegmentQueue
 from napari_pbip.gui.work.tissue import Tissue
 from napari_pbip.gui.work.training import Training
 from napari_pbip.gui.work.zero_shot import ZeroShot
-from napari_pbip.results.store import stores_in
+from napari_pbip.results.store import result_folder
 from napari_pbip.slides import Slide
 
 if TYPE_CHECKING:
@@ -35,8 +37,7 @@ if TYPE_CHECKING:
 
 TILES, BANK, MODELS, RESULTS = "tiles", "bank", "models", "results"
 """What a project folder holds."""
-_IDENTITY_DIGITS = 12
-"""Of the identity in the name of a folder: among a million slides two share them once in five hundred projects."""
+_CLOSES = "napari-pbip closes its sessions"
 _sessions: weakref.WeakKeyDictionary[ViewerModel, Session] = weakref.WeakKeyDictionary()
 
 
@@ -97,9 +98,6 @@ class Session:
         self.encoders = Encoders(self)
         self.zero_shot = ZeroShot(self)
         viewer.layers.selection.events.active.connect(self._on_active)
-        application = QApplication.instance()
-        if application is not None:
-            application.aboutToQuit.connect(self.close)
 
     @property
     def viewer(self) -> ViewerModel:
@@ -166,21 +164,12 @@ class Session:
         return self._folder / RESULTS
 
     def result_folder(self, slide: Slide) -> Path:
-        """Where the results of a slide lie, by what the slide is: names repeat, and files are moved and renamed.
-
-        In projects of before, whose folders have but the name, they are found by what the store in it says.
-        """
-        ending = f"-{slide.identity[:_IDENTITY_DIGITS]}"
-        if found := sorted(self.results_folder.glob(f"*{ending}")):
-            return found[0]
-        earlier = self.results_folder / slide.name
-        if slide.identity in stores_in(earlier).values():
-            return earlier
-        return self.results_folder / f"{safe_name(slide.name)}{ending}"
+        """Where the results of a slide lie, by what the slide is: names repeat, and files are moved and renamed."""
+        return result_folder(self.results_folder, slide.name, slide.identity)
 
     def tissue_file(self, slide: Slide) -> Path:
         """The tissue mask of a slide, found or painted; segmentation takes it where it is there."""
-        return self.result_folder(slide) / "tissue.png"
+        return self.result_folder(slide) / TISSUE
 
     # slides --------------------------------------------------------------------------------------------------
 
@@ -202,9 +191,13 @@ class Session:
         self.tissue.flush()  # a job may read the mask
         job = RunningJob(make)
         self.jobs.append(job)
-        job.ended.connect(lambda _: self.jobs.remove(job))
+        job.ended.connect(lambda _: self._ended(job))
         self.job_started.emit(job)
         return job
+
+    def _ended(self, job: RunningJob) -> None:
+        self.jobs.remove(job)
+        QTimer.singleShot(0, lambda: _tell(job))  # after those who show it
 
     def close(self) -> None:
         """Stop all jobs, each with what it has saved, and close all slides."""
@@ -218,6 +211,17 @@ class Session:
         self.bank.close()
         self.results.close()
         self.slides.close()
+
+
+def _tell(job: RunningJob) -> None:
+    """Tell how a job ended that a dock showed, if that dock was closed since."""
+    if job.followed and not job.told and job.error is not None:
+        show_error(str(job.error))
+
+
+def _close_all() -> None:
+    for session in list(_sessions.values()):
+        session.close()
 
 
 def begin_session() -> None:
@@ -239,4 +243,20 @@ def session_of(viewer: ViewerModel) -> Session:
     session = _sessions.get(viewer)
     if session is None:
         session = _sessions[viewer] = Session(viewer)
+        application, window = QApplication.instance(), getattr(viewer, "window", None)
+        if application is not None and not application.property(_CLOSES):
+            application.setProperty(_CLOSES, True)
+            application.aboutToQuit.connect(_close_all)
+        if window is not None:
+            window._qt_window.destroyed.connect(_closing(weakref.ref(session)))
     return session
+
+
+def _closing(session: weakref.ref[Session]) -> Callable[[], None]:
+    """Closes a session, if it is still there: a signal that held it would keep its viewer and threads."""
+
+    def close() -> None:
+        if (there := session()) is not None:
+            there.close()
+
+    return close

@@ -118,6 +118,10 @@ class StoreFacts(BaseModel):
     """Cells (height, width)."""
 
 
+_IDENTITY_DIGITS = 12
+"""Of the identity in the name of a folder: among a million slides two share them once in five hundred projects."""
+
+
 def stores_in(folder: Path) -> dict[Path, str | None]:
     """The score stores directly in a folder, each with the identity of its slide (None: damaged, or hardly begun)."""
     return {path.parent.parent: _identity(path.parent.parent) for path in sorted(folder.glob(f"*.ome.zarr/{MARKER}"))}
@@ -130,6 +134,28 @@ def store_for(folder: Path, name: str, identity: str) -> Path:
     """
     found = next((path for path, known in stores_in(folder).items() if known == identity), None)
     return found or folder / f"{safe_name(name)}.ome.zarr"
+
+
+def result_folder(results: Path, name: str, identity: str) -> Path:
+    """Where the results of a slide lie in the folder of all results of a project, or will lie.
+
+    By what the slide is: names repeat, and files are moved and renamed. In projects of before, whose folders have but
+    the name, they are found by what the store in it says.
+
+    Parameters
+    ----------
+    results
+        One folder a slide.
+    name, identity
+        Those of the :class:`~napari_pbip.slides.Slide`.
+    """
+    ending = f"-{identity[:_IDENTITY_DIGITS]}"
+    if found := sorted(results.glob(f"*{ending}")):
+        return found[0]
+    earlier = results / name
+    if identity in stores_in(earlier).values():
+        return earlier
+    return results / f"{safe_name(name)}{ending}"
 
 
 def _identity(path: Path) -> str | None:

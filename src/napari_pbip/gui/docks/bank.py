@@ -209,6 +209,12 @@ class BankWidget(QWidget):
             classes = len(tiles.taxonomy)
             self.tiles_label.setText(f"Tiles: {single:,} of one class each ({classes} classes{several})")
             self.tiles_label.setToolTip(tip(f"{tiles.folder}\n{counted}"))
+            bank = self._work.bank
+            if bank is not None and bank.taxonomy.names != tiles.taxonomy.names:
+                self.tiles_notice.warn(
+                    f"The classes of the tiles are {', '.join(tiles.taxonomy.names)}, and those of the bank "
+                    f"{', '.join(bank.taxonomy.names)}: bring it up to date with {self.build_button.text()}."
+                )
         self._check_k()
 
     def _check_k(self) -> bool:
@@ -282,6 +288,8 @@ class BankWidget(QWidget):
         bank = work.bank
         self._corrections.setVisible(bank is not None)
         self.build_button.setText("Build image bank" if bank is None else "Update image bank")
+        if work.tiles is not None:
+            self._show_tiles()  # whose classes may be other ones than those of the bank
         self.warnings.clear()
         self.bank_notice.clear()
         if self.build_bar.job is not None and self.build_bar.job.state is State.FINISHED:

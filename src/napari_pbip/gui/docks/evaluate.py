@@ -10,6 +10,7 @@ import napari.viewer
 import numpy as np
 import pyqtgraph as pg
 from napari.layers import Labels
+from napari.utils.theme import get_theme
 from qtpy.QtCore import QSignalBlocker, Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
@@ -30,8 +31,8 @@ from napari_pbip.engine.export import FORMATS, export
 from napari_pbip.engine.score_result import Truth, read_mask, score_result
 from napari_pbip.events import Job
 from napari_pbip.gui.jobs import State
-from napari_pbip.gui.layers.results import METADATA as RESULT
 from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
 from napari_pbip.gui.parts.save_dialog import ask_where_to_save
 from napari_pbip.gui.parts.words import PlainLabel
@@ -79,7 +80,7 @@ class EvaluateWidget(QWidget):
         for key, text in _PROTOCOLS.items():
             self.protocol.addItem(text, key)
         self.protocol.currentIndexChanged.connect(self._draw_confusion)
-        self.confusion = ConfusionPicture()
+        self.confusion = ConfusionPicture(viewer)
         form = QFormLayout()
         form.addRow("Result", self.result_name)
         form.addRow("Mask", self.mask_box)
@@ -125,7 +126,7 @@ class EvaluateWidget(QWidget):
         with QSignalBlocker(self.mask_box):
             self.mask_box.clear()
             for layer in self._session.viewer.layers:
-                if isinstance(layer, Labels) and RESULT not in layer.metadata and "kind" not in layer.metadata:
+                if isinstance(layer, Labels) and SLIDE not in layer.metadata:  # those that we draw belong to a slide
                     self.mask_box.addItem(layer.name, layer)
             if self._file is not None:
                 self.mask_box.addItem(self._file.name, self._file)
@@ -152,10 +153,10 @@ class EvaluateWidget(QWidget):
             return
         path, thresholds, first = result.store.path, result.thresholds, int(self.numbering.currentData())
         refine = self._session.settings.refine
-        values = None if isinstance(chosen, Path) else np.asarray(chosen.data[0] if chosen.multiscale else chosen.data)
+        drawn = None if isinstance(chosen, Path) else chosen.data[0] if chosen.multiscale else chosen.data
 
-        def make() -> Job:
-            truth = Truth(read_mask(chosen) if values is None else values, first)
+        def make() -> Job:  # in the thread: what is drawn may be a file that is read now
+            truth = Truth(read_mask(chosen) if drawn is None else np.asarray(drawn), first)
             return score_result(path, truth, thresholds, refine)
 
         job = self._session.start(make)
@@ -247,10 +248,11 @@ class EvaluateWidget(QWidget):
 class ConfusionPicture(QWidget):
     """Where the cells of each true class went: a square a pair of classes, in per cent of the true class."""
 
-    def __init__(self) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
+        self._viewer = viewer
         self.setMinimumHeight(260)
-        self._plot = pg.PlotWidget(background=None)
+        self._plot = pg.PlotWidget()
         self._plot.setMouseEnabled(False, False)
         self._plot.hideButtons()
         self._plot.setMenuEnabled(False)
@@ -264,6 +266,16 @@ class ConfusionPicture(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._plot)
+        listen(self, (viewer.events.theme, self._dress))
+        self._dress()
+
+    def _dress(self, _: object = None) -> None:
+        """Take on the colours of the viewer's theme."""
+        theme = get_theme(self._viewer.theme)
+        self._plot.setBackground(theme.background.as_hex())
+        for name in ("bottom", "left"):
+            self._plot.getAxis(name).setPen(theme.text.as_hex())
+            self._plot.getAxis(name).setTextPen(theme.text.as_hex())
 
     def draw(self, counts: np.ndarray, names: tuple[str, ...]) -> None:
         """Show counts (N, N + 1) of (true class, labelled class or none)."""

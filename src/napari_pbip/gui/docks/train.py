@@ -93,7 +93,7 @@ class TrainWidget(QWidget):
         self._lay_out()
         self.form.value_changed.connect(self._on_form)
         self.name.textChanged.connect(self._show_actions)
-        self.models.currentItemChanged.connect(self._on_chosen)
+        self.models.itemSelectionChanged.connect(self._on_chosen)
         session, training = self._session, self._training
         listen(
             self,
@@ -250,8 +250,8 @@ class TrainWidget(QWidget):
     def _run(self) -> Path:
         return self._session.models_folder / self.name.text().strip()
 
-    def _on_chosen(self, item: QTreeWidgetItem | None) -> None:
-        if item is not None:
+    def _on_chosen(self) -> None:
+        for item in self.models.selectedItems():  # one; the row that merely gets the keyboard's focus is not chosen
             self.name.setText(item.text(0))
             self._training.select(self._run)
 

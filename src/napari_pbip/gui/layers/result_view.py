@@ -80,6 +80,12 @@ class ResultView:
         self._coarsest = self._tiny()
         self.levels: list[LabelLevel | Labels] = [*finer, self._coarsest]
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> ResultView:
+        """For a layer that is duplicated: the same scores, opened once more, with thresholds of its own."""
+        view = ResultView(ViewedStore.open(self.store.path), self.thresholds)
+        memo[id(self._coarsest)] = view._coarsest
+        return view
+
     def read(self, index: int, y: slice, x: slice) -> Labels:
         """Labels of a rectangle of a level, as fine as the screen shows."""
         height, width = self.store.scores[index].shape[1:]

@@ -234,7 +234,7 @@ class ResultLayer:
         self._catching = None
         if grown:
             guess = self.store.guess_largest(self.thresholds.percentile)
-            self.view.largest = np.where(self._counts is None, guess, np.maximum(self.view.largest, guess))
+            self.view.largest = guess if self._counts is None else np.maximum(self.view.largest, guess)
             self._redraw()
             self._estimate_timer.start()
             if not self._measure_timer.isActive():

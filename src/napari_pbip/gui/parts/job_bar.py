@@ -130,6 +130,8 @@ class JobBar(QWidget):
         job.state_changed.connect(self._on_state)
         job.ended.connect(self._on_end)
         self._clock.start()
+        job.followed = True
+        self._on_events(job.said)  # to a job that runs already
 
     def _show_running(self, running: bool) -> None:
         for part in (self.progress, self.cancel_button, self.text):
@@ -177,6 +179,9 @@ class JobBar(QWidget):
         self._clock.stop()
         self._show_running(False)
         job = self._job
+        if job is not None:
+            window = self.window()  # itself, and hidden, once its dock was closed
+            job.told = window is not None and window.isVisible()
         if job is not None and state is State.FAILED:
             self.notice.error(job.error)
             self.details_button.setVisible(job.error is not None and job.error.__cause__ is not None)

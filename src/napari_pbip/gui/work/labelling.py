@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,18 @@ _QUIET_MS = 800
 """Time without a change after which labels are saved and tiles are cut."""
 _WAITING_MS = 2000
 """Time between two looks whether another window is still at the labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What is still to be done for a folder that the user has left."""
+
+    labels: LabelledSlides | None
+    """What is to be written, if anything is."""
+    claim: ExitStack | None
+    """Closed when it is written."""
+    job: RunningJob | None
+    """Our job that still writes there."""
 
 
 class Labelling:
@@ -70,6 +83,7 @@ class Labelling:
         self._unsaved = self._adopt = False
         self._counts: tuple[int, ...] = ()
         self._job: RunningJob | None = None
+        self._leaving: dict[Path, _Left] = {}
         self._quiet = _timer(_QUIET_MS, self._save)
         self._soon = _timer(0, self._look)
         self._waiting = _timer(_WAITING_MS, self._read)
@@ -90,8 +104,7 @@ class Labelling:
         self._quiet.stop()
         self._soon.stop()
         self._waiting.stop()
-        self._flush()
-        self._let_go()
+        self._leave()
 
     def use(self) -> None:
         """Have the bank and the training read these tiles, whatever they read now."""
@@ -210,15 +223,16 @@ class Labelling:
 
     def _read(self) -> None:
         self._waiting.stop()
-        self._flush()
-        self._let_go()
+        self._leave()
         folder = self._session.tiles_folder
         self.problem = None
         labels = SlideLabels()
         try:
-            if folder.exists():  # it is made when there is something to write
+            if (left := self._leaving.pop(folder, None)) is not None:  # it is not written yet: go on with it
+                self._claim, self._job = left.claim, left.job
+            elif folder.exists():  # it is made when there is something to write
                 self._take(folder)
-            labelled = LabelledSlides.read(folder)
+            labelled = (left and left.labels) or LabelledSlides.read(folder)
             if labelled is not None:
                 labels = SlideLabels.of(labelled)
         except FolderInUse as error:
@@ -250,11 +264,6 @@ class Labelling:
                 claimed.enter_context(claim(folder, "labelling"))
             self._claim = claimed.pop_all()
 
-    def _let_go(self) -> None:
-        if self._claim is not None:
-            self._claim.close()
-            self._claim = None
-
     def _begin_folder(self) -> bool:
         """Take the folder, which was not there yet, at the first change; False if another window was faster."""
         if self._opened is not None:
@@ -268,17 +277,33 @@ class Labelling:
         self._read()  # the labels of the other one, or why there are none
         return False
 
-    def _flush(self) -> None:
-        """Write labels at once, for the folder they belong to."""
-        if self._job is not None:
-            self._job.cancel()
-            self._job.wait()
-        if self._unsaved and self._opened is not None and self.problem is None:
-            try:
-                self.labels.snapshot().write(self._opened)
-            except OutputError as error:
-                warnings.warn(f"The last labels were not saved: {error}", stacklevel=2)
-        self._unsaved = False
+    def _leave(self) -> None:
+        """Write the labels and let the folder go: at once, or when our job has written there what it has begun."""
+        folder, job = self._opened, self._job
+        if folder is None:
+            return
+        unsaved = self._unsaved and self.problem is None
+        self._leaving[folder] = _Left(self.labels.snapshot() if unsaved else None, self._claim, job)
+        self._unsaved, self._claim, self._job, self._opened = False, None, None, None
+        if job is None:
+            self._let_go(folder)
+        else:
+            job.cancel()
+            job.ended.connect(lambda _: self._let_go(folder, job))
+
+    def _let_go(self, folder: Path, job: RunningJob | None = None) -> None:
+        left = self._leaving.get(folder)
+        if left is None or left.job is not job:
+            return  # the user came back to it
+        del self._leaving[folder]
+        try:
+            if left.labels is not None:
+                left.labels.write(folder)
+        except OutputError as error:
+            warnings.warn(f"The last labels were not saved: {error}", stacklevel=2)
+        finally:
+            if left.claim is not None:
+                left.claim.close()
 
     def _save(self) -> None:
         """Bring the folder up to date in the background."""
@@ -290,14 +315,17 @@ class Labelling:
         labelled, folder = self.labels.snapshot(), self._opened
         self._unsaved = False
         self._job = self._session.start(lambda: cut_tiles(labelled, folder))
-        self._job.ended.connect(self._on_end)
+        job = self._job
+        job.ended.connect(lambda state: self._on_end(job, state))
         self.cutting.emit(self._job)
 
-    def _on_end(self, state: State) -> None:
-        job, self._job = self._job, None
+    def _on_end(self, job: RunningJob, state: State) -> None:
+        if job is not self._job:
+            return  # of another project folder
+        self._job = None
         if self._unsaved:
             self._quiet.start()
-        elif state is State.FINISHED and job is not None and job.result is not None:
+        elif state is State.FINISHED and job.result is not None:
             self._use(job.result)
 
     def _use(self, result: Finished) -> None:

@@ -16,19 +16,21 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_pbip.config import SegmentSettings
+from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import OtherResult, PbipError, SlideError
 from napari_pbip.events import Event, Finished, Job, RegionDone, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import SlideLayer, in_view
-from napari_pbip.results.store import store_for
+from napari_pbip.results.store import result_folder, store_for
 from napari_pbip.slides import open_slide, slides_in
 
 if TYPE_CHECKING:
     from napari_pbip.gui.session import Session
 
+TISSUE = "tissue.png"
+"""The tissue mask of a slide, beside its result."""
 Rectangle = tuple[float, float, float, float]
 
 
@@ -56,7 +58,10 @@ class QueuedSlide:
     path: Path
     run: Path
     """Folder of the model."""
-    settings: SegmentSettings
+    settings: JobSettings
+    """All of them as they were when it was queued."""
+    results: Path
+    """Where the project's results lay then."""
     status: Status = Status.WAITING
     sentence: str = ""
     """What the user should know: why it failed, or a warning."""
@@ -124,6 +129,7 @@ class SegmentQueue:
     def drop(self, paths: Sequence[Path], run: Path) -> None:
         """:meth:`add` slides and all slides that lie directly in folders, which are looked through in a thread."""
         folders = [path for path in paths if path.is_dir()]
+        settings, results = self._session.settings, self._session.results_folder
         self.add([path for path in paths if path not in folders], run)
         if folders:
             found: list[Path] = []
@@ -133,13 +139,16 @@ class SegmentQueue:
                     found.extend(slides_in(folder))
                 yield Finished(None)
 
-            self._session.start(make).ended.connect(lambda _: self.add(found, run))
+            self._session.start(make).ended.connect(lambda _: self._add(found, run, settings, results))
 
     def add(self, paths: Sequence[Path], run: Path) -> None:
         """Segment these slides with a model, in the session's present settings; begins as soon as it can.
 
         A slide that is in the queue already is taken again, unless it is still to come or running.
         """
+        self._add(paths, run, self._session.settings, self._session.results_folder)
+
+    def _add(self, paths: Sequence[Path], run: Path, settings: JobSettings, results: Path) -> None:
         added = []
         for path in dict.fromkeys(Path(path).absolute() for path in paths):
             old = next((one for one in self.slides if one.path == path), None)
@@ -147,7 +156,7 @@ class SegmentQueue:
                 if old.status.active:
                     continue
                 self.slides.remove(old)
-            added.append(QueuedSlide(path, run, self._session.settings.segment))
+            added.append(QueuedSlide(path, run, settings, results))
         self.slides += added
         self.changed.emit()
         self._begin_next()
@@ -221,12 +230,10 @@ class SegmentQueue:
 
     def _make(self, slide: QueuedSlide) -> JobMaker:
         """What the job's thread begins with."""
-        session, settings, overwrite = self._session, slide.settings, slide.overwrite
+        settings, overwrite = slide.settings.segment, slide.overwrite
         layer = self._layer_of(slide)
         # asked for in the window, where its folder could not be written
         told = settings.mpp if layer is None else layer.slide.mpp
-        thresholds, refine = session.settings.thresholds, session.settings.refine
-        folder_of, tissue_of = session.result_folder, session.tissue_file
 
         def make() -> Job:
             from napari_pbip.engine.segment import segment  # brings torch: not on the main thread
@@ -238,17 +245,17 @@ class SegmentQueue:
                         "give its microns per pixel there, and try again."
                     )
                 used = settings.model_copy(update={"mpp": told if opened.mpp is None else None})
-                if used.tissue_mask is None and tissue_of(opened).exists():
-                    used = used.model_copy(update={"tissue_mask": tissue_of(opened)})
-                out = folder_of(opened)
+                out = result_folder(slide.results, opened.name, opened.identity)
+                if used.tissue_mask is None and (out / TISSUE).exists():
+                    used = used.model_copy(update={"tissue_mask": out / TISSUE})
                 slide.store = store_for(out, opened.name, opened.identity)
             return segment(
                 slide.path,
                 slide.run,
                 out,
                 used,
-                thresholds,
-                refine=refine,
+                slide.settings.thresholds,
+                refine=slide.settings.refine,
                 resume=not overwrite,
                 overwrite=overwrite,
                 focus=lambda: slide.view,
@@ -328,7 +335,7 @@ class SegmentQueue:
             return
         selection = self._session.viewer.layers.selection
         before, layer = selection.active, self._layer_of(slide)
-        result = self._session.results.open(slide.store, self._session.settings.thresholds)
+        result = self._session.results.open(slide.store, slide.settings.thresholds)
         if layer is not None:
             result.layer.visible = layer.layer.visible  # all slides lie at the same place
         selection.active = before  # the user goes on with what they were at
