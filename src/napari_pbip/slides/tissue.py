@@ -16,7 +16,8 @@ from scipy import ndimage
 from skimage import filters
 
 from napari_pbip.config import TissueSettings
-from napari_pbip.errors import OutputError, SlideError
+from napari_pbip.errors import SlideError
+from napari_pbip.files import write_picture
 from napari_pbip.slides.reader import Image
 from napari_pbip.slides.slide import Slide
 
@@ -95,13 +96,8 @@ class TissueMask:
         OutputError
             If the file cannot be written.
         """
-        path = Path(path)
-        whole = path.with_name(f".{path.name}.part")  # takes its place when it is complete: others may be reading
-        try:
-            PIL.Image.fromarray(self.array.astype(np.uint8) * 255).save(whole, format="PNG", optimize=True)
-            whole.replace(path)
-        except OSError as error:
-            raise OutputError(f"The tissue mask {path} cannot be written: {error.strerror}.") from error
+        picture = PIL.Image.fromarray(self.array.astype(np.uint8) * 255)
+        write_picture(Path(path), picture, "PNG", optimize=True)
 
     @classmethod
     def read(cls, path: Path | str, slide: Slide) -> Self:
@@ -118,7 +114,7 @@ class TissueMask:
                 warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
                 with PIL.Image.open(path) as file:
                     pixels = np.asarray(np.asarray(file.convert("RGB")).max(axis=2) > 0)
-        except (OSError, PIL.Image.DecompressionBombError) as error:
+        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
             raise SlideError(f"The tissue mask {path} cannot be read as an image; give a PNG.") from error
         height, width = pixels.shape
         # Along the longer side, which is how find_tissue sizes its masks; the other is off by less than a pixel.
