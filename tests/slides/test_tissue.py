@@ -137,8 +137,9 @@ def test_mask_written_and_read(sample_slide: Path, tmp_path: Path) -> None:
     assert again.scale == mask.scale
     assert again.mpp == pytest.approx(mask.mpp)
     assert again.threshold is None
+    mask.write(tmp_path / "new folder" / "tissue.png")
     with pytest.raises(OutputError, match="cannot be written"):
-        mask.write(tmp_path / "missing" / "tissue.png")
+        mask.write(tmp_path / "tissue.png" / "tissue.png")
 
 
 def test_mask_of_the_users_own(sample_slide: Path, tmp_path: Path) -> None:

@@ -46,6 +46,5 @@ def outline_tissue(
         with open_slide(path, mpp) as slide:
             measure = TissueMeasure.of(slide, settings)
     mask = measure.mask(settings)
-    out.parent.mkdir(parents=True, exist_ok=True)
     mask.write(out)
     yield Finished(out, {"threshold": mask.threshold, "area_mm2": mask.area_mm2, "mpp": mask.mpp, "measure": measure})
