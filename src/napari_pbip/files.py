@@ -11,8 +11,11 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+from PIL.Image import Image
 
 from napari_pbip.errors import OutputError
 
@@ -107,6 +110,22 @@ def write_json(path: Path, values: Any) -> None:
     """Write JSON, whole or not at all."""
     with writing(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_picture(path: Path, picture: Image, form: str, **options: Any) -> None:
+    """Write a picture as ``PNG`` or ``JPEG``, whole or not at all; options are Pillow's.
+
+    By way of bytes: Pillow's own encoder takes a file that a full disk cut short for a whole one.
+
+    Raises
+    ------
+    OutputError
+        As :func:`writing`.
+    """
+    encoded = BytesIO()
+    picture.save(encoded, form, **options)
+    with writing(path) as temporary:
+        temporary.write_bytes(encoded.getvalue())
 
 
 def prepare_folder(folder: Path, marker: str, *, overwrite: bool, ways: str = "--overwrite to replace it") -> None:

@@ -193,6 +193,7 @@ def test_mask_written_and_read(sample_slide: Path, tmp_path: Path) -> None:
     assert again.scale == mask.scale
     assert again.mpp == pytest.approx(mask.mpp)
     assert (again.threshold, again.corrected) == (mask.threshold, False)
+    mask.write(tmp_path / "new folder" / "tissue.png")
     with pytest.raises(OutputError, match="cannot be written"):
         mask.write(tmp_path / "tissue.png" / "below.png")
 

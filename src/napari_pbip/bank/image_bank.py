@@ -31,7 +31,7 @@ from napari_pbip.bank.features import FeatureFile
 from napari_pbip.bank.tiles import Origin
 from napari_pbip.config import BankSettings
 from napari_pbip.errors import BankError, ConfigError
-from napari_pbip.files import write_json, writing
+from napari_pbip.files import write_json, write_picture, writing
 from napari_pbip.pictures import read_rgb
 from napari_pbip.taxonomy import Taxonomy
 
@@ -471,5 +471,4 @@ def _write_thumbnail(folder: Path, tile: BankTile) -> None:
         return
     picture = Image.fromarray(read_rgb(Path(tile.path)))
     picture.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
-    with writing(path) as temporary:
-        picture.save(temporary, format="JPEG", quality=88)
+    write_picture(path, picture, "JPEG", quality=88)

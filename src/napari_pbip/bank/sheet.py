@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from napari_pbip.bank.image_bank import ClusterFacts, ImageBank, thumbnail_path
 from napari_pbip.errors import BankError
-from napari_pbip.files import writing
+from napari_pbip.files import write_picture
 
 _SIDE, _GAP, _LABEL, _HEADER, _CAPTION = 112, 6, 190, 40, 24
 _INK, _GREY, _ALARM, _PAPER = "#1a1a1a", "#5a5a5a", "#b00020", "#ffffff"
@@ -46,8 +46,7 @@ def write_sheets(bank: ImageBank, folder: Path, out: Path, columns: int = 12) ->
     for n, (name, sheet) in enumerate(contact_sheets(bank, folder, columns)):
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
         path = out / f"{n + 1}_{safe}.png"
-        with writing(path) as temporary:
-            sheet.save(temporary, format="PNG")
+        write_picture(path, sheet, "PNG")
         paths.append(path)
     return tuple(paths)
 

@@ -43,7 +43,7 @@ from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.engine.train import train
 from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.events import Event, Finished, Job, Noted, RunStep, Started, Step, Warned
-from napari_pbip.files import prepare_folder, write_json, writing
+from napari_pbip.files import prepare_folder, write_json, write_picture, writing
 from napari_pbip.results.comparison import MEASURES, Comparison, RunResult, write_results, write_table
 from napari_pbip.results.metrics import PROTOCOLS
 from napari_pbip.results.report import write_map, write_report
@@ -239,8 +239,7 @@ def _with_most_classes(tiles: TileSet, count: int) -> list[LabelledTile]:
 
 def _write_tiles(folder: Path, tiles: Sequence[LabelledTile], taxonomy: Taxonomy) -> None:
     for i, tile in enumerate(tiles):
-        with writing(folder / f"tile_{i}.png") as temporary:
-            Image.fromarray(tile.read()).save(temporary, format="PNG")
+        write_picture(folder / f"tile_{i}.png", Image.fromarray(tile.read()), "PNG")
         write_map(folder / f"truth_{i}.png", tile.read_mask(len(taxonomy)), taxonomy)
 
 

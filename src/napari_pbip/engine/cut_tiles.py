@@ -11,7 +11,7 @@ from napari_pbip.bank.labelled_slides import LabelledSlides, Position, SlideFact
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
-from napari_pbip.files import writing
+from napari_pbip.files import write_picture
 from napari_pbip.slides import open_slide
 
 
@@ -74,6 +74,5 @@ def _cut(slide: SlideFacts, size: TileSize, places: dict[Path, Position], folder
             raise SlideError(f"{slide.path} is another slide now; open {slide.name} from where it lies.")
         for path, place in list(places.items()):
             pixels = opened.read(*grid.corner(place), size.pixels, size.pixels, size.mpp)
-            with writing(folder / path) as temporary:
-                Image.fromarray(pixels).save(temporary, format="PNG")
+            write_picture(folder / path, Image.fromarray(pixels), "PNG")
             yield path

@@ -59,7 +59,7 @@ class _Form:
 _COLON = {"warmup": 10, "stain_augmentation": 0.2}
 _SHORT = _Form(
     side=112,
-    colon={"steps": 60, "batch_size": 8, **_COLON},
+    colon={"steps": 90, "batch_size": 8, **_COLON},
     skin={"steps": 60},
     seconds={
         "Composing images of colon": 3,

@@ -116,6 +116,9 @@ def open_label_image(path: Path) -> tuple[list[zarr.Array[Any]], LabelImage]:
             colours={one["label-value"]: tuple(one["rgba"][:3]) for one in meaning["colors"]},
             names={one["label-value"]: one["class"] for one in meaning["properties"]},
         )
-    except (KeyError, ValueError, TypeError, IndexError, OSError, zarr.errors.NodeTypeValidationError) as error:
-        raise OutputError(f"{path} is no label image of napari-pbip, or is damaged ({error}).") from error
+    except Exception as error:  # what damaged metadata raise is known to nobody
+        reason = " ".join(str(error).split())
+        raise OutputError(
+            f"{path} is no label image of napari-pbip, or is damaged ({reason}); save it again."
+        ) from error
     return levels, facts

@@ -316,8 +316,7 @@ def writing_labels(
     with ExitStack() as ours:
         if target is None:
             ours.enter_context(claim(folder.parent, "writing labels", wait=_WAIT))
-            with writing_to(store.path):
-                _list_among_labels(folder)
+            _list_among_labels(folder)
         begun = ours.enter_context(writing_folder(folder))
         group = zarr.create_group(begun, zarr_format=3)
         levels = create_levels(
@@ -340,11 +339,17 @@ def writing_labels(
 
 def _list_among_labels(folder: Path) -> None:
     """Name the label image in the group that holds it, beside those of others."""
-    parent = zarr.open_group(folder.parent, mode="a", zarr_format=3)
-    listed: Any = parent.attrs.get("ome") or {}
-    names = [*listed.get("labels", ())]
+    file = folder.parent / "zarr.json"
+    with writing_to(file):
+        if not file.exists():
+            zarr.create_group(folder.parent, zarr_format=3)
+    with reading(file, "delete this file, and write the labels again"):
+        parent = zarr.open_group(folder.parent, mode="r+", zarr_format=3)
+        listed: Any = parent.attrs.get("ome") or {}
+        names = [*listed.get("labels", ())]
     if folder.name not in names:
-        parent.attrs["ome"] = {"version": "0.5", **listed, "labels": [*names, folder.name]}
+        with writing_to(file):
+            parent.attrs["ome"] = {"version": "0.5", **listed, "labels": [*names, folder.name]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,18 +387,18 @@ def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zar
     folder = folder or present(store.path / FOLDER)
     if not folder.exists():
         raise OutputError(f"{store.path} holds scores but no labels yet; write them first.")
-    with reading(store.path):
+    with reading(folder, "write the labels again"):
         group = zarr.open_group(folder, mode="r", zarr_format=3)
         attributes: Any = dict(group.attrs)
         levels = [get_array(group, entry["path"]) for entry in attributes["ome"]["multiscales"][0]["datasets"]]
         own = attributes[OURS]
         facts = LabelFacts(
             ThresholdSettings.model_validate(own["thresholds"]),
-            tuple(own["largest"]),
-            {int(value): count for value, count in own["cells"].items()},
-            own["tiles"]["done"],
-            own["tiles"]["planned"],
-            own.get("refined", False),  # stores of before there was a choice
+            tuple(map(float, own["largest"])),
+            {value: int(own["cells"][str(value)]) for value in (*range(1, len(store.taxonomy) + 1), BACKGROUND)},
+            int(own["tiles"]["done"]),
+            int(own["tiles"]["planned"]),
+            bool(own.get("refined", False)),  # stores of before there was a choice
         )
     return levels, facts
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from napari_pbip.files import writing
+from napari_pbip.files import write_picture
 from napari_pbip.results.areas import Area, areas
 from napari_pbip.results.labels import BACKGROUND_RGB, Labels, open_labels
 from napari_pbip.results.store import ScoreStore, reading
@@ -88,8 +88,7 @@ def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, labels: Path | 
     height, width, _ = thumbnail.shape
     seen = labels_like(store, height, width, labels)
     picture = _with_legend(overlay(thumbnail, seen, store.taxonomy), areas(store, labels), store.taxonomy)
-    with writing(path) as temporary:
-        picture.save(temporary, format="PNG")
+    write_picture(path, picture, "PNG")
 
 
 def _with_legend(picture: RGB, rows: list[Area], taxonomy: Taxonomy) -> Image.Image:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from napari_pbip.files import writing
+from napari_pbip.files import write_picture, writing
 from napari_pbip.results.comparison import MEASURES, Choice, Comparison, Spread
 from napari_pbip.results.labels import BACKGROUND_RGB
 from napari_pbip.results.metrics import PROTOCOLS
@@ -89,8 +89,7 @@ def write_map(path: Path, labels: npt.NDArray[np.uint8], taxonomy: Taxonomy) -> 
     """
     colours = np.full((256, 3), BACKGROUND_RGB, np.uint8)
     colours[: len(taxonomy)] = taxonomy.colours
-    with writing(path) as temporary:
-        Image.fromarray(colours[labels]).save(temporary, format="PNG")
+    write_picture(path, Image.fromarray(colours[labels]), "PNG")
 
 
 def _failures(comparison: Comparison) -> list[dict[str, Any]]:

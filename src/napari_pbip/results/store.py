@@ -43,7 +43,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from napari_pbip.errors import OtherResult, OutputError
+from napari_pbip.errors import OtherResult, OutputError, PbipError
 from napari_pbip.files import output_error, prepare_folder, safe_name, writing, writing_folder
 from napari_pbip.results.blend import BLOCK, Blender, Lattice, Region, Tiles
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, mean_of_analysed, multiscales
@@ -554,7 +554,7 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path, way_out: str = "segment the slide again with --overwrite") -> Iterator[None]:
     """Turn what zarr and its codecs raise on missing or damaged files into a sentence (OutputError)."""
     try:
         yield
@@ -562,8 +562,11 @@ def reading(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} is not a score store; name the <slide>.ome.zarr that 'segment' wrote.") from error
     except PermissionError as error:
         raise OutputError(f"{path} may not be read; ask its owner for access.") from error
-    except (KeyError, ValueError, TypeError, RuntimeError, OSError) as error:
-        raise OutputError(f"{path} is damaged ({error}); segment the slide again with --overwrite.") from error
+    except PbipError:
+        raise
+    except Exception as error:  # what damaged metadata raise is known to nobody
+        reason = " ".join(str(error).split())
+        raise OutputError(f"{path} is damaged ({reason}); {way_out}.") from error
 
 
 def _parse(path: Path, values: Any) -> StoreFacts:

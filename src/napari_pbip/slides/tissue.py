@@ -19,7 +19,7 @@ from skimage import filters
 
 from napari_pbip.config import TissueSettings
 from napari_pbip.errors import DataError, SlideError
-from napari_pbip.files import writing
+from napari_pbip.files import write_picture
 from napari_pbip.pictures import read_drawn
 from napari_pbip.slides.reader import LARGEST_PIECE, Image
 from napari_pbip.slides.slide import Slide
@@ -122,9 +122,8 @@ class TissueMask:
             facts.add_text(_THRESHOLD, repr(float(self.threshold)))
         if self.corrected:
             facts.add_text(_CORRECTED, "yes")
-        image = PIL.Image.fromarray(self.array.astype(np.uint8) * 255)
-        with writing(Path(path)) as whole:  # others may be reading
-            image.save(whole, format="PNG", optimize=True, pnginfo=facts)
+        picture = PIL.Image.fromarray(self.array.astype(np.uint8) * 255)
+        write_picture(Path(path), picture, "PNG", optimize=True, pnginfo=facts)
 
     @classmethod
     def read(cls, path: Path | str, slide: Slide) -> Self:
