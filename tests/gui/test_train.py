@@ -139,7 +139,7 @@ def test_lpd_learns_with_the_encoder_that_is_chosen_here(
 ) -> None:
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
-    from qtpy.QtWidgets import QSpinBox
+    from qtpy.QtWidgets import QAbstractSpinBox
 
     session = session_of(viewer)
     session.settings = settings_for(weak_data, bank={"encoder": "texture"}, train={"steps": 2})
@@ -164,7 +164,7 @@ def test_lpd_learns_with_the_encoder_that_is_chosen_here(
     assert "prototype 1" in model.headerData(1, Qt.Orientation.Vertical)
     assert len(model.rows[1].tiles) == min(24, len({t.hash for t in model.rows[1].tiles}))
     assert model.rows[1].tiles[0].similarity >= model.rows[1].tiles[1].similarity
-    assert not window.clusters.findChildren(QSpinBox)
+    assert not window.clusters.findChildren(QAbstractSpinBox)
     window.close()
 
 
@@ -237,6 +237,8 @@ def test_a_training_from_the_first_click_to_the_last_model(
     viewer.add_image(np.zeros((32, 32)))  # the window is free
     settle(ended(session), 60)
     settle(lambda: rows(widget)[0][1] == "finished")
+    assert widget.name_notice.text().startswith("“first” is trained, in ")
+    assert widget.name_notice.text().endswith("Next: 5 Segment.")
     run = session.models_folder / "first"
     facts = RunFacts.read(run)
     assert rows(widget)[0][2] == f"{facts.best_score:.1f} %"

@@ -7,6 +7,7 @@ the file a moment later, and at once before a job begins, another project is ope
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,7 +88,7 @@ class Tissue:
     """A mask came, changed or went, or the search for one began or ended."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self._session = weakref.proxy(session)
         self._masks: dict[Path, ShownMask] = {}
         self.problems: dict[Path, PbipError] = {}
         self._measure: tuple[Path, TissueMeasure] | None = None  # of one slide: it is as large as the mask, in floats
