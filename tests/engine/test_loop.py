@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from napari_pbip import samples
-from napari_pbip.config import JobSettings, PretrainSettings
-from napari_pbip.engine import runs
+from napari_pbip.bank import load_single_tiles
+from napari_pbip.config import BankSettings, DataSettings, JobSettings, PretrainSettings
+from napari_pbip.engine import build_bank, runs
 from napari_pbip.engine.pretrain import pretrain
 from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
@@ -27,7 +29,7 @@ from napari_pbip.errors import JobFailed, ModelError, PbipError
 from napari_pbip.events import Epoch, Event, Finished, Job, Step, Warned
 from napari_pbip.models.methods.cam import Cam
 from napari_pbip.models.pretraining import Pretraining
-from napari_pbip.signals import held_back
+from napari_pbip.signals import Stopped, answer_signals, held_back
 from tests.engine.conftest import settings_for
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
@@ -107,6 +109,37 @@ def test_the_program_stops_cleanly(weak_data: Path, tmp_path: Path, kind: str, n
     assert json.loads(marker.read_text())["step"] > 0
     with safe_open(out / "state.safetensors", "pt") as state:
         assert int(state.get_tensor("step")) == json.loads(marker.read_text())["step"]
+
+
+@POSIX
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_bank_keeps_what_was_encoded(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes while the encoder is at work on the second batch."""
+    for name in ("LYM", "MUS"):
+        shutil.copytree(samples.tiles() / name, tmp_path / "tiles" / name)
+    tiles = load_single_tiles(tmp_path / "tiles", DataSettings())
+    settings = BankSettings(encoder="tiny", k=1, batch_size=3)
+    encode, calls = build_bank.encode, []
+
+    def stopped(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 2:
+            os.kill(os.getpid(), number)
+        return encode(*args)
+
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        answer_signals()
+        with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, Stopped)):
+            patch.setattr(build_bank, "encode", stopped)
+            list(build_bank.build_bank(tiles, settings, DataSettings(), tmp_path / "bank"))
+    finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+    *_, end = build_bank.build_bank(tiles, settings, DataSettings(), tmp_path / "bank", update=True)
+    assert isinstance(end, Finished)
+    assert end.summary["encoded"] == len(tiles.single_class) - 3
 
 
 def test_full_memory_costs_nothing(weak_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,8 +91,9 @@ def test_a_file_that_cannot_be_used_is_a_sentence_and_changes_nothing(
 def test_what_cannot_be_written_is_a_sentence(viewer: Any, tmp_path: Path) -> None:
     from napari_pbip.gui.settings_file import write_settings
 
+    (tmp_path / "file").write_text("no folder")
     with pytest.raises(OutputError, match="another place"):
-        write_settings(session_of(viewer), tmp_path / "no such folder" / "job.yaml")
+        write_settings(session_of(viewer), tmp_path / "file" / "job.yaml")
 
 
 def test_the_project_s_image_bank_is_named_in_the_file(viewer: Any, tmp_path: Path) -> None:

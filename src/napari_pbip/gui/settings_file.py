@@ -36,8 +36,8 @@ def write_settings(session: Session, path: Path) -> str:
     """
     try:
         job_settings(session).write(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}); choose another place.") from error
+    except OutputError as error:
+        raise OutputError(f"{path} cannot be written; choose another place.") from error
     return f"The settings are in {path}; napari-pbip train {path.name} --out MODEL runs them without a window."
 
 
