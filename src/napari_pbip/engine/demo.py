@@ -52,7 +52,7 @@ class _Form:
     """Settings of the training on colon."""
     skin: Mapping[str, Any]
     """Settings of the training on skin that are not the defaults."""
-    seconds: Mapping[str, int]
+    seconds: dict[str, int]
     """How long each stage takes on two cores with AVX2 and without bfloat16."""
 
 
