@@ -69,7 +69,7 @@ def test_settings_on_top_reach_all_runs_and_the_plan_itself(file: Path) -> None:
     [
         ("compare=null", "'compare' is missing"),
         ("compare.axes={}", "compare.axes"),
-        ("compare.axes.loss.bad={bank.k.more: 1}", "CLIP, bad: bank.k.more: 'k' is a single value"),
+        ("compare.axes.loss.bad={bank.k.more: 1}", "CLIP, bad: 'bank.k.more' cannot be set: 'k' is"),
         ("compare.seed=3", "compare.seed.*compare.seeds"),
         ("compare.seeds=[]", "compare.seeds"),
     ],

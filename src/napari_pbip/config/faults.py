@@ -116,8 +116,10 @@ def _unknown(model: type[BaseModel], place: _Place) -> str:
     prefix = "".join(f"{part}." for part in parents)
     here = [prefix + field for section in place.section for field in section.model_fields]
     known = [*here, *(key for key in keys(model) if not prefix or not key.startswith(prefix))]
-    same = list(dict.fromkeys(key for key in known if key.rpartition(".")[2] == name))
-    nearest = same or [max(known, key=lambda key: _likeness(name, key, near=key in here))]
+    best = max(known, key=lambda key: _likeness(name, key, near=key in here))
+    # the same name in several other sections: whoever left the section out may mean any of them
+    same = dict.fromkeys(key for key in known if key.rpartition(".")[2] == name)
+    nearest = list(same) if best in same else [best]
     ones = "one is" if len(nearest) == 1 else "ones are"
     return f"Unknown setting {where!r}; the nearest valid {ones} {', '.join(map(repr, nearest))}."
 
