@@ -171,6 +171,7 @@ def _open_store(
     if resume and path in there:
         store = ScoreStore.open(path, "r+")
         store.check_resume(**facts)
+        store.relocate(slide.path)
         return store
     side = grid.tile * grid.scale
     height, width = grid.model_size

@@ -342,6 +342,22 @@ class ScoreStore:
                     what,
                 )
 
+    def relocate(self, slide: Path) -> None:
+        """Record where the slide lies now, if it was moved or renamed; its result shows and paints it from there.
+
+        Raises
+        ------
+        OutputError
+            If the store cannot be written.
+        """
+        self._open_writer()
+        if str(slide) != self.facts.slide.path:
+            moved = self.facts.slide.model_copy(update={"path": str(slide)})
+            facts = self.facts.model_copy(update={"slide": moved})
+            with writing_to(self.path):
+                self._group.attrs.update({"pbip": facts.model_dump(mode="json")})
+            self.facts = facts
+
     # what there is -------------------------------------------------------------------------------------------
 
     @property

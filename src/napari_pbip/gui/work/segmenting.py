@@ -1,6 +1,6 @@
 """The slides that are to be segmented, one after the other; it outlives the widget that shows it.
 
-Each slide goes its own way: one that fails says why, and the next begins. A result belongs to the slide by its path,
+Each slide goes its own way: one that fails says why, and the next begins. A result belongs to its slide by what it is,
 whichever layer is active. What was stopped goes on where it was.
 """
 
