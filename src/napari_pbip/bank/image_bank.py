@@ -22,7 +22,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
@@ -74,6 +74,10 @@ class BankTile:
     """Index of its cluster among those of all classes; -1 for a tile left out."""
     similarity: float = 0.0
     """Cosine with the centre of its cluster, -1 to 1."""
+
+
+_TILES = TypeAdapter(tuple[BankTile, ...])
+_K = TypeAdapter(tuple[int, ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +306,10 @@ class ImageBank:
             if document["format"] > FORMAT:
                 raise BankError(f"{folder} was made by a newer version of napari-pbip; update this one.")
             measures = FeatureFile.read(folder)
-            tiles = tuple(_tile(t) for t in document["tiles"])
+            tiles = _TILES.validate_python(document["tiles"])
+            k = _K.validate_python(document["k"])
+            if not all(0 <= t.subclass < sum(k) and 0 <= t.class_index < len(k) for t in tiles):
+                raise _damaged(folder)
             hashes = [t.hash for t in tiles]
             bank = cls(
                 taxonomy=Taxonomy.from_json(document["classes"]),
@@ -311,10 +318,10 @@ class ImageBank:
                 tiles=tiles,
                 features=measures.features(hashes),
                 colours=measures.colours(hashes),
-                k=tuple(document["k"]),
+                k=k,
                 prototypes=load_file(folder / PROTOTYPES)["prototypes"],
-                left_out=tuple(_tile(t) for t in document["left_out"]),
-                removed=tuple(_tile(t) for t in document.get("removed", ())),  # banks before curation have none
+                left_out=_TILES.validate_python(document["left_out"]),
+                removed=_TILES.validate_python(document.get("removed", ())),  # banks before curation have none
                 statistics=document["statistics"],
             )
             intact = bank.identity == document["identity"]
@@ -376,11 +383,6 @@ def _encoder(facts: Mapping[str, Any]) -> EncoderFacts:
         dimension=facts["dimension"],
         weights=facts["weights"],
     )
-
-
-def _tile(facts: Mapping[str, Any]) -> BankTile:
-    origin = facts["origin"]
-    return BankTile(**{**facts, "origin": Origin(**origin) if origin else None})
 
 
 def _k_of_classes(taxonomy: Taxonomy, settings: BankSettings) -> list[int | Literal["auto"]]:
