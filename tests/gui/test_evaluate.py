@@ -15,7 +15,7 @@ from PIL import Image
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QDialog, QDialogButtonBox, QFileDialog, QLineEdit, QMessageBox
+from qtpy.QtWidgets import QApplication, QDialogButtonBox, QFileDialog, QLineEdit, QMessageBox
 
 from napari_pbip import samples
 from napari_pbip.gui.docks.evaluate import EvaluateWidget
@@ -136,6 +136,10 @@ def save_as(widget, settle, name: str, answer: str | None = None) -> None:
     settle(lambda: visible(QFileDialog) is not None)
     dialog = visible(QFileDialog)
     line = dialog.findChild(QLineEdit, "fileNameEdit")
+    line.setCompleter(None)  # its list would take the click
+    dialog.activateWindow()
+    line.setFocus()
+    settle(line.hasFocus)  # Qt writes what it finds on the disk into a line that has no focus
     line.selectAll()
     QTest.keyClicks(line, name)
     timer = QTimer()
@@ -145,7 +149,7 @@ def save_as(widget, settle, name: str, answer: str | None = None) -> None:
     settle(lambda: asked or answer is None)
     if answer == "No" and visible(QFileDialog) is not None:  # Qt's dialog stays, for another name
         dialog.reject()
-    settle(lambda: visible(QDialog) is None)
+    settle(lambda: visible(QFileDialog) is None and visible(QMessageBox) is None)  # notifications are dialogs, too
     timer.stop()
     assert bool(asked) == (answer is not None), asked
     settle(lambda: not widget._session.jobs)

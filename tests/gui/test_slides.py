@@ -519,6 +519,7 @@ def test_every_dock_of_the_menu_opens_on_one_session(viewer, settle):
     ]
     settle()
     assert len(docks) == 8
+    settle(lambda: not session_of(viewer).jobs)
     viewer.open_sample("napari-pbip", "slide")
     settle()
     slides = next(widget for _, widget in docks if isinstance(widget, SlidesWidget))
