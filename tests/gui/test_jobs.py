@@ -238,6 +238,7 @@ def test_who_comes_late_hears_how_far_a_job_is(application, settle):
 
     def job():
         yield Started("Counting", 45, "steps")
+        yield Noted("3 classes")
         yield Warned("few tiles")
         for done in range(1, 34):
             yield Step(done)
@@ -246,13 +247,14 @@ def test_who_comes_late_hears_how_far_a_job_is(application, settle):
 
     running = RunningJob(job)
     settle(lambda: Step(33) in running.said)
-    assert running.said == [Started("Counting", 45, "steps"), Step(33), Warned("few tiles")]
+    assert running.said == [Started("Counting", 45, "steps"), Step(33), Noted("3 classes"), Warned("few tiles")]
     bar = JobBar()
     bar.show()
     bar.follow(running)
     assert bar.text.text().startswith("Counting: 33 of 45 steps")
     assert (bar.progress.value(), bar.progress.maximum()) == (33, 45)
     assert "few tiles" in bar.notice.text()
+    assert bar.noted.text() == "3 classes"
     go.set()
     settle(lambda: running.state.ended)
     bar.close()

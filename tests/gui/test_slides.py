@@ -286,6 +286,21 @@ def test_microns_per_pixel_of_a_sample_are_the_users_own(viewer, widget, settle,
         assert again.mpp == 0.25
 
 
+def test_a_header_with_an_unlikely_size_is_told_and_can_be_corrected(viewer, widget, settle, tmp_path):
+    path = tmp_path / "odd.tif"
+    pixels = np.full((600, 800, 3), 240, np.uint8)
+    scale = {"resolution": (4000, 4000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb", metadata=None, **scale)
+    widget.take([path])
+    settle()
+    assert widget.slide_notice.isVisible()
+    assert "2.5 microns per pixel, which makes it 2 x 1.5 mm large" in widget.slide_notice.text()
+    widget.mpp.given.emit(0.5)
+    settle()
+    assert widget.slide_notice.isHidden()
+    assert "0.40 x 0.30 mm" in widget.facts.text()
+
+
 def test_slides_with_and_without_mpp_in_one_window(viewer, widget, slide_without_mpp, settle):
     told = []
     notification_manager.notification_ready.connect(told.append)

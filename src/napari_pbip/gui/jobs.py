@@ -19,7 +19,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import JobFailed, PbipError
-from napari_pbip.events import Event, Finished, Job, Started, Step, Warned
+from napari_pbip.events import Event, Finished, Job, Noted, Started, Step, Warned
 
 DRAIN_MS = 100
 """Time between two looks into the queue."""
@@ -61,7 +61,7 @@ class RunningJob(QObject):
     error
         Why it failed: a sentence for the user; the original error is its ``__cause__``.
     said
-        What somebody who comes late has to hear: the last ``Started`` and ``Step``, and the warnings.
+        What somebody who comes late has to hear: the last ``Started`` and ``Step``, the notes and the warnings.
     followed
         Whether a widget shows or showed how far it is.
     told
@@ -223,14 +223,14 @@ def _route_warnings() -> None:
 
 
 def _summary(events: Sequence[Event]) -> list[Event]:
-    """The last ``Started``, the last ``Step`` since, and all warnings."""
+    """The last ``Started``, the last ``Step`` since, and all notes and warnings."""
     begun: list[Event] = []
     for event in events:
         if isinstance(event, Started):
             begun = [event]
         elif isinstance(event, Step):
             begun = [*begun[:1], event]
-    return [*begun, *(event for event in events if isinstance(event, Warned))]
+    return [*begun, *(event for event in events if isinstance(event, Noted | Warned))]
 
 
 def last(events: Sequence[Event], kind: type[Any]) -> Any:

@@ -140,7 +140,7 @@ class Slide:
     def notes(self) -> tuple[str, ...]:
         """What the user should know of this file and what stops nobody, as sentences: an odd header."""
         notes = [f"{self.path.name} {note}." for note in self._reader.notes]
-        if self._given is None and (mpp := self.mpp) is not None and not USUAL[0] <= mpp <= USUAL[1]:
+        if not self.mpp_is_given and (mpp := self.mpp) is not None and not USUAL[0] <= mpp <= USUAL[1]:
             width, height = (side / 1000 for side in self.size_um or (0, 0))
             notes.append(
                 f"{self.path.name} says it has {mpp:.4g} microns per pixel, which makes it {width:.3g} x {height:.3g} "

@@ -54,6 +54,7 @@ class SlidesWidget(DropZone):
         row.addStretch()
         self.facts = PlainLabel()
         self.facts.setWordWrap(True)
+        self.slide_notice = Notice()
         self.mpp = MppPanel()
         self.mpp.given.connect(self._set_mpp)
         self.tissue = TissuePanel(self._session)
@@ -62,6 +63,7 @@ class SlidesWidget(DropZone):
         layout.addWidget(self.list)
         layout.addWidget(self.notice)
         layout.addWidget(self.facts)
+        layout.addWidget(self.slide_notice)
         layout.addWidget(self.mpp)
         layout.addWidget(self.tissue)
         layout.addLayout(self._project_row())
@@ -135,6 +137,7 @@ class SlidesWidget(DropZone):
                 self.list.setCurrentRow(row)
                 self.list.blockSignals(False)
         self.facts.setText("" if slide is None else describe(slide))
+        self.slide_notice.warn("" if slide is None else " ".join(slide.slide.notes))
         self.mpp.show_for(slide)
         self.tissue.show_for(slide)
 

@@ -10,9 +10,7 @@ from napari_pbip.gui.parts.job_bar import Notice
 from napari_pbip.gui.parts.number_box import NumberBox
 from napari_pbip.gui.parts.words import PlainLabel
 from napari_pbip.slides import Slide
-
-USUAL = (0.1, 2.0)
-"""Microns per pixel of scans from 100x to 5x; a value outside is most likely a slip."""
+from napari_pbip.slides.mpp import USUAL
 
 
 def is_usual(mpp: float) -> bool:
