@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
 from PIL import Image, ImageOps
 
 from napari_pbip.errors import DataError
@@ -173,6 +172,8 @@ def _reason(path: Path) -> str:
     if start[4:8] == b"ftyp":
         return "it is HEIF or AVIF"
     if start[:2] in (b"II", b"MM"):
+        import tifffile  # a look at what is wrong is rare
+
         try:
             with tifffile.TiffFile(path) as tiff:
                 page = tiff.pages.first

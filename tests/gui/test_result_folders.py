@@ -74,7 +74,7 @@ def test_slides_of_one_name_are_told_apart(viewer, settle, run, tmp_path, first,
     slides.raise_()
     settle()
     click(slides.tissue.button)
-    settle(lambda: slides.tissue.layer is not None and not session.jobs)
+    settle(lambda: session.tissue.mask(opened[0]) is not None and not session.jobs)
     assert session.tissue_file(opened[0].slide).exists()
     assert not session.tissue_file(opened[1].slide).exists()
     session.segmenting.add(list(places), run)

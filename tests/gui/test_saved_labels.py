@@ -19,7 +19,7 @@ from napari_pbip import samples
 from napari_pbip.bank import load_single_tiles
 from napari_pbip.config import BankSettings, DataSettings, ThresholdSettings
 from napari_pbip.engine.build_bank import build_bank
-from napari_pbip.gui.reader import get_reader
+from napari_pbip.gui.reader import get_reader, read_as_napari
 from napari_pbip.gui.session import session_of
 from napari_pbip.results.label_image import LabelImage, write_label_image
 from tests.results import stores
@@ -117,10 +117,10 @@ def test_a_save_that_was_stopped_leaves_nothing(tmp_path: Path) -> None:
 def test_label_images_of_others_are_left_alone(tmp_path: Path) -> None:
     group = zarr.create_group(tmp_path / "other.zarr", zarr_format=3)
     group.attrs["ome"] = {"version": "0.5", "image-label": {}, "multiscales": []}
-    assert get_reader(str(tmp_path / "other.zarr")) is None
+    assert get_reader(str(tmp_path / "other.zarr")) is read_as_napari
     (tmp_path / "broken.zarr").mkdir()
     (tmp_path / "broken.zarr" / "zarr.json").write_text(json.dumps({"attributes": 3}))
-    assert get_reader(str(tmp_path / "broken.zarr")) is None
+    assert get_reader(str(tmp_path / "broken.zarr")) is read_as_napari
 
 
 def test_a_bank_opens_as_its_contact_sheets(viewer: Any, tmp_path: Path) -> None:

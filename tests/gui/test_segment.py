@@ -295,14 +295,15 @@ def test_closing_the_window_while_it_runs_keeps_what_is_finished(viewer, session
     assert (known.sum() > 0) == (~np.isnan(store.presence())).any()
 
 
-def test_a_window_that_is_gone_does_not_stop_the_result(viewer, session, fine, settle):
+def test_a_window_that_is_closed_stops_its_slide_and_keeps_what_is_finished(viewer, session, fine, settle):
     session.slides.open(samples.slide())
     click(fine.segment_button)
     [queued] = session.segmenting.slides
     settle(lambda: queued.done > 4)
     viewer.close()
     settle(all_ended(session))
-    assert queued.status is Status.DONE
+    assert queued.status is Status.STOPPED
+    assert ScoreStore.open(queued.store).kept() is not None
 
 
 def test_a_disk_that_cannot_be_written_is_a_sentence_and_trying_again_works(viewer, session, widget, settle):
@@ -380,8 +381,9 @@ def test_what_is_queued_is_segmented_as_things_were_then(session, widget, settle
     session.change(thresholds=ThresholdSettings(delta=0.1), segment=QUICK.model_copy(update={"overlap": 32}))
     session.folder = tmp_path / "elsewhere"
     settle(lambda: all(slide.status is Status.DONE for slide in session.segmenting.slides))
-    for path in paths:
-        store = ScoreStore.open(before / "results" / path.stem / f"{path.stem}.ome.zarr")
+    for slide in session.segmenting.slides:
+        assert slide.store.is_relative_to(before / "results")
+        store = ScoreStore.open(slide.store)
         assert open_labels(store)[1].thresholds == ThresholdSettings(delta=0.6)
         assert store.facts.grid.overlap == 16
     assert not (tmp_path / "elsewhere" / "results").exists()

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +52,10 @@ class Outcome:
 class Visitor:
     """The process that opens slides, replaced when it dies."""
 
+    _noise: Path
+    """Where what it prints beside its answers goes."""
     peak: int = 0
     _process: subprocess.Popen[str] | None = None
-    _noise: Path = field(default_factory=lambda: Path(tempfile.mkstemp(suffix=".log")[1]))
 
     def visit(self, path: Path) -> tuple[str, str]:
         """How it went and what was said."""
@@ -69,9 +70,7 @@ class Visitor:
         line = process.stdout.readline() if ready else ""
         noise = self._noise.read_text(errors="replace")
         if not line:
-            process.kill()
-            code = process.wait()
-            self._process = None
+            code = self._end(process)
             return ("hang", "") if not ready or code == -27 else ("crash", f"exit code {code}: {noise[-500:]}")
         answer = json.loads(line)
         self.peak = max(self.peak, int(answer["peak"]))
@@ -83,22 +82,32 @@ class Visitor:
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+            self._end(self._process)
 
     def _start(self) -> subprocess.Popen[str]:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.robustness.slide_visitor"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._noise.open("w"), text=True,
-        )  # fmt: skip
+        with self._noise.open("w") as noise:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.robustness.slide_visitor"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=noise,
+                text=True,
+            )
         return self._process
+
+    def _end(self, process: subprocess.Popen[str]) -> int:
+        """Kill it, and return how it ended."""
+        process.kill()
+        process.stdin.close()
+        process.stdout.close()
+        self._process = None
+        return process.wait()
 
 
 def outcomes(folder: Path, numbers: range, seed: int, keep: Path | None = None):
     """Damage and open one slide after the other; yields what became of each."""
     slides = write_slides(folder / "whole")
-    kinds, visitor = list(slides), Visitor()
+    kinds, visitor = list(slides), Visitor(folder / "noise.log")
     try:
         for number in numbers:
             rng = np.random.default_rng((seed, number))

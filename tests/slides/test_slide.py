@@ -277,8 +277,9 @@ def test_impossible_microns(sample_slide: Path, mpp: float) -> None:
 
 
 def test_sidecar_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="use --mpp"):
-        save_mpp(tmp_path / "missing" / "slide.svs", 0.5)
+        save_mpp(tmp_path / "file" / "slide.svs", 0.5)
 
 
 @pytest.mark.parametrize("size", [0.0, 1e9])

@@ -215,9 +215,6 @@ def test_mask_of_the_users_own(sample_slide: Path, tmp_path: Path) -> None:
             clear.paste({"RGBA": (9, 9, 9, 255), "LA": (9, 255)}.get(mode, 1), (0, 0, 555, 371))
             clear.save(tmp_path / "clear.tif")
             assert TissueMask.read(tmp_path / "clear.tif", slide).array.mean() == pytest.approx(0.5), mode
-        assert not TissueMask.read(tmp_path / "drawn.png", slide).notes
-        drawing.convert("RGB").save(tmp_path / "drawn.jpg")
-        assert "give a PNG" in TissueMask.read(tmp_path / "drawn.jpg", slide).notes[0]
         palette = drawing.convert("RGB").quantize(4)
         palette.info["transparency"] = palette.getpixel((0, 0))
         palette.save(tmp_path / "palette.png")
