@@ -14,7 +14,7 @@ def main() -> None:
     """Run the demo into a folder, in place of an earlier one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", nargs="?", type=Path, default=Path("demo-result"), help="folder of the results")
-    parser.add_argument("--full", action="store_true", help="train for longer: some six times the time")
+    parser.add_argument("--full", action="store_true", help="train for longer: some five times the time")
     arguments = parser.parse_args()
     out: Path = arguments.out
     command = ["napari-pbip", "demo", "--out", str(out), "--overwrite", *(["--full"] if arguments.full else [])]

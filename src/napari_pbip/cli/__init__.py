@@ -278,7 +278,7 @@ def segment(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
-    full: Annotated[bool, typer.Option("--full", help="Train for longer: some six times the time.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Train for longer: some five times the time.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Run the whole path on bundled real tissue: bank, training, scores, a segmented slide (minutes).

@@ -63,18 +63,18 @@ _SHORT = _Form(
     skin={"steps": 60},
     seconds={
         "Composing images of colon": 3,
-        "Training on colon": 100,
-        "Scoring on colon": 10,
+        "Training on colon": 110,
+        "Scoring on colon": 3,
         "Cutting tiles of skin": 1,
-        "Training on skin": 80,
-        "Mapping the slide of skin": 40,
+        "Training on skin": 60,
+        "Mapping the slide of skin": 8,
     },
 )
 _FULL = _Form(
     side=160,
     colon={"epochs": 12, "batch_size": 16, **_COLON},
     skin={},
-    seconds=_SHORT.seconds | {"Training on colon": 800, "Training on skin": 280},
+    seconds=_SHORT.seconds | {"Training on colon": 640, "Training on skin": 210},
 )
 
 
@@ -91,7 +91,7 @@ def demo(out: Path, *, full: bool = False, overwrite: bool = False) -> Job:
     out
         The folder of the results.
     full
-        Train on larger images of colon and for longer, on skin for as long as by default: some six times the time.
+        Train on larger images of colon and for longer, on skin for as long as by default: some five times the time.
     overwrite
         Replace an earlier demo.
 
