@@ -201,6 +201,20 @@ def test_corrections_made_quickly_are_all_worked_in(built, session, settle):
     assert Curation.read(session.bank_folder).tiles == {one: None}
 
 
+def test_corrections_of_another_window_are_not_overwritten(built, session, settle):
+    bank = session.bank.bank
+    theirs, mine = (bank.nearest(s)[0].hash for s in (0, 2))
+    Curation.read(session.bank_folder).remove([theirs]).write(session.bank_folder)
+    session.bank.select({mine})
+    click(built.remove_button)
+    settle(lambda: session.bank.job is None and session.bank.curation.tiles == {theirs: None})
+    assert "corrected in another window" in built.build_bar.notice.text()
+    session.bank.select({mine})
+    click(built.remove_button)
+    settle(lambda: session.bank.job is None and len(session.bank.bank.tiles) == 13)
+    assert Curation.read(session.bank_folder).tiles == {theirs: None, mine: None}
+
+
 def test_a_correction_that_leaves_too_few_is_refused(built, session, settle):
     bank = session.bank.bank
     session.bank.select({t.hash for t in bank.tiles if t.class_index == 1})

@@ -110,6 +110,7 @@ class BankWork:
         self._session = session
         self._reading: list[RunningJob] = []
         self._disk = _OnDisk(None)
+        self._known = Curation()
         self._undo: list[Curation] = []
         self._wanted: _Wanted | None = None
         self._again = False
@@ -193,6 +194,7 @@ class BankWork:
     def _show(self, found: _OnDisk) -> None:
         before, self._disk = self._disk.bank, found
         if self.job is None:
+            self._known = found.curation
             self._wanted = None  # it is on disk
         if before is None and found.bank is not None and self._session.settings.bank == BankSettings():
             self._session.change(bank=found.bank.settings)  # a project that is opened again
@@ -308,11 +310,16 @@ class BankWork:
         if self.job is not None:
             self._again = True
             return
-        settings, folder = self._session.settings, self.folder
+        settings, folder, known = self._session.settings, self.folder, self._known
 
         def make() -> Job:
             from napari_pbip.engine.build_bank import build_bank  # torch takes seconds to load: not in the window
 
+            if wanted.curation is not None and Curation.read(folder) != known:
+                raise BankError(
+                    "The image bank was corrected in another window meanwhile; it is shown as it is now, so make your "
+                    "correction once more."
+                )
             return build_bank(
                 _tiles(settings.data),
                 wanted.settings,
@@ -325,14 +332,15 @@ class BankWork:
             )
 
         self.job = self._session.start(make)
-        self.job.ended.connect(lambda state: self._built(state, folder))
+        self.job.ended.connect(lambda state: self._built(state, folder, wanted))
         self.building.emit(self.job)
 
-    def _built(self, state: State, folder: Path) -> None:
+    def _built(self, state: State, folder: Path, wanted: _Wanted) -> None:
         again, self._again, self.job = self._again, False, None
         if folder != self.folder:
             return
         if state is State.FINISHED:
+            self._known = self._known if wanted.curation is None else wanted.curation
             self._told = folder
             self._session.change(bank_folder=folder)
             self._session.bank_changed.emit()
