@@ -515,9 +515,12 @@ def test_dicom_without_its_slide(dicom_folder: Path, tmp_path: Path) -> None:
             open_slide(path)
 
 
-def test_pages_that_lead_back(tmp_path: Path, pixels: np.ndarray) -> None:
+@pytest.mark.parametrize("pages", [1, 2])
+def test_pages_that_lead_back(tmp_path: Path, pixels: np.ndarray, pages: int) -> None:
     path = tmp_path / "loop.tif"
-    tifffile.imwrite(path, pixels, photometric="rgb", **TILED)
+    with tifffile.TiffWriter(path) as writer:
+        for page in range(pages):  # a smaller page behind the slide, which leads back to it
+            writer.write(pixels[:: page + 1, :: page + 1], photometric="rgb", subfiletype=page, **TILED)
     content = bytearray(path.read_bytes())
     with tifffile.TiffFile(path) as tiff:
         place, start = tiff.pages.next_page_offset, tiff.pages[0].offset

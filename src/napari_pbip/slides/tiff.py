@@ -95,10 +95,11 @@ def _open(path: Path) -> Any:
     Raises
     ------
     SlideError
-        If it is one of several files that make an OME-TIFF.
+        If it is one of several files that make an OME-TIFF, or its list of pages leads back to itself.
     """
     tiff: Any = tifffile.TiffFile(path)
     try:
+        _require_an_end(tiff, path)
         _require_single_file(tiff, path)
         tiff.series  # noqa: B018 (what is wrong with the metadata is found now)
     except SlideError:
@@ -286,6 +287,20 @@ def _is_uuid(element: ElementTree.Element) -> bool:
     return element.tag.rpartition("}")[2] == "UUID"
 
 
+def _require_an_end(tiff: Any, path: Path) -> None:
+    """Refuse a file whose list of pages leads back to itself, which tifffile may follow for ever."""
+    handle, form = tiff.filehandle, tiff.tiff
+    place, seen = tiff.pages.first.offset, set()
+    while 0 < place < handle.size:
+        if place in seen:
+            raise SlideError(
+                f"{path.name} is damaged: its list of pictures leads back to itself; copy or export it again."
+            )
+        seen.add(place)
+        handle.seek(_end_of_page(handle, form, place) - form.offsetsize)
+        place = int.from_bytes(handle.read(form.offsetsize), "little" if form.byteorder == "<" else "big")
+
+
 def _require_whole(tiff: Any, path: Path) -> None:
     """Refuse a file whose end is missing: a page of it, or tiles of a page, would lie past the end.
 
@@ -295,8 +310,6 @@ def _require_whole(tiff: Any, path: Path) -> None:
     handle.seek(tiff.pages.next_page_offset)
     following = int.from_bytes(handle.read(form.offsetsize), "little" if form.byteorder == "<" else "big")
     pages = [page for series in tiff.series for level in series.levels for page in level if page is not None]
-    if following and following in {page.offset for page in tiff.pages}:
-        raise SlideError(f"{path.name} is damaged: its list of pictures leads back to itself; copy or export it again.")
     whole = not following  # the chain of pages ends where it says so
     for page in pages if whole else ():
         whole = whole and len(page.dataoffsets) == len(page.databytecounts)
