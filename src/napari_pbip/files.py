@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -128,7 +128,14 @@ def write_picture(path: Path, picture: Image, form: str, **options: Any) -> None
         temporary.write_bytes(encoded.getvalue())
 
 
-def prepare_folder(folder: Path, marker: str, *, overwrite: bool, ways: str = "--overwrite to replace it") -> None:
+def prepare_folder(
+    folder: Path,
+    marker: str,
+    *,
+    overwrite: bool,
+    ways: str = "--overwrite to replace it",
+    keep: Collection[str] = (),
+) -> None:
     """Make an empty output folder.
 
     Hidden files of ours may be in it already (:mod:`napari_pbip.claims`).
@@ -144,6 +151,8 @@ def prepare_folder(folder: Path, marker: str, *, overwrite: bool, ways: str = "-
         Whether an earlier result may be deleted.
     ways
         The way out that the error names.
+    keep
+        Names of files that stay where they are.
 
     Raises
     ------
@@ -165,7 +174,7 @@ def prepare_folder(folder: Path, marker: str, *, overwrite: bool, ways: str = "-
             )
         # Aside first, the marker with the last: what is half deleted when the process is killed is still known as ours.
         first = Path(marker).parts[0]
-        for one in sorted(held, key=lambda one: one.name == first):
+        for one in sorted((one for one in held if one.name not in keep), key=lambda one: one.name == first):
             leaving.mkdir(exist_ok=True)
             _remove(leaving / one.name)
             _rename(one, leaving / one.name)

@@ -27,6 +27,7 @@ from napari_pbip.bank import (
     load_unlabelled,
     near_duplicates,
 )
+from napari_pbip.bank.curation import CURATION
 from napari_pbip.bank.features import FEATURES, FeatureFile, TileMeasures, colour_moments, white_fraction
 from napari_pbip.bank.image_bank import check_enough_tiles, encoder_key
 from napari_pbip.claims import claims
@@ -115,8 +116,6 @@ def build_bank(
     facts = encoder_facts(encoder, settings.weights)
     kept = Curation.read(out)
     measures, previous = _begin(out, facts, overwrite=overwrite, update=update)
-    if overwrite and kept:  # the features can be computed again, what the user did cannot
-        kept.write(out)
     yield Started(f"Building the image bank with {settings.encoder}", total=len(single), unit="tiles")
     yield from recognised(tiles)
     bank_tiles: list[BankTile] = []
@@ -299,7 +298,8 @@ def _begin(out: Path, encoder: EncoderFacts, *, overwrite: bool, update: bool) -
     """Make the folder, or take up what an earlier bank in it knows."""
     if not update or not FeatureFile.exists(out):
         ways = "--update to bring a bank up to date, --overwrite to replace it"
-        prepare_folder(out, FEATURES, overwrite=overwrite, ways=ways)
+        # the features can be computed again, what the user did cannot
+        prepare_folder(out, FEATURES, overwrite=overwrite, ways=ways, keep=(CURATION,))
         return FeatureFile(encoder_key(encoder)), None
     measures = FeatureFile.read(out)
     if measures.encoder != encoder_key(encoder):

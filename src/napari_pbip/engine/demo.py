@@ -30,7 +30,7 @@ from napari_pbip.engine.sample_project import sample_labels, sample_settings
 from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
 from napari_pbip.events import Finished, Job, Noted
-from napari_pbip.files import prepare_folder, write_json
+from napari_pbip.files import prepare_folder, write_json, writing
 
 CLASSES = ("LYM", "MUS", "TUM")
 _HELD_OUT = 2
@@ -122,7 +122,8 @@ def demo(out: Path, *, full: bool = False, overwrite: bool = False) -> Job:
     yield stages.begin("Mapping the slide of skin")
     mapping = segment(samples.slide(), skin / "run", skin / "result", settings.segment, settings.thresholds)
     result = yield from phase(mapping)
-    (out / "overlay.png").write_bytes((skin / "result" / "overlay.png").read_bytes())
+    with writing(out / "overlay.png") as temporary:
+        temporary.write_bytes((skin / "result" / "overlay.png").read_bytes())
     protocols = scores["protocols"]
     report = {
         "finished": True,

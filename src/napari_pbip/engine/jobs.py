@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
 from functools import wraps
 from typing import Any, ParamSpec, overload
 
@@ -79,9 +80,10 @@ def phase(inner: Job) -> Generator[Event, None, Mapping[str, Any]]:
     ``Finished`` is the last event of a job, so that of a part must not be announced.
     """
     summary: Mapping[str, Any] = {}
-    for event in inner:
-        if isinstance(event, Finished):
-            summary = event.summary
-        else:
-            yield event
+    with closing(inner):  # what it meets while it saves is told, before the folder of the outer one is released
+        for event in inner:
+            if isinstance(event, Finished):
+                summary = event.summary
+            else:
+                yield event
     return summary

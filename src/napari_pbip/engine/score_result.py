@@ -157,7 +157,9 @@ def read_mask(path: Path) -> Mask:
                     f"The mask {path} is compressed as JPEG, which changes its values; draw it again as PNG."
                 )
             values = np.asarray(tiff.asarray())
-    except (OSError, ValueError, tifffile.TiffFileError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # whatever a codec makes of a damaged file
         raise DataError(f"The mask {path} cannot be read; give a PNG or TIFF with a number a class.") from error
     if values.ndim != 2:
         shape = " x ".join(map(str, values.shape))

@@ -154,5 +154,6 @@ def save_mpp(path: Path | str, mpp: float) -> Path:
         with writing(file) as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
     except (OSError, OutputError) as error:
-        raise OutputError(f"{file} cannot be written; use --mpp instead.") from error
+        cause = error if isinstance(error, OSError) else error.__cause__
+        raise OutputError(f"{file} cannot be written; use --mpp instead.") from cause
     return file

@@ -11,7 +11,7 @@ import PIL.Image
 
 from napari_pbip.errors import SlideError
 from napari_pbip.slides.mpp import from_header, number
-from napari_pbip.slides.reader import Image, over_white, pyramid
+from napari_pbip.slides.reader import Image, fingerprint, over_white, pyramid
 
 _MISSING = {
     "No pyramid levels": "{} holds only label and overview pictures; put the files of the slide itself beside it.",
@@ -132,7 +132,10 @@ class OpenSlideReader:
         return over_white(np.asarray(self._slide.associated_images[name]))
 
     def identity(self) -> str:
-        return hashlib.sha256(repr(self._facts).encode()).hexdigest()
+        quickhash, _ = self._facts
+        # OpenSlide has no hash for a slide whose smallest level is large, and sizes alone say little
+        content = "" if quickhash or self._path.is_dir() else fingerprint(self._path)
+        return hashlib.sha256(f"{self._facts!r}{content}".encode()).hexdigest()
 
     def close(self) -> None:
         self._slide.close()

@@ -119,7 +119,6 @@ class Slide:
         self.mpp_xy = reader.mpp if mpp is None else (mpp, mpp)
         self.mpp_is_given = mpp is not None
         self._reader = reader
-        self._given = mpp
         self._blocks = BlockCache(_CACHE_BYTES)
         self._damage: dict[tuple[int, int, int, int, int], str] = {}
         self._lock = threading.Lock()

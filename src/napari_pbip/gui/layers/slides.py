@@ -116,7 +116,7 @@ class SlidePyramid:
     def __deepcopy__(self, memo: dict[int, Any]) -> SlidePyramid:
         """For a layer that is duplicated: the same slide, opened once more."""
         slide = open_slide(self.slide.path)
-        slide.mpp_xy = self.slide.mpp_xy
+        slide.mpp_xy, slide.mpp_is_given = self.slide.mpp_xy, self.slide.mpp_is_given
         return SlidePyramid(slide)
 
     @property

@@ -132,6 +132,8 @@ class JobBar(QWidget):
         self._clock.start()
         job.followed = True
         self._on_events(job.said)  # to a job that runs already
+        self._first = self._done  # the rate is that from now on
+        self._tell_time()
 
     def _show_running(self, running: bool) -> None:
         for part in (self.progress, self.cancel_button, self.text):

@@ -111,6 +111,7 @@ class BankWork:
         self._reading: list[RunningJob] = []
         self._disk = _OnDisk(None)
         self._known = Curation()
+        self._building: tuple[Path, _Wanted] | None = None
         self._undo: list[Curation] = []
         self._wanted: _Wanted | None = None
         self._again = False
@@ -193,8 +194,10 @@ class BankWork:
 
     def _show(self, found: _OnDisk) -> None:
         before, self._disk = self._disk.bank, found
-        if self.job is None:
+        building = self._building
+        if building is None or building[0] != self.folder or building[1].curation is None:  # else it writes another
             self._known = found.curation
+        if self.job is None:
             self._wanted = None  # it is on disk
         if before is None and found.bank is not None and self._session.settings.bank == BankSettings():
             self._session.change(bank=found.bank.settings)  # a project that is opened again
@@ -331,13 +334,16 @@ class BankWork:
                 curation=wanted.curation,
             )
 
+        self._building = folder, wanted
         self.job = self._session.start(make)
         self.job.ended.connect(lambda state: self._built(state, folder, wanted))
         self.building.emit(self.job)
 
     def _built(self, state: State, folder: Path, wanted: _Wanted) -> None:
-        again, self._again, self.job = self._again, False, None
-        if folder != self.folder:
+        again, self._again, self.job, self._building = self._again, False, None, None
+        if folder != self.folder:  # that of the project before
+            if again and self._wanted is not None:
+                self._run(self._wanted)
             return
         if state is State.FINISHED:
             self._known = self._known if wanted.curation is None else wanted.curation

@@ -227,12 +227,14 @@ class Labelling:
         folder = self._session.tiles_folder
         self.problem = None
         labels = SlideLabels()
+        left = self._leaving.pop(folder, None)
+        unwritten = None if left is None else left.labels
         try:
-            if (left := self._leaving.pop(folder, None)) is not None:  # it is not written yet: go on with it
+            if left is not None:  # it is not written yet: go on with it
                 self._claim, self._job = left.claim, left.job
             elif folder.exists():  # it is made when there is something to write
                 self._take(folder)
-            labelled = (left and left.labels) or LabelledSlides.read(folder)
+            labelled = LabelledSlides.read(folder) if unwritten is None else unwritten
             if labelled is not None:
                 labels = SlideLabels.of(labelled)
         except FolderInUse as error:
@@ -246,7 +248,7 @@ class Labelling:
         labels.changed.connect(self._on_labels)
         self.labels, self._opened = labels, folder
         self._adopt, self._counts = False, tuple(filter(None, labels.counts))
-        if len(labels):  # an earlier session may have ended before its tiles were cut
+        if len(labels) or unwritten is not None:  # an earlier session may have ended before its tiles were cut
             self._unsaved = True
             self._quiet.start()
         self._soon.start()
@@ -282,7 +284,7 @@ class Labelling:
         folder, job = self._opened, self._job
         if folder is None:
             return
-        unsaved = self._unsaved and self.problem is None
+        unsaved = (self._unsaved or job is not None) and self.problem is None
         self._leaving[folder] = _Left(self.labels.snapshot() if unsaved else None, self._claim, job)
         self._unsaved, self._claim, self._job, self._opened = False, None, None, None
         if job is None:
@@ -323,7 +325,9 @@ class Labelling:
         if job is not self._job:
             return  # of another project folder
         self._job = None
-        if self._unsaved:
+        if state is State.FAILED:
+            self._unsaved = True  # written with the next change, or when the folder is left
+        elif self._unsaved:
             self._quiet.start()
         elif state is State.FINISHED and job.result is not None:
             self._use(job.result)

@@ -232,19 +232,19 @@ class SegmentQueue:
         """What the job's thread begins with."""
         settings, overwrite = slide.settings.segment, slide.overwrite
         layer = self._layer_of(slide)
-        # asked for in the window, where its folder could not be written
-        told = settings.mpp if layer is None else layer.slide.mpp
+        # given in the window, which counts also where it could not be kept beside the slide
+        given = layer.slide.mpp if layer is not None and layer.slide.mpp_is_given else None
 
         def make() -> Job:
             from napari_pbip.engine.segment import segment  # brings torch: not on the main thread
 
             with open_slide(slide.path) as opened:
-                if opened.mpp is None and told is None:
+                if opened.mpp is None and given is None and settings.mpp is None:
                     raise SlideError(
                         f"{slide.path.name} does not say how large its pixels are; open it in the Slides widget, "
                         "give its microns per pixel there, and try again."
                     )
-                used = settings.model_copy(update={"mpp": told if opened.mpp is None else None})
+                used = settings.model_copy(update={"mpp": given or (settings.mpp if opened.mpp is None else None)})
                 out = result_folder(slide.results, opened.name, opened.identity)
                 if used.tissue_mask is None and (out / TISSUE).exists():
                     used = used.model_copy(update={"tissue_mask": out / TISSUE})

@@ -74,6 +74,10 @@ class ShownMask:
     def array(self) -> npt.NDArray[np.bool_]:
         return np.asarray(self.layer.data) > 0
 
+    def as_painted(self) -> TissueMask:
+        """What is in the layer, as the user's work."""
+        return TissueMask(self.array(), self.scale, self.mpp, self.threshold, corrected=True)
+
 
 class Tissue:
     """The tissue masks of a viewer.
@@ -91,7 +95,9 @@ class Tissue:
         self._session = weakref.proxy(session)
         self._masks: dict[Path, ShownMask] = {}
         self.problems: dict[Path, PbipError] = {}
-        self._measure: tuple[Path, TissueMeasure] | None = None  # of one slide: it is as large as the mask, in floats
+        # of one slide at its microns per pixel: it is as large as the mask, in floats
+        self._measure: tuple[tuple[Path, float | None], TissueMeasure] | None = None
+        self._painted_meanwhile: dict[Path, TissueMask] = {}
         self._job: RunningJob | None = None
         self._searched: SlideLayer | None = None
         self._next: SlideLayer | None = None
@@ -127,14 +133,14 @@ class Tissue:
         self.problems.pop(slide.slide.path, None)
         path, mpp, out = slide.slide.path, slide.slide.mpp, self._session.tissue_file(slide.slide)
         settings = self._session.settings.segment.tissue
-        measure = self._measure[1] if self._measure is not None and self._measure[0] == path else None
+        measure = self._measure[1] if self._measure is not None and self._measure[0] == (path, mpp) else None
 
         def make() -> Job:
             return outline_tissue(path, settings, out, mpp=mpp, measure=measure)
 
         self._searched = slide
         job = self._job = self._session.start(make)
-        job.ended.connect(lambda state: self._found(slide, job, out, state))
+        job.ended.connect(lambda state: self._found(slide, mpp, job, out, state))
         self.changed.emit()
 
     def flush(self) -> None:
@@ -153,14 +159,19 @@ class Tissue:
     def _being_searched(self) -> Path | None:
         return None if self._searched is None else self._searched.slide.path
 
-    def _found(self, slide: SlideLayer, job: RunningJob, file: Path, state: State) -> None:
+    def _found(self, slide: SlideLayer, mpp: float | None, job: RunningJob, file: Path, state: State) -> None:
         self._job = self._searched = None
         path = slide.slide.path
+        if (painted := self._painted_meanwhile.pop(file, None)) is not None:  # its layer is gone, and it counts
+            try:
+                painted.write(file)
+            except PbipError as error:
+                self.problems[path] = error
         mask = self._masks.get(path)
         if state is State.FAILED and job.error is not None:
             self.problems[path] = job.error
         elif job.result is not None:
-            self._measure = path, job.result.summary["measure"]
+            self._measure = (path, mpp), job.result.summary["measure"]
             if mask is not None and mask.changed:
                 self._save(path, mask)  # it was painted meanwhile: that counts
             elif slide in list(self._session.slides) and file == self._session.tissue_file(slide.slide):
@@ -226,14 +237,14 @@ class Tissue:
 
     def _save(self, path: Path, mask: ShownMask) -> None:
         """Write what the user painted: it is the mask from now on."""
-        array = mask.array()
+        painted = mask.as_painted()
         try:
-            TissueMask(array, mask.scale, mask.mpp, mask.threshold, corrected=True).write(mask.file)
+            painted.write(mask.file)
         except PbipError as error:
             self.problems[path] = error
         else:
             self.problems.pop(path, None)
-            mask.saved, mask.corrected = array, True
+            mask.saved, mask.corrected = painted.array, True
         self.changed.emit()
 
     def _on_removed(self, event: Any) -> None:
@@ -254,5 +265,7 @@ class Tissue:
 
     def _forget(self, path: Path) -> None:
         mask = self._masks.pop(path)
+        if path == self._being_searched and mask.changed:  # the search has yet to write the file
+            self._painted_meanwhile[mask.file] = mask.as_painted()
         for name in _CHANGES:
             getattr(mask.layer.events, name).disconnect(self._on_change)
