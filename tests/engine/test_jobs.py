@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from napari_pbip import engine
-from napari_pbip.engine.jobs import job
-from napari_pbip.errors import ConfigError, JobFailed, PbipError
+from napari_pbip.engine.jobs import job, phase
+from napari_pbip.errors import ConfigError, JobFailed, OutputError, PbipError
 from napari_pbip.events import Job, Started
 
 
@@ -90,3 +90,21 @@ def test_full_memory_is_told_with_the_way_out(error: Exception, words: str) -> N
 
     with pytest.raises(JobFailed, match=words):
         list(hungry())
+
+
+def test_what_a_part_of_a_job_meets_while_it_saves_is_told() -> None:
+    @job
+    def part() -> Job:
+        try:
+            yield Started("x", 1, "steps")
+        finally:
+            raise OutputError("The disk is full.")
+
+    @job
+    def whole() -> Job:
+        yield from phase(part())
+
+    running = whole()
+    next(running)
+    with pytest.raises(OutputError, match="The disk is full"):
+        running.close()

@@ -371,6 +371,16 @@ def test_settings_are_those_of_the_session(viewer, session, widget, settle):
     assert "multiple of 16" in widget.form.problem("overlap").text()
 
 
+def test_microns_per_pixel_that_were_corrected_in_the_window_count(session, widget, settle):
+    slide = session.slides.open(samples.slide())
+    slide.slide.give_mpp(1.0)  # as where it cannot be kept beside the slide
+    click(widget.segment_button)
+    settle(all_ended(session))
+    [queued] = session.segmenting.slides
+    assert queued.status is Status.DONE, queued.sentence
+    assert ScoreStore.open(queued.store).facts.slide.mpp == 1.0
+
+
 def test_what_is_queued_is_segmented_as_things_were_then(session, widget, settle, tmp_path):
     before = tmp_path / "project"
     paths = [tmp_path / f"{name}.svs" for name in ("one", "two")]

@@ -108,3 +108,38 @@ def test_a_window_that_only_looks_makes_no_folder(viewer, settle, sample_slide):
     bench = Bench(viewer, settle, sample_slide)
     bench.session.labelling.close()
     assert not bench.session.folder.exists()
+
+
+def test_who_comes_back_to_a_project_while_its_tiles_are_cut_finds_the_last_labels(
+    viewer, settle, sample_slide, tmp_path
+):
+    bench = Bench(viewer, settle, sample_slide)
+    project, labelling = bench.session.folder, bench.session.labelling
+    bench.switch_on()
+    bench.click(1, 2)
+    cutting = []
+    labelling.cutting.connect(cutting.append)
+    settle(lambda: cutting)
+    bench.labels.clear()
+    rename(bench, "AAA")
+    bench.session.folder = tmp_path / "elsewhere"
+    bench.session.folder = project
+    assert labelling.labels.taxonomy.names == ("AAA", "stroma")
+    assert len(labelling.labels) == 0
+    settle(lambda: names(project / "tiles") == ("AAA", "stroma") and not bench.session.jobs)
+
+
+def test_labels_that_could_not_be_saved_are_saved_when_the_project_is_left(viewer, settle, sample_slide, tmp_path):
+    bench = Bench(viewer, settle, sample_slide)
+    folder = bench.session.tiles_folder
+    cutting = []
+    bench.session.labelling.cutting.connect(cutting.append)
+    bench.switch_on()
+    bench.click(1, 2)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pictures").write_text("in the way of the pictures")
+    settle(lambda: cutting and not bench.session.jobs)
+    (folder / "labels.json").unlink(missing_ok=True)
+    (folder / "pictures").unlink()
+    bench.session.folder = tmp_path / "elsewhere"
+    settle(lambda: LabelledSlides.read(folder) is not None)

@@ -22,6 +22,7 @@ import zarr
 from napari_pbip.errors import DamagedPlace, SlideError
 from napari_pbip.slides import Slide, is_slide, open_slide
 from napari_pbip.slides.mpp import number
+from napari_pbip.slides.openslide import OpenSlideReader
 from napari_pbip.slides.reader import pyramid
 
 TILED = {"tile": (128, 128), "metadata": None}
@@ -504,6 +505,19 @@ def test_zip_archives(make, pixels: np.ndarray, tmp_path: Path) -> None:
             for file in folder.rglob("*"):
                 archive.write(file, file.relative_to(folder))
         assert "unzip it" in refusal(tmp_path / name)
+
+
+def test_slides_that_openslide_has_no_hash_of_are_told_apart(tmp_path: Path) -> None:
+    """Where the smallest level is large: two pictures of one size."""
+    rng = np.random.default_rng(0)
+    identities = []
+    for name in "ab":
+        pixels = rng.integers(0, 256, (2048, 2048, 3), np.uint8)
+        tifffile.imwrite(tmp_path / f"{name}.tif", pixels, photometric="rgb", **TILED)
+        reader = OpenSlideReader(tmp_path / f"{name}.tif")
+        identities.append(reader.identity())
+        reader.close()
+    assert identities[0] != identities[1]
 
 
 def test_dicom_without_its_slide(dicom_folder: Path, tmp_path: Path) -> None:
