@@ -330,6 +330,7 @@ def test_damaged_tiles_are_left_out_and_told(
             assert analysed[row, column]
         if inside:
             assert not analysed[row, column]
+    assert events[-1].summary["tiles"] == np.count_nonzero(store.planned & analysed)
     assert f"{np.count_nonzero(store.planned & ~analysed)} of {store.planned.sum()} tiles" in warned
     labels = np.asarray(zarr.open_group(store.path, mode="r")["labels/tissue/0"])
     cell = 8 * grid.model_mpp / 0.499

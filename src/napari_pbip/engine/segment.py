@@ -141,10 +141,9 @@ def segment(
         write_labels(store, thresholds, refined_labels(store, slide, thresholds, device) if refine.crf else None)
         table = write_table(store, out)
         write_picture(store, slide, out)
-    done, _ = store.progress
     summary = {
         "store": str(store.path),
-        "tiles": done,
+        "tiles": store.analysed,
         "tissue_mm2": tissue.area_mm2,
         "areas": [asdict(row) for row in table],
         "seconds": time.monotonic() - began,

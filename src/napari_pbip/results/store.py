@@ -381,8 +381,13 @@ class ScoreStore:
         return done
 
     @property
+    def analysed(self) -> int:
+        """Tiles in finished blocks that the network looked at: not those that the slide's damage left out."""
+        return int((self.done & np.isfinite(self.presence()[0])).sum())
+
+    @property
     def progress(self) -> tuple[int, int]:
-        """Tiles (done, planned)."""
+        """Tiles (done, planned); what damage left out is done with."""
         return int(self.done.sum()), int(self.planned.sum())
 
     def presence(self, rows: slice = slice(None), columns: slice = slice(None)) -> npt.NDArray[np.float16]:
