@@ -202,6 +202,11 @@ class Blender:
         while (tile := order.next(view())) is not None:
             yield tile
 
+    @property
+    def kept(self) -> int:
+        """Tiles in memory."""
+        return len(self._kept)
+
     def keep(self) -> Tiles | None:
         """The tiles in memory, for :meth:`restore`; None if there are none."""
         if not self._kept:
