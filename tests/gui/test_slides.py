@@ -312,7 +312,7 @@ def test_slides_with_and_without_mpp_in_one_window(viewer, widget, slide_without
     session_of(viewer).slides.show(first)
     settle()
     assert shows_scale_bar(viewer)
-    assert {str(unit) for unit in viewer.layers.extent.units} == {"micrometer"}
+    assert {str(unit) for unit in first.layer.units} == {"micrometer"}
     second.layer.visible = True
     assert not shows_scale_bar(viewer)
     assert not told
