@@ -1,6 +1,6 @@
 """Run tests of the window with the oldest napari that is supported, in place of the one in this environment.
 
-Those of what another napari can change: layers, canvas, docks, readers and writers. Forms and number boxes are Qt.s.
+Those of what another napari can change: layers, canvas, docks, readers and writers. Forms and number boxes are Qt's.
 The environment keeps that napari afterwards; ``tox run -r -e py`` makes it anew.
 """
 
