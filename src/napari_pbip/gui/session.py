@@ -89,6 +89,7 @@ class Session:
         self._folder = platformdirs.user_documents_path() / "napari-pbip"
         self.jobs: list[RunningJob] = []
         self.slides = SlideLayers(viewer)
+        self._closed = False
         self.tissue = Tissue(self)
         self.labelling = Labelling(self)
         self.results = ResultLayers(viewer)
@@ -200,7 +201,10 @@ class Session:
         QTimer.singleShot(0, lambda: _tell(job))  # after those who show it
 
     def close(self) -> None:
-        """Stop all jobs, each with what it has saved, and close all slides."""
+        """Stop all jobs, each with what it has saved, and close all slides; once."""
+        if self._closed:  # the window tells of its end late, when Qt has deleted timers already
+            return
+        self._closed = True
         self.segmenting.close()
         for job in list(self.jobs):
             job.cancel()
