@@ -202,7 +202,8 @@ class BlockLoader:
             for key in sorted(keys - self._failed - self._pending.keys()):
                 block = self._blocks.get(key)
                 if block is None or block.stale:
-                    self._pending[key] = self._pool.submit(self._load, key)
+                    with suppress(RuntimeError):  # closed: a last drawing of a window that goes shows what there is
+                        self._pending[key] = self._pool.submit(self._load, key)
             futures = [self._pending[key] for key in keys if key in self._pending]
         wait(futures, timeout=PATIENCE)
 
