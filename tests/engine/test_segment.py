@@ -24,7 +24,8 @@ from napari_pbip.engine.segment import segment
 from napari_pbip.engine.train import train
 from napari_pbip.errors import ModelError, OutputError, PbipError, SlideError
 from napari_pbip.events import Event, Finished, RegionDone, Started, Step, Warned
-from napari_pbip.results.store import ScoreStore, stores_in
+from napari_pbip.results.places import stores_in
+from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import open_slide
 from tests.engine.conftest import settings_for
 

@@ -16,7 +16,7 @@ from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.session import session_of
 from napari_pbip.gui.work.segmenting import Status
 from napari_pbip.results import ScoreStore
-from napari_pbip.results.store import stores_in
+from napari_pbip.results.places import stores_in
 from napari_pbip.slides import TissueMask, open_slide
 from tests.data.formats.make import weak_data
 from tests.gui.hands import click

@@ -32,7 +32,7 @@ from napari_pbip.engine import build_bank, compare, evaluate, export, freeze, pr
 from napari_pbip.events import Finished, Job
 from napari_pbip.files import write_json
 from napari_pbip.results import ScoreStore
-from napari_pbip.results.store import stores_in
+from napari_pbip.results.places import stores_in
 from tests.data.formats.make import weak_data
 
 CLOCKS = {"seconds", "seconds_per_step"}

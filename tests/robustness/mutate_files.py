@@ -39,7 +39,7 @@ from napari_pbip.models import backbones, encoders
 from napari_pbip.results import ScoreStore, areas, open_labels, write_labels
 from napari_pbip.results.label_image import is_label_image, open_label_image
 from napari_pbip.results.overlay import labels_like
-from napari_pbip.results.store import stores_in
+from napari_pbip.results.places import stores_in
 from napari_pbip.slides import TissueMask, open_slide
 from napari_pbip.slides.mpp import read_sidecar
 from tests.data.formats.make import weak_data

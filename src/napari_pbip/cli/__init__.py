@@ -281,7 +281,7 @@ def demo(
     full: Annotated[bool, typer.Option("--full", help="Train for longer: some five times the time.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Run the whole path on bundled real tissue: bank, training, scores, a segmented slide (minutes).
+    """Run the whole path on bundled real tissue: bank, training, scores, a segmented slide; it takes minutes.
 
     Example: napari-pbip demo --out demo-result/
     """

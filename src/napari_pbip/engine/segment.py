@@ -38,7 +38,8 @@ from napari_pbip.events import Finished, Job, RegionDone, Started, Step, Warned
 from napari_pbip.models.views import average_over_views
 from napari_pbip.results.blend import Blender, Region
 from napari_pbip.results.labels import write_labels
-from napari_pbip.results.store import ScoreStore, store_for, stores_in
+from napari_pbip.results.places import store_for, stores_in
+from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.tile_order import Place, View
 from napari_pbip.slides import Slide, TileGrid, TissueMask, find_tissue, open_slide
 

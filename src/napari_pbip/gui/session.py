@@ -29,7 +29,7 @@ from napari_pbip.gui.work.segmenting import TISSUE, SegmentQueue
 from napari_pbip.gui.work.tissue import Tissue
 from napari_pbip.gui.work.training import Training
 from napari_pbip.gui.work.zero_shot import ZeroShot
-from napari_pbip.results.store import result_folder
+from napari_pbip.results.places import result_folder
 from napari_pbip.slides import Slide
 
 if TYPE_CHECKING:

@@ -27,7 +27,6 @@ figures that the chunk size and the codec were chosen by.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,7 +43,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from napari_pbip.errors import OtherResult, OutputError, PbipError
-from napari_pbip.files import output_error, prepare_folder, safe_name, writing, writing_folder
+from napari_pbip.files import output_error, prepare_folder, writing, writing_folder
 from napari_pbip.results.blend import BLOCK, Blender, Lattice, Region, Tiles
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, mean_of_analysed, multiscales
 from napari_pbip.taxonomy import Taxonomy, TissueClass
@@ -116,54 +115,6 @@ class StoreFacts(BaseModel):
     grid: GridFacts
     score_shape: tuple[int, int]
     """Cells (height, width)."""
-
-
-_IDENTITY_DIGITS = 12
-"""Of the identity in the name of a folder: among a million slides two share them once in five hundred projects."""
-
-
-def stores_in(folder: Path) -> dict[Path, str | None]:
-    """The score stores directly in a folder, each with the identity of its slide (None: damaged, or hardly begun)."""
-    return {path.parent.parent: _identity(path.parent.parent) for path in sorted(folder.glob(f"*.ome.zarr/{MARKER}"))}
-
-
-def store_for(folder: Path, name: str, identity: str) -> Path:
-    """Where the score store of a slide lies in a folder of results, or will lie.
-
-    A store belongs to its slide by what it says, not by its name: a slide may have been renamed since.
-    """
-    found = next((path for path, known in stores_in(folder).items() if known == identity), None)
-    return found or folder / f"{safe_name(name)}.ome.zarr"
-
-
-def result_folder(results: Path, name: str, identity: str) -> Path:
-    """Where the results of a slide lie in the folder of all results of a project, or will lie.
-
-    By what the slide is: names repeat, and files are moved and renamed. In projects of before, whose folders have but
-    the name, they are found by what the store in it says.
-
-    Parameters
-    ----------
-    results
-        One folder a slide.
-    name, identity
-        Those of the :class:`~napari_pbip.slides.Slide`.
-    """
-    ending = f"-{identity[:_IDENTITY_DIGITS]}"
-    if found := sorted(results.glob(f"*{ending}")):
-        return found[0]
-    earlier = results / name
-    if identity in stores_in(earlier).values():
-        return earlier
-    return results / f"{safe_name(name)}{ending}"
-
-
-def _identity(path: Path) -> str | None:
-    try:
-        facts = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]["pbip"]
-        return str(facts["slide"]["identity"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 class ScoreStore:

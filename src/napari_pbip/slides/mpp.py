@@ -74,6 +74,11 @@ def require_believable(mpp: float, what: str) -> float:
     return float(mpp)
 
 
+def is_usual(mpp: float) -> bool:
+    """Whether slides are scanned so (:data:`USUAL`)."""
+    return USUAL[0] <= mpp <= USUAL[1]
+
+
 def to_microns(value: float, unit: str) -> float | None:
     """A length in micrometres, or None if the unit is no length ("pixel", "reference frame", unknown).
 

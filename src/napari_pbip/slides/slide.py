@@ -20,7 +20,7 @@ import PIL.Image
 from napari_pbip.errors import DamagedPlace, SlideError
 from napari_pbip.slides.cache import BlockCache
 from napari_pbip.slides.image import WholeImage
-from napari_pbip.slides.mpp import USUAL, read_sidecar, require_believable
+from napari_pbip.slides.mpp import is_usual, read_sidecar, require_believable, sidecar
 from napari_pbip.slides.reader import Image, Level, Reader, damaged, readers, reason
 
 _BLOCK = 1024
@@ -139,7 +139,7 @@ class Slide:
     def notes(self) -> tuple[str, ...]:
         """What the user should know of this file and what stops nobody, as sentences: an odd header."""
         notes = [f"{self.path.name} {note}." for note in self._reader.notes]
-        if not self.mpp_is_given and (mpp := self.mpp) is not None and not USUAL[0] <= mpp <= USUAL[1]:
+        if not self.mpp_is_given and (mpp := self.mpp) is not None and not is_usual(mpp):
             width, height = (side / 1000 for side in self.size_um or (0, 0))
             notes.append(
                 f"{self.path.name} says it has {mpp:.4g} microns per pixel, which makes it {width:.3g} x {height:.3g} "
@@ -213,10 +213,7 @@ class Slide:
 
     @property
     def _way_out(self) -> str:
-        return (
-            f"in the Slides widget, with --mpp 0.5, or in a file {self.path.name}.mpp.json beside the slide that holds "
-            '{"mpp": 0.5}'
-        )
+        return f'in the Slides widget, with --mpp 0.5, or in a file {sidecar(self.path)} that holds {{"mpp": 0.5}}'
 
     @cached_property
     def identity(self) -> str:

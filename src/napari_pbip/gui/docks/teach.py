@@ -22,11 +22,12 @@ from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.parts.class_table import ClassTable
 from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
 from napari_pbip.gui.parts.label_tool import LabelTool
-from napari_pbip.gui.parts.mpp_panel import MppBox, is_usual
+from napari_pbip.gui.parts.mpp_panel import MppBox
 from napari_pbip.gui.parts.number_box import NumberBox
 from napari_pbip.gui.parts.tile_folder import TileFolder
 from napari_pbip.gui.parts.words import rich, tip
 from napari_pbip.gui.session import Session, session_of
+from napari_pbip.slides.mpp import is_usual
 
 if TYPE_CHECKING:
     from collections.abc import Callable

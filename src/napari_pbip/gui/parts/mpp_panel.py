@@ -10,12 +10,7 @@ from napari_pbip.gui.parts.job_bar import Notice
 from napari_pbip.gui.parts.number_box import NumberBox
 from napari_pbip.gui.parts.words import PlainLabel
 from napari_pbip.slides import Slide
-from napari_pbip.slides.mpp import USUAL
-
-
-def is_usual(mpp: float) -> bool:
-    """Whether slides are scanned so."""
-    return USUAL[0] <= mpp <= USUAL[1]
+from napari_pbip.slides.mpp import USUAL, is_usual, sidecar
 
 
 class MppBox(NumberBox):
@@ -107,7 +102,9 @@ class MppPanel(QGroupBox):
         self.cancel_button.setVisible(changing and usable)
         self.notice.clear()
         scans = "A 40x scan has about 0.25, a 20x scan about 0.5."
-        where = f"It is kept in {slide.path.name}.mpp.json beside the slide."
+        kept = sidecar(slide.path)  # not as a whole: a path does not wrap, and would widen the dock
+        place = "beside the slide" if kept.parent == slide.path.parent else "in your own data of napari-pbip"
+        where = f"It is kept in {kept.name} {place}."
         if mpp is None:
             why = "This slide does not say its microns per pixel, which areas and models need."
         elif not usable:
@@ -127,7 +124,7 @@ class MppPanel(QGroupBox):
     def _on_typed(self, _: object = None) -> None:
         self._confirmed = 0.0
         self.button.setText("Remember")
-        self.button.setToolTip("Kept in a small file beside the slide, from now on")
+        self.button.setToolTip("Kept in a small file, from now on")
         self.button.setEnabled(bool(self.value.bare_text()))
         self.notice.clear()
 

@@ -24,9 +24,10 @@ from napari_pbip.engine.inspect_tiles import inspect_tiles
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.parts.class_table import ClassTable
 from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
-from napari_pbip.gui.parts.mpp_panel import MppBox, is_usual
+from napari_pbip.gui.parts.mpp_panel import MppBox
 from napari_pbip.gui.parts.words import PlainLabel
 from napari_pbip.gui.session import Session
+from napari_pbip.slides.mpp import is_usual
 from napari_pbip.taxonomy import Taxonomy
 
 _LAYOUTS = {

@@ -23,7 +23,7 @@ from napari_pbip.events import Event, Finished, Job, RegionDone, Started, Step, 
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import SlideLayer, in_view
-from napari_pbip.results.store import result_folder, store_for
+from napari_pbip.results.places import result_folder, store_for
 from napari_pbip.slides import open_slide, slides_in
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from napari_pbip.errors import PbipError
 from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.slides import METADATA, SlideLayer
+from napari_pbip.gui.layers.units import MICRONS
 from napari_pbip.slides import TissueMask, TissueMeasure
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ class Tissue:
             name=f"tissue of {slide.slide.name}",
             colormap=DirectLabelColormap(color_dict=dict(_COLOUR)),
             opacity=0.35,
-            units=("um", "um"),
+            units=MICRONS,
             metadata={METADATA: str(slide.slide.path), "kind": KIND},
         )
         layer.brush_size = 20
