@@ -32,6 +32,13 @@ def test_an_earlier_result_is_never_replaced_silently(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_what_a_killed_process_began_to_write_is_no_result(tmp_path: Path) -> None:
+    """Killed before its first file has its name, a job must be able to start anew, without ``--overwrite``."""
+    (tmp_path / ".run.json.part").write_text("{")
+    prepare_folder(tmp_path, "run.json", overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_of_something_else_is_not_deleted(tmp_path: Path) -> None:
     (tmp_path / "thesis.docx").write_text("years of work")
     with pytest.raises(OutputError, match="not deleted"):

@@ -138,7 +138,8 @@ def prepare_folder(
 ) -> None:
     """Make an empty output folder.
 
-    Hidden files of ours may be in it already (:mod:`napari_pbip.claims`).
+    Hidden files of ours may be in it already: a claim (:mod:`napari_pbip.claims`), and what a process that was killed
+    had begun to write.
 
     Parameters
     ----------
@@ -165,6 +166,8 @@ def prepare_folder(
             raise OutputError(f"{folder} exists already; use {ways}, or choose another --out.")
         folder.mkdir(parents=True, exist_ok=True)
         held = [one for one in folder.iterdir() if not one.name.startswith(".in-use.") and one.name not in _NOTHING]
+        begun = [one for one in held if one.name.startswith(".") and one.name.endswith(".part")]
+        held = [one for one in held if one not in begun]
         if held and not overwrite:
             raise OutputError(f"{folder} exists already; use {ways}, or choose another --out.")
         if held and not any((place / marker).exists() for place in (folder, leaving)):
@@ -173,6 +176,8 @@ def prepare_folder(
                 "choose another --out."
             )
         # Aside first, the marker with the last: what is half deleted when the process is killed is still known as ours.
+        for one in begun:
+            _remove(one)
         first = Path(marker).parts[0]
         for one in sorted((one for one in held if one.name not in keep), key=lambda one: one.name == first):
             leaving.mkdir(exist_ok=True)

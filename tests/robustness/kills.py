@@ -1,6 +1,8 @@
-"""Every job as a process that is killed at random moments and called again, until it ends as if it had never been.
+"""Every job as a process that is killed and called again, until it ends as if it had never been.
 
-``python -m tests.robustness.kills --kills 10`` is the short form, ``--kills 50`` the long one; ``--job`` takes one job.
+``python -m tests.robustness.kills --kills 10`` kills at random moments; ``--kills 50`` is the long form. With
+``--renames`` it kills before each renaming of a file in turn: what is written whole or not at all gets its name by one,
+so these are all the moments between which what is on disk differs. ``--job`` takes one job.
 The processes are forked from a server that has loaded torch, so that the time goes into work. What is compared with an
 uninterrupted run is every file: tensors, arrays, pictures and tables. Clocks alone may differ.
 """
@@ -14,10 +16,11 @@ import multiprocessing
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,8 +157,13 @@ JOBS = {
 }
 
 
-def work(name: str, root: Path, out: Path, *, leave: bool = True) -> None:
-    """Do a job in this process, with a save after every step, and leave it."""
+def work(name: str, root: Path, out: Path, *, leave: bool = True, renames: Any = None, last: int = 0) -> None:
+    """Do a job in this process, with a save after every step, and leave it.
+
+    ``renames``, a shared number, counts the files that got their names; at the ``last``-th the process kills itself.
+    """
+    if renames is not None:
+        _count_renames(renames, last)
     for module in [m for key, m in sys.modules.items() if key.startswith("napari_pbip.")]:
         for constant in ("SAVE_EVERY_SECONDS", "_SAVE_EVERY_SECONDS", "_KEEP_SECONDS", "_COMMIT_SECONDS"):
             if hasattr(module, constant):
@@ -164,6 +172,20 @@ def work(name: str, root: Path, out: Path, *, leave: bool = True) -> None:
         pass
     if leave:
         os._exit(0)  # nothing but the job is asked; a traceback has gone to the terminal, with another code
+
+
+def _count_renames(renames: Any, last: int) -> None:
+    replace = os.replace
+
+    def counted(*paths: Any, **options: Any) -> None:
+        with renames.get_lock():  # whoever dies with the lock takes it along
+            renames.value += 1
+            dies = renames.value == last
+        if dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(*paths, **options)
+
+    os.replace = counted
 
 
 # killing -----------------------------------------------------------------------------------------------------------
@@ -198,9 +220,7 @@ def torture(name: str, root: Path, kills: int, rng: random.Random) -> Outcome:
     """
     outcome = Outcome()
     number, whole = 0, root / f"{name}-whole"
-    warm = context().Process(target=os.getpid)  # the server loads torch, which is no part of the job
-    warm.start()
-    warm.join()
+    warm()
     began = time.monotonic()
     run(name, root, whole)
     takes = time.monotonic() - began
@@ -224,15 +244,49 @@ def torture(name: str, root: Path, kills: int, rng: random.Random) -> Outcome:
     return outcome
 
 
-def run(name: str, root: Path, out: Path, kill_after: float | None = None) -> int | None:
+def kill_at_renames(name: str, root: Path, choose: Callable[[int], Iterable[int]]) -> Outcome:
+    """Kill a job before chosen ones of its renamings, which count from 1; each time it is called again.
+
+    Raises
+    ------
+    AssertionError
+        If it does not end, or what it leaves is not what an uninterrupted run leaves.
+    """
+    outcome = Outcome()
+    whole, out = root / f"{name}-whole", root / f"{name}-killed"
+    renames = context().Value("i")
+    run(name, root, whole, renames=renames)
+    for number in choose(renames.value):
+        renames.value = 0
+        assert run(name, root, out, renames=renames, last=number) is None, f"{name} has no {number} renamings any more"
+        outcome.kills += 1
+        outcome.after_a_save += JOBS[name].saved(out)
+        assert run(name, root, out) is not None, f"{name} did not end well after a kill at renaming {number}"
+        differences = list(different(whole, out))
+        assert not differences, f"{name} after a kill at renaming {number}: {differences[:5]}"
+        outcome.compared += 1
+        shutil.rmtree(out)
+    return outcome
+
+
+def warm() -> None:
+    """Have the server of processes load torch, which is no part of a job."""
+    process = context().Process(target=os.getpid)
+    process.start()
+    process.join()
+
+
+def run(name: str, root: Path, out: Path, kill_after: float | None = None, **counting: Any) -> int | None:
     """Do a job in a process of its own; its exit code, which has to be 0, or None if it was killed."""
-    process = context().Process(target=work, args=(name, root, out))
+    process = context().Process(target=work, args=(name, root, out), kwargs=counting)
     process.start()
     process.join(600 if kill_after is None else kill_after)
     if process.is_alive():
         process.kill()
         process.join()
         assert kill_after is not None, f"{name} hangs"
+        return None
+    if counting.get("last") and process.exitcode == -signal.SIGKILL:
         return None
     assert process.exitcode == 0, f"{name} ended with {process.exitcode}"
     return 0
@@ -278,7 +332,8 @@ def _timeless(value: Any) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=10, help="of each job")
+    parser.add_argument("--kills", type=int, default=10, help="of each job, at random moments")
+    parser.add_argument("--renames", action="store_true", help="kill before each renaming of a file instead")
     parser.add_argument("--job", choices=JOBS, action="append")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -288,7 +343,10 @@ def main() -> None:
         prepare(root)
         for name in options.job or JOBS:
             began = time.monotonic()
-            outcome = torture(name, root, options.kills, rng)
+            if options.renames:
+                outcome = kill_at_renames(name, root, lambda total: range(1, total + 1))
+            else:
+                outcome = torture(name, root, options.kills, rng)
             sys.stdout.write(
                 f"{name}: {outcome.kills} kills, {outcome.after_a_save} after a save, {outcome.compared} runs compared "
                 f"and equal ({time.monotonic() - began:.0f} s)\n"

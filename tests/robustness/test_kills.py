@@ -1,26 +1,29 @@
-"""The short form for CI: each job is killed twice. ``python -m tests.robustness.kills`` does it any number of times."""
+"""The short form for CI: each job is killed before four of its renamings, the same four each time.
+
+``python -m tests.robustness.kills`` kills before every one, or at random moments any number of times.
+"""
 
 from __future__ import annotations
 
-import random
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.robustness.kills import JOBS, prepare, torture
+from tests.robustness.kills import JOBS, kill_at_renames, prepare, warm
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kills")
     prepare(folder)
+    warm()
     return folder
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are forked from one that has loaded torch")
 @pytest.mark.parametrize("name", JOBS)
 def test_a_job_that_was_killed_ends_as_if_it_had_not_been(name: str, root: Path) -> None:
-    outcome = torture(name, root, 2, random.Random(name))
-    assert outcome.kills == 2
-    assert outcome.compared
+    outcome = kill_at_renames(name, root, lambda total: {total // 2, total - 2, total - 1, total} - {-1, 0})
+    assert outcome.kills
+    assert outcome.compared == outcome.kills

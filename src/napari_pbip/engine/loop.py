@@ -140,7 +140,8 @@ class TrainingLoop(ABC, Generic[Batch]):
         self.network.train()
         with closing(batches):
             try:
-                if (yield from self.between_steps()):  # a stop in the middle of a validation left it undone
+                asked = yield from self.between_steps()  # a stop in the middle of a validation left it undone
+                if asked or first:  # a kill between two files of a save left them of two moments
                     self.save()
                 for batch in batches:
                     terms = self._step(batch, schedule, began)

@@ -341,6 +341,8 @@ def _list_among_labels(folder: Path) -> None:
     """Name the label image in the group that holds it, beside those of others."""
     file = folder.parent / "zarr.json"
     with writing_to(file):
+        for begun in folder.parent.glob("*.partial"):  # zarr's, of a process that was killed
+            begun.unlink(missing_ok=True)
         if not file.exists():
             zarr.create_group(folder.parent, zarr_format=3)
     with reading(file, "delete this file, and write the labels again"):

@@ -157,7 +157,15 @@ class ScoreStore:
         self.lattice = Lattice(
             *self.facts.score_shape, grid.tile // grid.cell, grid.stride // grid.cell, grid.rows, grid.columns
         )
+        if mode == "r+":
+            self._remove_unfinished()
         self._writer = _Writer(self) if mode == "r+" else None
+
+    def _remove_unfinished(self) -> None:
+        """Remove what zarr had begun to write when a process was killed: nobody reads it, and it takes room."""
+        for folder in (*(level.basename for level in self.scores), "pbip"):
+            for begun in (self.path / folder).rglob("*.partial"):
+                begun.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: Path, mode: Literal["r", "r+"] = "r") -> Self:
