@@ -19,7 +19,7 @@ from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
 from napari_pbip.bank import load_tiles
 from napari_pbip.config import DataSettings
-from napari_pbip.engine.predict import ImageMaps, image_maps, predicted_presence, segment_image
+from napari_pbip.engine.inference.predict import ImageMaps, image_maps, predicted_presence, segment_image
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.results.metrics import Confusion
 

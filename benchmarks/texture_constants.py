@@ -4,7 +4,7 @@
 
 Nothing here sees a label. The reference tissue is cut into tiles of 224 pixels at about 0.5 microns. Each tile
 is seen again in ways that leave its tissue what it is: with other amounts of stain, through a random mask of
-random brightness, and as two halves; :mod:`napari_pbip.engine.discriminant` does the rest.
+random brightness, and as two halves; :mod:`napari_pbip.engine.training.discriminant` does the rest.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from safetensors.torch import save
 from scipy.ndimage import gaussian_filter
 
 from napari_pbip import samples
-from napari_pbip.engine.discriminant import discriminant
 from napari_pbip.engine.loading import change_stain
+from napari_pbip.engine.training.discriminant import discriminant
 from napari_pbip.models.encoders.texture import CONSTANTS, statistics
 from napari_pbip.slides import open_slide
 

@@ -27,11 +27,11 @@ from qtpy.QtCore import QTimer
 
 from napari_pbip import samples
 from napari_pbip.config import JobSettings, SegmentSettings, ThresholdSettings
-from napari_pbip.engine.segment import segment
-from napari_pbip.engine.train import train
+from napari_pbip.engine.inference.segment import segment
+from napari_pbip.engine.training.train import train
 from napari_pbip.events import RegionDone
 from napari_pbip.gui.compat import camera_of
-from napari_pbip.gui.session import Session, session_of
+from napari_pbip.gui.state.session import Session, session_of
 
 TICK_MS = 10
 

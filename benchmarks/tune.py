@@ -24,7 +24,7 @@ from qtpy.QtWidgets import QApplication
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.layers.results import ResultLayer
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import LargestScores, ScoreStore, label_region
 from score_store import STRIDE, TILE, create, smooth_field, write_store
 

@@ -24,7 +24,7 @@ from PIL import Image
 
 from napari_pbip.config import JobSettings, planned_runs
 from napari_pbip.engine.compare import compare
-from napari_pbip.engine.segment import segment
+from napari_pbip.engine.inference.segment import segment
 from napari_pbip.events import Finished, Job, RunStep, Warned
 from napari_pbip.results.labels import open_labels
 from napari_pbip.results.metrics import SegmentationScores

@@ -16,11 +16,11 @@ from napari_pbip import samples
 from napari_pbip.bank import ImageBank, load_single_tiles
 from napari_pbip.bank.labelled_slides import LabelledSlides
 from napari_pbip.config import JobSettings, SegmentSettings, ThresholdSettings
-from napari_pbip.engine.build_bank import build_bank
+from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.engine.compare import compare
+from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.runs import load_model
-from napari_pbip.engine.segment import segment
-from napari_pbip.engine.train import train
+from napari_pbip.engine.training.train import train
 from napari_pbip.errors import OtherResult
 from napari_pbip.events import Finished, Job, RunStep, Started
 from napari_pbip.models import backbones, encoders

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,21 @@ def test_slides_bank_results_and_the_command_line_start_without_torch(module: st
 def test_everything_but_the_window_works_without_napari_and_qt():
     assert "napari_pbip.engine.device" in MODULES
     assert not brought_along(*MODULES) & {"napari", "magicgui", *QT}
+
+
+def test_the_state_of_the_window_has_no_widgets():
+    """What a user works on outlives every dock; only what a queue or timer needs of Qt may be in it."""
+    modules = list((PACKAGE / "gui" / "state").glob("*.py"))
+    assert modules
+    named = {
+        module.name: {
+            node.module
+            for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom)
+        }
+        for module in modules
+    }
+    assert not [name for name, imported in named.items() if "qtpy.QtWidgets" in imported]
 
 
 def test_docks_open_without_torch_and_sklearn():

@@ -17,7 +17,7 @@ from napari_pbip.bank import Curation
 from napari_pbip.bank.labelled_slides import SlideFacts
 from napari_pbip.bank.slide_labels import SlideLabels
 from napari_pbip.cli import app
-from napari_pbip.engine.cut_tiles import cut_tiles
+from napari_pbip.engine.banks.cut_tiles import cut_tiles
 from napari_pbip.events import Finished
 from napari_pbip.slides import open_slide
 

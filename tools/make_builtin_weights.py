@@ -15,7 +15,7 @@ from pathlib import Path
 
 from napari_pbip import samples
 from napari_pbip.config import PretrainSettings, TissueSettings
-from napari_pbip.engine.pretrain import MARKER, MODEL, pretrain
+from napari_pbip.engine.training.pretrain import MARKER, MODEL, pretrain
 from napari_pbip.events import Step
 from napari_pbip.files import write_json
 from napari_pbip.models import builtin

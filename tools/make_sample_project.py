@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save
 from napari_pbip import samples
 from napari_pbip.bank import ImageBank, load_single_tiles
 from napari_pbip.bank.features import FEATURES
-from napari_pbip.engine.build_bank import build_bank
-from napari_pbip.engine.cut_tiles import cut_tiles
+from napari_pbip.engine.banks.build_bank import build_bank
+from napari_pbip.engine.banks.cut_tiles import cut_tiles
 from napari_pbip.engine.sample_project import sample_labels, sample_settings
-from napari_pbip.engine.train import train
+from napari_pbip.engine.training.train import train
 from napari_pbip.events import Job, Step
 
 

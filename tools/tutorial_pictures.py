@@ -26,7 +26,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from napari_pbip.gui.session import session_of  # noqa: E402
+from napari_pbip.gui.state.session import session_of  # noqa: E402
 from tests.gui.lessons import CARCINOMA, SKIN, SPINDLE_CELLS, Lesson  # noqa: E402
 from tests.gui.story import Story  # noqa: E402
 

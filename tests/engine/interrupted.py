@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from napari_pbip.config import PretrainSettings
-from napari_pbip.engine.pretrain import pretrain
-from napari_pbip.engine.train import train
+from napari_pbip.engine.training.pretrain import pretrain
+from napari_pbip.engine.training.train import train
 from napari_pbip.events import Finished, Job, Step
 from napari_pbip.signals import Stopped, answer_signals
 from tests.engine.conftest import settings_for

@@ -55,7 +55,7 @@ def test_no_error_of_ours_is_a_runtime_error() -> None:
 
 
 def public_jobs() -> Iterator[tuple[str, Any]]:
-    for module in pkgutil.iter_modules(engine.__path__, "napari_pbip.engine."):
+    for module in pkgutil.walk_packages(engine.__path__, "napari_pbip.engine."):
         names = vars(importlib.import_module(module.name))
         classes = [c for n, c in names.items() if inspect.isclass(c) and c.__module__ == module.name and n[0] != "_"]
         for holder in (names, *map(vars, classes)):

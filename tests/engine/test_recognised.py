@@ -11,12 +11,12 @@ from PIL import Image
 
 from napari_pbip.bank import load_single_tiles
 from napari_pbip.config import BankSettings, DataSettings, JobSettings
-from napari_pbip.engine.build_bank import build_bank, classify
+from napari_pbip.engine.banks.build_bank import build_bank, classify
+from napari_pbip.engine.banks.inspect_tiles import inspect_tiles
+from napari_pbip.engine.banks.zero_shot import zero_shot
 from napari_pbip.engine.compare import compare
-from napari_pbip.engine.evaluate import evaluate
-from napari_pbip.engine.inspect_tiles import inspect_tiles
-from napari_pbip.engine.train import train
-from napari_pbip.engine.zero_shot import zero_shot
+from napari_pbip.engine.inference.evaluate import evaluate
+from napari_pbip.engine.training.train import train
 from napari_pbip.events import Event, Finished, Job, Noted, Warned
 
 COLOURS = {"A": (230, 150, 190), "B": (120, 90, 170)}

@@ -15,7 +15,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QLineEdit
 
 from napari_pbip.gui.compat import camera_of
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
 from tests.gui.hands import click
 from tests.gui.lessons import SKIN, Lesson
 

@@ -29,7 +29,7 @@ def tiles(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def session(viewer: Any, tiles: Path) -> Any:
-    from napari_pbip.gui.session import session_of
+    from napari_pbip.gui.state.session import session_of
 
     session = session_of(viewer)
     session.change(data=DataSettings(folder=tiles, mpp=0.5), bank=BankSettings(encoder="texture", k=2))
@@ -143,7 +143,7 @@ def test_build_shows_clusters_with_pictures_and_tells_the_session(built, session
     shown = [row for row in model.rows if row.facts is not None]
     for row in shown:
         assert row.tiles == bank.nearest(row.facts.subclass)
-    from napari_pbip.gui.parts.cluster_view import PICTURE
+    from napari_pbip.gui.panels.cluster_view import PICTURE
 
     index = model.index(1, 0)
     settle(lambda: model.data(index, PICTURE) is not None)

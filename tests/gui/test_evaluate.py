@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QApplication, QDialogButtonBox, QFileDialog, QLineEdi
 
 from napari_pbip import samples
 from napari_pbip.gui.docks.evaluate import EvaluateWidget
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore
 from tests.gui.hands import click
 from tests.results import stores

@@ -22,8 +22,8 @@ from napari_pbip import samples
 from napari_pbip.errors import DataError, JobFailed
 from napari_pbip.events import Finished, Job, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State, last
-from napari_pbip.gui.parts.job_bar import JobBar
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.widgets.job_bar import JobBar
 
 
 def counting(steps: int, closed: list[int], pause: float = 0.01) -> Job:

@@ -18,10 +18,10 @@ from napari_pbip import samples
 from napari_pbip.config import DataSettings
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.docks.teach import TeachWidget
-from napari_pbip.gui.parts.fraction import FractionSlider
-from napari_pbip.gui.parts.number_box import NumberBox, read_number
-from napari_pbip.gui.parts.settings_form import SettingsForm
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.widgets.fraction import FractionSlider
+from napari_pbip.gui.widgets.number_box import NumberBox, read_number
+from napari_pbip.gui.widgets.settings_form import SettingsForm
 from tests.gui.hands import click
 
 LOCALES = ["C", "de_DE", "fr_FR", "ar_EG"]

@@ -13,12 +13,12 @@ from qtpy.QtWidgets import QCheckBox
 
 from napari_pbip import samples
 from napari_pbip.config import SegmentSettings, ThresholdSettings
-from napari_pbip.engine.segment import segment
-from napari_pbip.engine.train import train
+from napari_pbip.engine.inference.segment import segment
+from napari_pbip.engine.training.train import train
 from napari_pbip.gui.docks.evaluate import EvaluateWidget
 from napari_pbip.gui.docks.segment import SegmentWidget
 from napari_pbip.gui.docks.tune import TuneWidget
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore, open_labels
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
 from tests.gui.hands import click

@@ -15,7 +15,7 @@ from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.events import RegionDone
 from napari_pbip.gui.compat import camera_of, show_scale_bar
 from napari_pbip.gui.layers.results import METADATA
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import LargestScores, ScoreStore, areas, label_region, write_labels
 from napari_pbip.taxonomy import BCSS
 from tests.results.stores import create, network, segment, smooth_field

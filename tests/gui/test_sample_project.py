@@ -10,8 +10,8 @@ import pytest
 from napari_pbip.config import SegmentSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.gui.samples import MODEL, PROJECT
-from napari_pbip.gui.session import session_of
-from napari_pbip.gui.work.segmenting import Status
+from napari_pbip.gui.state.segmenting import Status
+from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore
 from tests.gui.hands import click
 from tests.gui.lessons import SKIN

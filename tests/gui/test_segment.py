@@ -18,12 +18,12 @@ from qtpy.QtWidgets import QApplication
 from napari_pbip import samples
 from napari_pbip.bank.mosaics import write_training
 from napari_pbip.config import JobSettings, SegmentSettings, ThresholdSettings
-from napari_pbip.engine.segment import segment
-from napari_pbip.engine.train import train
+from napari_pbip.engine.inference.segment import segment
+from napari_pbip.engine.training.train import train
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.segment import SegmentWidget
-from napari_pbip.gui.session import session_of
-from napari_pbip.gui.work.segmenting import Status
+from napari_pbip.gui.state.segmenting import Status
+from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.slides import open_slide
 from tests.gui.hands import click
@@ -138,7 +138,7 @@ def test_a_slide_is_segmented_stopped_and_resumed(viewer, session, fine, settle,
 
 
 def test_what_the_user_looks_at_comes_first_and_again_when_the_view_moves(viewer, session, fine, settle, monkeypatch):
-    monkeypatch.setattr("napari_pbip.engine.segment._SHOW_SECONDS", 0.1)
+    monkeypatch.setattr("napari_pbip.engine.inference.segment._SHOW_SECONDS", 0.1)
     slide = session.slides.open(samples.slide())
 
     def look_at(x, y):

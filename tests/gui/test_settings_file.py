@@ -10,7 +10,7 @@ import pytest
 
 from napari_pbip.config import JobSettings
 from napari_pbip.errors import OutputError
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
 from tests.gui.hands import click
 
 Settle = Callable[..., None]

@@ -23,8 +23,8 @@ from napari_pbip.config import (
     ThresholdSettings,
     TrainSettings,
 )
-from napari_pbip.gui.parts.field_editors import as_typed
-from napari_pbip.gui.parts.settings_form import SettingsForm, _replaced
+from napari_pbip.gui.widgets.field_editors import as_typed
+from napari_pbip.gui.widgets.settings_form import SettingsForm, _replaced
 
 NEEDED: dict[str, dict[str, Any]] = {"PretrainSettings": {"images": ("slides", "more slides, scanned at night")}}
 """Values for what a model cannot be without."""

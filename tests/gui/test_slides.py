@@ -28,7 +28,7 @@ from napari_pbip.gui.compat import camera_of, shows_scale_bar
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.layers.slides import SlidePyramid
 from napari_pbip.gui.reader import get_reader
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
 from napari_pbip.slides import Slide, TissueMask, open_slide
 from tests.gui.hands import click
 

@@ -23,9 +23,9 @@ from napari_pbip.bank import Origin, load_tiles
 from napari_pbip.bank.labelled_slides import LABELS, LabelledSlides, Labels, Position
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.teach import SlideLabelling, TeachWidget
-from napari_pbip.gui.parts.class_table import COLOUR, NAME, TILES
-from napari_pbip.gui.parts.label_tool import digit
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.panels.label_tool import digit
+from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.widgets.class_table import COLOUR, NAME, TILES
 
 LEFT, NO, SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
 CONTROL = Qt.KeyboardModifier.ControlModifier

@@ -13,7 +13,7 @@ for _ in range(20):
     get_qapp().processEvents()
 import sys
 assert "torch" not in sys.modules
-import napari_pbip.engine.train
+import napari_pbip.engine.training.train
 viewer.close()
 """
 

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from napari_pbip import cli
 from napari_pbip.config import BackboneSettings, JobSettings, TrainSettings
-from napari_pbip.engine.curves import Curves
 from napari_pbip.engine.run_facts import MARKER, RunFacts
-from napari_pbip.engine.train import train
+from napari_pbip.engine.training.train import train
 from napari_pbip.events import Epoch, Finished, Started, Step
+from napari_pbip.gui.curves import Curves
 from napari_pbip.gui.jobs import State
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
 from napari_pbip.models import backbones
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
 from tests.gui.hands import click, type_text
@@ -155,7 +155,7 @@ def test_lpd_learns_with_the_encoder_that_is_chosen_here(
     assert facts.prototypes["bank"] is None
     settle(lambda: rows(widget) and rows(widget)[0][1] == "finished")
     click(widget.prototypes_button)
-    from napari_pbip.gui.parts.prototypes import PrototypesDialog
+    from napari_pbip.gui.panels.prototypes import PrototypesDialog
 
     window = widget.findChild(PrototypesDialog)
     settle(lambda: window.clusters.isVisible())
@@ -174,7 +174,7 @@ def test_a_bank_of_another_kind_of_encoder_is_told_before_construct_starts(
     weak_data: Path,  # noqa: F811
 ) -> None:
     from napari_pbip.bank import load_single_tiles
-    from napari_pbip.engine.build_bank import build_bank
+    from napari_pbip.engine.banks.build_bank import build_bank
 
     session = session_of(viewer)
     session.settings = settings = settings_for(
@@ -479,8 +479,8 @@ def test_a_folder_that_appeared_meanwhile_is_not_overwritten(
 
 def test_the_project_s_image_bank_is_learnt_from(viewer: Any, widget: Any, settle: Settle, weak_data: Path) -> None:  # noqa: F811
     from napari_pbip.bank import load_single_tiles
-    from napari_pbip.engine.build_bank import build_bank
-    from napari_pbip.gui.work.training import job_settings
+    from napari_pbip.engine.banks.build_bank import build_bank
+    from napari_pbip.gui.state.training import job_settings
 
     session = session_of(viewer)
     session.settings = settings = settings_for(weak_data, method={"name": "pbip"}, train={"steps": 1})
@@ -507,7 +507,7 @@ def long_curves(steps: int) -> Curves:
 
 
 def test_a_hundred_thousand_steps_are_drawn_without_a_stall(application: Any, settle: Settle) -> None:
-    from napari_pbip.gui.parts.curves import CurvesPlot
+    from napari_pbip.gui.widgets.curves import CurvesPlot
 
     plot = CurvesPlot()
     plot.resize(500, 400)
@@ -542,7 +542,7 @@ def test_a_hundred_thousand_steps_are_drawn_without_a_stall(application: Any, se
 def test_the_curves_can_be_read_on_both_themes(viewer: Any, widget: Any, settle: Settle, theme: str) -> None:
     from qtpy.QtGui import QColor
 
-    from napari_pbip.gui.parts.curves import COLOURS
+    from napari_pbip.gui.widgets.curves import COLOURS
 
     widget.plot.show_curves(long_curves(10))
     viewer.theme = theme

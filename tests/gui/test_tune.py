@@ -12,12 +12,12 @@ from qtpy.QtTest import QTest
 
 from napari_pbip import samples
 from napari_pbip.config import SegmentSettings, ThresholdSettings
-from napari_pbip.engine.segment import segment
-from napari_pbip.engine.train import train
+from napari_pbip.engine.inference.segment import segment
+from napari_pbip.engine.training.train import train
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.legend import LegendWidget
 from napari_pbip.gui.docks.tune import TuneWidget
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.taxonomy import BACKGROUND, BCSS
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture

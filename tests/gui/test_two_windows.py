@@ -11,7 +11,7 @@ import napari
 import pytest
 
 from napari_pbip.bank.labelled_slides import LabelledSlides
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
 from tests.gui.hands import click
 from tests.gui.test_teach import Bench
 

@@ -10,10 +10,10 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QLabel
 from napari_pbip import samples
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.docks.teach import TeachWidget
-from napari_pbip.gui.parts.job_bar import Notice
-from napari_pbip.gui.parts.plot import DockPlot
-from napari_pbip.gui.parts.words import PlainLabel, caption, rich, tip
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.widgets.job_bar import Notice
+from napari_pbip.gui.widgets.plot import DockPlot
+from napari_pbip.gui.widgets.words import PlainLabel, caption, rich, tip
 
 NAME = "<b>tumour</b> & co"
 

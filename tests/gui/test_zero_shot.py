@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from napari_pbip.config import BankSettings, DataSettings
-from napari_pbip.engine.zero_shot import zero_shot
-from napari_pbip.gui.session import session_of
+from napari_pbip.engine.banks.zero_shot import zero_shot
+from napari_pbip.gui.state.session import session_of
 from napari_pbip.models.encoders import default_sentence
 from tests.engine.conftest import weak_data  # noqa: F401 - a fixture
-from tests.engine.test_construct import clip
+from tests.engine.training.test_construct import clip
 from tests.gui.hands import click
 
 Settle = Callable[..., None]
@@ -30,7 +30,7 @@ def session(viewer: Any, weak_data: Path) -> Any:  # noqa: F811
 def opened(viewer: Any, session: Any, settle: Settle) -> Callable[[], Any]:
     """Opens the window from a docked Bank widget."""
     from napari_pbip.gui.docks.bank import BankWidget
-    from napari_pbip.gui.parts.zero_shot import ZeroShotDialog
+    from napari_pbip.gui.panels.zero_shot import ZeroShotDialog
 
     widget = BankWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Image bank", area="right")

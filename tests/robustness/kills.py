@@ -31,7 +31,11 @@ from safetensors.torch import load_file
 from napari_pbip import samples
 from napari_pbip.bank import load_single_tiles
 from napari_pbip.config import JobSettings, PretrainSettings, SegmentSettings, ThresholdSettings
-from napari_pbip.engine import build_bank, compare, evaluate, export, freeze, pretrain, segment, train
+from napari_pbip.engine import compare
+from napari_pbip.engine.banks import build_bank
+from napari_pbip.engine.inference import evaluate, segment
+from napari_pbip.engine.outputs import export, freeze
+from napari_pbip.engine.training import pretrain, train
 from napari_pbip.events import Finished, Job
 from napari_pbip.files import write_json
 from napari_pbip.results import ScoreStore

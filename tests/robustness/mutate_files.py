@@ -33,7 +33,7 @@ from napari_pbip.config import CompareJob, JobSettings, ThresholdSettings, plann
 from napari_pbip.engine.compare import compare
 from napari_pbip.engine.run_facts import runs_in
 from napari_pbip.engine.runs import load_model
-from napari_pbip.engine.train import train
+from napari_pbip.engine.training.train import train
 from napari_pbip.errors import PbipError
 from napari_pbip.models import backbones, encoders
 from napari_pbip.results import ScoreStore, areas, open_labels, write_labels

@@ -90,7 +90,7 @@ def zero_shot(
 
     napari-pbip zero-shot tiles/ --bank bank/ --json table6.json
     """
-    from napari_pbip.engine.zero_shot import zero_shot as run
+    from napari_pbip.engine.banks.zero_shot import zero_shot as run
 
     settings = settings_from(job, assignments, {"data.folder": tiles, "bank.weights": weights})
     options: dict[str, Any] = {"encoder": encoder, "bank": bank, "weights": settings.bank.weights, "device": device}
@@ -138,7 +138,7 @@ def pretrain(
 
     napari-pbip train --data tiles/ --out run/ --set backbone.weights=pretrained
     """
-    from napari_pbip.engine.pretrain import pretrain as run
+    from napari_pbip.engine.training.pretrain import pretrain as run
 
     options = {"images": images or None, "steps": steps, "image_mpp": image_mpp, "seed": seed}
     settings = PretrainSettings.parse(values_from(PretrainSettings, job, assignments, options))
@@ -168,7 +168,7 @@ def train(
 
     napari-pbip train --method pbip --data tiles/ --bank bank/ --backbone mit-b0 --epochs 8 --seed 0 --out run/
     """
-    from napari_pbip.engine.train import train as run
+    from napari_pbip.engine.training.train import train as run
 
     options = {
         "method.name": method,
@@ -201,7 +201,7 @@ def evaluate(
 
     Example: napari-pbip evaluate run/ tiles/ --split test --json scores.json
     """
-    from napari_pbip.engine.evaluate import evaluate as score
+    from napari_pbip.engine.inference.evaluate import evaluate as score
 
     settings = settings_from(job, assignments, {"data.folder": data})
     summary = follow(
@@ -254,7 +254,7 @@ def segment(
 
     Example: napari-pbip segment slide.svs --model run/ --out result/
     """
-    from napari_pbip.engine.segment import segment as run
+    from napari_pbip.engine.inference.segment import segment as run
 
     settings = settings_from(job, assignments, {"segment.mpp": mpp, "segment.tissue_mask": tissue})
     segmenting = run(

@@ -36,7 +36,7 @@ def bank_build(
     Example: napari-pbip bank build tiles/ --out bank/ --k 3
     """
     from napari_pbip.bank import load_single_tiles
-    from napari_pbip.engine.build_bank import build_bank
+    from napari_pbip.engine.banks.build_bank import build_bank
 
     clusters = int(k) if k is not None and k.isdecimal() else k
     options = {
@@ -92,7 +92,7 @@ def bank_classify(
 
     Example: napari-pbip bank classify bank/ tiles/ --json nearest.json
     """
-    from napari_pbip.engine.build_bank import classify
+    from napari_pbip.engine.banks.build_bank import classify
 
     settings = settings_from(job, assignments, {"data.folder": tiles, "bank.weights": weights})
     summary = follow(classify(bank, settings.data, weights=settings.bank.weights, device=device))

@@ -30,17 +30,17 @@ from napari_pbip.bank import LabelledTile, TileSet, load_single_tiles, load_tile
 from napari_pbip.bank.image_bank import FACTS as BANK
 from napari_pbip.claims import claims
 from napari_pbip.config import CompareSettings, JobSettings, PlannedRun, planned_runs
-from napari_pbip.engine.build_bank import build_bank
+from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.engine.device import choose_device
-from napari_pbip.engine.evaluate import evaluate, label_image
+from napari_pbip.engine.inference.evaluate import evaluate, label_image
+from napari_pbip.engine.inference.predict import image_maps
 from napari_pbip.engine.jobs import explained, job, phase
-from napari_pbip.engine.needs import starts_from_bank
-from napari_pbip.engine.predict import image_maps
 from napari_pbip.engine.recognised import recognised
 from napari_pbip.engine.run_facts import MARKER as RUN
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.runs import TrainedModel, load_model
-from napari_pbip.engine.train import train
+from napari_pbip.engine.training.needs import starts_from_bank
+from napari_pbip.engine.training.train import train
 from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.events import Event, Finished, Job, Noted, RunStep, Started, Step, Warned
 from napari_pbip.files import prepare_folder, write_json, write_picture, writing

@@ -23,12 +23,12 @@ from napari_pbip import samples
 from napari_pbip.bank.mosaics import Tile, write_masked, write_training
 from napari_pbip.claims import claims
 from napari_pbip.config import JobSettings
-from napari_pbip.engine.cut_tiles import cut_tiles
-from napari_pbip.engine.evaluate import evaluate
+from napari_pbip.engine.banks.cut_tiles import cut_tiles
+from napari_pbip.engine.inference.evaluate import evaluate
+from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.jobs import job, phase
 from napari_pbip.engine.sample_project import sample_labels, sample_settings
-from napari_pbip.engine.segment import segment
-from napari_pbip.engine.train import train
+from napari_pbip.engine.training.train import train
 from napari_pbip.events import Finished, Job, Noted
 from napari_pbip.files import prepare_folder, write_json, writing
 

@@ -17,7 +17,7 @@ from napari_pbip.bank import ImageBank
 from napari_pbip.bank.features import FeatureFile
 from napari_pbip.bank.labelled_slides import LabelledSlides
 from napari_pbip.config import DataSettings, JobSettings
-from napari_pbip.engine.cut_tiles import cut_tiles
+from napari_pbip.engine.banks.cut_tiles import cut_tiles
 from napari_pbip.engine.jobs import job, phase
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import DataError

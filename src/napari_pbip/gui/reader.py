@@ -78,7 +78,7 @@ def read_as_napari(path: Paths) -> list[LayerData]:
 def read_slides(path: Paths) -> list[LayerData]:
     """Layers of slides: multiscale, RGB, in micrometres where they say how large they are."""
     from napari_pbip.gui.layers.slides import layer_data
-    from napari_pbip.gui.session import begin_session
+    from napari_pbip.gui.state.session import begin_session
 
     begin_session()
     return [layer_data(open_slide(one)) for one in _listed(path)]
@@ -93,7 +93,7 @@ def is_store(path: Path) -> bool:
 def read_stores(path: Paths) -> list[LayerData]:
     """Label layers of score stores, computed from the scores as thresholds ask."""
     from napari_pbip.gui.layers.results import layer_data
-    from napari_pbip.gui.session import begin_session
+    from napari_pbip.gui.state.session import begin_session
 
     begin_session()
     return [layer_data(Path(one)) for one in _listed(path)]

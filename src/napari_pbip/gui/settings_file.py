@@ -12,8 +12,8 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_pbip.config import JobSettings
 from napari_pbip.errors import OutputError, PbipError
-from napari_pbip.gui.session import Session, session_of
-from napari_pbip.gui.work.training import job_settings
+from napari_pbip.gui.state.session import Session, session_of
+from napari_pbip.gui.state.training import job_settings
 
 
 def save(viewer: napari.viewer.Viewer) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 import napari
 from napari.utils.notifications import show_error, show_info
 
-from napari_pbip.engine.export import export
 from napari_pbip.engine.jobs import JobMaker
-from napari_pbip.engine.save_labels import save_labels
+from napari_pbip.engine.outputs.export import export
+from napari_pbip.engine.outputs.save_labels import save_labels
 from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.label_images import label_image
 from napari_pbip.gui.layers.results import METADATA
-from napari_pbip.gui.session import Session, session_of
+from napari_pbip.gui.state.session import Session, session_of
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:

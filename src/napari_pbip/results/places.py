@@ -11,6 +11,10 @@ from pathlib import Path
 from napari_pbip.files import safe_name
 from napari_pbip.results.store import MARKER
 
+AREAS = "areas.csv"
+OVERLAY = "overlay.png"
+OVERLAY_SIDE = 1600
+"""Longest side of the overlay picture, pixels."""
 _IDENTITY_DIGITS = 12
 """Of the identity in the name of a folder: among a million slides two share them once in five hundred projects."""
 

@@ -23,12 +23,12 @@ from napari_pbip.bank import load_single_tiles
 from napari_pbip.bank.labelled_slides import LabelledSlides, SlideFacts, TileSize
 from napari_pbip.bank.mosaics import write_masked, write_training
 from napari_pbip.config import JobSettings, PretrainSettings, SegmentSettings, ThresholdSettings, TissueSettings
-from napari_pbip.engine.build_bank import build_bank
+from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.engine.compare import compare
-from napari_pbip.engine.pretrain import pretrain
-from napari_pbip.engine.segment import segment
-from napari_pbip.engine.tissue import outline_tissue
-from napari_pbip.engine.train import train
+from napari_pbip.engine.inference.segment import segment
+from napari_pbip.engine.inference.tissue import outline_tissue
+from napari_pbip.engine.training.pretrain import pretrain
+from napari_pbip.engine.training.train import train
 from napari_pbip.slides import open_slide, save_mpp
 from napari_pbip.taxonomy import Taxonomy
 

@@ -21,16 +21,17 @@ from qtpy.QtWidgets import (
 from napari_pbip.bank.image_bank import check_enough_tiles
 from napari_pbip.config import BankSettings, DataSettings, JobSettings
 from napari_pbip.errors import PbipError
+from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
-from napari_pbip.gui.parts.cluster_view import ClusterView
-from napari_pbip.gui.parts.encoder_choice import EncoderChoice
-from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
-from napari_pbip.gui.parts.scatter import Scatter
-from napari_pbip.gui.parts.settings_form import SettingsForm
-from napari_pbip.gui.parts.words import caption, rich, tip
-from napari_pbip.gui.parts.zero_shot import ZeroShotDialog
-from napari_pbip.gui.session import Session, session_of
-from napari_pbip.gui.work.bank import BankWork
+from napari_pbip.gui.panels.cluster_view import ClusterView
+from napari_pbip.gui.panels.encoder_choice import EncoderChoice
+from napari_pbip.gui.panels.scatter import Scatter
+from napari_pbip.gui.panels.zero_shot import ZeroShotDialog
+from napari_pbip.gui.state.bank import BankWork
+from napari_pbip.gui.state.session import Session, session_of
+from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.settings_form import SettingsForm
+from napari_pbip.gui.widgets.words import caption, rich, tip
 
 
 class BankWidget(QWidget):

@@ -27,16 +27,17 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.engine.export import FORMATS, export
-from napari_pbip.engine.score_result import Truth, read_mask, score_result
+from napari_pbip.engine.outputs.export import FORMATS, export
+from napari_pbip.engine.outputs.score_result import Truth, read_mask, score_result
 from napari_pbip.events import Job
+from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
-from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
-from napari_pbip.gui.parts.save_dialog import ask_where_to_save
-from napari_pbip.gui.parts.words import PlainLabel
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.save_dialog import ask_where_to_save
+from napari_pbip.gui.widgets.words import PlainLabel
 
 _FILE = "A file…"
 _FORMATS = {(".ome.zarr" if ending == ".zarr" else ending): words for ending, words in FORMATS.items()}

@@ -8,11 +8,11 @@ import napari.viewer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QVBoxLayout, QWidget
 
+from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.results import ResultLayer
-from napari_pbip.gui.parts.job_bar import listen
-from napari_pbip.gui.parts.swatch import Swatch
-from napari_pbip.gui.parts.words import PlainLabel, caption, rich, tip
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.widgets.swatch import Swatch
+from napari_pbip.gui.widgets.words import PlainLabel, caption, rich, tip
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
 from napari_pbip.results.labels import BACKGROUND_NAME, BACKGROUND_RGB
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED

@@ -29,13 +29,14 @@ from qtpy.QtWidgets import (
 from napari_pbip.config import RefineSettings, SegmentSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import ModelError, PbipError
+from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.slides import SlideLayer
-from napari_pbip.gui.parts.dropped import DropZone
-from napari_pbip.gui.parts.job_bar import Notice, duration, listen, show_details
-from napari_pbip.gui.parts.settings_form import SettingsForm
-from napari_pbip.gui.parts.words import tip
-from napari_pbip.gui.session import session_of
-from napari_pbip.gui.work.segmenting import QueuedSlide, SegmentQueue, Status
+from napari_pbip.gui.state.segmenting import QueuedSlide, SegmentQueue, Status
+from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.widgets.dropped import DropZone
+from napari_pbip.gui.widgets.job_bar import Notice, duration, show_details
+from napari_pbip.gui.widgets.settings_form import SettingsForm
+from napari_pbip.gui.widgets.words import tip
 
 _SETTINGS = ("overlap", "batch_size", "min_tissue", "device")
 _ALL = "All open slides"

@@ -21,14 +21,15 @@ from qtpy.QtWidgets import (
 
 from napari_pbip.errors import OutputError, PbipError
 from napari_pbip.events import Finished, Job, Started
+from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.layers.slides import SlideLayer
-from napari_pbip.gui.parts.dropped import DropZone
-from napari_pbip.gui.parts.job_bar import Notice, listen
-from napari_pbip.gui.parts.mpp_panel import MppPanel
-from napari_pbip.gui.parts.tissue import TissuePanel
-from napari_pbip.gui.parts.words import PlainLabel, tip
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.panels.mpp_panel import MppPanel
+from napari_pbip.gui.panels.tissue import TissuePanel
+from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.widgets.dropped import DropZone
+from napari_pbip.gui.widgets.job_bar import Notice
+from napari_pbip.gui.widgets.words import PlainLabel, tip
 from napari_pbip.slides import save_mpp, slides_in
 
 

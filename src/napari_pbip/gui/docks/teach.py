@@ -18,15 +18,16 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pbip.errors import DataError
+from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
-from napari_pbip.gui.parts.class_table import ClassTable
-from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
-from napari_pbip.gui.parts.label_tool import LabelTool
-from napari_pbip.gui.parts.mpp_panel import MppBox
-from napari_pbip.gui.parts.number_box import NumberBox
-from napari_pbip.gui.parts.tile_folder import TileFolder
-from napari_pbip.gui.parts.words import rich, tip
-from napari_pbip.gui.session import Session, session_of
+from napari_pbip.gui.panels.label_tool import LabelTool
+from napari_pbip.gui.panels.mpp_panel import MppBox
+from napari_pbip.gui.panels.tile_folder import TileFolder
+from napari_pbip.gui.state.session import Session, session_of
+from napari_pbip.gui.widgets.class_table import ClassTable
+from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.number_box import NumberBox
+from napari_pbip.gui.widgets.words import rich, tip
 from napari_pbip.slides.mpp import is_usual
 
 if TYPE_CHECKING:

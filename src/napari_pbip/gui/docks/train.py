@@ -23,18 +23,19 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pbip.config import JobSettings, TrainSettings
-from napari_pbip.engine.needs import starts_from_bank, still_needed
 from napari_pbip.engine.run_facts import RunFacts
+from napari_pbip.engine.training.needs import starts_from_bank, still_needed
 from napari_pbip.errors import ModelError, PbipError
-from napari_pbip.gui.parts.curves import CurvesPlot
-from napari_pbip.gui.parts.encoder_choice import EncoderChoice
-from napari_pbip.gui.parts.job_bar import JobBar, Notice, duration, listen
-from napari_pbip.gui.parts.prototypes import PrototypesDialog
-from napari_pbip.gui.parts.settings_form import SettingsForm
-from napari_pbip.gui.parts.words import rich, tip
-from napari_pbip.gui.session import Session, session_of
-from napari_pbip.gui.work.prototypes import ModelPrototypes
-from napari_pbip.gui.work.training import job_settings
+from napari_pbip.gui.connections import listen
+from napari_pbip.gui.panels.encoder_choice import EncoderChoice
+from napari_pbip.gui.panels.prototypes import PrototypesDialog
+from napari_pbip.gui.state.prototypes import ModelPrototypes
+from napari_pbip.gui.state.session import Session, session_of
+from napari_pbip.gui.state.training import job_settings
+from napari_pbip.gui.widgets.curves import CurvesPlot
+from napari_pbip.gui.widgets.job_bar import JobBar, Notice, duration
+from napari_pbip.gui.widgets.settings_form import SettingsForm
+from napari_pbip.gui.widgets.words import rich, tip
 from napari_pbip.models.encoders import catalogue
 
 _SECTIONS = ("method", "backbone", "train")

@@ -27,18 +27,19 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from napari_pbip.config import ThresholdSettings
-from napari_pbip.engine.explain import Explainer, Explanation
-from napari_pbip.engine.freeze import freeze
+from napari_pbip.engine.inference.explain import Explainer, Explanation
+from napari_pbip.engine.outputs.freeze import freeze
 from napari_pbip.engine.run_facts import MARKER
 from napari_pbip.errors import PbipError
+from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
-from napari_pbip.gui.parts.fraction import FractionSlider
-from napari_pbip.gui.parts.job_bar import JobBar, Notice, listen
-from napari_pbip.gui.parts.swatch import Swatch
-from napari_pbip.gui.parts.why import WhyPanel
-from napari_pbip.gui.parts.words import caption, rich, tip
-from napari_pbip.gui.session import session_of
+from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.widgets.fraction import FractionSlider
+from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.swatch import Swatch
+from napari_pbip.gui.widgets.why import WhyPanel
+from napari_pbip.gui.widgets.words import caption, rich, tip
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
 from napari_pbip.results.labels import BACKGROUND_NAME
 from napari_pbip.taxonomy import NOT_ANALYSED

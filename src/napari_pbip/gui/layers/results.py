@@ -20,7 +20,7 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_pbip.config import ThresholdSettings
-from napari_pbip.engine.measure import measure
+from napari_pbip.engine.outputs.measure import measure
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Event, Job, RegionDone, Step
 from napari_pbip.gui.compat import camera_of

@@ -1,0 +1,310 @@
+"""Jobs of the image bank: build it from labelled tiles, and name the nearest prototype of other tiles."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_pbip.bank import (
+    BankTile,
+    Curation,
+    EncoderFacts,
+    ImageBank,
+    LabelledTile,
+    TileSet,
+    bank_warnings,
+    has_labels,
+    load_single_tiles,
+    load_unlabelled,
+    near_duplicates,
+)
+from napari_pbip.bank.curation import CURATION
+from napari_pbip.bank.features import FEATURES, FeatureFile, TileMeasures, colour_moments, white_fraction
+from napari_pbip.bank.image_bank import check_enough_tiles, encoder_key
+from napari_pbip.claims import claims
+from napari_pbip.config import BankSettings, DataSettings
+from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.encoding import Features, bank_encoder, chunks, encode, encoder_facts
+from napari_pbip.engine.jobs import job
+from napari_pbip.engine.loading import ahead
+from napari_pbip.engine.recognised import recognised
+from napari_pbip.errors import BankError, ConfigError
+from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.files import prepare_folder
+from napari_pbip.models import encoders
+from napari_pbip.results.tile_scores import tile_scores
+from napari_pbip.signals import held_back
+from napari_pbip.taxonomy import Taxonomy
+
+_SAVE_EVERY_SECONDS = 60.0
+_CLASSIFY_BATCH = 32
+
+
+@job(less_memory="use a smaller bank.batch_size")
+@claims("out", "building an image bank")
+def build_bank(
+    tiles: TileSet,
+    settings: BankSettings,
+    data: DataSettings,
+    out: Path,
+    *,
+    device: str = "cpu",
+    overwrite: bool = False,
+    update: bool = False,
+    curation: Curation | None = None,
+) -> Job:
+    """Build or update an image bank from the single-class tiles of a set.
+
+    Features are kept by the hash of the tile's file, so an update encodes only files that are new, and
+    clusters only classes whose tiles or K changed. A cancelled build keeps the features it has; updating goes
+    on from there.
+
+    Parameters
+    ----------
+    tiles
+        Labelled tiles; those of several classes are counted and not used.
+    settings, data
+        How the bank is made; of ``data``, the share of white above which a tile is left out.
+    out
+        Folder of the bank.
+    device
+        Where the encoder computes.
+    overwrite
+        Replace a bank that ``out`` holds.
+    update
+        Bring a bank that ``out`` holds up to date.
+    curation
+        Tiles to be removed and moved, written with the finished bank; by default what lies in ``out``.
+
+    Yields
+    ------
+    Event
+        ``Started``, ``Noted`` for what was recognised, a ``Step`` a batch (``encoded``: tiles that went through the
+        encoder so far), ``Warned`` for what a user should look at, ``Finished`` with the figures of the bank.
+
+    Raises
+    ------
+    OutputError
+        If ``out`` exists and neither flag is given, or cannot be written.
+    BankError
+        If a class has no tiles or fewer than its clusters, the bank to update is of another encoder, or the
+        curation in ``out`` is damaged.
+    DataError
+        If the tiles show fewer than two classes, or one cannot be read.
+    ConfigError, WeightsUnavailable
+        If there is no such encoder, or its weights are missing.
+    """
+    began = time.monotonic()
+    tiles.require_two_classes()
+    single = tiles.single_class
+    curation = Curation.read(out) if curation is None else curation
+    if overwrite or not curation:  # nothing is deleted for a bank that cannot be built; an update deletes nothing
+        check_enough_tiles(tiles.taxonomy, settings, _classes(single, curation, tiles.taxonomy))
+    encoder = encoders.load(settings.encoder, settings.weights).to(choose_device(device))
+    facts = encoder_facts(encoder, settings.weights)
+    kept = Curation.read(out)
+    measures, previous = _begin(out, facts, overwrite=overwrite, update=update)
+    yield Started(f"Building the image bank with {settings.encoder}", total=len(single), unit="tiles")
+    yield from recognised(tiles)
+    bank_tiles: list[BankTile] = []
+    left_out: list[BankTile] = []
+    removed: list[BankTile] = []
+    encoded, saved = 0, time.monotonic()
+    try:
+        for chunk in chunks(ahead(lambda t: _look(t, measures), single), settings.batch_size):
+            new = {seen.hash: seen for seen in chunk if seen.image is not None and seen.white <= data.white_fraction}
+            features = encode(encoder, [seen.image for seen in new.values() if seen.image is not None])
+            for seen, feature in zip(new.values(), features, strict=True):
+                measures[seen.hash] = TileMeasures(feature, seen.colour, seen.white)
+            encoded += len(new)
+            for seen in chunk:
+                belongs = curation.class_of(seen.hash, seen.record.class_index, tiles.taxonomy)
+                if belongs is None:
+                    removed.append(seen.record)
+                elif seen.white > data.white_fraction:
+                    left_out.append(replace(seen.record, class_index=belongs))
+                else:
+                    bank_tiles.append(replace(seen.record, class_index=belongs))
+            if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+                measures.write(out)
+                saved = time.monotonic()
+            yield Step(len(bank_tiles) + len(left_out) + len(removed), {"encoded": encoded})
+        bank = ImageBank.build(
+            tiles.taxonomy,
+            facts,
+            settings,
+            bank_tiles,
+            measures,
+            left_out=left_out,
+            removed=removed,
+            previous=previous,
+        )
+        for sentence in bank_warnings(bank, near_duplicates(bank), curation):
+            yield Warned(sentence)
+    except BaseException:  # a cancel too: what was computed is kept
+        if len(measures):
+            with held_back():
+                measures.write(out)
+        raise
+    if curation != kept:
+        curation.write(out)
+    bank.write(out, measures)
+    counts = Counter(t.class_index for t in bank.tiles)
+    yield Finished(
+        out,
+        {
+            "tiles": len(bank.tiles),
+            "prototypes": len(bank.prototypes),
+            "classes": {n: {"tiles": counts[i], "k": bank.k[i]} for i, n in enumerate(bank.taxonomy.names)},
+            "encoder": facts["name"],
+            "identity": bank.identity,
+            "encoded": encoded,
+            "clustered": list(bank.clustered),
+            "left_out": len(left_out),
+            "removed": len(removed),
+            "several_classes": len(tiles) - len(single),
+            "seconds": round(time.monotonic() - began, 2),
+        },
+    )
+
+
+@job
+def classify(bank_folder: Path, data: DataSettings, *, weights: Path | None = None, device: str = "cpu") -> Job:
+    """Name the nearest prototype of each tile: classification by image prompt (PBIP Table 6).
+
+    Parameters
+    ----------
+    bank_folder
+        The bank.
+    data
+        The tiles: labelled as for building a bank, or a folder of pictures without labels.
+    weights
+        The encoder's weights, if they do not lie where they lay when the bank was made.
+    device
+        Where the encoder computes.
+
+    Yields
+    ------
+    Event
+        ``Started``, a ``Step`` a batch, ``Finished``. Its summary holds a prediction a tile and, over the
+        tiles that are labelled with one class, accuracy and F1 of each class in percent (None without labels).
+
+    Raises
+    ------
+    BankError
+        If the bank cannot be read, its encoder has other weights now, or it lacks a class of the tiles.
+    DataError
+        If a tile or the folder cannot be read.
+    ConfigError
+        If ``data`` names no folder.
+    """
+    bank = ImageBank.read(bank_folder)
+    if data.folder is None:
+        raise ConfigError("There is nothing to classify; name the folder of the tiles with data.folder.")
+    labelled = has_labels(data.folder, data)
+    tiles = load_single_tiles(data.folder, data) if labelled else load_unlabelled(data.folder, bank.taxonomy)
+    names = bank.taxonomy.names
+    for name, count in zip(tiles.taxonomy.names, tiles.counts, strict=True):
+        if count and name not in names:
+            raise BankError(f"{data.folder} has tiles of {name}, but the bank's classes are {', '.join(names)}.")
+    encoder = bank_encoder(bank, weights).to(choose_device(device))
+    yield Started(f"Comparing tiles with {len(bank.prototypes)} prototypes", total=len(tiles), unit="tiles")
+    yield from recognised(tiles)
+    predictions: list[dict[str, Any]] = []
+    for chunk in chunks(ahead(lambda t: (t, t.read()), tiles), _CLASSIFY_BATCH):
+        similarities = bank.similarity(encode(encoder, [image for _, image in chunk]))
+        for (tile, _), row in zip(chunk, similarities, strict=True):
+            subclass, label = int(row.argmax()), tile.class_index
+            predictions.append(
+                {
+                    "path": str(tile.path),
+                    "label": None if label is None else tiles.taxonomy.names[label],
+                    "predicted": names[bank.subclass_class[subclass]],
+                    "subclass": subclass,
+                    "similarity": round(float(row[subclass]), 6),
+                }
+            )
+        yield Step(len(predictions))
+    scored = [p for p in predictions if p["label"] is not None]
+    truth = [p["label"] for p in scored]
+    guess = [p["predicted"] for p in scored]
+    yield Finished(
+        None,
+        {
+            "bank": str(bank_folder),
+            "bank_identity": bank.identity,
+            "encoder": bank.encoder["name"],
+            "tiles": len(predictions),
+            "labelled": len(scored),
+            "classes": list(names),
+            **tile_scores(truth, guess, names),
+            "predictions": predictions,
+        },
+    )
+
+
+def _begin(out: Path, encoder: EncoderFacts, *, overwrite: bool, update: bool) -> tuple[FeatureFile, ImageBank | None]:
+    """Make the folder, or take up what an earlier bank in it knows."""
+    if not update or not FeatureFile.exists(out):
+        ways = "--update to bring a bank up to date, --overwrite to replace it"
+        # the features can be computed again, what the user did cannot
+        prepare_folder(out, FEATURES, overwrite=overwrite, ways=ways, keep=(CURATION,))
+        return FeatureFile(encoder_key(encoder)), None
+    measures = FeatureFile.read(out)
+    if measures.encoder != encoder_key(encoder):
+        raise BankError(
+            f"The bank in {out} was made with another encoder or other weights ({measures.encoder.split()[0]}); "
+            "use that one, or --overwrite."
+        )
+    try:
+        return measures, ImageBank.read(out)
+    except BankError:  # unfinished or damaged: the features are whole, and the rest is made anew
+        return measures, None
+
+
+def _classes(tiles: Sequence[LabelledTile], curation: Curation, taxonomy: Taxonomy) -> list[int | None]:
+    """Class of each single-class tile after curation, None if it was removed. Reads the files only if need be."""
+    if not curation:
+        return [t.class_index for t in tiles]
+    hashed = ahead(lambda t: (t.file_hash(), t.class_index), tiles)
+    return [None if label is None else curation.class_of(file_hash, label, taxonomy) for file_hash, label in hashed]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A tile after its file was looked at."""
+
+    record: BankTile
+    colour: Features
+    image: npt.NDArray[np.uint8] | None
+    """None if its features are known."""
+
+    @property
+    def hash(self) -> str:
+        return self.record.hash
+
+    @property
+    def white(self) -> float:
+        return self.record.white
+
+
+def _look(tile: LabelledTile, measures: FeatureFile) -> _Seen:
+    """Hash a file, and decode it if that hash is not known."""
+    file_hash, class_index = tile.file_hash(), tile.class_index
+    if class_index is None:
+        raise ValueError(f"{tile.path} shows no single class")
+    image = None
+    if file_hash in measures:
+        colour, white = measures[file_hash].colour, measures[file_hash].white
+    else:
+        image = tile.read()
+        colour, white = colour_moments(image), white_fraction(image)
+    record = BankTile(str(tile.path.resolve()), class_index, file_hash, round(white, 6), tile.origin)
+    return _Seen(record, colour, image)

@@ -1,0 +1,137 @@
+"""The real tiles nearest to the prototypes of a trained model: learned ones can be looked at as those of a bank."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_pbip.bank import BankTile, ImageBank, LabelledTile, load_single_tiles
+from napari_pbip.bank.cluster import Floats, normalise
+from napari_pbip.bank.features import FeatureFile, TileMeasures, colour_moments, white_fraction
+from napari_pbip.bank.image_bank import encoder_key
+from napari_pbip.config import BankSettings
+from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.encoding import Features, chunks, encode
+from napari_pbip.engine.jobs import job
+from napari_pbip.engine.loading import ahead
+from napari_pbip.engine.runs import RunFacts, available, read_weights, recorded_encoder
+from napari_pbip.errors import BankError, DataError, ModelError
+from napari_pbip.events import Finished, Job, Started, Step
+
+FOLDER = "prototypes"
+"""Of a run: what :func:`nearest_tiles` finds, laid out as an image bank."""
+_NEAREST = 24
+_BATCH = 32
+
+
+@job
+def nearest_tiles(run: Path, device: str = "cpu") -> Job:
+    """Find the labelled tiles of one class that are nearest to each prototype, and keep them beside the model.
+
+    The result is an image bank: a cluster a prototype, of the tiles with the largest cosine, whatever their class. A
+    tile may be in several. Where that is already there of the same prototypes, nothing is computed.
+
+    Parameters
+    ----------
+    run
+        The trained model.
+    device
+        Where its encoder computes.
+
+    Yields
+    ------
+    Event
+        ``Started``, a ``Step`` a batch, ``Finished`` with the folder of the bank.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be read or has no prototypes, or its encoder is gone.
+    DataError
+        If the tiles that it was trained on cannot be read.
+    """
+    if read_nearest(run) is not None:
+        yield Started("Looking up tiles", total=1, unit="models", done=1)
+        yield Finished(run / FOLDER)
+        return
+    facts = RunFacts.read(run)
+    vectors = _prototypes(run, facts)
+    recorded = (facts.prototypes or {})["encoder"]
+    data = facts.settings.data
+    if data.folder is None:
+        raise DataError("The model does not say which tiles it was trained on; train it again.")
+    encoder = recorded_encoder(facts).to(choose_device(device))
+    tiles = load_single_tiles(data.folder, data)
+    single = tiles.single_class
+    yield Started("Comparing tiles with the prototypes", total=len(single), unit="tiles")
+    measures = FeatureFile(encoder_key(recorded))
+    records: list[BankTile] = []
+    features: list[npt.NDArray[np.float32]] = []
+    for chunk in chunks(ahead(_look, single), _BATCH):
+        for (record, image), feature in zip(chunk, encode(encoder, [image for _, image in chunk]), strict=True):
+            measures[record.hash] = TileMeasures(feature, colour_moments(image), record.white)
+            records.append(record)
+            features.append(feature)
+        yield Step(len(records))
+    names = facts.taxonomy.names
+    k = tuple((facts.prototypes or {})["k"])
+    shown, rows = _nearest(records, np.stack(features), vectors)
+    bank = ImageBank(
+        taxonomy=facts.taxonomy,
+        encoder=recorded,
+        settings=BankSettings(encoder=recorded["name"], k=dict(zip(names, k, strict=True)), nearest=_NEAREST),
+        tiles=shown,
+        features=np.stack(features)[rows],
+        colours=measures.colours([record.hash for record in shown]),
+        k=k,
+        prototypes=vectors,
+        statistics=measures.statistics([record.hash for record in records]),
+    )
+    bank.write(run / FOLDER, measures)
+    yield Finished(run / FOLDER)
+
+
+def read_nearest(run: Path) -> ImageBank | None:
+    """What was found for the prototypes as they are now, or None.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be read or has no prototypes.
+    """
+    try:
+        bank = ImageBank.read(run / FOLDER)
+    except BankError:
+        return None
+    return bank if np.array_equal(bank.prototypes, _prototypes(run, RunFacts.read(run))) else None
+
+
+def _prototypes(run: Path, facts: RunFacts) -> Floats:
+    """The prototypes of the best model (see :func:`load_model`), shape (P, D)."""
+    weights = read_weights(run / f"{available(run, facts, 'best')}.safetensors")
+    if facts.prototypes is None or "prototypes" not in weights:
+        name = facts.settings.method.name.upper()
+        raise ModelError(f"The model in {run} was trained by {name}, which has no prototypes to look at.")
+    vectors: Floats = weights["prototypes"].float().numpy()
+    return vectors
+
+
+def _look(tile: LabelledTile) -> tuple[BankTile, npt.NDArray[np.uint8]]:
+    image = tile.read()
+    assert tile.class_index is not None  # single-class tiles only
+    white = round(white_fraction(image), 6)
+    return BankTile(str(tile.path.resolve()), tile.class_index, tile.file_hash(), white, tile.origin), image
+
+
+def _nearest(records: list[BankTile], features: Features, vectors: Floats) -> tuple[tuple[BankTile, ...], list[int]]:
+    """For each prototype its nearest tiles, and their rows among the features."""
+    similarity = normalise(features) @ normalise(vectors).T
+    shown, rows = [], []
+    for subclass, column in enumerate(similarity.T):
+        for row in np.argsort(-column, kind="stable")[:_NEAREST]:
+            shown.append(replace(records[row], subclass=subclass, similarity=round(float(column[row]), 6)))
+            rows.append(int(row))
+    return tuple(shown), rows

@@ -1,0 +1,77 @@
+"""Features of tiles by a frozen encoder, and which encoder a bank was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_pbip.bank import EncoderFacts, ImageBank
+from napari_pbip.engine.loading import to_tensor
+from napari_pbip.errors import BankError
+from napari_pbip.models import encoders
+from napari_pbip.models.encoders.base import Encoder
+
+Item = TypeVar("Item")
+Features = npt.NDArray[np.float32]
+
+
+def encoder_facts(encoder: Encoder, weights: Path | None) -> EncoderFacts:
+    """What a bank remembers of the encoder that made it."""
+    if encoder.spec.dimension is None:
+        raise ValueError("a loaded encoder knows its dimension")
+    return EncoderFacts(
+        name=encoder.spec.name,
+        weights_hash=encoder.weights_hash,
+        dimension=encoder.spec.dimension,
+        weights=str(weights.resolve()) if weights else None,
+    )
+
+
+def bank_encoder(bank: ImageBank, weights: Path | None = None) -> Encoder:
+    """The encoder that a bank was made with.
+
+    Parameters
+    ----------
+    bank
+        The bank.
+    weights
+        Where the encoder's weights lie, if no longer where they lay then.
+
+    Raises
+    ------
+    BankError
+        If the weights are not those that the bank was made with.
+    ConfigError, WeightsUnavailable
+        As :func:`napari_pbip.models.encoders.load`.
+    """
+    name, kept = bank.encoder["name"], bank.encoder["weights"]
+    encoder = encoders.load(name, weights or (Path(kept) if kept else None))
+    if encoder.weights_hash != bank.encoder["weights_hash"]:
+        raise BankError(
+            f"The encoder {name!r} has other weights than when the bank was made; build the bank again, "
+            "or point bank.weights to the weights it was made with."
+        )
+    return encoder
+
+
+def encode(encoder: Encoder, images: Sequence[npt.NDArray[np.uint8]]) -> Features:
+    """Features of images, shape (n, D); images of one size go through together."""
+    features = np.empty((len(images), encoder.spec.dimension or 0), np.float32)
+    for shape in {image.shape for image in images}:
+        members = [i for i, image in enumerate(images) if image.shape == shape]
+        batch = to_tensor(np.stack([images[i] for i in members])).to(encoder.mean.device)
+        with torch.no_grad():
+            features[members] = encoder(batch).cpu().numpy()
+    return features
+
+
+def chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    """Items in lists of ``size``, the last one shorter."""
+    while chunk := list(islice(items, size)):
+        yield chunk

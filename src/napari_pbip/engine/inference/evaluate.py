@@ -1,0 +1,207 @@
+"""The job that scores a model on tiles with masks, under both protocols.
+
+``oracle``: the true image-level labels say which classes a pixel may have, as in the published code.
+``predicted``: the network says it itself; this is what a slide gets. The two are never mixed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_pbip.bank import LabelledTile, TileSet, load_tiles
+from napari_pbip.config import DataSettings, RefineSettings
+from napari_pbip.engine.device import Precision, choose_device
+from napari_pbip.engine.inference.predict import (
+    ImageMaps,
+    Label,
+    image_maps,
+    predicted_presence,
+    refined_image,
+    segment_image,
+)
+from napari_pbip.engine.jobs import job
+from napari_pbip.engine.loading import Image, TileReader, ahead
+from napari_pbip.engine.recognised import recognised
+from napari_pbip.engine.runs import Which, load_model
+from napari_pbip.errors import ConfigError, DataError, ModelError
+from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.models.methods.base import Method
+from napari_pbip.results.metrics import PROTOCOLS, SegmentationScores
+
+_BATCH = 16
+Report = dict[str, dict[str, Any]]
+
+
+@job
+def evaluate(
+    run: Path,
+    data: DataSettings,
+    split: str = "test",
+    *,
+    which: Which = "best",
+    device: str = "auto",
+    precision: Precision = "float32",
+    refine: RefineSettings | None = None,
+) -> Job:
+    """Score a trained model; the summary of ``Finished`` holds the figures in percent, and the confusion matrices.
+
+    Parameters
+    ----------
+    run
+        Folder of the training.
+    data
+        Where the tiles with masks are.
+    split
+        ``test`` or ``val``.
+    which
+        The best or the last model.
+    device, precision
+        Where and how to compute.
+    refine
+        Test-time augmentation and dense CRF; none by default.
+
+    Raises
+    ------
+    ConfigError
+        If ``data`` names no folder, or there is no such device.
+    ModelError
+        If the run cannot be read or its classes are not those of the data.
+    DataError
+        If tiles or masks are missing or wrong.
+    """
+    began = time.monotonic()
+    if data.folder is None:
+        raise ConfigError("There is nothing to score on; name the folder of tiles with masks with data.folder.")
+    chosen = choose_device(device)
+    model = load_model(run, which, chosen)
+    names = model.facts.taxonomy.names
+    tiles = load_tiles(data.folder, split, data)
+    if tiles.taxonomy.names != names:
+        raise ModelError(
+            f"The model knows the classes {', '.join(names)}, and the data have {', '.join(tiles.taxonomy.names)}; "
+            "evaluate it on data with its own classes, in its order."
+        )
+    if missing := [t.path.name for t in tiles.tiles if t.mask is None]:
+        raise DataError(f"{len(missing)} tiles of the split {split!r} have no mask ({missing[0]}); scores need masks.")
+    yield Started(f"Scoring {split}", total=len(tiles.tiles), unit="tiles")
+    yield from recognised(tiles)
+    if model.note:
+        yield Warned(model.note)
+    refine = refine or RefineSettings()
+    scores = _new_scores(tiles)
+    yield from _add(scores, model.method, tiles, model.facts.tile_size, chosen, precision, TileReader(), refine)
+    summary = {
+        "protocols": {protocol: score.report() for protocol, score in scores.items()},
+        "confusion": {protocol: score.confusion.matrix[:-1].tolist() for protocol, score in scores.items()},
+        "refine": refine.model_dump(mode="json"),
+        "run": str(run),
+        "model": {"which": model.which, "identity": model.identity, "method": model.facts.settings.method.name},
+        "data": str(data.folder),
+        "split": split,
+        "tiles": len(tiles.tiles),
+        "classes": list(names),
+        "seconds": time.monotonic() - began,
+    }
+    yield Finished(None, summary)
+
+
+def score_tiles(
+    method: Method, tiles: TileSet, tile_size: int, device: torch.device, precision: Precision, read: TileReader
+) -> Generator[Step, None, Report]:
+    """Score a method (in evaluation mode) on tiles with masks; yields a ``Step`` a batch, returns the report.
+
+    Returns
+    -------
+    dict
+        ``{"oracle": {"miou", "fwiou", "biou", "dice", "per_class"}, "predicted": {...}}`` in percent.
+    """
+    scores = _new_scores(tiles)
+    yield from _add(scores, method, tiles, tile_size, device, precision, read, RefineSettings())
+    return {protocol: score.report() for protocol, score in scores.items()}
+
+
+def label_image(
+    image: Image, truth: Image, maps: ImageMaps, weights: Sequence[float], *, crf: bool = False
+) -> dict[str, Label]:
+    """The class of each pixel of an image under each protocol.
+
+    Parameters
+    ----------
+    image
+        RGB uint8 (H, W, 3).
+    truth
+        Its mask, which tells the ``oracle`` protocol what the image shows; uint8 (H, W).
+    maps
+        What the network sees in it.
+    weights
+        Fusion weight of each stage.
+    crf
+        Whether to refine the labels by a dense CRF.
+
+    Returns
+    -------
+    dict
+        Class indices, uint8 (H, W), by protocol.
+    """
+    classes = maps.stages[0].shape[1]
+    shown = torch.zeros(1, classes, 1, 1, dtype=torch.bool, device=maps.presence.device)
+    shown[0, [int(v) for v in np.unique(truth) if v < classes]] = True
+    presences = (shown, predicted_presence(maps.presence))
+    if crf:
+        labels = refined_image(image, maps, presences, weights)
+    else:
+        labels = [segment_image(maps, present, weights, image.shape[:2]) for present in presences]
+    return dict(zip(PROTOCOLS, labels, strict=True))
+
+
+Scores = dict[str, SegmentationScores]
+
+
+def _new_scores(tiles: TileSet) -> Scores:
+    return {protocol: SegmentationScores(tiles.taxonomy.names) for protocol in PROTOCOLS}
+
+
+def _add(
+    scores: Scores,
+    method: Method,
+    tiles: TileSet,
+    tile_size: int,
+    device: torch.device,
+    precision: Precision,
+    read: TileReader,
+    refine: RefineSettings,
+) -> Iterator[Step]:
+    """Add all tiles to the scores of each protocol."""
+    done = 0
+    for batch in _batches(tiles, len(tiles.taxonomy), read):
+        seen = image_maps(method, [image for image, _ in batch], tile_size, device, precision, tta=refine.tta)
+        for maps, (image, truth) in zip(seen, batch, strict=True):
+            labels = label_image(image, truth, maps, method.fusion_weights, crf=refine.crf)
+            for protocol, predicted in labels.items():
+                scores[protocol].add(truth, predicted)
+        done += len(batch)
+        yield Step(done)
+
+
+def _batches(tiles: TileSet, classes: int, read: TileReader) -> Iterator[list[tuple[Image, Image]]]:
+    """Images and masks in batches of one image size, in order, read ahead."""
+
+    def load(tile: LabelledTile) -> tuple[Image, Image]:
+        return read(tile), tile.read_mask(classes)
+
+    for _, same_size in groupby(ahead(load, tiles.tiles, depth=2 * _BATCH), key=lambda pair: pair[0].shape):
+        batch: list[tuple[Image, Image]] = []
+        for pair in same_size:
+            batch.append(pair)
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
+        if batch:
+            yield batch

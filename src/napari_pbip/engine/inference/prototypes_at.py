@@ -1,0 +1,131 @@
+"""Which prototypes a place of a slide is similar to: the model of a result, looking at the tile around the place."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_pbip.bank import ImageBank
+from napari_pbip.bank.image_bank import thumbnail_path
+from napari_pbip.engine.banks.nearest_tiles import FOLDER, read_nearest
+from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.inference.explain import Explanation, Match
+from napari_pbip.engine.loading import to_tensor
+from napari_pbip.engine.runs import RunFacts, TrainedModel, load_model
+from napari_pbip.errors import BankError, ModelError
+from napari_pbip.models.methods.construct import ConStruct
+from napari_pbip.models.methods.lpd import Lpd
+from napari_pbip.models.methods.pbip import Pbip
+from napari_pbip.models.prototypes import SimilarityHead
+from napari_pbip.models.score_maps import fuse
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.slides import Slide, open_slide
+
+_LEARNED = "The prototypes have learned since they left the image bank; the tiles show where they began."
+
+_NEAREST = "The prototypes were learned; the tiles are the labelled ones that are nearest to each."
+_ASK = "The prototypes were learned; look at them once with Prototypes in Train, and tiles are shown here too."
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A result with the model and the bank behind it."""
+
+    store: ScoreStore
+    model: TrainedModel
+    bank: tuple[ImageBank, Path] | None
+    note: str
+
+    @classmethod
+    def find(cls, path: Path, runs: tuple[Path, ...], banks: tuple[Path, ...]) -> Loaded:
+        """Open the store at ``path``; the other folders as for :class:`.Explainer`."""
+        store = ScoreStore.open(path)
+        model = _find_model(store, runs)
+        learned = isinstance(model.method, ConStruct | Lpd)
+        if learned and (nearest := read_nearest(model.run)) is not None:
+            return cls(store, model, (nearest, model.run / FOLDER), _NEAREST)
+        identity = (model.facts.prototypes or {}).get("bank")
+        for folder in (model.run / "bank", *banks):
+            try:
+                bank = ImageBank.read(folder)
+            except BankError:
+                continue  # the next may do
+            if bank.identity == identity:
+                return cls(store, model, (bank, folder), _LEARNED if learned else "")
+        if learned and identity is None:
+            return cls(store, model, None, _ASK)
+        note = "" if identity is None else "The image bank has changed since the training: its tiles cannot be shown."
+        return cls(store, model, None, note)
+
+    def explain(self, x: float, y: float) -> Explanation:
+        """What the model sees at (x, y), level-0 pixels."""
+        method = self.model.method
+        if not isinstance(method, Pbip | ConStruct) or not isinstance(method.heads[0], SimilarityHead):
+            note = f"This map was made by {_name(self.model)}, which has no prototypes to show."
+            return Explanation(x, y, (), note)
+        facts = self.store.facts.slide
+        with open_slide(Path(facts.path), facts.mpp) as slide:
+            similarity = _similarity(self, method, slide, x, y)
+        order = np.argsort(-similarity, kind="stable")
+        matches = tuple(self._match(int(subclass), float(similarity[subclass])) for subclass in order)
+        return Explanation(x, y, matches, self.note)
+
+    def _match(self, subclass: int, similarity: float) -> Match:
+        k = (self.model.facts.prototypes or {})["k"]
+        of_class = np.repeat(np.arange(len(k)), k)
+        n = int(of_class[subclass])
+        tiles: tuple[Path, ...] = ()
+        if self.bank is not None:
+            bank, folder = self.bank
+            tiles = tuple(thumbnail_path(folder, t) for t in bank.nearest(subclass)[: bank.settings.nearest])
+        name = self.model.facts.taxonomy.names[n]
+        return Match(name, subclass - int(sum(k[:n])) + 1, subclass, similarity, tiles)
+
+
+def _find_model(store: ScoreStore, runs: tuple[Path, ...]) -> TrainedModel:
+    """The model that made a store, by its hash; likely folders first, since reading weights takes time."""
+    wanted = store.facts.model
+    where = [*([Path(wanted.folder)] if wanted.folder else []), *sorted(runs, key=lambda run: run.name != wanted.run)]
+    for folder in where:
+        with suppress(ModelError):  # a folder that holds no model is not the one that is looked for
+            if RunFacts.read(folder).taxonomy.names == store.taxonomy.names:
+                model = load_model(folder, "best", choose_device("auto"))
+                if model.identity == wanted.hash:
+                    return model
+    raise ModelError(
+        f"The model {wanted.run!r} that made this map is not in the project folder, or was trained again since; "
+        "put it back to see its prototypes."
+    )
+
+
+@torch.inference_mode()
+def _similarity(loaded: Loaded, method: Pbip | ConStruct, slide: Slide, x: float, y: float) -> npt.NDArray[np.float32]:
+    """Similarity of a place to every prototype, (P,), in the tile of the store's grid that it is most central in."""
+    grid, lattice = loaded.store.facts.grid, loaded.store.lattice
+    side = grid.cell * grid.model_mpp / slide.require_mpp()  # of a cell, in level-0 pixels
+    cells = np.array([y, x]) / side
+    corner = [
+        round(float(lattice.positions(np.array(cell - 0.5), count))) * lattice.stride
+        for cell, count in zip(cells, (lattice.rows, lattice.columns), strict=True)
+    ]
+    image = slide.read(corner[1] * side, corner[0] * side, grid.tile, grid.tile, grid.model_mpp)
+    device = next(method.parameters()).device
+    seen = method(to_tensor(image[None]).to(device)).subclass_maps
+    stages = [
+        (weight, maps / head.scale if isinstance(head, SimilarityHead) else maps)
+        for weight, maps, head in zip(method.fusion_weights, seen, method.heads, strict=True)
+        if weight
+    ]
+    fused = fuse(stages, (lattice.tile, lattice.tile))[0]
+    row, column = (min(max(int(c) - first, 0), lattice.tile - 1) for c, first in zip(cells, corner, strict=True))
+    similarity: npt.NDArray[np.float32] = fused[:, row, column].float().cpu().numpy()
+    return similarity
+
+
+def _name(model: TrainedModel) -> str:
+    return model.facts.settings.method.name.upper()

@@ -1,0 +1,93 @@
+"""Labels of a slide after a dense CRF: part by part, with as much around each part as it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_pbip.config import RefineSettings, ThresholdSettings
+from napari_pbip.results.labels import Labels, Refine, deltas, evidence
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.slides import Slide, open_slide
+from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextmanager
+def refiner(store: ScoreStore, thresholds: ThresholdSettings, refine: RefineSettings | None) -> Iterator[Refine | None]:
+    """What refines the labels of a store, if anything is to; it reads the slide.
+
+    Raises
+    ------
+    SlideError
+        If the slide is needed and cannot be read.
+    """
+    if refine is None or not refine.crf:
+        yield None
+        return
+    facts = store.facts.slide
+    with open_slide(Path(facts.path), facts.mpp) as slide:
+        yield refined_labels(store, slide, thresholds)
+
+
+def refined_labels(
+    store: ScoreStore,
+    slide: Slide,
+    thresholds: ThresholdSettings,
+    device: torch.device | None = None,
+    *,
+    presence: npt.NDArray[np.floating] | None = None,
+) -> Refine:
+    """What makes refined labels of any part of a slide; parts join without a seam.
+
+    A class counts in a cell with the share of its largest score that it has there, or not at all if that, or its
+    presence, does not reach the thresholds; the random field has the mean colours of the cells.
+
+    Parameters
+    ----------
+    store
+        The scores.
+    slide
+        The slide they are of, open.
+    thresholds
+        From scores to labels.
+    device
+        Where to compute; the CPU by default.
+    presence
+        Takes the place of what the store says of its tiles, (N, rows, columns).
+    """
+    import torch  # takes seconds to load: in the job's thread
+
+    from napari_pbip.engine.loading import to_tensor
+    from napari_pbip.models.dense_crf import reach, refine_cells
+
+    delta = deltas(store.taxonomy, thresholds)
+    _, height, width = store.scores[0].shape
+    cell = store.facts.grid.cell
+    margin = reach(cell)
+    scale = store.cell_um / store.facts.slide.mpp  # level-0 pixels a cell
+
+    def refine(largest: npt.NDArray[np.floating], y: slice, x: slice) -> Labels:
+        (top, bottom), (left, right) = (
+            (max(0, part.start - margin), min(length, part.stop + margin)) for part, length in ((y, height), (x, width))
+        )
+        seen = evidence(store, thresholds, largest, 0, slice(top, bottom), slice(left, right), presence)
+        shares = seen.counted(delta, thresholds.presence)
+        corner = left * scale, top * scale
+        # Where the slide is damaged no network looked, and there is nothing to refine.
+        image = slide.read_scaled(*corner, right - left, bottom - top, scale, damage_is_white=True)
+        known = torch.from_numpy(~np.isnan(shares[0]))
+        maps = torch.from_numpy(np.nan_to_num(shares).clip(0, 1))[None].to(device or "cpu")
+        classes = refine_cells(to_tensor(image[None])[0], maps, known, cell)[0].argmax(0).cpu()
+        labels = torch.where(classes == len(store.taxonomy), BACKGROUND, classes + 1)
+        labels[~known] = NOT_ANALYSED
+        return labels.to(torch.uint8).numpy()[y.start - top : y.stop - top, x.start - left : x.stop - left]
+
+    return refine

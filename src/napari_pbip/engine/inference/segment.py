@@ -1,0 +1,360 @@
+"""The job that puts a slide through a trained model: tissue tiles -> score store -> labels, areas, overlay.
+
+Three things happen at once: threads read tiles ahead, the network looks at a batch, one thread writes finished
+blocks of scores. A job that is stopped puts the tiles of unfinished blocks on disk too, and a resumed one computes no
+tile again; of one that is killed, what came after the last minute's save is computed again.
+
+A block is a hundred tiles, too long to wait for when somebody watches: once a second the blocks that are being filled
+are written as far as they are known, with the coarser levels. That takes 3 ms of the network's thread and 30 to 40 ms
+of the writer's, together 2 % of the time of two cores (``benchmarks/score_store.py``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_pbip.claims import claims
+from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings
+from napari_pbip.engine.device import autocast, choose_device
+from napari_pbip.engine.inference.refine import refined_labels
+from napari_pbip.engine.jobs import job
+from napari_pbip.engine.loading import Image, ahead, to_tensor
+from napari_pbip.engine.runs import TrainedModel, load_model
+from napari_pbip.errors import DamagedPlace, OutputError
+from napari_pbip.events import Finished, Job, RegionDone, Started, Step, Warned
+from napari_pbip.models.views import average_over_views
+from napari_pbip.results.areas import areas, write_areas
+from napari_pbip.results.blend import Blender, Region
+from napari_pbip.results.labels import write_labels
+from napari_pbip.results.overlay import write_overlay
+from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, store_for, stores_in
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.results.tile_order import Place, View
+from napari_pbip.slides import Slide, TileGrid, TissueMask, find_tissue, open_slide
+
+CELL = 8
+"""Model pixels per cell of the score store: the grid of the finest stage that carries fusion weight."""
+_UNWRITTEN = 8
+"""Finished blocks that may wait for the writer before the network waits for it too."""
+_NAMED = 3
+"""Damaged places that a warning names."""
+_SHOW_SECONDS = 1.0
+"""Time between two looks at blocks that are not finished."""
+_KEEP_SECONDS = 60.0
+"""Time between two saves of the tiles of unfinished blocks, against a kill."""
+
+Focus = Callable[[], tuple[float, float, float, float] | None]
+"""Says what the user is looking at: left edge, top edge, width and height in level-0 pixels, or None."""
+
+
+@job(less_memory="use a smaller segment.batch_size")
+@claims("out", "segmenting")
+def segment(
+    path: Path,
+    run: Path,
+    out: Path,
+    settings: SegmentSettings,
+    thresholds: ThresholdSettings,
+    *,
+    refine: RefineSettings | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    focus: Focus | None = None,
+) -> Job:
+    """Segment a slide; yields ``Step`` a batch and ``RegionDone`` for everything new that can be shown.
+
+    Tiles of which a part is damaged are not analysed, and a ``Warned`` at the end names the places.
+    Writes ``<slide>.ome.zarr`` (raw scores, labels, tissue, provenance), ``overlay.png`` and ``areas.csv``.
+
+    Parameters
+    ----------
+    path
+        The slide.
+    run
+        Folder of a training; its best model is taken.
+    out
+        Folder of the results, one a slide.
+    settings
+        Reading, tissue and network.
+    thresholds
+        From scores to labels; they can be changed later without this job.
+    refine
+        Test-time augmentation of the scores, dense CRF of the labels; none by default.
+    resume
+        Go on with a store that was begun with the same slide, model and settings.
+    overwrite
+        Replace an earlier store of this slide.
+    focus
+        Tiles that it shows come first; asked between tiles, in the thread that runs the job. What is read ahead
+        (a batch) and what is in the network (another) comes before a change of it has an effect.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be read, does not say its microns per pixel, or shows no tissue.
+    ModelError
+        If the model cannot be read.
+    OutputError
+        If the store exists and is neither resumed nor replaced, differs from what is to be resumed, or cannot
+        be written.
+    """
+    began = time.monotonic()
+    refine = refine or RefineSettings()
+    device = choose_device(settings.device)
+    model = load_model(run, "best", device)
+    if model.note:
+        yield Warned(model.note)
+    with open_slide(path, settings.mpp) as slide:
+        for note in slide.notes:
+            yield Warned(note)
+        slide_mpp = slide.require_mpp()
+        model_mpp = model.facts.settings.data.mpp
+        if model_mpp is None:
+            model_mpp = slide_mpp
+            yield Warned(
+                f"The tiles that this model learned from did not say their microns per pixel, so the slide is read "
+                f"pixel for pixel at its own {slide_mpp:.4g}; train with --set data.mpp=... to be sure of the scale."
+            )
+        tissue = (
+            TissueMask.read(settings.tissue_mask, slide)
+            if settings.tissue_mask
+            else find_tissue(slide, settings.tissue)
+        )
+        for note in tissue.notes:
+            yield Warned(note)
+        tile = settings.tile or model.facts.tile_size // 16 * 16
+        grid = TileGrid.plan(slide.width, slide.height, slide_mpp, model_mpp, tile, settings.overlap)
+        facts = _facts(slide, model, settings, refine, grid, model_mpp)
+        store = _open_store(out, slide, model, grid, tissue, settings, facts, resume=resume, overwrite=overwrite)
+        with store:
+            yield from _fill(store, slide, model, grid, settings, refine, device, focus)
+        write_labels(store, thresholds, refined_labels(store, slide, thresholds, device) if refine.crf else None)
+        table = areas(store)
+        write_areas(out / AREAS, table)
+        write_overlay(out / OVERLAY, store, slide.thumbnail(OVERLAY_SIDE))
+    summary = {
+        "store": str(store.path),
+        "tiles": store.analysed,
+        "tissue_mm2": tissue.area_mm2,
+        "areas": [asdict(row) for row in table],
+        "seconds": time.monotonic() - began,
+    }
+    yield Finished(out, summary)
+
+
+def _open_store(
+    out: Path,
+    slide: Slide,
+    model: TrainedModel,
+    grid: TileGrid,
+    tissue: TissueMask,
+    settings: SegmentSettings,
+    facts: dict[str, Any],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> ScoreStore:
+    """The store to be filled: a new one, or the one begun earlier."""
+    path, there = store_for(out, slide.name, slide.identity), stores_in(out)
+    if others := [other.name for other in there if other != path]:
+        raise OutputError(f"{out} holds the result of another slide ({others[0]}); choose another --out.")
+    if resume and path in there:
+        store = ScoreStore.open(path, "r+")
+        store.check_resume(**facts)
+        store.relocate(slide.path)
+        return store
+    side = grid.tile * grid.scale
+    height, width = grid.model_size
+    return ScoreStore.create(
+        path,
+        taxonomy=model.facts.taxonomy,
+        score_shape=(-(-height // CELL), -(-width // CELL)),
+        tissue=tissue.array,
+        planned=tissue.fraction(*grid.corners(), side, side) >= settings.min_tissue,
+        overwrite=overwrite,
+        **facts,
+    )
+
+
+def _facts(
+    slide: Slide,
+    model: TrainedModel,
+    settings: SegmentSettings,
+    refine: RefineSettings,
+    grid: TileGrid,
+    model_mpp: float,
+) -> dict[str, Any]:
+    """What makes the scores what they are: recorded, and compared on resuming."""
+    return {
+        "slide": {
+            "name": slide.name,
+            "path": str(slide.path),
+            "identity": slide.identity,
+            "width": slide.width,
+            "height": slide.height,
+            "mpp": slide.require_mpp(),
+        },
+        "model": {
+            "hash": model.identity,
+            "run": model.run.name,
+            "folder": str(model.run.absolute()),
+            "method": model.facts.settings.method.name,
+            "backbone": model.facts.settings.backbone.name,
+            "versions": model.facts.versions,
+        },
+        "settings": settings.model_dump(mode="json", exclude={"batch_size", "device", "mpp"})
+        | ({"tta": True} if refine.tta else {}),
+        "grid": {
+            "tile": grid.tile,
+            "overlap": grid.overlap,
+            "stride": grid.stride,
+            "rows": grid.rows,
+            "columns": grid.columns,
+            "model_mpp": model_mpp,
+            "cell": CELL,
+        },
+    }
+
+
+def _fill(
+    store: ScoreStore,
+    slide: Slide,
+    model: TrainedModel,
+    grid: TileGrid,
+    settings: SegmentSettings,
+    refine: RefineSettings,
+    device: torch.device,
+    focus: Focus | None,
+) -> Job:
+    """Put the tiles that are not done yet through the network and into the store."""
+    blender = store.blender()
+    kept = store.kept()
+    completed = [] if kept is None else blender.restore(kept)
+    planned = int(store.planned.sum())
+    done = planned - len(blender.order)
+    yield Started(f"Segmenting {slide.name} on {device}", total=planned, unit="tiles", done=done)
+    model_mpp = store.facts.grid.model_mpp
+
+    def view() -> View | None:
+        shown = focus() if focus is not None else None
+        if shown is None:
+            return None
+        x, y, width, height = (side / (CELL * grid.scale) for side in shown)
+        return x, y, width, height
+
+    def read(place: Place) -> tuple[Place, Image | None]:
+        tile = grid.box(*place)
+        try:
+            return place, slide.read(tile.x, tile.y, tile.size, tile.size, model_mpp)
+        except DamagedPlace:
+            return place, None
+
+    tiles = ahead(read, blender.tiles(view), depth=settings.batch_size)
+    writing: deque[tuple[Future[None], list[RegionDone]]] = deque()
+    finished: list[RegionDone] = []
+    shown: Future[None] | None = None
+    next_show, next_keep = 0.0, time.monotonic() + _KEEP_SECONDS
+    left_out = 0
+    with ExitStack() as at_end, ThreadPoolExecutor(1, thread_name_prefix="napari-pbip-writer") as writer:
+        at_end.callback(_keep, store, blender)
+        try:
+            for region in completed:
+                writing.append((writer.submit(store.write_region, region), [_done(region)]))
+            while some := list(islice(tiles, settings.batch_size)):
+                regions: list[Region] = []
+                batch = [(place, image) for place, image in some if image is not None]
+                if batch:
+                    scores, presence = _look(model, [image for _, image in batch], settings, refine, device)
+                    for (place, _), tile_scores, tile_presence in zip(batch, scores, presence, strict=True):
+                        regions += blender.add(*place, tile_scores, tile_presence)
+                for place, image in some:
+                    if image is None:
+                        left_out += 1
+                        regions += blender.leave_out(*place)
+                for region in regions:
+                    writing.append((writer.submit(store.write_region, region), []))
+                    finished.append(_done(region))
+                done += len(some)
+                yield Step(done)
+                if time.monotonic() > next_show and (shown is None or shown.done()):
+                    partials = blender.partials()
+                    shown = writer.submit(_show, store, partials)
+                    writing.append((shown, finished + [_done(region) for region in partials]))
+                    finished, next_show = [], time.monotonic() + _SHOW_SECONDS
+                if time.monotonic() > next_keep:
+                    writing.append((writer.submit(store.keep, blender.keep()), []))
+                    next_keep = time.monotonic() + _KEEP_SECONDS
+                while writing and (len(writing) > _UNWRITTEN or writing[0][0].done()):
+                    yield from _written(*writing.popleft())
+            writing.append((writer.submit(store.commit), finished))
+            while writing:
+                yield from _written(*writing.popleft())
+        finally:
+            tiles.close()
+            # what was handed to the writer is written, also when the job is cancelled: it was computed
+    if left_out:
+        places = "; ".join(slide.damage[:_NAMED]) + (" and elsewhere" if len(slide.damage) > _NAMED else "")
+        yield Warned(
+            f"{left_out} of {planned} tiles were not analysed, because {slide.name} is damaged at {places} (level-0 "
+            "pixels); copy or export it again and segment it anew to have them."
+        )
+
+
+def _keep(store: ScoreStore, blender: Blender) -> None:
+    """At the end, whatever it is: what is computed and in no finished block."""
+    with suppress(OutputError):  # of a full disk the job itself tells; these tiles are computed again then
+        store.keep(blender.keep())
+
+
+def _show(store: ScoreStore, regions: Sequence[Region]) -> None:
+    """In the writer's thread: make what is known so far readable at all levels."""
+    for region in regions:
+        store.write_region(region)
+    store.commit()
+
+
+def _done(region: Region) -> RegionDone:
+    _, height, width = region.scores.shape
+    return RegionDone(region.x, region.y, width, height, region.complete)
+
+
+def _written(future: Future[None], regions: Sequence[RegionDone]) -> Iterator[RegionDone]:
+    """What can be shown once it is on disk; raises what the writer met."""
+    future.result()
+    yield from regions
+
+
+@torch.inference_mode()
+def _look(
+    model: TrainedModel,
+    images: Sequence[Image],
+    settings: SegmentSettings,
+    refine: RefineSettings,
+    device: torch.device,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Raw class scores (B, N, h, w) and presence probabilities (B, N) of a batch of tiles."""
+    # Always a full batch: libraries sum in another order for another batch size, and a tile should score the
+    # same bits however a slide was stopped and resumed.
+    batch = np.zeros((settings.batch_size, *images[0].shape), np.uint8)
+    batch[: len(images)] = images
+
+    def look(some: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with autocast(device, settings.precision):
+            seen = model.method.scores(some)
+        return seen.maps.float(), seen.presence.float()
+
+    tensor = to_tensor(batch).to(device)
+    maps, presence = average_over_views(look, tensor) if refine.tta else look(tensor)
+    return maps.cpu().numpy()[: len(images)], presence.sigmoid().cpu().numpy()[: len(images)]

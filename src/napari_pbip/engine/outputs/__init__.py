@@ -1,0 +1,1 @@
+"""Jobs that turn stored scores into labels, areas, pictures and figures of merit; no network is needed."""

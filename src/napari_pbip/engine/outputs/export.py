@@ -1,0 +1,78 @@
+"""The job that hands a result on: areas as CSV, a picture as PNG, labels as an OME-Zarr of their own."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from napari_pbip.config import RefineSettings, ThresholdSettings
+from napari_pbip.engine.inference.refine import refiner
+from napari_pbip.engine.jobs import job
+from napari_pbip.errors import OutputError, SlideError
+from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.results.areas import areas, write_areas
+from napari_pbip.results.labels import writing_labels, written_chunks
+from napari_pbip.results.overlay import write_overlay
+from napari_pbip.results.places import OVERLAY_SIDE
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.slides import open_slide
+
+FORMATS = {".csv": "Areas per class (*.csv)", ".png": "Overlay picture (*.png)", ".zarr": "Labels (*.ome.zarr)"}
+"""What can be written, by the ending of its name, in the words of a file dialog."""
+
+
+@job
+def export(store: Path, thresholds: ThresholdSettings, target: Path, *, refine: RefineSettings | None = None) -> Job:
+    """Write what the thresholds make of a store into a file; its ending says what. The store is not changed.
+
+    Parameters
+    ----------
+    store
+        The score store.
+    thresholds
+        From scores to labels.
+    target
+        ``.csv``: areas per class; ``.png``: the overlay; ``.zarr``: the label image with its pyramid, colours and
+        names (OME-Zarr 0.5). A file is replaced, a folder is not.
+    refine
+        Whether a dense CRF refines the labels.
+
+    Raises
+    ------
+    OutputError
+        If the ending is none of these, the folder exists, the overlay cannot be made because the slide is gone, or
+        the target cannot be written.
+    """
+    ending = target.suffix.lower()
+    if ending not in FORMATS:
+        raise OutputError(f"{target.name} does not say what to write; end its name with .csv, .png or .ome.zarr.")
+    if target.is_dir():
+        raise OutputError(f"{target} exists already; choose another name.")
+    scores = ScoreStore.open(store)
+    facts = scores.facts.slide
+    chunks = len(written_chunks(scores))
+    yield Started(f"Writing {target.name}", total=chunks + 1, unit="parts")
+    with ExitStack() as open_while_writing:
+        thumbnail = None
+        if ending == ".png":
+            try:
+                slide = open_while_writing.enter_context(open_slide(Path(facts.path), facts.mpp))
+                thumbnail = slide.thumbnail(OVERLAY_SIDE)
+            except SlideError as error:
+                raise OutputError(
+                    f"The overlay needs the slide, and the slide of {store.name} is gone: {error}"
+                ) from error
+        refined = open_while_writing.enter_context(refiner(scores, thresholds, refine))
+        if ending == ".zarr":
+            labels = target
+        else:
+            labels = Path(open_while_writing.enter_context(TemporaryDirectory(prefix="napari-pbip-"))) / "labels"
+        for done in open_while_writing.enter_context(closing(writing_labels(scores, thresholds, refined, labels))):
+            yield Step(done)
+        if ending == ".csv":
+            write_areas(target, areas(scores, labels))
+        elif thumbnail is not None:
+            write_overlay(target, scores, thumbnail, labels)
+    yield Step(chunks + 1)
+    yield Finished(target)

@@ -1,0 +1,65 @@
+"""The job that writes what thresholds make of a store: labels, areas, overlay."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+from napari_pbip.config import RefineSettings, ThresholdSettings
+from napari_pbip.engine.inference.refine import refiner
+from napari_pbip.engine.jobs import job
+from napari_pbip.errors import SlideError
+from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.results.areas import areas, write_areas
+from napari_pbip.results.labels import writing_labels, written_chunks
+from napari_pbip.results.overlay import write_overlay
+from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.slides import open_slide
+
+
+@job
+def freeze(path: Path, thresholds: ThresholdSettings, refine: RefineSettings | None = None) -> Job:
+    """Write the labels that these thresholds give into a score store, with areas and overlay beside it.
+
+    Earlier ones are replaced. A slide that is not where it was costs the overlay alone, unless labels are refined.
+
+    Parameters
+    ----------
+    path
+        The score store.
+    thresholds
+        From scores to labels.
+    refine
+        Whether a dense CRF refines the labels; test-time augmentation was a matter of the scores.
+
+    Raises
+    ------
+    ConfigError
+        If the thresholds name a class that there is not.
+    SlideError
+        If labels are to be refined and the slide cannot be read.
+    OutputError
+        If the store is damaged or cannot be written.
+    """
+    store = ScoreStore.open(path)
+    facts = store.facts.slide
+    chunks = len(written_chunks(store))
+    yield Started("Writing labels", total=chunks + 2, unit="parts")
+    with (
+        refiner(store, thresholds, refine) as refined,
+        closing(writing_labels(store, thresholds, refined)) as writing,
+    ):
+        for done in writing:
+            yield Step(done)
+    rows = areas(store)
+    write_areas(path.parent / AREAS, rows)
+    yield Step(chunks + 1)
+    try:
+        with open_slide(Path(facts.path), facts.mpp) as slide:
+            write_overlay(path.parent / OVERLAY, store, slide.thumbnail(OVERLAY_SIDE))
+    except SlideError as error:
+        yield Warned(f"There is no new overlay picture: {error}")
+    yield Step(chunks + 2)
+    yield Finished(path, {"areas": [asdict(row) for row in rows]})

@@ -1,0 +1,228 @@
+"""The job that compares the labels of a slide with a mask that somebody drew, under both protocols.
+
+``predicted``: the labels as they are shown. ``oracle``: the mask says which classes each tile shows, as the published
+evaluation is told for each image. The two are never mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from napari_pbip.bank import numbering_warning
+from napari_pbip.config import RefineSettings, ThresholdSettings
+from napari_pbip.engine.jobs import job
+from napari_pbip.errors import DataError
+from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.pictures import read_values, whole_numbers
+from napari_pbip.results import LargestScores, ScoreStore, SegmentationScores
+from napari_pbip.results.label_image import CHUNK
+from napari_pbip.results.labels import Labels, Refine, deltas, evidence
+from napari_pbip.results.metrics import PROTOCOLS
+from napari_pbip.slides import open_slide
+from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
+
+Mask = npt.NDArray[np.integer[Any]]
+_PROPORTION = 0.02
+_LOSSY = frozenset({6, 7, 33007, 34892})
+"""Values of TIFF's tag Compression that stand for JPEG."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """A mask over a whole slide."""
+
+    values: Mask
+    """(H, W) at any resolution, of the slide's proportions; one of the score grid's own shape goes cell for cell."""
+    first: int
+    """Value of the first class: 1 as in label images, where 0 is not scored, or 0 as in published data sets. Values
+    above the last class are not scored."""
+
+
+@job
+def score_result(
+    store_path: Path, truth: Truth, thresholds: ThresholdSettings, refine: RefineSettings | None = None
+) -> Job:
+    """Score the labels of a store against a mask.
+
+    Every cell of the score grid is compared with the mask at its centre; cells that were not analysed, or that the
+    labels call background, are misses of their true class.
+
+    Parameters
+    ----------
+    store_path
+        The score store.
+    truth
+        The mask.
+    thresholds
+        What the labels are made with.
+    refine
+        Whether a dense CRF refines them.
+
+    Yields
+    ------
+    Event
+        ``Warned`` if the mask does not show every class, ``Finished`` with ``protocols`` (figures in percent, as
+        :func:`napari_pbip.engine.inference.evaluate.evaluate` gives them), and ``confusion`` of each protocol: cells of
+        (true class, predicted class or none), (N, N + 1).
+
+    Raises
+    ------
+    DataError
+        If the mask has other proportions than the slide, or shows none of its classes.
+    SlideError
+        If labels are to be refined and the slide cannot be read.
+    OutputError
+        If the store cannot be read.
+    """
+    store = ScoreStore.open(store_path)
+    _check(truth, store)
+    _, height, width = store.scores[0].shape
+    parts = [
+        (slice(y, min(y + CHUNK, height)), slice(x, min(x + CHUNK, width)))
+        for y in range(0, height, CHUNK)
+        for x in range(0, width, CHUNK)
+    ]
+    yield Started("Comparing with the mask", total=2 * len(parts), unit="parts")
+    at_cells = _at_cells(truth, store)
+    true = _class_indices(at_cells, truth, store)
+    held = frozenset(np.unique(at_cells).tolist())
+    if warning := numbering_warning(held, store.taxonomy.names, truth.first):
+        yield Warned(warning)
+    largest = LargestScores(store).percentile(thresholds.percentile)
+    presences: dict[str, npt.NDArray[np.floating[Any]]]
+    presences = {"oracle": _shown(true, store), "predicted": store.presence()}
+    protocols: dict[str, Any] = {}
+    confusion: dict[str, list[list[int]]] = {}
+    done = 0
+    for protocol in PROTOCOLS:
+        labels = np.empty((height, width), np.uint8)
+        with _labeller(store, thresholds, presences[protocol], refine) as label:
+            for part in parts:
+                labels[part] = label(largest, *part)
+                done += 1
+                yield Step(done)
+        scores = SegmentationScores(store.taxonomy.names)
+        missed = (labels == NOT_ANALYSED) | (labels == BACKGROUND)
+        scores.add(true, np.where(missed, BACKGROUND, labels - 1))
+        protocols[protocol] = scores.report()
+        confusion[protocol] = scores.confusion.matrix[:-1].tolist()
+    yield Finished(store_path, {"protocols": protocols, "confusion": confusion, "classes": store.taxonomy.names})
+
+
+@contextmanager
+def _labeller(
+    store: ScoreStore,
+    thresholds: ThresholdSettings,
+    presence: npt.NDArray[np.floating[Any]],
+    refine: RefineSettings | None,
+) -> Iterator[Refine]:
+    """What makes the labels of rectangles, with the slide open as long as that needs it."""
+    if refine is not None and refine.crf:
+        from napari_pbip.engine.inference.refine import refined_labels  # torch takes seconds to load: not in the window
+
+        facts = store.facts.slide
+        with open_slide(Path(facts.path), facts.mpp) as slide:
+            yield refined_labels(store, slide, thresholds, presence=presence)
+        return
+    delta = deltas(store.taxonomy, thresholds)
+
+    def label(largest: npt.NDArray[np.floating[Any]], y: slice, x: slice) -> Labels:
+        return evidence(store, thresholds, largest, 0, y, x, presence).labels(delta, thresholds.presence)
+
+    yield label
+
+
+def read_mask(path: Path) -> Mask:
+    """A mask file: a grey or palette picture, or a TIFF or label image of one channel, (H, W), by value.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, is a colour picture, holds several, or was compressed in a way that changes values.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return read_values(path)
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            if tiff.pages.first.compression in _LOSSY:
+                raise DataError(
+                    f"The mask {path} is compressed as JPEG, which changes its values; draw it again as PNG."
+                )
+            values = np.asarray(tiff.asarray())
+    except DataError:
+        raise
+    except Exception as error:  # whatever a codec makes of a damaged file
+        raise DataError(f"The mask {path} cannot be read; give a PNG or TIFF with a number a class.") from error
+    if values.ndim != 2:
+        shape = " x ".join(map(str, values.shape))
+        raise DataError(
+            f"The mask {path} is a colour picture or holds several ({shape}); save one with grey or palette values "
+            "that number the classes."
+        )
+    return whole_numbers(values, path)
+
+
+def _check(truth: Truth, store: ScoreStore) -> None:
+    slide = store.facts.slide
+    height, width = truth.values.shape
+    scale = max(slide.width, slide.height) / max(width, height)
+    off = abs(slide.width - width * scale), abs(slide.height - height * scale)
+    if max(off) > max(scale, _PROPORTION * min(slide.width, slide.height)):
+        raise DataError(
+            f"The mask has {width} x {height} pixels, not the proportions of {slide.name} "
+            f"({slide.width} x {slide.height}); draw it over the whole slide."
+        )
+
+
+def _at_cells(truth: Truth, store: ScoreStore) -> npt.NDArray[np.int64]:
+    """Value of the mask under the centre of each cell of the score grid."""
+    slide = store.facts.slide
+    _, height, width = store.scores[0].shape
+    cell = store.cell_um / slide.mpp  # level-0 pixels
+    picked = truth.values
+    if picked.shape != (height, width):  # else they are labels of ours, whose last cells reach beyond the slide
+        rows, columns = (
+            np.minimum((np.arange(count) + 0.5) * cell / side * length, length - 1).astype(np.intp)
+            for count, side, length in zip((height, width), (slide.height, slide.width), picked.shape, strict=True)
+        )
+        picked = picked[rows[:, None], columns]
+    return picked.astype(np.int64)
+
+
+def _class_indices(at_cells: npt.NDArray[np.int64], truth: Truth, store: ScoreStore) -> npt.NDArray[np.uint8]:
+    """Class index of each cell; 255 if not scored.
+
+    Raises
+    ------
+    DataError
+        If no cell shows a class.
+    """
+    classes = len(store.taxonomy)
+    index = at_cells - truth.first
+    true = np.where((index >= 0) & (index < classes), index, BACKGROUND).astype(np.uint8)
+    if (true == BACKGROUND).all():
+        last = truth.first + classes - 1
+        raise DataError(
+            f"The mask shows none of the classes: they are numbered {truth.first} to {last} "
+            f"({', '.join(store.taxonomy.names)}); choose the other numbering, or another mask."
+        )
+    return true
+
+
+def _shown(true: npt.NDArray[np.uint8], store: ScoreStore) -> npt.NDArray[np.float32]:
+    """Which classes the mask shows in each tile, as presence (N, rows, columns); NaN where nothing was analysed."""
+    lattice = store.lattice
+    shown = np.full((len(store.taxonomy), lattice.rows, lattice.columns), np.nan, np.float32)
+    for row, column in np.argwhere(~np.isnan(store.presence()[0])):
+        y, x = row * lattice.stride, column * lattice.stride
+        counts = np.bincount(true[y : y + lattice.tile, x : x + lattice.tile].ravel(), minlength=BACKGROUND + 1)
+        shown[:, row, column] = counts[: len(store.taxonomy)] > 0
+    return shown

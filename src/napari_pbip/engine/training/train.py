@@ -1,0 +1,339 @@
+"""The job that trains a method on image-level labels."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_pbip.bank import TileSet, find_splits, load_tiles
+from napari_pbip.claims import claims
+from napari_pbip.config import DataSettings, JobSettings, TrainSettings
+from napari_pbip.engine import runs
+from napari_pbip.engine.device import autocast, choose_device
+from napari_pbip.engine.inference.evaluate import Report, score_tiles
+from napari_pbip.engine.inference.predict import SMALLEST
+from napari_pbip.engine.jobs import job
+from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
+from napari_pbip.engine.recognised import recognised
+from napari_pbip.engine.training.loop import TrainingLoop
+from napari_pbip.engine.training.prototypes import build_start, existing_start
+from napari_pbip.engine.training.synthesis import Composer, Mosaics
+from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
+from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Started, Step, Warned
+from napari_pbip.files import prepare_folder
+from napari_pbip.models.backbones import Backbone, Pyramid
+from napari_pbip.models.methods.base import Method
+from napari_pbip.signals import held_back
+
+SAVE_EVERY_SECONDS = 60.0
+"""Longest work that a power cut can cost; whatever else stops a training saves first. Not every epoch is saved: of a
+few dozen tiles it takes a second or two, and saving it with the state of the optimiser half a second."""
+
+_EPOCHS = 8
+"""Of an automatic training on many tiles, and validations of one on few."""
+_PROGRESS = ("seconds", "epoch", "best_epoch", "best_score", "validations")
+"""What ``run.json`` tells of the progress, besides the step: the state's own file holds it too."""
+_FEW_STEPS = 200
+"""Fewer than these teach a network from scratch nothing; on few tiles an automatic training takes as many."""
+
+
+@job(less_memory="use a smaller train.batch_size")
+@claims("out", "training")
+def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: bool = False) -> Job:
+    """Train a method; yields ``Step`` with the loss terms, and ``Epoch`` with validation scores.
+
+    Validation runs on the split ``val`` when it has masks. A method with prototypes takes the bank of
+    ``settings.bank_folder``, or builds one into ``out/bank`` from the single-class tiles of the data.
+    Whatever stops it, the state is saved first. What is written is described in :mod:`napari_pbip.engine.runs`.
+
+    Parameters
+    ----------
+    settings
+        Data, bank, method, backbone and training settings.
+    out
+        The run folder.
+    resume
+        Go on with a run that was stopped: on one machine the weights come out bit for bit as if it had not
+        been. The settings have to be the same, but for a larger number of epochs or steps.
+    overwrite
+        Replace an earlier run.
+
+    Raises
+    ------
+    ConfigError
+        If no data folder is given, or the settings differ from those of the run to be resumed.
+    DataError, BankError, ModelError, OutputError
+        If what is read cannot be used, or the output folder not be written.
+    ModelError
+        If the loss is no longer a number; the last save is kept.
+    """
+    if settings.data.folder is None:
+        raise ConfigError("Training needs labelled tiles; name their folder with --data or the setting data.folder.")
+    tiles = load_tiles(settings.data.folder, "train", settings.data)
+    tiles.require_two_classes()
+    side = _side(tiles)
+    validation, told = _validation_tiles(settings.data.folder, settings.data)
+    if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
+        raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
+    read = TileReader()
+    compose = Composer(tiles, settings.train, read) if settings.method.synthesis else None
+    device = choose_device(settings.train.device)
+    start = existing_start(settings, tiles)
+    if start is not None:  # that of a bank need not be the one of the settings
+        settings = _with_encoder(settings, start.facts["encoder"]["name"])
+    facts = _begin(settings, tiles, side, out, resume=resume, overwrite=overwrite)
+    yield from (*recognised(tiles), *told)
+    if start is None and settings.method.learns_from == "bank":
+        start = yield from build_start(settings, tiles, out / "bank", resume=resume)
+    prototypes, encoder = None, None
+    if start is not None:
+        prototypes, encoder, facts.prototypes = start.prototypes, start.encoder.to(device), start.facts
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.train.seed)
+        method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)
+    facts.device = str(device)
+    yield from _Trainer(facts, method, device, tiles, validation, out, read).train(compose, resume=resume)
+
+
+def _side(tiles: TileSet) -> int:
+    """The shorter side of the tiles, which all have one size, in pixels."""
+    height, width = tiles.tiles[0].read().shape[:2]
+    if min(height, width) < SMALLEST:
+        raise DataError(
+            f"The tiles are {width} x {height} pixels, and a network needs {SMALLEST} x {SMALLEST} or more; "
+            "cut larger ones, or enlarge them."
+        )
+    return int(min(height, width))
+
+
+def _with_encoder(settings: JobSettings, name: str) -> JobSettings:
+    return settings.model_copy(update={"bank": settings.bank.model_copy(update={"encoder": name})})
+
+
+def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None, Sequence[Noted | Warned]]:
+    """The validation split, if it has masks to score on, and what there is to say of it."""
+    without = "the model of the last epoch counts as the best."
+    if "val" not in find_splits(folder, data):
+        return None, [Noted(f"There are no validation masks (no split val): {without}")]
+    validation = load_tiles(folder, "val", data)
+    told = list(recognised(validation))
+    masked = sum(tile.mask is not None for tile in validation)
+    if masked == len(validation):
+        return validation, told
+    if masked:
+        few = Warned(f"Only {masked} of {len(validation)} validation tiles have masks, so none is used: {without}")
+        return None, [*told, few]
+    return None, [*told, Noted(f"There are no validation masks (the split val has labels only): {without}")]
+
+
+def _begin(
+    settings: JobSettings, tiles: TileSet, side: int, out: Path, *, resume: bool, overwrite: bool
+) -> runs.RunFacts:
+    """Make the run folder, or check that it can be resumed."""
+    steps = planned_steps(settings.train, len(tiles.tiles))
+    if not resume:
+        ways = "--resume to go on with it, --overwrite to replace it"
+        prepare_folder(out, runs.MARKER, overwrite=overwrite, ways=ways)
+        facts = runs.RunFacts(settings, tiles.taxonomy, tile_size=side, steps=steps, versions=runs.versions())
+        facts.write(out)
+        return facts
+    facts = runs.RunFacts.read(out)
+    if facts.taxonomy.names != tiles.taxonomy.names:
+        raise ModelError(
+            f"The run was begun with the classes {', '.join(facts.taxonomy.names)}, and the data have "
+            f"{', '.join(tiles.taxonomy.names)}; train a new model."
+        )
+    if (different := _difference(facts.settings, settings)) is not None:
+        raise ConfigError(
+            f"The run in {out} was begun with another {different}; resume with equal settings, or --overwrite."
+        )
+    if facts.step and not (out / runs.STATE).exists():
+        raise OutputError(f"{out} holds a model and no {runs.STATE} to go on from; train a new model.")
+    if steps < facts.step:
+        raise ConfigError(f"The run in {out} has done {facts.step} steps already, more than the {steps} asked for.")
+    facts.settings, facts.steps = settings, steps
+    return facts
+
+
+def planned_steps(settings: TrainSettings, tiles: int) -> int:
+    """Optimiser steps of a training on so many tiles."""
+    if settings.steps is not None:
+        return settings.steps
+    per_epoch = steps_per_epoch(tiles, settings.batch_size)
+    epochs = max(_EPOCHS, math.ceil(_FEW_STEPS / per_epoch)) if settings.epochs == "auto" else settings.epochs
+    return epochs * per_epoch
+
+
+def peak_learning_rate(settings: JobSettings, backbone: Pyramid) -> float:
+    """What ``train.learning_rate`` means for this backbone."""
+    rate = settings.train.learning_rate
+    if rate != "auto":
+        return rate
+    # ours saw little and has much to learn still; those of a million pictures are to be kept
+    ours = isinstance(backbone, Backbone) and backbone.from_run
+    return 5e-5 if settings.backbone.weights and not ours else 5e-4
+
+
+_MAY_CHANGE: dict[str, Any] = {
+    "train": {"epochs", "steps", "device"},
+    "segment": True,
+    "refine": True,
+    "thresholds": True,
+}
+
+
+def _difference(before: JobSettings, now: JobSettings) -> str | None:
+    """First setting that differs and would change the trajectory, or None."""
+    old, new = (settings.model_dump(mode="json", exclude=_MAY_CHANGE) for settings in (before, now))
+    for section, values in old.items():
+        if not isinstance(values, dict):
+            if values != new[section]:
+                return section
+            continue
+        for name in {**values, **new[section]}:
+            if values.get(name) != new[section].get(name):
+                return f"{section}.{name}"
+    return None
+
+
+class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
+    """Trains a method, validates it, and keeps the best model.
+
+    Parameters
+    ----------
+    facts
+        Of the run; kept up to date.
+    method
+        On ``device``.
+    device
+        Where to compute.
+    tiles, validation
+        What is learned from, and scored on, if there is anything.
+    out
+        The run folder.
+    read
+        Reads tiles.
+    """
+
+    def __init__(
+        self,
+        facts: runs.RunFacts,
+        method: Method,
+        device: torch.device,
+        tiles: TileSet,
+        validation: TileSet | None,
+        out: Path,
+        read: TileReader,
+    ) -> None:
+        settings = facts.settings.train
+        peak = peak_learning_rate(facts.settings, method.backbone)
+        optimiser = torch.optim.AdamW(method.parameters(), lr=peak, weight_decay=settings.weight_decay)
+        super().__init__(
+            facts, method, optimiser, out, steps=facts.steps, seed=settings.seed, save_every=SAVE_EVERY_SECONDS
+        )
+        self.facts, self.method, self.device = facts, method, device
+        self.tiles, self.validation, self.read = tiles, validation, read
+        self.settings = settings
+        self.per_epoch = steps_per_epoch(len(tiles), settings.batch_size)
+
+    def train(self, compose: Composer | None, *, resume: bool) -> Job:
+        """The job, from where it was stopped if ``resume``; ``compose`` makes mosaics for a method that uses them."""
+        facts = self.facts
+        if resume:
+            self.restore()
+        name = f"Training {facts.settings.method.name} on {self.device}"
+        yield Started(name, total=facts.steps, unit="steps", done=facts.step)
+        if facts.steps < _FEW_STEPS and facts.settings.backbone.weights is None:
+            yield Warned(
+                f"{facts.steps} steps with {len(self.tiles)} tiles are planned, and a network that starts from scratch "
+                "needs some hundreds: ask for more epochs (train.epochs, or train.steps)."
+            )
+        yield from self.run(self._batches(compose))
+        summary = {"steps": facts.step, "seconds": facts.seconds, "epoch": facts.best_epoch, "miou": facts.best_score}
+        yield Finished(self.out, summary)
+
+    def _batches(self, compose: Composer | None) -> Generator[tuple[Batch, Mosaics | None], None, None]:
+        """What each step learns from, read and composed ahead of it."""
+        facts = self.facts
+        first, last = facts.step, facts.steps
+        batches = training_batches(self.tiles.tiles, len(facts.taxonomy), self.settings, self.read, first, last)
+        mosaics = ahead(compose, range(first, last)) if compose else None
+        with closing(batches), closing(mosaics) if mosaics else nullcontext():
+            for batch in batches:
+                yield batch, next(mosaics) if mosaics else None
+
+    def rate(self, step: int) -> float:
+        """Linear warm-up, and linear decay to zero (the released schedule: poly with power 1)."""
+        return min(1.0, (step + 1) / (self.settings.warmup + 1)) * (1 - step / self.facts.steps)
+
+    def loss(self, batch: tuple[Batch, Mosaics | None]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        tiles, mosaics = batch
+        with autocast(self.device, self.settings.precision):
+            progress = self.facts.step / self.facts.steps
+            loss = self.method.loss(tiles.images.to(self.device), tiles.labels.to(self.device), progress)
+            if mosaics is not None:
+                pixels = self.method.pixel_loss(mosaics.images.to(self.device), mosaics.masks.to(self.device))
+                loss = loss.plus("synthesis", self.method.synthesis, pixels)
+        return loss.total, loss.terms
+
+    def between_steps(self) -> Generator[Event, None, bool]:
+        """At the end of an epoch that was not ended yet: validate if it is time to, and keep the best model."""
+        facts, settings = self.facts, self.settings
+        last = facts.step == facts.steps
+        epoch = math.ceil(facts.step / self.per_epoch)
+        if epoch <= facts.epoch or (facts.step % self.per_epoch and not last):
+            return False
+        epochs = math.ceil(facts.steps / self.per_epoch)
+        every = max(1, round(epochs / _EPOCHS)) if settings.validate_every == "auto" else settings.validate_every
+        report: Report | None = None
+        if self.validation is not None and (last or epoch % every == 0):
+            report = yield from self._validate(self.validation)
+        scores = {f"{p}/{m}": report[p][m] for p in report for m in ("miou", "fwiou", "biou", "dice")} if report else {}
+        score = scores.get(f"{settings.select_by}/miou")
+        best = self.validation is None or (score is not None and (facts.best_score is None or score > facts.best_score))
+        with held_back():  # the facts and the best model are of one moment
+            if best and scores:  # where nothing validates every save is the best
+                runs.write_weights(self.out / runs.BEST, self.method.state_dict())
+            if report:
+                facts.validations.append({"epoch": epoch, "step": facts.step, **report})
+            if best:
+                facts.best_epoch, facts.best_score = epoch, score
+            facts.epoch = epoch
+        yield Epoch(epoch, epochs, scores, best)
+        return bool(scores)
+
+    def _validate(self, validation: TileSet) -> Generator[Step, None, Report]:
+        self.method.eval()
+        try:
+            scoring = score_tiles(
+                self.method, validation, self.facts.tile_size, self.device, self.settings.precision, self.read
+            )
+            while True:
+                try:
+                    next(scoring)
+                except StopIteration as end:
+                    report: Report = end.value
+                    return report
+                yield Step(self.facts.step)  # so that a cancel is heard
+        finally:
+            self.method.train()
+
+    @property
+    def state_facts(self) -> dict[str, str]:
+        return {"progress": json.dumps({name: getattr(self.facts, name) for name in _PROGRESS})}
+
+    def restored(self, facts: Mapping[str, str]) -> None:
+        for name, value in json.loads(facts.get("progress", "{}")).items():
+            setattr(self.facts, name, value)
+
+    def write(self) -> None:
+        """Write the models, and last ``run.json``, which names the step."""
+        for name in (runs.LAST, runs.BEST) if self.validation is None else (runs.LAST,):
+            runs.write_weights(self.out / name, self.method.state_dict())
+        self.facts.write(self.out)

@@ -1,0 +1,185 @@
+"""Choosing the encoder: which are ready, what the others would cost, and fetching one after a yes."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QMessageBox, QPushButton, QVBoxLayout, QWidget
+
+from napari_pbip.config import BankSettings, JobSettings
+from napari_pbip.gui.connections import listen
+from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.gui.state.session import Session
+from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.settings_form import SettingsForm
+from napari_pbip.models.encoders import EncoderSpec, catalogue
+from napari_pbip.models.encoders.weights import FOLDER_VARIABLE
+
+
+class EncoderChoice(QWidget):
+    """Edits ``bank.encoder`` and ``bank.weights`` of a session, and fetches weights when it is told to.
+
+    Parameters
+    ----------
+    session
+        Whose settings are edited.
+    parent
+        Qt parent.
+    """
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._encoders = session.encoders
+        bank = session.settings.bank
+        self.form: SettingsForm[BankSettings] = SettingsForm(bank, only=("encoder",))
+        self.weights_form: SettingsForm[BankSettings] = SettingsForm(bank, only=("weights",))
+        for form in (self.form, self.weights_form):
+            form.value_changed.connect(lambda bank: self._session.change(bank=bank))
+        self.notice = Notice()
+        self.fetch_button = QPushButton("Fetch…")
+        self.fetch_button.clicked.connect(self._ask)
+        self.bar = JobBar()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.form)
+        layout.addWidget(self.weights_form)
+        layout.addWidget(self.notice)
+        layout.addWidget(self.fetch_button, 0, Qt.AlignmentFlag.AlignLeft)
+        layout.addWidget(self.bar)
+        encoders = self._encoders
+        listen(
+            self,
+            (session.settings_changed, self._show_settings),
+            (encoders.found, self._show_found),
+            (encoders.fetching, self._follow),
+        )
+        self._show_settings(session.settings)
+        self._show_found()
+        if encoders.job is not None:
+            self._follow(encoders.job)
+
+    @property
+    def fields(self) -> tuple[QWidget, ...]:
+        """What the Tab key goes through, in order."""
+        return (self.form.editor("encoder"), self.weights_form.editor("weights").focusProxy(), self.fetch_button)
+
+    def usable(self) -> bool:
+        """Whether the fields and, as far as is known, the encoder can be used; if not, it says so."""
+        self._show_state()
+        typed = self.form.problems() or self.weights_form.problems()
+        return not typed and not self._problem() and self._lacking is None
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Look again what there is: weights may have been put there by hand."""
+        super().showEvent(event)
+        self._encoders.look()
+
+    @property
+    def _spec(self) -> EncoderSpec | None:
+        return catalogue().get(self._session.settings.bank.encoder)
+
+    def _show_settings(self, settings: JobSettings) -> None:
+        self.form.set_value(settings.bank)
+        self.weights_form.set_value(settings.bank)
+        self._show_state()
+
+    def _show_found(self) -> None:
+        lacking = self._encoders.lacks_weights
+        rows = sorted(catalogue().values(), key=lacking)  # those that are ready stand first
+        self.form.offer("encoder", {spec.name: _note(spec, lacking(spec)) for spec in rows})
+        self._show_state()
+
+    def _show_state(self) -> None:
+        """Say what the encoder is, or what it lacks and how to get it."""
+        spec, given = self._spec, self._session.settings.bank.weights
+        self.form.editor("encoder").setToolTip(
+            "The network that describes tiles" if spec is None else f"{spec.title}\nLicence: {spec.licence}"
+        )
+        self.weights_form.setVisible(given is not None or (spec is not None and spec.needs_weights))
+        self.notice.clear()
+        problem = self._problem()
+        if problem:
+            self.notice.error(problem)
+        elif self._lacking is not None:
+            self.notice.warn(_how(self._lacking))
+        fetchable = self._lacking is not None and self._lacking.hub is not None
+        self.fetch_button.setVisible(fetchable)
+        self.fetch_button.setEnabled(self._encoders.job is None)
+        if fetchable and spec is not None:
+            self.fetch_button.setText(f"Fetch {spec.name}…")
+            self.fetch_button.setToolTip(f"Asks first; then fetches {_price(spec)} from {_page(spec)}")
+
+    @property
+    def _lacking(self) -> EncoderSpec | None:
+        """The chosen encoder, if it cannot be used for want of weights."""
+        spec, given = self._spec, self._session.settings.bank.weights
+        return spec if spec is not None and given is None and self._encoders.lacks_weights(spec) else None
+
+    def _problem(self) -> str:
+        """What is wrong with the fields themselves."""
+        settings, spec = self._session.settings.bank, self._spec
+        if spec is None:
+            return f"There is no encoder {settings.encoder!r}; choose one of the list."
+        if settings.weights is not None and not spec.needs_weights:
+            return f"The encoder {spec.name} takes no weights; leave them empty."
+        return ""
+
+    # fetching ------------------------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """Fetch nothing without a yes to size, licence and source."""
+        spec = self._lacking
+        if spec is None:
+            return
+        box = QMessageBox(QMessageBox.Icon.Question, "Fetch weights", f"Fetch the weights of {spec.name}?", parent=self)
+        gate = "\nThey are given out on request: without access, nothing can be fetched." if spec.gated else ""
+        box.setInformativeText(
+            f"{spec.title}\n\nSize: {spec.megabytes:,} MB\nLicence: {spec.licence}\nSource: {_page(spec)}{gate}\n\n"
+            f"They are kept in the folder that {FOLDER_VARIABLE} names, or else in the Hugging Face cache."
+        )
+        fetch = box.addButton("Fetch", QMessageBox.ButtonRole.AcceptRole)
+        box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
+        box.finished.connect(lambda _: self._encoders.fetch(spec.name) if box.clickedButton() is fetch else None)
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.open()
+
+    def _follow(self, job: RunningJob) -> None:
+        self.bar.follow(job)
+        self.fetch_button.setEnabled(False)
+        job.ended.connect(self._on_end)
+
+    def _on_end(self) -> None:
+        self._show_state()
+
+
+def _note(spec: EncoderSpec, lacking: bool) -> str:
+    """What stands beside an encoder in the list."""
+    if not lacking:
+        return "ready"
+    if spec.hub is None:
+        return "needs weights of yours" if spec.page is None else "weights to be got by hand"
+    return f"{spec.megabytes:,} MB to fetch" + ", on request" * spec.gated
+
+
+def _how(spec: EncoderSpec) -> str:
+    """Which weights are missing, and how to get them, in one sentence."""
+    if spec.hub is None and spec.page is None:
+        return f"The encoder {spec.name} needs weights; choose their folder."
+    missing = f"The weights of {spec.name} are not on this machine"
+    if spec.hub is None:
+        return f"{missing}; get them from {spec.page} ({_price(spec)}), and choose their folder."
+    if spec.gated:
+        return (
+            f"{missing} and are given out on request: ask for access at {_page(spec)}, log in with `hf auth login`, "
+            f"then fetch them ({_price(spec)}), or choose their folder."
+        )
+    return f"{missing}; fetch them ({_price(spec)}), or choose their folder."
+
+
+def _price(spec: EncoderSpec) -> str:
+    return f"{spec.megabytes:,} MB, licence: {spec.licence}"
+
+
+def _page(spec: EncoderSpec) -> str:
+    return f"https://huggingface.co/{spec.hub}"

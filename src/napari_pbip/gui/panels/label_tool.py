@@ -1,0 +1,170 @@
+"""Mouse and keys on the canvas that give labels to tiles."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtGui import QKeyEvent, QKeySequence, QMouseEvent
+from qtpy.QtWidgets import QApplication
+
+from napari_pbip.bank.labelled_slides import Position
+from napari_pbip.gui.state.labelling import Labelling
+
+if TYPE_CHECKING:
+    from napari.viewer import ViewerModel
+
+_STILL = 4
+"""Pixels that the mouse may move between press and release of a click."""
+_REMOVING = (Qt.Key.Key_0, Qt.Key.Key_Delete, Qt.Key.Key_Backspace)
+_MAC_DIGITS = {18: 1, 19: 2, 20: 3, 21: 4, 23: 5, 22: 6, 26: 7, 28: 8, 25: 9, 29: 0}
+
+
+class LabelTool(QObject):
+    """While it is on: a click labels a tile, a rectangle many, number keys the tile under the mouse.
+
+    Mouse events come by napari's callbacks, which know where on the slide they are. Keys are taken before napari
+    sees them: each of its layers has a meaning of its own for the number keys.
+
+    Attributes
+    ----------
+    chosen
+        Index of the class that is given.
+    rectangles
+        Whether dragging without Shift draws rectangles; it moves the view otherwise.
+    """
+
+    class_chosen = Signal(int)
+    """Another class was chosen by its number key."""
+
+    def __init__(self, viewer: ViewerModel, labelling: Labelling, parent: QObject) -> None:
+        super().__init__(parent)
+        self.chosen = 0
+        self.rectangles = False
+        self._viewer = viewer
+        self._labelling = labelling
+        self._canvas = viewer.window._qt_viewer.canvas.native
+        self._on = False
+
+    @property
+    def on(self) -> bool:
+        return self._on
+
+    @on.setter
+    def on(self, on: bool) -> None:
+        if on == self._on:
+            return
+        self._on = on
+        self._labelling.lines = on
+        if on:
+            self._viewer.mouse_drag_callbacks.append(self._on_drag)
+            self._canvas.installEventFilter(self)
+            self._canvas.setFocus()
+        else:
+            self._viewer.mouse_drag_callbacks.remove(self._on_drag)
+            self._canvas.removeEventFilter(self)
+
+    # the mouse -----------------------------------------------------------------------------------------------
+
+    def _on_drag(self, viewer: Any, event: Any) -> Generator[None, None, None]:
+        grid = self._labelling.grid
+        if event.button != 1 or "Alt" in event.modifiers or "Control" in event.modifiers or grid is None:
+            return
+        add = "Shift" in event.modifiers
+        rectangle = self.rectangles or add
+        start, pressed = self._labelling.place(event.position), event.pos
+        event.handled = rectangle  # the view stays where it is
+        moved = False
+        tiles: list[Position] = []
+        yield
+        while True:  # moves, and the release, since the last moves of a quick hand are left out
+            moved = moved or max(abs(event.pos - pressed)) > _STILL
+            if rectangle and moved:
+                now = grid.within(*start, *self._labelling.place(event.position))
+                if now != tiles:
+                    tiles = now
+                    self._labelling.preview(tiles, frozenset({self.chosen}), add=add)
+            if event.type != "mouse_move":
+                break
+            event.handled = rectangle
+            yield
+        if not moved:
+            place = grid.at(*start)
+            tiles = [] if place is None else [place]
+        self._give(tiles, self.chosen, add=add)
+
+    def _under_mouse(self) -> list[Position]:
+        grid = self._labelling.grid
+        place = None if grid is None else grid.at(*self._labelling.place(self._viewer.cursor.position))
+        return [] if place is None else [place]
+
+    def _give(self, tiles: list[Position], label: int | None, *, add: bool = False) -> None:
+        facts = self._labelling.facts
+        self._labelling.preview((), frozenset())
+        if facts is not None and tiles:
+            self._labelling.labels.label(facts.identity, tiles, () if label is None else (label,), add=add)
+
+    # keys ----------------------------------------------------------------------------------------------------
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        if isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress:
+            return self._on_key(event)
+        if isinstance(event, QMouseEvent) and event.type() == QEvent.Type.MouseButtonDblClick:
+            # two quick clicks are two clicks: napari would zoom in
+            press = QMouseEvent(
+                QEvent.Type.MouseButtonPress,
+                event.position(),
+                event.globalPosition(),
+                event.button(),
+                event.buttons(),
+                event.modifiers(),
+            )
+            QApplication.sendEvent(self._canvas, press)
+            return True
+        if event is not None and event.type() == QEvent.Type.Enter:
+            self._canvas.setFocus()  # keys go where the mouse is
+        return False
+
+    def _on_key(self, event: QKeyEvent) -> bool:
+        labels = self._labelling.labels
+        if event.matches(QKeySequence.StandardKey.Undo):
+            labels.undo()
+        elif event.matches(QKeySequence.StandardKey.Redo) or _is_redo(event):
+            labels.redo()
+        elif event.modifiers() & ~(Qt.KeyboardModifier.ShiftModifier | Qt.KeyboardModifier.KeypadModifier):
+            return False
+        elif event.key() in _REMOVING or digit(event) == 0:
+            self._give(self._under_mouse(), None)
+        elif (number := digit(event)) is not None and number <= len(labels.taxonomy):
+            self.chosen = number - 1
+            self.class_chosen.emit(self.chosen)
+            add = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+            self._give(self._under_mouse(), self.chosen, add=add)
+        else:
+            return False
+        return True
+
+
+def _is_redo(event: QKeyEvent) -> bool:
+    """Ctrl+Shift+Z, on platforms whose own key is another one, too."""
+    both = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
+    return event.key() == Qt.Key.Key_Z and event.modifiers() == both
+
+
+def digit(event: QKeyEvent) -> int | None:
+    """The number key that was pressed, whatever Shift or the layout of the keyboard make of it.
+
+    Shift with the key 1 is "!" on most keyboards, and French ones need Shift for a digit; so it is the place of the
+    key that counts, where the platform tells it.
+    """
+    if event.key() in range(Qt.Key.Key_0, Qt.Key.Key_9 + 1):
+        return event.key() - Qt.Key.Key_0
+    if sys.platform == "darwin":
+        return _MAC_DIGITS.get(event.nativeVirtualKey()) if event.nativeVirtualKey() else None
+    if sys.platform == "win32":
+        code = event.nativeVirtualKey() - ord("0")
+        return code if 0 <= code <= 9 else None
+    code = event.nativeScanCode() - 9  # keys 1 to 9 and 0 are 10 to 19
+    return code % 10 if 1 <= code <= 10 else None

@@ -1,0 +1,202 @@
+"""Choose a folder (or CSV file) of labelled tiles and see what it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_pbip import samples
+from napari_pbip.config import DataSettings
+from napari_pbip.engine.banks.inspect_tiles import inspect_tiles
+from napari_pbip.gui.connections import listen
+from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.panels.mpp_panel import MppBox
+from napari_pbip.gui.state.session import Session
+from napari_pbip.gui.widgets.class_table import ClassTable
+from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.words import PlainLabel
+from napari_pbip.slides.mpp import is_usual
+from napari_pbip.taxonomy import Taxonomy
+
+_LAYOUTS = {
+    "auto": "recognise it",
+    "folders": "a folder for each class",
+    "bcss": "digits in file names, [101]",
+    "luad": "digits in file names, [1 0 1]",
+    "csv": "a table (CSV)",
+}
+
+
+class TileFolder(QWidget):
+    """An editor of the data settings: what is entered is read at once, and used if it can be."""
+
+    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._job: RunningJob | None = None
+        self._inspected: DataSettings | None = None
+        self.path = QLineEdit()
+        self.path.setPlaceholderText("folder or CSV file")
+        self.path.setToolTip("Folder (or CSV file) with pictures of tissue and their labels")
+        self.path.editingFinished.connect(self._on_edited)
+        folder, table = QPushButton("Folder…"), QPushButton("CSV…")
+        folder.setToolTip("Choose the folder with the labelled tiles")
+        folder.clicked.connect(self._ask_folder)
+        table.setToolTip("Choose a table that lists the labelled tiles")
+        table.clicked.connect(self._ask_table)
+        row = QHBoxLayout()
+        row.addWidget(self.path, 1)
+        row.addWidget(folder)
+        row.addWidget(table)
+        self.sample_button = QPushButton("Use sample tiles")
+        self.sample_button.setToolTip("41 colorectal tiles of nine classes that come with napari-pbip, for a first try")
+        self.sample_button.clicked.connect(self._use_samples)
+        self.layout_box = QComboBox()
+        for key, text in _LAYOUTS.items():
+            self.layout_box.addItem(text, key)
+        self.layout_box.setToolTip("How the labels of a tile are written down")
+        self.layout_box.activated.connect(self._on_edited)
+        self.names = QLineEdit()
+        self.names.setPlaceholderText("as the folder has them")
+        self.names.setToolTip("Names of the classes in the order of their labels, with commas between them")
+        self.names.editingFinished.connect(self._on_edited)
+        self.mpp = MppBox(empty="not known")
+        self.mpp.setAccessibleName("Microns per pixel of the tiles")
+        self.mpp.setToolTip("Microns per pixel of the tiles; slides are then read at the same resolution")
+        self.mpp.valueChanged.connect(self._on_mpp)
+        resolution = QHBoxLayout()
+        resolution.addWidget(self.mpp, 1)
+        resolution.addWidget(QLabel("µm per pixel"))
+        form = QFormLayout()
+        form.addRow("Tiles", row)
+        form.addRow("", self.sample_button)
+        form.addRow("Labels are", self.layout_box)
+        form.addRow("Class names", self.names)
+        form.addRow("Resolution", resolution)
+        self.notice = Notice()
+        self.mpp_notice = Notice()
+        self.mpp.problem.connect(self._mpp_told)
+        self.bar = JobBar()
+        self.found = PlainLabel()
+        self.found.setWordWrap(True)
+        self.table = ClassTable(editable=False)
+        self.table.hide()
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addWidget(self.mpp_notice)
+        layout.addWidget(self.notice)
+        layout.addWidget(self.found)
+        layout.addWidget(self.table)
+        layout.addWidget(self.bar)
+        layout.addStretch(1)
+        listen(self, (session.settings_changed, self._show_settings))
+        self._show_settings()
+
+    def choose(self, path: Path) -> None:
+        """Take this folder or CSV file."""
+        self.path.setText(str(path))
+        self._on_edited()
+
+    def use(self) -> None:
+        """Have the bank and the training read this folder again, after they read other tiles."""
+        self._inspect(self._entered())
+
+    def _ask_folder(self) -> None:
+        if chosen := QFileDialog.getExistingDirectory(self, "Folder with labelled tiles", self.path.text()):
+            self.choose(Path(chosen))
+
+    def _use_samples(self) -> None:
+        self.mpp.setValue(samples.TILES_MPP)
+        self.choose(samples.tiles())
+
+    def _ask_table(self) -> None:
+        chosen, _ = QFileDialog.getOpenFileName(self, "Table of labelled tiles", self.path.text(), "CSV (*.csv)")
+        if chosen:
+            self.choose(Path(chosen))
+
+    def _entered(self) -> DataSettings:
+        text = self.path.text().strip()
+        names = tuple(name.strip() for name in self.names.text().split(",") if name.strip())
+        changes: dict[str, Any] = {
+            "folder": Path(text).expanduser() if text else None,
+            "layout": self.layout_box.currentData(),
+            "classes": names or None,
+            "mpp": self.mpp.value() or None,
+        }
+        return self._session.settings.data.model_copy(update=changes)
+
+    def _on_edited(self) -> None:
+        entered = self._entered()
+        if entered.folder is None:
+            self.notice.clear()
+        elif entered != self._inspected:  # also if it is what is used: something wrong may have been entered since
+            self._inspect(entered)
+
+    def _on_mpp(self) -> None:
+        """The resolution changes nothing in how labels are read."""
+        data = self._session.settings.data
+        if data.folder is not None and str(data.folder) == self.path.text():
+            self._session.change(data=data.model_copy(update={"mpp": self.mpp.value() or None}))
+
+    def _mpp_told(self, problem: str) -> None:
+        mpp = self.mpp.value()
+        if problem:
+            self.mpp_notice.error(problem)
+        elif mpp and not is_usual(mpp):
+            self.mpp_notice.warn(f"{mpp:g} µm per pixel is unusual for tiles: most have 0.25 to 2.")
+        else:
+            self.mpp_notice.clear()
+
+    def _inspect(self, data: DataSettings) -> None:
+        if self._job is not None:
+            self._job.cancel()
+        self._inspected = data
+        job = self._job = self._session.start(lambda: inspect_tiles(data))
+        self.notice.clear()
+        self.bar.follow(job)
+        job.ended.connect(lambda state: self._on_end(job, state, data))
+
+    def _on_end(self, job: RunningJob, state: State, data: DataSettings) -> None:
+        if job is not self._job:
+            return  # something else was entered since
+        self.table.hide()
+        self.found.clear()
+        if state is not State.FINISHED or job.result is None:
+            return  # the bar under the fields tells why
+        self._show(job.result.summary)
+        self._session.change(data=data)
+
+    def _show(self, summary: Any) -> None:
+        taxonomy = Taxonomy.from_json(summary["classes"])
+        splits = summary["splits"]
+        self.found.setText("\n".join(summary["told"]))
+        shown = splits.get("train") or next(iter(splits.values()))
+        self.table.show_classes(taxonomy, shown["counts"])
+        self.table.show()
+
+    def _show_settings(self, settings: Any = None) -> None:
+        """Show the data settings, unless they are the tiles that were labelled on slides."""
+        data = self._session.settings.data
+        self.sample_button.setVisible(data.folder is None)
+        if data.folder is None or data.folder == self._session.tiles_folder or data == self._entered():
+            return
+        blocked = [QSignalBlocker(w) for w in (self.path, self.layout_box, self.names, self.mpp)]
+        self.path.setText(str(data.folder))
+        self.layout_box.setCurrentIndex(self.layout_box.findData(data.layout))
+        self.names.setText(", ".join(data.classes or ()))
+        self.mpp.setValue(data.mpp or 0)
+        del blocked
+        self._inspect(data)

@@ -1,0 +1,138 @@
+"""Find the tissue of the current slide, and move the threshold that it is found by."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_pbip.gui.connections import listen
+from napari_pbip.gui.layers.slides import SlideLayer
+from napari_pbip.gui.state.session import Session
+from napari_pbip.gui.widgets.fraction import FractionSlider
+from napari_pbip.gui.widgets.job_bar import Notice
+
+_SETTLE_MS = 150
+"""Time that the slider must rest before work begins."""
+
+
+class TissuePanel(QGroupBox):
+    """Find tissue and move its threshold; a mask that was corrected by hand is replaced only after a question."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__("Tissue")
+        self._session = session
+        self._tissue = session.tissue
+        self._slide: SlideLayer | None = None
+        self._threshold: float | None = None
+        self.button = QPushButton("Find tissue")
+        self.button.setToolTip("Only tissue is analysed; paint or erase it with the brush of the layer 'tissue of …'")
+        self.button.clicked.connect(self._ask_or_find)
+        self.slider = FractionSlider(
+            "darkness threshold of tissue",
+            "How dark a place must be to count as tissue; lower finds paler tissue",
+            low=0.01,
+            high=0.4,
+            step=0.001,
+        )
+        self.slider.changed.connect(self._threshold_moved)
+        self.text = QLabel()
+        self.question = QWidget()
+        self.replace_button = QPushButton("Replace it")
+        self.replace_button.clicked.connect(self._replace)
+        self.keep_button = QPushButton("Keep it")
+        self.keep_button.clicked.connect(self._keep)
+        sentence = Notice()
+        sentence.warn("The tissue was corrected by hand. Finding it again replaces that.")
+        answers = QHBoxLayout()
+        answers.addWidget(self.replace_button)
+        answers.addWidget(self.keep_button)
+        answers.addStretch()
+        question = QVBoxLayout(self.question)
+        question.setContentsMargins(0, 0, 0, 0)
+        question.addWidget(sentence)
+        question.addLayout(answers)
+        self.question.hide()
+        self.notice = Notice()
+        row = QHBoxLayout()
+        row.addWidget(self.button)
+        row.addWidget(self.slider, 1)
+        layout = QVBoxLayout(self)
+        layout.addLayout(row)
+        layout.addWidget(self.text)
+        layout.addWidget(self.question)
+        layout.addWidget(self.notice)
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(_SETTLE_MS)
+        self._rest.timeout.connect(self._ask_or_find)
+
+        # later, since a layer must not be added while napari is busy selecting one
+        self._restore = QTimer(self)
+        self._restore.setSingleShot(True)
+        self._restore.setInterval(0)
+        self._restore.timeout.connect(self._show_earlier_mask)
+        listen(self, (self._tissue.changed, self._show), (session.folder_changed, self._show_earlier_mask))
+
+    def show_for(self, slide: SlideLayer | None) -> None:
+        """Work on this slide from now on."""
+        if slide is not self._slide:
+            self._rest.stop()
+            self._keep()
+        self._slide = slide
+        self._show()
+        self._restore.start()
+
+    def _show_earlier_mask(self, _: object = None) -> None:
+        if self._slide is not None and self.isEnabled():
+            self._tissue.show(self._slide)
+
+    def _show(self) -> None:
+        slide = self._slide
+        self.setEnabled(slide is not None and slide.slide.is_square())
+        mask = None if slide is None else self._tissue.mask(slide)
+        problem = None if slide is None else self._tissue.problems.get(slide.slide.path)
+        self.notice.error("" if problem is None else problem)
+        if slide is not None and self._tissue.is_searched(slide):
+            self.text.setText("Looking for tissue…")
+        elif mask is None:
+            self.text.clear()
+        else:
+            self.text.setText(f"{mask.area_mm2:.2f} mm² of tissue{', corrected by hand' if mask.by_hand else ''}")
+        self.slider.setEnabled(mask is not None)
+        if mask is not None and mask.threshold is not None and self._threshold is None:
+            self.slider.show_value(mask.threshold)
+
+    # finding -------------------------------------------------------------------------------------------------
+
+    def _threshold_moved(self, value: float) -> None:
+        self._threshold = value
+        self._rest.start()
+
+    def _ask_or_find(self) -> None:
+        """Find tissue, but not in place of a mask that was painted."""
+        slide = self._slide
+        if slide is None:
+            return
+        mask = self._tissue.mask(slide)
+        if mask is not None and mask.by_hand:
+            self.question.show()
+        else:
+            self._find(slide)
+
+    def _find(self, slide: SlideLayer) -> None:
+        if self._threshold is not None:
+            settings = self._session.settings
+            tissue = settings.segment.tissue.model_copy(update={"threshold": self._threshold})
+            self._session.change(segment=settings.segment.model_copy(update={"tissue": tissue}))
+        self._threshold = None
+        self._tissue.find(slide)
+
+    def _replace(self) -> None:
+        self.question.hide()
+        if self._slide is not None:
+            self._find(self._slide)
+
+    def _keep(self) -> None:
+        self.question.hide()
+        self._threshold = None
+        self._show()

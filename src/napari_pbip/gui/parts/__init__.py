@@ -1,1 +1,0 @@
-"""What docks are made of."""

@@ -1,0 +1,413 @@
+"""The image bank that a user works on: what the bank widgets show, select and correct. It outlives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from psygnal import Signal
+
+from napari_pbip.bank import (
+    ClusterFacts,
+    Curation,
+    ImageBank,
+    NearDuplicate,
+    TileSet,
+    bank_warnings,
+    load_single_tiles,
+    near_duplicates,
+    project,
+)
+from napari_pbip.bank.features import FeatureFile
+from napari_pbip.bank.image_bank import check_enough_tiles
+from napari_pbip.config import BankSettings, DataSettings
+from napari_pbip.engine.jobs import JobMaker
+from napari_pbip.errors import BankError, DataError, PbipError
+from napari_pbip.events import Finished, Job
+from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.state.preview import BankPreview
+from napari_pbip.gui.state.thumbnails import Thumbnails
+
+if TYPE_CHECKING:
+    from napari_pbip.gui.state.session import Session
+
+Result = TypeVar("Result")
+Place = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _OnDisk:
+    """What lies in the folder of the bank."""
+
+    bank: ImageBank | None
+    problem: str = ""
+    curation: Curation = field(default_factory=Curation)
+    duplicates: tuple[NearDuplicate, ...] = ()
+    warnings: tuple[str, ...] = ()
+    clusters: tuple[ClusterFacts, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> _OnDisk:
+        if not FeatureFile.exists(folder):
+            return cls(None)
+        try:
+            bank = ImageBank.read(folder)
+            curation = Curation.read(folder)
+        except BankError as error:
+            return cls(None, str(error))
+        duplicates = near_duplicates(bank)
+        return cls(bank, "", curation, duplicates, bank_warnings(bank, duplicates, curation), bank.clusters())
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the bank shall become."""
+
+    settings: BankSettings
+    curation: Curation | None
+    """None: what lies beside the bank."""
+    overwrite: bool = False
+
+
+class BankWork:
+    """The bank of the session's project.
+
+    Attributes
+    ----------
+    tiles
+        The labelled tiles that a bank would be made of now, or None.
+    tiles_problem
+        Why there are none: a sentence.
+    selected
+        Hashes of the tiles that the user picked, in whichever view.
+    places
+        Places of the tiles on a plane, by hash; empty until they are computed.
+    job
+        The build or update that runs, or None.
+    preview
+        The map that the bank alone makes.
+    thumbnails
+        Pictures of the tiles.
+    """
+
+    changed = Signal()
+    """Another bank, or none."""
+    tiles_changed = Signal()
+    """Other labelled tiles."""
+    selection_changed = Signal()
+    """Other tiles are selected."""
+    places_changed = Signal()
+    """The tiles have places."""
+    building = Signal(RunningJob)
+    """A build or update began."""
+    refused = Signal(str)
+    """Why a correction was not made."""
+    one = "cluster"
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._reading: list[RunningJob] = []
+        self._disk = _OnDisk(None)
+        self._known = Curation()
+        self._building: tuple[Path, _Wanted] | None = None
+        self._undo: list[Curation] = []
+        self._wanted: _Wanted | None = None
+        self._again = False
+        self._told: Path | None = None
+        self._loads = 0
+        self.tiles: TileSet | None = None
+        self.tiles_problem = ""
+        self.selected: frozenset[str] = frozenset()
+        self.places: dict[str, Place] = {}
+        self.job: RunningJob | None = None
+        self.preview = BankPreview(session)
+        self.thumbnails = Thumbnails(self._keep)
+        session.folder_changed.connect(self._on_folder)
+
+    # what there is -------------------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        return self._session.bank_folder
+
+    @property
+    def bank(self) -> ImageBank | None:
+        """The bank in the project folder."""
+        return self._disk.bank
+
+    @property
+    def problem(self) -> str:
+        """Why a bank that lies in the folder cannot be read: a sentence."""
+        return self._disk.problem
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to look at in the bank as a whole."""
+        return self._disk.warnings
+
+    @property
+    def clusters(self) -> tuple[ClusterFacts, ...]:
+        """The clusters of the bank, as a user judges them."""
+        return self._disk.clusters
+
+    @property
+    def duplicates(self) -> tuple[NearDuplicate, ...]:
+        """Tiles that look like another one of the bank."""
+        return self._disk.duplicates
+
+    @property
+    def curation(self) -> Curation:
+        """What the user removed and moved, the correction that is being worked in included."""
+        wanted = self._wanted
+        return self._disk.curation if wanted is None or wanted.curation is None else wanted.curation
+
+    def load(self) -> None:
+        """Read the bank of the project folder, beside the window."""
+        folder = self.folder
+        self._loads += 1
+        number = self._loads
+
+        def then(found: _OnDisk) -> None:
+            if number == self._loads:
+                self._show(found)
+
+        self._beside(lambda: _OnDisk.read(folder), then)
+
+    def look_for_tiles(self) -> None:
+        """Find out what a bank would be made of, beside the window."""
+        data = self._session.settings.data
+        if data.folder is None:
+            self._found_tiles(None, "There are no labelled tiles yet; choose a folder of tiles or label some in Teach.")
+            return
+
+        def then(tiles: TileSet) -> None:
+            if data == self._session.settings.data:
+                self._found_tiles(tiles, "")
+
+        self._beside(lambda: _tiles(data), then, lambda error: self._found_tiles(None, str(error)))
+
+    def _found_tiles(self, tiles: TileSet | None, problem: str) -> None:
+        self.tiles, self.tiles_problem = tiles, problem
+        self.tiles_changed.emit()
+
+    def _show(self, found: _OnDisk) -> None:
+        before, self._disk = self._disk.bank, found
+        building = self._building
+        if building is None or building[0] != self.folder or building[1].curation is None:  # else it writes another
+            self._known = found.curation
+        if self.job is None:
+            self._wanted = None  # it is on disk
+        if before is None and found.bank is not None and self._session.settings.bank == BankSettings():
+            self._session.change(bank=found.bank.settings)  # a project that is opened again
+        there = set() if found.bank is None else {t.hash for t in found.bank.tiles}
+        if self.places and (before is None or found.bank is None or before.encoder != found.bank.encoder):
+            self.places = {}
+        if found.bank is not None and not there <= self.places.keys():
+            self._place(found.bank)
+        self.selected &= there
+        self.changed.emit()
+
+    def _place(self, bank: ImageBank) -> None:
+        def then(places: dict[str, Place]) -> None:
+            if bank is self.bank:
+                self.places = places
+                self.places_changed.emit()
+
+        def work() -> dict[str, Place]:
+            rows = {tile.hash: row for row, tile in enumerate(bank.tiles)}  # equal pictures have one place
+            places = project(bank.features[list(rows.values())], bank.settings.seed)
+            return dict(zip(rows, map(tuple, places.tolist()), strict=True))
+
+        self._beside(work, then)
+
+    # the selection -------------------------------------------------------------------------------------------
+
+    def select(self, hashes: Collection[str]) -> None:
+        """Pick these tiles, in all views."""
+        chosen = frozenset(hashes)
+        if chosen != self.selected:
+            self.selected = chosen
+            self.selection_changed.emit()
+
+    # building ------------------------------------------------------------------------------------------------
+
+    def would_replace(self) -> bool:
+        """Whether the bank in the folder was made with another encoder than the settings ask for."""
+        wanted, bank = self._session.settings.bank, self.bank
+        if bank is None:
+            return False
+        weights = bank.encoder["weights"]
+        return bank.encoder["name"] != wanted.encoder or (
+            wanted.weights is not None and weights is not None and wanted.weights.resolve() != Path(weights)
+        )
+
+    def build(self, *, overwrite: bool = False) -> None:
+        """Build the bank by the settings of the session, or bring the one in the folder up to date."""
+        if self.job is None:
+            self._run(_Wanted(self._session.settings.bank, None, overwrite))
+
+    def remove(self, hashes: Collection[str]) -> None:
+        """Take tiles out of the bank."""
+        self._correct(self.curation.remove(hashes))
+
+    def move(self, hashes: Collection[str], class_name: str) -> None:
+        """Give tiles another class."""
+        self._correct(self.curation.move(hashes, class_name))
+
+    @property
+    def can_undo(self) -> bool:
+        return bool(self._undo)
+
+    def undo(self) -> None:
+        """Take the last correction back."""
+        if self._undo:
+            self._apply(self._undo.pop())
+
+    def change_k(self, class_name: str, k: int) -> None:
+        """Give a class this many clusters, 0 for as many as suit it; the others keep theirs."""
+        bank = self.bank
+        if bank is None:
+            return
+        current = self._settings(bank)
+        before = current.k
+        each = {name: before[name] if isinstance(before, dict) else before for name in bank.taxonomy.names}
+        each[class_name] = k or "auto"
+        settings = current.model_copy(update={"k": each})
+        try:
+            check_enough_tiles(bank.taxonomy, settings, [t.class_index for t in bank.tiles])
+        except PbipError as error:
+            self.refused.emit(str(error))
+            return
+        self._session.change(bank=self._session.settings.bank.model_copy(update={"k": each}))
+        self._run(_Wanted(settings, self.curation))
+
+    def _correct(self, curation: Curation) -> None:
+        before = self.curation
+        if curation != before and self._apply(curation):
+            self._undo.append(before)
+
+    def _apply(self, curation: Curation) -> bool:
+        """Work a correction in; whether a bank can be made after it."""
+        bank = self.bank
+        if bank is None:
+            return False
+        known = (*bank.tiles, *bank.removed)
+        after = [curation.class_of(t.hash, t.class_index, bank.taxonomy) for t in known]
+        try:
+            check_enough_tiles(bank.taxonomy, self._settings(bank), after)
+        except PbipError as error:
+            self.refused.emit(str(error))
+            return False
+        self._run(_Wanted(self._settings(bank), curation))
+        return True
+
+    def _settings(self, bank: ImageBank) -> BankSettings:
+        """What a correction keeps to: how the bank is made, whatever is being chosen for the next one."""
+        return bank.settings if self._wanted is None else self._wanted.settings
+
+    def _run(self, wanted: _Wanted) -> None:
+        """Start a build; a correction that comes while one runs is worked in when that ends."""
+        self._wanted = wanted
+        if self.job is not None:
+            self._again = True
+            return
+        settings, folder, known = self._session.settings, self.folder, self._known
+
+        def make() -> Job:
+            from napari_pbip.engine.banks.build_bank import build_bank  # torch takes seconds to load: not in the window
+
+            if wanted.curation is not None and Curation.read(folder) != known:
+                raise BankError(
+                    "The image bank was corrected in another window meanwhile; it is shown as it is now, so make your "
+                    "correction once more."
+                )
+            return build_bank(
+                _tiles(settings.data),
+                wanted.settings,
+                settings.data,
+                folder,
+                device=settings.train.device,
+                update=not wanted.overwrite,
+                overwrite=wanted.overwrite,
+                curation=wanted.curation,
+            )
+
+        self._building = folder, wanted
+        self.job = self._session.start(make)
+        self.job.ended.connect(lambda state: self._built(state, folder, wanted))
+        self.building.emit(self.job)
+
+    def _built(self, state: State, folder: Path, wanted: _Wanted) -> None:
+        again, self._again, self.job, self._building = self._again, False, None, None
+        if folder != self.folder:  # that of the project before
+            if again and self._wanted is not None:
+                self._run(self._wanted)
+            return
+        if state is State.FINISHED:
+            self._known = self._known if wanted.curation is None else wanted.curation
+            self._told = folder
+            self._session.change(bank_folder=folder)
+            self._session.bank_changed.emit()
+            if again and self._wanted is not None:
+                self._run(self._wanted)
+                return
+        else:  # what is on disk counts
+            self._undo.clear()
+            self._wanted = None
+        self.load()
+
+    def _on_folder(self) -> None:
+        self._undo.clear()
+        self._wanted, self._again = None, False
+        if self._told is not None and self._session.settings.bank_folder == self._told:
+            self._session.change(bank_folder=None)  # that was the bank of the other project
+        self.places = {}
+        self._show(_OnDisk(None))
+        self.load()
+
+    # beside the window ---------------------------------------------------------------------------------------
+
+    def _beside(
+        self,
+        work: Callable[[], Result],
+        then: Callable[[Result], None],
+        otherwise: Callable[[PbipError], None] = lambda error: None,
+    ) -> None:
+        """Call ``work`` in a thread and ``then`` with its result on the main thread."""
+        results: list[Result] = []
+
+        def make() -> Job:
+            results.append(work())
+            yield Finished(None)
+
+        def ended() -> None:
+            if results:
+                then(results[0])
+            elif job.error is not None:
+                otherwise(job.error)
+
+        job = self._keep(make)
+        job.ended.connect(lambda _: ended())
+
+    def _keep(self, make: JobMaker) -> RunningJob:
+        job = RunningJob(make)
+        self._reading.append(job)
+        job.ended.connect(lambda _: self._reading.remove(job))
+        return job
+
+    def close(self) -> None:
+        """Stop what is read beside the window."""
+        for job in list(self._reading):
+            job.cancel()
+        for job in list(self._reading):
+            job.wait()
+
+
+def _tiles(data: DataSettings) -> TileSet:
+    if data.folder is None:
+        raise DataError("There are no labelled tiles yet; choose a folder of tiles or label some in Teach.")
+    tiles = load_single_tiles(data.folder, data)
+    tiles.require_two_classes()
+    return tiles

@@ -1,0 +1,83 @@
+"""The encoders of this machine: whose weights are there, and which are being fetched. It outlives the widgets."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from napari_pbip.events import Finished, Job
+from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.models.encoders import EncoderSpec, catalogue, find_weights
+
+if TYPE_CHECKING:
+    from napari_pbip.gui.state.session import Session
+
+
+class Encoders:
+    """Which encoders can be used here.
+
+    Attributes
+    ----------
+    places
+        Where the weights of each encoder of the catalogue lie, None if they are not on this machine; as of the last
+        :meth:`look`, and empty before that.
+    job
+        The download that runs, or None.
+    """
+
+    found = Signal()
+    """:attr:`places` are known."""
+    fetching = Signal(RunningJob)
+    """A download began."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = weakref.proxy(session)
+        self._looking = False
+        self.places: Mapping[str, Path | None] = {}
+        self.job: RunningJob | None = None
+
+    def look(self) -> None:
+        """Look whose weights are on this machine, in a thread; :attr:`found` tells when that is known."""
+        if self._looking:
+            return
+        self._looking = True
+        places: list[Mapping[str, Path | None]] = []
+
+        def make() -> Job:
+            places.append({name: find_weights(spec) for name, spec in catalogue().items() if spec.needs_weights})
+            yield Finished(None)
+
+        def ended(_: State) -> None:
+            self._looking = False
+            if places:
+                self.places = places[0]
+                self.found.emit()
+
+        self._session.start(make).ended.connect(ended)
+
+    def lacks_weights(self, spec: EncoderSpec) -> bool:
+        """Whether an encoder cannot be used for want of weights; False while that is not known."""
+        return spec.needs_weights and spec.name in self.places and self.places[spec.name] is None
+
+    def fetch(self, name: str) -> RunningJob:
+        """Fetch the weights of an encoder: the user was asked, and said yes."""
+
+        def make() -> Job:
+            from napari_pbip.engine.fetch_weights import fetch_weights
+
+            return fetch_weights(name)
+
+        job: RunningJob = self._session.start(make)
+        self.job = job
+        job.ended.connect(self._on_end)
+        self.fetching.emit(job)
+        return job
+
+    def _on_end(self, state: State) -> None:
+        self.job = None
+        if state is State.FINISHED:
+            self.look()

@@ -1,0 +1,389 @@
+"""Labels that are being given to tiles of slides: kept on disk, shown on the slide, cut in the background.
+
+The session holds it, so that labels outlive the widget. Nothing is read or shown before :meth:`Labelling.open`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
+from napari_pbip.bank.labelled_slides import LABELS, LabelGrid, LabelledSlides, Labels, Position, SlideFacts
+from napari_pbip.bank.slide_labels import NONE, SlideLabels
+from napari_pbip.claims import claim
+from napari_pbip.engine.banks.cut_tiles import cut_tiles
+from napari_pbip.errors import DataError, FolderInUse, OutputError, PbipError, SlideError
+from napari_pbip.events import Finished
+from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.layers.slides import SlideLayer
+from napari_pbip.gui.layers.tiles import TileOverlay
+
+if TYPE_CHECKING:
+    from napari_pbip.gui.state.session import Session
+
+_QUIET_MS = 800
+"""Time without a change after which labels are saved and tiles are cut."""
+_WAITING_MS = 2000
+"""Time between two looks whether another window is still at the labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What is still to be done for a folder that the user has left."""
+
+    labels: LabelledSlides | None
+    """What is to be written, if anything is."""
+    claim: ExitStack | None
+    """Closed when it is written."""
+    job: RunningJob | None
+    """Our job that still writes there."""
+
+
+class Labelling:
+    """The labels of a project, and the slide that is being labelled.
+
+    Attributes
+    ----------
+    labels
+        Change them by their own methods; saving and drawing follow.
+    slide
+        The slide whose tiles are labelled: the one that was selected last.
+    problem
+        Why nothing can be labelled at all: the labels on disk are damaged, or edited in another window. They are left
+        as they are.
+    refusal
+        Why the present slide cannot be labelled.
+    """
+
+    changed = Signal()
+    """Labels, classes or the slide are other than before."""
+    cutting = Signal(RunningJob)
+    """Tiles are being saved and cut."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.labels = SlideLabels()
+        self.slide: SlideLayer | None = None
+        self.problem: DataError | None = None
+        self.refusal: PbipError | None = None
+        self._opened: Path | None = None
+        self._claim: ExitStack | None = None
+        self._facts: SlideFacts | None = None
+        self._overlay = TileOverlay(session.viewer)
+        self._lines = False
+        self._shown = True
+        self._preview: dict[Position, Labels] = {}
+        self._unsaved = self._adopt = False
+        self._counts: tuple[int, ...] = ()
+        self._job: RunningJob | None = None
+        self._leaving: dict[Path, _Left] = {}
+        self._quiet = _timer(_QUIET_MS, self._save)
+        self._soon = _timer(0, self._look)
+        self._waiting = _timer(_WAITING_MS, self._read)
+
+    def open(self) -> None:
+        """Read the labels of the project, if that was not done yet, and begin to follow the viewer."""
+        session = self._session
+        if self._opened is None:
+            session.folder_changed.connect(self._read)
+            session.slide_selected.connect(self._look_soon)
+            session.slides.changed.connect(self._look_soon)
+        if self._opened != session.tiles_folder or self.problem is not None:
+            self._read()
+        self._look()
+
+    def close(self) -> None:
+        """Save what is not saved yet; jobs have ended."""
+        self._quiet.stop()
+        self._soon.stop()
+        self._waiting.stop()
+        self._leave()
+
+    def use(self) -> None:
+        """Have the bank and the training read these tiles, whatever they read now."""
+        self._adopt = self._unsaved = True
+        self._save()
+
+    # the slide -----------------------------------------------------------------------------------------------
+
+    @property
+    def facts(self) -> SlideFacts | None:
+        """Of the slide, if it can be labelled."""
+        return self._facts
+
+    @property
+    def grid(self) -> LabelGrid | None:
+        """The tiles of the slide, if it can be labelled."""
+        return None if self._facts is None else self._facts.grid(self.labels.size)
+
+    def place(self, world: Iterable[float]) -> tuple[float, float]:
+        """A place of the canvas in level-0 pixels from the corner of the slide: x and y."""
+        if self.slide is None:
+            raise LookupError("there is no slide")
+        y, x = self.slide.layer.world_to_data(tuple(world))[-2:]
+        return float(x) + 0.5, float(y) + 0.5  # the middle of the first pixel is the origin of the layer
+
+    def restart_slide(self) -> int:
+        """Remove the labels of a slide that was refused because its microns per pixel changed; how many."""
+        if self.slide is None:
+            return 0
+        count = self.labels.restart_slide(_facts(self.slide))
+        self._look()
+        return count
+
+    # what is drawn -------------------------------------------------------------------------------------------
+
+    @property
+    def lines(self) -> bool:
+        """Whether the grid is shown."""
+        return self._lines
+
+    @lines.setter
+    def lines(self, lines: bool) -> None:
+        self._lines = lines
+        self._draw()
+
+    @property
+    def shown(self) -> bool:
+        """Whether labelled tiles are drawn: as long as one works on them, for they would cover the tissue map."""
+        return self._shown
+
+    @shown.setter
+    def shown(self, shown: bool) -> None:
+        if shown != self._shown:
+            self._shown = shown
+            self._draw()
+
+    def preview(self, positions: Iterable[Position], labels: Labels, *, add: bool = False) -> None:
+        """Draw tiles as if they had these labels, until the next change; no positions end it."""
+        given = self._given()
+        self._preview = {p: (given.get(p, NONE) | labels) if add else labels for p in positions}
+        self._draw()
+
+    def _given(self) -> Mapping[Position, Labels]:
+        return {} if self._facts is None else self.labels.tiles(self._facts.identity)
+
+    def _draw(self) -> None:
+        tiles = {**self._given(), **self._preview}
+        grid = self.grid
+        if self.slide is None or grid is None or not (self._shown and (tiles or self._lines)):
+            self._overlay.hide()
+        else:
+            self._overlay.show(self.slide, grid, self.labels.taxonomy, tiles, lines=self._lines)
+
+    # following the viewer and the labels ---------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """See which slide there is now and whether it can be labelled, draw, and tell."""
+        slide = self._session.current_slide
+        if slide is None and self.slide in list(self._session.slides):
+            slide = self.slide  # another layer was selected: the user goes on with this slide
+        if slide is not self.slide:
+            if self.slide is not None:
+                self.slide.layer.events.scale.disconnect(self._look_soon)
+            if slide is not None:
+                slide.layer.events.scale.connect(self._look_soon)
+            self.slide = slide
+        self._preview = {}
+        self._facts, self.refusal = None, None
+        if slide is not None and self.problem is None:
+            try:
+                facts = _facts(slide)
+                self.labels.add_slide(facts)
+                grid = facts.grid(self.labels.size)
+                if not grid.columns or not grid.rows:
+                    raise DataError(f"{facts.name} is smaller than one tile; choose smaller tiles.")
+                self._facts = facts
+            except PbipError as error:
+                self.refusal = error
+        self._draw()
+        self.changed.emit()
+
+    def _look_soon(self, _: object = None) -> None:
+        self._soon.start()  # once, however many layers came or went; another slide, or corrected microns per pixel
+
+    def _on_labels(self) -> None:
+        if self._claim is None and not self._begin_folder():
+            return
+        counts = tuple(filter(None, self.labels.counts))
+        self._adopt |= counts != self._counts  # a new name for a class is no wish to use these tiles
+        self._counts = counts
+        self._unsaved = True
+        self._quiet.start()
+        self._look()
+
+    # on disk -------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        self._waiting.stop()
+        self._leave()
+        folder = self._session.tiles_folder
+        self.problem = None
+        labels = SlideLabels()
+        left = self._leaving.pop(folder, None)
+        unwritten = None if left is None else left.labels
+        try:
+            if left is not None:  # it is not written yet: go on with it
+                self._claim, self._job = left.claim, left.job
+            elif folder.exists():  # it is made when there is something to write
+                self._take(folder)
+            labelled = LabelledSlides.read(folder) if unwritten is None else unwritten
+            if labelled is not None:
+                labels = SlideLabels.of(labelled)
+        except FolderInUse as error:
+            self.problem = DataError(
+                f"The labels of this project are edited in another window ({error.holder}); close that window, "
+                "and this one goes on."
+            )
+            self._waiting.start()
+        except DataError as error:
+            self.problem = error
+        labels.changed.connect(self._on_labels)
+        self.labels, self._opened = labels, folder
+        self._adopt, self._counts = False, tuple(filter(None, labels.counts))
+        if len(labels) or unwritten is not None:  # an earlier session may have ended before its tiles were cut
+            self._unsaved = True
+            self._quiet.start()
+        self._soon.start()
+
+    def _take(self, folder: Path) -> None:
+        """Have the folder alone: two windows would overwrite each other's labels.
+
+        Raises
+        ------
+        FolderInUse
+            If another window has it.
+        """
+        with ExitStack() as claimed:
+            with _unless_unwritable():
+                claimed.enter_context(claim(folder, "labelling"))
+            self._claim = claimed.pop_all()
+
+    def _begin_folder(self) -> bool:
+        """Take the folder, which was not there yet, at the first change; False if another window was faster."""
+        if self._opened is not None:
+            try:
+                self._take(self._opened)
+            except FolderInUse:
+                pass
+            else:
+                if not (self._opened / LABELS).exists():
+                    return True
+        self._read()  # the labels of the other one, or why there are none
+        return False
+
+    def _leave(self) -> None:
+        """Write the labels and let the folder go: at once, or when our job has written there what it has begun."""
+        folder, job = self._opened, self._job
+        if folder is None:
+            return
+        unsaved = (self._unsaved or job is not None) and self.problem is None
+        self._leaving[folder] = _Left(self.labels.snapshot() if unsaved else None, self._claim, job)
+        self._unsaved, self._claim, self._job, self._opened = False, None, None, None
+        if job is None:
+            self._let_go(folder)
+        else:
+            job.cancel()
+            job.ended.connect(lambda _: self._let_go(folder, job))
+
+    def _let_go(self, folder: Path, job: RunningJob | None = None) -> None:
+        left = self._leaving.get(folder)
+        if left is None or left.job is not job:
+            return  # the user came back to it
+        del self._leaving[folder]
+        try:
+            if left.labels is not None:
+                left.labels.write(folder)
+        except OutputError as error:
+            warnings.warn(f"The last labels were not saved: {error}", stacklevel=2)
+        finally:
+            if left.claim is not None:
+                left.claim.close()
+
+    def _save(self) -> None:
+        """Bring the folder up to date in the background."""
+        if self._job is not None:
+            self._job.cancel()  # goes on with the newer labels when it has ended
+            return
+        if self.problem is not None or self._opened is None:
+            return
+        labelled, folder = self.labels.snapshot(), self._opened
+        self._unsaved = False
+        self._job = self._session.start(lambda: cut_tiles(labelled, folder))
+        job = self._job
+        job.ended.connect(lambda state: self._on_end(job, state))
+        self.cutting.emit(self._job)
+
+    def _on_end(self, job: RunningJob, state: State) -> None:
+        if job is not self._job:
+            return  # of another project folder
+        self._job = None
+        if state is State.FAILED:
+            self._unsaved = True  # written with the next change, or when the folder is left
+        elif self._unsaved:
+            self._quiet.start()
+        elif state is State.FINISHED and job.result is not None:
+            self._use(job.result)
+
+    def _use(self, result: Finished) -> None:
+        """Have the bank and the training read these tiles, unless the user chose others since."""
+        data, folder = self._session.settings.data, result.output
+        adopt, self._adopt = self._adopt, False
+        if not adopt and data.folder not in (None, folder):
+            return
+        chosen = folder if result.summary["tiles"] else None
+        if chosen is None and data.folder != folder:
+            return
+        changes = {"folder": chosen, "layout": "auto", "classes": None, "mpp": self.labels.size.mpp}
+        self._session.change(data=data.model_copy(update=changes))
+        self._session.tiles_changed.emit()
+
+
+def _facts(slide: SlideLayer) -> SlideFacts:
+    """What labels have to remember of a slide.
+
+    Raises
+    ------
+    SlideError
+        If its microns per pixel are not known, or its pixels are not square.
+    """
+    opened = slide.slide
+    try:
+        mpp = opened.require_mpp()
+    except SlideError:
+        why = "does not say its microns per pixel" if opened.mpp is None else "has pixels that are not square"
+        raise SlideError(f"{opened.name} {why}; set its microns per pixel in the Slides widget.") from None
+    return SlideFacts(
+        identity=opened.identity,
+        name=opened.name,
+        path=opened.path,
+        mpp=mpp,
+        width=opened.width,
+        height=opened.height,
+    )
+
+
+@contextmanager
+def _unless_unwritable() -> Iterator[None]:
+    """Nothing happens where nothing can be written: whoever saves there is told."""
+    try:
+        yield
+    except FolderInUse:
+        raise
+    except OutputError:
+        return
+
+
+def _timer(interval: int, call: Any) -> QTimer:
+    timer = QTimer()
+    timer.setSingleShot(True)
+    timer.setInterval(interval)
+    timer.timeout.connect(call)
+    return timer

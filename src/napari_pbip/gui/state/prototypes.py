@@ -1,0 +1,71 @@
+"""The prototypes of a trained model, each with the real tiles nearest to it, to be looked at as those of a bank."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from napari_pbip.bank import ClusterFacts, Curation, ImageBank
+from napari_pbip.events import Finished, Job
+from napari_pbip.gui.jobs import RunningJob, State
+
+if TYPE_CHECKING:
+    from napari_pbip.gui.state.session import Session
+
+
+class ModelPrototypes:
+    """What :func:`napari_pbip.engine.banks.nearest_tiles.nearest_tiles` finds for a model; it begins to look at once.
+
+    Parameters
+    ----------
+    session
+        Whose model.
+    run
+        Folder of the model.
+
+    Attributes
+    ----------
+    job
+        What looks.
+    """
+
+    changed = Signal()
+    """They are there."""
+    selection_changed = Signal()
+    """Other tiles are selected."""
+    one = "prototype"
+
+    def __init__(self, session: Session, run: Path) -> None:
+        self.run = run
+        self.thumbnails = session.bank.thumbnails
+        self.selected: frozenset[str] = frozenset()
+        self.curation = Curation()
+        self.bank: ImageBank | None = None
+        self.clusters: Sequence[ClusterFacts] = ()
+        self.folder = run
+        found: list[ImageBank] = []
+        device = session.settings.train.device
+
+        def make() -> Job:
+            from napari_pbip.engine.banks.nearest_tiles import nearest_tiles  # torch takes seconds to load
+
+            for event in nearest_tiles(run, device):
+                if isinstance(event, Finished) and event.output is not None:
+                    found.append(ImageBank.read(event.output))
+                yield event
+
+        self.job: RunningJob = session.start(make)
+        self.job.ended.connect(lambda state: self._show(state, found))
+
+    def select(self, hashes: Collection[str]) -> None:
+        """Pick these tiles."""
+        self.selected = frozenset(hashes)
+        self.selection_changed.emit()
+
+    def _show(self, state: State, found: Sequence[ImageBank]) -> None:
+        if state is State.FINISHED and found and self.job.result is not None and self.job.result.output is not None:
+            self.bank, self.clusters, self.folder = found[0], found[0].clusters(), self.job.result.output
+            self.changed.emit()

@@ -1,0 +1,357 @@
+"""The slides that are to be segmented, one after the other; it outlives the widget that shows it.
+
+Each slide goes its own way: one that fails says why, and the next begins. A result belongs to its slide by what it is,
+whichever layer is active. What was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from napari_pbip.config import JobSettings
+from napari_pbip.engine.jobs import JobMaker
+from napari_pbip.errors import OtherResult, PbipError, SlideError
+from napari_pbip.events import Event, Finished, Job, RegionDone, Started, Step, Warned
+from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.layers.slides import SlideLayer, in_view
+from napari_pbip.results.places import result_folder, store_for
+from napari_pbip.slides import open_slide, slides_in
+
+if TYPE_CHECKING:
+    from napari_pbip.gui.state.session import Session
+
+TISSUE = "tissue.png"
+"""The tissue mask of a slide, beside its result."""
+Rectangle = tuple[float, float, float, float]
+
+
+class Status(Enum):
+    """Where a slide of the queue is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    DONE = "done"
+    FAILED = "failed"
+    OTHER = "made from something else"
+    """There is a result already that cannot be resumed; the user is asked whether to replace it."""
+
+    @property
+    def active(self) -> bool:
+        return self in (Status.WAITING, Status.RUNNING, Status.STOPPING)
+
+
+@dataclass(eq=False)
+class QueuedSlide:
+    """A slide of the queue and how far it is."""
+
+    path: Path
+    run: Path
+    """Folder of the model."""
+    settings: JobSettings
+    """All of them as they were when it was queued."""
+    results: Path
+    """Where the project's results lay then."""
+    status: Status = Status.WAITING
+    sentence: str = ""
+    """What the user should know: why it failed, or a warning."""
+    error: PbipError | None = None
+    done: int = 0
+    """Tiles."""
+    total: int = 0
+    store: Path | None = None
+    """The score store, once it is known."""
+    tissue_mm2: float = 0.0
+    view: Rectangle | None = None
+    """What the user is looking at, in level-0 pixels; written by the window, read by the job."""
+    overwrite: bool = False
+    warnings: list[str] = field(default_factory=list)
+    _first: int = 0
+    _since: float = 0.0
+    _shown: bool = False
+
+    @property
+    def rate(self) -> float:
+        """Tiles a second in this sitting, or 0 as long as nobody can tell."""
+        took = time.monotonic() - self._since
+        return (self.done - self._first) / took if took > 1 and self._since else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Expected time to the end, or None as long as nobody can tell."""
+        return (self.total - self.done) / self.rate if self.rate > 0 else None
+
+
+class SegmentQueue:
+    """Segments slides one after the other.
+
+    Parameters
+    ----------
+    session
+        Whose settings, slides and project folder count.
+
+    Attributes
+    ----------
+    run
+        Folder of the model that the user has chosen for the next slides.
+    slides
+        In the order in which they came, the finished ones too; each slide is there once.
+    """
+
+    changed = Signal()
+    """Slides came or went."""
+    updated = Signal(QueuedSlide)
+    """One of them is further, or in another state."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = weakref.proxy(session)
+        self.run: Path | None = None
+        self.slides: list[QueuedSlide] = []
+        self._running: tuple[QueuedSlide, RunningJob] | None = None
+        self._closed = False
+        session.slides.changed.connect(self._on_slides)
+
+    @property
+    def running(self) -> QueuedSlide | None:
+        """The slide that is being segmented."""
+        return None if self._running is None else self._running[0]
+
+    def drop(self, paths: Sequence[Path], run: Path) -> None:
+        """:meth:`add` slides and all slides that lie directly in folders, which are looked through in a thread."""
+        folders = [path for path in paths if path.is_dir()]
+        settings, results = self._session.settings, self._session.results_folder
+        self.add([path for path in paths if path not in folders], run)
+        if folders:
+            found: list[Path] = []
+
+            def make() -> Job:
+                for folder in folders:
+                    found.extend(slides_in(folder))
+                yield Finished(None)
+
+            self._session.start(make).ended.connect(lambda _: self._add(found, run, settings, results))
+
+    def add(self, paths: Sequence[Path], run: Path) -> None:
+        """Segment these slides with a model, in the session's present settings; begins as soon as it can.
+
+        A slide that is in the queue already is taken again, unless it is still to come or running.
+        """
+        self._add(paths, run, self._session.settings, self._session.results_folder)
+
+    def _add(self, paths: Sequence[Path], run: Path, settings: JobSettings, results: Path) -> None:
+        added = []
+        for path in dict.fromkeys(Path(path).absolute() for path in paths):
+            old = next((one for one in self.slides if one.path == path), None)
+            if old is not None:
+                if old.status.active:
+                    continue
+                self.slides.remove(old)
+            added.append(QueuedSlide(path, run, settings, results))
+        self.slides += added
+        self.changed.emit()
+        self._begin_next()
+
+    def cancel(self, slide: QueuedSlide) -> None:
+        """Stop a slide, or do not begin with it; what is finished is kept."""
+        if self._running is not None and self._running[0] is slide:
+            self._running[1].cancel()
+            self._become(slide, Status.STOPPING)
+        elif slide.status is Status.WAITING:
+            self._become(slide, Status.STOPPED)
+
+    def resume(self, slide: QueuedSlide) -> None:
+        """Go on with a slide that was stopped, or try again one that failed."""
+        if not slide.status.active:
+            self._become(slide, Status.WAITING)
+            self._begin_next()
+
+    def replace(self, slide: QueuedSlide) -> None:
+        """Segment a slide from the beginning, in place of the result that there is."""
+        slide.overwrite = True
+        self.resume(slide)
+
+    def remove(self, slide: QueuedSlide) -> None:
+        """Take a slide off the list; its result stays on disk."""
+        if slide in self.slides and slide is not self.running:
+            self.slides.remove(slide)
+            self.changed.emit()
+
+    def stop(self) -> None:
+        """Cancel all that wait or run."""
+        for slide in self.slides:
+            self.cancel(slide)
+
+    def close(self) -> None:
+        """Begin with no further slide."""
+        self._closed = True
+
+    def show(self, slide: QueuedSlide) -> None:
+        """Bring a slide and its result into view.
+
+        Raises
+        ------
+        PbipError
+            If the slide or its result cannot be opened.
+        """
+        self._session.slides.open(slide.path)
+        if slide.store is not None and slide.store.exists():
+            slide._shown = True
+            self._open_result(slide)
+
+    # the running one -----------------------------------------------------------------------------------------
+
+    def _begin_next(self) -> None:
+        if self._closed or self._running is not None:
+            return
+        slide = next((one for one in self.slides if one.status is Status.WAITING), None)
+        if slide is None:
+            return
+        slide.sentence, slide.error, slide.warnings = "", None, []
+        slide._since, slide._shown = 0.0, False
+        if slide.overwrite:
+            self._close_result(slide)
+        layer = self._layer_of(slide)
+        slide.view = None if layer is None else in_view(layer)
+        job = self._session.start(self._make(slide))
+        self._running = slide, job
+        job.events.connect(self._on_events)
+        job.ended.connect(self._on_end)
+        self._become(slide, Status.RUNNING)
+
+    def _make(self, slide: QueuedSlide) -> JobMaker:
+        """What the job's thread begins with."""
+        settings, overwrite = slide.settings.segment, slide.overwrite
+        layer = self._layer_of(slide)
+        # given in the window, which counts also where it could not be kept beside the slide
+        given = layer.slide.mpp if layer is not None and layer.slide.mpp_is_given else None
+
+        def make() -> Job:
+            from napari_pbip.engine.inference.segment import segment  # brings torch: not on the main thread
+
+            with open_slide(slide.path) as opened:
+                if opened.mpp is None and given is None and settings.mpp is None:
+                    raise SlideError(
+                        f"{slide.path.name} does not say how large its pixels are; open it in the Slides widget, "
+                        "give its microns per pixel there, and try again."
+                    )
+                used = settings.model_copy(update={"mpp": given or (settings.mpp if opened.mpp is None else None)})
+                out = result_folder(slide.results, opened.name, opened.identity)
+                if used.tissue_mask is None and (out / TISSUE).exists():
+                    used = used.model_copy(update={"tissue_mask": out / TISSUE})
+                slide.store = store_for(out, opened.name, opened.identity)
+            return segment(
+                slide.path,
+                slide.run,
+                out,
+                used,
+                slide.settings.thresholds,
+                refine=slide.settings.refine,
+                resume=not overwrite,
+                overwrite=overwrite,
+                focus=lambda: slide.view,
+            )
+
+        return make
+
+    def _on_events(self, events: Sequence[Event]) -> None:
+        slide = self.running
+        if slide is None:
+            return
+        for event in events:
+            if isinstance(event, Started):
+                slide.done = slide._first = event.done
+                slide.total = event.total
+                slide._since = time.monotonic()
+                slide.overwrite = False  # it is replaced by now: from here on it can be resumed
+                self._open_result_if_slide_is_open(slide)
+            elif isinstance(event, Step):
+                slide.done = event.done
+            elif isinstance(event, Warned):
+                slide.warnings.append(event.message)
+                slide.sentence = " ".join(slide.warnings)
+        layer = self._layer_of(slide)
+        slide.view = None if layer is None else in_view(layer)
+        if regions := [event for event in events if isinstance(event, RegionDone)]:
+            result = self._result_of(slide)
+            if result is not None:
+                result.update(regions)
+        self.updated.emit(slide)
+
+    def _on_end(self, state: State) -> None:
+        if self._running is None:
+            return
+        (slide, job), self._running = self._running, None
+        slide._since = 0.0
+        if state is State.FINISHED and job.result is not None:
+            slide.done = slide.total
+            slide.tissue_mm2 = float(job.result.summary["tissue_mm2"])
+            self._become(slide, Status.DONE)
+        elif state is State.CANCELLED:
+            self._become(slide, Status.STOPPED)
+        else:
+            slide.error = job.error
+            replaceable = isinstance(job.error, OtherResult) and job.error.what != "slide"
+            slide.sentence = _sentence(slide, job.error)
+            self._become(slide, Status.OTHER if replaceable else Status.FAILED)
+        self._begin_next()
+
+    def _become(self, slide: QueuedSlide, status: Status) -> None:
+        slide.status = status
+        self.updated.emit(slide)
+
+    # layers --------------------------------------------------------------------------------------------------
+
+    def _layer_of(self, slide: QueuedSlide) -> SlideLayer | None:
+        return next((one for one in self._session.slides if one.slide.path == slide.path), None)
+
+    def _result_of(self, slide: QueuedSlide) -> ResultLayer | None:
+        return next((one for one in self._session.results if one.store.path == slide.store), None)
+
+    def _on_slides(self) -> None:
+        if not self._closed and self.running is not None and self.running.total:
+            self._open_result_if_slide_is_open(self.running)
+
+    def _open_result_if_slide_is_open(self, slide: QueuedSlide) -> None:
+        """Once: a layer that the user deletes does not come back."""
+        if self._layer_of(slide) is not None and not slide._shown:
+            slide._shown = True
+            try:
+                self._open_result(slide)
+            except PbipError as error:
+                slide.sentence = str(error)
+
+    def _open_result(self, slide: QueuedSlide) -> None:
+        if slide.store is None:
+            return
+        selection = self._session.viewer.layers.selection
+        before, layer = selection.active, self._layer_of(slide)
+        result = self._session.results.open(slide.store, slide.settings.thresholds)
+        if layer is not None:
+            result.layer.visible = layer.layer.visible  # all slides lie at the same place
+        selection.active = before  # the user goes on with what they were at
+
+    def _close_result(self, slide: QueuedSlide) -> None:
+        """Before another result takes its place."""
+        result = self._result_of(slide)
+        if result is not None:
+            self._session.viewer.layers.remove(result.layer)
+
+
+def _sentence(slide: QueuedSlide, error: PbipError | None) -> str:
+    """What went wrong, in words of the window where the error's own are those of the command line."""
+    if not isinstance(error, OtherResult):
+        return str(error)
+    if error.what == "slide":
+        return "Its results folder holds another slide; move that away, or choose another project folder."
+    was = "another model" if error.what == "model" else "other settings"
+    return f"There is a result already, made with {was}; replace it, or remove this row to keep it."

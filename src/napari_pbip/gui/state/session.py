@@ -1,0 +1,265 @@
+"""What a user is working on in one viewer. It outlives every widget: closing a dock loses nothing.
+
+Widgets read the session, change it through its methods, and redraw on its signals; they do not know each other.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import napari
+import platformdirs
+from napari.utils.notifications import show_error
+from psygnal import Signal
+from qtpy.QtCore import QCoreApplication, QTimer
+
+from napari_pbip.config import JobSettings
+from napari_pbip.engine.jobs import JobMaker
+from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.gui.layers.results import ResultLayers
+from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
+from napari_pbip.gui.state.bank import BankWork
+from napari_pbip.gui.state.encoders import Encoders
+from napari_pbip.gui.state.labelling import Labelling
+from napari_pbip.gui.state.segmenting import TISSUE, SegmentQueue
+from napari_pbip.gui.state.tissue import Tissue
+from napari_pbip.gui.state.training import Training
+from napari_pbip.gui.state.zero_shot import ZeroShot
+from napari_pbip.results.places import result_folder
+from napari_pbip.slides import Slide
+
+if TYPE_CHECKING:
+    from napari.viewer import ViewerModel
+
+TILES, BANK, MODELS, RESULTS = "tiles", "bank", "models", "results"
+"""What a project folder holds."""
+_CLOSES = "napari-pbip closes its sessions"
+_sessions: weakref.WeakKeyDictionary[ViewerModel, Session] = weakref.WeakKeyDictionary()
+
+
+class Session:
+    """The work of one viewer; made by :func:`session_of`.
+
+    Attributes
+    ----------
+    slides
+        The slides that are layers of the viewer.
+    results
+        The results that are layers of the viewer.
+    segmenting
+        The slides that are to be segmented.
+    training
+        The models of the project, and the training of one.
+    bank
+        The image bank that is worked on.
+    encoders
+        Which encoders can be used on this machine.
+    zero_shot
+        What the encoder tells of the tiles without training.
+    jobs
+        Jobs that have not ended, oldest first.
+    labelling
+        The labels that are given to tiles of slides.
+    tissue
+        Where on the slides there is tissue.
+    """
+
+    settings_changed = Signal(JobSettings)
+    """The settings as they are now."""
+    folder_changed = Signal(Path)
+    """Another project folder."""
+    tiles_changed = Signal()
+    """Tiles that were labelled on slides changed on disk, in the folder that the settings name."""
+    bank_changed = Signal()
+    """The image bank of the project was built or changed on disk."""
+    models_changed = Signal()
+    """A training of the project began, was saved or ended."""
+    job_started = Signal(RunningJob)
+    """A job began."""
+    slide_selected = Signal(object)
+    """The :class:`SlideLayer` that the user is looking at, or None."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = weakref.ref(viewer)
+        self._settings = JobSettings()
+        self._folder = platformdirs.user_documents_path() / "napari-pbip"
+        self.jobs: list[RunningJob] = []
+        self.slides = SlideLayers(viewer)
+        self._closed = False
+        self.tissue = Tissue(self)
+        self.labelling = Labelling(self)
+        self.results = ResultLayers(viewer)
+        self.segmenting = SegmentQueue(self)
+        self.training = Training(self)
+        self.bank = BankWork(self)
+        self.encoders = Encoders(self)
+        self.zero_shot = ZeroShot(self)
+        viewer.layers.selection.events.active.connect(self._on_active)
+
+    @property
+    def viewer(self) -> ViewerModel:
+        """The viewer.
+
+        Raises
+        ------
+        ReferenceError
+            If it was closed.
+        """
+        viewer = self._viewer()
+        if viewer is None:
+            raise ReferenceError("the viewer was closed")
+        return viewer
+
+    # settings ------------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> JobSettings:
+        """All settings; what a settings file holds. Replace it whole, or a section with :meth:`change`."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: JobSettings) -> None:
+        if settings != self._settings:
+            self._settings = settings
+            self.settings_changed.emit(settings)
+
+    def change(self, **sections: object) -> None:
+        """Replace sections of the settings: ``session.change(train=TrainSettings(epochs=4))``."""
+        self.settings = self._settings.model_copy(update=sections)
+
+    # the project folder --------------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """The project folder: everything that the widgets make lies in it. It is made when first needed."""
+        return self._folder
+
+    @folder.setter
+    def folder(self, folder: Path) -> None:
+        if folder != self._folder:
+            self._folder = folder
+            self.folder_changed.emit(folder)
+
+    @property
+    def tiles_folder(self) -> Path:
+        """Tiles that were labelled on slides, as pictures with a ``tiles.csv``."""
+        return self._folder / TILES
+
+    @property
+    def bank_folder(self) -> Path:
+        """The image bank."""
+        return self._folder / BANK
+
+    @property
+    def models_folder(self) -> Path:
+        """One run folder a training."""
+        return self._folder / MODELS
+
+    @property
+    def results_folder(self) -> Path:
+        """One folder a slide, with its score store."""
+        return self._folder / RESULTS
+
+    def result_folder(self, slide: Slide) -> Path:
+        """Where the results of a slide lie, by what the slide is: names repeat, and files are moved and renamed."""
+        return result_folder(self.results_folder, slide.name, slide.identity)
+
+    def tissue_file(self, slide: Slide) -> Path:
+        """The tissue mask of a slide, found or painted; segmentation takes it where it is there."""
+        return self.result_folder(slide) / TISSUE
+
+    # slides --------------------------------------------------------------------------------------------------
+
+    @property
+    def current_slide(self) -> SlideLayer | None:
+        """The slide that the active layer shows or belongs to; or else, if there is but one, that one."""
+        active = self.viewer.layers.selection.active
+        if active is not None and (slide := self.slides.of_layer(active)) is not None:
+            return slide
+        return self.slides[0] if len(self.slides) == 1 else None
+
+    def _on_active(self) -> None:
+        self.slide_selected.emit(self.current_slide)
+
+    # jobs ----------------------------------------------------------------------------------------------------
+
+    def start(self, make: JobMaker) -> RunningJob:
+        """Start a job in a thread; it is in :attr:`jobs` until it ends, whatever becomes of the widget."""
+        self.tissue.flush()  # a job may read the mask
+        job = RunningJob(make)
+        self.jobs.append(job)
+        job.ended.connect(lambda _: self._ended(job))
+        self.job_started.emit(job)
+        return job
+
+    def _ended(self, job: RunningJob) -> None:
+        self.jobs.remove(job)
+        QTimer.singleShot(0, lambda: _tell(job))  # after those who show it
+
+    def close(self) -> None:
+        """Stop all jobs, each with what it has saved, and close all slides; once."""
+        if self._closed:  # the window tells of its end late, when Qt has deleted timers already
+            return
+        self._closed = True
+        self.segmenting.close()
+        for job in list(self.jobs):
+            job.cancel()
+        for job in list(self.jobs):
+            job.wait()
+        self.tissue.close()
+        self.labelling.close()
+        self.bank.close()
+        self.results.close()
+        self.slides.close()
+
+
+def _tell(job: RunningJob) -> None:
+    """Tell how a job ended that a dock showed, if that dock was closed since."""
+    if job.followed and not job.told and job.error is not None:
+        show_error(str(job.error))
+
+
+def _close_all() -> None:
+    for session in list(_sessions.values()):
+        session.close()
+
+
+def begin_session() -> None:
+    """Have somebody redraw what is decoded beside the window: the session of the viewer that layers come into.
+
+    Whatever hands layers to napari calls it before: the reader and the samples.
+    """
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        session_of(viewer)
+
+
+def session_of(viewer: ViewerModel) -> Session:
+    """The session of a viewer, made when first asked for.
+
+    napari hands a proxy of the viewer to plugin widgets; all of them share the session of the viewer itself.
+    """
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    session = _sessions.get(viewer)
+    if session is None:
+        session = _sessions[viewer] = Session(viewer)
+        application, window = QCoreApplication.instance(), getattr(viewer, "window", None)
+        if application is not None and not application.property(_CLOSES):
+            application.setProperty(_CLOSES, True)
+            application.aboutToQuit.connect(_close_all)
+        if window is not None:
+            window._qt_window.destroyed.connect(_closing(weakref.ref(session)))
+    return session
+
+
+def _closing(session: weakref.ref[Session]) -> Callable[[], None]:
+    """Closes a session, if it is still there: a signal that held it would keep its viewer and threads."""
+
+    def close() -> None:
+        if (there := session()) is not None:
+            there.close()
+
+    return close

@@ -1,0 +1,272 @@
+"""Where on the slides there is tissue: masks that are found, painted with napari's own brush, and kept on disk.
+
+The session holds it, so that a stroke is saved whichever docks are open. A mask is a labels layer and a file with the
+results of its slide, which segmentation reads; what changes the layer (brush, bucket, undo, redo, a script) changes
+the file a moment later, and at once before a job begins, another project is opened or the layer is removed.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.utils.colormaps import DirectLabelColormap
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
+from napari_pbip.engine.inference.tissue import outline_tissue
+from napari_pbip.errors import PbipError
+from napari_pbip.events import Job
+from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.layers.slides import METADATA, SlideLayer
+from napari_pbip.gui.layers.units import MICRONS
+from napari_pbip.slides import TissueMask, TissueMeasure
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_pbip.gui.state.session import Session
+
+KIND = "tissue"
+"""``metadata["kind"]`` of the layers."""
+_SETTLE_MS = 150
+"""Time without a change after which a mask is saved."""
+_COLOUR = {None: "transparent", 0: "transparent", 1: "#56B4E9"}
+_CHANGES = ("paint", "labels_update", "set_data", "data")
+"""Events of a labels layer after which its pixels may be others; undo has none of its own."""
+
+
+@dataclass(eq=False)
+class ShownMask:
+    """The mask of a slide and its layer."""
+
+    layer: Labels
+    file: Path
+    scale: float
+    """Level-0 pixels per mask pixel."""
+    mpp: float
+    """Microns per mask pixel."""
+    threshold: float | None
+    """What the tissue was found by; None for a mask that somebody drew elsewhere."""
+    corrected: bool
+    """Whether it was painted by hand since it was found, as the file says."""
+    saved: npt.NDArray[np.bool_]
+    """As it is in the file."""
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether somebody painted it."""
+        return self.threshold is None or self.corrected or self.changed
+
+    @property
+    def changed(self) -> bool:
+        """Whether the layer is other than the file."""
+        return not np.array_equal(self.array(), self.saved)
+
+    @property
+    def area_mm2(self) -> float:
+        """Area of the tissue in square millimetres."""
+        return TissueMask(self.array(), self.scale, self.mpp).area_mm2
+
+    def array(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.layer.data) > 0
+
+    def as_painted(self) -> TissueMask:
+        """What is in the layer, as the user's work."""
+        return TissueMask(self.array(), self.scale, self.mpp, self.threshold, corrected=True)
+
+
+class Tissue:
+    """The tissue masks of a viewer.
+
+    Attributes
+    ----------
+    problems
+        Why the mask of a slide could not be found, read or saved, by the path of the slide.
+    """
+
+    changed = Signal()
+    """A mask came, changed or went, or the search for one began or ended."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = weakref.proxy(session)
+        self._masks: dict[Path, ShownMask] = {}
+        self.problems: dict[Path, PbipError] = {}
+        # of one slide at its microns per pixel: it is as large as the mask, in floats
+        self._measure: tuple[tuple[Path, float | None], TissueMeasure] | None = None
+        self._painted_meanwhile: dict[Path, TissueMask] = {}
+        self._job: RunningJob | None = None
+        self._searched: SlideLayer | None = None
+        self._next: SlideLayer | None = None
+        self._quiet = QTimer()
+        self._quiet.setSingleShot(True)
+        self._quiet.setInterval(_SETTLE_MS)
+        self._quiet.timeout.connect(self.flush)
+        session.viewer.layers.events.removed.connect(self._on_removed)
+        session.slides.changed.connect(self._place)
+        session.folder_changed.connect(self._leave_project)
+
+    def mask(self, slide: SlideLayer) -> ShownMask | None:
+        """The mask of a slide, if it is a layer."""
+        return self._masks.get(slide.slide.path)
+
+    def is_searched(self, slide: SlideLayer) -> bool:
+        """Whether its tissue is being looked for."""
+        return slide in (self._searched, self._next)
+
+    def show(self, slide: SlideLayer) -> None:
+        """Make a layer of the mask that an earlier sitting found or painted, if there is one."""
+        file = self._session.tissue_file(slide.slide)
+        if self.mask(slide) is None and file.exists():
+            self._read(slide, file)
+            self.changed.emit()
+
+    def find(self, slide: SlideLayer) -> None:
+        """Look for tissue as the settings say, in place of the mask there is; also of one that was painted."""
+        if self._job is not None:  # one at a time: the newest threshold is taken when it ends
+            self._next = slide
+            return
+        self.flush()
+        self.problems.pop(slide.slide.path, None)
+        path, mpp, out = slide.slide.path, slide.slide.mpp, self._session.tissue_file(slide.slide)
+        settings = self._session.settings.segment.tissue
+        measure = self._measure[1] if self._measure is not None and self._measure[0] == (path, mpp) else None
+
+        def make() -> Job:
+            return outline_tissue(path, settings, out, mpp=mpp, measure=measure)
+
+        self._searched = slide
+        job = self._job = self._session.start(make)
+        job.ended.connect(lambda state: self._found(slide, mpp, job, out, state))
+        self.changed.emit()
+
+    def flush(self) -> None:
+        """Save what was painted."""
+        self._quiet.stop()
+        for path, mask in self._masks.items():
+            if path != self._being_searched and mask.changed:
+                self._save(path, mask)
+
+    def close(self) -> None:
+        """Save what was painted; jobs have ended."""
+        self.flush()
+        self._masks.clear()
+
+    @property
+    def _being_searched(self) -> Path | None:
+        return None if self._searched is None else self._searched.slide.path
+
+    def _found(self, slide: SlideLayer, mpp: float | None, job: RunningJob, file: Path, state: State) -> None:
+        self._job = self._searched = None
+        path = slide.slide.path
+        if (painted := self._painted_meanwhile.pop(file, None)) is not None:  # its layer is gone, and it counts
+            try:
+                painted.write(file)
+            except PbipError as error:
+                self.problems[path] = error
+        mask = self._masks.get(path)
+        if state is State.FAILED and job.error is not None:
+            self.problems[path] = job.error
+        elif job.result is not None:
+            self._measure = (path, mpp), job.result.summary["measure"]
+            if mask is not None and mask.changed:
+                self._save(path, mask)  # it was painted meanwhile: that counts
+            elif slide in list(self._session.slides) and file == self._session.tissue_file(slide.slide):
+                self._read(slide, file)
+        following, self._next = self._next, None
+        if following is not None:
+            self.find(following)
+        self.changed.emit()
+
+    def _read(self, slide: SlideLayer, file: Path) -> None:
+        """Put the mask on disk into the layer of its slide."""
+        path = slide.slide.path
+        try:
+            found = TissueMask.read(file, slide.slide)
+        except PbipError as error:
+            self.problems[path] = error
+            return
+        self.problems.pop(path, None)
+        data = found.array.astype(np.uint8)
+        shown = self._masks.get(path)
+        if shown is not None and shown.layer.data.shape == data.shape:
+            layer = shown.layer
+            shown.saved = found.array  # before events of the layer say that it changed
+            shown.threshold, shown.corrected = found.threshold, found.corrected
+            layer.data = data
+        else:
+            layer = self._add_layer(slide, data)
+            self._masks[path] = ShownMask(
+                layer, file, found.scale, found.mpp, found.threshold, found.corrected, found.array
+            )
+            self._place()
+
+    def _add_layer(self, slide: SlideLayer, data: npt.NDArray[np.uint8]) -> Labels:
+        viewer = self._session.viewer
+        active = viewer.layers.selection.active
+        layer: Labels = viewer.add_labels(
+            data,
+            name=f"tissue of {slide.slide.name}",
+            colormap=DirectLabelColormap(color_dict=dict(_COLOUR)),
+            opacity=0.35,
+            units=MICRONS,
+            metadata={METADATA: str(slide.slide.path), "kind": KIND},
+        )
+        layer.brush_size = 20
+        for name in _CHANGES:
+            getattr(layer.events, name).connect(self._on_change)
+        viewer.layers.selection.active = active
+        return layer
+
+    def _place(self) -> None:
+        """Lay the masks on their slides, also after microns per pixel were corrected."""
+        for slide in self._session.slides:
+            mask = self.mask(slide)
+            mpp = slide.slide.mpp
+            if mask is not None and mpp is not None:
+                mask.mpp = mpp * mask.scale
+                mask.layer.scale = (mask.mpp, mask.mpp)
+                mask.layer.translate = ((mask.mpp - mpp) / 2,) * 2
+        self.changed.emit()
+
+    def _on_change(self, event: Any = None) -> None:
+        self._quiet.start()
+
+    def _save(self, path: Path, mask: ShownMask) -> None:
+        """Write what the user painted: it is the mask from now on."""
+        painted = mask.as_painted()
+        try:
+            painted.write(mask.file)
+        except PbipError as error:
+            self.problems[path] = error
+        else:
+            self.problems.pop(path, None)
+            mask.saved, mask.corrected = painted.array, True
+        self.changed.emit()
+
+    def _on_removed(self, event: Any) -> None:
+        for path, mask in list(self._masks.items()):
+            if mask.layer is event.value:
+                self.flush()
+                self._forget(path)
+                self.changed.emit()
+
+    def _leave_project(self) -> None:
+        """Masks belong to a project: those of the one before are saved there, and no layers any more."""
+        self.flush()
+        for path, mask in list(self._masks.items()):
+            self._forget(path)
+            self._session.viewer.layers.remove(mask.layer)
+        self.problems.clear()
+        self.changed.emit()
+
+    def _forget(self, path: Path) -> None:
+        mask = self._masks.pop(path)
+        if path == self._being_searched and mask.changed:  # the search has yet to write the file
+            self._painted_meanwhile[mask.file] = mask.as_painted()
+        for name in _CHANGES:
+            getattr(mask.layer.events, name).disconnect(self._on_change)

@@ -1,0 +1,122 @@
+"""Classifying tiles without training: the sentences, and what came out of it. It outlives the window that shows it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from napari_pbip.bank import find_splits
+from napari_pbip.events import Finished, Job
+from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.models.encoders import EncoderSpec, catalogue, default_sentence
+
+if TYPE_CHECKING:
+    from napari_pbip.gui.state.session import Session
+
+
+class ZeroShot:
+    """Zero-shot classification of the session's tiles, with the encoder that its settings name.
+
+    Attributes
+    ----------
+    sentences
+        Those that the user wrote, by class; the other classes have a default one.
+    splits
+        Splits of the data set that can be classified, once :meth:`look` has found out.
+    job
+        The classification that runs, or None.
+    result
+        The summary of the last one (:func:`napari_pbip.engine.banks.zero_shot.zero_shot`), or None.
+    """
+
+    changed = Signal()
+    """There are other sentences, splits or figures."""
+    started = Signal(RunningJob)
+    """A classification began."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = weakref.proxy(session)
+        self.sentences: dict[str, str] = {}
+        self.splits: tuple[str, ...] = ()
+        self.job: RunningJob | None = None
+        self.result: Mapping[str, Any] | None = None
+
+    @property
+    def encoder(self) -> EncoderSpec | None:
+        """The encoder of the settings, None if there is none of that name."""
+        return catalogue().get(self._session.settings.bank.encoder)
+
+    @property
+    def with_bank(self) -> bool:
+        """Whether the project's image bank was made with that encoder, so that its prototypes can be compared with."""
+        bank = self._session.bank.bank
+        return bank is not None and bank.encoder["name"] == self._session.settings.bank.encoder
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The classes of the tiles; none while they are not known."""
+        tiles = self._session.bank.tiles
+        return () if tiles is None else tiles.taxonomy.names
+
+    def sentence(self, class_name: str) -> str:
+        """What a text tower is asked for a class."""
+        return self.sentences.get(class_name) or default_sentence(class_name)
+
+    def say(self, class_name: str, sentence: str) -> None:
+        """Ask for a class with a sentence; an empty one takes the default back."""
+        sentence = sentence.strip()
+        self.sentences.pop(class_name, None)
+        if sentence and sentence != default_sentence(class_name):
+            self.sentences[class_name] = sentence
+        self.changed.emit()
+
+    def look(self) -> None:
+        """Find out which splits there are, in a thread."""
+        data = self._session.settings.data
+        if data.folder is None:
+            return
+        folder = data.folder
+        found: list[str] = []
+
+        def make() -> Job:
+            found.extend(find_splits(folder, data))
+            yield Finished(None)
+
+        def ended(_: State) -> None:
+            self.splits = tuple(found)
+            self.changed.emit()
+
+        self._session.start(make).ended.connect(ended)
+
+    def start(self, split: str | None) -> RunningJob:
+        """Classify the tiles of a split; None is those that banks are made of."""
+        settings, bank = self._session.settings, self._session.bank_folder if self.with_bank else None
+        own = {name: text for name, text in self.sentences.items() if name in self.classes}
+
+        def make() -> Job:
+            from napari_pbip.engine.banks.zero_shot import zero_shot  # torch takes seconds to load: not in the window
+
+            return zero_shot(
+                settings.data,
+                encoder=settings.bank.encoder,
+                weights=settings.bank.weights,
+                bank=bank,
+                split=split,
+                sentences=own,
+                device=settings.train.device,
+            )
+
+        job: RunningJob = self._session.start(make)
+        self.job = job
+        job.ended.connect(self._on_end)
+        self.started.emit(job)
+        return job
+
+    def _on_end(self, state: State) -> None:
+        job, self.job = self.job, None
+        if state is State.FINISHED and job is not None and job.result is not None:
+            self.result = job.result.summary
+        self.changed.emit()

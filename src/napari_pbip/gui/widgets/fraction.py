@@ -1,0 +1,86 @@
+"""A fraction by slider, keys or typing; superqt's sliders for fractions do not answer keys."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QSlider, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
+
+from napari_pbip.gui.widgets.job_bar import Notice
+from napari_pbip.gui.widgets.number_box import NumberBox
+
+_NUMBER_WIDTH = 56
+
+
+class FractionSlider(QWidget):
+    """A slider with its number beside it.
+
+    Parameters
+    ----------
+    name
+        What it is of, for screen readers.
+    tip
+        What it does, for everybody.
+    low, high
+        The ends of the slider.
+    step
+        What a step of the slider adds; finer numbers can be typed.
+    parent
+        Qt parent.
+    """
+
+    changed = Signal(float)
+    """A user moved it; not emitted by :meth:`show_value`."""
+
+    def __init__(
+        self,
+        name: str,
+        tip: str,
+        *,
+        low: float = 0,
+        high: float = 1,
+        step: float = 0.01,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._value = low
+        self._step = step
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setRange(round(low / step), round(high / step))
+        self.slider.setPageStep(max(1, round((high - low) / step / 10)))
+        self.number = NumberBox(low, high, decimals=4, step=step)
+        self.number.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # the slider needs the room
+        self.number.setFixedWidth(_NUMBER_WIDTH)
+        self.notice = Notice()
+        self.number.problem.connect(self.notice.error)
+        for part in (self.slider, self.number):
+            part.setAccessibleName(name)
+            part.setToolTip(tip)
+        row = QHBoxLayout()
+        row.addWidget(self.slider, 1)
+        row.addWidget(self.number)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addWidget(self.notice)
+        self.slider.valueChanged.connect(self._on_slider)
+        self.number.valueChanged.connect(self._moved)
+
+    @property
+    def value(self) -> float:
+        """As shown last or as moved since, not rounded to what the slider can show."""
+        return self._value
+
+    def show_value(self, value: float) -> None:
+        """Show a value."""
+        self._value = value
+        with signals_blocked(self.slider), signals_blocked(self.number):
+            self.slider.setValue(round(value / self._step))
+            self.number.setValue(value)
+
+    def _on_slider(self, steps: int) -> None:
+        self._moved(round(steps * self._step, 4))
+
+    def _moved(self, value: float) -> None:
+        self.show_value(value)
+        self.changed.emit(value)

@@ -1,0 +1,218 @@
+"""A sentence for the user, and the progress of a job with how it ended."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QHBoxLayout, QMessageBox, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_pbip.events import Event, Noted, Started, Step, Warned
+from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.widgets.words import PlainLabel
+
+_SYMBOLS = {"error": "✖  ", "warning": "⚠  ", "info": ""}
+
+
+class Notice(PlainLabel):
+    """A sentence for the user at the place that it is about; hidden while there is nothing to say (an empty one).
+
+    Errors and warnings carry a symbol, so that colour is not all that tells them apart.
+    """
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent=parent)
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.hide()
+
+    def error(self, sentence: object) -> None:
+        self._say("error", str(sentence))
+
+    def warn(self, sentence: object) -> None:
+        self._say("warning", str(sentence))
+
+    def info(self, sentence: object) -> None:
+        self._say("info", str(sentence))
+
+    def clear(self) -> None:
+        super().clear()
+        self.hide()
+
+    def _say(self, kind: str, sentence: str) -> None:
+        if not sentence:
+            self.clear()
+            return
+        self.setText(f"{_SYMBOLS[kind]}{sentence}")
+        self.setAccessibleName(kind)
+        self.show()
+
+
+class JobBar(QWidget):
+    """Progress, time left, pause and cancel of a job, and how it ended.
+
+    Parameters
+    ----------
+    pausable
+        Whether to offer *Pause*.
+    parent
+        Qt parent.
+    """
+
+    def __init__(self, *, pausable: bool = False, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._job: RunningJob | None = None
+        self._warned: list[str] = []
+        self._noted: list[str] = []
+        self._pausable = pausable
+        self.progress = QProgressBar()
+        self.progress.setTextVisible(True)
+        self.text = PlainLabel()
+        self.text.setWordWrap(True)
+        self.pause_button = QPushButton("Pause")
+        self.pause_button.setToolTip("Stop for a while; nothing is lost")
+        self.pause_button.clicked.connect(self._toggle_pause)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("Stop; what is finished is kept")
+        self.cancel_button.clicked.connect(self._cancel)
+        self.noted = Notice()
+        self.notice = Notice()
+        self.details_button = QPushButton("Details…")
+        self.details_button.setToolTip("The technical description, for a report")
+        self.details_button.clicked.connect(self._show_details)
+        row = QHBoxLayout()
+        row.addWidget(self.progress, 1)
+        row.addWidget(self.pause_button)  # in any case: a button without a parent is a window of its own
+        row.addWidget(self.cancel_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addWidget(self.text)
+        layout.addWidget(self.noted)
+        layout.addWidget(self.notice)
+        layout.addWidget(self.details_button, 0, Qt.AlignmentFlag.AlignLeft)
+        self._clock = QTimer(self)
+        self._clock.setInterval(1000)
+        self._clock.timeout.connect(self._tell_time)
+        self._show_running(False)
+        self.details_button.hide()
+
+    @property
+    def job(self) -> RunningJob | None:
+        """The job that is shown: running, or the last one."""
+        return self._job
+
+    def follow(self, job: RunningJob) -> None:
+        """Show this job from now on, and the one before no more."""
+        if self._job is not None:
+            self._job.events.disconnect(self._on_events)
+            self._job.state_changed.disconnect(self._on_state)
+            self._job.ended.disconnect(self._on_end)
+        self._job = job
+        self._started: Started | None = None
+        self._done = self._first = 0
+        self._since = time.monotonic()
+        self._warned = []
+        self._noted = []
+        self.notice.clear()
+        self.noted.clear()
+        self.details_button.hide()
+        self.text.setText("Starting…")
+        self.progress.setRange(0, 0)  # busy, until the job says how much there is to do
+        self._show_running(True)
+        self._on_state(job.state)
+        job.events.connect(self._on_events)
+        job.state_changed.connect(self._on_state)
+        job.ended.connect(self._on_end)
+        self._clock.start()
+        job.followed = True
+        self._on_events(job.said)  # to a job that runs already
+        self._first = self._done  # the rate is that from now on
+        self._tell_time()
+
+    def _show_running(self, running: bool) -> None:
+        for part in (self.progress, self.cancel_button, self.text):
+            part.setVisible(running)
+        self.pause_button.setVisible(running and self._pausable)
+
+    def _on_events(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Started):
+                self._started, self._done, self._first = event, event.done, event.done
+                self._since = time.monotonic()
+            elif isinstance(event, Step):
+                self._done = event.done
+            elif isinstance(event, Warned):
+                self._warned.append(event.message)
+                self.notice.warn(" ".join(self._warned))
+            elif isinstance(event, Noted):
+                self._noted.append(event.message)
+                self.noted.info(" ".join(self._noted))
+        if self._started is not None:
+            self.progress.setRange(0, max(1, self._started.total))
+            self.progress.setValue(min(self._done, self._started.total))
+        self._tell_time()
+
+    def _tell_time(self) -> None:
+        started = self._started
+        if started is None or (self._job is not None and self._job.state is not State.RUNNING):
+            return
+        text = f"{started.job}: {self._done:,} of {started.total:,} {started.unit}"
+        took, fresh = time.monotonic() - self._since, self._done - self._first
+        if fresh and took > 1:
+            text += f", {fresh / took:.3g}/s, {duration((started.total - self._done) * took / fresh)} left"
+        self.text.setText(text)
+
+    def _on_state(self, state: State) -> None:
+        self.pause_button.setText("Go on" if state is State.PAUSED else "Pause")
+        self.pause_button.setEnabled(state in (State.RUNNING, State.PAUSED))
+        self.cancel_button.setEnabled(state in (State.RUNNING, State.PAUSED))
+        if state is State.PAUSED:
+            self.text.setText("Paused.")
+        elif state is State.CANCELLING:
+            self.text.setText("Stopping; saving what is finished…")
+
+    def _on_end(self, state: State) -> None:
+        self._clock.stop()
+        self._show_running(False)
+        job = self._job
+        if job is not None:
+            window = self.window()  # itself, and hidden, once its dock was closed
+            job.told = window is not None and window.isVisible()
+        if job is not None and state is State.FAILED:
+            self.notice.error(job.error)
+            self.details_button.setVisible(job.error is not None and job.error.__cause__ is not None)
+        elif state is State.CANCELLED:
+            self.notice.info("Stopped; what was finished is kept.")
+
+    def _toggle_pause(self) -> None:
+        if self._job is not None:
+            (self._job.resume if self._job.state is State.PAUSED else self._job.pause)()
+
+    def _cancel(self) -> None:
+        if self._job is not None:
+            self._job.cancel()
+
+    def _show_details(self) -> None:
+        if self._job is not None and self._job.error is not None:
+            show_details(self, self._job.error)
+
+
+def show_details(parent: QWidget, error: BaseException) -> None:
+    """Show the technical description of an error in a window of its own."""
+    box = QMessageBox(parent)
+    box.setWindowTitle("Details")
+    box.setTextFormat(Qt.TextFormat.PlainText)
+    box.setText(str(error))
+    box.setDetailedText("".join(traceback.format_exception(error)))
+    box.open()
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: ``40 s``, ``12 min``, ``1 h 5 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,324 @@
+"""One editor for every settings model: the fields, their bounds, choices and help texts all come from the model.
+
+What is entered goes through the model's own validation, so no rule is written a second time. A field counts when it
+is left or Return is pressed; wrong input is answered by a sentence at its field, and the value from before stays.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, Literal, TypeVar, cast
+
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QGridLayout,
+    QGroupBox,
+    QLabel,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_pbip.config import Settings
+from napari_pbip.config.annotations import alternatives
+from napari_pbip.gui.widgets.field_editors import as_typed, editor_for
+from napari_pbip.gui.widgets.job_bar import Notice
+
+S = TypeVar("S", bound=Settings)
+Names = tuple[str, ...]
+"""A field within nested models: ``("train", "epochs")``."""
+PRESET = "preset"
+"""A field of this name gives the others of its model their values."""
+
+
+class SettingsForm(QWidget, Generic[S]):
+    """Edits a settings model.
+
+    Parameters
+    ----------
+    value
+        What is shown first; its class says which fields there are.
+    only
+        Fields of the model (with all below them) to show; by default all.
+    main
+        Dotted names of the few that matter, such as ``train.epochs``: they stand at the top, all others in a panel
+        that opens. By default everything is in sight.
+    parent
+        Qt parent.
+    """
+
+    value_changed = Signal(object)
+    """The new valid settings; comes when the user changed them, and not from :meth:`set_value`."""
+
+    def __init__(
+        self, value: S, *, only: Sequence[str] | None = None, main: Sequence[str] = (), parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._value = value
+        self._rows = [row for row in _rows(type(value)) if only is None or row.names[0] in only]
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        # several methods may have a field of one name
+        _place([row for name in main for row in self._rows if row.dotted == name], layout)
+        self.others_button: QToolButton | None = None
+        self._groups: list[tuple[QGroupBox, list[_Row]]] = []
+        others = [row for row in self._rows if row.dotted not in main]
+        if main and others:
+            self.others_button, layout = _panel(layout)
+        for section in dict.fromkeys(row.names[:-1] for row in others):
+            rows = [row for row in others if row.names[:-1] == section]
+            if not section:
+                _place(rows, layout)
+                continue
+            group = QGroupBox(_label(section))
+            _place(rows, QVBoxLayout(group))
+            layout.addWidget(group)
+            self._groups.append((group, rows))
+        for row in self._rows:
+            row.editor.edited.connect(partial(self._on_edit, row))
+            row.show(value)
+        self._hide_other_methods()
+
+    def value(self) -> S:
+        """The last valid settings."""
+        return self._value
+
+    def set_value(self, value: S) -> None:
+        """Show these settings; what is being typed stays if they agree with it."""
+        shown = {row.names[0] for row in self._rows}
+        if any(getattr(value, name) != getattr(self._value, name) for name in shown):
+            for row in self._rows:
+                if row.wrong or row.get(value) != row.get(self._value):
+                    row.show(value)
+        self._value = value
+        self._hide_other_methods()
+
+    def problems(self) -> list[str]:
+        """Dotted names of the fields whose text cannot be used; what is still being typed counts."""
+        for row in self._rows:
+            if row.belongs_to(self._value):
+                self._on_edit(row)
+        return [row.dotted for row in self._rows if row.belongs_to(self._value) and row.wrong]
+
+    def editor(self, name: str) -> Any:
+        """The widget of a field, by its dotted name."""
+        return next(r.editor for r in self._rows if r.dotted == name and r.belongs_to(self._value))
+
+    def problem(self, name: str) -> Notice:
+        """The sentence at a field, by its dotted name."""
+        return next(r.problem for r in self._rows if r.dotted == name and r.belongs_to(self._value))
+
+    def reveal(self, name: str) -> None:
+        """Take the user to a field."""
+        editor = self.editor(name)
+        if self.others_button is not None and not editor.isVisible():
+            self.others_button.setChecked(True)
+        editor.setFocus()
+
+    def put_below(self, name: str, widget: QWidget) -> None:
+        """Show a widget below a field, by its dotted name."""
+        place = next(row.place for row in self._rows if row.dotted == name)
+        assert place is not None  # every row has one by now
+        grid, line = place
+        grid.addWidget(widget, line, 0, 1, 2)
+
+    def offer(self, name: str, choices: Sequence[str] | Mapping[str, str]) -> None:
+        """Offer values for a text field, with a note at each if they are a mapping; others can still be typed."""
+        self.editor(name).offer(choices if isinstance(choices, Mapping) else dict.fromkeys(choices, ""))
+
+    def remark(self, sentences: Mapping[str, object]) -> None:
+        """Say what is missing at fields, by their dotted names; at all others nothing."""
+        for row in self._rows:
+            row.remark = sentences.get(row.dotted, "")
+            row.set_visible(row.belongs_to(self._value))
+
+    def _on_edit(self, row: _Row) -> None:
+        before = self._value
+        try:
+            value = _replaced(before, row.names, row.editor.raw())
+        except (ValueError, yaml.YAMLError) as error:  # pydantic's errors are ValueErrors
+            row.refuse(error, before)
+            return
+        row.accept()
+        if row.get(value) == row.get(before):
+            return  # a default that was only looked at is still no choice of the user's
+        self._value = value
+        for other in self._rows:
+            if other is not row and other.get(value) != other.get(before):  # a preset, or another method
+                other.show(value)
+        self._hide_other_methods()
+        self.value_changed.emit(value)
+
+    def _hide_other_methods(self) -> None:
+        for row in self._rows:
+            row.set_visible(row.belongs_to(self._value))
+        for group, rows in self._groups:
+            group.setVisible(any(row.belongs_to(self._value) for row in rows))
+
+
+# fields ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class _Row:
+    """A field: its label, editor and the sentence below."""
+
+    names: Names
+    owner: type[Settings] | None
+    """The model that the field belongs to; None if to each of those that are to choose from."""
+    info: FieldInfo
+
+    def __post_init__(self) -> None:
+        self.wrong = False
+        self.remark: object = ""
+        self.place: tuple[QGridLayout, int] | None = None
+        self.label = QLabel(_label(self.names))
+        self.editor = editor_for(self.info.annotation)
+        self.problem = Notice()
+        tip = f"<qt>{html.escape(self.info.description or '')}</qt>"  # rich text is wrapped
+        for widget in (self.label, self.editor):
+            widget.setToolTip(tip)
+        self.label.setBuddy(self.editor)
+        self.editor.setAccessibleName(self.label.text())
+
+    @property
+    def dotted(self) -> str:
+        return ".".join(self.names)
+
+    def belongs_to(self, value: Settings) -> bool:
+        """Whether the settings have this field: those of another method do not."""
+        model: Any = value
+        for name in self.names[:-1]:
+            model = getattr(model, name)
+        return self.owner is None or type(model) is self.owner
+
+    def get(self, value: Settings) -> object:
+        """The field's value, or None where the settings do not have it."""
+        if not self.belongs_to(value):
+            return None
+        model: Any = value
+        for name in self.names:
+            model = getattr(model, name)
+        found: object = model
+        return found
+
+    def show(self, value: Settings) -> None:
+        self.accept()
+        if self.belongs_to(value):
+            self.editor.show_value(self.get(value))
+
+    def accept(self) -> None:
+        self.wrong = False
+        self._show_remark()
+
+    def refuse(self, error: Exception, value: Settings) -> None:
+        self.wrong = True
+        kept = as_typed(self.get(value))
+        self.problem.error(f"{_fault(error)}; {kept + ' is kept' if kept else 'it stays empty'}.")
+
+    def set_visible(self, visible: bool) -> None:
+        self.label.setVisible(visible)
+        self.editor.setVisible(visible)
+        if not self.wrong:
+            self._show_remark()
+        self.problem.setVisible(visible and bool(self.wrong or self.remark))
+
+    def _show_remark(self) -> None:
+        self.problem.clear()
+        if self.remark:
+            self.problem.warn(self.remark)
+
+
+def _rows(model: type[Settings], above: Names = (), common: str | None = None) -> Iterator[_Row]:
+    """Rows of all fields of a model and of those below it; ``common`` is the field that tells methods apart."""
+    for name, info in model.model_fields.items():
+        names = (*above, name)
+        models = [
+            part for part in alternatives(info.annotation) if isinstance(part, type) and issubclass(part, Settings)
+        ]
+        if isinstance(info.discriminator, str):
+            tags = tuple(part.model_fields[info.discriminator].default for part in models)
+            choice = FieldInfo(annotation=cast("Any", Literal[tags]), description=info.description)
+            yield _Row((*names, info.discriminator), None, choice)
+        for part in models:
+            yield from _rows(part, names, info.discriminator if isinstance(info.discriminator, str) else None)
+        if not models and name != common:
+            yield _Row(names, model, info)
+
+
+def _replaced(model: Settings, names: Names, raw: object) -> Any:
+    """``model`` with another value of a field, validated; what was given and what are defaults stays told apart."""
+    name, *rest = names
+    given = {given: getattr(model, given) for given in model.model_fields_set}
+    discriminator = type(model).model_fields[name].discriminator
+    if rest and rest[0] == discriminator:
+        raw = {discriminator: raw}
+    elif rest:
+        raw = _replaced(getattr(model, name), tuple(rest), raw)
+    elif name == PRESET:
+        given = {}
+    return type(model).model_validate({**given, name: raw})
+
+
+def _label(names: Names) -> str:
+    """``learning_rate`` is "Learning rate"; the ``name`` of something is called what it is the name of."""
+    name = names[-2] if names[-1] == "name" and len(names) > 1 else names[-1]
+    return name.replace("_", " ").capitalize()
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong, as the main clause of a sentence."""
+    if isinstance(error, yaml.YAMLError):
+        return "This cannot be read"
+    if not isinstance(error, ValidationError):
+        return str(error)
+    faults = error.errors()
+    if any(fault["type"] == "missing" for fault in faults):
+        return "There are too few values"
+    wanted = [fault["msg"].partition(", unable")[0] for fault in faults]
+    if all(text.startswith("Input should be ") for text in wanted):
+        wanted = [text.removeprefix("Input should be ") for text in dict.fromkeys(wanted)]
+        return f"This should be {' or '.join(wanted)}".replace("a valid dictionary", "pairs of a class and its value")
+    return wanted[0]
+
+
+# layout ------------------------------------------------------------------------------------------------------
+
+
+_LINES = 3
+"""Lines of a field in the grid: itself, the sentence below it, and what others put below that."""
+
+
+def _place(rows: Sequence[_Row], into: QVBoxLayout) -> None:
+    grid = QGridLayout()
+    grid.setColumnStretch(1, 1)
+    for i, row in enumerate(rows):
+        grid.addWidget(row.label, _LINES * i, 0)
+        grid.addWidget(row.editor, _LINES * i, 1)
+        grid.addWidget(row.problem, _LINES * i + 1, 0, 1, 2)
+        row.place = (grid, _LINES * i + 2)
+    into.addLayout(grid)
+
+
+def _panel(into: QVBoxLayout) -> tuple[QToolButton, QVBoxLayout]:
+    """A closed panel and the button that opens it; what is closed is out of the way of the Tab key, too."""
+    button = QToolButton()
+    button.setText("▸ All settings")
+    button.setToolTip("Show the settings that seldom need a change")
+    button.setCheckable(True)
+    button.setAutoRaise(True)
+    panel = QWidget()
+    panel.hide()
+    layout = QVBoxLayout(panel)
+    layout.setContentsMargins(0, 0, 0, 0)
+    button.toggled.connect(panel.setVisible)
+    button.toggled.connect(lambda opened: button.setText("▾ All settings" if opened else "▸ All settings"))
+    into.addWidget(button)
+    into.addWidget(panel)
+    return button, layout

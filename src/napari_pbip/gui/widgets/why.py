@@ -1,0 +1,132 @@
+"""The panel that shows why the map says what it says at a place: the nearest prototype and the tiles behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QPixmap
+from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
+
+from napari_pbip.engine.inference.explain import Explanation, Match
+from napari_pbip.gui.widgets.job_bar import Notice
+from napari_pbip.gui.widgets.words import PlainLabel, rich, tip
+
+_TILES = 8
+_COLUMNS = 4
+_SIDE = 72
+_ASK = "Click a place on the tissue map."
+
+
+class WhyPanel(QWidget):
+    """Shows an :class:`~napari_pbip.engine.inference.explain.Explanation`."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.text = QLabel(_ASK)
+        self.text.setWordWrap(True)
+        self.notice = Notice()
+        self.bars = QWidget()
+        self.pictures: list[QLabel] = []
+        self._bars = QGridLayout(self.bars)
+        self._bars.setContentsMargins(0, 0, 0, 0)
+        self._bars.setColumnStretch(1, 1)
+        tiles = QWidget()
+        self._tiles = QGridLayout(tiles)
+        self._tiles.setContentsMargins(0, 0, 0, 0)
+        self._tiles.setColumnStretch(_COLUMNS, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for part in (self.text, self.notice, tiles, self.bars):
+            layout.addWidget(part)
+
+    def ask(self) -> None:
+        """Forget the last place."""
+        self.text.setText(_ASK)
+        self.notice.clear()
+        _empty(self._bars)
+        _empty(self._tiles)
+        self.pictures = []
+
+    def wait(self) -> None:
+        """Say that an answer is on its way."""
+        self.notice.clear()
+        self.text.setText("Looking…")
+
+    def fail(self, sentence: object) -> None:
+        """Say why there is no answer."""
+        self.ask()
+        self.text.setText("")
+        self.notice.error(sentence)
+
+    def show_explanation(self, explanation: Explanation, drawn: str) -> None:
+        """Show which prototype won.
+
+        Parameters
+        ----------
+        explanation
+            Of the place.
+        drawn
+            Name of the class that the map shows there, or what else it shows.
+        """
+        self.ask()
+        if explanation.note:
+            self.notice.info(explanation.note)
+        best = _best_of_classes(explanation.matches)
+        if not best:
+            self.text.setText(f"The map shows {rich(drawn)}.")
+            return
+        winner = next((match for match in best if match.class_name == drawn), best[0])
+        says = f"The map shows <b>{rich(drawn)}</b>. "
+        if winner.class_name == drawn:
+            says += f"Its nearest prototype is cluster {winner.cluster}, similarity <b>{winner.similarity:.2f}</b>."
+        else:
+            says += (
+                f"The nearest prototype is cluster {winner.cluster} of {rich(winner.class_name)}, similarity "
+                f"<b>{winner.similarity:.2f}</b>."
+            )
+        if winner.tiles:
+            says += " Tiles behind it:"
+        self.text.setText(says)
+        self._show_tiles(winner.tiles)
+        for line, match in enumerate(best):
+            bar = QProgressBar()
+            bar.setRange(0, 100)
+            bar.setValue(round(100 * max(0.0, match.similarity)))
+            bar.setMinimumWidth(1)
+            bar.setFormat(f"{match.similarity:.2f}")
+            bar.setToolTip(
+                tip(f"Similarity to the nearest prototype of {match.class_name} (1 is the same, 0 is unrelated)")
+            )
+            self._bars.addWidget(PlainLabel(match.class_name), line, 0)
+            self._bars.addWidget(bar, line, 1)
+
+    def _show_tiles(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            picture = QPixmap(str(path))
+            if picture.isNull():
+                continue
+            label = QLabel()
+            label.setPixmap(picture.scaled(_SIDE, _SIDE, Qt.AspectRatioMode.KeepAspectRatio))
+            label.setToolTip("A labelled tile; the nearest to the prototype comes first")
+            self._tiles.addWidget(label, len(self.pictures) // _COLUMNS, len(self.pictures) % _COLUMNS)
+            self.pictures.append(label)
+            if len(self.pictures) == _TILES:
+                return
+
+
+def _best_of_classes(matches: Sequence[Match]) -> list[Match]:
+    """The most similar prototype of each class, the most similar class first."""
+    best: dict[str, Match] = {}
+    for match in matches:
+        best.setdefault(match.class_name, match)
+    return list(best.values())
+
+
+def _empty(grid: QGridLayout) -> None:
+    while (item := grid.takeAt(0)) is not None:
+        widget = item.widget()
+        if widget is not None:
+            widget.hide()
+            widget.deleteLater()

@@ -1,1 +1,0 @@
-"""What the session holds: the work of a user, which outlives the docks that show it."""

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from napari_pbip.engine.inference.predict import ImageMaps, image_maps, predicted_presence, segment_image
+from napari_pbip.models.backbones import load
+from napari_pbip.models.methods.cam import Cam
+
+
+@pytest.fixture(scope="module")
+def cam() -> nn.Module:
+    torch.manual_seed(0)
+    return Cam(load("mit-b0"), 2, stage_weights=(0, 0.1, 1, 1), fusion_weights=(0, 0.3, 0.3, 0.4)).eval()
+
+
+def test_a_small_image_is_looked_at_in_one_piece(cam: Cam) -> None:
+    images = [np.random.default_rng(i).integers(0, 255, (96, 80, 3), dtype=np.uint8) for i in range(2)]
+    together = image_maps(cam, images, 64, torch.device("cpu"), "float32")
+    alone = image_maps(cam, images[1:], 64, torch.device("cpu"), "float32")
+    assert [m.shape[-2:] for m in together[0].stages] == [(24, 20), (12, 10), (6, 5), (6, 5)]
+    for a, b in zip(together[1].stages, alone[0].stages, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(200, 136), (97, 64), (130, 300)])
+def test_a_plain_large_image_has_seamless_maps(cam: Cam, size: tuple[int, int]) -> None:
+    """Of a constant image every window looks the same, so blended maps repeat with the windows and stay in range."""
+    image = np.full((*size, 3), 180, np.uint8)
+    maps = image_maps(cam, [image], 64, torch.device("cpu"), "float32")[0]
+    whole = image_maps(cam, [image[:64, :64]], 64, torch.device("cpu"), "float32")[0]
+    cells = tuple(-(-n // 8) for n in size)
+    for stage, one in zip(maps.stages, whole.stages, strict=True):
+        assert stage.shape == (1, 2, *cells)
+        one = F.interpolate(one, (8, 8), mode="bilinear")
+        assert stage.amin() >= one.amin() - 1e-4
+        assert stage.amax() <= one.amax() + 1e-4
+    torch.testing.assert_close(maps.presence, whole.presence.expand(1, 2, *cells), atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_of_small_tiles_sees_large_images_in_windows_that_its_network_takes(cam: Cam) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (70, 90, 3), dtype=np.uint8)
+    maps = image_maps(cam, [image], 24, torch.device("cpu"), "float32")[0]
+    assert {m.shape[-2:] for m in maps.stages} == {(9, 12)}
+
+
+def test_only_present_classes_are_chosen() -> None:
+    stage = torch.stack([torch.full((4, 4), 0.9), torch.linspace(0, 1, 16).reshape(4, 4)])[None]
+    maps = ImageMaps((stage,) * 4, torch.tensor([0.1, 0.9])[None, :, None, None])
+    labels = segment_image(maps, predicted_presence(maps.presence), (0, 0.3, 0.3, 0.4), (32, 32))
+    assert labels.shape == (32, 32)
+    assert (labels == 1).all()
+
+
+def test_calibrated_maps_are_compared_as_they_are() -> None:
+    sure, faint = torch.linspace(2, 4, 16).reshape(4, 4), torch.linspace(0.2, 0.01, 16).reshape(4, 4)
+    stage = torch.stack([sure, faint])[None]
+    present, weights = torch.ones(1, 2, 1, 1, dtype=torch.bool), (0, 0.3, 0.3, 0.4)
+    stretched = segment_image(ImageMaps((stage,) * 4, present.float()), present, weights, (32, 32))
+    as_they_are = segment_image(ImageMaps((stage,) * 4, present.float(), True), present, weights, (32, 32))
+    assert 0.4 < stretched.mean() < 0.6  # each class reaches the same somewhere
+    assert (as_they_are == 0).all()
+    only_the_other = torch.tensor([False, True])[None, :, None, None]
+    alone = segment_image(ImageMaps((stage,) * 4, present.float(), True), only_the_other, weights, (32, 32))
+    assert (alone == 1).all()
+
+
+def test_presence_falls_back_to_the_likeliest_class() -> None:
+    probability = torch.tensor([[0.2, 0.4, 0.1], [0.7, 0.6, 0.1]])[:, :, None, None]
+    present = predicted_presence(probability)[..., 0, 0]
+    assert present.tolist() == [[False, True, False], [True, True, False]]

@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+import zarr
+from PIL import Image
+
+from napari_pbip import samples
+from napari_pbip.config import SegmentSettings, ThresholdSettings
+from napari_pbip.engine.inference.segment import segment
+from napari_pbip.engine.loading import to_tensor
+from napari_pbip.engine.outputs.export import export
+from napari_pbip.engine.runs import load_model
+from napari_pbip.engine.training.train import train
+from napari_pbip.errors import ModelError, OutputError, PbipError, SlideError
+from napari_pbip.events import Event, Finished, RegionDone, Started, Step, Warned
+from napari_pbip.results.places import stores_in
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.slides import open_slide
+from tests.engine.conftest import settings_for
+
+QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=8)
+THRESHOLDS = ThresholdSettings()
+
+
+@pytest.fixture(scope="module")
+def model(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two steps that reads slides at 4 microns per pixel, so that the sample slide is a few tiles."""
+    out = tmp_path_factory.mktemp("model") / "run"
+    list(train(settings_for(weak_data, data={"mpp": 4.0}, train={"steps": 2}), out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def segmented(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Event]]:
+    out = tmp_path_factory.mktemp("result")
+    return out, list(segment(samples.slide(), model, out, QUICK, THRESHOLDS))
+
+
+def store_in(folder: Path) -> ScoreStore:
+    (path,) = stores_in(folder)
+    return ScoreStore.open(path)
+
+
+def test_the_events_tell_how_far_it_is(segmented: tuple[Path, list[Event]]) -> None:
+    _, events = segmented
+    started = next(e for e in events if isinstance(e, Started))
+    steps = [e.done for e in events if isinstance(e, Step)]
+    assert steps == sorted(steps)
+    assert steps[-1] == started.total > 0
+    assert any(isinstance(e, RegionDone) for e in events)
+    assert isinstance(events[-1], Finished)
+
+
+def test_scores_are_those_of_the_network(segmented: tuple[Path, list[Event]], model: Path) -> None:
+    """The middle of a tile belongs to that tile alone: there the store holds what the network says."""
+    store = store_in(segmented[0])
+    row, column = np.argwhere(store.planned)[len(np.argwhere(store.planned)) // 2]
+    grid = store.facts.grid
+    with open_slide(samples.slide()) as slide:
+        step = grid.stride * grid.model_mpp / slide.require_mpp()
+        image = slide.read(column * step, row * step, grid.tile, grid.tile, grid.model_mpp)
+    with torch.inference_mode():
+        expected = load_model(model).method.scores(to_tensor(image[None])).maps[0].numpy()
+    y, x, cells, border = row * grid.stride // 8, column * grid.stride // 8, grid.tile // 8, grid.overlap // 8
+    inner = slice(border, cells - border)
+    got = store.read_scores(0, slice(y, y + cells), slice(x, x + cells))[:, inner, inner].astype(np.float32)
+    clipped = expected[:, inner, inner][:, : got.shape[1], : got.shape[2]]
+    np.testing.assert_allclose(got, clipped, rtol=2e-3, atol=2e-3)  # float16
+
+
+def test_results_agree_with_each_other(segmented: tuple[Path, list[Event]]) -> None:
+    out, events = segmented
+    store = store_in(out)
+    labels = np.asarray(zarr.open_group(store.path, mode="r")["labels/tissue/0"])
+    with (out / "areas.csv").open() as file:
+        rows = {row["name"]: float(row["area_mm2"]) for row in csv.DictReader(file)}
+    cell_mm2 = (store.cell_um / 1000) ** 2
+    for n, name in enumerate(store.taxonomy.names):
+        assert rows[name] == pytest.approx(np.count_nonzero(labels == n + 1) * cell_mm2, rel=1e-6)
+    last = events[-1]
+    assert isinstance(last, Finished)
+    analysed = np.count_nonzero(labels) * cell_mm2
+    assert analysed == pytest.approx(last.summary["tissue_mm2"], rel=0.1)
+    overlay = Image.open(out / "overlay.png").convert("RGB")
+    assert len(overlay.getcolors(1 << 24) or []) > 100
+    json.dumps(last.summary)
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_stopped_slide_is_resumed_to_the_same_scores(
+    model: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, after: int
+) -> None:
+    quick = QUICK.model_copy(update={"batch_size": 2})
+    uninterrupted = tmp_path_factory.mktemp("uninterrupted")
+    list(segment(samples.slide(), model, uninterrupted, quick, THRESHOLDS))
+    job = segment(samples.slide(), model, tmp_path, quick, THRESHOLDS)
+    for event in job:
+        if isinstance(event, Step) and event.done >= 4 * after:
+            break
+    stopped = event.done
+    job.close()
+    store = store_in(tmp_path)
+    assert store.progress[0] < store.progress[1]
+    assert not np.isnan(store.presence()).all()  # what was shown is still there, and does not count as done
+    with pytest.raises(OutputError, match="--resume"):
+        list(segment(samples.slide(), model, tmp_path, quick, THRESHOLDS))
+    events = list(segment(samples.slide(), model, tmp_path, quick, THRESHOLDS, resume=True))
+    assert isinstance(events[-1], Finished)
+    assert next(e.done for e in events if isinstance(e, Started)) == stopped  # not a tile is computed again
+    assert next(e.done for e in events if isinstance(e, Step)) == stopped + 2
+    whole, parts = store_in(uninterrupted), store_in(tmp_path)
+    assert parts.progress[0] == parts.progress[1]
+    np.testing.assert_array_equal(parts.scores[0][:], whole.scores[0][:])
+
+
+def test_the_tiles_in_view_come_first_and_can_be_seen_before_their_block_is_finished(
+    segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_pbip.engine.inference.segment._SHOW_SECONDS", 0.0)
+    monkeypatch.setattr(
+        "napari_pbip.engine.inference.segment._UNWRITTEN", 0
+    )  # the first look is not mixed with later ones
+    looking = (1500.0, 2200.0, 200.0, 200.0)
+    quick = QUICK.model_copy(update={"batch_size": 1})
+    asked: set[int] = set()
+
+    def focus() -> tuple[float, float, float, float]:
+        asked.add(threading.get_ident())
+        return looking
+
+    job = segment(samples.slide(), model, tmp_path, quick, THRESHOLDS, focus=focus)
+    part = next(e for e in job if isinstance(e, RegionDone))
+    assert not part.complete
+    assert asked == {threading.get_ident()}
+    store = store_in(tmp_path)
+    cells = 1 / 8 / (store.facts.grid.model_mpp / store.facts.slide.mpp)  # of a level-0 pixel
+    scores = store.read_scores(0, slice(None), slice(None))
+    known = np.argwhere(~np.isnan(scores[0]))
+    assert (known.min(0) <= np.array([2300, 1600]) * cells).all()
+    assert (known.max(0) >= np.array([2300, 1600]) * cells).all()
+    assert np.isnan(scores[0, 0]).all()
+    rest = list(job)
+    assert any(isinstance(e, RegionDone) and e.complete for e in rest)
+    whole = store_in(segmented[0])
+    np.testing.assert_array_equal(store_in(tmp_path).scores[-1][:].shape, whole.scores[-1][:].shape)
+    assert store_in(tmp_path).progress == whole.progress
+
+
+def test_what_differs_is_not_resumed(segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "result"
+    shutil.copytree(segmented[0], copy)
+    other = QUICK.model_copy(update={"overlap": 32})
+    with pytest.raises(OutputError, match="overlap"):
+        list(segment(samples.slide(), model, copy, other, THRESHOLDS, resume=True))
+
+
+def test_a_result_is_not_mixed_with_that_of_another_slide(
+    segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "another.svs"
+    other.write_bytes(samples.slide().read_bytes() + b"another")
+    before = (segmented[0] / "areas.csv").read_bytes()
+    with pytest.raises(OutputError, match="another slide"):
+        list(segment(other, model, segmented[0], QUICK, THRESHOLDS, overwrite=True))
+    assert (segmented[0] / "areas.csv").read_bytes() == before
+
+
+def test_a_slide_that_was_renamed_is_gone_on_with_and_exports_are_no_results_of_others(
+    segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path
+) -> None:
+    out, renamed = tmp_path / "result", tmp_path / "renamed.svs"
+    shutil.copytree(segmented[0], out)
+    shutil.copy(samples.slide(), renamed)
+    store = store_in(out).path
+    list(export(store, THRESHOLDS, out / "labels.ome.zarr"))  # beside the store, where a file dialog suggests it
+    for slide, ways in (
+        (samples.slide(), {"resume": True}),
+        (renamed, {"resume": True}),
+        (renamed, {"overwrite": True}),
+    ):
+        assert isinstance(list(segment(slide, model, out, QUICK, THRESHOLDS, **ways))[-1], Finished)
+        assert list(stores_in(out).values()) == [store_in(segmented[0]).facts.slide.identity]
+        assert store_in(out).facts.slide.path == str(slide)
+    assert (out / "labels.ome.zarr").exists()
+
+
+def test_a_slide_without_microns_per_pixel_needs_them(model: Path, tmp_path: Path) -> None:
+    with open_slide(samples.slide()) as slide:
+        picture = slide.read(0, 0, slide.width // 2, slide.height // 2, 2 * slide.require_mpp())
+    path = tmp_path / "plain.tif"
+    tifffile.imwrite(path, picture, tile=(256, 256), photometric="rgb")
+    with pytest.raises(SlideError, match="--mpp"):
+        list(segment(path, model, tmp_path / "out", QUICK, THRESHOLDS))
+    assert not (tmp_path / "out").exists()
+    given = QUICK.model_copy(update={"mpp": 0.998})
+    assert isinstance(list(segment(path, model, tmp_path / "out", given, THRESHOLDS))[-1], Finished)
+
+
+def test_a_model_without_microns_per_pixel_says_so(weak_data: Path, tmp_path: Path) -> None:
+    list(train(settings_for(weak_data, data={"mpp": None}, train={"steps": 1}), tmp_path / "run"))
+    with open_slide(samples.slide()) as slide:
+        picture = slide.read(6000, 6000, 10, 10, slide.require_mpp())
+        tissue = slide.read(900, 900, 256, 256, slide.require_mpp())
+    assert picture.min() == 255
+    path = tmp_path / "small.tif"
+    tifffile.imwrite(path, tissue, tile=(256, 256), photometric="rgb")
+    given = QUICK.model_copy(update={"mpp": 0.5})
+    events = list(segment(path, tmp_path / "run", tmp_path / "out", given, THRESHOLDS))
+    assert [e for e in events if isinstance(e, Warned) and "data.mpp" in e.message]
+    assert store_in(tmp_path / "out").facts.grid.model_mpp == 0.5
+
+
+def test_wrong_slides_and_models_are_one_sentence(model: Path, tmp_path: Path) -> None:
+    white = tmp_path / "white.tif"
+    tifffile.imwrite(white, np.full((1024, 1024, 3), 255, np.uint8), tile=(256, 256), photometric="rgb")
+    cut = tmp_path / "cut.svs"
+    cut.write_bytes(samples.slide().read_bytes()[:900_000])
+    text = tmp_path / "text.svs"
+    text.write_text("no slide")
+    given = QUICK.model_copy(update={"mpp": 0.5})
+    expected: list[tuple[Path, Path, type[PbipError]]] = [
+        (white, model, SlideError),
+        (cut, model, SlideError),
+        (text, model, SlideError),
+        (tmp_path / "missing.svs", model, SlideError),
+        (samples.slide(), tmp_path, ModelError),
+    ]
+    for slide, run, error in expected:
+        with pytest.raises(error) as caught:
+            list(segment(slide, run, tmp_path / "out", given, THRESHOLDS))
+        assert "\n" not in str(caught.value), slide
+
+
+def test_no_thread_is_left_behind(model: Path, tmp_path: Path) -> None:
+    before = threading.active_count()
+    job = segment(samples.slide(), model, tmp_path, QUICK, THRESHOLDS)
+    for event in job:
+        if isinstance(event, Step):
+            break
+    job.close()
+    assert threading.active_count() == before
+
+
+# VmHWM is the peak of this program alone; ru_maxrss would count the test process that it was forked from
+_HUGE = """
+import re, sys
+from pathlib import Path
+from napari_pbip.config import SegmentSettings, ThresholdSettings
+from napari_pbip.engine.inference.segment import segment
+from napari_pbip.events import Started, Step
+settings = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=8)
+job = segment(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), settings, ThresholdSettings())
+total = 0
+for event in job:
+    if isinstance(event, Started):
+        total = event.total
+    if isinstance(event, Step) and event.done >= 200:
+        break
+job.close()
+peak = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())
+print(total, int(peak[1]) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_memory_does_not_grow_with_the_slide(weak_data: Path, huge_slide: Path, tmp_path: Path) -> None:
+    """A slide of 100,000 x 100,000 pixels is planned and partly run under 2 GB."""
+    run = tmp_path / "run"
+    list(train(settings_for(weak_data, data={"mpp": 0.499}, train={"steps": 1}), run))
+    called = subprocess.run(
+        [sys.executable, "-c", _HUGE, str(huge_slide), str(run), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    total, megabytes = map(int, called.stdout.split())
+    assert total > 1000
+    assert megabytes < 2000
+    assert store_in(tmp_path / "out").facts.score_shape == (12500, 12500)
+
+
+def test_damaged_tiles_are_left_out_and_told(
+    segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path, sample_pixels: np.ndarray
+) -> None:
+    """Damage of the finest level alone: tissue is found on a coarser one, and the network meets the damage."""
+    path = tmp_path / "slide.tif"
+    side = 256
+    with tifffile.TiffWriter(path) as tiff:
+        for step in (1, 16):
+            cells = sample_pixels[: 2967 // step * step, : 2220 // step * step]
+            cells = cells.reshape(len(cells) // step, step, -1, step, 3).mean((1, 3)).astype(np.uint8)
+            tiff.write(
+                cells,
+                tile=(side, side),
+                photometric="rgb",
+                compression="zlib",
+                subfiletype=int(step > 1),
+                metadata=None,
+            )
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        start = page.dataoffsets[8 * 9 + 4]  # nine in a row: x 1024 to 1280, y 2048 to 2304
+    content = bytearray(path.read_bytes())
+    content[start : start + 200] = bytes(200)
+    path.write_bytes(content)
+    out, settings = tmp_path / "out", QUICK.model_copy(update={"mpp": 0.499})
+    events = list(segment(path, model, out, settings, THRESHOLDS))
+    [warned] = [event.message for event in events if isinstance(event, Warned)]
+    assert "x 1024 to 1280, y 2048 to 2304" in warned
+    assert isinstance(events[-1], Finished)
+    assert (out / "overlay.png").exists()
+    store = store_in(out)
+    analysed = ~np.isnan(store.presence()).any(axis=0)
+    grid = store.facts.grid
+    step, width = grid.stride * grid.model_mpp / 0.499, grid.tile * grid.model_mpp / 0.499
+    reach = 16 * 3  # pixels that resampling looks at beyond a tile
+    for row, column in np.argwhere(store.planned):
+        x, y = column * step, row * step
+        touched = x < 1280 + reach and x + width > 1024 - reach and y < 2304 + reach and y + width > 2048 - reach
+        inside = x < 1280 and x + width > 1024 and y < 2304 and y + width > 2048
+        if not touched:
+            assert analysed[row, column]
+        if inside:
+            assert not analysed[row, column]
+    assert events[-1].summary["tiles"] == np.count_nonzero(store.planned & analysed)
+    assert f"{np.count_nonzero(store.planned & ~analysed)} of {store.planned.sum()} tiles" in warned
+    labels = np.asarray(zarr.open_group(store.path, mode="r")["labels/tissue/0"])
+    cell = 8 * grid.model_mpp / 0.499
+    assert (labels[int(2100 / cell) : int(2250 / cell), int(1100 / cell) : int(1200 / cell)] == 0).all()
+    with (out / "areas.csv").open() as file:
+        assert any("not analysed" in ",".join(row.values()) for row in csv.DictReader(file))
+    again = list(segment(path, model, out, settings, THRESHOLDS, resume=True))
+    assert isinstance(again[-1], Finished)
+
+
+def test_odd_size_is_told(model: Path, tmp_path: Path, sample_pixels: np.ndarray) -> None:
+    """Twenty thousand pixels to the inch instead of to the centimetre."""
+    tifffile.imwrite(
+        tmp_path / "slide.tif", sample_pixels[:1024, :1024], tile=(256, 256), photometric="rgb", metadata=None,
+        resolution=(200_000, 200_000), resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    events = segment(tmp_path / "slide.tif", model, tmp_path / "out", QUICK, THRESHOLDS)
+    first = next(events)
+    events.close()
+    assert isinstance(first, Warned)
+    assert "0.05 microns per pixel" in first.message
+    assert "--mpp" in first.message

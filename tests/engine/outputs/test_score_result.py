@@ -1,0 +1,140 @@
+"""Scoring the labels of a slide against a mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.engine.outputs.score_result import Truth, read_mask, score_result
+from napari_pbip.errors import DataError
+from napari_pbip.events import Finished, Step, Warned
+from napari_pbip.results import LargestScores, ScoreStore, label_region
+from tests.results import stores
+
+SHAPE = (300, 520)
+EVERYTHING = slice(None)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ScoreStore:
+    path = tmp_path_factory.mktemp("scored") / "slide.ome.zarr"
+    made = stores.create(path, SHAPE)
+    stores.segment(made, stores.network(stores.smooth_field(SHAPE)))
+    return ScoreStore.open(path)
+
+
+def labels_of(store: ScoreStore, thresholds: ThresholdSettings) -> np.ndarray:
+    largest = LargestScores(store).percentile(thresholds.percentile)
+    return label_region(store, thresholds, largest, 0, EVERYTHING, EVERYTHING)
+
+
+def scored(store: ScoreStore, values: np.ndarray, first: int = 1, thresholds: ThresholdSettings | None = None) -> dict:
+    *events, end = score_result(store.path, Truth(values, first), thresholds or ThresholdSettings())
+    assert isinstance(end, Finished)
+    assert [e.done for e in events if isinstance(e, Step)] == [1, 2, 3, 4]  # two parts, both protocols
+    return dict(end.summary)
+
+
+def test_labels_agree_with_themselves(store):
+    labels = labels_of(store, ThresholdSettings())
+    assert set(np.unique(labels)) == {1, 2, 3, 4, 255}
+    summary = scored(store, labels)
+    figures = summary["protocols"]["predicted"]
+    assert {figures[name] for name in ("miou", "fwiou", "biou", "dice")} == {100.0}
+    assert np.array(summary["confusion"]["predicted"]).sum() == (labels != 255).sum()
+
+
+def test_a_mask_of_another_resolution_and_numbering_gives_the_same(store):
+    labels = labels_of(store, ThresholdSettings())
+    from_zero = np.where(labels == 255, 255, labels - 1)
+    doubled = from_zero.repeat(2, 0).repeat(2, 1)
+    assert scored(store, doubled, first=0) == scored(store, labels)
+
+
+def test_what_labels_call_background_is_a_miss(store):
+    strict, lax = ThresholdSettings(delta=0.6), ThresholdSettings(delta=0)
+    truth = labels_of(store, lax)
+    summary = scored(store, truth, thresholds=strict)
+    assert summary["protocols"]["predicted"]["miou"] < 90
+    missed = (truth != 255) & (labels_of(store, strict) == 255)
+    assert np.array(summary["confusion"]["predicted"])[:, -1].sum() == missed.sum() > 0
+
+
+def test_the_oracle_is_told_the_classes_of_each_tile(store):
+    """With presence from the mask, what the network says of presence does not matter; a slide of one class is right."""
+    one_class = np.full(SHAPE, 3)
+    thresholds = ThresholdSettings(delta=0)
+    summary = scored(store, one_class, thresholds=thresholds)
+    confusion = np.array(summary["confusion"]["oracle"])
+    assert confusion[2, [0, 1, 3]].sum() == 0  # no other class is ever chosen
+    assert np.array(summary["confusion"]["predicted"])[2, [0, 1, 3]].sum() > 0
+    assert summary["protocols"]["oracle"]["per_class"]["LYM"]["iou"] > 0
+
+
+def test_wrong_masks_are_told(store, tmp_path):
+    with pytest.raises(DataError, match="proportions"):
+        scored(store, np.ones((300, 300), np.uint8))
+    with pytest.raises(DataError, match=r"numbered 1 to 4 \(TUM, STR, LYM, NEC\)"):
+        scored(store, np.zeros(SHAPE, np.uint8))
+    for name in ("nowhere.png", "nowhere.tif"):
+        with pytest.raises(DataError, match=r"does not exist|cannot be read"):
+            read_mask(tmp_path / name)
+    (tmp_path / "text.tif").write_text("no picture")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_mask(tmp_path / "text.tif")
+    Image.new("RGB", (4, 4)).save(tmp_path / "colour.png")
+    with pytest.raises(DataError, match="colour picture"):
+        read_mask(tmp_path / "colour.png")
+
+
+def test_masks_that_hold_no_numbers(tmp_path: Path) -> None:
+    chequered = (np.indices((16, 16)).sum(0) % 2).astype(np.uint8)
+    Image.fromarray(chequered).save(tmp_path / "a.jpg")
+    tifffile.imwrite(tmp_path / "jpeg.tif", chequered, compression="jpeg")
+    tifffile.imwrite(tmp_path / "pages.tif", np.stack([chequered] * 2))
+    tifffile.imwrite(tmp_path / "half.tif", chequered / np.float32(2))
+    reasons = {
+        "a.jpg": "compressed as JPEG",
+        "jpeg.tif": "compressed as JPEG",
+        "pages.tif": "several",
+        "half.tif": "0.5",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(DataError, match=reason):
+            read_mask(tmp_path / name)
+    tifffile.imwrite(tmp_path / "whole.tif", chequered.astype(np.float32))
+    np.testing.assert_array_equal(read_mask(tmp_path / "whole.tif"), chequered)
+
+
+def test_a_class_that_the_mask_does_not_show_is_told(store):
+    def warned(values: np.ndarray, first: int) -> list[str]:
+        events = score_result(store.path, Truth(values, first), ThresholdSettings())
+        return [event.message for event in events if isinstance(event, Warned)]
+
+    whole = np.arange(np.prod(SHAPE)).reshape(SHAPE) % 4
+    assert warned(whole, 0) == []
+    assert warned(whole + 1, 1) == []
+    (sentence,) = warned(np.where(whole == 0, 0, 255), 0)
+    assert "No mask shows STR, LYM, NEC" in sentence
+    (sentence,) = warned(whole + 1, 0)  # they count from 1, and 0 was chosen
+    assert "count the classes from 1" in sentence
+
+
+@pytest.mark.parametrize("name", ["mask.png", "mask.tif", "palette.png"])
+def test_masks_are_read_by_value(tmp_path: Path, name):
+    values = np.arange(12, dtype=np.uint8).reshape(3, 4) % 5
+    if name.endswith(".tif"):
+        tifffile.imwrite(tmp_path / name, values, compression="zlib")
+    else:
+        picture = Image.fromarray(values)
+        if name.startswith("palette"):
+            picture = picture.convert("P")
+            picture.putdata(values.ravel().tolist())
+            picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9, 1, 2, 3])
+        picture.save(tmp_path / name)
+    np.testing.assert_array_equal(read_mask(tmp_path / name), values)

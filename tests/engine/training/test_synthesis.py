@@ -1,0 +1,140 @@
+"""Mosaics in training: pixels are known, and what is learned from them."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from napari_pbip.bank import TileSet, load_tiles
+from napari_pbip.config import DataSettings, JobSettings, TrainSettings
+from napari_pbip.engine import runs
+from napari_pbip.engine.inference.evaluate import evaluate
+from napari_pbip.engine.loading import TileReader
+from napari_pbip.engine.training.synthesis import Composer
+from napari_pbip.engine.training.train import train
+from napari_pbip.errors import DataError
+from napari_pbip.events import Finished
+from tests.engine.conftest import settings_for
+
+GREYS = (60, 120, 200)
+
+
+@pytest.fixture
+def plain_tiles(tmp_path: Path) -> TileSet:
+    """Single-class tiles of one grey each, 64 x 48 pixels: the class of a pixel can be seen."""
+    for name, grey in zip("abc", GREYS, strict=True):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            Image.fromarray(np.full((48, 64, 3), grey, np.uint8)).save(tmp_path / name / f"{number}.png")
+    return load_tiles(tmp_path, "train", DataSettings())
+
+
+def test_masks_say_what_the_pixels_of_mosaics_show(plain_tiles: TileSet) -> None:
+    compose = Composer(plain_tiles, TrainSettings(batch_size=8), TileReader())
+    mosaics = compose(3)
+    assert mosaics.images.shape == (4, 3, 48, 48)
+    assert mosaics.masks.shape == (4, 48, 48)
+    for image, mask in zip(mosaics.images, mosaics.masks, strict=True):
+        assert len(mask.unique()) >= 2
+        for n in mask.unique():
+            shown = 255 * image.mean(0)[mask == n]
+            assert ((shown - GREYS[int(n)]).abs() < 30).all()  # stains are changed by a fifth
+    again = compose(3)
+    assert torch.equal(mosaics.images, again.images)
+    assert torch.equal(mosaics.masks, again.masks)
+    assert not torch.equal(mosaics.masks, compose(4).masks)
+
+
+def test_a_class_that_no_tile_shows_alone_is_told(plain_tiles: TileSet) -> None:
+    both = tuple(replace(t, labels=(0, 2)) if t.class_index == 2 else t for t in plain_tiles.tiles)
+    with pytest.raises(DataError, match=r"c has none; .* method\.synthesis to 0"):
+        Composer(replace(plain_tiles, tiles=both), TrainSettings(), TileReader())
+
+
+def test_a_training_that_cannot_have_mosaics_leaves_no_folder(stripes: Path, tmp_path: Path) -> None:
+    shutil.copytree(
+        stripes / "train", tmp_path / "data" / "train", ignore=lambda _, names: [n for n in names if "[01]" in n]
+    )
+    shutil.copy(stripes / "classes.txt", tmp_path / "data")
+    with pytest.raises(DataError, match="steep has none"):
+        list(train(settings(tmp_path / "data", 1.0), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_tiles_of_two_sizes_are_told(plain_tiles: TileSet) -> None:
+    Image.fromarray(np.full((64, 64, 3), 60, np.uint8)).save(plain_tiles.tiles[0].path)
+    with pytest.raises(DataError, match="must all have one size"):
+        [Composer(plain_tiles, TrainSettings(), TileReader())(step) for step in range(20)]
+
+
+@pytest.fixture(scope="module")
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes that differ in direction; training images show one or both, the masked ones both."""
+    folder, rng = tmp_path_factory.mktemp("stripes"), np.random.default_rng(0)
+
+    def texture(vertical: bool) -> np.ndarray:
+        line = 130 + 80 * np.sin(np.arange(64) / 1.5 + rng.uniform(0, 6))
+        image = np.broadcast_to(line, (64, 64)) + rng.normal(0, 10, (64, 64))
+        image = image if vertical else image.T
+        return np.repeat(image.clip(0, 255).astype(np.uint8)[..., None], 3, 2)
+
+    (folder / "train").mkdir()
+    (folder / "classes.txt").write_text("flat\nsteep\n")
+    for i in range(24):
+        kind, parts = i % 3, [texture(False), texture(True)]
+        image = parts[kind] if kind < 2 else np.concatenate([parts[0][:40], parts[1][40:]])
+        Image.fromarray(image).save(folder / "train" / f"{i}[{('10', '01', '11')[kind]}].png")
+    for kind in ("img", "mask"):
+        (folder / "test" / kind).mkdir(parents=True)
+    for i in range(4):
+        cut = 12 + 10 * i
+        image = np.concatenate([texture(False)[:, :cut], texture(True)[:, cut:]], 1)
+        Image.fromarray(image).save(folder / "test" / "img" / f"{i}.png")
+        mask = (np.arange(64) >= cut).astype(np.uint8)
+        Image.fromarray(np.broadcast_to(mask, (64, 64)).copy()).save(folder / "test" / "mask" / f"{i}.png")
+    return folder
+
+
+def settings(folder: Path, synthesis: float, **changes: object) -> JobSettings:
+    method = {"name": "cam", "synthesis": synthesis}
+    quick = {"steps": 60, "flip_and_turn": False, "warmup": 5, "learning_rate": 1e-3}
+    return settings_for(folder, method=method, train={**quick, **changes})
+
+
+def test_pixels_of_mosaics_teach_where_a_class_ends(stripes: Path, tmp_path: Path) -> None:
+    def miou(synthesis: float) -> float:
+        out = tmp_path / str(synthesis)
+        list(train(settings(stripes, synthesis), out))
+        end = list(evaluate(out, DataSettings(folder=stripes), "test"))[-1]
+        assert isinstance(end, Finished)
+        return float(end.summary["protocols"]["predicted"]["miou"])
+
+    with_pixels = miou(1.0)
+    assert with_pixels > 75
+    assert with_pixels > miou(0.0) + 5
+
+
+@pytest.mark.parametrize(
+    "method", [{"name": "cam"}, {"name": "pbip"}, {"name": "lpd", "k": 2}], ids=["cam", "pbip", "lpd"]
+)
+def test_any_method_takes_the_term_and_resumes_with_it(weak_data: Path, tmp_path: Path, method: dict[str, str]) -> None:
+    chosen = settings_for(weak_data, method={**method, "synthesis": 0.5}, train={"steps": 4})
+    list(train(chosen, tmp_path / "whole"))
+    job = train(chosen, tmp_path / "parts")
+    for event in job:
+        if "synthesis" in getattr(event, "values", {}) and event.done == 2:
+            break
+    job.close()
+    list(train(chosen, tmp_path / "parts", resume=True))
+    curves = [(tmp_path / name / "curves.csv").read_text() for name in ("whole", "parts")]
+    assert curves[0] == curves[1]
+    rows = list(csv.DictReader(curves[0].splitlines()))
+    assert all(0 < float(row["synthesis"]) < 5 for row in rows)
+    assert runs.load_model(tmp_path / "whole", "last").method.calibrated
