@@ -66,7 +66,7 @@ def test_the_story_of_a_user(call: Called, work: Path) -> None:
             assert min(sheet.size) > 100
     assert call("bank", "classify", bank, samples.tiles(), "--json", work / "nearest.json") == 2  # other classes
     assert call("bank", "classify", bank, data, "--json", work / "nearest.json") == 0, call.error
-    assert json.loads((work / "nearest.json").read_text())["accuracy"] > 60
+    assert json.loads((work / "nearest.json").read_text())["prompts"]["image"]["accuracy"] > 60
 
     options = ("--method", "pbip", "--data", data, "--bank", bank, "--backbone", "mit-b0", "--epochs", 1, "--seed", 0)
     quick = ("--set", "train.batch_size=6", "--set", "data.mpp=0.5")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from napari_pbip.bank import load_single_tiles
 from napari_pbip.config import BankSettings, DataSettings, JobSettings
-from napari_pbip.engine.banks.build_bank import build_bank, classify
+from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.engine.banks.inspect_tiles import inspect_tiles
 from napari_pbip.engine.banks.zero_shot import zero_shot
 from napari_pbip.engine.compare import compare
@@ -94,7 +94,7 @@ def test_the_other_jobs_tell_it_too(
     bank = BankSettings(encoder="texture", k=1)
     assert said(build_bank(tiles, bank, data, tmp_path / "bank"))[0] == [TRAIN]
     assert said(zero_shot(data, bank=tmp_path / "bank"))[0] == [TRAIN]
-    assert said(classify(tmp_path / "bank", data))[0] == [TRAIN]
+    assert said(zero_shot(data, bank=tmp_path / "bank"))[0] == [TRAIN]
 
 
 def test_a_comparison_tells_each_set_once(data: DataSettings, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from napari_pbip import __version__
 from napari_pbip.cli.bank import app as bank_app
+from napari_pbip.cli.bank import show_scores
 from napari_pbip.cli.encoders import app as encoders_app
 from napari_pbip.cli.following import follow, report_json
 from napari_pbip.cli.options import JobFile, JobOption, JsonOut, Overwrite, Set, settings_from, values_from
@@ -95,15 +96,7 @@ def zero_shot(
     settings = settings_from(job, assignments, {"data.folder": tiles, "bank.weights": weights})
     options: dict[str, Any] = {"encoder": encoder, "bank": bank, "weights": settings.bank.weights, "device": device}
     summary = follow(run(settings.data, split=split, sentences=_sentences(sentence or ()), **options))
-    scores = summary["prompts"]
-    table = Table("class", *(f"{prompt}: {figure} %" for prompt in scores for figure in ("accuracy", "F1")))
-    rows = {name: [s[f].get(name) for s in scores.values() for f in ("recall", "f1")] for name in summary["classes"]}
-    rows["mean"] = [s[f"{f}_mean"] for s in scores.values() for f in ("recall", "f1")]
-    for name, row in rows.items():
-        table.add_row(name, *("–" if value is None else f"{value:.1f}" for value in row))
-    output.print(table)
-    for prompt, figures in scores.items():
-        typer.echo(f"{prompt} prompt: accuracy {figures['accuracy']:.1f} % on {summary['tiles']} tiles")
+    show_scores(summary)
     report_json(json_out, summary)
 
 

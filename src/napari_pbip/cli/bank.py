@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -92,14 +93,25 @@ def bank_classify(
 
     Example: napari-pbip bank classify bank/ tiles/ --json nearest.json
     """
-    from napari_pbip.engine.banks.build_bank import classify
+    from napari_pbip.engine.banks.zero_shot import zero_shot
 
     settings = settings_from(job, assignments, {"data.folder": tiles, "bank.weights": weights})
-    summary = follow(classify(bank, settings.data, weights=settings.bank.weights, device=device))
-    if summary.get("accuracy") is not None:
-        table = Table("class", "F1 %")
-        for name, value in summary["f1"].items():
-            table.add_row(name, f"{value:.1f}")
-        output.print(table)
-        typer.echo(f"accuracy {summary['accuracy']:.1f} % on {summary['tiles']} tiles")
+    options: dict[str, Any] = {"bank": bank, "weights": settings.bank.weights, "text": False, "device": device}
+    summary = follow(zero_shot(settings.data, **options))
+    show_scores(summary)
     report_json(json_out, summary)
+
+
+def show_scores(summary: Mapping[str, Any]) -> None:
+    """Print how well prompts named the tiles, as far as those have labels."""
+    scores = summary["prompts"]
+    if not summary["labelled"]:
+        return
+    table = Table("class", *(f"{prompt}: {figure} %" for prompt in scores for figure in ("accuracy", "F1")))
+    rows = {name: [s[f].get(name) for s in scores.values() for f in ("recall", "f1")] for name in summary["classes"]}
+    rows["mean"] = [s[f"{f}_mean"] for s in scores.values() for f in ("recall", "f1")]
+    for name, row in rows.items():
+        table.add_row(name, *("–" if value is None else f"{value:.1f}" for value in row))
+    output.print(table)
+    for prompt, figures in scores.items():
+        typer.echo(f"{prompt} prompt: accuracy {figures['accuracy']:.1f} % on {summary['labelled']} tiles")

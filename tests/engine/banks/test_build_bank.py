@@ -14,7 +14,8 @@ from transformers import Dinov2Config, Dinov2Model
 from napari_pbip import samples
 from napari_pbip.bank import Curation, ImageBank, load_single_tiles
 from napari_pbip.config import BankSettings, DataSettings
-from napari_pbip.engine.banks.build_bank import build_bank, classify
+from napari_pbip.engine.banks.build_bank import build_bank
+from napari_pbip.engine.banks.zero_shot import zero_shot
 from napari_pbip.engine.encoding import bank_encoder
 from napari_pbip.errors import BankError, DataError, OutputError
 from napari_pbip.events import Event, Finished, Job, Started, Step, Warned
@@ -278,45 +279,6 @@ def test_tiles_of_several_sizes(tiles: Path, tmp_path: Path) -> None:
     assert end(list(job(tiles, tmp_path / "bank")))["tiles"] == 15
 
 
-def test_classify_by_texture(tmp_path: Path) -> None:
-    """Each tile of three tissues against prototypes of the other tiles."""
-    for name in CLASSES:
-        for i, path in enumerate(sorted((samples.tiles() / name).iterdir())):
-            target = tmp_path / ("query" if i < 2 else "tiles") / name / path.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-    list(job(tmp_path / "tiles", tmp_path / "bank", encoder="texture", k=1))
-    result = end(list(classify(tmp_path / "bank", DataSettings(folder=tmp_path / "query"))))
-    assert result["tiles"] == result["labelled"] == 6
-    assert result["accuracy"] >= 80
-    right = [p["predicted"] == p["label"] for p in result["predictions"]]
-    assert result["accuracy"] == pytest.approx(100 * np.mean(right))
-    assert set(result["f1"]) == set(CLASSES)
-    assert np.sum(result["confusion"]) == 6
-
-
-def test_classify_pictures_without_labels(tiles: Path, tmp_path: Path) -> None:
-    list(job(tiles, tmp_path / "bank", k=1))
-    plain = tmp_path / "plain"
-    plain.mkdir()
-    shutil.copy(sorted((tiles / "LYM").iterdir())[0], plain / "x.png")
-    result = end(list(classify(tmp_path / "bank", DataSettings(folder=plain))))
-    assert result["accuracy"] is None
-    assert result["predictions"][0]["predicted"] == "LYM"
-
-
-def test_classify_matches_classes_by_name(tiles: Path, tmp_path: Path) -> None:
-    list(job(tiles, tmp_path / "bank", k=1))
-    shutil.rmtree(tiles / "LYM")  # now MUS is class 0 of the folder and class 1 of the bank
-    result = end(list(classify(tmp_path / "bank", DataSettings(folder=tiles))))
-    assert all(p["label"] == Path(p["path"]).parent.name for p in result["predictions"])
-    assert [sum(row) for row in result["confusion"]] == [0, 5, 5]
-    assert set(result["f1"]) == {"MUS", "TUM"}
-    (tiles / "MUS").rename(tiles / "FAT")
-    with pytest.raises(BankError, match="tiles of FAT"):
-        list(classify(tmp_path / "bank", DataSettings(folder=tiles)))
-
-
 def test_a_bank_of_other_weights_is_refused(tiles: Path, tmp_path: Path) -> None:
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "image_size": 28, "patch_size": 14}
     facts = '{"size": {"height": 28, "width": 28}, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.2, 0.2, 0.2]}'
@@ -327,8 +289,8 @@ def test_a_bank_of_other_weights_is_refused(tiles: Path, tmp_path: Path) -> None
     out = tmp_path / "bank"
     list(job(tiles, out, encoder="transformers", weights=tmp_path / "net0"))
     assert bank_encoder(ImageBank.read(out)).spec.dimension == 16  # weights found where they lay
-    assert end(list(classify(out, DataSettings(folder=tiles))))["tiles"] == 15
+    assert end(list(zero_shot(DataSettings(folder=tiles), bank=out)))["tiles"] == 15
     with pytest.raises(BankError, match="other weights"):
-        list(classify(out, DataSettings(folder=tiles), weights=tmp_path / "net1"))
+        list(zero_shot(DataSettings(folder=tiles), bank=out, weights=tmp_path / "net1"))
     with pytest.raises(BankError, match="other weights"):
         list(job(tiles, out, update=True, encoder="transformers", weights=tmp_path / "net1"))

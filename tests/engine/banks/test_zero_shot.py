@@ -12,10 +12,11 @@ from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
 from napari_pbip import samples
-from napari_pbip.bank import load_single_tiles
+from napari_pbip.bank import ImageBank, load_single_tiles
 from napari_pbip.config import BankSettings, DataSettings
-from napari_pbip.engine.banks.build_bank import build_bank, classify
+from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.engine.banks.zero_shot import zero_shot
+from napari_pbip.engine.encoding import bank_encoder, encode
 from napari_pbip.errors import BankError, ConfigError, DataError
 from napari_pbip.events import Finished, Started, Step, Warned
 from napari_pbip.models.encoders import default_sentence
@@ -76,10 +77,45 @@ def test_text_prompts_give_the_class_of_the_most_similar_sentence(work: Path) ->
 def test_image_prompts_are_the_prototypes_of_a_bank(work: Path) -> None:
     summary = run(work, bank=work / "bank-texture")
     assert set(summary["prompts"]) == {"image"}
-    *_, last = classify(work / "bank-texture", DataSettings(folder=work / "other"))
-    for figure in ("accuracy", "recall", "f1", "f1_mean", "confusion"):
-        assert summary["prompts"]["image"][figure] == last.summary[figure]
-    assert summary["prompts"]["image"]["accuracy"] > 60  # of three classes
+    scores = summary["prompts"]["image"]
+    assert scores["accuracy"] > 60  # of three classes
+    rows = summary["predictions"]
+    assert [row["label"] for row in rows] == [Path(row["path"]).parent.name for row in rows]
+    assert scores["accuracy"] == pytest.approx(100 * np.mean([row["image"]["class"] == row["label"] for row in rows]))
+    assert set(scores["f1"]) == set(CLASSES)
+    bank = ImageBank.read(work / "bank-texture")
+    encoder = bank_encoder(bank)
+    for row in rows:
+        similarity = bank.similarity(encode(encoder, [np.array(Image.open(row["path"]).convert("RGB"))]))[0]
+        assert row["image"]["prompt"] == similarity.argmax()
+        assert row["image"]["similarity"] == pytest.approx(similarity.max(), abs=1e-5)
+
+
+def test_pictures_without_labels_are_named_and_not_scored(work: Path, tmp_path: Path) -> None:
+    shutil.copy(next((work / "known" / "LYM").iterdir()), tmp_path / "x.png")
+    summary = run(work, str(tmp_path), bank=work / "bank-texture")
+    assert summary["prompts"]["image"]["accuracy"] is None
+    (row,) = summary["predictions"]
+    assert row["label"] is None
+    assert row["image"]["class"] == "LYM"
+    own = {"gland": "a photo of a gland", "fat": "a photo of fat"}
+    summary = run(work, str(tmp_path), encoder="transformers", weights=work / "clip", sentences=own)
+    assert summary["classes"] == ["gland", "fat"]
+    assert summary["predictions"][0]["text"]["class"] in own
+    with pytest.raises(DataError, match="give a sentence for each class, or an image bank"):
+        run(work, str(tmp_path), encoder="transformers", weights=work / "clip")
+
+
+def test_classes_are_matched_by_name(work: Path, tmp_path: Path) -> None:
+    for name in ("MUS", "TUM"):  # MUS is class 0 of the folder and class 1 of the bank
+        shutil.copytree(work / "other" / name, tmp_path / name)
+    summary = run(work, str(tmp_path), bank=work / "bank-texture")
+    assert [sum(row) for row in summary["prompts"]["image"]["confusion"]] == [0, 2, 2]
+    assert set(summary["prompts"]["image"]["f1"]) == {"MUS", "TUM"}
+
+
+def test_a_bank_alone_asks_no_text_tower(work: Path) -> None:
+    assert set(run(work, bank=work / "bank-transformers", text=False)["prompts"]) == {"image"}
 
 
 def test_both_prompts_with_one_encoder(work: Path) -> None:

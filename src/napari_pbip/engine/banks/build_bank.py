@@ -1,4 +1,4 @@
-"""Jobs of the image bank: build it from labelled tiles, and name the nearest prototype of other tiles."""
+"""The job that builds an image bank from labelled tiles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +19,6 @@ from napari_pbip.bank import (
     LabelledTile,
     TileSet,
     bank_warnings,
-    has_labels,
-    load_single_tiles,
-    load_unlabelled,
     near_duplicates,
 )
 from napari_pbip.bank.curation import CURATION
@@ -31,20 +27,18 @@ from napari_pbip.bank.image_bank import check_enough_tiles, encoder_key
 from napari_pbip.claims import claims
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.device import choose_device
-from napari_pbip.engine.encoding import Features, bank_encoder, chunks, encode, encoder_facts
+from napari_pbip.engine.encoding import Features, chunks, encode, encoder_facts
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
 from napari_pbip.engine.recognised import recognised
-from napari_pbip.errors import BankError, ConfigError
+from napari_pbip.errors import BankError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models import encoders
-from napari_pbip.results.tile_scores import tile_scores
 from napari_pbip.signals import held_back
 from napari_pbip.taxonomy import Taxonomy
 
 _SAVE_EVERY_SECONDS = 60.0
-_CLASSIFY_BATCH = 32
 
 
 @job(less_memory="use a smaller bank.batch_size")
@@ -171,81 +165,6 @@ def build_bank(
             "removed": len(removed),
             "several_classes": len(tiles) - len(single),
             "seconds": round(time.monotonic() - began, 2),
-        },
-    )
-
-
-@job
-def classify(bank_folder: Path, data: DataSettings, *, weights: Path | None = None, device: str = "cpu") -> Job:
-    """Name the nearest prototype of each tile: classification by image prompt (PBIP Table 6).
-
-    Parameters
-    ----------
-    bank_folder
-        The bank.
-    data
-        The tiles: labelled as for building a bank, or a folder of pictures without labels.
-    weights
-        The encoder's weights, if they do not lie where they lay when the bank was made.
-    device
-        Where the encoder computes.
-
-    Yields
-    ------
-    Event
-        ``Started``, a ``Step`` a batch, ``Finished``. Its summary holds a prediction a tile and, over the
-        tiles that are labelled with one class, accuracy and F1 of each class in percent (None without labels).
-
-    Raises
-    ------
-    BankError
-        If the bank cannot be read, its encoder has other weights now, or it lacks a class of the tiles.
-    DataError
-        If a tile or the folder cannot be read.
-    ConfigError
-        If ``data`` names no folder.
-    """
-    bank = ImageBank.read(bank_folder)
-    if data.folder is None:
-        raise ConfigError("There is nothing to classify; name the folder of the tiles with data.folder.")
-    labelled = has_labels(data.folder, data)
-    tiles = load_single_tiles(data.folder, data) if labelled else load_unlabelled(data.folder, bank.taxonomy)
-    names = bank.taxonomy.names
-    for name, count in zip(tiles.taxonomy.names, tiles.counts, strict=True):
-        if count and name not in names:
-            raise BankError(f"{data.folder} has tiles of {name}, but the bank's classes are {', '.join(names)}.")
-    encoder = bank_encoder(bank, weights).to(choose_device(device))
-    yield Started(f"Comparing tiles with {len(bank.prototypes)} prototypes", total=len(tiles), unit="tiles")
-    yield from recognised(tiles)
-    predictions: list[dict[str, Any]] = []
-    for chunk in chunks(ahead(lambda t: (t, t.read()), tiles), _CLASSIFY_BATCH):
-        similarities = bank.similarity(encode(encoder, [image for _, image in chunk]))
-        for (tile, _), row in zip(chunk, similarities, strict=True):
-            subclass, label = int(row.argmax()), tile.class_index
-            predictions.append(
-                {
-                    "path": str(tile.path),
-                    "label": None if label is None else tiles.taxonomy.names[label],
-                    "predicted": names[bank.subclass_class[subclass]],
-                    "subclass": subclass,
-                    "similarity": round(float(row[subclass]), 6),
-                }
-            )
-        yield Step(len(predictions))
-    scored = [p for p in predictions if p["label"] is not None]
-    truth = [p["label"] for p in scored]
-    guess = [p["predicted"] for p in scored]
-    yield Finished(
-        None,
-        {
-            "bank": str(bank_folder),
-            "bank_identity": bank.identity,
-            "encoder": bank.encoder["name"],
-            "tiles": len(predictions),
-            "labelled": len(scored),
-            "classes": list(names),
-            **tile_scores(truth, guess, names),
-            "predictions": predictions,
         },
     )
 

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from napari_pbip.bank import ImageBank, TileSet, load_single_tiles, load_tiles
+from napari_pbip.bank import (
+    ImageBank,
+    LabelledTile,
+    TileSet,
+    has_labels,
+    load_single_tiles,
+    load_tiles,
+    load_unlabelled,
+)
 from napari_pbip.bank.cluster import normalise
 from napari_pbip.config import DataSettings
 from napari_pbip.engine.device import choose_device
@@ -13,13 +23,32 @@ from napari_pbip.engine.encoding import Features, bank_encoder, chunks, encode
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
 from napari_pbip.engine.recognised import recognised
-from napari_pbip.errors import BankError, ConfigError
+from napari_pbip.errors import BankError, ConfigError, DataError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.results.tile_scores import tile_scores
+from napari_pbip.taxonomy import Taxonomy
 
 _BATCH = 32
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """What tiles are compared with."""
+
+    vectors: Features
+    """A row a prompt."""
+    classes: Sequence[str]
+    """Class of each row."""
+
+    def nearest(self, features: Features) -> list[dict[str, Any]]:
+        """The most similar prompt of each row of features: its class, its number and the cosine similarity."""
+        similarity = normalise(features) @ normalise(self.vectors).T
+        return [
+            {"class": self.classes[i], "prompt": int(i), "similarity": round(float(row[i]), 6)}
+            for i, row in zip(similarity.argmax(1), similarity, strict=True)
+        ]
 
 
 @job
@@ -30,6 +59,7 @@ def zero_shot(
     weights: Path | None = None,
     bank: Path | None = None,
     split: str | None = None,
+    text: bool = True,
     sentences: Mapping[str, str] | None = None,
     device: str = "cpu",
 ) -> Job:
@@ -38,7 +68,7 @@ def zero_shot(
     Parameters
     ----------
     data
-        Labelled tiles; those of several classes are counted and not used.
+        Labelled tiles, of which those of several classes are counted and not used; or pictures without labels.
     encoder
         Name of the encoder; by default that of the bank.
     weights
@@ -47,6 +77,8 @@ def zero_shot(
         Folder of an image bank, for image prompts; without it there are only text prompts.
     split
         Split of the data set; by default its training tiles, of which banks are made.
+    text
+        Whether to compare with sentences where the encoder has a text tower.
     sentences
         A sentence for each class that shall not have the default one.
     device
@@ -57,7 +89,10 @@ def zero_shot(
     Event
         ``Started``, ``Warned`` if tiles made the bank that they are compared with, a ``Step`` a batch, ``Finished``.
         Its summary holds, below ``prompts``, for ``text`` and ``image`` (as far as there are both) what
-        :func:`~napari_pbip.results.tile_scores.tile_scores` gives.
+        :func:`~napari_pbip.results.tile_scores.tile_scores` gives over the labelled tiles; and ``predictions``, for
+        each tile its ``path``, its ``label`` (None without one) and, below ``text`` and ``image``, the ``class`` of
+        the most similar prompt, the number of that ``prompt`` (the class, or the subclass of the bank) and the
+        cosine ``similarity``.
 
     Raises
     ------
@@ -69,73 +104,99 @@ def zero_shot(
     BankError
         If the bank cannot be read, is of another encoder, or lacks a class of the tiles.
     DataError
-        If the tiles cannot be read or show fewer than two classes.
+        If the tiles cannot be read, or neither labels, a bank nor sentences say what classes there are.
     """
     if data.folder is None:
         raise ConfigError("There is nothing to classify; name the folder of the tiles with data.folder.")
-    tiles = load_single_tiles(data.folder, data) if split is None else load_tiles(data.folder, split, data)
-    tiles.require_two_classes()
-    image_bank = None if bank is None else _bank_for(tiles, bank, encoder)
+    image_bank = None if bank is None else _read_bank(bank, encoder)
+    tiles = _load(data.folder, data, split, image_bank, sentences or {})
     names = tiles.taxonomy.names if image_bank is None else image_bank.taxonomy.names
     chosen = _sentences(names, sentences or {})
     network = _encoder(encoder, weights, image_bank).to(choose_device(device))
-    prompts: dict[str, tuple[Features, Sequence[str]]] = {}
-    if network.spec.text:
-        prompts["text"] = (network.text_features(list(chosen.values())).cpu().numpy(), names)
+    prompts: dict[str, _Prompts] = {}
+    if text and network.spec.text:
+        prompts["text"] = _Prompts(network.text_features(list(chosen.values())).cpu().numpy(), names)
     if image_bank is not None:
-        prompts["image"] = (image_bank.prototypes, [names[n] for n in image_bank.subclass_class])
+        prompts["image"] = _Prompts(image_bank.prototypes, [names[n] for n in image_bank.subclass_class])
     if not prompts:
         raise ConfigError(
             f"The encoder {network.spec.name!r} has no text tower; name an image bank for image prompts, or choose an "
             "encoder that has one, such as clip, plip or conch."
         )
-    single = tiles.single_class
-    yield Started(f"Classifying tiles by {' and '.join(prompts)} with {network.spec.name}", len(single), "tiles")
+    used = tiles.tiles if tiles.layout == "unlabelled" else tiles.single_class
+    yield Started(f"Classifying tiles by {' and '.join(prompts)} with {network.spec.name}", len(used), "tiles")
     yield from recognised(tiles)
     known = set() if image_bank is None else {tile.hash for tile in image_bank.tiles}
-    truth: list[str] = []
-    guesses: dict[str, list[str]] = {prompt: [] for prompt in prompts}
-    seen = 0
-    for chunk in chunks(ahead(lambda t: (t, t.read(), bool(known) and t.file_hash() in known), single), _BATCH):
-        features = normalise(encode(network, [image for _, image, _ in chunk]))
-        for prompt, (vectors, classes) in prompts.items():
-            nearest = (features @ normalise(vectors).T).argmax(1)
-            guesses[prompt] += [classes[i] for i in nearest]
-        truth += [tiles.taxonomy.names[tile.class_index] for tile, *_ in chunk if tile.class_index is not None]
-        seen += sum(in_bank for *_, in_bank in chunk)
-        yield Step(len(truth))
-    if seen:
+    predictions: list[dict[str, Any]] = []
+    in_bank = 0
+
+    def read(tile: LabelledTile) -> tuple[LabelledTile, Any]:
+        return tile, tile.read()
+
+    for chunk in chunks(ahead(read, used), _BATCH):
+        features = encode(network, [image for _, image in chunk])
+        nearest = {prompt: against.nearest(features) for prompt, against in prompts.items()}
+        for i, (tile, _) in enumerate(chunk):
+            label = None if tile.class_index is None else tiles.taxonomy.names[tile.class_index]
+            found = {prompt: rows[i] for prompt, rows in nearest.items()}
+            predictions.append({"path": str(tile.path), "label": label, **found})
+            in_bank += bool(known) and tile.file_hash() in known
+        yield Step(len(predictions))
+    if in_bank:
         yield Warned(
-            f"{seen} of {len(single)} tiles are in the bank that they are compared with, which makes the image prompt "
+            f"{in_bank} of {len(used)} tiles are in the bank that they are compared with, which makes the image prompt "
             "look better than it is; classify other tiles."
         )
+    labelled = [p for p in predictions if p["label"] is not None]
+    truth = [p["label"] for p in labelled]
     yield Finished(
         None,
         {
             "encoder": network.spec.name,
             "weights_hash": network.weights_hash,
             "bank": None if bank is None else str(bank),
-            "tiles": len(single),
-            "several_classes": len(tiles) - len(single),
-            "in_bank": seen,
+            "bank_identity": None if image_bank is None else image_bank.identity,
+            "tiles": len(used),
+            "labelled": len(labelled),
+            "several_classes": len(tiles) - len(used),
+            "in_bank": in_bank,
             "classes": list(names),
             "sentences": chosen if "text" in prompts else {},
-            "prompts": {prompt: tile_scores(truth, guess, names) for prompt, guess in guesses.items()},
+            "prompts": {p: tile_scores(truth, [row[p]["class"] for row in labelled], names) for p in prompts},
+            "predictions": predictions,
         },
     )
 
 
-def _bank_for(tiles: TileSet, folder: Path, encoder: str | None) -> ImageBank:
+def _load(
+    folder: Path, data: DataSettings, split: str | None, bank: ImageBank | None, sentences: Mapping[str, str]
+) -> TileSet:
+    """The tiles, with labels or without; labels have to be classes of the bank, if there is one."""
+    if split is not None:
+        tiles = load_tiles(folder, split, data)
+    elif has_labels(folder, data):
+        tiles = load_single_tiles(folder, data)
+    elif bank is not None:
+        return load_unlabelled(folder, bank.taxonomy)
+    elif sentences:
+        return load_unlabelled(folder, Taxonomy.from_names(tuple(sentences)))
+    else:
+        raise DataError(f"{folder} holds no labelled tiles; give a sentence for each class, or an image bank.")
+    if bank is not None:
+        for name, count in zip(tiles.taxonomy.names, tiles.counts, strict=True):
+            if count and name not in bank.taxonomy.names:
+                has = ", ".join(bank.taxonomy.names)
+                raise BankError(f"{folder} has tiles of {name}, but the bank's classes are {has}.")
+    return tiles
+
+
+def _read_bank(folder: Path, encoder: str | None) -> ImageBank:
     bank = ImageBank.read(folder)
-    own = bank.encoder["name"]
-    if encoder not in (None, own):
+    made_with = bank.encoder["name"]
+    if encoder not in (None, made_with):
         raise BankError(
-            f"The bank in {folder} was made with the encoder {own!r}; leave {encoder!r} out, or build another."
+            f"The bank in {folder} was made with the encoder {made_with!r}; leave {encoder!r} out, or build another."
         )
-    for name, count in zip(tiles.taxonomy.names, tiles.counts, strict=True):
-        if count and name not in bank.taxonomy.names:
-            has = ", ".join(bank.taxonomy.names)
-            raise BankError(f"{tiles.folder} has tiles of {name}, but the bank's classes are {has}.")
     return bank
 
 
