@@ -11,9 +11,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # every worker has a core of its own; t
 import numpy as np
 import pytest
 import zarr
+from hypothesis import settings
 
 from napari_pbip import samples
 from napari_pbip.slides import open_slide
+
+# The same examples in every run: what a change broke is told from what chance found. --hypothesis-profile=default draws.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,10 @@ class Listing:
     """Folders that hold results of this package."""
 
 
+ListFolder = Callable[[Path], Listing]
+"""What lists a folder: :func:`listing`, or one that remembers."""
+
+
 def listing(folder: Path) -> Listing:
     """What lies directly in a folder.
 
@@ -75,14 +79,14 @@ def listing(folder: Path) -> Listing:
     return Listing(tuple(files), tuple(folders), tuple(system), tuple(results))
 
 
-def walk(folders: Iterable[Path], look: Callable[[Path], Listing] = listing) -> Listing:
+def walk(folders: Iterable[Path], list_folder: ListFolder = listing) -> Listing:
     """What lies in folders and all below them; no folder is entered twice, however it is linked to.
 
     Parameters
     ----------
     folders
         Where to begin.
-    look
+    list_folder
         What lists a folder; one that remembers saves time where folders are gone through again.
 
     Raises
@@ -101,7 +105,7 @@ def walk(folders: Iterable[Path], look: Callable[[Path], Listing] = listing) -> 
         if real in seen:
             continue
         seen.add(real)
-        here = look(folder)
+        here = list_folder(folder)
         files += here.files
         system += here.system
         results += here.results

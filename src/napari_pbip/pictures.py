@@ -22,6 +22,8 @@ SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".j2k"}
 )
 """How the names of pictures end, in lower case."""
+FORMATS = ", ".join(sorted(SUFFIXES))
+"""For a sentence."""
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "JPEG2000": "JPEG 2000"}
 # 8-bit pictures, with or without colour and transparency

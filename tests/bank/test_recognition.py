@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from napari_pbip.bank import find_splits, has_labels, load_single_tiles, load_tiles, load_unlabelled
-from napari_pbip.bank.names import split_of
+from napari_pbip.bank.layouts.splits import split_of
 from napari_pbip.config import DataSettings
 from napari_pbip.errors import DataError
 from napari_pbip.taxonomy import BCSS, Taxonomy
@@ -223,7 +223,7 @@ def test_whatever_the_tree_no_class_is_wrong_and_no_tile_is_lost_silently(paths:
             if layout == "auto":
                 assert not any(split_of(name) or name in SYSTEM for name in tiles.taxonomy.names)
         for lost in set(paths) - found:  # it, or a folder that it lies in, is named, or its kind is counted
-            told_of = [lost.suffix, *lost.parts]
+            told_of = [lost.suffix, *lost.parts, "more (beside the folders of the splits)"]
             if all(map(split_of, lost.parts[:-1])):  # in no class folder
                 if lost.suffix == ".npy":
                     continue  # no tile could be there

@@ -5,7 +5,7 @@ from napari_pbip.bank.cluster import Clusters, choose_k, cosine_kmeans
 from napari_pbip.bank.curation import Curation
 from napari_pbip.bank.image_bank import BankTile, ClusterFacts, EncoderFacts, ImageBank, cluster_table
 from napari_pbip.bank.layouts import find_splits, has_labels, load_single_tiles, load_tiles, load_unlabelled
-from napari_pbip.bank.masks import numbering_warning
+from napari_pbip.bank.layouts.masks import numbering_warning
 from napari_pbip.bank.projection import project
 from napari_pbip.bank.sheet import write_sheets
 from napari_pbip.bank.tiles import LEFT_OUT, LabelledTile, Origin, TileSet

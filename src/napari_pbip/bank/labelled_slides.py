@@ -26,7 +26,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from napari_pbip.bank.table import CSV_COLUMNS
+from napari_pbip.bank.layouts.csv_table import CSV_COLUMNS
 from napari_pbip.errors import DataError
 from napari_pbip.files import safe_name, writing
 from napari_pbip.taxonomy import Taxonomy, TissueClass, class_name

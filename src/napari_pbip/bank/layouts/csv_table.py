@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_pbip.bank.names import split_of
+from napari_pbip.bank.layouts.splits import split_of
 from napari_pbip.bank.tiles import Origin
 from napari_pbip.errors import DataError
 from napari_pbip.pictures import is_picture

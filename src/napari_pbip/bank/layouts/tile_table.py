@@ -1,0 +1,175 @@
+"""Layout ``csv``: a table of tiles, with a 0/1 column for each class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+from napari_pbip.bank.layouts.csv_table import OTHER_TABLES, TABLE_SUFFIXES, Table
+from napari_pbip.bank.layouts.file_names import LABEL_IN_NAME
+from napari_pbip.bank.layouts.given_classes import taxonomy_of
+from napari_pbip.bank.layouts.masks import numbering_warning, read_masks
+from napari_pbip.bank.left_out import LeftOut
+from napari_pbip.bank.tiles import LabelledTile
+from napari_pbip.errors import DataError
+from napari_pbip.folders import Listing
+from napari_pbip.pictures import is_picture
+from napari_pbip.taxonomy import Taxonomy
+
+
+def find(folder: Path, here: Listing, layout: str) -> tuple[Table | None, list[str]]:
+    """The table of a folder that lists labelled tiles, if one is meant, and a note on each table that is not read.
+
+    Raises
+    ------
+    DataError
+        If several tables list tiles, a table and the names of pictures both tell labels, or the table that seems to
+        be meant cannot be read.
+    """
+    if layout not in ("auto", "csv"):
+        return None, []
+    paths = [path for path in here.files if path.suffix.lower() in TABLE_SUFFIXES]
+    if layout == "csv":
+        if len(paths) != 1:
+            raise DataError(f"{folder} holds {len(paths)} CSV files; name the one with the labelled tiles.")
+        return Table(paths[0]), []
+    pictures = [path for path in here.files if is_picture(path)]
+    if len(paths) == 1 and not pictures and not here.folders:
+        return Table(paths[0]), []  # nothing else can be meant
+    tables = {path: table for path in paths if (table := _stray_table(path)) is not None}
+    telling = [path for path, table in tables.items() if table.tells_labels()]
+    if len(telling) > 1:
+        names = ", ".join(path.name for path in telling)
+        raise DataError(f"{folder} holds several tables of labelled tiles ({names}); name the one to use.")
+    if telling and any(LABEL_IN_NAME.fullmatch(path.stem) for path in pictures):
+        raise DataError(
+            f"{folder} holds a table of labelled tiles ({telling[0].name}) and pictures with labels in their "
+            f"names ({pictures[0].name}); say with data.layout which counts (csv, or bcss or luad)."
+        )
+    notes = [f"{path.name} is not read: it does not list labelled tiles." for path in paths if not telling]
+    notes += [
+        f"{path.name} is not read; save it as CSV if it lists the tiles."
+        for path in here.files
+        if path.suffix.lower() in OTHER_TABLES
+    ]
+    return (tables[telling[0]] if telling else None), notes
+
+
+def read(
+    table: Table, split: str, given: Taxonomy | None, left_out: LeftOut
+) -> tuple[Taxonomy, tuple[LabelledTile, ...], list[str]]:
+    """The classes, the tiles of a split, and a sentence on each thing that is probably wrong with them.
+
+    Raises
+    ------
+    DataError
+        If a column, a path, a label or a mask is missing or not what it has to be, or the split has no tiles.
+    """
+    if "path" not in table.columns:
+        raise DataError(f"{table.path} has no column 'path'; it needs one, and a 0/1 column for each class.")
+    if not table.rows:
+        raise DataError(f"{table.path} lists no tiles; add a row for each.")
+    names = given.names if given else table.class_columns
+    if missing := [name for name in names if name not in table.columns]:
+        raise DataError(f"{table.path} has no column {missing[0]!r}; it needs a 0/1 column for each class.")
+    if not names:
+        raise DataError(f"{table.path} has no class columns; add a 0/1 column for each class.")
+    taxonomy = given or taxonomy_of(names)
+    tiles, rows, unknown = [], [], Counter[str]()
+    elsewhere = set[str]()
+    for row, values in enumerate(table.rows):
+        if (of := table.split(row)) != split:
+            elsewhere.add(values["path"])
+            if of is None:
+                unknown[values["split"]] += 1
+            continue
+        path = table.file(row, "path")
+        if path is None:
+            raise DataError(f"Row {table.lines[row]} of {table.path} names no file in the column 'path'.")
+        labels, mask = table.labels(row, names), table.file(row, "mask")
+        tiles.append(LabelledTile(path, labels, mask, table.origin(row, path)))
+        rows.append(row)
+    if not tiles:
+        raise DataError(f"{table.path} lists no tiles of the split {split!r}; splits stand in a column 'split'.")
+    for name, count in unknown.items():
+        left_out.others.append(f"Left out: {count:,} rows of {table.path.name} (their split is {name!r}).")
+    if "" in table.columns:
+        left_out.others.append(f"Left out: a column of {table.path.name} (without a name).")
+    if unused := [c for c in table.class_columns if c not in names]:
+        left_out.others.append(f"Left out: {', '.join(unused)} (columns of {table.path.name} that are no class).")
+    masked = [tile for tile in tiles if tile.mask is not None]
+    _, values_of_masks = read_masks(masked, len(names))  # a wrong mask is told now
+    warnings = [
+        numbering_warning(values_of_masks, names, where=f" of the split {split}") if masked else None,
+        _in_two_splits([table.rows[row]["path"] for row in rows], elsewhere, table, split),
+        _listed_twice(table, tiles, rows, names),
+        _shown_everywhere(tiles, names),
+    ]
+    return taxonomy, tuple(tiles), [warning for warning in warnings if warning]
+
+
+def _stray_table(path: Path) -> Table | None:
+    """A table that lies in a folder; None if it cannot be read and does not list tiles.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read and seems to list tiles.
+    """
+    try:
+        return Table(path)
+    except DataError as error:
+        with path.open("rb") as file:
+            header = file.read(4096).replace(b"\0", b"").partition(b"\n")[0]
+        if b"path" not in header.lower():
+            return None
+        raise DataError(f"{str(error).removesuffix('.')}, or leave it out with data.layout=folders.") from error
+
+
+def _listed_twice(table: Table, tiles: Sequence[LabelledTile], rows: Sequence[int], names: Sequence[str]) -> str | None:
+    """A sentence on pictures that are in the table twice, alike or contradicting."""
+    first: dict[Path, int] = {}
+    again: list[tuple[int, int]] = []
+    contradicting: list[tuple[int, int]] = []
+    for i, tile in enumerate(tiles):
+        before = first.setdefault(tile.path, i)
+        if before == i:
+            continue
+        (again if tiles[before].labels == tile.labels else contradicting).append((before, i))
+    if contradicting:
+        before, i = contradicting[0]
+        said = [", ".join(names[n] for n in sorted(tiles[j].labels)) or "no class" for j in (before, i)]
+        return (
+            f"{tiles[i].path.name} is labelled {said[0]} in row {table.lines[rows[before]]} of {table.path.name} and "
+            f"{said[1]} in row {table.lines[rows[i]]} ({len(contradicting):,} such rows); remove what is wrong."
+        )
+    if again:
+        return (
+            f"{len(again):,} rows of {table.path.name} list a tile again, such as row {table.lines[rows[again[0][1]]]} "
+            f"({tiles[again[0][1]].path.name}), which counts twice; remove them."
+        )
+    return None
+
+
+def _in_two_splits(paths: Sequence[str], elsewhere: AbstractSet[str], table: Table, split: str) -> str | None:
+    """A sentence on tiles that other splits hold too, which makes scores better than they are."""
+    shared = [path for path in paths if path in elsewhere]
+    if not shared:
+        return None
+    return (
+        f"{len(shared):,} tiles of the split {split} are in another split of {table.path.name} too, such as "
+        f"{shared[0]}, which makes scores look better than they are; list each in one."
+    )
+
+
+def _shown_everywhere(tiles: Sequence[LabelledTile], names: Sequence[str]) -> str | None:
+    """A sentence on a class that every tile shows: a column that was no class, as a rule."""
+    everywhere = [name for n, name in enumerate(names) if all(n in tile.labels for tile in tiles)]
+    if not everywhere or len(names) < 3 or len(tiles) < 2:
+        return None
+    return (
+        f"Every tile shows {everywhere[0]}, so nothing can be learned of it; if that column is no class, name the "
+        "classes with data.classes."
+    )
