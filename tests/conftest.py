@@ -16,7 +16,7 @@ from hypothesis import settings
 from napari_pbip import samples
 from napari_pbip.slides import open_slide
 
-# The same examples in every run: what a change broke is told from what chance found. --hypothesis-profile=default draws.
+# The same examples in every run, so that a failure is of the change; --hypothesis-profile=default draws new ones.
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
 
