@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
-from qtpy.QtWidgets import QMenu
+from qtpy.QtWidgets import QLineEdit, QMenu
 
 from napari_pbip import config
 from napari_pbip.config import (
@@ -67,8 +67,7 @@ def type_into(form: SettingsForm[Any], name: str, text: str, *, leave: bool = Tr
     from qtpy.QtTest import QTest
 
     editor = form.editor(name)
-    line = editor if hasattr(editor, "selectAll") else getattr(editor, "text", None) or editor.lineEdit()
-    line = line if hasattr(line, "selectAll") else editor.lineEdit()
+    line = editor if hasattr(editor, "selectAll") else editor.findChild(QLineEdit)
     line.selectAll()
     QTest.keyClick(line, Qt.Key.Key_Delete)
     QTest.keyClicks(line, text)
@@ -93,7 +92,7 @@ def entered_anew(form: SettingsForm[Any]) -> Settings:
     value = made(type(form.value()))
     rows = [row for row in form._rows if row.belongs_to(form.value())]
     for row in sorted(rows, key=lambda row: (row.owner is not None, row.names[-1] != "preset")):
-        value = _replaced(value, row.names, row.editor.raw())
+        value = _replaced(value, row.names, row.editor.value)
     return value
 
 
@@ -332,10 +331,10 @@ def painted(view: Any, row: int) -> str:
 
 
 def test_a_folder_is_chosen_in_a_dialog_that_does_not_stop_the_window(shown: Any, settle: Any, tmp_path: Path) -> None:
-    from qtpy.QtWidgets import QDialogButtonBox, QFileDialog, QLineEdit, QToolButton
+    from qtpy.QtWidgets import QDialogButtonBox, QFileDialog, QPushButton
 
     form = shown(SettingsForm(DataSettings()))
-    form.editor("folder").findChild(QToolButton).menu().actions()[0].trigger()
+    form.editor("folder").findChild(QPushButton).menu().actions()[0].trigger()
     dialog = form.findChild(QFileDialog)
     settle(dialog.isVisible)
     dialog.findChild(QLineEdit).setText(str(tmp_path))
@@ -371,7 +370,7 @@ def test_looking_at_a_field_is_no_choice(shown: Any) -> None:
 
     form = shown(SettingsForm(BankSettings()))
     for row in form._rows:
-        QTest.keyClick(row.editor, Qt.Key.Key_Tab)
+        QTest.keyClick(row.editor.native, Qt.Key.Key_Tab)
     assert form.problems() == []
     assert form.value().model_fields_set == set()
 
@@ -379,7 +378,7 @@ def test_looking_at_a_field_is_no_choice(shown: Any) -> None:
 def test_a_file_may_be_a_word_too(shown: Any) -> None:
     form = shown(SettingsForm(BackboneSettings()))
     editor = form.editor("weights")
-    assert editor.text.text() == "builtin"
+    assert editor.findChild(QLineEdit).text() == "builtin"
     type_into(form, "weights", "")
     assert form.value().weights is None
     menu = editor.findChild(QMenu)
@@ -393,6 +392,6 @@ def test_a_file_may_be_a_word_too(shown: Any) -> None:
 def test_weights_follow_the_backbone_until_they_are_chosen(shown: Any) -> None:
     form = shown(SettingsForm(BackboneSettings()))
     type_into(form, "name", "resnet50")
-    assert (form.value().weights, form.editor("weights").text.text()) == (None, "")
+    assert (form.value().weights, form.editor("weights").findChild(QLineEdit).text()) == (None, "")
     type_into(form, "name", "mit-b0")
     assert form.value().weights == "builtin"

@@ -1,6 +1,8 @@
-"""Editors of single settings: the widget follows from the type of the field, as the settings model declares it.
+"""The magicgui widget of a setting: it follows from the type of the field, as the settings model declares it.
 
-Each has a signal ``edited``, ``raw()`` (what was entered, for the model to validate) and ``show_value``.
+Words and switches are magicgui's own. Numbers are typed into its text line: its spin boxes round what is finer than
+their step, have no place for a word such as ``auto``, and read ``1,000`` by the language of the computer. Files and
+names with suggestions have widgets of ours below, with the reason at each.
 """
 
 from __future__ import annotations
@@ -12,20 +14,10 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
-from qtpy.QtCore import QModelIndex, Qt, Signal
-from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QFileDialog,
-    QHBoxLayout,
-    QLineEdit,
-    QMenu,
-    QStyledItemDelegate,
-    QStyleOptionViewItem,
-    QToolButton,
-    QWidget,
-)
+from magicgui.widgets import FileEdit, LineEdit, create_widget
+from magicgui.widgets.bases import BaseValueWidget, ValuedContainerWidget, ValueWidget
+from qtpy.QtCore import QEvent, QModelIndex, QObject, Qt
+from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QStyledItemDelegate, QStyleOptionViewItem
 
 from napari_pbip.config.annotations import alternatives
 from napari_pbip.gui.widgets.number_box import read_number, read_whole_number
@@ -35,46 +27,55 @@ _SCROLL_BAR = 24
 """Room for one beside the widest value of a list, in pixels."""
 
 
-def editor_for(annotation: Any) -> Any:
-    """A widget with a signal ``edited``, ``raw()`` (what was entered, for the model to validate) and ``show_value``.
+def field_editor(annotation: Any) -> BaseValueWidget[Any]:
+    """The widget for values of a type.
 
-    ``raw()`` raises :class:`ValueError` where what was entered could be read in more than one way.
+    Its ``value`` is what was entered, for the settings model to validate; reading it raises :class:`ValueError` where
+    that could be read in more than one way. ``changed`` comes when a value was chosen, or a text was left or Return
+    pressed. ``native`` is the Qt widget.
     """
     parts = alternatives(annotation)
-    if parts == [bool]:
-        return _Check()
     if Path in parts:
-        return _File([word for part in parts for word in get_args(part)])
+        return FileOrFolder([word for part in parts for word in get_args(part)])
     if parts == [str]:
-        return _Choice((), free=True)
-    if len(parts) == 1 and get_origin(parts[0]) is Literal:
-        return _Choice(get_args(parts[0]), free=False)
-    return _Text(annotation)
+        return Suggestions()
+    if parts == [bool] or (len(parts) == 1 and get_origin(parts[0]) is Literal):
+        widget = create_widget(annotation=parts[0])
+        assert isinstance(widget, BaseValueWidget)
+        if isinstance(widget.native, QComboBox):
+            _keep_small(widget.native)
+        return widget
+    return TypedText(annotation)
 
 
-class _Text(QLineEdit):
+class TypedText(LineEdit):
     """Numbers, several values with commas between, ``name: value`` pairs; empty where nothing need be given.
 
     A single number may be written with a point or a comma, as in every box of the window.
     """
 
-    edited = Signal()
-
     def __init__(self, annotation: Any) -> None:
-        super().__init__()
         kinds = {get_origin(part) for part in alternatives(annotation)}
         self._numbers = {int, float} & set(alternatives(annotation))
         self._sequence, self._pairs = tuple in kinds, dict in kinds
         self._only_pairs = kinds == {dict}
         self._optional = NoneType in get_args(annotation)
+        super().__init__()
         if self._pairs:
-            self.setPlaceholderText("TUM: …, STR: …" if self._only_pairs else "")
+            self.native.setPlaceholderText("TUM: …, STR: …" if self._only_pairs else "")
         elif self._optional:
-            self.setPlaceholderText("automatic")
-        self.editingFinished.connect(self.edited)
+            self.native.setPlaceholderText("automatic")
 
-    def raw(self) -> object:
-        text = self.text().strip()
+    def _post_init(self) -> None:
+        """Half a number is no value: a text counts once it is left, and not with every key."""
+        super(ValueWidget, self)._post_init()
+        self.native.editingFinished.connect(self._commit)
+
+    def _commit(self) -> None:
+        self.changed.emit(self.native.text())
+
+    def get_value(self) -> Any:
+        text = self.native.text().strip()
         if not text and self._optional:
             return None
         if self._sequence:
@@ -89,55 +90,99 @@ class _Text(QLineEdit):
             raise ValueError(f"“{text}” is not a whole number; write it without a point or comma")
         return text if whole is None else whole
 
-    def show_value(self, value: Any) -> None:
-        self.setText(as_typed(value))
-        self.setCursorPosition(0)
+    def set_value(self, value: Any) -> None:
+        self.native.setText(as_typed(value))
+        self.native.setCursorPosition(0)
 
 
-class _Choice(QComboBox):
-    """One of several words; ``free`` lets the user type another."""
+class Suggestions(ValuedContainerWidget[str]):
+    """A name that is typed, or chosen from a list with a note at each; magicgui's lists take no other name."""
 
-    edited = Signal()
+    def __init__(self) -> None:
+        super().__init__(layout="horizontal", labels=False)
+        self.margins = (0, 0, 0, 0)
+        self.box = QComboBox()
+        self.box.setEditable(True)
+        self.box.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.box.setItemDelegate(_Noted(self.box))
+        _keep_small(self.box)
+        self.native.layout().addWidget(self.box)
+        self.native.setFocusProxy(self.box)
+        self.box.textActivated.connect(self._commit)
+        line = self.box.lineEdit()
+        assert line is not None  # it is editable
+        line.editingFinished.connect(self._commit)
 
-    def __init__(self, choices: Sequence[str], *, free: bool) -> None:
-        super().__init__()
-        self.addItems(list(choices))
-        self.setEditable(free)
-        self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setMinimumContentsLength(8)
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.textActivated.connect(self.edited)
-        line = self.lineEdit()
-        if line is not None:
-            line.editingFinished.connect(self.edited)
-        self.setItemDelegate(_Noted(self))
+    def _commit(self) -> None:
+        self.changed.emit(self.box.currentText())
 
     def offer(self, choices: Mapping[str, str]) -> None:
         """Offer values, each with a note that is shown beside it in the list; what is entered stays."""
-        there = range(self.count())
-        if list(choices.items()) == [(self.itemText(i), self.itemData(i, _NOTE)) for i in there]:
+        box, there = self.box, range(self.box.count())
+        if list(choices.items()) == [(box.itemText(i), box.itemData(i, _NOTE)) for i in there]:
             return
-        text = self.currentText()
-        self.clear()
+        text = box.currentText()
+        box.clear()
         for value, note in choices.items():
-            self.addItem(value)
-            self.setItemData(self.count() - 1, note, _NOTE)
-        self.setCurrentText(text)
-        view = self.view()
+            box.addItem(value)
+            box.setItemData(box.count() - 1, note, _NOTE)
+        box.setCurrentText(text)
+        view = box.view()
         if view is not None:
             view.setMinimumWidth(view.sizeHintForColumn(0) + _SCROLL_BAR)
 
-    def raw(self) -> object:
-        return self.currentText()
+    def get_value(self) -> str:
+        return self.box.currentText()
 
-    def show_value(self, value: Any) -> None:
-        self.setCurrentText(str(value))
+    def set_value(self, value: Any) -> None:
+        self.box.setCurrentText(str(value))
 
-    def wheelEvent(self, event: QWheelEvent | None) -> None:
-        """Leave the wheel to the panel around: turning it there should not change settings."""
-        if event is not None:
-            event.ignore()
+
+class FileOrFolder(FileEdit):
+    """A file or folder, typed or looked for; empty for none. ``words`` are what else it may be.
+
+    magicgui's own looks for either files or folders, in a dialog that stops the window, and makes every word a path.
+    """
+
+    def __init__(self, words: Sequence[str] = ()) -> None:
+        super().__init__(nullable=True)
+        line, button = self.line_edit.native, self.choose_btn.native
+        self.changed.disconnect()
+        self.line_edit.changed.disconnect()
+        self.choose_btn.changed.disconnect()
+        line.setPlaceholderText("none")
+        line.editingFinished.connect(self._commit)
+        self.native.setFocusProxy(line)
+        self.choose_btn.text = "…"
+        button.setMaximumWidth(36)
+        button.setToolTip("Look for it")
+        menu = QMenu(button)
+        for word in words:
+            menu.addAction(word.capitalize(), partial(self._chosen, word))
+        menu.addAction("Choose a folder…", partial(self.browse, QFileDialog.FileMode.Directory))
+        menu.addAction("Choose a file…", partial(self.browse, QFileDialog.FileMode.ExistingFile))
+        button.setMenu(menu)
+
+    def get_value(self) -> Any:
+        return self.line_edit.native.text().strip() or None
+
+    def set_value(self, value: Any) -> None:
+        self.line_edit.native.setText(as_typed(value))
+
+    def browse(self, mode: QFileDialog.FileMode) -> None:
+        """Open a file dialog; the window works on."""
+        dialog = QFileDialog(self.native, "Choose", self.line_edit.native.text())
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.setFileMode(mode)
+        dialog.fileSelected.connect(self._chosen)
+        dialog.open()
+
+    def _commit(self) -> None:
+        self.changed.emit(self.value)
+
+    def _chosen(self, path: str) -> None:
+        self.set_value(path)
+        self._commit()
 
 
 class _Noted(QStyledItemDelegate):
@@ -150,66 +195,22 @@ class _Noted(QStyledItemDelegate):
             option.text = f"{option.text}  –  {note}"
 
 
-class _Check(QCheckBox):
-    """Yes or no."""
+class _LeaveWheel(QObject):
+    """Leaves the wheel to the panel around a list: turning it there should not change settings."""
 
-    edited = Signal()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clicked.connect(self.edited)
-
-    def raw(self) -> object:
-        return self.isChecked()
-
-    def show_value(self, value: Any) -> None:
-        self.setChecked(bool(value))
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        if event is None or event.type() != QEvent.Type.Wheel:
+            return False
+        event.ignore()
+        return True
 
 
-class _File(QWidget):
-    """A file or folder, typed or looked for; empty for none. ``words`` are what else it may be."""
-
-    edited = Signal()
-
-    def __init__(self, words: Sequence[str] = ()) -> None:
-        super().__init__()
-        self.text = QLineEdit()
-        self.text.setPlaceholderText("none")
-        self.text.editingFinished.connect(self.edited)
-        self.setFocusProxy(self.text)
-        browse = QToolButton()
-        browse.setText("…")
-        browse.setMinimumWidth(36)
-        browse.setToolTip("Look for it")
-        browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        menu = QMenu(browse)
-        for word in words:
-            menu.addAction(word.capitalize(), partial(self._chosen, word))
-        menu.addAction("Choose a folder…", partial(self.browse, QFileDialog.FileMode.Directory))
-        menu.addAction("Choose a file…", partial(self.browse, QFileDialog.FileMode.ExistingFile))
-        browse.setMenu(menu)
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.text, 1)
-        layout.addWidget(browse)
-
-    def raw(self) -> object:
-        return self.text.text().strip() or None
-
-    def show_value(self, value: Any) -> None:
-        self.text.setText(as_typed(value))
-
-    def browse(self, mode: QFileDialog.FileMode) -> None:
-        """Open a file dialog; the window works on."""
-        dialog = QFileDialog(self, "Choose", self.text.text())
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.setFileMode(mode)
-        dialog.fileSelected.connect(self._chosen)
-        dialog.open()
-
-    def _chosen(self, path: str) -> None:
-        self.text.setText(path)
-        self.edited.emit()
+def _keep_small(box: QComboBox) -> None:
+    """A list that needs no more room than a dock has, and that scrolling past does not change."""
+    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    box.setMinimumContentsLength(8)
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.installEventFilter(_LeaveWheel(box))
 
 
 def as_typed(value: Any) -> str:

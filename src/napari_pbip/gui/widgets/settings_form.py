@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
 
 from napari_pbip.config import Settings
 from napari_pbip.config.annotations import alternatives
-from napari_pbip.gui.widgets.field_editors import as_typed, editor_for
+from napari_pbip.gui.widgets.field_editors import Suggestions, as_typed, field_editor
 from napari_pbip.gui.widgets.job_bar import Notice
 
 S = TypeVar("S", bound=Settings)
@@ -81,7 +81,7 @@ class SettingsForm(QWidget, Generic[S]):
             layout.addWidget(group)
             self._groups.append((group, rows))
         for row in self._rows:
-            row.editor.edited.connect(partial(self._on_edit, row))
+            row.editor.changed.connect(partial(self._on_edit, row), max_args=0)
             row.show(value)
         self._hide_other_methods()
 
@@ -106,13 +106,15 @@ class SettingsForm(QWidget, Generic[S]):
                 self._on_edit(row)
         return [row.dotted for row in self._rows if row.belongs_to(self._value) and row.wrong]
 
-    def editor(self, name: str) -> Any:
-        """The widget of a field, by its dotted name."""
-        return next(r.editor for r in self._rows if r.dotted == name and r.belongs_to(self._value))
+    def editor(self, name: str) -> QWidget:
+        """The Qt widget of a field, by its dotted name."""
+        widget = self._row(name).editor
+        native: QWidget = widget.box if isinstance(widget, Suggestions) else widget.native
+        return native
 
     def problem(self, name: str) -> Notice:
         """The sentence at a field, by its dotted name."""
-        return next(r.problem for r in self._rows if r.dotted == name and r.belongs_to(self._value))
+        return self._row(name).problem
 
     def reveal(self, name: str) -> None:
         """Take the user to a field."""
@@ -130,7 +132,10 @@ class SettingsForm(QWidget, Generic[S]):
 
     def offer(self, name: str, choices: Sequence[str] | Mapping[str, str]) -> None:
         """Offer values for a text field, with a note at each if they are a mapping; others can still be typed."""
-        self.editor(name).offer(choices if isinstance(choices, Mapping) else dict.fromkeys(choices, ""))
+        widget = self._row(name).editor
+        if not isinstance(widget, Suggestions):
+            raise TypeError(f"{name} is not a text field")
+        widget.offer(choices if isinstance(choices, Mapping) else dict.fromkeys(choices, ""))
 
     def remark(self, sentences: Mapping[str, object]) -> None:
         """Say what is missing at fields, by their dotted names; at all others nothing."""
@@ -138,10 +143,13 @@ class SettingsForm(QWidget, Generic[S]):
             row.remark = sentences.get(row.dotted, "")
             row.set_visible(row.belongs_to(self._value))
 
+    def _row(self, name: str) -> _Row:
+        return next(row for row in self._rows if row.dotted == name and row.belongs_to(self._value))
+
     def _on_edit(self, row: _Row) -> None:
         before = self._value
         try:
-            value = _replaced(before, row.names, row.editor.raw())
+            value = _replaced(before, row.names, row.editor.value)
         except (ValueError, yaml.YAMLError) as error:  # pydantic's errors are ValueErrors
             row.refuse(error, before)
             return
@@ -179,13 +187,15 @@ class _Row:
         self.remark: object = ""
         self.place: tuple[QGridLayout, int] | None = None
         self.label = QLabel(_label(self.names))
-        self.editor = editor_for(self.info.annotation)
+        self.editor = field_editor(self.info.annotation)
         self.problem = Notice()
         tip = f"<qt>{html.escape(self.info.description or '')}</qt>"  # rich text is wrapped
-        for widget in (self.label, self.editor):
+        for widget in (self.label, self.editor.native):
             widget.setToolTip(tip)
-        self.label.setBuddy(self.editor)
-        self.editor.setAccessibleName(self.label.text())
+        self.label.setBuddy(self.editor.native)
+        for widget in (self.editor.native, self.editor.native.focusProxy()):
+            if widget is not None:  # who listens is on the one that has the focus
+                widget.setAccessibleName(self.label.text())
 
     @property
     def dotted(self) -> str:
@@ -211,7 +221,8 @@ class _Row:
     def show(self, value: Settings) -> None:
         self.accept()
         if self.belongs_to(value):
-            self.editor.show_value(self.get(value))
+            with self.editor.changed.blocked():
+                self.editor.value = self.get(value)
 
     def accept(self) -> None:
         self.wrong = False
@@ -224,7 +235,7 @@ class _Row:
 
     def set_visible(self, visible: bool) -> None:
         self.label.setVisible(visible)
-        self.editor.setVisible(visible)
+        self.editor.native.setVisible(visible)
         if not self.wrong:
             self._show_remark()
         self.problem.setVisible(visible and bool(self.wrong or self.remark))
@@ -300,7 +311,7 @@ def _place(rows: Sequence[_Row], into: QVBoxLayout) -> None:
     grid.setColumnStretch(1, 1)
     for i, row in enumerate(rows):
         grid.addWidget(row.label, _LINES * i, 0)
-        grid.addWidget(row.editor, _LINES * i, 1)
+        grid.addWidget(row.editor.native, _LINES * i, 1)
         grid.addWidget(row.problem, _LINES * i + 1, 0, 1, 2)
         row.place = (grid, _LINES * i + 2)
     into.addLayout(grid)
