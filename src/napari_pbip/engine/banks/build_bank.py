@@ -53,7 +53,7 @@ def build_bank(
     tiles: TileSet,
     settings: BankSettings,
     data: DataSettings,
-    out: Path,
+    out: Path | str,
     *,
     device: str = "cpu",
     overwrite: bool = False,
@@ -102,6 +102,7 @@ def build_bank(
         If there is no such encoder, or its weights are missing.
     """
     began = time.monotonic()
+    out = Path(out)
     tiles.require_two_classes()
     single = tiles.single_class
     curation = Curation.read(out) if curation is None else curation
