@@ -55,7 +55,7 @@ class ArrayReader:
         for array in levels:
             if len(array.shape) != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
                 raise SlideError(
-                    f"{name} is an array of shape {tuple(array.shape)} and type {array.dtype}; give RGB of the shape "
+                    f"{name} has the shape {tuple(array.shape)} and the type {array.dtype}; give RGB of the shape "
                     "(height, width, 3) and the type uint8."
                 )
         if not levels:
