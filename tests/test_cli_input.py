@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from napari_pbip import cli, samples
+from napari_pbip import cli, progress, samples
 from napari_pbip.cli import following
 from napari_pbip.config import BankSettings, DataSettings, JobSettings
 from napari_pbip.engine.run_facts import RunFacts
@@ -30,7 +30,7 @@ NAMES = ("case [he]", "[/b]", "[red]x", ":warning:", "[/old]/a.png", "a[0]", "\\
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What a job prints on a terminal that would know markup."""
-    monkeypatch.setattr(following, "console", console := Console(file=io.StringIO(), width=40))
+    monkeypatch.setattr(progress, "console", console := Console(file=io.StringIO(), width=40))
     return console.file  # type: ignore[return-value]
 
 

@@ -23,7 +23,7 @@ from napari_pbip.slides import open_slide
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "docs" / "command-line.md"
-FOLLOWED_ELSEWHERE = {"add-a-method"}  # changes the package: tests/test_add_a_method.py
+FOLLOWED_ELSEWHERE = {"add-a-method", "add-an-encoder", "add-a-slide-reader"}  # install: tests/test_plugins.py
 HOW_TO = sorted(p for p in (ROOT / "docs" / "how-to").glob("*.md") if p.stem not in FOLLOWED_ELSEWHERE)
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 

@@ -293,7 +293,7 @@ class ImageBank:
         }
 
     @classmethod
-    def read(cls, folder: Path) -> ImageBank:
+    def read(cls, folder: Path | str) -> ImageBank:
         """Read a bank.
 
         Raises
@@ -301,6 +301,7 @@ class ImageBank:
         BankError
             If the folder is no bank, the bank was never finished, is damaged, or of a newer format.
         """
+        folder = Path(folder)
         document = _read_facts(folder)
         try:
             if document["format"] > FORMAT:

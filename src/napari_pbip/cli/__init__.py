@@ -18,9 +18,15 @@ from napari_pbip.cli.bank import show_scores
 from napari_pbip.cli.encoders import app as encoders_app
 from napari_pbip.cli.following import follow, report_json
 from napari_pbip.cli.options import JobFile, JobOption, JsonOut, Overwrite, Set, settings_from, values_from
-from napari_pbip.cli.terminal import console, output, print_what_cannot_be_encoded, say
+from napari_pbip.cli.terminal import (
+    output,
+    print_plugin_warnings_as_sentences,
+    print_what_cannot_be_encoded,
+    say,
+)
 from napari_pbip.config import CompareJob, PretrainSettings
 from napari_pbip.errors import ConfigError, PbipError
+from napari_pbip.progress import console
 
 app = typer.Typer(
     help="From image-level labels to a tissue map of a whole slide.",
@@ -35,6 +41,7 @@ app.add_typer(encoders_app, name="encoders")
 def main() -> None:
     """Run the command line; errors of the user's making end it with one sentence and exit code 2."""
     print_what_cannot_be_encoded()
+    print_plugin_warnings_as_sentences()
     try:
         app()
     except PbipError as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 
 from rich.console import Console
 from rich.text import Text
 
-# Names, paths and messages of libraries hold brackets and colons: nothing that is printed is read as markup.
-console = Console(stderr=True, markup=False, emoji=False, highlight=False)
-"""For what is said beside the result."""
+from napari_pbip.plugins import PluginWarning
+from napari_pbip.progress import console
+
 output = Console(markup=False, emoji=False, highlight=False)
 """For the result proper."""
 
@@ -25,3 +26,17 @@ def print_what_cannot_be_encoded() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def print_plugin_warnings_as_sentences() -> None:
+    """Print what is wrong with somebody's plugin without the line of code that found it."""
+    standard = warnings.formatwarning
+
+    def formatted(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if issubclass(category, PluginWarning):
+            return f"Note: {message}\n"
+        return standard(message, category, filename, lineno, line)
+
+    warnings.formatwarning = formatted

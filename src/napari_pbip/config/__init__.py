@@ -17,7 +17,14 @@ from napari_pbip.config.job import (
     TissueSettings,
     TrainSettings,
 )
-from napari_pbip.config.methods import CamSettings, ConstructSettings, LpdSettings, MethodSettings, PbipSettings
+from napari_pbip.config.methods import (
+    CamSettings,
+    ConstructSettings,
+    LpdSettings,
+    MethodSettings,
+    PbipSettings,
+    methods,
+)
 from napari_pbip.config.pretrain import PretrainSettings
 
 __all__ = [
@@ -42,6 +49,7 @@ __all__ = [
     "TrainSettings",
     "anchor_paths",
     "change_paths",
+    "methods",
     "overlay",
     "override",
     "planned_runs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -12,6 +12,8 @@ def alternatives(annotation: Any) -> list[Any]:
     """The alternatives of a field's type, without None and without what is said of each."""
     if get_origin(annotation) in (Union, UnionType):
         return [part for member in get_args(annotation) for part in alternatives(member)]
+    if variants := _variants(annotation):
+        return variants
     if hasattr(annotation, "__metadata__"):
         return alternatives(annotation.__origin__)
     return [] if annotation is NoneType else [annotation]
@@ -24,5 +26,11 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def leaves(annotation: Any) -> list[Any]:
     """The types an annotation is made of."""
-    inner = get_args(annotation)
+    inner = get_args(annotation) or _variants(annotation)
     return [part for a in inner for part in leaves(a)] if inner else [annotation]
+
+
+def _variants(annotation: Any) -> list[Any]:
+    """The models that a base class stands for, such as the methods' settings, to which other packages add some."""
+    is_one = isinstance(annotation, type) and "variants" in vars(annotation)
+    return list(cast("Any", annotation).variants()) if is_one else []

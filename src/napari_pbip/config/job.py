@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from napari_pbip.config.base import Fraction, Positive, Settings, Weight
-from napari_pbip.config.methods import AnyMethod, PbipSettings
+from napari_pbip.config.methods import MethodSettings, PbipSettings
 
 
 class DataSettings(Settings):
@@ -156,13 +156,15 @@ class RefineSettings(Settings):
 class JobSettings(Settings):
     """One settings file: it replays a run from the window, the command line or a cluster."""
 
+    model_config = ConfigDict(defer_build=True)  # because the methods' settings are
+
     data: DataSettings = DataSettings()
     """The labelled tiles."""
     bank: BankSettings = BankSettings()
     """The image bank."""
     bank_folder: Path | None = None
     """An image bank on disk; without it training builds one from the single-class tiles of the data."""
-    method: AnyMethod = PbipSettings()
+    method: Annotated[MethodSettings, Field(discriminator="name")] = PbipSettings()
     """The method and its terms."""
     backbone: BackboneSettings = BackboneSettings()
     """The trainable network."""

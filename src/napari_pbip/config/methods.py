@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from functools import cache, reduce
+from operator import or_
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from napari_pbip.config.base import FourStages, Fraction, Positive, Settings, Weight
+from napari_pbip.errors import PbipError
+from napari_pbip.plugins import plugins
 
 
 class MethodSettings(Settings):
-    """What all methods have. The fields of a method are the options of its network, but for `name` and `preset`."""
+    """What all methods have. The fields of a method are the options of its network, but for `name` and `preset`.
+
+    As the type of a field it stands for the settings of any of the :func:`methods`, told apart by `name`.
+    """
+
+    model_config = ConfigDict(defer_build=True)  # other packages are asked for their methods when values are validated
 
     network: ClassVar[str]
     """``module:class`` of the network, a :class:`napari_pbip.models.methods.base.Method`."""
@@ -24,6 +35,8 @@ class MethodSettings(Settings):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Values that a preset gives to every setting not given."""
 
+    name: str
+    """The method."""
     stage_weights: FourStages = (0.0, 0.1, 1.0, 1.0)
     """Weight of the classification loss of each backbone stage."""
     fusion_weights: FourStages = (0.0, 0.3, 0.3, 0.4)
@@ -42,6 +55,17 @@ class MethodSettings(Settings):
     def options(self) -> dict[str, Any]:
         """What the network is made with."""
         return self.model_dump(exclude={"name", "preset"})
+
+    @classmethod
+    def variants(cls) -> tuple[type[MethodSettings], ...]:
+        """The classes that a field of this type stands for."""
+        return tuple(methods().values())
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        if cls is MethodSettings:
+            return handler.generate_schema(reduce(or_, cls.variants()))
+        return handler(source)
 
 
 class PbipSettings(MethodSettings):
@@ -231,5 +255,20 @@ class CamSettings(MethodSettings):
     """The method."""
 
 
-AnyMethod = Annotated[PbipSettings | LpdSettings | ConstructSettings | CamSettings, Field(discriminator="name")]
-"""One of the methods, told by its `name`."""
+_OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings)
+
+
+@cache
+def methods() -> Mapping[str, type[MethodSettings]]:
+    """The settings class of each method by its name: ours, then those that installed packages add."""
+    ours: dict[str, type[MethodSettings]] = {method.model_fields["name"].default: method for method in _OURS}
+    return MappingProxyType(ours | plugins("method", ours, _checked))
+
+
+def _checked(name: str, method: Any) -> type[MethodSettings]:
+    """The settings class that another package registered under a name."""
+    if not (isinstance(method, type) and issubclass(method, MethodSettings)):
+        raise PbipError("it is no class derived from MethodSettings")
+    if get_args(method.model_fields["name"].annotation) != (name,) or method.parse({}).name != name:
+        raise PbipError(f'its settings do not say name: Literal["{name}"] = "{name}"')
+    return method

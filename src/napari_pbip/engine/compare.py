@@ -58,7 +58,7 @@ _CHANGES_NOTHING: dict[str, Any] = {"segment": True, "thresholds": True, "train"
 
 @job
 @claims("out", "comparing")
-def compare(values: Mapping[str, Any], out: Path, *, overwrite: bool = False) -> Job:
+def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = False) -> Job:
     """Train and score every run of a comparison; a run that fails is reported and does not stop the others.
 
     What is done already is not done again, and a training that was stopped goes on: the same call resumes. Tables and
@@ -88,6 +88,7 @@ def compare(values: Mapping[str, Any], out: Path, *, overwrite: bool = False) ->
     OutputError
         If ``out`` holds something else, or cannot be written.
     """
+    out = Path(out)
     settings, runs = planned_runs(values)
     data = runs[0].settings.data
     if data.folder is None:

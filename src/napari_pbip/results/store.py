@@ -168,7 +168,7 @@ class ScoreStore:
                 begun.unlink(missing_ok=True)
 
     @classmethod
-    def open(cls, path: Path, mode: Literal["r", "r+"] = "r") -> Self:
+    def open(cls, path: Path | str, mode: Literal["r", "r+"] = "r") -> Self:
         """Open a store, finished or not.
 
         Parameters

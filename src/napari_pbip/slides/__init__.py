@@ -1,14 +1,17 @@
 """A slide as pixels at any microns per pixel, its tissue, and the tiles that a network sees."""
 
+from napari_pbip.slides.array import ArrayReader
 from napari_pbip.slides.grid import Tile, TileGrid
 from napari_pbip.slides.mpp import save_mpp
-from napari_pbip.slides.reader import Image, Level, ReaderEntry, readers
+from napari_pbip.slides.reader import Image, Level, Reader, ReaderEntry, readers
 from napari_pbip.slides.slide import Slide, is_slide, open_slide, slides_in
 from napari_pbip.slides.tissue import TissueMask, TissueMeasure, find_tissue
 
 __all__ = [
+    "ArrayReader",
     "Image",
     "Level",
+    "Reader",
     "ReaderEntry",
     "Slide",
     "Tile",

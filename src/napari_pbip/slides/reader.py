@@ -11,13 +11,15 @@ import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_pbip.errors import SlideError
+from napari_pbip.errors import PbipError, SlideError
+from napari_pbip.plugins import plugins
 
 Image = npt.NDArray[np.uint8]
 """RGB, shape (height, width, 3), uint8."""
@@ -118,9 +120,20 @@ _READERS = (
 )
 
 
+@cache
 def readers() -> tuple[ReaderEntry, ...]:
-    """All readers, in the order in which they are asked; listing them imports none of their libraries."""
-    return _READERS
+    """All readers, in the order in which they are asked: ours, then those that installed packages add.
+
+    Listing ours imports none of their libraries.
+    """
+    return (*_READERS, *plugins("reader", [entry.name for entry in _READERS], _checked).values())
+
+
+def _checked(name: str, entry: Any) -> ReaderEntry:
+    """The reader that another package registered under a name."""
+    if not isinstance(entry, ReaderEntry) or entry.name != name:
+        raise PbipError(f"it is no ReaderEntry with the name {name!r}")
+    return entry
 
 
 def pyramid(name: str, sizes: Sequence[tuple[int, int]], tiles: Sequence[tuple[int, int]]) -> tuple[Level, ...]:

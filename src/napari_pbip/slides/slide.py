@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 import threading
 import zipfile
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 import PIL.Image
 
 from napari_pbip.errors import DamagedPlace, SlideError
+from napari_pbip.slides.array import ArrayReader, Pixels
 from napari_pbip.slides.cache import BlockCache
 from napari_pbip.slides.image import WholeImage
 from napari_pbip.slides.mpp import is_usual, read_sidecar, require_believable, sidecar
@@ -61,6 +63,11 @@ def open_slide(path: Path | str, mpp: float | None = None) -> Slide:
             reader = entry.open(path)
         except SlideError:
             raise
+        except ImportError as error:
+            raise SlideError(
+                f"{path.name} cannot be read, because the reader {entry.name!r} cannot be loaded ({reason(error)}); "
+                "napari-pbip doctor says what to do."
+            ) from error
         except Exception as error:
             raise SlideError(damaged(path, error)) from error
         if reader is not None:
@@ -103,9 +110,13 @@ def slides_in(path: Path) -> list[Path]:
 
 
 class Slide:
-    """An open slide; made by :func:`open_slide`, closed as a context manager. Safe to use from several threads."""
+    """An open slide; made by :func:`open_slide` or of arrays, closed as a context manager.
+
+    Safe to use from several threads.
+    """
 
     path: Path
+    """Where it lies; of an array its name."""
     reader: str
     """Name of the reader, as in the catalogue :func:`napari_pbip.slides.readers`."""
     mpp_xy: tuple[float, float] | None
@@ -113,8 +124,11 @@ class Slide:
     mpp_is_given: bool
     """Whether ``mpp_xy`` was given by a user, rather than by the slide's header."""
 
-    def __init__(self, path: Path, reader_name: str, reader: Reader, mpp: float | None) -> None:
+    def __init__(
+        self, path: Path, reader_name: str, reader: Reader, mpp: float | None, name: str | None = None
+    ) -> None:
         self.path = path
+        self._name = name
         self.reader = reader_name
         self.mpp_xy = reader.mpp if mpp is None else (mpp, mpp)
         self.mpp_is_given = mpp is not None
@@ -123,9 +137,33 @@ class Slide:
         self._damage: dict[tuple[int, int, int, int, int], str] = {}
         self._lock = threading.Lock()
 
+    @classmethod
+    def from_array(cls, pixels: Pixels | Sequence[Pixels], mpp: float, name: str = "array") -> Self:
+        """A slide of pixels that are an array already; what is read of a dask array is computed when it is read.
+
+        Parameters
+        ----------
+        pixels
+            RGB, shape (height, width, 3), uint8: a numpy, dask or zarr array, or those of a pyramid.
+        mpp
+            Microns per level-0 pixel.
+        name
+            What it is called, in messages and by its results.
+
+        Raises
+        ------
+        SlideError
+            If an array has another shape or type, or chunks too large to be read, or ``mpp`` is impossible.
+        """
+        levels = [pixels] if hasattr(pixels, "dtype") else pixels
+        reader = ArrayReader(name, cast("Sequence[Pixels]", levels))
+        return cls(Path(name), "array", reader, require_believable(mpp, "The given value"), name)
+
     @property
     def name(self) -> str:
         """The file's name without its ending (``slide`` of ``slide.ome.tif``)."""
+        if self._name is not None:
+            return self._name
         if self.path.is_dir() and self.path.suffix.lower() != ".zarr":
             return self.path.name
         return self.path.stem.removesuffix(".ome").removesuffix(".OME")

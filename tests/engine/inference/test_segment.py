@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
 import tifffile
@@ -26,7 +27,7 @@ from napari_pbip.errors import ModelError, OutputError, PbipError, SlideError
 from napari_pbip.events import Event, Finished, RegionDone, Started, Step, Warned
 from napari_pbip.results.places import stores_in
 from napari_pbip.results.store import ScoreStore
-from napari_pbip.slides import open_slide
+from napari_pbip.slides import Slide, open_slide
 from tests.engine.conftest import settings_for
 
 QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=8)
@@ -60,6 +61,39 @@ def test_the_events_tell_how_far_it_is(segmented: tuple[Path, list[Event]]) -> N
     assert steps[-1] == started.total > 0
     assert any(isinstance(e, RegionDone) for e in events)
     assert isinstance(events[-1], Finished)
+
+
+def test_an_array_gets_the_scores_of_a_file_of_the_same_pixels(
+    segmented: tuple[Path, list[Event]], model: Path, sample_pixels: np.ndarray, tmp_path: Path
+) -> None:
+    with open_slide(samples.slide()) as slide:
+        mpp = slide.require_mpp()
+    chunked = da.from_array(sample_pixels, chunks=(960, 960, 3))  # about as the file is stored
+    expected = store_in(segmented[0])
+    for name, pixels in (("whole", sample_pixels), ("lazy", chunked)):
+        array = Slide.from_array(pixels, mpp, name)
+        *_, last = segment(array, str(model), str(tmp_path / name), QUICK)
+        assert isinstance(last, Finished)
+        assert last.output == tmp_path / name
+        got = store_in(tmp_path / name)
+        assert (got.path.name, got.facts.slide.name) == (f"{name}.ome.zarr", name)
+        everywhere = slice(0, None)
+        np.testing.assert_array_equal(
+            got.read_scores(0, everywhere, everywhere), expected.read_scores(0, everywhere, everywhere)
+        )
+        np.testing.assert_array_equal(got.presence(), expected.presence())
+        np.testing.assert_array_equal(got.tissue, expected.tissue)
+        assert array.read_level(0, 0, 0, 5, 5).shape == (5, 5, 3)  # what somebody has open stays open
+    *_, again = segment(Slide.from_array(chunked, mpp, "whole"), model, tmp_path / "whole", QUICK, resume=True)
+    assert isinstance(again, Finished)  # the same slide, however it is held
+
+
+def test_microns_of_the_settings_count_for_an_open_slide(
+    model: Path, sample_pixels: np.ndarray, tmp_path: Path
+) -> None:
+    array = Slide.from_array(sample_pixels, 0.5)
+    list(segment(array, model, tmp_path, QUICK.model_copy(update={"mpp": 1.0})))
+    assert store_in(tmp_path).facts.slide.mpp == 1.0
 
 
 def test_scores_are_those_of_the_network(segmented: tuple[Path, list[Event]], model: Path) -> None:

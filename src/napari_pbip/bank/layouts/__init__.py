@@ -39,7 +39,7 @@ def find_splits(folder: Path, settings: DataSettings) -> tuple[str, ...]:
     return DataSet(folder, settings).splits
 
 
-def load_tiles(folder: Path, split: str = "train", settings: DataSettings | None = None) -> TileSet:
+def load_tiles(folder: Path | str, split: str = "train", settings: DataSettings | None = None) -> TileSet:
     """The tiles of a split, with their labels.
 
     Masks, where there are any, are read once, so that a wrong one is reported before a long job rather than
@@ -60,10 +60,10 @@ def load_tiles(folder: Path, split: str = "train", settings: DataSettings | None
         In one sentence, if the folder, split or its pictures are missing, a name, label, mask or row is not
         what it has to be, or the layout or the class names are not known.
     """
-    return DataSet(folder, settings or DataSettings()).load(split)
+    return DataSet(Path(folder), settings or DataSettings()).load(split)
 
 
-def load_single_tiles(folder: Path, settings: DataSettings | None = None) -> TileSet:
+def load_single_tiles(folder: Path | str, settings: DataSettings | None = None) -> TileSet:
     """The tiles an image bank is made of: those of ``train_single`` where that split exists, else of ``train``.
 
     Raises
@@ -71,7 +71,7 @@ def load_single_tiles(folder: Path, settings: DataSettings | None = None) -> Til
     DataError
         As :func:`load_tiles`.
     """
-    data = DataSet(folder, settings or DataSettings())
+    data = DataSet(Path(folder), settings or DataSettings())
     return data.load("train_single" if "train_single" in data.splits else "train")
 
 

@@ -47,7 +47,7 @@ def build_bank(
     tiles: TileSet,
     settings: BankSettings,
     data: DataSettings,
-    out: Path,
+    out: Path | str,
     *,
     device: str = "cpu",
     overwrite: bool = False,
@@ -96,6 +96,7 @@ def build_bank(
         If there is no such encoder, or its weights are missing.
     """
     began = time.monotonic()
+    out = Path(out)
     tiles.require_two_classes()
     single = tiles.single_class
     curation = Curation.read(out) if curation is None else curation

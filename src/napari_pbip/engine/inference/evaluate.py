@@ -41,7 +41,7 @@ Report = dict[str, dict[str, Any]]
 
 @job
 def evaluate(
-    run: Path,
+    run: Path | str,
     data: DataSettings,
     split: str = "test",
     *,
@@ -80,7 +80,7 @@ def evaluate(
     if data.folder is None:
         raise ConfigError("There is nothing to score on; name the folder of tiles with masks with data.folder.")
     chosen = choose_device(device)
-    model = load_model(run, which, chosen)
+    model = load_model(Path(run), which, chosen)
     names = model.facts.taxonomy.names
     tiles = load_tiles(data.folder, split, data)
     if tiles.taxonomy.names != names:

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -62,11 +62,11 @@ Focus = Callable[[], tuple[float, float, float, float] | None]
 @job(less_memory="use a smaller segment.batch_size")
 @claims("out", "segmenting")
 def segment(
-    path: Path,
-    run: Path,
-    out: Path,
-    settings: SegmentSettings,
-    thresholds: ThresholdSettings,
+    slide: Path | str | Slide,
+    run: Path | str,
+    out: Path | str,
+    settings: SegmentSettings | None = None,
+    thresholds: ThresholdSettings | None = None,
     *,
     refine: RefineSettings | None = None,
     resume: bool = False,
@@ -80,14 +80,14 @@ def segment(
 
     Parameters
     ----------
-    path
-        The slide.
+    slide
+        The slide: its file or folder, or an open one (such as :meth:`Slide.from_array` makes), which stays open.
     run
         Folder of a training; its best model is taken.
     out
         Folder of the results, one a slide.
     settings
-        Reading, tissue and network.
+        Reading, tissue and network; by default those of a settings file that says nothing.
     thresholds
         From scores to labels; they can be changed later without this job.
     refine
@@ -111,12 +111,13 @@ def segment(
         be written.
     """
     began = time.monotonic()
-    refine = refine or RefineSettings()
+    out, refine = Path(out), refine or RefineSettings()
+    settings, thresholds = settings or SegmentSettings(), thresholds or ThresholdSettings()
     device = choose_device(settings.device)
-    model = load_model(run, "best", device)
+    model = load_model(Path(run), "best", device)
     if model.note:
         yield Warned(model.note)
-    with open_slide(path, settings.mpp) as slide:
+    with _opened(slide, settings.mpp) as slide:
         for note in slide.notes:
             yield Warned(note)
         slide_mpp = slide.require_mpp()
@@ -152,6 +153,15 @@ def segment(
         "seconds": time.monotonic() - began,
     }
     yield Finished(out, summary)
+
+
+def _opened(slide: Path | str | Slide, mpp: float | None) -> AbstractContextManager[Slide]:
+    """The slide for as long as the job needs it; what somebody has open stays so."""
+    if not isinstance(slide, Slide):
+        return open_slide(slide, mpp)
+    if mpp is not None:
+        slide.give_mpp(mpp)
+    return nullcontext(slide)
 
 
 def _open_store(

@@ -45,7 +45,7 @@ _FEW_STEPS = 200
 
 @job(less_memory="use a smaller train.batch_size")
 @claims("out", "training")
-def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: bool = False) -> Job:
+def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Job:
     """Train a method; yields ``Step`` with the loss terms, and ``Epoch`` with validation scores.
 
     Validation runs on the split ``val`` when it has masks. A method with prototypes takes the bank of
@@ -73,6 +73,7 @@ def train(settings: JobSettings, out: Path, *, resume: bool = False, overwrite: 
     ModelError
         If the loss is no longer a number; the last save is kept.
     """
+    out = Path(out)
     if settings.data.folder is None:
         raise ConfigError("Training needs labelled tiles; name their folder with --data or the setting data.folder.")
     tiles = load_tiles(settings.data.folder, "train", settings.data)

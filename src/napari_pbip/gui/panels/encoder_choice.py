@@ -62,7 +62,8 @@ class EncoderChoice(QWidget):
     @property
     def fields(self) -> tuple[QWidget, ...]:
         """What the Tab key goes through, in order."""
-        return (self.form.editor("encoder"), self.weights_form.editor("weights").focusProxy(), self.fetch_button)
+        weights = self.weights_form.editor("weights")
+        return (self.form.editor("encoder"), weights.focusProxy() or weights, self.fetch_button)
 
     def usable(self) -> bool:
         """Whether the fields and, as far as is known, the encoder can be used; if not, it says so."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from napari_pbip.errors import ConfigError
+from napari_pbip.errors import ConfigError, PbipError
 from napari_pbip.models.encoders.spec import EncoderSpec
 from napari_pbip.models.encoders.weights import require
+from napari_pbip.plugins import plugins
 
 if TYPE_CHECKING:
     from napari_pbip.models.encoders.base import Encoder
@@ -441,9 +442,18 @@ _ROWS = (
 )
 
 
+@cache
 def catalogue() -> Mapping[str, EncoderSpec]:
-    """Facts of all encoders, by name."""
-    return MappingProxyType({row.name: row for row in _ROWS})
+    """Facts of all encoders, by name: ours, then those that installed packages add."""
+    ours = {row.name: row for row in _ROWS}
+    return MappingProxyType(ours | plugins("encoder", ours, _checked))
+
+
+def _checked(name: str, row: Any) -> EncoderSpec:
+    """The row that another package registered under a name."""
+    if not isinstance(row, EncoderSpec) or row.name != name:
+        raise PbipError(f"it is no EncoderSpec with the name {name!r}")
+    return row
 
 
 def lookup(name: str) -> EncoderSpec:

@@ -1,0 +1,125 @@
+"""A job run to its end, with its events as progress bars: in a notebook, a script and the command line."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from napari_pbip.events import Epoch, Event, Finished, Job, Noted, RunStep, Started, Step, Warned
+
+# Names, paths and messages of libraries hold brackets and colons: nothing that is printed is read as markup.
+console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+"""For what is said beside the result."""
+_log = logging.getLogger("napari_pbip")
+
+
+def run(job: Job, progress: bool = True) -> Finished:
+    """Run a job to its end.
+
+    An interrupt (Ctrl+C, or the stop button of a notebook) stops the job, which keeps what is finished.
+
+    Parameters
+    ----------
+    job
+        What :func:`napari_pbip.train` and the like return.
+    progress
+        Whether bars are drawn, with notes, warnings and scores as lines above them, on the error output or in the
+        notebook; else notes and warnings go to the logger ``napari_pbip``.
+
+    Returns
+    -------
+    Finished
+        The last event of the job: ``output`` is where its result lies, ``summary`` holds its figures, names and paths.
+
+    Raises
+    ------
+    PbipError
+        Whatever the job meets; see there.
+    """
+    with closing(job):
+        if not progress:
+            return _follow(job, _log_event)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console) as bars:
+            return _follow(job, _Display(bars).show)
+
+
+def _follow(job: Job, show: Callable[[Event], None]) -> Finished:
+    """Go through a job to its end."""
+    finished = Finished(None)
+    for event in job:
+        show(event)
+        if isinstance(event, Finished):
+            finished = event
+    return finished
+
+
+def _log_event(event: Event) -> None:
+    match event:
+        case Noted():
+            _log.info("%s", event.message)
+        case Warned():
+            _log.warning("%s", event.message)
+
+
+class _Display:
+    """A bar for each phase of a job, and lines above them."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._bar: TaskID | None = None
+
+    def show(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._bar = self._bars.add_task(event.job, total=event.total, completed=event.done, note=event.unit)
+                if not self._bars.console.is_terminal:  # a log, where bars are drawn once, at the end
+                    self._line(event.job)
+            case RunStep() if event.finished:
+                self._line(f"{event.run}  {_figures(event.values)}")
+                self._update(event.done, note="")
+            case Step():
+                note = {"note": event.run} if isinstance(event, RunStep) else {}
+                if "loss" in event.values:
+                    note = {"note": f"loss {event.values['loss']:.3f}"}
+                self._update(event.done, **note)
+            case Epoch() if event.scores:
+                best = "  (best so far)" if event.best else ""
+                self._line(f"epoch {event.epoch}/{event.epochs}  {_figures(event.scores)}{best}")
+            case Noted():
+                self._line(event.message)
+            case Warned():
+                self._line(("Note:", "yellow"), f" {event.message}")
+
+    def _update(self, done: int, **note: Any) -> None:
+        """Move the bar, and change the note at it if one is given."""
+        if self._bar is not None:
+            self._bars.update(self._bar, completed=done, **note)
+
+    def _line(self, *parts: str | tuple[str, str]) -> None:
+        self._bars.console.print(Text.assemble(*parts), soft_wrap=True)
+
+
+def _figures(values: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.1f}" for name, value in values.items())
