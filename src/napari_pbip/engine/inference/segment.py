@@ -37,11 +37,12 @@ from napari_pbip.events import Finished, Job, RegionDone, Started, Step, Warned
 from napari_pbip.models.views import average_over_views
 from napari_pbip.results.areas import areas, write_areas
 from napari_pbip.results.blend import Blender, Region
-from napari_pbip.results.labels import write_labels
+from napari_pbip.results.label_files import write_labels
+from napari_pbip.results.lattice import Place
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, store_for, stores_in
 from napari_pbip.results.store import ScoreStore
-from napari_pbip.results.tile_order import Place, View
+from napari_pbip.results.tile_order import View
 from napari_pbip.slides import Slide, TileGrid, TissueMask, find_tissue, open_slide
 
 CELL = 8
