@@ -31,7 +31,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.results import LargestScores, ScoreStore, label_region, labels_from_scores, write_labels
-from napari_pbip.results.blend import BLOCK
+from napari_pbip.results.lattice import BLOCK
 from napari_pbip.taxonomy import BCSS
 
 TILE, STRIDE, CELL = 28, 24, 8

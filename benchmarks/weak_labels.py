@@ -26,7 +26,7 @@ from napari_pbip.config import JobSettings, planned_runs
 from napari_pbip.engine.compare import compare
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.events import Finished, Job, RunStep, Warned
-from napari_pbip.results.labels import open_labels
+from napari_pbip.results.label_files import open_labels
 from napari_pbip.results.metrics import SegmentationScores
 from napari_pbip.results.store import ScoreStore
 

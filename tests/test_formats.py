@@ -25,7 +25,7 @@ from napari_pbip.errors import OtherResult
 from napari_pbip.events import Finished, Job, RunStep, Started
 from napari_pbip.models import backbones, encoders
 from napari_pbip.results import ScoreStore
-from napari_pbip.results.labels import open_labels
+from napari_pbip.results.label_files import open_labels
 from napari_pbip.slides import TissueMask, open_slide
 from napari_pbip.slides.mpp import read_sidecar
 from tests.data.formats.make import weak_data

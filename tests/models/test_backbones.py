@@ -148,12 +148,14 @@ def test_normalises_as_it_was_trained(small):
     torch.testing.assert_close(seen[0], ((0.5 - mean) / std).expand(1, 3, 64, 64))
 
 
+@pytest.mark.parametrize(("fusion", "cell"), [((0.0, 0.3, 0.3, 0.4), 8), ((0.0, 0, 0, 1), 8), ((1.0, 1, 1, 0), 4)])
 @pytest.mark.parametrize("size", [(64, 96), (50, 75)])
-def test_a_method_gives_scores_on_the_grid_of_slides(small, size):
-    """A cell is 8 pixels, whatever the strides of the backbone."""
-    method = Cam(small, 3, (0.0, 0.1, 1.0, 1.0), (0.0, 0.3, 0.3, 0.4)).eval()
+def test_a_method_gives_scores_on_the_grid_of_slides(small, size, fusion, cell):
+    """A cell is 8 pixels, or 4 where the first stage carries weight, whatever the strides of the backbone."""
+    method = Cam(small, 3, (0.0, 0.1, 1.0, 1.0), fusion).eval()
+    assert method.cell == cell
     scores = method.scores(torch.rand(2, 3, *size))
-    assert scores.maps.shape == (2, 3, -(-size[0] // 8), -(-size[1] // 8))
+    assert scores.maps.shape == (2, 3, -(-size[0] // cell), -(-size[1] // cell))
     method.loss(torch.rand(2, 3, *size), torch.tensor([[1.0, 0, 1], [0, 1, 0]])).total.backward()
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_pbip.results.blend import Blender, Lattice, z_order
+from napari_pbip.results.blend import Blender
+from napari_pbip.results.lattice import Lattice, z_order
 
 
 @st.composite

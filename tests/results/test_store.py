@@ -23,7 +23,7 @@ from stores import create, facts, network, segment, smooth_field
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OtherResult, OutputError
 from napari_pbip.results import LargestScores, ScoreStore, label_region
-from napari_pbip.results.blend import BLOCK
+from napari_pbip.results.lattice import BLOCK
 from napari_pbip.taxonomy import BCSS
 
 HERE = Path(__file__).parent

@@ -8,7 +8,8 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from napari_pbip.files import writing
-from napari_pbip.results.labels import BACKGROUND_NAME, open_labels
+from napari_pbip.results.label_files import open_labels
+from napari_pbip.results.labels import BACKGROUND_NAME
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
 
@@ -29,25 +30,18 @@ class Area:
     percent_of_tissue: float
 
 
-def areas(store: ScoreStore, labels: Path | None = None) -> list[Area]:
+def areas(store: ScoreStore) -> list[Area]:
     """Area of each class, of background and of tissue that was not analysed, from the labels of a store.
 
     The percentages add up to 100: "not analysed" is tissue in tiles that hold too little of it, or that had
     not been reached when the labels were written. Cells that hang over the edge of the slide count as whole.
-
-    Parameters
-    ----------
-    store
-        The store.
-    labels
-        Where its labels lie, if not in the store.
 
     Raises
     ------
     OutputError
         If the store holds no labels, or they are damaged.
     """
-    _, facts = open_labels(store, labels)
+    _, facts = open_labels(store)
     return area_rows(store, facts.cells)
 
 

@@ -1,6 +1,6 @@
 """Label images as files of their own: OME-Zarr 0.5 with a pyramid, colours and class names.
 
-Those of a score store have the same form (:mod:`napari_pbip.results.labels`).
+Those of a score store have the same form (:mod:`napari_pbip.results.label_files`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import zarr
 
 from napari_pbip.errors import OutputError
 from napari_pbip.files import writing_folder
-from napari_pbip.results.blend import z_order
+from napari_pbip.results.lattice import z_order
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, multiscales, nearest
 from napari_pbip.results.store import get_array
 

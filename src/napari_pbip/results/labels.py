@@ -14,36 +14,24 @@ which stored scores cannot).
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Generator
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
-from napari_pbip.claims import claim
 from napari_pbip.config import ThresholdSettings
-from napari_pbip.errors import ConfigError, OutputError
-from napari_pbip.files import present, writing_folder
-from napari_pbip.results.blend import BLOCK, z_order
-from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage
-from napari_pbip.results.largest import LargestScores
-from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
-from napari_pbip.results.store import ScoreStore, get_array, reading, writing_to
-from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED, Taxonomy
+from napari_pbip.errors import ConfigError
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.taxonomy import BACKGROUND, Taxonomy
 
 Labels = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.float64]
-FOLDER = PurePosixPath("labels/tissue")
-"""Where the label image lies in the store."""
+Refine = Callable[[npt.NDArray[np.floating], slice, slice], Labels]
+"""Labels of a rectangle of level-0 cells (rows, columns), given the largest score of each class over the slide (N,)."""
 BACKGROUND_NAME = "background"
 BACKGROUND_RGB = (190, 190, 190)
 _LITTLE = np.float32(1e-6)
-_WAIT = 30.0
-"""Seconds to wait for another process that writes labels of the same store: it takes about as long."""
 _STRIP = 64  # rows at a time: the temporaries stay in the processor's cache
 
 
@@ -82,11 +70,11 @@ def labels_from_scores(
     uint8 array
         (h, w): class n as n + 1, 255 background, 0 not analysed. Of equally good classes the first wins.
     """
-    return Evidence(scores, largest, presence, rows, columns, tissue).labels(delta, threshold)
+    return ScoreWindow(scores, largest, presence, rows, columns, tissue).labels(delta, threshold)
 
 
 @dataclass(frozen=True, slots=True)
-class Strip:
+class ScoreRows:
     """What some rows of cells show, so that thresholds are compared with it and nothing else is left to do."""
 
     shares: npt.NDArray[np.float32]
@@ -111,7 +99,7 @@ class Strip:
         return label
 
 
-class Evidence:
+class ScoreWindow:
     """What each class has to show for itself in each cell: all of the rule but its thresholds.
 
     Parameters
@@ -141,12 +129,12 @@ class Evidence:
         )
         # one scale for the slide needs no picture of itself
         self._across = scale[:, :, nearest_column] if scale.shape[1:] != (1, 1) else scale
-        across = _Between(columns, presence.shape[2])
+        across = _Interpolate(columns, presence.shape[2])
         self._known = across.spread(known.astype(np.float32))
         self._present = across.spread(present)
-        self._down = _Between(rows, presence.shape[1])
+        self._down = _Interpolate(rows, presence.shape[1])
 
-    def rows(self, part: slice) -> Strip:
+    def rows(self, part: slice) -> ScoreRows:
         """Of some rows of cells."""
         known = self._down.between_rows(self._known, part)  # share of the weight of the tiles around
         analysed = self._tissue[part] & (known > 0)
@@ -158,7 +146,7 @@ class Evidence:
             analysed &= score == score  # not NaN
             np.divide(self._down.between_rows(self._present[n], part), known, out=presence[n])
         shares[0] += np.where(analysed, np.float32(0), np.float32(np.nan))
-        return Strip(shares, presence)
+        return ScoreRows(shares, presence)
 
     @property
     def strips(self) -> list[slice]:
@@ -180,11 +168,11 @@ class Evidence:
         return np.concatenate(parts, 1)
 
     def labels(self, delta: npt.NDArray[np.floating], threshold: float) -> Labels:
-        """The labels that these thresholds give, (h, w); see :meth:`Strip.labels`."""
+        """The labels that these thresholds give, (h, w); see :meth:`ScoreRows.labels`."""
         return np.concatenate([self.rows(part).labels(delta, threshold) for part in self.strips])
 
 
-class _Between:
+class _Interpolate:
     """Linear interpolation between tile centres along one axis."""
 
     def __init__(self, positions: Positions, tiles: int) -> None:
@@ -242,12 +230,12 @@ def label_region(
     level, y, x
         Level of ``store.scores`` and the rectangle in its cells.
     """
-    return evidence(store, thresholds, largest, level, y, x).labels(
+    return score_window(store, thresholds, largest, level, y, x).labels(
         deltas(store.taxonomy, thresholds), thresholds.presence
     )
 
 
-def evidence(
+def score_window(
     store: ScoreStore,
     thresholds: ThresholdSettings,
     largest: npt.NDArray[np.floating],
@@ -255,14 +243,14 @@ def evidence(
     y: slice,
     x: slice,
     presence: npt.NDArray[np.floating] | None = None,
-) -> Evidence:
+) -> ScoreWindow:
     """What :func:`label_region` decides by, for those who change thresholds alone: of these the scope is looked at.
 
     ``presence`` takes the place of what the store says of all its tiles, (N, rows, columns).
     """
     rows, columns, tissue = store.tiles_and_tissue(level, y, x)
     window = slice(int(rows[0]), int(rows[-1]) + 2), slice(int(columns[0]), int(columns[-1]) + 2)
-    return Evidence(
+    return ScoreWindow(
         store.read_scores(level, y, x),
         store.peak(*window) if thresholds.scope == "tile" else largest[:, None, None],
         store.presence(*window) if presence is None else presence[:, *window],
@@ -270,170 +258,3 @@ def evidence(
         columns - window[1].start,
         tissue,
     )
-
-
-Refine = Callable[[npt.NDArray[np.floating], slice, slice], Labels]
-"""Labels of a rectangle of level-0 cells (rows, columns), given the largest score of each class over the slide (N,)."""
-
-
-def write_labels(store: ScoreStore, thresholds: ThresholdSettings, refine: Refine | None = None) -> None:
-    """Write the labels of what is analysed so far as an OME-Zarr 0.5 label image, ``labels/tissue`` in the store.
-
-    uint8 with colours and class names, a pyramid of nearest neighbours, and with the thresholds, the largest
-    scores and the cell counts in its attributes. Earlier labels are replaced when the new ones are complete.
-
-    Parameters
-    ----------
-    store
-        Finished or growing.
-    thresholds
-        From scores to labels.
-    refine
-        What makes the labels of these thresholds instead of :func:`label_region`; it is asked for chunks.
-
-    Raises
-    ------
-    ConfigError
-        If the thresholds name a class that there is not.
-    OutputError
-        If the store is damaged, cannot be written, or the disk is full; earlier labels are still there.
-    """
-    for _ in writing_labels(store, thresholds, refine):
-        pass
-
-
-def writing_labels(
-    store: ScoreStore, thresholds: ThresholdSettings, refine: Refine | None = None, target: Path | None = None
-) -> Generator[int, None, None]:
-    """As :func:`write_labels`, chunk by chunk: yields how many of :func:`written_chunks` are done.
-
-    Closed before the last one, it leaves earlier labels as they were. With a ``target``, a folder, the labels go there
-    and the store is not changed.
-    """
-    largest = LargestScores(store).percentile(thresholds.percentile)
-    deltas(store.taxonomy, thresholds)  # raises before anything is written
-    folder = target or store.path / FOLDER
-    with ExitStack() as ours:
-        if target is None:
-            ours.enter_context(claim(folder.parent, "writing labels", wait=_WAIT))
-            _list_among_labels(folder)
-        begun = ours.enter_context(writing_folder(folder))
-        group = zarr.create_group(begun, zarr_format=3)
-        levels = create_levels(
-            group, store.scores[0].shape[1:], chunk=CHUNK, dtype="uint8", fill_value=NOT_ANALYSED, axes=AXES
-        )
-        counts = np.zeros(256, np.int64)
-        pyramid = PyramidWriter(levels, nearest)
-        for done, (y, x) in enumerate(written_chunks(store), 1):
-            part = slice(y, y + CHUNK), slice(x, x + CHUNK)
-            labels = refine(largest, *part) if refine else label_region(store, thresholds, largest, 0, *part)
-            pyramid.write(y, x, labels)
-            counts += np.bincount(labels.ravel(), minlength=256)
-            yield done
-        pyramid.flush()
-        attributes = _attributes(store, len(levels), thresholds, largest, counts, refine is not None)
-        if target is None:
-            attributes["ome"]["image-label"]["source"] = {"image": "../../"}
-        group.attrs.update(attributes)
-
-
-def _list_among_labels(folder: Path) -> None:
-    """Name the label image in the group that holds it, beside those of others."""
-    file = folder.parent / "zarr.json"
-    with writing_to(file):
-        for begun in folder.parent.glob("*.partial"):  # zarr's, of a process that was killed
-            begun.unlink(missing_ok=True)
-        if not file.exists():
-            zarr.create_group(folder.parent, zarr_format=3)
-    with reading(file, "delete this file, and write the labels again"):
-        parent = zarr.open_group(folder.parent, mode="r+", zarr_format=3)
-        listed: Any = parent.attrs.get("ome") or {}
-        names = [*listed.get("labels", ())]
-    if folder.name not in names:
-        with writing_to(file):
-            parent.attrs["ome"] = {"version": "0.5", **listed, "labels": [*names, folder.name]}
-
-
-@dataclass(frozen=True, slots=True)
-class LabelFacts:
-    """What is recorded with the labels of a store."""
-
-    thresholds: ThresholdSettings
-    largest: tuple[float, ...]
-    """Largest score of each class over the slide, which its delta is a share of."""
-    cells: dict[int, int]
-    """Level-0 cells of each label value but 0."""
-    done: int
-    """Tiles that had been analysed when the labels were written."""
-    planned: int
-    """Tiles to be analysed."""
-    refined: bool
-    """Whether a dense CRF had a say in them."""
-
-
-def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zarr.Array[Any]], LabelFacts]:
-    """The levels of the label image of a store, finest first, and what is recorded with it.
-
-    Parameters
-    ----------
-    store
-        The store.
-    folder
-        Where its labels lie, if not in the store (:func:`writing_labels`).
-
-    Raises
-    ------
-    OutputError
-        If the store holds no labels, or they are damaged.
-    """
-    folder = folder or present(store.path / FOLDER)
-    if not folder.exists():
-        raise OutputError(f"{store.path} holds scores but no labels yet; write them first.")
-    with reading(folder, "write the labels again"):
-        group = zarr.open_group(folder, mode="r", zarr_format=3)
-        attributes: Any = dict(group.attrs)
-        levels = [get_array(group, entry["path"]) for entry in attributes["ome"]["multiscales"][0]["datasets"]]
-        own = attributes[OURS]
-        facts = LabelFacts(
-            ThresholdSettings.model_validate(own["thresholds"]),
-            tuple(map(float, own["largest"])),
-            {value: int(own["cells"][str(value)]) for value in (*range(1, len(store.taxonomy) + 1), BACKGROUND)},
-            int(own["tiles"]["done"]),
-            int(own["tiles"]["planned"]),
-            bool(own.get("refined", False)),  # stores of before there was a choice
-        )
-    return levels, facts
-
-
-def written_chunks(store: ScoreStore) -> list[tuple[int, int]]:
-    """First cells of the label chunks in which something was analysed, along a Z-order curve."""
-    places = {(y * BLOCK // CHUNK, x * BLOCK // CHUNK) for y, x in np.argwhere(store.written).tolist()}
-    return [(y * CHUNK, x * CHUNK) for y, x in sorted(places, key=z_order)]
-
-
-def _attributes(
-    store: ScoreStore,
-    levels: int,
-    thresholds: ThresholdSettings,
-    largest: npt.NDArray[np.floating],
-    counts: npt.NDArray[np.int64],
-    refined: bool,
-) -> dict[str, Any]:
-    names = {n + 1: one.name for n, one in enumerate(store.taxonomy)} | {BACKGROUND: BACKGROUND_NAME}
-    facts = LabelImage(
-        name=FOLDER.name,
-        cell=(store.cell_um,) * 2,
-        first=((store.cell_um - store.facts.slide.mpp) / 2,) * 2,
-        colours={n + 1: one.rgb for n, one in enumerate(store.taxonomy)} | {BACKGROUND: BACKGROUND_RGB},
-        names=names,
-    )
-    return {
-        "ome": facts.metadata(levels),
-        OURS: {
-            "refined": refined,
-            "thresholds": thresholds.model_dump(mode="json"),
-            "largest": [float(value) for value in largest],
-            "cells": {str(value): int(counts[value]) for value in names},
-            "tiles": dict(zip(("done", "planned"), store.progress, strict=True)),
-        },
-    }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from napari_pbip.results.blend import BLOCK
+from napari_pbip.results.lattice import BLOCK
 from napari_pbip.results.store import ScoreStore
 
 Counts = npt.NDArray[np.int64]

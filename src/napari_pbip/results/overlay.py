@@ -9,8 +9,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from napari_pbip.files import write_picture
-from napari_pbip.results.areas import Area, areas
-from napari_pbip.results.labels import BACKGROUND_RGB, Labels, open_labels
+from napari_pbip.results.areas import Area, area_rows, areas
+from napari_pbip.results.label_files import open_labels
+from napari_pbip.results.labels import BACKGROUND_RGB, Labels
 from napari_pbip.results.store import ScoreStore, reading
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED, Taxonomy
 
@@ -19,27 +20,72 @@ _INK = (30, 30, 30)
 _PAPER = (255, 255, 255)
 
 
-def labels_like(store: ScoreStore, height: int, width: int, folder: Path | None = None) -> Labels:
-    """The labels of a store, or those in a folder, as a picture of the whole slide of that size, uint8 (height, width).
+def labels_like(store: ScoreStore, height: int, width: int) -> Labels:
+    """The labels of a store as a picture of the whole slide of that size, uint8 (height, width).
 
     Raises
     ------
     OutputError
         If the store holds no labels, or they are damaged.
     """
-    levels, _ = open_labels(store, folder)
-    slide = store.facts.slide
-    cells = store.cell_um / slide.mpp  # level-0 pixels of the slide under a cell
-    level = max(
-        (n for n in range(len(levels)) if cells * 2**n * height <= slide.height), default=0
-    )  # the coarsest that is still as fine as the picture
+    levels, _ = open_labels(store)
+    level, rows, columns = _cells_under(store, height, width)
     with reading(store.path):
         labels = np.asarray(levels[level][:])
-    side = cells * 2**level
-    rows = ((np.arange(height) + 0.5) * (slide.height / height / side)).astype(np.intp)
-    columns = ((np.arange(width) + 0.5) * (slide.width / width / side)).astype(np.intp)
-    picked: Labels = labels[np.minimum(rows, labels.shape[0] - 1)][:, np.minimum(columns, labels.shape[1] - 1)]
+    picked: Labels = labels[rows >> level][:, columns >> level]
     return picked
+
+
+class LabelSummary:
+    """What the labels of a slide come to without writing them: fed with one block after the other.
+
+    Parameters
+    ----------
+    store
+        Whose labels they are.
+    height, width
+        Size of the picture of the whole slide that is made of them, if one is.
+
+    Attributes
+    ----------
+    picture
+        As :func:`labels_like` gives it of labels that were written.
+    """
+
+    def __init__(self, store: ScoreStore, height: int = 0, width: int = 0) -> None:
+        self._store = store
+        self._counts = np.zeros(256, np.int64)
+        _, self._rows, self._columns = _cells_under(store, height, width)
+        self.picture: Labels = np.zeros((height, width), np.uint8)
+
+    def add(self, y: int, x: int, labels: Labels) -> None:
+        """Take the labels of a rectangle of level-0 cells whose first is (y, x)."""
+        self._counts += np.bincount(labels.ravel(), minlength=256)
+        rows, columns = (
+            slice(*np.searchsorted(cells, (first, first + length)))
+            for cells, first, length in zip((self._rows, self._columns), (y, x), labels.shape, strict=True)
+        )
+        self.picture[rows, columns] = labels[self._rows[rows] - y][:, self._columns[columns] - x]
+
+    @property
+    def areas(self) -> list[Area]:
+        """The table of areas, as :func:`napari_pbip.results.areas.areas` gives it of labels that were written."""
+        return area_rows(self._store, dict(enumerate(self._counts.tolist())))
+
+
+def _cells_under(store: ScoreStore, height: int, width: int) -> tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The coarsest level that is as fine as a picture of the slide, and its level-0 cells under rows and columns."""
+    slide = store.facts.slide
+    cells = store.cell_um / slide.mpp  # level-0 pixels of the slide under a cell
+    level = max((n for n in range(len(store.scores)) if cells * 2**n * height <= slide.height), default=0)
+    rows, columns = (
+        np.minimum(((np.arange(count) + 0.5) * (side / max(1, count) / (cells * 2**level))).astype(np.intp), length - 1)
+        << level
+        for count, side, length in zip(
+            (height, width), (slide.height, slide.width), store.scores[level].shape[1:], strict=True
+        )
+    )
+    return level, rows, columns
 
 
 def overlay(thumbnail: RGB, labels: Labels, taxonomy: Taxonomy, opacity: float = 0.45) -> RGB:
@@ -66,7 +112,7 @@ def overlay(thumbnail: RGB, labels: Labels, taxonomy: Taxonomy, opacity: float =
     return mixed
 
 
-def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, labels: Path | None = None) -> None:
+def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, summary: LabelSummary | None = None) -> None:
     """Write the overlay with a legend (class, colour, share of the tissue) as PNG.
 
     Parameters
@@ -77,18 +123,17 @@ def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, labels: Path | 
         A store with labels.
     thumbnail
         The whole slide, RGB uint8 (H, W, 3).
-    labels
-        Where its labels lie, if not in the store.
+    summary
+        Of all labels, with a picture of the thumbnail's size, where the store's own are not meant.
 
     Raises
     ------
     OutputError
         If the store holds no labels, or the file cannot be written.
     """
-    height, width, _ = thumbnail.shape
-    seen = labels_like(store, height, width, labels)
-    picture = _with_legend(overlay(thumbnail, seen, store.taxonomy), areas(store, labels), store.taxonomy)
-    write_picture(path, picture, "PNG")
+    labels = labels_like(store, *thumbnail.shape[:2]) if summary is None else summary.picture
+    rows = areas(store) if summary is None else summary.areas
+    write_picture(path, _with_legend(overlay(thumbnail, labels, store.taxonomy), rows, store.taxonomy), "PNG")
 
 
 def _with_legend(picture: RGB, rows: list[Area], taxonomy: Taxonomy) -> Image.Image:

@@ -5,7 +5,7 @@
     <slide>.ome.zarr/
       zarr.json         "ome": multiscales;  "pbip": StoreFacts (classes, slide, model, settings, grid, version)
       0, 1, 2, ...      float16 (c, y, x): blended RAW class scores and their pyramid; NaN = not analysed
-      labels/tissue     written by napari_pbip.results.labels.write_labels
+      labels/tissue     written by napari_pbip.results.label_files.write_labels
       pbip/
         planned         bool (rows, columns): tiles to be analysed, the others hold too little tissue
         presence        float16 (N, rows, columns): probability that a class is present in a tile; NaN = not yet
@@ -44,7 +44,8 @@ from safetensors.numpy import load_file, save
 
 from napari_pbip.errors import OtherResult, OutputError, PbipError
 from napari_pbip.files import output_error, prepare_folder, writing, writing_folder
-from napari_pbip.results.blend import BLOCK, Blender, Lattice, Region, Tiles
+from napari_pbip.results.blend import Blender, Region, Tiles
+from napari_pbip.results.lattice import BLOCK, Lattice
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, mean_of_analysed, multiscales
 from napari_pbip.taxonomy import Taxonomy, TissueClass
 

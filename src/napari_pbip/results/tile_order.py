@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from napari_pbip.results.blend import Lattice
+from napari_pbip.results.lattice import Lattice, Place
 
-Place = tuple[int, int]
 View = tuple[float, float, float, float]
 """Rectangle in score cells: left edge, top edge, width, height."""
 

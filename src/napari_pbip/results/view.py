@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from napari_pbip.blocks import BlockLoader
 from napari_pbip.errors import OutputError
-from napari_pbip.results.blend import BLOCK
+from napari_pbip.results.lattice import BLOCK
 from napari_pbip.results.store import ScoreStore
 
 Scores = npt.NDArray[np.float16]

@@ -47,6 +47,17 @@ def test_a_model_of_small_tiles_sees_large_images_in_windows_that_its_network_ta
     assert {m.shape[-2:] for m in maps.stages} == {(9, 12)}
 
 
+def test_the_first_stage_keeps_its_resolution_where_it_carries_weight() -> None:
+    """In the corner of a large image, which one window covers, the blended map is the stage's own, cell for cell."""
+    torch.manual_seed(0)
+    fine = Cam(load("mit-b0"), 2, stage_weights=(1, 1, 1, 0), fusion_weights=(1, 1, 1, 0)).eval()
+    image = np.random.default_rng(0).integers(0, 255, (160, 128, 3), dtype=np.uint8)
+    (maps,) = image_maps(fine, [image], 64, torch.device("cpu"), "float32")
+    (corner,) = image_maps(fine, [image[:64, :64]], 64, torch.device("cpu"), "float32")
+    assert {stage.shape[-2:] for stage in maps.stages} == {(40, 32)}
+    torch.testing.assert_close(maps.stages[0][..., :8, :8], corner.stages[0][..., :8, :8], atol=1e-4, rtol=1e-4)
+
+
 def test_only_present_classes_are_chosen() -> None:
     stage = torch.stack([torch.full((4, 4), 0.9), torch.linspace(0, 1, 16).reshape(4, 4)])[None]
     maps = ImageMaps((stage,) * 4, torch.tensor([0.1, 0.9])[None, :, None, None])

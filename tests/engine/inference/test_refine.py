@@ -26,7 +26,8 @@ from napari_pbip.engine.runs import load_model
 from napari_pbip.engine.training.train import train
 from napari_pbip.errors import OtherResult, SlideError
 from napari_pbip.events import Finished, Job
-from napari_pbip.results.labels import label_region, open_labels
+from napari_pbip.results.label_files import open_labels
+from napari_pbip.results.labels import label_region
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import find_tissue, open_slide

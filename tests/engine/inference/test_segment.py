@@ -96,21 +96,45 @@ def test_microns_of_the_settings_count_for_an_open_slide(
     assert store_in(tmp_path).facts.slide.mpp == 1.0
 
 
-def test_scores_are_those_of_the_network(segmented: tuple[Path, list[Event]], model: Path) -> None:
+def check_scores(store: ScoreStore, run: Path) -> None:
     """The middle of a tile belongs to that tile alone: there the store holds what the network says."""
-    store = store_in(segmented[0])
     row, column = np.argwhere(store.planned)[len(np.argwhere(store.planned)) // 2]
-    grid = store.facts.grid
+    grid, lattice = store.facts.grid, store.lattice
     with open_slide(samples.slide()) as slide:
         step = grid.stride * grid.model_mpp / slide.require_mpp()
         image = slide.read(column * step, row * step, grid.tile, grid.tile, grid.model_mpp)
     with torch.inference_mode():
-        expected = load_model(model).method.scores(to_tensor(image[None])).maps[0].numpy()
-    y, x, cells, border = row * grid.stride // 8, column * grid.stride // 8, grid.tile // 8, grid.overlap // 8
-    inner = slice(border, cells - border)
-    got = store.read_scores(0, slice(y, y + cells), slice(x, x + cells))[:, inner, inner].astype(np.float32)
+        expected = load_model(run).method.scores(to_tensor(image[None])).maps[0].numpy()
+    assert expected.shape[1:] == (lattice.tile, lattice.tile)
+    y, x, border = row * lattice.stride, column * lattice.stride, lattice.tile - lattice.stride
+    inner = slice(border, lattice.tile - border)
+    got = store.read_scores(0, slice(y, y + lattice.tile), slice(x, x + lattice.tile))[:, inner, inner]
     clipped = expected[:, inner, inner][:, : got.shape[1], : got.shape[2]]
-    np.testing.assert_allclose(got, clipped, rtol=2e-3, atol=2e-3)  # float16
+    np.testing.assert_allclose(got.astype(np.float32), clipped, rtol=2e-3, atol=2e-3)  # float16
+
+
+def test_scores_are_those_of_the_network(segmented: tuple[Path, list[Event]], model: Path) -> None:
+    check_scores(store_in(segmented[0]), model)
+
+
+def test_a_weight_for_the_first_stage_gives_a_slide_its_resolution(
+    weak_data: Path, segmented: tuple[Path, list[Event]], tmp_path: Path
+) -> None:
+    method = {"name": "cam", "stage_weights": [1, 1, 1, 0], "fusion_weights": [1, 1, 1, 0]}
+    run, out = tmp_path / "run", tmp_path / "out"
+    list(train(settings_for(weak_data, data={"mpp": 4.0}, train={"steps": 1}, method=method), run))
+    list(segment(samples.slide(), run, out, QUICK, THRESHOLDS))
+    fine, coarse = store_in(out), store_in(segmented[0])
+    assert (fine.facts.grid.cell, coarse.facts.grid.cell) == (4, 8)
+    assert fine.cell_um == coarse.cell_um / 2
+    assert [-(-side // 2) for side in fine.scores[0].shape[1:]] == list(coarse.scores[0].shape[1:])
+    labels = zarr.open_group(fine.path, mode="r")["labels/tissue/0"]
+    assert labels.shape == fine.scores[0].shape[1:]
+    check_scores(fine, run)
+    # a store that was begun with the other cells is not gone on with
+    facts = coarse.facts.model_dump(include={"slide", "model", "settings"})
+    with pytest.raises(OutputError, match=r"another grid \(cell was 8, now 4\)"):
+        coarse.check_resume(**facts, grid={**coarse.facts.grid.model_dump(), "cell": 4})
 
 
 def test_results_agree_with_each_other(segmented: tuple[Path, list[Event]]) -> None:

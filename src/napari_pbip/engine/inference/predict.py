@@ -24,8 +24,6 @@ from napari_pbip.models.views import average_over_views
 
 SMALLEST = 32
 """Smallest side of a tile, pixels: one cell of the coarsest stage of the backbones."""
-_STRIDE = 8
-"""Grid of the blended maps in pixels: the finest stage that carries fusion weight."""
 _ONE_PIECE = 1.5
 """Largest side, in training tiles, of an image that is looked at in one piece."""
 _WINDOWS_AT_ONCE = 16
@@ -78,7 +76,7 @@ def image_maps(
             ImageMaps(tuple(m[i : i + 1] for m in output.stages), output.presence[i : i + 1], output.calibrated)
             for i in range(len(images))
         ]
-    return [_blended(look, image, tile, device) for image in images]
+    return [_blended(look, image, tile, method.cell, device) for image in images]
 
 
 def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[float], size: tuple[int, int]) -> Label:
@@ -179,15 +177,17 @@ def _forward(
     return ImageMaps(tuple(stages), presence.sigmoid()[:, :, None, None], method.calibrated)
 
 
-def _blended(look: Callable[[torch.Tensor], ImageMaps], image: Image, tile: int, device: torch.device) -> ImageMaps:
-    """Maps of a large image from overlapping windows, on a grid of one cell per 8 pixels."""
+def _blended(
+    look: Callable[[torch.Tensor], ImageMaps], image: Image, tile: int, cell: int, device: torch.device
+) -> ImageMaps:
+    """Maps of a large image from overlapping windows, on a grid of cells of that many pixels."""
     side = max(SMALLEST, tile - tile % SMALLEST)
     height, width = image.shape[:2]
-    padding = [(0, max(side, n + -n % _STRIDE) - n) for n in (height, width)]
+    padding = [(0, max(side, n + -n % cell) - n) for n in (height, width)]
     padded = np.pad(image, (*padding, (0, 0)), mode="symmetric")
-    corners = [(y, x) for y in _starts(padded.shape[0], side) for x in _starts(padded.shape[1], side)]
-    grid = (padded.shape[0] // _STRIDE, padded.shape[1] // _STRIDE)
-    cells = side // _STRIDE
+    corners = [(y, x) for y in _starts(padded.shape[0], side, cell) for x in _starts(padded.shape[1], side, cell)]
+    grid = (padded.shape[0] // cell, padded.shape[1] // cell)
+    cells = side // cell
     ramp = torch.minimum(torch.arange(cells) + 1, cells - torch.arange(cells)).float()
     window_weight = (ramp[:, None] * ramp[None, :]).to(device)
     sums: list[torch.Tensor] = []
@@ -200,17 +200,17 @@ def _blended(look: Callable[[torch.Tensor], ImageMaps], image: Image, tile: int,
         if not sums:
             sums = [torch.zeros(m.shape[1], *grid, device=device) for m in maps]
         for i, (y, x) in enumerate(part):
-            place = (slice(y // _STRIDE, y // _STRIDE + cells), slice(x // _STRIDE, x // _STRIDE + cells))
+            place = (slice(y // cell, y // cell + cells), slice(x // cell, x // cell + cells))
             total[place] += window_weight
             for whole, m in zip(sums, maps, strict=True):
                 whole[:, *place] += m[i] * window_weight
     # a last cell that is mostly padding stays: maps are stretched over the image when they are enlarged
-    kept = (slice(0, -(-height // _STRIDE)), slice(0, -(-width // _STRIDE)))
+    kept = (slice(0, -(-height // cell)), slice(0, -(-width // cell)))
     *stages, presence = ((whole / total)[:, *kept][None] for whole in sums)
     return ImageMaps(tuple(stages), presence, output.calibrated)
 
 
-def _starts(length: int, side: int) -> list[int]:
+def _starts(length: int, side: int, cell: int) -> list[int]:
     """Window positions along one axis: half a window apart, the last one at the end, multiples of the grid."""
     last = length - side
-    return sorted({*range(0, last, side // 2 // _STRIDE * _STRIDE), last})
+    return sorted({*range(0, last, side // 2 // cell * cell), last})

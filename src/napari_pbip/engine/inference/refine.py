@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_pbip.config import RefineSettings, ThresholdSettings
-from napari_pbip.results.labels import Labels, Refine, deltas, evidence
+from napari_pbip.results.labels import Labels, Refine, deltas, score_window
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide, open_slide
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def refiner(store: ScoreStore, thresholds: ThresholdSettings, refine: RefineSettings | None) -> Iterator[Refine | None]:
-    """What refines the labels of a store, if anything is to; it reads the slide.
+def refiner(
+    store: ScoreStore,
+    thresholds: ThresholdSettings,
+    refine: RefineSettings | None,
+    presence: npt.NDArray[np.floating] | None = None,
+) -> Iterator[Refine | None]:
+    """What refines the labels of a store, if anything is to; it reads the slide. See :func:`refined_labels`.
 
     Raises
     ------
@@ -34,7 +39,7 @@ def refiner(store: ScoreStore, thresholds: ThresholdSettings, refine: RefineSett
         return
     facts = store.facts.slide
     with open_slide(Path(facts.path), facts.mpp) as slide:
-        yield refined_labels(store, slide, thresholds)
+        yield refined_labels(store, slide, thresholds, presence=presence)
 
 
 def refined_labels(
@@ -78,7 +83,7 @@ def refined_labels(
         (top, bottom), (left, right) = (
             (max(0, part.start - margin), min(length, part.stop + margin)) for part, length in ((y, height), (x, width))
         )
-        seen = evidence(store, thresholds, largest, 0, slice(top, bottom), slice(left, right), presence)
+        seen = score_window(store, thresholds, largest, 0, slice(top, bottom), slice(left, right), presence)
         shares = seen.counted(delta, thresholds.presence)
         corner = left * scale, top * scale
         # Where the slide is damaged no network looked, and there is nothing to refine.

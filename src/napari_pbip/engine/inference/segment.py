@@ -37,15 +37,14 @@ from napari_pbip.events import Finished, Job, RegionDone, Started, Step, Warned
 from napari_pbip.models.views import average_over_views
 from napari_pbip.results.areas import areas, write_areas
 from napari_pbip.results.blend import Blender, Region
-from napari_pbip.results.labels import write_labels
+from napari_pbip.results.label_files import write_labels
+from napari_pbip.results.lattice import Place
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, store_for, stores_in
 from napari_pbip.results.store import ScoreStore
-from napari_pbip.results.tile_order import Place, View
+from napari_pbip.results.tile_order import View
 from napari_pbip.slides import Slide, TileGrid, TissueMask, find_tissue, open_slide
 
-CELL = 8
-"""Model pixels per cell of the score store: the grid of the finest stage that carries fusion weight."""
 _UNWRITTEN = 8
 """Finished blocks that may wait for the writer before the network waits for it too."""
 _NAMED = 3
@@ -186,11 +185,11 @@ def _open_store(
         store.relocate(slide.path)
         return store
     side = grid.tile * grid.scale
-    height, width = grid.model_size
+    height, width = (-(-length // model.method.cell) for length in grid.model_size)
     return ScoreStore.create(
         path,
         taxonomy=model.facts.taxonomy,
-        score_shape=(-(-height // CELL), -(-width // CELL)),
+        score_shape=(height, width),
         tissue=tissue.array,
         planned=tissue.fraction(*grid.corners(), side, side) >= settings.min_tissue,
         overwrite=overwrite,
@@ -233,7 +232,7 @@ def _facts(
             "rows": grid.rows,
             "columns": grid.columns,
             "model_mpp": model_mpp,
-            "cell": CELL,
+            "cell": model.method.cell,
         },
     }
 
@@ -255,13 +254,13 @@ def _fill(
     planned = int(store.planned.sum())
     done = planned - len(blender.order)
     yield Started(f"Segmenting {slide.name} on {device}", total=planned, unit="tiles", done=done)
-    model_mpp = store.facts.grid.model_mpp
+    cell, model_mpp = store.facts.grid.cell, store.facts.grid.model_mpp
 
     def view() -> View | None:
         shown = focus() if focus is not None else None
         if shown is None:
             return None
-        x, y, width, height = (side / (CELL * grid.scale) for side in shown)
+        x, y, width, height = (side / (cell * grid.scale) for side in shown)
         return x, y, width, height
 
     def read(place: Place) -> tuple[Place, Image | None]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from napari_pbip.config import RefineSettings, ThresholdSettings
 from napari_pbip.engine.inference.refine import refiner
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import OutputError, SlideError
 from napari_pbip.events import Finished, Job, Started, Step
-from napari_pbip.results.areas import areas, write_areas
-from napari_pbip.results.labels import writing_labels, written_chunks
-from napari_pbip.results.overlay import write_overlay
+from napari_pbip.results.areas import write_areas
+from napari_pbip.results.label_files import writing_labels
+from napari_pbip.results.lazy import analysed_blocks, label_blocks
+from napari_pbip.results.overlay import LabelSummary, write_overlay
 from napari_pbip.results.places import OVERLAY_SIDE
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import open_slide
@@ -51,8 +51,8 @@ def export(store: Path, thresholds: ThresholdSettings, target: Path, *, refine: 
         raise OutputError(f"{target} exists already; choose another name.")
     scores = ScoreStore.open(store)
     facts = scores.facts.slide
-    chunks = len(written_chunks(scores))
-    yield Started(f"Writing {target.name}", total=chunks + 1, unit="parts")
+    blocks = len(analysed_blocks(scores))
+    yield Started(f"Writing {target.name}", total=blocks + 1, unit="parts")
     with ExitStack() as open_while_writing:
         thumbnail = None
         if ending == ".png":
@@ -65,14 +65,17 @@ def export(store: Path, thresholds: ThresholdSettings, target: Path, *, refine: 
                 ) from error
         refined = open_while_writing.enter_context(refiner(scores, thresholds, refine))
         if ending == ".zarr":
-            labels = target
+            for done in open_while_writing.enter_context(closing(writing_labels(scores, thresholds, refined, target))):
+                yield Step(done)
         else:
-            labels = Path(open_while_writing.enter_context(TemporaryDirectory(prefix="napari-pbip-"))) / "labels"
-        for done in open_while_writing.enter_context(closing(writing_labels(scores, thresholds, refined, labels))):
-            yield Step(done)
-        if ending == ".csv":
-            write_areas(target, areas(scores, labels))
-        elif thumbnail is not None:
-            write_overlay(target, scores, thumbnail, labels)
-    yield Step(chunks + 1)
+            summary = LabelSummary(scores, *(() if thumbnail is None else thumbnail.shape[:2]))
+            labels = open_while_writing.enter_context(closing(label_blocks(scores, thresholds, refine=refined)))
+            for done, block in enumerate(labels, 1):
+                summary.add(*block)
+                yield Step(done)
+            if thumbnail is None:
+                write_areas(target, summary.areas)
+            else:
+                write_overlay(target, scores, thumbnail, summary)
+    yield Step(blocks + 1)
     yield Finished(target)

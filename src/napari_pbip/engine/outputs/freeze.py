@@ -12,7 +12,8 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.results.areas import areas, write_areas
-from napari_pbip.results.labels import writing_labels, written_chunks
+from napari_pbip.results.label_files import writing_labels
+from napari_pbip.results.lazy import analysed_blocks
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE
 from napari_pbip.results.store import ScoreStore
@@ -45,8 +46,8 @@ def freeze(path: Path, thresholds: ThresholdSettings, refine: RefineSettings | N
     """
     store = ScoreStore.open(path)
     facts = store.facts.slide
-    chunks = len(written_chunks(store))
-    yield Started("Writing labels", total=chunks + 2, unit="parts")
+    blocks = len(analysed_blocks(store))
+    yield Started("Writing labels", total=blocks + 2, unit="parts")
     with (
         refiner(store, thresholds, refine) as refined,
         closing(writing_labels(store, thresholds, refined)) as writing,
@@ -55,11 +56,11 @@ def freeze(path: Path, thresholds: ThresholdSettings, refine: RefineSettings | N
             yield Step(done)
     rows = areas(store)
     write_areas(path.parent / AREAS, rows)
-    yield Step(chunks + 1)
+    yield Step(blocks + 1)
     try:
         with open_slide(Path(facts.path), facts.mpp) as slide:
             write_overlay(path.parent / OVERLAY, store, slide.thumbnail(OVERLAY_SIDE))
     except SlideError as error:
         yield Warned(f"There is no new overlay picture: {error}")
-    yield Step(chunks + 2)
+    yield Step(blocks + 2)
     yield Finished(path, {"areas": [asdict(row) for row in rows]})

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
-
-import numpy as np
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.jobs import job
 from napari_pbip.events import Finished, Job, Started, Step
-from napari_pbip.results.areas import area_rows
-from napari_pbip.results.blend import BLOCK
-from napari_pbip.results.labels import label_region
 from napari_pbip.results.largest import LargestScores
+from napari_pbip.results.lazy import analysed_blocks, label_blocks
+from napari_pbip.results.overlay import LabelSummary
 from napari_pbip.results.store import ScoreStore
 
 
@@ -40,14 +38,12 @@ def measure(store: ScoreStore, counts: LargestScores, thresholds: ThresholdSetti
     OutputError
         If the store is damaged.
     """
-    blocks = np.argwhere(store.written) * BLOCK
-    yield Started("Measuring", total=len(blocks), unit="blocks")
+    yield Started("Measuring", total=len(analysed_blocks(store)), unit="blocks")
     largest = counts.percentile(thresholds.percentile)
     yield Step(0, dict(zip(store.taxonomy.names, largest.tolist(), strict=True)))
-    cells = np.zeros(256, np.int64)
-    for done, (y, x) in enumerate(blocks, 1):
-        labels = label_region(store, thresholds, largest, 0, slice(y, y + BLOCK), slice(x, x + BLOCK))
-        cells += np.bincount(labels.ravel(), minlength=256)
-        yield Step(done)
-    rows = area_rows(store, dict(enumerate(cells.tolist())))
-    yield Finished(store.path, {"areas": [asdict(row) for row in rows]})
+    summary = LabelSummary(store)
+    with closing(label_blocks(store, thresholds, largest)) as labels:
+        for done, block in enumerate(labels, 1):
+            summary.add(*block)
+            yield Step(done)
+    yield Finished(store.path, {"areas": [asdict(row) for row in summary.areas]})

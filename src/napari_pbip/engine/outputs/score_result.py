@@ -6,8 +6,7 @@ evaluation is told for each image. The two are never mixed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,15 @@ import tifffile
 
 from napari_pbip.bank import numbering_warning
 from napari_pbip.config import RefineSettings, ThresholdSettings
+from napari_pbip.engine.inference.refine import refiner
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import DataError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.pictures import read_values, whole_numbers
 from napari_pbip.results import LargestScores, ScoreStore, SegmentationScores
 from napari_pbip.results.label_image import CHUNK
-from napari_pbip.results.labels import Labels, Refine, deltas, evidence
+from napari_pbip.results.lazy import computed, lazy_labels
 from napari_pbip.results.metrics import PROTOCOLS
-from napari_pbip.slides import open_slide
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
 
 Mask = npt.NDArray[np.integer[Any]]
@@ -85,12 +84,8 @@ def score_result(
     store = ScoreStore.open(store_path)
     _check(truth, store)
     _, height, width = store.scores[0].shape
-    parts = [
-        (slice(y, min(y + CHUNK, height)), slice(x, min(x + CHUNK, width)))
-        for y in range(0, height, CHUNK)
-        for x in range(0, width, CHUNK)
-    ]
-    yield Started("Comparing with the mask", total=2 * len(parts), unit="parts")
+    blocks = list(np.ndindex(-(-height // CHUNK), -(-width // CHUNK)))
+    yield Started("Comparing with the mask", total=2 * len(blocks), unit="parts")
     at_cells = _at_cells(truth, store)
     true = _class_indices(at_cells, truth, store)
     held = frozenset(np.unique(at_cells).tolist())
@@ -103,41 +98,23 @@ def score_result(
     confusion: dict[str, list[list[int]]] = {}
     done = 0
     for protocol in PROTOCOLS:
+        # whole, a byte a cell: the contours that boundary IoU compares know no blocks
         labels = np.empty((height, width), np.uint8)
-        with _labeller(store, thresholds, presences[protocol], refine) as label:
-            for part in parts:
-                labels[part] = label(largest, *part)
-                done += 1
-                yield Step(done)
+        presence = presences[protocol]
+        with refiner(store, thresholds, refine, presence) as refined:
+            lazy = lazy_labels(store, thresholds, largest=largest, presence=presence, refine=refined)
+            with closing(computed(lazy.data, blocks, together=refined is None)) as parts:
+                for (row, column), block in parts:
+                    y, x = row * CHUNK, column * CHUNK
+                    labels[y : y + block.shape[0], x : x + block.shape[1]] = block
+                    done += 1
+                    yield Step(done)
         scores = SegmentationScores(store.taxonomy.names)
         missed = (labels == NOT_ANALYSED) | (labels == BACKGROUND)
         scores.add(true, np.where(missed, BACKGROUND, labels - 1))
         protocols[protocol] = scores.report()
         confusion[protocol] = scores.confusion.matrix[:-1].tolist()
     yield Finished(store_path, {"protocols": protocols, "confusion": confusion, "classes": store.taxonomy.names})
-
-
-@contextmanager
-def _labeller(
-    store: ScoreStore,
-    thresholds: ThresholdSettings,
-    presence: npt.NDArray[np.floating[Any]],
-    refine: RefineSettings | None,
-) -> Iterator[Refine]:
-    """What makes the labels of rectangles, with the slide open as long as that needs it."""
-    if refine is not None and refine.crf:
-        from napari_pbip.engine.inference.refine import refined_labels  # torch takes seconds to load: not in the window
-
-        facts = store.facts.slide
-        with open_slide(Path(facts.path), facts.mpp) as slide:
-            yield refined_labels(store, slide, thresholds, presence=presence)
-        return
-    delta = deltas(store.taxonomy, thresholds)
-
-    def label(largest: npt.NDArray[np.floating[Any]], y: slice, x: slice) -> Labels:
-        return evidence(store, thresholds, largest, 0, y, x, presence).labels(delta, thresholds.presence)
-
-    yield label
 
 
 def read_mask(path: Path) -> Mask:

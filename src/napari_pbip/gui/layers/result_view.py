@@ -13,8 +13,8 @@ import numpy.typing as npt
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.results import label_region
 from napari_pbip.results.areas import Area, area_rows
-from napari_pbip.results.blend import BLOCK
-from napari_pbip.results.labels import Strip, deltas, evidence
+from napari_pbip.results.labels import ScoreRows, deltas, score_window
+from napari_pbip.results.lattice import BLOCK
 from napari_pbip.results.view import ViewedStore
 
 Labels = npt.NDArray[np.uint8]
@@ -74,7 +74,7 @@ class ResultView:
         self.thresholds = thresholds
         self.largest = store.guess_largest(thresholds.percentile)
         self.micrometres = 0.0
-        self._kept: tuple[tuple[Any, ...], list[Strip]] | None = None
+        self._kept: tuple[tuple[Any, ...], list[ScoreRows]] | None = None
         self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="napari-pbip-labels")
         finer = [LabelLevel(self, index) for index in range(len(store.scores))]
         self._coarsest = self._tiny()
@@ -108,7 +108,7 @@ class ResultView:
         thresholds = self.thresholds
         wanted = (level, y, x, thresholds.scope, self.largest.tobytes(), self.store.version)
         if self._kept is None or self._kept[0] != wanted:
-            found = evidence(self.store, thresholds, self.largest, level, y, x)
+            found = score_window(self.store, thresholds, self.largest, level, y, x)
             self._kept = wanted, list(self._pool.map(found.rows, found.strips))
         strips = self._kept[1]
         if self.store.lacking:

@@ -30,12 +30,12 @@ from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.layers.units import MICRONS
 from napari_pbip.results import LargestScores, ScoreStore, open_labels
 from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area
-from napari_pbip.results.blend import BLOCK
 from napari_pbip.results.labels import (
     BACKGROUND_NAME,
     BACKGROUND_RGB,
     deltas,
 )
+from napari_pbip.results.lattice import BLOCK
 from napari_pbip.results.view import ViewedStore
 from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
 

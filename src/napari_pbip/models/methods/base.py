@@ -19,8 +19,6 @@ from napari_pbip.models.prototypes import Prototypes
 from napari_pbip.models.score_maps import fuse, pool, pool_log_mean_exp
 
 STAGES = 4
-CELL = 8
-"""Side of a cell of the scores in pixels: the stride of stage 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ class Scores:
     """What a slide needs of a batch of tiles."""
 
     maps: torch.Tensor
-    """Fused raw class scores, (B, N, H / 8, W / 8), rounded up."""
+    """Fused raw class scores, a value a cell (:attr:`Method.cell`), (B, N, H / cell, W / cell), rounded up."""
     presence: torch.Tensor
     """Logits of each class being in the tile, (B, N)."""
 
@@ -133,6 +131,14 @@ class Method(nn.Module, ABC):
     def calibrated(self) -> bool:
         """Whether pixels were learned from, so that scores above 0 mean "here" and those of classes can be compared."""
         return self.synthesis > 0
+
+    @property
+    def cell(self) -> int:
+        """Side of a cell of the fused scores in pixels: the stride of the finest stage that carries fusion weight.
+
+        That is 4 of the first stage and 8 of the second; the maps of later stages are enlarged to 8.
+        """
+        return 4 if self.fusion_weights[0] else 8
 
     @classmethod
     @abstractmethod
@@ -204,10 +210,9 @@ class Method(nn.Module, ABC):
         """Feature maps (B, C, h, w) of those stages, counted from 0; of the others too where they come for nothing."""
         return dict(enumerate(self.backbone(images)))
 
-    @staticmethod
-    def grid(images: torch.Tensor) -> tuple[int, int]:
+    def grid(self, images: torch.Tensor) -> tuple[int, int]:
         """Height and width of the scores of images (B, 3, H, W)."""
-        height, width = (-(-side // CELL) for side in images.shape[-2:])
+        height, width = (-(-side // self.cell) for side in images.shape[-2:])
         return height, width
 
     def scores(self, images: torch.Tensor) -> Scores:
