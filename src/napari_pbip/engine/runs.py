@@ -35,7 +35,7 @@ from napari_pbip.errors import ModelError, WeightsUnavailable
 from napari_pbip.files import writing
 from napari_pbip.models import backbones, encoders
 from napari_pbip.models.encoders.base import Encoder
-from napari_pbip.models.methods.base import Method, Parts
+from napari_pbip.models.methods.base import Method, MethodInputs
 from napari_pbip.models.prototypes import Prototypes
 
 STATE = "state.safetensors"
@@ -62,7 +62,7 @@ def build_method(
     backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
     module, _, name = settings.method.network.partition(":")
     network: type[Method] = getattr(importlib.import_module(module), name)
-    return network.of(Parts(backbone, classes, prototypes, encoder), **settings.method.options())
+    return network.from_inputs(MethodInputs(backbone, classes, prototypes, encoder), **settings.method.options())
 
 
 @dataclass(frozen=True)

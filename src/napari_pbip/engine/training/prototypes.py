@@ -145,7 +145,7 @@ def _of_sentences(settings: JobSettings, method: ConstructSettings, tiles: TileS
     with torch.random.fork_rng():
         torch.manual_seed(settings.train.seed)
         noise = Prototypes.random([method.k] * len(names), features.shape[1])
-    prototypes = Prototypes(features[noise.of_class] + _SENTENCE_NOISE * noise.vectors, noise.of_class)
+    prototypes = Prototypes(features[noise.subclass_class] + _SENTENCE_NOISE * noise.vectors, noise.subclass_class)
     return Start(prototypes, encoder, _facts_without_bank(encoder, settings.bank, prototypes))
 
 
@@ -153,6 +153,6 @@ def _facts_without_bank(encoder: Encoder, bank: BankSettings, prototypes: Protot
     return {
         "bank": None,
         "encoder": dict(encoder_facts(encoder, bank.weights)),
-        "k": torch.bincount(prototypes.of_class).tolist(),
+        "k": torch.bincount(prototypes.subclass_class).tolist(),
         "dimension": prototypes.vectors.shape[1],
     }

@@ -24,15 +24,15 @@ CELL = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What a method is put together from."""
+class MethodInputs:
+    """What a method is put together from, besides its settings."""
 
     backbone: Backbone
     """The pyramid."""
     classes: int
     """Number of tissue classes N."""
     prototypes: Prototypes | None = None
-    """Of the image bank; their values do not matter where trained weights are loaded afterwards."""
+    """The prototypes of the image bank, or random ones; trained weights that are loaded afterwards replace them."""
     encoder: Encoder | None = None
     """The frozen encoder; only training needs it."""
 
@@ -135,13 +135,12 @@ class Method(nn.Module, ABC):
         return self.synthesis > 0
 
     @classmethod
-    @abstractmethod
-    def of(cls, parts: Parts, **options: Any) -> Self:
-        """Put the network together.
+    def from_inputs(cls, inputs: MethodInputs, **options: Any) -> Self:
+        """Put the network together. This one takes the backbone and the number of classes alone.
 
         Parameters
         ----------
-        parts
+        inputs
             What it is made of.
         **options
             The fields of its settings.
@@ -149,8 +148,9 @@ class Method(nn.Module, ABC):
         Raises
         ------
         ModelError
-            If a part that it needs is missing, or an option cannot be used.
+            If an input that it needs is missing, or an option cannot be used.
         """
+        return cls(inputs.backbone, inputs.classes, **options)
 
     @abstractmethod
     def forward(self, images: torch.Tensor) -> MethodOutput:
