@@ -214,7 +214,7 @@ def test_no_weights(tmp_path, name, make_folder):
 
 def test_damaged_weights(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
-    with pytest.raises(ModelError, match="damaged"):
+    with pytest.raises(WeightsUnavailable, match="damaged"):
         backbones.load("mit-b0", tmp_path)
 
 
@@ -225,7 +225,7 @@ def test_a_pickle_is_never_read(tmp_path):
 
     torch.save({"state_dict": Trap()}, tmp_path / "mit_b0.pth")
     for place in (tmp_path / "mit_b0.pth", tmp_path):
-        with pytest.raises(WeightsUnavailable, match=r"convert it once.*under Backbones"):
+        with pytest.raises(WeightsUnavailable, match=r"convert it once"):
             backbones.load("mit-b0", place)
     assert not (tmp_path / "executed").exists()
 

@@ -14,8 +14,8 @@ from napari_pbip import samples
 from napari_pbip.errors import WeightsUnavailable
 from napari_pbip.models import builtin, encoders
 from napari_pbip.models.backbones import Backbone, BackboneSpec
+from napari_pbip.models.encoders.stage_statistics import describe
 from napari_pbip.models.encoders.texture import statistics
-from napari_pbip.models.encoders.trunk import describe
 from napari_pbip.models.pretraining import Pretraining, dihedral, mask_patches, patch_features
 
 SMALL = BackboneSpec("small", channels=(16, 32, 40, 64), depths=(1, 1, 1, 1))

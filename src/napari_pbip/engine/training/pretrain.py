@@ -39,7 +39,7 @@ from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.files import prepare_folder, write_json
 from napari_pbip.models import backbones
-from napari_pbip.models.encoders.trunk import describe
+from napari_pbip.models.encoders.stage_statistics import describe
 from napari_pbip.models.pretraining import Pretraining, mask_patches
 
 MARKER = "pretrain.json"
