@@ -1,4 +1,4 @@
-"""What every method is: a backbone with heads, trained on image-level labels, that gives class score maps."""
+"""The base class of methods: a backbone with heads, trained on image-level labels, that gives class score maps."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MethodInputs:
 
 @dataclass(frozen=True, slots=True)
 class MethodOutput:
-    """What a method sees in a batch of images, a tensor for each of the four stages.
+    """Output of a method for a batch of images, one tensor for each of the four stages.
 
     Maps are raw scores: logits, before any sigmoid, clipping or stretching. B images, N classes, P subclasses
     of all classes together, h x w cells at the stage's stride.
@@ -48,7 +48,7 @@ class MethodOutput:
     class_maps: tuple[torch.Tensor, ...]
     """Score map M_i of each class, (B, N, h, w)."""
     class_scores: tuple[torch.Tensor, ...]
-    """Logits of the image-level prediction: their global averages and, in PBIP, a learned offset, (B, N)."""
+    """Logits of the image-level prediction, (B, N): pooled maps, with prototypes plus a learned offset."""
     subclass_maps: tuple[torch.Tensor, ...] | None = None
     """Score map of each subclass, (B, P, h, w), if the method has subclasses."""
     subclass_scores: tuple[torch.Tensor, ...] | None = None
@@ -61,10 +61,10 @@ WeightedTerms = Mapping[str, tuple[float, torch.Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """The loss of a batch and what it is made of."""
+    """The loss of a batch and its terms."""
 
     total: torch.Tensor
-    """What is minimised, a scalar."""
+    """The weighted sum that is minimised, a scalar."""
     terms: dict[str, torch.Tensor]
     """Each term before its weight, a scalar; the names do not change from batch to batch."""
 
@@ -75,13 +75,13 @@ class LossTerms:
         return cls(total, {name: loss for name, (_, loss) in losses.items()})
 
     def plus(self, name: str, weight: float, loss: torch.Tensor) -> Self:
-        """With one more term."""
+        """These terms and one more."""
         return type(self)(self.total + weight * loss, {**self.terms, name: loss})
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a slide needs of a batch of tiles."""
+    """Scores of a batch of tiles of a slide."""
 
     maps: torch.Tensor
     """Fused raw class scores, (B, N, H / 8, W / 8), rounded up."""
@@ -103,7 +103,7 @@ class Method(nn.Module, ABC):
     fusion_weights
         Weight of each stage's score map in the fused map.
     synthesis
-        Weight of the loss on the pixels of mosaics (:meth:`pixel_loss`); 0 where labels of images are all there is.
+        Weight of the loss on the pixels of mosaics (:meth:`pixel_loss`); 0 without mosaics.
 
     Raises
     ------
@@ -131,7 +131,7 @@ class Method(nn.Module, ABC):
 
     @property
     def calibrated(self) -> bool:
-        """Whether pixels were learned from, so that scores above 0 mean "here" and those of classes can be compared."""
+        """Whether the method was trained on pixels: a score above 0 means presence, and classes can be compared."""
         return self.synthesis > 0
 
     @classmethod
@@ -173,7 +173,7 @@ class Method(nn.Module, ABC):
         labels
             Image-level labels, 0 or 1, float, shape (B, N).
         progress
-            Share of the training that is done, 0 to 1, for terms that join after a while.
+            Share of the training that is done, 0 to 1, for terms that start later.
         """
 
     @abstractmethod
@@ -185,7 +185,7 @@ class Method(nn.Module, ABC):
         return pool_log_mean_exp(maps) if self.calibrated else pool(maps)
 
     def pixel_loss(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """Loss on images whose pixels are known, weighted over the stages as the classification is.
+        """Loss on images with known pixels, weighted over the stages like the classification loss.
 
         Parameters
         ----------
@@ -201,7 +201,7 @@ class Method(nn.Module, ABC):
         ).sum()
 
     def features(self, images: torch.Tensor, stages: Collection[int]) -> Mapping[int, torch.Tensor]:
-        """Feature maps (B, C, h, w) of those stages, counted from 0; of the others too where they come for nothing."""
+        """Feature maps (B, C, h, w) by stage, counted from 0: at least those of ``stages``."""
         return dict(enumerate(self.backbone(images)))
 
     @staticmethod
@@ -211,7 +211,7 @@ class Method(nn.Module, ABC):
         return height, width
 
     def scores(self, images: torch.Tensor) -> Scores:
-        """Fused class scores and presence, as cheaply as they can be had; see :class:`Scores`.
+        """Fused class scores and presence, without computing what they do not need; see :class:`Scores`.
 
         Parameters
         ----------
