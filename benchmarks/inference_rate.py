@@ -19,6 +19,7 @@ from napari_pbip.config import PbipSettings
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.models.backbones import load
 from napari_pbip.models.methods.pbip import Pbip
+from napari_pbip.models.prototypes import Prototypes
 
 
 def best(work: Callable[[], object], repeats: int, device: torch.device) -> float:
@@ -54,10 +55,7 @@ def main() -> None:
     device = choose_device(args.device)
     classes, k = 4, 3
     options = PbipSettings().model_dump(exclude={"name", "preset"})
-    of_class = torch.arange(classes).repeat_interleave(k)
-    method = Pbip(
-        load(args.backbone), torch.randn(classes * k, 512), of_class, classes=classes, encoder=None, **options
-    )
+    method = Pbip(load(args.backbone), Prototypes.random([k] * classes, 512), classes=classes, **options)
     method = method.eval().to(device)
     images = torch.rand(args.batch, 3, args.tile, args.tile, device=device)
     with FlopCounterMode(display=False) as counter:

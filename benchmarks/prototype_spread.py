@@ -21,7 +21,7 @@ from napari_pbip.config import DataSettings
 from napari_pbip.engine.loading import to_tensor
 from napari_pbip.engine.runs import load_model
 from napari_pbip.models.losses.diversity import diversity_loss
-from napari_pbip.models.methods.pbip import Pbip
+from napari_pbip.models.methods.prototype_method import PrototypeMethod
 
 TEMPERATURE = 0.07
 
@@ -31,7 +31,7 @@ def spread(run: Path, data: Path) -> float:
     """Mean likeness over all pairs of prototypes of one class, in all images of the split that show it."""
     model = load_model(run)
     method = model.method
-    if not isinstance(method, Pbip):
+    if not isinstance(method, PrototypeMethod):
         raise SystemExit(f"{run} has no prototypes.")
     values = []
     for tile in load_tiles(data, "val", DataSettings()):

@@ -16,6 +16,7 @@ from napari_pbip.config import LpdSettings, PbipSettings
 from napari_pbip.models.backbones import Backbone, BackboneSpec, load_weights, to_stages
 from napari_pbip.models.methods.lpd import Lpd
 from napari_pbip.models.methods.pbip import Pbip
+from napari_pbip.models.prototypes import Prototypes
 
 
 def options(**changes: object) -> dict[str, object]:
@@ -103,8 +104,7 @@ class Golden(Mapping[str, torch.Tensor]):
         load_weights(backbone, {n: t for n, t in weights.items() if n.startswith("encoder.")})
         method = network(
             backbone,
-            prototypes,
-            self.subclass_class,
+            Prototypes(prototypes, self.subclass_class),
             classes=len(self["k_list"]),
             encoder=StubEncoder(self["stub_weight"]),
             **settings.options(),

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModel, BertConfig, BertModel, SwinConfi
 from napari_pbip.models import backbones
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.encoders import EncoderSpec, catalogue
-from napari_pbip.models.encoders.trunk import describe
+from napari_pbip.models.encoders.stage_statistics import describe
 
 WIDTH, DEPTH, HEADS = 32, 2, 2
 MEAN, STD = [0.7, 0.5, 0.6], [0.2, 0.25, 0.15]
@@ -77,7 +77,7 @@ def _huggingface(spec: EncoderSpec, folder: Path) -> EncoderSpec:
     return replace(spec, network=network, input_size=side, dimension=dimension)
 
 
-def _trunk(spec: EncoderSpec, folder: Path) -> EncoderSpec:
+def _stage_statistics(spec: EncoderSpec, folder: Path) -> EncoderSpec:
     """As `napari-pbip pretrain` writes it."""
     backbone = Backbone(backbones.catalogue()["mit-b0"]).eval()
     tensors = {f"backbone.{name}": tensor.half() for name, tensor in backbone.state_dict().items()}
@@ -262,5 +262,5 @@ _WRITERS: Mapping[str, Any] = {
     "timm_vit": _timm,
     "medclip": _medclip,
     "conch": _conch,
-    "trunk": _trunk,
+    "stage_statistics": _stage_statistics,
 }

@@ -18,10 +18,10 @@ from napari_pbip.models import backbones, encoders
 from napari_pbip.models.backbones import Backbone, BackboneSpec, catalogue, load_weights
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.frozen import Frozen
-from napari_pbip.models.losses.contrast import background_loss_of_many, foreground_loss, similarities
+from napari_pbip.models.losses.contrast import info_nce, similarities
 from napari_pbip.models.losses.structure import LARGEST_SIDE, structural_loss
 from napari_pbip.models.memory import FeatureMemory
-from napari_pbip.models.methods.base import Parts
+from napari_pbip.models.methods.base import MethodInputs
 from napari_pbip.models.methods.construct import ConStruct
 from napari_pbip.models.prototypes import Prototypes
 from napari_pbip.models.score_maps import fuse
@@ -55,8 +55,8 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 def build(encoder: Encoder, **changes: Any) -> ConStruct:
     torch.manual_seed(0)
     teacher = Backbone(BackboneSpec("teacher", channels=(16, 32, 40, 64), depths=(1, 1, 1, 1)))
-    parts = Parts(teacher, len(K), Prototypes.random(K, WIDTH), encoder)
-    return ConStruct.of(parts, **ConstructSettings(memory=8, **changes).options())
+    inputs = MethodInputs(teacher, len(K), Prototypes.random(K, WIDTH), encoder)
+    return ConStruct.from_inputs(inputs, **ConstructSettings(memory=8, **changes).options())
 
 
 # Parity with the released code
@@ -87,15 +87,15 @@ def test_golden_contrast_with_a_memory(golden: Golden) -> None:
     """Released, each foreground has a prototype of its own class, those of others, and the memory."""
     positive, negative, memory = golden["nce/pos"], golden["nce/neg"], golden["nce/mem"]
     foreground, background = [], []
-    own = torch.zeros(1, 1 + negative.shape[1], dtype=torch.bool)
-    own[0, 0] = True
+    positives = torch.zeros(1, 1 + negative.shape[1], dtype=torch.bool)
+    positives[0, 0] = True
     for i in range(len(positive)):
         prototypes = F.normalize(torch.cat([positive[i : i + 1], negative[i]]), dim=1)
         with_memory = torch.cat([prototypes, F.normalize(memory, dim=1)])
         similarity = similarities(golden["nce/fg"][i : i + 1], with_memory)
-        foreground.append(foreground_loss(similarity, F.pad(own, (0, len(memory))), 0.07))
+        foreground.append(info_nce(similarity, F.pad(positives, (0, len(memory))), 0.07))
         similarity = similarities(golden["nce/bg"][i : i + 1], prototypes)
-        background.append(background_loss_of_many(similarity, own, 0.07))
+        background.append(info_nce(similarity, ~positives, 0.07))
     torch.testing.assert_close(torch.stack(foreground).mean(), golden["nce/loss_fg_mem_T0.07"], **LOSSES)
     torch.testing.assert_close(torch.stack(background).mean(), golden["nce/loss_bg_T0.07"], **LOSSES)
 
@@ -333,7 +333,7 @@ def test_the_contrast_moves_maps_and_not_its_anchors(encoder: Encoder) -> None:
     terms = type(method.matching).terms
 
     def spy(self: Any, *arguments: Any) -> dict[str, torch.Tensor]:
-        seen.append(arguments[5])
+        seen.append(arguments[6])
         return terms(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -383,10 +383,14 @@ def test_a_teacher_of_our_own_sees_images_as_it_was_trained_to(encoder: Encoder)
     teacher = Backbone(BackboneSpec("teacher", channels=(16, 32, 40, 64), depths=(1, 1, 1, 1)))
     load_weights(teacher, {f"backbone.{name}": tensor for name, tensor in teacher.state_dict().items()})
     mean = teacher.mean.clone()
-    ConStruct.of(Parts(teacher, 3, Prototypes.random(K, WIDTH), encoder), **ConstructSettings().options())
+    ConStruct.from_inputs(
+        MethodInputs(teacher, 3, Prototypes.random(K, WIDTH), encoder), **ConstructSettings().options()
+    )
     assert torch.equal(teacher.mean, mean)
     load_weights(teacher, dict(teacher.stages.named_parameters(prefix="stages")))  # the layout of the library
-    ConStruct.of(Parts(teacher, 3, Prototypes.random(K, WIDTH), encoder), **ConstructSettings().options())
+    ConStruct.from_inputs(
+        MethodInputs(teacher, 3, Prototypes.random(K, WIDTH), encoder), **ConstructSettings().options()
+    )
     assert not torch.equal(teacher.mean, mean)
 
 
@@ -407,7 +411,7 @@ def test_it_learns_where_two_textures_are(encoder: Encoder) -> None:
     prototypes = Prototypes(features[:4][[0, 2, 1, 3]], torch.tensor([0, 0, 1, 1]))
     teacher = Backbone(BackboneSpec("teacher", channels=(16, 32, 40, 64), depths=(1, 1, 1, 1)))
     options = ConstructSettings(memory=64, structure=0.1).options()
-    method = ConStruct.of(Parts(teacher, 2, prototypes, encoder), **options)
+    method = ConStruct.from_inputs(MethodInputs(teacher, 2, prototypes, encoder), **options)
     optimiser = torch.optim.AdamW(method.parameters(), 2e-3)
     method.train()
     for _ in range(30):
@@ -426,6 +430,6 @@ def test_what_cannot_be_put_together(encoder: Encoder) -> None:
     teacher = Backbone(BackboneSpec("teacher", channels=(16, 32, 40, 64), depths=(1, 1, 1, 1)))
     options = ConstructSettings().options()
     with pytest.raises(ModelError, match="needs prototypes and the encoder"):
-        ConStruct.of(Parts(teacher, 3, Prototypes.random(K, WIDTH)), **options)
+        ConStruct.from_inputs(MethodInputs(teacher, 3, Prototypes.random(K, WIDTH)), **options)
     with pytest.raises(ModelError, match="two or more"):
-        ConStruct.of(Parts(teacher, 4, Prototypes.random(K, WIDTH), encoder), **options)
+        ConStruct.from_inputs(MethodInputs(teacher, 4, Prototypes.random(K, WIDTH), encoder), **options)

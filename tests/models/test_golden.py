@@ -8,11 +8,7 @@ from torch.nn import functional as F
 
 from napari_pbip.models import masks
 from napari_pbip.models.losses.classification import classification_loss
-from napari_pbip.models.losses.contrast import (
-    background_loss_released,
-    foreground_loss_released,
-    similarities,
-)
+from napari_pbip.models.losses.contrast import info_nce, info_nce_of_means, similarities
 from napari_pbip.models.methods.pbip import select_subclasses
 from napari_pbip.models.score_maps import fuse_per_tile, merge_subclasses
 
@@ -69,7 +65,7 @@ def test_masks_and_features(golden, method):
     image, which = golden["selected_subclasses"].bool().nonzero(as_tuple=True)
     enlarged = masks.enlarge(golden["cam4"], golden["image"].shape[-2:])
     maps = enlarged[image, which][:, None]
-    encoder = method.matching.encoder
+    encoder = method.encoder.network
     for delta in {delta for delta, _ in golden.settings}:
         mask = masks.threshold_mask(maps, enlarged.amax((1, 2, 3))[image], delta)
         assert (mask != golden[f"d{delta}/fg_masks"]).float().mean() <= ODD_PIXELS
@@ -84,10 +80,10 @@ def test_contrastive_losses_of_the_stored_features(golden):
     own = F.one_hot(which, len(golden["prototypes"])).bool()
     assert golden.settings
     for delta, temperature in golden.settings:
-        for side, loss in (("fg", foreground_loss_released), ("bg", background_loss_released)):
+        for side, loss, positives in (("fg", info_nce, own), ("bg", info_nce_of_means, ~own)):
             similarity = similarities(golden[f"d{delta}/{side}_features"], golden["prototypes"])
             stored = golden[f"d{delta}/T{temperature}/loss_{side}"]
-            torch.testing.assert_close(loss(similarity, own, temperature), stored, **LOSSES)
+            torch.testing.assert_close(loss(similarity, positives, temperature, over_batch=True), stored, **LOSSES)
 
 
 def test_the_method_gives_both_losses_for_every_delta_and_temperature(golden):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from napari_pbip.models.losses.contrast import background_loss_of_many, foreground_loss, similarities
+from napari_pbip.models.losses.contrast import info_nce, similarities
 from napari_pbip.models.losses.diversity import diversity_loss_released
 from napari_pbip.models.methods.pbip import select_subclasses
 from napari_pbip.models.score_maps import fuse_per_tile, similarity_map
@@ -43,10 +43,10 @@ def test_contrastive_losses_of_the_stored_features(golden_lpd):
     own = F.one_hot(which, len(prototypes)).bool()
     assert len(golden_lpd.settings) == 4
     for delta, temperature in golden_lpd.settings:
-        for side, loss in (("fg", foreground_loss), ("bg", background_loss_of_many)):
+        for side, positives in (("fg", own), ("bg", ~own)):
             similarity = similarities(golden_lpd[f"d{delta}/{side}_features"], prototypes)
             stored = golden_lpd[f"d{delta}/T{temperature}/loss_{side}"]
-            torch.testing.assert_close(loss(similarity, own, temperature), stored, **LOSSES)
+            torch.testing.assert_close(info_nce(similarity, positives, temperature), stored, **LOSSES)
 
 
 def test_the_method_gives_both_losses_for_every_delta_and_temperature(golden_lpd):

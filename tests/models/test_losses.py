@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
 
-from napari_pbip.models.losses import contrast
 from napari_pbip.models.losses.classification import classification_loss
+from napari_pbip.models.losses.contrast import info_nce, info_nce_of_means, logistic_loss, similarities
 from napari_pbip.models.losses.pixels import pixel_loss
 
 PROTOTYPES, CLASSES = 7, 3
@@ -17,8 +18,8 @@ SUBCLASS_CLASS = torch.tensor([0, 0, 0, 1, 1, 2, 2])
 
 
 @pytest.fixture(params=["classes", "subclasses"])
-def own(request) -> torch.Tensor:
-    """Own prototypes of five features: all of a class, or one."""
+def positives(request) -> torch.Tensor:
+    """Positives of five features: the prototypes of a class, or one."""
     if request.param == "classes":
         return torch.tensor([0, 1, 2, 1, 0])[:, None] == SUBCLASS_CLASS
     return torch.tensor([0, 4, 6, 3, 2])[:, None] == torch.arange(PROTOTYPES)
@@ -30,11 +31,10 @@ def similarity() -> torch.Tensor:
     return torch.rand(5, PROTOTYPES, generator=generator, dtype=torch.float64) * 2 - 1
 
 
-def parts(similarity, own, temperature):
-    """exp(s / t) of each feature's own prototypes and of its rivals."""
-    for row, mine in zip(similarity.tolist(), own.tolist(), strict=True):
-        e = [math.exp(s / temperature) for s in row]
-        yield [v for v, m in zip(e, mine, strict=True) if m], [v for v, m in zip(e, mine, strict=True) if not m]
+def parts(similarity, positives):
+    """Similarities of each feature to its positives and to its negatives."""
+    for row, chosen in zip(similarity.tolist(), positives.tolist(), strict=True):
+        yield [s for s, m in zip(row, chosen, strict=True) if m], [s for s, m in zip(row, chosen, strict=True) if not m]
 
 
 def mean(values):
@@ -43,103 +43,77 @@ def mean(values):
 
 
 @pytest.mark.parametrize("temperature", [0.07, 1.0])
-def test_per_sample(similarity, own, temperature):
-    pairs = list(parts(similarity, own, temperature))
-    foreground = mean(-math.log(sum(o) / (sum(o) + sum(r))) for o, r in pairs)
-    background = mean(-math.log(mean(r) / (mean(r) + mean(o))) for o, r in pairs)
-    assert contrast.foreground_loss(similarity, own, temperature).item() == pytest.approx(foreground, rel=1e-6)
-    assert contrast.background_loss(similarity, own, temperature).item() == pytest.approx(background, rel=1e-6)
+@pytest.mark.parametrize(("loss", "pool"), [(info_nce, sum), (info_nce_of_means, mean)])
+def test_info_nce_of_each_feature_and_of_the_batch(similarity, positives, temperature, loss, pool):
+    pairs = [[pool(math.exp(s / temperature) for s in some) for some in pair] for pair in parts(similarity, positives)]
+    expected = mean(-math.log(p / (p + n)) for p, n in pairs)
+    assert loss(similarity, positives, temperature).item() == pytest.approx(expected, rel=1e-6)
+    p, n = (sum(some) for some in zip(*pairs, strict=True))
+    over_batch = loss(similarity, positives, temperature, over_batch=True)
+    assert over_batch.item() == pytest.approx(-math.log(p / (p + n)), rel=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.07, 1.0])
-def test_released(similarity, own, temperature):
-    pairs = list(parts(similarity, own, temperature))
-    owned, everything = sum(sum(o) for o, _ in pairs), sum(sum(o) + sum(r) for o, r in pairs)
-    assert contrast.foreground_loss_released(similarity, own, temperature).item() == pytest.approx(
-        -math.log(owned / everything), rel=1e-6
-    )
-    rivals, mine = sum(mean(r) for _, r in pairs), sum(mean(o) for o, _ in pairs)
-    assert contrast.background_loss_released(similarity, own, temperature).item() == pytest.approx(
-        -math.log(rivals / (rivals + mine)), rel=1e-6
-    )
-
-
-@pytest.mark.parametrize("temperature", [0.07, 1.0])
-def test_equations_to_the_letter(similarity, own, temperature):
-    foreground, background = [], []
-    for row, chosen in zip(similarity.tolist(), own.tolist(), strict=True):
-        ff = sum(s for s, m in zip(row, chosen, strict=True) if m)
-        fb = sum(s for s, m in zip(row, chosen, strict=True) if not m)
-        bf = ff / sum(chosen)
-        bb = fb / (len(chosen) - sum(chosen))
-        foreground.append(
-            -math.log(math.exp(ff / temperature) / (math.exp(ff / temperature) + math.exp(fb / temperature)))
-        )
-        background.append(
-            -math.log(math.exp(bb / temperature) / (math.exp(bf / temperature) + math.exp(bb / temperature)))
-        )
-    assert contrast.foreground_loss_of_sums(similarity, own, temperature).item() == pytest.approx(
-        mean(foreground), rel=1e-6
-    )
-    assert contrast.background_loss_of_means(similarity, own, temperature).item() == pytest.approx(
-        mean(background), rel=1e-6
-    )
+@pytest.mark.parametrize(("name", "pool"), [("sum", sum), ("mean", mean)])
+def test_equations_to_the_letter(similarity, positives, temperature, name, pool):
+    expected = []
+    for pair in parts(similarity, positives):
+        a, b = (math.exp(pool(some) / temperature) for some in pair)
+        expected.append(-math.log(a / (a + b)))
+    loss = logistic_loss(similarity, positives, temperature, name)
+    assert loss.item() == pytest.approx(mean(expected), rel=1e-6)
 
 
 LOSSES = [
-    contrast.foreground_loss,
-    contrast.background_loss,
-    contrast.foreground_loss_of_sums,
-    contrast.background_loss_of_means,
-    contrast.foreground_loss_released,
-    contrast.background_loss_released,
+    info_nce,
+    info_nce_of_means,
+    partial(info_nce, over_batch=True),
+    partial(info_nce_of_means, over_batch=True),
+    partial(logistic_loss, pool="sum"),
+    partial(logistic_loss, pool="mean"),
 ]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_gradients(similarity, own, loss):
+def test_gradients(similarity, positives, loss):
     similarity.requires_grad_()
-    assert torch.autograd.gradcheck(lambda s: loss(s, own, 0.3), (similarity,))
+    assert torch.autograd.gradcheck(lambda s: loss(s, positives, 0.3), (similarity,))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("sign", [1, -1])
-def test_extreme_similarities_do_not_overflow(own, loss, sign):
-    similarity = torch.where(own, sign, -sign).float().requires_grad_()
-    value = loss(similarity, own, 1e-3)
+def test_extreme_similarities_do_not_overflow(positives, loss, sign):
+    similarity = torch.where(positives, sign, -sign).float().requires_grad_()
+    value = loss(similarity, positives, 1e-3)
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(similarity.grad).all()
-    wanted = sign if "foreground" in loss.__name__ else -sign
-    assert (value < 1e-3) if wanted > 0 else (value > 1e2)
+    assert (value < 1e-3) if sign > 0 else (value > 1e2)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_foreground_draws_to_its_own_and_the_background_to_the_rivals(similarity, own, loss):
+def test_features_are_drawn_to_positives_and_away_from_negatives(similarity, positives, loss):
     similarity.requires_grad_()
-    loss(similarity, own, 0.5).backward()
-    towards = -1 if "foreground" in loss.__name__ else 1
-    assert (similarity.grad[own] * towards > 0).all()
-    assert (similarity.grad[~own] * towards < 0).all()
+    loss(similarity, positives, 0.5).backward()
+    assert (similarity.grad[positives] < 0).all()
+    assert (similarity.grad[~positives] > 0).all()
 
 
-def test_one_prototype_each_makes_per_sample_and_letter_agree():
-    """With one own prototype and one rival, all readings are the same logistic loss."""
+@pytest.mark.parametrize("loss", LOSSES)
+def test_with_one_positive_and_one_negative_all_are_the_logistic_loss(loss):
     similarity = torch.tensor([[0.8, -0.3]], dtype=torch.float64)
-    own = torch.tensor([[True, False]])
-    for loss in LOSSES:
-        margin = 1.1 if "foreground" in loss.__name__ else -1.1
-        assert loss(similarity, own, 0.5).item() == pytest.approx(math.log1p(math.exp(-margin / 0.5)), rel=1e-6)
+    positives = torch.tensor([[True, False]])
+    assert loss(similarity, positives, 0.5).item() == pytest.approx(math.log1p(math.exp(-1.1 / 0.5)), rel=1e-6)
 
 
 def test_similarities_are_cosines_of_unit_prototypes():
     generator = torch.Generator().manual_seed(1)
     features, prototypes = torch.randn(4, 9, generator=generator), torch.randn(3, 9, generator=generator)
-    found = contrast.similarities(features, torch.nn.functional.normalize(prototypes, dim=1))
+    found = similarities(features, torch.nn.functional.normalize(prototypes, dim=1))
     expected = torch.cosine_similarity(features[:, None], prototypes[None], dim=2)
     torch.testing.assert_close(found, expected)
     lengths = prototypes.norm(dim=1)
-    torch.testing.assert_close(contrast.similarities(features, prototypes), expected * lengths)
+    torch.testing.assert_close(similarities(features, prototypes), expected * lengths)
 
 
 def test_classification_loss():
@@ -169,6 +143,6 @@ def test_similarities_are_exact_where_the_networks_are_not():
     """A sharp temperature would multiply what bfloat16 rounds away."""
     features, prototypes = torch.randn(5, 64), torch.randn(3, 64)
     with torch.autocast("cpu", torch.bfloat16):
-        inside = contrast.similarities(features, prototypes)
+        inside = similarities(features, prototypes)
     assert inside.dtype == torch.float32
-    torch.testing.assert_close(inside, contrast.similarities(features, prototypes), rtol=0, atol=0)
+    torch.testing.assert_close(inside, similarities(features, prototypes), rtol=0, atol=0)

@@ -15,7 +15,7 @@ from napari_pbip.errors import ModelError
 from napari_pbip.models import masks
 from napari_pbip.models.backbones import Backbone, BackboneSpec
 from napari_pbip.models.losses.diversity import diversity_loss, diversity_loss_released
-from napari_pbip.models.methods.base import Parts
+from napari_pbip.models.methods.base import MethodInputs
 from napari_pbip.models.methods.lpd import Lpd
 from napari_pbip.models.prototypes import Prototypes
 from tests.models.test_pbip import IMAGES, LABELS, ColourEncoder, PoolingEncoder, coloured_tiles
@@ -27,7 +27,7 @@ def build(encoder: nn.Module | None = None, k: int = 2, dimension: int = 20, **c
     torch.manual_seed(0)
     start = Prototypes.random([k] * 3, dimension)
     settings = LpdSettings.model_validate({"k": k, **changes})
-    return Lpd(Backbone(SMALL), start.vectors, start.of_class, classes=3, encoder=encoder, **settings.options())
+    return Lpd(Backbone(SMALL), start, classes=3, encoder=encoder, **settings.options())
 
 
 # the diversity loss
@@ -121,7 +121,7 @@ def test_a_weight_of_zero_leaves_the_term_out(changes: dict[str, float], left_ou
 
 def test_without_prototypes_it_says_what_to_do() -> None:
     with pytest.raises(ModelError, match="train it again"):
-        Lpd.of(Parts(Backbone(SMALL), 3), **LpdSettings().options())
+        Lpd.from_inputs(MethodInputs(Backbone(SMALL), 3), **LpdSettings().options())
 
 
 class WideColourEncoder(ColourEncoder):

@@ -11,6 +11,7 @@ from napari_pbip.config import PbipSettings
 from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Backbone, BackboneSpec
 from napari_pbip.models.methods.pbip import Pbip, select_subclasses
+from napari_pbip.models.prototypes import Prototypes
 
 SMALL = BackboneSpec("small", channels=(16, 32, 40, 64), depths=(1, 1, 1, 1))
 CLASSES, K, DIMENSION = 3, (2, 1, 3), 20
@@ -41,8 +42,8 @@ def build(encoder=True, **changes) -> Pbip:
     torch.manual_seed(0)
     prototypes = torch.randn(len(SUBCLASS_CLASS), DIMENSION)
     stub = PoolingEncoder() if encoder else None
-    method = Pbip(Backbone(SMALL), prototypes, SUBCLASS_CLASS, classes=CLASSES, encoder=stub, **options(**changes))
-    return method.eval()
+    start = Prototypes(prototypes, SUBCLASS_CLASS)
+    return Pbip(Backbone(SMALL), start, classes=CLASSES, encoder=stub, **options(**changes)).eval()
 
 
 def gradient(method, term):
@@ -113,13 +114,13 @@ def test_scores_follow_the_weights_as_they_are_now():
 def test_gradient_flows_through_the_frozen_encoder(contrast, mask, term):
     method = build(contrast=contrast, mask=mask)
     assert gradient(method, term) > 0
-    assert method.matching.encoder.weight.grad is None
+    assert method.encoder.network.weight.grad is None
 
 
 def test_foreground_and_background_are_one_batch():
     method = build()
     method.loss(IMAGES, LABELS)
-    (size,) = method.matching.encoder.batches
+    (size,) = method.encoder.network.batches
     assert size % 2 == 0
     assert 2 <= size <= 2 * 3
 
@@ -155,9 +156,9 @@ def test_a_weight_of_zero_skips_the_work(changes, left_out, batches):
     full, method = build(), build(**changes)
     terms = method.loss(IMAGES, LABELS).terms
     assert set(full.loss(IMAGES, LABELS).terms) - set(terms) == left_out
-    assert len(method.matching.encoder.batches) == batches
+    assert len(method.encoder.network.batches) == batches
     if "theta_foreground" in changes and batches:
-        assert method.matching.encoder.batches[0] * 2 == full.matching.encoder.batches[0]
+        assert method.encoder.network.batches[0] * 2 == full.encoder.network.batches[0]
 
 
 @pytest.mark.parametrize("contrast", CONTRASTS)
@@ -165,7 +166,7 @@ def test_no_pair_to_contrast_is_a_zero_not_an_error(contrast):
     method = build(contrast=contrast)
     loss = method.loss(IMAGES, torch.zeros(2, CLASSES))
     assert loss.terms["foreground"] == loss.terms["background"] == 0
-    assert method.matching.encoder.batches == []
+    assert method.encoder.network.batches == []
     loss.total.backward()
     assert torch.isfinite(loss.total)
 
@@ -178,13 +179,12 @@ def test_a_map_without_anything_positive_shows_no_foreground():
             head.weight.zero_()
             head.bias.fill_(-1)
     assert method.loss(IMAGES, LABELS).terms["foreground"] == 0
-    assert method.matching.encoder.batches == []
+    assert method.encoder.network.batches == []
 
 
 def test_encoder_is_no_part_of_the_model():
     method, bare = build(), build(encoder=False)
     assert method.state_dict().keys() == bare.state_dict().keys()
-    assert not any("encoder" in name or "matching" in name for name, _ in method.named_modules())
     assert {n for n, _ in method.named_parameters()} == {n for n, _ in bare.named_parameters()}
     assert "prototypes" in bare.state_dict()
     bare.load_state_dict(method.state_dict())
@@ -241,7 +241,8 @@ def test_bfloat16(preset):
 
 def test_what_cannot_be():
     def make(prototypes, owners, classes):
-        return Pbip(Backbone(SMALL), prototypes, torch.tensor(owners), classes=classes, **options())
+        start = Prototypes(prototypes, torch.tensor(owners))
+        return Pbip(Backbone(SMALL), start, classes=classes, **options())
 
     with pytest.raises(ModelError, match="two or more"):
         make(torch.rand(2, 4), [0, 0], 1)
@@ -287,7 +288,8 @@ def train(steps, **changes):
     prototypes = encoder(COLOURS[:, :, None, None].expand(3, 3, 8, 8)).repeat_interleave(2, 0)
     prototypes = prototypes + 0.01 * torch.randn(prototypes.shape, generator=generator)
     owners = torch.arange(3).repeat_interleave(2)
-    method = Pbip(Backbone(SMALL), prototypes, owners, classes=3, encoder=encoder, **options(**changes)).train()
+    start = Prototypes(prototypes, owners)
+    method = Pbip(Backbone(SMALL), start, classes=3, encoder=encoder, **options(**changes)).train()
     optimiser = torch.optim.AdamW(method.parameters(), lr=3e-3)
     losses = []
     for _ in range(steps):

@@ -14,9 +14,9 @@ from napari_pbip import samples
 from napari_pbip.errors import WeightsUnavailable
 from napari_pbip.models import builtin, encoders
 from napari_pbip.models.backbones import Backbone, BackboneSpec
+from napari_pbip.models.encoders.stage_statistics import describe
 from napari_pbip.models.encoders.texture import statistics
-from napari_pbip.models.encoders.trunk import describe
-from napari_pbip.models.pretraining import Pretraining, hide, parts, turned
+from napari_pbip.models.pretraining import Pretraining, dihedral, mask_patches, patch_features
 
 SMALL = BackboneSpec("small", channels=(16, 32, 40, 64), depths=(1, 1, 1, 1))
 
@@ -35,7 +35,7 @@ def tissue() -> torch.Tensor:
     return torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2).float() / 255
 
 
-def test_the_teacher_learns_nothing_and_follows(network, tissue):
+def test_the_teacher_takes_no_gradient_and_averages_the_student(network, tissue):
     network.loss(tissue, tissue).backward()
     assert all(p.grad is None for p in network.teacher.parameters())
     assert all(p.grad is not None for p in network.predictor.parameters())
@@ -43,7 +43,7 @@ def test_the_teacher_learns_nothing_and_follows(network, tissue):
         for parameter in network.backbone.parameters():
             parameter.add_(1)
     before = [p.clone() for p in network.teacher.parameters()]
-    network.follow(0.75)
+    network.update_ema(0.75)
     for slow, was in zip(network.teacher.parameters(), before, strict=True):
         torch.testing.assert_close(slow, was + 0.25)
     assert not network.teacher.training
@@ -52,7 +52,7 @@ def test_the_teacher_learns_nothing_and_follows(network, tissue):
 
 def test_hiding_blacks_out_whole_parts_and_dims_the_rest():
     images = torch.ones(64, 3, 128, 96)
-    hidden = hide(images, 0.4, torch.Generator().manual_seed(0))
+    hidden = mask_patches(images, 0.4, torch.Generator().manual_seed(0))
     cells = hidden.unfold(2, 32, 32).unfold(3, 32, 32).flatten(4)
     assert torch.equal(cells.amax(4), cells.amin(4))
     assert 0.35 < float((cells[:, 0, :, :, 0] == 0).float().mean()) < 0.45
@@ -64,28 +64,28 @@ def test_it_learns_what_it_is_asked_and_not_to_see_the_same_everywhere(network, 
     optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=2e-3)
     losses = []
     for _ in range(40):
-        loss = network.loss(hide(tissue, 0.4, generator), tissue)
+        loss = network.loss(mask_patches(tissue, 0.4, generator), tissue)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        network.follow(0.9)
+        network.update_ema(0.9)
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.7 * losses[0]
     with torch.no_grad():
         network.eval()
         new = tissue.flip(3).roll(17, 3)
         assert network.loss(new, new) < 0.9  # 1 is what seeing nothing leaves
-        seen = parts(network.backbone(tissue))
+        seen = patch_features(network.backbone(tissue))
         assert seen.std((0, 2, 3)).median() > 0.1
 
 
 def test_a_batch_is_shown_in_all_positions_of_a_square_and_maps_follow_their_images():
     square = torch.arange(16.0).reshape(1, 1, 4, 4)
-    positions = turned(square.repeat(8, 1, 1, 1))
+    positions = dihedral(square.repeat(8, 1, 1, 1))
     assert len({tuple(p.flatten().tolist()) for p in positions}) == 8
     images = torch.rand(16, 3, 64, 64)
     halved = torch.nn.functional.avg_pool2d
-    torch.testing.assert_close(halved(turned(images), 32), turned(halved(images, 32)))
+    torch.testing.assert_close(halved(dihedral(images), 32), dihedral(halved(images, 32)))
 
 
 def test_a_turned_tile_is_asked_for_what_it_shows_where_it_shows_it(network, tissue):

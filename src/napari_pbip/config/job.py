@@ -133,7 +133,8 @@ class ThresholdSettings(Settings):
     """From scores to labels: nothing here needs the network again."""
 
     delta: Fraction = 0.15
-    """A class needs delta times its largest score (Eq. 4)."""
+    """A class is labelled where its score reaches delta times its largest score (Eq. 4). Not `method.delta`, which cuts
+    out masks while training."""
     class_delta: dict[str, Fraction] = Field(default={})
     """A delta of its own for the named classes."""
     presence: Fraction = 0.5

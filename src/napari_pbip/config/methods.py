@@ -69,7 +69,36 @@ class MethodSettings(Settings):
         return handler(source)
 
 
-class PbipSettings(MethodSettings):
+class PrototypeSettings(MethodSettings):
+    """What the methods with prototypes share: how features are compared with them, and the contrast."""
+
+    similarity: Literal["centred", "plain"] = "centred"
+    """Cosine of features and prototypes, without what all prototypes share or as they are."""
+    delta: Fraction = 0.15
+    """Threshold scale delta of the masks that training cuts out (Eq. 4 of PBIP). Not the delta of the thresholds, which
+    says which pixels of a finished map are labelled."""
+    temperature: Positive = 1.0
+    """Temperature of the contrastive losses."""
+    alpha: Weight = 1.0
+    """Weight of the classification loss."""
+    beta: Weight = 0.5
+    """Weight of the similarity loss."""
+
+
+class ImgMatchSettings(PrototypeSettings):
+    """What PBIP and LPD share besides: the parts of ImgMatchNet that the papers switch on and off."""
+
+    subclass_merge: Literal["mean", "softmax"] = "mean"
+    """Prototype maps to class map at evaluation: their mean (Eq. 2 of PBIP), or the released softmax-weighted sum."""
+    theta_foreground: Weight = 1.0
+    """Weight of the foreground term within the similarity loss; 0 leaves it out (Table 2 of PBIP)."""
+    theta_background: Weight = 1.0
+    """Weight of the background term within the similarity loss; 0 leaves it out (Table 2 of PBIP)."""
+    sparsity: Weight = 0.0005
+    """Weight of mean(M_4) within the similarity loss (released code only)."""
+
+
+class PbipSettings(ImgMatchSettings):
     """PBIP: ClassNet and ImgMatchNet. Defaults are ours; `preset` takes the paper's or the released code's."""
 
     network = "napari_pbip.models.methods.pbip:Pbip"
@@ -101,37 +130,21 @@ class PbipSettings(MethodSettings):
     """The method."""
     preset: Literal["default", "paper", "released"] = "default"
     """Values for every setting not given: ours, the paper's, or those of the authors' released code."""
-    subclass_merge: Literal["mean", "softmax"] = "mean"
-    """Prototype maps to class map at evaluation: their mean (Eq. 2), or the released softmax-weighted sum."""
-    similarity: Literal["centred", "plain", "released"] = "centred"
+    similarity: Literal["centred", "plain", "released"] = "centred"  # type: ignore[assignment]  # wider
     """Cosine of features and prototypes, without what all prototypes share or as they are; or only the features are
     normalised, as released."""
     similarity_maps: bool = True
     """Compare features with projected prototypes; off: a plain 1x1 convolution (Table 5)."""
     adaptive_threshold: bool = True
     """Mask by M >= delta * max(M) (Eq. 4); off: foreground and background are weighted by M alone (Table 5)."""
-    delta: Fraction = 0.15
-    """Threshold scale delta (Eq. 4)."""
     mask: Literal["clipped", "released"] = "clipped"
     """How M weights the masked image (Eq. 5): clipped to [0, 1], or raw with the product min-max stretched."""
     contrast: Literal["classes", "subclasses", "equations", "released"] = "classes"
     """What is contrasted: a class against the other classes, per sample or as Eq. 9-12 are written, or each
     subclass against all others, per sample or as released."""
-    temperature: Positive = 1.0
-    """Temperature of the contrastive losses."""
-    alpha: Weight = 1.0
-    """Weight of the classification loss."""
-    beta: Weight = 0.5
-    """Weight of the similarity loss."""
-    theta_foreground: Weight = 1.0
-    """Weight of the foreground term within the similarity loss; 0 leaves it out (Table 2)."""
-    theta_background: Weight = 1.0
-    """Weight of the background term within the similarity loss; 0 leaves it out (Table 2)."""
-    sparsity: Weight = 0.0005
-    """Weight of mean(M_4) within the similarity loss (released code only)."""
 
 
-class LpdSettings(MethodSettings):
+class LpdSettings(ImgMatchSettings):
     """LPD: PBIP with prototypes that are learned instead of a bank. Defaults are ours; `preset` takes the released."""
 
     network = "napari_pbip.models.methods.lpd:Lpd"
@@ -159,28 +172,10 @@ class LpdSettings(MethodSettings):
     """Values for every setting not given: ours, or those of the authors' released code."""
     k: Annotated[int, Field(ge=1)] = 10
     """Prototypes learned for each class."""
-    subclass_merge: Literal["mean", "softmax"] = "mean"
-    """Prototype maps to class map at evaluation: their mean, or the released softmax-weighted sum."""
-    similarity: Literal["centred", "plain"] = "centred"
-    """Cosine of features and prototypes, without what all prototypes share or as they are."""
-    delta: Fraction = 0.15
-    """Threshold scale delta of the masks."""
     mask: Literal["clipped", "raw"] = "clipped"
     """How the score map weights the masked image: clipped to [0, 1], or as it is (released)."""
     contrast: Literal["classes", "infonce"] = "classes"
     """What is contrasted: a class with the other classes, or each subclass with all others, as released."""
-    temperature: Positive = 1.0
-    """Temperature of the contrastive losses."""
-    alpha: Weight = 1.0
-    """Weight of the classification loss."""
-    beta: Weight = 0.5
-    """Weight of the similarity loss."""
-    theta_foreground: Weight = 1.0
-    """Weight of the foreground term within the similarity loss."""
-    theta_background: Weight = 1.0
-    """Weight of the background term within the similarity loss."""
-    sparsity: Weight = 0.0005
-    """Weight of mean(M_4) within the similarity loss (released code only)."""
     diversity: Weight = 0.5
     """Weight of the diversity loss, which spreads the prototypes of a class; 0 leaves it out."""
     diversity_temperature: Positive | None = 0.07
@@ -193,7 +188,7 @@ class LpdSettings(MethodSettings):
         return self.model_dump(exclude={"name", "preset", "k"})
 
 
-class ConstructSettings(MethodSettings):
+class ConstructSettings(PrototypeSettings):
     """ConStruct: adapters and prototypes on a frozen encoder, which learns structure from the backbone.
 
     The student is the encoder of the bank, the teacher the pretrained backbone; both stay as they are. Defaults are
@@ -220,14 +215,8 @@ class ConstructSettings(MethodSettings):
     """The method."""
     preset: Literal["default", "released"] = "default"
     """Values for every setting not given: ours, or those of the authors' released code."""
-    similarity: Literal["centred", "plain"] = "centred"
-    """Cosine of features and prototypes, without what all prototypes share or as they are."""
-    delta: Fraction = 0.15
-    """Threshold scale delta of the masks."""
     temperature: Positive = 0.07
     """Temperature of the contrastive losses."""
-    alpha: Weight = 1.0
-    """Weight of the classification loss."""
     structure: Weight = 1.5
     """Weight of the structural distillation; 0 leaves it out, and the teacher with it."""
     beta: Weight = 0.2

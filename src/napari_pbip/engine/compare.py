@@ -39,7 +39,7 @@ from napari_pbip.engine.recognised import recognised
 from napari_pbip.engine.run_facts import MARKER as RUN
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.runs import TrainedModel, load_model
-from napari_pbip.engine.training.needs import starts_from_bank
+from napari_pbip.engine.training.requirements import starts_from_bank
 from napari_pbip.engine.training.train import train
 from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.events import Event, Finished, Job, Noted, RunStep, Started, Step, Warned

@@ -22,7 +22,7 @@ from napari_pbip.errors import PbipError, WeightsUnavailable
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.files import output_error
 from napari_pbip.models.encoders import EncoderSpec, find_weights, lookup
-from napari_pbip.models.encoders.weights import FOLDER_VARIABLE, SECTION, how_to_get
+from napari_pbip.models.encoders.weights import FOLDER_VARIABLE, how_to_get
 from napari_pbip.models.weight_files import pickled
 
 _PICKLE = "pytorch_model.bin"
@@ -91,7 +91,7 @@ def fetch_weights(name: str) -> Job:
     yield Step(_megabytes(total))
     ready = any(folder.glob("*.safetensors"))
     if not ready:
-        yield Warned(str(pickled(folder / _PICKLE, SECTION)))
+        yield Warned(str(pickled(folder / _PICKLE)))
     yield Finished(folder, {"encoder": name, "folder": str(folder), "ready": ready})
 
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import nn
 
 from napari_pbip.config import JobSettings
@@ -33,9 +33,9 @@ from napari_pbip.engine.run_facts import MARKER as MARKER
 from napari_pbip.engine.run_facts import RunFacts as RunFacts
 from napari_pbip.errors import ModelError, WeightsUnavailable
 from napari_pbip.files import writing
-from napari_pbip.models import backbones, encoders
+from napari_pbip.models import backbones, encoders, weight_files
 from napari_pbip.models.encoders.base import Encoder
-from napari_pbip.models.methods.base import Method, Parts
+from napari_pbip.models.methods.base import Method, MethodInputs
 from napari_pbip.models.prototypes import Prototypes
 
 STATE = "state.safetensors"
@@ -62,7 +62,7 @@ def build_method(
     backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
     module, _, name = settings.method.network.partition(":")
     network: type[Method] = getattr(importlib.import_module(module), name)
-    return network.of(Parts(backbone, classes, prototypes, encoder), **settings.method.options())
+    return network.from_inputs(MethodInputs(backbone, classes, prototypes, encoder), **settings.method.options())
 
 
 @dataclass(frozen=True)
@@ -151,11 +151,11 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     ModelError
         If the file is missing or damaged.
     """
+    if not path.exists():
+        raise ModelError(f"{path} is missing; the training was stopped before its first save.")
     try:
-        return load_file(path)
-    except FileNotFoundError:
-        raise ModelError(f"{path} is missing; the training was stopped before its first save.") from None
-    except (SafetensorError, OSError) as error:
+        return weight_files.read(path)
+    except WeightsUnavailable as error:
         raise ModelError(f"{path} is damaged or cut short; restore it or train again.") from error
 
 

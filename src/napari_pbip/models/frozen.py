@@ -1,4 +1,4 @@
-"""A network that a method looks through and does not train."""
+"""A network inside a method that is used and not trained."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class Frozen(nn.Module, Generic[Network]):
-    """Holds a network that goes to a device with the method, and is in neither ``parameters()`` nor ``state_dict()``.
+    """Holds a network that moves between devices with the method, but is not in ``parameters()`` and ``state_dict()``.
 
-    So a checkpoint holds what was trained, an optimiser gets what can be trained, and weights that may not be passed
-    on stay where the user has them.
+    A checkpoint thus holds trained weights only, an optimiser receives trainable weights only, and weights that must
+    not be redistributed are not copied.
 
     Parameters
     ----------
     network
-        Put into evaluation mode, and its parameters take no gradient any more.
+        The network; it is put into evaluation mode, and its parameters take no gradient from then on.
     """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self._held = (network.requires_grad_(False).eval(),)  # torch does not look into tuples
+        self._network = (network.requires_grad_(False).eval(),)  # torch does not look into tuples
 
     @property
     def network(self) -> Network:
         """The network."""
-        return self._held[0]
+        return self._network[0]
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         self.network._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own

@@ -19,14 +19,13 @@ def enlarge(maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def to_unit(maps: torch.Tensor) -> torch.Tensor:
-    """Raw scores as weights M between 0 and 1: clipped at 0, divided by the largest of each map if that is above 1.
+    """Raw scores as weights M between 0 and 1: clipped at 0, divided by the maximum of each map if that is above 1.
 
-    The paper multiplies an image with a cosine, which may be negative, and says nothing of its range. Zero is
-    what tells "rather this class" from "rather not" in the classification loss, so it stays zero; the division
-    makes the weights independent of the learnable scale of the scores and of how similar features and
-    prototypes are at all, so that the encoder sees the core of the foreground at its full brightness and delta
-    is the threshold itself. A map that nowhere reaches a logit of 1 stays dim: dividing it by its largest value
-    would divide its gradient too, and one such map in a batch undid what a hundred steps had learned.
+    The paper multiplies an image by a cosine, which may be negative, and does not give its range. Zero separates
+    present from absent in the classification loss, so it stays zero. The division makes the weights independent of
+    the learnable scale of the scores and of the general level of similarity: the encoder sees the core of the
+    foreground at full brightness, and delta is the threshold itself. A map whose maximum is below 1 is not divided:
+    the division would enlarge its gradient, and one such map in a batch undid what a hundred steps had learned.
 
     Parameters
     ----------
@@ -63,13 +62,13 @@ def threshold_mask(maps: torch.Tensor, peak: torch.Tensor, delta: float) -> torc
 
 
 def pseudo_mask(maps: torch.Tensor, labels: torch.Tensor, background: float) -> torch.Tensor:
-    """The class of each cell as the maps have it: the largest of the present classes, if it exceeds the background.
+    """The class of each cell: the present class with the largest score, or the background if that score is lower.
 
     Parameters
     ----------
     maps
-        Score maps of the classes, shape (B, N, h, w); compared after each is clipped at 0 and brought to at most 1
-        (:func:`to_unit`), so that the background means the same in every image.
+        Score maps of the classes, shape (B, N, h, w). They are compared after :func:`to_unit`, so that a score of
+        ``background`` means the same in every image.
     labels
         Image-level labels, shape (B, N).
     background
@@ -93,7 +92,7 @@ def separate(images: torch.Tensor, maps: torch.Tensor, mask: torch.Tensor | None
     images
         X, RGB in [0, 1], shape (Q, 3, H, W).
     maps
-        M, 0 to 1, shape (Q, 1, H, W). LPD's released code gives raw scores, and X with mean and deviation taken out.
+        M, 0 to 1, shape (Q, 1, H, W). LPD's released code passes raw scores here, and normalised images as X.
     mask
         b, shape (Q, 1, H, W); None leaves it out of both products (Table 5).
     """
@@ -108,7 +107,7 @@ def separate_released(
     Parameters
     ----------
     images
-        X as the backbone sees it, mean and deviation taken out, shape (Q, 3, H, W).
+        X, normalised for the backbone, shape (Q, 3, H, W).
     maps
         M, raw scores of any range, shape (Q, 1, H, W).
     mask

@@ -1,46 +1,48 @@
-"""ImgMatchNet (PBIP 3.4): what the score maps cut out is shown to the frozen encoder and compared with the bank."""
+"""ImgMatchNet (PBIP 3.4): foreground and background that score maps cut out, encoded and compared with prototypes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch.nn import functional as F
 
-from napari_pbip.errors import ModelError
 from napari_pbip.models import masks
 from napari_pbip.models.encoders.base import Encoder
-from napari_pbip.models.losses import contrast as losses
+from napari_pbip.models.losses.contrast import info_nce, info_nce_of_means, logistic_loss, similarities
 from napari_pbip.models.memory import FeatureMemory
 
 Contrast = Literal["classes", "subclasses", "equations", "infonce", "released"]
 Mask = Literal["clipped", "raw", "released"]
 """M in Eq. 5: clipped to [0, 1], as it is (LPD's released code), or as it is and the product stretched (PBIP's)."""
-_LOSSES = {
-    "classes": {"foreground": losses.foreground_loss, "background": losses.background_loss},
-    "subclasses": {"foreground": losses.foreground_loss, "background": losses.background_loss},
-    "equations": {"foreground": losses.foreground_loss_of_sums, "background": losses.background_loss_of_means},
-    "infonce": {"foreground": losses.foreground_loss, "background": losses.background_loss_of_many},
-    "released": {"foreground": losses.foreground_loss_released, "background": losses.background_loss_released},
+Loss = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
+_LOSSES: Mapping[Contrast, tuple[Loss, Loss]] = {
+    "classes": (info_nce, info_nce_of_means),
+    "subclasses": (info_nce, info_nce_of_means),
+    "equations": (partial(logistic_loss, pool="sum"), partial(logistic_loss, pool="mean")),
+    "infonce": (info_nce, info_nce),
+    "released": (partial(info_nce, over_batch=True), partial(info_nce_of_means, over_batch=True)),
 }
+"""The losses of foreground and background."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ImgMatchNet:
-    """Foreground and background of every selected map, through the encoder, against the prototypes.
+    """The contrast of foregrounds and backgrounds with prototypes; it has settings and no weights.
 
-    It has no weights of its own and is no module, so the encoder in it is not part of the trained model.
+    The fields are those of :class:`napari_pbip.config.PbipSettings`.
     """
 
-    encoder: Encoder | None
-    adaptive_threshold: bool
-    delta: float
-    mask: Mask
     contrast: Contrast
     temperature: float
-    theta_foreground: float
-    theta_background: float
+    delta: float
+    adaptive_threshold: bool = True
+    mask: Mask = "clipped"
+    theta_foreground: float = 1.0
+    theta_background: float = 1.0
 
     @property
     def active(self) -> bool:
@@ -49,7 +51,7 @@ class ImgMatchNet:
 
     @property
     def of_subclasses(self) -> bool:
-        """Whether subclasses are contrasted, each with all others, and not classes."""
+        """Whether each subclass is contrasted with all others, instead of each class with all others."""
         return self.contrast in ("subclasses", "infonce", "released")
 
     @property
@@ -59,11 +61,12 @@ class ImgMatchNet:
 
     def terms(
         self,
+        encoder: Encoder,
         images: torch.Tensor,
         normalised: torch.Tensor,
         maps: torch.Tensor,
         selected: torch.Tensor,
-        own: torch.Tensor,
+        positives: torch.Tensor,
         prototypes: torch.Tensor,
         memory: FeatureMemory | None = None,
     ) -> dict[str, torch.Tensor]:
@@ -71,6 +74,8 @@ class ImgMatchNet:
 
         Parameters
         ----------
+        encoder
+            The frozen encoder that the prototypes belong to, with features of length D.
         images
             X, RGB in [0, 1], shape (B, 3, H, W).
         normalised
@@ -79,20 +84,14 @@ class ImgMatchNet:
             Raw score maps of M classes or subclasses, shape (B, M, h, w).
         selected
             Which of them are contrasted, bool, shape (B, M); Q pairs in all.
-        own
-            Which prototypes each map stands for, bool, shape (M, P).
+        positives
+            Which prototypes the foreground of each map should resemble, and its background should not; bool, shape
+            (M, P).
         prototypes
             Shape (P, D); of unit length for true cosines.
         memory
-            Backgrounds of earlier batches, which are rivals of the foreground too; those of this batch join them.
-
-        Raises
-        ------
-        ModelError
-            If there is no encoder.
+            Backgrounds of earlier batches, which are negatives of the foreground too; those of this batch join them.
         """
-        if self.encoder is None:
-            raise ModelError("Contrasting needs the encoder of the prototypes; give it, or set both thetas to 0.")
         names = [name for name, theta in self.thetas.items() if theta]
         if self.mask == "clipped":  # a map with nothing positive cuts nothing out, and has no gradient to change that
             selected = selected & (maps.amax((2, 3)) > 0)
@@ -100,16 +99,21 @@ class ImgMatchNet:
         if len(image) == 0:
             return {name: maps.new_zeros(()) for name in names}
         pictures = dict(zip(self.thetas, self._separate(images, normalised, maps, image, which), strict=True))
-        features = self.encoder(torch.cat([pictures[name] for name in names]))  # all at once: fewer, larger products
-        found = {}
-        for name, part in zip(names, features.split(len(image)), strict=True):
-            rivals = memory() if memory is not None and name == "foreground" else prototypes[:0]
-            similarity = losses.similarities(part, torch.cat([prototypes, rivals]))
-            mine = F.pad(own[which], (0, len(rivals)))
-            found[name] = _LOSSES[self.contrast][name](similarity, mine, self.temperature)
-            if memory is not None and name == "background":
-                memory.add(part)
-        return found
+        features = encoder(torch.cat([pictures[name] for name in names]))  # all at once: fewer, larger products
+        encoded = dict(zip(names, features.split(len(image)), strict=True))
+        foreground_loss, background_loss = _LOSSES[self.contrast]
+        terms = {}
+        if "foreground" in encoded:
+            negatives = prototypes[:0] if memory is None else memory()
+            similarity = similarities(encoded["foreground"], torch.cat([prototypes, negatives]))
+            positive = F.pad(positives[which], (0, len(negatives)))
+            terms["foreground"] = foreground_loss(similarity, positive, self.temperature)
+        if "background" in encoded:
+            similarity = similarities(encoded["background"], prototypes)
+            terms["background"] = background_loss(similarity, ~positives[which], self.temperature)
+            if memory is not None:
+                memory.add(encoded["background"])
+        return terms
 
     def _separate(
         self,

@@ -8,16 +8,16 @@ from torch.nn import functional as F
 
 
 class FeatureMemory(nn.Module):
-    """The last features that were put in: first in, first out.
+    """A first-in, first-out queue of features.
 
-    It is part of ``state_dict()``, so that a resumed training sees what an uninterrupted one would have seen.
+    It is part of ``state_dict()``, so that a resumed training has the same negatives as an uninterrupted one.
 
     Parameters
     ----------
     size
-        How many features it holds.
+        Number of features that it can hold.
     dimension
-        Their length D.
+        Length D of the features.
     """
 
     features: torch.Tensor
@@ -29,12 +29,12 @@ class FeatureMemory(nn.Module):
         self.register_buffer("written", torch.tensor(0))
 
     def forward(self) -> torch.Tensor:
-        """The features it holds, of unit length, shape (M, D); M is 0 at first."""
-        return self.features[: min(int(self.written), len(self.features))].clone()  # it changes before the gradient
+        """The features in the queue, of unit length, shape (M, D); M is 0 at first."""
+        return self.features[: min(int(self.written), len(self.features))].clone()  # add() changes it before backward()
 
     @torch.no_grad()
     def add(self, features: torch.Tensor) -> None:
-        """Put in features (Q, D), of any length; the oldest make room."""
+        """Add features (Q, D) of any length; they replace the oldest."""
         size = len(self.features)
         places = (self.written + torch.arange(len(features), device=features.device)) % size
         self.features[places[-size:]] = F.normalize(features.float(), dim=1)[-size:]

@@ -1,14 +1,15 @@
-"""Pre-training a backbone on tissue that nobody labelled, for small data and small computers.
+"""Pre-training a backbone on tissue that nobody labelled: masked self-distillation.
 
-Masked self-distillation, in the line of BYOL (Grill et al. 2020) and data2vec (Baevski et al. 2022). A crop is shown
-with much of it black and its stain changed. The backbone is asked, part by part, for what a slowly following copy of it
-sees in the whole crop under another stain: what is the same under all stains and can be told from the surroundings.
+In the line of BYOL (Grill et al. 2020) and data2vec (Baevski et al. 2022). The student, the backbone that learns, sees
+a masked view of a crop: most of it black, its stain changed. For each patch it predicts the features of an EMA teacher
+that sees the unmasked crop with a different stain augmentation. So it learns what does not depend on the stain and can
+be inferred from the surroundings.
 
-What is shown is turned and mirrored too, and the answer is asked for in the same position: tissue has no upright, and a
-network that has learned so sees the same in a turned tile.
+The masked view is also flipped and rotated, and the target with it: tissue has no upright, and a network that has
+learned so gives the same features, rotated, for a rotated tile.
 
-Blacking out is what PBIP does to the images that it shows to its encoder (Eq. 5), so black means "not known" to
-whatever starts from these weights.
+Masked patches are black because black is what PBIP makes of pixels outside a mask (Eq. 5) in the images for its
+encoder: to a network that starts from these weights, black means "not known".
 """
 
 from __future__ import annotations
@@ -18,22 +19,23 @@ import copy
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from napari_pbip.models.backbones import Backbone, Features
 
-PART = 32
-"""Pixels of a part of the crop, the grid on which features are compared."""
+PATCH = 32
+"""Side in pixels of a patch, the unit that is masked and predicted."""
 _WIDTH = 256
-"""Of the predictor, narrower than the features: it cannot copy them."""
+"""Channels in the middle of the predictor; fewer than the features have, so that it cannot copy them."""
 
 
 class Pretraining(nn.Module):
-    """The backbone that learns, its teacher, and the predictor that is thrown away afterwards.
+    """The student, its EMA teacher, and the predictor, which only pre-training needs.
 
     Parameters
     ----------
     backbone
-        The one that learns.
+        The student.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -45,64 +47,66 @@ class Pretraining(nn.Module):
         )
         self.teacher = copy.deepcopy(backbone).requires_grad_(False)
 
-    def loss(self, shown: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-        """Mean square error of what the teacher sees in each part, each of its channels at unit variance.
+    def loss(self, masked_view: torch.Tensor, target_view: torch.Tensor) -> torch.Tensor:
+        """Mean squared error between prediction and target, over patches and channels.
 
-        What all parts have in common is taken out, so a teacher that sees the same everywhere is no way out.
+        Targets are standardised per channel, which prevents collapse.
 
         Parameters
         ----------
-        shown
-            What the backbone is shown, before it is turned: stain changed, parts black. RGB in [0, 1], (B, 3, H, H).
-        whole
-            The same tissue for its teacher, in the same position: stain changed in another way, nothing black.
+        masked_view
+            Crops for the student, upright: stain changed, patches masked. RGB in [0, 1], shape (B, 3, H, H).
+        target_view
+            The same crops for the teacher, upright: stain changed in another way, nothing masked.
 
         Returns
         -------
         torch.Tensor
-            A scalar; 1 is what seeing nothing leaves.
+            A scalar; 1 is the error of a constant prediction.
         """
         with torch.no_grad():
-            seen = parts(self.teacher(whole)).float()
-            mean, deviation = seen.mean((0, 2, 3), keepdim=True), seen.std((0, 2, 3), keepdim=True)
-            asked = ((seen - mean) / (deviation + 1e-3)).clamp(-5, 5)
-        answered = self.predictor(parts(self.backbone(turned(shown)))).float()
-        return F.mse_loss(answered, turned(asked))
+            features = patch_features(self.teacher(target_view)).float()
+            mean, deviation = features.mean((0, 2, 3), keepdim=True), features.std((0, 2, 3), keepdim=True)
+            target = ((features - mean) / (deviation + 1e-3)).clamp(-5, 5)
+        prediction = self.predictor(patch_features(self.backbone(dihedral(masked_view)))).float()
+        return F.mse_loss(prediction, dihedral(target))
 
-    @torch.no_grad()
-    def follow(self, momentum: float) -> None:
-        """Move the teacher towards the learner: teacher = momentum * teacher + (1 - momentum) * learner."""
-        for slow, fast in zip(self.teacher.parameters(), self.backbone.parameters(), strict=True):
-            slow.lerp_(fast, 1 - momentum)
+    def update_ema(self, momentum: float) -> None:
+        """Update the teacher by one step: teacher = momentum * teacher + (1 - momentum) * student.
+
+        Torch's ``AveragedModel`` would rename the weights of the teacher in saved states, and knows no schedule.
+        """
+        update = get_ema_multi_avg_fn(momentum)  # type: ignore[no-untyped-call]  # torch's own
+        update(list(self.teacher.parameters()), list(self.backbone.parameters()), 0)
 
     def train(self, mode: bool = True) -> Pretraining:
-        """The teacher stays in evaluation mode: it drops nothing."""
+        """Set the mode of student and predictor; the teacher stays in evaluation mode and drops nothing."""
         super().train(mode)
         self.teacher.eval()
         return self
 
 
-def parts(features: Features) -> torch.Tensor:
-    """Stages 2 to 4 side by side, each averaged over the parts of the crop, shape (B, C, H / 32, W / 32)."""
-    h, w = (-(-side * 8 // PART) for side in features[1].shape[2:])
+def patch_features(features: Features) -> torch.Tensor:
+    """Stages 2 to 4 concatenated, each averaged over the patches: shape (B, C, H / 32, W / 32)."""
+    h, w = (-(-side * 8 // PATCH) for side in features[1].shape[2:])
     # each stage at unit variance: otherwise the one with the largest numbers decides
     even = [F.layer_norm(stage.movedim(1, 3), stage.shape[1:2]).movedim(3, 1) for stage in features[1:]]
     return torch.cat([F.adaptive_avg_pool2d(stage, (h, w)) for stage in even], 1)
 
 
-def turned(images: torch.Tensor) -> torch.Tensor:
-    """Images or maps (B, C, H, H), each eighth of the batch in another of a square's eight positions.
+def dihedral(images: torch.Tensor) -> torch.Tensor:
+    """Images or maps (B, C, H, H), each eighth of the batch in another of the eight flips and rotations of a square.
 
-    Which image gets which is no matter of chance: the crops themselves are.
+    Deterministic: crops are already random.
     """
-    turns = [eighth.rot90(way, (2, 3)) for way, eighth in enumerate(images.chunk(8))]
-    return torch.cat([part.flip(3) if way >= 4 else part for way, part in enumerate(turns)])
+    rotated = [eighth.rot90(way, (2, 3)) for way, eighth in enumerate(images.chunk(8))]
+    return torch.cat([part.flip(3) if way >= 4 else part for way, part in enumerate(rotated)])
 
 
-def hide(images: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
-    """Images with about ``share`` of their parts black and the rest dimmed, each image in another way."""
+def mask_patches(images: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+    """Images (B, 3, H, W) with about ``share`` of their patches black and the others dimmed, each image differently."""
     b, _, h, w = images.shape
-    kept = torch.rand(b, 1, -(-h // PART), -(-w // PART), generator=generator) >= share
-    light = 1 - 0.5 * torch.rand(b, 1, 1, 1, generator=generator)
-    mask = F.interpolate(kept * light, scale_factor=PART, mode="nearest")[:, :, :h, :w]
+    kept = torch.rand(b, 1, -(-h // PATCH), -(-w // PATCH), generator=generator) >= share
+    brightness = 1 - 0.5 * torch.rand(b, 1, 1, 1, generator=generator)
+    mask = F.interpolate(kept * brightness, scale_factor=PATCH, mode="nearest")[:, :, :h, :w]
     return images * mask.to(images.device)

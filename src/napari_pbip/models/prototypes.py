@@ -1,44 +1,58 @@
-"""Prototypes meet features: the projection to each stage, and the similarity maps."""
+"""Prototypes, and the heads that turn features into score maps: by similarity to projected prototypes (PBIP 3.4)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_pbip.models.score_maps import similarity_map
+from napari_pbip.errors import ModelError
+from napari_pbip.models.score_maps import merge_subclasses, similarity_map
 
 Similarity = Literal["centred", "plain", "released"]
 
 
 @dataclass(frozen=True, slots=True)
 class Prototypes:
-    """One vector a subclass, in class order; P subclasses of all classes together."""
+    """One vector for each subclass, in class order; P subclasses of all classes together.
+
+    Raises
+    ------
+    ModelError
+        If there is not one class for each vector.
+    """
 
     vectors: torch.Tensor
     """Shape (P, D), float32."""
-    of_class: torch.Tensor
-    """Class index of each, shape (P,), int64."""
+    subclass_class: torch.Tensor
+    """Class index of each subclass, shape (P,), int64."""
+
+    def __post_init__(self) -> None:
+        if len(self.vectors) != len(self.subclass_class):
+            raise ModelError(
+                f"{len(self.vectors)} prototypes come with the classes of {len(self.subclass_class)}; "
+                "build the image bank again."
+            )
 
     @classmethod
     def zeros(cls, k: Sequence[int], dimension: int) -> Self:
-        """Of ``k[n]`` subclasses of each class n, to load weights into."""
+        """Zeros for ``k[n]`` subclasses of each class n: trained weights are loaded into them."""
         return cls(torch.zeros(sum(k), dimension), torch.repeat_interleave(torch.arange(len(k)), torch.tensor(k)))
 
     @classmethod
     def random(cls, k: Sequence[int], dimension: int) -> Self:
-        """As :meth:`zeros`, drawn from a normal distribution by torch's current random state, to be learned."""
+        """As :meth:`zeros`, but drawn from a normal distribution by torch's current random state, to be learned."""
         empty = cls.zeros(k, dimension)
-        return cls(torch.randn_like(empty.vectors), empty.of_class)
+        return cls(torch.randn_like(empty.vectors), empty.subclass_class)
 
 
 def standardise(prototypes: torch.Tensor) -> torch.Tensor:
-    """Prototypes (P, d) without what all of them share, each of length sqrt(d).
+    """Prototypes (P, d) with their mean subtracted, each of length sqrt(d).
 
     The first layer of the projection could undo it, so the model is the same; but features of most encoders
     have one dominant direction in common and any length, with which the projected prototypes, and so all score
@@ -62,6 +76,25 @@ class Projection(nn.Sequential):
     def __init__(self, dimension: int, channels: int) -> None:
         hidden = max(1, dimension // 2)
         super().__init__(nn.Linear(dimension, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+
+
+class Head(Protocol):
+    """Score maps of one stage; of C_i channels, for P subclasses."""
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """What similarities are multiplied by in the score maps, shape (1,); 1 where there are no similarities."""
+        ...
+
+    def __call__(self, features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
+        """Score maps (B, P, h, w), float32, of features (B, C_i, h, w) and prototypes (P, d)."""
+        ...
+
+    def class_means(
+        self, features: torch.Tensor, prototypes: torch.Tensor, subclass_class: torch.Tensor, classes: int
+    ) -> torch.Tensor:
+        """The mean of the score maps of each class, (B, N, h, w); see :func:`.merge_subclasses`."""
+        ...
 
 
 class SimilarityHead(nn.Module):
@@ -88,16 +121,47 @@ class SimilarityHead(nn.Module):
         self.similarity = similarity
 
     def directions(self, prototypes: torch.Tensor) -> torch.Tensor:
-        """What the features are multiplied with: scaled projected prototypes P_i, (P, d) -> (P, C_i).
-
-        They depend on no image. A class map that is the mean of its subclass maps (Eq. 2) is the product with
-        the mean of their directions, so at inference one row a class is enough.
-        """
+        """The scaled projected prototypes P_i that features are multiplied with, (P, d) -> (P, C_i)."""
         if self.similarity == "centred":
             prototypes = standardise(prototypes)
         projected: torch.Tensor = self.projection(prototypes).float()
         return self.scale * (projected if self.similarity == "released" else F.normalize(projected, dim=1))
 
     def forward(self, features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
-        """Score maps (B, P, h, w) of features (B, C_i, h, w) against prototypes (P, d)."""
+        """Score maps (B, P, h, w) of features (B, C_i, h, w) and prototypes (P, d)."""
         return similarity_map(features, self.directions(prototypes))
+
+    def class_means(
+        self, features: torch.Tensor, prototypes: torch.Tensor, subclass_class: torch.Tensor, classes: int
+    ) -> torch.Tensor:
+        """The mean map of each class (Eq. 2), as one product with the mean of its directions, which need no image."""
+        directions = merge_subclasses(self.directions(prototypes).T, subclass_class, classes, "mean").T
+        return similarity_map(features, directions)
+
+
+class ConvolutionHead(nn.Conv2d):
+    """A 1x1 convolution to P maps in place of similarities (Table 5 of PBIP); it does not look at the prototypes.
+
+    Parameters
+    ----------
+    channels
+        Width C_i of the stage.
+    subclasses
+        Number of subclasses P.
+    """
+
+    scale: torch.Tensor
+
+    def __init__(self, channels: int, subclasses: int) -> None:
+        super().__init__(channels, subclasses, 1)
+        self.register_buffer("scale", torch.ones(1), persistent=False)
+
+    def forward(self, features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Score maps (B, P, h, w) of features (B, C_i, h, w)."""
+        return super().forward(features).float()
+
+    def class_means(
+        self, features: torch.Tensor, prototypes: torch.Tensor, subclass_class: torch.Tensor, classes: int
+    ) -> torch.Tensor:
+        """The mean map of each class."""
+        return merge_subclasses(self(features, prototypes), subclass_class, classes, "mean")

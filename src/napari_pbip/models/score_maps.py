@@ -68,9 +68,9 @@ def merge_subclasses(values: torch.Tensor, subclass_class: torch.Tensor, classes
 
 
 _MERGES: dict[Merge, Callable[[torch.Tensor], torch.Tensor]] = {
-    "mean": lambda own: own.mean(1),
-    "softmax": lambda own: (own.softmax(1) * own).sum(1),
-    "max": lambda own: own.amax(1),
+    "mean": lambda values: values.mean(1),
+    "softmax": lambda values: (values.softmax(1) * values).sum(1),
+    "max": lambda values: values.amax(1),
 }
 
 
@@ -82,8 +82,8 @@ def pool(maps: torch.Tensor) -> torch.Tensor:
 def pool_log_mean_exp(maps: torch.Tensor) -> torch.Tensor:
     """Log of the mean of exp of each map: (B, P, h, w) -> (B, P), between its mean and its maximum.
 
-    A class that fills a corner of the image counts as present without being asked for everywhere, which the mean asks
-    for; so it agrees with a loss on pixels (Pinheiro & Collobert 2015, with r = 1).
+    A class that fills one corner of the image counts as present, while the mean demands it everywhere; so this pooling
+    agrees with a loss on pixels (Pinheiro & Collobert 2015, with r = 1).
     """
     cells = maps.flatten(2)
     return cells.logsumexp(2) - math.log(cells.shape[2])
@@ -92,7 +92,7 @@ def pool_log_mean_exp(maps: torch.Tensor) -> torch.Tensor:
 def fuse(weighted: Sequence[tuple[float, torch.Tensor]], size: Size) -> torch.Tensor:
     """Weighted mean of the stages' maps on one grid (Eq. 3, divided by the sum of the weights).
 
-    Nothing in it depends on the other cells of the tile, so neighbouring tiles of a slide agree.
+    A cell of the result depends on cells at its place only, so neighbouring tiles of a slide agree.
 
     Parameters
     ----------
@@ -110,8 +110,8 @@ def fuse_per_tile(
 ) -> torch.Tensor:
     """The released evaluation: each map by itself ReLU, stretched to [0, 1], times label, enlarged; then summed.
 
-    Every class that counts as present reaches 1 somewhere in every tile, however weak it is; use it to compare
-    with published figures, and :func:`fuse` for slides.
+    Every class that counts as present reaches 1 somewhere in every tile, however weak it is. Use it to compare with
+    published figures, and :func:`fuse` for slides.
 
     Parameters
     ----------

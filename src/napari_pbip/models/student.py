@@ -1,4 +1,4 @@
-"""A pyramid out of a frozen encoder (ConStruct): four maps of what it sees, each with an adapter."""
+"""The student of ConStruct: a frozen encoder as a pyramid of four feature maps, each with a trainable adapter."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _LEVELS = 4
 
 
 class ResidualAdapter(nn.Module):
-    """A small change of a map, which begins as none.
+    """Residual adapter, initialised to the identity.
 
-    The map plus: 1x1 convolution, 3x3 convolution of each channel by itself, 1x1 convolution, with batch
-    normalisation and GELU between them; the last one begins at zero.
+    The map plus: 1x1 convolution, depthwise 3x3 convolution, 1x1 convolution, with batch normalisation and GELU between
+    them; weights and bias of the last one start at zero.
 
     Parameters
     ----------
     channels
-        Of the map.
+        Channels C of the map.
     """
 
     def __init__(self, channels: int) -> None:
@@ -43,16 +43,16 @@ class ResidualAdapter(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Maps (B, C, h, w) to maps of the same shape."""
+        """Adapted maps of maps (B, C, h, w), same shape."""
         adapted: torch.Tensor = maps + self.net(maps)
         return adapted
 
 
 class StudentPyramid(Pyramid):
-    """Four maps of an image from a frozen encoder; only the adapters are trained.
+    """Four feature maps of a frozen encoder, called levels; only the adapters are trained.
 
-    Of a vision transformer the levels lie at four times, twice, once and half the resolution of the patches; of a
-    network that is a pyramid already they are its stages.
+    The levels of a vision transformer have four times, twice, once and half the resolution of its patches. The levels
+    of an encoder that is a pyramid itself are its stages.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class StudentPyramid(Pyramid):
         network = encoder.network
         self.encoder = Frozen(encoder)
         self.blocks: tuple[int, ...] = ()
-        """The block of each level, counted from 1, a quarter of the network apart; none of a pyramid."""
+        """The block of each level, counted from 1, a quarter of the network apart; empty for a pyramid."""
         if isinstance(network, StageNetwork):
             self.channels = network.channels
         elif isinstance(network, VisionTransformer) and network.depth >= _LEVELS:
@@ -85,7 +85,7 @@ class StudentPyramid(Pyramid):
         self.adapters = nn.ModuleList(ResidualAdapter(channels) for channels in self.channels)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """See :class:`Pyramid`: as the encoder was trained."""
+        """See :class:`Pyramid`; with the statistics that the encoder was trained with."""
         return self.encoder.network.normalise(images)
 
     def forward(self, images: torch.Tensor) -> Features:
@@ -100,13 +100,13 @@ class StudentPyramid(Pyramid):
         -------
         tuple of four tensors
             Shape (B, C, 4h, 4w), (B, C, 2h, 2w), (B, C, h, w) and (B, C, h / 2, w / 2), rounded up, of h x w patches;
-            or those of the stages.
+            or the shapes of the stages.
         """
         levels = self.levels(images, range(_LEVELS))
         return levels[0], levels[1], levels[2], levels[3]
 
     def levels(self, images: torch.Tensor, wanted: Collection[int]) -> dict[int, torch.Tensor]:
-        """Some of the levels, by their indices 0..3; of a transformer each costs a quarter of the one before it."""
+        """Some of the levels, by their indices 0..3. Blocks and stages after the last wanted one are not computed."""
         places = sorted(wanted)
         with torch.no_grad():
             frozen = self._of_blocks(images, places) if self.blocks else self._of_stages(images, places)

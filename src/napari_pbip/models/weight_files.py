@@ -1,16 +1,20 @@
-"""The file with the weights of a network that lies on this machine. Only safetensors: pickles can run code."""
+"""Files with the weights of a network, on this machine. Only safetensors is read: a pickle can run code."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_pbip.errors import WeightsUnavailable
 
+if TYPE_CHECKING:
+    import torch
+
 PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
-"""Files that can run code when they are read, so they are not."""
+"""Suffixes of files that are refused, because they can run code when they are read."""
 
 
-def safetensors_file(path: Path, *, of: str, setting: str, section: str, otherwise: str) -> Path:
+def safetensors_file(path: Path, of: str, setting: str, hint: str) -> Path:
     """The safetensors file that a path names: itself, or the ``model.safetensors`` or only such file of a folder.
 
     Parameters
@@ -18,13 +22,11 @@ def safetensors_file(path: Path, *, of: str, setting: str, section: str, otherwi
     path
         File or folder.
     of
-        What the weights are of, for the error.
+        The network, for the error.
     setting
         The setting that names the path, for the error.
-    section
-        Where docs/methods.md shows how to convert a pickle, for the error.
-    otherwise
-        What to do where there are no weights; the end of a sentence.
+    hint
+        What to do if there are no weights: the end of the error's sentence.
 
     Raises
     ------
@@ -33,25 +35,42 @@ def safetensors_file(path: Path, *, of: str, setting: str, section: str, otherwi
     """
     if path.is_file():
         if path.suffix in PICKLES:
-            raise pickled(path, section)
+            raise pickled(path)
         if path.suffix != ".safetensors":
             raise WeightsUnavailable(f"{path} is no safetensors file; give the one with the weights of {of}.")
         return path
     files = sorted(path.iterdir()) if path.is_dir() else []
-    found = [p for p in files if p.suffix == ".safetensors"]
-    preferred = [p for p in found if p.name == "model.safetensors"] or found
+    candidates = [p for p in files if p.suffix == ".safetensors"]
+    preferred = [p for p in candidates if p.name == "model.safetensors"] or candidates
     if len(preferred) > 1:
-        raise WeightsUnavailable(f"{path} holds {len(found)} safetensors files; point {setting} to one of them.")
+        raise WeightsUnavailable(f"{path} holds {len(candidates)} safetensors files; point {setting} to one of them.")
     if not preferred:
         if pickle := next((p for p in files if p.suffix in PICKLES), None):
-            raise pickled(pickle, section)
-        raise WeightsUnavailable(f"There are no weights of {of} at {path}; {otherwise}.")
+            raise pickled(pickle)
+        raise WeightsUnavailable(f"There are no weights of {of} at {path}; {hint}.")
     return preferred[0]
 
 
-def pickled(path: Path, section: str) -> WeightsUnavailable:
+def pickled(path: Path) -> WeightsUnavailable:
     """The error for a file that is refused."""
     return WeightsUnavailable(
         f"{path} is a PyTorch pickle, which can run code when it is read; convert it once to a model.safetensors "
-        f"beside it, as docs/methods.md shows under {section}."
+        "beside it, as docs/methods.md shows."
     )
+
+
+def read(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, by name.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If it cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file  # here: the window asks for files, and must not load torch for it
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsUnavailable(f"The weights {path} cannot be read; the file is damaged: fetch it again.") from error

@@ -66,17 +66,17 @@ def image_maps(
         Whether to average over flips and quarter turns.
     """
 
-    def look(tensor: torch.Tensor) -> ImageMaps:
+    def infer(tensor: torch.Tensor) -> ImageMaps:
         return _forward(method, tensor, device, precision, tta=tta)
 
     height, width = images[0].shape[:2]
     if max(height, width) <= _ONE_PIECE * tile:
-        output = look(to_tensor(np.stack(images)))
+        output = infer(to_tensor(np.stack(images)))
         return [
             ImageMaps(tuple(m[i : i + 1] for m in output.stages), output.presence[i : i + 1], output.calibrated)
             for i in range(len(images))
         ]
-    return [_blended(look, image, tile, method.cell, device) for image in images]
+    return [_blended(infer, image, tile, method.cell, device) for image in images]
 
 
 def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[float], size: tuple[int, int]) -> Label:
@@ -127,7 +127,7 @@ def refined_image(
         Class indices (H, W), one for each of ``presences``.
     """
     size = image.shape[:2]
-    fused = _fused(maps, weights, size) / sum(weights)
+    fused = _fused(maps, weights, size)
     gates = torch.cat([_at_pixels(one, size).expand_as(fused) for one in presences])
     distinct, which = torch.unique(gates, dim=0, return_inverse=True)  # protocols often agree
     refined = refine_image(to_tensor(np.stack([image]))[0], fused * distinct)[which]
@@ -135,10 +135,12 @@ def refined_image(
 
 
 def _fused(maps: ImageMaps, weights: Sequence[float], size: tuple[int, int]) -> torch.Tensor:
+    """Fused class scores at the pixels of an image, 0 to 1, shape (1, N, H, W)."""
     if maps.calibrated:
-        return sum(weights) * fuse([(w, m) for w, m in zip(weights, maps.stages, strict=True) if w], size).sigmoid()
+        return fuse([(w, m) for w, m in zip(weights, maps.stages, strict=True) if w], size).sigmoid()
     classes = maps.stages[0].shape[1]
-    return fuse_per_tile(maps.stages, torch.ones(1, classes, device=maps.presence.device), weights, size)
+    present = torch.ones(1, classes, device=maps.presence.device)
+    return fuse_per_tile(maps.stages, present, weights, size) / sum(weights)
 
 
 def _at_pixels(present: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -168,17 +170,17 @@ def _forward(
 ) -> ImageMaps:
     """Maps of a batch, (B, N, h, w) a stage and (B, N, 1, 1)."""
 
-    def look(some: torch.Tensor) -> list[torch.Tensor]:
+    def infer(some: torch.Tensor) -> list[torch.Tensor]:
         with autocast(device, precision):
             output = method(some)
         return [m.float() for m in (*output.class_maps, method.presence(output))]
 
-    *stages, presence = average_over_views(look, images.to(device)) if tta else look(images.to(device))
+    *stages, presence = average_over_views(infer, images.to(device)) if tta else infer(images.to(device))
     return ImageMaps(tuple(stages), presence.sigmoid()[:, :, None, None], method.calibrated)
 
 
 def _blended(
-    look: Callable[[torch.Tensor], ImageMaps], image: Image, tile: int, cell: int, device: torch.device
+    infer: Callable[[torch.Tensor], ImageMaps], image: Image, tile: int, cell: int, device: torch.device
 ) -> ImageMaps:
     """Maps of a large image from overlapping windows, on a grid of cells of that many pixels."""
     side = max(SMALLEST, tile - tile % SMALLEST)
@@ -194,7 +196,7 @@ def _blended(
     total = torch.zeros(grid, device=device)
     for first in range(0, len(corners), _WINDOWS_AT_ONCE):
         part = corners[first : first + _WINDOWS_AT_ONCE]
-        output = look(to_tensor(np.stack([padded[y : y + side, x : x + side] for y, x in part])))
+        output = infer(to_tensor(np.stack([padded[y : y + side, x : x + side] for y, x in part])))
         maps = [F.interpolate(m, (cells, cells), mode="bilinear") for m in output.stages]
         maps.append(output.presence.expand(-1, -1, cells, cells))
         if not sums:

@@ -18,10 +18,7 @@ from napari_pbip.engine.inference.explain import Explanation, Match
 from napari_pbip.engine.loading import to_tensor
 from napari_pbip.engine.runs import RunFacts, TrainedModel, load_model
 from napari_pbip.errors import BankError, ModelError
-from napari_pbip.models.methods.construct import ConStruct
-from napari_pbip.models.methods.lpd import Lpd
-from napari_pbip.models.methods.pbip import Pbip
-from napari_pbip.models.prototypes import SimilarityHead
+from napari_pbip.models.methods.prototype_method import PrototypeMethod
 from napari_pbip.models.score_maps import fuse
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide, open_slide
@@ -46,7 +43,7 @@ class Loaded:
         """Open the store at ``path``; the other folders as for :class:`.Explainer`."""
         store = ScoreStore.open(path)
         model = _find_model(store, runs)
-        learned = isinstance(model.method, ConStruct | Lpd)
+        learned = isinstance(model.method, PrototypeMethod) and model.method.learns_prototypes
         if learned and (nearest := read_nearest(model.run)) is not None:
             return cls(store, model, (nearest, model.run / FOLDER), _NEAREST)
         identity = (model.facts.prototypes or {}).get("bank")
@@ -65,7 +62,7 @@ class Loaded:
     def explain(self, x: float, y: float) -> Explanation:
         """What the model sees at (x, y), level-0 pixels."""
         method = self.model.method
-        if not isinstance(method, Pbip | ConStruct) or not isinstance(method.heads[0], SimilarityHead):
+        if not isinstance(method, PrototypeMethod) or not method.similarity_maps:
             note = f"This map was made by {_name(self.model)}, which has no prototypes to show."
             return Explanation(x, y, (), note)
         facts = self.store.facts.slide
@@ -104,7 +101,7 @@ def _find_model(store: ScoreStore, runs: tuple[Path, ...]) -> TrainedModel:
 
 
 @torch.inference_mode()
-def _similarity(loaded: Loaded, method: Pbip | ConStruct, slide: Slide, x: float, y: float) -> npt.NDArray[np.float32]:
+def _similarity(loaded: Loaded, method: PrototypeMethod, slide: Slide, x: float, y: float) -> npt.NDArray[np.float32]:
     """Similarity of a place to every prototype, (P,), in the tile of the store's grid that it is most central in."""
     grid, lattice = loaded.store.facts.grid, loaded.store.lattice
     side = grid.cell * grid.model_mpp / slide.require_mpp()  # of a cell, in level-0 pixels
@@ -115,10 +112,10 @@ def _similarity(loaded: Loaded, method: Pbip | ConStruct, slide: Slide, x: float
     ]
     image = slide.read(corner[1] * side, corner[0] * side, grid.tile, grid.tile, grid.model_mpp)
     device = next(method.parameters()).device
-    seen = method(to_tensor(image[None]).to(device)).subclass_maps
+    subclass_maps = method(to_tensor(image[None]).to(device)).subclass_maps
     stages = [
-        (weight, maps / head.scale if isinstance(head, SimilarityHead) else maps)
-        for weight, maps, head in zip(method.fusion_weights, seen, method.heads, strict=True)
+        (weight, maps / head.scale)
+        for weight, maps, head in zip(method.fusion_weights, subclass_maps, method.heads, strict=True)
         if weight
     ]
     fused = fuse(stages, (lattice.tile, lattice.tile))[0]

@@ -39,8 +39,8 @@ from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.files import prepare_folder, write_json
 from napari_pbip.models import backbones
-from napari_pbip.models.encoders.trunk import describe
-from napari_pbip.models.pretraining import Pretraining, hide
+from napari_pbip.models.encoders.stage_statistics import describe
+from napari_pbip.models.pretraining import Pretraining, mask_patches
 
 MARKER = "pretrain.json"
 MODEL = "model.safetensors"
@@ -49,7 +49,7 @@ _SAVE_EVERY_SECONDS = 120.0
 _STAIN = 0.4
 """Strength of the stain changes, strong on purpose: laboratories differ by as much."""
 _MOMENTUM = 0.99
-"""Of the teacher at first; it comes to a stop at the end."""
+"""Initial momentum of the EMA teacher; increased to 1 over training."""
 _TILE, _BATCH, _DIMENSION = 224, 16, 64
 """Of the maps at the end: side of the tiles that they are fitted on, how many at once, features of each map."""
 
@@ -184,12 +184,12 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
         return (1 + math.cos(math.pi * step / self.settings.steps)) / 2
 
     def loss(self, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        shown, whole = batch
+        masked_view, target_view = batch
         with autocast(self.device, self.settings.precision):
-            return self.pretraining.loss(shown.to(self.device), whole.to(self.device)), {}
+            return self.pretraining.loss(masked_view.to(self.device), target_view.to(self.device)), {}
 
     def updated(self) -> None:
-        self.pretraining.follow(1 - (1 - _MOMENTUM) * self._decay(self.facts.step))
+        self.pretraining.update_ema(1 - (1 - _MOMENTUM) * self._decay(self.facts.step))
 
     def write(self) -> None:
         """Write ``pretrain.json``, which names the step."""
@@ -218,7 +218,7 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
                 whole.append(seen(tiles))
                 for kind, other in {
                     "stain": change_stain(tiles, _STAIN / 2, rng),
-                    "mask": hide(tiles, 0.5, generator),
+                    "mask": mask_patches(tiles, 0.5, generator),
                     "turn": tiles.rot90(1, (2, 3)),
                     "shift": tiles.roll((5, 11), (2, 3)),  # no multiple of what a cell sees
                 }.items():
@@ -243,8 +243,8 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
 
 
 def views(crops: Image, step: int, settings: PretrainSettings) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the network and its teacher are shown of crops, RGB uint8 (B, side, side, 3); follows from seed and step."""
+    """Masked view and target view of crops, RGB uint8 (B, side, side, 3); determined by seed and step."""
     rng = np.random.default_rng((settings.seed, step, 1))
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
     plain = to_tensor(np.stack([flip_and_turn(crop, rng) for crop in crops]))
-    return hide(change_stain(plain, _STAIN, rng), settings.hidden, generator), change_stain(plain, _STAIN, rng)
+    return mask_patches(change_stain(plain, _STAIN, rng), settings.hidden, generator), change_stain(plain, _STAIN, rng)

@@ -18,7 +18,7 @@ from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.engine.encoding import bank_encoder, encoder_facts
 from napari_pbip.engine.jobs import phase
 from napari_pbip.engine.recognised import recognised
-from napari_pbip.engine.training.needs import starts_from_bank, still_needed
+from napari_pbip.engine.training.requirements import missing_requirements, starts_from_bank
 from napari_pbip.errors import BankError, ConfigError
 from napari_pbip.events import Event
 from napari_pbip.models import encoders
@@ -85,7 +85,7 @@ def build_start(settings: JobSettings, tiles: TileSet, folder: Path, *, resume: 
 def _of_construct(settings: JobSettings, method: ConstructSettings, tiles: TileSet) -> Start | None:
     """The start of ConStruct; what it cannot train with is found before a bank is built."""
     there = starts_from_bank(settings) and settings.bank_folder is not None
-    for error in still_needed(settings, None if there else encoders.lookup(settings.bank.encoder)).values():
+    for error in missing_requirements(settings, None if there else encoders.lookup(settings.bank.encoder)).values():
         raise error
     start = None
     if method.start == "text":
@@ -145,7 +145,7 @@ def _of_sentences(settings: JobSettings, method: ConstructSettings, tiles: TileS
     with torch.random.fork_rng():
         torch.manual_seed(settings.train.seed)
         noise = Prototypes.random([method.k] * len(names), features.shape[1])
-    prototypes = Prototypes(features[noise.of_class] + _SENTENCE_NOISE * noise.vectors, noise.of_class)
+    prototypes = Prototypes(features[noise.subclass_class] + _SENTENCE_NOISE * noise.vectors, noise.subclass_class)
     return Start(prototypes, encoder, _facts_without_bank(encoder, settings.bank, prototypes))
 
 
@@ -153,6 +153,6 @@ def _facts_without_bank(encoder: Encoder, bank: BankSettings, prototypes: Protot
     return {
         "bank": None,
         "encoder": dict(encoder_facts(encoder, bank.weights)),
-        "k": torch.bincount(prototypes.of_class).tolist(),
+        "k": torch.bincount(prototypes.subclass_class).tolist(),
         "dimension": prototypes.vectors.shape[1],
     }

@@ -94,7 +94,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
     prototypes, encoder = None, None
     if start is not None:
-        prototypes, encoder, facts.prototypes = start.prototypes, start.encoder.to(device), start.facts
+        prototypes, encoder, facts.prototypes = start.prototypes, start.encoder, start.facts
     with torch.random.fork_rng():
         torch.manual_seed(settings.train.seed)
         method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)

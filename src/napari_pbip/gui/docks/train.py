@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_pbip.config import JobSettings, TrainSettings
 from napari_pbip.engine.run_facts import RunFacts
-from napari_pbip.engine.training.needs import starts_from_bank, still_needed
+from napari_pbip.engine.training.requirements import missing_requirements, starts_from_bank
 from napari_pbip.errors import ModelError, PbipError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.panels.encoder_choice import EncoderChoice
@@ -205,7 +205,7 @@ class TrainWidget(QWidget):
         bank_there = starts_from_bank(settings) and settings.bank_folder is not None
         self.encoder.setVisible(method.learns_from != "tiles" and not bank_there)
         name = self._bank_encoder if bank_there else settings.bank.encoder
-        self._needed = still_needed(settings, catalogue().get(name))
+        self._needed = missing_requirements(settings, catalogue().get(name))
         self.form.remark(self._needed)
         self.needs.clear()
         if error := self._needed.get("bank.encoder"):  # which may stand in another dock

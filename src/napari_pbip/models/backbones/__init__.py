@@ -10,7 +10,7 @@ from napari_pbip.models import builtin
 from napari_pbip.models.backbones.base import Backbone, Features, Pyramid, load_weights
 from napari_pbip.models.backbones.catalogue import BackboneSpec, catalogue
 from napari_pbip.models.backbones.mit import to_stages
-from napari_pbip.models.backbones.weights import read, weights_file
+from napari_pbip.models.weight_files import read, safetensors_file
 
 __all__ = ["Backbone", "BackboneSpec", "Features", "Pyramid", "catalogue", "load", "load_weights", "to_stages"]
 
@@ -34,15 +34,23 @@ def load(name: str, weights: Path | Literal["builtin"] | None = None) -> Backbon
     ConfigError
         If no backbone has that name.
     WeightsUnavailable
-        If there is no such safetensors file, or none of this backbone comes with the package.
+        If there is no such safetensors file, it cannot be read, or none of this backbone comes with the package.
     ModelError
-        If the file cannot be read or holds the weights of another network.
+        If the file holds the weights of another network.
     """
     spec = catalogue().get(name)
     if spec is None:
         raise ConfigError(f"There is no backbone {name!r}; choose one of {', '.join(catalogue())}.")
     backbone = Backbone(spec)
     if weights is not None:
-        path = builtin.backbone_weights(name) if weights == "builtin" else weights_file(weights, spec)
+        hint = (
+            f"put its safetensors file there ({spec.hub}, {spec.licence}), point backbone.weights to it, or leave "
+            "backbone.weights empty to train from scratch"
+        )
+        path = (
+            builtin.backbone_weights(name)
+            if weights == "builtin"
+            else safetensors_file(weights, name, "backbone.weights", hint)
+        )
         load_weights(backbone, read(path), str(path))
     return backbone

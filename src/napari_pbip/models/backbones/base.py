@@ -1,4 +1,4 @@
-"""What every backbone is: four stages in a row, each with its own map of the image."""
+"""Base classes of backbones: four consecutive stages, each of which gives a feature map."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Pyramid(nn.Module, ABC):
 
     @abstractmethod
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (B, 3, H, W), RGB in [0, 1], with the statistics it was trained with taken out, per channel."""
+        """Images (B, 3, H, W), RGB in [0, 1], with the mean and deviation of its training taken out, per channel."""
 
     @abstractmethod
     def forward(self, images: torch.Tensor) -> Features:
@@ -38,7 +38,7 @@ class Backbone(Pyramid):
     Parameters
     ----------
     spec
-        Its row of the catalogue, or another of the same family (of other widths, say).
+        Its row of the catalogue, or one with other widths or depths.
     """
 
     mean: torch.Tensor
@@ -50,7 +50,7 @@ class Backbone(Pyramid):
         self.channels = spec.channels
         self.strides = spec.strides
         """Pixels of the image between two cells of each stage's map."""
-        # Any: what a stage is made of differs from family to family
+        # Any: the modules of a stage differ from family to family
         self.stages: Any = getattr(_family(spec), spec.factory.partition(":")[2])(spec)
         self.from_run = False
         """Whether its weights were loaded from a run of ours, and not from published ones."""
@@ -62,9 +62,9 @@ class Backbone(Pyramid):
         return (images - self.mean) / self.std
 
     def as_pretrained(self) -> Self:
-        """Normalise as the weights in it expect, for a backbone that is not trained any more.
+        """Switch to the normalisation that the weights were published with, for use without training; returns itself.
 
-        Published weights may have been trained with other statistics than it is trained with here.
+        Published weights may have been trained with other statistics than the backbone is trained with here.
         """
         if not self.from_run:
             for buffer, values in zip((self.mean, self.std), self.spec.published, strict=True):
@@ -105,9 +105,9 @@ def load_weights(backbone: Backbone, weights: Mapping[str, torch.Tensor], source
         Changed in place.
     weights
         Tensors by name, in one of the layouts that the backbone's row lists, or a whole model of one of our runs.
-        Heads are not read.
+        Heads are ignored.
     source
-        What to call them in an error.
+        Name of the weights for the error.
 
     Raises
     ------
@@ -117,16 +117,16 @@ def load_weights(backbone: Backbone, weights: Mapping[str, torch.Tensor], source
     prefix = "backbone.stages."
     ours = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
     renamed = ours or _family(backbone.spec).to_stages(weights)
-    own = backbone.stages.state_dict()
-    counters = {n for n in own if n.endswith(".num_batches_tracked")}  # older files have none, and nothing reads them
-    missing = own.keys() - renamed.keys() - counters
-    wrong = [n for n in own.keys() & renamed.keys() if own[n].shape != renamed[n].shape]
-    if missing or wrong or renamed.keys() - own.keys():
+    state = backbone.stages.state_dict()
+    counters = {n for n in state if n.endswith(".num_batches_tracked")}  # older files have none, and none is used
+    missing = state.keys() - renamed.keys() - counters
+    wrong = [n for n in state.keys() & renamed.keys() if state[n].shape != renamed[n].shape]
+    if missing or wrong or renamed.keys() - state.keys():
         raise ModelError(
             f"{source} does not hold the weights of {backbone.spec.name} ({len(missing)} tensors are missing, "
             f"{len(wrong)} have another shape); give the weights of that backbone, or choose the one they belong to."
         )
-    backbone.stages.load_state_dict({**own, **renamed})
+    backbone.stages.load_state_dict({**state, **renamed})
     backbone.from_run = bool(ours)
 
 

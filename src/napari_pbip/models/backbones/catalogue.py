@@ -1,4 +1,4 @@
-"""The catalogue of backbones: one row each. Factories are named, not imported, so reading it costs nothing."""
+"""The catalogue of backbones: one row each. Factories are given by name, so that importing it loads no torch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, slots=True)
 class BackboneSpec:
-    """Facts of a backbone: a row of the catalogue. What is not given is as in PBIP's Mix Transformers."""
+    """Facts of a backbone: a row of the catalogue. The defaults are those of PBIP's Mix Transformers."""
 
     name: str
-    """What a user calls it."""
+    """Its name in settings and on the command line."""
     channels: Four
     """Channels C_i of each stage."""
     depths: Four
@@ -28,9 +28,9 @@ class BackboneSpec:
     heads: Four = (1, 2, 5, 8)
     """Attention heads of each stage, where there is attention."""
     strides: Four = (4, 8, 16, 16)
-    """Pixels of the image between two cells of each stage's map. The second is 8 in all: slides are scored there."""
+    """Stride of each stage's map in pixels of the image. The second is always 8: slides are scored on that grid."""
     factory: str = "mit:stages"
-    """``module:function`` of this package that makes the four stages from the row; ``to_stages`` of the same module
+    """``module:function`` of this package that builds the four stages from the row; ``to_stages`` of the same module
     renames published weights."""
     mean: Triple = PBIP_MEAN
     """Subtracted from RGB in [0, 1]."""
@@ -39,13 +39,13 @@ class BackboneSpec:
     published: tuple[Triple, Triple] = (IMAGENET_MEAN, IMAGENET_STD)
     """Mean and deviation that the published weights were trained with, for use as they are."""
     hub: str = ""
-    """Where pretrained weights are published."""
+    """Repository or page with pretrained weights."""
     layouts: str = ""
-    """Whose names of the tensors are understood, besides those of our own runs."""
+    """Naming schemes of tensors that are understood, besides that of our own runs."""
     licence: str = ""
     """Licence of those weights."""
     paper: str = ""
-    """Where it is described."""
+    """The publication that describes it."""
 
 
 def _mit(size: int, channels: Four, depths: Four) -> BackboneSpec:

@@ -16,12 +16,12 @@ from napari_pbip.models.encoders.spec import EncoderSpec
 
 @runtime_checkable
 class VisionTransformer(Protocol):
-    """A network that is a row of equal blocks over patches, each of whose outputs can be looked at as a map."""
+    """A network of equal blocks over patches, whose intermediate outputs are available as maps."""
 
     patch: int
     """Side of a patch, pixels."""
     depth: int
-    """How many blocks there are."""
+    """Number of blocks."""
     width: int
     """Channels C of every block."""
 
@@ -33,7 +33,7 @@ class VisionTransformer(Protocol):
         images
             Normalised RGB, shape (B, 3, H, W); sides are multiples of :attr:`patch`, positions are interpolated.
         blocks
-            Which, in rising order, counted from 1.
+            Numbers of the blocks, in rising order, counted from 1.
 
         Returns
         -------
@@ -45,7 +45,7 @@ class VisionTransformer(Protocol):
 
 @runtime_checkable
 class StageNetwork(Protocol):
-    """A pyramid of four stages, each of whose outputs can be looked at as a map."""
+    """A pyramid of four stages, whose outputs are available as maps."""
 
     channels: tuple[int, int, int, int]
     """Channels C_i of each stage."""
@@ -58,7 +58,7 @@ class StageNetwork(Protocol):
         images
             Normalised RGB, shape (B, 3, H, W).
         count
-            How many, 1 to 4.
+            Number of stages, 1 to 4.
 
         Returns
         -------
@@ -71,19 +71,19 @@ class StageNetwork(Protocol):
 class Encoder(nn.Module):
     """A frozen network, with gradients from its features back to the image.
 
-    PBIP masks images by score maps and learns through the encoder, so nothing in here may cut the graph
-    (``no_grad``, ``inference_mode``, ``detach``); parameters take no gradient, and the network stays in
-    evaluation mode whatever holds it.
+    PBIP masks images by score maps and backpropagates through the encoder, so nothing in here may cut the graph
+    (``no_grad``, ``inference_mode``, ``detach``). Parameters take no gradient, and the network stays in evaluation
+    mode also inside another module.
 
     Parameters
     ----------
     spec
-        Its facts, complete (``dimension`` known).
+        The row of the catalogue, complete (``dimension`` known).
     network
         Takes normalised RGB (B, 3, H, W) and returns (B, D).
     text
-        Takes sentences and returns (T, D) in the same space, where there is a text tower. It is loaded when it is
-        called and not kept: sentences are few, and most work needs none.
+        Takes sentences and returns (T, D) in the same space; None if there is no text tower. The tower is loaded for
+        each call and not kept: sentences are few, and most work needs none.
     """
 
     mean: torch.Tensor
@@ -125,24 +125,24 @@ class Encoder(nn.Module):
         return features.float()
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """RGB in [0, 1], shape (B, 3, H, W), as the network was trained to see it."""
+        """Images (B, 3, H, W), RGB in [0, 1], with the mean and deviation of the network's training taken out."""
         return (images - self.mean) / self.std
 
     def block_maps(self, images: torch.Tensor, blocks: Sequence[int] = (3, 6, 9, 12)) -> tuple[torch.Tensor, ...]:
-        """What blocks of a vision transformer make of each patch, gradients included.
+        """Patch tokens after some blocks of a vision transformer, as maps; gradients flow.
 
         Parameters
         ----------
         images
-            RGB in [0, 1], shape (B, 3, H, W), of any size: positions are interpolated, and sides that are no
-            multiple of the patch are stretched to the next one.
+            RGB in [0, 1], shape (B, 3, H, W), of any size: positions are interpolated, and an image whose sides are
+            no multiples of the patch is stretched to the next ones.
         blocks
-            Which blocks, in rising order, counted from 1.
+            Numbers of the blocks, in rising order, counted from 1.
 
         Returns
         -------
         tuple of torch.Tensor
-            A map a block, shape (B, C, h, w), float32, of the h x w patches, without class and register tokens.
+            One map for each block, shape (B, C, h, w), float32, of h x w patches, without class and register tokens.
 
         Raises
         ------
@@ -170,7 +170,7 @@ class Encoder(nn.Module):
         Parameters
         ----------
         sentences
-            Each describes what an image of its class shows.
+            One description of what an image shows for each class.
 
         Returns
         -------

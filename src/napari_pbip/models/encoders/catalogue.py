@@ -57,9 +57,9 @@ def _vit(model_type: str, width: int, depth: int, patch: int, **others: object) 
     return {"model_type": model_type, **shape, **others}
 
 
-_Trunk = partial(
+_StageStatistics = partial(
     EncoderSpec,
-    factory=f"{_HERE}.trunk:build",
+    factory=f"{_HERE}.stage_statistics:build",
     dimension=None,
     input_size=None,
     mean=_ZERO,
@@ -72,7 +72,7 @@ _Trunk = partial(
 )
 
 _ROWS = (
-    _Trunk(
+    _StageStatistics(
         name="builtin",
         title="Comes with napari-pbip: a small network that saw three slides",
         mpp=0.5,
@@ -94,7 +94,7 @@ _ROWS = (
         paper="Kather et al. 2016, Scientific Reports 6:27988",
         needs_weights=False,
     ),
-    _Trunk(
+    _StageStatistics(
         name="pretrained",
         title="A backbone that `napari-pbip pretrain` taught on your own slides",
         mpp=None,

@@ -1,4 +1,4 @@
-"""Weights from a safetensors file into a network: all of them, and nothing else."""
+"""Putting weights into a network: all of them, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,27 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from napari_pbip.errors import WeightsUnavailable
 
 Weights = Mapping[str, torch.Tensor]
-
-
-def read(path: Path) -> Weights:
-    """The tensors of a safetensors file, by name.
-
-    Raises
-    ------
-    WeightsUnavailable
-        If it is damaged.
-    """
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsUnavailable(f"The weights {path} cannot be read; the file is damaged: fetch it again.") from error
 
 
 def below(weights: Weights, prefix: str) -> Weights:
@@ -42,21 +26,21 @@ def fill(network: nn.Module, weights: Weights, name: str, path: Path) -> None:
     network
         Changed in place.
     weights
-        Tensors by the names of its state.
+        Tensors by the names in its ``state_dict()``.
     name
-        The encoder's, for the error.
+        Name of the encoder, for the error.
     path
-        Where they come from, for the error.
+        The file that they were read from, for the error.
 
     Raises
     ------
     WeightsUnavailable
         If they are not exactly those of the network.
     """
-    own = network.state_dict()
-    missing = sorted(own.keys() - weights.keys())
-    extra = sorted(weights.keys() - own.keys())
-    wrong = sorted(key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape)
+    state = network.state_dict()
+    missing = sorted(state.keys() - weights.keys())
+    extra = sorted(weights.keys() - state.keys())
+    wrong = sorted(key for key in state.keys() & weights.keys() if state[key].shape != weights[key].shape)
     if missing or extra or wrong:
         example = [*missing, *wrong, *extra][0]
         raise WeightsUnavailable(

@@ -22,6 +22,7 @@ from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.encoders.spec import EncoderSpec
 from napari_pbip.models.encoders.timm_vit import timm_block_maps, vision_transformer
 from napari_pbip.models.encoders.weights import safetensors_file
+from napari_pbip.models.weight_files import read
 
 TOKENIZER = "conch_byte_level_bpe_uncased.json"
 """The tokenizer in the authors' code repository; ``tokenizer.json`` will do as a name, too."""
@@ -39,7 +40,7 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
     path = safetensors_file(weights, spec)
     with torch.device("meta"):
         tower = ImageTower(vision_transformer(**spec.network["image"], img_size=spec.input_size), spec.dimension or 0)
-    own = checkpoint.below(checkpoint.read(path), "visual.")
+    own = checkpoint.below(read(path), "visual.")
     checkpoint.fill(tower, {k: v for k, v in own.items() if not k.startswith(_CAPTION)}, spec.name, path)
     return Encoder(spec, tower, partial(_text, spec, path))
 
@@ -160,7 +161,7 @@ def _text(spec: EncoderSpec, path: Path, sentences: Sequence[str]) -> torch.Tens
     tokens, padding = _tokens(path.parent, sentences, spec.network["text"]["context"] - 1)
     with torch.device("meta"):
         tower = TextTower(**spec.network["text"], dimension=spec.dimension or 0)
-    checkpoint.fill(tower, checkpoint.below(checkpoint.read(path), "text."), spec.name, path)
+    checkpoint.fill(tower, checkpoint.below(read(path), "text."), spec.name, path)
     with torch.no_grad():
         vectors: torch.Tensor = tower.eval()(tokens, padding)
     return vectors

@@ -21,6 +21,7 @@ from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.encoders.huggingface import MeanOfTokens, load_model
 from napari_pbip.models.encoders.spec import EncoderSpec
 from napari_pbip.models.encoders.weights import safetensors_file
+from napari_pbip.models.weight_files import read
 
 _VOCABULARY = "vocab.txt"
 _LONGEST = 77
@@ -35,7 +36,7 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
         If there is no such safetensors file, it is damaged, or holds the weights of another network.
     """
     path = safetensors_file(weights, spec)
-    tensors = checkpoint.read(path)
+    tensors = read(path)
     config = SwinConfig(**spec.network["image"])
     own = checkpoint.below(tensors, "vision_model.model.")
     model = load_model(SwinModel, path, None, tensors=own, config=config, add_pooling_layer=False)
@@ -52,7 +53,7 @@ def _projection(width: int, tower: str, tensors: checkpoint.Weights, spec: Encod
 
 def _text(spec: EncoderSpec, path: Path, sentences: Sequence[str]) -> torch.Tensor:
     """As released: the mean over all tokens of the first, the second and the last layer, projected."""
-    tensors = checkpoint.read(path)
+    tensors = read(path)
     config = BertConfig(**spec.network["text"])
     model = load_model(BertModel, path, None, tensors=checkpoint.below(tensors, "text_model.model."), config=config)
     projection = _projection(config.hidden_size, "text_model.", tensors, spec, path)

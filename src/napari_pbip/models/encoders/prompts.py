@@ -1,4 +1,4 @@
-"""A sentence of pathology for each tissue class: what a text tower is asked with until the user writes another."""
+"""The default text prompt of each tissue class: a sentence that describes its appearance."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def default_sentence(class_name: str) -> str:
     ----------
     class_name
         A name or an abbreviation as data sets use it (``TUM``, ``lymphocytes``), in any case. A longer name is
-        recognised by the last word in it that is known (``invasive tumour``); what is not known stands for itself.
+        recognised by the last known word in it (``invasive tumour``); an unknown name is used as it is.
     """
     words = re.findall(r"[\w&]+", class_name.casefold().replace("_", " "))
     whole = " ".join(words)
-    parts = () if {"no", "non", "not", "without"} & {*words} else reversed(words)  # what it is not tells nothing
+    parts = () if {"no", "non", "not", "without"} & {*words} else reversed(words)  # a negation describes nothing
     for name in (whole, whole.replace(" ", "-", 1), *parts):
         if name in _SENTENCES:
             return _SENTENCES[name]

@@ -1,4 +1,4 @@
-"""What is known of an encoder before anything of it is loaded."""
+"""The facts of an encoder that are known without loading it."""
 
 from __future__ import annotations
 
@@ -12,50 +12,50 @@ class EncoderSpec:
     """Facts of an encoder: a row of the catalogue."""
 
     name: str
-    """What a user calls it."""
+    """Its name in settings and on the command line."""
     title: str
-    """What it is, in a few words."""
+    """A description in a few words."""
     factory: str
-    """``module:function`` that makes it from its row and the path of its weights."""
+    """``module:function`` that builds it from this row and the path of its weights."""
     dimension: int | None
-    """Length D of its features; None if the weights tell."""
+    """Length D of its features; None if that follows from the weights."""
     input_size: int | None
-    """Side of the square it sees, pixels, to which images are resized. None: as they come, scale being part
-    of what it measures, or told by the weights."""
+    """Side in pixels of the square that images are resized to. None: images keep their size, because scale is part of
+    what the encoder measures; or the size follows from the weights."""
     mpp: float | None
-    """Microns per pixel it is meant for, None if it was made for none in particular."""
+    """Microns per pixel that it was trained at, None if there was no fixed one."""
     mean: tuple[float, float, float]
     """Subtracted from RGB in [0, 1]."""
     std: tuple[float, float, float]
-    """RGB is divided by this after that."""
+    """RGB is divided by this after ``mean`` is subtracted."""
     pooling: str
     """How its maps or tokens become one vector."""
     licence: str
     """Licence of the weights."""
     gated: bool
-    """Whether the weights are given out on request only."""
+    """Whether access to the weights has to be requested."""
     paper: str
-    """Where it is described."""
+    """The publication that describes it."""
     needs_weights: bool
-    """Whether it has to be given weights."""
+    """Whether a file of weights is required."""
     revision: int = 1
-    """Counts changes of the computation: features of different revisions do not mix."""
+    """Number of the computation: features of different revisions cannot be compared."""
     text: bool = False
-    """Whether it has a text tower, which puts sentences into the same space."""
+    """Whether it has a text tower, which maps sentences to the same feature space."""
     blocks: bool = False
-    """Whether it is a vision transformer, whose blocks can be looked into."""
+    """Whether it is a :class:`~napari_pbip.models.encoders.base.VisionTransformer`."""
     stages: bool = False
-    """Whether it is a pyramid of four stages, whose maps can be looked at."""
+    """Whether it is a :class:`~napari_pbip.models.encoders.base.StageNetwork`."""
     hub: str | None = None
-    """Where its weights can be fetched: a repository of the Hugging Face hub."""
+    """Repository of the Hugging Face hub from which its weights can be fetched."""
     page: str | None = None
-    """Web page that gives the weights out, where no hub does."""
+    """Web page that offers the weights, if they are on no hub."""
     megabytes: int | None = None
-    """Size of its weights, 10^6 bytes."""
+    """Size of the weights, 10^6 bytes."""
     network: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Shape of the network, in the words of the library that builds it."""
+    """Options of the network, named as in the library that builds it."""
 
     @property
     def may_read(self) -> bool:
-        """Whether it has a text tower, or the weights may turn out to bring one."""
+        """Whether it has a text tower, or may have one depending on the weights."""
         return self.text or (self.blocks and self.dimension is None)

@@ -15,6 +15,7 @@ from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.encoders.spec import EncoderSpec
 from napari_pbip.models.encoders.tokens import pool
 from napari_pbip.models.encoders.weights import safetensors_file
+from napari_pbip.models.weight_files import read
 
 
 def build(spec: EncoderSpec, weights: Path) -> Encoder:
@@ -27,7 +28,7 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
     """
     path = safetensors_file(weights, spec)
     model = vision_transformer(**spec.network, img_size=spec.input_size)
-    tensors = checkpoint.read(path)
+    tensors = read(path)
     checkpoint.fill(model, {k: v for k, v in tensors.items() if not k.startswith("head.")}, spec.name, path)
     return Encoder(spec, TimmTransformer(model, spec.pooling))
 

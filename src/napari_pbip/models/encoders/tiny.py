@@ -1,4 +1,4 @@
-"""A network small enough for tests: random weights, always the same."""
+"""A small convolutional network for tests, with fixed random weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_pbip.models.encoders.spec import EncoderSpec
 
 def build(spec: EncoderSpec, weights: Path | None) -> Encoder:
     """Two strided convolutions and a mean over positions."""
-    with torch.random.fork_rng():  # the global random state is left alone
+    with torch.random.fork_rng():  # torch's random state stays as it is
         torch.manual_seed(0)
         network = nn.Sequential(
             nn.Conv2d(3, 16, 5, stride=4, padding=2),

@@ -17,7 +17,7 @@ def pool(tokens: torch.Tensor, patches: int, pooling: str) -> torch.Tensor:
     tokens
         Shape (B, L, C): class token and registers, if any, then the patches.
     patches
-        How many are patches.
+        Number of patches among them.
     pooling
         :data:`CLASS_TOKEN`, :data:`CLASS_AND_MEAN` (twice as long a vector) or :data:`MEAN`.
     """

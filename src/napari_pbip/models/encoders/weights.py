@@ -1,4 +1,4 @@
-"""Where the weights of encoders lie on this machine. Nothing here reads them, and nothing downloads."""
+"""Finding the weights of encoders on this machine. Nothing here reads or downloads them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from napari_pbip.models.encoders.spec import EncoderSpec
 
 FOLDER_VARIABLE = "NAPARI_PBIP_WEIGHTS"
 """Environment variable with a folder that holds a folder for each encoder, by its name."""
-SECTION = "Encoders"
-"""Of docs/methods.md: how a pickle is converted."""
 
 
 def find(spec: EncoderSpec) -> Path | None:
@@ -33,12 +31,12 @@ def require(spec: EncoderSpec, given: Path | None) -> Path:
     spec
         The encoder.
     given
-        Where the user says they are; looked for otherwise.
+        The place in the settings; if there is none, they are searched for.
 
     Raises
     ------
     WeightsUnavailable
-        If they are nowhere, or only as a pickle.
+        If they are not found, or only as a pickle.
     """
     if given is not None:
         return given
@@ -52,13 +50,11 @@ def require(spec: EncoderSpec, given: Path | None) -> Path:
 
 def safetensors_file(path: Path, spec: EncoderSpec) -> Path:
     """The safetensors file that a path names, as :func:`napari_pbip.models.weight_files.safetensors_file`."""
-    return weight_files.safetensors_file(
-        path, of=repr(spec.name), setting="bank.weights", section=SECTION, otherwise=how_to_get(spec)
-    )
+    return weight_files.safetensors_file(path, repr(spec.name), "bank.weights", how_to_get(spec))
 
 
 def how_to_get(spec: EncoderSpec) -> str:
-    """What would be fetched, how large, under which licence, and where to put it by hand; part of a sentence."""
+    """How to get the weights, with source, size and licence, and where to put them by hand; the end of a sentence."""
     root = os.environ.get(FOLDER_VARIABLE)
     place = Path(root) / spec.name if root else f"a folder {spec.name} in the folder that {FOLDER_VARIABLE} names"
     by_hand = f"put model.safetensors into {place}, or name its folder with bank.weights"
@@ -72,7 +68,7 @@ def how_to_get(spec: EncoderSpec) -> str:
 
 
 def _places(spec: EncoderSpec) -> Iterator[Path]:
-    """Folders that exist and may hold the weights, in the order in which they are looked at."""
+    """Existing folders that may hold the weights, in order of precedence."""
     if root := os.environ.get(FOLDER_VARIABLE):
         folder = Path(root).expanduser() / spec.name
         if folder.is_dir():

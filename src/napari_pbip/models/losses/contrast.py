@@ -1,28 +1,28 @@
-"""The contrastive losses of ImgMatchNet: foreground (Eq. 9-10) and background (Eq. 11-12).
+"""The contrastive losses of ImgMatchNet (PBIP, Eq. 9-12): InfoNCE over prototypes.
 
-Each takes the similarities of Q features to all P prototypes and says which prototypes are a feature's *own*:
-those of its class (or, in the released form, its one subclass); all others are its rivals. A foreground
-feature should resemble its own prototypes, a background feature its rivals.
+Each takes the similarities s of Q features to all P prototypes, and which prototypes are the *positives* of a feature,
+those that it should resemble; all others are its *negatives*. The positives of a foreground are the prototypes of its
+class (or of its one subclass), the positives of a background are all others: one loss serves both, with its mask turned
+round. The losses differ in how the several positives, and the several negatives, of a feature become one number:
 
-Four readings of the equations are here. They differ in what happens to the several prototypes of a class:
+* :func:`info_nce` sums exp(s / t), so the hardest negatives weigh most. It is the foreground loss of all methods, and
+  the background loss of LPD's and ConStruct's released code.
+* :func:`info_nce_of_means` averages exp(s / t), so the number of prototypes does not matter to the balance. It is the
+  background loss of PBIP.
+* :func:`logistic_loss` sums or averages s itself before it is exponentiated: PBIP's Eq. 9-12 to the letter.
 
-* :func:`foreground_loss`, :func:`background_loss`: every similarity is exponentiated, then summed (foreground)
-  or averaged (background), one loss a feature, mean over features. Hard rivals weigh most, and the number of
-  prototypes does not matter to the balance.
-* :func:`foreground_loss_of_sums`, :func:`background_loss_of_means`: Eq. 9-12 to the letter, similarities are
-  summed (Eq. 10) or averaged (Eq. 12), then exponentiated.
-* :func:`foreground_loss`, :func:`background_loss_of_many`: as the first, the background summed too: the InfoNCE of
-  LPD's released code.
-* :func:`foreground_loss_released`, :func:`background_loss_released`: as the first, but numerators and
-  denominators are summed over the whole batch before their one ratio is taken.
+PBIP's released code takes the first two with one ratio over the whole batch in place of one for each feature
+(``over_batch``). All are computed by log-sum-exp in float32 (in float64 if the similarities are), so that no
+temperature overflows.
 
-All are computed with log-sum-exp in float32 (in float64 if the similarities are), so that no temperature
-overflows.
+Parameters of all three: ``similarity`` is s, shape (Q, P), Q > 0; ``positives`` is bool, shape (Q, P), with at least
+one positive and one negative in each row; ``temperature`` is t. All return a scalar, 0 or more.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch.nn import functional as F
@@ -47,80 +47,46 @@ def similarities(features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tens
         return F.normalize(features.float(), dim=1) @ prototypes.float().T
 
 
-def foreground_loss(similarity: torch.Tensor, own: torch.Tensor, temperature: float) -> torch.Tensor:
-    """L_FGS (Eq. 9), mean over features of ``-log(sum_own exp(s / t) / sum_all exp(s / t))``.
+def info_nce(
+    similarity: torch.Tensor, positives: torch.Tensor, temperature: float, *, over_batch: bool = False
+) -> torch.Tensor:
+    """InfoNCE with several positives: ``-log(p / (p + n))``, p and n the sums of exp(s / t) over positives, negatives.
 
-    Parameters
-    ----------
-    similarity
-        s of each feature to each prototype, shape (Q, P), Q > 0.
-    own
-        Which prototypes are the feature's own, bool, shape (Q, P); at least one in each row.
-    temperature
-        t.
+    The mean over features; with ``over_batch`` one ratio, of the sums over all features.
     """
     s = similarity / temperature
-    return (s.logsumexp(1) - _log_sum(s, own)).mean()
+    positive = _log_sum(s, positives)
+    if over_batch:
+        return s.logsumexp((0, 1)) - positive.logsumexp(0)
+    return (s.logsumexp(1) - positive).mean()
 
 
-def background_loss(similarity: torch.Tensor, own: torch.Tensor, temperature: float) -> torch.Tensor:
-    """L_BGS (Eq. 11), mean over features of ``-log(r / (r + o))``, r and o the means of exp(s / t) over rivals and own.
-
-    Parameters as in :func:`foreground_loss`; at least one rival in each row.
-    """
+def info_nce_of_means(
+    similarity: torch.Tensor, positives: torch.Tensor, temperature: float, *, over_batch: bool = False
+) -> torch.Tensor:
+    """As :func:`info_nce`, p and n being the means of exp(s / t) over positives and negatives."""
     s = similarity / temperature
-    return F.softplus(_log_mean(s, own) - _log_mean(s, ~own)).mean()
+    positive, negative = _log_mean(s, positives), _log_mean(s, ~positives)
+    if over_batch:
+        positive, negative = positive.logsumexp(0), negative.logsumexp(0)
+    return F.softplus(negative - positive).mean()
 
 
-def background_loss_of_many(similarity: torch.Tensor, own: torch.Tensor, temperature: float) -> torch.Tensor:
-    """InfoNCE with many positives: mean over features of ``-log(sum_rivals exp(s / t) / sum_all exp(s / t))``.
+def logistic_loss(
+    similarity: torch.Tensor, positives: torch.Tensor, temperature: float, pool: Literal["sum", "mean"]
+) -> torch.Tensor:
+    """``-log(exp(a / t) / (exp(a / t) + exp(b / t)))``, a and b the sums (Eq. 10) or the means (Eq. 12) of s.
 
-    Parameters as in :func:`background_loss`.
+    a is over the positives, b over the negatives; the mean over features.
     """
-    return foreground_loss(similarity, ~own, temperature)
+    positive, negative = _pool(similarity, positives, pool), _pool(similarity, ~positives, pool)
+    return F.softplus((negative - positive) / temperature).mean()
 
 
-def foreground_loss_of_sums(similarity: torch.Tensor, own: torch.Tensor, temperature: float) -> torch.Tensor:
-    """L_FGS to the letter of Eq. 9-10: ``-log(exp(a / t) / (exp(a / t) + exp(b / t)))``.
-
-    a = s_FF and b = s_FB are the sums of the similarities to own prototypes and to rivals. Mean over features.
-    Parameters as in :func:`foreground_loss`.
-    """
-    return F.softplus((_sum(similarity, ~own) - _sum(similarity, own)) / temperature).mean()
-
-
-def background_loss_of_means(similarity: torch.Tensor, own: torch.Tensor, temperature: float) -> torch.Tensor:
-    """L_BGS to the letter of Eq. 11-12: as Eq. 9, with means instead of sums, and rivals as the target.
-
-    Mean over features. Parameters as in :func:`background_loss`.
-    """
-    return F.softplus((_mean(similarity, own) - _mean(similarity, ~own)) / temperature).mean()
-
-
-def foreground_loss_released(similarity: torch.Tensor, own: torch.Tensor, temperature: float) -> torch.Tensor:
-    """L_FGS as released: one ratio of sums over all features of the batch.
-
-    Parameters as in :func:`foreground_loss`.
-    """
-    s = similarity / temperature
-    return s.logsumexp((0, 1)) - _log_sum(s, own).logsumexp(0)
-
-
-def background_loss_released(similarity: torch.Tensor, own: torch.Tensor, temperature: float) -> torch.Tensor:
-    """L_BGS as released: one ratio of sums over all features of the batch.
-
-    Parameters as in :func:`background_loss`.
-    """
-    s = similarity / temperature
-    return F.softplus(_log_mean(s, own).logsumexp(0) - _log_mean(s, ~own).logsumexp(0))
-
-
-def _sum(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    return values.masked_fill(~chosen, 0).sum(1)
-
-
-def _mean(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    return _sum(values, chosen) / chosen.sum(1)
+def _pool(values: torch.Tensor, chosen: torch.Tensor, how: Literal["sum", "mean"]) -> torch.Tensor:
+    """Sum or mean of the chosen values of each row."""
+    total = values.masked_fill(~chosen, 0).sum(1)
+    return total if how == "sum" else total / chosen.sum(1)
 
 
 def _log_sum(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
@@ -129,4 +95,5 @@ def _log_sum(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
 
 
 def _log_mean(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """log(mean of exp(values)) over the chosen of each row."""
     return _log_sum(values, chosen) - chosen.sum(1).log()

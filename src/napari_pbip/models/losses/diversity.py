@@ -1,7 +1,7 @@
 """The diversity loss of LPD: prototypes of one class should be active in different places.
 
-Where a prototype is active is a distribution over the pixels of its class in one image: a softmax of its cosines
-there. Two distributions p and q are as alike as ``exp(-J(p, q))``, J being Jeffreys' divergence, the sum of both
+The activation of a prototype is a distribution over the pixels of its class in one image: a softmax of its cosines
+there. The similarity of two distributions p and q is ``exp(-J(p, q))``, J being Jeffreys' divergence, the sum of both
 Kullback-Leibler divergences: 1 where they are equal, near 0 where they share no pixel.
 """
 
@@ -13,7 +13,7 @@ import torch
 def diversity_loss(
     cosines: torch.Tensor, mask: torch.Tensor, subclass_class: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """L_div of LPD: mean likeness of two prototypes of a class, over all pairs in all images that show the class.
+    """L_div of LPD: mean similarity of the activations of two prototypes of a class, over all pairs and images.
 
     Parameters
     ----------
@@ -24,27 +24,27 @@ def diversity_loss(
     subclass_class
         Class index of each prototype, shape (P,).
     temperature
-        The cosines are divided by it before their softmax. Cosines span 2 at most: as they are, their softmax over
-        hundreds of pixels is flat for any prototype, so all prototypes look alike and nothing pulls them apart.
+        The cosines are divided by it before the softmax. Cosines range from -1 to 1: without a temperature their
+        softmax over hundreds of pixels is flat for every prototype, so there is no gradient to separate prototypes.
 
     Returns
     -------
     torch.Tensor
         Scalar, 0 to 1; 0 if no class has two prototypes and two cells.
     """
-    return _mean_likeness(cosines / temperature, mask, subclass_class)
+    return _mean_similarity(cosines / temperature, mask, subclass_class)
 
 
 def diversity_loss_released(cosines: torch.Tensor, mask: torch.Tensor, subclass_class: torch.Tensor) -> torch.Tensor:
-    """L_div as released: a softmax of a softmax of bare cosines, 0.99999 whatever the prototypes are.
+    """L_div as released: a softmax of a softmax of plain cosines, 0.99999 for any prototypes.
 
     Parameters as in :func:`diversity_loss`.
     """
     of_class = mask[:, None] == subclass_class.view(1, -1, 1, 1)
-    return _mean_likeness(_log_softmax(cosines, of_class).exp(), mask, subclass_class)
+    return _mean_similarity(_log_softmax(cosines, of_class).exp(), mask, subclass_class)
 
 
-def _mean_likeness(logits: torch.Tensor, mask: torch.Tensor, subclass_class: torch.Tensor) -> torch.Tensor:
+def _mean_similarity(logits: torch.Tensor, mask: torch.Tensor, subclass_class: torch.Tensor) -> torch.Tensor:
     """Mean of exp(-J) over the pairs; logits of the distributions have shape (B, P, h, w)."""
     of_class = mask[:, None] == subclass_class.view(1, -1, 1, 1)
     log_p = _log_softmax(logits, of_class).flatten(2)
@@ -52,11 +52,11 @@ def _mean_likeness(logits: torch.Tensor, mask: torch.Tensor, subclass_class: tor
     p = log_p.exp() * of_class.flatten(2)
     log_p = log_p.masked_fill(~of_class.flatten(2), 0.0)
     cross = p @ log_p.mT
-    own = cross.diagonal(dim1=1, dim2=2)
-    jeffreys = own[:, :, None] + own[:, None, :] - cross - cross.mT
-    shown = of_class.flatten(2).sum(2) > 1
+    entropy = cross.diagonal(dim1=1, dim2=2)  # negative
+    jeffreys = entropy[:, :, None] + entropy[:, None, :] - cross - cross.mT
+    present = of_class.flatten(2).sum(2) > 1
     pairs = torch.triu(subclass_class[:, None] == subclass_class, diagonal=1)
-    counted = (pairs & shown[:, :, None]).to(jeffreys)
+    counted = (pairs & present[:, :, None]).to(jeffreys)
     return (torch.exp(-jeffreys) * counted).sum() / counted.sum().clamp_min(1)
 
 

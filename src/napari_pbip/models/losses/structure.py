@@ -1,4 +1,4 @@
-"""The structural distillation loss of ConStruct: cells that are alike to the teacher should be alike to the student."""
+"""The structural distillation loss of ConStruct: cells should be as similar for the student as for the teacher."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 LARGEST_SIDE = 64
-"""Maps with a longer side are pooled to this: the affinities of all pairs of cells have to fit into memory."""
+"""Largest side of the maps in cells; larger ones are pooled, so that the affinities of all pairs fit into memory."""
 
 
 def structural_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -17,7 +17,7 @@ def structural_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tenso
     student
         Shape (B, C, h, w).
     teacher
-        Shape (B, D, h', w'); resized to the student. What it was computed without gradient has none here.
+        Shape (B, D, h', w'); resized to the student. Compute it under ``no_grad``.
     """
     size = student.shape[-2:]
     teacher = F.interpolate(teacher, size, mode="bilinear")
@@ -27,7 +27,7 @@ def structural_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tenso
 
 
 def _affinity(maps: torch.Tensor) -> torch.Tensor:
-    """Cosine of every cell with every cell, (B, h w, h w), float32 whatever the surroundings."""
+    """Cosine of every cell with every cell, (B, h w, h w), in float32 also under autocast."""
     with torch.autocast(maps.device.type, enabled=False):
         directions = F.normalize(maps.float().flatten(2), dim=1)
         return directions.mT @ directions

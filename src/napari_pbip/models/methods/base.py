@@ -1,4 +1,4 @@
-"""What every method is: a backbone with heads, trained on image-level labels, that gives class score maps."""
+"""The base class of methods: a backbone with heads, trained on image-level labels, that gives class score maps."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ STAGES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What a method is put together from."""
+class MethodInputs:
+    """What a method is put together from, besides its settings."""
 
     backbone: Backbone
     """The pyramid."""
     classes: int
     """Number of tissue classes N."""
     prototypes: Prototypes | None = None
-    """Of the image bank; their values do not matter where trained weights are loaded afterwards."""
+    """The prototypes of the image bank, or random ones; trained weights that are loaded afterwards replace them."""
     encoder: Encoder | None = None
     """The frozen encoder; only training needs it."""
 
 
 @dataclass(frozen=True, slots=True)
 class MethodOutput:
-    """What a method sees in a batch of images, a tensor for each of the four stages.
+    """Output of a method for a batch of images, one tensor for each of the four stages.
 
     Maps are raw scores: logits, before any sigmoid, clipping or stretching. B images, N classes, P subclasses
     of all classes together, h x w cells at the stage's stride.
@@ -46,7 +46,7 @@ class MethodOutput:
     class_maps: tuple[torch.Tensor, ...]
     """Score map M_i of each class, (B, N, h, w)."""
     class_scores: tuple[torch.Tensor, ...]
-    """Logits of the image-level prediction: their global averages and, in PBIP, a learned offset, (B, N)."""
+    """Logits of the image-level prediction, (B, N): pooled maps, with prototypes plus a learned offset."""
     subclass_maps: tuple[torch.Tensor, ...] | None = None
     """Score map of each subclass, (B, P, h, w), if the method has subclasses."""
     subclass_scores: tuple[torch.Tensor, ...] | None = None
@@ -59,10 +59,10 @@ WeightedTerms = Mapping[str, tuple[float, torch.Tensor]]
 
 @dataclass(frozen=True, slots=True)
 class LossTerms:
-    """The loss of a batch and what it is made of."""
+    """The loss of a batch and its terms."""
 
     total: torch.Tensor
-    """What is minimised, a scalar."""
+    """The weighted sum that is minimised, a scalar."""
     terms: dict[str, torch.Tensor]
     """Each term before its weight, a scalar; the names do not change from batch to batch."""
 
@@ -73,13 +73,13 @@ class LossTerms:
         return cls(total, {name: loss for name, (_, loss) in losses.items()})
 
     def plus(self, name: str, weight: float, loss: torch.Tensor) -> Self:
-        """With one more term."""
+        """These terms and one more."""
         return type(self)(self.total + weight * loss, {**self.terms, name: loss})
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a slide needs of a batch of tiles."""
+    """Scores of a batch of tiles of a slide."""
 
     maps: torch.Tensor
     """Fused raw class scores, a value a cell (:attr:`Method.cell`), (B, N, H / cell, W / cell), rounded up."""
@@ -101,7 +101,7 @@ class Method(nn.Module, ABC):
     fusion_weights
         Weight of each stage's score map in the fused map.
     synthesis
-        Weight of the loss on the pixels of mosaics (:meth:`pixel_loss`); 0 where labels of images are all there is.
+        Weight of the loss on the pixels of mosaics (:meth:`pixel_loss`); 0 without mosaics.
 
     Raises
     ------
@@ -129,7 +129,7 @@ class Method(nn.Module, ABC):
 
     @property
     def calibrated(self) -> bool:
-        """Whether pixels were learned from, so that scores above 0 mean "here" and those of classes can be compared."""
+        """Whether the method was trained on pixels: a score above 0 means presence, and classes can be compared."""
         return self.synthesis > 0
 
     @property
@@ -141,13 +141,12 @@ class Method(nn.Module, ABC):
         return 4 if self.fusion_weights[0] else 8
 
     @classmethod
-    @abstractmethod
-    def of(cls, parts: Parts, **options: Any) -> Self:
-        """Put the network together.
+    def from_inputs(cls, inputs: MethodInputs, **options: Any) -> Self:
+        """Put the network together. This one takes the backbone and the number of classes alone.
 
         Parameters
         ----------
-        parts
+        inputs
             What it is made of.
         **options
             The fields of its settings.
@@ -155,8 +154,9 @@ class Method(nn.Module, ABC):
         Raises
         ------
         ModelError
-            If a part that it needs is missing, or an option cannot be used.
+            If an input that it needs is missing, or an option cannot be used.
         """
+        return cls(inputs.backbone, inputs.classes, **options)
 
     @abstractmethod
     def forward(self, images: torch.Tensor) -> MethodOutput:
@@ -179,7 +179,7 @@ class Method(nn.Module, ABC):
         labels
             Image-level labels, 0 or 1, float, shape (B, N).
         progress
-            Share of the training that is done, 0 to 1, for terms that join after a while.
+            Share of the training that is done, 0 to 1, for terms that start later.
         """
 
     @abstractmethod
@@ -191,7 +191,7 @@ class Method(nn.Module, ABC):
         return pool_log_mean_exp(maps) if self.calibrated else pool(maps)
 
     def pixel_loss(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """Loss on images whose pixels are known, weighted over the stages as the classification is.
+        """Loss on images with known pixels, weighted over the stages like the classification loss.
 
         Parameters
         ----------
@@ -207,7 +207,7 @@ class Method(nn.Module, ABC):
         ).sum()
 
     def features(self, images: torch.Tensor, stages: Collection[int]) -> Mapping[int, torch.Tensor]:
-        """Feature maps (B, C, h, w) of those stages, counted from 0; of the others too where they come for nothing."""
+        """Feature maps (B, C, h, w) by stage, counted from 0: at least those of ``stages``."""
         return dict(enumerate(self.backbone(images)))
 
     def grid(self, images: torch.Tensor) -> tuple[int, int]:
@@ -216,7 +216,7 @@ class Method(nn.Module, ABC):
         return height, width
 
     def scores(self, images: torch.Tensor) -> Scores:
-        """Fused class scores and presence, as cheaply as they can be had; see :class:`Scores`.
+        """Fused class scores and presence, without computing what they do not need; see :class:`Scores`.
 
         Parameters
         ----------

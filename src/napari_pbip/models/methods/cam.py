@@ -7,13 +7,12 @@ fusion of PBIP, so that a comparison differs in the method alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
 
 import torch
 from torch import nn
 
 from napari_pbip.models.backbones import Backbone
-from napari_pbip.models.methods.base import LossTerms, Method, MethodOutput, Parts
+from napari_pbip.models.methods.base import LossTerms, Method, MethodOutput
 
 
 class Cam(Method):
@@ -39,11 +38,6 @@ class Cam(Method):
     ) -> None:
         super().__init__(backbone, classes, stage_weights, fusion_weights, synthesis)
         self.heads = nn.ModuleList(nn.Conv2d(channels, classes, 1) for channels in backbone.channels)
-
-    @classmethod
-    def of(cls, parts: Parts, **options: Any) -> Self:
-        """Put the network together; see :meth:`Method.of`."""
-        return cls(parts.backbone, parts.classes, **options)
 
     def forward(self, images: torch.Tensor) -> MethodOutput:
         """Score maps of all stages; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
 from napari_pbip.models import masks
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.losses.diversity import diversity_loss, diversity_loss_released
 from napari_pbip.models.methods.base import STAGES, LossTerms, WeightedTerms
 from napari_pbip.models.methods.pbip import Pbip
-from napari_pbip.models.prototypes import SimilarityHead
+from napari_pbip.models.prototypes import Prototypes
 
 _BACKGROUND = 0.2
 """Score of the background in the pseudo mask, as released."""
@@ -27,8 +26,10 @@ class Lpd(Pbip):
 
     Parameters
     ----------
-    backbone, prototypes, subclass_class
-        As for :class:`Pbip`; the prototypes are where learning starts.
+    backbone
+        The pyramid.
+    prototypes
+        Where learning starts.
     diversity, diversity_temperature, warm_up
         The fields of :class:`napari_pbip.config.LpdSettings`.
     **pbip
@@ -40,20 +41,19 @@ class Lpd(Pbip):
         As :class:`Pbip`.
     """
 
+    learns_prototypes = True
+
     def __init__(
         self,
         backbone: Backbone,
-        prototypes: torch.Tensor,
-        subclass_class: torch.Tensor,
+        prototypes: Prototypes,
         *,
         diversity: float,
         diversity_temperature: float | None,
         warm_up: float,
         **pbip: Any,
     ) -> None:
-        super().__init__(backbone, prototypes, subclass_class, similarity_maps=True, adaptive_threshold=True, **pbip)
-        del self.prototypes
-        self.prototypes = nn.Parameter(prototypes.float().clone())
+        super().__init__(backbone, prototypes, **pbip)
         self.diversity, self.diversity_temperature, self.warm_up = diversity, diversity_temperature, warm_up
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
@@ -94,10 +94,8 @@ class Lpd(Pbip):
         if not self.diversity:
             return {}
         last = maps[STAGES - 1]
-        head = self.heads[STAGES - 1]
-        assert isinstance(head, SimilarityHead)
-        cosines = last / head.scale
-        mask = masks.pseudo_mask(self._to_classes(last, "mean"), labels, _BACKGROUND)
+        cosines = last / self.heads[STAGES - 1].scale
+        mask = masks.pseudo_mask(self.to_classes(last, "mean"), labels, _BACKGROUND)
         if self.diversity_temperature is None:
             loss = diversity_loss_released(cosines, mask, self.subclass_class)
         else:

@@ -7,22 +7,20 @@ Tang et al. 2025, "Prototype-Based Image Prompting for Weakly Supervised Histopa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Backbone
-from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.matching import Contrast, ImgMatchNet, Mask
-from napari_pbip.models.methods.base import STAGES, LossTerms, Method, MethodOutput, Parts, WeightedTerms
-from napari_pbip.models.prototypes import Similarity, SimilarityHead
-from napari_pbip.models.score_maps import Merge, fuse, merge_subclasses, pool, similarity_map
+from napari_pbip.models.methods.base import STAGES, LossTerms, WeightedTerms
+from napari_pbip.models.methods.prototype_method import PrototypeMethod
+from napari_pbip.models.prototypes import Prototypes
+from napari_pbip.models.score_maps import Merge, fuse, merge_subclasses, pool
 
 
-class Pbip(Method):
+class Pbip(PrototypeMethod):
     """ClassNet and ImgMatchNet (PBIP 3.3, 3.4).
 
     Parameters
@@ -30,133 +28,47 @@ class Pbip(Method):
     backbone
         The pyramid.
     prototypes
-        Prototype of each subclass in the encoder's feature space, float, shape (P, D); kept in ``state_dict()``.
-    subclass_class
-        Class index of each, int64, shape (P,), in class order.
-    classes
-        Number of classes N, at least two.
-    encoder
-        The frozen encoder that made the prototypes; only :meth:`loss` needs it. It is neither a submodule nor
-        in ``state_dict()``, so it stays on the device where it was put.
-    stage_weights, fusion_weights, synthesis, subclass_merge, similarity, similarity_maps, adaptive_threshold,
-    delta, mask, contrast, temperature, alpha, beta, theta_foreground, theta_background, sparsity
+        Those of the image bank.
+    subclass_merge, adaptive_threshold, delta, mask, contrast, temperature, theta_foreground, theta_background, sparsity
         The fields of :class:`napari_pbip.config.PbipSettings`.
+    **shared
+        The other parameters of :class:`PrototypeMethod`: classes, encoder, and fields of the settings.
 
     Raises
     ------
     ModelError
-        If there are fewer than two classes, a class has no prototype, or prototypes and classes do not match.
+        As :class:`PrototypeMethod`.
     """
 
-    prototypes: torch.Tensor
-    subclass_class: torch.Tensor
+    learns_prototypes = False
 
     def __init__(
         self,
         backbone: Backbone,
-        prototypes: torch.Tensor,
-        subclass_class: torch.Tensor,
+        prototypes: Prototypes,
         *,
-        classes: int,
-        encoder: Encoder | None = None,
-        stage_weights: Sequence[float],
-        fusion_weights: Sequence[float],
-        synthesis: float = 0.0,
         subclass_merge: Merge,
-        similarity: Similarity,
-        similarity_maps: bool,
-        adaptive_threshold: bool,
+        adaptive_threshold: bool = True,
         delta: float,
         mask: Mask,
         contrast: Contrast,
         temperature: float,
-        alpha: float,
-        beta: float,
         theta_foreground: float,
         theta_background: float,
         sparsity: float,
+        **shared: Any,
     ) -> None:
-        super().__init__(backbone, classes, stage_weights, fusion_weights, synthesis)
-        if classes < 2 or sorted(set(subclass_class.tolist())) != list(range(classes)):
-            raise ModelError(f"PBIP contrasts classes: it needs two or more, each with a prototype, not {classes}.")
-        if len(prototypes) != len(subclass_class):
-            raise ModelError(f"{len(prototypes)} prototypes come with the classes of {len(subclass_class)}.")
-        self.register_buffer("prototypes", prototypes.float())
-        self.register_buffer("subclass_class", subclass_class.long())
-        count, dimension = prototypes.shape
-        self.heads = nn.ModuleList(
-            SimilarityHead(dimension, channels, similarity) if similarity_maps else nn.Conv2d(channels, count, 1)
-            for channels in backbone.channels
-        )
-        # A class is in an image from some share of its pixels on, not from a mean cosine of zero on: where that border
-        # lies is learned, as a 1x1 convolution learns it in its bias. In units of the cosine; the maps do not change.
-        with_offsets = similarity_maps and similarity == "centred"
-        self.offsets = nn.Parameter(torch.zeros(STAGES, classes)) if with_offsets else None
-        self.similarity_maps = similarity_maps
-        self.merge: Merge = subclass_merge
-        self.similarity = similarity
-        self.matching = ImgMatchNet(
-            encoder,
-            adaptive_threshold=adaptive_threshold,
-            delta=delta,
-            mask=mask,
+        matching = ImgMatchNet(
             contrast=contrast,
             temperature=temperature,
+            delta=delta,
+            adaptive_threshold=adaptive_threshold,
+            mask=mask,
             theta_foreground=theta_foreground,
             theta_background=theta_background,
         )
-        self.alpha, self.beta, self.sparsity = alpha, beta, sparsity
-
-    @classmethod
-    def of(cls, parts: Parts, **options: Any) -> Self:
-        """Put the network together; see :meth:`Method.of`."""
-        if parts.prototypes is None:
-            raise ModelError("PBIP needs the prototypes of an image bank, and this model has none; train it again.")
-        vectors, of_class = parts.prototypes.vectors, parts.prototypes.of_class
-        return cls(parts.backbone, vectors, of_class, classes=parts.classes, encoder=parts.encoder, **options)
-
-    # ClassNet
-
-    def forward(self, images: torch.Tensor) -> MethodOutput:
-        """Score maps of all stages; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
-        features = self.backbone(images)
-        maps = tuple(self._subclass_maps(i, features[i]) for i in range(STAGES))
-        return MethodOutput(
-            class_maps=tuple(self._to_classes(m, self.merge) for m in maps),
-            class_scores=tuple(self._image_logits(i, m) for i, m in enumerate(maps)),
-            subclass_maps=maps,
-            subclass_scores=tuple(pool(m) for m in maps),
-        )
-
-    def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class score map of one stage and its pooled logits, as :meth:`forward` gives them, but cheaper."""
-        head = self.heads[stage]
-        if self.merge == "mean" and isinstance(head, SimilarityHead):
-            directions = self._to_classes(head.directions(self.prototypes).T, "mean").T  # (N, C)
-            maps = similarity_map(features, directions)
-            return maps, self.pool(maps) + self._offset(stage)
-        subclass_maps = self._subclass_maps(stage, features)
-        return self._to_classes(subclass_maps, self.merge), self._image_logits(stage, subclass_maps)
-
-    def _subclass_maps(self, stage: int, features: torch.Tensor) -> torch.Tensor:
-        head = self.heads[stage]
-        maps: torch.Tensor = head(features, self.prototypes) if self.similarity_maps else head(features)
-        return maps.float()
-
-    def _image_logits(self, stage: int, subclass_maps: torch.Tensor) -> torch.Tensor:
-        """Image-level logits (B, N) of subclass maps (B, P, h, w): mean over subclasses, pooled, and the offset."""
-        return self.pool(self._to_classes(subclass_maps, "mean")) + self._offset(stage)
-
-    def _offset(self, stage: int) -> torch.Tensor | float:
-        head = self.heads[stage]
-        if self.offsets is None or not isinstance(head, SimilarityHead):
-            return 0.0
-        return head.scale * self.offsets[stage]
-
-    def _to_classes(self, values: torch.Tensor, how: Merge) -> torch.Tensor:
-        return merge_subclasses(values, self.subclass_class, self.classes, how)
-
-    # training
+        super().__init__(backbone, prototypes, merge=subclass_merge, trained_merge="mean", matching=matching, **shared)
+        self.sparsity = sparsity
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
         """L = alpha * L_CLS + beta * L_SIM (Eq. 6).
@@ -187,22 +99,19 @@ class Pbip(Method):
     def _training_maps(self, images: torch.Tensor) -> dict[int, torch.Tensor]:
         """Subclass maps (B, P, h, w) of the stages whose maps enter the loss."""
         features = self.backbone(images)
-        return {i: self._subclass_maps(i, features[i]) for i in self._trained_stages}
+        return {i: self.subclass_maps(i, features[i]) for i in self._trained_stages}
 
     def _classification(self, maps: dict[int, torch.Tensor], labels: torch.Tensor) -> WeightedTerms:
         """L_CLS of each stage (Eq. 7-8)."""
-        logits = {i: self._image_logits(i, maps[i]) for i, weight in enumerate(self.stage_weights) if weight}
+        logits = {i: self.image_logits(i, maps[i]) for i, weight in enumerate(self.stage_weights) if weight}
         return self.classification(logits, labels, self.alpha)
 
     def _matching(self, images: torch.Tensor, maps: dict[int, torch.Tensor], labels: torch.Tensor) -> WeightedTerms:
         """L_SIM (Eq. 13), and the sparsity of the released code."""
-        weighted = {}
+        weighted: dict[str, tuple[float, torch.Tensor]] = {}
         if self.beta and self.matching.active:
-            contrasted, selected, own = self._contrasted(maps, labels, self.grid(images))
-            found = self.matching.terms(
-                images, self.backbone.normalise(images), contrasted, selected, own, self._targets
-            )
-            weighted = {name: (self.beta * self.matching.thetas[name], loss) for name, loss in found.items()}
+            contrasted, selected, positives = self._contrasted(maps, labels, self.grid(images))
+            weighted |= self.contrast(images, contrasted, selected, positives, self._targets)
         if self.beta and self.sparsity:
             weighted["sparsity"] = (self.beta * self.sparsity, maps[STAGES - 1].mean())
         return weighted
@@ -210,10 +119,10 @@ class Pbip(Method):
     def _contrasted(
         self, maps: dict[int, torch.Tensor], labels: torch.Tensor, grid: Sequence[int]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Score maps for ImgMatchNet (B, M, h, w), which to take (B, M), the prototypes each stands for (M, P).
+        """Score maps for ImgMatchNet (B, M, h, w), which of them to contrast (B, M), and their positives (M, P).
 
-        Classes: the fused map of each present class (Eq. 3) stands for all its prototypes. Subclasses, as
-        released: the stage-4 maps of selected subclasses, each for its own prototype.
+        Classes: the fused map of each present class (Eq. 3), whose positives are all prototypes of the class.
+        Subclasses, as released: the stage-4 maps of selected subclasses, whose one positive is their own prototype.
         """
         if self.matching.of_subclasses:
             scores = pool(maps[STAGES - 1])
@@ -221,9 +130,9 @@ class Pbip(Method):
                 scores, labels, self.subclass_class, only_children=self.matching.contrast != "released"
             )
             return maps[STAGES - 1], selected, torch.eye(len(self.prototypes), dtype=torch.bool, device=labels.device)
-        stages = [(w, self._to_classes(maps[i], "mean")) for i, w in enumerate(self.fusion_weights) if w]
-        member = F.one_hot(self.subclass_class, self.classes).T.bool()
-        return fuse(stages, grid), labels > 0.5, member
+        stages = [(w, self.to_classes(maps[i], "mean")) for i, w in enumerate(self.fusion_weights) if w]
+        positives = F.one_hot(self.subclass_class, self.classes).T.bool()
+        return fuse(stages, grid), labels > 0.5, positives
 
     @property
     def _trained_stages(self) -> list[int]:

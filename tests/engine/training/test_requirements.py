@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from napari_pbip.config import JobSettings
-from napari_pbip.engine.training.needs import starts_from_bank, still_needed
+from napari_pbip.engine.training.requirements import missing_requirements, starts_from_bank
 from napari_pbip.models.encoders import lookup
 
 
@@ -35,7 +35,7 @@ def test_what_each_method_needs(
     (tmp_path / "mit-b0.safetensors").touch()
     weights = tmp_path if pretrained else None
     settings = JobSettings.parse({"method": method, "backbone": {"weights": weights}})
-    found = still_needed(settings, None if encoder is None else lookup(encoder))
+    found = missing_requirements(settings, None if encoder is None else lookup(encoder))
     assert list(found) == needed
     assert all(str(error).count(". ") == 0 for error in found.values())
 
@@ -43,14 +43,16 @@ def test_what_each_method_needs(
 @pytest.mark.parametrize(("name", "says"), [("nowhere", "no weights of mit-b0"), ("mit.pth", "pickle")])
 def test_weights_that_cannot_be_used_are_known_before_training(name: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "mit.pth").touch()
-    found = still_needed(JobSettings.parse({"backbone": {"weights": tmp_path / name}}), None)
+    found = missing_requirements(JobSettings.parse({"backbone": {"weights": tmp_path / name}}), None)
     assert says in str(found["backbone.weights"])
 
 
 def test_weights_that_come_with_the_package_are_of_one_backbone() -> None:
-    found = still_needed(JobSettings.parse({"backbone": {"name": "resnet50", "weights": "builtin"}}), None)
+    found = missing_requirements(JobSettings.parse({"backbone": {"name": "resnet50", "weights": "builtin"}}), None)
     assert "mit-b0 only" in str(found["backbone.weights"])
-    assert not still_needed(JobSettings.parse({"backbone": {"name": "mit-b0"}, "method": {"name": "construct"}}), None)
+    assert not missing_requirements(
+        JobSettings.parse({"backbone": {"name": "mit-b0"}, "method": {"name": "construct"}}), None
+    )
 
 
 def test_where_prototypes_come_from() -> None:

@@ -1,12 +1,12 @@
-"""An encoder made of a pre-trained backbone: what its stages see, on average over the tissue, beside its texture.
+"""An encoder made of a pre-trained backbone: mean and deviation of its stages over the tissue, and texture statistics.
 
-A small backbone that saw few slides knows shapes, and takes stain for chance; the statistics of the encoder ``texture``
-know colours. Each of the two has a linear map of its own: in one, the many numbers of the network drown the few of the
-texture. The last stage is left out, which costs a third of the time and makes features no better.
+A small backbone that was pre-trained on few slides describes shapes and ignores stain; the statistics of the encoder
+``texture`` describe colours. Each of the two has its own linear map: in a common one, the many numbers of the network
+would outweigh the few of the texture. The last stage is left out: it takes a third of the time, and does not make the
+features better.
 
-The weights are one safetensors file of the job ``pretrain``: the backbone under ``backbone.``, as in the models of
-trainings, which can start from it as well, and the linear maps at the end, together one with ``centre`` and
-``projection``.
+The weights are one safetensors file of the job ``pretrain``: the backbone under ``backbone.``, as in trained models, so
+that trainings can start from it as well, and the two linear maps in one, ``centre`` and ``projection``.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from napari_pbip.models.encoders.texture import statistics
 from napari_pbip.models.encoders.weights import safetensors_file
 
 _FAINT = 0.05
-"""Brightness at which a cell counts half; what is masked out is black and does not count."""
+"""Brightness at which a cell has half weight; masked pixels are black and have none."""
 
 
 def build(spec: EncoderSpec, weights: Path | None) -> Encoder:
-    """The encoder of a file that ``pretrain`` wrote; without one, of that which comes with the package.
+    """The encoder of a file that ``pretrain`` wrote, or of the file that comes with the package if none is given.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def build(spec: EncoderSpec, weights: Path | None) -> Encoder:
         with torch.random.fork_rng():  # the first values are random, and replaced
             backbone = Backbone(backbones.catalogue()[name])
         backbones.load_weights(backbone, tensors, str(path))
-        network = Trunk(backbone, tensors["centre"], tensors["projection"]).eval()
+        network = StageStatistics(backbone, tensors["centre"], tensors["projection"]).eval()
         with torch.no_grad():  # do the maps fit what is described?
             network(torch.full((1, 3, 64, 64), 0.5))
     except (SafetensorError, OSError, KeyError, RuntimeError, ModelError) as error:
@@ -59,8 +59,8 @@ def build(spec: EncoderSpec, weights: Path | None) -> Encoder:
     return Encoder(replace(spec, dimension=len(network.projection)), network)
 
 
-class Trunk(nn.Module):
-    """A backbone, the mean and deviation of its stages over the tissue, and a linear map.
+class StageStatistics(nn.Module):
+    """Mean and deviation of a backbone's stages over the tissue, texture statistics, and a linear map of both.
 
     Parameters
     ----------
@@ -92,7 +92,9 @@ class Trunk(nn.Module):
 
 
 def describe(backbone: Backbone, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of stages 2 and 3 over the cells that are not black; and texture. Before the linear maps.
+    """Mean and deviation of stages 2 and 3 over the cells that are not black, and texture statistics.
+
+    These are the descriptors before the linear maps.
 
     Parameters
     ----------
@@ -107,13 +109,13 @@ def describe(backbone: Backbone, images: torch.Tensor) -> tuple[torch.Tensor, to
         Shapes (B, F) and (B, T), float32.
     """
     brightness = images.mean(1, keepdim=True)
-    found = []
+    statistics_of_stages = []
     for features in backbone.up_to(3, images)[1:]:
         cells = F.layer_norm(features.float().movedim(1, 3), features.shape[1:2]).flatten(1, 2)  # (B, h w, C)
-        shown = F.adaptive_avg_pool2d(brightness, (features.shape[2], features.shape[3])).flatten(2).mT
-        weight = shown / (shown + _FAINT)
+        cell_brightness = F.adaptive_avg_pool2d(brightness, (features.shape[2], features.shape[3])).flatten(2).mT
+        weight = cell_brightness / (cell_brightness + _FAINT)
         weight = weight / (weight.sum(1, keepdim=True) + 1e-6)
         mean = (weight * cells).sum(1)
         variance = (weight * (cells - mean[:, None]) ** 2).sum(1)
-        found += [mean, torch.sqrt(variance + 1e-4)]
-    return torch.cat(found, 1), statistics(images)
+        statistics_of_stages += [mean, torch.sqrt(variance + 1e-4)]
+    return torch.cat(statistics_of_stages, 1), statistics(images)

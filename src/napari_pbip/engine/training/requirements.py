@@ -15,7 +15,7 @@ def starts_from_bank(settings: JobSettings) -> bool:
     return method.learns_from == "bank" and not (isinstance(method, ConstructSettings) and method.start == "text")
 
 
-def still_needed(settings: JobSettings, encoder: EncoderSpec | None) -> dict[str, PbipError]:
+def missing_requirements(settings: JobSettings, encoder: EncoderSpec | None) -> dict[str, PbipError]:
     """What is missing, by the dotted name of the setting that can mend it.
 
     Parameters
@@ -39,13 +39,7 @@ def _check_weights(backbone: BackboneSettings) -> None:
     if backbone.weights == "builtin":
         builtin.backbone_weights(backbone.name)
     elif backbone.weights is not None:
-        safetensors_file(
-            backbone.weights,
-            of=backbone.name,
-            setting="backbone.weights",
-            section="Backbones",
-            otherwise="name another file or folder",
-        )
+        safetensors_file(backbone.weights, backbone.name, "backbone.weights", "name another file or folder")
 
 
 def _of_construct(

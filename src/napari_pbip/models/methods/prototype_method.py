@@ -1,0 +1,182 @@
+"""What PBIP, LPD and ConStruct share: class maps that are similarities to prototypes, and ImgMatchNet's contrast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self, cast
+
+import torch
+from torch import nn
+
+from napari_pbip.errors import ModelError
+from napari_pbip.models.backbones import Pyramid
+from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.models.frozen import Frozen
+from napari_pbip.models.matching import ImgMatchNet
+from napari_pbip.models.memory import FeatureMemory
+from napari_pbip.models.methods.base import STAGES, Method, MethodInputs, MethodOutput, WeightedTerms
+from napari_pbip.models.prototypes import ConvolutionHead, Head, Prototypes, Similarity, SimilarityHead
+from napari_pbip.models.score_maps import Merge, merge_subclasses, pool
+
+
+class PrototypeMethod(Method):
+    """A method with prototypes: a head for each stage, an offset for each stage and class, and a contrast.
+
+    Parameters
+    ----------
+    backbone
+        The pyramid.
+    prototypes
+        Prototypes in the encoder's feature space, D being its dimension; kept in ``state_dict()``.
+    classes
+        Number of tissue classes N, at least two.
+    encoder
+        The frozen encoder that the prototypes belong to. It is held as :class:`~napari_pbip.models.frozen.Frozen`; only
+        training needs it (ConStruct: inference too).
+    stage_weights, fusion_weights, synthesis
+        See :class:`Method`.
+    similarity
+        See :class:`~napari_pbip.models.prototypes.SimilarityHead`.
+    merge
+        How subclass maps become the class maps of :meth:`forward` and :meth:`scores`.
+    trained_merge
+        The same where the loss and the image-level logits are computed.
+    alpha, beta
+        Weights of the classification loss and of the similarity loss.
+    matching
+        ImgMatchNet, which computes the similarity loss.
+    similarity_maps
+        Whether maps are similarities to prototypes; if not, a 1x1 convolution stands in (Table 5 of PBIP).
+
+    Raises
+    ------
+    ModelError
+        If there are fewer than two classes, or a class has no prototype.
+    """
+
+    learns_prototypes: ClassVar[bool]
+    """Whether the prototypes are weights; if not, they stay as they are given."""
+
+    prototypes: torch.Tensor
+    subclass_class: torch.Tensor
+
+    def __init__(
+        self,
+        backbone: Pyramid,
+        prototypes: Prototypes,
+        *,
+        classes: int,
+        encoder: Encoder | None = None,
+        stage_weights: Sequence[float],
+        fusion_weights: Sequence[float],
+        synthesis: float = 0.0,
+        similarity: Similarity,
+        merge: Merge,
+        trained_merge: Merge,
+        alpha: float,
+        beta: float,
+        matching: ImgMatchNet,
+        similarity_maps: bool = True,
+    ) -> None:
+        super().__init__(backbone, classes, stage_weights, fusion_weights, synthesis)
+        if classes < 2 or sorted(set(prototypes.subclass_class.tolist())) != list(range(classes)):
+            raise ModelError(
+                f"The method contrasts classes: it needs two or more, each with a prototype, not {classes}; "
+                "give tiles of another class, and build the image bank again."
+            )
+        vectors = prototypes.vectors.float()
+        if self.learns_prototypes:
+            self.prototypes = nn.Parameter(vectors.clone())
+        else:
+            self.register_buffer("prototypes", vectors)
+        self.register_buffer("subclass_class", prototypes.subclass_class.long())
+        count, dimension = vectors.shape
+        heads = (
+            SimilarityHead(dimension, channels, similarity) if similarity_maps else ConvolutionHead(channels, count)
+            for channels in backbone.channels
+        )
+        self.heads = cast("Sequence[Head]", nn.ModuleList(heads))  # torch's list does not say what is in it
+        # A class is in an image from some share of its pixels on, not from a mean cosine of zero on: where that border
+        # lies is learned, as a 1x1 convolution learns it in its bias. In units of the cosine; the maps do not change.
+        with_offsets = similarity_maps and similarity == "centred"
+        self.offsets = nn.Parameter(torch.zeros(STAGES, classes)) if with_offsets else None
+        self.encoder = None if encoder is None else Frozen(encoder)
+        self.similarity_maps, self.similarity = similarity_maps, similarity
+        self.merge, self.trained_merge = merge, trained_merge
+        self.alpha, self.beta, self.matching = alpha, beta, matching
+
+    @classmethod
+    def from_inputs(cls, inputs: MethodInputs, **options: Any) -> Self:
+        """Put the network together; see :meth:`Method.from_inputs`."""
+        if inputs.prototypes is None:
+            raise ModelError("The method needs prototypes, and this model has none; train it again.")
+        return cls(inputs.backbone, inputs.prototypes, classes=inputs.classes, encoder=inputs.encoder, **options)
+
+    def forward(self, images: torch.Tensor) -> MethodOutput:
+        """Score maps of all stages; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
+        maps = tuple(self.subclass_maps(i, features) for i, features in enumerate(self.backbone(images)))
+        classes = [self._class_scores(i, m) for i, m in enumerate(maps)]
+        return MethodOutput(
+            class_maps=tuple(class_maps for class_maps, _ in classes),
+            class_scores=tuple(scores for _, scores in classes),
+            subclass_maps=maps,
+            subclass_scores=tuple(pool(m) for m in maps),
+        )
+
+    def subclass_maps(self, stage: int, features: torch.Tensor) -> torch.Tensor:
+        """Score maps (B, P, h, w) of the features (B, C, h, w) of one stage, counted from 0; float32."""
+        return self.heads[stage](features, self.prototypes)
+
+    def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Class score map of one stage and its pooled logits, as :meth:`forward` gives them, but cheaper."""
+        if self.merge == self.trained_merge == "mean":
+            maps = self.heads[stage].class_means(features, self.prototypes, self.subclass_class, self.classes)
+            return maps, self.pool(maps) + self._offset(stage)
+        return self._class_scores(stage, self.subclass_maps(stage, features))
+
+    def to_classes(self, values: torch.Tensor, how: Merge) -> torch.Tensor:
+        """Values of subclasses, (B, P, ...), as values of classes, (B, N, ...)."""
+        return merge_subclasses(values, self.subclass_class, self.classes, how)
+
+    def image_logits(self, stage: int, subclass_maps: torch.Tensor) -> torch.Tensor:
+        """Image-level logits (B, N) of subclass maps (B, P, h, w): merged, pooled, and the offset added."""
+        return self.pool(self.to_classes(subclass_maps, self.trained_merge)) + self._offset(stage)
+
+    def contrast(
+        self,
+        images: torch.Tensor,
+        maps: torch.Tensor,
+        selected: torch.Tensor,
+        positives: torch.Tensor,
+        prototypes: torch.Tensor,
+        memory: FeatureMemory | None = None,
+    ) -> WeightedTerms:
+        """The terms of L_SIM (Eq. 13) by name, each with its weight; parameters as for :meth:`ImgMatchNet.terms`.
+
+        Raises
+        ------
+        ModelError
+            If there is no encoder.
+        """
+        if self.encoder is None:
+            raise ModelError("Contrasting needs the encoder of the prototypes; give it, or set both thetas to 0.")
+        terms = self.matching.terms(
+            self.encoder.network,
+            images,
+            self.backbone.normalise(images),
+            maps,
+            selected,
+            positives,
+            prototypes,
+            memory,
+        )
+        return {name: (self.beta * self.matching.thetas[name], loss) for name, loss in terms.items()}
+
+    def _class_scores(self, stage: int, subclass_maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        maps = self.to_classes(subclass_maps, self.merge)
+        if self.merge == self.trained_merge:
+            return maps, self.pool(maps) + self._offset(stage)
+        return maps, self.image_logits(stage, subclass_maps)
+
+    def _offset(self, stage: int) -> torch.Tensor | float:
+        return 0.0 if self.offsets is None else self.heads[stage].scale * self.offsets[stage]
