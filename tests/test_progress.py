@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +46,39 @@ def test_it_returns_the_last_event_and_shows_the_others(terminal: io.StringIO, c
     assert "Note: One tile is white.\n" in shown
     assert "2/2" in shown
     assert not caplog.records
+
+
+KERNEL = """
+import json, sys
+from jupyter_client.manager import start_new_kernel
+
+manager, client = start_new_kernel()
+messages = []
+client.execute_interactive(sys.argv[1], output_hook=messages.append, timeout=60)
+manager.shutdown_kernel(now=True)
+print(json.dumps([(m["header"]["msg_type"], m["content"]) for m in messages], default=str))
+"""
+CELL = """
+from napari_pbip import events, run
+def job():
+    yield events.Started("Counting [2]", 2, "tiles")
+    yield events.Warned("One is white.")
+    yield events.Step(2)
+    yield events.Finished(None, {"tiles": 2})
+run(job())
+"""
+
+
+def test_a_notebook_shows_one_bar_that_moves():
+    """A kernel of Jupyter's own, as a notebook starts it, without ipywidgets."""
+    done = subprocess.run([sys.executable, "-c", KERNEL, CELL], capture_output=True, text=True, check=True)
+    shown = [(kind, content["data"]["text/plain"]) for kind, content in json.loads(done.stdout) if "data" in content]
+    assert [text for kind, text in shown if kind == "display_data"] == ["", "\x1b[33mNote:\x1b[0m One is white.\n"]
+    bars = [re.sub(r"\x1b\[[\d;]*m", "", text) for kind, text in shown if kind == "update_display_data"]
+    assert bars[0].startswith("Counting [2] ")
+    assert "0/2 tiles" in bars[0]
+    assert "2/2 tiles" in bars[-1]
+    assert shown[-1] == ("execute_result", "Finished(output=None, summary={'tiles': 2})")
 
 
 def test_without_bars_notes_and_warnings_are_logged(terminal: io.StringIO, caplog: pytest.LogCaptureFixture):
