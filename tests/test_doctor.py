@@ -10,6 +10,7 @@ import torch
 import zarr
 from rich.console import Console
 
+from napari_pbip.config import methods
 from napari_pbip.doctor import Finding, Report, examine, render
 from napari_pbip.models import encoders
 from napari_pbip.slides import readers
@@ -39,8 +40,9 @@ def test_versions_are_those_that_are_imported(report: Report):
     assert versions["python"].detail.startswith(platform.python_version())
 
 
-def test_readers_and_encoders_are_those_of_the_catalogues(report: Report):
+def test_readers_methods_and_encoders_are_those_of_the_catalogues(report: Report):
     assert [*named(report, "slides")] == [reader.name for reader in readers()]
+    assert [*named(report, "methods")] == [*methods()]
     found = named(report, "encoders")
     absent = found.pop("without weights here").detail.partition(";")[0].split(", ")
     assert {*found, *absent} == {*encoders.catalogue()}

@@ -109,6 +109,22 @@ def test_how_to_pages_work_after_the_tutorial(page: Path, reader: Path):
         follow(block, reader)
 
 
+def test_the_python_page_runs_as_one_notebook(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    names: dict[str, object] = {}
+    with contextlib.chdir(tmp_path):
+        for block in blocks(ROOT / "docs" / "python.md"):
+            exec(compile(block.text, block.where, "exec"), names)
+    printed = capsys.readouterr().out
+    assert "8 prototypes of ('LYM', 'MUS', 'STR', 'TUM')" in printed
+    assert printed.splitlines()[-1].startswith("run exists already; ")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_need_public_names_alone(page: Path):
+    code = [block.text for block in blocks(page) if block.language == "python"]
+    assert not [text for text in code if re.search(r"^\s*(from|import) napari_pbip\.", text, re.MULTILINE)]
+
+
 def test_the_readme_has_the_two_commands():
     lines = [line for block in blocks(ROOT / "README.md") for line in block.text.splitlines()]
     assert [line for line in lines if "tox" in line] == [

@@ -35,7 +35,7 @@ class Finding:
     """One line of the report."""
 
     topic: str
-    """What it is about: versions, device, slides, encoders, storage or window."""
+    """What it is about: versions, device, slides, methods, encoders, storage or window."""
     name: str
     status: Status
     """ok; warn: something optional is missing; fail: the package cannot do its work."""
@@ -65,12 +65,12 @@ class Report:
 
 
 def examine() -> Report:
-    """Look at versions, device, slide readers, encoders, storage and the window's needs.
+    """Look at versions, device, slide readers, methods, encoders, storage and the window's needs.
 
     Takes a few seconds, for importing torch. Faults become findings; nothing is raised for them. Qt and napari
     are looked for, not imported.
     """
-    findings = [*_versions(), *_device(), *_readers(), *_encoders(), *_storage(), _window()]
+    findings = [*_versions(), *_device(), *_readers(), *_methods(), *_encoders(), *_storage(), _window()]
     return Report(tuple(findings), _cpu_capabilities())
 
 
@@ -167,6 +167,13 @@ def _readers() -> Iterator[Finding]:
             yield Finding("slides", reader.name, "fail", _short(error), remedy)
         else:
             yield Finding("slides", reader.name, "ok", reader.formats)
+
+
+def _methods() -> Iterator[Finding]:
+    from napari_pbip.config import methods
+
+    for name, settings in methods().items():
+        yield Finding("methods", name, "ok", settings.about.partition(".")[0])
 
 
 def _encoders() -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
@@ -24,6 +25,7 @@ from napari_pbip.events import Epoch, Event, Finished, Job, Noted, RunStep, Star
 # Names, paths and messages of libraries hold brackets and colons: nothing that is printed is read as markup.
 console = Console(stderr=True, markup=False, emoji=False, highlight=False)
 """For what is said beside the result."""
+_UPDATE_SECONDS = 0.5
 _log = logging.getLogger("napari_pbip")
 
 
@@ -61,7 +63,10 @@ def run(job: Job, progress: bool = True) -> Finished:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=console) as bars:
+        bars = Progress(*columns, console=console)
+        if console.is_jupyter:
+            return _follow(job, _NotebookDisplay(bars).show)
+        with bars:
             return _follow(job, _Display(bars).show)
 
 
@@ -94,7 +99,7 @@ class _Display:
         match event:
             case Started():
                 self._bar = self._bars.add_task(event.job, total=event.total, completed=event.done, note=event.unit)
-                if not self._bars.console.is_terminal:  # a log, where bars are drawn once, at the end
+                if not (self._bars.console.is_terminal or self._bars.console.is_jupyter):  # a log: bars come at its end
                     self._line(event.job)
             case RunStep() if event.finished:
                 self._line(f"{event.run}  {_figures(event.values)}")
@@ -119,6 +124,23 @@ class _Display:
 
     def _line(self, *parts: str | tuple[str, str]) -> None:
         self._bars.console.print(Text.assemble(*parts), soft_wrap=True)
+
+
+class _NotebookDisplay(_Display):
+    """The same in a notebook: rich itself would need ipywidgets there, in the kernel and in what shows the notebook."""
+
+    def __init__(self, bars: Progress) -> None:
+        super().__init__(bars)
+        from IPython.display import display
+
+        self._shown: Any = display(bars, display_id=True)  # type: ignore[no-untyped-call]  # IPython's own
+        self._next_update = 0.0
+
+    def show(self, event: Event) -> None:
+        super().show(event)
+        if isinstance(event, Started | Finished) or time.monotonic() >= self._next_update:
+            self._shown.update(self._bars)
+            self._next_update = time.monotonic() + _UPDATE_SECONDS
 
 
 def _figures(values: Mapping[str, float]) -> str:

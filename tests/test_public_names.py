@@ -1,0 +1,46 @@
+"""What ``import napari_pbip`` gives, and what it costs."""
+
+from __future__ import annotations
+
+import re
+import types
+
+import pytest
+
+import napari_pbip
+from tests.test_imports import QT, brought_along
+from tests.test_readme import ROOT
+
+HEAVY = {"torch", "transformers", "timm", "sklearn", "napari", "magicgui", *QT}
+NEED_TORCH = {"Backbone", "Cam", "Encoder", "Method", "build_bank", "compare", "evaluate", "segment", "train"}
+
+
+def test_the_page_lists_the_public_names():
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page[page.index("## Public names") :], re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == napari_pbip.__all__
+
+
+@pytest.mark.parametrize("name", napari_pbip.__all__)
+def test_a_public_name_is_documented(name: str):
+    value = getattr(napari_pbip, name)
+    assert value.__doc__
+    assert not value.__doc__.startswith(f"{name}(")  # what a dataclass says of itself
+    assert isinstance(value, types.ModuleType) or value.__name__ == name
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert not brought_along("napari_pbip") & (HEAVY | {"numpy", "pydantic", "rich"})
+
+
+def test_names_load_no_torch_unless_they_compute():
+    light = [name for name in napari_pbip.__all__ if name not in NEED_TORCH]
+    assert len(light) > 20
+    loaded = brought_along(f"napari_pbip; from napari_pbip import {', '.join(light)}; import sys")
+    assert not loaded & HEAVY
+
+
+def test_what_is_not_there_is_no_attribute():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        napari_pbip.no_such_name  # noqa: B018
+    assert {"segment", "open_slide"} <= set(dir(napari_pbip))
