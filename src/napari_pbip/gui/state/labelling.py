@@ -66,6 +66,8 @@ class Labelling:
     """Labels, classes or the slide are other than before."""
     cutting = Signal(RunningJob)
     """Tiles are being saved and cut."""
+    tiles_cut = Signal()
+    """Tiles changed on disk, in the folder that the settings name."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -343,7 +345,7 @@ class Labelling:
             return
         changes = {"folder": chosen, "layout": "auto", "classes": None, "mpp": self.labels.size.mpp}
         self._session.change(data=data.model_copy(update=changes))
-        self._session.tiles_changed.emit()
+        self.tiles_cut.emit()
 
 
 def _facts(slide: SlideLayer) -> SlideFacts:

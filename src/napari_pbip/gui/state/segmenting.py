@@ -19,7 +19,7 @@ from psygnal import Signal
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import OtherResult, PbipError, SlideError
-from napari_pbip.events import Event, Finished, Job, RegionDone, Started, Step, Warned
+from napari_pbip.events import Event, Job, RegionDone, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import SlideLayer, in_view
@@ -132,14 +132,10 @@ class SegmentQueue:
         settings, results = self._session.settings, self._session.results_folder
         self.add([path for path in paths if path not in folders], run)
         if folders:
-            found: list[Path] = []
-
-            def make() -> Job:
-                for folder in folders:
-                    found.extend(slides_in(folder))
-                yield Finished(None)
-
-            self._session.start(make).ended.connect(lambda _: self._add(found, run, settings, results))
+            self._session.in_thread(
+                lambda: [path for folder in folders for path in slides_in(folder)],
+                lambda found: self._add(found, run, settings, results),
+            )
 
     def add(self, paths: Sequence[Path], run: Path) -> None:
         """Segment these slides with a model, in the session's present settings; begins as soon as it can.

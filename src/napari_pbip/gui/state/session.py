@@ -8,7 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import napari
 import platformdirs
@@ -18,7 +18,8 @@ from qtpy.QtCore import QCoreApplication, QTimer
 
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
-from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.errors import PbipError
+from napari_pbip.gui.jobs import RunningJob, State, returning
 from napari_pbip.gui.layers.results import ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
 from napari_pbip.gui.state.bank import BankWork
@@ -34,6 +35,7 @@ from napari_pbip.slides import Slide
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
 
+Value = TypeVar("Value")
 TILES, BANK, MODELS, RESULTS = "tiles", "bank", "models", "results"
 """What a project folder holds."""
 _CLOSES = "napari-pbip closes its sessions"
@@ -71,12 +73,6 @@ class Session:
     """The settings as they are now."""
     folder_changed = Signal(Path)
     """Another project folder."""
-    tiles_changed = Signal()
-    """Tiles that were labelled on slides changed on disk, in the folder that the settings name."""
-    bank_changed = Signal()
-    """The image bank of the project was built or changed on disk."""
-    models_changed = Signal()
-    """A training of the project began, was saved or ended."""
     job_started = Signal(RunningJob)
     """A job began."""
     slide_selected = Signal(object)
@@ -195,6 +191,34 @@ class Session:
         self.job_started.emit(job)
         return job
 
+    def in_thread(
+        self,
+        work: Callable[[], Value],
+        then: Callable[[Value], None],
+        otherwise: Callable[[PbipError], None] = lambda error: show_error(str(error)),
+    ) -> RunningJob:
+        """Call a function in a thread, and another one with its value on the main thread.
+
+        Parameters
+        ----------
+        work
+            What takes long; it touches neither widgets nor the viewer.
+        then
+            Takes its value; not called where it failed or was cancelled.
+        otherwise
+            Takes the error where it failed. By default napari shows it.
+        """
+        job = self.start(lambda: returning(work))
+
+        def ended(state: State) -> None:
+            if state is State.FINISHED and job.result is not None:
+                then(job.result.summary["value"])
+            elif state is State.FAILED and job.error is not None:
+                otherwise(job.error)
+
+        job.ended.connect(ended)
+        return job
+
     def _ended(self, job: RunningJob) -> None:
         self.jobs.remove(job)
         QTimer.singleShot(0, lambda: _tell(job))  # after those who show it
@@ -205,13 +229,15 @@ class Session:
             return
         self._closed = True
         self.segmenting.close()
-        for job in list(self.jobs):
-            job.cancel()
-        for job in list(self.jobs):
-            job.wait()
+        stopped: set[RunningJob] = set()
+        while running := [job for job in self.jobs if job not in stopped]:  # the end of one may begin another
+            for job in running:
+                job.cancel()
+            for job in running:
+                job.wait()
+            stopped.update(running)
         self.tissue.close()
         self.labelling.close()
-        self.bank.close()
         self.results.close()
         self.slides.close()
 
