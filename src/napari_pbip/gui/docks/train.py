@@ -158,7 +158,7 @@ class TrainWidget(QWidget):
     # settings ------------------------------------------------------------------------------------------------
 
     def _on_form(self, settings: JobSettings) -> None:
-        self._session.settings = settings
+        self._session.change(**{name: getattr(settings, name) for name in _SECTIONS})
 
     def _show_settings(self, settings: JobSettings) -> None:
         self.form.set_value(settings)

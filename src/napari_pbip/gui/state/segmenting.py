@@ -18,6 +18,7 @@ from psygnal import Signal
 
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
+from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import OtherResult, PbipError, SlideError
 from napari_pbip.events import Event, Job, RegionDone, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
@@ -250,7 +251,7 @@ class SegmentQueue:
                 slide.run,
                 out,
                 used,
-                slide.settings.thresholds,
+                slide.settings.thresholds.of_classes(RunFacts.read(slide.run).taxonomy.names),
                 refine=slide.settings.refine,
                 resume=not overwrite,
                 overwrite=overwrite,
@@ -308,10 +309,12 @@ class SegmentQueue:
     # layers --------------------------------------------------------------------------------------------------
 
     def _layer_of(self, slide: QueuedSlide) -> SlideLayer | None:
-        return next((one for one in self._session.slides if one.slide.path == slide.path), None)
+        layer: SlideLayer | None = self._session.slides.of_path(slide.path)
+        return layer
 
     def _result_of(self, slide: QueuedSlide) -> ResultLayer | None:
-        return next((one for one in self._session.results if one.store.path == slide.store), None)
+        result: ResultLayer | None = self._session.results.of_store(slide.store)
+        return result
 
     def _on_slides(self) -> None:
         if not self._closed and self.running is not None and self.running.total:

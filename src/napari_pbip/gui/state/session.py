@@ -20,7 +20,8 @@ from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.jobs import RunningJob, State, returning
-from napari_pbip.gui.layers.results import ResultLayers
+from napari_pbip.gui.layers.display import Display
+from napari_pbip.gui.layers.results import ResultLayer, ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
 from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.encoders import Encoders
@@ -70,7 +71,7 @@ class Session:
     """
 
     settings_changed = Signal(JobSettings)
-    """The settings as they are now."""
+    """The settings as they are now. Moving a threshold is an event of :attr:`Session.display` alone."""
     folder_changed = Signal(Path)
     """Another project folder."""
     job_started = Signal(RunningJob)
@@ -81,6 +82,7 @@ class Session:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
         self._settings = JobSettings()
+        self._display = Display()
         self._folder = platformdirs.user_documents_path() / "napari-pbip"
         self.jobs: list[RunningJob] = []
         self.slides = SlideLayers(viewer)
@@ -88,6 +90,7 @@ class Session:
         self.tissue = Tissue(self)
         self.labelling = Labelling(self)
         self.results = ResultLayers(viewer)
+        self.results.selected.connect(self._on_result)
         self.segmenting = SegmentQueue(self)
         self.training = Training(self)
         self.bank = BankWork(self)
@@ -113,18 +116,34 @@ class Session:
 
     @property
     def settings(self) -> JobSettings:
-        """All settings; what a settings file holds. Replace it whole, or a section with :meth:`change`."""
-        return self._settings
+        """All settings; what a settings file holds. Replace it whole, or a section with :meth:`change`.
+
+        The thresholds are those of :attr:`display`, and replacing them changes what is shown.
+        """
+        thresholds = self._display.thresholds
+        if thresholds == self._settings.thresholds:
+            return self._settings
+        return self._settings.model_copy(update={"thresholds": thresholds})
 
     @settings.setter
     def settings(self, settings: JobSettings) -> None:
-        if settings != self._settings:
+        if settings != self.settings:
             self._settings = settings
+            self._display.thresholds = settings.thresholds
             self.settings_changed.emit(settings)
+
+    @property
+    def display(self) -> Display:
+        """How the current result is shown, or the last one that was, or the first one will be."""
+        return self._display
+
+    def _on_result(self, result: ResultLayer | None) -> None:
+        if result is not None:
+            self._display = result.display
 
     def change(self, **sections: object) -> None:
         """Replace sections of the settings: ``session.change(train=TrainSettings(epochs=4))``."""
-        self.settings = self._settings.model_copy(update=sections)
+        self.settings = self.settings.model_copy(update=sections)
 
     # the project folder --------------------------------------------------------------------------------------
 
@@ -253,14 +272,13 @@ def _close_all() -> None:
         session.close()
 
 
-def begin_session() -> None:
-    """Have somebody redraw what is decoded beside the window: the session of the viewer that layers come into.
+def begin_session() -> Session | None:
+    """The session of the viewer that layers come into, which redraws what is decoded in threads; None without a viewer.
 
     Whatever hands layers to napari calls it before: the reader and the samples.
     """
     viewer = napari.current_viewer()
-    if viewer is not None:
-        session_of(viewer)
+    return None if viewer is None else session_of(viewer)
 
 
 def session_of(viewer: ViewerModel) -> Session:
