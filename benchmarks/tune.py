@@ -73,7 +73,7 @@ def moves(frames: Frames, result: ResultLayer, count: int, name: str) -> list[fl
     for value in np.linspace(0.05, 0.6, count).tolist():
         before = np.array(result.layer._slice.image.raw)
         thresholds = result.thresholds.model_copy(update={name: value})
-        ms.append(frames.after(lambda new=thresholds: setattr(result, "thresholds", new)))
+        ms.append(frames.after(lambda new=thresholds: setattr(result.display, "thresholds", new)))
         changed = (before != result.layer._slice.image.raw).any()
         assert changed or name == "presence", "the picture did not change"
     return ms
@@ -108,7 +108,7 @@ def main() -> None:
         wait(1)
         result = session_of(viewer).results.open(path)
         frames = Frames(viewer)
-        while not result.areas_exact:
+        while not result.areas.exact:
             wait(0.1)
         for zoom, pixels in ZOOMS.items():
             viewer.reset_view()

@@ -180,7 +180,7 @@ class Story:
         for _ in range(12):
             QTest.keyClick(slider.slider, Qt.Key.Key_Right)
         self.settle(lambda: result.thresholds.delta > 0.2)
-        self.settle(lambda: result.areas_exact)
+        self.settle(lambda: result.areas.exact)
         assert (result.view.labels(0, slice(None), slice(None)) != before).any()
         self.shot("tune")
         click(tune.freeze_button)

@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Path:
 @pytest.fixture
 def widget(viewer, store: Path, settle) -> EvaluateWidget:
     result = session_of(viewer).results.open(store)
-    settle(lambda: result.areas_exact)  # the largest scores are estimated at first
+    settle(lambda: result.areas.exact)  # the largest scores are estimated at first
     widget = EvaluateWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Evaluate")
     settle()
@@ -71,7 +71,7 @@ def test_a_result_agrees_with_itself_and_not_with_another(viewer, widget, settle
     assert cells(widget)["mean IoU"][0] == "100.0"
     assert cells(widget)["IoU of STR"][0] == "100.0"
     assert widget.confusion.isVisible()
-    session_of(viewer).results[0].thresholds = (
+    session_of(viewer).results[0].display.thresholds = (
         session_of(viewer).results[0].thresholds.model_copy(update={"delta": 0.7})
     )
     compare(widget, settle)

@@ -69,7 +69,7 @@ def test_every_dock_that_makes_labels_refines_them(viewer: Any, settle: Any, res
     refined = labels_of(path)
     assert 0 < (refined != plain).mean() < 0.5
     result = session.results[0]
-    settle(lambda: result.areas_exact)
+    settle(lambda: result.areas.exact)
 
     evaluate = EvaluateWidget(viewer)
     viewer.window.add_dock_widget(evaluate, name="Evaluate")

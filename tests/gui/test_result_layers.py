@@ -11,7 +11,7 @@ from napari.layers._layer_actions import _duplicate_layer
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip.config import ThresholdSettings
-from napari_pbip.errors import ConfigError, OutputError
+from napari_pbip.errors import OutputError
 from napari_pbip.events import RegionDone
 from napari_pbip.gui.compat import camera_of, show_scale_bar
 from napari_pbip.gui.layers.results import METADATA
@@ -35,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def result(viewer, settle, finished):
     result = session_of(viewer).results.open(finished)
     viewer.reset_view()
-    settle(lambda: result.areas_exact)
+    settle(lambda: result.areas.exact)
     return result
 
 
@@ -73,8 +73,7 @@ def test_it_begins_with_the_thresholds_of_its_labels_or_the_usual_ones(viewer, f
     results = session_of(viewer).results
     result = results.open(finished, usual)
     assert result.thresholds == ThresholdSettings(delta=0.3, class_delta={"STR": 0.2})
-    with pytest.raises(ConfigError, match="another project"):
-        result.thresholds = usual
+    assert result.display.thresholds == usual  # what is not of its classes waits for a result that has them
     copy = shutil.copytree(finished, tmp_path / "slide.ome.zarr")
     write_labels(ScoreStore.open(copy), ThresholdSettings(delta=0.7))
     assert results.open(copy, usual).thresholds == ThresholdSettings(delta=0.7)
@@ -82,7 +81,7 @@ def test_it_begins_with_the_thresholds_of_its_labels_or_the_usual_ones(viewer, f
 
 def test_labels_are_those_of_the_rule(result, finished):
     thresholds = ThresholdSettings(delta=0.3, class_delta={"STR": 0.6}, presence=0.2)
-    result.thresholds = thresholds
+    result.display.thresholds = thresholds
     result.view.micrometres = 0  # as if zoomed in: every cell counts
     np.testing.assert_array_equal(np.asarray(result.view.levels[0]), expected(finished, thresholds))
     np.testing.assert_array_equal(np.asarray(result.view.levels[1]), expected(finished, thresholds, 1))
@@ -96,7 +95,7 @@ def test_thresholds_reach_the_screen_at_every_zoom(viewer, settle, result, zoom)
     settle(lambda: not result.store.lacking)
     before = {tuple(c) for c in colours_on_screen(viewer)}
     assert before & {one.rgb for one in BCSS}
-    result.thresholds = ThresholdSettings(presence=1.0, delta=1.0)
+    result.display.thresholds = ThresholdSettings(presence=1.0, delta=1.0)
     settle()
     after = {tuple(c) for c in colours_on_screen(viewer)}
     assert (190, 190, 190) in after
@@ -108,10 +107,10 @@ def test_hidden_classes_are_not_drawn(viewer, settle, result):
     settle()
     red = BCSS.classes[0].rgb
     assert red in {tuple(c) for c in colours_on_screen(viewer)}
-    result.hidden = frozenset({1})
+    result.display.hidden = frozenset({1})
     settle()
     assert red not in {tuple(c) for c in colours_on_screen(viewer)}
-    result.hidden = frozenset()
+    result.display.hidden = frozenset()
     settle()
     assert red in {tuple(c) for c in colours_on_screen(viewer)}
 
@@ -159,12 +158,12 @@ def test_areas_are_those_that_would_be_written(viewer, settle, result, finished,
     copy = tmp_path / "slide.ome.zarr"
     shutil.copytree(finished, copy)
     write_labels(ScoreStore.open(copy), thresholds)
-    result.thresholds = thresholds
-    settle(lambda: not result.areas_exact)
-    roughly = {row.name: row.area_mm2 for row in result.areas}
-    settle(lambda: result.areas_exact)
-    assert result.areas == areas(ScoreStore.open(copy))
-    for row in result.areas:
+    result.display.thresholds = thresholds
+    settle(lambda: not result.areas.exact)
+    roughly = {row.name: row.area_mm2 for row in result.areas.rows}
+    settle(lambda: result.areas.exact)
+    assert result.areas.rows == areas(ScoreStore.open(copy))
+    for row in result.areas.rows:
         assert roughly[row.name] == pytest.approx(row.area_mm2, abs=0.1 * sum(roughly.values()))
 
 
@@ -185,7 +184,7 @@ def test_what_is_under_the_cursor(result, finished):
 def test_a_removed_layer_stops_everything(viewer, settle, finished):
     results = session_of(viewer).results
     result = results.open(finished)
-    settle(lambda: result._measuring is not None)
+    settle(lambda: result.areas.counting)
     viewer.layers.remove(result.layer)
     assert not list(results)
     result.update([RegionDone(0, 0, 256, 256)])  # events may still come
@@ -214,9 +213,9 @@ def test_a_store_that_vanishes_leaves_the_picture(viewer, settle, finished, tmp_
     shutil.copytree(finished, copy)
     result = session_of(viewer).results.open(copy)
     viewer.reset_view()
-    settle(lambda: result.areas_exact)
+    settle(lambda: result.areas.exact)
     shutil.rmtree(copy)
-    result.thresholds = ThresholdSettings(delta=0.9)
+    result.display.thresholds = ThresholdSettings(delta=0.9)
     settle(lambda: result.error)
     assert "\n" not in result.error
 
@@ -226,7 +225,7 @@ def test_a_duplicated_result_is_a_result_of_its_own(viewer, result, finished, se
     viewer.layers.selection.active = result.layer
     _duplicate_layer(viewer.layers)
     first, second = session_of(viewer).results
-    second.thresholds = ThresholdSettings(delta=0.7)
+    second.display.thresholds = ThresholdSettings(delta=0.7)
     settle()
     assert first.thresholds != second.thresholds
     viewer.layers.remove(first.layer)

@@ -84,8 +84,8 @@ def test_a_tissue_map_is_saved_as_its_thresholds_show_it(viewer: Any, settle: Se
     store = stores.create(tmp_path / "result" / "slide.ome.zarr", (300, 520))
     stores.segment(store, stores.network(stores.smooth_field((300, 520))))
     result = session_of(viewer).results.open(store.path)
-    result.thresholds = ThresholdSettings(delta=0.6)
-    settle(lambda: result.areas_exact)
+    result.display.thresholds = ThresholdSettings(delta=0.6)
+    settle(lambda: result.areas.exact)
     target = tmp_path / "map.ome.zarr"
     save(viewer, result.layer, target, settle)
     [again] = viewer.open(target, plugin="napari-pbip")

@@ -655,10 +655,10 @@ def test_painted_tissue_is_replaced_only_after_a_question(painter):
 
 def test_area_and_threshold_are_there_after_a_restart(painter, settle, tmp_path):
     panel = painter.widget.tissue
-    assert 0.05 <= panel.slider.value <= 0.08  # where Otsu's threshold is kept
+    assert 0.05 <= panel.slider.value() <= 0.08  # where Otsu's threshold is kept
     painter.stroke(10, 10)
     painter.wait_until_saved()
-    shown = panel.text.text(), panel.slider.value
+    shown = panel.text.text(), panel.slider.value()
     assert "corrected by hand" in shown[0]
     again = napari.Viewer()
     session = session_of(again)
@@ -668,7 +668,7 @@ def test_area_and_threshold_are_there_after_a_restart(painter, settle, tmp_path)
         widget = SlidesWidget(again)
         again.window.add_dock_widget(widget)
         settle(lambda: widget.tissue.text.text())
-        assert (widget.tissue.text.text(), widget.tissue.slider.value) == shown
+        assert (widget.tissue.text.text(), widget.tissue.slider.value()) == shown
         assert widget.tissue.slider.isEnabled()
     finally:
         session.close()

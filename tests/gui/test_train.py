@@ -227,7 +227,7 @@ def test_a_training_from_the_first_click_to_the_last_model(
     session = session_of(viewer)
     session.settings = settings_for(weak_data, method={"name": "pbip"}, train={"epochs": 3})
     told: list[int] = []
-    session.models_changed.connect(lambda: told.append(1))
+    session.training.models_changed.connect(lambda: told.append(1))
     type_text(widget.name, "first")
     click(widget.start_button)
     assert widget.bar.cancel_button.isVisible()
@@ -282,7 +282,7 @@ def test_replacing_a_model_needs_a_yes(viewer: Any, widget: Any, settle: Settle,
     session = session_of(viewer)
     run = session.models_folder / "mine"
     list(train(settings_for(weak_data, train={"steps": 1, "seed": 7}), run))
-    session.models_changed.emit()
+    session.training.refresh()
     settle(lambda: rows(widget))
     session.settings = settings_for(weak_data, train={"steps": 2})
     type_text(widget.name, "mine")
@@ -417,7 +417,7 @@ def test_models_of_earlier_days_are_listed_with_their_curves(
     broken = session.models_folder / "broken"
     broken.mkdir()
     (broken / "run.json").write_text("{")
-    session.models_changed.emit()
+    session.training.refresh()
     settle(lambda: len(rows(widget)) == 3)
     assert rows(widget)[0][:2] == ["broken", "cannot be read"]
     assert rows(widget)[1][:2] == ["half", "stopped at step 1 of 5"]
@@ -487,8 +487,8 @@ def test_the_project_s_image_bank_is_learnt_from(viewer: Any, widget: Any, settl
     assert "built first" in widget.source.text()
     tiles = load_single_tiles(weak_data, settings.data)
     assert isinstance(list(build_bank(tiles, settings.bank, settings.data, session.bank_folder))[-1], Finished)
-    session.bank_changed.emit()
-    assert "<b>bank</b>" in widget.source.text()
+    session.bank.load()
+    settle(lambda: "<b>bank</b>" in widget.source.text())
     assert job_settings(session).bank_folder == session.bank_folder
     click(widget.start_button)
     settle(ended(session), 60)
@@ -597,7 +597,7 @@ def test_cancelled_while_the_bank_is_built_it_can_be_resumed(
     for _ in range(events - 1):
         next(job)
     job.close()
-    session.models_changed.emit()
+    session.training.refresh()
     settle(lambda: rows(widget))
     type_text(widget.name, "early")
     click(widget.resume_button)
@@ -616,7 +616,7 @@ def test_the_keyboards_focus_chooses_no_other_model(viewer: Any, widget: Any, se
     session = session_of(viewer)
     (session.models_folder / "older").mkdir(parents=True)
     (session.models_folder / "older" / MARKER).write_text("{}")
-    session.training.look()
+    session.training.refresh()
     settle(lambda: rows(widget))
     type_text(widget.name, "model 2")
     focus = QFocusEvent(QEvent.Type.FocusIn, Qt.FocusReason.TabFocusReason)

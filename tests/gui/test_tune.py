@@ -11,12 +11,13 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_pbip import samples
-from napari_pbip.config import SegmentSettings, ThresholdSettings
+from napari_pbip.config import JobSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.training.train import train
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.legend import LegendWidget
 from napari_pbip.gui.docks.tune import TuneWidget
+from napari_pbip.gui.settings_file import read_settings, write_settings
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.taxonomy import BACKGROUND, BCSS
@@ -43,7 +44,7 @@ def store(finished, tmp_path) -> Path:
 def result(viewer, settle, store):
     result = session_of(viewer).results.open(store)
     viewer.reset_view()
-    settle(lambda: result.areas_exact)
+    settle(lambda: result.areas.exact)
     return result
 
 
@@ -102,12 +103,12 @@ def test_a_class_has_a_threshold_of_its_own_until_it_follows_again(tune, settle,
     QTest.keyClick(row.slider.slider, Qt.Key.Key_PageUp)
     assert result.thresholds.class_delta == {"STR": pytest.approx(0.25)}
     QTest.keyClick(tune.controls.delta.slider, Qt.Key.Key_PageUp)
-    assert [r.slider.value for r in tune.controls.rows] == pytest.approx([0.25] * 4)
+    assert [r.slider.value() for r in tune.controls.rows] == pytest.approx([0.25] * 4)
     QTest.keyClick(tune.controls.delta.slider, Qt.Key.Key_PageUp)
-    assert [r.slider.value for r in tune.controls.rows] == pytest.approx([0.35, 0.25, 0.35, 0.35])
+    assert [r.slider.value() for r in tune.controls.rows] == pytest.approx([0.35, 0.25, 0.35, 0.35])
     QTest.mouseClick(row.follow, Qt.MouseButton.LeftButton)
     assert result.thresholds.class_delta == {}
-    assert row.slider.value == pytest.approx(0.35)
+    assert row.slider.value() == pytest.approx(0.35)
 
 
 def test_presence_scope_opacity_and_classes(tune, settle, result):
@@ -122,14 +123,58 @@ def test_presence_scope_opacity_and_classes(tune, settle, result):
     settle()
     assert result.thresholds == ThresholdSettings(presence=0, scope="tile")
     assert result.layer.opacity == 1
-    assert result.hidden == {1}
+    assert result.display.hidden == {1}
     result.layer.opacity = 0.25  # from napari's own control
-    assert tune.controls.opacity.value == pytest.approx(0.25)
+    assert tune.controls.opacity.value() == pytest.approx(0.25)
     QTest.mouseClick(tune.reset_button, Qt.MouseButton.LeftButton)
     settle()
     assert result.thresholds == ThresholdSettings()
-    assert not result.hidden
-    assert tune.controls.presence.value == pytest.approx(0.5)
+    assert not result.display.hidden
+    assert tune.controls.presence.value() == pytest.approx(0.5)
+
+
+def test_a_slider_changes_what_it_is_for_and_nothing_else(tune, settle, result):
+    told: list[str] = []
+    for name in ("thresholds", "hidden", "opacity"):
+        getattr(result.display.events, name).connect(lambda *_, name=name: told.append(name))
+    QTest.keyClick(tune.controls.opacity.slider, Qt.Key.Key_End)
+    QTest.keyClick(tune.controls.delta.slider, Qt.Key.Key_PageUp)
+    settle()
+    assert told == ["opacity", "thresholds"]
+    assert tune.controls.opacity.value() == result.layer.opacity == 1
+
+
+def test_a_second_result_opens_with_the_thresholds_on_screen(tune, viewer, settle, result, finished, tmp_path):
+    QTest.keyClick(tune.controls.delta.slider, Qt.Key.Key_PageUp)
+    QTest.keyClick(tune.controls.rows[1].slider.slider, Qt.Key.Key_End)
+    on_screen = ThresholdSettings(delta=0.25, class_delta={"STR": 1})
+    assert result.thresholds == on_screen
+    results = session_of(viewer).results
+    opened = results.open(
+        shutil.copytree(finished, tmp_path / "b" / "slide.ome.zarr"), session_of(viewer).settings.thresholds
+    )
+    assert opened.thresholds == on_screen
+    viewer.open(shutil.copytree(finished, tmp_path / "c" / "slide.ome.zarr"), plugin="napari-pbip")
+    assert results[-1].thresholds == on_screen
+    settle()
+    opened.display.thresholds = ThresholdSettings(delta=0.5)  # from then on each has its own
+    assert {one.thresholds.delta for one in results} == {0.25, 0.5}
+
+
+def test_settings_are_saved_as_the_screen_shows_and_loaded_onto_it(tune, viewer, settle, result, tmp_path):
+    session, file = session_of(viewer), tmp_path / "settings.yaml"
+    QTest.keyClick(tune.controls.presence.slider, Qt.Key.Key_Home)
+    QTest.keyClick(tune.controls.delta.slider, Qt.Key.Key_PageUp)
+    write_settings(session, file)
+    assert JobSettings.read(file).thresholds == ThresholdSettings(delta=0.25, presence=0)
+    before = shown(result)
+    JobSettings(thresholds=ThresholdSettings(delta=0.9, presence=0)).write(file)
+    read_settings(session, file)
+    settle()
+    assert tune.controls.delta.value() == pytest.approx(0.9)
+    assert np.count_nonzero(shown(result) == BACKGROUND) > np.count_nonzero(before == BACKGROUND)
+    viewer.layers.remove(result.layer)
+    assert session.settings.thresholds.delta == 0.9  # with which the next one opens
 
 
 def test_frozen_labels_are_what_is_shown(tune, viewer, settle, result, store):
@@ -163,7 +208,7 @@ def test_the_legend_follows_the_thresholds(viewer, settle, result):
     settle(lambda: not legend.exactness.text())
     assert list(legend.rows) == [1, 2, 3, 4, BACKGROUND, 0]
     before = float(legend.rows[BACKGROUND].share.text())
-    result.thresholds = ThresholdSettings(delta=0.8)
+    result.display.thresholds = ThresholdSettings(delta=0.8)
     settle(lambda: "approximate" in legend.exactness.text())
     assert legend.rows[BACKGROUND].share.text().startswith("≈")
     settle(lambda: not legend.exactness.text())
@@ -171,8 +216,8 @@ def test_the_legend_follows_the_thresholds(viewer, settle, result):
     shares = [float(row.share.text()) for row in legend.rows.values()]
     assert sum(shares) == pytest.approx(100, abs=0.5)
     QTest.mouseClick(legend.rows[1].eye, Qt.MouseButton.LeftButton, pos=QPoint(5, legend.rows[1].eye.height() // 2))
-    assert result.hidden == {1}
-    result.hidden = frozenset({BACKGROUND})
+    assert result.display.hidden == {1}
+    result.display.hidden = frozenset({BACKGROUND})
     assert legend.rows[1].eye.isChecked()
     assert not legend.rows[BACKGROUND].eye.isChecked()
 
@@ -192,16 +237,16 @@ def test_a_layer_that_is_deleted_leaves_the_widgets_usable(tune, viewer, settle,
 
 
 def test_docks_can_be_closed_and_opened_again(tune, viewer, settle, result):
-    result.thresholds = ThresholdSettings(delta=0.33)
+    result.display.thresholds = ThresholdSettings(delta=0.33)
     viewer.window.remove_dock_widget(tune)
     tune.deleteLater()
     settle()
-    result.thresholds = ThresholdSettings(delta=0.44)
+    result.display.thresholds = ThresholdSettings(delta=0.44)
     QTest.mouseMove(canvas_of(viewer), place(viewer, 800, 800))
     settle()
     again = TuneWidget(viewer)
     viewer.window.add_dock_widget(again, name="Tune")
-    assert again.controls.delta.value == pytest.approx(0.44)
+    assert again.controls.delta.value() == pytest.approx(0.44)
 
 
 @pytest.fixture(scope="module")

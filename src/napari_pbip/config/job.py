@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -143,6 +144,13 @@ class ThresholdSettings(Settings):
     """Over what a class's largest score is taken: the slide (no seams), or each tile (as published)."""
     percentile: Annotated[float, Field(ge=50, le=100)] = 99.5
     """The largest score over a slide is this percentile, so that a few odd pixels do not decide."""
+
+    def of_classes(self, names: Collection[str]) -> ThresholdSettings:
+        """The same, without thresholds for classes that are not among these."""
+        if self.class_delta.keys() <= set(names):
+            return self
+        own = {name: delta for name, delta in self.class_delta.items() if name in names}
+        return self.model_copy(update={"class_delta": own})
 
 
 class RefineSettings(Settings):

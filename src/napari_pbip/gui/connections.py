@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from napari.utils.events import EventEmitter
+from qtpy.compat import isalive
 from qtpy.QtWidgets import QWidget
 
 
@@ -31,3 +32,13 @@ def listen(widget: QWidget, *connections: tuple[Any, Callable[..., None]]) -> No
                 signal.disconnect(listener)
 
     widget.destroyed.connect(part)
+
+
+def while_alive(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A method of a widget as a callback that does nothing once the widget is gone."""
+
+    def call(value: Any) -> None:
+        if isalive(method.__self__):  # type: ignore[attr-defined, no-untyped-call]  # a bound method; qtpy's
+            method(value)
+
+    return call

@@ -233,6 +233,11 @@ def _summary(events: Sequence[Event]) -> list[Event]:
     return [*begun, *(event for event in events if isinstance(event, Noted | Warned))]
 
 
+def returning(work: Callable[[], object]) -> Job:
+    """A function as a job of one step; its value is ``summary["value"]`` of the result."""
+    yield Finished(None, {"value": work()})
+
+
 def last(events: Sequence[Event], kind: type[Any]) -> Any:
     """The newest event of a kind, or None."""
     return next((event for event in reversed(events) if isinstance(event, kind)), None)

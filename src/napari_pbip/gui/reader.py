@@ -95,8 +95,9 @@ def read_stores(path: Paths) -> list[LayerData]:
     from napari_pbip.gui.layers.results import layer_data
     from napari_pbip.gui.state.session import begin_session
 
-    begin_session()
-    return [layer_data(Path(one)) for one in _listed(path)]
+    session = begin_session()
+    thresholds = None if session is None else session.display.thresholds
+    return [layer_data(Path(one), thresholds) for one in _listed(path)]
 
 
 @_in_one_sentence

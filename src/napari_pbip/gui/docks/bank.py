@@ -105,7 +105,7 @@ class BankWidget(QWidget):
         listen(
             self,
             (self._session.settings_changed, self._show_settings),
-            (self._session.tiles_changed, self._look_for_tiles),
+            (self._session.labelling.tiles_cut, self._look_for_tiles),
             (work.tiles_changed, self._show_tiles),
             (work.changed, self._show_bank),
             (work.selection_changed, self._show_picked),

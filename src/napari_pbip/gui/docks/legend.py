@@ -7,6 +7,7 @@ from collections.abc import Callable
 import napari.viewer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.results import ResultLayer
@@ -45,8 +46,8 @@ class LegendWidget(QWidget):
 
     def _forget(self) -> None:
         if self._result is not None:
-            self._result.areas_changed.disconnect(self._show_areas)
-            self._result.hidden_changed.disconnect(self._show_hidden)
+            self._result.areas.changed.disconnect(self._show_areas)
+            self._result.display.events.hidden.disconnect(self._show_hidden)
             self._result = None
 
     def _select(self, result: ResultLayer | None) -> None:
@@ -58,8 +59,8 @@ class LegendWidget(QWidget):
         self.exactness.setText("")
         self._make_rows()
         if result is not None:
-            result.areas_changed.connect(self._show_areas)
-            result.hidden_changed.connect(self._show_hidden)
+            result.areas.changed.connect(self._show_areas)
+            result.display.events.hidden.connect(self._show_hidden)
             self._show_hidden()
             self._show_areas()
 
@@ -87,27 +88,26 @@ class LegendWidget(QWidget):
     def _toggle(self) -> None:
         if self._result is not None:
             hidden = {value for value, row in self.rows.items() if row.eye is not None and not row.eye.isChecked()}
-            self._result.hidden = frozenset(hidden)
+            self._result.display.hidden = frozenset(hidden)
 
     def _show_hidden(self) -> None:
         if self._result is not None:
             for value, row in self.rows.items():
                 if row.eye is not None:
-                    row.eye.blockSignals(True)
-                    row.eye.setChecked(value not in self._result.hidden)
-                    row.eye.blockSignals(False)
+                    with signals_blocked(row.eye):
+                        row.eye.setChecked(value not in self._result.display.hidden)
 
     def _show_areas(self) -> None:
         result = self._result
         if result is None:
             return
-        about = "" if result.areas_exact else "≈ "
-        for area in result.areas:
+        about = "" if result.areas.exact else "≈ "
+        for area in result.areas.rows:
             row = self.rows[area.label]
             row.area.setText(f"{about}{area.area_mm2:.3f}" if area.area_mm2 < 100 else f"{about}{area.area_mm2:,.0f}")
             row.share.setText(f"{about}{max(0.0, area.percent_of_tissue):.1f}")
-        if result.areas:
-            self.exactness.setText("" if result.areas_exact else "≈ approximate; every cell is being counted…")
+        if result.areas.rows:
+            self.exactness.setText("" if result.areas.exact else "≈ approximate; every cell is being counted…")
 
 
 class _Row:

@@ -79,16 +79,14 @@ class SegmentWidget(DropZone):
         self._lay_out()
         listen(
             self,
-            (self._session.training.looked, self._show_models),
-            (self._session.models_changed, self._look),
-            (self._session.folder_changed, self._look),
+            (self._session.training.models_changed, self._show_models),
             (self._session.settings_changed, self._show_settings),
             (self._session.slides.changed, self._show_slides),
             (self._session.slide_selected, self._on_slide_selected),
         )
         self._show_models()
         self._show_slides()
-        self._look()
+        self._session.training.refresh()
 
     def _lay_out(self) -> None:
         model = QHBoxLayout()
@@ -121,9 +119,6 @@ class SegmentWidget(DropZone):
         self.setMinimumWidth(340)
 
     # the model -----------------------------------------------------------------------------------------------
-
-    def _look(self) -> None:
-        self._session.training.look()
 
     def _models(self) -> dict[Path, RunFacts | ModelError]:
         """Those of the project, newest first, and those that were chosen elsewhere."""

@@ -20,9 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pbip.errors import OutputError, PbipError
-from napari_pbip.events import Finished, Job, Started
-from napari_pbip.gui.connections import listen
-from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.gui.connections import listen, while_alive
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.panels.mpp_panel import MppPanel
 from napari_pbip.gui.panels.tissue import TissuePanel
@@ -39,7 +37,6 @@ class SlidesWidget(DropZone):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._session = session_of(viewer)
-        self._looking: RunningJob | None = None
         self.open_button = QPushButton("Open slides…")
         self.open_button.setToolTip("SVS, NDPI, MRXS, SCN, BIF, DICOM, (OME-)TIFF, OME-Zarr, PNG or JPEG")
         self.open_button.clicked.connect(self._choose)
@@ -84,19 +81,13 @@ class SlidesWidget(DropZone):
         self.notice.clear()
         if any(path.is_dir() for path in paths):
             self.notice.info("Looking for slides…")
-            self._looking = self._session.start(lambda: _look_for_slides(paths))
-            self._looking.ended.connect(self._looked)  # a method, which Qt forgets together with the dock
+            self._session.in_thread(
+                lambda: [slide for path in paths for slide in slides_in(path)],
+                while_alive(self._open),
+                while_alive(self.notice.error),
+            )
         else:
             self._open(paths)
-
-    def _looked(self) -> None:
-        job = self._looking
-        if job is None or not job.state.ended:
-            return  # more was dropped meanwhile
-        self._looking = None
-        self.notice.error("" if job.error is None else job.error)
-        if job.result is not None:
-            self._open(job.result.summary["slides"])
 
     def _open(self, paths: Sequence[Path]) -> None:
         faults = []
@@ -207,12 +198,6 @@ def describe(slide: SlideLayer) -> str:
     if it.size_um is not None:
         text += f", {it.size_um[0] / 1000:.2f} x {it.size_um[1] / 1000:.2f} mm"
     return text
-
-
-def _look_for_slides(paths: Sequence[Path]) -> Job:
-    """The slides among files and in folders; in a thread, since every file of a folder is opened."""
-    yield Started("Looking for slides", total=1, unit="folders")
-    yield Finished(None, {"slides": [slide for path in paths for slide in slides_in(path)]})
 
 
 def _require_writable(folder: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import napari.viewer
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
@@ -99,11 +98,9 @@ class TrainWidget(QWidget):
         listen(
             self,
             (session.settings_changed, self._show_settings),
-            (session.bank_changed, self._show_start),
             (session.bank.changed, self._show_start),
-            (session.folder_changed, self._on_folder),
-            (session.models_changed, self._look_soon),
-            (training.looked, self._show_models),
+            (session.folder_changed, self._show_start),
+            (training.models_changed, self._show_models),
             (training.choices_found, self._show_choices),
             (training.changed, self._follow),
             (training.curves_changed, self._show_curves),
@@ -113,7 +110,7 @@ class TrainWidget(QWidget):
         self._follow()
         self._show_curves()
         self._show_choices()
-        self._look_soon()
+        training.refresh()
         training.find_choices()
         if session.bank.bank is None:
             session.bank.load()
@@ -161,7 +158,7 @@ class TrainWidget(QWidget):
     # settings ------------------------------------------------------------------------------------------------
 
     def _on_form(self, settings: JobSettings) -> None:
-        self._session.settings = settings
+        self._session.change(**{name: getattr(settings, name) for name in _SECTIONS})
 
     def _show_settings(self, settings: JobSettings) -> None:
         self.form.set_value(settings)
@@ -170,10 +167,6 @@ class TrainWidget(QWidget):
     def _show_choices(self) -> None:
         self.form.offer("backbone.name", self._training.backbones)
         self.form.offer("train.device", self._training.devices)
-
-    def _on_folder(self) -> None:
-        self._show_start()
-        self._look_soon()
 
     def _show_start(self) -> None:
         self._show_source()
@@ -219,12 +212,6 @@ class TrainWidget(QWidget):
         return bank.bank.encoder["name"] if known and bank.bank is not None else ""
 
     # models --------------------------------------------------------------------------------------------------
-
-    def _look_soon(self) -> None:
-        QTimer.singleShot(0, self._look)  # a session that is being closed starts nothing more
-
-    def _look(self) -> None:
-        self._training.look()
 
     def _show_models(self) -> None:
         training, running = self._training, self._running

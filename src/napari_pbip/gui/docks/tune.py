@@ -8,48 +8,37 @@ from pathlib import Path
 from typing import Any
 
 import napari.viewer
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
     QFileDialog,
-    QFormLayout,
-    QGridLayout,
-    QGroupBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
     QScrollArea,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
-from superqt.utils import signals_blocked
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.inference.explain import Explainer, Explanation
 from napari_pbip.engine.outputs.freeze import freeze
 from napari_pbip.engine.run_facts import MARKER
 from napari_pbip.errors import PbipError
+from napari_pbip.gui.clicks import is_drag
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.panels.display_controls import DisplayControls
 from napari_pbip.gui.state.session import session_of
-from napari_pbip.gui.widgets.fraction import FractionSlider
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
-from napari_pbip.gui.widgets.swatch import Swatch
 from napari_pbip.gui.widgets.why import WhyPanel
-from napari_pbip.gui.widgets.words import caption, rich, tip
+from napari_pbip.gui.widgets.words import rich
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
 from napari_pbip.results.labels import BACKGROUND_NAME
 from napari_pbip.taxonomy import NOT_ANALYSED
 
 _NOTHING = "No tissue map is open. Segment a slide, or open a result folder here."
 _HOVER = "Move over the map to read its scores."
-_SCOPES = {"slide": "the whole slide", "tile": "each tile by itself"}
 _WIDEST = 440
-_STILL = 4
-"""Screen pixels that the mouse may move between press and release of a click."""
 
 
 class TuneWidget(QWidget):
@@ -69,8 +58,7 @@ class TuneWidget(QWidget):
         self.open_button.setToolTip("Choose the .ome.zarr folder that segmenting a slide has made")
         self.open_button.clicked.connect(self._choose)
         self.notice = Notice()
-        self.controls = _Controls()
-        self.controls.edited.connect(self._on_edited)
+        self.controls = DisplayControls()
         self.hover = QLabel(_HOVER)
         self.hover.setWordWrap(True)
         self.hover.setToolTip("Scores as a share of the largest score of their class")
@@ -148,22 +136,17 @@ class TuneWidget(QWidget):
         self.why.setVisible(result is not None and self.why_button.isChecked())
         if result is None:
             return
-        self.controls.show_result(result)
+        self.controls.bind(result.display, result.store.taxonomy)
         self._fit()
-        result.thresholds_changed.connect(self.controls.show_thresholds)
-        result.hidden_changed.connect(self._show_hidden)
         result.failed.connect(self.notice.error)
-        result.layer.events.opacity.connect(self._show_opacity)
         if result.error:
             self.notice.error(result.error)
 
     def _forget(self) -> None:
         result, self._result = self._result, None
         if result is not None:
-            result.thresholds_changed.disconnect(self.controls.show_thresholds)
-            result.hidden_changed.disconnect(self._show_hidden)
             result.failed.disconnect(self.notice.error)
-            result.layer.events.opacity.disconnect(self._show_opacity)
+            self.controls.unbind()
 
     def _choose(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Result (.ome.zarr)", str(self._session.results_folder))
@@ -181,30 +164,15 @@ class TuneWidget(QWidget):
 
     # thresholds ----------------------------------------------------------------------------------------------
 
-    def _on_edited(self) -> None:
-        if self._result is not None:
-            self._result.thresholds = self.controls.thresholds(self._result.thresholds)
-            self._result.hidden = self.controls.hidden
-            self._result.layer.opacity = self.controls.opacity.value
-
-    def _show_hidden(self) -> None:
-        if self._result is not None:
-            self.controls.show_hidden(self._result.hidden)
-
-    def _show_opacity(self) -> None:
-        if self._result is not None:
-            self.controls.show_opacity(self._result.layer.opacity)
-
     def _reset(self) -> None:
         if self._result is not None:
-            self._result.thresholds = ThresholdSettings()
-            self._result.hidden = frozenset()
+            self._result.display.thresholds = ThresholdSettings()
+            self._result.display.hidden = frozenset()
 
     def _freeze(self) -> None:
         if self._result is None:
             return
         path, thresholds, refine = self._result.store.path, self._result.thresholds, self._session.settings.refine
-        self._session.change(thresholds=thresholds)
         job = self._session.start(lambda: freeze(path, thresholds, refine))
         self.notice.clear()
         self.freeze_button.setEnabled(False)
@@ -251,7 +219,7 @@ class TuneWidget(QWidget):
         pressed, moved = event.pos, False
         yield
         while event.type == "mouse_move":
-            moved = moved or max(abs(event.pos - pressed)) > _STILL
+            moved = moved or is_drag(pressed, event.pos)
             yield
         if not moved:
             self._explain(event.position)
@@ -293,141 +261,6 @@ class TuneWidget(QWidget):
         elif state is State.FAILED:
             self._explainer = None  # what is missing may be put back
             self.why.fail(job.error)
-
-
-class _Controls(QGroupBox):
-    """Sliders for thresholds, opacity and classes. A class follows the slider of all until it is moved by itself."""
-
-    edited = Signal()
-    """A user changed something."""
-
-    def __init__(self) -> None:
-        super().__init__("Thresholds")
-        self._hidden_others: frozenset[int] = frozenset()
-        self.delta = self._slider(
-            "threshold of all classes", "A class needs this share of its largest score; higher leaves more background"
-        )
-        self.presence = self._slider(
-            "class presence", "A class is drawn only in tiles that show it with this probability"
-        )
-        self.scope = QComboBox()
-        self.scope.addItems(list(_SCOPES.values()))
-        self.scope.setToolTip("Over what the largest score is taken; tile by tile is as published and leaves seams")
-        self.scope.currentIndexChanged.connect(self._tell)
-        self.opacity = self._slider("opacity", "How much the map covers the slide")
-        form = QFormLayout()
-        form.addRow("All classes", self.delta)
-        self.classes = QGridLayout()
-        self.classes.setColumnStretch(2, 1)
-        self.rows: list[_ClassRow] = []
-        below = QFormLayout()
-        below.addRow("Class presence", self.presence)
-        below.addRow("Largest score of", self.scope)
-        below.addRow("Opacity", self.opacity)
-        layout = QVBoxLayout(self)
-        layout.addLayout(form)
-        layout.addLayout(self.classes)
-        layout.addLayout(below)
-
-    def _slider(self, name: str, tip: str) -> FractionSlider:
-        slider = FractionSlider(name, tip)
-        slider.changed.connect(self._tell)
-        return slider
-
-    def _tell(self) -> None:
-        self.edited.emit()
-
-    @property
-    def hidden(self) -> frozenset[int]:
-        """Label values that are not to be drawn; background keeps what the legend says."""
-        shown = frozenset(row.value for row in self.rows if row.eye.isChecked())
-        return self._hidden_others | (frozenset(row.value for row in self.rows) - shown)
-
-    def thresholds(self, before: ThresholdSettings) -> ThresholdSettings:
-        """The thresholds as the sliders stand."""
-        return ThresholdSettings(
-            delta=self.delta.value,
-            class_delta={row.name: row.slider.value for row in self.rows if row.own},
-            presence=self.presence.value,
-            scope=list(_SCOPES)[self.scope.currentIndex()],
-            percentile=before.percentile,
-        )
-
-    def show_result(self, result: ResultLayer) -> None:
-        """Make the rows of its classes, and put all sliders where they belong."""
-        for row in self.rows:
-            row.remove()
-        self.rows = [
-            _ClassRow(self.classes, n, one.name, one.rgb, self._tell) for n, one in enumerate(result.store.taxonomy)
-        ]
-        self.show_hidden(result.hidden)
-        self.show_opacity(result.layer.opacity)
-        self.show_thresholds(result.thresholds)
-
-    def show_hidden(self, hidden: frozenset[int]) -> None:
-        self._hidden_others = hidden - {row.value for row in self.rows}
-        for row in self.rows:
-            with signals_blocked(row.eye):
-                row.eye.setChecked(row.value not in hidden)
-
-    def show_opacity(self, opacity: float) -> None:
-        self.opacity.show_value(opacity)
-
-    def show_thresholds(self, thresholds: ThresholdSettings) -> None:
-        self.delta.show_value(thresholds.delta)
-        self.presence.show_value(thresholds.presence)
-        with signals_blocked(self.scope):
-            self.scope.setCurrentIndex(list(_SCOPES).index(thresholds.scope))
-        for row in self.rows:
-            row.show_delta(thresholds.class_delta.get(row.name), thresholds.delta)
-
-
-class _ClassRow:
-    """One class: shown or not, and its threshold."""
-
-    def __init__(
-        self, grid: QGridLayout, n: int, name: str, rgb: tuple[int, int, int], tell: Callable[[], None]
-    ) -> None:
-        self.name = name
-        self.value = n + 1
-        self.own = False
-        self._tell = tell
-        self.swatch = Swatch(rgb, name)
-        self.eye = QCheckBox(caption(name))
-        self.eye.setChecked(True)
-        self.eye.setToolTip(tip(f"Show {name} on the slide"))
-        self.eye.toggled.connect(tell)
-        self.slider = FractionSlider(f"threshold of {name}", tip(f"A threshold of its own for {name}"))
-        self.slider.changed.connect(self._on_moved)
-        self.follow = QToolButton()
-        self.follow.setText("↺")
-        self.follow.setToolTip(tip(f"Let {name} follow the threshold of all classes again"))
-        self.follow.setAccessibleName(f"{name} follows all classes")
-        self.follow.clicked.connect(self._on_follow)
-        for column, part in enumerate(self._parts):
-            grid.addWidget(part, n, column)
-
-    @property
-    def _parts(self) -> tuple[QWidget, ...]:
-        return self.swatch, self.eye, self.slider, self.follow
-
-    def show_delta(self, own: float | None, common: float) -> None:
-        self.own = own is not None
-        self.follow.setEnabled(self.own)
-        self.slider.show_value(common if own is None else own)
-
-    def remove(self) -> None:
-        for part in self._parts:
-            part.setParent(None)
-            part.deleteLater()
-
-    def _on_moved(self) -> None:
-        self.own = True
-        self._tell()
-
-    def _on_follow(self) -> None:
-        self.own = False
-        self._tell()
 
 
 def _without(callbacks: list[Any], callback: object) -> Callable[[], None]:

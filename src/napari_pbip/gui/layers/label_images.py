@@ -9,9 +9,9 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-from napari.utils.colormaps import DirectLabelColormap
 
 from napari_pbip.errors import DataError
+from napari_pbip.gui.layers.colours import label_colormap
 from napari_pbip.gui.layers.units import MICRONS, PIXELS
 from napari_pbip.results.label_image import RGB, LabelImage, open_label_image
 
@@ -27,8 +27,6 @@ def layer_data(path: Path) -> tuple[Any, dict[str, Any], str]:
         If it is none, or is damaged.
     """
     levels, facts = open_label_image(path)
-    colours: dict[int | None, Any] = {None: (0.0, 0.0, 0.0, 0.0), 0: (0.0, 0.0, 0.0, 0.0)}
-    colours |= {value: (*(c / 255 for c in rgb), 1.0) for value, rgb in facts.colours.items()}
     options: dict[str, Any] = {
         "name": path.name.removesuffix(".zarr").removesuffix(".ome"),
         "opacity": 0.5,
@@ -37,7 +35,7 @@ def layer_data(path: Path) -> tuple[Any, dict[str, Any], str]:
         "units": _UNITS.get(facts.unit, (facts.unit,) * 2),
     }
     if facts.colours:
-        options["colormap"] = DirectLabelColormap(color_dict=colours)
+        options["colormap"] = label_colormap(facts.colours)
     if facts.names:
         options["features"] = {"index": list(facts.names), "class": list(facts.names.values())}
     lazy = [da.from_array(level, chunks=level.chunks) for level in levels]  # type: ignore[no-untyped-call]  # dask's own

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_pbip.config import ThresholdSettings
+from napari_pbip.gui.layers.display import Display
 from napari_pbip.results import label_region
 from napari_pbip.results.areas import Area, area_rows
 from napari_pbip.results.labels import ScoreRows, deltas, score_window
@@ -58,8 +60,8 @@ class ResultView:
     ----------
     store
         Open for looking.
-    thresholds
-        From scores to labels.
+    display
+        With which thresholds.
     largest
         Largest score of each class, (N,).
     levels
@@ -69,10 +71,11 @@ class ResultView:
         Side of a screen pixel.
     """
 
-    def __init__(self, store: ViewedStore, thresholds: ThresholdSettings) -> None:
+    def __init__(self, store: ViewedStore, display: Display) -> None:
         self.store = store
-        self.thresholds = thresholds
-        self.largest = store.guess_largest(thresholds.percentile)
+        self.display = display
+        self._percentile = display.thresholds.percentile
+        self.largest = store.guess_largest(self._percentile)
         self.micrometres = 0.0
         self._kept: tuple[tuple[Any, ...], list[ScoreRows]] | None = None
         self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="napari-pbip-labels")
@@ -81,10 +84,21 @@ class ResultView:
         self.levels: list[LabelLevel | Labels] = [*finer, self._coarsest]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ResultView:
-        """For a layer that is duplicated: the same scores, opened once more, with thresholds of its own."""
-        view = ResultView(ViewedStore.open(self.store.path), self.thresholds)
+        """For a layer that is duplicated: the same scores, opened once more, shown alike and then by itself."""
+        view = ResultView(ViewedStore.open(self.store.path), replace(self.display))
         memo[id(self._coarsest)] = view._coarsest
         return view
+
+    @property
+    def thresholds(self) -> ThresholdSettings:
+        """From scores to labels, as far as they are of the classes of the store."""
+        return self.display.thresholds.of_classes(self.store.taxonomy.names)
+
+    def renew_thresholds(self) -> None:
+        """Take the thresholds that :attr:`display` has now."""
+        if self.thresholds.percentile != self._percentile:
+            self._percentile = self.thresholds.percentile
+            self.largest = self.store.guess_largest(self._percentile)
 
     def read(self, index: int, y: slice, x: slice) -> Labels:
         """Labels of a rectangle of a level, as fine as the screen shows."""

@@ -6,8 +6,6 @@ coarsest level, blurred, and comes sharp a moment later; even that level is deco
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,9 @@ from qtpy.QtCore import QTimer
 
 from napari_pbip.blocks import BlockLoader
 from napari_pbip.gui.compat import fit, show_scale_bar
+from napari_pbip.gui.layers.registry import LayerRegistry
 from napari_pbip.gui.layers.units import MICRONS, PIXELS
+from napari_pbip.gui.timers import single_shot
 from napari_pbip.slides import Slide, open_slide
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class SlidePyramid:
         """Why a part of it cannot be read: a sentence."""
         self._timer = QTimer()
         self._timer.setInterval(_REFRESH_MS)
-        self._timer.timeout.connect(self._look)
+        self._timer.timeout.connect(self._poll)
         self._loader.fill_coarsest(self._piece())
         self._timer.start()
 
@@ -156,7 +156,7 @@ class SlidePyramid:
         width, height = columns.stop - columns.start, rows.stop - rows.start
         return self.slide.read_scaled(columns.start * scale, rows.start * scale, width, height, scale)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Have the view drawn again when blocks that it lacked are there."""
         if not self.pending:
             self._timer.stop()
@@ -203,30 +203,18 @@ def in_view(slide: SlideLayer) -> tuple[float, float, float, float] | None:
     return float(left), float(top), float(right - left), float(bottom - top)
 
 
-class SlideLayers:
-    """The slides that are layers of a viewer, in the order in which they came.
+class SlideLayers(LayerRegistry[SlideLayer]):
+    """The slides that are layers of a viewer.
 
-    A slide may come by a widget, by napari's *open*, or by dropping it on the canvas: whatever adds a layer of a
-    slide, it is found here; when the layer is removed the slide is closed.
+    A slide may come by a widget, by napari's *open*, or by dropping it on the canvas.
     """
 
-    changed = Signal()
-    """A slide came or went."""
-
     def __init__(self, viewer: ViewerModel) -> None:
-        self._viewer = weakref.ref(viewer)
-        self._slides: list[SlideLayer] = []
         self._newest: SlideLayer | None = None
         self._place = 0
         # shown once napari is through with what came or went, and once however many did
-        self._show_next = QTimer()
-        self._show_next.setSingleShot(True)
-        self._show_next.setInterval(0)
-        self._show_next.timeout.connect(self._on_next)
-        for layer in viewer.layers:
-            self._found(layer)
-        viewer.layers.events.inserted.connect(self._on_inserted)
-        viewer.layers.events.removed.connect(self._on_removed)
+        self._show_next = single_shot(0, self._on_next)
+        super().__init__(viewer)
 
     def open(self, path: Path, mpp: float | None = None) -> SlideLayer:
         """Open a slide as a layer, or select the one it has already.
@@ -236,14 +224,11 @@ class SlideLayers:
         SlideError
             If it cannot be opened.
         """
-        viewer = self._viewer()
-        if viewer is None:
-            raise ReferenceError("the viewer was closed")
-        slide = next((one for one in self._slides if one.slide.path == Path(path).absolute()), None)
+        slide = self.of_path(Path(path).absolute())
         if slide is None:
             data, options, _ = layer_data(open_slide(path, mpp))
-            viewer.add_image(data, **options)
-            slide = self._slides[-1]
+            self.viewer.add_image(data, **options)
+            slide = self[-1]
         self.show(slide)
         return slide
 
@@ -266,59 +251,45 @@ class SlideLayers:
     def of_layer(self, layer: Layer) -> SlideLayer | None:
         """The slide that a layer shows or belongs to, or None."""
         path = layer.metadata.get(METADATA)
-        return next((slide for slide in self._slides if str(slide.slide.path) == path), None)
+        return next((slide for slide in self if str(slide.slide.path) == path), None)
 
-    def __len__(self) -> int:
-        return len(self._slides)
-
-    def __iter__(self) -> Iterator[SlideLayer]:
-        return iter(self._slides)
-
-    def __getitem__(self, index: int) -> SlideLayer:
-        return self._slides[index]
+    def of_path(self, path: Path) -> SlideLayer | None:
+        """The slide that lies there, or None."""
+        return next((slide for slide in self if slide.slide.path == path), None)
 
     def close(self) -> None:
         """Close all slides."""
         self._show_next.stop()
-        while self._slides:
-            self._slides.pop().close()
+        super().close()
 
-    def _on_inserted(self, event: Any) -> None:
-        if self._found(event.value):
-            self._newest = self._slides[-1]
-            self._show_next.start()
-
-    def _found(self, layer: Layer) -> bool:
+    def _make(self, layer: Layer) -> SlideLayer | None:
         level: Any = layer.data[0] if getattr(layer, "multiscale", False) else None
         if not isinstance(level, SlideLevel):
-            return False
-        self._slides.append(SlideLayer(level._pyramid, layer))
+            return None
         layer.events.visible.connect(self._measure)
         layer.events.units.connect(self._measure)
-        self.changed.emit()
-        return True
+        return SlideLayer(level._pyramid, layer)
 
-    def _on_removed(self, event: Any) -> None:
-        slide = next((slide for slide in self._slides if slide.layer is event.value), None)
-        if slide is not None:
-            self._place = self._slides.index(slide)
-            self._slides.remove(slide)
-            slide.close()
-            self.changed.emit()
-            self._show_next.start()
+    def _on_added(self, slide: SlideLayer) -> None:
+        self._newest = slide
+        self._show_next.start()
+
+    def _on_gone(self, slide: SlideLayer, place: int) -> None:
+        self._place = place
+        self._show_next.start()
 
     def _on_next(self) -> None:
         """Show the slide that came last, or another one in place of the one in view that was removed."""
         newest, self._newest = self._newest, None
-        if newest is not None and newest in self._slides:
+        if newest is not None and newest in self._items:
             self.show(newest)
-        elif self._slides and not any(slide.layer.visible for slide in self._slides):
-            self.show(self._slides[min(self._place, len(self._slides) - 1)])
+        elif len(self) and not any(slide.layer.visible for slide in self):
+            self.show(self[min(self._place, len(self) - 1)])
 
     def _measure(self) -> None:
         """Show the scale bar as long as all that is in view says how large it is."""
         viewer = self._viewer()
-        shown = [slide for slide in self._slides if slide.layer.visible]
+        shown = [slide for slide in self if slide.layer.visible]
         if viewer is not None and shown:
             show_scale_bar(viewer, all(slide.slide.mpp_xy is not None for slide in shown))
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from napari.layers import Labels as LabelsLayer
-from napari.utils.colormaps import DirectLabelColormap
 
 from napari_pbip.bank.labelled_slides import LabelGrid, Labels, Position
 from napari_pbip.bank.slide_labels import NONE
+from napari_pbip.gui.layers.colours import label_colormap
 from napari_pbip.gui.layers.slides import METADATA, SlideLayer
 from napari_pbip.taxonomy import Taxonomy
 
@@ -58,7 +58,7 @@ class TileOverlay:
             self._layers, self._place = self._add(viewer, slide, grid), place
         picture, frame = self._layers
         if taxonomy != self._taxonomy:
-            picture.colormap = _colormap(taxonomy)
+            picture.colormap = label_colormap({n: one.rgb for n, one in enumerate(taxonomy, 1)})
             self._taxonomy = taxonomy
         if frame.visible != lines:  # napari draws everything anew each time that it is set
             frame.visible = lines
@@ -85,7 +85,7 @@ class TileOverlay:
             name="Tile grid",
             multiscale=True,
             opacity=0.6,
-            colormap=DirectLabelColormap(color_dict={None: "transparent", 1: "#606060"}),
+            colormap=label_colormap({1: "#606060"}),
             **_placement(slide, grid.side / _FINEST),
         )
         frame.editable = False
@@ -161,8 +161,3 @@ def _stripes(labels: Labels, cells: int) -> npt.NDArray[np.uint8]:
     values = np.array(sorted(labels), np.uint8) + 1 if labels else np.zeros(1, np.uint8)
     stripes: npt.NDArray[np.uint8] = values[np.add.outer(np.arange(cells), np.arange(cells)) % len(values)]
     return stripes
-
-
-def _colormap(taxonomy: Taxonomy) -> DirectLabelColormap:
-    colours: dict[int | None, Any] = {n: (*(v / 255 for v in c.rgb), 1.0) for n, c in enumerate(taxonomy, 1)}
-    return DirectLabelColormap(color_dict={None: "transparent", 0: "transparent", **colours})

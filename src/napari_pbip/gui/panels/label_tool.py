@@ -11,13 +11,12 @@ from qtpy.QtGui import QKeyEvent, QKeySequence, QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip.bank.labelled_slides import Position
+from napari_pbip.gui.clicks import is_drag
 from napari_pbip.gui.state.labelling import Labelling
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
 
-_STILL = 4
-"""Pixels that the mouse may move between press and release of a click."""
 _REMOVING = (Qt.Key.Key_0, Qt.Key.Key_Delete, Qt.Key.Key_Backspace)
 _MAC_DIGITS = {18: 1, 19: 2, 20: 3, 21: 4, 23: 5, 22: 6, 26: 7, 28: 8, 25: 9, 29: 0}
 
@@ -80,7 +79,7 @@ class LabelTool(QObject):
         tiles: list[Position] = []
         yield
         while True:  # moves, and the release, since the last moves of a quick hand are left out
-            moved = moved or max(abs(event.pos - pressed)) > _STILL
+            moved = moved or is_drag(pressed, event.pos)
             if rectangle and moved:
                 now = grid.within(*start, *self._labelling.place(event.position))
                 if now != tiles:

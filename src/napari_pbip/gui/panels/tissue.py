@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.state.session import Session
+from napari_pbip.gui.timers import single_shot
 from napari_pbip.gui.widgets.fraction import FractionSlider
 from napari_pbip.gui.widgets.job_bar import Notice
 
@@ -34,7 +34,7 @@ class TissuePanel(QGroupBox):
             high=0.4,
             step=0.001,
         )
-        self.slider.changed.connect(self._threshold_moved)
+        self.slider.value_changed.connect(self._threshold_moved)
         self.text = QLabel()
         self.question = QWidget()
         self.replace_button = QPushButton("Replace it")
@@ -61,16 +61,9 @@ class TissuePanel(QGroupBox):
         layout.addWidget(self.text)
         layout.addWidget(self.question)
         layout.addWidget(self.notice)
-        self._rest = QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(_SETTLE_MS)
-        self._rest.timeout.connect(self._ask_or_find)
-
+        self._rest = single_shot(_SETTLE_MS, self._ask_or_find, self)
         # later, since a layer must not be added while napari is busy selecting one
-        self._restore = QTimer(self)
-        self._restore.setSingleShot(True)
-        self._restore.setInterval(0)
-        self._restore.timeout.connect(self._show_earlier_mask)
+        self._restore = single_shot(0, self._show_earlier_mask, self)
         listen(self, (self._tissue.changed, self._show), (session.folder_changed, self._show_earlier_mask))
 
     def show_for(self, slide: SlideLayer | None) -> None:
@@ -100,7 +93,7 @@ class TissuePanel(QGroupBox):
             self.text.setText(f"{mask.area_mm2:.2f} mm² of tissue{', corrected by hand' if mask.by_hand else ''}")
         self.slider.setEnabled(mask is not None)
         if mask is not None and mask.threshold is not None and self._threshold is None:
-            self.slider.show_value(mask.threshold)
+            self.slider.set_value(mask.threshold)
 
     # finding -------------------------------------------------------------------------------------------------
 

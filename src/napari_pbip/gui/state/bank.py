@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
@@ -23,9 +23,8 @@ from napari_pbip.bank import (
 from napari_pbip.bank.features import FeatureFile
 from napari_pbip.bank.image_bank import check_enough_tiles
 from napari_pbip.config import BankSettings, DataSettings
-from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import BankError, DataError, PbipError
-from napari_pbip.events import Finished, Job
+from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.state.preview import BankPreview
 from napari_pbip.gui.state.thumbnails import Thumbnails
@@ -33,7 +32,6 @@ from napari_pbip.gui.state.thumbnails import Thumbnails
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
 
-Result = TypeVar("Result")
 Place = tuple[float, float]
 
 
@@ -108,7 +106,6 @@ class BankWork:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._reading: list[RunningJob] = []
         self._disk = _OnDisk(None)
         self._known = Curation()
         self._building: tuple[Path, _Wanted] | None = None
@@ -123,7 +120,7 @@ class BankWork:
         self.places: dict[str, Place] = {}
         self.job: RunningJob | None = None
         self.preview = BankPreview(session)
-        self.thumbnails = Thumbnails(self._keep)
+        self.thumbnails = Thumbnails(session.start)
         session.folder_changed.connect(self._on_folder)
 
     # what there is -------------------------------------------------------------------------------------------
@@ -164,7 +161,7 @@ class BankWork:
         return self._disk.curation if wanted is None or wanted.curation is None else wanted.curation
 
     def load(self) -> None:
-        """Read the bank of the project folder, beside the window."""
+        """Read the bank of the project folder, in a thread."""
         folder = self.folder
         self._loads += 1
         number = self._loads
@@ -173,10 +170,10 @@ class BankWork:
             if number == self._loads:
                 self._show(found)
 
-        self._beside(lambda: _OnDisk.read(folder), then)
+        self._session.in_thread(lambda: _OnDisk.read(folder), then)
 
     def look_for_tiles(self) -> None:
-        """Find out what a bank would be made of, beside the window."""
+        """Find out what a bank would be made of, in a thread."""
         data = self._session.settings.data
         if data.folder is None:
             self._found_tiles(None, "There are no labelled tiles yet; choose a folder of tiles or label some in Teach.")
@@ -186,7 +183,7 @@ class BankWork:
             if data == self._session.settings.data:
                 self._found_tiles(tiles, "")
 
-        self._beside(lambda: _tiles(data), then, lambda error: self._found_tiles(None, str(error)))
+        self._session.in_thread(lambda: _tiles(data), then, lambda error: self._found_tiles(None, str(error)))
 
     def _found_tiles(self, tiles: TileSet | None, problem: str) -> None:
         self.tiles, self.tiles_problem = tiles, problem
@@ -220,7 +217,7 @@ class BankWork:
             places = project(bank.features[list(rows.values())], bank.settings.seed)
             return dict(zip(rows, map(tuple, places.tolist()), strict=True))
 
-        self._beside(work, then)
+        self._session.in_thread(work, then)
 
     # the selection -------------------------------------------------------------------------------------------
 
@@ -349,7 +346,6 @@ class BankWork:
             self._known = self._known if wanted.curation is None else wanted.curation
             self._told = folder
             self._session.change(bank_folder=folder)
-            self._session.bank_changed.emit()
             if again and self._wanted is not None:
                 self._run(self._wanted)
                 return
@@ -366,43 +362,6 @@ class BankWork:
         self.places = {}
         self._show(_OnDisk(None))
         self.load()
-
-    # beside the window ---------------------------------------------------------------------------------------
-
-    def _beside(
-        self,
-        work: Callable[[], Result],
-        then: Callable[[Result], None],
-        otherwise: Callable[[PbipError], None] = lambda error: None,
-    ) -> None:
-        """Call ``work`` in a thread and ``then`` with its result on the main thread."""
-        results: list[Result] = []
-
-        def make() -> Job:
-            results.append(work())
-            yield Finished(None)
-
-        def ended() -> None:
-            if results:
-                then(results[0])
-            elif job.error is not None:
-                otherwise(job.error)
-
-        job = self._keep(make)
-        job.ended.connect(lambda _: ended())
-
-    def _keep(self, make: JobMaker) -> RunningJob:
-        job = RunningJob(make)
-        self._reading.append(job)
-        job.ended.connect(lambda _: self._reading.remove(job))
-        return job
-
-    def close(self) -> None:
-        """Stop what is read beside the window."""
-        for job in list(self._reading):
-            job.cancel()
-        for job in list(self._reading):
-            job.wait()
 
 
 def _tiles(data: DataSettings) -> TileSet:

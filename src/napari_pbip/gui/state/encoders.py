@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_pbip.events import Finished, Job
+from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.models.encoders import EncoderSpec, catalogue, find_weights
 
@@ -36,28 +36,18 @@ class Encoders:
 
     def __init__(self, session: Session) -> None:
         self._session = weakref.proxy(session)
-        self._looking = False
+        self._search: RunningJob | None = None
         self.places: Mapping[str, Path | None] = {}
         self.job: RunningJob | None = None
 
     def look(self) -> None:
         """Look whose weights are on this machine, in a thread; :attr:`found` tells when that is known."""
-        if self._looking:
-            return
-        self._looking = True
-        places: list[Mapping[str, Path | None]] = []
+        if self._search is None or self._search.state.ended:
+            self._search = self._session.in_thread(_find, self._take)
 
-        def make() -> Job:
-            places.append({name: find_weights(spec) for name, spec in catalogue().items() if spec.needs_weights})
-            yield Finished(None)
-
-        def ended(_: State) -> None:
-            self._looking = False
-            if places:
-                self.places = places[0]
-                self.found.emit()
-
-        self._session.start(make).ended.connect(ended)
+    def _take(self, places: Mapping[str, Path | None]) -> None:
+        self.places = places
+        self.found.emit()
 
     def lacks_weights(self, spec: EncoderSpec) -> bool:
         """Whether an encoder cannot be used for want of weights; False while that is not known."""
@@ -81,3 +71,7 @@ class Encoders:
         self.job = None
         if state is State.FINISHED:
             self.look()
+
+
+def _find() -> Mapping[str, Path | None]:
+    return {name: find_weights(spec) for name, spec in catalogue().items() if spec.needs_weights}

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_pbip.bank.labelled_slides import LABELS, LabelGrid, LabelledSlides, Labels, Position, SlideFacts
 from napari_pbip.bank.slide_labels import NONE, SlideLabels
@@ -24,6 +23,7 @@ from napari_pbip.events import Finished
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.layers.tiles import TileOverlay
+from napari_pbip.gui.timers import single_shot
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _QUIET_MS = 800
 """Time without a change after which labels are saved and tiles are cut."""
 _WAITING_MS = 2000
-"""Time between two looks whether another window is still at the labels."""
+"""Time between two checks whether another window is still at the labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ class Labelling:
     """Labels, classes or the slide are other than before."""
     cutting = Signal(RunningJob)
     """Tiles are being saved and cut."""
+    tiles_cut = Signal()
+    """Tiles changed on disk, in the folder that the settings name."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -84,20 +86,20 @@ class Labelling:
         self._counts: tuple[int, ...] = ()
         self._job: RunningJob | None = None
         self._leaving: dict[Path, _Left] = {}
-        self._quiet = _timer(_QUIET_MS, self._save)
-        self._soon = _timer(0, self._look)
-        self._waiting = _timer(_WAITING_MS, self._read)
+        self._quiet = single_shot(_QUIET_MS, self._save)
+        self._soon = single_shot(0, self._refresh)
+        self._waiting = single_shot(_WAITING_MS, self._read)
 
     def open(self) -> None:
         """Read the labels of the project, if that was not done yet, and begin to follow the viewer."""
         session = self._session
         if self._opened is None:
             session.folder_changed.connect(self._read)
-            session.slide_selected.connect(self._look_soon)
-            session.slides.changed.connect(self._look_soon)
+            session.slide_selected.connect(self._refresh_soon)
+            session.slides.changed.connect(self._refresh_soon)
         if self._opened != session.tiles_folder or self.problem is not None:
             self._read()
-        self._look()
+        self._refresh()
 
     def close(self) -> None:
         """Save what is not saved yet; jobs have ended."""
@@ -135,7 +137,7 @@ class Labelling:
         if self.slide is None:
             return 0
         count = self.labels.restart_slide(_facts(self.slide))
-        self._look()
+        self._refresh()
         return count
 
     # what is drawn -------------------------------------------------------------------------------------------
@@ -180,16 +182,16 @@ class Labelling:
 
     # following the viewer and the labels ---------------------------------------------------------------------
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         """See which slide there is now and whether it can be labelled, draw, and tell."""
         slide = self._session.current_slide
         if slide is None and self.slide in list(self._session.slides):
             slide = self.slide  # another layer was selected: the user goes on with this slide
         if slide is not self.slide:
             if self.slide is not None:
-                self.slide.layer.events.scale.disconnect(self._look_soon)
+                self.slide.layer.events.scale.disconnect(self._refresh_soon)
             if slide is not None:
-                slide.layer.events.scale.connect(self._look_soon)
+                slide.layer.events.scale.connect(self._refresh_soon)
             self.slide = slide
         self._preview = {}
         self._facts, self.refusal = None, None
@@ -206,7 +208,7 @@ class Labelling:
         self._draw()
         self.changed.emit()
 
-    def _look_soon(self, _: object = None) -> None:
+    def _refresh_soon(self, _: object = None) -> None:
         self._soon.start()  # once, however many layers came or went; another slide, or corrected microns per pixel
 
     def _on_labels(self) -> None:
@@ -217,7 +219,7 @@ class Labelling:
         self._counts = counts
         self._unsaved = True
         self._quiet.start()
-        self._look()
+        self._refresh()
 
     # on disk -------------------------------------------------------------------------------------------------
 
@@ -343,7 +345,7 @@ class Labelling:
             return
         changes = {"folder": chosen, "layout": "auto", "classes": None, "mpp": self.labels.size.mpp}
         self._session.change(data=data.model_copy(update=changes))
-        self._session.tiles_changed.emit()
+        self.tiles_cut.emit()
 
 
 def _facts(slide: SlideLayer) -> SlideFacts:
@@ -379,11 +381,3 @@ def _unless_unwritable() -> Iterator[None]:
         raise
     except OutputError:
         return
-
-
-def _timer(interval: int, call: Any) -> QTimer:
-    timer = QTimer()
-    timer.setSingleShot(True)
-    timer.setInterval(interval)
-    timer.timeout.connect(call)
-    return timer

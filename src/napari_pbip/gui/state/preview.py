@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Labels
-from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
 
 from napari_pbip.engine.banks.preview_map import Coloured
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Event, Job
 from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.gui.layers.colours import label_colormap
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.layers.slides import SlideLayer, in_view, placement
 from napari_pbip.taxonomy import Taxonomy
@@ -128,7 +128,6 @@ def _options(slide: SlideLayer, newest: Coloured, taxonomy: Taxonomy) -> dict[st
     grid, where = newest.grid, placement(slide.slide)
     if grid is None:
         raise ValueError("a map needs its grid")
-    colours: dict[int | None, str] = {n + 1: one.colour for n, one in enumerate(taxonomy)}
     step_y, step_x = where["scale"]
     # a layer's pixel 0 is centred on its translation: the corner of a cell is half a cell before it, and the corner
     # of the slide half a pixel before zero
@@ -139,7 +138,7 @@ def _options(slide: SlideLayer, newest: Coloured, taxonomy: Taxonomy) -> dict[st
         "translate": ((grid.y + shift) * step_y, (grid.x + shift) * step_x),
         "units": where["units"],
         "opacity": 0.5,
-        "colormap": DirectLabelColormap(color_dict={**colours, None: "transparent", 0: "transparent"}),
+        "colormap": label_colormap({n: one.rgb for n, one in enumerate(taxonomy, 1)}),
         "properties": {"class": ["", *taxonomy.names]},
         "metadata": {METADATA: str(slide.slide.path), SLIDE: str(slide.slide.path)},
     }

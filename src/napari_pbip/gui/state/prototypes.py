@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_pbip.bank import ClusterFacts, Curation, ImageBank
-from napari_pbip.events import Finished, Job
-from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.events import Job
+from napari_pbip.gui.jobs import RunningJob
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
@@ -46,26 +46,26 @@ class ModelPrototypes:
         self.bank: ImageBank | None = None
         self.clusters: Sequence[ClusterFacts] = ()
         self.folder = run
-        found: list[ImageBank] = []
         device = session.settings.train.device
 
         def make() -> Job:
             from napari_pbip.engine.banks.nearest_tiles import nearest_tiles  # torch takes seconds to load
 
-            for event in nearest_tiles(run, device):
-                if isinstance(event, Finished) and event.output is not None:
-                    found.append(ImageBank.read(event.output))
-                yield event
+            return nearest_tiles(run, device)
 
         self.job: RunningJob = session.start(make)
-        self.job.ended.connect(lambda state: self._show(state, found))
+        self.job.ended.connect(lambda _: self._read(session))
 
     def select(self, hashes: Collection[str]) -> None:
         """Pick these tiles."""
         self.selected = frozenset(hashes)
         self.selection_changed.emit()
 
-    def _show(self, state: State, found: Sequence[ImageBank]) -> None:
-        if state is State.FINISHED and found and self.job.result is not None and self.job.result.output is not None:
-            self.bank, self.clusters, self.folder = found[0], found[0].clusters(), self.job.result.output
-            self.changed.emit()
+    def _read(self, session: Session) -> None:
+        if self.job.result is not None and self.job.result.output is not None:
+            self.folder = self.job.result.output
+            session.in_thread(lambda: ImageBank.read(self.folder), self._show)
+
+    def _show(self, bank: ImageBank) -> None:
+        self.bank, self.clusters = bank, bank.clusters()
+        self.changed.emit()

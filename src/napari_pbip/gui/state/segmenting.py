@@ -18,8 +18,9 @@ from psygnal import Signal
 
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
+from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import OtherResult, PbipError, SlideError
-from napari_pbip.events import Event, Finished, Job, RegionDone, Started, Step, Warned
+from napari_pbip.events import Event, Job, RegionDone, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import SlideLayer, in_view
@@ -132,14 +133,10 @@ class SegmentQueue:
         settings, results = self._session.settings, self._session.results_folder
         self.add([path for path in paths if path not in folders], run)
         if folders:
-            found: list[Path] = []
-
-            def make() -> Job:
-                for folder in folders:
-                    found.extend(slides_in(folder))
-                yield Finished(None)
-
-            self._session.start(make).ended.connect(lambda _: self._add(found, run, settings, results))
+            self._session.in_thread(
+                lambda: [path for folder in folders for path in slides_in(folder)],
+                lambda found: self._add(found, run, settings, results),
+            )
 
     def add(self, paths: Sequence[Path], run: Path) -> None:
         """Segment these slides with a model, in the session's present settings; begins as soon as it can.
@@ -254,7 +251,7 @@ class SegmentQueue:
                 slide.run,
                 out,
                 used,
-                slide.settings.thresholds,
+                slide.settings.thresholds.of_classes(RunFacts.read(slide.run).taxonomy.names),
                 refine=slide.settings.refine,
                 resume=not overwrite,
                 overwrite=overwrite,
@@ -312,10 +309,12 @@ class SegmentQueue:
     # layers --------------------------------------------------------------------------------------------------
 
     def _layer_of(self, slide: QueuedSlide) -> SlideLayer | None:
-        return next((one for one in self._session.slides if one.slide.path == slide.path), None)
+        layer: SlideLayer | None = self._session.slides.of_path(slide.path)
+        return layer
 
     def _result_of(self, slide: QueuedSlide) -> ResultLayer | None:
-        return next((one for one in self._session.results if one.store.path == slide.store), None)
+        result: ResultLayer | None = self._session.results.of_store(slide.store)
+        return result
 
     def _on_slides(self) -> None:
         if not self._closed and self.running is not None and self.running.total:

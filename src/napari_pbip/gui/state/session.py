@@ -8,7 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import napari
 import platformdirs
@@ -18,8 +18,10 @@ from qtpy.QtCore import QCoreApplication, QTimer
 
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
-from napari_pbip.gui.jobs import RunningJob
-from napari_pbip.gui.layers.results import ResultLayers
+from napari_pbip.errors import PbipError
+from napari_pbip.gui.jobs import RunningJob, State, returning
+from napari_pbip.gui.layers.display import Display
+from napari_pbip.gui.layers.results import ResultLayer, ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
 from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.encoders import Encoders
@@ -34,6 +36,7 @@ from napari_pbip.slides import Slide
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
 
+Value = TypeVar("Value")
 TILES, BANK, MODELS, RESULTS = "tiles", "bank", "models", "results"
 """What a project folder holds."""
 _CLOSES = "napari-pbip closes its sessions"
@@ -68,15 +71,9 @@ class Session:
     """
 
     settings_changed = Signal(JobSettings)
-    """The settings as they are now."""
+    """The settings as they are now. Moving a threshold is an event of :attr:`Session.display` alone."""
     folder_changed = Signal(Path)
     """Another project folder."""
-    tiles_changed = Signal()
-    """Tiles that were labelled on slides changed on disk, in the folder that the settings name."""
-    bank_changed = Signal()
-    """The image bank of the project was built or changed on disk."""
-    models_changed = Signal()
-    """A training of the project began, was saved or ended."""
     job_started = Signal(RunningJob)
     """A job began."""
     slide_selected = Signal(object)
@@ -85,6 +82,7 @@ class Session:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
         self._settings = JobSettings()
+        self._display = Display()
         self._folder = platformdirs.user_documents_path() / "napari-pbip"
         self.jobs: list[RunningJob] = []
         self.slides = SlideLayers(viewer)
@@ -92,6 +90,7 @@ class Session:
         self.tissue = Tissue(self)
         self.labelling = Labelling(self)
         self.results = ResultLayers(viewer)
+        self.results.selected.connect(self._on_result)
         self.segmenting = SegmentQueue(self)
         self.training = Training(self)
         self.bank = BankWork(self)
@@ -117,18 +116,34 @@ class Session:
 
     @property
     def settings(self) -> JobSettings:
-        """All settings; what a settings file holds. Replace it whole, or a section with :meth:`change`."""
-        return self._settings
+        """All settings; what a settings file holds. Replace it whole, or a section with :meth:`change`.
+
+        The thresholds are those of :attr:`display`, and replacing them changes what is shown.
+        """
+        thresholds = self._display.thresholds
+        if thresholds == self._settings.thresholds:
+            return self._settings
+        return self._settings.model_copy(update={"thresholds": thresholds})
 
     @settings.setter
     def settings(self, settings: JobSettings) -> None:
-        if settings != self._settings:
+        if settings != self.settings:
             self._settings = settings
+            self._display.thresholds = settings.thresholds
             self.settings_changed.emit(settings)
+
+    @property
+    def display(self) -> Display:
+        """How the current result is shown, or the last one that was, or the first one will be."""
+        return self._display
+
+    def _on_result(self, result: ResultLayer | None) -> None:
+        if result is not None:
+            self._display = result.display
 
     def change(self, **sections: object) -> None:
         """Replace sections of the settings: ``session.change(train=TrainSettings(epochs=4))``."""
-        self.settings = self._settings.model_copy(update=sections)
+        self.settings = self.settings.model_copy(update=sections)
 
     # the project folder --------------------------------------------------------------------------------------
 
@@ -195,6 +210,34 @@ class Session:
         self.job_started.emit(job)
         return job
 
+    def in_thread(
+        self,
+        work: Callable[[], Value],
+        then: Callable[[Value], None],
+        otherwise: Callable[[PbipError], None] = lambda error: show_error(str(error)),
+    ) -> RunningJob:
+        """Call a function in a thread, and another one with its value on the main thread.
+
+        Parameters
+        ----------
+        work
+            What takes long; it touches neither widgets nor the viewer.
+        then
+            Takes its value; not called where it failed or was cancelled.
+        otherwise
+            Takes the error where it failed. By default napari shows it.
+        """
+        job = self.start(lambda: returning(work))
+
+        def ended(state: State) -> None:
+            if state is State.FINISHED and job.result is not None:
+                then(job.result.summary["value"])
+            elif state is State.FAILED and job.error is not None:
+                otherwise(job.error)
+
+        job.ended.connect(ended)
+        return job
+
     def _ended(self, job: RunningJob) -> None:
         self.jobs.remove(job)
         QTimer.singleShot(0, lambda: _tell(job))  # after those who show it
@@ -205,13 +248,15 @@ class Session:
             return
         self._closed = True
         self.segmenting.close()
-        for job in list(self.jobs):
-            job.cancel()
-        for job in list(self.jobs):
-            job.wait()
+        stopped: set[RunningJob] = set()
+        while running := [job for job in self.jobs if job not in stopped]:  # the end of one may begin another
+            for job in running:
+                job.cancel()
+            for job in running:
+                job.wait()
+            stopped.update(running)
         self.tissue.close()
         self.labelling.close()
-        self.bank.close()
         self.results.close()
         self.slides.close()
 
@@ -227,14 +272,13 @@ def _close_all() -> None:
         session.close()
 
 
-def begin_session() -> None:
-    """Have somebody redraw what is decoded beside the window: the session of the viewer that layers come into.
+def begin_session() -> Session | None:
+    """The session of the viewer that layers come into, which redraws what is decoded in threads; None without a viewer.
 
     Whatever hands layers to napari calls it before: the reader and the samples.
     """
     viewer = napari.current_viewer()
-    if viewer is not None:
-        session_of(viewer)
+    return None if viewer is None else session_of(viewer)
 
 
 def session_of(viewer: ViewerModel) -> Session:

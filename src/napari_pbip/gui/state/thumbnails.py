@@ -1,4 +1,4 @@
-"""Small pictures of the bank's tiles, read beside the window and kept while they are likely to be looked at."""
+"""Small pictures of the bank's tiles, read in a thread and kept while they are likely to be looked at."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_pbip.bank.image_bank import thumbnail_path
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import DataError
 from napari_pbip.events import Finished, Job, Step
-from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.pictures import read_rgb
 
 SIDE = 72
@@ -76,7 +76,7 @@ class Thumbnails:
         if self._job is None:
             self._job = self._start(self._reading)
             self._job.events.connect(lambda _: self._collect())
-            self._job.ended.connect(lambda _: self._end())
+            self._job.ended.connect(self._end)
 
     def _collect(self) -> None:
         while not self._read.empty():
@@ -84,9 +84,9 @@ class Thumbnails:
             self._pictures[tile_hash] = _pixmap(pixels) if pixels is not None else QPixmap()
         self.arrived.emit()
 
-    def _end(self) -> None:
+    def _end(self, state: State) -> None:
         self._job = None
-        if self._wanted:
+        if self._wanted and state is not State.CANCELLED:
             self._begin()
 
     # in the thread -------------------------------------------------------------------------------------------

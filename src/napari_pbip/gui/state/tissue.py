@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from napari.utils.colormaps import DirectLabelColormap
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_pbip.engine.inference.tissue import outline_tissue
 from napari_pbip.errors import PbipError
 from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.layers.colours import label_colormap
 from napari_pbip.gui.layers.slides import METADATA, SlideLayer
 from napari_pbip.gui.layers.units import MICRONS
+from napari_pbip.gui.timers import single_shot
 from napari_pbip.slides import TissueMask, TissueMeasure
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ KIND = "tissue"
 """``metadata["kind"]`` of the layers."""
 _SETTLE_MS = 150
 """Time without a change after which a mask is saved."""
-_COLOUR = {None: "transparent", 0: "transparent", 1: "#56B4E9"}
+_COLOUR = "#56B4E9"
 _CHANGES = ("paint", "labels_update", "set_data", "data")
 """Events of a labels layer after which its pixels may be others; undo has none of its own."""
 
@@ -102,10 +102,7 @@ class Tissue:
         self._job: RunningJob | None = None
         self._searched: SlideLayer | None = None
         self._next: SlideLayer | None = None
-        self._quiet = QTimer()
-        self._quiet.setSingleShot(True)
-        self._quiet.setInterval(_SETTLE_MS)
-        self._quiet.timeout.connect(self.flush)
+        self._quiet = single_shot(_SETTLE_MS, self.flush)
         session.viewer.layers.events.removed.connect(self._on_removed)
         session.slides.changed.connect(self._place)
         session.folder_changed.connect(self._leave_project)
@@ -211,7 +208,7 @@ class Tissue:
         layer: Labels = viewer.add_labels(
             data,
             name=f"tissue of {slide.slide.name}",
-            colormap=DirectLabelColormap(color_dict=dict(_COLOUR)),
+            colormap=label_colormap({1: _COLOUR}),
             opacity=0.35,
             units=MICRONS,
             metadata={METADATA: str(slide.slide.path), "kind": KIND},

@@ -15,7 +15,7 @@ from napari_pbip.config import JobSettings, TrainSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.engine.run_facts import RunFacts, runs_in
 from napari_pbip.errors import ModelError
-from napari_pbip.events import Epoch, Event, Finished, Job, Started
+from napari_pbip.events import Epoch, Event, Job, Started
 from napari_pbip.gui.curves import Curves
 from napari_pbip.gui.jobs import RunningJob, State, last
 
@@ -31,7 +31,7 @@ class Training:
     Attributes
     ----------
     models
-        The facts of each model on disk by name, newest first, or what is wrong with it; as of the last :meth:`look`.
+        The facts of each model on disk by name, newest first, or what is wrong with it; as of the last :meth:`refresh`.
     backbones, devices
         What there is to choose from, once :meth:`find_choices` has found out.
     job
@@ -40,7 +40,7 @@ class Training:
         Folder of the model being trained, or of the last one that was.
     """
 
-    looked = Signal()
+    models_changed = Signal()
     """:attr:`models` were read again."""
     choices_found = Signal()
     """:attr:`backbones` and :attr:`devices` are known."""
@@ -62,55 +62,50 @@ class Training:
         self._took: dict[Path, float] = {}
         self._selected: Path | None = None
         self._read = Curves()
-        self._looking = False
+        self._reading: RunningJob | None = None
         self._again = False
+        session.folder_changed.connect(self.refresh)
 
     # what is on disk -----------------------------------------------------------------------------------------
 
-    def look(self) -> None:
-        """Read what models there are, in a thread; :attr:`looked` tells when that is done."""
-        if self._looking:
+    def refresh(self) -> None:
+        """Read what models there are, in a thread; :attr:`models_changed` tells when that is done.
+
+        Happens by itself when a training begins, is saved or ends, and with another project folder.
+        """
+        if self._reading is not None:
             self._again = True
             return
-        self._looking = True
         folder = self._session.models_folder
+        self._again = False
+        self._reading = self._session.in_thread(lambda: runs_in(folder), self._take)
+        self._reading.ended.connect(self._on_read)
 
-        found: list[Mapping[str, RunFacts | ModelError]] = []
+    def _take(self, models: Mapping[str, RunFacts | ModelError]) -> None:
+        self.models = models
 
-        def make() -> Job:
-            found.append(runs_in(folder))
-            yield Finished(folder)
-
-        self._session.start(make).ended.connect(lambda state: self._looked(state, found))
-
-    def _looked(self, state: State, found: Sequence[Mapping[str, RunFacts | ModelError]]) -> None:
-        self._looking = False
-        if found:
-            self.models = found[0]
-        self.looked.emit()
+    def _on_read(self, state: State) -> None:
+        self._reading = None
+        self.models_changed.emit()
         if self._again and state is not State.CANCELLED:
-            self._again = False
-            self.look()
+            self.refresh()
 
     def find_choices(self) -> None:
         """Find out what there is to choose from, once, in a thread; :attr:`choices_found` tells when it is known."""
         if self.backbones:
             return
-        found: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
 
-        def make() -> Job:
+        def find() -> tuple[tuple[str, ...], tuple[str, ...]]:
             from napari_pbip.engine.device import devices
             from napari_pbip.models import backbones
 
-            found.append((tuple(backbones.catalogue()), devices()))
-            yield Finished(None)
+            return tuple(backbones.catalogue()), devices()
 
-        def take(_: State) -> None:
-            if found:
-                self.backbones, self.devices = found[0]
-                self.choices_found.emit()
+        def take(choices: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
+            self.backbones, self.devices = choices
+            self.choices_found.emit()
 
-        self._session.start(make).ended.connect(take)
+        self._session.in_thread(find, take)
 
     @property
     def selected(self) -> Path | None:
@@ -130,18 +125,13 @@ class Training:
         self.curves_changed.emit()
         if run == self.run:
             return
-        found: list[Curves] = []
 
-        def make() -> Job:
-            found.append(_curves_on_disk(run))
-            yield Finished(run)
-
-        def show(_: State) -> None:
-            if self._selected == run and found:
-                self._read = found[0]
+        def show(curves: Curves) -> None:
+            if self._selected == run:
+                self._read = curves
                 self.curves_changed.emit()
 
-        self._session.start(make).ended.connect(show)
+        self._session.in_thread(lambda: _curves_on_disk(run), show, lambda error: None)  # the list says what is wrong
 
     # training ------------------------------------------------------------------------------------------------
 
@@ -189,7 +179,7 @@ class Training:
         job.ended.connect(self._on_end)
         self.curves_changed.emit()
         self.changed.emit()
-        self._session.models_changed.emit()
+        self.refresh()
         return job
 
     def _on_events(self, events: Sequence[Event]) -> None:
@@ -199,7 +189,7 @@ class Training:
         if (grew or last(events, Started)) and self._selected == self.run:
             self.curves_changed.emit()
         if last(events, Epoch) or last(events, Started):
-            self._session.models_changed.emit()
+            self.refresh()
 
     def took(self, run: Path) -> float | None:
         """Seconds that a training of this sitting took that ran to its end; None for other models."""
@@ -210,7 +200,7 @@ class Training:
         if state is State.FINISHED and self.run is not None:
             self._took[self.run] = time.monotonic() - self._began
         self.changed.emit()
-        self._session.models_changed.emit()
+        self.refresh()
 
 
 def job_settings(session: Session) -> JobSettings:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_pbip.bank import find_splits
-from napari_pbip.events import Finished, Job
+from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.models.encoders import EncoderSpec, catalogue, default_sentence
 
@@ -79,17 +79,12 @@ class ZeroShot:
         if data.folder is None:
             return
         folder = data.folder
-        found: list[str] = []
 
-        def make() -> Job:
-            found.extend(find_splits(folder, data))
-            yield Finished(None)
-
-        def ended(_: State) -> None:
-            self.splits = tuple(found)
+        def take(splits: Sequence[str]) -> None:
+            self.splits = tuple(splits)
             self.changed.emit()
 
-        self._session.start(make).ended.connect(ended)
+        self._session.in_thread(lambda: find_splits(folder, data), take, lambda error: take(()))
 
     def start(self, split: str | None) -> RunningJob:
         """Classify the tiles of a split; None is those that banks are made of."""

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyqtgraph as pg
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pbip.gui.curves import Curves, Line, thinned
+from napari_pbip.gui.timers import single_shot
 from napari_pbip.gui.widgets.plot import ZOOM_TIP, DockPlot
 from napari_pbip.gui.widgets.words import rich
 
@@ -34,10 +35,7 @@ class CurvesPlot(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.loss, 3)
         layout.addWidget(self.score, 2)
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_REDRAW_MS)
-        self._timer.timeout.connect(self.redraw)
+        self._timer = single_shot(_REDRAW_MS, self.redraw, self)
 
     def show_curves(self, curves: Curves) -> None:
         """Draw these: others at once, the same again, since they grew, a moment later."""

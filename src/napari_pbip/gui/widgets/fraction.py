@@ -29,8 +29,8 @@ class FractionSlider(QWidget):
         Qt parent.
     """
 
-    changed = Signal(float)
-    """A user moved it; not emitted by :meth:`show_value`."""
+    value_changed = Signal(float)
+    """A user moved it; not emitted by :meth:`set_value`."""
 
     def __init__(
         self,
@@ -66,12 +66,11 @@ class FractionSlider(QWidget):
         self.slider.valueChanged.connect(self._on_slider)
         self.number.valueChanged.connect(self._moved)
 
-    @property
     def value(self) -> float:
         """As shown last or as moved since, not rounded to what the slider can show."""
         return self._value
 
-    def show_value(self, value: float) -> None:
+    def set_value(self, value: float) -> None:
         """Show a value."""
         self._value = value
         with signals_blocked(self.slider), signals_blocked(self.number):
@@ -82,5 +81,5 @@ class FractionSlider(QWidget):
         self._moved(round(steps * self._step, 4))
 
     def _moved(self, value: float) -> None:
-        self.show_value(value)
-        self.changed.emit(value)
+        self.set_value(value)
+        self.value_changed.emit(value)

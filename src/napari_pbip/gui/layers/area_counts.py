@@ -1,0 +1,132 @@
+"""The areas of what is shown of a result: estimated at once, and counted cell by cell in a thread a moment later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from psygnal import Signal
+
+from napari_pbip.engine.outputs.measure import measure
+from napari_pbip.events import Event, Job, Step
+from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.layers.result_view import ResultView
+from napari_pbip.gui.timers import single_shot
+from napari_pbip.results import LargestScores, ScoreStore
+from napari_pbip.results.areas import Area
+
+_ESTIMATE_MS = 120
+_COUNT_MS = 400
+"""Time that thresholds stay as they are before every cell is counted."""
+_COUNT_GROWING_MS = 3000
+
+
+class AreaCounts:
+    """The areas of the classes of a result.
+
+    Parameters
+    ----------
+    view
+        What is shown. Its ``largest`` is set when the largest scores were counted.
+
+    Attributes
+    ----------
+    rows
+        A row a class, then background, then tissue that was not analysed.
+    exact
+        Whether every cell was counted; else a coarse level tells the areas approximately.
+    """
+
+    changed = Signal()
+    """There are other figures."""
+    largest_changed = Signal()
+    """The largest scores are known, so that the view shows other labels."""
+    failed = Signal(str)
+    """Scores could not be read: a sentence."""
+
+    def __init__(self, view: ResultView) -> None:
+        self.rows: list[Area] = []
+        self.exact = False
+        self._view = view
+        self._closed = False
+        self._counts: tuple[ScoreStore, LargestScores] | None = None
+        self._job: RunningJob | None = None
+        self._estimate_timer = single_shot(_ESTIMATE_MS, self._estimate)
+        self._count_timer = single_shot(_COUNT_MS, self._count)
+        self.renew()
+
+    @property
+    def begun(self) -> bool:
+        """Whether cells were counted already, so that the largest scores are not only those of a coarse level."""
+        return self._counts is not None
+
+    @property
+    def counting(self) -> bool:
+        """Whether cells are being counted."""
+        return self._job is not None
+
+    def renew(self) -> None:
+        """Begin anew: the thresholds are others."""
+        if not self._estimate_timer.isActive():  # areas follow a slider while it moves
+            self._estimate_timer.start()
+        if self._job is not None:
+            self._job.cancel()
+        self._count_timer.start(_COUNT_MS)
+
+    def grow(self) -> None:
+        """Count what was written since, too."""
+        self._estimate_timer.start()
+        if not self._count_timer.isActive():
+            self._count_timer.start(_COUNT_GROWING_MS)
+
+    def close(self) -> RunningJob | None:
+        """Stop; returns the job that is still stopping."""
+        self._closed = True
+        self._estimate_timer.stop()
+        self._count_timer.stop()
+        if self._job is not None:
+            self._job.cancel()
+        return self._job
+
+    def _estimate(self) -> None:
+        self._take(self._view.areas(), exact=False)
+
+    def _take(self, rows: list[Area], *, exact: bool) -> None:
+        self.rows, self.exact = rows, exact
+        self.changed.emit()
+
+    def _count(self) -> None:
+        if self._job is not None:
+            self._count_timer.start()  # it is still stopping
+            return
+        path, thresholds = self._view.store.path, self._view.thresholds
+
+        def make() -> Job:
+            if self._counts is None:
+                store = ScoreStore.open(path)
+                self._counts = store, LargestScores(store)
+            yield from measure(*self._counts, thresholds)
+
+        self._job = RunningJob(make)
+        self._job.events.connect(self._on_events)
+        self._job.ended.connect(self._on_end)
+
+    def _on_events(self, events: Sequence[Event]) -> None:
+        store = self._view.store
+        for event in events:
+            if isinstance(event, Step) and event.values:
+                largest = np.array([event.values[name] for name in store.taxonomy.names], np.float32)
+                largest = np.where(largest > 0, largest, store.guess_largest(self._view.thresholds.percentile))
+                if not np.array_equal(largest, self._view.largest):
+                    self._view.largest = largest
+                    self.largest_changed.emit()
+
+    def _on_end(self, state: State) -> None:
+        job, self._job = self._job, None
+        if self._closed or job is None:
+            return
+        if state is State.FINISHED and job.result is not None and not self._count_timer.isActive():
+            self._estimate_timer.stop()
+            self._take([Area(**row) for row in job.result.summary["areas"]], exact=not self._view.store.growing)
+        elif state is State.FAILED and job.error is not None:
+            self.failed.emit(str(job.error))

@@ -1,0 +1,16 @@
+"""Timers that do something once, a while after they were last started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import QObject, QTimer
+
+
+def single_shot(milliseconds: int, call: Callable[[], object], parent: QObject | None = None) -> QTimer:
+    """A timer that calls a function once, this long after it was started; starting it again begins anew."""
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.setInterval(milliseconds)
+    timer.timeout.connect(call)
+    return timer
