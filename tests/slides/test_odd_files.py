@@ -647,3 +647,22 @@ def test_drive_that_does_not_answer_is_no_damage(make, pixels: np.ndarray, monke
         assert not slide.damage
         monkeypatch.undo()
         np.testing.assert_array_equal(whole(slide), pixels)
+
+
+@pytest.mark.parametrize("name", ["A" * 3000, "two\nlines"])
+def test_long_names_in_a_file_make_no_long_sentence(make, pixels: np.ndarray, name: str) -> None:
+    """Of its channels, and of its axes."""
+    path = make.ome_zarr(pixels, "cyx")
+    header = json.loads((path / "zarr.json").read_text())
+    ome = header["attributes"]["ome"]
+    ome["omero"] = {"channels": [{"label": name}] * 3}
+    (path / "zarr.json").write_text(json.dumps(header))
+    with pytest.raises(SlideError, match=r"channels are [^\n]{3,220}\); export it as RGB") as caught:
+        open_slide(path)
+    assert len(str(caught.value)) < 400
+    ome["multiscales"][0]["axes"][0] = {"name": name}
+    (path / "zarr.json").write_text(json.dumps(header))
+    with pytest.raises(SlideError, match="is not RGB of 8 bits") as caught:
+        open_slide(path)
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from napari_pbip.slides.reader import brief
+
 _COLOURS = ("red", "green", "blue")
 _NUMBERED = re.compile(r"(channel|ch|c)?[\s:_#-]*[\d:]*", re.IGNORECASE)
 """Names that programs give to channels nobody named: ``Channel:0:1``, ``C1``, ``0``."""
@@ -30,7 +32,7 @@ def why_not_rgb(names: Sequence[str], colours: Sequence[tuple[int, int, int] | N
     if not all(_NUMBERED.fullmatch(name) for name in named) and not all(
         pattern.fullmatch(name) for pattern, name in zip(_LETTER_OR_NAME, named, strict=True)
     ):
-        return f"its channels are {', '.join(named)}"
+        return f"its channels are {brief(', '.join(named))}"
     shown = [colour for colour in colours if colour not in (None, (255, 255, 255))]  # white is what OME takes for none
     if shown and list(colours) != [(255, 0, 0), (0, 255, 0), (0, 0, 255)]:
         return "its channels are to be shown in other colours than red, green and blue"

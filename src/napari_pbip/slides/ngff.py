@@ -17,7 +17,8 @@ import zarr.core.sync
 from napari_pbip.errors import SlideError
 from napari_pbip.slides.channels import why_not_rgb
 from napari_pbip.slides.mpp import from_header, number, to_microns
-from napari_pbip.slides.reader import LARGEST_PIECE, Image, over_white, pyramid
+from napari_pbip.slides.reader import LARGEST_PIECE, Image, brief, over_white, pyramid
+from napari_pbip.slides.unpacking import bounded, read_as_one
 
 _FILES_HASHED = 64
 _FIRST_AXES = ("t", "c", "z", "y", "x")
@@ -54,7 +55,7 @@ def open_ngff(path: Path) -> NgffReader | None:
         ) from None
     arrays = [opened[one] for one in paths]
     if not arrays or any(not isinstance(array, zarr.Array) or array.ndim != len(axes) for array in arrays):
-        raise SlideError(f"{path.name} has levels that do not fit its axes ({' '.join(axes)}); export it again.")
+        raise SlideError(f"{path.name} has levels that do not fit its axes ({brief(' '.join(axes))}); export it again.")
     for array in arrays:
         _require_rgb(path.name, axes, array, ome.get("omero"))
     return NgffReader(path, [path / one for one in paths], arrays, axes, multiscale)
@@ -81,7 +82,7 @@ class NgffReader:
             [(array.shape[x], array.shape[y]) for array in arrays],
             [(array.chunks[x], array.chunks[y]) for array in arrays],
         )
-        self._arrays = [arrays[level.stored] for level in self.levels]
+        self._arrays = [bounded(arrays[level.stored]) for level in self.levels]
         self._folders = folders
         self.mpp = _mpp(multiscale, self.levels[0].stored, axes)
 
@@ -140,13 +141,15 @@ def _axis(axis: Mapping[str, Any]) -> str:
 
 def _require_rgb(name: str, axes: Sequence[str], array: Any, omero: Any) -> None:
     shape = dict(zip(axes, array.shape, strict=True))
-    described = " x ".join(f"{n} {axis}" for axis, n in shape.items()) + f" of {array.dtype}"
+    described = brief(" x ".join(f"{n} {axis}" for axis, n in shape.items()) + f" of {array.dtype}")
     if not {"x", "y"} <= shape.keys() or shape.get("c") not in (3, 4) or array.dtype != np.uint8:
         raise SlideError(f"{name} is not RGB of 8 bits a colour (it is {described}); export it as RGB.")
     if any(size > 1 for axis, size in shape.items() if axis not in "cyx"):
         raise SlideError(f"{name} is a stack ({described}); export a single plane.")
-    if math.prod(array.chunks) > 4 * LARGEST_PIECE:
-        raise SlideError(f"{name} is stored in chunks too large to be read ({array.chunks}); export it again.")
+    pieces = dict(zip(axes, read_as_one(array), strict=True))
+    if math.prod(pieces.values()) * -(-shape["c"] // pieces["c"]) > 4 * LARGEST_PIECE:
+        stored = brief(" x ".join(f"{n} {axis}" for axis, n in pieces.items()))
+        raise SlideError(f"{name} is stored in chunks too large to be read ({stored}); export it again.")
     names, colours = _channels(omero)
     if shape["c"] == 4 and [one.strip().lower() for one in names[3:]] == ["alpha"]:
         names, colours = names[:3], colours[:3]

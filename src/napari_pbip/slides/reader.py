@@ -219,11 +219,16 @@ def damaged(path: Path, error: Exception) -> str:
 
 def reason(error: Exception) -> str:
     """The first line of what a library says of an error, short enough for a sentence."""
-    said = (str(error).splitlines() or [""])[0].strip().rstrip(".") or type(error).__name__
-    return said if len(said) <= _LONGEST_REASON else said[:_LONGEST_REASON] + "\N{HORIZONTAL ELLIPSIS}"
+    return brief((str(error).splitlines() or [""])[0].strip().rstrip(".") or type(error).__name__)
 
 
-_LONGEST_REASON = 200
+def brief(text: str) -> str:
+    """What a file or a library says, on one line and short enough for a sentence."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+_LONGEST_QUOTE = 200
 _PIECES, _PIECE = 32, 4096
 
 

@@ -7,9 +7,11 @@ to OpenSlide, and so are two rare kinds of SVS that tifffile would show wrongly:
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import threading
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import openslide
+import PIL.Image
 import tifffile
 
 from napari_pbip.errors import SlideError
@@ -33,7 +36,16 @@ _APERIO_JPEG2000_YCC = 33003
 _PHOTOMETRIC, _COMPRESSION, _EXTRA = tifffile.PHOTOMETRIC, tifffile.COMPRESSION, tifffile.EXTRASAMPLE
 _JPEG = (_COMPRESSION.JPEG, _COMPRESSION.OJPEG, _COMPRESSION.ALT_JPEG)
 """Whose decoder turns YCbCr into RGB; of other compressions tifffile gives YCbCr as it is."""
-_JPEG_MARGIN = 4
+_PICTURES = {
+    _COMPRESSION.JPEG2000: "JPEG2000",
+    _COMPRESSION.APERIO_JP2000_RGB: "JPEG2000",
+    _COMPRESSION.PNG: "PNG",
+    _COMPRESSION.WEBP: "WEBP",
+    34927: "WEBP",
+}
+"""Compressions whose pieces are pictures with a size of their own, by Pillow's names."""
+_MARGIN = 4
+"""How many times the pixels of its tile a picture may have."""
 _MEANING = {
     _PHOTOMETRIC.MINISWHITE: "grey levels, or three without a meaning",
     _PHOTOMETRIC.MINISBLACK: "grey levels, or three without a meaning",
@@ -190,8 +202,7 @@ class TiffReader:
         for index, data in zip(wanted, self._read_bytes(page, wanted), strict=True):
             if not data:
                 continue
-            if frame.compression in _JPEG:
-                _require_jpeg_fits(data, tile_width * tile_height)
+            _require_fits(data, frame)
             pixels, (plane, _, top, left, _), _ = decode(data, index, jpegtables=page.jpegtables)
             pixels = pixels[0]  # depth 1
             y0, y1 = max(top, y), min(top + pixels.shape[0], y + height)
@@ -220,23 +231,46 @@ class TiffReader:
         self._tiff.close()
 
 
-def _require_jpeg_fits(data: bytes, pixels: int) -> None:
-    """Refuse a JPEG that says it is much larger than its tile: the decoder would make room for all of it.
+def _require_fits(data: bytes, frame: Any) -> None:
+    """Refuse a picture that says it is much larger than its tile: the decoder would make room for all of it.
 
     Raises
     ------
     ValueError
         If it is.
     """
+    if frame.compression in _JPEG:
+        size = _jpeg_size(data)
+    elif frame.compression in _PICTURES:
+        size = _picture_size(data, _PICTURES[frame.compression])
+    else:
+        return
+    width, height = _segment(frame)
+    if size[0] * size[1] > _MARGIN * width * height:
+        raise ValueError(f"a picture of {size[0]} x {size[1]} pixels in a tile of {width} x {height} pixels")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height that a JPEG says, or 0."""
     place = 2  # after the marker that begins the image
     while place + 9 <= len(data) and data[place] == 0xFF:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the frame, not tables
             height, width = (int.from_bytes(data[place + i : place + i + 2], "big") for i in (5, 7))
-            if width * height > _JPEG_MARGIN * pixels:
-                raise ValueError(f"a JPEG of {width} x {height} pixels in a tile of {pixels}")
-            return
+            return width, height
         place += 2 + length
+    return 0, 0
+
+
+def _picture_size(data: bytes, kind: str) -> tuple[int, int]:
+    """Width and height that a picture of this kind says; Pillow reads no further."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large ones
+        try:
+            with PIL.Image.open(io.BytesIO(data), formats=(kind,)) as picture:
+                return picture.size
+        except PIL.Image.DecompressionBombError:
+            raise ValueError(f"a picture of more than {LARGEST_PIECE:,} pixels in a tile") from None
 
 
 def _segment(frame: Any) -> tuple[int, int]:
@@ -396,6 +430,8 @@ def _ome_colour(text: str | None) -> tuple[int, int, int] | None:
 
 def _pixels(series: Any) -> Image:
     """All of a series' finest level as RGB."""
+    for page in series:
+        _require_pictures_fit(page)
     image = series.asarray(level=0)
     samples = "S" if "S" in series.axes else "C"
     kept = [axis for axis in series.axes if axis in ("Y", "X", samples)]
@@ -403,6 +439,13 @@ def _pixels(series: Any) -> Image:
     return _to_rgb(
         np.ascontiguousarray(image.transpose([kept.index(axis) for axis in ("Y", "X", samples)])), series.keyframe
     )
+
+
+def _require_pictures_fit(page: Any) -> None:
+    if page.keyframe.compression in (*_JPEG, *_PICTURES):
+        for data, _ in page.parent.filehandle.read_segments(page.dataoffsets, page.databytecounts):
+            if data:
+                _require_fits(data, page.keyframe)
 
 
 def _to_rgb(image: Image, frame: Any) -> Image:
