@@ -72,4 +72,4 @@ class WeightsUnavailable(PbipError):
 
 
 class JobFailed(PbipError):
-    """A job met an error nobody foresaw; the original error is its ``__cause__``."""
+    """A job met an unexpected error; the original error is its ``__cause__``."""

@@ -181,7 +181,7 @@ def test_labels_come_back_from_disk(labels, tmp_path):
     labels.snapshot().write(tmp_path)
     read = LabelledSlides.read(tmp_path)
     assert read == labels.snapshot()
-    again = SlideLabels.of(read)
+    again = SlideLabels.from_labelled(read)
     assert again.snapshot() == labels.snapshot()
     assert again.counts == labels.counts
     assert not again.can_undo

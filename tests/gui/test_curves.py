@@ -35,7 +35,7 @@ def test_a_term_that_comes_later_has_a_gap_before() -> None:
 def test_what_is_kept_on_disk_comes_back_as_it_was_drawn() -> None:
     rows = [{"step": 1, "learning_rate": 0.1, "loss": 3.0}, {"step": 2, "learning_rate": 0.1, "loss": 2.0}]
     figures = {"miou": 20.0, "dice": 30.0}
-    kept = Curves.of_run(rows, [{"epoch": 1, "step": 2, "oracle": figures, "predicted": figures}])
+    kept = Curves.from_run(rows, [{"epoch": 1, "step": 2, "oracle": figures, "predicted": figures}])
     said = Curves()
     said.add([Step(1, {"loss": 3.0}), Step(2, {"loss": 2.0})])
     said.add([Epoch(1, 1, {"oracle/miou": 20.0, "predicted/miou": 20.0})])

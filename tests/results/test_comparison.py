@@ -50,9 +50,9 @@ def test_without_two_common_seeds_or_any_spread_there_is_no_test() -> None:
 
 
 def test_spreads_leave_out_what_is_not_there() -> None:
-    assert str(Spread.of([1.0, None, 2.0])) == "1.50 ± 0.71"
-    assert str(Spread.of([3.0])) == "3.00"
-    assert Spread.of([None]) is None
+    assert str(Spread.from_values([1.0, None, 2.0])) == "1.50 ± 0.71"
+    assert str(Spread.from_values([3.0])) == "3.00"
+    assert Spread.from_values([None]) is None
 
 
 def test_confusion_adds_up_over_seeds(comparison: Comparison) -> None:

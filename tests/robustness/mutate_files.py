@@ -126,7 +126,7 @@ def use_store(folder: Path) -> None:
 def use_labels(folder: Path) -> None:
     labelled = LabelledSlides.read(folder)
     if labelled is not None:
-        SlideLabels.of(labelled).snapshot().write(folder)
+        SlideLabels.from_labelled(labelled).snapshot().write(folder)
 
 
 def use_tissue(file: Path) -> None:

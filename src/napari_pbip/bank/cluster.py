@@ -31,7 +31,7 @@ class Clusters:
         return len(self.centres)
 
     @classmethod
-    def of(cls, features: Floats, assignment: Ints) -> Clusters:
+    def from_assignment(cls, features: Floats, assignment: Ints) -> Clusters:
         """Centres and similarities of a given partition, its clusters put in order of size."""
         sizes = np.bincount(assignment)
         place = np.empty_like(sizes)
@@ -78,7 +78,7 @@ def cosine_kmeans(features: Floats, k: int, seed: int = 0) -> Clusters:
     unit = normalise(features)
     runs = (_lloyd(unit, _plus_plus(unit, k, rng)) for _ in range(_RESTARTS if k > 1 else 1))
     assignment, _ = max(runs, key=lambda run: run[1])
-    return Clusters.of(features, assignment)
+    return Clusters.from_assignment(features, assignment)
 
 
 def choose_k(features: Floats, k_max: int, seed: int = 0) -> int:

@@ -453,7 +453,7 @@ def _keep(
     if [t.hash for t in old] != [t.hash for t in tiles]:
         return None
     first = sum(previous.k[:n])
-    return Clusters.of(features, np.array([t.subclass - first for t in old], np.int64))
+    return Clusters.from_assignment(features, np.array([t.subclass - first for t in old], np.int64))
 
 
 def _prototype(features: Floats, clusters: Clusters, cluster: int, nearest: int) -> Floats:

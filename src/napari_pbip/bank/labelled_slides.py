@@ -33,7 +33,7 @@ from napari_pbip.taxonomy import Taxonomy, TissueClass, class_name
 
 LABELS, TABLE, CLASSES, PICTURES = "labels.json", "tiles.csv", "classes.txt", "pictures"
 _UNFIT = frozenset(',;"\t\r\n')
-"""Characters that would tear the table apart."""
+"""Characters that a class name must not have: separators, quotes and line ends of the table."""
 
 Position = tuple[int, int]
 """Column and row of a tile, from 0."""

@@ -28,7 +28,7 @@ class LeftOut:
         return [path for path in found.files if is_picture(path)]
 
     @classmethod
-    def of(cls, found: Listing) -> Self:
+    def from_listing(cls, found: Listing) -> Self:
         """All of a listing but its folders."""
         return cls(list(found.files), list(found.system), list(found.results))
 

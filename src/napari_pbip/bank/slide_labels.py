@@ -74,7 +74,7 @@ class SlideLabels:
         self._undone: list[_Step] = []
 
     @classmethod
-    def of(cls, labelled: LabelledSlides) -> Self:
+    def from_labelled(cls, labelled: LabelledSlides) -> Self:
         """Labels to go on with; there is nothing to undo yet."""
         labels = cls()
         labels.taxonomy, labels.size = labelled.taxonomy, labelled.size

@@ -130,7 +130,7 @@ def pretrain(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a pre-training that was stopped.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Teach a backbone on slides that nobody labelled; trainings and banks can then start from it.
+    """Pretrain a backbone on unlabelled slides; trainings and banks can then start from it.
 
     Examples:
 

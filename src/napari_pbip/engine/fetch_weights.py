@@ -138,7 +138,7 @@ class _Progress:
 
 
 class _Stopped(PbipError):
-    """The user cancelled; nobody is told."""
+    """The user cancelled; there is no message."""
 
 
 def _download(spec: EncoderSpec, files: Sequence[_File], progress: _Progress) -> Path:

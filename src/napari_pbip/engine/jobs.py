@@ -52,7 +52,7 @@ def job(run: Callable[P, Job] | None = None, *, less_memory: str = _MORE_MEMORY)
 
 
 def explained(error: Exception, name: str, less_memory: str = _MORE_MEMORY) -> PbipError:
-    """An error that nobody foresaw, as one sentence.
+    """An unexpected error, as one sentence.
 
     Parameters
     ----------

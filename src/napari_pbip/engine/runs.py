@@ -162,7 +162,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 def write_weights(path: Path, tensors: Mapping[str, torch.Tensor], facts: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors, whole or not at all; ``facts`` go into the file's metadata."""
     with writing(path) as temporary:
-        # by way of bytes: the library's own file would be readable for nobody else
+        # by way of bytes: safetensors creates files of mode 0600, which colleagues cannot read
         temporary.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, facts))
 
 

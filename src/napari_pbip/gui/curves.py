@@ -26,7 +26,7 @@ class Curves:
         self._scores: dict[str, tuple[array[float], array[float]]] = {}
 
     @classmethod
-    def of_run(cls, rows: Sequence[Mapping[str, float]], validations: Sequence[Mapping[str, Any]]) -> Curves:
+    def from_run(cls, rows: Sequence[Mapping[str, float]], validations: Sequence[Mapping[str, Any]]) -> Curves:
         """The curves of earlier sittings: the rows of ``curves.csv`` and the validations of ``run.json``."""
         curves = cls()
         for row in rows:

@@ -1,4 +1,4 @@
-"""Pre-training a backbone on tissue that nobody labelled: masked self-distillation.
+"""Pretraining a backbone on unlabelled tissue: masked self-distillation.
 
 In the line of BYOL (Grill et al. 2020) and data2vec (Baevski et al. 2022). The student, the backbone that learns, sees
 a masked view of a crop: most of it black, its stain changed. For each patch it predicts the features of an EMA teacher

@@ -53,7 +53,7 @@ class Spread:
     deviation: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float | None]) -> Spread | None:
+    def from_values(cls, values: Sequence[float | None]) -> Spread | None:
         """Of the values there are; None without any."""
         known = [value for value in values if value is not None]
         if not known:
@@ -78,15 +78,15 @@ class Choice:
 
     def spread(self, protocol: str, measure: str) -> Spread | None:
         """A figure over the seeds."""
-        return Spread.of([run.figure(protocol, measure) for run in self.done])
+        return Spread.from_values([run.figure(protocol, measure) for run in self.done])
 
     def class_spread(self, protocol: str, name: str) -> Spread | None:
         """IoU of a class over the seeds."""
-        return Spread.of([run.of_class(protocol, name) for run in self.done])
+        return Spread.from_values([run.of_class(protocol, name) for run in self.done])
 
     def mean(self, fact: str) -> float | None:
         """Mean of ``seconds_per_step`` or ``parameters``."""
-        spread = Spread.of([run.figures[fact] for run in self.done if run.figures is not None])
+        spread = Spread.from_values([run.figures[fact] for run in self.done if run.figures is not None])
         return None if spread is None else spread.mean
 
     def confusion(self, protocol: str) -> npt.NDArray[np.int64] | None:

@@ -38,7 +38,7 @@ class LabelImage:
     first: tuple[float, float]
     """Centre of the first pixel (y, x); that of the first pixel of its slide is the origin."""
     unit: str | None = "micrometer"
-    """Of both; None: pixels of nobody knows what."""
+    """Unit of both axes; None if the size of a pixel is unknown."""
     colours: Mapping[int, RGB] = field(default_factory=dict)
     """Of values."""
     names: Mapping[int, str] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def open_label_image(path: Path) -> tuple[list[zarr.Array[Any]], LabelImage]:
             colours={one["label-value"]: tuple(one["rgba"][:3]) for one in meaning["colors"]},
             names={one["label-value"]: one["class"] for one in meaning["properties"]},
         )
-    except Exception as error:  # what damaged metadata raise is known to nobody
+    except Exception as error:  # damaged metadata may raise anything
         reason = " ".join(str(error).split())
         raise OutputError(
             f"{path} is no label image of napari-pbip, or is damaged ({reason}); save it again."

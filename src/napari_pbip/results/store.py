@@ -163,7 +163,7 @@ class ScoreStore:
         self._writer = _Writer(self) if mode == "r+" else None
 
     def _remove_unfinished(self) -> None:
-        """Remove what zarr had begun to write when a process was killed: nobody reads it, and it takes room."""
+        """Remove what zarr had begun to write when a process was killed: it is never read, and takes room."""
         for folder in (*(level.basename for level in self.scores), "pbip"):
             for begun in (self.path / folder).rglob("*.partial"):
                 begun.unlink(missing_ok=True)
@@ -545,7 +545,7 @@ def reading(path: Path, way_out: str = "segment the slide again with --overwrite
         raise OutputError(f"{path} may not be read; ask its owner for access.") from error
     except PbipError:
         raise
-    except Exception as error:  # what damaged metadata raise is known to nobody
+    except Exception as error:  # damaged metadata may raise anything
         reason = " ".join(str(error).split())
         raise OutputError(f"{path} is damaged ({reason}); {way_out}.") from error
 

@@ -1,6 +1,6 @@
 """In which order tiles are computed: what the user is looking at first, everything else along a Z-order curve.
 
-Whole blocks are worth more than tiles here and there: a block is on disk for good only when all its tiles are
+Whole blocks are worth more than tiles here and there: a block is finished on disk only when all its tiles are
 computed, and until then they are kept in memory. So what was begun is finished before something new is begun,
 except where the user looks.
 """

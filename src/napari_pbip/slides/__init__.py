@@ -5,7 +5,7 @@ from napari_pbip.slides.grid import Tile, TileGrid
 from napari_pbip.slides.mpp import save_mpp
 from napari_pbip.slides.reader import Image, Level, Reader, ReaderEntry, readers
 from napari_pbip.slides.slide import Slide, is_slide, open_slide, slides_in
-from napari_pbip.slides.tissue import TissueMask, TissueMeasure, find_tissue
+from napari_pbip.slides.tissue import TissueMap, TissueMask, find_tissue
 
 __all__ = [
     "ArrayReader",
@@ -16,8 +16,8 @@ __all__ = [
     "Slide",
     "Tile",
     "TileGrid",
+    "TissueMap",
     "TissueMask",
-    "TissueMeasure",
     "find_tissue",
     "is_slide",
     "open_slide",

@@ -40,7 +40,7 @@ class ArrayReader:
     levels
         RGB, shape (height, width, 3), uint8 each; the largest is level 0.
     mpp
-        Microns per level-0 pixel in x and y, or None if nobody says.
+        Microns per level-0 pixel in x and y, or None if unknown.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from napari_pbip.slides.reader import brief
 
 _COLOURS = ("red", "green", "blue")
 _NUMBERED = re.compile(r"(channel|ch|c)?[\s:_#-]*[\d:]*", re.IGNORECASE)
-"""Names that programs give to channels nobody named: ``Channel:0:1``, ``C1``, ``0``."""
+"""Names that programs give to unnamed channels: ``Channel:0:1``, ``C1``, ``0``."""
 _LETTER_OR_NAME = [re.compile(rf"({colour[0]}|.*\b{colour}\b.*)", re.IGNORECASE) for colour in _COLOURS]
 
 

@@ -53,7 +53,7 @@ class Reader(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is odd about the file and stops nobody: sentences without the file's name."""
+        """Warnings that do not prevent reading the file: sentences without the file's name."""
 
     @property
     def mpp(self) -> tuple[float, float] | None:

@@ -53,7 +53,7 @@ def open_slide(path: Path | str, mpp: float | None = None) -> Slide:
     Raises
     ------
     SlideError
-        If there is no such file, nobody can read it, it is damaged or no RGB image, or an ``mpp`` is impossible.
+        If there is no such file, no reader can open it, it is damaged or no RGB image, or an ``mpp`` is impossible.
     """
     path = Path(path).absolute()
     _require_readable(path)
@@ -120,7 +120,7 @@ class Slide:
     reader: str
     """Name of the reader, as in the catalogue :func:`napari_pbip.slides.readers`."""
     mpp_xy: tuple[float, float] | None
-    """Microns per level-0 pixel in x and y, or None if nobody says."""
+    """Microns per level-0 pixel in x and y, or None if unknown."""
     mpp_is_given: bool
     """Whether ``mpp_xy`` was given by a user, rather than by the slide's header."""
 
@@ -175,7 +175,7 @@ class Slide:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know of this file and what stops nobody, as sentences: an odd header."""
+        """Warnings about this file that do not prevent reading it, as sentences: an odd header."""
         notes = [f"{self.path.name} {note}." for note in self._reader.notes]
         if not self.mpp_is_given and (mpp := self.mpp) is not None and not is_usual(mpp):
             width, height = (side / 1000 for side in self.size_um or (0, 0))
@@ -208,7 +208,7 @@ class Slide:
 
     @property
     def mpp(self) -> float | None:
-        """Microns per level-0 pixel, the geometric mean of x and y, or None if nobody says."""
+        """Microns per level-0 pixel, the geometric mean of x and y, or None if unknown."""
         return math.sqrt(self.mpp_xy[0] * self.mpp_xy[1]) if self.mpp_xy else None
 
     @property
@@ -237,7 +237,7 @@ class Slide:
         Raises
         ------
         SlideError
-            If nobody says, or pixels are not square (more than 5 % off).
+            If it is unknown, or pixels are not square (more than 5 % off).
         """
         mpp, way_out = self.mpp, self._way_out
         if self.mpp_xy is None or mpp is None:

@@ -170,8 +170,8 @@ def _found_by(path: Path | str) -> tuple[float | None, bool]:
 
 
 @dataclass(frozen=True)
-class TissueMeasure:
-    """What tissue is told by, over a whole slide at low resolution: thresholds can be tried without reading again."""
+class TissueMap:
+    """Low-resolution map of a whole slide that the tissue threshold is applied to, without reading the slide again."""
 
     values: npt.NDArray[np.float32]
     """Optical density or saturation, shape (height, width); 0 where there is ink or a black border."""
@@ -189,7 +189,7 @@ class TissueMeasure:
     """File name, for messages."""
 
     @classmethod
-    def of(cls, slide: Slide, settings: TissueSettings) -> Self:
+    def from_slide(cls, slide: Slide, settings: TissueSettings) -> Self:
         """Read a slide at ``settings.mpp`` or at its own, if that is coarser.
 
         Memory does not grow with the slide's pixels beyond the mask's. Places that are damaged count as glass.
@@ -291,7 +291,7 @@ def find_tissue(slide: Slide, settings: TissueSettings) -> TissueMask:
     SlideError
         If there is no tissue, or the slide does not say its microns per pixel.
     """
-    return TissueMeasure.of(slide, settings).mask(settings)
+    return TissueMap.from_slide(slide, settings).mask(settings)
 
 
 def _otsu(counts: npt.NDArray[np.int64]) -> float:

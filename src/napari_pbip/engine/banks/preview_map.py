@@ -88,4 +88,4 @@ class Coloured(Step):
     grid: PreviewGrid | None = None
     """Where its cells lie."""
     labels: Labels | None = None
-    """Class index + 1 of each cell, 0 where there is no tissue or nobody has looked; shape (rows, columns)."""
+    """Class index + 1 of each cell, 0 where there is no tissue or nothing was computed yet; shape (rows, columns)."""

@@ -7,12 +7,12 @@ from pathlib import Path
 from napari_pbip.config import TissueSettings
 from napari_pbip.engine.jobs import job
 from napari_pbip.events import Finished, Job, Started, Warned
-from napari_pbip.slides import TissueMeasure, open_slide
+from napari_pbip.slides import TissueMap, open_slide
 
 
 @job
 def outline_tissue(
-    path: Path, settings: TissueSettings, out: Path, *, mpp: float | None = None, measure: TissueMeasure | None = None
+    path: Path, settings: TissueSettings, out: Path, *, mpp: float | None = None, measure: TissueMap | None = None
 ) -> Job:
     """Find tissue and write the mask as PNG, which :meth:`~napari_pbip.slides.TissueMask.read` reads.
 
@@ -47,7 +47,7 @@ def outline_tissue(
         with open_slide(path, mpp) as slide:
             for note in slide.notes:
                 yield Warned(note)
-            measure = TissueMeasure.of(slide, settings)
+            measure = TissueMap.from_slide(slide, settings)
     mask = measure.mask(settings)
     for note in mask.notes:
         yield Warned(note)

@@ -1,4 +1,4 @@
-"""The job that teaches a backbone on slides that nobody labelled.
+"""The job that pretrains a backbone on unlabelled slides.
 
 ```text
 OUT/

@@ -1,4 +1,4 @@
-"""Crops of tissue that nobody labelled, out of slides and pictures.
+"""Crops of tissue without labels, from slides and pictures.
 
 A crop follows from (seed, step, place in the batch), so a resumed pre-training sees what an uninterrupted one would.
 """
@@ -18,7 +18,7 @@ from napari_pbip.config import PretrainSettings
 from napari_pbip.errors import DataError, SlideError
 from napari_pbip.events import Event, Noted, Started, Step, Warned
 from napari_pbip.folders import Listing, is_result, listing
-from napari_pbip.slides import Image, Slide, TissueMeasure, open_slide
+from napari_pbip.slides import Image, Slide, TissueMap, open_slide
 from napari_pbip.slides.mpp import SIDECAR
 
 _FINEST, _COARSEST = 0.5, 2.0
@@ -53,7 +53,7 @@ def find_sources(settings: PretrainSettings) -> Generator[Event, None, tuple[Sou
     """
     paths, left_out = _pictures(settings.images)
     yield Started("Looking for tissue", total=len(paths), unit="images")
-    yield Noted(" ".join((f"Found {len(paths):,} slides and pictures.", *LeftOut.of(left_out).sentences())))
+    yield Noted(" ".join((f"Found {len(paths):,} slides and pictures.", *LeftOut.from_listing(left_out).sentences())))
     found: list[Source] = []
     for done, path in enumerate(paths, 1):
         with open_slide(path) as slide:
@@ -136,7 +136,7 @@ def _source(slide: Slide, mpp: float, settings: PretrainSettings) -> Source | No
     if max(slide.width, slide.height) * mpp <= 2 * smallest:  # cut out by somebody, for its tissue
         return Source(slide.path, mpp, None, 0.0, slide.width * slide.height * (mpp / 1000) ** 2)
     with open_slide(slide.path, mpp) as known:
-        measure = TissueMeasure.of(known, settings.tissue)
+        measure = TissueMap.from_slide(known, settings.tissue)
     try:
         mask = measure.mask(settings.tissue)
     except SlideError:  # glass alone

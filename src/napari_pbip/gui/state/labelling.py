@@ -238,7 +238,7 @@ class Labelling:
                 self._take(folder)
             labelled = LabelledSlides.read(folder) if unwritten is None else unwritten
             if labelled is not None:
-                labels = SlideLabels.of(labelled)
+                labels = SlideLabels.from_labelled(labelled)
         except FolderInUse as error:
             self.problem = DataError(
                 f"The labels of this project are edited in another window ({error.holder}); close that window, "

@@ -24,7 +24,7 @@ from napari_pbip.gui.layers.colours import label_colormap
 from napari_pbip.gui.layers.slides import METADATA, SlideLayer
 from napari_pbip.gui.layers.units import MICRONS
 from napari_pbip.gui.timers import single_shot
-from napari_pbip.slides import TissueMask, TissueMeasure
+from napari_pbip.slides import TissueMap, TissueMask
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -97,7 +97,7 @@ class Tissue:
         self._masks: dict[Path, ShownMask] = {}
         self.problems: dict[Path, PbipError] = {}
         # of one slide at its microns per pixel: it is as large as the mask, in floats
-        self._measure: tuple[tuple[Path, float | None], TissueMeasure] | None = None
+        self._measure: tuple[tuple[Path, float | None], TissueMap] | None = None
         self._painted_meanwhile: dict[Path, TissueMask] = {}
         self._job: RunningJob | None = None
         self._searched: SlideLayer | None = None

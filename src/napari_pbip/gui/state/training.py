@@ -215,4 +215,4 @@ def _curves_on_disk(folder: Path) -> Curves:
     from napari_pbip.engine.runs import read_curves
 
     facts = RunFacts.read(folder)
-    return Curves.of_run(read_curves(folder, facts.step), facts.validations)
+    return Curves.from_run(read_curves(folder, facts.step), facts.validations)

@@ -165,7 +165,7 @@ def select_subclasses(
         Class index of each subclass, shape (P,).
     only_children
         Whether the one subclass of a class with K = 1 counts as selected. It never exceeds its own mean, so
-        the released code leaves such classes out of the contrast for good.
+        the released code leaves such classes out of the contrast from then on.
 
     Returns
     -------
