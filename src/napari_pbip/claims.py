@@ -1,8 +1,8 @@
 """One process writes a folder at a time: the others are told who has it.
 
 The lock is one of the operating system (package filelock): it ends with the process that holds it, however that ends,
-so a crash leaves no lock behind. Beside it lies a small file that says who holds it, for the sentence alone. Both are gone
-when the folder is released. Nobody needs a claim to read.
+so a crash leaves no lock behind. Beside it lies a small file that says who holds it, for the sentence alone. Both are
+gone when the folder is released. Reading needs no claim.
 """
 
 from __future__ import annotations
