@@ -128,7 +128,10 @@ def test_a_bank_opens_as_its_contact_sheets(viewer: Any, tmp_path: Path) -> None
         shutil.copytree(samples.tiles() / name, tmp_path / "tiles" / name)
     data = DataSettings(folder=tmp_path / "tiles")
     list(build_bank(load_single_tiles(data.folder, data), BankSettings(encoder="tiny", k=2), data, tmp_path / "b"))
+    (slide,) = viewer.open(samples.slide(), plugin="napari-pbip")
     first, second = viewer.open(tmp_path / "b", plugin="napari-pbip")
+    assert [str(unit) for unit in first.units] == ["slide_pixel", "slide_pixel"]
+    assert first.units[0].is_compatible_with(slide.units[0])  # or napari would have warned, which is an error here
     assert (first.name, second.name) == ("b: LYM", "b: TUM")
     assert first.rgb
     assert second.translate[0] >= first.data.shape[0]

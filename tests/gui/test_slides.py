@@ -702,3 +702,30 @@ def test_masks_follow_corrected_microns_per_pixel(painter):
     painter.session.slides.changed.emit()
     assert painter.mask.area_mm2 == pytest.approx(area * (0.25 / 0.499) ** 2, rel=1e-3)
     np.testing.assert_allclose(painter.layer.extent.world[1], painter.slide.layer.extent.world[1], atol=8)
+
+
+def test_a_project_folder_that_cannot_be_written_is_refused_when_it_is_chosen(viewer, widget, tmp_path):
+    session = session_of(viewer)
+    before = session.folder
+    (tmp_path / "file").write_text("no folder")
+    widget.choose_folder(tmp_path / "file" / "project")
+    assert f"Nothing can be saved in {tmp_path / 'file' / 'project'} (" in widget.folder_notice.text()
+    assert widget.folder_notice.text().endswith("choose another folder.")
+    assert session.folder == before
+    assert widget.folder.text() == str(before)
+    widget.choose_folder(tmp_path / "project")
+    assert widget.folder_notice.isHidden()
+    assert session.folder == tmp_path / "project"
+
+
+@pytest.mark.parametrize("what", ["slide", "folder"])
+def test_what_was_said_of_a_file_goes_with_the_next_choice(viewer, widget, settle, tmp_path, dicom_folder, what):
+    (tmp_path / "lung").mkdir()
+    (tmp_path / "lung" / "notes.txt").write_text("no slide")
+    drop(widget, tmp_path / "lung")
+    settle(lambda: not session_of(viewer).jobs)
+    assert "lung" in widget.notice.text()
+    drop(widget, samples.slide() if what == "slide" else dicom_folder)
+    settle(lambda: not session_of(viewer).jobs)
+    assert len(viewer.layers) == 1
+    assert widget.notice.isHidden()

@@ -669,6 +669,39 @@ def test_class_names_can_be_given_where_the_folder_has_none(folder, tmp_path):
     assert folder.widget.folder.table.rowCount() == 2
 
 
+def test_a_fault_in_the_class_names_goes_when_they_are_emptied(folder):
+    enter(folder, samples.tiles())
+    fields = folder.widget.folder
+    assert fields.table.rowCount() == 9
+    QTest.keyClicks(fields.names, "a, a")
+    QTest.keyClick(fields.names, Qt.Key.Key_Return)
+    folder.settle(lambda: not folder.session.jobs)
+    assert "given twice: a" in fields.bar.notice.text()
+    assert fields.table.isHidden()
+    fields.names.selectAll()
+    QTest.keyClick(fields.names, Qt.Key.Key_Delete)
+    QTest.keyClick(fields.names, Qt.Key.Key_Return)
+    folder.settle(lambda: not folder.session.jobs)
+    assert not fields.bar.notice.isVisible()
+    assert not fields.table.isHidden()
+    assert fields.table.rowCount() == 9
+    assert folder.session.settings.data.classes is None
+
+
+def test_labels_that_cannot_be_saved_are_not_said_to_be(bench):
+    bench.session.tiles_folder.parent.mkdir(parents=True, exist_ok=True)
+    bench.session.tiles_folder.write_text("a file where the folder is to be")
+    bench.click(2, 3)
+    bench.saved()
+    assert bench.part.total.text() == "1 labelled tile on 1 slide; not saved."
+    assert "cannot be written" in bench.part.bar.notice.text()
+    bench.session.tiles_folder.unlink()
+    bench.click(4, 3)
+    bench.saved()
+    assert bench.part.total.text() == "2 labelled tiles on 1 slide; saved as you go."
+    assert (bench.session.tiles_folder / LABELS).exists()
+
+
 def test_the_tiles_that_were_changed_last_are_used_and_others_can_be_chosen_again(bench):
     bench.widget.tabs.setCurrentWidget(bench.widget.folder)
     enter(bench, samples.tiles())

@@ -666,3 +666,37 @@ def test_long_names_in_a_file_make_no_long_sentence(make, pixels: np.ndarray, na
         open_slide(path)
     assert len(str(caught.value)) < 400
     assert "\n" not in str(caught.value)
+
+
+def _elements(*values: tuple[int, bytes, bytes]) -> list[tuple[tuple[int, int], bytes]]:
+    """Elements of DICOM's group 0x20, by their tags."""
+    return [((0x20, tag), struct.pack("<HH2sH", 0x20, tag, kind, len(value)) + value) for tag, kind, value in values]
+
+
+def _with_elements(content: bytes, elements: list[tuple[tuple[int, int], bytes]]) -> bytes:
+    """A DICOM file (explicit VR, little endian) with further elements in their order."""
+    place, out = 132, bytearray(content[:132])
+    while elements:
+        tag, kind = struct.unpack_from("<HH", content, place), content[place + 4 : place + 6]
+        if elements[0][0] < tag:
+            out += elements.pop(0)[1]
+            continue
+        long = kind in (b"OB", b"OW", b"SQ", b"UN", b"UT")
+        (length,) = struct.unpack_from("<I" if long else "<H", content, place + (8 if long else 6))
+        end = place + (12 if long else 8) + length
+        out += content[place:end]
+        place = end
+    return bytes(out + content[place:])
+
+
+def test_a_part_of_a_picture_in_several_dicom_files_lacks_the_others(dicom_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(dicom_folder, tmp_path / "scan"))
+    part = max(folder.iterdir(), key=lambda file: file.stat().st_size)
+    one, two = struct.pack("<H", 1), struct.pack("<H", 2)
+    first_of_two = _elements(
+        (0x9161, b"UI", b"1.2.3\0"), (0x9162, b"US", one), (0x9163, b"US", two), (0x9228, b"UL", bytes(4))
+    )
+    part.write_bytes(_with_elements(part.read_bytes(), first_of_two))
+    for path in (part, folder):
+        with pytest.raises(SlideError, match=f"^{path.name} lacks files of its slide, .*; put the others beside them"):
+            open_slide(path)

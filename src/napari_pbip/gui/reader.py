@@ -120,11 +120,14 @@ def read_banks(path: Paths) -> list[LayerData]:
     """The contact sheet of each class of image banks, one below the other."""
     from napari_pbip.bank import ImageBank
     from napari_pbip.bank.sheet import contact_sheets
+    from napari_pbip.gui.layers.units import PIXELS
 
     layers: list[LayerData] = []
     for one in _listed(path):
         folder, top = Path(one), 0
         for name, sheet in contact_sheets(ImageBank.read(folder), folder):
-            layers.append((np.asarray(sheet), {"name": f"{folder.name}: {name}", "translate": (top, 0)}, "image"))
+            # napari's own pixel is no length, and would not go with a slide in the same viewer
+            options = {"name": f"{folder.name}: {name}", "translate": (top, 0), "units": PIXELS}
+            layers.append((np.asarray(sheet), options, "image"))
             top += sheet.height + _BETWEEN_SHEETS
     return layers

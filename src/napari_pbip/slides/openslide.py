@@ -14,8 +14,8 @@ from napari_pbip.slides.mpp import from_header, number
 from napari_pbip.slides.reader import Image, fingerprint, over_white, pyramid
 
 _MISSING = {
-    "No pyramid levels": "{} holds only label and overview pictures; put the files of the slide itself beside it.",
-    "concatenation": "{} is one part of a slide in several files; put its other parts beside it.",
+    "No pyramid levels": "{} holds only label and overview pictures; put the files of the slide itself beside them.",
+    "concatenation": "{} lacks files of its slide, of which one picture lies in several; put the others beside them.",
 }
 """What OpenSlide says of DICOM slides that are not damaged, and what is to be done."""
 
@@ -34,16 +34,17 @@ def open_openslide(path: Path) -> OpenSlideReader | None:
         return _open_dicom_folder(path)
     if openslide.OpenSlide.detect_format(str(path)) is None:
         return None
-    return _open(path)
+    return _open(path, path.name)
 
 
-def _open(path: Path) -> OpenSlideReader:
+def _open(path: Path, name: str) -> OpenSlideReader:
+    """Open a file; what is missing is said of what the user gave, which has this name."""
     try:
         return OpenSlideReader(path)
     except openslide.OpenSlideError as error:
         for said, sentence in _MISSING.items():
             if said in str(error):
-                raise SlideError(sentence.format(path.name)) from error
+                raise SlideError(sentence.format(name)) from error
         raise
 
 
@@ -53,7 +54,7 @@ def _open_dicom_folder(folder: Path) -> OpenSlideReader | None:
     for file in sorted(folder.iterdir()):
         if not _is_dicom(file) or openslide.OpenSlide.detect_format(str(file)) != "dicom":
             continue
-        found = _open(file)
+        found = _open(file, folder.name)
         if first is None:
             first = found
             continue
