@@ -1,19 +1,19 @@
-"""A dense conditional random field: labels that agree with neighbours and with pixels of like colour.
+"""A dense conditional random field: labels that agree with those of near pixels and of pixels of similar colour.
 
 Krähenbühl & Koltun (NIPS 2011, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials"): every
-pixel is connected with every other one by a Gaussian of their distance and one of distance and colour, and mean-field
-iterations pull the class probabilities of connected pixels together. Kernels are normalised symmetrically and labels
-compared by the Potts model, as in the authors' library; all constants are those of LPD's released evaluation.
+pixel is connected to every other one by a Gaussian of their distance and one of distance and colour, and mean-field
+iterations make the class probabilities of connected pixels more similar. Kernels are normalised symmetrically and
+labels compared by the Potts model, as in the authors' library; all constants are those of LPD's released evaluation.
 
-No library of it comes as wheels for every system (2026-11: pydensecrf and its forks are built from source or not on
-the registry at all), so the kernels are applied here, in two ways instead of their permutohedral lattice:
+No library of it has wheels for every system (2026-11: pydensecrf and its forks are built from source or not on the
+registry at all), so the kernels are computed here, in two ways instead of their permutohedral lattice:
 
-* :func:`refine_image`, of images at full resolution, factorises the colour kernel. Of a tile of 224 x 224 pixels and
-  four classes it takes 1.0 to 1.6 s on one core, and 0.01 to 0.03 % of the labels differ from the sum over all pairs
+* :func:`refine_image`, for images at full resolution, factorises the colour kernel. A tile of 224 x 224 pixels and four
+  classes takes 1.0 to 1.6 s on one core, and 0.01 to 0.03 % of the labels differ from those of the sum over all pairs
   of pixels (a sum over windows of three deviations: 4.2 s, 0.004 %; a bilateral grid of cells of one deviation: 1 s,
-  0.04 to 0.3 %). Memory: about 1 kB a pixel.
-* :func:`refine_cells`, on the coarse grid of a slide, sums over windows of three deviations, so that what a cell
-  becomes depends on nothing farther away than :func:`reach`: parts of a slide come out as the whole does.
+  0.04 to 0.3 %). Memory: about 1 kB for each pixel.
+* :func:`refine_cells`, for the coarse grid of a slide, sums over windows of three deviations. A cell then depends on
+  cells within :func:`reach` only, so that parts of a slide give the same result as the whole.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SMALLEST_SHARE = 1e-3  # of the largest eigenvalue, for positions
 _FEATURES_AT_ONCE = 32
 
 Kernel = Callable[[torch.Tensor], torch.Tensor]
-"""Takes maps (..., H, W) to their sums over all pixels, weighted by how alike each is to the one that is summed for."""
+"""From maps (..., H, W) to weighted sums over all pixels, of the same shape."""
 
 
 def refine_image(image: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
@@ -46,7 +46,7 @@ def refine_image(image: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     image
         RGB in [0, 1], shape (3, H, W).
     maps
-        Class maps between 0 and 1, 0 for a class that is not there; several sets for one image, (S, N, H, W).
+        Class maps between 0 and 1, 0 for an absent class, shape (S, N, H, W): S sets of maps for the one image.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def refine_cells(image: torch.Tensor, maps: torch.Tensor, known: torch.Tensor, c
     maps
         Class maps between 0 and 1, shape (S, N, H, W).
     known
-        Which cells there are, bool, shape (H, W); the others neither change nor count.
+        Which cells exist, bool, shape (H, W); the others neither change nor influence any.
     cell
         Side of a cell in pixels: the deviations are lengths in pixels.
 
@@ -93,9 +93,9 @@ def refine_cells(image: torch.Tensor, maps: torch.Tensor, known: torch.Tensor, c
 
 
 def reach(cell: int) -> int:
-    """Cells of that side, from a cell to the farthest that :func:`refine_cells` looks at for it.
+    """Largest distance, in cells, at which a cell influences another in :func:`refine_cells`; ``cell`` as there.
 
-    Each iteration looks one window farther, and the first one needs the norm of what it sees, which is one more.
+    Each iteration adds the radius of one window, and the normalisation of the kernels another one.
     """
     return (ITERATIONS + 1) * _radius(max(POSITION_SIGMA, COLOUR_SIGMA) / cell)
 
@@ -120,7 +120,7 @@ def mean_field(
     known
         1 where there is a pixel, 0 where there is none, shape (H, W).
     iterations
-        How many.
+        Number of iterations.
 
     Returns
     -------
@@ -192,13 +192,13 @@ def _colour_features(colours: torch.Tensor) -> torch.Tensor:
     """Features (P, r) of colours (P, 3), in deviations, whose products are about their Gaussian."""
     landmarks = torch.unique(colours.round(), dim=0)
 
-    def likeness(some: torch.Tensor) -> torch.Tensor:
+    def affinity(some: torch.Tensor) -> torch.Tensor:
         return torch.exp(-0.5 * torch.cdist(some, landmarks) ** 2)
 
-    values, vectors = torch.linalg.eigh(likeness(landmarks).cpu().double())
+    values, vectors = torch.linalg.eigh(affinity(landmarks).cpu().double())
     kept = values > _SMALLEST_EIGENVALUE
     features: torch.Tensor = vectors[:, kept] / values[kept].sqrt()
-    return likeness(colours) @ features.float().to(colours.device)
+    return affinity(colours) @ features.float().to(colours.device)
 
 
 def _windowed(image: torch.Tensor, sigma: float) -> Kernel:
@@ -218,9 +218,9 @@ def _windowed(image: torch.Tensor, sigma: float) -> Kernel:
 
     def apply(maps: torch.Tensor) -> torch.Tensor:
         sums = maps.clone()
-        for likeness, here, there in pairs:
-            sums[here] += likeness * maps[there]
-            sums[there] += likeness * maps[here]
+        for affinity, here, there in pairs:
+            sums[here] += affinity * maps[there]
+            sums[there] += affinity * maps[here]
         return sums
 
     return apply

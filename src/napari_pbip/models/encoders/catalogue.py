@@ -1,7 +1,7 @@
-"""The catalogue of encoders: one row each. Factories are named, not imported, so reading it costs nothing.
+"""The catalogue of encoders: one row each. Factories are given by name, so that importing it loads no torch.
 
-Shapes, statistics and poolings are those of the model cards and configuration files; what an encoder was trained at
-stands as its microns per pixel.
+Shapes, statistics and poolings are those of the model cards and configuration files; the microns per pixel are those of
+the encoder's training.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Statistics(TypedDict):
-    """What a network's images are normalised with."""
+    """Mean and deviation that images are normalised with."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -478,7 +478,7 @@ def load(name: str, weights: Path | None = None) -> Encoder:
     name
         Its name in the catalogue.
     weights
-        Folder or file with its weights, for encoders that need them; by default they are looked for in the folder
+        Folder or file with its weights, for encoders that need them. By default they are searched for in the folder
         that the environment variable ``NAPARI_PBIP_WEIGHTS`` names, and in the Hugging Face cache.
 
     Raises

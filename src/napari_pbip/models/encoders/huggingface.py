@@ -1,8 +1,8 @@
 """Networks of the transformers library, from a local folder in the layout of the Hugging Face hub.
 
-The folder holds ``config.json`` and ``model.safetensors``; a text tower also needs the files of its tokenizer. Rows of
-the catalogue know the rest. Of any other folder, mean, deviation and input size are read from its
-``preprocessor_config.json``, and how tokens become one vector follows from the kind of network.
+The folder holds ``config.json`` and ``model.safetensors``; a text tower also needs the files of its tokenizer. For
+encoders of the catalogue, its row gives all other facts. For any other folder, mean, deviation and input size are read
+from its ``preprocessor_config.json``, and the pooling of tokens follows from the kind of network.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _POOLING = {
     "swinv2": MEAN,
     "clip": PROJECTED,
 }
-"""How each kind of network was trained to make one vector of an image (``model_type`` of config.json)."""
+"""The pooling that each kind of network (``model_type`` of config.json) was trained with."""
 _FILES = ("config.json", "preprocessor_config.json")
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
@@ -69,8 +69,8 @@ def build_folder(spec: EncoderSpec, weights: Path) -> Encoder:
     Raises
     ------
     WeightsUnavailable
-        If the folder or one of its files is missing or damaged, the network is of a kind that is not known
-        here, or weights are missing from the file.
+        If the folder or one of its files is missing or damaged, the network is of an unknown kind, or weights are
+        missing from the file.
     """
     folder = _folder(weights, spec, _FILES)
     kind = _read(folder / _FILES[0]).get("model_type")
@@ -112,7 +112,7 @@ def _encoder(spec: EncoderSpec, folder: Path, kind: str) -> Encoder:
 
 
 class MeanOfTokens(nn.Module):
-    """A network of stages that shrink, such as Swin."""
+    """A network whose stages have ever fewer tokens, such as Swin; its vector is the mean of the last ones."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class _Transformer(nn.Module):
 
 
 class PooledTokens(_Transformer):
-    """A vision transformer with one vector an image, taken of the tokens after the last layer norm."""
+    """A vision transformer whose vector is pooled from the tokens after the last layer norm."""
 
     def __init__(self, model: Any, pooling: str) -> None:
         super().__init__(model)
@@ -154,7 +154,7 @@ class PooledTokens(_Transformer):
 
 
 class ClassProjection(_Transformer):
-    """CLIP's image tower: the class token, projected to the space that it shares with text."""
+    """CLIP's image tower: the class token, projected to the common space of images and text."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         vectors: torch.Tensor = self.model(pixel_values=images).image_embeds
@@ -184,20 +184,20 @@ def _clip_text(folder: Path, sentences: Sequence[str]) -> torch.Tensor:
 
 
 def load_model(kind: Any, source: Path, where: Path | None, *, tensors: Weights | None = None, **options: Any) -> Any:
-    """A network of the library; every weight from a file, none left at random.
+    """A network of the library, with every weight read from a file and none initialised at random.
 
     Parameters
     ----------
     kind
-        Class that makes it.
+        Class of the library with ``from_pretrained``.
     source
-        What to call the weights in an error.
+        Name of the weights for errors.
     where
-        Folder that it is read from, None if ``tensors`` and a ``config`` among the options are given.
+        Folder to read it from; None if ``tensors`` and the option ``config`` are given.
     tensors
         Weights by name, in the layout of the hub.
     **options
-        Others of ``from_pretrained``.
+        Other options of ``from_pretrained``.
 
     Raises
     ------
@@ -227,7 +227,7 @@ def load_model(kind: Any, source: Path, where: Path | None, *, tensors: Weights 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's progress bar and report off the user's screen; what matters becomes an error."""
+    """Silence the library's progress bar and loading report; what matters of them is raised as an error."""
     from transformers.utils import logging as library
 
     logging: Any = library  # its functions carry no types
@@ -243,7 +243,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _folder(weights: Path, spec: EncoderSpec, needed: Sequence[str]) -> Path:
-    """The folder that a user named, or that of the file, with all that is needed in it."""
+    """The folder that the user gave, or the folder of the file that the user gave; checked to hold all files."""
     folder = weights.parent if weights.name == "model.safetensors" else weights
     for name in needed:
         if not (folder / name).is_file():
@@ -256,14 +256,14 @@ def _folder(weights: Path, spec: EncoderSpec, needed: Sequence[str]) -> Path:
     return folder
 
 
-def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any], within: str = "") -> str:
-    """The first setting in which a network differs from the wanted one, in words; empty if there is none."""
+def _difference(given: Mapping[str, Any], wanted: Mapping[str, Any], within: str = "") -> str:
+    """The first option in which a network differs from the wanted one, in words; empty if there is none."""
     for key, value in wanted.items():
         if isinstance(value, Mapping):
-            if difference := _difference(found.get(key) or {}, value, f"{within}{key}."):
+            if difference := _difference(given.get(key) or {}, value, f"{within}{key}."):
                 return difference
-        elif found.get(key) != value:
-            return f"{within}{key} is {found.get(key)} instead of {value}"
+        elif given.get(key) != value:
+            return f"{within}{key} is {given.get(key)} instead of {value}"
     return ""
 
 
@@ -282,7 +282,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _input_size(preprocessor: Mapping[str, Any]) -> int:
-    """Side of the square that the network sees: of the centre crop, else of the resized image."""
+    """Side of the square input in pixels: that of the centre crop, or else of the resized image."""
     key = "crop_size" if preprocessor.get("do_center_crop") and "crop_size" in preprocessor else "size"
     size = preprocessor.get(key, 224)
     if isinstance(size, dict):

@@ -1,8 +1,8 @@
-"""The encoder without weights: how much of each stain there is, and how it is textured at four scales.
+"""The encoder without weights: statistics of the amount of each stain, and of its texture at four scales.
 
 In the line of the hand-made descriptors of Kather et al. (2016), "Multi-class texture analysis in colorectal
-cancer histology", Sci Rep 6:27988 (grey-level statistics, Gabor and perception-like features), written so
-that PBIP can learn through it: every step is differentiable, and black means "no tissue here".
+cancer histology", Sci Rep 6:27988 (grey-level statistics, Gabor and perception-like features), but made for PBIP:
+every step is differentiable, and black means "no tissue here".
 
 1. Brightness is divided out, so an image times any factor gives the same features.
 2. Optical density (Beer-Lambert), and amounts of haematoxylin, eosin and residual by the colour deconvolution
@@ -11,16 +11,16 @@ that PBIP can learn through it: every step is differentiable, and black means "n
    of the stain amounts, the same in every orientation), and how these vary at coarser scales (as in the
    scattering transform of Bruna & Mallat 2013).
 4. Mean and deviation over the tissue, logarithms of what is a size.
-5. A fixed linear map. Raw statistics differ in scale by orders of magnitude and have all one sign, so their
-   cosines say little. The map subtracts the mean of real tissue, and scales to equal strength what changes
-   although the tissue stays: staining, the part of the tile that is looked at, a mask over it. Its constants
-   lie in ``texture.safetensors``; ``benchmarks/texture_constants.py`` made them, without labels, of the
-   slide and tiles that come with the package. They are the same for all data.
+5. A fixed linear map. Raw statistics differ in scale by orders of magnitude and all have the same sign, so their
+   cosines are hardly informative. The map subtracts the mean of real tissue, and scales all variation that is
+   not due to tissue to equal strength: staining, the part of the tile that is shown, a mask over it. Its
+   constants are in ``texture.safetensors``; ``benchmarks/texture_constants.py`` computed them, without labels,
+   from the slide and tiles that come with the package. They are the same for all data.
 
-Masked images (Eq. 5 of PBIP) are why black is no tissue. Taken as it is, the zero outside the mask has the
-highest optical density of all and would decide every feature. Here a pixel counts by its brightness, relative
-to the image: what is masked out does not count, borders of the mask are no edges, and the gradient of a
-feature tells the mask which pixels bring it nearer to a prototype.
+Black means no tissue because of masked images (Eq. 5 of PBIP): the zeros outside a mask have the highest optical
+density of all and would dominate every feature. Here the weight of a pixel is its brightness relative to the image:
+masked pixels have no weight, the border of a mask is no edge, and the gradient of a feature shows which pixels bring it
+nearer to a prototype.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ CONSTANTS = Path(__file__).with_name("texture.safetensors")
 
 _SCALES = 4
 _DARKEST = 1 / 255
-"""Smallest intensity whose density is told apart: one step of an 8-bit image."""
+"""Smallest intensity that is distinguished from zero: one step of an 8-bit image."""
 _FAINT = 0.05
-"""Brightness, relative to the image's, at which a pixel counts half."""
+"""Brightness, relative to that of the image, at which a pixel has half weight."""
 _IN_CACHE = 8
-"""Images whose intermediate maps fit into the cache of a processor."""
+"""Number of images whose intermediate maps fit into the cache of a processor."""
 _HISTOGRAM = torch.linspace(-0.4, 1.4, 6)
 _HISTOGRAM_WIDTH = 0.36
 
@@ -91,7 +91,7 @@ class Texture(nn.Module):
 def statistics(images: torch.Tensor) -> torch.Tensor:
     """Statistics before the linear map, shape (B, F), of RGB in [0, 1], shape (B, 3, H, W).
 
-    Small differences of large sums are taken, so this computes in float32 whatever the surroundings.
+    Small differences of large sums are taken, so this is computed in float32 also under autocast.
     """
     # A processor waits for memory here: a few images at a time stay in its cache, which takes less time.
     parts = torch.split(images, _IN_CACHE) if images.device.type == "cpu" else (images,)

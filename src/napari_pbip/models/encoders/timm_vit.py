@@ -43,7 +43,7 @@ def vision_transformer(architecture: str, *, mlp_layer: str | None = None, **opt
     mlp_layer
         Name of a class of ``timm.layers``, instead of the architecture's own.
     **options
-        What else differs from the architecture, in timm's words.
+        Other options that differ from the architecture's, named as in timm.
     """
     if mlp_layer is not None:
         options["mlp_layer"] = getattr(timm.layers, mlp_layer)
@@ -52,7 +52,7 @@ def vision_transformer(architecture: str, *, mlp_layer: str | None = None, **opt
 
 
 class TimmTransformer(nn.Module):
-    """A network of timm with one vector an image, taken of the tokens after the last layer norm."""
+    """A vision transformer of timm, whose vector is pooled from the tokens after the last layer norm."""
 
     def __init__(self, model: Any, pooling: str) -> None:
         super().__init__()
@@ -71,6 +71,6 @@ class TimmTransformer(nn.Module):
 
 
 def timm_block_maps(model: Any, images: torch.Tensor, blocks: Sequence[int]) -> tuple[torch.Tensor, ...]:
-    """As :meth:`~napari_pbip.models.encoders.base.VisionTransformer.block_maps`, of a network of timm."""
+    """:meth:`~napari_pbip.models.encoders.base.VisionTransformer.block_maps` for a network of timm."""
     indices = [block - 1 for block in blocks]
     return tuple(model.forward_intermediates(images, indices, stop_early=True, intermediates_only=True))
