@@ -12,6 +12,7 @@ import pytest
 import napari_pbip
 
 QT = ("PyQt5", "PyQt6", "PySide2", "PySide6", "qtpy")
+HEAVY = {"torch", "transformers", "timm", "sklearn", "napari", "magicgui", *QT}
 PACKAGE = Path(napari_pbip.__file__).parent
 MODULES = sorted(
     ".".join(("napari_pbip", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
@@ -29,7 +30,7 @@ def brought_along(*modules: str) -> set[str]:
 
 
 def test_the_package_is_light():
-    assert not brought_along("napari_pbip") & {"torch", "transformers", "timm", "napari", "magicgui", *QT}
+    assert not brought_along("napari_pbip") & {*HEAVY, "numpy", "pydantic", "rich"}
 
 
 @pytest.mark.parametrize("module", ["napari_pbip.cli", "napari_pbip.slides", "napari_pbip.bank", "napari_pbip.results"])

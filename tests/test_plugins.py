@@ -15,6 +15,7 @@ from PIL import Image
 from napari_pbip import samples
 from napari_pbip.bank import ImageBank
 from napari_pbip.bank.mosaics import write_masked, write_training
+from napari_pbip.engine.run_facts import RunFacts, runs_in
 from tests.plugin_packages import HOW_TO, install_page, register, with_site
 from tests.test_readme import blocks
 
@@ -149,4 +150,19 @@ def test_a_reader_that_cannot_be_loaded_is_named_where_it_is_needed(tmp_path: Pa
     assert do(tmp_path, tmp_path, "-c", code) == (
         "slide.odd cannot be read, because the reader 'odd' cannot be loaded (No module named 'not_there'); "
         "napari-pbip doctor says what to do.\n"
+    )
+
+
+def test_a_model_whose_method_is_not_installed_hides_no_other(tmp_path: Path) -> None:
+    for name in ("lost", "whole"):
+        shutil.copytree(samples.project() / "model", tmp_path / name)
+    facts = json.loads((tmp_path / "lost" / "run.json").read_text())
+    facts["settings"]["method"] = {"name": "lse", "sharpness": 8}
+    (tmp_path / "lost" / "run.json").write_text(json.dumps(facts))
+    runs = runs_in(tmp_path)
+    assert isinstance(runs["whole"], RunFacts)
+    assert str(runs["lost"]) == (
+        f"{tmp_path / 'lost'} was trained with settings that are not known here (The setting 'method.name' cannot be "
+        "'lse'; it is one of 'pbip', 'lpd', 'construct', 'cam'); install the package that its method comes from, or "
+        "update napari-pbip."
     )

@@ -1,4 +1,4 @@
-"""What ``import napari_pbip`` gives, and what it costs."""
+"""What ``import napari_pbip`` gives; what it costs is in ``test_imports.py``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import types
 import pytest
 
 import napari_pbip
-from tests.test_imports import QT, brought_along
+from tests.test_imports import HEAVY, brought_along
 from tests.test_readme import ROOT
 
-HEAVY = {"torch", "transformers", "timm", "sklearn", "napari", "magicgui", *QT}
 NEED_TORCH = {"Backbone", "Cam", "Encoder", "Method", "build_bank", "compare", "evaluate", "segment", "train"}
 
 
@@ -27,10 +26,6 @@ def test_a_public_name_is_documented(name: str):
     assert value.__doc__
     assert not value.__doc__.startswith(f"{name}(")  # what a dataclass says of itself
     assert isinstance(value, types.ModuleType) or value.__name__ == name
-
-
-def test_importing_the_package_loads_nothing_heavy():
-    assert not brought_along("napari_pbip") & (HEAVY | {"numpy", "pydantic", "rich"})
 
 
 def test_names_load_no_torch_unless_they_compute():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_pbip.config import JobSettings, change_paths
-from napari_pbip.errors import ModelError
+from napari_pbip.errors import ConfigError, ModelError
 from napari_pbip.files import write_json
 from napari_pbip.taxonomy import Taxonomy
 
@@ -65,7 +65,7 @@ class RunFacts:
         Raises
         ------
         ModelError
-            If the folder is no run, or its facts are damaged or of a newer format.
+            If the folder is no run, its facts are damaged or of a newer format, or its method is not installed.
         """
         path = folder / MARKER
         if folder.is_file():
@@ -87,6 +87,11 @@ class RunFacts:
                 values.setdefault("bank", {})["encoder"] = document["prototypes"]["encoder"]["name"]
             taxonomy = Taxonomy.from_json(document.pop("classes"))
             return cls(settings=JobSettings.parse(values), taxonomy=taxonomy, **document)
+        except ConfigError as error:
+            raise ModelError(
+                f"{folder} was trained with settings that are not known here ({str(error).rstrip('.')}); install the "
+                "package that its method comes from, or update napari-pbip."
+            ) from error
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path} is damaged; train the model again or restore the file.") from error
 

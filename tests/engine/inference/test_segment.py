@@ -88,6 +88,11 @@ def test_an_array_gets_the_scores_of_a_file_of_the_same_pixels(
     assert isinstance(again, Finished)  # the same slide, however it is held
 
 
+def test_a_bare_array_has_no_microns(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match=r"give segment\(\) a Slide\.from_array"):
+        list(segment(np.zeros((64, 64, 3), np.uint8), model, tmp_path, QUICK))  # type: ignore[arg-type]
+
+
 def test_microns_of_the_settings_count_for_an_open_slide(
     model: Path, sample_pixels: np.ndarray, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ from napari_pbip.engine.inference.refine import refined_labels
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, ahead, to_tensor
 from napari_pbip.engine.runs import TrainedModel, load_model
-from napari_pbip.errors import DamagedPlace, OutputError
+from napari_pbip.errors import DamagedPlace, OutputError, SlideError
 from napari_pbip.events import Finished, Job, RegionDone, Started, Step, Warned
 from napari_pbip.models.views import average_over_views
 from napari_pbip.results.areas import areas, write_areas
@@ -156,6 +156,10 @@ def segment(
 
 def _opened(slide: Path | str | Slide, mpp: float | None) -> AbstractContextManager[Slide]:
     """The slide for as long as the job needs it; what somebody has open stays so."""
+    if hasattr(slide, "dtype"):
+        raise SlideError(
+            "An array does not say its microns per pixel; give segment() a Slide.from_array(array, mpp=0.5)."
+        )
     if not isinstance(slide, Slide):
         return open_slide(slide, mpp)
     if mpp is not None:
