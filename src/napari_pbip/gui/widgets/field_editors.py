@@ -1,6 +1,6 @@
 """Editors of single settings: the widget follows from the type of the field, as the settings model declares it.
 
-Each has a signal ``edited``, ``raw()`` (what was entered, for the model to validate) and ``show_value``.
+Each has ``value()`` (what was entered, for the model to validate), ``set_value`` and a signal ``value_changed``.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _SCROLL_BAR = 24
 
 
 def editor_for(annotation: Any) -> Any:
-    """A widget with a signal ``edited``, ``raw()`` (what was entered, for the model to validate) and ``show_value``.
+    """A widget with ``value()`` (what was entered, for the model to validate), ``set_value`` and ``value_changed``.
 
-    ``raw()`` raises :class:`ValueError` where what was entered could be read in more than one way.
+    ``value()`` raises :class:`ValueError` where what was entered could be read in more than one way.
     """
     parts = alternatives(annotation)
     if parts == [bool]:
@@ -58,7 +58,7 @@ class _Text(QLineEdit):
     A single number may be written with a point or a comma, as in every box of the window.
     """
 
-    edited = Signal()
+    value_changed = Signal()
 
     def __init__(self, annotation: Any) -> None:
         super().__init__()
@@ -71,9 +71,9 @@ class _Text(QLineEdit):
             self.setPlaceholderText("TUM: …, STR: …" if self._only_pairs else "")
         elif self._optional:
             self.setPlaceholderText("automatic")
-        self.editingFinished.connect(self.edited)
+        self.editingFinished.connect(self.value_changed)
 
-    def raw(self) -> object:
+    def value(self) -> object:
         text = self.text().strip()
         if not text and self._optional:
             return None
@@ -89,7 +89,7 @@ class _Text(QLineEdit):
             raise ValueError(f"“{text}” is not a whole number; write it without a point or comma")
         return text if whole is None else whole
 
-    def show_value(self, value: Any) -> None:
+    def set_value(self, value: Any) -> None:
         self.setText(as_typed(value))
         self.setCursorPosition(0)
 
@@ -97,7 +97,7 @@ class _Text(QLineEdit):
 class _Choice(QComboBox):
     """One of several words; ``free`` lets the user type another."""
 
-    edited = Signal()
+    value_changed = Signal()
 
     def __init__(self, choices: Sequence[str], *, free: bool) -> None:
         super().__init__()
@@ -107,10 +107,10 @@ class _Choice(QComboBox):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMinimumContentsLength(8)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.textActivated.connect(self.edited)
+        self.textActivated.connect(self.value_changed)
         line = self.lineEdit()
         if line is not None:
-            line.editingFinished.connect(self.edited)
+            line.editingFinished.connect(self.value_changed)
         self.setItemDelegate(_Noted(self))
 
     def offer(self, choices: Mapping[str, str]) -> None:
@@ -128,10 +128,10 @@ class _Choice(QComboBox):
         if view is not None:
             view.setMinimumWidth(view.sizeHintForColumn(0) + _SCROLL_BAR)
 
-    def raw(self) -> object:
+    def value(self) -> object:
         return self.currentText()
 
-    def show_value(self, value: Any) -> None:
+    def set_value(self, value: Any) -> None:
         self.setCurrentText(str(value))
 
     def wheelEvent(self, event: QWheelEvent | None) -> None:
@@ -153,29 +153,29 @@ class _Noted(QStyledItemDelegate):
 class _Check(QCheckBox):
     """Yes or no."""
 
-    edited = Signal()
+    value_changed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
-        self.clicked.connect(self.edited)
+        self.clicked.connect(self.value_changed)
 
-    def raw(self) -> object:
+    def value(self) -> object:
         return self.isChecked()
 
-    def show_value(self, value: Any) -> None:
+    def set_value(self, value: Any) -> None:
         self.setChecked(bool(value))
 
 
 class _File(QWidget):
     """A file or folder, typed or looked for; empty for none. ``words`` are what else it may be."""
 
-    edited = Signal()
+    value_changed = Signal()
 
     def __init__(self, words: Sequence[str] = ()) -> None:
         super().__init__()
         self.text = QLineEdit()
         self.text.setPlaceholderText("none")
-        self.text.editingFinished.connect(self.edited)
+        self.text.editingFinished.connect(self.value_changed)
         self.setFocusProxy(self.text)
         browse = QToolButton()
         browse.setText("…")
@@ -193,10 +193,10 @@ class _File(QWidget):
         layout.addWidget(self.text, 1)
         layout.addWidget(browse)
 
-    def raw(self) -> object:
+    def value(self) -> object:
         return self.text.text().strip() or None
 
-    def show_value(self, value: Any) -> None:
+    def set_value(self, value: Any) -> None:
         self.text.setText(as_typed(value))
 
     def browse(self, mode: QFileDialog.FileMode) -> None:
@@ -209,7 +209,7 @@ class _File(QWidget):
 
     def _chosen(self, path: str) -> None:
         self.text.setText(path)
-        self.edited.emit()
+        self.value_changed.emit()
 
 
 def as_typed(value: Any) -> str:
