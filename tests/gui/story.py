@@ -18,6 +18,7 @@ from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.state.session import session_of
 from tests.gui.hands import click
 from tests.gui.lessons import SKIN, Lesson
+from tests.gui.napari_privates import canvas_of
 
 LEFT, NO, SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
 
@@ -65,13 +66,13 @@ class Story:
 
     def at(self, column: float, row: float) -> QPoint:
         """Where the middle of a tile is on the canvas."""
-        canvas, camera = self.viewer.window._qt_viewer.canvas.native, camera_of(self.viewer)
+        canvas, camera = canvas_of(self.viewer), camera_of(self.viewer)
         microns = np.array([row + 0.5, column + 0.5]) * self.session.labelling.labels.size.microns
         y, x = (microns - np.array(camera.center)[-2:]) * camera.zoom
         return QPoint(round(canvas.width() / 2 + x), round(canvas.height() / 2 + y))
 
     def click_tile(self, column: int, row: int, modifiers: Any = NO) -> None:
-        canvas = self.viewer.window._qt_viewer.canvas.native
+        canvas = canvas_of(self.viewer)
         QTest.mouseMove(canvas, self.at(column, row))
         QTest.mouseClick(canvas, LEFT, modifiers, self.at(column, row))
         self.settle()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import napari
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from PIL import Image
 from napari_pbip import samples
 from napari_pbip.bank import Curation, ImageBank
 from napari_pbip.config import BankSettings, DataSettings
+from napari_pbip.gui.state.session import session_of
 from tests.gui.hands import click
 
 CLASSES = ("LYM", "MUS", "TUM")
@@ -51,7 +53,7 @@ def docked(viewer: Any, settle: Callable[..., None]) -> Any:
 
 
 def session_bank(widget: Any) -> Any:
-    return widget._work
+    return session_of(napari.current_viewer()).bank
 
 
 @pytest.fixture
@@ -345,7 +347,7 @@ def test_warnings_of_the_whole_bank_and_their_tiles(built, session, settle, tile
 def test_a_class_renamed_on_disk_is_built_anew(built, session, settle, tiles):
     before = session.bank.bank
     (tiles / "LYM").rename(tiles / "LYMPHO")
-    session.bank.look_for_tiles()
+    session.bank.find_tiles()
     settle(lambda: session.bank.tiles.taxonomy.names == ("LYMPHO", "MUS", "TUM"))
     click(built.build_button)
     assert updated(session, settle, before).taxonomy.names == ("LYMPHO", "MUS", "TUM")
@@ -443,7 +445,7 @@ def test_classes_that_were_renamed_since_are_told_until_the_bank_is_up_to_date(b
     assert not built.tiles_notice.isVisible()
     (tiles / "LYM").rename(tiles / "lymphocytes")
     before = session.bank.bank
-    session.bank.look_for_tiles()
+    session.bank.find_tiles()
     settle(lambda: built.tiles_notice.isVisible())
     assert "MUS, TUM, lymphocytes" in built.tiles_notice.text()
     assert "Update image bank" in built.tiles_notice.text()

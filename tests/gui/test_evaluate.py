@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import dask.array as da
+import napari
 import numpy as np
 import pytest
 import zarr
@@ -152,7 +153,7 @@ def save_as(widget, settle, name: str, answer: str | None = None) -> None:
     settle(lambda: visible(QFileDialog) is None and visible(QMessageBox) is None)  # notifications are dialogs, too
     timer.stop()
     assert bool(asked) == (answer is not None), asked
-    settle(lambda: not widget._session.jobs)
+    settle(lambda: not session_of(napari.current_viewer()).jobs)
 
 
 def test_save_as_asks_before_it_replaces_and_says_where(widget, settle, tmp_path, monkeypatch):

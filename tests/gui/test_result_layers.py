@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from napari.layers._layer_actions import _duplicate_layer
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip.config import ThresholdSettings
@@ -18,6 +17,7 @@ from napari_pbip.gui.layers.results import METADATA
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import LargestScores, ScoreStore, areas, label_region, write_labels
 from napari_pbip.taxonomy import BCSS
+from tests.gui.napari_privates import duplicate, pixels_shown, set_data_level
 from tests.results.stores import create, network, segment, smooth_field
 
 SHAPE = (600, 700)
@@ -46,7 +46,7 @@ def expected(path: Path, thresholds: ThresholdSettings, level: int = 0) -> np.nd
 
 def shown(result) -> np.ndarray:
     """What napari holds of the present view."""
-    return np.asarray(result.layer._slice.image.raw)
+    return pixels_shown(result.layer)
 
 
 def colours_on_screen(viewer) -> np.ndarray:
@@ -171,7 +171,7 @@ def test_what_is_under_the_cursor(result, finished):
     labels = expected(finished, result.thresholds)
     scores = ScoreStore.open(finished).read_scores(0, ALL, ALL)
     result.view.micrometres = 0
-    result.layer._data_level = 0
+    set_data_level(result.layer, 0)
     um = result.store.cell_um
     for row, column in ((0, 0), (517, 233), (599, 699)):
         offset = (um - result.store.facts.slide.mpp) / 2
@@ -223,7 +223,7 @@ def test_a_store_that_vanishes_leaves_the_picture(viewer, settle, finished, tmp_
 def test_a_duplicated_result_is_a_result_of_its_own(viewer, result, finished, settle):
     show_scale_bar(viewer, True)  # as a slide does; without it Mesa crashes where a layer is removed
     viewer.layers.selection.active = result.layer
-    _duplicate_layer(viewer.layers)
+    duplicate(viewer.layers)
     first, second = session_of(viewer).results
     second.display.thresholds = ThresholdSettings(delta=0.7)
     settle()

@@ -27,6 +27,7 @@ from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.slides import open_slide
 from tests.gui.hands import click
+from tests.gui.napari_privates import pixels_shown
 
 QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
 
@@ -111,7 +112,7 @@ def test_a_slide_is_segmented_stopped_and_resumed(viewer, session, fine, settle,
     # the map is there before the first block is finished, and the slide is still what the user works on
     settle(lambda: len(session.results) == 1)
     settle(lambda: not np.isnan(session.results[0].store.presence()).all())
-    settle(lambda: len(np.unique(np.asarray(session.results[0].layer._slice.image.raw))) > 1)
+    settle(lambda: len(np.unique(pixels_shown(session.results[0].layer))) > 1)
     assert queued.status is Status.RUNNING
     assert not ScoreStore.open(queued.store).written.any()
     assert viewer.layers.selection.active is slide.layer
@@ -386,7 +387,7 @@ def test_what_is_queued_is_segmented_as_things_were_then(session, widget, settle
     paths = [tmp_path / f"{name}.svs" for name in ("one", "two")]
     for path in paths:
         shutil.copy(samples.slide(), path)
-    session.change(thresholds=ThresholdSettings(delta=0.6))
+    session.change(thresholds=ThresholdSettings(delta=0.6, class_delta={"a class of another model": 0.4}))
     widget.take(paths)
     session.change(thresholds=ThresholdSettings(delta=0.1), segment=QUICK.model_copy(update={"overlap": 32}))
     session.folder = tmp_path / "elsewhere"

@@ -12,6 +12,7 @@ from napari_pbip.config import JobSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.gui.state.session import session_of
 from tests.gui.hands import click
+from tests.gui.napari_privates import main_window
 
 Settle = Callable[..., None]
 SETTINGS = JobSettings.parse(
@@ -38,7 +39,7 @@ def answer(viewer: Any, settle: Settle, path: Path) -> None:
     """Paste a path into the open dialog and press its button."""
     from qtpy.QtWidgets import QDialogButtonBox, QFileDialog, QLineEdit
 
-    dialog = viewer.window._qt_window.findChild(QFileDialog)
+    dialog = main_window(viewer).findChild(QFileDialog)
     settle(dialog.isVisible)
     closed: list[int] = []
     dialog.finished.connect(closed.append)

@@ -24,7 +24,7 @@ from napari_pbip.config import (
     TrainSettings,
 )
 from napari_pbip.gui.widgets.field_editors import as_typed
-from napari_pbip.gui.widgets.settings_form import SettingsForm, _replaced
+from napari_pbip.gui.widgets.settings_form import SettingsForm, replaced
 
 NEEDED: dict[str, dict[str, Any]] = {"PretrainSettings": {"images": ("slides", "more slides, scanned at night")}}
 """Values for what a model cannot be without."""
@@ -90,9 +90,9 @@ def choose(form: SettingsForm[Any], name: str, text: str) -> None:
 def entered_anew(form: SettingsForm[Any]) -> Settings:
     """Settings made of nothing but what the fields say."""
     value = made(type(form.value()))
-    rows = [row for row in form._rows if row.belongs_to(form.value())]
+    rows = [row for row in form.rows if row.belongs_to(form.value())]
     for row in sorted(rows, key=lambda row: (row.owner is not None, row.names[-1] != "preset")):
-        value = _replaced(value, row.names, row.editor.value)
+        value = replaced(value, row.names, row.editor.value)
     return value
 
 
@@ -102,10 +102,10 @@ def test_every_model_has_a_form_that_says_all_of_it(shown: Any, model: type[Sett
     assert form.value() == made(model)
     assert form.problems() == []
     assert entered_anew(form) == made(model)
-    fields = {row.dotted for row in form._rows if row.belongs_to(form.value())}
+    fields = {row.dotted for row in form.rows if row.belongs_to(form.value())}
     leaves = set(dotted(made(model).model_dump(), made(model)))
     assert fields | {"name"} == leaves | {"name"}  # a method's own name is chosen a level above
-    assert all(row.label.toolTip() not in ("", "<qt></qt>") for row in form._rows)
+    assert all(row.label.toolTip() not in ("", "<qt></qt>") for row in form.rows)
 
 
 def dotted(values: dict[str, Any], model: BaseModel, above: str = "") -> list[str]:
@@ -369,7 +369,7 @@ def test_looking_at_a_field_is_no_choice(shown: Any) -> None:
     from qtpy.QtTest import QTest
 
     form = shown(SettingsForm(BankSettings()))
-    for row in form._rows:
+    for row in form.rows:
         QTest.keyClick(row.editor.native, Qt.Key.Key_Tab)
     assert form.problems() == []
     assert form.value().model_fields_set == set()

@@ -11,10 +11,8 @@ import napari
 import numpy as np
 import pytest
 import tifffile
-from napari._qt.dialogs.qt_reader_dialog import QtReaderDialog
 from napari.errors import NoAvailableReaderError
 from napari.layers import Labels
-from napari.layers._layer_actions import _duplicate_layer
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManager
 from PIL import Image
@@ -31,6 +29,7 @@ from napari_pbip.gui.reader import get_reader
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.slides import Slide, TissueMask, open_slide
 from tests.gui.hands import click
+from tests.gui.napari_privates import canvas_of, duplicate, is_reader_dialog, pixels_shown, qt_viewer
 
 
 @pytest.fixture
@@ -265,10 +264,10 @@ def test_a_sample_comes_sharp_in_a_bare_viewer_and_is_closed_with_its_layer(bare
     camera_of(bare_viewer).zoom = 1 / layer.scale[0]
     settle()
     corner = [slice(*span) for span in np.clip(layer.corner_pixels, 0, None).T]
-    pyramid = level._pyramid
+    pyramid = level.pyramid
     settle(lambda: drawn and not pyramid.pending)
     settle()
-    seen = np.asarray(layer._slice.image.raw)
+    seen = pixels_shown(layer)
     with open_slide(pyramid.slide.path) as again:
         (y0, x0), (height, width) = (corner[0].start, corner[1].start), seen.shape[:2]
         np.testing.assert_array_equal(seen, again.read_scaled(x0, y0, width, height, 1))
@@ -340,7 +339,7 @@ def test_a_duplicated_slide_is_a_slide_of_its_own(viewer, settle, sample_pixels)
     slides = session_of(viewer).slides
     slides.open(samples.slide())
     viewer.layers.selection.active = viewer.layers[0]
-    _duplicate_layer(viewer.layers)
+    duplicate(viewer.layers)
     assert len(slides) == 2
     viewer.layers.remove(viewer.layers[0])
     level = viewer.layers[0].data[0]
@@ -377,6 +376,18 @@ def test_a_folder_opens_the_slides_in_it(viewer, widget, settle, tmp_path, dicom
     assert [layer.name for layer in viewer.layers] == ["a", "dicom_CMU-1-Small-Region"]
 
 
+def test_what_is_dropped_while_a_folder_is_looked_through_opens_too(viewer, widget, settle, tmp_path, dicom_folder):
+    shutil.copy(samples.slide(), tmp_path / "a.svs")
+    drop(widget, tmp_path)
+    drop(widget, dicom_folder)
+    settle(lambda: not session_of(viewer).jobs)
+    assert {layer.name for layer in viewer.layers} == {"a", "dicom_CMU-1-Small-Region"}
+    drop(widget, tmp_path)
+    viewer.window.remove_dock_widget(widget)
+    widget.deleteLater()
+    settle(lambda: not session_of(viewer).jobs)  # and nobody is told
+
+
 def test_tissue_is_found_thresholded_and_painted(viewer, widget, settle):
     widget.take([samples.slide()])
     slide = session_of(viewer).slides[0]
@@ -401,9 +412,9 @@ def test_tissue_is_found_thresholded_and_painted(viewer, widget, settle):
     viewer.layers.selection.active = layer
     layer.mode = "paint"
     layer.selected_label = 1
-    canvas = viewer.window._qt_viewer.canvas
+    canvas = qt_viewer(viewer).canvas
     y, x = layer.data_to_world((10, 10))
-    visual = viewer.window._qt_viewer.canvas.view.scene.transform
+    visual = qt_viewer(viewer).canvas.view.scene.transform
     place = visual.map([x, y, 0, 1])
     point = QPoint(round(place[0] / place[3]), round(place[1] / place[3]))
     settle()
@@ -444,14 +455,14 @@ def drop_on_viewer(viewer, settle, path: Path) -> str:
 
     def press_ok() -> None:
         for dialog in QApplication.topLevelWidgets():
-            if isinstance(dialog, QtReaderDialog) and dialog.isVisible():
+            if is_reader_dialog(dialog) and dialog.isVisible():
                 offered.extend(button.text() for button in dialog.reader_btn_group.buttons())
                 dialog.accept()
 
     timer = QTimer()
     timer.timeout.connect(press_ok)
     timer.start(20)
-    dropped(viewer.window._qt_viewer, path)
+    dropped(qt_viewer(viewer), path)
     settle()
     timer.stop()
     return " ".join(offered)
@@ -580,7 +591,7 @@ class Painter:
 
     def stroke(self, row: int, column: int, mode: str = "paint") -> None:
         """One click of the brush or bucket on the canvas."""
-        layer, canvas = self.layer, self.viewer.window._qt_viewer.canvas
+        layer, canvas = self.layer, qt_viewer(self.viewer).canvas
         layer.mode, layer.selected_label = mode, 1
         self.settle()
         y, x = layer.data_to_world((row, column))
@@ -590,7 +601,7 @@ class Painter:
         QTest.mouseRelease(canvas.native, Qt.MouseButton.LeftButton, pos=point)
 
     def key(self, key, modifiers) -> None:
-        QTest.keyClick(self.viewer.window._qt_viewer.canvas.native, key, modifiers)
+        QTest.keyClick(canvas_of(self.viewer), key, modifiers)
 
     def wait_until_saved(self) -> None:
         self.settle(lambda: np.array_equal(self.saved, np.asarray(self.layer.data) > 0))

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import qtpy
-from napari.utils._proxies import PublicOnlyProxy
 from PIL import Image
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QKeyEvent, QMouseEvent
@@ -26,6 +25,7 @@ from napari_pbip.gui.docks.teach import SlideLabelling, TeachWidget
 from napari_pbip.gui.panels.label_tool import digit
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.class_table import COLOUR, NAME, TILES
+from tests.gui.napari_privates import as_plugins_get_it, canvas_of
 
 LEFT, NO, SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
 CONTROL = Qt.KeyboardModifier.ControlModifier
@@ -39,9 +39,9 @@ class Bench:
         self.session = session_of(viewer)
         if slide is not None:
             self.session.slides.open(slide)
-        self.widget = TeachWidget(PublicOnlyProxy(viewer))  # as napari makes it from its menu
+        self.widget = TeachWidget(as_plugins_get_it(viewer))  # as napari makes it from its menu
         self.dock = viewer.window.add_dock_widget(self.widget, name="Teach")
-        self.canvas = viewer.window._qt_viewer.canvas.native
+        self.canvas = canvas_of(viewer)
         settle()
 
     @property
@@ -103,7 +103,7 @@ class Bench:
     def saved(self) -> None:
         """Wait until the folder is up to date."""
         labelling = self.session.labelling
-        self.settle(lambda: not labelling._quiet.isActive() and labelling._job is None)
+        self.settle(lambda: not labelling.saving)
 
 
 @pytest.fixture
@@ -349,7 +349,7 @@ def test_keys_reach_the_tiles_while_tiles_are_cut(bench):
         bench.settle()
         # whoever has the keyboard; without a window manager nobody has
         QTest.keyClick(QApplication.focusWidget() or bench.canvas, Qt.Key.Key_2)
-        bench.session.labelling._save()
+        bench.session.labelling.use()
         bench.settle(lambda: bench.part.bar.progress.isVisible())
     assert bench.tiles == {(column, 2): frozenset({1}) for column in range(6)}
     bench.saved()
@@ -577,7 +577,6 @@ def test_thousands_of_labels_on_a_huge_slide_stay_quick(viewer, settle, huge_sli
     assert np.median(took) < 0.05, took
     assert len(bench.tiles) == 5020
     assert (grid.columns, grid.rows) == (445, 445)
-    bench.session.labelling._quiet.stop()
 
 
 # folders --------------------------------------------------------------------------------------------------------

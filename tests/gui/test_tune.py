@@ -16,12 +16,15 @@ from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.training.train import train
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.legend import LegendWidget
+from napari_pbip.gui.docks.train import TrainWidget
 from napari_pbip.gui.docks.tune import TuneWidget
 from napari_pbip.gui.settings_file import read_settings, write_settings
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.taxonomy import BACKGROUND, BCSS
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
+from tests.gui.hands import type_text
+from tests.gui.napari_privates import canvas_of, pixels_shown
 from tests.results import stores
 from tests.results.stores import create, network, smooth_field
 
@@ -56,10 +59,6 @@ def tune(viewer, settle):
     return widget
 
 
-def canvas_of(viewer):
-    return viewer.window._qt_viewer.canvas.native
-
-
 def place(viewer, y: float, x: float) -> QPoint:
     """Where a position in micrometres is on the canvas."""
     camera, canvas = camera_of(viewer), canvas_of(viewer)
@@ -70,7 +69,7 @@ def place(viewer, y: float, x: float) -> QPoint:
 
 
 def shown(result) -> np.ndarray:
-    return np.array(result.layer._slice.image.raw)
+    return pixels_shown(result.layer)
 
 
 def test_without_a_result_it_says_what_to_do(tune, viewer, settle, store, tmp_path):
@@ -177,6 +176,19 @@ def test_settings_are_saved_as_the_screen_shows_and_loaded_onto_it(tune, viewer,
     assert session.settings.thresholds.delta == 0.9  # with which the next one opens
 
 
+def test_other_settings_leave_the_thresholds_alone(tune, viewer, settle, result):
+    train = TrainWidget(viewer)
+    viewer.window.add_dock_widget(train, name="Train")
+    QTest.keyClick(tune.controls.delta.slider, Qt.Key.Key_PageUp)
+    epochs = train.form.editor("train.epochs")
+    type_text(epochs, "3")
+    QTest.keyClick(epochs, Qt.Key.Key_Return)
+    settings = session_of(viewer).settings
+    assert settings.train.epochs == 3
+    assert settings.thresholds == result.thresholds == ThresholdSettings(delta=0.25)
+    settle(lambda: not session_of(viewer).jobs)
+
+
 def test_frozen_labels_are_what_is_shown(tune, viewer, settle, result, store):
     QTest.keyClick(tune.controls.delta.slider, Qt.Key.Key_PageUp)
     QTest.keyClick(tune.controls.rows[2].slider.slider, Qt.Key.Key_PageUp)
@@ -275,10 +287,10 @@ def test_a_click_shows_the_prototype_and_its_tiles(tune, viewer, settle, trained
     settle(lambda: tune.why.pictures)
     assert "similarity" in tune.why.text.text()
     assert not tune.why.notice.isVisible()
-    explainer = tune._explainer
+    explainer = tune.explainer
     QTest.mouseClick(canvas_of(viewer), Qt.MouseButton.LeftButton, pos=place(viewer, 700, 300))
     settle(lambda: not session.jobs)
-    assert tune._explainer is explainer  # the model stays loaded
+    assert tune.explainer is explainer  # the model stays loaded
     assert slide.slide.path == samples.slide()
 
 

@@ -50,7 +50,7 @@ def names(folder):
 
 
 def rename(bench, name):
-    bench.part._rename(0, name)
+    bench.part.table.renamed.emit(0, name)
 
 
 def test_the_second_window_waits_for_the_first(viewer, second, settle, sample_slide):

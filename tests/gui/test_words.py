@@ -46,7 +46,7 @@ def test_names_of_slides_and_classes_in_docks(viewer, settle, tmp_path):
     labels = session_of(viewer).labelling.labels
     labels.rename_class(0, NAME)
     labels.rename_class(1, "stroma")
-    teach.slide_labels._rename(1, NAME)
+    teach.slide_labels.table.renamed.emit(1, NAME)
     assert NAME in seen(teach.slide_labels.class_notice)
 
 

@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QMenu,
     QMessageBox,
-    QPushButton,
     QScrollArea,
     QSplitter,
     QVBoxLayout,
@@ -29,6 +28,7 @@ from napari_pbip.gui.panels.scatter import Scatter
 from napari_pbip.gui.panels.zero_shot import ZeroShotDialog
 from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.session import Session, session_of
+from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.words import caption, rich, tip
@@ -59,18 +59,21 @@ class BankWidget(QWidget):
         self.form.value_changed.connect(lambda bank: self._session.change(bank=bank))
         self.white_form.value_changed.connect(lambda data: self._session.change(data=data))
         self.k_notice = Notice()
-        self.build_button = _button("Build image bank", "Compute features, clusters and prototypes of the tiles")
-        self.build_button.clicked.connect(self.build)
-        self.build_bar = JobBar()
-        self.zero_shot_button = _button(
-            "Test without training…", "How often tiles are told by a sentence a class, or by the nearest prototype"
+        self.build_button = push_button(
+            "Build image bank", "Compute features, clusters and prototypes of the tiles", self.build
         )
-        self.zero_shot_button.clicked.connect(self.test_without_training)
+        self.build_bar = JobBar()
+        self.zero_shot_button = push_button(
+            "Test without training…",
+            "How often tiles are told by a sentence a class, or by the nearest prototype",
+            self.test_without_training,
+        )
         self.bank_notice = Notice()
 
         self.warnings = Notice()
-        self.duplicates_button = _button("Select near-duplicates", "One of each pair of tiles that look the same")
-        self.duplicates_button.clicked.connect(self._pick_duplicates)
+        self.duplicates_button = push_button(
+            "Select near-duplicates", "One of each pair of tiles that look the same", self._pick_duplicates
+        )
         self.legend = QLabel()
         self.legend.setWordWrap(True)
         self.clusters = ClusterView(viewer, self._work)
@@ -79,20 +82,19 @@ class BankWidget(QWidget):
         self.clusters.customContextMenuRequested.connect(self._open_menu)
         self.scatter = Scatter(viewer, self._work)
         self.picked_label = QLabel()
-        self.remove_button = _button("Remove", "Take the selected tiles out of the bank (Delete)")
-        self.remove_button.clicked.connect(self.remove)
-        self.move_button = _button("Move to class…", "Give the selected tiles another class (M)")
+        self.remove_button = push_button("Remove", "Take the selected tiles out of the bank (Delete)", self.remove)
+        self.move_button = push_button("Move to class…", "Give the selected tiles another class (M)")
         self.move_menu = QMenu("Move to class", self)
         self.move_button.setMenu(self.move_menu)
-        self.undo_button = _button("Undo", "Take the last correction back (Ctrl+Z)")
-        self.undo_button.clicked.connect(self.undo)
+        self.undo_button = push_button("Undo", "Take the last correction back (Ctrl+Z)", self.undo)
         self.correct_notice = Notice()
         self.clusters.k_refused.connect(self.correct_notice.error)
 
-        self.preview_button = _button(
-            "Preview on slide", "Colour what is in view by the class of the most similar prototype; nothing is trained"
+        self.preview_button = push_button(
+            "Preview on slide",
+            "Colour what is in view by the class of the most similar prototype; nothing is trained",
+            self.preview,
         )
-        self.preview_button.clicked.connect(self.preview)
         self.preview_notice = Notice()
         self.preview_bar = JobBar()
 
@@ -105,7 +107,7 @@ class BankWidget(QWidget):
         listen(
             self,
             (self._session.settings_changed, self._show_settings),
-            (self._session.labelling.tiles_cut, self._look_for_tiles),
+            (self._session.labelling.tiles_cut, self._find_tiles),
             (work.tiles_changed, self._show_tiles),
             (work.changed, self._show_bank),
             (work.selection_changed, self._show_picked),
@@ -183,19 +185,19 @@ class BankWidget(QWidget):
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look again what tiles there are: other widgets may have made some."""
         super().showEvent(event)
-        self._look_for_tiles()
+        self._find_tiles()
 
     # settings ------------------------------------------------------------------------------------------------
 
     def _show_settings(self, settings: JobSettings) -> None:
         self.form.set_value(settings.bank)
         self.white_form.set_value(settings.data)
-        self._look_for_tiles()
+        self._find_tiles()
         self._check_k()
 
-    def _look_for_tiles(self) -> None:
+    def _find_tiles(self) -> None:
         if self.isVisible():  # or else when it is shown
-            self._work.look_for_tiles()
+            self._work.find_tiles()
 
     def _show_tiles(self) -> None:
         tiles = self._work.tiles
@@ -369,9 +371,3 @@ class BankWidget(QWidget):
             self._work.preview.start(bank.taxonomy)
         except PbipError as error:
             self.preview_notice.error(error)
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    return button

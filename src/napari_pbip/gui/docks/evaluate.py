@@ -20,7 +20,6 @@ from qtpy.QtWidgets import (
     QGroupBox,
     QHBoxLayout,
     QHeaderView,
-    QPushButton,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -35,6 +34,7 @@ from napari_pbip.gui.jobs import State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.save_dialog import ask_where_to_save
 from napari_pbip.gui.widgets.words import PlainLabel
@@ -63,8 +63,7 @@ class EvaluateWidget(QWidget):
         self.numbering.addItem("1 is the first class, 0 is not scored", 1)
         self.numbering.addItem("0 is the first class", 0)
         self.numbering.setToolTip("How the mask numbers the classes; values above the last class are not scored")
-        self.compare_button = QPushButton("Compare")
-        self.compare_button.clicked.connect(self._compare)
+        self.compare_button = push_button("Compare", clicked=self._compare)
         self.job_bar = JobBar()
         self.notice = Notice()
         self.table = QTableWidget(0, len(_PROTOCOLS))
@@ -200,14 +199,14 @@ class EvaluateWidget(QWidget):
 
     def _export_box(self) -> QGroupBox:
         box = QGroupBox("Hand on")
-        self.export_button = QPushButton("Save as…")
-        self.export_button.setToolTip("Areas per class (CSV), a picture (PNG), or the labels (OME-Zarr), as shown now")
-        self.export_button.clicked.connect(self._choose_target)
+        self.export_button = push_button(
+            "Save as…",
+            "Areas per class (CSV), a picture (PNG), or the labels (OME-Zarr), as shown now",
+            self._choose_target,
+        )
         self.export_bar = JobBar()
         self.saved = Notice()
-        self.folder_button = QPushButton("Open folder")
-        self.folder_button.setToolTip("Show the saved file in the file manager")
-        self.folder_button.clicked.connect(self._open_folder)
+        self.folder_button = push_button("Open folder", "Show the saved file in the file manager", self._open_folder)
         self.folder_button.hide()
         row = QHBoxLayout()
         row.addWidget(self.export_button)

@@ -33,6 +33,7 @@ from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.state.segmenting import QueuedSlide, SegmentQueue, Status
 from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.job_bar import Notice, duration, show_details
 from napari_pbip.gui.widgets.settings_form import SettingsForm
@@ -54,15 +55,17 @@ class SegmentWidget(DropZone):
         self._browsed: dict[Path, RunFacts | ModelError] = {}
         self.model = _combo("The model that looks at the slides")
         self.model.activated.connect(self._on_model)
-        self.browse_button = _button("Browse…", "Choose the folder of a model that was trained elsewhere", self._browse)
+        self.browse_button = push_button(
+            "Browse…", "Choose the folder of a model that was trained elsewhere", self._browse
+        )
         self.facts = QLabel()
         self.facts.setWordWrap(True)
         self.model_notice = Notice()
         self.slide = _combo("The slide that is segmented next")
-        self.segment_button = _button(
+        self.segment_button = push_button(
             "Segment", "Colour the slide by its tissue, what you look at first", self._segment
         )
-        self.files_button = _button("Choose…", "Segment slides that are not open", self._choose_files)
+        self.files_button = push_button("Choose…", "Segment slides that are not open", self._choose_files)
         self.notice = Notice()
         self.more_button = QToolButton()
         self.more_button.setText("▸ More")
@@ -246,8 +249,10 @@ class QueueView(QWidget):
         super().__init__()
         self._queue = queue
         self.rows: list[SlideRow] = []
-        self.stop_button = _button("Stop all", _STOP, queue.stop)
-        self.clear_button = _button("Clear finished", "Take finished slides off the list; results stay", self._clear)
+        self.stop_button = push_button("Stop all", _STOP, queue.stop)
+        self.clear_button = push_button(
+            "Clear finished", "Take finished slides off the list; results stay", self._clear
+        )
         buttons = QHBoxLayout()
         buttons.addStretch()
         buttons.addWidget(self.stop_button)
@@ -319,12 +324,12 @@ class SlideRow(QFrame):
         self.text = QLabel()
         self.text.setWordWrap(True)
         self.notice = Notice()
-        self.stop_button = _button("Stop", _STOP, self._call(queue.cancel))
-        self.resume_button = _button("Resume", "Go on where it was stopped", self._call(queue.resume))
-        self.replace_button = _button("Replace", "Delete that result and segment anew", self._call(queue.replace))
-        self.show_button = _button("Show", "Bring the slide and its tissue map into view", self._show)
-        self.details_button = _button("Details…", "The technical description, for a report", self._show_details)
-        self.remove_button = _button(
+        self.stop_button = push_button("Stop", _STOP, self._call(queue.cancel))
+        self.resume_button = push_button("Resume", "Go on where it was stopped", self._call(queue.resume))
+        self.replace_button = push_button("Replace", "Delete that result and segment anew", self._call(queue.replace))
+        self.show_button = push_button("Show", "Bring the slide and its tissue map into view", self._show)
+        self.details_button = push_button("Details…", "The technical description, for a report", self._show_details)
+        self.remove_button = push_button(
             "Remove", "Take it off the list; its result stays on disk", self._call(queue.remove)
         )
         buttons = QHBoxLayout()
@@ -416,13 +421,6 @@ def _state(slide: QueuedSlide) -> str:
             return "Failed"
         case Status.OTHER:
             return "Not begun"
-
-
-def _button(text: str, tip: str, call: Callable[[], None]) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    button.clicked.connect(lambda: call())
-    return button
 
 
 def _combo(tip: str) -> QComboBox:

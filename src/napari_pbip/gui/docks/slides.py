@@ -15,7 +15,6 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QListWidget,
     QListWidgetItem,
-    QPushButton,
     QVBoxLayout,
 )
 
@@ -25,6 +24,7 @@ from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.panels.mpp_panel import MppPanel
 from napari_pbip.gui.panels.tissue import TissuePanel
 from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.words import PlainLabel, tip
@@ -37,9 +37,9 @@ class SlidesWidget(DropZone):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._session = session_of(viewer)
-        self.open_button = QPushButton("Open slides…")
-        self.open_button.setToolTip("SVS, NDPI, MRXS, SCN, BIF, DICOM, (OME-)TIFF, OME-Zarr, PNG or JPEG")
-        self.open_button.clicked.connect(self._choose)
+        self.open_button = push_button(
+            "Open slides…", "SVS, NDPI, MRXS, SCN, BIF, DICOM, (OME-)TIFF, OME-Zarr, PNG or JPEG", self._choose
+        )
         self.list = QListWidget()
         self.list.setToolTip("Click a slide to bring it into view")
         self.list.setMaximumHeight(110)
@@ -161,8 +161,7 @@ class SlidesWidget(DropZone):
         self.folder = QLineEdit()
         self.folder.setReadOnly(True)
         self.folder_notice = Notice()
-        button = QPushButton("Change…")
-        button.clicked.connect(self._choose_folder)
+        button = push_button("Change…", clicked=self._choose_folder)
         row = QHBoxLayout()
         row.addWidget(QLabel("Project folder"))
         row.addWidget(self.folder, 1)

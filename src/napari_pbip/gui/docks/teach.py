@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QPushButton,
     QTabWidget,
     QVBoxLayout,
     QWidget,
@@ -24,6 +23,7 @@ from napari_pbip.gui.panels.label_tool import LabelTool
 from napari_pbip.gui.panels.mpp_panel import MppBox
 from napari_pbip.gui.panels.tile_folder import TileFolder
 from napari_pbip.gui.state.session import Session, session_of
+from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.class_table import ClassTable
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.number_box import NumberBox
@@ -54,7 +54,9 @@ class TeachWidget(QWidget):
         self._session = session
         self.used = QLabel()
         self.used.setWordWrap(True)
-        self.use_button = _button("Use these tiles", "Have the bank and training use the tiles of this page", self._use)
+        self.use_button = push_button(
+            "Use these tiles", "Have the bank and training use the tiles of this page", self._use
+        )
         self.slide_labels = SlideLabelling(session)
         self.folder = TileFolder(session)
         self.tabs = QTabWidget()
@@ -115,31 +117,31 @@ class SlideLabelling(QWidget):
         for box in (self.pixels, self.mpp):
             box.problem.connect(self.number_notice.error)
         self.slide_notice = Notice()
-        self.restart_button = _button("Remove this slide's labels", "Label the slide anew", self._restart)
+        self.restart_button = push_button("Remove this slide's labels", "Label the slide anew", self._restart)
         self.table = ClassTable(editable=True)
         self.tool = LabelTool(session.viewer, self._labelling, self)
         self.tool.class_chosen.connect(self.table.choose)
         self.table.renamed.connect(self._rename)
         self.table.recoloured.connect(lambda n, colour: self._labelling.labels.recolour_class(n, colour))
         self.table.chosen.connect(self._choose)
-        self.add_button = _button("Add class", "Add a tissue class", self._add_class)
-        self.rename_button = _button("Rename", "Change the name of the selected class (F2)", self._edit_name)
-        self.colour_button = _button("Colour…", "Change the colour of the selected class", self._pick_colour)
-        self.remove_button = _button("Remove", "Remove the selected class; its tiles lose it", self._remove_class)
+        self.add_button = push_button("Add class", "Add a tissue class", self._add_class)
+        self.rename_button = push_button("Rename", "Change the name of the selected class (F2)", self._edit_name)
+        self.colour_button = push_button("Colour…", "Change the colour of the selected class", self._pick_colour)
+        self.remove_button = push_button("Remove", "Remove the selected class; its tiles lose it", self._remove_class)
         self.class_notice = Notice()
-        self.tool_button = QPushButton("Label tiles")
-        self.tool_button.setCheckable(True)
-        self.tool_button.setToolTip("Show the tiles of the slide and label them by mouse and keys")
-        self.tool_button.toggled.connect(self._switch)
-        self.rectangle_button = QPushButton("Rectangles")
-        self.rectangle_button.setCheckable(True)
-        self.rectangle_button.setToolTip("Dragging labels a rectangle of tiles instead of moving the view")
-        self.rectangle_button.toggled.connect(self._switch)
+        self.tool_button = toggle_button(
+            "Label tiles", "Show the tiles of the slide and label them by mouse and keys", self._switch
+        )
+        self.rectangle_button = toggle_button(
+            "Rectangles", "Dragging labels a rectangle of tiles instead of moving the view", self._switch
+        )
         self.help = QLabel()
         self.help.setWordWrap(True)
-        self.undo_button = _button("Undo", "Take the last change back (Ctrl+Z)", lambda: self._labelling.labels.undo())
-        self.redo_button = _button("Redo", "Do it again (Ctrl+Shift+Z)", lambda: self._labelling.labels.redo())
-        self.clear_button = _button("Remove all labels", "Of all slides; can be undone", self._clear)
+        self.undo_button = push_button(
+            "Undo", "Take the last change back (Ctrl+Z)", lambda: self._labelling.labels.undo()
+        )
+        self.redo_button = push_button("Redo", "Do it again (Ctrl+Shift+Z)", lambda: self._labelling.labels.redo())
+        self.clear_button = push_button("Remove all labels", "Of all slides; can be undone", self._clear)
         self.total = QLabel()
         self.total.setWordWrap(True)
         self.bar = JobBar()
@@ -313,13 +315,6 @@ class SlideLabelling(QWidget):
         super().hideEvent(event)
         self.tool.on = False
         self._labelling.shown = False
-
-
-def _button(text: str, tip: str, call: Callable[[], object]) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    button.clicked.connect(lambda: call())
-    return button
 
 
 def _row(*parts: QWidget) -> QHBoxLayout:

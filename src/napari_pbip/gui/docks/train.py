@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import napari.viewer
@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QLineEdit,
     QMessageBox,
-    QPushButton,
     QScrollArea,
     QTreeWidget,
     QTreeWidgetItem,
@@ -31,6 +30,7 @@ from napari_pbip.gui.panels.prototypes import PrototypesDialog
 from napari_pbip.gui.state.prototypes import ModelPrototypes
 from napari_pbip.gui.state.session import Session, session_of
 from napari_pbip.gui.state.training import job_settings
+from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.curves import CurvesPlot
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice, duration
 from napari_pbip.gui.widgets.settings_form import SettingsForm
@@ -70,10 +70,12 @@ class TrainWidget(QWidget):
         self.name.setToolTip("The model is kept under this name in the project folder")
         self.name.setAccessibleName("Name of the model")
         self.name_notice = Notice()
-        self.start_button = _button("Train", "Train a new model in the background; the window stays free", self._start)
-        self.resume_button = _button("Resume", "Go on where this model was stopped, as it was begun", self._resume)
-        self.replace_button = _button("Replace…", "Delete this model and train it anew", self._replace)
-        self.prototypes_button = _button(
+        self.start_button = push_button(
+            "Train", "Train a new model in the background; the window stays free", self._start
+        )
+        self.resume_button = push_button("Resume", "Go on where this model was stopped, as it was begun", self._resume)
+        self.replace_button = push_button("Replace…", "Delete this model and train it anew", self._replace)
+        self.prototypes_button = push_button(
             "Prototypes…", "What this model looks for: the real tiles nearest to each prototype", self._show_prototypes
         )
         self.bar = JobBar(pausable=True)
@@ -332,13 +334,6 @@ class TrainWidget(QWidget):
 
     def _show_curves(self) -> None:
         self.plot.show_curves(self._training.curves)
-
-
-def _button(text: str, tip: str, clicked: Callable[[], None]) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    button.clicked.connect(clicked)
-    return button
 
 
 def _asks_for_more(asked: TrainSettings, facts: RunFacts) -> bool:

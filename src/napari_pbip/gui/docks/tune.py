@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QLabel,
-    QPushButton,
     QScrollArea,
     QVBoxLayout,
     QWidget,
@@ -29,6 +28,7 @@ from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.panels.display_controls import DisplayControls
 from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.why import WhyPanel
 from napari_pbip.gui.widgets.words import rich
@@ -42,43 +42,45 @@ _WIDEST = 440
 
 
 class TuneWidget(QWidget):
-    """Edits the thresholds of the selected result, freezes them, and explains places of the map."""
+    """Edits the thresholds of the selected result, freezes them, and explains places of the map.
+
+    Attributes
+    ----------
+    explainer
+        What explains places of the result, with its model loaded; None before the first question.
+    """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = viewer
         self._session = session_of(viewer)
         self._result: ResultLayer | None = None
-        self._explainer: Explainer | None = None
+        self.explainer: Explainer | None = None
         self._explaining: RunningJob | None = None
         self._asked: tuple[float, float, str] | None = None
         self.title = QLabel()
         self.title.setWordWrap(True)
-        self.open_button = QPushButton("Open a result…")
-        self.open_button.setToolTip("Choose the .ome.zarr folder that segmenting a slide has made")
-        self.open_button.clicked.connect(self._choose)
+        self.open_button = push_button(
+            "Open a result…", "Choose the .ome.zarr folder that segmenting a slide has made", self._choose
+        )
         self.notice = Notice()
         self.controls = DisplayControls()
         self.hover = QLabel(_HOVER)
         self.hover.setWordWrap(True)
         self.hover.setToolTip("Scores as a share of the largest score of their class")
-        self.reset_button = QPushButton("Reset")
-        self.reset_button.setToolTip("Back to the usual thresholds, with all classes shown")
-        self.reset_button.clicked.connect(self._reset)
-        self.freeze_button = QPushButton("Freeze")
-        self.freeze_button.setToolTip(
-            "Write the map as it is now: labels into the result, areas.csv and overlay.png beside it. "
-            "The next slides start with these thresholds"
+        self.reset_button = push_button("Reset", "Back to the usual thresholds, with all classes shown", self._reset)
+        self.freeze_button = push_button(
+            "Freeze",
+            "Write the map as it is now: labels into the result, areas.csv and overlay.png beside it",
+            self._freeze,
         )
-        self.freeze_button.clicked.connect(self._freeze)
         self.bar = JobBar()
         self.bar.hide()
-        self.why_button = QPushButton("Why? Click on the map")
-        self.why_button.setCheckable(True)
-        self.why_button.setToolTip(
-            "While this is pressed, a click on the map shows the prototype that is nearest there"
+        self.why_button = toggle_button(
+            "Why? Click on the map",
+            "While this is pressed, a click on the map shows the prototype that is nearest there",
+            self._toggle_why,
         )
-        self.why_button.toggled.connect(self._toggle_why)
         self.why = WhyPanel()
         self.why.hide()
         self._lay_out()
@@ -124,7 +126,7 @@ class TuneWidget(QWidget):
             return
         self._forget()
         self._result = result
-        self._explainer = None
+        self.explainer = None
         self.title.setText(_NOTHING if result is None else f"<b>{rich(result.store.facts.slide.name)}</b>")
         self.notice.clear()
         self.hover.setText(_HOVER)
@@ -240,10 +242,10 @@ class TuneWidget(QWidget):
         """Start on the place that was asked for last."""
         if self._result is None or self._asked is None:
             return
-        explainer = self._explainer
+        explainer = self.explainer
         if explainer is None:
             runs = tuple(marker.parent for marker in self._session.models_folder.glob(f"*/{MARKER}"))
-            explainer = self._explainer = Explainer(self._result.store.path, runs, (self._session.bank_folder,))
+            explainer = self.explainer = Explainer(self._result.store.path, runs, (self._session.bank_folder,))
         (x, y, drawn), self._asked = self._asked, None
         self._explaining = self._session.start(lambda: explainer.explain(x, y))
         self._explaining.ended.connect(partial(self._on_explained, explainer, drawn))
@@ -252,14 +254,14 @@ class TuneWidget(QWidget):
         job, self._explaining = self._explaining, None
         if self._asked is not None:
             self._answer()
-        elif explainer is not self._explainer or job is None:
+        elif explainer is not self.explainer or job is None:
             return  # of another result
         elif job.result is not None:
             explanation = job.result.summary["explanation"]
             assert isinstance(explanation, Explanation)
             self.why.show_explanation(explanation, drawn)
         elif state is State.FAILED:
-            self._explainer = None  # what is missing may be put back
+            self.explainer = None  # what is missing may be put back
             self.why.fail(job.error)
 
 

@@ -56,7 +56,7 @@ class SlideLevel:
         """Level-0 pixels per pixel."""
         self.shape = (_count(slide.height, scale), _count(slide.width, scale), 3)
         self.chunks = (BLOCK, BLOCK, 3)
-        self._pyramid = pyramid
+        self.pyramid = pyramid
         self._index = index
 
     @property
@@ -67,7 +67,7 @@ class SlideLevel:
         key = key if isinstance(key, tuple) else (key,)
         key += (slice(None),) * (3 - len(key))
         (y0, y1, rows), (x0, x1, columns) = _span(key[0], self.shape[0]), _span(key[1], self.shape[1])
-        return self._pyramid.read(self._index, y0, y1, x0, x1)[rows, columns, key[2]]
+        return self.pyramid.read(self._index, y0, y1, x0, x1)[rows, columns, key[2]]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Pixels:
         return np.asarray(self[:], dtype)
@@ -268,7 +268,7 @@ class SlideLayers(LayerRegistry[SlideLayer]):
             return None
         layer.events.visible.connect(self._measure)
         layer.events.units.connect(self._measure)
-        return SlideLayer(level._pyramid, layer)
+        return SlideLayer(level.pyramid, layer)
 
     def _on_added(self, slide: SlideLayer) -> None:
         self._newest = slide

@@ -34,6 +34,7 @@ from napari_pbip.bank import BankTile, ClusterFacts, Curation, ImageBank
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.state.thumbnails import SIDE, Thumbnails
 from napari_pbip.gui.widgets.number_box import NumberBox
+from napari_pbip.gui.widgets.swatch import square
 from napari_pbip.gui.widgets.words import tip
 
 _MARGIN = 4
@@ -165,7 +166,7 @@ class ClusterModel(QAbstractTableModel):
         if row.facts is None:
             if role == Qt.ItemDataRole.DisplayRole:
                 return tissue.name
-            return _swatch(tissue.colour) if role == Qt.ItemDataRole.DecorationRole else None
+            return square(tissue.colour) if role == Qt.ItemDataRole.DecorationRole else None
         facts = row.facts
         if role == Qt.ItemDataRole.DisplayRole:
             count = f"{facts.tiles:,} tile{'s' * (facts.tiles != 1)}"
@@ -175,8 +176,8 @@ class ClusterModel(QAbstractTableModel):
             name = f"{tissue.name}, {self._work.one} {row.number}"
             what = f"{name}: {facts.tiles:,} tiles, mean similarity {facts.similarity:.2f}."
             pure = f"{facts.purity:.0%} of them are nearer to a prototype of {tissue.name} than to any other."
-            look = f"\n⚠ {facts.warning[0].upper()}{facts.warning[1:]}." if facts.warning else ""
-            return f"{what}\n{pure}{look}"
+            remark = f"\n⚠ {facts.warning[0].upper()}{facts.warning[1:]}." if facts.warning else ""
+            return f"{what}\n{pure}{remark}"
         return None
 
 
@@ -378,12 +379,6 @@ def _rows(bank: ImageBank, facts: Sequence[ClusterFacts]) -> list[_Row]:
             nearest = sorted(members[cluster.subclass], key=lambda t: -t.similarity)
             rows.append(_Row(n, cluster, number, tuple(nearest)))
     return rows
-
-
-def _swatch(colour: str) -> QPixmap:
-    picture = QPixmap(14, 14)
-    picture.fill(QColor(colour))
-    return picture
 
 
 def _there(part: Part | None) -> Part:

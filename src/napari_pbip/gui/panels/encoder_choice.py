@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QMessageBox, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QMessageBox, QVBoxLayout, QWidget
 
 from napari_pbip.config import BankSettings, JobSettings
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.state.session import Session
+from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.models.encoders import EncoderSpec, catalogue
@@ -37,8 +38,7 @@ class EncoderChoice(QWidget):
         for form in (self.form, self.weights_form):
             form.value_changed.connect(lambda bank: self._session.change(bank=bank))
         self.notice = Notice()
-        self.fetch_button = QPushButton("Fetch…")
-        self.fetch_button.clicked.connect(self._ask)
+        self.fetch_button = push_button("Fetch…", clicked=self._ask)
         self.bar = JobBar()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -74,7 +74,7 @@ class EncoderChoice(QWidget):
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look again what there is: weights may have been put there by hand."""
         super().showEvent(event)
-        self._encoders.look()
+        self._encoders.refresh()
 
     @property
     def _spec(self) -> EncoderSpec | None:

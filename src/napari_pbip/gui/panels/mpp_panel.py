@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_pbip.gui.layers.slides import SlideLayer
+from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.number_box import NumberBox
 from napari_pbip.gui.widgets.words import PlainLabel
@@ -40,18 +41,14 @@ class MppPanel(QGroupBox):
         self._confirmed = 0.0
         self.known = PlainLabel()
         self.known.setWordWrap(True)
-        self.change_button = QPushButton("Change…")
-        self.change_button.setToolTip("Give other microns per pixel")
-        self.change_button.clicked.connect(lambda: self._ask(changing=True))
+        self.change_button = push_button("Change…", "Give other microns per pixel", lambda: self._ask(changing=True))
         self.note = PlainLabel()
         self.note.setWordWrap(True)
         self.value = MppBox(empty="unknown")  # nothing is guessed
         self.value.setAccessibleName("Microns per pixel")
         self.value.setToolTip("Microns per pixel of the slide at full resolution; the scanner's report says it")
-        self.button = QPushButton()
-        self.button.clicked.connect(self._give)
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.clicked.connect(lambda: self._ask(changing=False))
+        self.button = push_button("", clicked=self._give)
+        self.cancel_button = push_button("Cancel", clicked=lambda: self._ask(changing=False))
         self.notice = Notice()
         self._shown, self._asked = QWidget(), QWidget()
         for widget, parts in (

@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -25,6 +24,7 @@ from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.panels.mpp_panel import MppBox
 from napari_pbip.gui.state.session import Session
+from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.class_table import ClassTable
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import PlainLabel
@@ -52,18 +52,17 @@ class TileFolder(QWidget):
         self.path.setPlaceholderText("folder or CSV file")
         self.path.setToolTip("Folder (or CSV file) with pictures of tissue and their labels")
         self.path.editingFinished.connect(self._on_edited)
-        folder, table = QPushButton("Folder…"), QPushButton("CSV…")
-        folder.setToolTip("Choose the folder with the labelled tiles")
-        folder.clicked.connect(self._ask_folder)
-        table.setToolTip("Choose a table that lists the labelled tiles")
-        table.clicked.connect(self._ask_table)
+        folder = push_button("Folder…", "Choose the folder with the labelled tiles", self._ask_folder)
+        table = push_button("CSV…", "Choose a table that lists the labelled tiles", self._ask_table)
         row = QHBoxLayout()
         row.addWidget(self.path, 1)
         row.addWidget(folder)
         row.addWidget(table)
-        self.sample_button = QPushButton("Use sample tiles")
-        self.sample_button.setToolTip("41 colorectal tiles of nine classes that come with napari-pbip, for a first try")
-        self.sample_button.clicked.connect(self._use_samples)
+        self.sample_button = push_button(
+            "Use sample tiles",
+            "41 colorectal tiles of nine classes that come with napari-pbip, for a first try",
+            self._use_samples,
+        )
         self.layout_box = QComboBox()
         for key, text in _LAYOUTS.items():
             self.layout_box.addItem(text, key)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.timers import single_shot
+from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.fraction import FractionSlider
 from napari_pbip.gui.widgets.job_bar import Notice
 
@@ -24,9 +25,11 @@ class TissuePanel(QGroupBox):
         self._tissue = session.tissue
         self._slide: SlideLayer | None = None
         self._threshold: float | None = None
-        self.button = QPushButton("Find tissue")
-        self.button.setToolTip("Only tissue is analysed; paint or erase it with the brush of the layer 'tissue of …'")
-        self.button.clicked.connect(self._ask_or_find)
+        self.button = push_button(
+            "Find tissue",
+            "Only tissue is analysed; paint or erase it with the brush of the layer 'tissue of …'",
+            self._ask_or_find,
+        )
         self.slider = FractionSlider(
             "darkness threshold of tissue",
             "How dark a place must be to count as tissue; lower finds paler tissue",
@@ -37,10 +40,8 @@ class TissuePanel(QGroupBox):
         self.slider.value_changed.connect(self._threshold_moved)
         self.text = QLabel()
         self.question = QWidget()
-        self.replace_button = QPushButton("Replace it")
-        self.replace_button.clicked.connect(self._replace)
-        self.keep_button = QPushButton("Keep it")
-        self.keep_button.clicked.connect(self._keep)
+        self.replace_button = push_button("Replace it", clicked=self._replace)
+        self.keep_button = push_button("Keep it", clicked=self._keep)
         sentence = Notice()
         sentence.warn("The tissue was corrected by hand. Finding it again replaces that.")
         answers = QHBoxLayout()

@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLabel,
-    QPushButton,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -20,6 +19,7 @@ from superqt.utils import signals_blocked
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.state.session import Session
+from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 
 _OF_THE_BANK = "those of which the image bank is made"
@@ -54,11 +54,9 @@ class ZeroShotDialog(QDialog):
         self.split = QComboBox()
         self.split.setAccessibleName("Tiles to classify")
         self.split.setToolTip("Tiles that are in the image bank look better than others would")
-        self.start_button = QPushButton("Classify")
-        self.start_button.setToolTip(
-            "Give each tile a class in the background, and count how often it is the right one"
+        self.start_button = push_button(
+            "Classify", "Give each tile a class in the background, and count how often it is the right one", self._start
         )
-        self.start_button.clicked.connect(self._start)
         self.bar = JobBar()
         self.notice = Notice()
         self.figures = QTableWidget(0, 0)
@@ -80,7 +78,7 @@ class ZeroShotDialog(QDialog):
         self._show()
         if self._work.job is not None:
             self._follow(self._work.job)
-        self._work.look()
+        self._work.find_splits()
 
     def _lay_out(self) -> None:
         row = QHBoxLayout()

@@ -172,7 +172,7 @@ class BankWork:
 
         self._session.in_thread(lambda: _OnDisk.read(folder), then)
 
-    def look_for_tiles(self) -> None:
+    def find_tiles(self) -> None:
         """Find out what a bank would be made of, in a thread."""
         data = self._session.settings.data
         if data.folder is None:

@@ -24,7 +24,7 @@ class Encoders:
     ----------
     places
         Where the weights of each encoder of the catalogue lie, None if they are not on this machine; as of the last
-        :meth:`look`, and empty before that.
+        :meth:`refresh`, and empty before that.
     job
         The download that runs, or None.
     """
@@ -40,7 +40,7 @@ class Encoders:
         self.places: Mapping[str, Path | None] = {}
         self.job: RunningJob | None = None
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Look whose weights are on this machine, in a thread; :attr:`found` tells when that is known."""
         if self._search is None or self._search.state.ended:
             self._search = self._session.in_thread(_find, self._take)
@@ -70,7 +70,7 @@ class Encoders:
     def _on_end(self, state: State) -> None:
         self.job = None
         if state is State.FINISHED:
-            self.look()
+            self.refresh()
 
 
 def _find() -> Mapping[str, Path | None]:

@@ -113,6 +113,11 @@ class Labelling:
         self._adopt = self._unsaved = True
         self._save()
 
+    @property
+    def saving(self) -> bool:
+        """Whether labels are being saved and tiles cut, or will be in a moment."""
+        return self._job is not None or self._quiet.isActive()
+
     # the slide -----------------------------------------------------------------------------------------------
 
     @property

@@ -25,7 +25,7 @@ class ZeroShot:
     sentences
         Those that the user wrote, by class; the other classes have a default one.
     splits
-        Splits of the data set that can be classified, once :meth:`look` has found out.
+        Splits of the data set that can be classified, once :meth:`find_splits` has found out.
     job
         The classification that runs, or None.
     result
@@ -73,7 +73,7 @@ class ZeroShot:
             self.sentences[class_name] = sentence
         self.changed.emit()
 
-    def look(self) -> None:
+    def find_splits(self) -> None:
         """Find out which splits there are, in a thread."""
         data = self._session.settings.data
         if data.folder is None:

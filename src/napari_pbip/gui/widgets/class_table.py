@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
 
+from napari_pbip.gui.widgets.swatch import square_icon
 from napari_pbip.taxonomy import Taxonomy
 
 KEY, COLOUR, NAME, TILES = range(4)
 _HEADERS = ("Key", "Colour", "Class", "Tiles")
 _ROWS = 9
-_SWATCH = 16
 
 
 class ClassTable(QTableWidget):
@@ -92,7 +92,7 @@ class ClassTable(QTableWidget):
         self.setRowCount(len(taxonomy))
         for n, tissue in enumerate(taxonomy):
             self._cell(n, KEY).setText(str(n + 1) if n < 9 else "")
-            self._cell(n, COLOUR).setIcon(_swatch(tissue.colour))
+            self._cell(n, COLOUR).setIcon(square_icon(tissue.colour))
             self._cell(n, COLOUR).setData(Qt.ItemDataRole.AccessibleTextRole, tissue.colour)
             self._cell(n, NAME).setText(tissue.name)
         self.setCurrentCell(row, NAME)
@@ -128,12 +128,3 @@ class ClassTable(QTableWidget):
     def _on_current(self, row: int, *_: int) -> None:
         if row >= 0:
             self.chosen.emit(row)
-
-
-def _swatch(colour: str) -> QIcon:
-    """A square of a colour that stays the same in a selected row."""
-    pixmap = QPixmap(_SWATCH, _SWATCH)
-    pixmap.fill(QColor(colour))
-    icon = QIcon(pixmap)
-    icon.addPixmap(pixmap, QIcon.Mode.Selected)
-    return icon

@@ -7,10 +7,11 @@ import traceback
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QHBoxLayout, QMessageBox, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QMessageBox, QProgressBar, QVBoxLayout, QWidget
 
 from napari_pbip.events import Event, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.words import PlainLabel
 
 _SYMBOLS = {"error": "✖  ", "warning": "⚠  ", "info": ""}
@@ -71,17 +72,11 @@ class JobBar(QWidget):
         self.progress.setTextVisible(True)
         self.text = PlainLabel()
         self.text.setWordWrap(True)
-        self.pause_button = QPushButton("Pause")
-        self.pause_button.setToolTip("Stop for a while; nothing is lost")
-        self.pause_button.clicked.connect(self._toggle_pause)
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop; what is finished is kept")
-        self.cancel_button.clicked.connect(self._cancel)
+        self.pause_button = push_button("Pause", "Stop for a while; nothing is lost", self._toggle_pause)
+        self.cancel_button = push_button("Cancel", "Stop; what is finished is kept", self._cancel)
         self.noted = Notice()
         self.notice = Notice()
-        self.details_button = QPushButton("Details…")
-        self.details_button.setToolTip("The technical description, for a report")
-        self.details_button.clicked.connect(self._show_details)
+        self.details_button = push_button("Details…", "The technical description, for a report", self._show_details)
         row = QHBoxLayout()
         row.addWidget(self.progress, 1)
         row.addWidget(self.pause_button)  # in any case: a button without a parent is a window of its own

@@ -61,14 +61,14 @@ class SettingsForm(QWidget, Generic[S]):
     ) -> None:
         super().__init__(parent)
         self._value = value
-        self._rows = [row for row in _rows(type(value)) if only is None or row.names[0] in only]
+        self.rows = [row for row in _rows(type(value)) if only is None or row.names[0] in only]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         # several methods may have a field of one name
-        _place([row for name in main for row in self._rows if row.dotted == name], layout)
+        _place([row for name in main for row in self.rows if row.dotted == name], layout)
         self.others_button: QToolButton | None = None
         self._groups: list[tuple[QGroupBox, list[_Row]]] = []
-        others = [row for row in self._rows if row.dotted not in main]
+        others = [row for row in self.rows if row.dotted not in main]
         if main and others:
             self.others_button, layout = _panel(layout)
         for section in dict.fromkeys(row.names[:-1] for row in others):
@@ -80,7 +80,7 @@ class SettingsForm(QWidget, Generic[S]):
             _place(rows, QVBoxLayout(group))
             layout.addWidget(group)
             self._groups.append((group, rows))
-        for row in self._rows:
+        for row in self.rows:
             row.editor.changed.connect(partial(self._on_edit, row), max_args=0)
             row.show(value)
         self._hide_other_methods()
@@ -91,9 +91,9 @@ class SettingsForm(QWidget, Generic[S]):
 
     def set_value(self, value: S) -> None:
         """Show these settings; what is being typed stays if they agree with it."""
-        shown = {row.names[0] for row in self._rows}
+        shown = {row.names[0] for row in self.rows}
         if any(getattr(value, name) != getattr(self._value, name) for name in shown):
-            for row in self._rows:
+            for row in self.rows:
                 if row.wrong or row.get(value) != row.get(self._value):
                     row.show(value)
         self._value = value
@@ -101,10 +101,10 @@ class SettingsForm(QWidget, Generic[S]):
 
     def problems(self) -> list[str]:
         """Dotted names of the fields whose text cannot be used; what is still being typed counts."""
-        for row in self._rows:
+        for row in self.rows:
             if row.belongs_to(self._value):
                 self._on_edit(row)
-        return [row.dotted for row in self._rows if row.belongs_to(self._value) and row.wrong]
+        return [row.dotted for row in self.rows if row.belongs_to(self._value) and row.wrong]
 
     def editor(self, name: str) -> QWidget:
         """The Qt widget of a field, by its dotted name."""
@@ -125,7 +125,7 @@ class SettingsForm(QWidget, Generic[S]):
 
     def put_below(self, name: str, widget: QWidget) -> None:
         """Show a widget below a field, by its dotted name."""
-        place = next(row.place for row in self._rows if row.dotted == name)
+        place = next(row.place for row in self.rows if row.dotted == name)
         assert place is not None  # every row has one by now
         grid, line = place
         grid.addWidget(widget, line, 0, 1, 2)
@@ -139,17 +139,17 @@ class SettingsForm(QWidget, Generic[S]):
 
     def remark(self, sentences: Mapping[str, object]) -> None:
         """Say what is missing at fields, by their dotted names; at all others nothing."""
-        for row in self._rows:
+        for row in self.rows:
             row.remark = sentences.get(row.dotted, "")
             row.set_visible(row.belongs_to(self._value))
 
     def _row(self, name: str) -> _Row:
-        return next(row for row in self._rows if row.dotted == name and row.belongs_to(self._value))
+        return next(row for row in self.rows if row.dotted == name and row.belongs_to(self._value))
 
     def _on_edit(self, row: _Row) -> None:
         before = self._value
         try:
-            value = _replaced(before, row.names, row.editor.value)
+            value = replaced(before, row.names, row.editor.value)
         except (ValueError, yaml.YAMLError) as error:  # pydantic's errors are ValueErrors
             row.refuse(error, before)
             return
@@ -157,14 +157,14 @@ class SettingsForm(QWidget, Generic[S]):
         if row.get(value) == row.get(before):
             return  # a default that was only looked at is still no choice of the user's
         self._value = value
-        for other in self._rows:
+        for other in self.rows:
             if other is not row and other.get(value) != other.get(before):  # a preset, or another method
                 other.show(value)
         self._hide_other_methods()
         self.value_changed.emit(value)
 
     def _hide_other_methods(self) -> None:
-        for row in self._rows:
+        for row in self.rows:
             row.set_visible(row.belongs_to(self._value))
         for group, rows in self._groups:
             group.setVisible(any(row.belongs_to(self._value) for row in rows))
@@ -263,7 +263,7 @@ def _rows(model: type[Settings], above: Names = (), common: str | None = None) -
             yield _Row(names, model, info)
 
 
-def _replaced(model: Settings, names: Names, raw: object) -> Any:
+def replaced(model: Settings, names: Names, raw: object) -> Any:
     """``model`` with another value of a field, validated; what was given and what are defaults stays told apart."""
     name, *rest = names
     given = {given: getattr(model, given) for given in model.model_fields_set}
@@ -271,7 +271,7 @@ def _replaced(model: Settings, names: Names, raw: object) -> Any:
     if rest and rest[0] == discriminator:
         raw = {discriminator: raw}
     elif rest:
-        raw = _replaced(getattr(model, name), tuple(rest), raw)
+        raw = replaced(getattr(model, name), tuple(rest), raw)
     elif name == PRESET:
         given = {}
     return type(model).model_validate({**given, name: raw})

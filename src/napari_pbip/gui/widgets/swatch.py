@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from qtpy.QtGui import QColor, QPixmap
+from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QLabel, QWidget
 
 _SIDE = 14
+
+
+def square(colour: QColor | str) -> QPixmap:
+    """A square of a colour (``#RRGGBB``)."""
+    picture = QPixmap(_SIDE, _SIDE)
+    picture.fill(QColor(colour))
+    return picture
+
+
+def square_icon(colour: QColor | str) -> QIcon:
+    """A square of a colour that stays the same in a selected row."""
+    icon = QIcon(square(colour))
+    icon.addPixmap(square(colour), QIcon.Mode.Selected)
+    return icon
 
 
 class Swatch(QLabel):
@@ -13,8 +27,6 @@ class Swatch(QLabel):
 
     def __init__(self, rgb: tuple[int, int, int], name: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        picture = QPixmap(_SIDE, _SIDE)
-        picture.fill(QColor(*rgb))
-        self.setPixmap(picture)
+        self.setPixmap(square(QColor(*rgb)))
         self.setFixedSize(_SIDE, _SIDE)
         self.setAccessibleName(f"colour of {name}")
