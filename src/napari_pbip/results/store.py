@@ -44,33 +44,17 @@ from safetensors.numpy import load_file, save
 
 from napari_pbip.errors import OtherResult, OutputError, PbipError
 from napari_pbip.files import output_error, prepare_folder, writing, writing_folder
+from napari_pbip.folders import STORE_MARKER
 from napari_pbip.results.blend import Blender, Region, Tiles
 from napari_pbip.results.lattice import BLOCK, Lattice
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, mean_of_analysed, multiscales
+from napari_pbip.slides import SlideFacts
 from napari_pbip.taxonomy import Taxonomy, TissueClass
 
-MARKER = "pbip/zarr.json"
-"""File that only a score store holds."""
 _BEGUN = "pbip/begun.safetensors"
 _TILES = 64  # tiles in a chunk of the per-tile arrays, along each axis
 _COMMIT_SECONDS = 0.5
 _AXES = ("c", "y", "x")
-
-
-class SlideFacts(BaseModel):
-    """Which slide was segmented; more facts may be added."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    name: str
-    path: str
-    identity: str
-    """Hash of the slide's content."""
-    width: int
-    """Level-0 pixels."""
-    height: int
-    mpp: float
-    """Micrometres per level-0 pixel."""
 
 
 class ModelFacts(BaseModel):
@@ -245,7 +229,8 @@ class ScoreStore:
         Lattice(*score_shape, g.tile // g.cell, g.stride // g.cell, g.rows, g.columns)  # raises if it does not fit
         if planned.shape != (g.rows, g.columns):
             raise ValueError(f"the plan is for {planned.shape} tiles, the grid has {(g.rows, g.columns)}")
-        prepare_folder(path, MARKER, overwrite=overwrite, ways="--resume to go on with it, --overwrite to replace it")
+        ways = "--resume to go on with it, --overwrite to replace it"
+        prepare_folder(path, STORE_MARKER, overwrite=overwrite, ways=ways)
         with writing_folder(path) as begun:
             root = zarr.create_group(begun, zarr_format=3)
             own = root.create_group("pbip")
@@ -311,8 +296,8 @@ class ScoreStore:
             If the store cannot be written.
         """
         self._open_writer()
-        if str(slide) != self.facts.slide.path:
-            moved = self.facts.slide.model_copy(update={"path": str(slide)})
+        if slide != self.facts.slide.path:
+            moved = self.facts.slide.model_copy(update={"path": slide})
             facts = self.facts.model_copy(update={"slide": moved})
             with writing_to(self.path):
                 self._group.attrs.update({"pbip": facts.model_dump(mode="json")})

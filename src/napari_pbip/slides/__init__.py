@@ -1,6 +1,7 @@
 """A slide as pixels at any microns per pixel, its tissue, and the tiles that a network sees."""
 
-from napari_pbip.slides.grid import Tile, TileGrid
+from napari_pbip.slides.facts import SlideFacts, TileSize
+from napari_pbip.slides.grid import Position, Rectangle, SquareGrid, Tile, TileGrid
 from napari_pbip.slides.mpp import save_mpp
 from napari_pbip.slides.reader import Image, Level, ReaderEntry, readers
 from napari_pbip.slides.slide import Slide, is_slide, open_slide, slides_in
@@ -9,10 +10,15 @@ from napari_pbip.slides.tissue import TissueMask, TissueMeasure, find_tissue
 __all__ = [
     "Image",
     "Level",
+    "Position",
     "ReaderEntry",
+    "Rectangle",
     "Slide",
+    "SlideFacts",
+    "SquareGrid",
     "Tile",
     "TileGrid",
+    "TileSize",
     "TissueMask",
     "TissueMeasure",
     "find_tissue",
