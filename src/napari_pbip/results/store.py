@@ -48,7 +48,7 @@ from napari_pbip.folders import STORE_MARKER
 from napari_pbip.results.blend import Blender, Region, Tiles
 from napari_pbip.results.lattice import BLOCK, Lattice
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, mean_of_analysed, multiscales
-from napari_pbip.slides import SlideFacts
+from napari_pbip.slides import SlideFacts, TileGrid
 from napari_pbip.taxonomy import Taxonomy, TissueClass
 
 _BEGUN = "pbip/begun.safetensors"
@@ -85,6 +85,19 @@ class GridFacts(BaseModel):
     cell: int = 8
     """Side of a score cell: the stride of the finest stage that carries fusion weight."""
 
+    @classmethod
+    def from_tiles(cls, tiles: TileGrid, model_mpp: float, cell: int) -> Self:
+        """Of the tiles that a slide is cut into."""
+        return cls(
+            tile=tiles.tile,
+            overlap=tiles.overlap,
+            stride=tiles.stride,
+            rows=tiles.rows,
+            columns=tiles.columns,
+            model_mpp=model_mpp,
+            cell=cell,
+        )
+
 
 class StoreFacts(BaseModel):
     """Everything a store says about itself, in the attributes of its root under ``pbip``."""
@@ -100,6 +113,12 @@ class StoreFacts(BaseModel):
     grid: GridFacts
     score_shape: tuple[int, int]
     """Cells (height, width)."""
+
+    @property
+    def lattice(self) -> Lattice:
+        """The tiles on the grid of score cells; ValueError if they do not fit."""
+        g = self.grid
+        return Lattice(*self.score_shape, g.tile // g.cell, g.stride // g.cell, g.rows, g.columns)
 
 
 class ScoreStore:
@@ -138,10 +157,7 @@ class ScoreStore:
             self.scores = [get_array(self._group, dataset["path"]) for dataset in ome["multiscales"][0]["datasets"]]
             self.planned = np.asarray(get_array(self._group, "pbip/planned")[:], bool)
             self.tissue = np.asarray(get_array(self._group, "pbip/tissue")[:], bool)
-        grid = self.facts.grid
-        self.lattice = Lattice(
-            *self.facts.score_shape, grid.tile // grid.cell, grid.stride // grid.cell, grid.rows, grid.columns
-        )
+        self.lattice = self.facts.lattice
         if mode == "r+":
             self._remove_unfinished()
         self._writer = _Writer(self) if mode == "r+" else None
@@ -226,8 +242,8 @@ class ScoreStore:
         g = facts.grid
         if g.tile % g.cell or g.stride % g.cell or g.tile - g.overlap != g.stride:
             raise ValueError(f"tiles of {g.tile} every {g.stride} model pixels do not lie on cells of {g.cell}")
-        Lattice(*score_shape, g.tile // g.cell, g.stride // g.cell, g.rows, g.columns)  # raises if it does not fit
-        if planned.shape != (g.rows, g.columns):
+        lattice = facts.lattice
+        if planned.shape != (lattice.rows, lattice.columns):
             raise ValueError(f"the plan is for {planned.shape} tiles, the grid has {(g.rows, g.columns)}")
         ways = "--resume to go on with it, --overwrite to replace it"
         prepare_folder(path, STORE_MARKER, overwrite=overwrite, ways=ways)

@@ -41,7 +41,7 @@ from napari_pbip.results.label_files import write_labels
 from napari_pbip.results.lattice import Place
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, store_for, stores_in
-from napari_pbip.results.store import ScoreStore
+from napari_pbip.results.store import GridFacts, ScoreStore
 from napari_pbip.results.tile_order import View
 from napari_pbip.slides import Slide, SlideFacts, TileGrid, TissueMask, find_tissue, open_slide
 
@@ -208,15 +208,7 @@ def _facts(
         },
         "settings": settings.model_dump(mode="json", exclude={"batch_size", "device", "mpp"})
         | ({"tta": True} if refine.tta else {}),
-        "grid": {
-            "tile": grid.tile,
-            "overlap": grid.overlap,
-            "stride": grid.stride,
-            "rows": grid.rows,
-            "columns": grid.columns,
-            "model_mpp": model_mpp,
-            "cell": model.method.cell,
-        },
+        "grid": GridFacts.from_tiles(grid, model_mpp, model.method.cell).model_dump(),
     }
 
 
