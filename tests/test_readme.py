@@ -14,12 +14,11 @@ import pytest
 from typer.testing import CliRunner
 
 from napari_pbip.bank import Curation
-from napari_pbip.bank.labelled_slides import SlideFacts
 from napari_pbip.bank.slide_labels import SlideLabels
 from napari_pbip.cli import app
 from napari_pbip.engine.banks.cut_tiles import cut_tiles
 from napari_pbip.events import Finished
-from napari_pbip.slides import open_slide
+from napari_pbip.slides import SlideFacts, open_slide
 
 ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "docs" / "command-line.md"

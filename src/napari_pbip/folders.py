@@ -30,8 +30,8 @@ taken for such ones too (``.ipynb_checkpoints``, ``__MACOSX``)."""
 _SYSTEM_FILES = frozenset({"desktop.ini", "ehthumbs.db", "thumbs.db"})
 _MARKERS = ("run.json", "pretrain.json", "compare.yaml", "features.safetensors")
 """Files that the folder of a training, a pre-training, a comparison or an image bank holds."""
-_STORE = Path("pbip", "zarr.json")
-"""Of a score store."""
+STORE_MARKER = "pbip/zarr.json"
+"""File that only a score store holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,11 @@ def walk(folders: Iterable[Path], list_folder: ListFolder = listing) -> Listing:
 
 def is_result(folder: Path) -> bool:
     """Whether a folder is a result of this package: a training, bank, comparison or score store."""
-    if any((folder / marker).exists() for marker in (*_MARKERS, _STORE)):
+    if any((folder / marker).exists() for marker in (*_MARKERS, STORE_MARKER)):
         return True
-    return (folder / "areas.csv").exists() and any((store / _STORE).exists() for store in folder.glob("*.ome.zarr"))
+    return (folder / "areas.csv").exists() and any(
+        (store / STORE_MARKER).exists() for store in folder.glob("*.ome.zarr")
+    )
 
 
 def _of_system(name: str, names: frozenset[str]) -> bool:

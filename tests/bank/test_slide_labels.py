@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from napari_pbip.bank.labelled_slides import LABELS, LabelledSlides, SlideFacts, TileSize, check_class_name
+from napari_pbip.bank.labelled_slides import LABELS, LabelledSlides, check_class_name
 from napari_pbip.bank.slide_labels import SlideLabels
 from napari_pbip.errors import DataError
+from napari_pbip.slides import SlideFacts, TileSize
 
 FACTS = SlideFacts(identity="abc", name="a", path=Path("a.svs"), mpp=0.25, width=10_000, height=5_000)
 OTHER = SlideFacts(identity="def", name="b", path=Path("b.svs"), mpp=0.5, width=4_000, height=4_000)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_pbip import samples
-from napari_pbip.bank.labelled_slides import LabelledSlides, Position, TileSize
+from napari_pbip.bank.labelled_slides import LabelledSlides
+from napari_pbip.slides import Position, TileSize
 
 
 @dataclass(frozen=True)

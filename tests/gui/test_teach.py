@@ -19,12 +19,13 @@ from qtpy.QtWidgets import QApplication, QColorDialog
 
 from napari_pbip import samples
 from napari_pbip.bank import Origin, load_tiles
-from napari_pbip.bank.labelled_slides import LABELS, LabelledSlides, Labels, Position
+from napari_pbip.bank.labelled_slides import LABELS, LabelledSlides, Labels
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.teach import SlideLabelling, TeachWidget
 from napari_pbip.gui.panels.label_tool import digit
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.class_table import COLOUR, NAME, TILES
+from napari_pbip.slides import Position
 from tests.gui.napari_privates import as_plugins_get_it, canvas_of
 
 LEFT, NO, SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier

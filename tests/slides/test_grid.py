@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_pbip.errors import ConfigError
-from napari_pbip.slides import Tile, TileGrid
+from napari_pbip.slides import SquareGrid, Tile, TileGrid
 
 
 def test_grid_of_a_known_slide() -> None:
@@ -63,3 +63,16 @@ def test_slide_smaller_than_a_tile() -> None:
 def test_overlap_of_more_than_half() -> None:
     with pytest.raises(ConfigError, match="overlap of 160"):
         TileGrid.plan(1000, 1000, 0.5, 0.5, tile=224, overlap=160)
+
+
+def test_squares_of_overlapping_rectangles_are_the_same() -> None:
+    whole = SquareGrid.covering((0, 0, 1000, 700), 1000, 700, 64.5)
+    assert (whole.rows, whole.columns, whole.x, whole.y) == (11, 16, 0, 0)
+    part = SquareGrid.covering((200, 130, 300, 10_000), 1000, 700, 64.5)
+    assert (part.x, part.y) == (3 * 64.5, 2 * 64.5)
+    assert part.at(part.x + 1, part.y + 1) == (0, 0)
+    assert part.at(part.x - 1, part.y + 1) is None
+    for column, row in part.within(-1e6, -1e6, 1e6, 1e6):
+        assert part.corner((column, row)) == pytest.approx(whole.corner((column + 3, row + 2)))
+    beside = SquareGrid.covering((1200, 0, 100, 100), 1000, 700, 64.5)
+    assert not beside.columns

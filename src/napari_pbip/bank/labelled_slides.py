@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,81 +28,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from napari_pbip.bank.layouts.csv_table import CSV_COLUMNS
 from napari_pbip.errors import DataError
 from napari_pbip.files import safe_name, writing
+from napari_pbip.slides import Position, SlideFacts, SquareGrid, TileSize
 from napari_pbip.taxonomy import Taxonomy, TissueClass, class_name
 
 LABELS, TABLE, CLASSES, PICTURES = "labels.json", "tiles.csv", "classes.txt", "pictures"
 _UNFIT = frozenset(',;"\t\r\n')
 """Characters that a class name must not have: separators, quotes and line ends of the table."""
 
-Position = tuple[int, int]
-"""Column and row of a tile, from 0."""
 Labels = frozenset[int]
 """Indices of the classes that a tile shows."""
-
-
-class TileSize(BaseModel):
-    """How large a tile is: pixels a side, and microns per pixel."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    pixels: Annotated[int, Field(ge=32, le=2048)] = 224
-    mpp: Annotated[float, Field(ge=0.05, le=20)] = 0.5
-
-    @property
-    def microns(self) -> float:
-        """Side in micrometres."""
-        return self.pixels * self.mpp
-
-    def __str__(self) -> str:
-        return f"{self.pixels} px at {self.mpp:g} µm"
-
-
-class SlideFacts(BaseModel):
-    """What the labels of a slide have to remember of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    identity: str
-    """Hash that stays when the slide is moved."""
-    name: str
-    path: Path
-    """Where it was last seen."""
-    mpp: Annotated[float, Field(gt=0)]
-    """Microns per level-0 pixel that the tiles were laid out by."""
-    width: int
-    """Level-0 pixels."""
-    height: int
-
-    def grid(self, size: TileSize) -> LabelGrid:
-        """The tiles of this size."""
-        side = size.microns / self.mpp
-        return LabelGrid(math.floor(self.width / side + 1e-6), math.floor(self.height / side + 1e-6), side)
-
-
-@dataclass(frozen=True, slots=True)
-class LabelGrid:
-    """The whole tiles of a slide."""
-
-    columns: int
-    rows: int
-    side: float
-    """Of a tile, in level-0 pixels."""
-
-    def at(self, x: float, y: float) -> Position | None:
-        """The tile at a place in level-0 pixels from the corner of the slide, or None beside the grid."""
-        column, row = math.floor(x / self.side), math.floor(y / self.side)
-        return (column, row) if 0 <= column < self.columns and 0 <= row < self.rows else None
-
-    def within(self, x0: float, y0: float, x1: float, y1: float) -> list[Position]:
-        """All tiles that a rectangle between two corners touches, in rows."""
-        (left, right), (top, bottom) = sorted((x0, x1)), sorted((y0, y1))
-        columns = range(max(0, math.floor(left / self.side)), min(self.columns - 1, math.floor(right / self.side)) + 1)
-        rows = range(max(0, math.floor(top / self.side)), min(self.rows - 1, math.floor(bottom / self.side)) + 1)
-        return [(column, row) for row in rows for column in columns]
-
-    def corner(self, position: Position) -> tuple[int, int]:
-        """Left and top edge of a tile, to a whole level-0 pixel."""
-        return round(position[0] * self.side), round(position[1] * self.side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +102,7 @@ class LabelledSlides:
 
     def picture(self, slide: SlideFacts, position: Position) -> Path:
         """Where a tile's picture lies, relative to the folder; says all that it was cut with."""
-        x, y = slide.grid(self.size).corner(position)
+        x, y = corner(slide.grid(self.size), position)
         size = f"{self.size.pixels}px_{self.size.mpp:.6g}um_of_{slide.mpp:.6g}um"
         return Path(PICTURES, f"{safe_name(slide.name)}-{slide.identity[:8]}", size, f"x{x}_y{y}.png")
 
@@ -185,7 +118,7 @@ class LabelledSlides:
         """
         left_out = frozenset(missing)
         rows = [
-            (path.as_posix(), slide.name, *grid.corner(place), *(int(n in labels) for n in range(len(self.taxonomy))))
+            (path.as_posix(), slide.name, *corner(grid, place), *(int(n in labels) for n in range(len(self.taxonomy))))
             for slide, tiles in zip(self.slides, self.tiles, strict=True)
             for grid in [slide.grid(self.size)]
             for place, labels in sorted(tiles.items(), key=lambda item: item[0][::-1])
@@ -204,6 +137,8 @@ class LabelledSlides:
 
 
 class _Slide(SlideFacts):
+    model_config = ConfigDict(extra="forbid")
+
     tiles: list[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Labels]]
 
 
@@ -225,6 +160,12 @@ class _Document(BaseModel):
             if any(not labels or any(n not in known for n in labels) for _, _, labels in slide.tiles):
                 raise ValueError("a tile carries a class that does not exist")
         return self
+
+
+def corner(grid: SquareGrid, position: Position) -> tuple[int, int]:
+    """Left and top edge of a tile, to a whole level-0 pixel, as its picture is cut and named."""
+    x, y = grid.corner(position)
+    return round(x), round(y)
 
 
 def check_class_name(name: str) -> str:

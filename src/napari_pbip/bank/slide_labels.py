@@ -10,15 +10,9 @@ from typing import Self
 from psygnal import Signal
 from pydantic import ValidationError
 
-from napari_pbip.bank.labelled_slides import (
-    LabelledSlides,
-    Labels,
-    Position,
-    SlideFacts,
-    TileSize,
-    check_class_name,
-)
+from napari_pbip.bank.labelled_slides import LabelledSlides, Labels, check_class_name
 from napari_pbip.errors import DataError
+from napari_pbip.slides import Position, SlideFacts, TileSize
 from napari_pbip.taxonomy import MAX_CLASSES, Taxonomy, TissueClass
 
 NONE: Labels = frozenset()

@@ -19,6 +19,7 @@ import numpy as np
 from napari.utils.notifications import show_error
 
 from napari_pbip.errors import PbipError
+from napari_pbip.folders import STORE_MARKER
 from napari_pbip.results.label_image import is_label_image
 from napari_pbip.slides import is_slide, open_slide
 
@@ -86,7 +87,7 @@ def read_slides(path: Paths) -> list[LayerData]:
 
 def is_store(path: Path) -> bool:
     """Whether this is a score store of ours; a look at one small file."""
-    return path.is_dir() and (path / "pbip" / "zarr.json").exists()
+    return path.is_dir() and (path / STORE_MARKER).exists()
 
 
 @_in_one_sentence

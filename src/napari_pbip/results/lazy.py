@@ -26,7 +26,7 @@ from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.lattice import BLOCK, Place, z_order
 from napari_pbip.results.store import ScoreStore
 
-Position = tuple[float, float]
+Micrometres = tuple[float, float]
 _MOST_THREADS = 8
 """Blocks at a time: each takes some 10 MB with four classes, and the disk is the limit soon."""
 
@@ -39,9 +39,9 @@ class LazyArray:
     """Its last two axes are y and x."""
     level: int
     """Level of the pyramid, 0 is the finest."""
-    scale: Position
+    scale: Micrometres
     """Micrometres from one value to the next, y and x."""
-    translate: Position
+    translate: Micrometres
     """Micrometres from the centre of the slide's first level-0 pixel to that of the first value, y and x."""
 
 
@@ -179,7 +179,7 @@ def _lazy(
     return lazy
 
 
-def _placement(store: ScoreStore, step: int, side: int | None = None) -> tuple[Position, Position]:
+def _placement(store: ScoreStore, step: int, side: int | None = None) -> tuple[Micrometres, Micrometres]:
     """Scale and translation of squares of level-0 cells: one every ``step``, of that side if no other is given."""
     scale = step * store.cell_um
     first = ((side or step) * store.cell_um - store.facts.slide.mpp) / 2

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from napari_pbip.files import safe_name
-from napari_pbip.results.store import MARKER
+from napari_pbip.folders import STORE_MARKER
 
 AREAS = "areas.csv"
 OVERLAY = "overlay.png"
@@ -21,7 +21,8 @@ _IDENTITY_DIGITS = 12
 
 def stores_in(folder: Path) -> dict[Path, str | None]:
     """The score stores directly in a folder, each with the identity of its slide (None: damaged, or hardly begun)."""
-    return {path.parent.parent: _identity(path.parent.parent) for path in sorted(folder.glob(f"*.ome.zarr/{MARKER}"))}
+    stores = (marker.parent.parent for marker in sorted(folder.glob(f"*.ome.zarr/{STORE_MARKER}")))
+    return {store: _identity(store) for store in stores}
 
 
 def store_for(folder: Path, name: str, identity: str) -> Path:

@@ -44,33 +44,17 @@ from safetensors.numpy import load_file, save
 
 from napari_pbip.errors import OtherResult, OutputError, PbipError
 from napari_pbip.files import output_error, prepare_folder, writing, writing_folder
+from napari_pbip.folders import STORE_MARKER
 from napari_pbip.results.blend import Blender, Region, Tiles
 from napari_pbip.results.lattice import BLOCK, Lattice
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, mean_of_analysed, multiscales
+from napari_pbip.slides import SlideFacts, TileGrid
 from napari_pbip.taxonomy import Taxonomy, TissueClass
 
-MARKER = "pbip/zarr.json"
-"""File that only a score store holds."""
 _BEGUN = "pbip/begun.safetensors"
 _TILES = 64  # tiles in a chunk of the per-tile arrays, along each axis
 _COMMIT_SECONDS = 0.5
 _AXES = ("c", "y", "x")
-
-
-class SlideFacts(BaseModel):
-    """Which slide was segmented; more facts may be added."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    name: str
-    path: str
-    identity: str
-    """Hash of the slide's content."""
-    width: int
-    """Level-0 pixels."""
-    height: int
-    mpp: float
-    """Micrometres per level-0 pixel."""
 
 
 class ModelFacts(BaseModel):
@@ -101,6 +85,19 @@ class GridFacts(BaseModel):
     cell: int = 8
     """Side of a score cell: the stride of the finest stage that carries fusion weight."""
 
+    @classmethod
+    def from_tiles(cls, tiles: TileGrid, model_mpp: float, cell: int) -> Self:
+        """Of the tiles that a slide is cut into."""
+        return cls(
+            tile=tiles.tile,
+            overlap=tiles.overlap,
+            stride=tiles.stride,
+            rows=tiles.rows,
+            columns=tiles.columns,
+            model_mpp=model_mpp,
+            cell=cell,
+        )
+
 
 class StoreFacts(BaseModel):
     """Everything a store says about itself, in the attributes of its root under ``pbip``."""
@@ -116,6 +113,12 @@ class StoreFacts(BaseModel):
     grid: GridFacts
     score_shape: tuple[int, int]
     """Cells (height, width)."""
+
+    @property
+    def lattice(self) -> Lattice:
+        """The tiles on the grid of score cells; ValueError if they do not fit."""
+        g = self.grid
+        return Lattice(*self.score_shape, g.tile // g.cell, g.stride // g.cell, g.rows, g.columns)
 
 
 class ScoreStore:
@@ -154,10 +157,7 @@ class ScoreStore:
             self.scores = [get_array(self._group, dataset["path"]) for dataset in ome["multiscales"][0]["datasets"]]
             self.planned = np.asarray(get_array(self._group, "pbip/planned")[:], bool)
             self.tissue = np.asarray(get_array(self._group, "pbip/tissue")[:], bool)
-        grid = self.facts.grid
-        self.lattice = Lattice(
-            *self.facts.score_shape, grid.tile // grid.cell, grid.stride // grid.cell, grid.rows, grid.columns
-        )
+        self.lattice = self.facts.lattice
         if mode == "r+":
             self._remove_unfinished()
         self._writer = _Writer(self) if mode == "r+" else None
@@ -242,10 +242,11 @@ class ScoreStore:
         g = facts.grid
         if g.tile % g.cell or g.stride % g.cell or g.tile - g.overlap != g.stride:
             raise ValueError(f"tiles of {g.tile} every {g.stride} model pixels do not lie on cells of {g.cell}")
-        Lattice(*score_shape, g.tile // g.cell, g.stride // g.cell, g.rows, g.columns)  # raises if it does not fit
-        if planned.shape != (g.rows, g.columns):
+        lattice = facts.lattice
+        if planned.shape != (lattice.rows, lattice.columns):
             raise ValueError(f"the plan is for {planned.shape} tiles, the grid has {(g.rows, g.columns)}")
-        prepare_folder(path, MARKER, overwrite=overwrite, ways="--resume to go on with it, --overwrite to replace it")
+        ways = "--resume to go on with it, --overwrite to replace it"
+        prepare_folder(path, STORE_MARKER, overwrite=overwrite, ways=ways)
         with writing_folder(path) as begun:
             root = zarr.create_group(begun, zarr_format=3)
             own = root.create_group("pbip")
@@ -311,8 +312,8 @@ class ScoreStore:
             If the store cannot be written.
         """
         self._open_writer()
-        if str(slide) != self.facts.slide.path:
-            moved = self.facts.slide.model_copy(update={"path": str(slide)})
+        if slide != self.facts.slide.path:
+            moved = self.facts.slide.model_copy(update={"path": slide})
             facts = self.facts.model_copy(update={"slide": moved})
             with writing_to(self.path):
                 self._group.attrs.update({"pbip": facts.model_dump(mode="json")})

@@ -1,7 +1,8 @@
 """A slide as pixels at any microns per pixel, its tissue, and the tiles that a network sees."""
 
 from napari_pbip.slides.array import ArrayReader
-from napari_pbip.slides.grid import Tile, TileGrid
+from napari_pbip.slides.facts import SlideFacts, TileSize
+from napari_pbip.slides.grid import Position, Rectangle, SquareGrid, Tile, TileGrid
 from napari_pbip.slides.mpp import save_mpp
 from napari_pbip.slides.reader import Image, Level, Reader, ReaderEntry, readers
 from napari_pbip.slides.slide import Slide, is_slide, open_slide, slides_in
@@ -11,11 +12,16 @@ __all__ = [
     "ArrayReader",
     "Image",
     "Level",
+    "Position",
     "Reader",
     "ReaderEntry",
+    "Rectangle",
     "Slide",
+    "SlideFacts",
+    "SquareGrid",
     "Tile",
     "TileGrid",
+    "TileSize",
     "TissueMap",
     "TissueMask",
     "find_tissue",

@@ -1,4 +1,4 @@
-"""The tiles that a network sees, on a lattice over the slide: pure arithmetic, no pixels."""
+"""Where tiles lie on a slide, overlapping ones for a network and squares side by side: pure arithmetic, no pixels."""
 
 from __future__ import annotations
 
@@ -115,3 +115,54 @@ class TileGrid:
         left = np.arange(self.columns, dtype=np.float64) * step
         top = np.arange(self.rows, dtype=np.float64) * step
         return left[None, :], top[:, None]
+
+
+Position = tuple[int, int]
+"""Column and row of a square, from 0."""
+Rectangle = tuple[float, float, float, float]
+"""Left edge, top edge, width and height in level-0 pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class SquareGrid:
+    """Equal squares side by side, in level-0 pixels of a slide."""
+
+    rows: int
+    columns: int
+    side: float
+    x: float = 0.0
+    """Left edge of the first column."""
+    y: float = 0.0
+    """Top edge of the first row."""
+
+    @classmethod
+    def covering(cls, rectangle: Rectangle, width: int, height: int, side: float) -> Self:
+        """The squares that touch a rectangle, as far as it lies in a slide of that size; of none if it does not.
+
+        They are laid out from the corner of the slide, so that those of overlapping rectangles are the same.
+        """
+        x, y, across, down = rectangle
+        left, top = (max(0, math.floor(edge / side)) for edge in (x, y))
+        right, bottom = math.ceil(min(x + across, width) / side), math.ceil(min(y + down, height) / side)
+        return cls(max(0, bottom - top), max(0, right - left), side, left * side, top * side)
+
+    def at(self, x: float, y: float) -> Position | None:
+        """The square at a place, or None beside the grid."""
+        column, row = math.floor((x - self.x) / self.side), math.floor((y - self.y) / self.side)
+        return (column, row) if 0 <= column < self.columns and 0 <= row < self.rows else None
+
+    def within(self, x0: float, y0: float, x1: float, y1: float) -> list[Position]:
+        """All squares that a rectangle between two corners touches, in rows."""
+        columns, rows = (
+            range(
+                max(0, math.floor((min(pair) - first) / self.side)),
+                min(count - 1, math.floor((max(pair) - first) / self.side)) + 1,
+            )
+            for pair, first, count in (((x0, x1), self.x, self.columns), ((y0, y1), self.y, self.rows))
+        )
+        return [(column, row) for row in rows for column in columns]
+
+    def corner(self, position: Position) -> tuple[float, float]:
+        """Left and top edge of a square."""
+        column, row = position
+        return self.x + column * self.side, self.y + row * self.side

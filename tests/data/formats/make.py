@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from napari_pbip import samples
 from napari_pbip.bank import load_single_tiles
-from napari_pbip.bank.labelled_slides import LabelledSlides, SlideFacts, TileSize
+from napari_pbip.bank.labelled_slides import LabelledSlides
 from napari_pbip.bank.mosaics import write_masked, write_training
 from napari_pbip.config import JobSettings, PretrainSettings, SegmentSettings, ThresholdSettings, TissueSettings
 from napari_pbip.engine.banks.build_bank import build_bank
@@ -29,7 +29,7 @@ from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.inference.tissue import outline_tissue
 from napari_pbip.engine.training.pretrain import pretrain
 from napari_pbip.engine.training.train import train
-from napari_pbip.slides import open_slide, save_mpp
+from napari_pbip.slides import SlideFacts, TileSize, open_slide, save_mpp
 from napari_pbip.taxonomy import Taxonomy
 
 TEXT = {".json", ".yaml", ".csv", ".txt"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_pbip.bank import Origin, load_tiles
-from napari_pbip.bank.labelled_slides import TABLE, LabelledSlides, SlideFacts, TileSize
+from napari_pbip.bank.labelled_slides import TABLE, LabelledSlides
 from napari_pbip.bank.slide_labels import SlideLabels
 from napari_pbip.config import DataSettings
 from napari_pbip.engine.banks.cut_tiles import cut_tiles
@@ -17,7 +17,7 @@ from napari_pbip.engine.banks.inspect_tiles import inspect_tiles
 from napari_pbip.errors import ConfigError, DataError, OutputError
 from napari_pbip.events import Finished, Started, Step, Warned
 from napari_pbip.samples import tiles as sample_tiles
-from napari_pbip.slides import open_slide
+from napari_pbip.slides import SlideFacts, TileSize, open_slide
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from napari_pbip.bank import ImageBank, load_single_tiles
 from napari_pbip.bank.features import white_fraction
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.banks.build_bank import build_bank
-from napari_pbip.engine.banks.preview import preview
-from napari_pbip.engine.banks.preview_map import Coloured
+from napari_pbip.engine.banks.preview import Coloured, coarse_to_fine, preview
 from napari_pbip.engine.encoding import bank_encoder, encode
 from napari_pbip.errors import BankError, SlideError
 from napari_pbip.events import Finished, Started, Warned
@@ -71,7 +70,7 @@ def test_coarse_first_then_finer_and_the_same_in_the_end(bank: Path) -> None:
 
 def test_every_cell_is_looked_at_once(bank: Path) -> None:
     grid = next(e.grid for e in preview(samples.slide(), bank, (0, 0, 2220, 2967), DATA) if isinstance(e, Coloured))
-    cells = list(grid.coarse_to_fine())
+    cells = list(coarse_to_fine(grid))
     assert sorted((r, c) for r, c, _ in cells) == [(r, c) for r in range(grid.rows) for c in range(grid.columns)]
     painted = np.full((grid.rows, grid.columns, 2), -1)
     for row, column, side in cells:

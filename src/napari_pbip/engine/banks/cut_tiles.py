@@ -7,12 +7,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from napari_pbip.bank.labelled_slides import LabelledSlides, Position, SlideFacts, TileSize
+from napari_pbip.bank.labelled_slides import LabelledSlides, corner
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.files import write_picture
-from napari_pbip.slides import open_slide
+from napari_pbip.slides import Position, SlideFacts, TileSize, open_slide
 
 
 @job
@@ -73,6 +73,6 @@ def _cut(slide: SlideFacts, size: TileSize, places: dict[Path, Position], folder
         if opened.identity != slide.identity:
             raise SlideError(f"{slide.path} is another slide now; open {slide.name} from where it lies.")
         for path, place in list(places.items()):
-            pixels = opened.read(*grid.corner(place), size.pixels, size.pixels, size.mpp)
+            pixels = opened.read(*corner(grid, place), size.pixels, size.pixels, size.mpp)
             write_picture(folder / path, Image.fromarray(pixels), "PNG")
             yield path

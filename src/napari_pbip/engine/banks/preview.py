@@ -6,24 +6,36 @@ whole rectangle has colours at once, and they get sharper while it goes on.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_pbip.bank import ImageBank
 from napari_pbip.bank.features import white_fraction
 from napari_pbip.config import DataSettings
-from napari_pbip.engine.banks.preview_map import Coloured, PreviewGrid, Rectangle
-from napari_pbip.engine.device import choose_device
-from napari_pbip.engine.encoding import bank_encoder, chunks, encode
 from napari_pbip.engine.jobs import job
-from napari_pbip.engine.loading import ahead
-from napari_pbip.errors import BankError
-from napari_pbip.events import Finished, Job, Started, Warned
+from napari_pbip.errors import BankError, SlideError
+from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.pictures import read_rgb
-from napari_pbip.slides import open_slide
+from napari_pbip.slides import Image, Rectangle, SquareGrid, open_slide
 
+Labels = npt.NDArray[np.uint8]
 _BATCH = 16
+_COARSEST = 16
+"""Cells, a power of two, that one tile stands for at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coloured(Step):
+    """The map as far as it is known."""
+
+    grid: SquareGrid | None = None
+    """Where its cells lie."""
+    labels: Labels | None = None
+    """Class index + 1 of each cell, 0 where there is no tissue or nobody has looked; shape (rows, columns)."""
 
 
 @job
@@ -65,6 +77,11 @@ def preview(
     SlideError
         If the slide cannot be read, lacks its microns per pixel, or the rectangle lies outside it.
     """
+    # torch takes seconds to load: in the job's thread
+    from napari_pbip.engine.device import choose_device
+    from napari_pbip.engine.encoding import bank_encoder, chunks, encode
+    from napari_pbip.engine.loading import ahead
+
     bank = ImageBank.read(bank_folder)
     if not bank.tiles:
         raise BankError(f"The image bank {bank_folder} has no tiles; build it again.")
@@ -79,11 +96,19 @@ def preview(
                 "The microns per pixel of the tiles are not known, so the slide is read pixel for pixel; say them with "
                 "the tiles to be sure of the scale."
             )
-        grid = PreviewGrid.plan(slide, rectangle, min(read_rgb(Path(bank.tiles[0].path)).shape[:2]), scale)
+        tile = min(read_rgb(Path(bank.tiles[0].path)).shape[:2])
+        grid = SquareGrid.covering(rectangle, slide.width, slide.height, tile * scale)
+        if not grid.rows or not grid.columns:
+            raise SlideError(f"No part of {slide.path.name} is in view; move it into view and try again.")
+
+        def read(cell: tuple[int, int, int]) -> tuple[tuple[int, int, int], Image]:
+            row, column, _ = cell
+            return cell, slide.read_scaled(*grid.corner((column, row)), tile, tile, scale)
+
         yield Started(f"Preview of {slide.name}", grid.rows * grid.columns, "tiles")
         labels = np.zeros((grid.rows, grid.columns), np.uint8)
         done = 0
-        cells = ahead(lambda cell: (cell, grid.read(slide, *cell[:2])), grid.coarse_to_fine(), depth=2 * _BATCH)
+        cells = ahead(read, coarse_to_fine(grid), depth=2 * _BATCH)
         try:
             for batch in chunks(cells, _BATCH):
                 tissue = [white_fraction(image) <= data.white_fraction for _, image in batch]
@@ -109,3 +134,14 @@ def preview(
             "shares": {name: int(n) / max(1, tissue_cells) for name, n in zip(names, counts, strict=True)},
         },
     )
+
+
+def coarse_to_fine(grid: SquareGrid) -> Iterator[tuple[int, int, int]]:
+    """Row, column and side in cells of the square that each cell stands for until finer ones come."""
+    side = _COARSEST
+    while side:
+        for row in range(0, grid.rows, side):
+            for column in range(0, grid.columns, side):
+                if side == _COARSEST or row % (2 * side) or column % (2 * side):
+                    yield row, column, side
+        side //= 2

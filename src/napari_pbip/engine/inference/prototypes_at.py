@@ -66,7 +66,7 @@ class Loaded:
             note = f"This map was made by {_name(self.model)}, which has no prototypes to show."
             return Explanation(x, y, (), note)
         facts = self.store.facts.slide
-        with open_slide(Path(facts.path), facts.mpp) as slide:
+        with open_slide(facts.path, facts.mpp) as slide:
             similarity = _similarity(self, method, slide, x, y)
         order = np.argsort(-similarity, kind="stable")
         matches = tuple(self._match(int(subclass), float(similarity[subclass])) for subclass in order)

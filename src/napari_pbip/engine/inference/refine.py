@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,7 +37,7 @@ def refiner(
         yield None
         return
     facts = store.facts.slide
-    with open_slide(Path(facts.path), facts.mpp) as slide:
+    with open_slide(facts.path, facts.mpp) as slide:
         yield refined_labels(store, slide, thresholds, presence=presence)
 
 

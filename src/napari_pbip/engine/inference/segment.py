@@ -41,9 +41,9 @@ from napari_pbip.results.label_files import write_labels
 from napari_pbip.results.lattice import Place
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, store_for, stores_in
-from napari_pbip.results.store import ScoreStore
+from napari_pbip.results.store import GridFacts, ScoreStore
 from napari_pbip.results.tile_order import View
-from napari_pbip.slides import Slide, TileGrid, TissueMask, find_tissue, open_slide
+from napari_pbip.slides import Slide, SlideFacts, TileGrid, TissueMask, find_tissue, open_slide
 
 _UNWRITTEN = 8
 """Finished blocks that may wait for the writer before the network waits for it too."""
@@ -211,14 +211,7 @@ def _facts(
 ) -> dict[str, Any]:
     """What makes the scores what they are: recorded, and compared on resuming."""
     return {
-        "slide": {
-            "name": slide.name,
-            "path": str(slide.path),
-            "identity": slide.identity,
-            "width": slide.width,
-            "height": slide.height,
-            "mpp": slide.require_mpp(),
-        },
+        "slide": SlideFacts.from_slide(slide).model_dump(mode="json"),
         "model": {
             "hash": model.identity,
             "run": model.run.name,
@@ -229,15 +222,7 @@ def _facts(
         },
         "settings": settings.model_dump(mode="json", exclude={"batch_size", "device", "mpp"})
         | ({"tta": True} if refine.tta else {}),
-        "grid": {
-            "tile": grid.tile,
-            "overlap": grid.overlap,
-            "stride": grid.stride,
-            "rows": grid.rows,
-            "columns": grid.columns,
-            "model_mpp": model_mpp,
-            "cell": model.method.cell,
-        },
+        "grid": GridFacts.from_tiles(grid, model_mpp, model.method.cell).model_dump(),
     }
 
 

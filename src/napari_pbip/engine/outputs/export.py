@@ -57,7 +57,7 @@ def export(store: Path, thresholds: ThresholdSettings, target: Path, *, refine: 
         thumbnail = None
         if ending == ".png":
             try:
-                slide = open_while_writing.enter_context(open_slide(Path(facts.path), facts.mpp))
+                slide = open_while_writing.enter_context(open_slide(facts.path, facts.mpp))
                 thumbnail = slide.thumbnail(OVERLAY_SIDE)
             except SlideError as error:
                 raise OutputError(

@@ -58,7 +58,7 @@ def freeze(path: Path, thresholds: ThresholdSettings, refine: RefineSettings | N
     write_areas(path.parent / AREAS, rows)
     yield Step(blocks + 1)
     try:
-        with open_slide(Path(facts.path), facts.mpp) as slide:
+        with open_slide(facts.path, facts.mpp) as slide:
             write_overlay(path.parent / OVERLAY, store, slide.thumbnail(OVERLAY_SIDE))
     except SlideError as error:
         yield Warned(f"There is no new overlay picture: {error}")

@@ -220,7 +220,7 @@ class ResultLayers(LayerRegistry[ResultLayer]):
         if active is not None:
             path = active.metadata.get(SLIDE)
             for result in self:
-                if result.layer is active or (path is not None and path == result.store.facts.slide.path):
+                if result.layer is active or (path is not None and path == str(result.store.facts.slide.path)):
                     return result
         return self[0] if len(self) == 1 else None
 
@@ -301,7 +301,7 @@ def layer_data(path: Path, thresholds: ThresholdSettings | None = None) -> tuple
         # the origin is the middle of the slide's first pixel, and a cell's position is that of its middle
         "translate": ((store.cell_um - slide.mpp) / 2,) * 2,
         "units": MICRONS,
-        "metadata": {METADATA: str(store.path), SLIDE: slide.path},
+        "metadata": {METADATA: str(store.path), SLIDE: str(slide.path)},
     }
     return ResultView(store, display).levels, options, "labels"
 

@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Labels as LabelsLayer
 
-from napari_pbip.bank.labelled_slides import LabelGrid, Labels, Position
+from napari_pbip.bank.labelled_slides import Labels
 from napari_pbip.bank.slide_labels import NONE
 from napari_pbip.gui.layers.colours import label_colormap
 from napari_pbip.gui.layers.slides import METADATA, SlideLayer
+from napari_pbip.slides import Position, SquareGrid
 from napari_pbip.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class TileOverlay:
         self._taxonomy: Taxonomy | None = None
 
     def show(
-        self, slide: SlideLayer, grid: LabelGrid, taxonomy: Taxonomy, tiles: Mapping[Position, Labels], *, lines: bool
+        self, slide: SlideLayer, grid: SquareGrid, taxonomy: Taxonomy, tiles: Mapping[Position, Labels], *, lines: bool
     ) -> None:
         """Draw labelled tiles, and the lines of the grid if asked; only what changed since the last time."""
         viewer = self._viewer()
@@ -74,7 +75,7 @@ class TileOverlay:
         self._layers = self._place = self._taxonomy = None
         self._shown = {}
 
-    def _add(self, viewer: ViewerModel, slide: SlideLayer, grid: LabelGrid) -> tuple[LabelsLayer, LabelsLayer]:
+    def _add(self, viewer: ViewerModel, slide: SlideLayer, grid: SquareGrid) -> tuple[LabelsLayer, LabelsLayer]:
         cells = _CELLS if max(grid.rows, grid.columns) * _CELLS <= _LONGEST else 1
         data = np.zeros((grid.rows * cells, grid.columns * cells), np.uint8)
         self._cells = data.reshape(grid.rows, cells, grid.columns, cells).transpose(0, 2, 1, 3)  # a view
@@ -120,7 +121,7 @@ class _Lines:
     dtype = np.dtype(np.uint8)
     ndim = 2
 
-    def __init__(self, grid: LabelGrid, pixels: int) -> None:
+    def __init__(self, grid: SquareGrid, pixels: int) -> None:
         self.shape = (grid.rows * pixels, grid.columns * pixels)
         self.chunks = (512, 512)
         self.size = self.shape[0] * self.shape[1]

@@ -10,9 +10,9 @@ from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtGui import QKeyEvent, QKeySequence, QMouseEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_pbip.bank.labelled_slides import Position
 from napari_pbip.gui.clicks import is_drag
 from napari_pbip.gui.state.labelling import Labelling
+from napari_pbip.slides import Position
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_pbip.bank.labelled_slides import LABELS, LabelGrid, LabelledSlides, Labels, Position, SlideFacts
+from napari_pbip.bank.labelled_slides import LABELS, LabelledSlides, Labels
 from napari_pbip.bank.slide_labels import NONE, SlideLabels
 from napari_pbip.claims import claim
 from napari_pbip.engine.banks.cut_tiles import cut_tiles
@@ -24,6 +24,7 @@ from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.layers.tiles import TileOverlay
 from napari_pbip.gui.timers import single_shot
+from napari_pbip.slides import Position, SlideFacts, SquareGrid
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
@@ -126,7 +127,7 @@ class Labelling:
         return self._facts
 
     @property
-    def grid(self) -> LabelGrid | None:
+    def grid(self) -> SquareGrid | None:
         """The tiles of the slide, if it can be labelled."""
         return None if self._facts is None else self._facts.grid(self.labels.size)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Labels
 from psygnal import Signal
 
-from napari_pbip.engine.banks.preview_map import Coloured
+from napari_pbip.engine.banks.preview import Coloured, preview
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Event, Job
 from napari_pbip.gui.jobs import RunningJob
@@ -65,8 +65,6 @@ class BankPreview:
         mpp, folder = slide.mpp, session.bank_folder
 
         def make() -> Job:
-            from napari_pbip.engine.banks.preview import preview  # torch takes seconds to load: not in the window
-
             return preview(
                 slide.path,
                 folder,

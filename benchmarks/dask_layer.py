@@ -1,0 +1,206 @@
+"""Whether the map could sit on dask: its layer against one of dask arrays over the same store, in a real viewer.
+
+    python benchmarks/dask_layer.py [--cells 3000] [--moves 20] [--json OUT.json]
+
+Three ways to show labels: ours (``gui.layers.results``), ``lazy_labels`` anew for every move of a slider, and one set
+of dask arrays whose blocks look thresholds up when they are computed, which is the least that dask can be asked to do;
+both with ``cache=False``, so their blocks are computed in dask's threads whenever napari slices. For each zoom the
+milliseconds from a move to the swapped frame, and how many times ours that is. Then half of a store is shown, the other
+half is written, and the layer refreshed: stale chunks are squares of 64 values of the picture in which something is
+still not analysed, with a cell a pixel and with the whole slide in view. Without a screen run it under Xvfb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import napari
+import numpy as np
+from napari.qt import get_qapp
+
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.events import RegionDone
+from napari_pbip.gui.compat import camera_of
+from napari_pbip.gui.state.session import session_of
+from napari_pbip.results import LargestScores, ScoreStore, label_region, lazy_labels
+from napari_pbip.results.lattice import BLOCK
+from score_store import STRIDE, TILE, create, smooth_field
+from tune import ZOOMS, Frames, make_store, wait
+
+ALL = slice(None)
+SQUARE = 64
+USUAL = ThresholdSettings()
+
+
+class OnDask:
+    """A layer of dask arrays over a store."""
+
+    def __init__(self, viewer: napari.Viewer, path: Path, *, anew: bool) -> None:
+        self.store = ScoreStore.open(path)
+        self.thresholds = USUAL
+        self.largest = LargestScores(self.store).percentile(USUAL.percentile)
+        self.anew = anew
+        side = self.store.cell_um
+        self.layer = viewer.add_labels(self._levels(), multiscale=True, scale=(side, side), cache=False)
+
+    def _levels(self) -> list[da.Array]:
+        levels = range(len(self.store.scores))
+        lazy = [lazy_labels(self.store, self.thresholds, level, largest=self.largest).data for level in levels]
+        if self.anew:
+            return lazy
+        return [array.map_blocks(self._label, level, dtype=np.uint8) for level, array in enumerate(map(_empty, lazy))]
+
+    def _label(self, _: Any, level: int, block_info: Any = None) -> np.ndarray:
+        (top, bottom), (left, right) = block_info[0]["array-location"]
+        place = slice(top, bottom), slice(left, right)
+        return label_region(self.store, self.thresholds, self.largest, level, *place)
+
+    def move(self, thresholds: ThresholdSettings) -> None:
+        """Show the labels of other thresholds."""
+        self.thresholds = thresholds
+        if self.anew:
+            self.layer.data = self._levels()
+        else:
+            self.layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def grow(self, _: list[RegionDone]) -> None:
+        """Show what was written."""
+        self.layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+
+class Ours:
+    """The layer of the window."""
+
+    def __init__(self, viewer: napari.Viewer, path: Path) -> None:
+        self._session = session_of(viewer)
+        self.result = self._session.results.open(path)
+        self.store, self.layer = self.result.store, self.result.layer
+
+    def move(self, thresholds: ThresholdSettings) -> None:
+        """Show the labels of other thresholds."""
+        self.result.thresholds = thresholds
+
+    def grow(self, regions: list[RegionDone]) -> None:
+        """Show what was written."""
+        self.result.update(regions)
+
+
+def _empty(array: da.Array) -> da.Array:
+    return da.zeros(array.shape, chunks=array.chunks, dtype=np.uint8)
+
+
+WAYS: dict[str, Callable[[napari.Viewer, Path], Any]] = {
+    "ours": Ours,
+    "dask, arrays anew": lambda viewer, path: OnDask(viewer, path, anew=True),
+    "dask, thresholds looked up": lambda viewer, path: OnDask(viewer, path, anew=False),
+}
+
+
+def open_viewer() -> napari.Viewer:
+    """A viewer of 1920 x 1080."""
+    viewer = napari.Viewer()
+    viewer.window.resize(1920, 1080)
+    wait(1)
+    return viewer
+
+
+def close(viewer: napari.Viewer) -> None:
+    """End its session and the viewer."""
+    wait(3)  # what follows a move is over
+    session_of(viewer).close()
+    viewer.close()
+    wait(0.5)
+
+
+def look(viewer: napari.Viewer, shown: Any, pixels: float | None) -> None:
+    """Go to a zoom, screen pixels a cell."""
+    viewer.reset_view()
+    if pixels:
+        camera_of(viewer).zoom = pixels / shown.store.cell_um
+    wait(2)
+
+
+def slider(path: Path, way: str, moves: int) -> dict[str, float]:
+    """Median milliseconds from a move of delta to its picture, at each zoom."""
+    viewer = open_viewer()
+    shown = WAYS[way](viewer, path)
+    frames, report = Frames(viewer), {}
+    wait(5)
+    for zoom, pixels in ZOOMS.items():
+        look(viewer, shown, pixels)
+        ms = []
+        for delta in np.linspace(0.05, 0.6, moves).tolist():
+            thresholds = USUAL.model_copy(update={"delta": delta})
+            ms.append(frames.after(lambda new=thresholds: shown.move(new)))
+        report[zoom] = float(np.median(ms))
+    close(viewer)
+    return report
+
+
+def stale(folder: Path, way: str, cells: int) -> dict[str, int]:
+    """Squares of the screen that still show the half-written store, after the rest was written."""
+    path = folder / f"{list(WAYS).index(way)}.ome.zarr"
+    create(path, cells)
+    field, presence = smooth_field(cells), np.full(4, 0.9)
+    regions = []
+    with ScoreStore.open(path, "r+") as store:
+        blender = store.blender()
+        for row, column in blender.order:
+            y, x = row * STRIDE, column * STRIDE
+            regions += blender.add(row, column, field[:, y : y + TILE, x : x + TILE], presence)
+        half = len(regions) // 2
+        for region in regions[:half]:
+            store.write_region(region)
+        store.commit()
+        viewer = open_viewer()
+        shown = WAYS[way](viewer, path)
+        for zoom in ("whole slide", "a cell a pixel"):
+            look(viewer, shown, ZOOMS[zoom])  # seen before it grows
+        for region in regions[half:]:
+            store.write_region(region)
+        store.commit()
+    shown.grow([RegionDone(one.x, one.y, BLOCK, BLOCK, True) for one in regions[half:]])
+    wait(6)
+    found = {}
+    for zoom in ("a cell a pixel", "whole slide"):
+        look(viewer, shown, ZOOMS[zoom])
+        seen = np.asarray(shown.layer._slice.image.raw)
+        # where scores are by now nothing may be called not analysed: the whole slide is tissue
+        places = {(y // SQUARE, x // SQUARE) for y, x in np.argwhere(seen == 0).tolist()}
+        found[f"stale, {zoom}"] = len(places)
+    close(viewer)
+    return found
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=3000, help="side of the score grid")
+    parser.add_argument("--moves", type=int, default=20, help="changes of a threshold at each zoom")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    get_qapp()
+    report: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = folder / "slide.ome.zarr"
+        make_store(path, arguments.cells)
+        for way in WAYS:
+            report[way] = slider(path, way, arguments.moves) | stale(folder, way, 1024)
+    for way, figures in report.items():
+        print(way)
+        for figure, value in figures.items():
+            ratio = f"{value / report['ours'][figure]:6.1f} times ours" if figure in ZOOMS else ""
+            print(f"    {figure:28s}{value:8.1f} {ratio}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
