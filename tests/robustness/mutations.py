@@ -119,7 +119,9 @@ def _edit_tag(content: bytearray, rng: np.random.Generator) -> str:
         return _flip(content, rng)
     page = pages[rng.integers(len(pages))]
     count = struct.unpack_from(order + head, content, page)[0]
-    entry = page + struct.calcsize(head) + int(rng.integers(count + 1)) * size  # one past the last: the next page
+    entry = (
+        page + struct.calcsize(head) + int(rng.integers(min(count, 2**62) + 1)) * size
+    )  # one past the last: the next page
     value = int(_NUMBERS[rng.integers(len(_NUMBERS))] if rng.random() < 0.8 else rng.integers(2**32))
     field = int(rng.choice([0, 1, 2, 3, 3, 3, 3]))
     form, shift = [("H", 0), ("H", 2), (place, 4), (place, 4 + offset)][field]

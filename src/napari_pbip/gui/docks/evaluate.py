@@ -251,7 +251,7 @@ class ConfusionPicture(QWidget):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = viewer
-        self.setMinimumHeight(260)
+        self.setMinimumHeight(180)  # so that the dock fits on a laptop, also among tabs
         self._plot = pg.PlotWidget()
         self._plot.setMouseEnabled(False, False)
         self._plot.hideButtons()
