@@ -333,7 +333,7 @@ def test_the_contrast_moves_maps_and_not_its_anchors(encoder: Encoder) -> None:
     terms = type(method.matching).terms
 
     def spy(self: Any, *arguments: Any) -> dict[str, torch.Tensor]:
-        seen.append(arguments[6])
+        seen.append(arguments[3].prototypes)
         return terms(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch.nn import functional as F
@@ -27,6 +27,19 @@ _LOSSES: Mapping[Contrast, tuple[Loss, Loss]] = {
     "released": (partial(info_nce, over_batch=True), partial(info_nce_of_means, over_batch=True)),
 }
 """The losses of foreground and background."""
+
+
+class Contrasted(NamedTuple):
+    """What is contrasted: score maps of M classes or subclasses of B images, with P prototypes."""
+
+    maps: torch.Tensor
+    """Raw score maps, shape (B, M, h, w)."""
+    selected: torch.Tensor
+    """Which of them are contrasted, bool, shape (B, M); Q pairs in all."""
+    positives: torch.Tensor
+    """Which prototypes the foreground of each map should resemble, and its background should not; bool, (M, P)."""
+    prototypes: torch.Tensor
+    """Shape (P, D); of unit length for true cosines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +77,7 @@ class ImgMatchNet:
         encoder: Encoder,
         images: torch.Tensor,
         normalised: torch.Tensor,
-        maps: torch.Tensor,
-        selected: torch.Tensor,
-        positives: torch.Tensor,
-        prototypes: torch.Tensor,
+        contrasted: Contrasted,
         memory: FeatureMemory | None = None,
     ) -> dict[str, torch.Tensor]:
         """L_FGS and L_BGS, those that have a weight; 0 if nothing is selected.
@@ -80,18 +90,12 @@ class ImgMatchNet:
             X, RGB in [0, 1], shape (B, 3, H, W).
         normalised
             The same as the backbone sees it; the released masks multiply this.
-        maps
-            Raw score maps of M classes or subclasses, shape (B, M, h, w).
-        selected
-            Which of them are contrasted, bool, shape (B, M); Q pairs in all.
-        positives
-            Which prototypes the foreground of each map should resemble, and its background should not; bool, shape
-            (M, P).
-        prototypes
-            Shape (P, D); of unit length for true cosines.
+        contrasted
+            The score maps and prototypes.
         memory
             Backgrounds of earlier batches, which are negatives of the foreground too; those of this batch join them.
         """
+        maps, selected, positives, prototypes = contrasted
         names = [name for name, theta in self.thetas.items() if theta]
         if self.mask == "clipped":  # a map with nothing positive cuts nothing out, and has no gradient to change that
             selected = selected & (maps.amax((2, 3)) > 0)

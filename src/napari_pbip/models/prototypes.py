@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import torch
 from torch import nn
@@ -78,25 +78,6 @@ class Projection(nn.Sequential):
         super().__init__(nn.Linear(dimension, hidden), nn.ReLU(), nn.Linear(hidden, channels))
 
 
-class Head(Protocol):
-    """Score maps of one stage; of C_i channels, for P subclasses."""
-
-    @property
-    def scale(self) -> torch.Tensor:
-        """What similarities are multiplied by in the score maps, shape (1,); 1 where there are no similarities."""
-        ...
-
-    def __call__(self, features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
-        """Score maps (B, P, h, w), float32, of features (B, C_i, h, w) and prototypes (P, d)."""
-        ...
-
-    def class_means(
-        self, features: torch.Tensor, prototypes: torch.Tensor, subclass_class: torch.Tensor, classes: int
-    ) -> torch.Tensor:
-        """The mean of the score maps of each class, (B, N, h, w); see :func:`.merge_subclasses`."""
-        ...
-
-
 class SimilarityHead(nn.Module):
     """Score maps of one stage: how similar its features are to each projected prototype.
 
@@ -165,3 +146,8 @@ class ConvolutionHead(nn.Conv2d):
     ) -> torch.Tensor:
         """The mean map of each class."""
         return merge_subclasses(self(features, prototypes), subclass_class, classes, "mean")
+
+
+Head = SimilarityHead | ConvolutionHead
+"""Score maps of one stage. Both kinds take features and prototypes, give ``class_means``, and have a ``scale``, shape
+(1,): what similarities are multiplied by in the maps; 1 where there are no similarities."""

@@ -40,8 +40,8 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
     path = safetensors_file(weights, spec)
     with torch.device("meta"):
         tower = ImageTower(vision_transformer(**spec.network["image"], img_size=spec.input_size), spec.dimension or 0)
-    own = checkpoint.below(read(path), "visual.")
-    checkpoint.fill(tower, {k: v for k, v in own.items() if not k.startswith(_CAPTION)}, spec.name, path)
+    weights_of_tower = checkpoint.below(read(path), "visual.")
+    checkpoint.fill(tower, {k: v for k, v in weights_of_tower.items() if not k.startswith(_CAPTION)}, spec.name, path)
     return Encoder(spec, tower, partial(_text, spec, path))
 
 
@@ -184,7 +184,7 @@ def _tokens(folder: Path, sentences: Sequence[str], length: int) -> tuple[torch.
         )
     except Exception as error:
         raise WeightsUnavailable(f"{file} cannot be read; fetch the file again.") from error
-    found = tokenizer(
+    indices = tokenizer(
         list(sentences), max_length=length, padding="max_length", truncation=True, return_tensors="pt"
     ).input_ids
-    return found, tokenizer.pad_token_id
+    return indices, tokenizer.pad_token_id

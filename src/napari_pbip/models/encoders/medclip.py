@@ -38,8 +38,8 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
     path = safetensors_file(weights, spec)
     tensors = read(path)
     config = SwinConfig(**spec.network["image"])
-    own = checkpoint.below(tensors, "vision_model.model.")
-    model = load_model(SwinModel, path, None, tensors=own, config=config, add_pooling_layer=False)
+    tower = checkpoint.below(tensors, "vision_model.model.")
+    model = load_model(SwinModel, path, None, tensors=tower, config=config, add_pooling_layer=False)
     projection = _projection(config.hidden_size, "vision_model.", tensors, spec, path)
     return Encoder(spec, nn.Sequential(MeanOfTokens(model), projection), partial(_text, spec, path))
 

@@ -101,20 +101,20 @@ def statistics(images: torch.Tensor) -> torch.Tensor:
 def _of_some(images: torch.Tensor) -> torch.Tensor:
     with torch.autocast(images.device.type, enabled=False):
         stains, fine, weight = _stains(images.float())
-        found = _moments(stains, fine, weight)
+        parts = _moments(stains, fine, weight)
         for scale in range(_SCALES):
             stains = _smooth(stains)
             maps = _responses(stains)
             share = _share(weight)
             mean, deviation = _mean_and_deviation(maps, share)
-            found += [torch.log(mean + 1e-2), torch.log(deviation)]
-            found += _coarser_variation(maps, weight, _SCALES - 1 - scale)
+            parts += [torch.log(mean + 1e-2), torch.log(deviation)]
+            parts += _coarser_variation(maps, weight, _SCALES - 1 - scale)
             stains, weight = _halve(stains), _halve(weight)
             share = _share(weight)
-            found.append(torch.log(_mean_and_deviation(stains, share)[1]))
+            parts.append(torch.log(_mean_and_deviation(stains, share)[1]))
             if scale == 0:
-                found.append(_histogram(stains[:, :2], share))
-        return torch.cat(found, 1)
+                parts.append(_histogram(stains[:, :2], share))
+        return torch.cat(parts, 1)
 
 
 def _stains(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -162,13 +162,13 @@ def _responses(stains: torch.Tensor) -> torch.Tensor:
 
 def _coarser_variation(maps: torch.Tensor, weight: torch.Tensor, scales: int) -> list[torch.Tensor]:
     """How strongly responses vary over distances two and four times theirs, as far as there are scales."""
-    found = []
+    parts = []
     for _ in range(min(2, scales)):
         maps, weight = _halve(_smooth(maps)), _halve(weight)
         near = functional.pad(maps, (1, 1, 1, 1), mode="replicate")
         edges = _gradient(near[..., 1:-1, :-2], near[..., 1:-1, 2:], near[..., :-2, 1:-1], near[..., 2:, 1:-1])
-        found.append(torch.log(_mean(edges, _share(weight)) + 1e-3))
-    return found
+        parts.append(torch.log(_mean(edges, _share(weight)) + 1e-3))
+    return parts
 
 
 def _histogram(stains: torch.Tensor, share: torch.Tensor) -> torch.Tensor:

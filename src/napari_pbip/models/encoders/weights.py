@@ -40,12 +40,12 @@ def require(spec: EncoderSpec, given: Path | None) -> Path:
     """
     if given is not None:
         return given
-    found = find(spec)
-    if found is None:
-        for folder in _places(spec):
-            safetensors_file(folder, spec)  # says why not
+    folder = find(spec)
+    if folder is None:
+        for place in _places(spec):
+            safetensors_file(place, spec)  # says why not
         raise WeightsUnavailable(f"The weights of {spec.name!r} are not on this machine; {how_to_get(spec)}.")
-    return found
+    return folder
 
 
 def safetensors_file(path: Path, spec: EncoderSpec) -> Path:

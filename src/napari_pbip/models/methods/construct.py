@@ -17,7 +17,7 @@ from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.frozen import Frozen
 from napari_pbip.models.losses.structure import structural_loss
-from napari_pbip.models.matching import ImgMatchNet
+from napari_pbip.models.matching import Contrasted, ImgMatchNet
 from napari_pbip.models.memory import FeatureMemory
 from napari_pbip.models.methods.base import LossTerms, WeightedTerms
 from napari_pbip.models.methods.prototype_method import PrototypeMethod
@@ -126,7 +126,7 @@ class ConStruct(PrototypeMethod):
         fused = fuse([(w, maps[i]) for i, w in enumerate(self.fusion_weights) if w], self.grid(images))
         means = F.normalize(self.to_classes(self.prototypes.detach().T, "mean").T, dim=1).contiguous()
         positives = torch.eye(self.classes, dtype=torch.bool, device=labels.device)
-        return self.contrast(images, fused, labels > 0.5, positives, means, self.memory)
+        return self.contrast(images, Contrasted(fused, labels > 0.5, positives, means), self.memory)
 
     @property
     def _trained_stages(self) -> list[int]:

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_pbip.models.backbones import Backbone
-from napari_pbip.models.matching import Contrast, ImgMatchNet, Mask
+from napari_pbip.models.matching import Contrast, Contrasted, ImgMatchNet, Mask
 from napari_pbip.models.methods.base import STAGES, LossTerms, WeightedTerms
 from napari_pbip.models.methods.prototype_method import PrototypeMethod
 from napari_pbip.models.prototypes import Prototypes
@@ -110,16 +110,13 @@ class Pbip(PrototypeMethod):
         """L_SIM (Eq. 13), and the sparsity of the released code."""
         weighted: dict[str, tuple[float, torch.Tensor]] = {}
         if self.beta and self.matching.active:
-            contrasted, selected, positives = self._contrasted(maps, labels, self.grid(images))
-            weighted |= self.contrast(images, contrasted, selected, positives, self._targets)
+            weighted |= self.contrast(images, self._contrasted(maps, labels, self.grid(images)))
         if self.beta and self.sparsity:
             weighted["sparsity"] = (self.beta * self.sparsity, maps[STAGES - 1].mean())
         return weighted
 
-    def _contrasted(
-        self, maps: dict[int, torch.Tensor], labels: torch.Tensor, grid: Sequence[int]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Score maps for ImgMatchNet (B, M, h, w), which of them to contrast (B, M), and their positives (M, P).
+    def _contrasted(self, maps: dict[int, torch.Tensor], labels: torch.Tensor, grid: Sequence[int]) -> Contrasted:
+        """What ImgMatchNet contrasts.
 
         Classes: the fused map of each present class (Eq. 3), whose positives are all prototypes of the class.
         Subclasses, as released: the stage-4 maps of selected subclasses, whose one positive is their own prototype.
@@ -129,10 +126,11 @@ class Pbip(PrototypeMethod):
             selected = select_subclasses(
                 scores, labels, self.subclass_class, only_children=self.matching.contrast != "released"
             )
-            return maps[STAGES - 1], selected, torch.eye(len(self.prototypes), dtype=torch.bool, device=labels.device)
+            positives = torch.eye(len(self.prototypes), dtype=torch.bool, device=labels.device)
+            return Contrasted(maps[STAGES - 1], selected, positives, self._targets)
         stages = [(w, self.to_classes(maps[i], "mean")) for i, w in enumerate(self.fusion_weights) if w]
         positives = F.one_hot(self.subclass_class, self.classes).T.bool()
-        return fuse(stages, grid), labels > 0.5, positives
+        return Contrasted(fuse(stages, grid), labels > 0.5, positives, self._targets)
 
     @property
     def _trained_stages(self) -> list[int]:

@@ -12,7 +12,7 @@ from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Pyramid
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.frozen import Frozen
-from napari_pbip.models.matching import ImgMatchNet
+from napari_pbip.models.matching import Contrasted, ImgMatchNet
 from napari_pbip.models.memory import FeatureMemory
 from napari_pbip.models.methods.base import STAGES, Method, MethodInputs, MethodOutput, WeightedTerms
 from napari_pbip.models.prototypes import ConvolutionHead, Head, Prototypes, Similarity, SimilarityHead
@@ -33,8 +33,6 @@ class PrototypeMethod(Method):
     encoder
         The frozen encoder that the prototypes belong to. It is held as :class:`~napari_pbip.models.frozen.Frozen`; only
         training needs it (ConStruct: inference too).
-    stage_weights, fusion_weights, synthesis
-        See :class:`Method`.
     similarity
         See :class:`~napari_pbip.models.prototypes.SimilarityHead`.
     merge
@@ -47,6 +45,8 @@ class PrototypeMethod(Method):
         ImgMatchNet, which computes the similarity loss.
     similarity_maps
         Whether maps are similarities to prototypes; if not, a 1x1 convolution stands in (Table 5 of PBIP).
+    **weights
+        stage_weights, fusion_weights and synthesis; see :class:`Method`.
 
     Raises
     ------
@@ -67,9 +67,6 @@ class PrototypeMethod(Method):
         *,
         classes: int,
         encoder: Encoder | None = None,
-        stage_weights: Sequence[float],
-        fusion_weights: Sequence[float],
-        synthesis: float = 0.0,
         similarity: Similarity,
         merge: Merge,
         trained_merge: Merge,
@@ -77,8 +74,9 @@ class PrototypeMethod(Method):
         beta: float,
         matching: ImgMatchNet,
         similarity_maps: bool = True,
+        **weights: Any,
     ) -> None:
-        super().__init__(backbone, classes, stage_weights, fusion_weights, synthesis)
+        super().__init__(backbone, classes, **weights)
         if classes < 2 or sorted(set(prototypes.subclass_class.tolist())) != list(range(classes)):
             raise ModelError(
                 f"The method contrasts classes: it needs two or more, each with a prototype, not {classes}; "
@@ -125,7 +123,8 @@ class PrototypeMethod(Method):
 
     def subclass_maps(self, stage: int, features: torch.Tensor) -> torch.Tensor:
         """Score maps (B, P, h, w) of the features (B, C, h, w) of one stage, counted from 0; float32."""
-        return self.heads[stage](features, self.prototypes)
+        maps: torch.Tensor = self.heads[stage](features, self.prototypes)
+        return maps
 
     def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Class score map of one stage and its pooled logits, as :meth:`forward` gives them, but cheaper."""
@@ -143,13 +142,7 @@ class PrototypeMethod(Method):
         return self.pool(self.to_classes(subclass_maps, self.trained_merge)) + self._offset(stage)
 
     def contrast(
-        self,
-        images: torch.Tensor,
-        maps: torch.Tensor,
-        selected: torch.Tensor,
-        positives: torch.Tensor,
-        prototypes: torch.Tensor,
-        memory: FeatureMemory | None = None,
+        self, images: torch.Tensor, contrasted: Contrasted, memory: FeatureMemory | None = None
     ) -> WeightedTerms:
         """The terms of L_SIM (Eq. 13) by name, each with its weight; parameters as for :meth:`ImgMatchNet.terms`.
 
@@ -160,16 +153,8 @@ class PrototypeMethod(Method):
         """
         if self.encoder is None:
             raise ModelError("Contrasting needs the encoder of the prototypes; give it, or set both thetas to 0.")
-        terms = self.matching.terms(
-            self.encoder.network,
-            images,
-            self.backbone.normalise(images),
-            maps,
-            selected,
-            positives,
-            prototypes,
-            memory,
-        )
+        normalised = self.backbone.normalise(images)
+        terms = self.matching.terms(self.encoder.network, images, normalised, contrasted, memory)
         return {name: (self.beta * self.matching.thetas[name], loss) for name, loss in terms.items()}
 
     def _class_scores(self, stage: int, subclass_maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
