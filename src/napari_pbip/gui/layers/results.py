@@ -252,8 +252,7 @@ class ResultLayers(LayerRegistry[ResultLayer]):
 
     def close(self) -> None:
         """Close all results and wait for what they compute."""
-        while self._items:
-            self._close_item(self._items.pop())
+        super().close()
         for job in list(self._stopping):
             job.wait()
 
