@@ -138,9 +138,8 @@ class SlidesWidget(DropZone):
         if slide is None:
             return
         self.notice.clear()
-        before = slide.slide.mpp
         try:
-            slide.slide.give_mpp(mpp)
+            self._session.slides.give_mpp(slide, mpp)
             save_mpp(slide.slide.path, mpp)
         except OutputError as error:
             reason = getattr(error.__cause__, "strerror", None) or "it cannot be written"
@@ -149,11 +148,6 @@ class SlidesWidget(DropZone):
             )
         except PbipError as error:
             self.notice.error(error)
-            return
-        slide.place()
-        if before is None:
-            self._session.slides.show(slide)
-        self._session.slides.changed.emit()
 
     # the project folder --------------------------------------------------------------------------------------
 

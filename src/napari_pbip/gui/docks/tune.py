@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import napari.viewer
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
@@ -118,6 +119,11 @@ class TuneWidget(QWidget):
         if inside is not None and bar is not None:
             needed = inside.minimumSizeHint().width() + bar.sizeHint().width()
             self._scroll.setMinimumWidth(min(needed, _WIDEST))
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Make room once the style of the window is known: its rows are wider than those of no window."""
+        super().showEvent(event)
+        self._fit()
 
     # the selected result -------------------------------------------------------------------------------------
 

@@ -41,6 +41,8 @@ class AreaCounts:
     """There are other figures."""
     largest_changed = Signal()
     """The largest scores are known, so that the view shows other labels."""
+    counted = Signal()
+    """Every cell was counted that is there."""
     failed = Signal(str)
     """Scores could not be read: a sentence."""
 
@@ -128,5 +130,6 @@ class AreaCounts:
         if state is State.FINISHED and job.result is not None and not self._count_timer.isActive():
             self._estimate_timer.stop()
             self._take([Area(**row) for row in job.result.summary["areas"]], exact=not self._view.store.growing)
+            self.counted.emit()
         elif state is State.FAILED and job.error is not None:
             self.failed.emit(str(job.error))

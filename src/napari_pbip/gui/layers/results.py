@@ -80,7 +80,7 @@ class ResultLayer:
             (display.events.hidden, self._on_hidden),
             (display.events.opacity, self._on_opacity),
             (self._growth.caught_up, self._on_caught_up),
-            (self.areas.changed, self._on_areas),
+            (self.areas.counted, self._on_counted),
             (self.areas.largest_changed, self._redraw),
             (self.areas.failed, self._fail),
         )
@@ -187,9 +187,8 @@ class ResultLayer:
             self.areas.grow()
         self._check()
 
-    def _on_areas(self) -> None:
-        if self.areas.exact:
-            self.layer.refresh(highlight=False, extent=False)  # the thumbnail too
+    def _on_counted(self) -> None:
+        self.layer.refresh(highlight=False, extent=False)  # the thumbnail too
 
     def _check(self) -> None:
         if self.store.error is not None:
@@ -252,8 +251,7 @@ class ResultLayers(LayerRegistry[ResultLayer]):
 
     def close(self) -> None:
         """Close all results and wait for what they compute."""
-        while self._items:
-            self._close_item(self._items.pop())
+        super().close()
         for job in list(self._stopping):
             job.wait()
 

@@ -248,6 +248,21 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         fit(viewer, slide.layer)
         self._measure()
 
+    def give_mpp(self, slide: SlideLayer, mpp: float) -> None:
+        """Take the microns per pixel that a user says a slide has.
+
+        Raises
+        ------
+        SlideError
+            If it cannot have them.
+        """
+        first = slide.slide.mpp is None
+        slide.slide.give_mpp(mpp)
+        slide.place()
+        if first:
+            self.show(slide)
+        self.changed.emit()
+
     def of_layer(self, layer: Layer) -> SlideLayer | None:
         """The slide that a layer shows or belongs to, or None."""
         path = layer.metadata.get(METADATA)

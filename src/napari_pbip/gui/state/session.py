@@ -91,6 +91,7 @@ class Session:
         self.labelling = Labelling(self)
         self.results = ResultLayers(viewer)
         self.results.selected.connect(self._on_result)
+        self._on_result(self.results.current)
         self.segmenting = SegmentQueue(self)
         self.training = Training(self)
         self.bank = BankWork(self)
