@@ -7,7 +7,7 @@ of dask arrays whose blocks look thresholds up when they are computed, which is 
 both with ``cache=False``, so their blocks are computed in dask's threads whenever napari slices. For each zoom the
 milliseconds from a move to the swapped frame, and how many times ours that is. Then half of a store is shown, the other
 half is written, and the layer refreshed: stale chunks are squares of 64 values of the picture in which something is
-still not analysed, with a cell a pixel and with the whole slide in view. Without a screen run it under Xvfb.
+still not analysed, with a cell a pixel and from afar. Without a screen run it under Xvfb.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from tune import ZOOMS, Frames, make_store, wait
 
 ALL = slice(None)
 SQUARE = 64
+GROWING = {"a cell a pixel": 1.0, "from afar": 0.05}
+"""Zooms at which a store that grows is looked at; from afar napari shows the coarsest level."""
 USUAL = ThresholdSettings()
 
 
@@ -160,16 +162,16 @@ def stale(folder: Path, way: str, cells: int) -> dict[str, int]:
         store.commit()
         viewer = open_viewer()
         shown = WAYS[way](viewer, path)
-        for zoom in ("whole slide", "a cell a pixel"):
-            look(viewer, shown, ZOOMS[zoom])  # seen before it grows
+        for pixels in GROWING.values():
+            look(viewer, shown, pixels)  # seen before it grows
         for region in regions[half:]:
             store.write_region(region)
         store.commit()
     shown.grow([RegionDone(one.x, one.y, BLOCK, BLOCK, True) for one in regions[half:]])
     wait(6)
     found = {}
-    for zoom in ("a cell a pixel", "whole slide"):
-        look(viewer, shown, ZOOMS[zoom])
+    for zoom, pixels in GROWING.items():
+        look(viewer, shown, pixels)
         seen = np.asarray(shown.layer._slice.image.raw)
         # where scores are by now nothing may be called not analysed: the whole slide is tissue
         places = {(y // SQUARE, x // SQUARE) for y, x in np.argwhere(seen == 0).tolist()}

@@ -13,7 +13,8 @@ from stores import create, segment
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.results import ScoreStore, areas, open_labels, overlay, write_areas, write_labels, write_overlay
-from napari_pbip.results.overlay import labels_like
+from napari_pbip.results.lazy import label_blocks
+from napari_pbip.results.overlay import LabelSummary, labels_like
 from napari_pbip.taxonomy import BCSS
 
 
@@ -123,3 +124,12 @@ def test_a_file_that_cannot_be_written_is_said_so(tmp_path, labelled):
         write_overlay(tmp_path / "overlay.png", labelled, np.zeros((70, 90, 3), np.uint8))
     with pytest.raises(OutputError, match="cannot be written"):
         write_areas(tmp_path / "areas.csv", areas(labelled))
+
+
+@pytest.mark.parametrize("size", [(70, 90), (133, 200), (700, 900), (1000, 1300)])
+def test_a_summary_without_writing_is_that_of_the_written_labels(labelled, size):
+    summary = LabelSummary(labelled, *size)
+    for block in label_blocks(labelled, ThresholdSettings()):
+        summary.add(*block)
+    assert summary.areas == areas(labelled)
+    np.testing.assert_array_equal(summary.picture, labels_like(labelled, *size))

@@ -2,6 +2,9 @@
 
 Blocks stay in memory, one thread decodes those that are missing, and what is not there in time is taken from a coarse
 level for a moment.
+
+Not dask arrays (:mod:`napari_pbip.results.lazy`): a move of a slider would take up to four times as long, because they
+keep nothing (``benchmarks/dask_layer.py``).
 """
 
 from __future__ import annotations
