@@ -1,4 +1,4 @@
-"""Make the pictures of docs/tutorial.md from the running plugin: the story that tests/gui tells.
+"""Make the pictures of docs/tutorial.md from the running plugin: the workflow of tests/gui.
 
     python tools/tutorial_pictures.py [docs/images]
 
@@ -27,8 +27,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from napari_pbip.gui.state.session import session_of  # noqa: E402
-from tests.gui.lessons import CARCINOMA, SKIN, SPINDLE_CELLS, Lesson  # noqa: E402
-from tests.gui.story import Story  # noqa: E402
+from tests.gui.sample_labels import CARCINOMA, SKIN, SPINDLE_CELLS, Lesson  # noqa: E402
+from tests.gui.workflow import Workflow  # noqa: E402
 
 
 def settle(until: Callable[[], Any] | None = None, seconds: float = 300) -> None:
@@ -42,7 +42,7 @@ def settle(until: Callable[[], Any] | None = None, seconds: float = 300) -> None
 
 
 def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> None:
-    """Play the story on a slide; write pictures of the steps that ``pictures`` names, under the names that it gives."""
+    """Run the workflow on a slide; write pictures of the steps that ``pictures`` names, under the names that it gives."""
     viewer = napari.Viewer()
     viewer.window.resize(1400, 900)
     session = session_of(viewer)
@@ -59,13 +59,13 @@ def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> N
         # what is said of a slide is kept beside it, and not in the package
         slide = Path(shutil.copy(lesson.slide, project))
         session.folder = Path(project) / name  # the pictures show it
-        story = Story(viewer, settle, shot, replace(lesson, slide=slide))
-        story.look()
-        story.teach()
-        story.build_bank()
-        story.train()
-        story.segment()
-        story.tune()
+        workflow = Workflow(viewer, settle, shot, replace(lesson, slide=slide))
+        workflow.look()
+        workflow.label_tiles()
+        workflow.build_bank()
+        workflow.train()
+        workflow.segment()
+        workflow.tune()
         session.close()
         viewer.close()
 
@@ -74,7 +74,7 @@ def main() -> None:
     """All pictures."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    steps = ("slides", "teach", "bank", "preview", "train", "segment", "tune")
+    steps = ("slides", "label-tiles", "bank", "preview", "train", "segment", "tune")
     play("skin", SKIN, {step: step for step in steps}, folder)
     play("carcinoma", CARCINOMA, {"segment": "carcinoma"}, folder)
     play("spindle cells", SPINDLE_CELLS, {"segment": "spindle-cells"}, folder)

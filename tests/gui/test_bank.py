@@ -16,7 +16,7 @@ from napari_pbip import samples
 from napari_pbip.bank import Curation, ImageBank
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.gui.state.session import session_of
-from tests.gui.hands import click
+from tests.gui.qt_helpers import click
 
 CLASSES = ("LYM", "MUS", "TUM")
 

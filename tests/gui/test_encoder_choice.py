@@ -13,7 +13,7 @@ from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.models.encoders import catalogue, find_weights
 from tests.engine.test_fetch_weights import Hub, hub, release  # noqa: F401 - a fixture
-from tests.gui.hands import click
+from tests.gui.qt_helpers import click
 
 Settle = Callable[..., None]
 

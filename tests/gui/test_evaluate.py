@@ -22,7 +22,7 @@ from napari_pbip import samples
 from napari_pbip.gui.docks.evaluate import EvaluateWidget
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore
-from tests.gui.hands import click
+from tests.gui.qt_helpers import click
 from tests.results import stores
 
 SHAPE = (300, 520)

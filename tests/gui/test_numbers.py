@@ -16,13 +16,13 @@ from qtpy.QtWidgets import QAbstractSpinBox, QApplication
 
 from napari_pbip import samples
 from napari_pbip.config import DataSettings
+from napari_pbip.gui.docks.label_tiles import LabelTilesWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
-from napari_pbip.gui.docks.teach import TeachWidget
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.fraction import FractionSlider
 from napari_pbip.gui.widgets.number_box import NumberBox, read_number
 from napari_pbip.gui.widgets.settings_form import SettingsForm
-from tests.gui.hands import click
+from tests.gui.qt_helpers import click
 
 LOCALES = ["C", "de_DE", "fr_FR", "ar_EG"]
 """A point; a comma; digits of another script."""
@@ -157,7 +157,7 @@ def picture(tmp_path, sample_pixels) -> Path:
 
 
 def test_microns_per_pixel_of_every_dock(viewer, settle, locale, picture):
-    slides, teach = SlidesWidget(viewer), TeachWidget(viewer)
+    slides, teach = SlidesWidget(viewer), LabelTilesWidget(viewer)
     for dock in (slides, teach):
         viewer.window.add_dock_widget(dock)
     slides.take([picture])

@@ -21,7 +21,7 @@ from napari_pbip.gui.docks.tune import TuneWidget
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore, open_labels
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
-from tests.gui.hands import click
+from tests.gui.qt_helpers import click
 
 QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
 
@@ -94,10 +94,10 @@ def test_every_dock_that_makes_labels_refines_them(viewer: Any, settle: Any, res
     settle()
     session.change(refine=session.settings.refine.model_copy(update={"crf": False}))
     assert agreement() < 100.0
-    click(tune.freeze_button)
-    settle(lambda: tune.freeze_button.isEnabled())
+    click(tune.save_button)
+    settle(lambda: tune.save_button.isEnabled())
     np.testing.assert_array_equal(labels_of(path), plain)
     session.change(refine=session.settings.refine.model_copy(update={"crf": True}))
-    click(tune.freeze_button)
-    settle(lambda: tune.freeze_button.isEnabled())
+    click(tune.save_button)
+    settle(lambda: tune.save_button.isEnabled())
     np.testing.assert_array_equal(labels_of(path), refined)

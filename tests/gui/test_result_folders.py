@@ -19,7 +19,7 @@ from napari_pbip.results import ScoreStore
 from napari_pbip.results.places import stores_in
 from napari_pbip.slides import TissueMask, open_slide
 from tests.data.formats.make import weak_data
-from tests.gui.hands import click
+from tests.gui.qt_helpers import click
 
 FORMATS = Path(__file__).parents[1] / "data" / "formats"
 

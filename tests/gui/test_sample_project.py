@@ -13,8 +13,8 @@ from napari_pbip.gui.samples import MODEL, PROJECT
 from napari_pbip.gui.state.segmenting import Status
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore
-from tests.gui.hands import click
-from tests.gui.lessons import SKIN
+from tests.gui.qt_helpers import click
+from tests.gui.sample_labels import SKIN
 
 Settle = Callable[..., None]
 
@@ -36,7 +36,7 @@ def dock(viewer: Any, settle: Settle, name: str) -> Any:
 
 def test_every_dock_has_work(viewer: Any, session: Any, settle: Settle) -> None:
     assert [one.slide.name for one in session.slides] == ["CMU-1-Small-Region"]
-    teach = dock(viewer, settle, "2 Teach")
+    teach = dock(viewer, settle, "2 Label tiles")
     assert session.labelling.labels.taxonomy.names == SKIN.classes
     mixed = [name for names in SKIN.mixed.values() for name in names]
     assert session.labelling.labels.counts == tuple(len(SKIN.tiles[n]) + mixed.count(n) for n in SKIN.classes)

@@ -26,8 +26,8 @@ from napari_pbip.gui.state.segmenting import Status
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.slides import open_slide
-from tests.gui.hands import click
 from tests.gui.napari_privates import pixels_shown
+from tests.gui.qt_helpers import click
 
 QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
 

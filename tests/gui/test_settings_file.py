@@ -11,8 +11,8 @@ import pytest
 from napari_pbip.config import JobSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.gui.state.session import session_of
-from tests.gui.hands import click
 from tests.gui.napari_privates import main_window
+from tests.gui.qt_helpers import click
 
 Settle = Callable[..., None]
 SETTINGS = JobSettings.parse(

@@ -28,8 +28,8 @@ from napari_pbip.gui.layers.slides import SlidePyramid
 from napari_pbip.gui.reader import get_reader
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.slides import Slide, TissueMask, open_slide
-from tests.gui.hands import click
 from tests.gui.napari_privates import canvas_of, duplicate, is_reader_dialog, pixels_shown, qt_viewer
+from tests.gui.qt_helpers import click
 
 
 @pytest.fixture

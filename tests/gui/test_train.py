@@ -24,7 +24,7 @@ from napari_pbip.gui.jobs import State
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.models import backbones
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
-from tests.gui.hands import click, type_text
+from tests.gui.qt_helpers import click, type_text
 
 Settle = Callable[..., None]
 
@@ -62,7 +62,7 @@ def same_weights(a: Path, b: Path) -> bool:
 def test_without_tiles_it_says_what_to_do_first(viewer: Any, widget: Any, settle: Settle) -> None:
     session = session_of(viewer)
     assert widget.missing.isVisible()
-    assert "Teach" in widget.missing.text()
+    assert "Label tiles" in widget.missing.text()
     click(widget.start_button)
     assert "no labelled tiles" in widget.name_notice.text()
     assert session.training.job is None

@@ -23,8 +23,8 @@ from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.taxonomy import BACKGROUND, BCSS
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
-from tests.gui.hands import type_text
 from tests.gui.napari_privates import canvas_of, pixels_shown
+from tests.gui.qt_helpers import type_text
 from tests.results import stores
 from tests.results.stores import create, network, smooth_field
 
@@ -192,9 +192,9 @@ def test_other_settings_leave_the_thresholds_alone(tune, viewer, settle, result)
 def test_frozen_labels_are_what_is_shown(tune, viewer, settle, result, store):
     QTest.keyClick(tune.controls.delta.slider, Qt.Key.Key_PageUp)
     QTest.keyClick(tune.controls.rows[2].slider.slider, Qt.Key.Key_PageUp)
-    QTest.mouseClick(tune.freeze_button, Qt.MouseButton.LeftButton)
-    assert not tune.freeze_button.isEnabled()
-    settle(lambda: tune.freeze_button.isEnabled())
+    QTest.mouseClick(tune.save_button, Qt.MouseButton.LeftButton)
+    assert not tune.save_button.isEnabled()
+    settle(lambda: tune.save_button.isEnabled())
     result.view.micrometres = 0  # all cells, not only as many as the screen shows
     levels, facts = open_labels(ScoreStore.open(store))
     np.testing.assert_array_equal(np.asarray(result.view.levels[0]), levels[0][:])
@@ -237,7 +237,7 @@ def test_the_legend_follows_the_thresholds(viewer, settle, result):
 def test_a_layer_that_is_deleted_leaves_the_widgets_usable(tune, viewer, settle, result, store):
     legend = LegendWidget(viewer)
     viewer.window.add_dock_widget(legend, name="Legend")
-    QTest.mouseClick(tune.freeze_button, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(tune.save_button, Qt.MouseButton.LeftButton)
     viewer.layers.remove(result.layer)
     settle(lambda: not session_of(viewer).jobs)
     assert "No tissue map" in tune.title.text()

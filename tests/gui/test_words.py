@@ -8,8 +8,8 @@ from qtpy.QtGui import QTextDocumentFragment, QWheelEvent
 from qtpy.QtWidgets import QApplication, QCheckBox, QLabel
 
 from napari_pbip import samples
+from napari_pbip.gui.docks.label_tiles import LabelTilesWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
-from napari_pbip.gui.docks.teach import TeachWidget
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.plot import DockPlot
@@ -37,7 +37,7 @@ def test_names_in_rich_text_tooltips_and_captions(application):
 def test_names_of_slides_and_classes_in_docks(viewer, settle, tmp_path):
     path = tmp_path / "&lt;slide&gt; & co.svs"
     path.write_bytes(samples.slide().read_bytes())
-    slides, teach = SlidesWidget(viewer), TeachWidget(viewer)
+    slides, teach = SlidesWidget(viewer), LabelTilesWidget(viewer)
     for dock in (slides, teach):
         viewer.window.add_dock_widget(dock)
     slides.take([path])

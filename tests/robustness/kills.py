@@ -34,7 +34,7 @@ from napari_pbip.config import JobSettings, PretrainSettings, SegmentSettings, T
 from napari_pbip.engine import compare
 from napari_pbip.engine.banks import build_bank
 from napari_pbip.engine.inference import evaluate, segment
-from napari_pbip.engine.outputs import export, freeze
+from napari_pbip.engine.outputs import export, write_results
 from napari_pbip.engine.training import pretrain, train
 from napari_pbip.events import Finished, Job
 from napari_pbip.files import write_json
@@ -120,13 +120,13 @@ def _export(root: Path, out: Path) -> Job:
             yield from export.export(store, THRESHOLDS.model_copy(update={"delta": 0.3}), out / name)
 
 
-def _freeze(root: Path, out: Path) -> Job:
+def _save_labels(root: Path, out: Path) -> Job:
     if not out.exists():
         copied = out.with_name(f"{out.name}-copy")
         shutil.copytree(root / "result", copied, dirs_exist_ok=True)
         copied.rename(out)
     (store,) = stores_in(out)
-    yield from freeze.freeze(store, THRESHOLDS.model_copy(update={"delta": 0.3}))
+    yield from write_results.write_results(store, THRESHOLDS.model_copy(update={"delta": 0.3}))
 
 
 def _saved_run(out: Path) -> bool:
@@ -157,7 +157,7 @@ JOBS = {
     "compare": Kind(_compare, lambda out: any(out.rglob("*.safetensors"))),
     "evaluate": Kind(_evaluate),
     "export": Kind(_export),
-    "freeze": Kind(_freeze),
+    "write_results": Kind(_save_labels),
 }
 
 

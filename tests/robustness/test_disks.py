@@ -104,7 +104,7 @@ def test_a_disk_that_can_be_written_no_more(
     """In the middle of the job, which ends when it is called again; and while its result is made once more."""
     name, whole, renames = job
     out = tmp_path / "out"
-    if name == "freeze":  # a result that was there before
+    if name == "write_results":  # a result that was there before
         shutil.copytree(root / "result", out)
     largest = max(path.stat().st_size for path in whole.rglob("*") if path.is_file())
     middle, start, reason = (

@@ -35,10 +35,10 @@ from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.inference.evaluate import evaluate, label_image
 from napari_pbip.engine.inference.predict import image_maps
 from napari_pbip.engine.jobs import explained, job, phase
-from napari_pbip.engine.recognised import recognised
 from napari_pbip.engine.run_facts import MARKER as RUN
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.runs import TrainedModel, load_model
+from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.requirements import starts_from_bank
 from napari_pbip.engine.training.train import train
 from napari_pbip.errors import ConfigError, OutputError
@@ -116,7 +116,7 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
         )
 
     yield Started(f"Comparing {', '.join(settings.axes)}", total=len(runs), unit="runs")
-    for said in recognised(tiles):
+    for said in tile_notes(tiles):
         told.add(said.message)
         yield said
     for done, run in enumerate(runs, 1):

@@ -17,7 +17,7 @@ from napari_pbip.engine.banks.nearest_tiles import nearest_tiles
 from napari_pbip.engine.inference.explain import Explainer, Explanation
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.loading import to_tensor
-from napari_pbip.engine.outputs.freeze import freeze
+from napari_pbip.engine.outputs.write_results import write_results
 from napari_pbip.engine.runs import load_model
 from napari_pbip.engine.training.train import train
 from napari_pbip.errors import ModelError
@@ -136,7 +136,7 @@ def test_frozen_labels_are_those_of_the_thresholds(pbip: tuple[Path, Path], tmp_
     path = tmp_path / pbip[1].name
     shutil.copytree(pbip[1], path)
     thresholds = ThresholdSettings(delta=0.5, presence=0.1)
-    events = list(freeze(path, thresholds))
+    events = list(write_results(path, thresholds))
     assert isinstance(events[-1], Finished)
     store = ScoreStore.open(path)
     levels, facts = open_labels(store)
@@ -153,17 +153,17 @@ def test_a_slide_that_is_gone_costs_the_overlay_alone(pbip: tuple[Path, Path], t
     shutil.copytree(pbip[1], path)
     root = path / "zarr.json"
     root.write_text(root.read_text().replace(str(samples.slide()), str(tmp_path / "gone.svs")))
-    events = list(freeze(path, ThresholdSettings()))
+    events = list(write_results(path, ThresholdSettings()))
     assert [e for e in events if isinstance(e, Warned) and "gone.svs" in e.message]
     assert (tmp_path / "areas.csv").exists()
     assert not (tmp_path / "overlay.png").exists()
 
 
-def test_freezing_stopped_half_way_leaves_the_labels_of_before(pbip: tuple[Path, Path], tmp_path: Path) -> None:
+def test_saving_stopped_half_way_leaves_the_labels_of_before(pbip: tuple[Path, Path], tmp_path: Path) -> None:
     path = tmp_path / pbip[1].name
     shutil.copytree(pbip[1], path)
     before = open_labels(ScoreStore.open(path))
-    job = freeze(path, ThresholdSettings(delta=0.9))
+    job = write_results(path, ThresholdSettings(delta=0.9))
     total = next(job).total
     step = next(job)
     assert isinstance(step, Step)

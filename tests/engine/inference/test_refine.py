@@ -20,8 +20,8 @@ from napari_pbip.engine.inference.predict import ImageMaps, image_maps, refined_
 from napari_pbip.engine.inference.refine import refined_labels
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.outputs.export import export
-from napari_pbip.engine.outputs.freeze import freeze
 from napari_pbip.engine.outputs.score_result import Truth, score_result
+from napari_pbip.engine.outputs.write_results import write_results
 from napari_pbip.engine.runs import load_model
 from napari_pbip.engine.training.train import train
 from napari_pbip.errors import OtherResult, SlideError
@@ -124,14 +124,14 @@ def test_a_class_that_does_not_reach_its_thresholds_does_not_come_back(store: Sc
     assert set(np.unique(labels)) == {0, BACKGROUND}
 
 
-def test_freezing_writes_refined_labels_and_says_so(store: ScoreStore) -> None:
-    summary(freeze(store.path, THRESHOLDS, RefineSettings(crf=True)))
+def test_saving_writes_refined_labels_and_says_so(store: ScoreStore) -> None:
+    summary(write_results(store.path, THRESHOLDS, RefineSettings(crf=True)))
     levels, facts = open_labels(store)
     with open_slide(samples.slide()) as slide:
         expected = refined_labels(store, slide, THRESHOLDS)(LargestScores(store).percentile(99.5), *ALL)
     np.testing.assert_array_equal(np.asarray(levels[0]), expected)
     assert facts.refined
-    summary(freeze(store.path, THRESHOLDS))
+    summary(write_results(store.path, THRESHOLDS))
     levels, facts = open_labels(store)
     assert not facts.refined
     assert (np.asarray(levels[0]) != expected).any()
@@ -143,7 +143,7 @@ def test_without_its_slide_a_result_cannot_be_refined(store: ScoreStore, tmp_pat
     facts["attributes"]["pbip"]["slide"]["path"] = str(tmp_path / "gone.svs")
     (moved / "zarr.json").write_text(json.dumps(facts))
     with pytest.raises(SlideError, match=r"gone\.svs"):
-        list(freeze(moved, THRESHOLDS, RefineSettings(crf=True)))
+        list(write_results(moved, THRESHOLDS, RefineSettings(crf=True)))
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,7 @@ def test_refined_labels_are_scored_under_both_protocols(store: ScoreStore) -> No
         before, after = (np.array(one["confusion"][protocol]) for one in (plain, refined))
         np.testing.assert_array_equal(before.sum(1), after.sum(1))
         assert (before != after).any()
-    summary(freeze(store.path, THRESHOLDS, refine))
+    summary(write_results(store.path, THRESHOLDS, refine))
     labels = np.asarray(open_labels(store)[0][0])
     counted = np.array(refined["confusion"]["predicted"])
     for n in range(len(LUAD)):
@@ -226,7 +226,7 @@ def test_refined_labels_are_scored_under_both_protocols(store: ScoreStore) -> No
 
 
 def test_an_export_can_be_refined_and_changes_nothing_in_the_store(store: ScoreStore, tmp_path: Path) -> None:
-    summary(freeze(store.path, THRESHOLDS))
+    summary(write_results(store.path, THRESHOLDS))
     before = {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()}
     strict = THRESHOLDS.model_copy(update={"delta": 0.6})
     refine = RefineSettings(crf=True)
@@ -235,7 +235,7 @@ def test_an_export_can_be_refined_and_changes_nothing_in_the_store(store: ScoreS
     assert {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()} == before
     written = zarr.open_group(tmp_path / "labels.ome.zarr", mode="r")
     assert "source" not in written.attrs["ome"]["image-label"]  # it lies in no image
-    summary(freeze(store.path, strict, refine))
+    summary(write_results(store.path, strict, refine))
     np.testing.assert_array_equal(written["0"][:], open_labels(store)[0][0][:])
     for name in ("areas.csv", "overlay.png"):
         assert (tmp_path / name).read_bytes() == (store.path.parent / name).read_bytes()

@@ -30,7 +30,7 @@ from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.encoding import Features, chunks, encode, encoder_facts
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
-from napari_pbip.engine.recognised import recognised
+from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.errors import BankError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.files import prepare_folder
@@ -107,7 +107,7 @@ def build_bank(
     kept = Curation.read(out)
     measures, previous = _begin(out, facts, overwrite=overwrite, update=update)
     yield Started(f"Building the image bank with {settings.encoder}", total=len(single), unit="tiles")
-    yield from recognised(tiles)
+    yield from tile_notes(tiles)
     bank_tiles: list[BankTile] = []
     left_out: list[BankTile] = []
     removed: list[BankTile] = []

@@ -22,7 +22,7 @@ from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.encoding import Features, bank_encoder, chunks, encode
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
-from napari_pbip.engine.recognised import recognised
+from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.errors import BankError, ConfigError, DataError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.models import encoders
@@ -125,7 +125,7 @@ def zero_shot(
         )
     used = tiles.tiles if tiles.layout == "unlabelled" else tiles.single_class
     yield Started(f"Classifying tiles by {' and '.join(prompts)} with {network.spec.name}", len(used), "tiles")
-    yield from recognised(tiles)
+    yield from tile_notes(tiles)
     known = set() if image_bank is None else {tile.hash for tile in image_bank.tiles}
     predictions: list[dict[str, Any]] = []
     in_bank = 0

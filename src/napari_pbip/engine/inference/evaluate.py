@@ -28,8 +28,8 @@ from napari_pbip.engine.inference.predict import (
 )
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, TileReader, ahead
-from napari_pbip.engine.recognised import recognised
 from napari_pbip.engine.runs import Which, load_model
+from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.errors import ConfigError, DataError, ModelError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.models.methods.base import Method
@@ -91,7 +91,7 @@ def evaluate(
     if missing := [t.path.name for t in tiles.tiles if t.mask is None]:
         raise DataError(f"{len(missing)} tiles of the split {split!r} have no mask ({missing[0]}); scores need masks.")
     yield Started(f"Scoring {split}", total=len(tiles.tiles), unit="tiles")
-    yield from recognised(tiles)
+    yield from tile_notes(tiles)
     if model.note:
         yield Warned(model.note)
     refine = refine or RefineSettings()

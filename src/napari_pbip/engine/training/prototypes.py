@@ -17,7 +17,7 @@ from napari_pbip.config import BankSettings, ConstructSettings, JobSettings, Lpd
 from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.engine.encoding import bank_encoder, encoder_facts
 from napari_pbip.engine.jobs import phase
-from napari_pbip.engine.recognised import recognised
+from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.requirements import missing_requirements, starts_from_bank
 from napari_pbip.errors import BankError, ConfigError
 from napari_pbip.events import Event
@@ -73,7 +73,7 @@ def build_start(settings: JobSettings, tiles: TileSet, folder: Path, *, resume: 
     if not (resume and (folder / BANK).exists()):  # it may have been stopped while the bank was built
         bank_tiles = load_single_tiles(settings.data.folder, settings.data)
         on = settings.train.device
-        told = tuple(recognised(tiles))  # mostly these are the same tiles, of which the training has told
+        told = tuple(tile_notes(tiles))  # mostly these are the same tiles, of which the training has told
         building = phase(build_bank(bank_tiles, settings.bank, settings.data, folder, device=on, update=resume))
         with closing(building):
             for event in building:

@@ -20,7 +20,7 @@ from napari_pbip.engine.inference.evaluate import Report, score_tiles
 from napari_pbip.engine.inference.predict import SMALLEST
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
-from napari_pbip.engine.recognised import recognised
+from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.loop import TrainingLoop
 from napari_pbip.engine.training.prototypes import build_start, existing_start
 from napari_pbip.engine.training.synthesis import Composer, Mosaics
@@ -89,7 +89,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     if start is not None:  # that of a bank need not be the one of the settings
         settings = _with_encoder(settings, start.facts["encoder"]["name"])
     facts = _begin(settings, tiles, side, out, resume=resume, overwrite=overwrite)
-    yield from (*recognised(tiles), *told)
+    yield from (*tile_notes(tiles), *told)
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
     prototypes, encoder = None, None
@@ -123,7 +123,7 @@ def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None,
     if "val" not in find_splits(folder, data):
         return None, [Noted(f"There are no validation masks (no split val): {without}")]
     validation = load_tiles(folder, "val", data)
-    told = list(recognised(validation))
+    told = list(tile_notes(validation))
     masked = sum(tile.mask is not None for tile in validation)
     if masked == len(validation):
         return validation, told

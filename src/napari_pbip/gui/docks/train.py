@@ -180,7 +180,7 @@ class TrainWidget(QWidget):
         self.missing.clear()
         if settings.data.folder is None:
             self.source.setText("Learns from labelled tiles.")
-            self.missing.warn("There are none yet: choose their folder, or label some on a slide, in Teach.")
+            self.missing.warn("There are none yet: choose their folder, or label some on a slide, in Label tiles.")
             return
         lines = [f"Labelled tiles: <b>{rich(settings.data.folder.name)}</b>"]
         if starts_from_bank(settings):

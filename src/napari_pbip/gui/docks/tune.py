@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.inference.explain import Explainer, Explanation
-from napari_pbip.engine.outputs.freeze import freeze
+from napari_pbip.engine.outputs.write_results import write_results
 from napari_pbip.engine.run_facts import MARKER
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.clicks import is_drag
@@ -70,10 +70,10 @@ class TuneWidget(QWidget):
         self.hover.setWordWrap(True)
         self.hover.setToolTip("Scores as a share of the largest score of their class")
         self.reset_button = push_button("Reset", "Back to the usual thresholds, with all classes shown", self._reset)
-        self.freeze_button = push_button(
-            "Freeze",
+        self.save_button = push_button(
+            "Save labels",
             "Write the map as it is now: labels into the result, areas.csv and overlay.png beside it",
-            self._freeze,
+            self._save_labels,
         )
         self.bar = JobBar()
         self.bar.hide()
@@ -96,7 +96,7 @@ class TuneWidget(QWidget):
     def _lay_out(self) -> None:
         buttons = QHBoxLayout()
         buttons.addWidget(self.reset_button)
-        buttons.addWidget(self.freeze_button)
+        buttons.addWidget(self.save_button)
         inside = QWidget()
         layout = QVBoxLayout(inside)
         for part in (self.title, self.open_button, self.notice, self.controls):
@@ -140,7 +140,7 @@ class TuneWidget(QWidget):
         self.open_button.setVisible(result is None)
         for part in (self.controls, self.reset_button, self.hover, self.why_button):
             part.setVisible(result is not None)
-        self.freeze_button.setVisible(result is not None)
+        self.save_button.setVisible(result is not None)
         self.why.setVisible(result is not None and self.why_button.isChecked())
         if result is None:
             return
@@ -177,19 +177,19 @@ class TuneWidget(QWidget):
             self._result.display.thresholds = ThresholdSettings()
             self._result.display.hidden = frozenset()
 
-    def _freeze(self) -> None:
+    def _save_labels(self) -> None:
         if self._result is None:
             return
         path, thresholds, refine = self._result.store.path, self._result.thresholds, self._session.settings.refine
-        job = self._session.start(lambda: freeze(path, thresholds, refine))
+        job = self._session.start(lambda: write_results(path, thresholds, refine))
         self.notice.clear()
-        self.freeze_button.setEnabled(False)
+        self.save_button.setEnabled(False)
         self.bar.show()
         self.bar.follow(job)
         job.ended.connect(partial(self._on_frozen, path))
 
     def _on_frozen(self, path: Path, state: State) -> None:
-        self.freeze_button.setEnabled(True)
+        self.save_button.setEnabled(True)
         if state is State.FINISHED:
             self.notice.info(f"The map is written: labels in {path.name}, areas.csv and overlay.png in {path.parent}.")
 

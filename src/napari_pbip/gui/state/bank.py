@@ -176,7 +176,9 @@ class BankWork:
         """Find out what a bank would be made of, in a thread."""
         data = self._session.settings.data
         if data.folder is None:
-            self._found_tiles(None, "There are no labelled tiles yet; choose a folder of tiles or label some in Teach.")
+            self._found_tiles(
+                None, "There are no labelled tiles yet; choose a folder in Label tiles, or label some there."
+            )
             return
 
         def then(tiles: TileSet) -> None:
@@ -366,7 +368,7 @@ class BankWork:
 
 def _tiles(data: DataSettings) -> TileSet:
     if data.folder is None:
-        raise DataError("There are no labelled tiles yet; choose a folder of tiles or label some in Teach.")
+        raise DataError("There are no labelled tiles yet; choose a folder in Label tiles, or label some there.")
     tiles = load_single_tiles(data.folder, data)
     tiles.require_two_classes()
     return tiles

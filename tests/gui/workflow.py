@@ -16,9 +16,9 @@ from qtpy.QtWidgets import QLineEdit
 
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.state.session import session_of
-from tests.gui.hands import click
-from tests.gui.lessons import SKIN, Lesson
 from tests.gui.napari_privates import canvas_of
+from tests.gui.qt_helpers import click
+from tests.gui.sample_labels import SKIN, Lesson
 
 LEFT, NO, SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
 
@@ -30,7 +30,7 @@ def enter(box: Any, value: float) -> None:
     QTest.keyClick(box, Qt.Key.Key_Return)
 
 
-class Story:
+class Workflow:
     """One sitting.
 
     Parameters
@@ -96,9 +96,9 @@ class Story:
         self.shot("slides")
         self.session.tissue.mask(slide).layer.visible = False
 
-    def teach(self) -> None:
+    def label_tiles(self) -> None:
         """Label tiles on the slide, some of them with two classes."""
-        teach = self.dock("2 Teach")
+        teach = self.dock("2 Label tiles")
         part = teach.slide_labels
         table, lesson = part.table, self.lesson
         enter(part.pixels, lesson.size.pixels)
@@ -129,7 +129,7 @@ class Story:
         assert given == singles | mixed
         self.settle(lambda: self.session.settings.data.folder == self.session.tiles_folder)
         self.settle(lambda: not self.session.jobs)
-        self.shot("teach")
+        self.shot("label-tiles")
         assert "Labelled tiles" in self.viewer.layers
 
     def build_bank(self) -> None:
@@ -184,7 +184,7 @@ class Story:
         self.settle(lambda: result.areas.exact)
         assert (result.view.labels(0, slice(None), slice(None)) != before).any()
         self.shot("tune")
-        click(tune.freeze_button)
+        click(tune.save_button)
         self.settle(lambda: not self.session.jobs)
 
     def export(self, folder: Path) -> None:

@@ -21,7 +21,7 @@ from napari_pbip import samples
 from napari_pbip.bank import Origin, load_tiles
 from napari_pbip.bank.labelled_slides import LABELS, LabelledSlides, Labels
 from napari_pbip.gui.compat import camera_of
-from napari_pbip.gui.docks.teach import SlideLabelling, TeachWidget
+from napari_pbip.gui.docks.label_tiles import LabelTilesWidget, SlideLabelling
 from napari_pbip.gui.panels.label_tool import digit
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.class_table import COLOUR, NAME, TILES
@@ -40,8 +40,8 @@ class Bench:
         self.session = session_of(viewer)
         if slide is not None:
             self.session.slides.open(slide)
-        self.widget = TeachWidget(as_plugins_get_it(viewer))  # as napari makes it from its menu
-        self.dock = viewer.window.add_dock_widget(self.widget, name="Teach")
+        self.widget = LabelTilesWidget(as_plugins_get_it(viewer))  # as napari makes it from its menu
+        self.dock = viewer.window.add_dock_widget(self.widget, name="Label tiles")
         self.canvas = canvas_of(viewer)
         settle()
 
@@ -361,8 +361,8 @@ def test_a_dock_that_is_opened_again_leaves_no_second_widgets(bench):
     for _ in range(3):
         bench.dock.destroyOnClose()  # what the × of a dock does
         bench.settle()
-        bench.widget = TeachWidget(bench.viewer)
-        bench.dock = bench.viewer.window.add_dock_widget(bench.widget, name="Teach")
+        bench.widget = LabelTilesWidget(bench.viewer)
+        bench.dock = bench.viewer.window.add_dock_widget(bench.widget, name="Label tiles")
         bench.settle()
         gc.collect()
         bench.settle()

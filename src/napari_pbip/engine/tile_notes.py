@@ -8,7 +8,7 @@ from napari_pbip.bank import TileSet
 from napari_pbip.events import Noted, Warned
 
 
-def recognised(tiles: TileSet) -> Iterator[Noted | Warned]:
+def tile_notes(tiles: TileSet) -> Iterator[Noted | Warned]:
     """What was found and what was left out, and what is probably wrong with it."""
     said = [tiles.description]
     if others := [split for split in tiles.splits if split != tiles.split]:

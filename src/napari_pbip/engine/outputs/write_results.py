@@ -21,7 +21,7 @@ from napari_pbip.slides import open_slide
 
 
 @job
-def freeze(path: Path, thresholds: ThresholdSettings, refine: RefineSettings | None = None) -> Job:
+def write_results(path: Path, thresholds: ThresholdSettings, refine: RefineSettings | None = None) -> Job:
     """Write the labels that these thresholds give into a score store, with areas and overlay beside it.
 
     Earlier ones are replaced. A slide that is not where it was costs the overlay alone, unless labels are refined.

@@ -45,7 +45,7 @@ _HELP_RECTANGLES = (
 )
 
 
-class TeachWidget(QWidget):
+class LabelTilesWidget(QWidget):
     """Labels for tiles, in either of two ways; says which of them the bank and the training use."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:

@@ -1,4 +1,4 @@
-"""The full story in one sitting."""
+"""The whole workflow in one sitting."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import csv
 
 from napari_pbip.bank import ImageBank, load_tiles
 from napari_pbip.results import ScoreStore, open_labels
-from tests.gui.lessons import SKIN
-from tests.gui.story import Story
+from tests.gui.sample_labels import SKIN
+from tests.gui.workflow import Workflow
 
 
 def test_from_a_slide_to_a_tuned_tissue_map_without_a_command_line(viewer, settle, tmp_path):
-    story = Story(viewer, settle)
-    session = story.session
-    story.look()
-    story.teach()
+    workflow = Workflow(viewer, settle)
+    session = workflow.session
+    workflow.look()
+    workflow.label_tiles()
     tiles = load_tiles(session.tiles_folder)
     assert tiles.taxonomy.names == SKIN.classes
     assert len(tiles.single_class) == sum(map(len, SKIN.tiles.values()))
-    story.build_bank()
+    workflow.build_bank()
     assert ImageBank.read(session.bank_folder).taxonomy.names == SKIN.classes
-    story.train(steps=3, batch_size=2)
-    story.segment()
+    workflow.train(steps=3, batch_size=2)
+    workflow.segment()
     store = ScoreStore.open(next(session.results_folder.glob("*/*.ome.zarr")))
     assert store.progress[0] == store.progress[1] > 0
-    story.tune()
+    workflow.tune()
     _, facts = open_labels(store)
     assert facts.thresholds == session.results[0].thresholds
-    story.export(tmp_path)
+    workflow.export(tmp_path)
     with (tmp_path / "areas.csv").open(newline="") as file:
         assert {row["name"] for row in csv.DictReader(file)} == {*SKIN.classes, "background", "not analysed"}
