@@ -42,7 +42,7 @@ def settle(until: Callable[[], Any] | None = None, seconds: float = 300) -> None
 
 
 def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> None:
-    """Run the workflow on a slide; write pictures of the steps that ``pictures`` names, under the names that it gives."""
+    """Run the workflow on a slide; write pictures of the steps that ``pictures`` names, under those names."""
     viewer = napari.Viewer()
     viewer.window.resize(1400, 900)
     session = session_of(viewer)

@@ -43,7 +43,7 @@ _WIDEST = 440
 
 
 class TuneWidget(QWidget):
-    """Edits the thresholds of the selected result, freezes them, and explains places of the map.
+    """Edits the thresholds of the selected result, saves the labels that they give, and explains places of the map.
 
     Attributes
     ----------
@@ -186,9 +186,9 @@ class TuneWidget(QWidget):
         self.save_button.setEnabled(False)
         self.bar.show()
         self.bar.follow(job)
-        job.ended.connect(partial(self._on_frozen, path))
+        job.ended.connect(partial(self._on_saved, path))
 
-    def _on_frozen(self, path: Path, state: State) -> None:
+    def _on_saved(self, path: Path, state: State) -> None:
         self.save_button.setEnabled(True)
         if state is State.FINISHED:
             self.notice.info(f"The map is written: labels in {path.name}, areas.csv and overlay.png in {path.parent}.")
