@@ -116,7 +116,7 @@ def test_whole_numbers_have_no_mark_for_thousands(in_window, locale):
 def test_sliders_take_both(in_window, locale, text):
     slider = in_window(FractionSlider("threshold", "a threshold"))
     moved = []
-    slider.changed.connect(moved.append)
+    slider.value_changed.connect(moved.append)
     enter(slider.number, text)
     assert moved == [0.3]
     assert slider.number.text() == "0.3"
