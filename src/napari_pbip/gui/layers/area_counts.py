@@ -114,6 +114,8 @@ class AreaCounts:
         self._job.ended.connect(self._on_end)
 
     def _on_events(self, events: Sequence[Event]) -> None:
+        if self._closed:  # the job is still stopping, and the view reads no more
+            return
         store = self._view.store
         for event in events:
             if isinstance(event, Step) and event.values:
