@@ -64,7 +64,7 @@ def test_the_model_maps_the_slide(viewer: Any, session: Any, settle: Settle) -> 
     assert session.segmenting.slides[0].status is Status.DONE
     result = session.results[0]
     settle(lambda: result.areas.exact)
-    percent = {area.name: area.percent_of_tissue for area in result.areas}
+    percent = {area.name: area.percent_of_tissue for area in result.areas.rows}
     # as one sees on the slide: mostly dermis, and some of all
     assert percent["dermis"] > percent["epidermis"] > percent["keratin"] > 5
     assert percent["background"] < 20
