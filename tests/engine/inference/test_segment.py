@@ -23,7 +23,7 @@ from napari_pbip.engine.loading import to_tensor
 from napari_pbip.engine.outputs.export import export
 from napari_pbip.engine.runs import load_model
 from napari_pbip.engine.training.train import train
-from napari_pbip.errors import ModelError, OutputError, PbipError, SlideError
+from napari_pbip.errors import ConfigError, ModelError, OutputError, PbipError, SlideError
 from napari_pbip.events import Event, Finished, RegionDone, Started, Step, Warned
 from napari_pbip.results.places import stores_in
 from napari_pbip.results.store import ScoreStore
@@ -419,3 +419,9 @@ def test_odd_size_is_told(model: Path, tmp_path: Path, sample_pixels: np.ndarray
     assert isinstance(first, Warned)
     assert "0.05 microns per pixel" in first.message
     assert "--mpp" in first.message
+
+
+def test_a_threshold_of_an_unknown_class_is_told_before_the_slide_is_read(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="NO"):
+        list(segment(samples.slide(), model, tmp_path / "out", QUICK, ThresholdSettings(class_delta={"NO": 0.2})))
+    assert not list((tmp_path / "out").glob("*.ome.zarr"))

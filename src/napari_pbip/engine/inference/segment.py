@@ -38,6 +38,7 @@ from napari_pbip.models.views import average_over_views
 from napari_pbip.results.areas import areas, write_areas
 from napari_pbip.results.blend import Blender, Region
 from napari_pbip.results.label_files import write_labels
+from napari_pbip.results.labels import deltas
 from napari_pbip.results.lattice import Place
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, store_for, stores_in
@@ -101,6 +102,8 @@ def segment(
 
     Raises
     ------
+    ConfigError
+        If the thresholds name a class that the model does not have.
     SlideError
         If the slide cannot be read, does not say its microns per pixel, or shows no tissue.
     ModelError
@@ -114,6 +117,7 @@ def segment(
     settings, thresholds = settings or SegmentSettings(), thresholds or ThresholdSettings()
     device = choose_device(settings.device)
     model = load_model(Path(run), "best", device)
+    deltas(model.facts.taxonomy, thresholds)  # a class that there is not is told before hours of work, not after
     if model.note:
         yield Warned(model.note)
     with _opened(slide, settings.mpp) as slide:
