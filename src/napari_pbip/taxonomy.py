@@ -2,7 +2,7 @@
 
 Class ``n`` of a taxonomy has index ``n`` in image-level labels, masks, score maps and prototypes.
 A label image on disk or in a layer holds ``n + 1`` for class ``n``, :data:`NOT_ANALYSED` where no
-network looked (outside the tissue), and :data:`BACKGROUND` where no class was sure enough.
+network looked (outside the tissue), and :data:`UNASSIGNED` where no class was sure enough.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 NOT_ANALYSED = 0
 """Value of a label image where nothing was analysed; napari draws it transparent."""
-BACKGROUND = 255
+UNASSIGNED = 255
 """Value of a label image where tissue was analysed and no class reached its threshold."""
 MAX_CLASSES = 64
 

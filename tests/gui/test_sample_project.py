@@ -67,7 +67,7 @@ def test_the_model_maps_the_slide(viewer: Any, session: Any, settle: Settle) -> 
     percent = {area.name: area.percent_of_tissue for area in result.areas.rows}
     # as one sees on the slide: mostly dermis, and some of all
     assert percent["dermis"] > percent["epidermis"] > percent["keratin"] > 5
-    assert percent["background"] < 20
+    assert percent["not assigned"] < 20
     assert ScoreStore.open(result.store.path).progress[0] > 0
 
 

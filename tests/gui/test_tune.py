@@ -21,7 +21,7 @@ from napari_pbip.gui.docks.tune import TuneWidget
 from napari_pbip.gui.settings_file import read_settings, write_settings
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore, open_labels
-from napari_pbip.taxonomy import BACKGROUND, BCSS
+from napari_pbip.taxonomy import BCSS, UNASSIGNED
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
 from tests.gui.napari_privates import canvas_of, pixels_shown
 from tests.gui.qt_helpers import type_text
@@ -93,7 +93,7 @@ def test_keys_on_a_slider_move_the_map(tune, viewer, settle, result):
         QTest.keyClick(slider, Qt.Key.Key_PageUp)
     settle()
     assert result.thresholds.delta == pytest.approx(0.45)
-    assert np.count_nonzero(shown(result) == BACKGROUND) > np.count_nonzero(before == BACKGROUND)
+    assert np.count_nonzero(shown(result) == UNASSIGNED) > np.count_nonzero(before == UNASSIGNED)
 
 
 def test_a_class_has_a_threshold_of_its_own_until_it_follows_again(tune, settle, result):
@@ -113,7 +113,7 @@ def test_a_class_has_a_threshold_of_its_own_until_it_follows_again(tune, settle,
 def test_presence_scope_opacity_and_classes(tune, settle, result):
     QTest.keyClick(tune.controls.presence.slider, Qt.Key.Key_End)
     settle()
-    assert set(np.unique(shown(result))) <= {0, BACKGROUND}
+    assert set(np.unique(shown(result))) <= {0, UNASSIGNED}
     QTest.keyClick(tune.controls.presence.slider, Qt.Key.Key_Home)
     QTest.keyClick(tune.controls.scope, Qt.Key.Key_Down)
     QTest.keyClick(tune.controls.opacity.slider, Qt.Key.Key_End)
@@ -171,7 +171,7 @@ def test_settings_are_saved_as_the_screen_shows_and_loaded_onto_it(tune, viewer,
     read_settings(session, file)
     settle()
     assert tune.controls.delta.value() == pytest.approx(0.9)
-    assert np.count_nonzero(shown(result) == BACKGROUND) > np.count_nonzero(before == BACKGROUND)
+    assert np.count_nonzero(shown(result) == UNASSIGNED) > np.count_nonzero(before == UNASSIGNED)
     viewer.layers.remove(result.layer)
     assert session.settings.thresholds.delta == 0.9  # with which the next one opens
 
@@ -209,7 +209,7 @@ def test_what_is_under_the_cursor_is_told(tune, viewer, settle, result):
         QTest.mouseMove(canvas_of(viewer), place(viewer, row * um, column * um))
         settle()
         label, _ = result.value_at((row * um, column * um))
-        name = "background" if label == BACKGROUND else BCSS.names[label - 1]
+        name = "not assigned" if label == UNASSIGNED else BCSS.names[label - 1]
         assert tune.hover.text().startswith(f"<b>{name}</b>")
         assert all(name in tune.hover.text() for name in BCSS.names)
 
@@ -218,20 +218,20 @@ def test_the_legend_follows_the_thresholds(viewer, settle, result):
     legend = LegendWidget(viewer)
     viewer.window.add_dock_widget(legend, name="Legend")
     settle(lambda: not legend.exactness.text())
-    assert list(legend.rows) == [1, 2, 3, 4, BACKGROUND, 0]
-    before = float(legend.rows[BACKGROUND].share.text())
+    assert list(legend.rows) == [1, 2, 3, 4, UNASSIGNED, 0]
+    before = float(legend.rows[UNASSIGNED].share.text())
     result.display.thresholds = ThresholdSettings(delta=0.8)
     settle(lambda: "approximate" in legend.exactness.text())
-    assert legend.rows[BACKGROUND].share.text().startswith("≈")
+    assert legend.rows[UNASSIGNED].share.text().startswith("≈")
     settle(lambda: not legend.exactness.text())
-    assert float(legend.rows[BACKGROUND].share.text()) > before
+    assert float(legend.rows[UNASSIGNED].share.text()) > before
     shares = [float(row.share.text()) for row in legend.rows.values()]
     assert sum(shares) == pytest.approx(100, abs=0.5)
     QTest.mouseClick(legend.rows[1].eye, Qt.MouseButton.LeftButton, pos=QPoint(5, legend.rows[1].eye.height() // 2))
     assert result.display.hidden == {1}
-    result.display.hidden = frozenset({BACKGROUND})
+    result.display.hidden = frozenset({UNASSIGNED})
     assert legend.rows[1].eye.isChecked()
-    assert not legend.rows[BACKGROUND].eye.isChecked()
+    assert not legend.rows[UNASSIGNED].eye.isChecked()
 
 
 def test_a_layer_that_is_deleted_leaves_the_widgets_usable(tune, viewer, settle, result, store):

@@ -29,4 +29,4 @@ def test_from_a_slide_to_a_tuned_tissue_map_without_a_command_line(viewer, settl
     assert facts.thresholds == session.results[0].thresholds
     workflow.export(tmp_path)
     with (tmp_path / "areas.csv").open(newline="") as file:
-        assert {row["name"] for row in csv.DictReader(file)} == {*SKIN.classes, "background", "not analysed"}
+        assert {row["name"] for row in csv.DictReader(file)} == {*SKIN.classes, "not assigned", "not analysed"}

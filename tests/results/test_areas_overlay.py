@@ -48,7 +48,7 @@ def halves(path):
 
 def test_areas_are_those_of_the_picture(tmp_path):
     rows = {row.name: row for row in areas(halves(tmp_path / "s.ome.zarr"))}
-    assert list(rows) == ["TUM", "STR", "LYM", "NEC", "background", "not analysed"]
+    assert list(rows) == ["TUM", "STR", "LYM", "NEC", "not assigned", "not analysed"]
     # tile 29 is the last: it covers cells 696 to 723
     height = 724
     assert rows["TUM"].cells == rows["LYM"].cells == height * 600

@@ -161,7 +161,7 @@ def test_another_library_finds_a_valid_label_image(labelled):
     described = image.attributes.ome.image_label
     assert {c.label_value: c.rgba[:3] for c in described.colors}[1] == BCSS.classes[0].rgb
     names = {p.label_value: p.model_extra["class"] for p in described.properties}
-    assert names == {1: "TUM", 2: "STR", 3: "LYM", 4: "NEC", 255: "background"}
+    assert names == {1: "TUM", 2: "STR", 3: "LYM", 4: "NEC", 255: "not assigned"}
     ome_zarr_models.v05.Image.from_zarr(zarr.open_group(labelled.path, mode="r"))  # the scores still are, too
 
 

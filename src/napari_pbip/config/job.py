@@ -34,11 +34,13 @@ class BankSettings(Settings):
     """Name of the frozen encoder in the catalogue."""
     weights: Path | None = None
     """Folder or file with the encoder's weights, for encoders that need them."""
-    k: Annotated[int, Field(ge=1)] | Literal["auto"] | dict[str, Annotated[int, Field(ge=1)] | Literal["auto"]] = 3
-    """Clusters (subclasses) a class: a number, `auto` (silhouette), or one of these for each class name."""
-    k_max: Annotated[int, Field(ge=2)] = 6
+    k: Annotated[int, Field(ge=1)] | Literal["auto"] | dict[str, Annotated[int, Field(ge=1)] | Literal["auto"]] = Field(
+        3, title="Clusters per class"
+    )
+    """Clusters (subclasses) of each class: a number, `auto` (silhouette), or one of these for each class name."""
+    k_max: Annotated[int, Field(ge=2)] = Field(6, title="Most clusters per class")
     """Largest number of clusters that `auto` tries."""
-    nearest: Annotated[int, Field(ge=1)] = 100
+    nearest: Annotated[int, Field(ge=1)] = Field(100, title="Tiles per prototype")
     """Tiles nearest the centre of each cluster whose mean is the prototype (N_K of PBIP)."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the clustering."""

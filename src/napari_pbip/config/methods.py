@@ -170,7 +170,7 @@ class LpdSettings(ImgMatchSettings):
     """The method."""
     preset: Literal["default", "released"] = "default"
     """Values for every setting not given: ours, or those of the authors' released code."""
-    k: Annotated[int, Field(ge=1)] = 10
+    k: Annotated[int, Field(ge=1)] = Field(10, title="Prototypes per class")
     """Prototypes learned for each class."""
     mask: Literal["clipped", "raw"] = "clipped"
     """How the score map weights the masked image: clipped to [0, 1], or as it is (released)."""
@@ -227,7 +227,7 @@ class ConstructSettings(PrototypeSettings):
     """Where the prototypes start: at those of the image bank, or at a sentence a class (encoders with a text tower)."""
     sentences: dict[str, str] = Field(default_factory=dict)
     """A sentence of your own for the named classes, if they start there; the others have one of ours."""
-    k: Annotated[int, Field(ge=1)] = 10
+    k: Annotated[int, Field(ge=1)] = Field(10, title="Prototypes per class")
     """Prototypes of each class, if they start at its sentence."""
 
     def options(self) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from napari_pbip.files import writing
 from napari_pbip.results.label_files import open_labels
-from napari_pbip.results.labels import BACKGROUND_NAME
+from napari_pbip.results.labels import UNASSIGNED_NAME
 from napari_pbip.results.store import ScoreStore
-from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
 
 NOT_ANALYSED_NAME = "not analysed"
 
@@ -21,7 +21,7 @@ class Area:
     """One row of the table."""
 
     name: str
-    """Class name, ``background``, or ``not analysed``."""
+    """Class name, ``not assigned``, or ``not analysed``."""
     label: int
     """Its value in the label image."""
     cells: int
@@ -31,7 +31,7 @@ class Area:
 
 
 def areas(store: ScoreStore) -> list[Area]:
-    """Area of each class, of background and of tissue that was not analysed, from the labels of a store.
+    """Area of each class, of tissue that was not assigned or not analysed, from the labels of a store.
 
     The percentages add up to 100: "not analysed" is tissue in tiles that hold too little of it, or that had
     not been reached when the labels were written. Cells that hang over the edge of the slide count as whole.
@@ -50,7 +50,7 @@ def area_rows(store: ScoreStore, cells_of: Mapping[int, int]) -> list[Area]:
     tissue = store.tissue_cells
     cell_mm2 = (store.cell_um / 1000) ** 2
     counts = [(name, n + 1, cells_of[n + 1]) for n, name in enumerate(store.taxonomy.names)]
-    counts.append((BACKGROUND_NAME, BACKGROUND, cells_of[BACKGROUND]))
+    counts.append((UNASSIGNED_NAME, UNASSIGNED, cells_of[UNASSIGNED]))
     counts.append((NOT_ANALYSED_NAME, NOT_ANALYSED, tissue - sum(cells for *_, cells in counts)))
     return [
         Area(name, label, cells, cells * cell_mm2, 100 * cells / tissue if tissue else 0.0)

@@ -20,12 +20,12 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.files import present, writing_folder
 from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage
-from napari_pbip.results.labels import BACKGROUND_NAME, BACKGROUND_RGB, Refine, deltas
+from napari_pbip.results.labels import UNASSIGNED_NAME, UNASSIGNED_RGB, Refine, deltas
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
 from napari_pbip.results.store import ScoreStore, get_array, reading, writing_to
-from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
 
 FOLDER = PurePosixPath("labels/tissue")
 """Where the label image lies in the store."""
@@ -146,7 +146,7 @@ def open_labels(store: ScoreStore) -> tuple[list[zarr.Array[Any]], LabelFacts]:
         facts = LabelFacts(
             ThresholdSettings.model_validate(own["thresholds"]),
             tuple(map(float, own["largest"])),
-            {value: int(own["cells"][str(value)]) for value in (*range(1, len(store.taxonomy) + 1), BACKGROUND)},
+            {value: int(own["cells"][str(value)]) for value in (*range(1, len(store.taxonomy) + 1), UNASSIGNED)},
             int(own["tiles"]["done"]),
             int(own["tiles"]["planned"]),
             bool(own.get("refined", False)),  # stores of before there was a choice
@@ -162,12 +162,12 @@ def _attributes(
     counts: npt.NDArray[np.int64],
     refined: bool,
 ) -> dict[str, Any]:
-    names = {n + 1: one.name for n, one in enumerate(store.taxonomy)} | {BACKGROUND: BACKGROUND_NAME}
+    names = {n + 1: one.name for n, one in enumerate(store.taxonomy)} | {UNASSIGNED: UNASSIGNED_NAME}
     facts = LabelImage(
         name=FOLDER.name,
         cell=(store.cell_um,) * 2,
         first=((store.cell_um - store.facts.slide.mpp) / 2,) * 2,
-        colours={n + 1: one.rgb for n, one in enumerate(store.taxonomy)} | {BACKGROUND: BACKGROUND_RGB},
+        colours={n + 1: one.rgb for n, one in enumerate(store.taxonomy)} | {UNASSIGNED: UNASSIGNED_RGB},
         names=names,
     )
     return {

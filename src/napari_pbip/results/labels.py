@@ -1,9 +1,9 @@
 """Scores to labels: which class a cell shows, as a pure function of what is stored and the thresholds.
 
 The label of a cell is the best among the classes that are present and reach their threshold
-tau = delta * (largest score of the class), compared after division by that largest score; else background
+tau = delta * (largest score of the class), compared after division by that largest score; else it is not assigned
 (255). Outside the tissue and where no network looked it is "not analysed" (0). Negative scores are no
-evidence (the ReLU of the released evaluation): a cell without a positive score is background at any delta.
+evidence (the ReLU of the released evaluation): a cell without a positive score is not assigned at any delta.
 
 Presence is predicted a tile. Between the centres of tiles it is interpolated, so that a class does not end at
 the border of a tile. The largest score is a high percentile over the slide, or, as published, the maximum over
@@ -23,14 +23,14 @@ import numpy.typing as npt
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import ConfigError
 from napari_pbip.results.store import ScoreStore
-from napari_pbip.taxonomy import BACKGROUND, Taxonomy
+from napari_pbip.taxonomy import UNASSIGNED, Taxonomy
 
 Labels = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.float64]
 Refine = Callable[[npt.NDArray[np.floating], slice, slice], Labels]
 """Labels of a rectangle of level-0 cells (rows, columns), given the largest score of each class over the slide (N,)."""
-BACKGROUND_NAME = "background"
-BACKGROUND_RGB = (190, 190, 190)
+UNASSIGNED_NAME = "not assigned"
+UNASSIGNED_RGB = (190, 190, 190)
 _LITTLE = np.float32(1e-6)
 _STRIP = 64  # rows at a time: the temporaries stay in the processor's cache
 
@@ -68,7 +68,7 @@ def labels_from_scores(
     Returns
     -------
     uint8 array
-        (h, w): class n as n + 1, 255 background, 0 not analysed. Of equally good classes the first wins.
+        (h, w): class n as n + 1, 255 not assigned, 0 not analysed. Of equally good classes the first wins.
     """
     return ScoreWindow(scores, largest, presence, rows, columns, tissue).labels(delta, threshold)
 
@@ -94,7 +94,7 @@ class ScoreRows:
             wins &= presence >= np.float32(threshold)
             np.fmax(best, share * wins, out=best)
             np.maximum(label, wins.view(np.uint8) * np.uint8(n + 1), out=label)  # a later win has a larger value
-        label |= (label == 0).view(np.uint8) * np.uint8(BACKGROUND)
+        label |= (label == 0).view(np.uint8) * np.uint8(UNASSIGNED)
         label *= (first == first).view(np.uint8)  # not NaN
         return label
 

@@ -75,7 +75,7 @@ def lazy_labels(
     presence: npt.NDArray[np.floating] | None = None,
     refine: Refine | None = None,
 ) -> LazyArray:
-    """Labels that thresholds give, uint8 (h, w): class n as n + 1, 255 background, 0 not analysed.
+    """Labels that thresholds give, uint8 (h, w): class n as n + 1, 255 not assigned, 0 not analysed.
 
     Parameters
     ----------

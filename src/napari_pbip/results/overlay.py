@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from napari_pbip.files import write_picture
 from napari_pbip.results.areas import Area, area_rows, areas
 from napari_pbip.results.label_files import open_labels
-from napari_pbip.results.labels import BACKGROUND_RGB, Labels
+from napari_pbip.results.labels import UNASSIGNED_RGB, Labels
 from napari_pbip.results.store import ScoreStore, reading
-from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED, Taxonomy
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, Taxonomy
 
 RGB = npt.NDArray[np.uint8]
 _INK = (30, 30, 30)
@@ -104,7 +104,7 @@ def overlay(thumbnail: RGB, labels: Labels, taxonomy: Taxonomy, opacity: float =
     """
     colours = np.zeros((256, 3), np.float32)
     colours[1 : len(taxonomy) + 1] = taxonomy.colours
-    colours[BACKGROUND] = BACKGROUND_RGB
+    colours[UNASSIGNED] = UNASSIGNED_RGB
     share = np.full(256, opacity, np.float32)
     share[NOT_ANALYSED] = 0
     alpha = share[labels][..., None]
@@ -138,7 +138,7 @@ def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, summary: LabelS
 
 def _with_legend(picture: RGB, rows: list[Area], taxonomy: Taxonomy) -> Image.Image:
     """The picture with a legend at its right."""
-    colours = {n + 1: one.rgb for n, one in enumerate(taxonomy)} | {BACKGROUND: BACKGROUND_RGB, NOT_ANALYSED: _PAPER}
+    colours = {n + 1: one.rgb for n, one in enumerate(taxonomy)} | {UNASSIGNED: UNASSIGNED_RGB, NOT_ANALYSED: _PAPER}
     size = max(14, picture.shape[0] // 45)
     font = ImageFont.load_default(size)
     texts = [(row.name, f"{row.percent_of_tissue:.1f} %") for row in rows]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from napari_pbip.files import write_picture, writing
 from napari_pbip.results.comparison import MEASURES, Choice, Comparison, Spread
-from napari_pbip.results.labels import BACKGROUND_RGB
+from napari_pbip.results.labels import UNASSIGNED_RGB
 from napari_pbip.results.metrics import PROTOCOLS
 from napari_pbip.taxonomy import Taxonomy
 
@@ -87,7 +87,7 @@ def write_map(path: Path, labels: npt.NDArray[np.uint8], taxonomy: Taxonomy) -> 
     OutputError
         If the file cannot be written.
     """
-    colours = np.full((256, 3), BACKGROUND_RGB, np.uint8)
+    colours = np.full((256, 3), UNASSIGNED_RGB, np.uint8)
     colours[: len(taxonomy)] = taxonomy.colours
     write_picture(path, Image.fromarray(colours[labels]), "PNG")
 

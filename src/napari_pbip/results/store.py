@@ -16,7 +16,7 @@
 
 Blocks that are not finished hold the tiles that are known, to be looked at; what is not known is NaN in all arrays.
 
-Nothing that a slider can change is stored. Chunks of background do not exist. One process (and one thread of
+Nothing that a slider can change is stored. Chunks without tissue do not exist. One process (and one thread of
 it) writes; any number of others may read meanwhile, since a chunk is replaced whole. ``written`` is the only
 record of progress and is updated last, so whatever it names is complete: a store whose writer was killed, or
 whose disk was full, is valid and can be resumed.

@@ -31,7 +31,7 @@ from napari_pbip.results.labels import label_region
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import find_tissue, open_slide
-from napari_pbip.taxonomy import BACKGROUND, LUAD
+from napari_pbip.taxonomy import LUAD, UNASSIGNED
 from tests.engine.conftest import settings_for
 
 THRESHOLDS = ThresholdSettings(delta=0.2, presence=0.3)
@@ -121,7 +121,7 @@ def test_a_class_that_does_not_reach_its_thresholds_does_not_come_back(store: Sc
     never = ThresholdSettings(class_delta={"NEC": 1.0, "TE": 1.0, "LYM": 1.0, "TAS": 1.0}, presence=1.0)
     with open_slide(samples.slide()) as slide:
         labels = refined_labels(store, slide, never)(largest, *ALL)
-    assert set(np.unique(labels)) == {0, BACKGROUND}
+    assert set(np.unique(labels)) == {0, UNASSIGNED}
 
 
 def test_saving_writes_refined_labels_and_says_so(store: ScoreStore) -> None:

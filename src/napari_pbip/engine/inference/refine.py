@@ -13,7 +13,7 @@ from napari_pbip.config import RefineSettings, ThresholdSettings
 from napari_pbip.results.labels import Labels, Refine, deltas, score_window
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide, open_slide
-from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ def refined_labels(
         known = torch.from_numpy(~np.isnan(shares[0]))
         maps = torch.from_numpy(np.nan_to_num(shares).clip(0, 1))[None].to(device or "cpu")
         classes = refine_cells(to_tensor(image[None])[0], maps, known, cell)[0].argmax(0).cpu()
-        labels = torch.where(classes == len(store.taxonomy), BACKGROUND, classes + 1)
+        labels = torch.where(classes == len(store.taxonomy), UNASSIGNED, classes + 1)
         labels[~known] = NOT_ANALYSED
         return labels.to(torch.uint8).numpy()[y.start - top : y.stop - top, x.start - left : x.stop - left]
 

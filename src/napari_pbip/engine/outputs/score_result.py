@@ -26,7 +26,7 @@ from napari_pbip.results import LargestScores, ScoreStore, SegmentationScores
 from napari_pbip.results.label_image import CHUNK
 from napari_pbip.results.lazy import computed, lazy_labels
 from napari_pbip.results.metrics import PROTOCOLS
-from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
 
 Mask = npt.NDArray[np.integer[Any]]
 _PROPORTION = 0.02
@@ -110,8 +110,8 @@ def score_result(
                     done += 1
                     yield Step(done)
         scores = SegmentationScores(store.taxonomy.names)
-        missed = (labels == NOT_ANALYSED) | (labels == BACKGROUND)
-        scores.add(true, np.where(missed, BACKGROUND, labels - 1))
+        missed = (labels == NOT_ANALYSED) | (labels == UNASSIGNED)
+        scores.add(true, np.where(missed, UNASSIGNED, labels - 1))
         protocols[protocol] = scores.report()
         confusion[protocol] = scores.confusion.matrix[:-1].tolist()
     yield Finished(store_path, {"protocols": protocols, "confusion": confusion, "classes": store.taxonomy.names})
@@ -184,8 +184,8 @@ def _class_indices(at_cells: npt.NDArray[np.int64], truth: Truth, store: ScoreSt
     """
     classes = len(store.taxonomy)
     index = at_cells - truth.first
-    true = np.where((index >= 0) & (index < classes), index, BACKGROUND).astype(np.uint8)
-    if (true == BACKGROUND).all():
+    true = np.where((index >= 0) & (index < classes), index, UNASSIGNED).astype(np.uint8)
+    if (true == UNASSIGNED).all():
         last = truth.first + classes - 1
         raise DataError(
             f"The mask shows none of the classes: they are numbered {truth.first} to {last} "
@@ -200,6 +200,6 @@ def _shown(true: npt.NDArray[np.uint8], store: ScoreStore) -> npt.NDArray[np.flo
     shown = np.full((len(store.taxonomy), lattice.rows, lattice.columns), np.nan, np.float32)
     for row, column in np.argwhere(~np.isnan(store.presence()[0])):
         y, x = row * lattice.stride, column * lattice.stride
-        counts = np.bincount(true[y : y + lattice.tile, x : x + lattice.tile].ravel(), minlength=BACKGROUND + 1)
+        counts = np.bincount(true[y : y + lattice.tile, x : x + lattice.tile].ravel(), minlength=UNASSIGNED + 1)
         shown[:, row, column] = counts[: len(store.taxonomy)] > 0
     return shown

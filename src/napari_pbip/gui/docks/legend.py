@@ -15,8 +15,8 @@ from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.swatch import Swatch
 from napari_pbip.gui.widgets.words import PlainLabel, caption, rich, tip
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
-from napari_pbip.results.labels import BACKGROUND_NAME, BACKGROUND_RGB
-from napari_pbip.taxonomy import BACKGROUND, NOT_ANALYSED
+from napari_pbip.results.labels import UNASSIGNED_NAME, UNASSIGNED_RGB
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
 
 _NOTHING = "No tissue map is open. Segment a slide, or open a result: its classes appear here."
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
@@ -76,7 +76,7 @@ class LegendWidget(QWidget):
             taxonomy = self._result.store.taxonomy
             for n, one in enumerate(taxonomy):
                 self.rows[n + 1] = _Row(grid, n + 1, one.name, one.rgb, self._toggle)
-            self.rows[BACKGROUND] = _Row(grid, len(taxonomy) + 1, BACKGROUND_NAME, BACKGROUND_RGB, self._toggle)
+            self.rows[UNASSIGNED] = _Row(grid, len(taxonomy) + 1, UNASSIGNED_NAME, UNASSIGNED_RGB, self._toggle)
             self.rows[NOT_ANALYSED] = _Row(grid, len(taxonomy) + 2, NOT_ANALYSED_NAME, None, self._toggle)
         layout = self.layout()
         if layout is not None:

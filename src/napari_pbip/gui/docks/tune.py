@@ -34,7 +34,7 @@ from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.why import WhyPanel
 from napari_pbip.gui.widgets.words import rich
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
-from napari_pbip.results.labels import BACKGROUND_NAME
+from napari_pbip.results.labels import UNASSIGNED_NAME
 from napari_pbip.taxonomy import NOT_ANALYSED
 
 _NOTHING = "No tissue map is open. Segment a slide, or open a result folder here."
@@ -213,7 +213,7 @@ class TuneWidget(QWidget):
         names: Sequence[str] = () if self._result is None else self._result.store.taxonomy.names
         if label == NOT_ANALYSED:
             return NOT_ANALYSED_NAME
-        return names[label - 1] if label <= len(names) else BACKGROUND_NAME
+        return names[label - 1] if label <= len(names) else UNASSIGNED_NAME
 
     def _toggle_why(self, on: bool) -> None:
         self.why.setVisible(on)

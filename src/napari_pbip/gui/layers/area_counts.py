@@ -32,7 +32,7 @@ class AreaCounts:
     Attributes
     ----------
     rows
-        A row a class, then background, then tissue that was not analysed.
+        A row a class, then tissue that was not assigned, then tissue that was not analysed.
     exact
         Whether every cell was counted; else a coarse level tells the areas approximately.
     """

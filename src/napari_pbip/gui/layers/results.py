@@ -32,9 +32,9 @@ from napari_pbip.gui.layers.units import MICRONS
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
-from napari_pbip.results.labels import BACKGROUND_NAME, BACKGROUND_RGB
+from napari_pbip.results.labels import UNASSIGNED_NAME, UNASSIGNED_RGB
 from napari_pbip.results.view import ViewedStore
-from napari_pbip.taxonomy import BACKGROUND
+from napari_pbip.taxonomy import UNASSIGNED
 
 if TYPE_CHECKING:
     from napari.layers import Labels as LabelsLayer
@@ -288,13 +288,13 @@ def layer_data(path: Path, thresholds: ThresholdSettings | None = None) -> tuple
     store = ViewedStore.open(Path(path).absolute())
     display = Display(_first_thresholds(store, thresholds or ThresholdSettings()))
     slide = store.facts.slide
-    names = [NOT_ANALYSED_NAME, *store.taxonomy.names, BACKGROUND_NAME]
+    names = [NOT_ANALYSED_NAME, *store.taxonomy.names, UNASSIGNED_NAME]
     options = {
         "name": f"{slide.name} tissue map",
         "multiscale": True,
         "opacity": display.opacity,
         "colormap": _colormap(store, display.hidden),
-        "features": {"index": [*range(len(store.taxonomy) + 1), BACKGROUND], "class": names},
+        "features": {"index": [*range(len(store.taxonomy) + 1), UNASSIGNED], "class": names},
         "scale": (store.cell_um, store.cell_um),
         # the origin is the middle of the slide's first pixel, and a cell's position is that of its middle
         "translate": ((store.cell_um - slide.mpp) / 2,) * 2,
@@ -313,5 +313,5 @@ def _first_thresholds(store: ScoreStore, usual: ThresholdSettings) -> ThresholdS
 
 
 def _colormap(store: ScoreStore, hidden: frozenset[int]) -> DirectLabelColormap:
-    colours = {n: one.rgb for n, one in enumerate(store.taxonomy, 1)} | {BACKGROUND: BACKGROUND_RGB}
+    colours = {n: one.rgb for n, one in enumerate(store.taxonomy, 1)} | {UNASSIGNED: UNASSIGNED_RGB}
     return label_colormap(colours, hidden)

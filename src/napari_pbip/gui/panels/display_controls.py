@@ -37,7 +37,7 @@ class DisplayControls(QGroupBox):
         super().__init__("Thresholds")
         self._display = Display()
         self.delta = FractionSlider(
-            "threshold of all classes", "A class needs this share of its largest score; higher leaves more background"
+            "threshold of all classes", "A class needs this share of its largest score; higher leaves more not assigned"
         )
         self.presence = FractionSlider(
             "class presence", "A class is drawn only in tiles that show it with this probability"

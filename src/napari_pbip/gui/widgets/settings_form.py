@@ -186,7 +186,7 @@ class _Row:
         self.wrong = False
         self.remark: object = ""
         self.place: tuple[QGridLayout, int] | None = None
-        self.label = QLabel(_label(self.names))
+        self.label = QLabel(self.info.title or _label(self.names))
         self.editor = field_editor(self.info.annotation)
         self.problem = Notice()
         tip = f"<qt>{html.escape(self.info.description or '')}</qt>"  # rich text is wrapped
