@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 OLDEST = "napari==0.6.6"
-TESTS = ["tests/gui/test_slides.py", "tests/gui/test_workflow.py", "tests/gui/test_saved_labels.py"]
+TESTS = ["tests/gui/layers/test_slides.py", "tests/gui/test_workflow.py", "tests/gui/test_saved_labels.py"]
 
 
 def main() -> None:

@@ -60,7 +60,7 @@ def answer(bank: Any, settle: Settle, text: str) -> str:
 
 
 def test_the_list_tells_ready_ones_from_missing_ones(bank: Any) -> None:
-    from tests.gui.test_settings_form import painted
+    from tests.gui.widgets.test_settings_form import painted
 
     box = bank.encoder.form.editor("encoder")
     names = [box.itemText(i) for i in range(box.count())]

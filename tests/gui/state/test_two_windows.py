@@ -12,8 +12,8 @@ import pytest
 
 from napari_pbip.bank.labelled_slides import LabelledSlides
 from napari_pbip.gui.state.session import session_of
+from tests.gui.docks.test_label_tiles import Bench
 from tests.gui.qt_helpers import click
-from tests.gui.test_label_tiles import Bench
 
 _OTHER = """
 import sys

@@ -22,7 +22,7 @@ from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Epoch, Finished, Job, RunStep, Started, Step, Warned
 from napari_pbip.taxonomy import Taxonomy
-from tests.test_cli import Called, call  # noqa: F401 - a fixture
+from tests.cli.conftest import Called
 
 NAMES = ("case [he]", "[/b]", "[red]x", ":warning:", "[/old]/a.png", "a[0]", "\\[x]")
 
@@ -55,7 +55,7 @@ def test_names_are_printed_as_they_are(name: str, printed: io.StringIO) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_errors_name_what_is_wrong(
-    call: Called,  # noqa: F811
+    call: Called,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
@@ -67,7 +67,7 @@ def test_errors_name_what_is_wrong(
     assert call.error == f"Error: There is no slide at {name}; check the path.\n"
 
 
-def test_tables_hold_names_as_they_are(call: Called, tmp_path: Path) -> None:  # noqa: F811
+def test_tables_hold_names_as_they_are(call: Called, tmp_path: Path) -> None:
     """Classes become cells of tables: brackets stay, also in those of a bank."""
     for source, name in (("LYM", "LYM [a]"), ("MUS", "[b]MUS")):
         shutil.copytree(samples.tiles() / source, tmp_path / "t [1]" / name)
@@ -136,7 +136,7 @@ def test_output_of_any_encoding(encoding: str, tmp_path: Path) -> None:
     ],
 )
 def test_slips_in_settings_are_answered_with_the_way_out(
-    call: Called,  # noqa: F811
+    call: Called,
     tmp_path: Path,
     text: str,
     options: tuple[str, ...],
@@ -179,7 +179,7 @@ def test_settings_are_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     assert [file.name for file in tmp_path.iterdir()] == ["job.yaml"]
 
 
-def test_a_file_for_figures_is_looked_at_before_the_job(call: Called, tmp_path: Path) -> None:  # noqa: F811
+def test_a_file_for_figures_is_looked_at_before_the_job(call: Called, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     tiles = samples.tiles()
     for wrong in (tmp_path, tmp_path / "file" / "scores.json"):
@@ -188,7 +188,7 @@ def test_a_file_for_figures_is_looked_at_before_the_job(call: Called, tmp_path: 
         assert "no-bank" not in call.error
 
 
-def test_a_file_is_given_for_a_folder(call: Called, tmp_path: Path) -> None:  # noqa: F811
+def test_a_file_is_given_for_a_folder(call: Called, tmp_path: Path) -> None:
     weights = tmp_path / "best.safetensors"
     weights.write_bytes(b"")
     assert call("segment", samples.slide(), "--model", weights, "--out", tmp_path / "o") == 2
@@ -198,7 +198,7 @@ def test_a_file_is_given_for_a_folder(call: Called, tmp_path: Path) -> None:  # 
 
 
 def test_paths_are_recorded_absolute(
-    call: Called,  # noqa: F811
+    call: Called,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,32 +12,11 @@ import pytest
 import zarr
 from PIL import Image
 
-from napari_pbip import __version__, cli, samples
+from napari_pbip import __version__, samples
 from napari_pbip.bank.mosaics import write_masked, write_training
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.training.train import train
-
-
-class Called:
-    """The command line, called in this process."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-        self.out = self.error = ""
-
-    def __call__(self, *arguments: object) -> int:
-        self._monkeypatch.setattr(sys, "argv", ["napari-pbip", *map(str, arguments)])
-        self._capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-            raise SystemExit(0)
-        self.out, self.error = self._capsys.readouterr()
-        return int(left.value.code or 0)
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Called:
-    return Called(monkeypatch, capsys)
+from tests.cli.conftest import Called
 
 
 @pytest.fixture(scope="module")
