@@ -113,7 +113,7 @@ def build_bank(
     removed: list[BankTile] = []
     encoded, saved = 0, time.monotonic()
     try:
-        for chunk in chunks(ahead(lambda t: _look(t, measures), single), settings.batch_size):
+        for chunk in chunks(ahead(lambda t: _decode(t, measures), single), settings.batch_size):
             new = {seen.hash: seen for seen in chunk if seen.image is not None and seen.white <= data.white_fraction}
             features = encode(encoder, [seen.image for seen in new.values() if seen.image is not None])
             for seen, feature in zip(new.values(), features, strict=True):
@@ -198,7 +198,7 @@ def _classes(tiles: Sequence[LabelledTile], curation: Curation, taxonomy: Taxono
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Decoded:
     """A tile after its file was looked at."""
 
     record: BankTile
@@ -215,7 +215,7 @@ class _Seen:
         return self.record.white
 
 
-def _look(tile: LabelledTile, measures: FeatureFile) -> _Seen:
+def _decode(tile: LabelledTile, measures: FeatureFile) -> _Decoded:
     """Hash a file, and decode it if that hash is not known."""
     file_hash, class_index = tile.file_hash(), tile.class_index
     if class_index is None:
@@ -227,4 +227,4 @@ def _look(tile: LabelledTile, measures: FeatureFile) -> _Seen:
         image = tile.read()
         colour, white = colour_moments(image), white_fraction(image)
     record = BankTile(str(tile.path.resolve()), class_index, file_hash, round(white, 6), tile.origin)
-    return _Seen(record, colour, image)
+    return _Decoded(record, colour, image)

@@ -70,7 +70,7 @@ def nearest_tiles(run: Path, device: str = "cpu") -> Job:
     measures = FeatureFile(encoder_key(recorded))
     records: list[BankTile] = []
     features: list[npt.NDArray[np.float32]] = []
-    for chunk in chunks(ahead(_look, single), _BATCH):
+    for chunk in chunks(ahead(_decode, single), _BATCH):
         for (record, image), feature in zip(chunk, encode(encoder, [image for _, image in chunk]), strict=True):
             measures[record.hash] = TileMeasures(feature, colour_moments(image), record.white)
             records.append(record)
@@ -119,7 +119,7 @@ def _prototypes(run: Path, facts: RunFacts) -> Floats:
     return vectors
 
 
-def _look(tile: LabelledTile) -> tuple[BankTile, npt.NDArray[np.uint8]]:
+def _decode(tile: LabelledTile) -> tuple[BankTile, npt.NDArray[np.uint8]]:
     image = tile.read()
     assert tile.class_index is not None  # single-class tiles only
     white = round(white_fraction(image), 6)

@@ -278,7 +278,7 @@ def _fill(
                 regions: list[Region] = []
                 batch = [(place, image) for place, image in some if image is not None]
                 if batch:
-                    scores, presence = _look(model, [image for _, image in batch], settings, refine, device)
+                    scores, presence = _infer(model, [image for _, image in batch], settings, refine, device)
                     for (place, _), tile_scores, tile_presence in zip(batch, scores, presence, strict=True):
                         regions += blender.add(*place, tile_scores, tile_presence)
                 for place, image in some:
@@ -339,7 +339,7 @@ def _written(future: Future[None], regions: Sequence[RegionDone]) -> Iterator[Re
 
 
 @torch.inference_mode()
-def _look(
+def _infer(
     model: TrainedModel,
     images: Sequence[Image],
     settings: SegmentSettings,
@@ -352,11 +352,11 @@ def _look(
     batch = np.zeros((settings.batch_size, *images[0].shape), np.uint8)
     batch[: len(images)] = images
 
-    def look(some: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def infer(some: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with autocast(device, settings.precision):
             seen = model.method.scores(some)
         return seen.maps.float(), seen.presence.float()
 
     tensor = to_tensor(batch).to(device)
-    maps, presence = average_over_views(look, tensor) if refine.tta else look(tensor)
+    maps, presence = average_over_views(infer, tensor) if refine.tta else infer(tensor)
     return maps.cpu().numpy()[: len(images)], presence.sigmoid().cpu().numpy()[: len(images)]
