@@ -1,4 +1,4 @@
-"""The job that hands a result on: areas as CSV, a picture as PNG, labels as an OME-Zarr of their own."""
+"""The job that exports a result: areas as CSV, a picture as PNG, labels as an OME-Zarr of their own."""
 
 from __future__ import annotations
 

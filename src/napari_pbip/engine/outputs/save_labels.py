@@ -1,4 +1,4 @@
-"""The job that writes a label image which is no result: a mask that was painted, say."""
+"""The job that writes a label image that is no result, such as a painted mask."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def score_result(
     """Score the labels of a store against a mask.
 
     Every cell of the score grid is compared with the mask at its centre; cells that were not analysed, or that the
-    labels call background, are misses of their true class.
+    labels leave unassigned, are misses of their true class.
 
     Parameters
     ----------

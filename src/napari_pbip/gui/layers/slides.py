@@ -1,7 +1,7 @@
-"""Slides as layers: multiscale RGB in micrometres, decoded beside the window.
+"""Slides as layers: multiscale RGB in micrometres, decoded in threads.
 
 The viewer asks for a rectangle on the main thread and waits for it. What is not decoded in a moment is shown from the
-coarsest level, blurred, and comes sharp a moment later; even that level is decoded beside the window.
+coarsest level, blurred, and comes sharp a moment later; even that level is decoded in threads.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class SlidePyramid:
     arrived = Signal()
     """Pixels that were shown blurred are there now; emitted on the main thread."""
     failed = Signal(str)
-    """A part of the slide cannot be read and is shown blurred for good: a sentence, once; on the main thread."""
+    """A part of the slide cannot be read and is shown blurred from then on: a sentence, once; on the main thread."""
 
     def __init__(self, slide: Slide) -> None:
         self.slide = slide
@@ -323,7 +323,7 @@ def layer_data(slide: Slide) -> tuple[list[SlideLevel], dict[str, Any], str]:
 
 
 def placement(slide: Slide) -> dict[str, Any]:
-    """Scale and units of a slide's layer: micrometres, or pixels where nobody says how large they are."""
+    """Scale and units of a slide's layer: micrometres, or pixels where their size is unknown."""
     if slide.mpp_xy is None:
         return {"scale": (1.0, 1.0), "units": PIXELS}
     return {"scale": (slide.mpp_xy[1], slide.mpp_xy[0]), "units": MICRONS}

@@ -113,7 +113,7 @@ class EncoderChoice(QWidget):
 
     @property
     def _lacking(self) -> EncoderSpec | None:
-        """The chosen encoder, if it cannot be used for want of weights."""
+        """The chosen encoder, if its weights are missing."""
         spec, given = self._spec, self._session.settings.bank.weights
         return spec if spec is not None and given is None and self._encoders.lacks_weights(spec) else None
 

@@ -50,7 +50,7 @@ class Encoders:
         self.found.emit()
 
     def lacks_weights(self, spec: EncoderSpec) -> bool:
-        """Whether an encoder cannot be used for want of weights; False while that is not known."""
+        """Whether the weights of an encoder are missing; False while that is not known."""
         return spec.needs_weights and spec.name in self.places and self.places[spec.name] is None
 
     def fetch(self, name: str) -> RunningJob:

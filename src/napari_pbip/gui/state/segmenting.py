@@ -83,13 +83,13 @@ class QueuedSlide:
 
     @property
     def rate(self) -> float:
-        """Tiles a second in this sitting, or 0 as long as nobody can tell."""
+        """Tiles a second in this sitting, or 0 while unknown."""
         took = time.monotonic() - self._since
         return (self.done - self._first) / took if took > 1 and self._since else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Expected time to the end, or None as long as nobody can tell."""
+        """Expected time to the end, or None while unknown."""
         return (self.total - self.done) / self.rate if self.rate > 0 else None
 
 
