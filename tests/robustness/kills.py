@@ -262,7 +262,9 @@ def kill_at_renames(name: str, root: Path, choose: Callable[[int], Iterable[int]
     run(name, root, whole, renames=renames)
     for number in choose(renames.value):
         renames.value = 0
-        assert run(name, root, out, renames=renames, last=number) is None, f"{name} has no {number} renamings any more"
+        if run(name, root, out, renames=renames, last=number) is not None:
+            shutil.rmtree(out)  # it ended before: what is saved by the clock is renamed more or less often
+            continue
         outcome.kills += 1
         outcome.after_a_save += JOBS[name].saved(out)
         assert run(name, root, out) is not None, f"{name} did not end well after a kill at renaming {number}"
