@@ -32,7 +32,7 @@ from napari_pbip.claims import claims
 from napari_pbip.config import CompareSettings, JobSettings, PlannedRun, planned_runs
 from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.engine.device import choose_device
-from napari_pbip.engine.inference.evaluate import evaluate, label_image
+from napari_pbip.engine.inference.evaluate import evaluate, predict_labels
 from napari_pbip.engine.inference.predict import image_maps
 from napari_pbip.engine.jobs import explained, job, phase
 from napari_pbip.engine.run_facts import MARKER as RUN
@@ -251,7 +251,7 @@ def _write_maps(folder: Path, model: TrainedModel, tiles: Sequence[LabelledTile]
     for i, tile in enumerate(tiles):
         image, truth = tile.read(), tile.read_mask(len(taxonomy))
         (maps,) = image_maps(model.method, [image], model.facts.tile_size, device, "float32", tta=refine.tta)
-        labels = label_image(image, truth, maps, model.method.fusion_weights, crf=refine.crf)
+        labels = predict_labels(image, truth, maps, model.method.fusion_weights, crf=refine.crf)
         write_map(folder / f"map_{i}.png", labels["predicted"], taxonomy)
 
 

@@ -29,19 +29,8 @@ def slide(tmp_path: Path, sample_slide: Path) -> Path:
 def labels(slide: Path) -> SlideLabels:
     labels = SlideLabels()
     with open_slide(slide) as opened:
-        labels.add_slide(facts_of(opened))
+        labels.add_slide(SlideFacts.from_slide(opened))
     return labels
-
-
-def facts_of(slide) -> SlideFacts:
-    return SlideFacts(
-        identity=slide.identity,
-        name=slide.name,
-        path=slide.path,
-        mpp=slide.require_mpp(),
-        width=slide.width,
-        height=slide.height,
-    )
 
 
 def identity(labels: SlideLabels) -> str:
@@ -138,7 +127,7 @@ def test_a_slide_that_is_gone_leaves_its_new_tiles_out(labels, slide, sample_sli
     assert warned.startswith("2 tiles of my slide are left out until it can be read: There is no slide at")
     assert [t.labels for t in load_tiles(out)] == [{0}]
     with open_slide(sample_slide) as moved:  # found again, elsewhere and under another name
-        labels.add_slide(facts_of(moved))
+        labels.add_slide(SlideFacts.from_slide(moved))
     *_, finished = cut_tiles(labels.snapshot(), out)
     assert finished.summary["tiles"] == 3
 

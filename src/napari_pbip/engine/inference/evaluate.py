@@ -127,7 +127,7 @@ def score_tiles(
     return {protocol: score.report() for protocol, score in scores.items()}
 
 
-def label_image(
+def predict_labels(
     image: Image, truth: Image, maps: ImageMaps, weights: Sequence[float], *, crf: bool = False
 ) -> dict[str, Label]:
     """The class of each pixel of an image under each protocol.
@@ -183,7 +183,7 @@ def _add(
     for batch in _batches(tiles, len(tiles.taxonomy), read):
         seen = image_maps(method, [image for image, _ in batch], tile_size, device, precision, tta=refine.tta)
         for maps, (image, truth) in zip(seen, batch, strict=True):
-            labels = label_image(image, truth, maps, method.fusion_weights, crf=refine.crf)
+            labels = predict_labels(image, truth, maps, method.fusion_weights, crf=refine.crf)
             for protocol, predicted in labels.items():
                 scores[protocol].add(truth, predicted)
         done += len(batch)

@@ -364,18 +364,10 @@ def _facts(slide: SlideLayer) -> SlideFacts:
     """
     opened = slide.slide
     try:
-        mpp = opened.require_mpp()
+        return SlideFacts.from_slide(opened)
     except SlideError:
         why = "does not say its microns per pixel" if opened.mpp is None else "has pixels that are not square"
         raise SlideError(f"{opened.name} {why}; set its microns per pixel in the Slides widget.") from None
-    return SlideFacts(
-        identity=opened.identity,
-        name=opened.name,
-        path=opened.path,
-        mpp=mpp,
-        width=opened.width,
-        height=opened.height,
-    )
 
 
 @contextmanager

@@ -80,7 +80,6 @@ class Session:
     """The :class:`SlideLayer` that the user is looking at, or None."""
 
     def __init__(self, viewer: ViewerModel) -> None:
-        self._viewer = weakref.ref(viewer)
         self._settings = JobSettings()
         self._display = Display()
         self._folder = platformdirs.user_documents_path() / "napari-pbip"
@@ -108,10 +107,7 @@ class Session:
         ReferenceError
             If it was closed.
         """
-        viewer = self._viewer()
-        if viewer is None:
-            raise ReferenceError("the viewer was closed")
-        return viewer
+        return self.slides.viewer
 
     # settings ------------------------------------------------------------------------------------------------
 
