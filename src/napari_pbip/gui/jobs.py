@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_pbip.engine.jobs import JobMaker
+from napari_pbip.engine.jobs import JobMaker, explained
 from napari_pbip.errors import JobFailed, PbipError
 from napari_pbip.events import Event, Finished, Job, Noted, Started, Step, Warned
 
@@ -172,7 +172,7 @@ class RunningJob(QObject):
         except PbipError as error:
             return _End(State.FAILED, error=error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the user must hear of it
-            failed = JobFailed(f"Something unforeseen went wrong: {type(error).__name__}: {error}.")
+            failed = explained(error)
             failed.__cause__ = error
             return _End(State.FAILED, error=failed)
         return _End(State.FAILED, error=JobFailed("The job ended without a result."))
