@@ -97,7 +97,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.delenv("NAPARI_PBIP_WEIGHTS", raising=False)
-    monkeypatch.setattr(module, "_TICK_SECONDS", 0.01)
+    monkeypatch.setattr(module, "TICK_SECONDS", 0.01)
     yield found
     server.shutdown()
     server.server_close()

@@ -169,7 +169,7 @@ def work(name: str, root: Path, out: Path, *, leave: bool = True, renames: Any =
     if renames is not None:
         _count_renames(renames, last)
     for module in [m for key, m in sys.modules.items() if key.startswith("napari_pbip.")]:
-        for constant in ("SAVE_EVERY_SECONDS", "_SAVE_EVERY_SECONDS", "_KEEP_SECONDS", "_COMMIT_SECONDS"):
+        for constant in ("SAVE_EVERY_SECONDS", "KEEP_SECONDS", "COMMIT_SECONDS"):
             if hasattr(module, constant):
                 setattr(module, constant, 0.0)
     for _ in JOBS[name].start(root, out):

@@ -53,7 +53,7 @@ from napari_pbip.taxonomy import Taxonomy, TissueClass
 
 _BEGUN = "pbip/begun.safetensors"
 _TILES = 64  # tiles in a chunk of the per-tile arrays, along each axis
-_COMMIT_SECONDS = 0.5
+COMMIT_SECONDS = 0.5
 _AXES = ("c", "y", "x")
 
 
@@ -501,7 +501,7 @@ class _Writer:
         self._values["peak"][:, rows, columns] = region.peak.T
         self._values["written"][region.y // BLOCK, region.x // BLOCK] = region.complete
         self._dirty |= {(row // _TILES, column // _TILES) for row, column in region.tiles.tolist()}
-        if time.monotonic() - self._committed > _COMMIT_SECONDS:
+        if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
     def commit(self) -> None:

@@ -38,7 +38,7 @@ from napari_pbip.models import encoders
 from napari_pbip.signals import held_back
 from napari_pbip.taxonomy import Taxonomy
 
-_SAVE_EVERY_SECONDS = 60.0
+SAVE_EVERY_SECONDS = 60.0
 
 
 @job(less_memory="use a smaller bank.batch_size")
@@ -127,7 +127,7 @@ def build_bank(
                     left_out.append(replace(seen.record, class_index=belongs))
                 else:
                     bank_tiles.append(replace(seen.record, class_index=belongs))
-            if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+            if time.monotonic() - saved > SAVE_EVERY_SECONDS:
                 measures.write(out)
                 saved = time.monotonic()
             yield Step(len(bank_tiles) + len(left_out) + len(removed), {"encoded": encoded})

@@ -45,7 +45,7 @@ from napari_pbip.models.pretraining import Pretraining, mask_patches
 MARKER = "pretrain.json"
 MODEL = "model.safetensors"
 _FORMAT = 1
-_SAVE_EVERY_SECONDS = 120.0
+SAVE_EVERY_SECONDS = 120.0
 _STAIN = 0.4
 """Strength of the stain changes, strong on purpose: laboratories differ by as much."""
 _MOMENTUM = 0.99
@@ -154,7 +154,7 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
         trained = [p for p in network.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         super().__init__(
-            facts, network, optimiser, out, steps=settings.steps, seed=settings.seed, save_every=_SAVE_EVERY_SECONDS
+            facts, network, optimiser, out, steps=settings.steps, seed=settings.seed, save_every=SAVE_EVERY_SECONDS
         )
         self.facts, self.pretraining, self.device, self.sources = facts, network, device, sources
         self.settings = settings
