@@ -18,7 +18,7 @@ from napari_pbip.errors import ConfigError, WeightsUnavailable
 from napari_pbip.events import Event, Finished, Started, Step, Warned
 from napari_pbip.models.encoders import catalogue, find_weights
 from napari_pbip.models.encoders.catalogue import from_spec
-from tests.models.small_encoders import small
+from tests.models.encoders.small_encoders import small
 
 COMMIT = "1" * 40
 

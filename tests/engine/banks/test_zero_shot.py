@@ -20,7 +20,7 @@ from napari_pbip.engine.encoding import bank_encoder, encode
 from napari_pbip.errors import BankError, ConfigError, DataError
 from napari_pbip.events import Finished, Started, Step, Warned
 from napari_pbip.models.encoders import default_sentence
-from tests.models.small_encoders import small
+from tests.models.encoders.small_encoders import small
 
 CLASSES = ("LYM", "MUS", "TUM")
 
