@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.gui.reader import get_reader, read_as_napari
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results.label_image import LabelImage, write_label_image
+from tests.gui.qt_helpers import Settle
 from tests.results import stores
 
-Settle = Callable[..., None]
 ALL = slice(None)
 
 
