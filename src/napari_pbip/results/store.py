@@ -42,6 +42,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from napari_pbip.config import first_difference
 from napari_pbip.errors import OtherResult, OutputError, PbipError
 from napari_pbip.files import output_error, prepare_folder, writing, writing_folder
 from napari_pbip.folders import STORE_MARKER
@@ -295,7 +296,7 @@ class ScoreStore:
             ("setting", facts.settings, dict(settings)),
             ("grid", facts.grid.model_dump(), GridFacts.model_validate(dict(grid)).model_dump()),
         ):
-            if (found := _first_difference(before, now)) is not None:
+            if (found := first_difference(before, now)) is not None:
                 key, old, new = found
                 raise OtherResult(
                     f"{self.path} was begun with another {what} ({key} was {old}, now {new}); "
@@ -565,17 +566,3 @@ def _parse(path: Path, values: Any) -> StoreFacts:
         raise OutputError(
             f"{path} is damaged ({where}: {fault['msg']}); segment the slide again with --overwrite."
         ) from error
-
-
-def _first_difference(
-    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
-) -> tuple[str, Any, Any] | None:
-    """Dotted key and both values of the first entry that differs, or None."""
-    for key in [*before, *(key for key in now if key not in before)]:
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            if (found := _first_difference(old, new, f"{prefix}{key}.")) is not None:
-                return found
-        elif old != new:
-            return f"{prefix}{key}", old, new
-    return None
