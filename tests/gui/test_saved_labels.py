@@ -126,7 +126,7 @@ def test_a_bank_opens_as_its_contact_sheets(viewer: Any, tmp_path: Path) -> None
     for name in ("LYM", "TUM"):
         shutil.copytree(samples.tiles() / name, tmp_path / "tiles" / name)
     data = DataSettings(folder=tmp_path / "tiles")
-    list(build_bank(load_single_tiles(data.folder, data), BankSettings(encoder="tiny", k=2), data, tmp_path / "b"))
+    list(build_bank(load_single_tiles(data.folder, data), tmp_path / "b", BankSettings(encoder="tiny", k=2), data))
     (slide,) = viewer.open(samples.slide(), plugin="napari-pbip")
     first, second = viewer.open(tmp_path / "b", plugin="napari-pbip")
     assert [str(unit) for unit in first.units] == ["slide_pixel", "slide_pixel"]

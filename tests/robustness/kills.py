@@ -76,7 +76,7 @@ def _bank(root: Path, out: Path) -> Job:
     settings = JobSettings.parse(values(root))
     settings = settings.model_copy(update={"bank": settings.bank.model_copy(update={"batch_size": 2})})
     tiles = load_single_tiles(root / "tiles", settings.data)
-    return build_bank.build_bank(tiles, settings.bank, settings.data, out, update=True)
+    return build_bank.build_bank(tiles, out, settings.bank, settings.data, update=True)
 
 
 def _train(root: Path, out: Path) -> Job:

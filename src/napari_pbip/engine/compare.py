@@ -201,7 +201,7 @@ def _shared_bank(settings: JobSettings, banks: Path) -> Generator[Event, None, P
         assert settings.data.folder is not None
         tiles = load_single_tiles(settings.data.folder, settings.data)
         device = settings.train.device
-        yield from phase(build_bank(tiles, settings.bank, settings.data, bank, device=device, update=True))
+        yield from phase(build_bank(tiles, bank, settings.bank, settings.data, device=device, update=True))
     return bank
 
 

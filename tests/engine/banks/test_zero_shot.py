@@ -41,7 +41,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = DataSettings(folder=folder / "known")
     for encoder, weights in (("texture", None), ("transformers", folder / "clip")):
         settings = BankSettings(encoder=encoder, weights=weights, k=1)
-        list(build_bank(load_single_tiles(folder / "known", data), settings, data, folder / f"bank-{encoder}"))
+        list(build_bank(load_single_tiles(folder / "known", data), folder / f"bank-{encoder}", settings, data))
     return folder
 
 

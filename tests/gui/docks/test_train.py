@@ -169,7 +169,7 @@ def test_a_bank_of_another_kind_of_encoder_is_told_before_construct_starts(
         weak_data, method={"name": "construct"}, backbone={"weights": weak_data}, bank={"encoder": "uni"}
     )
     texture = settings.bank.model_copy(update={"encoder": "texture"})
-    list(build_bank(load_single_tiles(weak_data, settings.data), texture, settings.data, session.bank_folder))
+    list(build_bank(load_single_tiles(weak_data, settings.data), session.bank_folder, texture, settings.data))
     widget = open_widget(viewer, settle)
     settle(lambda: session.bank.bank is not None)
     assert "'texture' is neither" in widget.needs.text()
@@ -469,7 +469,7 @@ def test_the_project_s_image_bank_is_learnt_from(viewer: Any, widget: Any, settl
     session.settings = settings = settings_for(weak_data, method={"name": "pbip"}, train={"steps": 1})
     assert "built first" in widget.source.text()
     tiles = load_single_tiles(weak_data, settings.data)
-    assert isinstance(list(build_bank(tiles, settings.bank, settings.data, session.bank_folder))[-1], Finished)
+    assert isinstance(list(build_bank(tiles, session.bank_folder, settings.bank, settings.data))[-1], Finished)
     session.bank.load()
     settle(lambda: "<b>bank</b>" in widget.source.text())
     assert job_settings(session).bank_folder == session.bank_folder

@@ -45,9 +45,9 @@ SAVE_EVERY_SECONDS = 60.0
 @claims("out", "building an image bank")
 def build_bank(
     tiles: TileSet,
-    settings: BankSettings,
-    data: DataSettings,
     out: Path | str,
+    settings: BankSettings | None = None,
+    data: DataSettings | None = None,
     *,
     device: str = "cpu",
     overwrite: bool = False,
@@ -64,10 +64,10 @@ def build_bank(
     ----------
     tiles
         Labelled tiles; those of several classes are counted and not used.
-    settings, data
-        How the bank is made; of ``data``, the share of white above which a tile is left out.
     out
         Folder of the bank.
+    settings, data
+        How the bank is made; of ``data``, the share of white above which a tile is left out.
     device
         Where the encoder computes.
     overwrite
@@ -96,7 +96,7 @@ def build_bank(
         If there is no such encoder, or its weights are missing.
     """
     began = time.monotonic()
-    out = Path(out)
+    out, settings, data = Path(out), settings or BankSettings(), data or DataSettings()
     tiles.require_two_classes()
     single = tiles.single_class
     curation = Curation.read(out) if curation is None else curation

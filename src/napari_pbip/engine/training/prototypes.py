@@ -74,7 +74,7 @@ def build_start(settings: JobSettings, tiles: TileSet, folder: Path, *, resume: 
         bank_tiles = load_single_tiles(settings.data.folder, settings.data)
         on = settings.train.device
         told = tuple(tile_notes(tiles))  # mostly these are the same tiles, of which the training has told
-        building = phase(build_bank(bank_tiles, settings.bank, settings.data, folder, device=on, update=resume))
+        building = phase(build_bank(bank_tiles, folder, settings.bank, settings.data, device=on, update=resume))
         with closing(building):
             for event in building:
                 if event not in told:

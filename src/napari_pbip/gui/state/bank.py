@@ -324,9 +324,9 @@ class BankWork:
                 )
             return build_bank(
                 _tiles(settings.data),
+                folder,
                 wanted.settings,
                 settings.data,
-                folder,
                 device=settings.train.device,
                 update=not wanted.overwrite,
                 overwrite=wanted.overwrite,
