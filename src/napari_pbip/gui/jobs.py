@@ -49,8 +49,6 @@ class RunningJob(QObject):
     ----------
     make
         Makes the job's generator; called in the thread, so that slow beginnings do not stop the window.
-    parent
-        Qt parent.
 
     Attributes
     ----------
@@ -75,8 +73,8 @@ class RunningJob(QObject):
     ended = Signal(object)
     """The last :class:`State`; comes once, after the last events."""
 
-    def __init__(self, make: JobMaker, parent: QObject | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, make: JobMaker) -> None:
+        super().__init__()
         self.state = State.RUNNING
         self.result: Finished | None = None
         self.error: PbipError | None = None

@@ -146,7 +146,6 @@ class TiffReader:
     def __init__(self, path: Path, tiff: Any, series: Any) -> None:
         self._path = path
         self._tiff = tiff
-        self._series = series
         self._lock = threading.Lock()
         stored = _levels(tiff, series)
         frames = [level.keyframe for level in stored]

@@ -25,8 +25,8 @@ _ASK = "Click a place on the tissue map."
 class WhyPanel(QWidget):
     """Shows an :class:`~napari_pbip.engine.inference.explain.Explanation`."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.text = QLabel(_ASK)
         self.text.setWordWrap(True)
         self.notice = Notice()
