@@ -19,7 +19,7 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.results import LargestScores, ScoreStore, label_region, labels_from_scores, open_labels, write_labels
 from napari_pbip.results.labels import ScoreWindow, deltas
-from napari_pbip.results.store import writing_to
+from napari_pbip.results.store_files import writing_to
 from napari_pbip.taxonomy import BCSS
 
 

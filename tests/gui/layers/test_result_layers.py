@@ -141,7 +141,7 @@ def test_blocks_that_are_committed_later_appear(viewer, settle, tmp_path, monkey
     viewer.reset_view()
     blender = store.blender()
     answer = network(smooth_field(SHAPE))
-    monkeypatch.setattr("napari_pbip.results.store.COMMIT_SECONDS", float("inf"))  # as when blocks come quickly
+    monkeypatch.setattr("napari_pbip.results.store_writer.COMMIT_SECONDS", float("inf"))  # as when blocks come quickly
     regions = [r for place in blender.order[:300] for r in blender.add(*place, *answer(*place))]
     for region in regions:
         store.write_region(region)

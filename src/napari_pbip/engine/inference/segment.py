@@ -42,7 +42,8 @@ from napari_pbip.results.labels import deltas
 from napari_pbip.results.lattice import Place
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, store_for, stores_in
-from napari_pbip.results.store import GridFacts, ScoreStore
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.results.store_facts import GridFacts
 from napari_pbip.results.tile_order import View
 from napari_pbip.slides import Slide, SlideFacts, TileGrid, TissueMask, find_tissue, open_slide
 
