@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from napari_pbip.bank.image_bank import ClusterFacts, ImageBank, thumbnail_path
+from napari_pbip.bank.bank_folder import thumbnail_path
+from napari_pbip.bank.image_bank import ClusterFacts, ImageBank
 from napari_pbip.errors import BankError
 from napari_pbip.files import write_picture
 

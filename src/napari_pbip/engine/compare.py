@@ -27,7 +27,7 @@ import yaml
 from PIL import Image
 
 from napari_pbip.bank import LabelledTile, TileSet, load_single_tiles, load_tiles
-from napari_pbip.bank.image_bank import FACTS as BANK
+from napari_pbip.bank.bank_folder import FACTS as BANK
 from napari_pbip.claims import claims
 from napari_pbip.config import CompareSettings, JobSettings, PlannedRun, planned_runs
 from napari_pbip.engine.banks.build_bank import build_bank

@@ -21,9 +21,10 @@ from napari_pbip.bank import (
     bank_warnings,
     near_duplicates,
 )
+from napari_pbip.bank.cluster_counts import check_enough_tiles
 from napari_pbip.bank.curation import CURATION
 from napari_pbip.bank.features import FEATURES, FeatureFile, TileMeasures, colour_moments, white_fraction
-from napari_pbip.bank.image_bank import check_enough_tiles, encoder_key
+from napari_pbip.bank.image_bank import encoder_key
 from napari_pbip.claims import claims
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.device import choose_device

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from napari_pbip.bank import ImageBank
-from napari_pbip.bank.image_bank import thumbnail_path
+from napari_pbip.bank.bank_folder import thumbnail_path
 from napari_pbip.engine.banks.nearest_tiles import FOLDER, read_nearest
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.loading import to_tensor

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_pbip.bank import ImageBank, TileSet, load_single_tiles
-from napari_pbip.bank.image_bank import FACTS as BANK
+from napari_pbip.bank.bank_folder import FACTS as BANK
 from napari_pbip.config import BankSettings, ConstructSettings, JobSettings, LpdSettings
 from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.engine.encoding import bank_encoder, encoder_facts
