@@ -84,7 +84,7 @@ def _train(root: Path, out: Path) -> Job:
 
 
 def _pretrain(root: Path, out: Path) -> Job:
-    small = {"steps": 3, "batch_size": 2, "crop": 64, "encoder_tiles": 16, "precision": "float32", "device": "cpu"}
+    small = {"steps": 2, "batch_size": 2, "crop": 64, "encoder_tiles": 16, "precision": "float32", "device": "cpu"}
     settings = PretrainSettings.parse({"images": (samples.slide(),), **small})
     return pretrain.pretrain(settings, out, resume=(out / "pretrain.json").exists())
 

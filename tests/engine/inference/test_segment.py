@@ -327,7 +327,7 @@ total = 0
 for event in job:
     if isinstance(event, Started):
         total = event.total
-    if isinstance(event, Step) and event.done >= 200:
+    if isinstance(event, Step) and event.done >= 100:
         break
 job.close()
 peak = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())
