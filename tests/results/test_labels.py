@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -143,15 +142,6 @@ def test_largest_scores_follow_a_growing_store(tmp_path):
 
 
 # what is written
-
-
-@pytest.fixture
-def labelled(tmp_path, finished):
-    path = tmp_path / "slide.ome.zarr"
-    shutil.copytree(finished, path)
-    store = ScoreStore.open(path)
-    write_labels(store, ThresholdSettings())
-    return store
 
 
 def test_another_library_finds_a_valid_label_image(labelled):
