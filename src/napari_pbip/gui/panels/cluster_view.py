@@ -98,7 +98,7 @@ class ClusterModel(QAbstractTableModel):
     """Rows are classes and below each its clusters; columns are tiles. Pictures come as they are looked at."""
 
     def __init__(self, work: Clustered, parent: QWidget) -> None:
-        super().__init__()
+        super().__init__(parent)
         self._work = work
         self._rows: list[_Row] = []
         self._places: dict[str, list[tuple[int, int]]] = {}
