@@ -103,7 +103,7 @@ def output_error(path: Path, error: OSError) -> OutputError:
     """The sentence for an operating-system error that was met while writing."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(f"The disk is full: {path} could not be written; make room and resume.")
-    return OutputError(f"{path} cannot be written ({os.strerror(error.errno or 0)}); choose another --out.")
+    return OutputError(f"{path} cannot be written ({os.strerror(error.errno or 0)}); choose another folder.")
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -133,7 +133,7 @@ def prepare_folder(
     marker: str,
     *,
     overwrite: bool,
-    ways: str = "--overwrite to replace it",
+    ways: str = "`overwrite=True` to replace it",
     keep: Collection[str] = (),
 ) -> None:
     """Make an empty output folder.
@@ -163,17 +163,17 @@ def prepare_folder(
     leaving = folder / _LEAVING
     try:
         if folder.exists() and not folder.is_dir():
-            raise OutputError(f"{folder} exists already; use {ways}, or choose another --out.")
+            raise OutputError(f"{folder} exists already; use {ways}, or choose another folder.")
         folder.mkdir(parents=True, exist_ok=True)
         held = [one for one in folder.iterdir() if not one.name.startswith(".in-use.") and one.name not in _NOTHING]
         begun = [one for one in held if one.name.startswith(".") and one.name.endswith(".part")]
         held = [one for one in held if one not in begun]
         if held and not overwrite:
-            raise OutputError(f"{folder} exists already; use {ways}, or choose another --out.")
+            raise OutputError(f"{folder} exists already; use {ways}, or choose another folder.")
         if held and not any((place / marker).exists() for place in (folder, leaving)):
             raise OutputError(
                 f"{folder} holds other files than an earlier result (no {marker}) and is not deleted; "
-                "choose another --out."
+                "choose another folder."
             )
         # Aside first, the marker with the last: what is half deleted when the process is killed is still known as ours.
         for one in begun:

@@ -101,7 +101,7 @@ def _thumbnail(path: Path) -> Image.Image:
             return picture.convert("RGB")
     except OSError as error:
         raise BankError(
-            f"The small picture {path} is missing or damaged; build the bank again (`bank build --update`)."
+            f"The small picture {path} is missing or damaged; build the bank again with `build_bank(update=True)`."
         ) from error
 
 

@@ -27,6 +27,7 @@ from napari_pbip.cli.terminal import (
 from napari_pbip.config import CompareJob, PretrainSettings
 from napari_pbip.errors import ConfigError, PbipError
 from napari_pbip.progress import console
+from napari_pbip.wording import Interface
 
 app = typer.Typer(
     help="From image-level labels to a tissue map of a whole slide.",
@@ -45,7 +46,9 @@ def main() -> None:
     try:
         app()
     except PbipError as error:
-        console.print(Text.assemble(("Error:", "bold red"), f" {error}"), soft_wrap=True)
+        console.print(
+            Text.assemble(("Error:", "bold red"), f" {Interface.COMMAND_LINE.sentence(error)}"), soft_wrap=True
+        )
         sys.exit(2)
 
 

@@ -16,6 +16,7 @@ from napari_pbip.events import Job
 from napari_pbip.files import write_json
 from napari_pbip.progress import run
 from napari_pbip.signals import Stopped, let_signals_kill
+from napari_pbip.wording import Interface
 
 
 def follow(job: Job, resume: str = "") -> Mapping[str, Any]:
@@ -31,7 +32,7 @@ def follow(job: Job, resume: str = "") -> Mapping[str, Any]:
         How it is taken up again, for example "--resume"; empty if it keeps nothing that could be.
     """
     try:
-        return run(job).summary
+        return run(Interface.COMMAND_LINE.job(lambda: job)).summary
     except (KeyboardInterrupt, Stopped) as stop:
         let_signals_kill()
         with suppress(OSError):  # the terminal may be what has gone

@@ -105,7 +105,7 @@ def _below(place: _Place, where: str, given: Any) -> str:
         takes_text.insert(0, "name")
     if isinstance(given, str) and takes_text:
         name = takes_text[0]
-        return f"write {place.parts[-1]}: {{{name}: {given}}}, or {where}.{name}={given} behind --set"
+        return f"write {place.parts[-1]}: {{{name}: {given}}}, or {where}.{name}={given}"
     return f"its settings go below it, such as '{where}.{next(iter(fields))}'"
 
 

@@ -92,7 +92,7 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
     settings, runs = planned_runs(values)
     data = runs[0].settings.data
     if data.folder is None:
-        raise ConfigError("There is nothing to compare on; name the folder of labelled tiles with --data.")
+        raise ConfigError("There is nothing to compare on; name the folder of labelled tiles with `data.folder`.")
     tiles = load_tiles(data.folder, settings.split, data)
     _prepare(out, values, overwrite=overwrite)
     shown = _with_most_classes(tiles, settings.pictures)

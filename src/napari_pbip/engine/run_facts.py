@@ -74,7 +74,7 @@ class RunFacts:
             document = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ModelError(
-                f"{folder} is no trained model (it holds no {MARKER}); give the --out of a training."
+                f"{folder} is no trained model (it holds no {MARKER}); give the folder that a training wrote."
             ) from None
         except (OSError, ValueError) as error:
             raise ModelError(f"{path} cannot be read; train the model again or restore the file.") from error

@@ -20,6 +20,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import JobFailed, PbipError
 from napari_pbip.events import Event, Finished, Job, Noted, Started, Step, Warned
+from napari_pbip.wording import Interface
 
 DRAIN_MS = 100
 """Time between two looks into the queue."""
@@ -160,7 +161,7 @@ class RunningJob(QObject):
     def _follow(self, make: JobMaker) -> _End:
         job: Job | None = None
         try:
-            job = make()
+            job = Interface.WINDOW.job(make)
             for event in job:
                 self._queue.put(event)
                 if isinstance(event, Finished):

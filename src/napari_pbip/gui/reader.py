@@ -22,6 +22,7 @@ from napari_pbip.errors import PbipError
 from napari_pbip.folders import STORE_MARKER
 from napari_pbip.results.label_image import is_label_image
 from napari_pbip.slides import is_slide, open_slide
+from napari_pbip.wording import Interface
 
 LayerData = tuple[Any, ...]
 Paths = str | Sequence[str]
@@ -63,7 +64,7 @@ def _in_one_sentence(read: Reader) -> Reader:
         except PbipError as error:
             if napari.current_viewer() is None:
                 raise
-            show_error(str(error))
+            show_error(Interface.WINDOW.sentence(error))
             return _NOTHING
 
     return told

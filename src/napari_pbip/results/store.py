@@ -245,7 +245,7 @@ class ScoreStore:
         lattice = facts.lattice
         if planned.shape != (lattice.rows, lattice.columns):
             raise ValueError(f"the plan is for {planned.shape} tiles, the grid has {(g.rows, g.columns)}")
-        ways = "--resume to go on with it, --overwrite to replace it"
+        ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
         prepare_folder(path, STORE_MARKER, overwrite=overwrite, ways=ways)
         with writing_folder(path) as begun:
             root = zarr.create_group(begun, zarr_format=3)
@@ -299,7 +299,7 @@ class ScoreStore:
                 key, old, new = found
                 raise OtherResult(
                     f"{self.path} was begun with another {what} ({key} was {old}, now {new}); "
-                    f"resume with what it was begun with, or use --overwrite to start again.",
+                    f"resume with what it was begun with, or use `overwrite=True` to start again.",
                     what,
                 )
 
@@ -536,7 +536,7 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: Path, way_out: str = "segment the slide again with --overwrite") -> Iterator[None]:
+def reading(path: Path, way_out: str = "remove it and segment the slide again") -> Iterator[None]:
     """Turn what zarr and its codecs raise on missing or damaged files into a sentence (OutputError)."""
     try:
         yield
@@ -563,7 +563,7 @@ def _parse(path: Path, values: Any) -> StoreFacts:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
         raise OutputError(
-            f"{path} is damaged ({where}: {fault['msg']}); segment the slide again with --overwrite."
+            f"{path} is damaged ({where}: {fault['msg']}); remove it and segment the slide again."
         ) from error
 
 

@@ -160,5 +160,5 @@ def save_mpp(path: Path | str, mpp: float) -> Path:
             temporary.write_text(text + "\n", encoding="utf-8")
     except (OSError, OutputError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
-        raise OutputError(f"{file} cannot be written; use --mpp instead.") from cause
+        raise OutputError(f"{file} cannot be written; give the microns per pixel with `mpp=0.5` instead.") from cause
     return file

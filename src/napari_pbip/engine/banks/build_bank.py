@@ -173,7 +173,7 @@ def build_bank(
 def _begin(out: Path, encoder: EncoderFacts, *, overwrite: bool, update: bool) -> tuple[FeatureFile, ImageBank | None]:
     """Make the folder, or take up what an earlier bank in it knows."""
     if not update or not FeatureFile.exists(out):
-        ways = "--update to bring a bank up to date, --overwrite to replace it"
+        ways = "`update=True` to bring a bank up to date, `overwrite=True` to replace it"
         # the features can be computed again, what the user did cannot
         prepare_folder(out, FEATURES, overwrite=overwrite, ways=ways, keep=(CURATION,))
         return FeatureFile(encoder_key(encoder)), None
@@ -181,7 +181,7 @@ def _begin(out: Path, encoder: EncoderFacts, *, overwrite: bool, update: bool) -
     if measures.encoder != encoder_key(encoder):
         raise BankError(
             f"The bank in {out} was made with another encoder or other weights ({measures.encoder.split()[0]}); "
-            "use that one, or --overwrite."
+            "use that one, or `overwrite=True`."
         )
     try:
         return measures, ImageBank.read(out)

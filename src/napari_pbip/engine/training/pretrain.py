@@ -77,7 +77,8 @@ def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, ove
         facts = _resumed(settings, out)
     sources = yield from find_sources(settings)
     if not resume:
-        prepare_folder(out, MARKER, overwrite=overwrite, ways="--resume to go on with it, --overwrite to replace it")
+        ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
+        prepare_folder(out, MARKER, overwrite=overwrite, ways=ways)
         facts = _Facts(settings, step=0, seconds=0.0)
         facts.write(out, sources)
     with torch.random.fork_rng():
@@ -117,13 +118,13 @@ def _resumed(settings: PretrainSettings, out: Path) -> _Facts:
         before = PretrainSettings.parse(document["settings"])
         facts = _Facts(settings, int(document["step"]), float(document["seconds"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{out} holds no pre-training that could be resumed; leave --resume out.") from error
+        raise OutputError(f"{out} holds no pre-training that could be resumed; leave `resume=True` out.") from error
     may_change = {"steps", "device"}
     old, new = (s.model_dump(mode="json", exclude=may_change) for s in (before, settings))
     if different := [name for name in old if old[name] != new[name]]:
         raise ConfigError(
             f"The pre-training in {out} was begun with another {different[0]}; resume with equal settings, "
-            "or --overwrite."
+            "or use `overwrite=True`."
         )
     if settings.steps < facts.step:
         raise ConfigError(f"The pre-training in {out} has done {facts.step} steps already, more than {settings.steps}.")

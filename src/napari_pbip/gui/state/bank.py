@@ -28,6 +28,7 @@ from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.state.preview import BankPreview
 from napari_pbip.gui.state.thumbnails import Thumbnails
+from napari_pbip.wording import Interface
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
@@ -54,7 +55,7 @@ class _OnDisk:
             bank = ImageBank.read(folder)
             curation = Curation.read(folder)
         except BankError as error:
-            return cls(None, str(error))
+            return cls(None, Interface.WINDOW.sentence(error))
         duplicates = near_duplicates(bank)
         return cls(bank, "", curation, duplicates, bank_warnings(bank, duplicates, curation), bank.clusters())
 

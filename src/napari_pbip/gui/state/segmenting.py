@@ -347,7 +347,7 @@ class SegmentQueue:
 
 
 def _sentence(slide: QueuedSlide, error: PbipError | None) -> str:
-    """What went wrong, in words of the window where the error's own are those of the command line."""
+    """What went wrong; of a result that exists already, with what the buttons of its row do."""
     if not isinstance(error, OtherResult):
         return str(error)
     if error.what == "slide":

@@ -13,6 +13,7 @@ from napari_pbip.events import Event, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.words import PlainLabel
+from napari_pbip.wording import Interface
 
 _SYMBOLS = {"error": "✖  ", "warning": "⚠  ", "info": ""}
 
@@ -30,23 +31,24 @@ class Notice(PlainLabel):
         self.hide()
 
     def error(self, sentence: object) -> None:
-        self._say("error", str(sentence))
+        self._say("error", sentence)
 
     def warn(self, sentence: object) -> None:
-        self._say("warning", str(sentence))
+        self._say("warning", sentence)
 
     def info(self, sentence: object) -> None:
-        self._say("info", str(sentence))
+        self._say("info", sentence)
 
     def clear(self) -> None:
         super().clear()
         self.hide()
 
-    def _say(self, kind: str, sentence: str) -> None:
-        if not sentence:
+    def _say(self, kind: str, sentence: object) -> None:
+        text = Interface.WINDOW.sentence(sentence)
+        if not text:
             self.clear()
             return
-        self.setText(f"{_SYMBOLS[kind]}{sentence}")
+        self.setText(f"{_SYMBOLS[kind]}{text}")
         self.setAccessibleName(kind)
         self.show()
 
