@@ -1,7 +1,7 @@
 """A slide as pixels at any microns per pixel.
 
-Three pixel spaces: *level-0 pixels* of the slide, *read-level pixels* of the pyramid level that is decoded, and
-*output pixels* at the microns per pixel that the caller asks for. Every name below says which it is in.
+There are three pixel spaces: *level-0 pixels* of the slide, *read-level pixels* of the pyramid level that is decoded,
+and *output pixels* at the microns per pixel that the caller asks for. Names in this module say which they are in.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from napari_pbip.slides.mpp import is_usual, read_sidecar, require_believable, s
 from napari_pbip.slides.reader import Image, Level, Reader, damaged, readers, reason
 
 _BLOCK = 1024
-"""Side of what is decoded and cached as one, about, in read-level pixels: whole tiles of the file."""
+"""Approximate side, in read-level pixels, of a block that is decoded and cached as one; blocks are whole tiles."""
 _CACHE_BYTES = 256 << 20
 _SOURCE = 4096
-"""Largest side of what is resampled at once, in read-level pixels; larger reads are put together."""
+"""Largest side, in read-level pixels, that is resampled at once; larger reads are composed of several parts."""
 _TOLERANCE = 1.01
-"""A level (or average of pixels) this much coarser than asked still counts as fine enough (2.00x of a 1.99x read)."""
+"""A level may be coarser than asked for by this factor, so that a read at 1.99x uses the level at 2.00x."""
 _SQUARE = 1.05
 _BACKGROUND = 255
 _SCANNERS = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide"})
-"""Endings that only slides have."""
+"""Suffixes of file names that only slides have."""
 
 
 def open_slide(path: Path | str, mpp: float | None = None) -> Slide:
@@ -46,14 +46,14 @@ def open_slide(path: Path | str, mpp: float | None = None) -> Slide:
     path
         SVS, NDPI, MRXS, SCN, BIF, OME-TIFF, tiled TIFF, OME-Zarr, DICOM, PNG, JPEG, BMP or TIFF without tiles.
     mpp
-        Microns per level-0 pixel, over what the sidecar ``<slide file name>.mpp.json`` and the header say.
-        A header counts where it names the unit: Aperio's ``MPP``, OpenSlide's ``mpp-x/y``, OME's ``PhysicalSize``,
-        OME-Zarr scales with a unit of length, and TIFF resolution tags of 0.05 to 2.5 microns per pixel.
+        Microns per level-0 pixel; takes precedence over the sidecar ``<slide file name>.mpp.json`` and the header.
+        Of headers these are used: Aperio's ``MPP``, OpenSlide's ``mpp-x/y``, OME's ``PhysicalSize``, OME-Zarr scales
+        with a unit of length, and TIFF resolution tags of 0.05 to 2.5 microns per pixel.
 
     Raises
     ------
     SlideError
-        If there is no such file, no reader can open it, it is damaged or no RGB image, or an ``mpp`` is impossible.
+        If the file does not exist, no reader can open it, it is damaged or not RGB, or ``mpp`` is impossible.
     """
     path = Path(path).absolute()
     _require_readable(path)
@@ -84,10 +84,10 @@ def open_slide(path: Path | str, mpp: float | None = None) -> Slide:
 
 
 def is_slide(path: Path | str) -> bool:
-    """Whether a file or folder is meant as a slide: what a scanner or converter wrote, whole or damaged.
+    """Return whether a file or folder was written by a scanner or converter of slides, even if it is damaged.
 
-    Pictures (PNG, JPEG, TIFF without tiles), which :func:`open_slide` opens too, do not count, nor does what is no RGB
-    image: they belong to other programs. A file whose name only slides have counts even if it is damaged.
+    Pictures (PNG, JPEG, TIFF without tiles), which :func:`open_slide` opens too, do not count, and neither do images
+    that are not RGB: they belong to other programs. A damaged file counts if only slides have its suffix.
     """
     path = Path(path).absolute()
     scanner = path.suffix.lower() in _SCANNERS
@@ -99,10 +99,10 @@ def is_slide(path: Path | str) -> bool:
 
 
 def slides_in(path: Path) -> list[Path]:
-    """A slide itself, or the slides directly in a folder that is none (a DICOM or OME-Zarr folder is one).
+    """Return the slide at a path, or the slides directly in a folder (a DICOM or OME-Zarr folder is itself a slide).
 
-    Opens every file of a folder, which may take seconds. A folder without slides comes back itself: whoever opens it
-    says what is wrong.
+    Every file of the folder is opened, which may take seconds. A folder without slides is returned itself, so that
+    opening it raises the error that explains it.
     """
     if not path.is_dir() or is_slide(path):
         return [path]
@@ -110,19 +110,19 @@ def slides_in(path: Path) -> list[Path]:
 
 
 class Slide:
-    """An open slide; made by :func:`open_slide` or of arrays, closed as a context manager.
+    """An open slide, made by :func:`open_slide` or :meth:`from_array`; a context manager that closes it.
 
-    Safe to use from several threads.
+    It may be used from several threads.
     """
 
     path: Path
-    """Where it lies; of an array its name."""
+    """Path of the slide; of an array, its name."""
     reader: str
     """Name of the reader, as in the catalogue :func:`napari_pbip.slides.readers`."""
     mpp_xy: tuple[float, float] | None
     """Microns per level-0 pixel in x and y, or None if unknown."""
     mpp_is_given: bool
-    """Whether ``mpp_xy`` was given by a user, rather than by the slide's header."""
+    """Whether ``mpp_xy`` was given by the user rather than by the slide's header."""
 
     def __init__(
         self, path: Path, reader_name: str, reader: Reader, mpp: float | None, name: str | None = None
@@ -139,16 +139,16 @@ class Slide:
 
     @classmethod
     def from_array(cls, pixels: Pixels | Sequence[Pixels], mpp: float, name: str = "array") -> Self:
-        """A slide of pixels that are an array already; what is read of a dask array is computed when it is read.
+        """Make a slide of an array; the parts of a dask array are computed when they are read.
 
         Parameters
         ----------
         pixels
-            RGB, shape (height, width, 3), uint8: a numpy, dask or zarr array, or those of a pyramid.
+            RGB, shape (height, width, 3), uint8: a numpy, dask or zarr array, or the arrays of a pyramid.
         mpp
             Microns per level-0 pixel.
         name
-            What it is called, in messages and by its results.
+            Name of the slide, for messages and results.
 
         Raises
         ------
@@ -170,12 +170,12 @@ class Slide:
 
     @property
     def is_picture(self) -> bool:
-        """Whether the file holds one plain image without tiles, which lies in memory whole."""
+        """Whether the file is one plain image without tiles, which is held in memory whole."""
         return isinstance(self._reader, WholeImage)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Warnings about this file that do not prevent reading it, as sentences: an odd header."""
+        """Warnings about this file that do not prevent reading it, such as an unusual header, as sentences."""
         notes = [f"{self.path.name} {note}." for note in self._reader.notes]
         if not self.mpp_is_given and (mpp := self.mpp) is not None and not is_usual(mpp):
             width, height = (side / 1000 for side in self.size_um or (0, 0))
@@ -187,7 +187,7 @@ class Slide:
 
     @property
     def damage(self) -> tuple[str, ...]:
-        """Places that could not be decoded so far, in level-0 pixels, in words."""
+        """Descriptions of the places that could not be decoded so far, in level-0 pixels."""
         with self._lock:
             return tuple(self._place(box) for box in sorted(self._damage))
 
@@ -208,21 +208,21 @@ class Slide:
 
     @property
     def mpp(self) -> float | None:
-        """Microns per level-0 pixel, the geometric mean of x and y, or None if unknown."""
+        """Microns per level-0 pixel: the geometric mean of x and y, or None if unknown."""
         return math.sqrt(self.mpp_xy[0] * self.mpp_xy[1]) if self.mpp_xy else None
 
     @property
     def size_um(self) -> tuple[float, float] | None:
-        """Width and height in micrometres, or None without microns per pixel."""
+        """Width and height in micrometres, or None if the microns per pixel are unknown."""
         return (self.width * self.mpp_xy[0], self.height * self.mpp_xy[1]) if self.mpp_xy else None
 
     def give_mpp(self, mpp: float) -> None:
-        """Take these microns per pixel, as long as the slide is open, over what the slide says.
+        """Use these microns per pixel instead of the slide's own for as long as it is open.
 
         Raises
         ------
         SlideError
-            If they are impossible.
+            If ``mpp`` is impossible.
         """
         mpp = require_believable(mpp, "The given value")
         self.mpp_xy, self.mpp_is_given = (mpp, mpp), True
@@ -232,12 +232,12 @@ class Slide:
         return self.mpp_xy is not None and max(self.mpp_xy) <= _SQUARE * min(self.mpp_xy)
 
     def require_mpp(self) -> float:
-        """Microns per level-0 pixel.
+        """Return the microns per level-0 pixel.
 
         Raises
         ------
         SlideError
-            If it is unknown, or pixels are not square (more than 5 % off).
+            If they are unknown, or differ by more than 5 % between x and y.
         """
         mpp, way_out = self.mpp, self._way_out
         if self.mpp_xy is None or mpp is None:
@@ -255,21 +255,21 @@ class Slide:
 
     @cached_property
     def identity(self) -> str:
-        """Hash that stays when the slide is moved or renamed and differs for another slide (hexadecimal)."""
+        """Hash of the content, hexadecimal: it stays when the slide is moved or renamed, and differs between slides."""
         return self._reader.identity()
 
     @property
     def associated(self) -> tuple[str, ...]:
-        """Names of the pictures that come along, such as label, macro and thumbnail."""
+        """Names of the associated images, such as label, macro and thumbnail."""
         return self._reader.associated
 
     def read_associated(self, name: str) -> Image:
-        """A picture that comes along: RGB, shape (height, width, 3), uint8.
+        """Read an associated image: RGB, shape (height, width, 3), uint8.
 
         Raises
         ------
         SlideError
-            If there is none of this name, or it is damaged.
+            If there is no image of this name, or it is damaged.
         """
         if name not in self.associated:
             has = ", ".join(self.associated) or "none"
@@ -280,21 +280,21 @@ class Slide:
             raise SlideError(damaged(self.path, error)) from error
 
     def read(self, x: float, y: float, width: int, height: int, mpp: float, *, damage_is_white: bool = False) -> Image:
-        """Pixels at exactly ``mpp``, resampled from the nearest finer level (bicubic, anti-aliased).
+        """Read pixels at exactly ``mpp``, resampled from the nearest finer level (bicubic, anti-aliased).
 
-        Positions are exact to a fraction of a pixel, so a read equals the same part of a larger read (to a grey
-        level), and neighbouring reads join without a seam.
+        Positions are exact to a fraction of a pixel, so that a read equals the same part of a larger read to within
+        one grey level, and neighbouring reads join without a seam.
 
         Parameters
         ----------
         x, y
-            Top left corner in level-0 pixels; fractions and places outside the slide are fine.
+            Top left corner in level-0 pixels; may be fractional or outside the slide.
         width, height
             Output pixels, each ``mpp`` microns wide.
         mpp
-            Microns per output pixel; finer than level 0 is interpolated.
+            Microns per output pixel; values finer than level 0 are interpolated.
         damage_is_white
-            Whether what cannot be decoded is white and noted in :attr:`damage`, rather than an error.
+            Whether places that cannot be decoded are read as white and listed in :attr:`damage`, instead of raising.
 
         Returns
         -------
@@ -305,22 +305,22 @@ class Slide:
         SlideError
             If the slide does not say its microns per pixel, ``mpp`` is impossible, or the file is damaged.
         DamagedPlace
-            If it is damaged here.
+            If the file is damaged at this place.
         """
         scale = require_believable(mpp, "The asked value") / self.require_mpp()
         return self._resample(x, y, width, height, scale, damage_is_white)
 
     def thumbnail(self, longest: int = 1024) -> Image:
-        """The whole slide with its longest side ``longest`` pixels: RGB, shape (height, width, 3), uint8.
+        """Read the whole slide, its longer side being ``longest`` pixels: RGB, shape (height, width, 3), uint8.
 
-        What cannot be decoded is white, and noted in :attr:`damage`.
+        Places that cannot be decoded are white and listed in :attr:`damage`.
         """
         scale = max(self.width, self.height) / longest
         width, height = (max(1, round(side / scale)) for side in (self.width, self.height))
         return self._resample(0, 0, width, height, scale, damage_is_white=True)
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Image:
-        """Pixels of one level as they are; ``x, y, width, height`` in pixels of this level, white outside.
+        """Read pixels of one level as they are; ``x, y, width, height`` are in its pixels, and the outside is white.
 
         Returns
         -------
@@ -331,16 +331,16 @@ class Slide:
         SlideError
             If the file is damaged.
         DamagedPlace
-            If it is damaged here.
+            If the file is damaged at this place.
         """
         return self._region(level, 1, x, y, x + width, y + height)
 
     def read_scaled(
         self, x: float, y: float, width: int, height: int, scale: float, *, damage_is_white: bool = False
     ) -> Image:
-        """Pixels that are ``scale`` level-0 pixels wide, whether the microns per pixel are known or not.
+        """Read pixels that are ``scale`` level-0 pixels wide; the microns per pixel need not be known.
 
-        The downsample of a level, times a power of two, needs no resampling and is read at the speed of the decoder.
+        A scale that is the downsample of a level times a power of two needs no resampling and is fastest.
 
         Parameters
         ----------
@@ -351,7 +351,7 @@ class Slide:
         scale
             Level-0 pixels per output pixel, above 0.
         damage_is_white
-            Whether what cannot be decoded is white and noted in :attr:`damage`, rather than an error.
+            Whether places that cannot be decoded are read as white and listed in :attr:`damage`, instead of raising.
 
         Returns
         -------
@@ -362,12 +362,12 @@ class Slide:
         SlideError
             If the file is damaged.
         DamagedPlace
-            If it is damaged here.
+            If the file is damaged at this place.
         """
         return self._resample(x, y, width, height, scale, damage_is_white)
 
     def close(self) -> None:
-        """Close the file; reading is over."""
+        """Close the file; the slide cannot be read afterwards."""
         self._blocks.clear()
         self._reader.close()
 
@@ -386,7 +386,7 @@ class Slide:
     def _resample(
         self, x: float, y: float, width: int, height: int, scale: float, damage_is_white: bool = False
     ) -> Image:
-        """Output pixels that are ``scale`` level-0 pixels wide."""
+        """Read output pixels that are ``scale`` level-0 pixels wide."""
         number = max(i for i, level in enumerate(self.levels) if i == 0 or level.downsample <= scale * _TOLERANCE)
         level = self.levels[number]
         reduction = _reduction(scale / level.downsample, _block_size(level))
@@ -417,7 +417,7 @@ class Slide:
         factor: float,
         damage_is_white: bool,
     ) -> Image:
-        """One piece; ``left, top`` in pixels of the reduced level, ``factor`` of them per output pixel."""
+        """Resample one part; ``left, top`` are in pixels of the reduced level, ``factor`` of them per output pixel."""
         if factor == 1 and left.is_integer() and top.is_integer():
             box = int(left), int(top), int(left) + width, int(top) + height
             return self._region(level, reduction, *box, damage_is_white)
@@ -432,7 +432,7 @@ class Slide:
     def _region(
         self, number: int, reduction: int, x0: int, y0: int, x1: int, y1: int, damage_is_white: bool = False
     ) -> Image:
-        """A rectangle of a level whose pixels were averaged ``reduction x reduction``; white outside."""
+        """Read a rectangle of a level after averaging ``reduction x reduction`` pixels; white outside."""
         level = self.levels[number]
         width, height = -(-level.width // reduction), -(-level.height // reduction)
         block_width, block_height = (side // reduction for side in _block_size(level))
@@ -453,7 +453,7 @@ class Slide:
         return out
 
     def _block(self, number: int, reduction: int, column: int, row: int) -> Image:
-        """Whole tiles of the file, averaged; from the cache if they are there. Not to be changed."""
+        """Return a block of whole tiles, averaged, from the cache if it is there. It must not be changed."""
         level = self.levels[number]
         width, height = _block_size(level)
         x, y = column * width, row * height
@@ -463,7 +463,7 @@ class Slide:
             try:
                 pixels = self._reader.read(number, x, y, width, height)
             except SlideError:
-                raise  # none of it can be read
+                raise  # no tile of the block can be read
             except Exception as error:  # noqa: BLE001 (whatever the library below raises)
                 self._require_reachable(error)
                 pixels = self._decode_pieces(number, x, y, width, height)
@@ -472,7 +472,7 @@ class Slide:
         return self._blocks.get((number, reduction, column, row), decode)
 
     def _decode_pieces(self, number: int, x: int, y: int, width: int, height: int) -> Image:
-        """A block in which something is damaged, tile by tile: what cannot be decoded is white and is noted."""
+        """Decode a damaged block tile by tile; tiles that cannot be decoded are white and recorded as damaged."""
         out = np.full((height, width, 3), _BACKGROUND, np.uint8)
         across, down = self.levels[number].tile
         for top in range(0, height, down):
@@ -488,7 +488,7 @@ class Slide:
         return out
 
     def _require_reachable(self, error: Exception) -> None:
-        """Tell a drive that does not answer from a file that is damaged."""
+        """Raise another error if the drive does not answer, so that its file is not called damaged."""
         if isinstance(error, OSError) and error.errno is not None:
             raise SlideError(f"{self.path.name} cannot be read ({error.strerror}); check its drive.") from error
 
@@ -510,16 +510,16 @@ class Slide:
 
 
 def _block_size(level: Level) -> tuple[int, int]:
-    """Width and height of a block: as many whole tiles of the file as come closest to 1024 pixels."""
+    """Return the width and height of a block: the multiples of a tile's sides that are closest to 1024 pixels."""
     width, height = (side * max(1, round(_BLOCK / side)) for side in level.tile)
     return width, height
 
 
 def _reduction(factor: float, block: tuple[int, int]) -> int:
-    """Power of two by which blocks are averaged before they are resampled by the rest of ``factor``, 1 to 2.
+    """Return the power of two by which blocks are averaged; what remains of ``factor``, 1 to 2, is resampled.
 
-    Averages over whole cells are what pyramids are made of, are cheap, and stay small in the cache. The power divides
-    the block's sides, so that pixels of the reduced level lie on one lattice over the whole slide.
+    Averages of whole pixels are what pyramids consist of; they are fast, and small in the cache. The power divides the
+    block's sides, so that the pixels of the reduced level lie on one lattice over the whole slide.
     """
     reduction = 1
     while 2 * reduction <= factor * _TOLERANCE and all(side % (2 * reduction) == 0 for side in block):

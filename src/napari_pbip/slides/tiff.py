@@ -1,8 +1,8 @@
-"""SVS, OME-TIFF and other tiled TIFF through tifffile.
+"""A reader of SVS, OME-TIFF and other tiled TIFF, which uses tifffile.
 
-tifffile finds pyramids in SubIFDs, which OpenSlide opens as a single level, and decodes whole tiles without
-OpenSlide's blitting. TIFF of vendors whose tiles overlap, repeat or are padded (NDPI, SCN, BIF, Philips ...) is left
-to OpenSlide, and so are two rare kinds of SVS that tifffile would show wrongly: see :func:`_is_for_openslide`.
+tifffile finds pyramids in SubIFDs, of which OpenSlide opens a single level, and decodes whole tiles without
+OpenSlide's blitting. OpenSlide reads the TIFF files of vendors whose tiles overlap, repeat or are padded (NDPI, SCN,
+BIF, Philips ...), and two rare kinds of SVS that tifffile would show wrongly: see :func:`_is_for_openslide`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from napari_pbip.slides.reader import LARGEST_PIECE, Image, Level, Reader, finge
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _RESOLUTION_OF_SLIDES = (0.05, 2.5)
-"""Microns per pixel that resolution tags are believed for: from 100x oil to 4x objectives. Printers' 72 or 300 dots
-per inch (353 and 85 microns) and flatbed scanners (2.6 microns and more) are not a microscope's."""
+"""Range of microns per pixel in which resolution tags are believed, from 100x oil to 4x objectives. The 72 or 300 dots
+per inch of printers (353 and 85 microns) and what flatbed scanners give (2.6 microns and more) are no microscope's."""
 _APERIO_JPEG2000_YCC = 33003
 _PHOTOMETRIC, _COMPRESSION, _EXTRA = tifffile.PHOTOMETRIC, tifffile.COMPRESSION, tifffile.EXTRASAMPLE
 _JPEG = (_COMPRESSION.JPEG, _COMPRESSION.OJPEG, _COMPRESSION.ALT_JPEG)
-"""Whose decoder turns YCbCr into RGB; of other compressions tifffile gives YCbCr as it is."""
+"""Compressions whose decoder converts YCbCr to RGB; with others, tifffile returns YCbCr."""
 _PICTURES = {
     _COMPRESSION.JPEG2000: "JPEG2000",
     _COMPRESSION.APERIO_JP2000_RGB: "JPEG2000",
@@ -43,9 +43,9 @@ _PICTURES = {
     _COMPRESSION.WEBP: "WEBP",
     34927: "WEBP",
 }
-"""Compressions whose pieces are pictures with a size of their own, by Pillow's names."""
+"""Compressions whose tiles are pictures with a header of their own, by the names of Pillow."""
 _MARGIN = 4
-"""How many times the pixels of its tile a picture may have."""
+"""Largest ratio of the pixels that such a picture's header gives to those of its tile."""
 _MEANING = {
     _PHOTOMETRIC.MINISWHITE: "grey levels, or three without a meaning",
     _PHOTOMETRIC.MINISBLACK: "grey levels, or three without a meaning",
@@ -54,30 +54,30 @@ _MEANING = {
     _PHOTOMETRIC.YCBCR: "YCbCr that is not compressed as JPEG",
     _PHOTOMETRIC.CIELAB: "CIE L*a*b*",
 }
-"""Of the samples of a picture that is not RGB, in words."""
+"""Descriptions of the samples of a picture that is not RGB."""
 _DESCRIBED = ("is_ome", "is_imagej", "is_shaped", "is_svs", "is_scn", "is_micromanager", "is_scanimage", "is_lsm")
 """Kinds of files whose pictures tifffile finds by metadata rather than by their headers."""
 _NOT_LIGHT = ("fluorescence", "epifluorescence")
 
-# tifffile logs what is wrong with a damaged file, and Python prints such logs when nobody listens;
-# the user gets a SlideError instead.
+# tifffile logs the faults of a damaged file, and Python prints logs that have no handler. The user gets a SlideError
+# instead.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def open_tiff(path: Path) -> Reader | None:
-    """Open a TIFF file, or return None if it is none or belongs to OpenSlide.
+    """Open a TIFF file; return None if it is not a TIFF or is to be read by OpenSlide.
 
     Raises
     ------
     SlideError
-        If it holds no RGB image of 8 bits, holds a stack, is one of several files, or was cut off.
+        If the file holds a stack or no RGB image of 8 bits per colour, is one of several files, or was truncated.
     """
     if path.is_dir():
         return None
     with path.open("rb") as file:
         if file.read(4) not in _MAGIC:
             return None
-    # The formats that need their vendor's rules; OpenSlide knows them by their header.
+    # These formats need rules of their vendors, which OpenSlide knows.
     if openslide.OpenSlide.detect_format(str(path)) not in (None, "aperio", "generic-tiff"):
         return None
     tiff = _open(path)
@@ -102,12 +102,12 @@ def open_tiff(path: Path) -> Reader | None:
 
 
 def _open(path: Path) -> Any:
-    """The file, with what is known of its pictures; metadata that cannot be understood are passed over.
+    """Open the file and find its series of images; metadata that cannot be parsed are ignored.
 
     Raises
     ------
     SlideError
-        If it is one of several files that make an OME-TIFF, or its list of pages leads back to itself.
+        If the file is one of several files of an OME-TIFF, or its list of pages is circular.
     """
     tiff: Any = tifffile.TiffFile(path)
     try:
@@ -125,7 +125,7 @@ def _open(path: Path) -> Any:
 
 
 def _whole_image(path: Path, tiff: Any, series: Any) -> WholeImage:
-    """A TIFF without tiles, turned as its orientation says."""
+    """Return a TIFF without tiles as one image, turned by its orientation tag."""
     frame = series.keyframe
     sideways, mpp = _orientation(frame) > 4, _mpp(tiff, series)
     width, height = frame.imagewidth, frame.imagelength
@@ -141,7 +141,7 @@ def _whole_image(path: Path, tiff: Any, series: Any) -> WholeImage:
 
 
 class TiffReader:
-    """A tiled TIFF; tiles are decoded in the threads that ask, only the file handle is locked."""
+    """A reader of a tiled TIFF. Tiles are decoded in the threads that read them; only the file handle is locked."""
 
     def __init__(self, path: Path, tiff: Any, series: Any) -> None:
         self._path = path
@@ -161,8 +161,8 @@ class TiffReader:
             self.notes = ("says that it is to be turned or mirrored to be looked at; it is read as it is stored",)
         used = [stored[level.stored] for level in self.levels]
         self._frames = [level.keyframe for level in used]
-        # tifffile reads pages, and what decoding them needs, from the file when first asked: here, so that threads
-        # that read find all of it in memory and move the file's position only under the lock.
+        # tifffile reads the headers and tables of a page lazily. They are read here, so that reading threads find
+        # them in memory and move the file's position only under the lock.
         self._pages = [list(level) for level in used]
         self._decode = [frame.decode for frame in self._frames]
 
@@ -185,7 +185,7 @@ class TiffReader:
         return _to_rgb(np.concatenate(planes, axis=2) if len(planes) > 1 else planes[0], self._frames[level])
 
     def _read_page(self, page: Any, decode: Any, x: int, y: int, width: int, height: int) -> Image:
-        """A rectangle of one page, shape (height, width, samples)."""
+        """Read a rectangle of one page, shape (height, width, samples)."""
         frame = page.keyframe
         tile_width, tile_height = _segment(frame)
         across = -(-frame.imagewidth // tile_width)
@@ -197,7 +197,7 @@ class TiffReader:
             for row in range(y // tile_height, -(-(y + height) // tile_height))
             for column in range(x // tile_width, -(-(x + width) // tile_width))
         ]
-        # Tiles that were never written (length 0) are empty glass.
+        # Tiles that were never written (length 0) show empty glass, which is white.
         out = np.full((height, width, frame.samplesperpixel), 255, np.uint8)
         for index, data in zip(wanted, self._read_bytes(page, wanted), strict=True):
             if not data:
@@ -232,12 +232,12 @@ class TiffReader:
 
 
 def _require_fits(data: bytes, frame: Any) -> None:
-    """Refuse a picture that says it is much larger than its tile: the decoder would make room for all of it.
+    """Refuse a picture whose header gives a much larger size than its tile's, for which the decoder would allocate.
 
     Raises
     ------
     ValueError
-        If it is.
+        If the picture is too large.
     """
     if frame.compression in _JPEG:
         size = _jpeg_size(data)
@@ -251,7 +251,7 @@ def _require_fits(data: bytes, frame: Any) -> None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Width and height that a JPEG says, or 0."""
+    """Return the width and height in a JPEG's header, or 0 if it has none."""
     place = 2  # after the marker that begins the image
     while place + 9 <= len(data) and data[place] == 0xFF:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
@@ -263,9 +263,9 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _picture_size(data: bytes, kind: str) -> tuple[int, int]:
-    """Width and height that a picture of this kind says; Pillow reads no further."""
+    """Return the width and height in a picture's header; Pillow reads no further."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large ones
+        warnings.simplefilter("ignore")  # about large pictures, which the caller refuses
         try:
             with PIL.Image.open(io.BytesIO(data), formats=(kind,)) as picture:
                 return picture.size
@@ -274,16 +274,16 @@ def _picture_size(data: bytes, kind: str) -> tuple[int, int]:
 
 
 def _segment(frame: Any) -> tuple[int, int]:
-    """Width and height of a tile, or of a strip of a level too small to be tiled."""
+    """Return the width and height of a tile, or of a strip if the level is too small to be tiled."""
     if frame.is_tiled:
         return frame.tilewidth, frame.tilelength
     return frame.imagewidth, frame.rowsperstrip
 
 
 def _levels(tiff: Any, series: Any) -> list[Any]:
-    """All that could be a level of the slide: those that tifffile found, and reduced pages that it passed over.
+    """Return the pages that could be levels of the slide: those that tifffile found, and reduced pages beside them.
 
-    In files without metadata it follows one step of 2, 3 or 4 from level to level.
+    In files without metadata, tifffile finds only levels that differ by one constant factor of 2, 3 or 4.
     """
     found = list(series.levels)
     if series.kind not in ("ome", "svs"):
@@ -299,7 +299,7 @@ def _levels(tiff: Any, series: Any) -> list[Any]:
 
 
 def _shows_the_same(finest: Any, level: Any) -> bool:
-    """Whether the samples of a level mean what those of the finest level mean."""
+    """Return whether the samples of a level have the same meaning as those of the finest level."""
     pages = list(level)
     return len(pages) == len(finest) and None not in pages and _meaning(level.keyframe) == _meaning(finest.keyframe)
 
@@ -310,7 +310,7 @@ def _meaning(frame: Any) -> tuple[Any, ...]:
 
 
 def _require_single_file(tiff: Any, path: Path) -> None:
-    """Refuse an OME-TIFF whose planes lie in several files: only this one was opened, and others could be missing."""
+    """Refuse an OME-TIFF whose planes lie in several files, because the others may be missing."""
     if not tiff.is_ome or (root := _ome(tiff)) is None:
         return
     if root.find("{*}BinaryOnly") is not None or len({one.text for one in root.iter() if _is_uuid(one)}) > 1:
@@ -322,7 +322,7 @@ def _is_uuid(element: ElementTree.Element) -> bool:
 
 
 def _require_an_end(tiff: Any, path: Path) -> None:
-    """Refuse a file whose list of pages leads back to itself, which tifffile may follow for ever."""
+    """Refuse a file whose list of pages is circular, which tifffile may follow for ever."""
     handle, form = tiff.filehandle, tiff.tiff
     place, seen = tiff.pages.first.offset, set()
     while 0 < place < handle.size:
@@ -336,15 +336,15 @@ def _require_an_end(tiff: Any, path: Path) -> None:
 
 
 def _require_whole(tiff: Any, path: Path) -> None:
-    """Refuse a file whose end is missing: a page of it, or tiles of a page, would lie past the end.
+    """Refuse a truncated file: one of whose pages, or tiles of a page, would lie past its end.
 
-    tifffile leaves out pages that it cannot find, so a file that was cut off would open with levels missing.
+    tifffile leaves out pages that it cannot find, so that a truncated file would open with levels missing.
     """
     handle, form = tiff.filehandle, tiff.tiff
     handle.seek(tiff.pages.next_page_offset)
     following = int.from_bytes(handle.read(form.offsetsize), "little" if form.byteorder == "<" else "big")
     pages = [page for series in tiff.series for level in series.levels for page in level if page is not None]
-    whole = not following  # the chain of pages ends where it says so
+    whole = not following  # the list of pages ends with its end marker
     for page in pages if whole else ():
         whole = whole and len(page.dataoffsets) == len(page.databytecounts)
         ends = [start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=False)]
@@ -355,21 +355,21 @@ def _require_whole(tiff: Any, path: Path) -> None:
 
 
 def _end_of_page(handle: Any, form: Any, start: int) -> int:
-    """Where the header of a page ends that starts at a place of the file; past the file if it starts there."""
+    """Return the offset at which the page header that starts at ``start`` ends; past the file if ``start`` is."""
     handle.seek(start)
     tags = int.from_bytes(handle.read(form.tagnosize), "little" if form.byteorder == "<" else "big")
     return int(start + form.tagnosize + tags * form.tagsize + form.offsetsize)
 
 
 def _largest(tiff: Any) -> Any:
-    """The slide itself; the smaller images of a file are its label, macro and thumbnail."""
+    """Return the largest series, which is the slide; the smaller ones are its label, macro and thumbnail."""
     return max(tiff.series, key=lambda s: s.keyframe.imagewidth * s.keyframe.imagelength)
 
 
 def _is_for_openslide(tiff: Any, series: Any) -> bool:
-    """Two kinds of SVS: JPEG 2000 in YCbCr, which tifffile does not convert to RGB, and lost tiles.
+    """Return whether an SVS is JPEG 2000 in YCbCr, which tifffile does not convert to RGB, or lacks tiles.
 
-    Some Aperio scans lack tiles in one level; OpenSlide fills them from another level.
+    Some Aperio scans lack tiles in one level, which OpenSlide fills from another level.
     """
     return bool(tiff.is_svs) and any(
         level.keyframe.compression == _APERIO_JPEG2000_YCC or 0 in level.keyframe.databytecounts
@@ -382,13 +382,13 @@ def _is_8_bits(frame: Any) -> bool:
 
 
 def _is_colour(frame: Any) -> bool:
-    """Whether the file says that the samples of a page are red, green and blue, or the decoder makes them so."""
+    """Return whether the samples of a page are red, green and blue in the file or after decoding."""
     decoded = frame.photometric == _PHOTOMETRIC.YCBCR and frame.compression in _JPEG
     return bool(decoded or frame.photometric == _PHOTOMETRIC.RGB)
 
 
 def _why_not_rgb(tiff: Any, series: Any) -> str | None:
-    """What the samples of a picture are instead of red, green and blue of 8 bits (and alpha); None if they are."""
+    """Describe samples that are not red, green and blue (and alpha) of 8 bits; return None if they are."""
     frame = series.keyframe
     sizes = {axis: size for axis, size in zip(series.axes, series.shape, strict=True) if size > 1 or axis in "YXS"}
     axes = "".join(sizes)
@@ -405,7 +405,7 @@ def _why_not_rgb(tiff: Any, series: Any) -> str | None:
 
 
 def _why_planes_not_rgb(tiff: Any, series: Any) -> str | None:
-    """Of three grey planes, which are RGB as libvips writes OME-TIFF, and fluorescence in most other files."""
+    """The same for three grey planes: libvips writes RGB so in OME-TIFF, but most such files are fluorescence."""
     pixels = _ome_pixels(tiff, series) if series.kind == "ome" else None
     if pixels is None:
         return "it holds three grey planes, and does not say that they are red, green and blue"
@@ -420,7 +420,7 @@ def _why_planes_not_rgb(tiff: Any, series: Any) -> str | None:
 
 
 def _ome_colour(text: str | None) -> tuple[int, int, int] | None:
-    """RGB of OME's colour, a signed number of 32 bits for red, green, blue and alpha."""
+    """Return the RGB of an OME colour, which is a signed 32-bit number of red, green, blue and alpha."""
     try:
         red, green, blue, _ = (int(text or "") & 0xFFFFFFFF).to_bytes(4, "big")
     except ValueError:
@@ -429,7 +429,7 @@ def _ome_colour(text: str | None) -> tuple[int, int, int] | None:
 
 
 def _pixels(series: Any) -> Image:
-    """All of a series' finest level as RGB."""
+    """Read the whole finest level of a series as RGB."""
     for page in series:
         _require_pictures_fit(page)
     image = series.asarray(level=0)
@@ -449,7 +449,7 @@ def _require_pictures_fit(page: Any) -> None:
 
 
 def _to_rgb(image: Image, frame: Any) -> Image:
-    """Three samples as they are; a fourth as the file says: laid over white if it is alpha, else left out."""
+    """Return RGB: a fourth sample is composited over white if the file says that it is alpha, and else left out."""
     if image.shape[2] == 3:
         return image
     fourth = frame.extrasamples[0] if frame.extrasamples else _EXTRA.UNSPECIFIED
@@ -462,7 +462,7 @@ def _to_rgb(image: Image, frame: Any) -> Image:
 
 
 def _orientation(frame: Any) -> int:
-    """How a picture is to be turned, 1 to 8 as in Exif; 1 is as it is stored."""
+    """Return the orientation of a picture, 1 to 8 as in Exif; 1 is as it is stored."""
     tag = frame.tags.get(274)
     return tag.value if tag is not None and tag.value in range(1, 9) else 1
 
@@ -478,7 +478,7 @@ def _turned(image: Image, orientation: int) -> Image:
 
 
 def _mpp(tiff: Any, series: Any) -> tuple[float, float] | None:
-    """Microns per pixel: Aperio's description, OME's PhysicalSize, else resolution tags a microscope could have."""
+    """Return microns per pixel from Aperio's description, OME's PhysicalSize or believable resolution tags."""
     if tiff.is_svs:
         found = re.search(r"\bMPP\s*=([^|\r\n]*)", series.keyframe.description)
         aperio = number(found[1]) if found else None
@@ -496,7 +496,7 @@ def _ome(tiff: Any) -> ElementTree.Element | None:
 
 
 def _ome_pixels(tiff: Any, series: Any) -> ElementTree.Element | None:
-    """What OME says of the image with this place in the file; None if the XML is broken or knows fewer images."""
+    """Return the OME element of a series; None if the XML is invalid or describes fewer images."""
     root = _ome(tiff)
     index = next(i for i, s in enumerate(tiff.series) if s is series)
     images = [] if root is None else root.findall("{*}Image/{*}Pixels")
@@ -524,7 +524,7 @@ def _tag_mpp(frame: Any) -> tuple[float, float] | None:
 
 
 def _fraction(tag: Any) -> float | None:
-    """Value of a tag of two numbers, above 0, or None."""
+    """Return the value of a rational tag if it is above 0, else None."""
     try:
         numerator, denominator = tag.value
         return numerator / denominator if numerator > 0 and denominator > 0 else None
