@@ -1,12 +1,12 @@
-"""The image bank: features of single-class tiles, their clusters, and the prototypes made of them (PBIP 3.2).
+"""The image bank: features of single-class tiles, their clusters, and their prototypes (PBIP 3.2).
 
 ```text
 BANK/
   bank.json               facts: classes, encoder, settings, tiles with their provenance, clusters, statistics
-  features.safetensors    what the encoder made of each tile, by the hash of its file
-  prototypes.safetensors  one vector a subclass
-  thumbnails/<hash>.jpg   the tiles that the prototypes are means of
-  curation.json           what the user removed or moved, if anything (:mod:`napari_pbip.bank.curation`)
+  features.safetensors    feature of each tile by the hash of its file
+  prototypes.safetensors  one vector per subclass
+  thumbnails/<hash>.jpg   the tiles whose mean features are the prototypes
+  curation.json           the user's corrections, if there are any (:mod:`napari_pbip.bank.curation`)
 ```
 """
 
@@ -47,33 +47,33 @@ class EncoderFacts(TypedDict):
     """The encoder that a bank belongs to."""
 
     name: str
-    """Its name in the catalogue."""
+    """Name of the encoder in the catalogue."""
     weights_hash: str
-    """SHA-256 of its weights: another hash, another feature space."""
+    """SHA-256 of the weights; features of encoders with different weights cannot be compared."""
     dimension: int
-    """Length D of its features."""
+    """Length D of the features."""
     weights: str | None
-    """Where its weights lay when the bank was made."""
+    """Path of the weights when the bank was built."""
 
 
 @dataclass(frozen=True, slots=True)
 class BankTile:
-    """A tile of the bank and where it came from."""
+    """A tile of the bank, and where it was cut from."""
 
     path: str
-    """File it was read from."""
+    """Picture file of the tile."""
     class_index: int
-    """Its class."""
+    """Class index of the tile."""
     hash: str
-    """SHA-256 of the file."""
+    """SHA-256 of the picture file."""
     white: float
     """Share of near-white pixels, 0 to 1."""
     origin: Origin | None = None
     """Position on a slide, if known."""
     subclass: int = -1
-    """Index of its cluster among those of all classes; -1 for a tile left out."""
+    """Index of the tile's cluster among those of all classes; -1 for a tile that was left out."""
     similarity: float = 0.0
-    """Cosine with the centre of its cluster, -1 to 1."""
+    """Cosine of the feature with the centre of its cluster, -1 to 1."""
 
 
 _TILES = TypeAdapter(tuple[BankTile, ...])
@@ -82,36 +82,36 @@ _K = TypeAdapter(tuple[int, ...])
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """One subclass, as a user judges it."""
+    """The properties of a subclass by which a user judges it."""
 
     class_name: str
     subclass: int
     """Index among the subclasses of all classes."""
     tiles: int
     similarity: float
-    """Mean cosine of its tiles with its centre."""
+    """Mean cosine of the tiles with the centre."""
     purity: float
-    """Share of its tiles that are nearer to a prototype of their own class than to any other."""
+    """Share of the tiles that are nearer to a prototype of their own class than to any other prototype."""
     warning: str = ""
-    """What a user should look at, if anything."""
+    """Warning for the user; empty if there is none."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageBank:
-    """Tiles, features, clusters and prototypes of a project's classes."""
+    """The tiles, features, clusters and prototypes of a project's classes."""
 
     taxonomy: Taxonomy
     encoder: EncoderFacts
     settings: BankSettings
     tiles: tuple[BankTile, ...]
     features: Floats
-    """Shape (T, D): a row a tile."""
+    """Features, shape (T, D), one row per tile."""
     colours: Floats
     """Mean of R, G, B and of their squares in [0, 1], shape (T, 6)."""
     k: tuple[int, ...]
-    """Subclasses of each class."""
+    """Number of subclasses of each class."""
     prototypes: Floats
-    """Shape (sum of K, D): the mean feature of the N_K tiles nearest the centre of each subclass."""
+    """Prototypes, shape (sum of K, D): mean features of the N_K tiles nearest to the centre of each subclass."""
     left_out: tuple[BankTile, ...] = ()
     """Tiles left out because they are mostly white."""
     removed: tuple[BankTile, ...] = ()
@@ -134,29 +134,29 @@ class ImageBank:
         removed: Sequence[BankTile] = (),
         previous: ImageBank | None = None,
     ) -> ImageBank:
-        """Cluster the features of each class and make its prototypes.
+        """Cluster the features of each class and compute its prototypes.
 
         Parameters
         ----------
         taxonomy, encoder, settings
-            What the bank is of and how it is made.
+            Classes, encoder and settings of the bank.
         tiles
-            Single-class tiles; what they say of clusters is not used.
+            Single-class tiles; their cluster indices are not used.
         measures
-            What is known of these tiles.
+            Features and colours of these tiles.
         left_out
-            Mostly white tiles, to be kept on record.
+            Mostly white tiles, which are recorded only.
         removed
-            Tiles that the user removed, to be kept on record.
+            Tiles that the user removed, which are recorded only.
         previous
-            An earlier bank: classes whose tiles and settings are those of that bank keep its clusters.
+            An earlier bank, whose clusters are kept for classes with the same tiles and settings.
 
         Raises
         ------
         BankError
             If a class has no tiles, or fewer than the clusters asked for.
         ConfigError
-            If ``settings.k`` names other classes than there are.
+            If the classes in ``settings.k`` are not those of the taxonomy.
         """
         wanted = _k_of_classes(taxonomy, settings)
         check_enough_tiles(taxonomy, settings, [t.class_index for t in tiles], [t.class_index for t in left_out])
@@ -196,7 +196,7 @@ class ImageBank:
 
     @property
     def subclass_class(self) -> Ints:
-        """Class of each subclass, shape (sum of K,)."""
+        """Class index of each subclass, shape (sum of K,)."""
         return np.repeat(np.arange(len(self.k)), self.k)
 
     @property
@@ -210,15 +210,15 @@ class ImageBank:
         return digest.hexdigest()[:16]
 
     def nearest(self, subclass: int) -> tuple[BankTile, ...]:
-        """Tiles of a subclass, nearest its centre first; the first ``settings.nearest`` made its prototype."""
+        """Return the tiles of a subclass, nearest to its centre first; its prototype is the mean of the first N_K."""
         return tuple(self.tiles[i] for i in _nearest_first(self.tiles, subclass))
 
     def similarity(self, features: Floats) -> Floats:
-        """Cosine of features (T, D) with every prototype, shape (T, sum of K)."""
+        """Return the cosine of features (T, D) with every prototype, shape (T, sum of K)."""
         return normalise(features) @ normalise(self.prototypes).T
 
     def clusters(self) -> tuple[ClusterFacts, ...]:
-        """Size, similarity and purity of each subclass, with a warning where a user should look."""
+        """Return the size, similarity and purity of each subclass, with a warning if something looks wrong."""
         of_subclass = np.array([t.subclass for t in self.tiles])
         nearest_class = self.subclass_class[self.similarity(self.features).argmax(1)]
         facts = []
@@ -246,23 +246,24 @@ class ImageBank:
         return tuple(facts)
 
     def write(self, folder: Path, measures: FeatureFile) -> None:
-        """Write the bank; what is already there of the same tiles is kept.
+        """Write the bank; thumbnails of the same tiles that exist are kept.
 
-        ``bank.json`` comes last, so that a write cut short is recognised on reading and an update mends it.
+        ``bank.json`` is written last, so that reading recognises a bank whose writing was interrupted. An update
+        completes such a bank.
 
         Parameters
         ----------
         folder
-            Folder to write to; made if it is missing.
+            Folder to write to; created if it does not exist.
         measures
-            What is known of each tile, by its hash; of tiles that are neither here nor removed it is dropped.
+            Measures of tiles by their hash; those of tiles that are neither in the bank nor removed are dropped.
 
         Raises
         ------
         OutputError
             If the folder cannot be written or the disk is full.
         DataError
-            If a tile for a thumbnail cannot be read any more.
+            If the picture of a tile, of which a thumbnail is made, cannot be read.
         """
         measures.keep({t.hash for t in (*self.tiles, *self.removed)})
         measures.write(folder)
@@ -299,7 +300,7 @@ class ImageBank:
         Raises
         ------
         BankError
-            If the folder is no bank, the bank was never finished, is damaged, or of a newer format.
+            If the folder is not a bank, or the bank is unfinished, damaged or of a newer format.
         """
         folder = Path(folder)
         document = _read_facts(folder)
@@ -339,7 +340,7 @@ def encoder_key(encoder: EncoderFacts) -> str:
 
 
 def cluster_table(bank: ImageBank) -> list[dict[str, str | int | float]]:
-    """The clusters of a bank as rows of a table."""
+    """Return the clusters of a bank as rows of a table."""
     return [
         {
             "class": c.class_name,
@@ -354,7 +355,7 @@ def cluster_table(bank: ImageBank) -> list[dict[str, str | int | float]]:
 
 
 def thumbnail_path(folder: Path, tile: BankTile) -> Path:
-    """Where the small picture of a tile lies in the folder of a bank."""
+    """Return the path of a tile's thumbnail in the folder of a bank."""
     return folder / THUMBNAILS / f"{tile.hash[:16]}.jpg"
 
 
@@ -405,14 +406,14 @@ def _k_of_classes(taxonomy: Taxonomy, settings: BankSettings) -> list[int | Lite
 def check_enough_tiles(
     taxonomy: Taxonomy, settings: BankSettings, tiles: Sequence[int | None], white: Sequence[int] = ()
 ) -> None:
-    """Check that every class has as many tiles as clusters are asked for.
+    """Check that every class has at least as many tiles as clusters.
 
     Parameters
     ----------
     taxonomy, settings
-        Classes, and the clusters asked for.
+        Classes, and their numbers of clusters.
     tiles, white
-        Class of each tile of the bank, and of each that was left out as mostly white.
+        Class index of each tile of the bank, and of each tile that was left out as mostly white.
 
     Raises
     ------
@@ -444,7 +445,7 @@ def _keep(
     settings: BankSettings,
     wanted: int | Literal["auto"],
 ) -> Clusters | None:
-    """The clusters that an earlier bank found for exactly these tiles under the same settings, if it did."""
+    """Return the clusters of an earlier bank if it has exactly these tiles and settings for a class, else None."""
     if previous is None or encoder_key(previous.encoder) != encoder_key(encoder) or name not in previous.taxonomy.names:
         return None
     before = previous.settings
