@@ -1,4 +1,4 @@
-"""The dock widget that turns scores into the map one wants: thresholds that follow the hand, and why it is so."""
+"""The dock *Tune*: thresholds that change the map at once, and explanations of its places."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ _WIDEST = 440
 
 
 class TuneWidget(QWidget):
-    """Edits the thresholds of the selected result, saves the labels that they give, and explains places of the map.
+    """Widget that edits the thresholds of the selected result, saves its labels, and explains places of the map.
 
     Attributes
     ----------
     explainer
-        What explains places of the result, with its model loaded; None before the first question.
+        Explainer of the result, with its model loaded; None before the first explanation.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -114,14 +114,14 @@ class TuneWidget(QWidget):
         outer.addWidget(scroll)
 
     def _fit(self) -> None:
-        """As wide as the rows need, up to where a dock becomes a nuisance."""
+        """Make the widget as wide as its rows need, up to a limit for docks."""
         inside, bar = self._scroll.widget(), self._scroll.verticalScrollBar()
         if inside is not None and bar is not None:
             needed = inside.minimumSizeHint().width() + bar.sizeHint().width()
             self._scroll.setMinimumWidth(min(needed, _WIDEST))
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Make room once the style of the window is known: its rows are wider than those of no window."""
+        """Adjust the width now that the style of the window, on which that of the rows depends, is known."""
         super().showEvent(event)
         self._fit()
 
@@ -162,7 +162,7 @@ class TuneWidget(QWidget):
             self.open(Path(folder))
 
     def open(self, folder: Path) -> None:
-        """Open a result, or say why it cannot be."""
+        """Open a result, or show why it cannot be opened."""
         try:
             result = self._session.results.open(folder, self._session.settings.thresholds)
         except PbipError as error:
@@ -238,14 +238,14 @@ class TuneWidget(QWidget):
         if result is None or found is None:
             return
         mpp = result.store.facts.slide.mpp
-        y, x = (float(p) / mpp + 0.5 for p in position[-2:])  # the origin is the middle of the first pixel
+        y, x = (float(p) / mpp + 0.5 for p in position[-2:])  # the origin is the centre of the first pixel
         self._asked = x, y, self._name(found[0])
         self.why.wait()
         if self._explaining is None:
             self._answer()
 
     def _answer(self) -> None:
-        """Start on the place that was asked for last."""
+        """Start the explanation of the place that was asked for last."""
         if self._result is None or self._asked is None:
             return
         explainer = self.explainer
@@ -261,18 +261,18 @@ class TuneWidget(QWidget):
         if self._asked is not None:
             self._answer()
         elif explainer is not self.explainer or job is None:
-            return  # of another result
+            return  # the explanation is of another result
         elif job.result is not None:
             explanation = job.result.summary["explanation"]
             assert isinstance(explanation, Explanation)
             self.why.show_explanation(explanation, drawn)
         elif state is State.FAILED:
-            self.explainer = None  # what is missing may be put back
+            self.explainer = None  # the missing files may be restored
             self.why.fail(job.error)
 
 
 def _without(callbacks: list[Any], callback: object) -> Callable[[], None]:
-    """Takes a callback out of a list, if it is still there."""
+    """Return a function that removes a callback from a list, if it is still there."""
 
     def remove() -> None:
         if callback in callbacks:
