@@ -1,4 +1,4 @@
-"""The jobs without a screen: ``napari-pbip COMMAND --help`` explains each."""
+"""The command line: one function per command; ``napari-pbip COMMAND --help`` explains each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ app.add_typer(encoders_app, name="encoders")
 
 
 def main() -> None:
-    """Run the command line; errors of the user's making end it with one sentence and exit code 2."""
+    """Run the command line; a PbipError ends it with its message and exit code 2."""
     print_what_cannot_be_encoded()
     print_plugin_warnings_as_sentences()
     try:
@@ -111,7 +111,7 @@ def zero_shot(
 
 
 def _sentences(assignments: Sequence[str]) -> dict[str, str]:
-    """``CLASS=TEXT`` options as a sentence by class."""
+    """Parse options ``CLASS=TEXT`` to sentences by class."""
     pairs = [assignment.partition("=") for assignment in assignments]
     for (name, equals, text), given in zip(pairs, assignments, strict=True):
         if not (name.strip() and equals and text.strip()):
