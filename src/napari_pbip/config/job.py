@@ -148,7 +148,7 @@ class ThresholdSettings(Settings):
     """The largest score over a slide is this percentile, so that a few odd pixels do not decide."""
 
     def of_classes(self, names: Collection[str]) -> ThresholdSettings:
-        """The same, without thresholds for classes that are not among these."""
+        """Return these settings without the thresholds of other classes than these."""
         if self.class_delta.keys() <= set(names):
             return self
         own = {name: delta for name, delta in self.class_delta.items() if name in names}
