@@ -127,5 +127,5 @@ def test_an_encoder_of_an_earlier_version_is_told_how_to_be_made_anew(tmp_path: 
     tensors["projection"] = tensors["projection"][:, 8:].contiguous()  # fewer statistics
     tensors["centre"] = tensors["centre"][8:].contiguous()
     save_file(tensors, tmp_path / "model.safetensors", {"backbone": "mit-b0"})
-    with pytest.raises(WeightsUnavailable, match="`pretrain --resume` writes it anew"):
+    with pytest.raises(WeightsUnavailable, match="with `resume=True`, which writes it again"):
         encoders.load("pretrained", tmp_path)
