@@ -20,7 +20,7 @@ Changes = dict[str, Any]
 
 
 class CompareSettings(Settings):
-    """What is compared: every combination of one choice of each axis, with every seed."""
+    """The axes of a comparison, of which every combination of choices is trained with every seed."""
 
     axes: Annotated[dict[str, dict[str, Changes]], Field(min_length=1)]
     """Names of the axes, such as `method` or `encoder`; for each the names of its choices and the settings of each."""
