@@ -1,14 +1,4 @@
-"""The image bank: features of single-class tiles, their clusters, and their prototypes (PBIP 3.2).
-
-```text
-BANK/
-  bank.json               facts: classes, encoder, settings, tiles with their provenance, clusters, statistics
-  features.safetensors    feature of each tile by the hash of its file
-  prototypes.safetensors  one vector per subclass
-  thumbnails/<hash>.jpg   the tiles whose mean features are the prototypes
-  curation.json           the user's corrections, if there are any (:mod:`napari_pbip.bank.curation`)
-```
-"""
+"""The image bank: features of single-class tiles, their clusters, and their prototypes (PBIP 3.2)."""
 
 from __future__ import annotations
 
@@ -17,65 +7,35 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from napari_pbip.bank.bank_folder import (
+    FACTS,
+    FORMAT,
+    PROTOTYPES,
+    THUMBNAILS,
+    BankTile,
+    EncoderFacts,
+    damaged,
+    read_facts,
+    thumbnail_path,
+    write_thumbnail,
+)
 from napari_pbip.bank.cluster import Clusters, Floats, Ints, choose_k, cosine_kmeans, normalise
+from napari_pbip.bank.cluster_counts import check_enough_tiles, k_of_classes
 from napari_pbip.bank.features import FeatureFile
-from napari_pbip.bank.tiles import Origin
 from napari_pbip.config import BankSettings
-from napari_pbip.errors import BankError, ConfigError
-from napari_pbip.files import write_json, write_picture, writing
-from napari_pbip.pictures import read_rgb
+from napari_pbip.errors import BankError
+from napari_pbip.files import write_json, writing
 from napari_pbip.taxonomy import Taxonomy
 
-FORMAT = 1
-FACTS = "bank.json"
-PROTOTYPES = "prototypes.safetensors"
-THUMBNAILS = "thumbnails"
-_THUMBNAIL_SIDE = 112
 _IMPURE = 0.8
-
-
-class EncoderFacts(TypedDict):
-    """The encoder that a bank belongs to."""
-
-    name: str
-    """Name of the encoder in the catalogue."""
-    weights_hash: str
-    """SHA-256 of the weights; features of encoders with different weights cannot be compared."""
-    dimension: int
-    """Length D of the features."""
-    weights: str | None
-    """Path of the weights when the bank was built."""
-
-
-@dataclass(frozen=True, slots=True)
-class BankTile:
-    """A tile of the bank, and where it was cut from."""
-
-    path: str
-    """Picture file of the tile."""
-    class_index: int
-    """Class index of the tile."""
-    hash: str
-    """SHA-256 of the picture file."""
-    white: float
-    """Share of near-white pixels, 0 to 1."""
-    origin: Origin | None = None
-    """Position on a slide, if known."""
-    subclass: int = -1
-    """Index of the tile's cluster among those of all classes; -1 for a tile that was left out."""
-    similarity: float = 0.0
-    """Cosine of the feature with the centre of its cluster, -1 to 1."""
-
-
 _TILES = TypeAdapter(tuple[BankTile, ...])
 _K = TypeAdapter(tuple[int, ...])
 
@@ -158,7 +118,7 @@ class ImageBank:
         ConfigError
             If the classes in ``settings.k`` are not those of the taxonomy.
         """
-        wanted = _k_of_classes(taxonomy, settings)
+        wanted = k_of_classes(taxonomy, settings)
         check_enough_tiles(taxonomy, settings, [t.class_index for t in tiles], [t.class_index for t in left_out])
         hashes = [t.hash for t in tiles]
         features = measures.features(hashes)
@@ -272,7 +232,7 @@ class ImageBank:
             temporary.write_bytes(save(arrays))
         shown = [t for s in range(len(self.prototypes)) for t in self.nearest(s)[: self.settings.nearest]]
         for tile in shown:
-            _write_thumbnail(folder, tile)
+            write_thumbnail(folder, tile)
         write_json(folder / FACTS, self._facts())
         wanted = {thumbnail_path(folder, tile) for tile in shown}
         for path in set((folder / THUMBNAILS).glob("*.jpg")) - wanted:
@@ -303,7 +263,7 @@ class ImageBank:
             If the folder is not a bank, or the bank is unfinished, damaged or of a newer format.
         """
         folder = Path(folder)
-        document = _read_facts(folder)
+        document = read_facts(folder)
         try:
             if document["format"] > FORMAT:
                 raise BankError(f"{folder} was made by a newer version of napari-pbip; update this one.")
@@ -311,7 +271,7 @@ class ImageBank:
             tiles = _TILES.validate_python(document["tiles"])
             k = _K.validate_python(document["k"])
             if not all(0 <= t.subclass < sum(k) and 0 <= t.class_index < len(k) for t in tiles):
-                raise _damaged(folder)
+                raise damaged(folder)
             hashes = [t.hash for t in tiles]
             bank = cls(
                 taxonomy=Taxonomy.from_json(document["classes"]),
@@ -328,9 +288,9 @@ class ImageBank:
             )
             intact = bank.identity == document["identity"]
         except (KeyError, TypeError, ValueError, ValidationError, SafetensorError, OSError) as error:
-            raise _damaged(folder) from error
+            raise damaged(folder) from error
         if not intact:
-            raise _damaged(folder)
+            raise damaged(folder)
         return bank
 
 
@@ -354,34 +314,6 @@ def cluster_table(bank: ImageBank) -> list[dict[str, str | int | float]]:
     ]
 
 
-def thumbnail_path(folder: Path, tile: BankTile) -> Path:
-    """Return the path of a tile's thumbnail in the folder of a bank."""
-    return folder / THUMBNAILS / f"{tile.hash[:16]}.jpg"
-
-
-def _damaged(folder: Path) -> BankError:
-    return BankError(
-        f"The image bank {folder} is damaged; restore it or build it again with `build_bank(update=True)`."
-    )
-
-
-def _read_facts(folder: Path) -> Any:
-    try:
-        return json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        if FeatureFile.exists(folder):
-            raise BankError(
-                f"{folder} is an unfinished image bank; build it again with `build_bank(update=True)`."
-            ) from None
-        if folder.is_file():
-            raise BankError(
-                f"{folder} is a file; give the folder that holds the image bank, such as {folder.parent}."
-            ) from None
-        raise BankError(f"{folder} is no image bank (it holds no {FACTS}); make one with `build_bank()`.") from None
-    except (OSError, ValueError) as error:
-        raise _damaged(folder) from error
-
-
 def _encoder(facts: Mapping[str, Any]) -> EncoderFacts:
     return EncoderFacts(
         name=facts["name"],
@@ -389,51 +321,6 @@ def _encoder(facts: Mapping[str, Any]) -> EncoderFacts:
         dimension=facts["dimension"],
         weights=facts["weights"],
     )
-
-
-def _k_of_classes(taxonomy: Taxonomy, settings: BankSettings) -> list[int | Literal["auto"]]:
-    if not isinstance(settings.k, dict):
-        return [settings.k] * len(taxonomy)
-    names = ", ".join(taxonomy.names)
-    for name in settings.k:
-        if name not in taxonomy.names:
-            raise ConfigError(f"bank.k names the class {name!r}, but the classes are {names}.")
-    if missing := [name for name in taxonomy.names if name not in settings.k]:
-        raise ConfigError(f"bank.k lacks the class {missing[0]!r}; give a number or auto for each of {names}.")
-    return [settings.k[name] for name in taxonomy.names]
-
-
-def check_enough_tiles(
-    taxonomy: Taxonomy, settings: BankSettings, tiles: Sequence[int | None], white: Sequence[int] = ()
-) -> None:
-    """Check that every class has at least as many tiles as clusters.
-
-    Parameters
-    ----------
-    taxonomy, settings
-        Classes, and their numbers of clusters.
-    tiles, white
-        Class index of each tile of the bank, and of each tile that was left out as mostly white.
-
-    Raises
-    ------
-    BankError
-        If a class has no tiles, or fewer than its clusters.
-    ConfigError
-        If ``settings.k`` names other classes than there are.
-    """
-    for n, (name, wanted) in enumerate(zip(taxonomy.names, _k_of_classes(taxonomy, settings), strict=True)):
-        count, pale = list(tiles).count(n), list(white).count(n)
-        if not count and pale:
-            raise BankError(f"All {pale} single-class tiles of {name} are mostly white; raise data.white_fraction.")
-        if not count:
-            raise BankError(f"The class {name} has no tile that shows it alone; add tiles of this class only.")
-        if isinstance(wanted, int) and wanted > count:
-            left = f" ({pale} mostly white ones were left out)" if pale else ""
-            raise BankError(
-                f"The class {name} has {count} single-class tile{'s' * (count > 1)}{left}, too few for {wanted} "
-                "clusters; add tiles or lower K."
-            )
 
 
 def _keep(
@@ -449,7 +336,7 @@ def _keep(
     if previous is None or encoder_key(previous.encoder) != encoder_key(encoder) or name not in previous.taxonomy.names:
         return None
     before = previous.settings
-    if _k_of_classes(previous.taxonomy, before)[previous.taxonomy.index(name)] != wanted:
+    if k_of_classes(previous.taxonomy, before)[previous.taxonomy.index(name)] != wanted:
         return None
     if before.seed != settings.seed or (wanted == "auto" and before.k_max != settings.k_max):
         return None
@@ -471,12 +358,3 @@ def _prototype(features: Floats, clusters: Clusters, cluster: int, nearest: int)
 def _nearest_first(tiles: Sequence[BankTile], subclass: int) -> list[int]:
     members = [i for i, t in enumerate(tiles) if t.subclass == subclass]
     return sorted(members, key=lambda i: -tiles[i].similarity)
-
-
-def _write_thumbnail(folder: Path, tile: BankTile) -> None:
-    path = thumbnail_path(folder, tile)
-    if path.exists():
-        return
-    picture = Image.fromarray(read_rgb(Path(tile.path)))
-    picture.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
-    write_picture(path, picture, "JPEG", quality=88)

@@ -4,7 +4,7 @@ A settings file (YAML), the options ``--set key=value`` of the command line and 
 :class:`JobSettings`, and show the descriptions of its fields as help texts.
 """
 
-from napari_pbip.config.base import Settings, anchor_paths, change_paths, overlay, override
+from napari_pbip.config.base import Settings, anchor_paths, change_paths, first_difference, overlay, override
 from napari_pbip.config.compare import CompareJob, CompareSettings, PlannedRun, planned_runs
 from napari_pbip.config.job import (
     BackboneSettings,
@@ -49,6 +49,7 @@ __all__ = [
     "TrainSettings",
     "anchor_paths",
     "change_paths",
+    "first_difference",
     "methods",
     "overlay",
     "override",

@@ -51,7 +51,7 @@ def job(run: Callable[P, Job] | None = None, *, less_memory: str = _MORE_MEMORY)
     return decorate if run is None else decorate(run)
 
 
-def explained(error: Exception, name: str, less_memory: str = _MORE_MEMORY) -> PbipError:
+def explained(error: Exception, name: str = "", less_memory: str = _MORE_MEMORY) -> PbipError:
     """Return a PbipError for an unexpected error.
 
     Parameters
@@ -59,7 +59,7 @@ def explained(error: Exception, name: str, less_memory: str = _MORE_MEMORY) -> P
     error
         The error; a PbipError is returned as it is.
     name
-        Name of the job.
+        Name of the job, if it has one.
     less_memory
         What a user can do if the memory is full.
     """
@@ -71,7 +71,8 @@ def explained(error: Exception, name: str, less_memory: str = _MORE_MEMORY) -> P
         return JobFailed(f"The {whose} memory is full; {less_memory}.")
     if isinstance(error, OSError):
         return OutputError(f"A file could not be read or written: {said}.")
-    return JobFailed(f"The job {name!r} failed: {type(error).__name__}: {said}.")
+    what = f"The job {name!r} failed" if name else "Something unforeseen went wrong"
+    return JobFailed(f"{what}: {type(error).__name__}: {said}.")
 
 
 def phase(inner: Job) -> Generator[Event, None, Mapping[str, Any]]:

@@ -35,12 +35,6 @@ def show_scale_bar(viewer: ViewerModel, visible: bool) -> None:
         bar.unit = "um"
 
 
-def shows_scale_bar(viewer: ViewerModel) -> bool:
-    """Return whether the scale bar is visible."""
-    bar = scale_bar(viewer)
-    return bool(bar.visible and bar.opacity > 0)
-
-
 def fit(viewer: ViewerModel, layer: Layer) -> None:
     """Fit the view to a layer; before napari 0.7, to all layers."""
     try:

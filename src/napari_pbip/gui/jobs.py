@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_pbip.engine.jobs import JobMaker
+from napari_pbip.engine.jobs import JobMaker, explained
 from napari_pbip.errors import JobFailed, PbipError
 from napari_pbip.events import Event, Finished, Job, Noted, Started, Step, Warned
 from napari_pbip.wording import Interface
@@ -50,8 +50,6 @@ class RunningJob(QObject):
     ----------
     make
         Makes the job's generator; it is called in the thread, because it may be slow.
-    parent
-        Qt parent.
 
     Attributes
     ----------
@@ -76,8 +74,8 @@ class RunningJob(QObject):
     ended = Signal(object)
     """Emitted once, after the last events, with the last :class:`State`."""
 
-    def __init__(self, make: JobMaker, parent: QObject | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, make: JobMaker) -> None:
+        super().__init__()
         self.state = State.RUNNING
         self.result: Finished | None = None
         self.error: PbipError | None = None
@@ -173,7 +171,7 @@ class RunningJob(QObject):
         except PbipError as error:
             return _End(State.FAILED, error=error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the user must hear of it
-            failed = JobFailed(f"Something unforeseen went wrong: {type(error).__name__}: {error}.")
+            failed = explained(error)
             failed.__cause__ = error
             return _End(State.FAILED, error=failed)
         return _End(State.FAILED, error=JobFailed("The job ended without a result."))

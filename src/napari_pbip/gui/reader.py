@@ -111,7 +111,7 @@ def read_labels(path: Paths) -> list[LayerData]:
 
 def is_bank(path: Path) -> bool:
     """Return whether a folder is an image bank."""
-    from napari_pbip.bank.image_bank import FACTS
+    from napari_pbip.bank.bank_folder import FACTS
 
     return (path / FACTS).is_file()
 

@@ -27,9 +27,7 @@ chunk sizes and codecs that were compared.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -37,88 +35,22 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import zarr
-import zarr.errors
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from napari_pbip.errors import OtherResult, OutputError, PbipError
-from napari_pbip.files import output_error, prepare_folder, writing, writing_folder
+from napari_pbip.config import first_difference
+from napari_pbip.errors import OtherResult, OutputError
+from napari_pbip.files import prepare_folder, writing, writing_folder
 from napari_pbip.folders import STORE_MARKER
 from napari_pbip.results.blend import Blender, Region, Tiles
-from napari_pbip.results.lattice import BLOCK, Lattice
-from napari_pbip.results.pyramid import PyramidWriter, create_levels, mean_of_analysed, multiscales
-from napari_pbip.slides import SlideFacts, TileGrid
-from napari_pbip.taxonomy import Taxonomy, TissueClass
+from napari_pbip.results.lattice import BLOCK
+from napari_pbip.results.store_facts import GridFacts, ModelFacts, StoreFacts, parse_facts
+from napari_pbip.results.store_files import get_array, reading, writing_to
+from napari_pbip.results.store_writer import StoreWriter, create_arrays
+from napari_pbip.slides import SlideFacts
+from napari_pbip.taxonomy import Taxonomy
 
 _BEGUN = "pbip/begun.safetensors"
-_TILES = 64  # tiles along each axis in a chunk of the per-tile arrays
-_COMMIT_SECONDS = 0.5
-_AXES = ("c", "y", "x")
-
-
-class ModelFacts(BaseModel):
-    """The model that computed the scores. A subclass may add more."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    hash: str
-    """Hash of the weights."""
-    run: str = ""
-    """Name of the run."""
-    folder: str = ""
-    """Folder of the run when the slide was segmented."""
-
-
-class GridFacts(BaseModel):
-    """The grid of tiles, in model pixels."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tile: int
-    overlap: int
-    stride: int
-    rows: int
-    columns: int
-    model_mpp: float
-    """Micrometres per model pixel."""
-    cell: int = 8
-    """Side of a score cell: the stride of the finest stage that carries fusion weight."""
-
-    @classmethod
-    def from_tiles(cls, tiles: TileGrid, model_mpp: float, cell: int) -> Self:
-        """Return the facts of a grid of tiles."""
-        return cls(
-            tile=tiles.tile,
-            overlap=tiles.overlap,
-            stride=tiles.stride,
-            rows=tiles.rows,
-            columns=tiles.columns,
-            model_mpp=model_mpp,
-            cell=cell,
-        )
-
-
-class StoreFacts(BaseModel):
-    """The facts about a store, which are in the attributes of its root under ``pbip``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = 1
-    classes: tuple[TissueClass, ...]
-    slide: SlideFacts
-    model: ModelFacts
-    settings: dict[str, Any]
-    """The settings that change the scores."""
-    grid: GridFacts
-    score_shape: tuple[int, int]
-    """Number of cells, (height, width)."""
-
-    @property
-    def lattice(self) -> Lattice:
-        """The lattice of tiles on the score cells; raises ValueError if they do not fit together."""
-        g = self.grid
-        return Lattice(*self.score_shape, g.tile // g.cell, g.stride // g.cell, g.rows, g.columns)
 
 
 class ScoreStore:
@@ -151,7 +83,7 @@ class ScoreStore:
             attributes = dict(self._group.attrs)
             if "pbip" not in attributes:
                 raise OutputError(f"{path} is not a score store; name the <slide>.ome.zarr that 'segment' wrote.")
-            self.facts = _parse(path, attributes["pbip"])
+            self.facts = parse_facts(path, attributes["pbip"])
             self.taxonomy = Taxonomy(classes=self.facts.classes)
             ome: Any = attributes["ome"]
             self.scores = [get_array(self._group, dataset["path"]) for dataset in ome["multiscales"][0]["datasets"]]
@@ -160,7 +92,7 @@ class ScoreStore:
         self.lattice = self.facts.lattice
         if mode == "r+":
             self._remove_unfinished()
-        self._writer = _Writer(self) if mode == "r+" else None
+        self._writer = StoreWriter(path, self._group, self.scores) if mode == "r+" else None
 
     def _remove_unfinished(self) -> None:
         """Remove files that zarr had begun to write when a process was killed; they are never read."""
@@ -248,29 +180,7 @@ class ScoreStore:
         ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
         prepare_folder(path, STORE_MARKER, overwrite=overwrite, ways=ways)
         with writing_folder(path) as begun:
-            root = zarr.create_group(begun, zarr_format=3)
-            own = root.create_group("pbip")
-            tiles = (g.rows, g.columns)
-            for name, values in (("planned", planned), ("tissue", tissue)):
-                array = own.create_array(name, shape=values.shape, chunks=values.shape, dtype="bool")
-                array[:] = values
-            for name in ("presence", "peak"):
-                own.create_array(
-                    name,
-                    shape=(len(taxonomy), *tiles),
-                    chunks=(len(taxonomy), *(min(_TILES, n) for n in tiles)),
-                    dtype="float16",
-                    fill_value=np.nan,
-                )
-            blocks = (-(-score_shape[0] // BLOCK), -(-score_shape[1] // BLOCK))
-            own.create_array("written", shape=blocks, chunks=blocks, dtype="bool", fill_value=False)
-            levels = create_levels(
-                root, (len(taxonomy), *score_shape), chunk=BLOCK, dtype="float16", fill_value=np.nan, axes=_AXES
-            )
-            cell_um, pixel_um = g.cell * g.model_mpp, facts.slide.mpp
-            first = (cell_um - pixel_um) / 2  # from the centre of the first pixel to that of the first cell
-            entry = multiscales(facts.slide.name, len(levels), _AXES, (cell_um,) * 2, (first,) * 2)
-            root.attrs.update({"ome": {"version": "0.5", "multiscales": entry}, "pbip": facts.model_dump(mode="json")})
+            create_arrays(begun, facts, tissue, planned)
         return cls(path, "r+")
 
     def check_resume(
@@ -295,7 +205,7 @@ class ScoreStore:
             ("setting", facts.settings, dict(settings)),
             ("grid", facts.grid.model_dump(), GridFacts.model_validate(dict(grid)).model_dump()),
         ):
-            if (found := _first_difference(before, now)) is not None:
+            if (found := first_difference(before, now)) is not None:
                 key, old, new = found
                 raise OtherResult(
                     f"{self.path} was begun with another {what} ({key} was {old}, now {new}); "
@@ -472,7 +382,7 @@ class ScoreStore:
         if self._writer is not None and not isinstance(error, OutputError):  # after which writing would fail again
             self._writer.commit()
 
-    def _open_writer(self) -> _Writer:
+    def _open_writer(self) -> StoreWriter:
         if self._writer is None:
             raise ValueError("the store was opened for reading")
         return self._writer
@@ -480,102 +390,3 @@ class ScoreStore:
     def _read(self, name: str, selection: Any = ...) -> npt.NDArray[Any]:
         with reading(self.path):
             return np.asarray(get_array(self._group, f"pbip/{name}")[selection])
-
-
-class _Writer:
-    """The writer of a store, which holds its small arrays in memory and commits them."""
-
-    def __init__(self, store: ScoreStore) -> None:
-        self._path = store.path
-        self._pyramid = PyramidWriter(store.scores, mean_of_analysed)
-        self._arrays = {name: get_array(store._group, f"pbip/{name}") for name in ("presence", "peak", "written")}
-        self._values = {name: store._read(name).copy() for name in self._arrays}
-        self._dirty: set[tuple[int, int]] = set()  # chunks of the per-tile arrays
-        self._committed = time.monotonic()
-
-    def write(self, region: Region) -> None:
-        with writing_to(self._path):
-            self._pyramid.write(region.y, region.x, region.scores)
-        rows, columns = region.tiles.T
-        self._values["presence"][:, rows, columns] = region.presence.T
-        self._values["peak"][:, rows, columns] = region.peak.T
-        self._values["written"][region.y // BLOCK, region.x // BLOCK] = region.complete
-        self._dirty |= {(row // _TILES, column // _TILES) for row, column in region.tiles.tolist()}
-        if time.monotonic() - self._committed > _COMMIT_SECONDS:
-            self.commit()
-
-    def commit(self) -> None:
-        if not self._dirty:
-            return
-        with writing_to(self._path):
-            self._pyramid.flush()
-            for row, column in self._dirty:
-                chunk = np.s_[:, row * _TILES : (row + 1) * _TILES, column * _TILES : (column + 1) * _TILES]
-                for name in ("presence", "peak"):
-                    self._arrays[name][chunk] = self._values[name][chunk]
-            self._arrays["written"][:] = self._values["written"]
-        self._dirty.clear()
-        self._committed = time.monotonic()
-
-
-def get_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    """Return the array of this name; raises KeyError if there is none."""
-    array = group[name]
-    if not isinstance(array, zarr.Array):
-        raise KeyError(name)
-    return array
-
-
-@contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """Raise OutputError with a clear message if the disk is full or the folder may not be written."""
-    try:
-        yield
-    except OSError as error:
-        raise output_error(path, error) from error
-
-
-@contextmanager
-def reading(path: Path, way_out: str = "remove it and segment the slide again") -> Iterator[None]:
-    """Raise OutputError with a clear message instead of the errors of zarr on missing or damaged files."""
-    try:
-        yield
-    except (FileNotFoundError, zarr.errors.NodeTypeValidationError) as error:
-        raise OutputError(f"{path} is not a score store; name the <slide>.ome.zarr that 'segment' wrote.") from error
-    except PermissionError as error:
-        raise OutputError(f"{path} may not be read; ask its owner for access.") from error
-    except PbipError:
-        raise
-    except Exception as error:  # zarr may raise any error on damaged metadata
-        reason = " ".join(str(error).split())
-        raise OutputError(f"{path} is damaged ({reason}); {way_out}.") from error
-
-
-def _parse(path: Path, values: Any) -> StoreFacts:
-    if isinstance(values, dict) and values.get("version") != 1:
-        raise OutputError(
-            f"{path} is a score store of version {values.get('version')!r}, and this program reads version 1; "
-            "update the program, or segment the slide again."
-        )
-    try:
-        return StoreFacts.model_validate(values)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise OutputError(
-            f"{path} is damaged ({where}: {fault['msg']}); remove it and segment the slide again."
-        ) from error
-
-
-def _first_difference(
-    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
-) -> tuple[str, Any, Any] | None:
-    """Return the dotted key and both values of the first entry that differs, or None."""
-    for key in [*before, *(key for key in now if key not in before)]:
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            if (found := _first_difference(old, new, f"{prefix}{key}.")) is not None:
-                return found
-        elif old != new:
-            return f"{prefix}{key}", old, new
-    return None

@@ -7,110 +7,24 @@ and *output pixels* at the microns per pixel that the caller asks for. Names in 
 from __future__ import annotations
 
 import math
-import threading
-import zipfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
-import numpy as np
-import PIL.Image
-
-from napari_pbip.errors import DamagedPlace, SlideError
+from napari_pbip.errors import SlideError
 from napari_pbip.slides.array import ArrayReader, Pixels
-from napari_pbip.slides.cache import BlockCache
 from napari_pbip.slides.image import WholeImage
-from napari_pbip.slides.mpp import is_usual, read_sidecar, require_believable, sidecar
-from napari_pbip.slides.reader import Image, Level, Reader, damaged, readers, reason
+from napari_pbip.slides.mpp import is_usual, require_believable, sidecar
+from napari_pbip.slides.reader import Image, Level, Reader, damaged
+from napari_pbip.slides.resampling import Resampler
 
-_BLOCK = 1024
-"""Approximate side, in read-level pixels, of a block that is decoded and cached as one; blocks are whole tiles."""
-_CACHE_BYTES = 256 << 20
-_SOURCE = 4096
-"""Largest side, in read-level pixels, that is resampled at once; larger reads are composed of several parts."""
-_TOLERANCE = 1.01
-"""A level may be coarser than asked for by this factor, so that a read at 1.99x uses the level at 2.00x."""
 _SQUARE = 1.05
-_BACKGROUND = 255
-_SCANNERS = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide"})
-"""Suffixes of file names that only slides have."""
-
-
-def open_slide(path: Path | str, mpp: float | None = None) -> Slide:
-    """Open a slide: a file, an OME-Zarr folder or a folder with the files of one DICOM slide.
-
-    Parameters
-    ----------
-    path
-        SVS, NDPI, MRXS, SCN, BIF, OME-TIFF, tiled TIFF, OME-Zarr, DICOM, PNG, JPEG, BMP or TIFF without tiles.
-    mpp
-        Microns per level-0 pixel; takes precedence over the sidecar ``<slide file name>.mpp.json`` and the header.
-        Of headers these are used: Aperio's ``MPP``, OpenSlide's ``mpp-x/y``, OME's ``PhysicalSize``, OME-Zarr scales
-        with a unit of length, and TIFF resolution tags of 0.05 to 2.5 microns per pixel.
-
-    Raises
-    ------
-    SlideError
-        If the file does not exist, no reader can open it, it is damaged or not RGB, or ``mpp`` is impossible.
-    """
-    path = Path(path).absolute()
-    _require_readable(path)
-    override = read_sidecar(path) if mpp is None else require_believable(mpp, "The given value")
-    for entry in readers():
-        try:
-            reader = entry.open(path)
-        except SlideError:
-            raise
-        except ImportError as error:
-            raise SlideError(
-                f"{path.name} cannot be read, because the reader {entry.name!r} cannot be loaded ({reason(error)}); "
-                "napari-pbip doctor says what to do."
-            ) from error
-        except Exception as error:
-            raise SlideError(damaged(path, error)) from error
-        if reader is not None:
-            return Slide(path, entry.name, reader, override)
-    if path.is_dir():
-        raise SlideError(f"{path} is a folder without a DICOM slide or OME-Zarr image; give the slide file itself.")
-    if zipfile.is_zipfile(path):
-        raise SlideError(f"{path.name} is a zip archive; unzip it and give the slide or OME-Zarr folder that it holds.")
-    raise SlideError(
-        f"{path.name} is not a slide that can be read; formats are "
-        + "; ".join(entry.formats for entry in readers())
-        + "."
-    )
-
-
-def is_slide(path: Path | str) -> bool:
-    """Return whether a file or folder was written by a scanner or converter of slides, even if it is damaged.
-
-    Pictures (PNG, JPEG, TIFF without tiles), which :func:`open_slide` opens too, do not count, and neither do images
-    that are not RGB: they belong to other programs. A damaged file counts if only slides have its suffix.
-    """
-    path = Path(path).absolute()
-    scanner = path.suffix.lower() in _SCANNERS
-    try:
-        with open_slide(path) as slide:
-            return scanner or not slide.is_picture
-    except SlideError:
-        return scanner
-
-
-def slides_in(path: Path) -> list[Path]:
-    """Return the slide at a path, or the slides directly in a folder (a DICOM or OME-Zarr folder is itself a slide).
-
-    Every file of the folder is opened, which may take seconds. A folder without slides is returned itself, so that
-    opening it raises the error that explains it.
-    """
-    if not path.is_dir() or is_slide(path):
-        return [path]
-    return [one for one in sorted(path.iterdir()) if is_slide(one)] or [path]
 
 
 class Slide:
-    """An open slide, made by :func:`open_slide` or :meth:`from_array`; a context manager that closes it.
+    """An open slide, made by :func:`.open_slide` or :meth:`from_array`; a context manager that closes it.
 
     It may be used from several threads.
     """
@@ -133,9 +47,7 @@ class Slide:
         self.mpp_xy = reader.mpp if mpp is None else (mpp, mpp)
         self.mpp_is_given = mpp is not None
         self._reader = reader
-        self._blocks = BlockCache(_CACHE_BYTES)
-        self._damage: dict[tuple[int, int, int, int, int], str] = {}
-        self._lock = threading.Lock()
+        self._pixels = Resampler(path.name, reader)
 
     @classmethod
     def from_array(cls, pixels: Pixels | Sequence[Pixels], mpp: float, name: str = "array") -> Self:
@@ -188,8 +100,7 @@ class Slide:
     @property
     def damage(self) -> tuple[str, ...]:
         """Descriptions of the places that could not be decoded so far, in level-0 pixels."""
-        with self._lock:
-            return tuple(self._place(box) for box in sorted(self._damage))
+        return self._pixels.damage
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -308,7 +219,7 @@ class Slide:
             If the file is damaged at this place.
         """
         scale = require_believable(mpp, "The asked value") / self.require_mpp()
-        return self._resample(x, y, width, height, scale, damage_is_white)
+        return self._pixels.resample(x, y, width, height, scale, damage_is_white)
 
     def thumbnail(self, longest: int = 1024) -> Image:
         """Read the whole slide, its longer side being ``longest`` pixels: RGB, shape (height, width, 3), uint8.
@@ -317,7 +228,7 @@ class Slide:
         """
         scale = max(self.width, self.height) / longest
         width, height = (max(1, round(side / scale)) for side in (self.width, self.height))
-        return self._resample(0, 0, width, height, scale, damage_is_white=True)
+        return self._pixels.resample(0, 0, width, height, scale, damage_is_white=True)
 
     def read_level(self, level: int, x: int, y: int, width: int, height: int) -> Image:
         """Read pixels of one level as they are; ``x, y, width, height`` are in its pixels, and the outside is white.
@@ -333,7 +244,7 @@ class Slide:
         DamagedPlace
             If the file is damaged at this place.
         """
-        return self._region(level, 1, x, y, x + width, y + height)
+        return self._pixels.region(level, 1, x, y, x + width, y + height)
 
     def read_scaled(
         self, x: float, y: float, width: int, height: int, scale: float, *, damage_is_white: bool = False
@@ -364,11 +275,11 @@ class Slide:
         DamagedPlace
             If the file is damaged at this place.
         """
-        return self._resample(x, y, width, height, scale, damage_is_white)
+        return self._pixels.resample(x, y, width, height, scale, damage_is_white)
 
     def close(self) -> None:
         """Close the file; the slide cannot be read afterwards."""
-        self._blocks.clear()
+        self._pixels.clear()
         self._reader.close()
 
     def __enter__(self) -> Self:
@@ -382,161 +293,3 @@ class Slide:
     def __repr__(self) -> str:
         mpp = "unknown" if self.mpp is None else f"{self.mpp:g}"
         return f"<Slide {self.path.name}: {self.width} x {self.height}, {len(self.levels)} levels, mpp {mpp}>"
-
-    def _resample(
-        self, x: float, y: float, width: int, height: int, scale: float, damage_is_white: bool = False
-    ) -> Image:
-        """Read output pixels that are ``scale`` level-0 pixels wide."""
-        number = max(i for i, level in enumerate(self.levels) if i == 0 or level.downsample <= scale * _TOLERANCE)
-        level = self.levels[number]
-        reduction = _reduction(scale / level.downsample, _block_size(level))
-        source_scale = level.downsample * reduction  # level-0 pixels per source pixel
-        factor = scale / source_scale  # source pixels per output pixel
-        left, top = x / source_scale, y / source_scale
-        step = max(1, int(_SOURCE / max(factor, 1)))
-        if width <= step and height <= step:
-            return self._resample_part(number, reduction, left, top, width, height, factor, damage_is_white)
-        out = np.empty((height, width, 3), np.uint8)
-        for row in range(0, height, step):
-            for column in range(0, width, step):
-                part = out[row : row + step, column : column + step]
-                corner = left + column * factor, top + row * factor
-                part[:] = self._resample_part(
-                    number, reduction, *corner, part.shape[1], part.shape[0], factor, damage_is_white
-                )
-        return out
-
-    def _resample_part(
-        self,
-        level: int,
-        reduction: int,
-        left: float,
-        top: float,
-        width: int,
-        height: int,
-        factor: float,
-        damage_is_white: bool,
-    ) -> Image:
-        """Resample one part; ``left, top`` are in pixels of the reduced level, ``factor`` of them per output pixel."""
-        if factor == 1 and left.is_integer() and top.is_integer():
-            box = int(left), int(top), int(left) + width, int(top) + height
-            return self._region(level, reduction, *box, damage_is_white)
-        margin = math.ceil(2 * max(factor, 1)) + 1  # pixels that the bicubic kernel reaches
-        x0, y0 = math.floor(left) - margin, math.floor(top) - margin
-        x1, y1 = math.ceil(left + width * factor) + margin, math.ceil(top + height * factor) + margin
-        source = PIL.Image.fromarray(self._region(level, reduction, x0, y0, x1, y1, damage_is_white))
-        part = (left - x0, top - y0, left - x0 + width * factor, top - y0 + height * factor)
-        # A copy: Pillow's own memory is read-only, which torch warns about.
-        return np.array(source.resize((width, height), PIL.Image.Resampling.BICUBIC, part))
-
-    def _region(
-        self, number: int, reduction: int, x0: int, y0: int, x1: int, y1: int, damage_is_white: bool = False
-    ) -> Image:
-        """Read a rectangle of a level after averaging ``reduction x reduction`` pixels; white outside."""
-        level = self.levels[number]
-        width, height = -(-level.width // reduction), -(-level.height // reduction)
-        block_width, block_height = (side // reduction for side in _block_size(level))
-        out = np.full((y1 - y0, x1 - x0, 3), _BACKGROUND, np.uint8)
-        left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
-        for row in range(top // block_height, -(-bottom // block_height)):
-            for column in range(left // block_width, -(-right // block_width)):
-                block_x, block_y = column * block_width, row * block_height
-                ax, ay = max(left, block_x), max(top, block_y)
-                bx, by = min(right, block_x + block_width), min(bottom, block_y + block_height)
-                if ax < bx and ay < by:
-                    block = self._block(number, reduction, column, row)
-                    out[ay - y0 : by - y0, ax - x0 : bx - x0] = block[
-                        ay - block_y : by - block_y, ax - block_x : bx - block_x
-                    ]
-        if self._damage and not damage_is_white:
-            self._require_undamaged(number, *(side * reduction for side in (left, top, right, bottom)))
-        return out
-
-    def _block(self, number: int, reduction: int, column: int, row: int) -> Image:
-        """Return a block of whole tiles, averaged, from the cache if it is there. It must not be changed."""
-        level = self.levels[number]
-        width, height = _block_size(level)
-        x, y = column * width, row * height
-        width, height = min(width, level.width - x), min(height, level.height - y)
-
-        def decode() -> Image:
-            try:
-                pixels = self._reader.read(number, x, y, width, height)
-            except SlideError:
-                raise  # no tile of the block can be read
-            except Exception as error:  # noqa: BLE001 (whatever the library below raises)
-                self._require_reachable(error)
-                pixels = self._decode_pieces(number, x, y, width, height)
-            return pixels if reduction == 1 else np.asarray(PIL.Image.fromarray(pixels).reduce(reduction))
-
-        return self._blocks.get((number, reduction, column, row), decode)
-
-    def _decode_pieces(self, number: int, x: int, y: int, width: int, height: int) -> Image:
-        """Decode a damaged block tile by tile; tiles that cannot be decoded are white and recorded as damaged."""
-        out = np.full((height, width, 3), _BACKGROUND, np.uint8)
-        across, down = self.levels[number].tile
-        for top in range(0, height, down):
-            for left in range(0, width, across):
-                piece = out[top : top + down, left : left + across]
-                box = number, x + left, y + top, piece.shape[1], piece.shape[0]
-                try:
-                    piece[:] = self._reader.read(*box)
-                except Exception as error:  # noqa: BLE001
-                    self._require_reachable(error)
-                    with self._lock:
-                        self._damage[box] = reason(error)
-        return out
-
-    def _require_reachable(self, error: Exception) -> None:
-        """Raise another error if the drive does not answer, so that its file is not called damaged."""
-        if isinstance(error, OSError) and error.errno is not None:
-            raise SlideError(f"{self.path.name} cannot be read ({error.strerror}); check its drive.") from error
-
-    def _require_undamaged(self, number: int, x0: int, y0: int, x1: int, y1: int) -> None:
-        with self._lock:
-            for box, why in self._damage.items():
-                level, x, y, width, height = box
-                if level == number and x < x1 and x + width > x0 and y < y1 and y + height > y0:
-                    raise DamagedPlace(
-                        f"{self.path.name} is damaged at {self._place(box)} and cannot be read there ({why}); "
-                        "copy or export it again."
-                    )
-
-    def _place(self, box: tuple[int, int, int, int, int]) -> str:
-        level, *sides = box
-        downsample = self.levels[level].downsample
-        x, y, width, height = (round(side * downsample) for side in sides)
-        return f"x {x} to {x + width}, y {y} to {y + height}"
-
-
-def _block_size(level: Level) -> tuple[int, int]:
-    """Return the width and height of a block: the multiples of a tile's sides that are closest to 1024 pixels."""
-    width, height = (side * max(1, round(_BLOCK / side)) for side in level.tile)
-    return width, height
-
-
-def _reduction(factor: float, block: tuple[int, int]) -> int:
-    """Return the power of two by which blocks are averaged; what remains of ``factor``, 1 to 2, is resampled.
-
-    Averages of whole pixels are what pyramids consist of; they are fast, and small in the cache. The power divides the
-    block's sides, so that the pixels of the reduced level lie on one lattice over the whole slide.
-    """
-    reduction = 1
-    while 2 * reduction <= factor * _TOLERANCE and all(side % (2 * reduction) == 0 for side in block):
-        reduction *= 2
-    return reduction
-
-
-def _require_readable(path: Path) -> None:
-    try:
-        if path.is_dir():
-            empty = next(path.iterdir(), None) is None
-        else:
-            with path.open("rb") as file:
-                empty = not file.read(1)
-    except FileNotFoundError as error:
-        raise SlideError(f"There is no slide at {path}; check the path.") from error
-    except OSError as error:
-        raise SlideError(f"{path} cannot be read: {error.strerror}.") from error
-    if empty:
-        raise SlideError(f"{path} is empty; give a slide file, an OME-Zarr folder or a DICOM folder.")

@@ -42,7 +42,7 @@ def job(
     data = DataSettings(folder=tiles)
     bank = BankSettings.model_validate({"encoder": "tiny", "k": 2, "batch_size": 4, **settings})
     return build_bank(
-        load_single_tiles(tiles, data), bank, data, out, update=update, overwrite=overwrite, curation=curation
+        load_single_tiles(tiles, data), out, bank, data, update=update, overwrite=overwrite, curation=curation
     )
 
 

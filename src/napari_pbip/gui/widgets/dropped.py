@@ -12,8 +12,8 @@ from qtpy.QtWidgets import QWidget
 class DropZone(QWidget):
     """A widget on which files and folders can be dropped; subclasses handle them."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setAcceptDrops(True)
 
     def take(self, paths: list[Path]) -> None:

@@ -25,24 +25,13 @@ class FractionSlider(QWidget):
         Ends of the slider.
     step
         Step of the slider; finer values can be typed.
-    parent
-        Qt parent.
     """
 
     value_changed = Signal(float)
     """Emitted with the value when the user has changed it, and not by :meth:`set_value`."""
 
-    def __init__(
-        self,
-        name: str,
-        tip: str,
-        *,
-        low: float = 0,
-        high: float = 1,
-        step: float = 0.01,
-        parent: QWidget | None = None,
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, name: str, tip: str, *, low: float = 0, high: float = 1, step: float = 0.01) -> None:
+        super().__init__()
         self._value = low
         self._step = step
         self.slider = QSlider(Qt.Orientation.Horizontal)

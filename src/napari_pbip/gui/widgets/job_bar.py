@@ -25,8 +25,8 @@ class Notice(PlainLabel):
     the words of the window (:mod:`napari_pbip.wording`).
     """
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent=parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setWordWrap(True)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.hide()
@@ -61,12 +61,10 @@ class JobBar(QWidget):
     ----------
     pausable
         Whether there is a button *Pause*.
-    parent
-        Qt parent.
     """
 
-    def __init__(self, *, pausable: bool = False, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, *, pausable: bool = False) -> None:
+        super().__init__()
         self._job: RunningJob | None = None
         self._warned: list[str] = []
         self._noted: list[str] = []

@@ -7,7 +7,7 @@ import re
 
 from qtpy.QtCore import QLocale, Qt, Signal
 from qtpy.QtGui import QValidator, QWheelEvent
-from qtpy.QtWidgets import QDoubleSpinBox, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox
 
 _NUMBER = re.compile(r"[+-]?(\d+[.,\u066b]?\d*|[.,\u066b]\d+)([eE][+-]?\d+)?")
 """A number with digits of any script, whose decimal mark is a point, a comma or the Arabic decimal separator. Thousands
@@ -46,24 +46,13 @@ class NumberBox(QDoubleSpinBox):
         Difference that an arrow key makes.
     empty
         Grey text of the empty box, which means no number and has the value ``low``. By default, a number is needed.
-    parent
-        Qt parent.
     """
 
     problem = Signal(str)
     """Emitted with a sentence on why a number is refused, or with an empty text once a number is accepted."""
 
-    def __init__(
-        self,
-        low: float,
-        high: float,
-        *,
-        decimals: int = 0,
-        step: float = 1,
-        empty: str = "",
-        parent: QWidget | None = None,
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, low: float, high: float, *, decimals: int = 0, step: float = 1, empty: str = "") -> None:
+        super().__init__()
         self._empty = empty
         self._typed: str | None = None
         self.setLocale(QLocale.c())  # numbers look as in the rest of the window, also in right-to-left languages

@@ -49,17 +49,13 @@ class SettingsForm(QWidget, Generic[S]):
     main
         Dotted names of the most important fields, such as ``train.epochs``, which are at the top; all others are in a
         panel that can be opened. By default all fields are at the top.
-    parent
-        Qt parent.
     """
 
     value_changed = Signal(object)
     """Emitted with the new valid settings when the user has changed them, and not by :meth:`set_value`."""
 
-    def __init__(
-        self, value: S, *, only: Sequence[str] | None = None, main: Sequence[str] = (), parent: QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, value: S, *, only: Sequence[str] | None = None, main: Sequence[str] = ()) -> None:
+        super().__init__()
         self._value = value
         self.rows = [row for row in _rows(type(value)) if only is None or row.names[0] in only]
         layout = QVBoxLayout(self)

@@ -32,7 +32,7 @@ from napari_pbip.models import encoders
 from napari_pbip.models.encoders import EncoderSpec
 from napari_pbip.models.encoders.base import Encoder, StageNetwork, VisionTransformer
 from napari_pbip.models.encoders.catalogue import from_spec
-from tests.models.small_encoders import MEAN, SMALL, STD, small, write_folder
+from tests.models.encoders.small_encoders import MEAN, SMALL, STD, small, write_folder
 
 
 @pytest.fixture(scope="module")
