@@ -399,7 +399,7 @@ def test_notes_on_a_size_that_cannot_be(tmp_path: Path) -> None:
         with open_slide(tmp_path / "s.tif") as slide:
             assert slide.mpp == pytest.approx(1e4 / per_cm)
             assert bool(slide.notes) == noted
-            assert all("mm large" in note and "--mpp" in note for note in slide.notes)
+            assert all("mm large" in note and "`mpp=0.5`" in note for note in slide.notes)
         with open_slide(tmp_path / "s.tif", mpp=5) as slide:
             assert not slide.notes
 

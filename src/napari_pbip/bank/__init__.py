@@ -1,4 +1,4 @@
-"""What the user teaches with: labelled tiles, and the image bank made of them."""
+"""Labelled tiles, and the image bank that is built from them."""
 
 from napari_pbip.bank.bank_folder import BankTile, EncoderFacts
 from napari_pbip.bank.checks import NearDuplicate, bank_warnings, near_duplicates

@@ -82,7 +82,9 @@ def write_thumbnail(folder: Path, tile: BankTile) -> None:
 
 def damaged(folder: Path) -> BankError:
     """Return the error of a bank that is damaged."""
-    return BankError(f"The image bank {folder} is damaged; restore it, or build it again (`bank build --update`).")
+    return BankError(
+        f"The image bank {folder} is damaged; restore it or build it again with `build_bank(update=True)`."
+    )
 
 
 def read_facts(folder: Path) -> Any:
@@ -91,11 +93,13 @@ def read_facts(folder: Path) -> Any:
         return json.loads((folder / FACTS).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         if FeatureFile.exists(folder):
-            raise BankError(f"{folder} is an unfinished image bank; build it again (`bank build --update`).") from None
+            raise BankError(
+                f"{folder} is an unfinished image bank; build it again with `build_bank(update=True)`."
+            ) from None
         if folder.is_file():
             raise BankError(
-                f"{folder} is a file; give the folder that `bank build` wrote, such as {folder.parent}."
+                f"{folder} is a file; give the folder that holds the image bank, such as {folder.parent}."
             ) from None
-        raise BankError(f"{folder} is no image bank (it holds no {FACTS}); make one with `bank build`.") from None
+        raise BankError(f"{folder} is no image bank (it holds no {FACTS}); make one with `build_bank()`.") from None
     except (OSError, ValueError) as error:
         raise damaged(folder) from error

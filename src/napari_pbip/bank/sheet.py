@@ -1,4 +1,4 @@
-"""Contact sheets: what each prototype is made of, to be looked at."""
+"""Contact sheets: pictures of the tiles that each prototype was computed from."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _INK, _GREY, _ALARM, _PAPER = "#1a1a1a", "#5a5a5a", "#b00020", "#ffffff"
 
 
 def write_sheets(bank: ImageBank, folder: Path, out: Path) -> tuple[Path, ...]:
-    """Write a picture for each class: a row a cluster, nearest to its centre first.
+    """Write a picture for each class, with one row per cluster and the tiles nearest to its centre first.
 
     Parameters
     ----------
     bank
         The bank.
     folder
-        Where it lies; the small pictures are read from there.
+        Folder of the bank, which contains the thumbnails.
     out
         Folder for the pictures, ``<number>_<class>.png``.
 
@@ -39,7 +39,7 @@ def write_sheets(bank: ImageBank, folder: Path, out: Path) -> tuple[Path, ...]:
     Raises
     ------
     BankError
-        If a small picture is missing or damaged.
+        If a thumbnail is missing or damaged.
     OutputError
         If a picture cannot be written.
     """
@@ -53,7 +53,7 @@ def write_sheets(bank: ImageBank, folder: Path, out: Path) -> tuple[Path, ...]:
 
 
 def contact_sheets(bank: ImageBank, folder: Path) -> Iterator[tuple[str, Image.Image]]:
-    """Name and picture of each class; see :func:`write_sheets`."""
+    """Yield the name and picture of each class; see :func:`write_sheets`."""
     facts = bank.clusters()
     for n, name in enumerate(bank.taxonomy.names):
         yield name, _sheet(bank, folder, n, [c for c in facts if c.class_name == name])
@@ -102,7 +102,7 @@ def _thumbnail(path: Path) -> Image.Image:
             return picture.convert("RGB")
     except OSError as error:
         raise BankError(
-            f"The small picture {path} is missing or damaged; build the bank again (`bank build --update`)."
+            f"The small picture {path} is missing or damaged; build the bank again with `build_bank(update=True)`."
         ) from error
 
 

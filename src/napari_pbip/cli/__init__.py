@@ -1,4 +1,4 @@
-"""The jobs without a screen: ``napari-pbip COMMAND --help`` explains each."""
+"""The command line: one function per command; ``napari-pbip COMMAND --help`` explains each."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from napari_pbip.cli.terminal import (
 from napari_pbip.config import CompareJob, PretrainSettings
 from napari_pbip.errors import ConfigError, PbipError
 from napari_pbip.progress import console
+from napari_pbip.wording import Interface
 
 app = typer.Typer(
     help="From image-level labels to a tissue map of a whole slide.",
@@ -39,13 +40,15 @@ app.add_typer(encoders_app, name="encoders")
 
 
 def main() -> None:
-    """Run the command line; errors of the user's making end it with one sentence and exit code 2."""
+    """Run the command line; a PbipError ends it with its message and exit code 2."""
     print_what_cannot_be_encoded()
     print_plugin_warnings_as_sentences()
     try:
         app()
     except PbipError as error:
-        console.print(Text.assemble(("Error:", "bold red"), f" {error}"), soft_wrap=True)
+        console.print(
+            Text.assemble(("Error:", "bold red"), f" {Interface.COMMAND_LINE.sentence(error)}"), soft_wrap=True
+        )
         sys.exit(2)
 
 
@@ -108,7 +111,7 @@ def zero_shot(
 
 
 def _sentences(assignments: Sequence[str]) -> dict[str, str]:
-    """``CLASS=TEXT`` options as a sentence by class."""
+    """Parse options ``CLASS=TEXT`` to sentences by class."""
     pairs = [assignment.partition("=") for assignment in assignments]
     for (name, equals, text), given in zip(pairs, assignments, strict=True):
         if not (name.strip() and equals and text.strip()):

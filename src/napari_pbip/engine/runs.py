@@ -212,7 +212,7 @@ def read_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimize
                 optimiser.state[parameters[parameter]][key] = moved
         step = int(tensors["step"])
     except (RuntimeError, KeyError) as error:
-        raise ModelError(f"{path} is of another network than the settings describe; use --overwrite.") from error
+        raise ModelError(f"{path} is of another network than the settings describe; use `overwrite=True`.") from error
     with safe_open(path, "pt") as file:
         return step, file.metadata() or {}
 

@@ -177,7 +177,7 @@ class ScoreStore:
         lattice = facts.lattice
         if planned.shape != (lattice.rows, lattice.columns):
             raise ValueError(f"the plan is for {planned.shape} tiles, the grid has {(g.rows, g.columns)}")
-        ways = "--resume to go on with it, --overwrite to replace it"
+        ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
         prepare_folder(path, STORE_MARKER, overwrite=overwrite, ways=ways)
         with writing_folder(path) as begun:
             create_arrays(begun, facts, tissue, planned)
@@ -209,7 +209,7 @@ class ScoreStore:
                 key, old, new = found
                 raise OtherResult(
                     f"{self.path} was begun with another {what} ({key} was {old}, now {new}); "
-                    f"resume with what it was begun with, or use --overwrite to start again.",
+                    f"resume with what it was begun with, or use `overwrite=True` to start again.",
                     what,
                 )
 

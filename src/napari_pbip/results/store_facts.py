@@ -90,5 +90,5 @@ def parse_facts(path: Path, values: Any) -> StoreFacts:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
         raise OutputError(
-            f"{path} is damaged ({where}: {fault['msg']}); segment the slide again with --overwrite."
+            f"{path} is damaged ({where}: {fault['msg']}); remove it and segment the slide again."
         ) from error

@@ -32,7 +32,7 @@ def writing_to(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: Path, way_out: str = "segment the slide again with --overwrite") -> Iterator[None]:
+def reading(path: Path, way_out: str = "remove it and segment the slide again") -> Iterator[None]:
     """Raise OutputError with a clear message instead of the errors of zarr on missing or damaged files."""
     try:
         yield

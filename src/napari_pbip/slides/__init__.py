@@ -1,4 +1,4 @@
-"""A slide as pixels at any microns per pixel, its tissue, and the tiles that a network sees."""
+"""Reading slides: pixels at any microns per pixel, tissue masks, and the grid of tiles that a network sees."""
 
 from napari_pbip.slides.array import ArrayReader
 from napari_pbip.slides.facts import SlideFacts, TileSize

@@ -162,7 +162,7 @@ class Slide:
 
     @property
     def _way_out(self) -> str:
-        return f'in the Slides widget, with --mpp 0.5, or in a file {sidecar(self.path)} that holds {{"mpp": 0.5}}'
+        return f'with `mpp=0.5`, or in a file {sidecar(self.path)} that holds {{"mpp": 0.5}}'
 
     @cached_property
     def identity(self) -> str:

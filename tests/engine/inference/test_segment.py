@@ -176,7 +176,7 @@ def test_a_stopped_slide_is_resumed_to_the_same_scores(
     store = store_in(tmp_path)
     assert store.progress[0] < store.progress[1]
     assert not np.isnan(store.presence()).all()  # what was shown is still there, and does not count as done
-    with pytest.raises(OutputError, match="--resume"):
+    with pytest.raises(OutputError, match="`resume=True`"):
         list(segment(samples.slide(), model, tmp_path, quick, THRESHOLDS))
     events = list(segment(samples.slide(), model, tmp_path, quick, THRESHOLDS, resume=True))
     assert isinstance(events[-1], Finished)
@@ -262,7 +262,7 @@ def test_a_slide_without_microns_per_pixel_needs_them(model: Path, tmp_path: Pat
         picture = slide.read(0, 0, slide.width // 2, slide.height // 2, 2 * slide.require_mpp())
     path = tmp_path / "plain.tif"
     tifffile.imwrite(path, picture, tile=(256, 256), photometric="rgb")
-    with pytest.raises(SlideError, match="--mpp"):
+    with pytest.raises(SlideError, match=r"`mpp=0\.5`"):
         list(segment(path, model, tmp_path / "out", QUICK, THRESHOLDS))
     assert not (tmp_path / "out").exists()
     given = QUICK.model_copy(update={"mpp": 0.998})
@@ -417,7 +417,7 @@ def test_odd_size_is_told(model: Path, tmp_path: Path, sample_pixels: np.ndarray
     events.close()
     assert isinstance(first, Warned)
     assert "0.05 microns per pixel" in first.message
-    assert "--mpp" in first.message
+    assert "`mpp=0.5`" in first.message
 
 
 def test_a_threshold_of_an_unknown_class_is_told_before_the_slide_is_read(model: Path, tmp_path: Path) -> None:

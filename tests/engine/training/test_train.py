@@ -210,7 +210,7 @@ def sentence(job: Iterable[Event], error: type[Exception]) -> str:
 
 def test_what_cannot_be_trained_is_said_before_anything_is_written(weak_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert "--data" in sentence(train(JobSettings(), out), ConfigError)
+    assert "`data.folder`" in sentence(train(JobSettings(), out), ConfigError)
     one = tmp_path / "one"
     one.mkdir()
     (one / "train").mkdir()
@@ -249,7 +249,7 @@ def test_an_earlier_run_is_resumed_or_replaced_only_on_request(
     out, _ = finished
     settings = settings_for(weak_data, method=PBIP)
     before = (out / "last.safetensors").read_bytes()
-    assert "--resume" in sentence(train(settings, out), OutputError)
+    assert "`resume=True`" in sentence(train(settings, out), OutputError)
     other = settings_for(weak_data, method=PBIP, train={"learning_rate": 1e-3})
     assert "train.learning_rate" in sentence(train(other, out, resume=True), ConfigError)
     assert (out / "last.safetensors").read_bytes() == before

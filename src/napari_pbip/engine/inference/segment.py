@@ -130,7 +130,8 @@ def segment(
             model_mpp = slide_mpp
             yield Warned(
                 f"The tiles that this model learned from did not say their microns per pixel, so the slide is read "
-                f"pixel for pixel at its own {slide_mpp:.4g}; train with --set data.mpp=... to be sure of the scale."
+                f"pixel for pixel at its own {slide_mpp:.4g}; to be sure of the scale, give that of the tiles with "
+                "`data.mpp` and train anew."
             )
         tissue = (
             TissueMask.read(settings.tissue_mask, slide)
@@ -187,7 +188,7 @@ def _open_store(
     """The store to be filled: a new one, or the one begun earlier."""
     path, there = store_for(out, slide.name, slide.identity), stores_in(out)
     if others := [other.name for other in there if other != path]:
-        raise OutputError(f"{out} holds the result of another slide ({others[0]}); choose another --out.")
+        raise OutputError(f"{out} holds the result of another slide ({others[0]}); choose another folder.")
     if resume and path in there:
         store = ScoreStore.open(path, "r+")
         store.check_resume(**facts)

@@ -253,7 +253,8 @@ def check_resume(
     old, new = (settings.model_dump(mode="json", exclude=may_change) for settings in (before, now))
     if (different := first_difference(old, new)) is not None:
         raise ConfigError(
-            f"The {what} in {out} was begun with another {different[0]}; resume with equal settings, or --overwrite."
+            f"The {what} in {out} was begun with another {different[0]}; resume with equal settings, "
+            "or use `overwrite=True`."
         )
     if steps < done:
         raise ConfigError(f"The {what} in {out} has done {done} steps already, more than the {steps} asked for.")

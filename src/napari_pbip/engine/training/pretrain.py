@@ -77,7 +77,8 @@ def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, ove
         facts = _resumed(settings, out)
     sources = yield from find_sources(settings)
     if not resume:
-        prepare_folder(out, MARKER, overwrite=overwrite, ways="--resume to go on with it, --overwrite to replace it")
+        ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
+        prepare_folder(out, MARKER, overwrite=overwrite, ways=ways)
         facts = _Facts(settings, step=0, seconds=0.0)
         facts.write(out, sources)
     with torch.random.fork_rng():
@@ -117,7 +118,7 @@ def _resumed(settings: PretrainSettings, out: Path) -> _Facts:
         before = PretrainSettings.parse(document["settings"])
         facts = _Facts(settings, int(document["step"]), float(document["seconds"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{out} holds no pre-training that could be resumed; leave --resume out.") from error
+        raise OutputError(f"{out} holds no pre-training that could be resumed; leave `resume=True` out.") from error
     check_resume("pre-training", out, before, settings, {"steps", "device"}, done=facts.step, steps=settings.steps)
     return facts
 

@@ -76,7 +76,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     """
     out = Path(out)
     if settings.data.folder is None:
-        raise ConfigError("Training needs labelled tiles; name their folder with --data or the setting data.folder.")
+        raise ConfigError("Training needs labelled tiles; name their folder with `data.folder`.")
     tiles = load_tiles(settings.data.folder, "train", settings.data)
     tiles.require_two_classes()
     side = _side(tiles)
@@ -143,7 +143,7 @@ def _begin(
     """Make the run folder, or check that it can be resumed."""
     steps = planned_steps(settings.train, len(tiles.tiles))
     if not resume:
-        ways = "--resume to go on with it, --overwrite to replace it"
+        ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
         prepare_folder(out, runs.MARKER, overwrite=overwrite, ways=ways)
         facts = runs.RunFacts(settings, tiles.taxonomy, tile_size=side, steps=steps, versions=runs.versions())
         facts.write(out)

@@ -1,4 +1,4 @@
-"""The dock widget that trains models: what from, how, the curves, and the models there are."""
+"""The dock *Train*: the settings of a training, its curves, and the models of the project."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _NAME = re.compile(r"\w[\w .-]*")
 
 
 class TrainWidget(QWidget):
-    """Train: a method on the labelled tiles of the project, in the background."""
+    """Widget that trains a method on the labelled tiles of the project, in the background."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class TrainWidget(QWidget):
         self._show_method()
 
     def _show_source(self) -> None:
-        """Say what is learnt from, or what has to be done before."""
+        """Show what the training learns from, or what has to be done before it."""
         settings = job_settings(self._session)
         self.missing.clear()
         if settings.data.folder is None:
@@ -192,7 +192,7 @@ class TrainWidget(QWidget):
         self.source.setToolTip(tip(f"{settings.data.folder}\n{settings.bank_folder or ''}".strip()))
 
     def _show_method(self) -> None:
-        """Say what the method makes of the tiles, and what it still needs."""
+        """Show a description of the method, and what it still needs."""
         settings = job_settings(self._session)
         method = settings.method
         self.about.setText(method.about)
@@ -203,12 +203,12 @@ class TrainWidget(QWidget):
         self._needed = missing_requirements(settings, catalogue().get(name))
         self.form.remark(self._needed)
         self.needs.clear()
-        if error := self._needed.get("bank.encoder"):  # which may stand in another dock
+        if error := self._needed.get("bank.encoder"):  # whose field may be in another dock
             self.needs.warn(error)
 
     @property
     def _bank_encoder(self) -> str:
-        """The encoder of the project's image bank; empty while that is not known."""
+        """Return the name of the encoder of the project's image bank; empty while it is not known."""
         bank = self._session.bank
         known = bank.bank is not None and job_settings(self._session).bank_folder == bank.folder
         return bank.bank.encoder["name"] if known and bank.bank is not None else ""
@@ -233,7 +233,7 @@ class TrainWidget(QWidget):
 
     @property
     def _running(self) -> str | None:
-        """Name of the model that is being trained."""
+        """Return the name of the model that is being trained, or None."""
         return self._training.run.name if self._training.job is not None and self._training.run is not None else None
 
     @property
@@ -241,12 +241,12 @@ class TrainWidget(QWidget):
         return self._session.models_folder / self.name.text().strip()
 
     def _on_chosen(self) -> None:
-        for item in self.models.selectedItems():  # one; the row that merely gets the keyboard's focus is not chosen
+        for item in self.models.selectedItems():  # at most one; a row that only has the keyboard focus is not selected
             self.name.setText(item.text(0))
             self._training.select(self._run)
 
     def _show_actions(self) -> None:
-        """Offer what can be done with a model of this name."""
+        """Show the buttons for what can be done with a model of the entered name."""
         name = self.name.text().strip()
         facts = self._training.models.get(name)
         there, idle = name in self._training.models, self._training.job is None
@@ -276,7 +276,7 @@ class TrainWidget(QWidget):
     # training ------------------------------------------------------------------------------------------------
 
     def _ready(self) -> bool:
-        """Whether all fields can be used and there is something to learn from; if not, say so."""
+        """Return whether all fields are valid and there are tiles to learn from; show what is wrong if not."""
         self._show_actions()
         problems = self.form.problems()
         if problems:
@@ -337,7 +337,7 @@ class TrainWidget(QWidget):
 
 
 def _asks_for_more(asked: TrainSettings, facts: RunFacts) -> bool:
-    """Whether settings name a longer training than the finished one."""
+    """Return whether settings ask for a longer training than the finished one."""
     if asked.steps is not None:
         return asked.steps > facts.steps
     return asked.epochs != "auto" and asked.epochs > facts.epoch

@@ -1,4 +1,4 @@
-"""The dock widget that turns scores into the map one wants: thresholds that follow the hand, and why it is so."""
+"""The dock *Tune*: thresholds that change the map at once, and explanations of its places."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _WIDEST = 440
 
 
 class TuneWidget(QWidget):
-    """Edits the thresholds of the selected result, saves the labels that they give, and explains places of the map."""
+    """Widget that edits the thresholds of the selected result, saves its labels, and explains places of the map."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -110,14 +110,14 @@ class TuneWidget(QWidget):
         outer.addWidget(scroll)
 
     def _fit(self) -> None:
-        """As wide as the rows need, up to where a dock becomes a nuisance."""
+        """Make the widget as wide as its rows need, up to a limit for docks."""
         inside, bar = self._scroll.widget(), self._scroll.verticalScrollBar()
         if inside is not None and bar is not None:
             needed = inside.minimumSizeHint().width() + bar.sizeHint().width()
             self._scroll.setMinimumWidth(min(needed, _WIDEST))
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Make room once the style of the window is known: its rows are wider than those of no window."""
+        """Adjust the width now that the style of the window, on which that of the rows depends, is known."""
         super().showEvent(event)
         self._fit()
 
@@ -158,7 +158,7 @@ class TuneWidget(QWidget):
             self.open(Path(folder))
 
     def open(self, folder: Path) -> None:
-        """Open a result, or say why it cannot be."""
+        """Open a result, or show why it cannot be opened."""
         try:
             result = self._session.results.open(folder, self._session.settings.thresholds)
         except PbipError as error:
@@ -234,14 +234,14 @@ class TuneWidget(QWidget):
         if result is None or found is None:
             return
         mpp = result.store.facts.slide.mpp
-        y, x = (float(p) / mpp + 0.5 for p in position[-2:])  # the origin is the middle of the first pixel
+        y, x = (float(p) / mpp + 0.5 for p in position[-2:])  # the origin is the centre of the first pixel
         self._asked = x, y, self._name(found[0])
         self.why.wait()
         if self._explaining is None or self._explaining.state.ended:
             self._answer()
 
     def _answer(self) -> None:
-        """Start on the place that was asked for last."""
+        """Start the explanation of the place that was asked for last."""
         result, session, explainer = self._result, self._session, self._explainer
         if result is None or self._asked is None:
             return
@@ -273,7 +273,7 @@ class TuneWidget(QWidget):
 
 
 def _without(callbacks: list[Any], callback: object) -> Callable[[], None]:
-    """Takes a callback out of a list, if it is still there."""
+    """Return a function that removes a callback from a list, if it is still there."""
 
     def remove() -> None:
         if callback in callbacks:

@@ -1,4 +1,4 @@
-"""The colour of a class as a small square, and its name for those who do not tell colours apart."""
+"""The colour of a class as a small square, with its name for screen readers and the colour-blind."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _SIDE = 14
 
 
 def square(colour: QColor | str) -> QPixmap:
-    """A square of a colour (``#RRGGBB``)."""
+    """Return a square of a colour (``#RRGGBB``)."""
     picture = QPixmap(_SIDE, _SIDE)
     picture.fill(QColor(colour))
     return picture
 
 
 def square_icon(colour: QColor | str) -> QIcon:
-    """A square of a colour that stays the same in a selected row."""
+    """Return an icon of a colour that is not tinted in a selected row."""
     icon = QIcon(square(colour))
     icon.addPixmap(square(colour), QIcon.Mode.Selected)
     return icon

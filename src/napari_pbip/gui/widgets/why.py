@@ -1,4 +1,4 @@
-"""The panel that shows why the map says what it says at a place: the nearest prototype and the tiles behind it."""
+"""The panel that explains the map at a place by the most similar prototype and the tiles that it was computed from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ASK = "Click a place on the tissue map."
 
 
 class WhyPanel(QWidget):
-    """Shows an :class:`~napari_pbip.engine.inference.explain.Explanation`."""
+    """Panel that shows an :class:`~napari_pbip.engine.inference.explain.Explanation`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class WhyPanel(QWidget):
             layout.addWidget(part)
 
     def ask(self) -> None:
-        """Forget the last place."""
+        """Ask for a place, and clear the last explanation."""
         self.text.setText(_ASK)
         self.notice.clear()
         _empty(self._bars)
@@ -53,25 +53,25 @@ class WhyPanel(QWidget):
         self.pictures = []
 
     def wait(self) -> None:
-        """Say that an answer is on its way."""
+        """Show that an explanation is being computed."""
         self.notice.clear()
         self.text.setText("Looking…")
 
     def fail(self, sentence: object) -> None:
-        """Say why there is no answer."""
+        """Show why there is no explanation."""
         self.ask()
         self.text.setText("")
         self.notice.error(sentence)
 
     def show_explanation(self, explanation: Explanation, drawn: str) -> None:
-        """Show which prototype won.
+        """Show an explanation.
 
         Parameters
         ----------
         explanation
-            Of the place.
+            Explanation of the place.
         drawn
-            Name of the class that the map shows there, or what else it shows.
+            Name of the class, or of the other value, that the map shows there.
         """
         self.ask()
         if explanation.note:
@@ -120,7 +120,7 @@ class WhyPanel(QWidget):
 
 
 def _best_of_classes(matches: Sequence[Match]) -> list[Match]:
-    """The most similar prototype of each class, the most similar class first."""
+    """Return the most similar prototype of each class, the most similar class first."""
     best: dict[str, Match] = {}
     for match in matches:
         best.setdefault(match.class_name, match)
