@@ -220,7 +220,7 @@ class Encoder(nn.Module):
         normalised = self.normalise(images).contiguous(memory_format=torch.channels_last)
         maps = [functional.normalize(m.float(), dim=1) for m in network.stage_maps(normalised, _DENSE_STAGES)]
         grid = maps[1].shape[-2:]
-        return torch.cat([functional.interpolate(m, grid, mode="bilinear", antialias=True) for m in maps], 1)
+        return torch.cat([functional.interpolate(m, grid, mode="bilinear") for m in maps], 1)
 
     def _in_patches(self, images: torch.Tensor, patch: int) -> torch.Tensor:
         """Normalised images, stretched so that their sides are multiples of a patch."""
