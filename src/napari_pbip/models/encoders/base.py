@@ -13,7 +13,6 @@ from torch.nn import functional
 from napari_pbip.errors import ConfigError
 from napari_pbip.models.encoders.spec import EncoderSpec
 
-
 STAGE_STRIDE = 8
 """Pixels from one cell of a pyramid's second stage to the next."""
 _DENSE_STAGES = 3

@@ -167,9 +167,9 @@ class ClassProjection(_Transformer):
 
     def patch_map(self, images: torch.Tensor) -> torch.Tensor:
         # the library puts only the class token through the last layer norm
-        norm: Any = self.model.vision_model.post_layernorm
+        vision: Any = self.model.vision_model
         tokens = self.model(pixel_values=images, **self._options).last_hidden_state
-        return self._to_map(norm(tokens), images)
+        return self._to_map(vision.post_layernorm(tokens), images)
 
 
 def _clip_text(folder: Path, sentences: Sequence[str]) -> torch.Tensor:

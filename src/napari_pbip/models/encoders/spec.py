@@ -57,7 +57,7 @@ class EncoderSpec:
 
     @property
     def dense(self) -> bool:
-        """Whether it has features of every cell of an image (:meth:`~napari_pbip.models.encoders.base.Encoder.dense`)."""
+        """Whether it has a vector for every cell (:meth:`~napari_pbip.models.encoders.base.Encoder.dense`)."""
         return self.blocks or self.stages
 
     @property
