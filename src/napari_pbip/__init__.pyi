@@ -43,6 +43,7 @@ from .results import ScoreStore as ScoreStore
 # what packages that add a method, an encoder or a slide reader are made of
 from .config import CamSettings as CamSettings
 from .config import MethodSettings as MethodSettings
+from .config import PyramidSettings as PyramidSettings
 from .models.backbones import Backbone as Backbone
 from .models.encoders import EncoderSpec as EncoderSpec
 from .models.encoders.base import Encoder as Encoder

@@ -28,7 +28,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
-from napari_pbip.config import JobSettings
+from napari_pbip.config import JobSettings, PyramidSettings
 from napari_pbip.engine.run_facts import MARKER as MARKER
 from napari_pbip.engine.run_facts import RunFacts as RunFacts
 from napari_pbip.errors import ModelError, WeightsUnavailable
@@ -59,7 +59,9 @@ def build_method(
     encoder
         The frozen encoder; only training needs it, unless the method sees through it.
     """
-    backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
+    backbone = None
+    if isinstance(settings.method, PyramidSettings):
+        backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
     module, _, name = settings.method.network.partition(":")
     network: type[Method] = getattr(importlib.import_module(module), name)
     return network.from_inputs(MethodInputs(backbone, classes, prototypes, encoder), **settings.method.options())
@@ -125,7 +127,7 @@ def available(folder: Path, facts: RunFacts, which: Which) -> Which:
 
 def recorded_encoder(facts: RunFacts) -> Encoder:
     """The encoder of a training, checked to be the same."""
-    recorded = (facts.prototypes or {})["encoder"]
+    recorded = facts.encoder or {}
     name, kept = recorded["name"], recorded["weights"]
     place = kept or "the cache"
     try:

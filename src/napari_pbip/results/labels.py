@@ -8,7 +8,7 @@ evidence (the ReLU of the released evaluation): a cell without a positive score 
 Presence is predicted a tile. Between the centres of tiles it is interpolated, so that a class does not end at
 the border of a tile. The largest score is a high percentile over the slide, or, as published, the maximum over
 the tile (which leaves seams; the published evaluation also stretches each stage's map by itself before fusing,
-which stored scores cannot).
+which stored scores cannot). Of a model that has a score for certainty it is that score, the same for all classes.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def label_region(
         All but the percentile, which ``largest`` is the result of.
     largest
         Largest score of each class over the slide, (N,), from :class:`~napari_pbip.results.largest.LargestScores`;
-        not used when ``thresholds.scope`` is ``tile``.
+        not used when ``thresholds.scope`` is ``tile``, unless scores have a ceiling.
     level, y, x
         Level of ``store.scores`` and the rectangle in its cells.
     """
@@ -252,7 +252,7 @@ def score_window(
     window = slice(int(rows[0]), int(rows[-1]) + 2), slice(int(columns[0]), int(columns[-1]) + 2)
     return ScoreWindow(
         store.read_scores(level, y, x),
-        store.peak(*window) if thresholds.scope == "tile" else largest[:, None, None],
+        store.peak(*window) if thresholds.scope == "tile" and store.ceiling is None else largest[:, None, None],
         store.presence(*window) if presence is None else presence[:, *window],
         rows - window[0].start,
         columns - window[1].start,

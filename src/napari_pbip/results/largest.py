@@ -36,13 +36,16 @@ class LargestScores:
         """The score that ``percentile`` percent of a class's positive scores do not exceed, (N,).
 
         Blocks that were finished since the last call are counted first; as long as none is finished, the figure is
-        a provisional one of what is known. 100 is the maximum. 0 for a class without a positive score.
+        a provisional one of what is known. 100 is the maximum. 0 for a class without a positive score. Of a model whose
+        scores have a ceiling it is that.
 
         Raises
         ------
         OutputError
             If the store is damaged.
         """
+        if (ceiling := self._store.ceiling) is not None:
+            return ceiling
         written = self._store.written
         for place in np.argwhere(written & ~self._counted):
             self._count(place, self._counts)

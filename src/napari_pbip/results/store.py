@@ -68,6 +68,9 @@ class ModelFacts(BaseModel):
     """Name of the run."""
     folder: str = ""
     """Where the run lay."""
+    ceiling: float | None = None
+    """The score of a class that is certain, the same for all classes, if the model has such a score: then no largest
+    score is looked for on the slide, and scores of classes are compared as they are."""
 
 
 class GridFacts(BaseModel):
@@ -354,6 +357,12 @@ class ScoreStore:
     def presence(self, rows: slice = slice(None), columns: slice = slice(None)) -> npt.NDArray[np.float16]:
         """Probability that each class is present in these tiles, (N, rows, columns); NaN = not analysed (yet)."""
         return self._read("presence", np.s_[:, rows, columns])
+
+    @property
+    def ceiling(self) -> npt.NDArray[np.float32] | None:
+        """:attr:`ModelFacts.ceiling` as the largest score of each class, (N,)."""
+        ceiling = self.facts.model.ceiling
+        return None if ceiling is None else np.full(len(self.taxonomy), ceiling, np.float32)
 
     def peak(self, rows: slice = slice(None), columns: slice = slice(None)) -> npt.NDArray[np.float16]:
         """Largest raw score of each class in these tiles, before blending; NaN = not analysed (yet)."""

@@ -103,6 +103,8 @@ class ViewedStore(ScoreStore):
 
     def guess_largest(self, percentile: float) -> npt.NDArray[np.float32]:
         """The largest score of each class as far as a coarse level tells, (N,): quick, and mostly a little low."""
+        if self.ceiling is not None:
+            return self.ceiling
         found = [one[one > 0].astype(np.float32) for one in self._whole[0]]  # NaN > 0 is False
         return np.array([np.percentile(one, percentile) if one.size else 0 for one in found], np.float32)
 

@@ -223,6 +223,7 @@ def _facts(
             "method": model.facts.settings.method.name,
             "backbone": model.facts.settings.backbone.name,
             "versions": model.facts.versions,
+            "ceiling": model.method.ceiling,
         },
         "settings": settings.model_dump(mode="json", exclude={"batch_size", "device", "mpp"})
         | ({"tta": True} if refine.tta else {}),

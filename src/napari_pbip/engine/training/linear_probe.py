@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
 
 Floats = npt.NDArray[np.float32]
-Classes = npt.NDArray[np.intp]
+Ints = npt.NDArray[np.intp]
 
+STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3)
+"""Penalties that cross-validation tries, from strong to weak: each fit starts from the one before."""
+DEFAULT_STRENGTH = 1e-2
+"""Where there is nothing to choose it by."""
+_FOLDS = 5
 _ITERATIONS = 200
 _TOLERANCE = 1e-4
 """Largest component of the gradient at the end, in units of the mean loss of a cell."""
@@ -41,7 +48,7 @@ class LinearProbe:
         return values
 
 
-def fit(features: Floats, classes: Classes, strength: float, start: LinearProbe | None = None) -> LinearProbe:
+def fit(features: Floats, classes: Ints, strength: float, start: LinearProbe | None = None) -> LinearProbe:
     """Fit a probe, in which all classes weigh the same however many cells they have.
 
     What is minimised is the mean cross entropy of a cell and ``strength`` times half the squared weights, so that a
@@ -59,19 +66,66 @@ def fit(features: Floats, classes: Classes, strength: float, start: LinearProbe 
         A probe of the same classes and features to begin with, which saves time where little has changed.
     """
     count = np.bincount(classes)
-    share = (1 / (len(count) * count))[classes]
-    mean = (share @ features).astype(np.float32)
-    scale = np.sqrt(share @ (features - mean) ** 2).astype(np.float32)
+    share = (1 / (len(count) * count)).astype(np.float32)[classes]
+    mean = share @ features
+    scale = np.sqrt(share @ (features - mean) ** 2)
     scale[scale < 1e-6] = 1  # a channel that is the same everywhere
     regression = LogisticRegression(C=1 / strength, tol=_TOLERANCE, max_iter=_ITERATIONS, warm_start=True)
     if start is not None:
         raw = start.weight / start.scale
         weight, bias = raw * scale, start.bias + raw @ (mean - start.mean)
-        if len(count) == 2:  # one row says it all
+        if len(count) == 2:  # of two classes one row says it all
             weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
         regression.coef_, regression.intercept_ = weight, bias
     regression.fit((features - mean) / scale, classes, share)
-    weight, bias = regression.coef_.astype(np.float32), regression.intercept_.astype(np.float32)
-    if len(count) == 2:
-        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    fitted = regression.coef_, regression.intercept_
+    weight, bias = ((np.concatenate([-f, f]) / 2 if len(count) == 2 else f).astype(np.float32) for f in fitted)
     return LinearProbe(mean, scale, weight, bias)
+
+
+@dataclass(frozen=True, slots=True)
+class CrossValidation:
+    """What probes say of tiles that they were not fitted to."""
+
+    strength: float
+    """The one with the smallest loss."""
+    log_probability: Floats
+    """Mean over the cells of each tile, (T, N), with that strength."""
+
+
+def cross_validate(
+    features: Floats, classes: Ints, groups: Ints, strengths: Sequence[float]
+) -> Generator[None, None, CrossValidation]:
+    """Fit without each group of tiles in turn, and look at it; yields between the fits, and returns what was seen.
+
+    Parameters
+    ----------
+    features
+        Of cells of each tile, (T, cells, D).
+    classes
+        Class of each tile, (T,), 0..N-1.
+    groups
+        What each tile is of, (T,): tiles of one group (a slide) are left out together. Every class needs two.
+    strengths
+        Penalties to choose from, from strong to weak.
+    """
+    tiles, cells, dimension = features.shape
+    folds = min(_FOLDS, fewest_groups(classes, groups))
+    seen = np.zeros((len(strengths), tiles, classes.max() + 1), np.float32)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+    for kept, left_out in splitter.split(classes, classes, groups):
+        probe = None
+        for i, strength in enumerate(strengths):
+            probe = fit(features[kept].reshape(-1, dimension), classes[kept].repeat(cells), strength, probe)
+            of_cells = probe.log_probability(features[left_out].reshape(-1, dimension))
+            seen[i, left_out] = of_cells.reshape(len(left_out), cells, -1).mean(1)
+            yield
+    loss = -np.take_along_axis(seen, classes[None, :, None], 2)[..., 0]
+    of_classes = np.stack([loss[:, classes == n].mean(1) for n in range(seen.shape[2])], 1)
+    best = int(of_classes.mean(1).argmin())
+    return CrossValidation(strengths[best], seen[best])
+
+
+def fewest_groups(classes: Ints, groups: Ints) -> int:
+    """The smallest number of groups that a class is in."""
+    return min(len(np.unique(groups[classes == n])) for n in np.unique(classes))

@@ -13,22 +13,23 @@ import torch
 
 from napari_pbip.bank import TileSet, find_splits, load_tiles
 from napari_pbip.claims import claims
-from napari_pbip.config import DataSettings, JobSettings, TrainSettings
+from napari_pbip.config import DataSettings, JobSettings, ProbeSettings, PyramidSettings, TrainSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
 from napari_pbip.engine.inference.predict import SMALLEST
-from napari_pbip.engine.jobs import job
+from napari_pbip.engine.jobs import heard, job
 from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.loop import TrainingLoop
+from napari_pbip.engine.training.probe import fit_probe, load_probe
 from napari_pbip.engine.training.prototypes import build_start, existing_start
 from napari_pbip.engine.training.synthesis import Composer, Mosaics
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
 from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Started, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models.backbones import Backbone, Pyramid
-from napari_pbip.models.methods.base import Method
+from napari_pbip.models.methods.pyramid_method import PyramidMethod
 from napari_pbip.signals import held_back
 
 SAVE_EVERY_SECONDS = 60.0
@@ -47,6 +48,8 @@ _FEW_STEPS = 200
 @claims("out", "training")
 def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Job:
     """Train a method; yields ``Step`` with the loss terms, and ``Epoch`` with validation scores.
+
+    A linear probe is fitted instead, in seconds: ``Step`` counts tiles then, and resuming fits it anew.
 
     Validation runs on the split ``val`` when it has masks. A method with prototypes takes the bank of
     ``settings.bank_folder``, or builds one into ``out/bank`` from the single-class tiles of the data.
@@ -83,12 +86,21 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
     read = TileReader()
-    compose = Composer(tiles, settings.train, read) if settings.method.synthesis else None
     device = choose_device(settings.train.device)
+    if isinstance(settings.method, ProbeSettings):
+        probe, remembered = load_probe(settings, len(tiles.taxonomy))
+        facts = _begin(settings, tiles, side, out, len(tiles), resume=resume, overwrite=overwrite)
+        facts.device, facts.fit = str(device), remembered
+        yield from (*tile_notes(tiles), *told)
+        yield from fit_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
+        return
+    assert isinstance(settings.method, PyramidSettings)
+    compose = Composer(tiles, settings.train, read) if settings.method.synthesis else None
     start = existing_start(settings, tiles)
     if start is not None:  # that of a bank need not be the one of the settings
         settings = _with_encoder(settings, start.facts["encoder"]["name"])
-    facts = _begin(settings, tiles, side, out, resume=resume, overwrite=overwrite)
+    steps = planned_steps(settings.train, len(tiles))
+    facts = _begin(settings, tiles, side, out, steps, resume=resume, overwrite=overwrite)
     yield from (*tile_notes(tiles), *told)
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
@@ -98,6 +110,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     with torch.random.fork_rng():
         torch.manual_seed(settings.train.seed)
         method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)
+    assert isinstance(method, PyramidMethod)
     facts.device = str(device)
     yield from _Trainer(facts, method, device, tiles, validation, out, read).train(compose, resume=resume)
 
@@ -134,10 +147,9 @@ def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None,
 
 
 def _begin(
-    settings: JobSettings, tiles: TileSet, side: int, out: Path, *, resume: bool, overwrite: bool
+    settings: JobSettings, tiles: TileSet, side: int, out: Path, steps: int, *, resume: bool, overwrite: bool
 ) -> runs.RunFacts:
     """Make the run folder, or check that it can be resumed."""
-    steps = planned_steps(settings.train, len(tiles.tiles))
     if not resume:
         ways = "--resume to go on with it, --overwrite to replace it"
         prepare_folder(out, runs.MARKER, overwrite=overwrite, ways=ways)
@@ -154,12 +166,18 @@ def _begin(
         raise ConfigError(
             f"The run in {out} was begun with another {different}; resume with equal settings, or --overwrite."
         )
+    if isinstance(settings.method, PyramidSettings):
+        _check_steps(facts, steps, out)
+    facts.settings, facts.steps = settings, steps
+    return facts
+
+
+def _check_steps(facts: runs.RunFacts, steps: int, out: Path) -> None:
+    """Stop where there is nothing to go on from, or nothing to do."""
     if facts.step and not (out / runs.STATE).exists():
         raise OutputError(f"{out} holds a model and no {runs.STATE} to go on from; train a new model.")
     if steps < facts.step:
         raise ConfigError(f"The run in {out} has done {facts.step} steps already, more than the {steps} asked for.")
-    facts.settings, facts.steps = settings, steps
-    return facts
 
 
 def planned_steps(settings: TrainSettings, tiles: int) -> int:
@@ -225,7 +243,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
     def __init__(
         self,
         facts: runs.RunFacts,
-        method: Method,
+        method: PyramidMethod,
         device: torch.device,
         tiles: TileSet,
         validation: TileSet | None,
@@ -315,13 +333,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
             scoring = score_tiles(
                 self.method, validation, self.facts.tile_size, self.device, self.settings.precision, self.read
             )
-            while True:
-                try:
-                    next(scoring)
-                except StopIteration as end:
-                    report: Report = end.value
-                    return report
-                yield Step(self.facts.step)  # so that a cancel is heard
+            return (yield from heard(scoring, self.facts.step))
         finally:
             self.method.train()
 

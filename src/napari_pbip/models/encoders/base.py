@@ -182,7 +182,19 @@ class Encoder(nn.Module):
             return STAGE_STRIDE
         if isinstance(self.network, VisionTransformer):
             return self.network.patch
-        raise ConfigError(
+        raise self._no_dense_features()
+
+    @property
+    def dense_dimension(self) -> int:
+        """Length D of the dense features of a cell; raises as :attr:`dense_stride`."""
+        if isinstance(self.network, StageNetwork):
+            return sum(self.network.channels[:_DENSE_STAGES])
+        if isinstance(self.network, VisionTransformer):
+            return self.network.width
+        raise self._no_dense_features()
+
+    def _no_dense_features(self) -> ConfigError:
+        return ConfigError(
             f"The encoder {self.spec.name!r} has no dense features: it is neither a pyramid nor a vision transformer; "
             "choose one that is, such as builtin."
         )
