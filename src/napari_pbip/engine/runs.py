@@ -7,6 +7,7 @@ RUN/
   best.safetensors     the model with the best validation score (of the last epoch when nothing validates)
   last.safetensors     the model after the last epoch or at the stop
   state.safetensors    weights and optimiser state at the last save, for resuming
+  exemplars.safetensors  cells of the tiles that a probe was fitted to, which explain its map
   bank/                the image bank, if training built it
 ```
 """

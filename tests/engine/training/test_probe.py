@@ -18,6 +18,7 @@ from napari_pbip.bank import load_tiles
 from napari_pbip.config import JobSettings, ThresholdSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.inference.evaluate import evaluate
+from napari_pbip.engine.inference.explain import Explainer
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.training import linear_probe, probe
 from napari_pbip.engine.training.train import train
@@ -155,6 +156,14 @@ def test_it_is_evaluated_and_segments_as_any_other(
     assert np.nanmax(scores) <= np.log(2) + 1e-3
     best = np.where(scores.max(0) > 0, scores.argmax(0) + 1, 255)
     assert np.array_equal(labels[analysed], best[analysed])
+    row, column = np.argwhere(labels == 1)[0]
+    side = store.facts.grid.cell * 0.5 / 0.499
+    asked = Explainer(path, (out,), ()).explain((column + 0.5) * side, (row + 0.5) * side)
+    matches = next(e.summary["explanation"].matches for e in asked if isinstance(e, Finished))
+    assert sorted(match.class_name for match in matches) == ["LYM", "MUS"]
+    assert 1 >= matches[0].similarity > matches[1].similarity >= -1
+    named = {"LYM": "[10]", "MUS": "[01]"}
+    assert all(named[match.class_name] in tile.name and tile.exists() for match in matches for tile in match.tiles)
 
 
 def test_a_class_without_a_tile_of_its_own(weak_data: Path, tmp_path: Path) -> None:

@@ -19,11 +19,12 @@ class Match:
 
     class_name: str
     cluster: int
-    """Number of the cluster within its class, from 1."""
+    """Number of the cluster within its class, from 1; 0 where the class as a whole is meant, as of a linear probe."""
     subclass: int
     """Index of the prototype among those of all classes."""
     similarity: float
-    """Mean cosine over the stages by their fusion weights, -1 to 1."""
+    """Mean cosine over the stages by their fusion weights, -1 to 1; of a probe, cosine to the nearest cell that it
+    learned from."""
     tiles: tuple[Path, ...]
     """Pictures of the tiles behind it, nearest first: of the bank, or for a learned prototype those that
     :func:`~napari_pbip.engine.banks.nearest_tiles.nearest_tiles` found; none without either."""

@@ -28,6 +28,7 @@ from napari_pbip.engine import runs
 from napari_pbip.engine.dense import DenseFeatures
 from napari_pbip.engine.encoding import chunks, encoder_facts
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
+from napari_pbip.engine.inference.nearest_cells import Exemplars
 from napari_pbip.engine.jobs import heard
 from napari_pbip.engine.loading import TileReader, ahead
 from napari_pbip.engine.training.linear_probe import (
@@ -56,7 +57,9 @@ _SURE = 0.8
 """Probability from which a cell of a tile with several classes counts as of one of them."""
 _ROUNDS = 3
 _WORST = 24
+"""Tiles to look at again that ``run.json`` names."""
 _EXEMPLARS = 4_000
+"""Cells in all that are kept with the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,7 @@ def fit_probe(
     with held_back():
         for name in (runs.BEST, runs.LAST):
             runs.write_weights(out / name, method.state_dict())
+        _exemplars(of_single).write(out)
         _finish(facts, report, time.monotonic() - began)
         facts.write(out)
     scores = {f"{p}/{m}": report[p][m] for p in report for m in ("miou", "fwiou", "biou", "dice")} if report else {}
@@ -245,6 +249,17 @@ def _fit_with_mixed(single: Cells, classes: Ints, mixed: Cells, strength: float)
             probe,
         )
     return probe
+
+
+def _exemplars(cells: Cells) -> Exemplars:
+    """As many cells of each tile as make some thousands."""
+    few = cells.features[:, : max(1, _EXEMPLARS // len(cells.tiles))].astype(np.float16)
+    return Exemplars(
+        few.reshape(-1, few.shape[2]),
+        np.arange(len(few), dtype=np.int32).repeat(few.shape[1]),
+        tuple(tile.path.absolute() for tile in cells.tiles),
+        tuple(next(iter(tile.labels)) for tile in cells.tiles),
+    )
 
 
 def _put(probe: LinearProbe, method: Probe) -> None:

@@ -166,18 +166,14 @@ def _begin(
         raise ConfigError(
             f"The run in {out} was begun with another {different}; resume with equal settings, or --overwrite."
         )
-    if isinstance(settings.method, PyramidSettings):
-        _check_steps(facts, steps, out)
-    facts.settings, facts.steps = settings, steps
-    return facts
-
-
-def _check_steps(facts: runs.RunFacts, steps: int, out: Path) -> None:
-    """Stop where there is nothing to go on from, or nothing to do."""
+    if not isinstance(settings.method, PyramidSettings):
+        facts.step = 0  # it is fitted anew
     if facts.step and not (out / runs.STATE).exists():
         raise OutputError(f"{out} holds a model and no {runs.STATE} to go on from; train a new model.")
     if steps < facts.step:
         raise ConfigError(f"The run in {out} has done {facts.step} steps already, more than the {steps} asked for.")
+    facts.settings, facts.steps = settings, steps
+    return facts
 
 
 def planned_steps(settings: TrainSettings, tiles: int) -> int:
