@@ -52,10 +52,13 @@ def test_a_run_tells_what_cross_validation_found(finished: tuple[Path, list[Even
     out, events = finished
     tiles = load_tiles(weak_data)
     started = next(e for e in events if isinstance(e, Started))
-    assert (started.total, started.unit) == (len(tiles), "tiles")
+    assert (started.total, started.unit) == (len(tiles.single_class), "tiles")
     done = [e.done for e in events if isinstance(e, Step)]
     assert done == sorted(done)
-    assert done[-1] == len(tiles)
+    assert done[-1] == len(tiles.single_class)
+    assert any(
+        isinstance(e, Noted) and "16 tiles with several classes are not learned from" in e.message for e in events
+    )
     (epoch,) = [e for e in events if isinstance(e, Epoch)]
     assert epoch.scores["predicted/miou"] > 1
     assert isinstance(events[-1], Finished)
@@ -65,7 +68,6 @@ def test_a_run_tells_what_cross_validation_found(finished: tuple[Path, list[Even
     assert facts.fit["encoder"]["name"] == "builtin"
     assert facts.fit["strength"] in linear_probe.STRENGTHS
     assert facts.fit["tiles"] == len(tiles.single_class)
-    assert facts.fit["mixed_tiles"] == len(tiles) - len(tiles.single_class) > 0
     assert facts.fit["balanced_accuracy"] > 90
     confusion = np.array(facts.fit["confusion"])
     assert confusion.sum() == len(tiles.single_class)
@@ -183,6 +185,21 @@ def test_one_tile_of_a_class_is_enough_to_fit_and_not_to_validate(weak_data: Pat
     fit = runs.RunFacts.read(tmp_path / "run").fit
     assert (fit["balanced_accuracy"], fit["worst"]) == (None, [])
     assert fit["strength"] == linear_probe.DEFAULT_STRENGTH
+
+
+def test_tiles_with_several_classes_join_where_there_are_enough_of_one(
+    weak_data: Path, finished: tuple[Path, list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "ENOUGH", 3)
+    list(train(settings(weak_data), tmp_path / "run"))
+    tiles = load_tiles(weak_data)
+    facts = runs.RunFacts.read(tmp_path / "run")
+    assert facts.fit["mixed_tiles"] == len(tiles) - len(tiles.single_class)
+    assert facts.steps == facts.step == len(tiles)
+    with_them, without = (
+        load_file(folder / "best.safetensors")["weight"] for folder in (tmp_path / "run", finished[0])
+    )
+    assert not torch.equal(with_them, without)
 
 
 def test_many_tiles_are_not_all_learned_from_and_that_is_said(

@@ -6,13 +6,13 @@
 3. A fit to the cells of tiles of one class.
 4. Cells of tiles with several classes join where the probe is sure which of these they are, and it is fitted again
    (multiple-instance learning by self-training): worth one to three points of mIoU on the validation images of GlaS
-   with 100 tiles of a class, and nothing with ten.
+   with 100 tiles of a class, little with ten, and harmful with three.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,8 @@ MOST_TILES = 500
 _CELLS = 60_000
 """Cells in all that are fitted to at most, and a sixth of them in cross-validation: a fit takes seconds."""
 _BATCH = 16
+ENOUGH = 10
+"""Tiles of each class from which on a probe may say what is in tiles with several: one of three tiles errs too much."""
 _SURE = 0.8
 """Probability from which a cell of a tile with several classes counts as of one of them."""
 _ROUNDS = 3
@@ -120,8 +122,7 @@ def fit_probe(
     rng = np.random.default_rng(facts.settings.train.seed)
     single, mixed = _chosen(tiles, rng)
     yield Started(f"Fitting a probe on {facts.device}", total=len(single) + len(mixed), unit="tiles")
-    if (left_out := len(tiles) - len(single) - len(mixed)) > 0:
-        yield Noted(f"{left_out:,} of {len(tiles):,} tiles are left out: {MOST_TILES} of a class say as much.")
+    yield from _left_out(tiles, len(single), len(mixed))
     facts.steps, facts.step = len(single) + len(mixed), 0
     cells = max(1, min(settings.cells, _CELLS // (len(single) + len(mixed))))
     dense = DenseFeatures(method.encoder.network)
@@ -164,7 +165,7 @@ def fit_probe(
 
 def _chosen(tiles: TileSet, rng: np.random.Generator) -> tuple[list[LabelledTile], list[LabelledTile]]:
     """The tiles of one class and those of several that are learned from, each in their order."""
-    single: list[LabelledTile] = []
+    single: list[list[LabelledTile]] = []
     for n, name in enumerate(tiles.taxonomy.names):
         own = [tile for tile in tiles.single_class if tile.class_index == n]
         if not own:
@@ -172,8 +173,22 @@ def _chosen(tiles: TileSet, rng: np.random.Generator) -> tuple[list[LabelledTile
                 f"No tile shows {name!r} alone, and a linear probe learns from such tiles; label one, or choose "
                 "another method."
             )
-        single += _some(own, rng)
-    return single, _some([tile for tile in tiles if len(tile.labels) > 1], rng)
+        single.append(_some(own, rng))
+    several = [tile for tile in tiles if len(tile.labels) > 1]
+    enough = min(map(len, single)) >= ENOUGH
+    return [tile for own in single for tile in own], _some(several, rng) if enough else []
+
+
+def _left_out(tiles: TileSet, single: int, mixed: int) -> Iterator[Noted]:
+    """What is not learned from, and why."""
+    several = sum(len(tile.labels) > 1 for tile in tiles)
+    if several and not mixed:
+        yield Noted(
+            f"{several:,} tiles with several classes are not learned from: they help from {ENOUGH} tiles of each class "
+            "alone on."
+        )
+    if (others := len(tiles.single_class) - single + (several - mixed if mixed else 0)) > 0:
+        yield Noted(f"{others:,} of {len(tiles):,} tiles are left out: {MOST_TILES} of a class say as much.")
 
 
 def _some(tiles: Sequence[LabelledTile], rng: np.random.Generator) -> list[LabelledTile]:
