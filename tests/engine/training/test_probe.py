@@ -56,9 +56,7 @@ def test_a_run_tells_what_cross_validation_found(finished: tuple[Path, list[Even
     done = [e.done for e in events if isinstance(e, Step)]
     assert done == sorted(done)
     assert done[-1] == len(tiles.single_class)
-    assert any(
-        isinstance(e, Noted) and "16 tiles with several classes are not learned from" in e.message for e in events
-    )
+    assert any("16 tiles with several classes are not learned" in e.message for e in events if isinstance(e, Noted))
     (epoch,) = [e for e in events if isinstance(e, Epoch)]
     assert epoch.scores["predicted/miou"] > 1
     assert isinstance(events[-1], Finished)
@@ -196,9 +194,8 @@ def test_tiles_with_several_classes_join_where_there_are_enough_of_one(
     facts = runs.RunFacts.read(tmp_path / "run")
     assert facts.fit["mixed_tiles"] == len(tiles) - len(tiles.single_class)
     assert facts.steps == facts.step == len(tiles)
-    with_them, without = (
-        load_file(folder / "best.safetensors")["weight"] for folder in (tmp_path / "run", finished[0])
-    )
+    folders = (tmp_path / "run", finished[0])
+    with_them, without = (load_file(folder / "best.safetensors")["weight"] for folder in folders)
     assert not torch.equal(with_them, without)
 
 
