@@ -14,8 +14,8 @@ from napari_pbip.engine.training.linear_probe import (
     Floats,
     Ints,
     cross_validate,
-    fewest_groups,
     fit,
+    groups_of_classes,
 )
 
 
@@ -113,8 +113,24 @@ def test_tiles_of_one_slide_are_left_out_together() -> None:
     assert (by_slide.log_probability.argmax(1) == labels).mean() < 0.8
 
 
-def test_the_class_in_the_fewest_groups() -> None:
-    assert fewest_groups(np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 2, 2])) == 1
+def test_slides_of_several_classes_leave_something_of_each() -> None:
+    features, labels = cells(3, tiles=4)
+    slides = np.where(labels == 2, np.arange(len(labels)) % 2, 0)  # both slides of the third class may fall together
+    slides[labels < 2] = np.arange(int((labels < 2).sum())) % 5
+    seen = finish(features, labels, slides)
+    asked = ~np.isnan(seen.log_probability[:, 0])
+    assert asked.sum() >= 8
+    assert (seen.log_probability[asked].argmax(1) == labels[asked]).mean() > 0.8
+
+
+def test_a_class_of_one_tile_is_always_learned_from() -> None:
+    features, labels = cells(3)
+    one = np.flatnonzero((labels < 2) | (np.arange(len(labels)) == 2))
+    seen = finish(features[one], labels[one], np.arange(len(one)))
+    lonely = labels[one] == 2
+    assert np.isnan(seen.log_probability[lonely]).all()
+    assert (seen.log_probability[~lonely].argmax(1) == labels[one][~lonely]).mean() > 0.9
+    assert groups_of_classes(np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 2, 2])).tolist() == [2, 1]
 
 
 def test_a_label_more_is_followed_within_a_second() -> None:

@@ -179,7 +179,14 @@ def test_one_tile_of_a_class_is_enough_to_fit_and_not_to_validate(weak_data: Pat
     for path in sorted((data / "train").glob("*[[]10[]]*"))[1:]:
         path.unlink()
     events = list(train(settings(data), tmp_path / "run"))
-    assert any(isinstance(e, Noted) and "one tile of LYM" in e.message for e in events)
+    assert any(isinstance(e, Noted) and "How well LYM can be told" in e.message for e in events)
+    fit = runs.RunFacts.read(tmp_path / "run").fit
+    assert fit["balanced_accuracy"] == 100
+    assert fit["confusion"] == [[0, 0], [0, 5]]
+    assert {tile["label"] for tile in fit["worst"]} == {"MUS"}
+    for path in sorted((data / "train").glob("*[[]01[]]*"))[1:]:
+        path.unlink()
+    list(train(settings(data), tmp_path / "run", overwrite=True))
     fit = runs.RunFacts.read(tmp_path / "run").fit
     assert (fit["balanced_accuracy"], fit["worst"]) == (None, [])
     assert fit["strength"] == linear_probe.DEFAULT_STRENGTH

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+from sklearn.metrics import confusion_matrix, recall_score
 
 from napari_pbip.bank import LabelledTile, TileSet
 from napari_pbip.config import JobSettings, ProbeSettings
@@ -39,8 +38,8 @@ from napari_pbip.engine.training.linear_probe import (
     Ints,
     LinearProbe,
     cross_validate,
-    fewest_groups,
     fit,
+    groups_of_classes,
 )
 from napari_pbip.errors import DataError
 from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Started, Step
@@ -154,7 +153,7 @@ def fit_probe(
     yield Finished(
         out,
         {
-            "steps": facts.step,
+            "tiles": facts.step,
             "seconds": facts.seconds,
             "epoch": 1,
             "miou": facts.best_score,
@@ -219,13 +218,12 @@ def _cells(
 def _validate_across(
     facts: runs.RunFacts, cells: Cells, classes: Ints, settings: ProbeSettings
 ) -> Generator[Event, None, CrossValidation | None]:
-    """Cross-validate over slides or else tiles; None where a class has one alone."""
+    """Cross-validate over slides or else tiles; None where every class has one alone."""
     groups = _groups(cells.tiles, classes)
-    if fewest_groups(classes, groups) < 2:
-        lonely = [name for n, name in enumerate(facts.taxonomy.names) if (classes == n).sum() < 2]
-        yield Noted(
-            f"How well the classes are told apart is not known, with one tile of {', '.join(lonely)}; label another."
-        )
+    count = groups_of_classes(classes, groups)
+    if lonely := [name for name, one in zip(facts.taxonomy.names, count == 1, strict=True) if one]:
+        yield Noted(f"How well {', '.join(lonely)} can be told is not known, with one tile; label another.")
+    if (count == 1).all():
         return None
     few = cells.features[:, : max(1, _CELLS // 6 // len(classes))]
     strengths = STRENGTHS if settings.strength == "auto" else (settings.strength,)
@@ -236,7 +234,7 @@ def _groups(tiles: Sequence[LabelledTile], classes: Ints) -> Ints:
     """What is left out together, a number a tile: its slide, if every class was seen on two; else itself."""
     if all(tile.origin is not None for tile in tiles):
         slides: Ints = np.unique([tile.origin.slide for tile in tiles if tile.origin], return_inverse=True)[1]
-        if fewest_groups(classes, slides) > 1:
+        if groups_of_classes(classes, slides).min() > 1:
             return slides
     return np.arange(len(tiles))
 
@@ -298,9 +296,12 @@ def _told_apart(
     """What cross-validation says of the classes and of the tiles, for ``run.json``."""
     if seen is None:
         return {"balanced_accuracy": None, "confusion": None, "worst": []}
-    predicted = seen.log_probability.argmax(1)
-    loss: npt.NDArray[np.float32] = -seen.log_probability[np.arange(len(classes)), classes]
     names = tiles.taxonomy.names
+    asked = ~np.isnan(seen.log_probability[:, 0])
+    single, classes = [tile for tile, one in zip(single, asked, strict=True) if one], classes[asked]
+    of_classes = seen.log_probability[asked]
+    predicted = of_classes.argmax(1)
+    loss = -of_classes[np.arange(len(classes)), classes]
     worst = [
         {
             "path": str(single[i].path.absolute()),
@@ -311,7 +312,7 @@ def _told_apart(
         for i in np.argsort(-loss, kind="stable")[:_WORST]
     ]
     return {
-        "balanced_accuracy": 100 * float(balanced_accuracy_score(classes, predicted)),
+        "balanced_accuracy": 100 * float(recall_score(classes, predicted, labels=np.unique(classes), average="macro")),
         "confusion": confusion_matrix(classes, predicted, labels=range(len(names))).tolist(),
         "worst": worst,
     }

@@ -132,7 +132,7 @@ def _with_encoder(settings: JobSettings, name: str) -> JobSettings:
 
 def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None, Sequence[Noted | Warned]]:
     """The validation split, if it has masks to score on, and what there is to say of it."""
-    without = "the model of the last epoch counts as the best."
+    without = "the last model counts as the best."
     if "val" not in find_splits(folder, data):
         return None, [Noted(f"There are no validation masks (no split val): {without}")]
     validation = load_tiles(folder, "val", data)
