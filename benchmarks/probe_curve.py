@@ -31,6 +31,8 @@ from napari_pbip.models import encoders
 from napari_pbip.results.metrics import SegmentationScores
 
 CELLS = 200
+FEWEST = 4
+"""Classes of fewer tiles are left out."""
 Scorer = Callable[[np.ndarray], np.ndarray]
 """Scores (n, N) of features (n, D)."""
 
@@ -51,6 +53,8 @@ def main() -> None:
     pools = []
     for n in range(len(names)):
         own = [tile for tile in train.single_class if tile.class_index == n]
+        if len(own) < FEWEST:
+            continue
         pools.append([own[i] for i in sorted(rng.permutation(len(own))[: args.pool])])
     masked = "test" in find_splits(args.data, settings)
     test = load_tiles(args.data, "test", settings) if masked else None
