@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -38,6 +39,11 @@ class LinearProbe:
     """Of each class, (N, D)."""
     bias: Floats
     """Of each class, (N,)."""
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The weights of a :class:`~napari_pbip.models.methods.probe.Probe`, by name."""
+        return {name: torch.from_numpy(values) for name, values in asdict(self).items()}
 
     def standardised(self, features: Floats) -> Floats:
         """Features (n, D) with mean 0 and deviation 1 where it was fitted."""

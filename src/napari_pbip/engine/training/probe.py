@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.metrics import confusion_matrix, recall_score
 
 from napari_pbip.bank import LabelledTile, TileSet
@@ -133,7 +132,8 @@ def fit_probe(
     if strength == "auto":
         strength = DEFAULT_STRENGTH if seen is None else seen.strength
     probe = _fit_with_mixed(of_single, classes, of_mixed, strength)
-    _put(probe, method)
+    method.load_state_dict(probe.tensors)
+    method.eval()
     report = None if validation is None else (yield from _validate(facts, method, validation, read))
     facts.fit = {
         **facts.fit,
@@ -273,13 +273,6 @@ def _exemplars(cells: Cells) -> Exemplars:
         tuple(tile.path.absolute() for tile in cells.tiles),
         tuple(next(iter(tile.labels)) for tile in cells.tiles),
     )
-
-
-def _put(probe: LinearProbe, method: Probe) -> None:
-    """Give the network the weights that were fitted."""
-    state = {name: torch.from_numpy(getattr(probe, name)) for name in ("mean", "scale", "weight", "bias")}
-    method.load_state_dict(state)
-    method.eval()
 
 
 def _validate(
