@@ -71,16 +71,24 @@ class Cells:
     """Shape (T, cells, D)."""
 
 
-def load_probe(settings: JobSettings, classes: int) -> tuple[Probe, dict[str, Any]]:
+def load_probe(settings: JobSettings, tiles: TileSet) -> tuple[Probe, dict[str, Any]]:
     """A probe that is not fitted yet on the encoder that the settings name, and what a run remembers of that.
 
     Raises
     ------
     ConfigError, WeightsUnavailable
         As :func:`napari_pbip.models.encoders.load`; or the encoder has no dense features.
+    DataError
+        If a class has no tile of its own.
     """
+    alone = {tile.class_index for tile in tiles.single_class}
+    if lacking := [name for n, name in enumerate(tiles.taxonomy.names) if n not in alone]:
+        raise DataError(
+            f"No tile shows {' or '.join(lacking)} alone, and a linear probe learns from such tiles; label one, or "
+            "choose another method."
+        )
     encoder = encoders.load(settings.bank.encoder, settings.bank.weights)
-    method = runs.build_method(settings, classes, None, encoder)
+    method = runs.build_method(settings, len(tiles.taxonomy), None, encoder)
     assert isinstance(method, Probe)
     return method, {"encoder": dict(encoder_facts(encoder, settings.bank.weights))}
 
@@ -110,11 +118,6 @@ def fit_probe(
         The run folder.
     read
         Reads tiles.
-
-    Raises
-    ------
-    DataError
-        If a class has no tile of its own.
     """
     began = time.monotonic()
     rng = np.random.default_rng(facts.settings.train.seed)
@@ -164,15 +167,8 @@ def fit_probe(
 
 def _chosen(tiles: TileSet, rng: np.random.Generator) -> tuple[list[LabelledTile], list[LabelledTile]]:
     """The tiles of one class and those of several that are learned from, each in their order."""
-    single: list[list[LabelledTile]] = []
-    for n, name in enumerate(tiles.taxonomy.names):
-        own = [tile for tile in tiles.single_class if tile.class_index == n]
-        if not own:
-            raise DataError(
-                f"No tile shows {name!r} alone, and a linear probe learns from such tiles; label one, or choose "
-                "another method."
-            )
-        single.append(_some(own, rng))
+    of_classes = [[tile for tile in tiles.single_class if tile.class_index == n] for n in range(len(tiles.taxonomy))]
+    single = [_some(own, rng) for own in of_classes]
     several = [tile for tile in tiles if len(tile.labels) > 1]
     enough = min(map(len, single)) >= ENOUGH
     return [tile for own in single for tile in own], _some(several, rng) if enough else []

@@ -88,7 +88,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     read = TileReader()
     device = choose_device(settings.train.device)
     if isinstance(settings.method, ProbeSettings):
-        probe, remembered = load_probe(settings, len(tiles.taxonomy))
+        probe, remembered = load_probe(settings, tiles)
         facts = _begin(settings, tiles, side, out, len(tiles), resume=resume, overwrite=overwrite)
         facts.device, facts.fit = str(device), remembered
         yield from (*tile_notes(tiles), *told)
