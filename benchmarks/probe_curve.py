@@ -1,6 +1,6 @@
 """What a linear probe makes of few labelled tiles, and beside it the rule of the nearest prototype.
 
-    python benchmarks/probe_curve.py DATA [--encoders efficientnet-lite0 builtin] [--tiles 1 3 10 30 100] [--draws 10]
+    python benchmarks/probe_curve.py DATA [--encoders efficientnet-lite0] [--tiles 1 3 10 30 100] [--draws 10]
 
 Of each class so many tiles of one class are drawn from the split `train`, anew for every draw. The probe is fitted as
 `--method probe` does it, but with a fixed strength and without tiles of several classes: the curve is of the features.
@@ -41,7 +41,7 @@ def main() -> None:
     """Draw, fit, score and tabulate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--encoders", nargs="+", default=["efficientnet-lite0", "builtin"])
+    parser.add_argument("--encoders", nargs="+", default=["efficientnet-lite0"])
     parser.add_argument("--tiles", type=int, nargs="+", default=[1, 3, 10, 30, 100])
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--pool", type=int, default=300, help="tiles of a class that are drawn from")

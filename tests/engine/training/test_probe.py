@@ -39,7 +39,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def settings(data: Path, **method: object) -> JobSettings:
-    return settings_for(data, method={"name": "probe", **method}, bank={"encoder": "builtin"})
+    return settings_for(data, method={"name": "probe", **method}, bank={"encoder": "efficientnet-lite0"})
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_a_run_tells_what_cross_validation_found(finished: tuple[Path, list[Even
     facts = runs.RunFacts.read(out)
     assert facts.finished
     assert facts.best_score == epoch.scores["predicted/miou"]
-    assert facts.fit["encoder"]["name"] == "builtin"
+    assert facts.fit["encoder"]["name"] == "efficientnet-lite0"
     assert facts.fit["strength"] in linear_probe.STRENGTHS
     assert facts.fit["tiles"] == len(tiles.single_class)
     assert facts.fit["balanced_accuracy"] > 90
@@ -77,7 +77,7 @@ def test_the_encoder_is_not_copied_into_the_run(finished: tuple[Path, list[Event
     out, _ = finished
     assert set(load_file(out / "best.safetensors")) == {"mean", "scale", "weight", "bias"}
     model = runs.load_model(out)
-    assert sum(p.numel() for p in model.method.parameters()) == 2 * (256 + 1)
+    assert sum(p.numel() for p in model.method.parameters()) == 2 * (176 + 1)
     with pytest.raises(ConfigError, match="no dense features"):
         list(train(settings_for(Path(model.facts.settings.data.folder or ""), method={"name": "probe"}), out / "x"))
 
@@ -158,8 +158,7 @@ def test_it_is_evaluated_and_segments_as_any_other(
     assert np.array_equal(labels[analysed], best[analysed])
     row, column = np.argwhere(labels == 1)[0]
     side = store.facts.grid.cell * 0.5 / 0.499
-    asked = Explainer(path, (out,), ()).explain((column + 0.5) * side, (row + 0.5) * side)
-    matches = next(e.summary["explanation"].matches for e in asked if isinstance(e, Finished))
+    matches = Explainer.from_store(path, (out,), ()).explain((column + 0.5) * side, (row + 0.5) * side).matches
     assert sorted(match.class_name for match in matches) == ["LYM", "MUS"]
     assert 1 >= matches[0].similarity > matches[1].similarity >= -1
     named = {"LYM": "[10]", "MUS": "[01]"}
@@ -222,4 +221,4 @@ def test_an_encoder_with_other_weights_is_refused(finished: tuple[Path, list[Eve
     changed = replace(facts, fit={**facts.fit, "encoder": {**facts.fit["encoder"], "weights_hash": "0" * 16}})
     with pytest.raises(Exception, match="others than in the training"):
         runs.recorded_encoder(changed)
-    assert runs.recorded_encoder(facts).weights_hash == encoders.load("builtin").weights_hash
+    assert runs.recorded_encoder(facts).weights_hash == encoders.load("efficientnet-lite0").weights_hash
