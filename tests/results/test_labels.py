@@ -127,6 +127,21 @@ def test_largest_scores_are_exact_percentiles(finished):
         np.testing.assert_array_equal(counts.percentile(percentile), expected)
 
 
+@pytest.mark.parametrize("scope", ["slide", "tile"])
+def test_scores_with_a_ceiling_are_compared_as_they_are(tmp_path, scope):
+    shape = (200, 200)
+    field = smooth_field(shape)
+    field[1] /= 10  # its largest score is small, and would be stretched
+    store = create(tmp_path / "s.ome.zarr", shape, model={"run": "run", "hash": "w1", "ceiling": 2.0})
+    segment(store, network(field))
+    counts = LargestScores(store)
+    assert counts.percentile(99.5).tolist() == [2.0] * 4
+    thresholds = ThresholdSettings(delta=0.25, presence=0, scope=scope)
+    labels = label_region(store, thresholds, counts.percentile(99.5), 0, slice(None), slice(None))
+    scores = store.read_scores(0, slice(None), slice(None)).astype(np.float32)
+    np.testing.assert_array_equal(labels, np.where(scores.max(0) >= 0.25 * 2, scores.argmax(0) + 1, 255))
+
+
 def test_largest_scores_follow_a_growing_store(tmp_path):
     shape = (600, 600)
     answer = network(smooth_field(shape))

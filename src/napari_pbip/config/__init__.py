@@ -23,6 +23,8 @@ from napari_pbip.config.methods import (
     LpdSettings,
     MethodSettings,
     PbipSettings,
+    ProbeSettings,
+    PyramidSettings,
     methods,
 )
 from napari_pbip.config.pretrain import PretrainSettings
@@ -41,6 +43,8 @@ __all__ = [
     "PbipSettings",
     "PlannedRun",
     "PretrainSettings",
+    "ProbeSettings",
+    "PyramidSettings",
     "RefineSettings",
     "SegmentSettings",
     "Settings",

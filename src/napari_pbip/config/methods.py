@@ -37,14 +37,6 @@ class MethodSettings(Settings):
 
     name: str
     """The method."""
-    stage_weights: FourStages = (0.0, 0.1, 1.0, 1.0)
-    """Weight of the classification loss of each backbone stage."""
-    fusion_weights: FourStages = (0.0, 0.3, 0.3, 0.4)
-    """Weight of each stage's score map in the fused map (Eq. 3 of PBIP). With a weight for the first stage, scores of a
-    slide lie every 4 pixels instead of 8, and take four times the room."""
-    synthesis: Weight = 0.0
-    """Weight of a loss on the pixels of mosaics that are composed of the single-class tiles while training, and make a
-    step half as long again; 0 leaves it out."""
 
     @model_validator(mode="before")
     @classmethod
@@ -69,7 +61,20 @@ class MethodSettings(Settings):
         return handler(source)
 
 
-class PrototypeSettings(MethodSettings):
+class PyramidSettings(MethodSettings):
+    """What the methods have that train a backbone, a pyramid of four stages, step by step."""
+
+    stage_weights: FourStages = (0.0, 0.1, 1.0, 1.0)
+    """Weight of the classification loss of each backbone stage."""
+    fusion_weights: FourStages = (0.0, 0.3, 0.3, 0.4)
+    """Weight of each stage's score map in the fused map (Eq. 3 of PBIP). With a weight for the first stage, scores of a
+    slide lie every 4 pixels instead of 8, and take four times the room."""
+    synthesis: Weight = 0.0
+    """Weight of a loss on the pixels of mosaics that are composed of the single-class tiles while training, and make a
+    step half as long again; 0 leaves it out."""
+
+
+class PrototypeSettings(PyramidSettings):
     """What the methods with prototypes share: how features are compared with them, and the contrast."""
 
     similarity: Literal["centred", "plain"] = "centred"
@@ -236,7 +241,7 @@ class ConstructSettings(PrototypeSettings):
         return self.model_dump(exclude={"name", "preset", "start", "sentences", "k"})
 
 
-class CamSettings(MethodSettings):
+class CamSettings(PyramidSettings):
     """CAM: the baseline, a 1x1 convolution on the backbone and global average pooling."""
 
     network = "napari_pbip.models.methods.cam:Cam"
@@ -246,7 +251,31 @@ class CamSettings(MethodSettings):
     """The method."""
 
 
-_OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings)
+class ProbeSettings(MethodSettings):
+    """Linear probe: logistic regression on the features that an encoder has of every cell of a picture."""
+
+    network = "napari_pbip.models.methods.probe:Probe"
+    learns_from = "encoder"
+    about = (
+        "Fits a linear classifier to what an encoder sees in the labelled tiles of one class each: seconds of work, "
+        "and the best of all where tiles are few. Nothing else is trained."
+    )
+    sees_through_encoder = True
+
+    name: Literal["probe"] = "probe"
+    """The method."""
+    cells: Annotated[int, Field(ge=1)] = 200
+    """Cells of a tile that are learned from at most; fewer where tiles are many."""
+    strength: Positive | Literal["auto"] = "auto"
+    """Strength of the penalty on large weights (L2); auto is the one that tells tiles best that were left out of the
+    fit (cross-validation)."""
+
+    def options(self) -> dict[str, Any]:
+        """What the network is made with: how it is fitted is not part of it."""
+        return {}
+
+
+_OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings, ProbeSettings)
 
 
 @cache
@@ -258,8 +287,8 @@ def methods() -> Mapping[str, type[MethodSettings]]:
 
 def _checked(name: str, method: Any) -> type[MethodSettings]:
     """The settings class that another package registered under a name."""
-    if not (isinstance(method, type) and issubclass(method, MethodSettings)):
-        raise PbipError("it is no class derived from MethodSettings")
+    if not (isinstance(method, type) and issubclass(method, PyramidSettings)):
+        raise PbipError("it is no class derived from PyramidSettings")
     if get_args(method.model_fields["name"].annotation) != (name,) or method.parse({}).name != name:
         raise PbipError(f'its settings do not say name: Literal["{name}"] = "{name}"')
     return method

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from functools import wraps
-from typing import Any, ParamSpec, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from napari_pbip.errors import JobFailed, OutputError, PbipError
-from napari_pbip.events import Event, Finished, Job
+from napari_pbip.events import Event, Finished, Job, Step
 
 P = ParamSpec("P")
+Result = TypeVar("Result")
 JobMaker = Callable[[], Job]
 """A function that makes a job's generator, which does nothing before its first event is requested."""
 _MORE_MEMORY = "close other programs, or use a machine with more of it"
@@ -73,6 +74,26 @@ def explained(error: Exception, name: str = "", less_memory: str = _MORE_MEMORY)
         return OutputError(f"A file could not be read or written: {said}.")
     what = f"The job {name!r} failed" if name else "Something unforeseen went wrong"
     return JobFailed(f"{what}: {type(error).__name__}: {said}.")
+
+
+def heard(inner: Generator[object, None, Result], done: int) -> Generator[Step, None, Result]:
+    """Go through work that is no progress of the job's own, with a ``Step`` now and then so that a cancel is heard.
+
+    Parameters
+    ----------
+    inner
+        The work; what it yields is not told, what it returns is returned.
+    done
+        How much of the job is done meanwhile.
+    """
+    with closing(inner):
+        while True:
+            try:
+                next(inner)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            yield Step(done)
 
 
 def phase(inner: Job) -> Generator[Event, None, Mapping[str, Any]]:

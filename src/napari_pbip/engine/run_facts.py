@@ -24,11 +24,14 @@ class RunFacts:
     taxonomy: Taxonomy
     prototypes: dict[str, Any] | None = None
     """Of a method with prototypes: identity of the bank (None if they are learned), encoder, K per class, dimension."""
+    fit: dict[str, Any] = field(default_factory=dict)
+    """Of a method that is fitted: encoder, strength of the penalty, number of tiles, and the results of cross-validation:
+    balanced accuracy in percent, confusion of the classes (rows are labels), and the tiles with the largest loss."""
     tile_size: int = 0
     """Side of the training tiles in pixels, which is also the default side of the squares that slides are read in."""
     device: str = ""
     steps: int = 0
-    """Number of planned optimiser steps."""
+    """Number of planned optimiser steps; of a method that is fitted, the number of tiles."""
     step: int = 0
     """Number of steps at the last save."""
     seconds: float = 0.0
@@ -41,6 +44,11 @@ class RunFacts:
     validations: list[dict[str, Any]] = field(default_factory=list)
     """Validation scores of each validated epoch."""
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def encoder(self) -> dict[str, Any] | None:
+        """What is remembered of the encoder (:class:`~napari_pbip.bank.EncoderFacts`), if one took part."""
+        return (self.prototypes or self.fit).get("encoder")
 
     @property
     def finished(self) -> bool:
@@ -83,10 +91,11 @@ class RunFacts:
         try:
             values = document.pop("settings")
             change_paths(JobSettings, values, lambda _, path: _found(path, folder))
-            if document.get("prototypes"):  # that of the bank, if the settings name none
-                values.setdefault("bank", {})["encoder"] = document["prototypes"]["encoder"]["name"]
-            taxonomy = Taxonomy.from_json(document.pop("classes"))
-            return cls(settings=JobSettings.parse(values), taxonomy=taxonomy, **document)
+            facts = cls(JobSettings(), Taxonomy.from_json(document.pop("classes")), **document)
+            if facts.encoder:  # the bank decides, where the settings do not name one
+                values.setdefault("bank", {})["encoder"] = facts.encoder["name"]
+            facts.settings = JobSettings.parse(values)
+            return facts
         except ConfigError as error:
             raise ModelError(
                 f"{folder} was trained with settings that are not known here ({str(error).rstrip('.')}); install the "

@@ -9,7 +9,8 @@ without a positive score is not assigned at any delta.
 Presence is predicted for each tile, and interpolated between the centres of tiles so that classes do not end at the
 borders of tiles. The largest score is a high percentile over the slide or, as published, the maximum over the tile,
 which leaves seams. The published evaluation also normalises the map of each stage before fusing, which is not possible
-with stored, fused scores.
+with stored, fused scores. For a model whose scores have a ceiling, the
+score of certainty, it is that ceiling for all classes.
 """
 
 from __future__ import annotations
@@ -227,7 +228,7 @@ def label_region(
         The thresholds; their percentile is not used, because ``largest`` was computed with it.
     largest
         Largest score of each class over the slide, (N,), from :class:`~napari_pbip.results.largest.LargestScores`;
-        not used when ``thresholds.scope`` is ``tile``.
+        not used when ``thresholds.scope`` is ``tile``, unless scores have a ceiling.
     level, y, x
         Level of ``store.scores``, and the rectangle in its cells.
     """
@@ -253,7 +254,7 @@ def score_window(
     window = slice(int(rows[0]), int(rows[-1]) + 2), slice(int(columns[0]), int(columns[-1]) + 2)
     return ScoreWindow(
         store.read_scores(level, y, x),
-        store.peak(*window) if thresholds.scope == "tile" else largest[:, None, None],
+        store.peak(*window) if thresholds.scope == "tile" and store.ceiling is None else largest[:, None, None],
         store.presence(*window) if presence is None else presence[:, *window],
         rows - window[0].start,
         columns - window[1].start,

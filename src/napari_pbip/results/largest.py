@@ -35,13 +35,16 @@ class LargestScores:
         """Return the score that ``percentile`` percent of a class's positive scores do not exceed, (N,).
 
         100 gives the maximum; a class without a positive score has 0. Blocks that were finished since the last call
-        are counted first. While no block is finished, the result is provisional, from the unfinished blocks.
+        are counted first. While no block is finished, the result is provisional, from the unfinished blocks. Of a model
+        whose scores have a ceiling, the result is that ceiling.
 
         Raises
         ------
         OutputError
             If the store is damaged.
         """
+        if (ceiling := self._store.ceiling) is not None:
+            return ceiling
         written = self._store.written
         for place in np.argwhere(written & ~self._counted):
             self._count(place, self._counts)

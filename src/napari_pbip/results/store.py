@@ -265,6 +265,12 @@ class ScoreStore:
         """Read the probability of each class in these tiles, (N, rows, columns); NaN where not (yet) analysed."""
         return self._read("presence", np.s_[:, rows, columns])
 
+    @property
+    def ceiling(self) -> npt.NDArray[np.float32] | None:
+        """:attr:`ModelFacts.ceiling` as the largest score of each class, (N,)."""
+        ceiling = self.facts.model.ceiling
+        return None if ceiling is None else np.full(len(self.taxonomy), ceiling, np.float32)
+
     def peak(self, rows: slice = slice(None), columns: slice = slice(None)) -> npt.NDArray[np.float16]:
         """Read the largest raw score of each class in these tiles before blending; NaN where not (yet) analysed."""
         return self._read("peak", np.s_[:, rows, columns])

@@ -102,6 +102,8 @@ class ViewedStore(ScoreStore):
 
     def guess_largest(self, percentile: float) -> npt.NDArray[np.float32]:
         """Estimate the largest score of each class, (N,), from a coarse level: fast, and usually slightly too low."""
+        if self.ceiling is not None:
+            return self.ceiling
         found = [one[one > 0].astype(np.float32) for one in self._whole[0]]  # NaN > 0 is False
         return np.array([np.percentile(one, percentile) if one.size else 0 for one in found], np.float32)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import platformdirs
 import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -612,3 +614,41 @@ def test_the_keyboards_focus_chooses_no_other_model(viewer: Any, widget: Any, se
     QApplication.sendEvent(widget.models, focus)
     QTest.keyClick(widget.models, Qt.Key.Key_Space)
     assert widget.name.text() == "older"
+
+
+def test_a_probe_is_fitted_and_says_what_it_found(
+    viewer: Any,
+    widget: Any,
+    settle: Settle,
+    weak_data: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: tmp_path / "cache")
+    data = shutil.copytree(weak_data, tmp_path / "data")
+    wrong = sorted((data / "train").glob("*[[]10[]]*"))[0]
+    wrong = wrong.rename(wrong.with_name(wrong.name.replace("[10]", "[01]")))
+    session = session_of(viewer)
+    session.settings = settings_for(data, bank={"encoder": "efficientnet-lite0"})
+    assert widget.form.editor("train.epochs").isVisible()
+    choose_method(widget, "probe")
+    assert not any(widget.form.editor(name).isVisible() for name in ("train.epochs", "backbone.name"))
+    assert widget.form.editor("train.device").isVisible()
+    run_job(widget.start_button, session, settle)
+    settle(lambda: widget.report.isVisible())
+    assert not widget.plot.isVisible()
+    assert not widget.resume_button.isVisible()
+    assert "told right" in widget.report.accuracy.text()
+    counts = [[widget.report.confusion.item(r, c).text() for c in range(2)] for r in range(2)]
+    assert int(counts[1][0]) >= 1
+    first = widget.report.tiles.item(0)
+    assert not first.icon().isNull()
+    assert wrong.name in first.toolTip()
+    assert not widget.report.picture.isVisible()
+    widget.report.tiles.setCurrentItem(first)
+    assert not widget.report.picture.pixmap().isNull()
+    assert widget.report.says.text() == f"{wrong.name} is labelled MUS and looks like LYM."
+    choose_method(widget, "cam")
+    type_text(widget.name, "another")
+    assert widget.plot.isVisible()
+    assert not widget.report.isVisible()

@@ -14,9 +14,11 @@ from napari_pbip.bank import ImageBank
 from napari_pbip.bank.bank_folder import thumbnail_path
 from napari_pbip.engine.banks.nearest_tiles import FOLDER, read_nearest
 from napari_pbip.engine.device import choose_device
-from napari_pbip.engine.loading import to_tensor
+from napari_pbip.engine.inference.nearest_cells import Exemplars
+from napari_pbip.engine.loading import Image, to_tensor
 from napari_pbip.engine.runs import RunFacts, TrainedModel, load_model
 from napari_pbip.errors import BankError, ModelError
+from napari_pbip.models.methods.probe import Probe
 from napari_pbip.models.methods.prototype_method import PrototypeMethod
 from napari_pbip.models.score_maps import fuse
 from napari_pbip.results.store import ScoreStore
@@ -33,11 +35,12 @@ class Match:
 
     class_name: str
     cluster: int
-    """Number of the cluster within its class, from 1."""
+    """Number of the cluster within its class, from 1; 0 where the class as a whole is meant, as of a linear probe."""
     subclass: int
     """Index of the prototype among those of all classes."""
     similarity: float
-    """Mean cosine over the stages by their fusion weights, -1 to 1."""
+    """Mean cosine over the stages by their fusion weights, -1 to 1; of a probe, cosine to the nearest cell that it
+    learned from."""
     tiles: tuple[Path, ...]
     """Pictures of the tiles behind it, nearest first: of the bank, or for a learned prototype those that
     :func:`~napari_pbip.engine.banks.nearest_tiles.nearest_tiles` found; none without either."""
@@ -113,11 +116,16 @@ class Explainer:
         SlideError
             If the slide cannot be read.
         """
-        method = self.model.method
+        method, facts = self.model.method, self.store.facts.slide
+        if isinstance(method, Probe):
+            exemplars = Exemplars.read(self.model.run)
+            with open_slide(facts.path, facts.mpp) as slide:
+                nearest = exemplars.nearest(method, _feature(self, method, slide, x, y))
+            names = self.model.facts.taxonomy.names
+            return Explanation(x, y, tuple(Match(names[n], 0, n, near, tiles) for n, near, tiles in nearest))
         if not isinstance(method, PrototypeMethod) or not method.similarity_maps:
             note = f"This map was made by {_name(self.model)}, which has no prototypes to show."
             return Explanation(x, y, (), note)
-        facts = self.store.facts.slide
         with open_slide(facts.path, facts.mpp) as slide:
             similarity = _similarity(self, method, slide, x, y)
         order = np.argsort(-similarity, kind="stable")
@@ -156,7 +164,31 @@ def _find_model(store: ScoreStore, runs: tuple[Path, ...]) -> TrainedModel:
 def _similarity(
     result: Explainer, method: PrototypeMethod, slide: Slide, x: float, y: float
 ) -> npt.NDArray[np.float32]:
-    """Similarity of a place to every prototype, (P,), in the tile of the store's grid that it is most central in."""
+    """Similarity of a place to every prototype, (P,)."""
+    image, row, column = _tile_around(result, slide, x, y)
+    device = next(method.parameters()).device
+    subclass_maps = method(to_tensor(image[None]).to(device)).subclass_maps
+    stages = [
+        (weight, maps / head.scale)
+        for weight, maps, head in zip(method.fusion_weights, subclass_maps, method.heads, strict=True)
+        if weight
+    ]
+    cells = result.store.lattice.tile
+    similarity: npt.NDArray[np.float32] = fuse(stages, (cells, cells))[0, :, row, column].float().cpu().numpy()
+    return similarity
+
+
+@torch.inference_mode()
+def _feature(result: Explainer, method: Probe, slide: Slide, x: float, y: float) -> torch.Tensor:
+    """Dense features of a place, (D,)."""
+    image, row, column = _tile_around(result, slide, x, y)
+    dense = method.encoder.network.dense(to_tensor(image[None]).to(method.mean.device))
+    cells = result.store.lattice.tile
+    return fuse([(1.0, dense)], (cells, cells))[0, :, row, column]
+
+
+def _tile_around(result: Explainer, slide: Slide, x: float, y: float) -> tuple[Image, int, int]:
+    """The tile of the store's grid that a place is most central in, and the row and column of its cell there."""
     grid, lattice = result.store.facts.grid, result.store.lattice
     side = grid.cell * grid.model_mpp / slide.require_mpp()  # of a cell, in level-0 pixels
     cells = np.array([y, x]) / side
@@ -165,17 +197,8 @@ def _similarity(
         for cell, count in zip(cells, (lattice.rows, lattice.columns), strict=True)
     ]
     image = slide.read(corner[1] * side, corner[0] * side, grid.tile, grid.tile, grid.model_mpp)
-    device = next(method.parameters()).device
-    subclass_maps = method(to_tensor(image[None]).to(device)).subclass_maps
-    stages = [
-        (weight, maps / head.scale)
-        for weight, maps, head in zip(method.fusion_weights, subclass_maps, method.heads, strict=True)
-        if weight
-    ]
-    fused = fuse(stages, (lattice.tile, lattice.tile))[0]
     row, column = (min(max(int(c) - first, 0), lattice.tile - 1) for c, first in zip(cells, corner, strict=True))
-    similarity: npt.NDArray[np.float32] = fused[:, row, column].float().cpu().numpy()
-    return similarity
+    return image, row, column
 
 
 def _name(model: TrainedModel) -> str:

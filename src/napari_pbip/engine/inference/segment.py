@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 
 from napari_pbip.claims import claims
-from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings
+from napari_pbip.config import PyramidSettings, RefineSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.inference.refine import refined_labels
 from napari_pbip.engine.jobs import job
@@ -216,15 +216,17 @@ def _facts(
     model_mpp: float,
 ) -> dict[str, Any]:
     """What makes the scores what they are: recorded, and compared on resuming."""
+    trained = model.facts.settings
     return {
         "slide": SlideFacts.from_slide(slide).model_dump(mode="json"),
         "model": {
             "hash": model.identity,
             "run": model.run.name,
             "folder": str(model.run.absolute()),
-            "method": model.facts.settings.method.name,
-            "backbone": model.facts.settings.backbone.name,
+            "method": trained.method.name,
+            "backbone": trained.backbone.name if isinstance(trained.method, PyramidSettings) else None,
             "versions": model.facts.versions,
+            "ceiling": model.method.ceiling,
         },
         "settings": settings.model_dump(mode="json", exclude={"batch_size", "device", "mpp"})
         | ({"tta": True} if refine.tta else {}),

@@ -12,22 +12,23 @@ import torch
 
 from napari_pbip.bank import TileSet, find_splits, load_tiles
 from napari_pbip.claims import claims
-from napari_pbip.config import DataSettings, JobSettings, TrainSettings
+from napari_pbip.config import DataSettings, JobSettings, ProbeSettings, PyramidSettings, TrainSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
 from napari_pbip.engine.inference.predict import SMALLEST
-from napari_pbip.engine.jobs import job
+from napari_pbip.engine.jobs import heard, job
 from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.loop import TrainingLoop, check_resume
+from napari_pbip.engine.training.probe import fit_probe, load_probe
 from napari_pbip.engine.training.prototypes import build_start, existing_start
 from napari_pbip.engine.training.synthesis import Composer, Mosaics
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
 from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models.backbones import Backbone, Pyramid
-from napari_pbip.models.methods.base import Method
+from napari_pbip.models.methods.pyramid_method import PyramidMethod
 from napari_pbip.signals import held_back
 
 SAVE_EVERY_SECONDS = 60.0
@@ -48,6 +49,8 @@ _FEW_STEPS = 200
 @claims("out", "training")
 def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Job:
     """Train a method; yields ``Step`` with the loss terms, and ``Epoch`` with validation scores.
+
+    A linear probe is fitted instead, in seconds: ``Step`` counts tiles then, and resuming fits it anew.
 
     Validation runs on the split ``val`` when it has masks. A method with prototypes takes the bank of
     ``settings.bank_folder``, or builds one into ``out/bank`` from the single-class tiles of the data.
@@ -84,12 +87,21 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
     read = TileReader()
-    compose = Composer(tiles, settings.train, read) if settings.method.synthesis else None
     device = choose_device(settings.train.device)
+    if isinstance(settings.method, ProbeSettings):
+        probe, remembered = load_probe(settings, tiles)
+        facts = _begin(settings, tiles, side, out, len(tiles), resume=resume, overwrite=overwrite)
+        facts.device, facts.fit = str(device), remembered
+        yield from (*tile_notes(tiles), *told)
+        yield from fit_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
+        return
+    assert isinstance(settings.method, PyramidSettings)
+    compose = Composer(tiles, settings.train, read) if settings.method.synthesis else None
     start = existing_start(settings, tiles)
     if start is not None:  # that of a bank need not be the one of the settings
         settings = _with_encoder(settings, start.facts["encoder"]["name"])
-    facts = _begin(settings, tiles, side, out, resume=resume, overwrite=overwrite)
+    steps = planned_steps(settings.train, len(tiles))
+    facts = _begin(settings, tiles, side, out, steps, resume=resume, overwrite=overwrite)
     yield from (*tile_notes(tiles), *told)
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
@@ -102,6 +114,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         begun = settings.backbone.weights == "builtin" and resume and (out / runs.STATE).exists()
         network = runs.without_start(settings) if begun else settings
         method = runs.build_method(network, len(tiles.taxonomy), prototypes, encoder).to(device)
+    assert isinstance(method, PyramidMethod)
     facts.device = str(device)
     yield from _Trainer(facts, method, device, tiles, validation, out, read).train(compose, resume=resume)
 
@@ -123,7 +136,7 @@ def _with_encoder(settings: JobSettings, name: str) -> JobSettings:
 
 def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None, Sequence[Noted | Warned]]:
     """The validation split, if it has masks to score on, and what there is to say of it."""
-    without = "the model of the last epoch counts as the best."
+    without = "the last model counts as the best."
     if "val" not in find_splits(folder, data):
         return None, [Noted(f"There are no validation masks (no split val): {without}")]
     validation = load_tiles(folder, "val", data)
@@ -138,10 +151,9 @@ def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None,
 
 
 def _begin(
-    settings: JobSettings, tiles: TileSet, side: int, out: Path, *, resume: bool, overwrite: bool
+    settings: JobSettings, tiles: TileSet, side: int, out: Path, steps: int, *, resume: bool, overwrite: bool
 ) -> runs.RunFacts:
     """Make the run folder, or check that it can be resumed."""
-    steps = planned_steps(settings.train, len(tiles.tiles))
     if not resume:
         ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
         prepare_folder(out, runs.MARKER, overwrite=overwrite, ways=ways)
@@ -154,6 +166,8 @@ def _begin(
             f"The run was begun with the classes {', '.join(facts.taxonomy.names)}, and the data have "
             f"{', '.join(tiles.taxonomy.names)}; train a new model."
         )
+    if not isinstance(settings.method, PyramidSettings):
+        facts.step = 0  # it is fitted anew
     check_resume("run", out, facts.settings, settings, _MAY_CHANGE, done=facts.step, steps=steps)
     if facts.step and not (out / runs.STATE).exists():
         raise OutputError(f"{out} holds a model and no {runs.STATE} to go on from; train a new model.")
@@ -203,7 +217,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
     def __init__(
         self,
         facts: runs.RunFacts,
-        method: Method,
+        method: PyramidMethod,
         device: torch.device,
         tiles: TileSet,
         validation: TileSet | None,
@@ -290,13 +304,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
             scoring = score_tiles(
                 self.method, validation, self.facts.tile_size, self.device, self.settings.precision, self.read
             )
-            while True:
-                try:
-                    next(scoring)
-                except StopIteration as end:
-                    report: Report = end.value
-                    return report
-                yield Step(self.facts.step)  # so that a cancel is heard
+            return (yield from heard(scoring, self.facts.step))
         finally:
             self.method.train()
 

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.config import JobSettings, TrainSettings
+from napari_pbip.config import JobSettings, PyramidSettings, TrainSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.training.requirements import missing_requirements, starts_from_bank
 from napari_pbip.errors import ModelError, PbipError
@@ -32,6 +32,7 @@ from napari_pbip.gui.state.session import Session, session_of
 from napari_pbip.gui.state.training import job_settings
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.curves import CurvesPlot
+from napari_pbip.gui.widgets.fit_report import FitReport
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice, duration
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.words import rich, tip
@@ -47,6 +48,24 @@ _MAIN = (
     "train.batch_size",
     "train.device",
 )
+_OF_STEPS = (
+    "backbone",
+    *(
+        f"train.{name}"
+        for name in (
+            "epochs",
+            "steps",
+            "batch_size",
+            "learning_rate",
+            "weight_decay",
+            "warmup",
+            "flip_and_turn",
+            "stain_augmentation",
+            "validate_every",
+        )
+    ),
+)
+"""What says nothing to a method that is fitted at once."""
 _NAME = re.compile(r"\w[\w .-]*")
 
 
@@ -80,6 +99,7 @@ class TrainWidget(QWidget):
         )
         self.bar = JobBar(pausable=True)
         self.plot = CurvesPlot()
+        self.report = FitReport()
         self.models = QTreeWidget()
         self.models.setHeaderLabels(["Model", "State", "Best mIoU"])
         self.models.setRootIsDecorated(False)
@@ -146,6 +166,7 @@ class TrainWidget(QWidget):
         inner.addLayout(buttons)
         inner.addWidget(self.bar)
         inner.addWidget(self.plot, 3)
+        inner.addWidget(self.report)
         inner.addWidget(self.models, 1)
         inner.addWidget(self.prototypes_button)
         area = QScrollArea()
@@ -197,6 +218,7 @@ class TrainWidget(QWidget):
         method = settings.method
         self.about.setText(method.about)
         self.about.setVisible(bool(method.about))
+        self.form.leave_out(() if isinstance(method, PyramidSettings) else _OF_STEPS)
         bank_there = starts_from_bank(settings) and settings.bank_folder is not None
         self.encoder.setVisible(method.learns_from != "tiles" and not bank_there)
         name = self._bank_encoder if bank_there else settings.bank.encoder
@@ -252,14 +274,22 @@ class TrainWidget(QWidget):
         there, idle = name in self._training.models, self._training.job is None
         usable = _NAME.fullmatch(name) is not None
         finished = there and not isinstance(facts, ModelError) and facts is not None and facts.finished
+        by_steps = not isinstance(facts, RunFacts) or isinstance(facts.settings.method, PyramidSettings)
         self.start_button.setVisible(not there)
         self.start_button.setEnabled(idle and usable)
-        self.resume_button.setVisible(idle and there and not isinstance(facts, ModelError))
+        self.resume_button.setVisible(
+            idle and there and not isinstance(facts, ModelError) and (by_steps or not finished)
+        )
         self.resume_button.setText("Train further" if finished else "Resume")
         self.replace_button.setVisible(idle and there)
         self.prototypes_button.setVisible(
             there and not isinstance(facts, ModelError) and facts is not None and facts.prototypes is not None
         )
+        self.plot.setVisible(by_steps)
+        fitted = isinstance(facts, RunFacts) and not by_steps and finished
+        self.report.setVisible(fitted)
+        if isinstance(facts, RunFacts) and fitted:
+            self.report.show_fit(facts.fit, facts.taxonomy.names)
         self.name_notice.clear()
         if not usable:
             self.name_notice.error("A name is made of letters, figures, spaces, dots, hyphens and underscores.")
@@ -267,8 +297,9 @@ class TrainWidget(QWidget):
             self.name_notice.error(facts)
         elif there and idle:
             took = self._training.took(self._run)
+            further = "train it further, " if by_steps else ""
             self.name_notice.info(
-                f"“{name}” exists ({_state(facts, False)}): train it further, replace it, or type another name."
+                f"“{name}” exists ({_state(facts, False)}): {further}replace it, or type another name."
                 if took is None
                 else f"“{name}” is trained, in {duration(took)}. Next: 5 Segment."
             )
@@ -348,7 +379,10 @@ def _state(facts: RunFacts | ModelError | None, running: bool) -> str:
         return "training"
     if facts is None or isinstance(facts, ModelError):
         return "cannot be read"
-    return "finished" if facts.finished else f"stopped at step {facts.step:,} of {facts.steps:,}"
+    if facts.finished:
+        return "finished"
+    by_steps = isinstance(facts.settings.method, PyramidSettings)
+    return f"stopped at step {facts.step:,} of {facts.steps:,}" if by_steps else "stopped"
 
 
 def _score(facts: RunFacts | ModelError) -> str:

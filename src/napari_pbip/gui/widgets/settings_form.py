@@ -64,6 +64,7 @@ class SettingsForm(QWidget, Generic[S]):
         _place([row for name in main for row in self.rows if row.dotted == name], layout)
         self.others_button: QToolButton | None = None
         self._groups: list[tuple[QGroupBox, list[_Row]]] = []
+        self._left_out: Sequence[str] = ()
         others = [row for row in self.rows if row.dotted not in main]
         if main and others:
             self.others_button, layout = _panel(layout)
@@ -133,11 +134,16 @@ class SettingsForm(QWidget, Generic[S]):
             raise TypeError(f"{name} is not a text field")
         widget.offer(choices if isinstance(choices, Mapping) else dict.fromkeys(choices, ""))
 
+    def leave_out(self, names: Sequence[str]) -> None:
+        """Hide fields that change nothing now, by the dotted names of them or of what they are part of."""
+        self._left_out = names
+        self._hide_other_methods()
+
     def remark(self, sentences: Mapping[str, object]) -> None:
         """Show what is missing at fields, by their dotted names, and clear the remarks of all others."""
         for row in self.rows:
             row.remark = sentences.get(row.dotted, "")
-            row.set_visible(row.belongs_to(self._value))
+            row.set_visible(self._shows(row))
 
     def _row(self, name: str) -> _Row:
         return next(row for row in self.rows if row.dotted == name and row.belongs_to(self._value))
@@ -161,9 +167,12 @@ class SettingsForm(QWidget, Generic[S]):
 
     def _hide_other_methods(self) -> None:
         for row in self.rows:
-            row.set_visible(row.belongs_to(self._value))
+            row.set_visible(self._shows(row))
         for group, rows in self._groups:
-            group.setVisible(any(row.belongs_to(self._value) for row in rows))
+            group.setVisible(any(map(self._shows, rows)))
+
+    def _shows(self, row: _Row) -> bool:
+        return row.belongs_to(self._value) and not any(f"{row.dotted}.".startswith(f"{n}.") for n in self._left_out)
 
 
 # fields ------------------------------------------------------------------------------------------------------

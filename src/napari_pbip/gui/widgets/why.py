@@ -82,7 +82,12 @@ class WhyPanel(QWidget):
             return
         winner = next((match for match in best if match.class_name == drawn), best[0])
         says = f"The map shows <b>{rich(drawn)}</b>. "
-        if winner.class_name == drawn:
+        if not winner.cluster:
+            says += (
+                f"The nearest labelled tiles of {rich(winner.class_name)} have the similarity "
+                f"<b>{winner.similarity:.2f}</b>."
+            )
+        elif winner.class_name == drawn:
             says += f"Its nearest prototype is cluster {winner.cluster}, similarity <b>{winner.similarity:.2f}</b>."
         else:
             says += (
@@ -90,7 +95,7 @@ class WhyPanel(QWidget):
                 f"<b>{winner.similarity:.2f}</b>."
             )
         if winner.tiles:
-            says += " Tiles behind it:"
+            says += " Tiles behind it:" if winner.cluster else " They are:"
         self.text.setText(says)
         self._show_tiles(winner.tiles)
         for line, match in enumerate(best):
@@ -100,7 +105,10 @@ class WhyPanel(QWidget):
             bar.setMinimumWidth(1)
             bar.setFormat(f"{match.similarity:.2f}")
             bar.setToolTip(
-                tip(f"Similarity to the nearest prototype of {match.class_name} (1 is the same, 0 is unrelated)")
+                tip(
+                    f"Similarity to the nearest {'prototype' if match.cluster else 'tiles'} of {match.class_name} "
+                    "(1 is the same, 0 is unrelated)"
+                )
             )
             self._bars.addWidget(PlainLabel(match.class_name), line, 0)
             self._bars.addWidget(bar, line, 1)
@@ -112,7 +120,7 @@ class WhyPanel(QWidget):
                 continue
             label = QLabel()
             label.setPixmap(picture.scaled(_SIDE, _SIDE, Qt.AspectRatioMode.KeepAspectRatio))
-            label.setToolTip("A labelled tile; the nearest to the prototype comes first")
+            label.setToolTip("A labelled tile; the nearest comes first")
             self._tiles.addWidget(label, len(self.pictures) // _COLUMNS, len(self.pictures) % _COLUMNS)
             self.pictures.append(label)
             if len(self.pictures) == _TILES:

@@ -91,6 +91,9 @@ class ImageTower(nn.Module):
     def block_maps(self, images: torch.Tensor, blocks: Sequence[int]) -> tuple[torch.Tensor, ...]:
         return timm_block_maps(self.trunk, images, blocks)
 
+    def patch_map(self, images: torch.Tensor) -> torch.Tensor:
+        return timm_block_maps(self.trunk, images, [self.depth], norm=True)[0]
+
 
 class _Block(nn.Module):
     """Attention and MLP, each after a layer norm and with a residual."""
