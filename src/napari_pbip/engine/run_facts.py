@@ -25,7 +25,7 @@ class RunFacts:
     prototypes: dict[str, Any] | None = None
     """Of a method with prototypes: identity of the bank (None if they are learned), encoder, K per class, dimension."""
     fit: dict[str, Any] = field(default_factory=dict)
-    """Of a method that is fitted: encoder, strength of the penalty, number of tiles, and the results of cross-validation:
+    """Of a method that is fitted: encoder, strength of the penalty, number of tiles, and what cross-validation found:
     balanced accuracy in percent, confusion of the classes (rows are labels), and the tiles with the largest loss."""
     tile_size: int = 0
     """Side of the training tiles in pixels, which is also the default side of the squares that slides are read in."""
