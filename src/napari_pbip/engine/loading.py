@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import TypeVar
 
 import cachetools
@@ -84,6 +85,13 @@ def ahead(work: Callable[[In], Out], items: Iterable[In], depth: int = 4) -> Gen
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def batches_of_one_kind(items: Iterable[In], kind: Callable[[In], object], size: int) -> Iterator[list[In]]:
+    """Items in batches of up to ``size``, in order; those of a batch are of one kind, such as one shape of image."""
+    for _, alike in groupby(items, kind):
+        while batch := list(islice(alike, size)):
+            yield batch
 
 
 def training_batches(

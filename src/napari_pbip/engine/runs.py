@@ -78,6 +78,21 @@ class TrainedModel:
     note: str = ""
     """What a user should know of it; empty if there is nothing."""
 
+    def require_classes(self, names: Sequence[str]) -> None:
+        """Stop where tiles have other classes than the model, or in another order.
+
+        Raises
+        ------
+        ModelError
+            If they do.
+        """
+        known = self.facts.taxonomy.names
+        if known != tuple(names):
+            raise ModelError(
+                f"The model in {self.run} knows the classes {', '.join(known)}, and the data have {', '.join(names)}; "
+                "give it data with its own classes, in its order."
+            )
+
 
 def load_model(folder: Path, which: Which = "best", device: torch.device | None = None) -> TrainedModel:
     """The best or last model of a run, in evaluation mode.
