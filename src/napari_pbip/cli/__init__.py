@@ -151,7 +151,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     job: JobFile = None,
     method: Annotated[
-        str | None, typer.Option(help="pbip, lpd, construct, cam, or one that another package adds.")
+        str | None, typer.Option(help="pbip, lpd, construct, cam, deeplab, or one that another package adds.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of labelled tiles.")] = None,
     bank: Annotated[Path | None, typer.Option(help="Image bank; without it one is built from the data.")] = None,

@@ -20,9 +20,11 @@ from napari_pbip.config.job import (
 from napari_pbip.config.methods import (
     CamSettings,
     ConstructSettings,
+    DeepLabSettings,
     LpdSettings,
     MethodSettings,
     PbipSettings,
+    PyramidSettings,
     methods,
 )
 from napari_pbip.config.pretrain import PretrainSettings
@@ -35,12 +37,14 @@ __all__ = [
     "CompareSettings",
     "ConstructSettings",
     "DataSettings",
+    "DeepLabSettings",
     "JobSettings",
     "LpdSettings",
     "MethodSettings",
     "PbipSettings",
     "PlannedRun",
     "PretrainSettings",
+    "PyramidSettings",
     "RefineSettings",
     "SegmentSettings",
     "Settings",

@@ -26,8 +26,9 @@ class MethodSettings(Settings):
 
     network: ClassVar[str]
     """``module:class`` of the network, a :class:`napari_pbip.models.methods.base.Method`."""
-    learns_from: ClassVar[Literal["tiles", "encoder", "bank"]] = "tiles"
-    """What training needs: the labelled tiles alone, a frozen encoder too, or an image bank with its encoder."""
+    learns_from: ClassVar[Literal["tiles", "encoder", "bank", "masks"]] = "tiles"
+    """What training needs: the labelled tiles alone, a frozen encoder too, an image bank with its encoder, or tiles
+    with masks."""
     sees_through_encoder: ClassVar[bool] = False
     """Whether a trained model still needs the encoder to look at images."""
     about: ClassVar[str] = ""
@@ -37,14 +38,6 @@ class MethodSettings(Settings):
 
     name: str
     """The method."""
-    stage_weights: FourStages = (0.0, 0.1, 1.0, 1.0)
-    """Weight of the classification loss of each backbone stage."""
-    fusion_weights: FourStages = (0.0, 0.3, 0.3, 0.4)
-    """Weight of each stage's score map in the fused map (Eq. 3 of PBIP). With a weight for the first stage, scores of a
-    slide lie every 4 pixels instead of 8, and take four times the room."""
-    synthesis: Weight = 0.0
-    """Weight of a loss on the pixels of mosaics that are composed of the single-class tiles while training, and make a
-    step half as long again; 0 leaves it out."""
 
     @model_validator(mode="before")
     @classmethod
@@ -69,7 +62,20 @@ class MethodSettings(Settings):
         return handler(source)
 
 
-class PrototypeSettings(MethodSettings):
+class PyramidSettings(MethodSettings):
+    """What the methods share that give each stage of the backbone a score map and learn from image-level labels."""
+
+    stage_weights: FourStages = (0.0, 0.1, 1.0, 1.0)
+    """Weight of the classification loss of each backbone stage."""
+    fusion_weights: FourStages = (0.0, 0.3, 0.3, 0.4)
+    """Weight of each stage's score map in the fused map (Eq. 3 of PBIP). With a weight for the first stage, scores of a
+    slide lie every 4 pixels instead of 8, and take four times the room."""
+    synthesis: Weight = 0.0
+    """Weight of a loss on the pixels of mosaics that are composed of the single-class tiles while training, and make a
+    step half as long again; 0 leaves it out."""
+
+
+class PrototypeSettings(PyramidSettings):
     """What the methods with prototypes share: how features are compared with them, and the contrast."""
 
     similarity: Literal["centred", "plain"] = "centred"
@@ -235,7 +241,7 @@ class ConstructSettings(PrototypeSettings):
         return self.model_dump(exclude={"name", "preset", "start", "sentences", "k"})
 
 
-class CamSettings(MethodSettings):
+class CamSettings(PyramidSettings):
     """CAM: the baseline, a 1x1 convolution on the backbone and global average pooling."""
 
     network = "napari_pbip.models.methods.cam:Cam"
@@ -245,7 +251,26 @@ class CamSettings(MethodSettings):
     """The method."""
 
 
-_OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings)
+class DeepLabSettings(MethodSettings):
+    """DeepLab: a segmentation network that learns from tiles with masks, such as the pseudo masks of a first stage."""
+
+    network = "napari_pbip.models.methods.deeplab:DeepLab"
+    learns_from = "masks"
+    about = (
+        "The second stage: learns from tiles with masks, not from image-level labels. The command napari-pbip pseudo "
+        "makes such tiles with any trained model."
+    )
+
+    name: Literal["deeplab"] = "deeplab"
+    """The method."""
+    version: Literal["v3+", "v2"] = "v3+"
+    """Decoder on the backbone: DeepLabV3+, which joins coarse features with those of the second stage; or DeepLab-v2,
+    four dilated convolutions on the last stage, as in the paper (with the backbone resnet101)."""
+    easy_examples: bool = True
+    """Pixels weigh the more the likelier the network finds their class, so that wrong pseudo labels count less."""
+
+
+_OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings, DeepLabSettings)
 
 
 @cache

@@ -29,7 +29,7 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, TileReader, ahead, batches_of_one_kind
 from napari_pbip.engine.runs import Which, load_model
 from napari_pbip.engine.tile_notes import tile_notes
-from napari_pbip.errors import ConfigError, DataError
+from napari_pbip.errors import ConfigError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.models.methods.base import Method
 from napari_pbip.results.metrics import PROTOCOLS, SegmentationScores
@@ -84,8 +84,7 @@ def evaluate(
     names = model.facts.taxonomy.names
     tiles = load_tiles(data.folder, split, data)
     model.require_classes(tiles.taxonomy.names)
-    if missing := [t.path.name for t in tiles.tiles if t.mask is None]:
-        raise DataError(f"{len(missing)} tiles of the split {split!r} have no mask ({missing[0]}); scores need masks.")
+    tiles.require_masks("scores need masks")
     yield Started(f"Scoring {split}", total=len(tiles.tiles), unit="tiles")
     yield from tile_notes(tiles)
     if model.note:

@@ -13,7 +13,7 @@ import torch
 
 from napari_pbip.bank import TileSet, find_splits, load_tiles
 from napari_pbip.claims import claims
-from napari_pbip.config import DataSettings, JobSettings, TrainSettings
+from napari_pbip.config import DataSettings, JobSettings, PyramidSettings, TrainSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
@@ -78,12 +78,15 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         raise ConfigError("Training needs labelled tiles; name their folder with --data or the setting data.folder.")
     tiles = load_tiles(settings.data.folder, "train", settings.data)
     tiles.require_two_classes()
+    if settings.method.learns_from == "masks":
+        tiles.require_masks(f"{settings.method.name} learns from them; make some with napari-pbip pseudo")
     side = _side(tiles)
     validation, told = _validation_tiles(settings.data.folder, settings.data)
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
     read = TileReader()
-    compose = Composer(tiles, settings.train, read) if settings.method.synthesis else None
+    synthesis = isinstance(settings.method, PyramidSettings) and settings.method.synthesis
+    compose = Composer(tiles, settings.train, read) if synthesis else None
     device = choose_device(settings.train.device)
     start = existing_start(settings, tiles)
     if start is not None:  # that of a bank need not be the one of the settings
@@ -263,7 +266,10 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         """What each step learns from, read and composed ahead of it."""
         facts = self.facts
         first, last = facts.step, facts.steps
-        batches = training_batches(self.tiles.tiles, len(facts.taxonomy), self.settings, self.read, first, last)
+        masks = facts.settings.method.learns_from == "masks"
+        batches = training_batches(
+            self.tiles.tiles, len(facts.taxonomy), self.settings, self.read, first, last, masks=masks
+        )
         mosaics = ahead(compose, range(first, last)) if compose else None
         with closing(batches), closing(mosaics) if mosaics else nullcontext():
             for batch in batches:
@@ -277,7 +283,8 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         tiles, mosaics = batch
         with autocast(self.device, self.settings.precision):
             progress = self.facts.step / self.facts.steps
-            loss = self.method.loss(tiles.images.to(self.device), tiles.labels.to(self.device), progress)
+            labels = tiles.labels if tiles.masks is None else tiles.masks
+            loss = self.method.loss(tiles.images.to(self.device), labels.to(self.device), progress)
             if mosaics is not None:
                 pixels = self.method.pixel_loss(mosaics.images.to(self.device), mosaics.masks.to(self.device))
                 loss = loss.plus("synthesis", self.method.synthesis, pixels)

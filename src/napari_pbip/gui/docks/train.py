@@ -198,7 +198,7 @@ class TrainWidget(QWidget):
         self.about.setText(method.about)
         self.about.setVisible(bool(method.about))
         bank_there = starts_from_bank(settings) and settings.bank_folder is not None
-        self.encoder.setVisible(method.learns_from != "tiles" and not bank_there)
+        self.encoder.setVisible(method.learns_from in ("encoder", "bank") and not bank_there)
         name = self._bank_encoder if bank_there else settings.bank.encoder
         self._needed = missing_requirements(settings, catalogue().get(name))
         self.form.remark(self._needed)

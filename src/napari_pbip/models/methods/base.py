@@ -37,7 +37,7 @@ class MethodInputs:
 
 @dataclass(frozen=True, slots=True)
 class MethodOutput:
-    """Output of a method for a batch of images, one tensor for each of the four stages.
+    """Output of a method for a batch of images, one tensor for each stage: four, or one of a method with one map.
 
     Maps are raw scores: logits, before any sigmoid, clipping or stretching. B images, N classes, P subclasses
     of all classes together, h x w cells at the stage's stride.
@@ -106,8 +106,11 @@ class Method(nn.Module, ABC):
     Raises
     ------
     ModelError
-        If the four weights are all zero, or are not four.
+        If the weights are all zero, or are not as many as the stages.
     """
+
+    stages = STAGES
+    """Number of score maps."""
 
     def __init__(
         self,
@@ -119,7 +122,7 @@ class Method(nn.Module, ABC):
     ) -> None:
         super().__init__()
         for name, weights in (("stage_weights", stage_weights), ("fusion_weights", fusion_weights)):
-            if len(weights) != STAGES or not any(weights):
+            if len(weights) != self.stages or not any(weights):
                 raise ModelError(f"The setting {name} needs four weights, one a stage, of which one is not zero.")
         self.backbone = backbone
         self.classes = classes
@@ -177,7 +180,8 @@ class Method(nn.Module, ABC):
         images
             RGB in [0, 1], shape (B, 3, H, W).
         labels
-            Image-level labels, 0 or 1, float, shape (B, N).
+            Image-level labels, 0 or 1, float, shape (B, N). For a method that learns from masks they are the class
+            index of each pixel, int64, shape (B, H, W); 255 is left out.
         progress
             Share of the training that is done, 0 to 1, for terms that start later.
         """
@@ -224,7 +228,7 @@ class Method(nn.Module, ABC):
             RGB in [0, 1], shape (B, 3, H, W).
         """
         # a stage that carries no weight needs no head
-        used = [i for i in range(STAGES) if self.fusion_weights[i] or self.stage_weights[i]]
+        used = [i for i in range(self.stages) if self.fusion_weights[i] or self.stage_weights[i]]
         features = self.features(images, used)
         seen = {i: self.class_scores(i, features[i]) for i in used}
         fused = [(self.fusion_weights[i], seen[i][0]) for i in used if self.fusion_weights[i]]
