@@ -20,6 +20,7 @@ from napari_pbip.models.prototypes import Prototypes
 
 ROWS = backbones.catalogue()
 SMALL = {
+    "lite": ROWS["efficientnet-lite0"],  # small as it is
     "mit": replace(ROWS["mit-b0"], channels=(16, 32, 40, 64), depths=(1, 1, 1, 1)),
     "basic": replace(ROWS["resnet18"], channels=(16, 24, 32, 48), depths=(1, 1, 1, 1)),
     "bottleneck": replace(ROWS["resnet50"], channels=(32, 64, 96, 128), depths=(1, 1, 1, 1)),
@@ -60,7 +61,14 @@ def test_shapes_are_as_declared(name, size):
 
 def test_numbers_of_parameters_are_the_published_ones():
     """In millions, less the classifier of 1000 classes (and for TransUNet the larger grid of positions)."""
-    published = {"resnet18": 11.18, "resnet50": 23.51, "pvt-v2-b0": 3.41, "pvt-v2-b1": 13.50, "pvt-v2-b2": 24.85}
+    published = {
+        "efficientnet-lite0": 4.65 - 1.69,  # the head is 1280 channels of 320, and their classes
+        "resnet18": 11.18,
+        "resnet50": 23.51,
+        "pvt-v2-b0": 3.41,
+        "pvt-v2-b1": 13.50,
+        "pvt-v2-b2": 24.85,
+    }
     with torch.device("meta"):
         for name, count in published.items():
             found = sum(p.numel() for p in backbones.load(name).parameters()) / 1e6
@@ -184,10 +192,10 @@ def test_the_model_of_a_run_can_be_the_start_of_another(small, tmp_path):
 
 
 def test_the_weights_that_come_with_the_package() -> None:
-    mine = backbones.load(builtin.BACKBONE, "builtin")
+    mine = backbones.load("mit-b0", "builtin")
     stored = load_file(builtin.WEIGHTS)
     assert all(torch.equal(t, stored[f"backbone.stages.{n}"].float()) for n, t in mine.stages.state_dict().items())
-    with pytest.raises(WeightsUnavailable, match="mit-b0 only"):
+    with pytest.raises(WeightsUnavailable, match="mit-b0 and efficientnet-lite0 only"):
         backbones.load("resnet18", "builtin")
 
 

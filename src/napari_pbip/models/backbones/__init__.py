@@ -47,10 +47,9 @@ def load(name: str, weights: Path | Literal["builtin"] | None = None) -> Backbon
             f"put its safetensors file there ({spec.hub}, {spec.licence}), point backbone.weights to it, or leave "
             "backbone.weights empty to train from scratch"
         )
-        path = (
-            builtin.backbone_weights(name)
-            if weights == "builtin"
-            else safetensors_file(weights, name, "backbone.weights", hint)
-        )
-        load_weights(backbone, read(path), str(path))
+        if weights == "builtin":
+            load_weights(backbone, builtin.read_backbone(name), f"The file that comes with napari-pbip for {name}")
+        else:
+            path = safetensors_file(weights, name, "backbone.weights", hint)
+            load_weights(backbone, read(path), str(path))
     return backbone
