@@ -17,7 +17,7 @@ from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.decoders import DeepLabV2, DeepLabV3Plus
 from napari_pbip.models.losses.pixels import pixel_cross_entropy
 from napari_pbip.models.methods.base import LossTerms, Method, MethodOutput
-from napari_pbip.models.score_maps import log_odds, pool_log_mean_exp
+from napari_pbip.models.score_maps import log_odds
 
 _DECODERS = {"v3+": DeepLabV3Plus, "v2": DeepLabV2}
 
@@ -63,9 +63,9 @@ class DeepLab(Method):
         return {0: self.logits(images)}
 
     def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-odds of the logits, and the log of their mean odds, which is what tells a class's presence."""
+        """Log-odds of the logits, and the largest of each class: it is present where it wins anywhere."""
         maps = log_odds(features)
-        return maps, pool_log_mean_exp(maps)
+        return maps, maps.amax((2, 3))
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
         """Cross entropy of the pixels; ``labels`` are masks (B, H, W), 255 where a pixel does not count."""
