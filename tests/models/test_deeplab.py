@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torchvision
 from torch.nn import functional as F
 
 from napari_pbip.errors import ModelError
 from napari_pbip.models import backbones
 from napari_pbip.models.backbones import Backbone
+from napari_pbip.models.backbones.resnet import to_stages
 from napari_pbip.models.decoders import DeepLabV2, DeepLabV3Plus
 from napari_pbip.models.losses.pixels import pixel_cross_entropy
 from napari_pbip.models.methods.deeplab import DeepLab
@@ -27,6 +29,13 @@ def resnet() -> Backbone:
         if isinstance(module, torch.nn.BatchNorm2d):  # the last of a block begins at 0, and hides the others
             torch.nn.init.ones_(module.weight)
     return backbone
+
+
+def test_imagenet_weights_fit_the_backbone_of_the_paper():
+    with torch.device("meta"):
+        published = torchvision.models.resnet101().state_dict()
+        stages = backbones.load("resnet101").stages.state_dict()
+    assert {n: t.shape for n, t in to_stages(published).items()} == {n: t.shape for n, t in stages.items()}
 
 
 def test_scores_say_what_the_softmax_says(backbone):
