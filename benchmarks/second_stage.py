@@ -1,7 +1,7 @@
 """First stage, pseudo masks, second stage, and the same network trained on the true masks (the ceiling), on GlaS.
 
     python benchmarks/prepare_glas.py GLAS DATA
-    python benchmarks/second_stage.py GLAS DATA OUT [--variants default ceiling] [--seed 0] [--steps 220] [--split val]
+    python benchmarks/second_stage.py GLAS DATA OUT [--variants default ceiling] [--seed 0] [--split val]
 
 Every variant is a few settings on top of the second stage's defaults; choose among them on the split `val`, and look at
 `test` at the end. What is finished in OUT is not done again.
@@ -37,7 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """What differs from the default: settings of the method, where its masks come from, or how they are purified."""
 
 
-def trained(out: Path, args: argparse.Namespace, data: Path, method: dict[str, Any]) -> Path:
+def trained(out: Path, args: argparse.Namespace, data: Path, method: dict[str, Any], steps: int) -> Path:
     """The folder of a finished training."""
     values = {
         "data": {"folder": data, "mpp": 0.62},
@@ -45,7 +45,7 @@ def trained(out: Path, args: argparse.Namespace, data: Path, method: dict[str, A
         "method": method,
         "backbone": {"name": args.backbone, "weights": "builtin"},
         "train": {
-            "steps": args.steps,
+            "steps": steps,
             "batch_size": 32,
             "learning_rate": 5e-4,
             "warmup": 20,
@@ -106,12 +106,13 @@ def main() -> None:
     parser.add_argument("--first", default="pbip", help="method of the first stage")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["default", "ceiling"])
     parser.add_argument("--backbone", default="efficientnet-lite0")
-    parser.add_argument("--steps", type=int, default=220)
+    parser.add_argument("--first-steps", type=int, default=220)
+    parser.add_argument("--steps", type=int, default=120, help="of the second stage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", default="val")
     args = parser.parse_args()
     out = args.out / f"seed{args.seed}"
-    first = trained(out / args.first, args, args.data, {"name": args.first})
+    first = trained(out / args.first, args, args.data, {"name": args.first}, args.first_steps)
     print("| | oracle mIoU | bIoU | predicted mIoU | bIoU |\n|---|---|---|---|---|")
     print(f"| first stage: {args.first} | {scores(first, args.data, args.split)} |", flush=True)
     for name in args.variants:
@@ -122,7 +123,7 @@ def main() -> None:
             sure = variant.get("min_confidence", 0.0)
             data = pseudo(out / f"{args.first}-masks-{sure:g}", first, args.data, sure)
         method = {"name": "deeplab", **variant.get("method", {})}
-        second = trained(out / f"{args.first}-{name}", args, data, method)
+        second = trained(out / f"{args.first}-{name}", args, data, method, args.steps)
         print(f"| second stage: {name} | {scores(second, args.data, args.split)} |", flush=True)
 
 
