@@ -24,7 +24,6 @@ from napari_pbip.config.methods import (
     LpdSettings,
     MethodSettings,
     PbipSettings,
-    PyramidSettings,
     methods,
 )
 from napari_pbip.config.pretrain import PretrainSettings
@@ -44,7 +43,6 @@ __all__ = [
     "PbipSettings",
     "PlannedRun",
     "PretrainSettings",
-    "PyramidSettings",
     "RefineSettings",
     "SegmentSettings",
     "Settings",

@@ -13,7 +13,8 @@ import torch
 
 from napari_pbip.bank import TileSet, find_splits, load_tiles
 from napari_pbip.claims import claims
-from napari_pbip.config import DataSettings, JobSettings, PyramidSettings, TrainSettings
+from napari_pbip.config import DataSettings, JobSettings, TrainSettings
+from napari_pbip.config.methods import PyramidSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
