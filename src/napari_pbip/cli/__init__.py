@@ -155,7 +155,7 @@ def train(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of labelled tiles.")] = None,
     bank: Annotated[Path | None, typer.Option(help="Image bank; without it one is built from the data.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="mit-b0, resnet50 ...: see docs/methods.md.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="efficientnet-lite0, mit-b1 ...: see docs/methods.md.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Times the tiles are seen.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed.")] = None,
     assignments: Set = None,
@@ -168,7 +168,7 @@ def train(
 
     napari-pbip train job.yaml --out run/
 
-    napari-pbip train --method pbip --data tiles/ --bank bank/ --backbone mit-b0 --epochs 8 --seed 0 --out run/
+    napari-pbip train --method pbip --data tiles/ --bank bank/ --backbone mit-b1 --epochs 8 --seed 0 --out run/
     """
     from napari_pbip.engine.training.train import train as run
 

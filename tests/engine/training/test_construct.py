@@ -175,7 +175,10 @@ def test_what_comes_with_the_package_is_student_and_teacher(
     weak_data: Path, sample_slide: Path, tmp_path: Path
 ) -> None:
     """Without any weights of one's own; the same network, so they differ once the adapters do."""
-    values: dict[str, Any] = {"method": {"name": "construct", "memory": 16}, "bank": {"encoder": "builtin", "k": 2}}
+    values: dict[str, Any] = {
+        "method": {"name": "construct", "memory": 16},
+        "bank": {"k": 2},
+    }
     job = settings_for(weak_data, **values, backbone={"weights": "builtin"}, train={"steps": 4, "precision": "float32"})
     losses = [e.values for e in run(train(job, tmp_path / "run")) if isinstance(e, Step) and "loss" in e.values]
     assert losses[0]["structure"] < 1e-8 < losses[-1]["structure"]

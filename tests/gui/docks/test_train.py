@@ -204,7 +204,7 @@ def test_wrong_input_stops_the_start_and_is_said_at_the_field(viewer: Any, widge
     assert rate.isVisible()
     assert session.training.job is None
     session.change(backbone=BackboneSettings(weights=weak_data / "mit.safetensors"))
-    assert "no weights of mit-b0" in widget.form.problem("backbone.weights").text()
+    assert "no weights of efficientnet-lite0" in widget.form.problem("backbone.weights").text()
     click(widget.start_button)
     assert session.training.job is None
     assert "missing" in widget.name_notice.text()

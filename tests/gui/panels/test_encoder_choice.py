@@ -67,7 +67,7 @@ def test_the_list_tells_ready_ones_from_missing_ones(bank: Any) -> None:
     assert sorted(names) == sorted(catalogue())
     lines = {name: painted(box.view(), i) for i, name in enumerate(names)}
     ready = [name for name in names if lines[name].endswith("ready")]
-    assert ready == ["builtin", "texture", "tiny", "uni"] == names[:4]
+    assert ready == ["efficientnet-lite0", "texture", "tiny", "uni"] == names[:4]
     assert lines["phikon"] == "phikon  –  343 MB to fetch"
     assert lines["conch"] == "conch  –  810 MB to fetch, on request"
     assert "by hand" in lines["medclip"]

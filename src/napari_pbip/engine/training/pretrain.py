@@ -82,7 +82,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, ove
         facts.write(out, sources)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        backbone = backbones.load(settings.backbone)
+        backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
         network = Pretraining(backbone).to(device)
     yield from _Pretrainer(facts, network, device, sources, out).pretrain(resume=resume)
 
@@ -164,7 +164,7 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
         facts, steps = self.facts, self.settings.steps
         if resume:
             self.restore()
-        yield Started(f"Pre-training {self.settings.backbone} on {self.device}", steps, "steps", facts.step)
+        yield Started(f"Pre-training {self.settings.backbone.name} on {self.device}", steps, "steps", facts.step)
         yield from self.run(self._batches())
         yield from self._make_encoder()
         yield Finished(self.out, {"steps": facts.step, "seconds": facts.seconds})
@@ -238,8 +238,9 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
         tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
         tensors["centre"] = torch.from_numpy(np.concatenate([centre for centre, _ in maps]))
         tensors["projection"] = torch.from_numpy(block_diag(*(projection for _, projection in maps)))
-        half = {name: tensor.half() for name, tensor in tensors.items()}
-        runs.write_weights(self.out / MODEL, half, {"backbone": settings.backbone})
+        # half a float is too coarse for the small variances of batch normalisation
+        small = {name: tensor if ".running_" in name else tensor.half() for name, tensor in tensors.items()}
+        runs.write_weights(self.out / MODEL, small, {"backbone": settings.backbone.name})
 
 
 def views(crops: Image, step: int, settings: PretrainSettings) -> tuple[torch.Tensor, torch.Tensor]:

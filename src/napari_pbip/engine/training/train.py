@@ -101,7 +101,10 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         prototypes, encoder, facts.prototypes = start.prototypes, start.encoder, start.facts
     with torch.random.fork_rng():
         torch.manual_seed(settings.train.seed)
-        method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)
+        # a training that goes on has its weights in its own state; those of an earlier version may be gone
+        begun = settings.backbone.weights == "builtin" and resume and (out / runs.STATE).exists()
+        network = runs.without_start(settings) if begun else settings
+        method = runs.build_method(network, len(tiles.taxonomy), prototypes, encoder).to(device)
     facts.device = str(device)
     yield from _Trainer(facts, method, device, tiles, validation, out, read).train(compose, resume=resume)
 
@@ -180,9 +183,10 @@ def peak_learning_rate(settings: JobSettings, backbone: Pyramid) -> float:
     rate = settings.train.learning_rate
     if rate != "auto":
         return rate
-    # ours saw little and has much to learn still; those of a million pictures are to be kept
-    ours = isinstance(backbone, Backbone) and backbone.from_run
-    return 5e-5 if settings.backbone.weights and not ours else 5e-4
+    weights = settings.backbone.weights
+    # those of a run saw little and have much to learn still; others are changed with care, as released
+    fast = isinstance(backbone, Backbone) and (weights == "builtin" or backbone.from_run)
+    return 5e-5 if weights and not fast else 5e-4
 
 
 _MAY_CHANGE: dict[str, Any] = {

@@ -27,14 +27,14 @@ def load(name: str, weights: Path | Literal["builtin"] | None = None) -> Backbon
     weights
         Safetensors file with the weights of this backbone (of ImageNet, say), or a folder with one in it, in one of
         the layouts of its row, or a model of one of our runs. Classification and segmentation heads in it are not
-        read. ``builtin`` is the file that comes with the package.
+        read. ``builtin`` are those that are installed with the package.
 
     Raises
     ------
     ConfigError
         If no backbone has that name.
     WeightsUnavailable
-        If there is no such safetensors file, it cannot be read, or none of this backbone comes with the package.
+        If there is no such safetensors file, it cannot be read, or none of this backbone is installed with the package.
     ModelError
         If the file holds the weights of another network.
     """
@@ -48,7 +48,7 @@ def load(name: str, weights: Path | Literal["builtin"] | None = None) -> Backbon
             "backbone.weights empty to train from scratch"
         )
         if weights == "builtin":
-            load_weights(backbone, builtin.read_backbone(name), f"The file that comes with napari-pbip for {name}")
+            load_weights(backbone, builtin.read(name), builtin.PACKAGE)
         else:
             path = safetensors_file(weights, name, "backbone.weights", hint)
             load_weights(backbone, read(path), str(path))
