@@ -42,9 +42,7 @@ def masked_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def deeplab(folder: Path, **train: object) -> JobSettings:
-    return settings_for(
-        folder, method={"name": "deeplab"}, backbone={"name": "efficientnet-lite0", "weights": "builtin"}, train=train
-    )
+    return settings_for(folder, method={"name": "deeplab"}, train=train)
 
 
 def test_masks_are_turned_with_their_tiles(tmp_path: Path) -> None:
