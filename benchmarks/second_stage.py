@@ -31,7 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "ceiling": {"masks": "true"},
     "all pixels alike": {"method": {"easy_examples": False}},
-    "confident pixels": {"min_confidence": 0.3},
+    "confident pixels": {"min_confidence": 0.2},
     "DeepLab-v2": {"method": {"version": "v2"}},
 }
 """What differs from the default: settings of the method, where its masks come from, or how they are purified."""

@@ -26,7 +26,7 @@ def test_an_earlier_result_is_never_replaced_silently(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     prepare_folder(folder, "run.json", overwrite=False)
     (folder / "run.json").write_text("{}")
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="`overwrite=True`"):
         prepare_folder(folder, "run.json", overwrite=False)
     prepare_folder(folder, "run.json", overwrite=True)
     assert list(folder.iterdir()) == []

@@ -74,7 +74,7 @@ def test_a_bank_is_read_and_brought_up_to_date(kept: Path) -> None:
         shutil.copytree(samples.tiles() / name, folder / name)
     settings = JobSettings.read(kept / "settings" / "job.yaml")
     tiles = load_single_tiles(folder, settings.data)
-    summary = finish(build_bank(tiles, bank.settings, settings.data, kept / "bank", update=True)).summary
+    summary = finish(build_bank(tiles, kept / "bank", bank.settings, settings.data, update=True)).summary
     assert (summary["encoded"], summary["clustered"], summary["tiles"]) == (0, [], 10)
 
 

@@ -43,7 +43,7 @@ def main() -> None:
         tiles, bank, model = (Path(scratch) / part for part in ("tiles", "bank", "model"))
         run(cut_tiles(labelled, tiles))
         settings = sample_settings(tiles).model_copy(update={"bank_folder": bank})
-        run(build_bank(load_single_tiles(tiles, settings.data), settings.bank, settings.data, bank))
+        run(build_bank(load_single_tiles(tiles, settings.data), bank, settings.bank, settings.data))
         run(train(settings, model))
         document = json.loads((bank / "bank.json").read_text(encoding="utf-8"))
         for tile in document["tiles"]:

@@ -43,12 +43,12 @@ from .results import ScoreStore as ScoreStore
 
 # what packages that add a method, an encoder or a slide reader are made of
 from .config import CamSettings as CamSettings
-from .config import MethodSettings as MethodSettings
+from .config import PyramidSettings as PyramidSettings
 from .models.backbones import Backbone as Backbone
 from .models.encoders import EncoderSpec as EncoderSpec
 from .models.encoders.base import Encoder as Encoder
-from .models.methods.base import Method as Method
 from .models.methods.cam import Cam as Cam
+from .models.methods.pyramid_method import PyramidMethod as PyramidMethod
 from .slides import ArrayReader as ArrayReader
 from .slides import Level as Level
 from .slides import Reader as Reader

@@ -1,8 +1,8 @@
-"""Large pictures for somebody who must not wait: blocks are decoded in threads, and kept.
+"""Large pictures for a viewer that must not wait: blocks are decoded in threads and cached.
 
-A viewer asks for a rectangle on its main thread and waits for the answer. Decoding has a moment to answer; what is not
-there by then is taken from the coarsest level, blurred, and is sharp when the viewer asks again. So a slow file or
-network drive never stops a window.
+A viewer requests a rectangle on its main thread and waits for it. Blocks that are not decoded within a moment are taken
+from the coarsest level, blurred, until the viewer requests the rectangle again. A slow file or network drive therefore
+never blocks the window.
 """
 
 from __future__ import annotations
@@ -20,44 +20,45 @@ from cachetools import LRUCache
 
 Pixels = npt.NDArray[Any]
 Key = tuple[int, int, int]
-"""Level, block row, block column."""
+"""Key of a block: level, block row, block column."""
 Piece = tuple[slice, slice]
 """Rows and columns of the coarsest level."""
 Result = TypeVar("Result")
 PATIENCE = 0.02
-"""Seconds that a reader waits for decoding."""
+"""Seconds that :meth:`BlockLoader.read` waits for decoding."""
 
 
 @dataclass(slots=True)
 class _Block:
     pixels: Pixels
     stale: bool = False
-    """Whether what it was decoded from has changed since."""
+    """Whether its source has changed since it was decoded."""
 
 
 class BlockLoader:
-    """The levels of a picture, each decoded in blocks, and the coarsest one kept whole.
+    """A loader of the levels of a picture, which are decoded in blocks; the coarsest level is kept whole.
 
-    All methods are for one thread, the viewer's; ``decode`` and what is given to :meth:`submit` run in others.
+    All methods must be called in one thread, that of the viewer; ``decode`` and the functions given to :meth:`submit`
+    run in others.
 
     Parameters
     ----------
     decode
-        Pixels of a level and a rectangle in it (rows, columns), which lies inside the level.
+        Function that returns the pixels of a rectangle (rows, columns) inside a level.
     scales
-        How many pixels of the finest level one of each level is wide, finest first; the last is the coarsest.
+        Width of a pixel of each level in pixels of the finest level, finest first; the last level is the coarsest.
     coarsest
-        The last level whole: what it holds before :meth:`fill_coarsest` has decoded it is what is shown until then.
+        The whole last level. Its present values are shown until :meth:`fill_coarsest` has decoded it.
     axis
-        Axis of the rows; that of the columns follows.
+        Axis of the rows; the next axis is that of the columns.
     shapes
         Rows and columns of each level.
     side
-        Side of a block.
+        Side of a block in pixels.
     size
-        Bytes of decoded blocks that are kept.
+        Largest number of bytes of decoded blocks to keep.
     threads
-        How many decode at once.
+        Number of threads that decode.
     name
         Name of the threads.
 
@@ -66,7 +67,7 @@ class BlockLoader:
     coarsest
         The last level whole.
     error
-        Why a block could not be decoded, the first that could not.
+        Error of the first block that could not be decoded, or None.
     """
 
     def __init__(
@@ -99,10 +100,10 @@ class BlockLoader:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     def read(self, level: int, y0: int, y1: int, x0: int, x1: int) -> Pixels:
-        """A rectangle of a level at once; what is not decoded in time, or cannot be, comes from the coarsest level.
+        """Return a rectangle of a level; blocks not decoded in time, or not at all, come from the coarsest level.
 
-        Of the coarsest level itself it is a view, which :meth:`fill_coarsest` fills: a viewer may read that one once
-        and keep it.
+        Of the coarsest level itself, a view is returned, which :meth:`fill_coarsest` fills, so that a viewer may read
+        it once and keep it.
         """
         if level == len(self._scales) - 1:
             return self._read_coarsest(y0, y1, x0, x1)
@@ -126,26 +127,26 @@ class BlockLoader:
 
     @property
     def pending(self) -> int:
-        """Blocks that are being decoded or wait for it, and pieces of the coarsest level."""
+        """Number of blocks and pieces of the coarsest level that are being decoded or wait for it."""
         with self._lock:
             return len(self._pending) + len(self._unfilled)
 
     @property
     def lacking(self) -> bool:
-        """Whether something was handed out blurred or old that can still come."""
+        """Whether blurred or outdated pixels were returned that may still be decoded."""
         return self._lacking
 
     def arrived(self) -> bool:
-        """Whether more is there by now of what was handed out blurred or old; ask for it again then."""
+        """Return whether blurred or outdated pixels have been decoded, so that they should be requested again."""
         with self._lock:
             grown, self._pieces_seen = self._pieces > self._pieces_seen, self._pieces
             if not grown and (self._pending or not self._lacking):
                 return False
-            self._lacking = False  # until it is asked for again
+            self._lacking = False  # until they are requested again
         return True
 
     def retry(self) -> None:
-        """Try once more what could not be decoded, when it is asked for."""
+        """Try to decode the failed blocks again when they are requested."""
         with self._lock:
             self._failed.clear()
             self.error = None
@@ -153,14 +154,14 @@ class BlockLoader:
         self._fill(lost)
 
     def expire(self, keys: set[Key]) -> None:
-        """Decode these blocks anew when they are asked for, and hand out the old ones until then."""
+        """Decode these blocks again when they are requested, and return the old ones until then."""
         with self._lock:
             for key in keys & self._blocks.keys():
                 self._blocks[key].stale = True
             self._failed -= keys
 
     def fill_coarsest(self, side: int) -> None:
-        """Decode the coarsest level in pieces of this side, in turn with the blocks that are asked for."""
+        """Decode the coarsest level in pieces of this side, alternating with requested blocks."""
         height, width = self._shapes[-1]
         self._fill(
             (slice(y, min(y + side, height)), slice(x, min(x + side, width)))
@@ -169,11 +170,11 @@ class BlockLoader:
         )
 
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
-        """Have other work done in the threads, in turn with decoding."""
+        """Run other work in the threads, in turn with decoding."""
         return self._pool.submit(work)
 
     def close(self) -> None:
-        """Decode no more, and wait for the block that is being decoded."""
+        """Stop decoding, and wait for the block that is being decoded."""
         with self._lock:
             self._unfilled.clear()
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -192,9 +193,9 @@ class BlockLoader:
         return part
 
     def _request(self, keys: frozenset[Key]) -> None:
-        """Decode what is missing or old of these; of another view than the last one, nothing else any more."""
+        """Decode the missing or outdated blocks of these; if the view is another one, drop all other requests."""
         with self._lock:
-            if not keys <= self._view:  # a place in the view, such as that under the mouse, is no other view
+            if not keys <= self._view:  # a point in the view, such as the one under the mouse, is not another view
                 self._view = keys
                 for key, future in list(self._pending.items()):
                     if key not in keys and future.cancel():
@@ -202,7 +203,7 @@ class BlockLoader:
             for key in sorted(keys - self._failed - self._pending.keys()):
                 block = self._blocks.get(key)
                 if block is None or block.stale:
-                    with suppress(RuntimeError):  # closed: a last drawing of a window that goes shows what there is
+                    with suppress(RuntimeError):  # closed: the last drawing of a closing window shows what is decoded
                         self._pending[key] = self._pool.submit(self._load, key)
             futures = [self._pending[key] for key in keys if key in self._pending]
         wait(futures, timeout=PATIENCE)
@@ -225,7 +226,7 @@ class BlockLoader:
     # in the threads ------------------------------------------------------------------------------------------
 
     def _load(self, key: Key) -> None:
-        """One block into the memory; a key is pending no more afterwards, whatever happens."""
+        """Decode one block into the cache; afterwards its key is not pending any more, even if that failed."""
         level, row, column = key
         height, width = self._shapes[level]
         y, x = row * self._side, column * self._side
@@ -249,10 +250,10 @@ class BlockLoader:
             else:
                 self.coarsest[self._at(*piece)] = pixels
             self._pieces += 1
-            if self._unfilled:  # or else it was closed
+            if self._unfilled:  # else it was closed
                 self._unfilled.pop(0)
             if self._unfilled:
-                with suppress(RuntimeError):  # closed in this moment
+                with suppress(RuntimeError):  # it has just been closed
                     self._pool.submit(self._fill_next)
 
     def _try(self, level: int, rows: slice, columns: slice) -> Pixels | None:

@@ -1,8 +1,8 @@
-"""One process writes a folder at a time: the others are told who has it.
+"""Claims of folders, so that one process writes a folder at a time.
 
-The lock is one of the operating system (package filelock): it ends with the process that holds it, however that ends,
-so a crash leaves no lock behind. Beside it lies a small file that says who holds it, for the sentence alone. Both are
-gone when the folder is released. Reading needs no claim.
+The lock is one of the operating system (package filelock), which ends with its process, so that a crash leaves no lock
+behind. A small file beside it names the process for error messages. Both are removed when the folder is released.
+Reading needs no claim.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from napari_pbip.events import Job
 from napari_pbip.files import output_error
 
 LOCK, HOLDER = ".in-use.lock", ".in-use.json"
-"""What lies in a folder while somebody writes it."""
+"""Files in a folder while a process writes it."""
 _POLL = 0.05  # seconds
 _REMOVAL = 1.0
 P = ParamSpec("P")
@@ -33,21 +33,21 @@ P = ParamSpec("P")
 
 @contextmanager
 def claim(folder: Path, doing: str, *, wait: float = 0.0) -> Iterator[None]:
-    """Have a folder alone for as long as the block runs; it is made if need be, and removed if nothing comes into it.
+    """Claim a folder while the block runs. It is created if necessary, and removed if it stays empty.
 
     Parameters
     ----------
     folder
-        The folder. Claims of folders within it are others.
+        The folder. Folders in it are claimed separately.
     doing
-        What it is claimed for, as others are told: ``"training"``.
+        Purpose for the message to other processes, such as ``"training"``.
     wait
-        Seconds to wait for another to end.
+        Seconds to wait for another process to release it.
 
     Raises
     ------
     FolderInUse
-        If another process, or another job of this one, has it.
+        If another process, or another job of this one, has claimed it.
     OutputError
         If the folder cannot be written.
     """
@@ -57,22 +57,22 @@ def claim(folder: Path, doing: str, *, wait: float = 0.0) -> Iterator[None]:
         _acquire(lock, folder, wait)
         try:
             about = {"process": os.getpid(), "host": socket.gethostname(), "doing": doing}
-            with suppress(OSError):  # for a sentence of others alone
+            with suppress(OSError):  # it only serves messages of other processes
                 (folder / HOLDER).write_text(json.dumps(about), encoding="utf-8")
             yield
         finally:
-            for name in (HOLDER, LOCK):  # while the lock is still held: nobody else has opened these then
-                with suppress(OSError):  # Windows removes no open file; the lock removes it there when it is released
+            for name in (HOLDER, LOCK):  # while the lock is held, so that no other process has opened these
+                with suppress(OSError):  # Windows cannot remove an open file; releasing the lock does it there
                     (folder / name).unlink()
             lock.release()
     finally:
         for place in missing:
-            with suppress(OSError):  # something lies in it
+            with suppress(OSError):  # the folder is not empty
                 place.rmdir()
 
 
 def _acquire(lock: FileLock, folder: Path, wait: float) -> None:
-    """Take the lock, or say who has it."""
+    """Acquire the lock, or raise an error that names its holder."""
     end = time.monotonic() + wait
     while True:
         try:
@@ -85,7 +85,7 @@ def _acquire(lock: FileLock, folder: Path, wait: float) -> None:
                 raise FolderInUse(
                     f"{folder} is in use by {holder}{doing}; wait until that has ended, or stop it.", holder
                 ) from None
-        except FileNotFoundError as error:  # the one before us has just removed the folder that it had made
+        except FileNotFoundError as error:  # the previous holder has just removed the folder that it had made
             if time.monotonic() > end + _REMOVAL:
                 raise output_error(folder, error) from error
         except OSError as error:
@@ -94,7 +94,7 @@ def _acquire(lock: FileLock, folder: Path, wait: float) -> None:
             now = _inode(folder / LOCK)
             if now is not None and before in (None, now):
                 return
-            lock.release()  # it was removed by the one before us while we opened it, and would keep nobody out
+            lock.release()  # the previous holder removed the file while we opened it
         time.sleep(_POLL)
 
 
@@ -106,16 +106,16 @@ def _inode(path: Path) -> int | None:
 
 
 def _holder(folder: Path) -> tuple[str, str]:
-    """Who has a folder, and in brackets what for."""
+    """Return the holder of a folder, and its purpose in brackets."""
     try:
         about = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
         return f"process {about['process']} on {about['host']}", f" ({about['doing']})"
-    except (OSError, ValueError, KeyError, TypeError):  # it has not said so yet, or has just ended
+    except (OSError, ValueError, KeyError, TypeError):  # it is not written yet, or the holder has just ended
         return "another process", ""
 
 
 def claims(argument: str, doing: str) -> Callable[[Callable[P, Job]], Callable[P, Job]]:
-    """Decorate a job so that it has the folder of one of its arguments alone while it runs."""
+    """Decorate a job so that it claims the folder given by one of its arguments while it runs."""
 
     def decorate(run: Callable[P, Job]) -> Callable[P, Job]:
         signature = inspect.signature(run)

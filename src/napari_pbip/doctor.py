@@ -1,4 +1,4 @@
-"""What this installation can do, and what to do about what it cannot: ``napari-pbip doctor``."""
+"""The checks of an installation, with remedies: ``napari-pbip doctor``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import platformdirs
 import psutil
@@ -22,12 +22,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from napari_pbip.errors import WeightsUnavailable
+
+if TYPE_CHECKING:
+    from napari_pbip.models.encoders import EncoderSpec
+
 Status = Literal["ok", "warn", "fail"]
 
 _STYLES: dict[Status, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 _QT_BINDINGS = ("PyQt6", "PySide6", "PyQt5")
 _DISK_GB = 5.0
-"""Free space below which a warning is due: a score store of a large slide takes a few GB."""
+"""Free disk space in GB below which there is a warning; a score store of a large slide takes a few GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,47 +40,47 @@ class Finding:
     """One line of the report."""
 
     topic: str
-    """What it is about: versions, device, slides, methods, encoders, storage or window."""
+    """Topic: versions, device, slides, methods, encoders, storage or window."""
     name: str
     status: Status
-    """ok; warn: something optional is missing; fail: the package cannot do its work."""
+    """``ok``; ``warn`` if something optional is missing; ``fail`` if the package cannot work."""
     detail: str
     """What was found, in one line."""
     remedy: str = ""
-    """What to do about a warn or fail; empty when ok."""
+    """What the user can do about a ``warn`` or ``fail``; empty for ``ok``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that was examined."""
+    """The findings of all checks."""
 
     findings: tuple[Finding, ...]
     cpu: dict[str, Any]
-    """What torch knows of the processor (``torch.cpu.get_capabilities``), unchanged; empty without torch."""
+    """The processor's capabilities (``torch.cpu.get_capabilities``); empty without torch."""
 
     @property
     def failed(self) -> bool:
-        """Whether anything has to be put right before the package can do its work."""
+        """Whether any check failed."""
         return any(finding.status == "fail" for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values for JSON."""
         findings = [asdict(finding) for finding in self.findings]
         return {"failed": self.failed, "findings": findings, "cpu_capabilities": self.cpu}
 
 
 def examine() -> Report:
-    """Look at versions, device, slide readers, methods, encoders, storage and the window's needs.
+    """Check versions, device, slide readers, methods, encoders, storage and the requirements of the window.
 
-    Takes a few seconds, for importing torch. Faults become findings; nothing is raised for them. Qt and napari
-    are looked for, not imported.
+    This takes a few seconds because it imports torch. Faults become findings and raise nothing. Qt and napari are
+    searched for but not imported.
     """
     findings = [*_versions(), *_device(), *_readers(), *_methods(), *_encoders(), *_storage(), _window()]
     return Report(tuple(findings), _cpu_capabilities())
 
 
 def render(report: Report, console: Console) -> None:
-    """Print a report as a table, and below it what to do, one line for each fault."""
+    """Print a report as a table, and below it one line per fault with what to do."""
     table = Table("", "", "found", box=None, pad_edge=False)
     topic = None
     for finding in report.findings:
@@ -148,7 +153,7 @@ def _processor() -> str:
 
 
 def _torchvision() -> Iterator[Finding]:
-    """Torchvision, which timm and transformers import, works with the one torch build that it was made for."""
+    """Check torchvision, which timm and transformers import, and which works only with its own build of torch."""
     try:
         importlib.import_module("torchvision")
     except (ImportError, OSError, RuntimeError) as error:
@@ -178,12 +183,14 @@ def _methods() -> Iterator[Finding]:
 
 def _encoders() -> Iterator[Finding]:
     try:
-        from napari_pbip.models import encoders
+        from napari_pbip.models import builtin, encoders
     except (ImportError, OSError):
-        return  # without torch there are none, and torch has its own line
-    yield _builtin_weights()
+        return  # encoders need torch, whose absence has its own line
     absent = []
     for spec in encoders.catalogue().values():
+        if spec.name == builtin.BACKBONE:
+            yield _builtin_encoder(spec)
+            continue
         place = encoders.find_weights(spec) if spec.needs_weights else None
         if spec.needs_weights and place is None:
             absent.append(spec.name)
@@ -193,16 +200,15 @@ def _encoders() -> Iterator[Finding]:
     yield Finding("encoders", "without weights here", "ok", detail)
 
 
-def _builtin_weights() -> Finding:
-    from napari_pbip.errors import WeightsUnavailable
+def _builtin_encoder(spec: EncoderSpec) -> Finding:
     from napari_pbip.models import builtin
 
     try:
-        path = builtin.find(builtin.BACKBONE)
-    except WeightsUnavailable:
-        return Finding("encoders", "weights of ImageNet", "fail", "missing", f"Run: {_pip(builtin.REQUIREMENT)}")
-    detail = f"{builtin.BACKBONE}, {builtin.LICENCE}, {builtin.SOURCE}, SHA-256 {builtin.SHA256[:12]}…; {path}"
-    return Finding("encoders", "weights of ImageNet", "ok", detail)
+        path = builtin.find(spec.name)
+    except WeightsUnavailable as error:
+        return Finding("encoders", spec.name, "fail", str(error).partition(";")[0], f"Run: {_pip(builtin.REQUIREMENT)}")
+    detail = f"{spec.title}; {builtin.LICENCE}, {builtin.SOURCE}, SHA-256 {builtin.SHA256[:16]}, in {path}"
+    return Finding("encoders", spec.name, "ok", detail)
 
 
 def _storage() -> Iterator[Finding]:
@@ -250,5 +256,5 @@ def _pip(what: str) -> str:
 
 
 def _short(error: BaseException) -> str:
-    """First line of an error's message."""
+    """Return the first line of an error's message."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,22 +1,23 @@
-"""The errors a user can meet: one family, each message one sentence that ends with the way out.
+"""The errors that users can meet. Each message is one sentence that ends with what to do.
 
-None derives from :class:`RuntimeError`: Qt worker threads swallow that one without telling anybody,
-and every torch error is one, so jobs turn what they cannot foresee into :class:`JobFailed`.
+Messages name arguments in the words of Python, in backquotes (:mod:`napari_pbip.wording`). No class derives from
+:class:`RuntimeError`, because Qt worker threads swallow that silently. All errors of torch are RuntimeErrors; jobs
+raise :class:`JobFailed` instead of them.
 """
 
 from __future__ import annotations
 
 
 class PbipError(Exception):
-    """Base of everything this package raises on purpose; the command line answers it with exit code 2."""
+    """Base class of all errors for users; the command line prints them and exits with code 2."""
 
 
 class ConfigError(PbipError):
-    """A setting has a value, or a settings file a key, that cannot be used."""
+    """A value of a setting is invalid, or a key of a settings file is unknown."""
 
 
 class SlideError(PbipError):
-    """A slide cannot be opened or read, or lacks what the job needs (its microns per pixel, tissue)."""
+    """A slide cannot be opened or read, or lacks microns per pixel or tissue."""
 
 
 class DamagedPlace(SlideError):
@@ -24,28 +25,28 @@ class DamagedPlace(SlideError):
 
 
 class DataError(PbipError):
-    """Labelled tiles, masks or their layout are not what they have to be."""
+    """Labelled tiles, masks or their layout are invalid."""
 
 
 class BankError(PbipError):
-    """An image bank is missing, damaged, or does not belong to the data or encoder at hand."""
+    """An image bank is missing or damaged, or does not belong to the data or the encoder."""
 
 
 class ModelError(PbipError):
-    """A trained model is missing, damaged, or does not belong to the data at hand."""
+    """A trained model is missing or damaged, or does not belong to the data."""
 
 
 class OutputError(PbipError):
-    """An output folder exists already, cannot be written, or its disk is full."""
+    """An output folder exists already or cannot be written, or the disk is full."""
 
 
 class FolderInUse(OutputError):
-    """Somebody else writes the folder.
+    """Another process writes the folder.
 
     Attributes
     ----------
     holder
-        Who: ``process 4711 on myhost``, or ``another process``.
+        Description of that process: ``process 4711 on myhost``, or ``another process``.
     """
 
     def __init__(self, message: str, holder: str) -> None:
@@ -54,7 +55,7 @@ class FolderInUse(OutputError):
 
 
 class OtherResult(OutputError):
-    """A result exists that was made from something else: it can be replaced, and not be resumed.
+    """A result exists that was made from something else; it can be replaced but not resumed.
 
     Attributes
     ----------
@@ -72,4 +73,4 @@ class WeightsUnavailable(PbipError):
 
 
 class JobFailed(PbipError):
-    """A job met an unexpected error; the original error is its ``__cause__``."""
+    """A job raised an unexpected error, which is the ``__cause__`` of this one."""

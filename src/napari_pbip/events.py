@@ -1,6 +1,6 @@
-"""What a running job says. A job is a generator of these; closing the generator cancels the job.
+"""The events of jobs. A job is a generator of events; closing the generator cancels the job.
 
-The command line prints them, the window relays them, a test collects them, a cluster worker logs them.
+The command line and notebooks show them as progress bars, and the window in its widgets.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """First event of every job (and of each of its phases) but for what was noted of its data."""
+    """First event of every job and of each of its phases; only notes on its data may come before."""
 
     job: str
-    """What is being done, in the user's words, for example ``"Training pbip"``."""
+    """Description of the work for the user, for example ``"Training pbip"``."""
     total: int
-    """Units of work ahead, already done ones included (a resumed job starts above zero)."""
+    """Number of units of work, including those that are already done (a resumed job starts above zero)."""
     unit: str
-    """What is counted: ``"tiles"``, ``"steps"`` ..."""
+    """Name of the units: ``"tiles"``, ``"steps"`` ..."""
     done: int = 0
-    """Units finished by an earlier run that this one resumes."""
+    """Units that an earlier, resumed run has finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,32 +30,32 @@ class Step:
     """One unit of work, or a batch of them, is done."""
 
     done: int
-    """Units finished so far, out of ``Started.total``."""
+    """Number of finished units, out of ``Started.total``."""
     values: Mapping[str, float] = field(default_factory=dict)
-    """Figures of this step, such as the loss terms by name."""
+    """Values of this step by name, such as the loss terms."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunStep(Step):
-    """Something was done in one of several runs; ``done`` counts the runs that are finished."""
+    """Progress in one of several runs; ``done`` counts the finished runs."""
 
     run: str = ""
     """Name of the run."""
     finished: bool = False
-    """Whether that run has come to its end; ``values`` then are its figures in percent."""
+    """Whether that run has ended; ``values`` are then its metrics in percent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """The training data were seen once more, and the model was scored if there is anything to score on."""
+    """An epoch of training has ended, with the validation scores if there are validation masks."""
 
     epoch: int
-    """Epochs finished, from 1."""
+    """Number of finished epochs, from 1."""
     epochs: int
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Validation figures in percent, for example ``oracle/miou`` and ``predicted/miou``."""
+    """Validation metrics in percent, for example ``oracle/miou`` and ``predicted/miou``."""
     best: bool = False
-    """Whether this is the best epoch so far (its model was kept as ``best``)."""
+    """Whether this is the best epoch so far, whose model was saved as ``best``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +63,25 @@ class RegionDone:
     """A rectangle of the score store was written and can be shown."""
 
     x: int
-    """Left edge in score-store pixels (level 0 of the store)."""
+    """Left edge in cells of the store's level 0."""
     y: int
     width: int
     height: int
     complete: bool = True
-    """Whether the rectangle is finished; else more of it will follow."""
+    """Whether the rectangle is finished; else it will be written again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something the user should know and need not act on, such as what was recognised in a folder of tiles."""
+    """A note to the user that needs no action, such as what was recognised in a folder of tiles."""
 
     message: str
-    """One sentence, or a few."""
+    """One or several sentences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something the user should know that does not stop the job."""
+    """A warning to the user that does not stop the job."""
 
     message: str
 
@@ -91,9 +91,9 @@ class Finished:
     """Last event of a job that ran to its end."""
 
     output: Path | None
-    """Where the result lies, if it is on disk."""
+    """Path of the result, or None if it is not on disk."""
     summary: Mapping[str, Any] = field(default_factory=dict)
-    """The result in short: JSON-ready figures, names and paths."""
+    """Summary of the result: numbers, names and paths for JSON."""
 
 
 Event = Started | Step | Epoch | RegionDone | Noted | Warned | Finished

@@ -1,4 +1,4 @@
-"""Writing results so that nothing already computed is lost."""
+"""Writing of files and folders that is complete or leaves the earlier ones unchanged, and names of files."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from PIL.Image import Image
 from napari_pbip.errors import OutputError
 
 _NAME_BYTES = 255
-"""Longest name of a file on the file systems in use."""
+"""Largest number of bytes in a file name on common file systems."""
 _READABLE_BYTES = 80
-"""Longest part of a name of ours that is a name of the user's: leaves room for endings, and in Windows' 260 a path."""
+"""Largest number of bytes of a user's name in a file name; leaves room for suffixes and for a path in Windows' 260."""
 _FORBIDDEN = frozenset('<>:"/\\|?*')
 _RESERVED = frozenset(
     {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in "0123456789\u00b9\u00b2\u00b3"}
 )
 _LEAVING = ".napari-pbip-old"
-"""What is being deleted, in its folder."""
+"""Name of the folder into which files are moved that are being deleted."""
 _NOTHING = (_LEAVING, ".DS_Store", "Thumbs.db", "desktop.ini")
-"""Names that leave a folder empty: ours, and what macOS and Windows put into folders that were looked at."""
+"""Names that do not count in a folder: ours, and files that macOS and Windows create when folders are viewed."""
 _BUSY = (5, 32)
-"""What Windows says where another program (a virus scanner, a viewer) has the file open for a moment."""
+"""Errors of Windows if another program, such as a virus scanner, has a file open."""
 _PATIENCE = 3.0
-"""Seconds to wait for such a program."""
+"""Seconds to wait until such a program has closed the file."""
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well: whole or not at all.
+    """Yield a temporary path beside ``path`` that replaces it if the block succeeds.
 
     Raises
     ------
     OutputError
-        If the folder cannot be written or the disk is full; what ``path`` held before is still there.
+        If the folder cannot be written or the disk is full; the earlier file is kept.
     """
     temporary = _beside(path, "part")
     try:
@@ -54,21 +54,21 @@ def writing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise output_error(path, error) from error
     finally:
-        with suppress(OSError):  # gone already when all went well
+        with suppress(OSError):  # it does not exist any more if all went well
             temporary.unlink()
 
 
 @contextmanager
 def writing_folder(path: Path) -> Iterator[Path]:
-    """As :func:`writing`, of a folder: a new one that takes the place of ``path`` when the block ends well.
+    """Yield a temporary folder that replaces the folder ``path`` if the block succeeds.
 
-    A folder cannot be replaced in one step. The earlier one is renamed aside first, and :func:`present` finds it there
-    should the process be killed before the new one has its name.
+    A folder cannot be replaced in one step: the earlier one is renamed first. If the process is killed before the new
+    one has its name, :func:`present` finds the earlier one.
 
     Raises
     ------
     OutputError
-        If it cannot be written or the disk is full; what ``path`` held before is still there.
+        If the folder cannot be written or the disk is full; the earlier folder is kept.
     """
     begun, aside = _beside(path, "part"), _beside(path, "old")
     try:
@@ -85,7 +85,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
             if aside.exists():
                 _rename(aside, path)
             raise
-        with suppress(OSError):  # somebody still reads it; the next time it goes
+        with suppress(OSError):  # another process may read it; the next call removes it
             _remove(aside)
     except OSError as error:
         raise output_error(path, error) from error
@@ -94,33 +94,33 @@ def writing_folder(path: Path) -> Iterator[Path]:
 
 
 def present(path: Path) -> Path:
-    """Where a folder of :func:`writing_folder` lies: at ``path``, unless a process was killed while replacing it."""
+    """Return the path of a folder of :func:`writing_folder`, also if a process was killed while replacing it."""
     aside = _beside(path, "old")
     return aside if aside.exists() and not path.exists() else path
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
-    """The sentence for an operating-system error that was met while writing."""
+    """Return the error for an operating-system error that occurred while writing ``path``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(f"The disk is full: {path} could not be written; make room and resume.")
-    return OutputError(f"{path} cannot be written ({os.strerror(error.errno or 0)}); choose another --out.")
+    return OutputError(f"{path} cannot be written ({os.strerror(error.errno or 0)}); choose another folder.")
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON; the file is replaced only when complete."""
     with writing(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_picture(path: Path, picture: Image, form: str, **options: Any) -> None:
-    """Write a picture as ``PNG`` or ``JPEG``, whole or not at all; options are Pillow's.
+    """Write a picture as ``PNG`` or ``JPEG`` with Pillow's options; the file is replaced only when complete.
 
-    By way of bytes: Pillow's own encoder takes a file that a full disk cut short for a whole one.
+    The picture is encoded in memory, because Pillow does not notice if a full disk truncates a file.
 
     Raises
     ------
     OutputError
-        As :func:`writing`.
+        As :func:`writing` does.
     """
     encoded = BytesIO()
     picture.save(encoded, form, **options)
@@ -133,49 +133,50 @@ def prepare_folder(
     marker: str,
     *,
     overwrite: bool,
-    ways: str = "--overwrite to replace it",
+    ways: str = "`overwrite=True` to replace it",
     keep: Collection[str] = (),
 ) -> None:
-    """Make an empty output folder.
+    """Create an empty output folder.
 
-    Hidden files of ours may be in it already: a claim (:mod:`napari_pbip.claims`), and what a process that was killed
-    had begun to write.
+    It may contain hidden files of this package: a claim (:mod:`napari_pbip.claims`), and unfinished files of a process
+    that was killed.
 
     Parameters
     ----------
     folder
-        The folder to make.
+        The folder to create.
     marker
-        A file that every finished or begun result of this kind holds. ``overwrite`` deletes only a folder
-        that holds it, so that a mistyped path never costs a user other files.
+        A file in every finished or unfinished result of this kind. Only a folder with this file is deleted with
+        ``overwrite``, so that a mistyped path never deletes other files.
     overwrite
         Whether an earlier result may be deleted.
     ways
-        The way out that the error names.
+        What the user can do, for the error, in the words of Python (:mod:`napari_pbip.wording`).
     keep
-        Names of files that stay where they are.
+        Names of files to keep.
 
     Raises
     ------
     OutputError
-        If the folder holds something and may not be replaced, or it cannot be made.
+        If the folder is not empty and must not be replaced, or it cannot be created.
     """
     leaving = folder / _LEAVING
     try:
         if folder.exists() and not folder.is_dir():
-            raise OutputError(f"{folder} exists already; use {ways}, or choose another --out.")
+            raise OutputError(f"{folder} exists already; use {ways}, or choose another folder.")
         folder.mkdir(parents=True, exist_ok=True)
         held = [one for one in folder.iterdir() if not one.name.startswith(".in-use.") and one.name not in _NOTHING]
         begun = [one for one in held if one.name.startswith(".") and one.name.endswith(".part")]
         held = [one for one in held if one not in begun]
         if held and not overwrite:
-            raise OutputError(f"{folder} exists already; use {ways}, or choose another --out.")
+            raise OutputError(f"{folder} exists already; use {ways}, or choose another folder.")
         if held and not any((place / marker).exists() for place in (folder, leaving)):
             raise OutputError(
                 f"{folder} holds other files than an earlier result (no {marker}) and is not deleted; "
-                "choose another --out."
+                "choose another folder."
             )
-        # Aside first, the marker with the last: what is half deleted when the process is killed is still known as ours.
+        # Files are moved before they are deleted, the marker with the last: if the process is killed in between, the
+        # folder is still recognised as a result.
         for one in begun:
             _remove(one)
         first = Path(marker).parts[0]
@@ -189,11 +190,12 @@ def prepare_folder(
 
 
 def safe_name(name: str) -> str:
-    """A name of the user's as part of a file's name that every system can hold.
+    """Convert a user's name to a part of a file name that is valid on every operating system.
 
-    Linux takes anything, and the project may move: characters that Windows forbids become ``_``, a name that means a
-    device there (``CON``) or ends in a dot or space gets one more, letters with accents are composed (macOS takes them
-    apart), and what is too long is cut. Two names may become one; whoever needs them apart adds what tells them apart.
+    Linux allows almost any name, but the project may be moved: characters that Windows forbids are replaced by ``_``; a
+    name that is a device there (``CON``), or ends in a dot or space, gets another ``_``; letters with accents are
+    composed (macOS decomposes them); and long names are cut. Different names may give the same result, so callers that
+    need unique names add a suffix.
     """
     name = unicodedata.normalize("NFC", name)
     name = "".join("_" if c in _FORBIDDEN or unicodedata.category(c) in ("Cc", "Cs") else c for c in name)
@@ -205,7 +207,7 @@ def safe_name(name: str) -> str:
 
 
 def _beside(path: Path, ending: str) -> Path:
-    """A hidden name beside a path, for what is not yet or no longer it."""
+    """Return a hidden path beside a path, for its successor while being written or its predecessor while replaced."""
     name = f".{path.name}.{ending}"
     if len(os.fsencode(name)) > _NAME_BYTES:
         name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}.{ending}"
@@ -213,7 +215,7 @@ def _beside(path: Path, ending: str) -> Path:
 
 
 def _rename(source: Path, target: Path) -> None:
-    """Rename, over a file that is there; waits a moment for another program that has one of them open (Windows)."""
+    """Rename a file, replacing an existing one; on Windows, wait for a program that has one of them open."""
     end = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -227,7 +229,7 @@ def _rename(source: Path, target: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder that may not be there."""
+    """Remove a file or folder, which need not exist."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,7 +1,7 @@
-"""Going through folders that people keep pictures in.
+"""Listings of folders with data.
 
-Folders of the operating system, hidden ones and results of this package are told apart, so that none of them is ever
-taken for data. Links to folders are followed.
+Hidden folders and those of the operating system and results of this package are listed separately, so that they are
+never taken for data. Links to folders are followed.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ _SYSTEM = frozenset(
         "system volume information",
     }
 )
-"""Folders that operating systems and network drives make, in lower case; those that begin with ``.`` or ``__`` are
-taken for such ones too (``.ipynb_checkpoints``, ``__MACOSX``)."""
+"""Folders that operating systems and network drives create, in lower case. Folders that begin with ``.`` or ``__``
+count too (``.ipynb_checkpoints``, ``__MACOSX``)."""
 _SYSTEM_FILES = frozenset({"desktop.ini", "ehthumbs.db", "thumbs.db"})
 _MARKERS = ("run.json", "pretrain.json", "compare.yaml", "features.safetensors", "pseudo.json")
-"""Files that the folder of a training, a pre-training, a comparison, an image bank or pseudo masks holds."""
+"""Files that mark the folder of a training, a pre-training, a comparison, an image bank or pseudo masks."""
 STORE_MARKER = "pbip/zarr.json"
-"""File that only a score store holds."""
+"""File that marks a score store."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What lies in a folder, or in a folder and all below it; each in the order of the paths."""
+    """The contents of a folder, or of a folder and all folders below it, each sorted by path."""
 
     files: tuple[Path, ...] = ()
-    """All files but hidden ones and those of the system."""
+    """All files but hidden ones and those of the operating system."""
     folders: tuple[Path, ...] = ()
     """Folders that may hold data."""
     system: tuple[Path, ...] = ()
-    """Folders of the system, and hidden ones."""
+    """Hidden folders and those of the operating system."""
     results: tuple[Path, ...] = ()
     """Folders that hold results of this package."""
 
 
 ListFolder = Callable[[Path], Listing]
-"""What lists a folder: :func:`listing`, or one that remembers."""
+"""A function that lists a folder: :func:`listing`, or a cached one."""
 
 
 def listing(folder: Path) -> Listing:
-    """What lies directly in a folder.
+    """List what lies directly in a folder.
 
     Raises
     ------
@@ -80,14 +80,14 @@ def listing(folder: Path) -> Listing:
 
 
 def walk(folders: Iterable[Path], list_folder: ListFolder = listing) -> Listing:
-    """What lies in folders and all below them; no folder is entered twice, however it is linked to.
+    """List folders and all folders below them. No folder is listed twice, even if links lead to it.
 
     Parameters
     ----------
     folders
-        Where to begin.
+        The folders to start with.
     list_folder
-        What lists a folder; one that remembers saves time where folders are gone through again.
+        Function that lists a folder; a cached one saves time if folders are listed again.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def walk(folders: Iterable[Path], list_folder: ListFolder = listing) -> Listing:
 
 
 def is_result(folder: Path) -> bool:
-    """Whether a folder is a result of this package: a training, bank, comparison, pseudo masks or score store."""
+    """Return whether a folder is a result of this package: training, bank, comparison, pseudo masks or store."""
     if any((folder / marker).exists() for marker in (*_MARKERS, STORE_MARKER)):
         return True
     return (folder / "areas.csv").exists() and any(
@@ -130,5 +130,5 @@ def _of_system(name: str, names: frozenset[str]) -> bool:
 
 
 def _leads_up(path: Path, parent: str) -> bool:
-    """Whether a folder is a link back to what holds it."""
+    """Return whether a folder is a link to one that contains it."""
     return path.is_symlink() and Path(parent).is_relative_to(os.path.realpath(path))

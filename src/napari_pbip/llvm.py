@@ -1,4 +1,4 @@
-"""Two copies of LLVM in one process: that of Mesa, which draws the window, and that of triton, which torch brings."""
+"""Separation of two copies of LLVM in one process: that of Mesa, which draws the window, and that of triton."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 
 
 def keep_triton_apart() -> None:
-    """Load the library of triton so that it uses the LLVM that it brings; nothing happens where there is no triton.
+    """Load the library of triton with its own LLVM; do nothing if triton is not installed.
 
-    Call it before anything imports transformers. Where Mesa draws the window, another LLVM is in the process already,
-    and triton, which torch and transformers import if it is installed, would bind to that one and end the process with
-    a segmentation fault. Our window is not needed for that: a notebook with a napari viewer meets it in its first job.
+    It must be called before transformers is imported. If Mesa draws a window, its LLVM is in the process already.
+    Triton, which torch and transformers import if it is installed, would then use that one and crash the process with a
+    segmentation fault. This also happens without the window of this package, in a notebook with a napari viewer.
     """
     spec = importlib.util.find_spec("triton") if sys.platform == "linux" else None
     if spec is None or "triton" in sys.modules:
         return
     for folder in spec.submodule_search_locations or ():
         for library in Path(folder, "_C").glob("libtriton*.so"):
-            with suppress(OSError):  # then importing it would fail just as well, and torch does without
+            with suppress(OSError):  # importing triton would fail too, and torch works without it
                 ctypes.CDLL(str(library), mode=os.RTLD_NOW | os.RTLD_DEEPBIND)

@@ -1,6 +1,6 @@
-"""Pictures in plain files: tiles and masks, upright as a viewer shows them.
+"""Readers of pictures in plain files, such as tiles and masks, with their orientation applied.
 
-Only decoders that compute are let at a file, never one that runs a program (as that of PostScript does).
+Decoders that run another program, such as that of PostScript, are never used.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from napari_pbip.errors import DataError
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".j2k"}
 )
-"""How the names of pictures end, in lower case."""
+"""Suffixes of the pictures that can be read, in lower case."""
 FORMATS = ", ".join(sorted(SUFFIXES))
-"""For a sentence."""
+"""The formats that can be read, for messages."""
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "WEBP": "WebP", "JPEG2000": "JPEG 2000"}
 # 8-bit pictures, with or without colour and transparency
@@ -36,23 +36,23 @@ _OTHERS = {
     b"%!PS": "PostScript",
     b"%PDF": "PDF",
 }
-"""First bytes of files that are no pictures as they are read here."""
+"""First bytes of files that are not read as pictures here."""
 _SIDEWAYS = 5
-"""Values of the Exif orientation from which a picture is stored with rows for columns."""
+"""Smallest Exif orientation with which rows and columns of a picture are exchanged."""
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is called like a picture that is read."""
+    """Return whether a file has the suffix of a picture that can be read."""
     return path.suffix.lower() in SUFFIXES
 
 
 def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
-    """RGB of a picture, shape (H, W, 3), uint8; what is transparent is white, as glass is.
+    """Read a picture as RGB, shape (H, W, 3), uint8; transparent pixels become white, like glass.
 
     Raises
     ------
     DataError
-        If the file is missing, damaged, no picture, holds several pictures, or has more than 8 bits a channel.
+        If the file is missing, damaged or not a picture, contains several pictures, or has over 8 bits per channel.
     """
     with _opened(path) as image:
         _require_one(image, path)
@@ -69,13 +69,13 @@ def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def read_values(path: Path) -> npt.NDArray[np.integer[Any]]:
-    """Values of a mask, shape (H, W): the grey values, or the numbers of palette entries.
+    """Read the values of a mask, shape (H, W): its grey values, or its palette indices.
 
     Raises
     ------
     DataError
-        If the file is missing, damaged, no picture, holds several pictures, colours or broken numbers, or was
-        compressed in a way that changes values.
+        If the file is missing, damaged or not a picture, contains several pictures, colours or fractions, or was
+        compressed with losses.
     """
     with _opened(path) as image:
         _require_one(image, path)
@@ -91,13 +91,13 @@ def read_values(path: Path) -> npt.NDArray[np.integer[Any]]:
 
 
 def read_drawn(path: Path) -> npt.NDArray[np.bool_]:
-    """Where something is drawn in a picture, shape (H, W): what is neither black nor transparent.
+    """Read where a picture is drawn on, shape (H, W): the pixels that are neither black nor transparent.
 
     Raises
     ------
     DataError
-        If the file is missing, damaged, no picture, holds several pictures, or was compressed in a way that leaves
-        black no longer black.
+        If the file is missing, damaged or not a picture, contains several pictures, or was compressed with losses, so
+        that black is not exactly black.
     """
     with _opened(path) as image:
         _require_one(image, path)
@@ -114,12 +114,12 @@ def read_drawn(path: Path) -> npt.NDArray[np.bool_]:
 
 
 def whole_numbers(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.integer[Any]]:
-    """The values of a mask as integers; integers are not copied, for a mask may be as large as a slide.
+    """Convert the values of a mask to integers; integers are not copied, because a mask may be as large as a slide.
 
     Raises
     ------
     DataError
-        If there are others.
+        If a value is not an integer.
     """
     if values.dtype.kind in "ui":
         return values
@@ -131,16 +131,16 @@ def whole_numbers(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.intege
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture as :func:`read_rgb` reads it; the pixels are not decoded.
+    """Return width and height of a picture with its orientation applied, without decoding the pixels.
 
     Raises
     ------
     DataError
-        If the file is missing, damaged or no picture.
+        If the file is missing, damaged or not a picture.
     """
     with _opened(path) as image:
         width, height = image.size
-        # Pillow turns the size of a TIFF by itself
+        # Pillow applies the orientation to the size of a TIFF itself
         if image.format != "TIFF" and image.getexif().get(0x0112, 1) >= _SIDEWAYS:
             return height, width
         return width, height
@@ -148,10 +148,10 @@ def upright_size(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """A picture that is open; what Pillow raises on damaged files becomes one sentence."""
+    """Open a picture; errors of Pillow on damaged files become a DataError."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error beyond it is what counts
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only its error counts
             image = Image.open(path, formats=_FORMATS)
         with image:
             yield image
@@ -162,7 +162,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _reason(path: Path) -> str:
-    """Why Pillow does not read a file."""
+    """Return why Pillow cannot read a file."""
     try:
         with path.open("rb") as file:
             start = file.read(16)
@@ -174,7 +174,7 @@ def _reason(path: Path) -> str:
     if start[4:8] == b"ftyp":
         return "it is HEIF or AVIF"
     if start[:2] in (b"II", b"MM"):
-        import tifffile  # a look at what is wrong is rare
+        import tifffile  # imported here because this is rare
 
         try:
             with tifffile.TiffFile(path) as tiff:
@@ -187,7 +187,7 @@ def _reason(path: Path) -> str:
 
 
 def _require_one(image: Image.Image, path: Path) -> None:
-    """Stop where a file holds several pictures; smaller copies of the first, as in a pyramid, do not count."""
+    """Raise DataError if a file contains several pictures; smaller copies of the first (a pyramid) do not count."""
     if image.format not in ("TIFF", "GIF", "WEBP", "PNG"):
         return
     pages = getattr(image, "n_frames", 1)
@@ -211,7 +211,7 @@ def _require_exact(image: Image.Image, path: Path) -> None:
 
 
 def _bits(image: Image.Image, path: Path) -> int:
-    """Bits a channel in the file: Pillow gives the upper 8 of 16 without a word. To be called before decoding."""
+    """Return the bits per channel in the file, before decoding: Pillow silently reduces 16 bits to the upper 8."""
     if image.format == "JPEG2000":
         with path.open("rb") as file:
             start = file.read(1 << 16)

@@ -1,7 +1,7 @@
-"""What other installed packages add: methods, encoders and slide readers, named by their entry points.
+"""Plugins: methods, encoders and slide readers of other installed packages, found by their entry points.
 
-The groups are ``napari_pbip.methods``, ``napari_pbip.encoders`` and ``napari_pbip.readers``; the how-to pages of the
-documentation show a package for each.
+The groups are ``napari_pbip.methods``, ``napari_pbip.encoders`` and ``napari_pbip.readers``. The how-to pages of the
+documentation show an example of each.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ T = TypeVar("T")
 
 
 class PluginWarning(UserWarning):
-    """Something of another package cannot be used; all else can."""
+    """A plugin cannot be used; everything else can."""
 
 
 def plugins(kind: str, ours: Collection[str], checked: Callable[[str, Any], T]) -> dict[str, T]:
-    """What packages register in the group ``napari_pbip.<kind>s``, by name; callers keep it, since it takes a while.
+    """Load the plugins in the group ``napari_pbip.<kind>s``, by name. It takes a while, so callers keep the result.
 
-    What cannot be loaded, is not what it should be, or has a name that is taken is left out with a
-    :class:`PluginWarning`.
+    A plugin that cannot be loaded, is not valid, or has a name that is taken is left out with a :class:`PluginWarning`.
 
     Parameters
     ----------
@@ -33,8 +32,8 @@ def plugins(kind: str, ours: Collection[str], checked: Callable[[str, Any], T]) 
     ours
         Names that are taken.
     checked
-        Makes of the entry's name and of the object that it names what is returned; any error that it raises means that
-        the object cannot be used.
+        Function that takes the name and the object of an entry point and returns the plugin; any error that it raises
+        means that the plugin cannot be used.
     """
     found: dict[str, T] = {}
     for entry in entry_points(group=f"napari_pbip.{kind}s"):

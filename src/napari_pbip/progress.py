@@ -1,4 +1,4 @@
-"""A job run to its end, with its events as progress bars: in a notebook, a script and the command line."""
+"""Running a job to its end with progress bars, in notebooks, scripts and on the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from napari_pbip.events import Epoch, Event, Finished, Job, Noted, RunStep, Star
 
 # Names, paths and messages of libraries hold brackets and colons: nothing that is printed is read as markup.
 console = Console(stderr=True, markup=False, emoji=False, highlight=False)
-"""For what is said beside the result."""
+"""Console for everything but results: the error output."""
 _UPDATE_SECONDS = 0.5
 _log = logging.getLogger("napari_pbip")
 
@@ -37,20 +37,20 @@ def run(job: Job, progress: bool = True) -> Finished:
     Parameters
     ----------
     job
-        What :func:`napari_pbip.train` and the like return.
+        A job, as :func:`napari_pbip.train` and similar functions return it.
     progress
-        Whether bars are drawn, with notes, warnings and scores as lines above them, on the error output or in the
-        notebook; else notes and warnings go to the logger ``napari_pbip``.
+        Whether progress bars are shown, with notes, warnings and scores as lines above them, on the error output or in
+        the notebook; else notes and warnings go to the logger ``napari_pbip``.
 
     Returns
     -------
     Finished
-        The last event of the job: ``output`` is where its result lies, ``summary`` holds its figures, names and paths.
+        The last event of the job: ``output`` is the path of its result, ``summary`` its numbers, names and paths.
 
     Raises
     ------
     PbipError
-        Whatever the job meets; see there.
+        The error of the job, as documented there.
     """
     with closing(job):
         if not progress:
@@ -89,7 +89,7 @@ def _log_event(event: Event) -> None:
 
 
 class _Display:
-    """A bar for each phase of a job, and lines above them."""
+    """Shows a bar for each phase of a job, and lines above the bars."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
@@ -127,7 +127,7 @@ class _Display:
 
 
 class _NotebookDisplay(_Display):
-    """The same in a notebook: rich itself would need ipywidgets there, in the kernel and in what shows the notebook."""
+    """The same in a notebook, where rich itself would need ipywidgets in the kernel and in the front end."""
 
     def __init__(self, bars: Progress) -> None:
         super().__init__(bars)

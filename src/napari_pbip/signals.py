@@ -1,4 +1,4 @@
-"""Signals that stop a program (Ctrl+C, SIGTERM, a session that ends): how they are answered, and when they wait."""
+"""Handling of the signals that stop a program (Ctrl+C, SIGTERM, the end of a session), and delaying them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
-"""Signals that ask a program to stop; not every system has each of them."""
+"""Signals that ask a program to stop; not every operating system has all of them."""
 _ONE_STOP_SECONDS = 1.0
-"""A second signal within this time tells of the same stop: the terminal sends one, and so does what started us."""
+"""Seconds in which a second signal counts as the same stop: the terminal and the parent process may both send one."""
 
 
 class Stopped(SystemExit):
@@ -30,9 +30,9 @@ class Stopped(SystemExit):
 
 
 def answer_signals() -> None:
-    """Let all stopping signals raise an exception in the main thread, as Python has it for Ctrl+C only.
+    """Make all stopping signals raise an exception in the main thread, as Python does for Ctrl+C only.
 
-    A job then saves what is finished. Signals that are ignored stay so, as nohup has it.
+    A job then saves what is finished. Ignored signals stay ignored, as ``nohup`` needs it.
     """
     answer = _Answer()
     for number in STOPPING:
@@ -41,7 +41,7 @@ def answer_signals() -> None:
 
 
 def let_signals_kill() -> None:
-    """Everything is saved: a further signal need not wait for threads that are still reading."""
+    """Let a further signal kill the process at once; to be called when everything is saved."""
     for number in STOPPING:
         if isinstance(signal.getsignal(number), _Answer):
             signal.signal(number, signal.SIG_DFL)
@@ -49,11 +49,11 @@ def let_signals_kill() -> None:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let a stopping signal wait until the block has ended, and be answered then, as it would have been before.
+    """Delay stopping signals until the block has ended.
 
-    Python answers signals in the main thread, by raising an exception between any two of its instructions. In other
-    threads, where that never happens, this does nothing. Where the block itself fails, its error is what leaves it:
-    the program stops for that one, and the user has to hear of it.
+    Python handles signals in the main thread by raising an exception between any two instructions. In other threads,
+    where that never happens, this does nothing. If the block itself raises an error, that error is raised instead of
+    the signal's, because the user needs to see it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

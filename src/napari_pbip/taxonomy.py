@@ -1,8 +1,8 @@
-"""Tissue classes: their order, names and colours. The one place that knows them.
+"""Tissue classes: their order, names and colours.
 
-Class ``n`` of a taxonomy has index ``n`` in image-level labels, masks, score maps and prototypes.
-A label image on disk or in a layer holds ``n + 1`` for class ``n``, :data:`NOT_ANALYSED` where no
-network looked (outside the tissue), and :data:`UNASSIGNED` where no class was sure enough.
+Class ``n`` of a taxonomy has index ``n`` in image-level labels, masks, score maps and prototypes. A label image on disk
+or in a layer has the value ``n + 1`` for class ``n``, :data:`NOT_ANALYSED` where the network was not applied (such as
+outside the tissue), and :data:`UNASSIGNED` where no class reached its threshold.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _OKABE_ITO = ("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00", "#56B4E9", 
 
 
 def class_name(text: str) -> str:
-    """A class name without the space around it, in Unicode form NFC.
+    """Return a class name stripped and in Unicode form NFC.
 
-    Names are compared in this form: folders made on a Mac spell accents in another one (NFD) than most tables.
+    Names are compared in this form, because macOS writes the names of folders in another one (NFD) than most tables.
     """
     return unicodedata.normalize("NFC", text.strip())
 
 
 class TissueClass(BaseModel):
-    """One tissue class: a short name, as it stands in folders and tables, and a colour ``#RRGGBB``."""
+    """A tissue class: a short name, as used for folders and in tables, and a colour ``#RRGGBB``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    """As :func:`class_name` gives it."""
+    """Name of the class, normalised by :func:`class_name`."""
     colour: str
 
     _plain_name = field_validator("name")(class_name)
@@ -78,15 +78,15 @@ class Taxonomy(BaseModel):
 
     @classmethod
     def from_names(cls, names: Sequence[str], colours: Sequence[str] | None = None) -> Self:
-        """Classes of these names, in this order, in colours that colour-blind readers can tell apart.
+        """Make classes with these names, in this order, in colours that the colour-blind can distinguish.
 
         Parameters
         ----------
         names
             Class names in label order.
         colours
-            ``#RRGGBB``, one a name; by default a colour-blind safe palette (distinct up to seven classes,
-            lighter and darker repeats of it beyond).
+            Colours ``#RRGGBB``, one per name; by default a palette for the colour-blind, which has seven colours, and
+            lighter and darker variants of them for further classes.
         """
         chosen = colours or [_palette(i) for i in range(len(names))]
         return cls(classes=tuple(TissueClass(name=n, colour=c) for n, c in zip(names, chosen, strict=True)))
@@ -101,7 +101,7 @@ class Taxonomy(BaseModel):
         return np.array([c.rgb for c in self.classes], np.uint8)
 
     def index(self, name: str) -> int:
-        """Index of a class.
+        """Return the index of a class.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class Taxonomy(BaseModel):
         return iter(self.classes)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """``[{"name": ..., "colour": ...}, ...]``, what :meth:`from_json` reads."""
+        """Return ``[{"name": ..., "colour": ...}, ...]``, which :meth:`from_json` reads."""
         return [c.model_dump() for c in self.classes]
 
     @classmethod
@@ -129,7 +129,7 @@ class Taxonomy(BaseModel):
 
 
 def _palette(index: int) -> str:
-    """Colour of the class at this index: the palette, then the palette mixed half with white, then black."""
+    """Return the colour of a class: from the palette, then mixed half with white, then half with black."""
     cycle, position = divmod(index, len(_OKABE_ITO))
     value = int(_OKABE_ITO[position].removeprefix("#"), 16)
     rgb = np.array([value >> 16, (value >> 8) & 255, value & 255])

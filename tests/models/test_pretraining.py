@@ -127,5 +127,5 @@ def test_an_encoder_of_an_earlier_version_says_how_to_make_it_anew(tmp_path: Pat
     tensors = {f"backbone.{name}": t for name, t in backbones.load("mit-b0").state_dict().items()}
     tensors |= {"centre": torch.zeros(700), "projection": torch.zeros(128, 700)}
     save_file(tensors, tmp_path / "model.safetensors", {"backbone": "mit-b0"})
-    with pytest.raises(WeightsUnavailable, match="`pretrain --resume` writes it anew"):
+    with pytest.raises(WeightsUnavailable, match="with `resume=True`, which writes it again"):
         encoders.load("pretrained", tmp_path)

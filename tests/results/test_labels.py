@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -19,7 +18,7 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.results import LargestScores, ScoreStore, label_region, labels_from_scores, open_labels, write_labels
 from napari_pbip.results.labels import ScoreWindow, deltas
-from napari_pbip.results.store import writing_to
+from napari_pbip.results.store_files import writing_to
 from napari_pbip.taxonomy import BCSS
 
 
@@ -128,6 +127,21 @@ def test_largest_scores_are_exact_percentiles(finished):
         np.testing.assert_array_equal(counts.percentile(percentile), expected)
 
 
+@pytest.mark.parametrize("scope", ["slide", "tile"])
+def test_scores_with_a_ceiling_are_compared_as_they_are(tmp_path, scope):
+    shape = (200, 200)
+    field = smooth_field(shape)
+    field[1] /= 10  # its largest score is small, and would be stretched
+    store = create(tmp_path / "s.ome.zarr", shape, model={"run": "run", "hash": "w1", "ceiling": 2.0})
+    segment(store, network(field))
+    counts = LargestScores(store)
+    assert counts.percentile(99.5).tolist() == [2.0] * 4
+    thresholds = ThresholdSettings(delta=0.25, presence=0, scope=scope)
+    labels = label_region(store, thresholds, counts.percentile(99.5), 0, slice(None), slice(None))
+    scores = store.read_scores(0, slice(None), slice(None)).astype(np.float32)
+    np.testing.assert_array_equal(labels, np.where(scores.max(0) >= 0.25 * 2, scores.argmax(0) + 1, 255))
+
+
 def test_largest_scores_follow_a_growing_store(tmp_path):
     shape = (600, 600)
     answer = network(smooth_field(shape))
@@ -143,15 +157,6 @@ def test_largest_scores_follow_a_growing_store(tmp_path):
 
 
 # what is written
-
-
-@pytest.fixture
-def labelled(tmp_path, finished):
-    path = tmp_path / "slide.ome.zarr"
-    shutil.copytree(finished, path)
-    store = ScoreStore.open(path)
-    write_labels(store, ThresholdSettings())
-    return store
 
 
 def test_another_library_finds_a_valid_label_image(labelled):
@@ -265,20 +270,21 @@ def test_labels_of_others_in_the_store_stay_listed(labelled):
 _KILLED = """
 import os, sys
 from pathlib import Path
-from napari_pbip import files
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.results import ScoreStore, write_labels
 
 renamed = 0
+replace = Path.replace
 def rename(source, target):
     global renamed
-    if renamed == 1:
-        os._exit(9)
-    renamed += 1
-    source.replace(target)
+    if source.is_dir():  # zarr renames files
+        renamed += 1
+        if renamed == 2:
+            os._exit(9)
+    return replace(source, target)
 
 store = ScoreStore.open(Path(sys.argv[1]))
-files._rename = rename
+Path.replace = rename
 write_labels(store, ThresholdSettings(delta=0.9))
 """
 

@@ -284,7 +284,7 @@ def test_the_slide_and_the_model_may_have_moved(finished):
 def test_an_existing_folder_is_kept(tmp_path):
     path = tmp_path / "s.ome.zarr"
     segment(create(path, (100, 100)), network(smooth_field((100, 100))))
-    with pytest.raises(OutputError, match=r"exists already; use --resume .* --overwrite"):
+    with pytest.raises(OutputError, match=r"exists already; use `resume=True` .* `overwrite=True`"):
         create(path, (100, 100))
     assert ScoreStore.open(path).progress == (16, 16)
     assert create(path, (100, 100), overwrite=True).progress == (0, 16)
@@ -399,7 +399,7 @@ def ordinary_user():
 
 
 def test_a_folder_that_may_not_be_written(ordinary_user):
-    with pytest.raises(OutputError, match=r"cannot be written \(Permission denied\); choose another --out"):
+    with pytest.raises(OutputError, match=r"cannot be written \(Permission denied\); choose another folder"):
         create(Path("/usr/slide.ome.zarr"), (100, 100))
 
 

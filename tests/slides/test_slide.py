@@ -251,7 +251,7 @@ def test_no_microns_anywhere(make, pixels: np.ndarray) -> None:
         assert slide.mpp_xy is None
         assert slide.size_um is None
         for need in (slide.require_mpp, lambda: slide.read(0, 0, 8, 8, 0.5)):
-            with pytest.raises(SlideError, match=r"slide\.tif does not say.*--mpp 0\.5.*slide\.tif\.mpp\.json"):
+            with pytest.raises(SlideError, match=r"slide\.tif does not say.*`mpp=0\.5`.*slide\.tif\.mpp\.json"):
                 need()
 
 
@@ -278,7 +278,7 @@ def test_impossible_microns(sample_slide: Path, mpp: float) -> None:
 
 def test_sidecar_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="use --mpp"):
+    with pytest.raises(OutputError, match=r"with `mpp=0\.5` instead"):
         save_mpp(tmp_path / "file" / "slide.svs", 0.5)
 
 

@@ -1,4 +1,4 @@
-"""What a user should look at in a bank as a whole; what concerns one cluster, the bank says itself."""
+"""Warnings about a bank as a whole; those about single clusters are in :mod:`napari_pbip.bank.image_bank`."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import KDTree
 
+from napari_pbip.bank.bank_folder import BankTile
 from napari_pbip.bank.cluster import normalise
 from napari_pbip.bank.curation import Curation
-from napari_pbip.bank.image_bank import BankTile, ImageBank
+from napari_pbip.bank.image_bank import ImageBank
 
 NEAR_DUPLICATE = 0.98
-"""Cosine of features, their mean over the bank taken off, from which two tiles count as the same picture.
+"""Cosine from which two tiles count as the same picture, of features minus their mean over the bank.
 
-Of 220 real colorectal and lung tiles that are different pictures the most alike reach 0.94 with ``texture``; copies
-shifted by 8 of 192 pixels 0.99 (median), lightened by 5 % 1.00, saved as JPEG of quality 95 0.98. The mean is taken off
-because a network gives all tissue a common direction: between different pictures ``tiny`` reaches 0.998 with it, 0.995
-without (random weights tell them apart badly: no warning is lost, but some are too many)."""
+Among 220 different real colorectal and lung tiles, the largest cosine with ``texture`` is 0.94. Copies reach 0.99
+(median) when shifted by 8 of 192 pixels, 1.00 when lightened by 5 %, and 0.98 when saved as JPEG of quality 95. The
+mean is subtracted because features of a network have a common direction for all tissue: with ``tiny``, different
+pictures reach 0.998 before and 0.995 after (with random weights some warnings are false, but none is missed)."""
 SAME_COLOURS, ALIKE = 0.5, 0.5
-"""Two tiles are the same picture as well if their colours are the same, and the cosine is no less than this.
+"""Two tiles also count as the same picture if their colours are the same and the cosine is at least the second value.
 
-The first is the largest difference of the means and deviations of red, green and blue, in grey levels of 255. Turned
-and mirrored copies have 0, and other features by most encoders. Of 781 real tiles that are different pictures the most
-alike have 0.95; saved again as JPEG of quality 95 a tile has 0.4 (median; ``benchmarks/same_colours.py``)."""
+The first value is the largest difference between the means and deviations of red, green and blue, in grey levels of
+255. It is 0 for rotated and mirrored copies, to which most encoders give other features. Among 781 different real tiles
+the smallest difference is 0.95; a tile saved again as JPEG of quality 95 has 0.4 (median;
+``benchmarks/same_colours.py``)."""
 IMBALANCE = 10
-"""A class with this many times the tiles of another is told of; from about there on training suffers (Buda, Maki &
+"""Ratio of the tiles of two classes from which there is a warning, because training then suffers (Buda, Maki &
 Mazurowski 2018, Neural Networks 106:249)."""
 _ROWS = 512
-"""Rows of the similarity matrix that are in memory at once."""
+"""Rows of the similarity matrix that are held in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +42,16 @@ class NearDuplicate:
     first: BankTile
     second: BankTile
     similarity: float
-    """Cosine of their features without the mean, up to 1."""
+    """Cosine of their features minus the mean, at most 1."""
 
 
 def near_duplicates(bank: ImageBank) -> tuple[NearDuplicate, ...]:
-    """Tiles that have a near-duplicate before them in the bank, each with the one most like it.
+    """Return each tile that has a near-duplicate before it in the bank, with the most similar of those.
 
-    Equal files with different labels are not among them: :func:`bank_warnings` tells of those by their paths.
+    Equal files with different labels are not included: :func:`bank_warnings` lists them by path.
     """
     unit = normalise(bank.features - bank.features.mean(0))
-    most_alike: dict[int, tuple[float, int]] = {}  # of each second tile: the cosine, and the first
+    most_alike: dict[int, tuple[float, int]] = {}  # for each later tile, the cosine and the earlier tile
     for top in range(0, len(unit), _ROWS):
         similarity = np.tril(unit[top : top + _ROWS] @ unit.T, top - 1)
         for row in np.flatnonzero((similarity >= NEAR_DUPLICATE).any(1)):
@@ -64,7 +66,7 @@ def near_duplicates(bank: ImageBank) -> tuple[NearDuplicate, ...]:
 
 
 def _colours(bank: ImageBank) -> npt.NDArray[np.float64]:
-    """Mean and deviation of R, G, B of each tile in grey levels of 255, shape (T, 6)."""
+    """Return mean and deviation of R, G, B of each tile in grey levels of 255, shape (T, 6)."""
     mean, square = np.split(bank.colours.astype(np.float64), 2, axis=1)
     return 255 * np.concatenate([mean, np.sqrt(np.maximum(square - mean**2, 0))], 1)
 
@@ -72,16 +74,16 @@ def _colours(bank: ImageBank) -> npt.NDArray[np.float64]:
 def bank_warnings(
     bank: ImageBank, duplicates: tuple[NearDuplicate, ...], curation: Curation | None = None
 ) -> tuple[str, ...]:
-    """Sentences on white tiles, pictures that are there twice, classes of very different size, and corrections lost.
+    """Return warnings on white tiles, duplicates, classes of very different size, and corrections without effect.
 
     Parameters
     ----------
     bank
         The bank.
     duplicates
-        What :func:`near_duplicates` found in it.
+        The result of :func:`near_duplicates` for this bank.
     curation
-        What the user removed and moved.
+        The user's corrections.
     """
     names = bank.taxonomy.names
     sentences = []
@@ -115,7 +117,7 @@ def bank_warnings(
 
 
 def _labelled_twice(bank: ImageBank) -> str | None:
-    """A sentence on equal files that carry different labels, if there are any."""
+    """Return a warning on equal files with different labels, or None."""
     first: dict[str, BankTile] = {}
     names = bank.taxonomy.names
     for tile in bank.tiles:

@@ -1,4 +1,4 @@
-"""Subclasses of a tissue class: K-Means with cosine distance (PBIP 3.2, Eq. 1), and the choice of K."""
+"""Clustering of a tissue class into subclasses: K-Means with cosine distance (PBIP 3.2, Eq. 1), and the choice of K."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SILHOUETTE_SAMPLE = 2000
 
 @dataclass(frozen=True)
 class Clusters:
-    """A partition of feature vectors, larger clusters first."""
+    """A partition of feature vectors into clusters, the largest first."""
 
     assignment: Ints
     """Cluster of each vector, shape (T,), in 0..K-1."""
     centres: Floats
     """Unit-length mean directions, shape (K, D)."""
     similarity: Floats
-    """Cosine of each vector with its own centre, shape (T,)."""
+    """Cosine of each vector with the centre of its cluster, shape (T,)."""
 
     @property
     def k(self) -> int:
@@ -32,7 +32,7 @@ class Clusters:
 
     @classmethod
     def from_assignment(cls, features: Floats, assignment: Ints) -> Clusters:
-        """Centres and similarities of a given partition, its clusters put in order of size."""
+        """Compute the centres and similarities of a partition, and order its clusters by size."""
         sizes = np.bincount(assignment)
         place = np.empty_like(sizes)
         place[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
@@ -43,25 +43,24 @@ class Clusters:
 
 
 def normalise(features: Floats) -> Floats:
-    """Vectors scaled to unit length along the last axis; a zero vector stays zero."""
+    """Scale vectors to unit length along the last axis; a zero vector stays zero."""
     length = np.linalg.norm(features, axis=-1, keepdims=True)
     unit: Floats = (features / np.maximum(length, 1e-12)).astype(np.float32)
     return unit
 
 
 def cosine_kmeans(features: Floats, k: int, seed: int = 0) -> Clusters:
-    """Spherical K-Means (Dhillon & Modha 2001): each vector joins the centre with the largest cosine.
+    """Cluster by spherical K-Means (Dhillon & Modha 2001): each vector joins the centre with the largest cosine.
 
-    Scikit-learn's ``KMeans`` on normalised vectors is not the same. Its centres are means, whose length r
-    falls short of 1 by the spread of the cluster, and a vector goes where 2 r cos - r^2 is largest, not cos:
-    between a tight and a loose cluster the border lies elsewhere. Where clusters are equally tight the
-    difference is small (on features of real lung tiles one of 163 was not with the centre at the smallest
-    angle), where they are not it is large. So centres are put back on the sphere after every update here.
+    Scikit-learn's ``KMeans`` on normalised vectors gives other clusters. Its centres are means, whose length r is
+    smaller the more a cluster is spread, and a vector joins the centre with the largest 2 r cos - r^2 rather than the
+    largest cos. For equally tight clusters the difference is small (it concerned one of 163 features of real lung
+    tiles); between a tight and a loose cluster it is large. Here, centres are normalised after every update.
 
     Parameters
     ----------
     features
-        Shape (T, D), any length.
+        Vectors of any length, shape (T, D).
     k
         Number of clusters, 1 to T.
     seed
@@ -82,19 +81,19 @@ def cosine_kmeans(features: Floats, k: int, seed: int = 0) -> Clusters:
 
 
 def choose_k(features: Floats, k_max: int, seed: int = 0) -> int:
-    """The K in 2..k_max with the best mean silhouette under cosine distance (Rousseeuw 1987).
+    """Return the K in 2..k_max with the largest mean silhouette under cosine distance (Rousseeuw 1987).
 
-    The silhouette does not exist for one cluster, so a class of fewer than three tiles has K = 1 and every
-    other at least 2. Of more than 2,000 vectors a sample of that size decides.
+    The silhouette is not defined for one cluster: a class of fewer than three tiles has K = 1, and every other class
+    at least 2. With more than 2,000 vectors, a random sample of that size is used.
 
     Parameters
     ----------
     features
-        Shape (T, D).
+        Vectors, shape (T, D).
     k_max
-        Largest K tried.
+        Largest K to try.
     seed
-        Seed of the clustering and the sample.
+        Seed of the clustering and of the sample.
     """
     sample = np.random.default_rng(seed).permutation(len(features))[:_SILHOUETTE_SAMPLE]
     from sklearn.metrics import silhouette_score  # takes seconds to import, and the window imports this module
@@ -108,13 +107,13 @@ def choose_k(features: Floats, k_max: int, seed: int = 0) -> int:
 
 
 def _plus_plus(unit: Floats, k: int, rng: np.random.Generator) -> Floats:
-    """Starting centres by greedy k-means++ (Arthur & Vassilvitskii 2007) with distance 1 - cosine."""
+    """Return starting centres by greedy k-means++ (Arthur & Vassilvitskii 2007) with distance 1 - cosine."""
     chosen = [int(rng.integers(len(unit)))]
     distance = 1 - unit @ unit[chosen[0]]
     for _ in range(k - 1):
         weight = np.maximum(distance, 0).astype(np.float64)
         weight[chosen] = 0
-        if not weight.any():  # all that is left equals a centre
+        if not weight.any():  # all remaining vectors equal a centre
             weight = np.ones(len(unit))
             weight[chosen] = 0
         drawn = rng.choice(len(unit), size=2 + int(np.log(k)), p=weight / weight.sum())
@@ -126,7 +125,7 @@ def _plus_plus(unit: Floats, k: int, rng: np.random.Generator) -> Floats:
 
 
 def _lloyd(unit: Floats, centres: Floats) -> tuple[Ints, float]:
-    """Assign and update until nothing moves; the partition and its summed similarity."""
+    """Assign and update until no vector moves; return the partition and its summed similarity."""
     k = len(centres)
     assignment = np.full(len(unit), -1)
     similarity = unit @ centres.T
@@ -142,7 +141,7 @@ def _lloyd(unit: Floats, centres: Floats) -> tuple[Ints, float]:
 
 
 def _fill_empty(assignment: Ints, similarity: Floats, k: int) -> None:
-    """Give every empty cluster the vector that fits its own cluster least, from a cluster that can spare it."""
+    """Fill each empty cluster with the vector of lowest similarity among clusters of more than one vector."""
     sizes = np.bincount(assignment, minlength=k)
     for empty in np.flatnonzero(sizes == 0):
         own = similarity[np.arange(len(assignment)), assignment].copy()

@@ -1,6 +1,7 @@
-"""What the user corrected in a bank: tiles that were removed or given another class, by the hash of their file.
+"""The user's corrections of a bank: tiles that were removed or given another class, by the hash of their file.
 
-It lies beside the bank as ``curation.json``, survives every rebuild, and is undone by writing an earlier one.
+They are saved in the bank's folder as ``curation.json``, kept when the bank is built again, and undone by writing an
+earlier state.
 """
 
 from __future__ import annotations
@@ -21,34 +22,34 @@ Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Curation(BaseModel):
-    """Corrections of a bank; an equal picture is corrected wherever it lies."""
+    """The corrections of a bank; they apply to every file with the same content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     tiles: dict[Hash, Annotated[str, Field(min_length=1)] | None] = {}
-    """SHA-256 of the picture file -> name of the class it belongs to, or None: removed from the bank."""
+    """Class name by the SHA-256 of the picture file; None if the tile was removed from the bank."""
 
     def __bool__(self) -> bool:
         return bool(self.tiles)
 
     def remove(self, hashes: Collection[str]) -> Self:
-        """These tiles removed as well."""
+        """Return corrections in which these tiles are removed as well."""
         return self.model_copy(update={"tiles": {**self.tiles, **dict.fromkeys(hashes)}})
 
     def move(self, hashes: Collection[str], class_name: str) -> Self:
-        """These tiles given this class."""
+        """Return corrections in which these tiles have this class."""
         return self.model_copy(update={"tiles": {**self.tiles, **dict.fromkeys(hashes, class_name)}})
 
     def class_of(self, tile_hash: str, labelled: int, taxonomy: Taxonomy) -> int | None:
-        """Class of a tile, or None if it was removed.
+        """Return the class index of a tile, or None if it was removed.
 
         Parameters
         ----------
         tile_hash
-            SHA-256 of its file.
+            SHA-256 of the tile's file.
         labelled
-            Its class by its label; holds where nothing was corrected, or to a class that is no more.
+            Class index of its label, which is returned if the tile was not corrected or its new class is unknown.
         taxonomy
             The classes.
         """
@@ -58,12 +59,12 @@ class Curation(BaseModel):
         return taxonomy.index(name) if name in taxonomy.names else labelled
 
     def unknown(self, taxonomy: Taxonomy) -> dict[str, int]:
-        """Classes that tiles were moved to and that are no more, with the number of these tiles."""
+        """Return the unknown classes that tiles were moved to, each with the number of its tiles."""
         counts = Counter(name for name in self.tiles.values() if name is not None)
         return {name: count for name, count in counts.items() if name not in taxonomy.names}
 
     def write(self, folder: Path) -> None:
-        """Write beside a bank.
+        """Write the corrections into the folder of a bank.
 
         Raises
         ------
@@ -75,7 +76,7 @@ class Curation(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The corrections beside a bank; none where there is no file.
+        """Read the corrections in the folder of a bank; there are none if the file does not exist.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What is known of each tile by the hash of its file, so that an update computes only what is new."""
+"""Features and colours of tiles by the hash of their file, so that an update computes only those of new tiles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NEAR_WHITE = 220
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TileMeasures:
-    """What a tile gave, once decoded and encoded."""
+    """The feature, colour and whiteness of a tile."""
 
     feature: npt.NDArray[np.float32]
     """Shape (D,)."""
@@ -32,12 +32,12 @@ class TileMeasures:
 
 
 class FeatureFile:
-    """Measures by tile hash, of one encoder.
+    """The measures of tiles by their hash, for one encoder.
 
     Parameters
     ----------
     encoder
-        Name and weights hash of the encoder; measures of another one are of no use.
+        Name and weights hash of the encoder.
     """
 
     def __init__(self, encoder: str) -> None:
@@ -61,32 +61,32 @@ class FeatureFile:
         self._rows = {h: row for h, row in self._rows.items() if h in hashes}
 
     def features(self, hashes: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Features of these tiles, shape (T, D).
+        """Return the features of these tiles, shape (T, D).
 
         Raises
         ------
         KeyError
-            If one is not known.
+            If a tile is not known.
         """
         return np.stack([self._rows[h].feature for h in hashes])
 
     def colours(self, hashes: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Mean of R, G, B and of their squares in [0, 1] of these tiles, shape (T, 6); raises as :meth:`features`."""
+        """Return means of R, G, B in [0, 1] and of their squares, shape (T, 6); raises as :meth:`features` does."""
         return np.stack([self._rows[h].colour for h in hashes])
 
     def statistics(self, hashes: Sequence[str]) -> dict[str, list[float]]:
-        """Mean and standard deviation of R, G, B in [0, 1] over these tiles, each tile counting the same."""
+        """Return mean and standard deviation of R, G, B in [0, 1] over these tiles, which have equal weight."""
         moments = self.colours(hashes).astype(np.float64).mean(axis=0)
         spread = np.sqrt(np.maximum(moments[3:] - moments[:3] ** 2, 0))
         return {"mean": [round(float(v), 6) for v in moments[:3]], "std": [round(float(v), 6) for v in spread]}
 
     @staticmethod
     def exists(folder: Path) -> bool:
-        """Whether a folder holds such a file."""
+        """Return whether a folder contains such a file."""
         return (folder / FEATURES).is_file()
 
     def write(self, folder: Path) -> None:
-        """Write the file, whole or not at all.
+        """Write the file, which appears only when complete.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class FeatureFile:
         Raises
         ------
         BankError
-            If it is missing, damaged, or holds values that are no numbers.
+            If the file is missing or damaged, or contains NaN or infinity.
         """
         path = folder / FEATURES
         try:
@@ -119,21 +119,21 @@ class FeatureFile:
                 arrays = {name: file.get_tensor(name) for name in ("hash", "features", "colour", "white")}
         except (SafetensorError, OSError, KeyError) as error:
             raise BankError(
-                f"{path} is missing or damaged; restore it or build the bank anew (--overwrite)."
+                f"{path} is missing or damaged; restore it or build the bank anew with `build_bank(overwrite=True)`."
             ) from error
         if len({len(a) for a in arrays.values()}) != 1 or not np.isfinite(arrays["features"]).all():
-            raise BankError(f"{path} is damaged; restore it or build the bank anew (--overwrite).")
+            raise BankError(f"{path} is damaged; restore it or build the bank anew with `build_bank(overwrite=True)`.")
         for digest, feature, colour, white in zip(*arrays.values(), strict=True):
             measures[digest.tobytes().hex()] = TileMeasures(feature, colour, float(white))
         return measures
 
 
 def white_fraction(image: npt.NDArray[np.uint8]) -> float:
-    """Share of pixels whose R, G and B all reach 220, shape (H, W, 3) uint8 in: glass, fat, empty lumen."""
+    """Return the share of pixels of an image (H, W, 3), uint8, whose R, G and B all reach 220: glass, fat, lumen."""
     return float((image.min(axis=2) >= _NEAR_WHITE).mean())
 
 
 def colour_moments(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Mean of R, G, B and of their squares in [0, 1], shape (6,), of an image (H, W, 3) uint8."""
+    """Return the means of R, G, B in [0, 1] and of their squares, shape (6,), of an image (H, W, 3), uint8."""
     values = image.reshape(-1, 3) / 255
     return np.concatenate([values.mean(0), (values**2).mean(0)]).astype(np.float32)

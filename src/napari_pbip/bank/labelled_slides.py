@@ -1,17 +1,17 @@
-"""Slides whose tiles carry labels, as they are at one moment: facts that may go to a thread or to disk.
+"""Immutable snapshots of labelled tiles on slides, which may be handed to a thread or written to disk.
 
-A tile is a cell of a square grid that begins at the slide's top left corner; only whole tiles count. The folder of
-labelled tiles holds
+A tile is a square of a grid that begins at the slide's top left corner; only whole tiles count. The folder of labelled
+tiles contains
 
 ```text
-labels.json                  which tile of which slide carries which classes: the original of all below
-tiles.csv                    the layout that ``load_tiles`` reads: path, slide, x, y, one 0/1 column a class
+labels.json                  the classes of each tile of each slide, from which the files below are made
+tiles.csv                    the table that ``load_tiles`` reads: path, slide, x, y, and one 0/1 column per class
 classes.txt                  names and colours, in label order
-pictures/<slide>/<size>/     the tiles, each named by its place
+pictures/<slide>/<size>/     the tiles, named by their position
 ```
 
-A picture's path says all that it was cut with, so a picture that exists need not be cut again. None is deleted:
-a training that runs may be reading it, and a tile may get its label back.
+The path of a picture contains everything that determines it, so that an existing picture need not be cut again.
+Pictures are never deleted, because a running training may read them, and a tile may get its label back.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from napari_pbip.taxonomy import Taxonomy, TissueClass, class_name
 
 LABELS, PICTURES = "labels.json", "pictures"
 _UNFIT = frozenset(',;"\t\r\n')
-"""Characters that a class name must not have: separators, quotes and line ends of the table."""
+"""Characters that a class name must not contain: separators, quotes and line ends of the table."""
 
 Labels = frozenset[int]
-"""Indices of the classes that a tile shows."""
+"""Indices of the classes in a tile."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledSlides:
-    """Everything that was labelled, at one moment. Nothing changes it, so a thread may have it."""
+    """All labelled tiles at one moment. It is immutable and may be used in any thread."""
 
     taxonomy: Taxonomy
     size: TileSize
@@ -53,7 +53,7 @@ class LabelledSlides:
         return sum(map(len, self.tiles))
 
     def write(self, folder: Path) -> None:
-        """Write ``labels.json``, whole or not at all.
+        """Write ``labels.json``, which is replaced only when complete.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class LabelledSlides:
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """What :meth:`write` wrote, or None where nothing was written yet.
+        """Read ``labels.json``; return None if it does not exist.
 
         Raises
         ------
@@ -101,15 +101,15 @@ class LabelledSlides:
         )
 
     def picture(self, slide: SlideFacts, position: Position) -> Path:
-        """Where a tile's picture lies, relative to the folder; says all that it was cut with."""
+        """Return the path of a tile's picture relative to the folder; it contains all that determines the picture."""
         x, y = corner(slide.grid(self.size), position)
         size = f"{self.size.pixels}px_{self.size.mpp:.6g}um_of_{slide.mpp:.6g}um"
         return Path(PICTURES, f"{safe_name(slide.name)}-{slide.identity[:8]}", size, f"x{x}_y{y}.png")
 
     def write_tables(self, folder: Path, missing: Iterable[Path] = ()) -> None:
-        """Write ``classes.txt``, and ``tiles.csv`` with all tiles but those whose picture is missing.
+        """Write ``classes.txt``, and ``tiles.csv`` with all tiles but those in ``missing``.
 
-        Without a tile there is no ``tiles.csv``.
+        If there are no tiles, ``tiles.csv`` is removed.
 
         Raises
         ------
@@ -154,18 +154,18 @@ class _Document(BaseModel):
 
 
 def corner(grid: SquareGrid, position: Position) -> tuple[int, int]:
-    """Left and top edge of a tile, to a whole level-0 pixel, as its picture is cut and named."""
+    """Return the left and top edge of a tile in whole level-0 pixels, at which its picture is cut."""
     x, y = grid.corner(position)
     return round(x), round(y)
 
 
 def check_class_name(name: str) -> str:
-    """A class name without the space around it.
+    """Strip a class name and check it.
 
     Raises
     ------
     DataError
-        If it cannot head a column of a table of tiles.
+        If the name cannot be the header of a column in a table of tiles.
     """
     name = class_name(name)
     if not name:

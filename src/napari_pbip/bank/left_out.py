@@ -1,4 +1,4 @@
-"""What is not taken for tiles in a folder of them, to be told."""
+"""Files and folders among tiles that were left out, which the user is informed of."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from napari_pbip.pictures import is_picture
 
 @dataclass
 class LeftOut:
-    """What is not taken for tiles, to be told."""
+    """The files and folders that were not read as tiles."""
 
     files: list[Path] = field(default_factory=list)
     system: list[Path] = field(default_factory=list)
     results: list[Path] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    """Whole sentences."""
+    """Further notes, as sentences."""
 
     def but_pictures(self, found: Listing) -> list[Path]:
-        """The pictures of a listing; the rest is noted."""
+        """Return the pictures of a listing, and record everything else as left out."""
         self.files += (path for path in found.files if not is_picture(path))
         self.beside(found)
         return [path for path in found.files if is_picture(path)]
 
     @classmethod
     def from_listing(cls, found: Listing) -> Self:
-        """All of a listing but its folders."""
+        """Record everything in a listing but its folders as left out."""
         return cls(list(found.files), list(found.system), list(found.results))
 
     def beside(self, found: Listing) -> None:
-        """Note the folders of a listing that are not gone into."""
+        """Record the folders of a listing as left out."""
         self.system += found.system
         self.results += found.results
 
     def sentences(self) -> tuple[str, ...]:
-        """What was left out, and why."""
+        """Return sentences on what was left out, and why."""
         told = []
         if self.files:
             kinds = Counter(path.suffix.lower() or "no ending" for path in self.files)

@@ -1,7 +1,7 @@
-"""Mosaics: pieces of single-class tiles side by side, so that the class of every pixel is known.
+"""Mosaics: images composed of pieces of single-class tiles, so that the class of every pixel is known.
 
-The pixels are real tissue, the layout is not. Data sets of mosaics stand in where no annotated data can be shipped: in
-the demo and in the tests. Every figure measured on them says so.
+The pixels are real tissue, but the layout is artificial. Data sets of mosaics are used in the demo and in the tests,
+where no annotated data can be included. All metrics measured on them say so.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ def write_training(
 ) -> None:
     """Write ``train/<name>[101].png`` (image-level labels in the name) and ``classes.txt``.
 
-    Every third image shows one class alone, so that there is something to build an image bank from.
+    Every third image shows a single class, so that an image bank can be built.
 
     Parameters
     ----------
     folder
-        Where to write; layout of BCSS-WSSS.
+        Folder to write to, in the layout of BCSS-WSSS.
     tiles
         Single-class tiles, RGB uint8 (S, S, 3) with S >= ``side``, by class name in label order.
     count
         Number of images.
     side
-        Their side in pixels.
+        Side of the images in pixels.
     rng
-        Source of the layout.
+        Random generator of the layout.
     """
     (folder / "train").mkdir(parents=True)
     (folder / "classes.txt").write_text("\n".join(tiles) + "\n", encoding="utf-8")
@@ -48,7 +48,7 @@ def write_training(
 def write_masked(
     folder: Path, split: str, tiles: Mapping[str, Sequence[Tile]], count: int, side: int, rng: np.random.Generator
 ) -> None:
-    """Write ``<split>/img/<name>.png`` and ``<split>/mask/<name>.png``; parameters as :func:`write_training`."""
+    """Write ``<split>/img/<name>.png`` and ``<split>/mask/<name>.png``; parameters as in :func:`write_training`."""
     for kind in ("img", "mask"):
         (folder / split / kind).mkdir(parents=True)
     for i in range(count):
@@ -60,7 +60,7 @@ def write_masked(
 def compose(
     tiles: Mapping[str, Sequence[Tile]], side: int, rng: np.random.Generator, classes: int
 ) -> tuple[Tile, npt.NDArray[np.uint8]]:
-    """One mosaic and its mask of class indices, (side, side, 3) and (side, side), both uint8."""
+    """Return a mosaic, (side, side, 3), and its mask of class indices, (side, side), both uint8."""
     names = list(tiles)
     chosen = rng.choice(len(names), min(classes, len(names)), replace=False)
     cells = len(chosen) + int(rng.integers(0, 3)) if len(chosen) > 1 else 1
@@ -73,10 +73,10 @@ def compose(
 
 
 def partition(side: int, pieces: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """A square in pieces with irregular borders: the piece of each pixel, 0 to ``pieces`` - 1, shape (side, side).
+    """Divide a square into pieces with irregular borders; return each pixel's piece, 0 to ``pieces`` - 1, (side, side).
 
-    A pixel belongs to the nearest of random points, in a plane that is bent at random: a Voronoi tessellation with
-    wavy borders.
+    The pieces are a Voronoi tessellation of random points with wavy borders: coordinates are displaced by smooth random
+    fields before each pixel is assigned to the nearest point.
     """
     bent = np.indices((side, side)) + np.stack([_smooth(side, rng) for _ in range(2)])
     points = rng.uniform(0, side, (pieces, 2))
@@ -86,7 +86,7 @@ def partition(side: int, pieces: int, rng: np.random.Generator) -> npt.NDArray[n
 
 
 def _smooth(side: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """A smooth random field, shape (side, side), with a deviation of a twentieth of the side."""
+    """Return a smooth random field, shape (side, side), whose standard deviation is a twentieth of the side."""
     knots = 6
     drawn = rng.normal(0, side / 20, (knots, knots))
     field: npt.NDArray[np.float64] = zoom(drawn, side / knots, order=3, mode="nearest")
@@ -94,7 +94,7 @@ def _smooth(side: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
 
 
 def _cut(tiles: Sequence[Tile], side: int, rng: np.random.Generator) -> Tile:
-    """A random square of a random tile, randomly turned and flipped."""
+    """Return a random square of a random tile, randomly rotated and flipped."""
     tile = tiles[int(rng.integers(len(tiles)))]
     y, x = rng.integers(tile.shape[0] - side + 1), rng.integers(tile.shape[1] - side + 1)
     square = np.rot90(tile[y : y + side, x : x + side], int(rng.integers(4)))

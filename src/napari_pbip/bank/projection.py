@@ -1,4 +1,4 @@
-"""Features on a plane, to be looked at."""
+"""Projection of features to a plane, for display."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from napari_pbip.bank.cluster import normalise
 
 Floats = npt.NDArray[np.float32]
 TSNE_UP_TO = 2000
-"""Tiles; t-SNE of more takes longer than anybody waits for a picture."""
+"""Largest number of tiles for t-SNE, which takes too long with more."""
 _FEWEST = 8
 
 
 def project(features: Floats, seed: int = 0) -> Floats:
-    """Places of feature vectors on a plane: t-SNE (van der Maaten & Hinton 2008), or PCA of very few or very many.
+    """Project feature vectors to a plane by t-SNE (van der Maaten & Hinton 2008), or by PCA of very few or very many.
 
-    Both start from unit vectors, so that neighbours are those of the cosine that clusters are made with.
+    Both use unit vectors, so that neighbours are those of the cosine, which the clustering uses too.
 
     Parameters
     ----------
     features
-        Shape (T, D), T at least 1.
+        Vectors, shape (T, D), T at least 1.
     seed
         Seed of t-SNE.
 
@@ -41,6 +41,6 @@ def project(features: Floats, seed: int = 0) -> Floats:
         return places
     spread = places[:, 0].std()
     perplexity = min(30.0, (len(unit) - 1) / 3)
-    start = places / spread * 1e-4  # as van der Maaten & Hinton begin
+    start = places / spread * 1e-4  # initial scale of van der Maaten & Hinton
     tsne = TSNE(2, perplexity=perplexity, init=start, metric="cosine", random_state=seed, n_jobs=1)
     return np.asarray(tsne.fit_transform(unit), np.float32)

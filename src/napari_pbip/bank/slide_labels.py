@@ -1,4 +1,4 @@
-"""Labels that are being given to tiles on slides: every change is a step that can be undone exactly."""
+"""Labels of tiles on slides while the user edits them; every change is a step that can be undone exactly."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FIRST_CLASSES = ("tumour", "stroma")
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A change: what was there before and what after, of everything that it touches."""
+    """A change: the state before and after it of everything that it affects."""
 
     taxonomies: tuple[Taxonomy, Taxonomy]
     sizes: tuple[TileSize, TileSize]
     tiles: Mapping[tuple[str, Position], tuple[Labels, Labels]] = field(default_factory=dict)
-    """By the identity of the slide and the place of the tile."""
+    """Labels by the identity of the slide and the position of the tile."""
     slides: tuple[SlideFacts, SlideFacts] | None = None
 
     @property
@@ -45,18 +45,18 @@ class _Step:
 
 
 class SlideLabels:
-    """Classes, tile size and labelled tiles of any number of slides.
+    """The classes, tile size and labelled tiles of any number of slides.
 
     Attributes
     ----------
     taxonomy
-        The classes; a tile's labels are indices into it.
+        The classes; labels of a tile are their indices.
     size
-        Of all tiles.
+        Size of all tiles.
     """
 
     changed = Signal()
-    """Something changed: labels, classes, or the size of the tiles."""
+    """Emitted when labels, classes or the tile size have changed."""
 
     def __init__(self) -> None:
         self.taxonomy = Taxonomy.from_names(_FIRST_CLASSES)
@@ -69,7 +69,7 @@ class SlideLabels:
 
     @classmethod
     def from_labelled(cls, labelled: LabelledSlides) -> Self:
-        """Labels to go on with; there is nothing to undo yet."""
+        """Make editable labels of a snapshot, without steps to undo."""
         labels = cls()
         labels.taxonomy, labels.size = labelled.taxonomy, labelled.size
         for slide, tiles in zip(labelled.slides, labelled.tiles, strict=True):
@@ -80,38 +80,38 @@ class SlideLabels:
         return labels
 
     def snapshot(self) -> LabelledSlides:
-        """All of it as it is now."""
+        """Return an immutable copy of the present state."""
         labelled = [slide for slide in self._slides.values() if self._tiles[slide.identity]]
         tiles = tuple(dict(self._tiles[slide.identity]) for slide in labelled)
         return LabelledSlides(self.taxonomy, self.size, tuple(labelled), tiles)
 
     def __len__(self) -> int:
-        """Labelled tiles of all slides."""
+        """Number of labelled tiles of all slides."""
         return sum(map(len, self._tiles.values()))
 
     @property
     def slides(self) -> int:
-        """How many slides have labelled tiles."""
+        """Number of slides with labelled tiles."""
         return sum(map(bool, self._tiles.values()))
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Tiles that show each class, over all slides."""
+        """Number of tiles of each class, over all slides."""
         return tuple(self._counts[: len(self.taxonomy)])
 
     def tiles(self, identity: str) -> Mapping[Position, Labels]:
-        """The labelled tiles of a slide; empty for one that was never seen. A view, not to be kept."""
+        """Return a read-only view of the labelled tiles of a slide; it is empty if the slide is unknown."""
         return MappingProxyType(self._tiles.get(identity, {}))
 
     # slides ----------------------------------------------------------------------------------------------------
 
     def add_slide(self, slide: SlideFacts) -> None:
-        """Make a slide's tiles ready for labels, or remember where a known one lies now; no step.
+        """Add a slide, or record the present path of a known one. This cannot be undone.
 
         Raises
         ------
         DataError
-            If its tiles were labelled at other microns per pixel, so that they would lie elsewhere now.
+            If tiles of the slide were labelled at other microns per pixel, so that their position would change.
         """
         known = self._slides.get(slide.identity)
         if known is not None and known.mpp != slide.mpp and self._tiles[slide.identity]:
@@ -123,7 +123,7 @@ class SlideLabels:
         self._tiles.setdefault(slide.identity, {})
 
     def restart_slide(self, slide: SlideFacts) -> int:
-        """Remove a slide's labels and lay its tiles out by what it says now; how many tiles lost their labels."""
+        """Remove the labels of a slide and use its present facts; return the number of tiles that lost their labels."""
         before = self._slides[slide.identity]
         changes = self._changes(slide.identity, self.tiles(slide.identity), lambda _: NONE)
         self._do(tiles=changes, slides=(before, slide))
@@ -132,16 +132,16 @@ class SlideLabels:
     # labels ----------------------------------------------------------------------------------------------------
 
     def label(self, identity: str, positions: Iterable[Position], labels: Iterable[int], *, add: bool = False) -> int:
-        """Give labels to tiles of a slide; how many tiles changed.
+        """Set the labels of tiles of a slide; return the number of tiles that changed.
 
         Parameters
         ----------
         identity
-            Of the slide; see :meth:`add_slide`.
+            Identity of the slide; see :meth:`add_slide`.
         positions
-            The tiles.
+            Positions of the tiles.
         labels
-            Class indices; none at all removes the label.
+            Class indices; if there are none, the labels are removed.
         add
             Whether the tiles keep the labels that they have.
         """
@@ -153,7 +153,7 @@ class SlideLabels:
         return len(changes)
 
     def clear(self) -> int:
-        """Remove the labels of all tiles of all slides; how many tiles had one."""
+        """Remove the labels of all tiles of all slides; return the number of tiles that had one."""
         changes = {
             key: change
             for identity in self._tiles
@@ -163,12 +163,12 @@ class SlideLabels:
         return len(changes)
 
     def resize(self, size: TileSize) -> None:
-        """Choose another size of tiles.
+        """Change the size of tiles.
 
         Raises
         ------
         DataError
-            If tiles are labelled: their labels would mean other tissue.
+            If tiles are labelled, because their labels would then apply to other tissue.
         """
         if size != self.size and len(self):
             raise DataError(
@@ -179,7 +179,7 @@ class SlideLabels:
     # classes ---------------------------------------------------------------------------------------------------
 
     def add_class(self, name: str | None = None) -> int:
-        """Add a class in the next colour; its index.
+        """Add a class with the next colour; return its index.
 
         Raises
         ------
@@ -198,7 +198,7 @@ class SlideLabels:
         return position
 
     def rename_class(self, index: int, name: str) -> None:
-        """Call a class otherwise; its tiles keep it.
+        """Rename a class; its tiles keep it.
 
         Raises
         ------
@@ -212,12 +212,12 @@ class SlideLabels:
         self._replace_class(index, TissueClass(name=self.taxonomy.classes[index].name, colour=colour.upper()))
 
     def remove_class(self, index: int) -> int:
-        """Remove a class; how many tiles lost it. A tile that had no other is no longer labelled.
+        """Remove a class; return the number of tiles that lost it. Tiles without another class become unlabelled.
 
         Raises
         ------
         DataError
-            If it is the last one.
+            If it is the last class.
         """
         lost = self.counts[index]
         kept = tuple(c for n, c in enumerate(self.taxonomy.classes) if n != index)
@@ -251,7 +251,7 @@ class SlideLabels:
         return bool(self._undone)
 
     def undo(self) -> bool:
-        """Take the last step back; False if there is none."""
+        """Undo the last step; return False if there is none."""
         if not self._done:
             return False
         step = self._done.pop()
@@ -260,7 +260,7 @@ class SlideLabels:
         return True
 
     def redo(self) -> bool:
-        """Do again what was undone last; False if there is nothing."""
+        """Redo the last step that was undone; return False if there is none."""
         if not self._undone:
             return False
         step = self._undone.pop()
@@ -271,7 +271,7 @@ class SlideLabels:
     def _changes(
         self, identity: str, positions: Iterable[Position], new: Callable[[Labels], Labels]
     ) -> dict[tuple[str, Position], tuple[Labels, Labels]]:
-        """What a rule changes at these tiles."""
+        """Return the changes that a rule makes to these tiles."""
         tiles = self._tiles[identity]
         pairs = ((position, tiles.get(position, NONE)) for position in positions)
         return {(identity, p): (old, after) for p, old in pairs if (after := new(old)) != old}

@@ -1,4 +1,4 @@
-"""Labelled tiles: small pictures of tissue that carry the classes seen in them."""
+"""Labelled tiles: small pictures of tissue with the classes that occur in them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from napari_pbip.pictures import read_rgb, read_values, upright_size
 from napari_pbip.taxonomy import Taxonomy
 
 LEFT_OUT = 255
-"""Value of a mask read by :meth:`LabelledTile.read_mask` where a pixel does not count."""
+"""Value of ignored pixels in a mask that :meth:`LabelledTile.read_mask` returns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a tile was cut from."""
+    """The slide and position that a tile was cut from."""
 
     slide: str
     """Name of the slide (of the patient, in LUAD-HistoSeg)."""
@@ -32,7 +32,7 @@ class Origin:
 
     @classmethod
     def from_name(cls, name: str) -> Origin | None:
-        """The origin that a file name of BCSS-WSSS or LUAD-HistoSeg tells, or None."""
+        """Return the origin in a file name of BCSS-WSSS or LUAD-HistoSeg, or None."""
         for pattern in _ORIGINS:
             if found := pattern.match(name):
                 return cls(found["slide"], int(found["x"]), int(found["y"]))
@@ -47,7 +47,7 @@ _ORIGINS = (
 
 @dataclass(frozen=True, slots=True)
 class LabelledTile:
-    """One tile and the classes in it."""
+    """A tile and the classes in it."""
 
     path: Path
     """Picture file."""
@@ -60,15 +60,15 @@ class LabelledTile:
 
     @property
     def class_index(self) -> int | None:
-        """The class of a tile that shows one class only, else None."""
+        """Class index of a tile with exactly one class, else None."""
         return next(iter(self.labels)) if len(self.labels) == 1 else None
 
     def read(self) -> npt.NDArray[np.uint8]:
-        """RGB, shape (H, W, 3), uint8; raises as :func:`napari_pbip.pictures.read_rgb`."""
+        """Read the tile as RGB, shape (H, W, 3), uint8; raises as :func:`napari_pbip.pictures.read_rgb` does."""
         return read_rgb(self.path)
 
     def file_hash(self) -> str:
-        """SHA-256 of the picture file, hexadecimal: the same file gives it wherever it lies.
+        """Return the SHA-256 of the picture file, hexadecimal.
 
         Raises
         ------
@@ -84,21 +84,21 @@ class LabelledTile:
             ) from error
 
     def read_mask(self, classes: int) -> npt.NDArray[np.uint8]:
-        """Class index of every pixel, shape (H, W), uint8; :data:`LEFT_OUT` where it does not count.
+        """Read the mask: the class index of every pixel, shape (H, W), uint8, or :data:`LEFT_OUT` if ignored.
 
-        Grey and palette pictures are read by value. Values ``classes`` (the background of the published
-        data sets) and 255 are left out.
+        The values of grey pictures and the indices of palette pictures count. Pixels with the values ``classes`` (the
+        background of the published data sets) and 255 are ignored.
 
         Parameters
         ----------
         classes
-            How many classes there are.
+            Number of classes.
 
         Raises
         ------
         DataError
-            If there is no mask, it cannot be read, is a colour picture or one that was compressed with losses,
-            differs in size from the tile, or holds other values.
+            If there is no mask, or it cannot be read, is a colour picture, was compressed with losses, differs in size
+            from the tile, or contains other values.
         """
         if self.mask is None:
             raise DataError(f"{self.path} has no mask, which scoring per pixel needs; give a split with masks.")
@@ -107,12 +107,12 @@ class LabelledTile:
         return mask.astype(np.uint8)
 
     def mask_values(self, classes: int) -> npt.NDArray[np.int64]:
-        """Values of the mask as they stand in its file, shape (H, W).
+        """Read the values of the mask as they are in its file, shape (H, W).
 
         Raises
         ------
         DataError
-            As :meth:`read_mask`.
+            As :meth:`read_mask` does.
         """
         if self.mask is None:
             raise DataError(f"{self.path} has no mask, which scoring per pixel needs; give a split with masks.")
@@ -152,13 +152,13 @@ class TileSet:
 
     taxonomy: Taxonomy
     tiles: tuple[LabelledTile, ...]
-    """In the order of their paths (of the rows, in a CSV file)."""
+    """The tiles in the order of their paths, or of the rows of a CSV file."""
     layout: str
-    """How labels were found: ``bcss``, ``luad``, ``folders``, ``csv``, ``masks`` or ``unlabelled``."""
+    """Layout of the labels: ``bcss``, ``luad``, ``folders``, ``csv``, ``masks`` or ``unlabelled``."""
     folder: Path
-    """What the user named: a folder or a CSV file."""
+    """Path that the user gave: a folder or a CSV file."""
     split: str
-    """``train``, ``train_single``, ``val`` or ``test``."""
+    """The split: ``train``, ``train_single``, ``val`` or ``test``."""
     splits: tuple[str, ...] = ()
     """All splits of the data set."""
     notes: tuple[str, ...] = ()
@@ -174,17 +174,17 @@ class TileSet:
 
     @property
     def single_class(self) -> tuple[LabelledTile, ...]:
-        """The tiles that show one class only: what an image bank is made of."""
+        """The tiles with exactly one class, from which an image bank is built."""
         return tuple(t for t in self.tiles if t.class_index is not None)
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Tiles that show each class, one number a class."""
+        """Number of tiles of each class."""
         return tuple(sum(n in t.labels for t in self.tiles) for n in range(len(self.taxonomy)))
 
     @property
     def description(self) -> str:
-        """A sentence on what was recognised: how many tiles, how they are labelled, the tiles of each class."""
+        """A sentence on what was recognised: the number of tiles, their layout, and the tiles of each class."""
         names = self.taxonomy.names
         found = f"Found {_number(len(self), 'tile')} {_SPLITS[self.split]}: {_LAYOUTS[self.layout]}"
         if self.layout != "unlabelled":
@@ -212,12 +212,12 @@ class TileSet:
             )
 
     def require_two_classes(self) -> None:
-        """Stop what has to tell classes apart where there is nothing to tell apart.
+        """Check that the tiles have at least two classes, which clustering and training need.
 
         Raises
         ------
         DataError
-            If the tiles show fewer than two classes.
+            If the tiles have fewer than two classes.
         """
         seen = [name for name, count in zip(self.taxonomy.names, self.counts, strict=True) if count]
         if len(seen) < 2:

@@ -1,4 +1,4 @@
-"""The jobs without a screen: ``napari-pbip COMMAND --help`` explains each."""
+"""The command line: one function per command; ``napari-pbip COMMAND --help`` explains each."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from napari_pbip.cli.terminal import (
 from napari_pbip.config import CompareJob, PretrainSettings
 from napari_pbip.errors import ConfigError, PbipError
 from napari_pbip.progress import console
+from napari_pbip.wording import Interface
 
 app = typer.Typer(
     help="From image-level labels to a tissue map of a whole slide.",
@@ -39,13 +40,15 @@ app.add_typer(encoders_app, name="encoders")
 
 
 def main() -> None:
-    """Run the command line; errors of the user's making end it with one sentence and exit code 2."""
+    """Run the command line; a PbipError ends it with its message and exit code 2."""
     print_what_cannot_be_encoded()
     print_plugin_warnings_as_sentences()
     try:
         app()
     except PbipError as error:
-        console.print(Text.assemble(("Error:", "bold red"), f" {error}"), soft_wrap=True)
+        console.print(
+            Text.assemble(("Error:", "bold red"), f" {Interface.COMMAND_LINE.sentence(error)}"), soft_wrap=True
+        )
         sys.exit(2)
 
 
@@ -108,7 +111,7 @@ def zero_shot(
 
 
 def _sentences(assignments: Sequence[str]) -> dict[str, str]:
-    """``CLASS=TEXT`` options as a sentence by class."""
+    """Parse options ``CLASS=TEXT`` to sentences by class."""
     pairs = [assignment.partition("=") for assignment in assignments]
     for (name, equals, text), given in zip(pairs, assignments, strict=True):
         if not (name.strip() and equals and text.strip()):
@@ -151,7 +154,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     job: JobFile = None,
     method: Annotated[
-        str | None, typer.Option(help="pbip, lpd, construct, cam, deeplab, or one that another package adds.")
+        str | None, typer.Option(help="pbip, lpd, construct, cam, deeplab, probe, or one that another package adds.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of labelled tiles.")] = None,
     bank: Annotated[Path | None, typer.Option(help="Image bank; without it one is built from the data.")] = None,
@@ -185,7 +188,10 @@ def train(
     score = (
         "" if summary["miou"] is None else f", best validation mIoU {summary['miou']:.1f} % in epoch {summary['epoch']}"
     )
-    say(f"Trained {summary['steps']} steps in {summary['seconds']:.0f} s{score}: {out}")
+    if (told := summary.get("balanced_accuracy")) is not None:
+        score = f", {told:.1f} % of the tiles of a class told right when left out{score}"
+    done = f"Fitted to {summary['tiles']} tiles" if "tiles" in summary else f"Trained {summary['steps']} steps"
+    say(f"{done} in {summary['seconds']:.0f} s{score}: {out}")
 
 
 @app.command()

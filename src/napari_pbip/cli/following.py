@@ -1,4 +1,4 @@
-"""A job on the command line: how it is stopped, its figures as JSON."""
+"""Jobs on the command line: their progress, stopping them, and their summary as JSON."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from napari_pbip.events import Job
 from napari_pbip.files import write_json
 from napari_pbip.progress import run
 from napari_pbip.signals import Stopped, let_signals_kill
+from napari_pbip.wording import Interface
 
 
 def follow(job: Job, resume: str = "") -> Mapping[str, Any]:
-    """Show a job's events as progress bars; returns the summary of its last event.
+    """Run a job with progress bars; return the summary of its last event.
 
     Ctrl+C stops the job, which keeps what is finished, and exits with code 130; SIGTERM likewise, with code 143.
 
@@ -28,24 +29,24 @@ def follow(job: Job, resume: str = "") -> Mapping[str, Any]:
     job
         The job.
     resume
-        How it is taken up again, for example "--resume"; empty if it keeps nothing that could be.
+        Option that resumes the job, for example ``--resume``; empty if it cannot be resumed.
     """
     try:
-        return run(job).summary
+        return run(Interface.COMMAND_LINE.job(lambda: job)).summary
     except (KeyboardInterrupt, Stopped) as stop:
         let_signals_kill()
-        with suppress(OSError):  # the terminal may be what has gone
+        with suppress(OSError):  # the terminal may have been closed
             say(f"Stopped; what was finished is kept, and {resume} goes on from there." if resume else "Stopped.")
         raise typer.Exit(stop.status if isinstance(stop, Stopped) else 130) from None
 
 
 def report_json(path: Path | None, values: Mapping[str, Any]) -> None:
-    """Write the figures if a file was named.
+    """Write the values to a JSON file if a path is given.
 
     Raises
     ------
     OutputError
-        If it cannot be written; the figures are printed then.
+        If the file cannot be written; the values are then printed.
     """
     if path is None:
         return

@@ -1,4 +1,4 @@
-"""Options that several commands have, and the settings that they make."""
+"""Options that several commands share, and the settings made from them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 
 
 def _can_be_written(path: Path | None) -> Path | None:
-    """The file of ``--json``, found out before a job of hours and not after it.
+    """Check the file of ``--json`` before a job that may take hours.
 
     Raises
     ------
     OutputError
-        If it is a folder, or its own folder cannot be written.
+        If it is a folder, or the folder it is in cannot be written.
     """
     if path is None:
         return None
@@ -47,17 +47,17 @@ JsonOut = Annotated[
 
 
 def settings_from(file: Path | None, assignments: list[str] | None, options: Mapping[str, Any]) -> JobSettings:
-    """Settings of a job file, with ``--set`` assignments and then options (None: not given) on top."""
+    """Return the settings of a job file, changed by ``--set`` assignments and then by options that are not None."""
     return JobSettings.parse(values_from(JobSettings, file, assignments, options))
 
 
 def values_from(
     model: type[Settings], file: Path | None, assignments: list[str] | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Nested plain values of settings, as :func:`settings_from` puts them together.
+    """Return the nested plain values of settings that :func:`settings_from` validates.
 
-    Relative paths count from the file's folder if they stand in it, else from the working folder; all come out
-    absolute, so that what is recorded of a run holds wherever it is looked at.
+    Relative paths in the file are relative to its folder, and others to the working folder. All are made absolute, so
+    that the settings recorded with a run are valid in any working folder.
     """
     values = override(model.read_values(file) if file else {}, assignments or [])
     values = overlay(values, {key: value for key, value in options.items() if value is not None})

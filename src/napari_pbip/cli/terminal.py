@@ -1,4 +1,4 @@
-"""Text on a terminal, in a log or in a file, whatever a user's names hold and whatever the encoding lacks."""
+"""Output to a terminal, log or file, with any characters in users' names and any encoding."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from napari_pbip.plugins import PluginWarning
 from napari_pbip.progress import console
 
 output = Console(markup=False, emoji=False, highlight=False)
-"""For the result proper."""
+"""Console for results: the standard output."""
 
 
 def say(text: str, on: Console = console) -> None:
-    """Print a line as it is; in a log, too, it stays one line."""
+    """Print a line without markup or wrapping."""
     on.print(Text(text), soft_wrap=True)
 
 
@@ -29,7 +29,7 @@ def print_what_cannot_be_encoded() -> None:
 
 
 def print_plugin_warnings_as_sentences() -> None:
-    """Print what is wrong with somebody's plugin without the line of code that found it."""
+    """Print warnings about plugins without the line of code that raised them."""
     standard = warnings.formatwarning
 
     def formatted(

@@ -1,10 +1,10 @@
-"""Every setting of the package, written once, as validated and frozen models.
+"""All settings of the package, as validated and frozen models.
 
-A settings file (YAML), the ``--set key=value`` options of the command line and the panels of the window
-are views of :class:`JobSettings`. Field descriptions are the help texts of all three.
+A settings file (YAML), the options ``--set key=value`` of the command line and the forms of the window all edit
+:class:`JobSettings`, and show the descriptions of its fields as help texts.
 """
 
-from napari_pbip.config.base import Settings, anchor_paths, change_paths, overlay, override
+from napari_pbip.config.base import Settings, anchor_paths, change_paths, first_difference, overlay, override
 from napari_pbip.config.compare import CompareJob, CompareSettings, PlannedRun, planned_runs
 from napari_pbip.config.job import (
     BackboneSettings,
@@ -24,6 +24,9 @@ from napari_pbip.config.methods import (
     LpdSettings,
     MethodSettings,
     PbipSettings,
+    ProbeSettings,
+    PyramidSettings,
+    TrainedSettings,
     methods,
 )
 from napari_pbip.config.pretrain import PretrainSettings
@@ -43,14 +46,18 @@ __all__ = [
     "PbipSettings",
     "PlannedRun",
     "PretrainSettings",
+    "ProbeSettings",
+    "PyramidSettings",
     "RefineSettings",
     "SegmentSettings",
     "Settings",
     "ThresholdSettings",
     "TissueSettings",
     "TrainSettings",
+    "TrainedSettings",
     "anchor_paths",
     "change_paths",
+    "first_difference",
     "methods",
     "overlay",
     "override",

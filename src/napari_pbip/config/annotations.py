@@ -1,4 +1,4 @@
-"""What the type of a setting is made of."""
+"""Inspection of the types of settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 
 def alternatives(annotation: Any) -> list[Any]:
-    """The alternatives of a field's type, without None and without what is said of each."""
+    """Return the alternatives of a field's type, without None and without their annotations."""
     if get_origin(annotation) in (Union, UnionType):
         return [part for member in get_args(annotation) for part in alternatives(member)]
     if variants := _variants(annotation):
@@ -20,17 +20,17 @@ def alternatives(annotation: Any) -> list[Any]:
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The settings models among the parts of a field's type."""
+    """Return the settings models in a field's type."""
     return [part for part in leaves(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
 
 
 def leaves(annotation: Any) -> list[Any]:
-    """The types an annotation is made of."""
+    """Return the types that an annotation consists of."""
     inner = get_args(annotation) or _variants(annotation)
     return [part for a in inner for part in leaves(a)] if inner else [annotation]
 
 
 def _variants(annotation: Any) -> list[Any]:
-    """The models that a base class stands for, such as the methods' settings, to which other packages add some."""
+    """Return the models that a base class stands for, such as the settings of all methods, including plugins."""
     is_one = isinstance(annotation, type) and "variants" in vars(annotation)
     return list(cast("Any", annotation).variants()) if is_one else []

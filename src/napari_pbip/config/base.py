@@ -1,4 +1,4 @@
-"""What every settings model is: validated, frozen, read from and written to YAML."""
+"""The base class of settings models, which are validated, frozen, and read from and written to YAML."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ FourStages = tuple[Weight, Weight, Weight, Weight]
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys refused, one-line descriptions."""
+    """Base class of all settings, which are frozen and refuse unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Settings from nested plain values; a section that is None counts as left out.
+        """Make settings from nested plain values; a section that is None counts as left out.
 
         Raises
         ------
         ConfigError
-            One sentence that names the field and what is wrong; an unknown key comes with the nearest valid one.
+            If a value or key is invalid; the message names the field and, for an unknown key, the nearest valid one.
         """
         try:
             return cls.model_validate(_without_empty_sections(cls, values))
@@ -44,25 +44,25 @@ class Settings(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Settings of a YAML file; see :meth:`read_values` for its paths and its errors."""
+        """Read settings from a YAML file; see :meth:`read_values` for its paths and errors."""
         return cls.parse(cls.read_values(path))
 
     @classmethod
     def read_values(cls, path: Path) -> dict[str, Any]:
-        """The nested plain values of a YAML settings file.
+        """Read the nested plain values of a YAML settings file.
 
-        Relative paths in the file count from the file's own folder, wherever it is run from.
+        Relative paths in the file are relative to the folder of the file, not to the working folder.
 
         Raises
         ------
         ConfigError
-            If the file cannot be read or is no YAML mapping.
+            If the file cannot be read or is not a YAML mapping.
         """
         try:
             values = read_yaml(path.read_text(encoding="utf-8")) or {}
         except OSError as error:
             raise ConfigError(f"The settings file {path} cannot be read: {error.strerror}.") from error
-        except ValueError as error:  # what is no text at all is one, too
+        except ValueError as error:  # also raised if the file is not text
             raise ConfigError(f"The settings file {path} is not valid YAML: {error}.") from error
         if not isinstance(values, dict):
             raise ConfigError(f"The settings file {path} holds no 'key: value' lines at its top level.")
@@ -70,7 +70,7 @@ class Settings(BaseModel):
         return values
 
     def write(self, path: Path) -> None:
-        """Write as YAML that :meth:`read` turns into equal settings, whole or not at all.
+        """Write the settings as YAML for :meth:`read`; the file is replaced only when complete.
 
         Raises
         ------
@@ -83,12 +83,12 @@ class Settings(BaseModel):
 
 
 def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """``values`` with ``key.sub=value`` assignments put in; each value is read as YAML.
+    """Return ``values`` changed by assignments ``key.sub=value``, whose values are read as YAML.
 
     Raises
     ------
     ConfigError
-        If an assignment has no ``=``, its value is no YAML, or it goes through a key that holds no mapping.
+        If an assignment has no ``=``, its value is not YAML, or a key on its way is not a mapping.
     """
     changes = {}
     for assignment in assignments:
@@ -103,19 +103,19 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
 
 
 def overlay(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` with changes put in, each a dotted key and what takes the place of all that lies there.
+    """Return ``values`` with changes, each of which replaces the value or section of a dotted key.
 
     Raises
     ------
     ConfigError
-        If a key goes through one that holds no mapping.
+        If a key on the way to the last one is not a mapping.
     """
     merged = _copy(values)
     for key, value in changes.items():
         *parents, last = key.split(".")
         place = merged
         for parent in parents:
-            if place.get(parent) is None:  # a section of which nothing is said yet
+            if place.get(parent) is None:  # an empty section
                 place[parent] = {}
             if not isinstance(place[parent], dict):
                 raise ConfigError(
@@ -127,17 +127,31 @@ def overlay(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
+def first_difference(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> tuple[str, Any, Any] | None:
+    """Dotted key and both values of the first entry in which nested plain values differ, or None."""
+    for key in [*before, *(key for key in now if key not in before)]:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            if (found := first_difference(old, new, f"{prefix}{key}.")) is not None:
+                return found
+        elif old != new:
+            return f"{prefix}{key}", old, new
+    return None
+
+
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: _copy(v) if isinstance(v, Mapping) else v for k, v in values.items()}
 
 
 def anchor_paths(model: type[BaseModel], values: dict[str, Any], folder: Path) -> None:
-    """Make the relative paths among the values count from a folder.
+    """Make relative paths among the values relative to a folder.
 
     Raises
     ------
     ConfigError
-        If a path holds a tab or the like, which YAML makes of a backslash in double quotes.
+        If a path contains a control character such as a tab, to which YAML converts a backslash in double quotes.
     """
 
     def anchored(where: str, path: str) -> str:
@@ -159,13 +173,13 @@ def change_paths(
     Parameters
     ----------
     model
-        What the values are of.
+        The settings model of the values.
     values
-        They are changed in place.
+        The values, which are changed in place.
     change
-        Makes the new path of the setting's dotted name and the path.
+        Function that takes the dotted name of the setting and its path, and returns the new path.
     prefix
-        What stands before the names.
+        Prefix of the dotted names.
     """
     for name, field in model.model_fields.items():
         value, where = values.get(name), prefix + name
@@ -175,12 +189,12 @@ def change_paths(
                 change_paths(part, value, change, f"{where}.")
         elif Path in kinds and isinstance(value, list | tuple):
             values[name] = [change(where, str(one)) if isinstance(one, str | Path) else one for one in value]
-        elif Path in kinds and isinstance(value, str | Path) and value not in kinds:  # "builtin" is no path
+        elif Path in kinds and isinstance(value, str | Path) and value not in kinds:  # "builtin" is not a path
             values[name] = change(where, str(value))
 
 
 def _without_empty_sections(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values without the sections that hold nothing, such as those whose lines are all commented out."""
+    """Return the values without empty sections, such as those whose lines are all commented out."""
     kept = {}
     for name, value in values.items():
         field = model.model_fields.get(name) if isinstance(name, str) else None

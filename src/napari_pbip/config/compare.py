@@ -1,4 +1,4 @@
-"""A settings file of many runs: what they share, and where they differ."""
+"""The settings of a comparison: those that all runs share, and those that differ."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from napari_pbip.config.job import JobSettings
 from napari_pbip.errors import ConfigError
 
 Changes = dict[str, Any]
-"""Settings by their dotted names, as behind `--set`; each takes the place of all that lay there."""
+"""Settings by their dotted names, as with `--set`; each replaces the value or section of that name."""
 
 
 class CompareSettings(Settings):
-    """What is compared: every combination of one choice of each axis, with every seed."""
+    """The axes of a comparison, of which every combination of choices is trained with every seed."""
 
     axes: Annotated[dict[str, dict[str, Changes]], Field(min_length=1)]
     """Names of the axes, such as `method` or `encoder`; for each the names of its choices and the settings of each."""
@@ -48,7 +48,7 @@ class CompareJob(JobSettings):
 
     @classmethod
     def read_values(cls, path: Path) -> dict[str, Any]:
-        """The nested plain values of a YAML file; relative paths count from its folder, those of choices too."""
+        """Read the nested plain values of a YAML file; all relative paths are relative to its folder."""
         values = super().read_values(path)
         compare = cls.parse(values).compare
         for choices in compare.axes.values():
@@ -68,23 +68,23 @@ class PlannedRun:
     """One run of a comparison."""
 
     choices: tuple[str, ...]
-    """The choice on each axis."""
+    """Name of the choice on each axis."""
     seed: int
     settings: JobSettings
 
     @property
     def name(self) -> str:
-        """What a user reads."""
+        """Name of the run for the user."""
         return f"{', '.join(self.choices)}, seed {self.seed}"
 
     @property
     def folder(self) -> Path:
-        """Where it lies among the runs."""
+        """Path of the run in the folder of runs."""
         return Path("_".join(map(_folder_name, self.choices)), f"seed{self.seed}")
 
 
 def planned_runs(values: Mapping[str, Any]) -> tuple[CompareSettings, list[PlannedRun]]:
-    """The runs of a comparison, in the order of the file, the seed changing fastest.
+    """Return the runs of a comparison in the order of the file, with the seed changing fastest.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def planned_runs(values: Mapping[str, Any]) -> tuple[CompareSettings, list[Plann
     Raises
     ------
     ConfigError
-        If the values, or those of one combination, are no valid settings, or the runs differ in their data folder.
+        If the values, or those of a combination, are invalid, or the runs differ in their data folder.
     """
     compare = CompareJob.parse(values).compare
     shared = {key: value for key, value in values.items() if key != "compare"}

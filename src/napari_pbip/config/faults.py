@@ -1,4 +1,4 @@
-"""What a user is told of a setting that cannot be used: one sentence, with the way out."""
+"""Messages about invalid settings: one sentence, with what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_pbip.config.annotations import alternatives, leaves, models_in
 
 
 def sentence(model: type[BaseModel], error: ValidationError) -> str:
-    """One fault of a validation error as a sentence: of a value of several types that of the type it is most like."""
+    """Return a sentence on one fault of a validation error; for a union, that of the type the value is most like."""
     fault = max(error.errors(), key=lambda fault: len(fault["loc"]))
     place = _Place(model, fault["loc"])
     where, given = ".".join(place.parts), fault["input"]
@@ -39,22 +39,23 @@ def sentence(model: type[BaseModel], error: ValidationError) -> str:
 
 
 class _Place:
-    """A place in the settings as a user writes it.
+    """The location of a fault in the settings, in the keys that the user writes.
 
-    Pydantic puts the kind of a method after ``method``, and after a field of several types the one that it tried.
+    In Pydantic's locations, the name of the method follows ``method``, and the type that was tried follows a field of a
+    union type.
 
     Attributes
     ----------
     parts
-        The keys that lead there.
+        The keys that lead to it.
     models
-        What may lie there, if that is a section.
+        Models that may be at this location; empty if it is not a section.
     section
-        What may lie where its last key lies: one model, where the section says which it is.
+        Models that may contain the last key: a single one if the section's ``name`` selects it.
     others
-        Models that the section could have been.
+        All models that the section's ``name`` selects from.
     tag
-        What the section says that it is; empty if there is but one.
+        The section's ``name``; empty if there is only one model.
     """
 
     def __init__(self, model: type[BaseModel], place: Sequence[int | str]) -> None:
@@ -77,7 +78,7 @@ class _Place:
                     self.tag, self.others = str(tag), self.models
                     self.models = [m for m in self.models if m.model_fields["name"].default == tag]
             elif not self.models and len(alternatives(field.annotation)) > 1:
-                tried = list(parts)  # a key, where the value is a mapping; what was tried for it is around it
+                tried = list(parts)  # for a mapping, its key is between the types that were tried
                 self.parts += [str(part) for part in tried[1:2]]
                 self._strip_key(tried)
                 return
@@ -88,7 +89,7 @@ class _Place:
                 return
 
     def _strip_key(self, rest: Sequence[int | str]) -> None:
-        """A wrong key of a mapping has no place of its own."""
+        """Remove a wrong key of a mapping, which has no location of its own."""
         if "[key]" in rest:
             self.parts = [part for part in self.parts if part != "[key]"][:-1]
 
@@ -98,14 +99,14 @@ def _names(models: Sequence[type[BaseModel]]) -> str:
 
 
 def _below(place: _Place, where: str, given: Any) -> str:
-    """How to write what is meant for a section."""
+    """Return how to write a value that was probably meant for a setting in a section."""
     fields = place.models[0].model_fields
     takes_text = [name for name, field in fields.items() if {str, Path} & set(leaves(field.annotation))]
     if "name" in fields:
         takes_text.insert(0, "name")
     if isinstance(given, str) and takes_text:
         name = takes_text[0]
-        return f"write {place.parts[-1]}: {{{name}: {given}}}, or {where}.{name}={given} behind --set"
+        return f"write {place.parts[-1]}: {{{name}: {given}}}, or {where}.{name}={given}"
     return f"its settings go below it, such as '{where}.{next(iter(fields))}'"
 
 
@@ -117,7 +118,7 @@ def _unknown(model: type[BaseModel], place: _Place) -> str:
     here = [prefix + field for section in place.section for field in section.model_fields]
     known = [*here, *(key for key in keys(model) if not prefix or not key.startswith(prefix))]
     best = max(known, key=lambda key: _likeness(name, key, near=key in here))
-    # the same name in several other sections: whoever left the section out may mean any of them
+    # if several other sections have this name, the user may mean any of them
     same = dict.fromkeys(key for key in known if key.rpartition(".")[2] == name)
     nearest = list(same) if best in same else [best]
     ones = "one is" if len(nearest) == 1 else "ones are"
@@ -125,7 +126,7 @@ def _unknown(model: type[BaseModel], place: _Place) -> str:
 
 
 def _likeness(name: str, key: str, *, near: bool) -> float:
-    """How likely a key is meant by a name: alike, or its initials, as lr is of learning_rate; and in that section."""
+    """Return how likely a name means a key: by similarity, or as initials (lr of learning_rate), and by section."""
     last = key.rpartition(".")[2]
     initials = "".join(word[:1] for word in last.split("_"))
     alike = 1.0 if name == initials else difflib.SequenceMatcher(None, name, last).ratio()
@@ -133,7 +134,7 @@ def _likeness(name: str, key: str, *, near: bool) -> float:
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all settings below a model."""
+    """Yield the dotted names of all settings of a model and its sections."""
     for name, field in model.model_fields.items():
         yield prefix + name
         for part in models_in(field.annotation):

@@ -13,12 +13,12 @@ from napari_pbip.config.methods import MethodSettings, PbipSettings
 
 
 class DataSettings(Settings):
-    """Where the labelled tiles are and how they are laid out."""
+    """The labelled tiles and their layout."""
 
     folder: Path | None = None
     """Folder (or CSV file) with the labelled tiles."""
     layout: Literal["auto", "bcss", "luad", "folders", "csv"] = "auto"
-    """How labels are written; `auto` recognises the layout and says which it found."""
+    """Layout of the labels; `auto` recognises it, and the job says which it is."""
     classes: tuple[str, ...] | None = None
     """Class names in label order; by default from the layout (its folders, classes.txt or CSV columns)."""
     mpp: Positive | None = None
@@ -28,7 +28,7 @@ class DataSettings(Settings):
 
 
 class BankSettings(Settings):
-    """How the image bank and its prototypes are made (PBIP 3.2)."""
+    """How the image bank and its prototypes are built (PBIP 3.2)."""
 
     encoder: str = "efficientnet-lite0"
     """Name of the frozen encoder in the catalogue."""
@@ -70,11 +70,11 @@ class TrainSettings(Settings):
     """How a model is trained."""
 
     epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Times the training tiles are seen; auto is 8, or as many as make 200 steps where tiles are few."""
+    """How often the training tiles are seen; auto is 8, or more for few tiles, so that there are 200 steps."""
     steps: Annotated[int, Field(ge=1)] | None = None
     """Optimiser steps in all; overrides epochs."""
     batch_size: Annotated[int, Field(ge=1)] = 10
-    """Tiles a step."""
+    """Tiles per step."""
     learning_rate: Positive | Literal["auto"] = "auto"
     """Peak learning rate of AdamW; auto is 5e-5, as released, from weights of your own file, and 5e-4 from builtin
     ones, from those of a run, and from scratch."""
@@ -95,7 +95,7 @@ class TrainSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the networks; auto is bfloat16 where the device computes it natively."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, mps, or auto for the best there is."""
+    """cpu, cuda, cuda:1, mps, or auto for the best available one."""
 
 
 class TissueSettings(Settings):
@@ -117,7 +117,7 @@ class SegmentSettings(Settings):
     """How a slide is read and put through the network."""
 
     mpp: Positive | None = None
-    """Microns per pixel of the slide, where its file does not say."""
+    """Microns per pixel of the slide, if its file does not contain them."""
     tile: Annotated[int, Field(ge=64, multiple_of=16)] | None = None
     """Side of the square that the network sees, in model pixels; by default that of the training tiles."""
     overlap: Annotated[int, Field(ge=0, multiple_of=16)] = 32
@@ -129,7 +129,7 @@ class SegmentSettings(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the network."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, mps, or auto for the best there is."""
+    """cpu, cuda, cuda:1, mps, or auto for the best available one."""
     tissue: TissueSettings = TissueSettings()
     """How tissue is found."""
     tissue_mask: Path | None = None
@@ -137,22 +137,22 @@ class SegmentSettings(Settings):
 
 
 class ThresholdSettings(Settings):
-    """From scores to labels: nothing here needs the network again."""
+    """Thresholds by which scores become labels, without running the network again."""
 
     delta: Fraction = 0.15
     """A class is labelled where its score reaches delta times its largest score (Eq. 4). Not `method.delta`, which cuts
     out masks while training."""
     class_delta: dict[str, Fraction] = Field(default={})
-    """A delta of its own for the named classes."""
+    """Delta of single classes by their names, instead of the common one."""
     presence: Fraction = 0.5
     """A class counts in a tile whose predicted presence (a probability) reaches this."""
     scope: Literal["slide", "tile"] = "slide"
-    """Over what a class's largest score is taken: the slide (no seams), or each tile (as published)."""
+    """Whether the largest score of a class is that over the slide (no seams) or over each tile (as published)."""
     percentile: Annotated[float, Field(ge=50, le=100)] = 99.5
-    """The largest score over a slide is this percentile, so that a few odd pixels do not decide."""
+    """Percentile of the scores over a slide that counts as the largest, so that a few outliers do not matter."""
 
     def of_classes(self, names: Collection[str]) -> ThresholdSettings:
-        """The same, without thresholds for classes that are not among these."""
+        """Return these settings without the thresholds of other classes than these."""
         if self.class_delta.keys() <= set(names):
             return self
         own = {name: delta for name, delta in self.class_delta.items() if name in names}
@@ -160,7 +160,7 @@ class ThresholdSettings(Settings):
 
 
 class RefineSettings(Settings):
-    """What is done for better maps at the price of time; neither changes how a model is trained."""
+    """Options for better maps that take more time; neither changes how a model is trained."""
 
     tta: bool = False
     """Test-time augmentation: mean of the scores of eight flips and quarter turns, at eight times the cost."""
@@ -169,7 +169,7 @@ class RefineSettings(Settings):
 
 
 class JobSettings(Settings):
-    """One settings file: it replays a run from the window, the command line or a cluster."""
+    """All settings of a job; a file of them repeats a run from the window, the command line or a cluster."""
 
     model_config = ConfigDict(defer_build=True)  # because the methods' settings are
 
@@ -190,4 +190,4 @@ class JobSettings(Settings):
     refine: RefineSettings = RefineSettings()
     """Refinement of scores and labels."""
     thresholds: ThresholdSettings = ThresholdSettings()
-    """Scores to labels."""
+    """Thresholds of labels."""

@@ -62,8 +62,12 @@ class MethodSettings(Settings):
         return handler(source)
 
 
-class PyramidSettings(MethodSettings):
-    """What the methods share that give each stage of the backbone a score map and learn from image-level labels."""
+class TrainedSettings(MethodSettings):
+    """What the methods have in common that train a backbone, a pyramid of four stages, step by step."""
+
+
+class PyramidSettings(TrainedSettings):
+    """What the methods have that give a score map to each of the four stages, and learn from image-level labels."""
 
     stage_weights: FourStages = (0.0, 0.1, 1.0, 1.0)
     """Weight of the classification loss of each backbone stage."""
@@ -252,7 +256,7 @@ class CamSettings(PyramidSettings):
     """The method."""
 
 
-class DeepLabSettings(MethodSettings):
+class DeepLabSettings(TrainedSettings):
     """DeepLab: a segmentation network that learns from tiles with masks, such as the pseudo masks of a first stage."""
 
     network = "napari_pbip.models.methods.deeplab:DeepLab"
@@ -271,7 +275,31 @@ class DeepLabSettings(MethodSettings):
     """Pixels weigh the more the likelier the network finds their class, so that wrong pseudo labels count less."""
 
 
-_OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings, DeepLabSettings)
+class ProbeSettings(MethodSettings):
+    """Linear probe: logistic regression on the features that an encoder has of every cell of a picture."""
+
+    network = "napari_pbip.models.methods.probe:Probe"
+    learns_from = "encoder"
+    about = (
+        "Fits a linear classifier to what an encoder sees in the labelled tiles of one class each: seconds of work, "
+        "and the best of all where tiles are few. Nothing else is trained."
+    )
+    sees_through_encoder = True
+
+    name: Literal["probe"] = "probe"
+    """The method."""
+    cells: Annotated[int, Field(ge=1)] = 200
+    """Cells of a tile that are learned from at most; fewer where tiles are many."""
+    strength: Positive | Literal["auto"] = "auto"
+    """Strength of the penalty on large weights (L2); auto is the one that tells tiles best that were left out of the
+    fit (cross-validation)."""
+
+    def options(self) -> dict[str, Any]:
+        """What the network is made with: how it is fitted is not part of it."""
+        return {}
+
+
+_OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings, DeepLabSettings, ProbeSettings)
 
 
 @cache
@@ -283,8 +311,8 @@ def methods() -> Mapping[str, type[MethodSettings]]:
 
 def _checked(name: str, method: Any) -> type[MethodSettings]:
     """The settings class that another package registered under a name."""
-    if not (isinstance(method, type) and issubclass(method, MethodSettings)):
-        raise PbipError("it is no class derived from MethodSettings")
+    if not (isinstance(method, type) and issubclass(method, PyramidSettings)):
+        raise PbipError("it is no class derived from PyramidSettings")
     if get_args(method.model_fields["name"].annotation) != (name,) or method.parse({}).name != name:
         raise PbipError(f'its settings do not say name: Literal["{name}"] = "{name}"')
     return method

@@ -17,9 +17,9 @@ class PretrainSettings(Settings):
     images: Annotated[tuple[Path, ...], Field(min_length=1)]
     """Slides, pictures, and folders of them, sub-folders included."""
     image_mpp: Positive | None = None
-    """Microns per pixel of those whose file does not say."""
+    """Microns per pixel of the images whose files do not contain them."""
     mpp: Positive = 0.5
-    """Microns per pixel that is learned at; crops are taken at half to twice of it, and no finer than scanned."""
+    """Microns per pixel of the training; crops are taken at half to twice of it, and no finer than scanned."""
     crop: Annotated[int, Field(ge=64, multiple_of=32)] = 128
     """Side of the crops, pixels."""
     backbone: BackboneSettings = BackboneSettings()
@@ -27,20 +27,20 @@ class PretrainSettings(Settings):
     steps: Annotated[int, Field(ge=1)] = 10_000
     """Optimiser steps."""
     batch_size: Annotated[int, Field(ge=2)] = 32
-    """Crops a step."""
+    """Crops per step."""
     learning_rate: Positive = 5e-4
     """Peak learning rate of AdamW."""
     weight_decay: Weight = 0.05
     """Weight decay of AdamW."""
     hidden: Annotated[float, Field(ge=0, lt=1)] = 0.4
-    """Share of a crop that is blacked out for the network that learns."""
+    """Share of a crop that is black for the network that is trained."""
     encoder_tiles: Annotated[int, Field(ge=16, multiple_of=16)] = 768
-    """Tiles that the map from the backbone's features to those of the encoder is fitted on, at the end."""
+    """Number of tiles on which, at the end, the map from the backbone's features to the encoder's is fitted."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of initial weights, crops and augmentation."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the networks; auto is bfloat16 where the device computes it natively."""
     device: str = "auto"
-    """cpu, cuda, cuda:1, mps, or auto for the best there is."""
+    """cpu, cuda, cuda:1, mps, or auto for the best available one."""
     tissue: TissueSettings = TissueSettings()
     """How tissue is found on slides."""

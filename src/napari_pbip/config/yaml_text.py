@@ -1,4 +1,4 @@
-"""Reading YAML as people write it: a ``no`` is a word, and no key comes twice."""
+"""A YAML reader in which ``no`` is a word, and a key that occurs twice is an error."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import yaml
 
 _WORDS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")
-"""What YAML 1.1 takes words such as NO and 2024-01-31 for, which may well be names of classes."""
+"""Tags that YAML 1.1 gives to words such as NO and 2024-01-31, which may be names of classes."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Nothing but plain values; of words only true and false are truth values, as in YAML 1.2."""
+    """A loader of plain values in which only the words true and false are truth values, as in YAML 1.2."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -33,15 +33,15 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|Tru
 
 
 def read_yaml(text: str) -> Any:
-    """The plain values that a YAML text holds.
+    """Parse a YAML text to plain values.
 
     Raises
     ------
     ValueError
-        If it is no YAML; its message says where and why, without a full stop.
+        If the text is not YAML; the message says where and why, without a full stop.
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # a safe one
+        return yaml.load(text, Loader=_Loader)  # a subclass of the safe loader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = " ".join(str(getattr(error, "problem", None) or getattr(error, "reason", None) or error).split())

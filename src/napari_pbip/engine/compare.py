@@ -1,13 +1,13 @@
-"""The job that trains and scores many runs on one data set, and writes what comes out side by side.
+"""The job that trains and evaluates many runs on one data set, and compares them.
 
 ```text
 OUT/
   compare.yaml                 the settings of the comparison
-  results.csv                  a row a run: figures of both protocols, time a step, parameters, what went wrong
-  table.csv                    a row a choice: mean and deviation over the seeds, p-values
-  report.html                  all of it to look at, in one file
-  runs/<choices>/seed<n>/      each run as a training leaves it, with scores.json and map_<i>.png
-  banks/                       the image banks: one for all runs that agree in how it is made
+  results.csv                  one row per run: metrics of both protocols, seconds per step, parameters, error
+  table.csv                    one row per choice: mean and deviation over the seeds, p-values
+  report.html                  everything in one page
+  runs/<choices>/seed<n>/      the folder of each training, with scores.json and map_<i>.png
+  banks/                       the image banks, each shared by all runs with the same settings of the bank
   tiles/                       the tiles whose maps are shown, and their masks
 ```
 """
@@ -27,7 +27,7 @@ import yaml
 from PIL import Image
 
 from napari_pbip.bank import LabelledTile, TileSet, load_single_tiles, load_tiles
-from napari_pbip.bank.image_bank import FACTS as BANK
+from napari_pbip.bank.bank_folder import FACTS as BANK
 from napari_pbip.claims import claims
 from napari_pbip.config import CompareSettings, JobSettings, PlannedRun, planned_runs
 from napari_pbip.engine.banks.build_bank import build_bank
@@ -53,15 +53,15 @@ MARKER = "compare.yaml"
 REPORT, RESULTS, TABLE = "report.html", "results.csv", "table.csv"
 _SCORES = "scores.json"
 _CHANGES_NOTHING: dict[str, Any] = {"segment": True, "thresholds": True, "train": {"device"}}
-"""Settings that may differ from those a run was scored with."""
+"""Settings that may change without scoring a run again."""
 
 
 @job
 @claims("out", "comparing")
 def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = False) -> Job:
-    """Train and score every run of a comparison; a run that fails is reported and does not stop the others.
+    """Train and evaluate every run of a comparison; a run that fails is reported and does not stop the others.
 
-    What is done already is not done again, and a training that was stopped goes on: the same call resumes. Tables and
+    The same call resumes a comparison: finished runs are kept, and a training that was stopped is resumed. Tables and
     report are written after every run.
 
     Parameters
@@ -71,28 +71,28 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
     out
         Folder of the comparison.
     overwrite
-        Start again from nothing.
+        Whether an earlier comparison is replaced.
 
     Yields
     ------
     Event
-        ``Started``, a :class:`~napari_pbip.events.RunStep` whenever something was done, ``Warned`` for a run that
-        failed, ``Finished`` with ``runs`` (figures in percent and errors by their names) and ``failed``, their number.
+        ``Started``; a :class:`~napari_pbip.events.RunStep` for each step of a run; ``Warned`` for a run that failed;
+        ``Finished`` with ``runs`` (metrics in percent and errors by name) and ``failed``, the number of failed runs.
 
     Raises
     ------
     ConfigError
-        If the settings are wrong, or name no data folder.
+        If the settings are invalid, or have no data folder.
     DataError
         If the tiles to be scored cannot be read.
     OutputError
-        If ``out`` holds something else, or cannot be written.
+        If ``out`` contains other files, or cannot be written.
     """
     out = Path(out)
     settings, runs = planned_runs(values)
     data = runs[0].settings.data
     if data.folder is None:
-        raise ConfigError("There is nothing to compare on; name the folder of labelled tiles with --data.")
+        raise ConfigError("There is nothing to compare on; name the folder of labelled tiles with `data.folder`.")
     tiles = load_tiles(data.folder, settings.split, data)
     _prepare(out, values, overwrite=overwrite)
     shown = _with_most_classes(tiles, settings.pictures)
@@ -128,7 +128,7 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
                     if isinstance(event, Step):
                         yield RunStep(done - 1, event.values, run=run.name)
                     elif isinstance(event, Warned) and event.message not in told:
-                        told.add(event.message)  # runs are alike, and so is what there is to say of them
+                        told.add(event.message)  # most runs have the same notes and warnings
                         yield Warned(f"{run.name}: {event.message}")
                     elif isinstance(event, Noted) and event.message not in told:
                         told.add(event.message)
@@ -149,7 +149,7 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
 
 
 def _prepare(out: Path, values: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Make the folder, or check that it is that of a comparison; note the settings."""
+    """Create the folder, or check that it is of a comparison, and write the settings."""
     if overwrite or not (out / MARKER).exists():
         prepare_folder(out, MARKER, overwrite=overwrite)
     plain = json.loads(json.dumps(values, default=str))
@@ -160,7 +160,7 @@ def _prepare(out: Path, values: Mapping[str, Any], *, overwrite: bool) -> None:
 def _run(
     run: PlannedRun, split: str, folder: Path, banks: Path, shown: Sequence[LabelledTile]
 ) -> Generator[Event, None, None]:
-    """Train and score one run, as far as that is not done."""
+    """Train and evaluate one run, unless that is done."""
     if _is_done(folder, run.settings):
         return
     settings = run.settings
@@ -169,7 +169,7 @@ def _run(
         settings = settings.model_copy(update={"bank_folder": bank})
     seconds: list[float] = []
     before: float | None = None
-    # one that failed before its first step may have been mended by other settings
+    # a run that failed before its first step may be started again with other settings
     begun = (folder / RUN).exists() and RunFacts.read(folder).step > 0
     with closing(train(settings, folder, resume=begun, overwrite=not begun)) as training:
         for event in training:
@@ -177,7 +177,7 @@ def _run(
             stepped = isinstance(event, Step) and "loss" in event.values
             if stepped and before is not None:
                 seconds.append(now - before)
-            before = now if stepped else None  # a validation or a save is no step
+            before = now if stepped else None  # only training steps are timed, not validations and saves
             yield event
     device, refine = settings.train.device, settings.refine
     summary = yield from phase(evaluate(folder, settings.data, split, device=device, refine=refine))
@@ -194,19 +194,19 @@ def _run(
 
 
 def _shared_bank(settings: JobSettings, banks: Path) -> Generator[Event, None, Path]:
-    """The bank for all runs that agree in data and bank settings, built if it is not there."""
+    """Return the bank for all runs with the same data and bank settings, building it if it does not exist."""
     made_of = json.dumps([part.model_dump(mode="json") for part in (settings.data, settings.bank)])
     bank = banks / f"{settings.bank.encoder}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
     if not (bank / BANK).exists():
         assert settings.data.folder is not None
         tiles = load_single_tiles(settings.data.folder, settings.data)
         device = settings.train.device
-        yield from phase(build_bank(tiles, settings.bank, settings.data, bank, device=device, update=True))
+        yield from phase(build_bank(tiles, bank, settings.bank, settings.data, device=device, update=True))
     return bank
 
 
 def _is_done(folder: Path, settings: JobSettings) -> bool:
-    """Whether the run has figures, of these settings."""
+    """Return whether the run has metrics for these settings."""
     if not (folder / _SCORES).exists():
         return False
     before = JobSettings.parse(_read_scores(folder)["settings"])
@@ -223,7 +223,7 @@ def _read_scores(folder: Path) -> dict[str, Any]:
 
 
 def _figures(result: RunResult) -> dict[str, float]:
-    """Figures by ``protocol/measure``, as a training gives them."""
+    """Return the metrics by ``protocol/measure``, as a training reports them."""
     found = {
         f"{protocol}/{measure}": result.figure(protocol, measure) for protocol in PROTOCOLS for measure in MEASURES
     }
@@ -234,7 +234,7 @@ def _figures(result: RunResult) -> dict[str, float]:
 
 
 def _with_most_classes(tiles: TileSet, count: int) -> list[LabelledTile]:
-    """The tiles that show most classes; of equals the first ones."""
+    """Return the tiles with the most classes; of equal ones, the first."""
     return sorted(tiles.tiles, key=lambda tile: -len(tile.labels))[:count]
 
 
@@ -245,7 +245,7 @@ def _write_tiles(folder: Path, tiles: Sequence[LabelledTile], taxonomy: Taxonomy
 
 
 def _write_maps(folder: Path, model: TrainedModel, tiles: Sequence[LabelledTile], settings: JobSettings) -> None:
-    """What a model makes of the tiles, by itself (protocol ``predicted``)."""
+    """Write the maps of the tiles that a model predicts (protocol ``predicted``)."""
     taxonomy, refine = model.facts.taxonomy, settings.refine
     device = choose_device(settings.train.device)
     for i, tile in enumerate(tiles):
@@ -256,7 +256,7 @@ def _write_maps(folder: Path, model: TrainedModel, tiles: Sequence[LabelledTile]
 
 
 def _pictures(out: Path, runs: Sequence[PlannedRun], settings: CompareSettings, count: int) -> list[dict[str, Path]]:
-    """Of each tile its picture, the truth, and the map of each choice with the first seed."""
+    """Return for each tile its picture, its mask, and the map of each choice with the first seed."""
     first = [run for run in runs if run.seed == settings.seeds[0]]
 
     def of_tile(i: int) -> Iterator[tuple[str, Path]]:

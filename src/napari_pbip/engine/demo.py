@@ -1,11 +1,10 @@
-"""The main job on bundled real tissue, twice: the calls a user would make, one after the other.
+"""The demo: training, evaluation and segmentation on bundled real tissue, by the calls that a user would make.
 
-Colon, with a score: weakly labelled images are composed of colorectal tiles (three classes; real pixels, artificial
-borders), with image-level labels only. PBIP learns from them and is scored on images composed of *other* tiles, whose
-exact masks are known.
+Colon, with metrics: images with image-level labels are composed of colorectal tiles (three classes; real pixels,
+artificial borders). PBIP is trained on them, and evaluated on images composed of *other* tiles, whose masks are known.
 
-Skin, with a map: 33 tiles of a real slide, named by the authors, who are no pathologists, teach PBIP what epidermis,
-dermis and keratin look like; it maps the whole slide. There is no mask to score the map with, so look at it.
+Skin, with a map: PBIP is trained on 33 tiles of a real slide with epidermis, dermis and keratin, which the authors, who
+are not pathologists, have labelled. It then segments the whole slide. There is no mask to evaluate this map with.
 """
 
 from __future__ import annotations
@@ -34,26 +33,26 @@ from napari_pbip.files import prepare_folder, write_json, writing
 
 CLASSES = ("LYM", "MUS", "TUM")
 _HELD_OUT = 2
-"""Tiles of each class, out of five, that only the scored images are composed of."""
+"""Tiles of each class, out of five, that are used only for the images of the evaluation."""
 _TRAINING_IMAGES = 240
 _SCORED_IMAGES = 40
 _SCORED_SIDE = 160
 _TELLING = 30
-"""Expected seconds of finished stages from which on they tell how fast a machine is."""
+"""Expected seconds of finished stages that suffice to estimate the speed of the machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How much the demo learns."""
+    """The duration and settings of the demo's trainings."""
 
     side: int
-    """Side of the images of colon that are learned from, in pixels."""
+    """Side of the training images of colon in pixels."""
     colon: Mapping[str, Any]
     """Settings of the training on colon."""
     skin: Mapping[str, Any]
-    """Settings of the training on skin that are not the defaults."""
+    """Settings of the training on skin that differ from the defaults."""
     seconds: dict[str, int]
-    """How long each stage takes on two cores with AVX2 and without bfloat16."""
+    """Seconds of each stage on two cores with AVX2 and without bfloat16."""
 
 
 _COLON = {"warmup": 10, "stain_augmentation": 0.2}
@@ -81,7 +80,7 @@ _FULL = _Form(
 @job
 @claims("out", "the demo")
 def demo(out: Path, *, full: bool = False, overwrite: bool = False) -> Job:
-    """Train PBIP on bundled colorectal tiles and score it, train it on tiles of the bundled slide and map that.
+    """Train and evaluate PBIP on bundled colorectal tiles; train it on tiles of the bundled slide and segment that.
 
     Writes ``colon/`` (``data/``, ``run/``), ``skin/`` (``tiles/``, ``run/``, ``result/``), ``overlay.png`` and
     ``report.json`` into ``out``. Each stage is announced by a :class:`~napari_pbip.events.Noted` as it begins.
@@ -89,16 +88,17 @@ def demo(out: Path, *, full: bool = False, overwrite: bool = False) -> Job:
     Parameters
     ----------
     out
-        The folder of the results.
+        Folder of the results.
     full
-        Train on larger images of colon and for longer, on skin for as long as by default: some five times the time.
+        Whether to train longer and on larger images of colon, and for the default time on skin; takes about five times
+        as long.
     overwrite
-        Replace an earlier demo.
+        Whether an earlier demo is replaced.
 
     Raises
     ------
     OutputError
-        If ``out`` exists and may not be replaced, or cannot be written.
+        If ``out`` exists and must not be replaced, or cannot be written.
     """
     prepare_folder(out, "report.json", overwrite=overwrite)
     # written first, so that an interrupted demo can be recognised and replaced
@@ -142,7 +142,7 @@ def demo(out: Path, *, full: bool = False, overwrite: bool = False) -> Job:
 
 
 class _Stages:
-    """Announces the stages of the demo, with the time they will take on this machine, and measures them."""
+    """Announces the stages of the demo with the time that they will take on this machine, and measures them."""
 
     def __init__(self, expected: Mapping[str, int]) -> None:
         self._expected = expected
@@ -151,9 +151,9 @@ class _Stages:
         self._began = time.monotonic()
 
     def begin(self, stage: str) -> Noted:
-        """End the present stage, if there is one, and begin this one."""
+        """End the present stage, if there is one, and start this one."""
         self._lap()
-        # the first stages tell how fast this machine is
+        # the speed of this machine is estimated from the first stages
         before = sum(self._expected[finished] for finished in self._seconds)
         pace = sum(self._seconds.values()) / before if before >= _TELLING else 1.0
         seconds = max(1, round(self._expected[stage] * pace))
@@ -162,7 +162,7 @@ class _Stages:
         return Noted(f"{stage}, stage {place} of {len(self._expected)}: about {seconds} s.")
 
     def end(self) -> dict[str, float]:
-        """Seconds of each stage, and of all."""
+        """Return the seconds of each stage, and of all."""
         self._lap()
         return {**self._seconds, "total": round(sum(self._seconds.values()), 1)}
 
@@ -178,7 +178,7 @@ def _compose(folder: Path, side: int) -> None:
     learned = {name: list(_tiles(name))[_HELD_OUT:] for name in CLASSES}
     held_out = {name: list(_tiles(name))[:_HELD_OUT] for name in CLASSES}
     write_training(folder, learned, _TRAINING_IMAGES, side, rng)
-    # of another source, so that both forms of the demo are scored on the same images
+    # from another random generator, so that both forms of the demo are evaluated on the same images
     write_masked(folder, "test", held_out, _SCORED_IMAGES, _SCORED_SIDE, np.random.default_rng(1))
 
 

@@ -1,4 +1,4 @@
-"""Which device computes, and in which precision."""
+"""The choice of the device and of the precision."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is the first CUDA device, else Apple's, else the CPU.
+    """Return the device of a name; ``auto`` is the first CUDA device, else Apple's, else the CPU.
 
     Raises
     ------
     ConfigError
-        If the name is no device, or that device is not on this machine.
+        If the name is not that of a device, or the device is not available.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -33,13 +33,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def devices() -> tuple[str, ...]:
-    """Names of the devices of this machine, as :func:`choose_device` takes them."""
+    """Return the names of the devices of this machine, for :func:`choose_device`."""
     cuda = tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
     return ("auto", "cpu", *cuda, *(("mps",) if torch.backends.mps.is_available() else ()))
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes bfloat16 natively, so that it is faster there than float32."""
+    """Return whether the device computes bfloat16 natively, so that it is faster than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -49,6 +49,6 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """The autocast context of a precision; ``auto`` is bfloat16 where :func:`has_bfloat16`, else float32."""
+    """Return the autocast context of a precision; ``auto`` is bfloat16 if :func:`has_bfloat16`, else float32."""
     enabled = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)

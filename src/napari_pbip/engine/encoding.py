@@ -1,4 +1,4 @@
-"""Features of tiles by a frozen encoder, and which encoder a bank was made with."""
+"""Features of tiles by a frozen encoder, and the encoder of a bank."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Features = npt.NDArray[np.float32]
 
 
 def encoder_facts(encoder: Encoder, weights: Path | None) -> EncoderFacts:
-    """What a bank remembers of the encoder that made it."""
+    """Return the facts about an encoder that are saved in a bank."""
     if encoder.spec.dimension is None:
         raise ValueError("a loaded encoder knows its dimension")
     return EncoderFacts(
@@ -34,21 +34,21 @@ def encoder_facts(encoder: Encoder, weights: Path | None) -> EncoderFacts:
 
 
 def bank_encoder(bank: ImageBank, weights: Path | None = None) -> Encoder:
-    """The encoder that a bank was made with.
+    """Load the encoder that a bank was built with.
 
     Parameters
     ----------
     bank
         The bank.
     weights
-        Where the encoder's weights lie, if no longer where they lay then.
+        Path of the encoder's weights, if they have been moved since.
 
     Raises
     ------
     BankError
-        If the weights are not those that the bank was made with.
+        If the weights are not those that the bank was built with.
     ConfigError, WeightsUnavailable
-        As :func:`napari_pbip.models.encoders.load`.
+        As :func:`napari_pbip.models.encoders.load` does.
     """
     name, kept = bank.encoder["name"], bank.encoder["weights"]
     encoder = encoders.load(name, weights or (Path(kept) if kept else None))
@@ -61,7 +61,7 @@ def bank_encoder(bank: ImageBank, weights: Path | None = None) -> Encoder:
 
 
 def encode(encoder: Encoder, images: Sequence[npt.NDArray[np.uint8]]) -> Features:
-    """Features of images, shape (n, D); images of one size go through together."""
+    """Return the features of images, shape (n, D); images of the same size are encoded together."""
     features = np.empty((len(images), encoder.spec.dimension or 0), np.float32)
     for shape in {image.shape for image in images}:
         members = [i for i, image in enumerate(images) if image.shape == shape]
@@ -72,6 +72,6 @@ def encode(encoder: Encoder, images: Sequence[npt.NDArray[np.uint8]]) -> Feature
 
 
 def chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    """Items in lists of ``size``, the last one shorter."""
+    """Yield lists of ``size`` items; the last one may be shorter."""
     while chunk := list(islice(items, size)):
         yield chunk

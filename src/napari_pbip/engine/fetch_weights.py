@@ -1,4 +1,4 @@
-"""Fetch the weights of an encoder from the Hugging Face hub: only this job downloads, and only when it is asked to."""
+"""The job that fetches the weights of an encoder from the Hugging Face hub. Nothing else in this package downloads."""
 
 from __future__ import annotations
 
@@ -33,34 +33,33 @@ _FACTS = frozenset(
     }
 )
 _MEGABYTE = 10**6
-_TICK_SECONDS = 0.25
+TICK_SECONDS = 0.25
 
 
 @job
 def fetch_weights(name: str) -> Job:
     """Fetch the weights of an encoder of the catalogue.
 
-    They go to the encoder's folder below ``NAPARI_PBIP_WEIGHTS`` if that is set, else to the Hugging Face cache. The
-    token is that of ``hf auth login`` or ``HF_TOKEN``. What was fetched of a cancelled download is kept, and
-    fetching goes on from there.
+    They are saved in the encoder's folder below ``NAPARI_PBIP_WEIGHTS`` if that is set, else in the Hugging Face cache.
+    The token is that of ``hf auth login`` or ``HF_TOKEN``. A cancelled download can be continued.
 
     Parameters
     ----------
     name
-        Its name in the catalogue.
+        Name of the encoder in the catalogue.
 
     Yields
     ------
     Event
-        ``Started``, a ``Step`` every so often (megabytes), ``Warned`` if there is only a pickle, which has to be
-        converted by hand, and ``Finished`` with the folder, and whether the encoder can be loaded from it.
+        ``Started``; ``Step`` in regular intervals (in megabytes); ``Warned`` if there is only a pickle, which has to be
+        converted by hand; ``Finished`` with the folder, and whether the encoder can be loaded from it.
 
     Raises
     ------
     ConfigError
-        If no encoder has that name.
+        If no encoder has this name.
     WeightsUnavailable
-        If it has none on the hub, access was not granted, offline mode is on, or the hub cannot be reached.
+        If its weights are not on the hub, access was not granted, offline mode is on, or the hub cannot be reached.
     OutputError
         If the files cannot be written or the disk is full.
     """
@@ -102,7 +101,7 @@ class _File:
 
 
 def _wanted(hub: str) -> tuple[_File, ...]:
-    """Files of a repository that an encoder needs: safetensors if there are any, else the pickle; and the facts."""
+    """Return the files of a repository that an encoder needs: its configuration, and safetensors or else the pickle."""
     siblings = HfApi().model_info(hub, files_metadata=True).siblings or ()
     files = [_File(s.rfilename, s.size or 0) for s in siblings if "/" not in s.rfilename]
     weights = [f for f in files if f.name.startswith("model") and ".safetensors" in f.name]
@@ -111,7 +110,7 @@ def _wanted(hub: str) -> tuple[_File, ...]:
 
 
 class _Progress:
-    """How much was received so far; once stopped, the download ends at its next piece."""
+    """Counts received bytes; after :meth:`stop`, the download ends at its next chunk."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -121,7 +120,7 @@ class _Progress:
         self._stopped.set()
 
     def bar(self) -> type[tqdm]:
-        """What the library reports to; it draws nothing."""
+        """Return the class of progress bars that the library reports to; they draw nothing."""
         progress = self
 
         class Bar(tqdm):
@@ -138,11 +137,11 @@ class _Progress:
 
 
 class _Stopped(PbipError):
-    """The user cancelled; there is no message."""
+    """The user has cancelled the download; it has no message."""
 
 
 def _download(spec: EncoderSpec, files: Sequence[_File], progress: _Progress) -> Path:
-    """Fetch files one after the other; returns the folder they lie in."""
+    """Fetch files one after the other; return their folder."""
     root = os.environ.get(FOLDER_VARIABLE)
     place = Path(root).expanduser() / spec.name if root else None
     folder = place
@@ -155,9 +154,9 @@ def _download(spec: EncoderSpec, files: Sequence[_File], progress: _Progress) ->
 
 
 def _watch(download: Future[Path], progress: _Progress) -> Iterator[int]:
-    """Bytes received so far, every so often until the download ends."""
+    """Yield the bytes received so far, in regular intervals until the download ends."""
     while not download.done():
-        time.sleep(_TICK_SECONDS)
+        time.sleep(TICK_SECONDS)
         yield progress.received
 
 

@@ -1,21 +1,22 @@
-"""What all jobs share: an unforeseen error becomes :class:`JobFailed`, and one job can be a phase of another."""
+"""What all jobs share: unexpected errors become :class:`JobFailed`, and a job can be a phase of another."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from functools import wraps
-from typing import Any, ParamSpec, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 from napari_pbip.errors import JobFailed, OutputError, PbipError
-from napari_pbip.events import Event, Finished, Job
+from napari_pbip.events import Event, Finished, Job, Step
 
 P = ParamSpec("P")
+Result = TypeVar("Result")
 JobMaker = Callable[[], Job]
-"""Makes a job's generator; nothing of the job is done yet."""
+"""A function that makes a job's generator, which does nothing before its first event is requested."""
 _MORE_MEMORY = "close other programs, or use a machine with more of it"
 _NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
-"""Part of what torch says, in lower case: of CUDA and Metal; of the processor on Linux and macOS; on Windows."""
+"""Parts of torch's messages in lower case: of CUDA and Metal; of the CPU on Linux and macOS; of the CPU on Windows."""
 
 
 @overload
@@ -23,17 +24,17 @@ def job(run: Callable[P, Job]) -> Callable[P, Job]: ...
 @overload
 def job(*, less_memory: str) -> Callable[[Callable[P, Job]], Callable[P, Job]]: ...
 def job(run: Callable[P, Job] | None = None, *, less_memory: str = _MORE_MEMORY) -> Any:
-    """Decorate a generator of events so that only :class:`~napari_pbip.errors.PbipError` comes out of it.
+    """Decorate a generator of events so that it raises only :class:`~napari_pbip.errors.PbipError`.
 
-    Every torch error is a RuntimeError, which Qt worker threads lose without a word, so nothing but our own
-    errors may leave a job. Closing the generator (cancelling) and Ctrl+C pass through untouched.
+    Torch raises RuntimeErrors, which Qt worker threads swallow silently; a job must therefore raise only errors of this
+    package. Closing the generator (cancelling) and Ctrl+C are not affected.
 
     Parameters
     ----------
     run
         The job.
     less_memory
-        What a user can do where the memory is full, for example "use a smaller train.batch_size".
+        What a user can do if the memory is full, for example "use a smaller train.batch_size".
     """
 
     def decorate(run: Callable[P, Job]) -> Callable[P, Job]:
@@ -51,17 +52,17 @@ def job(run: Callable[P, Job] | None = None, *, less_memory: str = _MORE_MEMORY)
     return decorate if run is None else decorate(run)
 
 
-def explained(error: Exception, name: str, less_memory: str = _MORE_MEMORY) -> PbipError:
-    """An unexpected error, as one sentence.
+def explained(error: Exception, name: str = "", less_memory: str = _MORE_MEMORY) -> PbipError:
+    """Return a PbipError for an unexpected error.
 
     Parameters
     ----------
     error
-        What was met; one of ours is returned as it is.
+        The error; a PbipError is returned as it is.
     name
-        What was being done, for example the name of a job.
+        Name of the job, if it has one.
     less_memory
-        What a user can do where the memory is full.
+        What a user can do if the memory is full.
     """
     said = " ".join(str(error).split())
     if isinstance(error, PbipError):
@@ -71,16 +72,37 @@ def explained(error: Exception, name: str, less_memory: str = _MORE_MEMORY) -> P
         return JobFailed(f"The {whose} memory is full; {less_memory}.")
     if isinstance(error, OSError):
         return OutputError(f"A file could not be read or written: {said}.")
-    return JobFailed(f"The job {name!r} failed: {type(error).__name__}: {said}.")
+    what = f"The job {name!r} failed" if name else "Something unforeseen went wrong"
+    return JobFailed(f"{what}: {type(error).__name__}: {said}.")
+
+
+def heard(inner: Generator[object, None, Result], done: int) -> Generator[Step, None, Result]:
+    """Go through work that is no progress of the job's own, with a ``Step`` now and then so that a cancel is heard.
+
+    Parameters
+    ----------
+    inner
+        The work; what it yields is not told, what it returns is returned.
+    done
+        How much of the job is done meanwhile.
+    """
+    with closing(inner):
+        while True:
+            try:
+                next(inner)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            yield Step(done)
 
 
 def phase(inner: Job) -> Generator[Event, None, Mapping[str, Any]]:
-    """The events of a job that is part of another, without its end; returns its summary.
+    """Yield the events of a job that is a phase of another one, without ``Finished``; return its summary.
 
-    ``Finished`` is the last event of a job, so that of a part must not be announced.
+    ``Finished`` must be the last event of a job, so that of a phase is left out.
     """
     summary: Mapping[str, Any] = {}
-    with closing(inner):  # what it meets while it saves is told, before the folder of the outer one is released
+    with closing(inner):  # it saves, and raises errors of saving, before the outer job releases its folder
         for event in inner:
             if isinstance(event, Finished):
                 summary = event.summary

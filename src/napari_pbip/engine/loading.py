@@ -1,7 +1,7 @@
-"""Batches of labelled tiles, read and augmented by threads ahead of the network.
+"""Batches of labelled tiles, which threads read and augment ahead of the network.
 
-Nothing here has a random state: the order of an epoch and the augmentation of a tile follow from
-(seed, epoch, place in the epoch), so a resumed training sees what an uninterrupted one would have seen.
+The order of an epoch and the augmentation of a tile are functions of (seed, epoch, position in the epoch) and not of a
+random state, so that a resumed training gets the same batches as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ Out = TypeVar("Out")
 
 _CACHE_BYTES = 1 << 30
 _READERS = max(2, min(8, (os.cpu_count() or 2) // 2))
-"""Threads that read and decode: half of the cores, since where there is no graphics card the network wants the rest."""
+"""Number of threads that read and decode: half of the cores, because without a GPU the network uses the rest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tiles as a network takes them."""
+    """A batch of tiles for a network."""
 
     images: torch.Tensor
     """RGB in [0, 1], shape (B, 3, H, W), float32."""
@@ -47,7 +47,7 @@ class Batch:
 
 
 class TileReader:
-    """Reads tiles and keeps decoded ones in memory, up to 1 GiB; safe to use from several threads."""
+    """A reader of tiles with a cache of up to 1 GiB of decoded ones, which may be used from several threads."""
 
     def __init__(self) -> None:
         self._cache: cachetools.LRUCache[LabelledTile, Image] = cachetools.LRUCache(
@@ -56,7 +56,7 @@ class TileReader:
         self._lock = threading.Lock()
 
     def __call__(self, tile: LabelledTile) -> Image:
-        """RGB of a tile, shape (H, W, 3), uint8; not to be changed in place.
+        """Read a tile as RGB, shape (H, W, 3), uint8, which must not be changed in place.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class TileReader:
 
 
 def ahead(work: Callable[[In], Out], items: Iterable[In], depth: int = 4) -> Generator[Out, None, None]:
-    """``map(work, items)`` with results computed by threads up to ``depth`` items ahead of the caller, in order."""
+    """Yield ``map(work, items)`` in order, with results computed by threads up to ``depth`` items ahead."""
     with ThreadPoolExecutor(_READERS, thread_name_prefix="napari-pbip-reader") as pool:
         waiting: deque[Future[Out]] = deque()
         try:
@@ -106,12 +106,12 @@ def training_batches(
     *,
     masks: bool = False,
 ) -> Generator[Batch, None, None]:
-    """The batches of steps ``first_step`` to ``last_step - 1``, each epoch in an order of its own; with masks if asked.
+    """Yield the batches of steps ``first_step`` to ``last_step - 1``; each epoch has another order.
 
     Raises
     ------
     DataError
-        If a tile cannot be read or tiles of one batch differ in size.
+        If a tile cannot be read, or tiles of one batch differ in size.
     """
     size = settings.batch_size
     per_epoch = steps_per_epoch(len(tiles), size)
@@ -136,7 +136,7 @@ def training_batches(
 
 
 def steps_per_epoch(tiles: int, batch_size: int) -> int:
-    """Whole batches in an epoch, at least one; a last, smaller batch is left to the next epoch's order."""
+    """Return the number of full batches in an epoch, at least one; remaining tiles are left out of the epoch."""
     return max(1, tiles // batch_size)
 
 
@@ -158,12 +158,12 @@ def to_batch(images: Sequence[Image], tiles: Sequence[LabelledTile], classes: in
 
 
 def require_one_size(images: Sequence[Image], tiles: Sequence[LabelledTile]) -> None:
-    """Stop where tiles that belong together differ in size.
+    """Check that tiles have the same size.
 
     Raises
     ------
     DataError
-        If they do.
+        If they differ in size.
     """
     if len({image.shape for image in images}) > 1:
         by_size = {f"{i.shape[1]}x{i.shape[0]}": t.path.name for i, t in zip(images, tiles, strict=True)}
@@ -172,12 +172,12 @@ def require_one_size(images: Sequence[Image], tiles: Sequence[LabelledTile]) -> 
 
 
 def to_tensor(images: Image) -> torch.Tensor:
-    """RGB uint8 (B, H, W, 3) as float32 in [0, 1], (B, 3, H, W)."""
+    """Convert RGB uint8, (B, H, W, 3), to float32 in [0, 1], (B, 3, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(255)
 
 
 def flip_and_turn(image: Image, rng: np.random.Generator) -> Image:
-    """One of the eight flips and quarter turns; a tile that is not square keeps its shape (flips only)."""
+    """Apply one of the eight flips and rotations by 90 degrees at random; only flips if the tile is not square."""
     turns = int(rng.integers(4))
     if image.shape[0] != image.shape[1]:
         turns -= turns % 2
@@ -201,9 +201,9 @@ def change_stain(images: torch.Tensor, strength: float, rng: np.random.Generator
     images
         RGB in [0, 1], shape (B, 3, H, W).
     strength
-        0 to 1; 0.2 is a moderate change.
+        Strength of the change, 0 to 1; 0.2 is moderate.
     rng
-        Source of the changes.
+        Random generator.
     """
     density = -torch.log(images.clamp(min=1 / 255))
     amounts = torch.einsum("bchw,cs->bshw", density, _TO_HED)

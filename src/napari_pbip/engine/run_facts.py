@@ -1,4 +1,4 @@
-"""What a training run says about itself, without loading a network: the window lists models by it."""
+"""The facts about a training run, which the window reads to list models without loading a network."""
 
 from __future__ import annotations
 
@@ -18,33 +18,41 @@ MARKER = "run.json"
 
 @dataclass
 class RunFacts:
-    """What ``run.json`` holds."""
+    """The contents of ``run.json``."""
 
     settings: JobSettings
     taxonomy: Taxonomy
     prototypes: dict[str, Any] | None = None
-    """Of a method with prototypes: identity of the bank (None: they are learned), encoder, K per class, dimension."""
+    """Of a method with prototypes: identity of the bank (None if they are learned), encoder, K per class, dimension."""
+    fit: dict[str, Any] = field(default_factory=dict)
+    """Of a method that is fitted: encoder, strength of the penalty, number of tiles, and what cross-validation found:
+    balanced accuracy in percent, confusion of the classes (rows are labels), and the tiles with the largest loss."""
     tile_size: int = 0
-    """Side of the training tiles, pixels; slides are read in squares of this size by default."""
+    """Side of the training tiles in pixels, which is also the default side of the squares that slides are read in."""
     device: str = ""
     steps: int = 0
-    """Optimiser steps planned."""
+    """Number of planned optimiser steps; of a method that is fitted, the number of tiles."""
     step: int = 0
-    """Steps done at the last save."""
+    """Number of steps at the last save."""
     seconds: float = 0.0
-    """Time spent training, over all sittings."""
+    """Seconds of training, including those before it was resumed."""
     epoch: int = 0
-    """Epochs ended, validation included."""
+    """Number of finished epochs, including their validation."""
     best_epoch: int = 0
     best_score: float | None = None
-    """Validation mIoU in percent under ``train.select_by``; None when nothing validates."""
+    """Best validation mIoU in percent under ``train.select_by``; None without validation."""
     validations: list[dict[str, Any]] = field(default_factory=list)
-    """Scores of each validated epoch."""
+    """Validation scores of each validated epoch."""
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
+    def encoder(self) -> dict[str, Any] | None:
+        """What is remembered of the encoder (:class:`~napari_pbip.bank.EncoderFacts`), if one took part."""
+        return (self.prototypes or self.fit).get("encoder")
+
+    @property
     def finished(self) -> bool:
-        """Whether all planned steps were done."""
+        """Whether all planned steps are done."""
         return 0 < self.steps == self.step
 
     def write(self, folder: Path) -> None:
@@ -65,7 +73,7 @@ class RunFacts:
         Raises
         ------
         ModelError
-            If the folder is no run, its facts are damaged or of a newer format, or its method is not installed.
+            If the folder is not a run, its facts are damaged or of a newer format, or its method is not installed.
         """
         path = folder / MARKER
         if folder.is_file():
@@ -74,7 +82,7 @@ class RunFacts:
             document = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ModelError(
-                f"{folder} is no trained model (it holds no {MARKER}); give the --out of a training."
+                f"{folder} is no trained model (it holds no {MARKER}); give the folder that a training wrote."
             ) from None
         except (OSError, ValueError) as error:
             raise ModelError(f"{path} cannot be read; train the model again or restore the file.") from error
@@ -83,10 +91,11 @@ class RunFacts:
         try:
             values = document.pop("settings")
             change_paths(JobSettings, values, lambda _, path: _found(path, folder))
-            if document.get("prototypes"):  # the bank decides, where the settings do not name one
-                values.setdefault("bank", {})["encoder"] = document["prototypes"]["encoder"]["name"]
-            taxonomy = Taxonomy.from_json(document.pop("classes"))
-            return cls(settings=JobSettings.parse(values), taxonomy=taxonomy, **document)
+            facts = cls(JobSettings(), Taxonomy.from_json(document.pop("classes")), **document)
+            if facts.encoder:  # the bank decides, where the settings do not name one
+                values.setdefault("bank", {})["encoder"] = facts.encoder["name"]
+            facts.settings = JobSettings.parse(values)
+            return facts
         except ConfigError as error:
             raise ModelError(
                 f"{folder} was trained with settings that are not known here ({str(error).rstrip('.')}); install the "
@@ -97,13 +106,13 @@ class RunFacts:
 
 
 def _found(path: str, run: Path) -> str:
-    """A path of the settings; runs of earlier versions may have one that counts from the folder they were begun in."""
+    """Return a path of the settings; in runs of earlier versions it may be relative to an earlier working folder."""
     places = (place / path for place in (*run.absolute().parents, Path.cwd()))
     return path if Path(path).is_absolute() else str(next((place for place in places if place.exists()), path))
 
 
 def runs_in(folder: Path) -> dict[str, RunFacts | ModelError]:
-    """The runs in a folder by name, newest first, each with its facts or what is wrong with it."""
+    """Return the runs in a folder by name, newest first, each with its facts or its error."""
     found: dict[str, RunFacts | ModelError] = {}
     markers = folder.glob(f"*/{MARKER}")
     for marker in sorted(markers, key=lambda path: path.stat().st_mtime, reverse=True):

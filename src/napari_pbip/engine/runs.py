@@ -7,6 +7,7 @@ RUN/
   best.safetensors     the model with the best validation score (of the last epoch when nothing validates)
   last.safetensors     the model after the last epoch or at the stop
   state.safetensors    weights and optimiser state at the last save, for resuming
+  exemplars.safetensors  cells of the tiles that a probe was fitted to, which explain its map
   bank/                the image bank, if training built it
 ```
 """
@@ -28,7 +29,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
-from napari_pbip.config import JobSettings
+from napari_pbip.config import JobSettings, TrainedSettings
 from napari_pbip.engine.run_facts import MARKER as MARKER
 from napari_pbip.engine.run_facts import RunFacts as RunFacts
 from napari_pbip.errors import ModelError, WeightsUnavailable
@@ -59,7 +60,9 @@ def build_method(
     encoder
         The frozen encoder; only training needs it, unless the method sees through it.
     """
-    backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
+    backbone = None
+    if isinstance(settings.method, TrainedSettings):
+        backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
     module, _, name = settings.method.network.partition(":")
     network: type[Method] = getattr(importlib.import_module(module), name)
     return network.from_inputs(MethodInputs(backbone, classes, prototypes, encoder), **settings.method.options())
@@ -144,7 +147,7 @@ def available(folder: Path, facts: RunFacts, which: Which) -> Which:
 
 def recorded_encoder(facts: RunFacts) -> Encoder:
     """The encoder of a training, checked to be the same."""
-    recorded = (facts.prototypes or {})["encoder"]
+    recorded = facts.encoder or {}
     name, kept = recorded["name"], recorded["weights"]
     place = kept or "the cache"
     try:
@@ -227,7 +230,7 @@ def read_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimize
                 optimiser.state[parameters[parameter]][key] = moved
         step = int(tensors["step"])
     except (RuntimeError, KeyError) as error:
-        raise ModelError(f"{path} is of another network than the settings describe; use --overwrite.") from error
+        raise ModelError(f"{path} is of another network than the settings describe; use `overwrite=True`.") from error
     with safe_open(path, "pt") as file:
         return step, file.metadata() or {}
 

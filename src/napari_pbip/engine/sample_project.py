@@ -1,7 +1,7 @@
 """The job that unpacks the bundled project: labelled tiles of the bundled slide, their image bank and a model.
 
-What is shipped (``samples.project()``) are labels, features and weights; tiles and small pictures are cut out of the
-slide here, so that all paths are those of this machine.
+The package contains labels, features and weights (``samples.project()``). Tiles and thumbnails are cut out of the slide
+by this job, so that all paths are those of this machine.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WEIGHTS = "best.safetensors"
 
 
 def sample_labels() -> LabelledSlides:
-    """The labels of the bundled project, of the bundled slide where it lies on this machine.
+    """Return the labels of the bundled project, with the path of the bundled slide on this machine.
 
     Raises
     ------
@@ -43,15 +43,15 @@ def sample_labels() -> LabelledSlides:
 
 
 def sample_settings(tiles: Path) -> JobSettings:
-    """The job that makes the bundled bank and model of the tiles, cut out into this folder: nothing but defaults."""
+    """Return the settings that made the bundled bank and model from tiles in this folder: all defaults."""
     return JobSettings(data=DataSettings(folder=tiles, mpp=sample_labels().size.mpp))
 
 
 @job
 def sample_project(tiles: Path, bank: Path, run: Path) -> Job:
-    """Unpack the bundled project; yields the events of cutting its tiles, and ``Finished`` with the run folder.
+    """Unpack the bundled project; yields the events of cutting its tiles, and ``Finished`` with the folder of the run.
 
-    ``run.json`` is written last: where it is, the project is whole.
+    ``run.json`` is written last, so that the project is complete if it exists.
 
     Parameters
     ----------

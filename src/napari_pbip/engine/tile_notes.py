@@ -1,4 +1,4 @@
-"""What a job says of the tiles that it was given, before it begins with them."""
+"""Notes and warnings about tiles, with which a job starts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from napari_pbip.events import Noted, Warned
 
 
 def tile_notes(tiles: TileSet) -> Iterator[Noted | Warned]:
-    """What was found and what was left out, and what is probably wrong with it."""
+    """Yield what was recognised and left out as notes, and what is probably wrong as warnings."""
     said = [tiles.description]
     if others := [split for split in tiles.splits if split != tiles.split]:
         said.append(f"The data also hold {', '.join(others)}.")

@@ -1,13 +1,13 @@
-"""Telling a click on the canvas from a drag."""
+"""Distinguishing clicks on the canvas from drags."""
 
 from __future__ import annotations
 
 from typing import Any
 
 _STILL = 4
-"""Pixels of the screen that the mouse may move between press and release of a click."""
+"""Screen pixels that the mouse may move between the press and the release of a click."""
 
 
 def is_drag(pressed: Any, position: Any) -> bool:
-    """Whether the mouse is too far from where it was pressed for a click; both in pixels of the canvas, (2,)."""
+    """Return whether the mouse has moved too far from where it was pressed for a click; both (2,), in canvas pixels."""
     return bool(max(abs(position - pressed)) > _STILL)

@@ -1,4 +1,4 @@
-"""What has another name in another napari: one function each, for 0.6.6 to 0.9."""
+"""Differences between napari 0.6.6 and 0.9, with one function for each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def camera_of(viewer: ViewerModel) -> Camera:
-    """The camera of a viewer, in its scene since 0.9; its zoom is in screen pixels a micrometre."""
+    """Return the camera of a viewer (of its scene since 0.9), whose zoom is in screen pixels per micrometre."""
     return getattr(viewer, "scene", viewer).camera
 
 
 def scale_bar(viewer: ViewerModel) -> Any:
-    """The scale bar: an overlay of the canvas since 0.9, which warns of ``viewer.scale_bar``."""
+    """Return the scale bar: since 0.9 an overlay of the canvas, because ``viewer.scale_bar`` causes a warning."""
     canvas = getattr(viewer, "canvas", None)
     return viewer.scale_bar if canvas is None else canvas.overlays.scale_bar
 
@@ -24,25 +24,19 @@ def scale_bar(viewer: ViewerModel) -> Any:
 def show_scale_bar(viewer: ViewerModel, visible: bool) -> None:
     """Show or hide the scale bar, which is in micrometres.
 
-    It is hidden by making it transparent: where ``visible`` is set to False and a layer is removed then, vispy draws
-    from memory that is freed, and the process may crash (seen with napari 0.9.2 and Mesa's software renderer).
+    It is hidden by making it transparent. If ``visible`` were set to False and a layer were then removed, vispy would
+    draw from freed memory, and the process could crash (seen with napari 0.9.2 and Mesa's software renderer).
     """
     bar = scale_bar(viewer)
     bar.visible = True
     bar.opacity = float(visible)
     bar.box = visible and (getattr(type(bar), "model_fields", None) or type(bar).__fields__)["box"].default
-    if "unit" in type(bar).__annotations__:  # before 0.8 it does not ask the layers
+    if "unit" in type(bar).__annotations__:  # before 0.8, the unit does not follow from the layers
         bar.unit = "um"
 
 
-def shows_scale_bar(viewer: ViewerModel) -> bool:
-    """Whether the scale bar can be seen."""
-    bar = scale_bar(viewer)
-    return bool(bar.visible and bar.opacity > 0)
-
-
 def fit(viewer: ViewerModel, layer: Layer) -> None:
-    """Bring a layer into view, and leave the others out of it where napari can (since 0.7)."""
+    """Fit the view to a layer; before napari 0.7, to all layers."""
     try:
         viewer.reset_view(layers=[layer])
     except TypeError:

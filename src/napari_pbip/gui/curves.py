@@ -1,4 +1,4 @@
-"""The figures of one training as it runs, and as its folder kept them."""
+"""The losses and scores of a training: as it runs, and as they are saved in its folder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy.typing as npt
 from napari_pbip.events import Epoch, Event, Step
 
 POINTS = 2000
-"""Most points that are drawn of a line: about one a pixel of a wide screen."""
+"""Largest number of points that are drawn of a line, about one per pixel of a wide screen."""
 Line = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 """Steps and values."""
 
 
 class Curves:
-    """The figures of one training; growing is cheap, however long it is."""
+    """The losses and scores of a training. Adding to them takes constant time."""
 
     def __init__(self) -> None:
         self._steps = array("d")
@@ -27,7 +27,7 @@ class Curves:
 
     @classmethod
     def from_run(cls, rows: Sequence[Mapping[str, float]], validations: Sequence[Mapping[str, Any]]) -> Curves:
-        """The curves of earlier sittings: the rows of ``curves.csv`` and the validations of ``run.json``."""
+        """Return the curves on disk, from the rows of ``curves.csv`` and the validations in ``run.json``."""
         curves = cls()
         for row in rows:
             curves._add_step(row["step"], {n: v for n, v in row.items() if n not in ("step", "learning_rate")})
@@ -37,7 +37,7 @@ class Curves:
         return curves
 
     def add(self, events: Sequence[Event]) -> bool:
-        """Append what a training said; whether anything was to be drawn."""
+        """Append the events of a training; return whether any of them is drawn."""
         grew = False
         for event in events:
             if isinstance(event, Step) and "loss" in event.values:
@@ -67,21 +67,21 @@ class Curves:
 
     @property
     def terms(self) -> Iterator[tuple[str, Line]]:
-        """The loss and its terms."""
+        """Yield the name and line of the loss and of each of its terms."""
         steps = np.array(self._steps)
         for name in sorted(self._terms, key=lambda name: (name != "loss", name)):
             yield name, (steps, np.array(self._terms[name]))
 
     @property
     def scores(self) -> Iterator[tuple[str, Line]]:
-        """Validation mIoU in percent, with the true (oracle) and with the predicted classes of each tile."""
+        """Yield name and line of the validation mIoU in percent, with the true (oracle) and the predicted classes."""
         for name in sorted(self._scores, reverse=True):
             steps, values = self._scores[name]
             yield name, (np.array(steps), np.array(values))
 
 
 def thinned(line: Line, points: int = POINTS) -> Line:
-    """A line of at most so many points that looks the same: of each stretch its lowest and its highest value."""
+    """Return a line of at most ``points`` points that looks the same: the lowest and highest value of each interval."""
     steps, values = line
     stretch = -(-len(steps) // (points // 2))
     if len(steps) <= points:
@@ -95,6 +95,6 @@ def thinned(line: Line, points: int = POINTS) -> Line:
 
 
 def _arg(rows: npt.NDArray[np.float64], sign: int) -> npt.NDArray[np.intp]:
-    """Place of the highest (sign 1) or lowest (-1) value of each row; a gap is neither."""
+    """Return the column of the largest (sign 1) or smallest (-1) value of each row, ignoring NaN."""
     places: npt.NDArray[np.intp] = np.where(np.isnan(rows), -np.inf, sign * rows).argmax(1)
     return places

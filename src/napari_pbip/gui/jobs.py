@@ -1,7 +1,7 @@
-"""The one bridge between a job, which runs in a thread, and the window, which must never wait for it.
+"""Jobs in threads, and the transfer of their events to the window, which never waits for them.
 
-A job is a generator of events. The thread puts them into a queue; a timer of the main thread empties it a few times
-a second and hands everything that came to the widgets in one piece. No Qt object is touched outside the main thread.
+A job is a generator of events. Its thread puts them into a queue. A timer of the main thread empties the queue several
+times a second and emits all new events at once. No Qt object is used outside the main thread.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from typing import Any, TextIO
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_pbip.engine.jobs import JobMaker
+from napari_pbip.engine.jobs import JobMaker, explained
 from napari_pbip.errors import JobFailed, PbipError
 from napari_pbip.events import Event, Finished, Job, Noted, Started, Step, Warned
+from napari_pbip.wording import Interface
 
 DRAIN_MS = 100
-"""Time between two looks into the queue."""
+"""Milliseconds between two times that the queue is emptied."""
 _FURTHER_DOWN = 10
-"""What a job's thread adds to the niceness of the process: about a tenth of a core while the window wants all of it."""
+"""Niceness of job threads relative to the process: they get about a tenth of a core that the window uses fully."""
 
 
 class State(Enum):
-    """What a job is doing."""
+    """The state of a job."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -43,40 +44,38 @@ class State(Enum):
 
 
 class RunningJob(QObject):
-    """A job in a thread. Made, used and watched on the main thread; begins at once.
+    """A job in a thread, which starts at once. This object must be used on the main thread only.
 
     Parameters
     ----------
     make
-        Makes the job's generator; called in the thread, so that slow beginnings do not stop the window.
-    parent
-        Qt parent.
+        Makes the job's generator; it is called in the thread, because it may be slow.
 
     Attributes
     ----------
     state
-        What it is doing now.
+        The present state.
     result
-        The last event of a job that ran to its end.
+        The last event of a job that ran to its end, else None.
     error
-        Why it failed: a sentence for the user; the original error is its ``__cause__``.
+        The error of a job that failed, with a sentence for the user; the original error is its ``__cause__``.
     said
-        What somebody who comes late has to hear: the last ``Started`` and ``Step``, the notes and the warnings.
+        Events for a widget that connects late: the last ``Started`` and ``Step``, and all notes and warnings.
     followed
-        Whether a widget shows or showed how far it is.
+        Whether a widget has shown the progress.
     told
-        Whether a widget told the user how it ended.
+        Whether a widget has shown how the job ended.
     """
 
     events = Signal(list)
-    """Events since the last time, oldest first; never empty."""
+    """Emitted with the events since the last time, oldest first; never with an empty list."""
     state_changed = Signal(object)
-    """The new :class:`State`."""
+    """Emitted with the new :class:`State`."""
     ended = Signal(object)
-    """The last :class:`State`; comes once, after the last events."""
+    """Emitted once, after the last events, with the last :class:`State`."""
 
-    def __init__(self, make: JobMaker, parent: QObject | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, make: JobMaker) -> None:
+        super().__init__()
         self.state = State.RUNNING
         self.result: Finished | None = None
         self.error: PbipError | None = None
@@ -95,26 +94,26 @@ class RunningJob(QObject):
         self._timer.start()
 
     def pause(self) -> None:
-        """Stop after the present step until :meth:`resume`."""
+        """Pause after the present step until :meth:`resume` is called."""
         if self.state is State.RUNNING:
             self._go.clear()
             self._become(State.PAUSED)
 
     def resume(self) -> None:
-        """Go on after :meth:`pause`."""
+        """Continue after :meth:`pause`."""
         if self.state is State.PAUSED:
             self._go.set()
             self._become(State.RUNNING)
 
     def cancel(self) -> None:
-        """Stop after the present step; what is finished is kept. :attr:`ended` tells when."""
+        """Stop after the present step, keeping what is finished; :attr:`ended` is emitted when the job has stopped."""
         if not self.state.ended:
             self._stop.set()
             self._go.set()
             self._become(State.CANCELLING)
 
     def wait(self, seconds: float = 30.0) -> bool:
-        """Block until the thread is over, for closing the window; whether it is."""
+        """Block until the thread has ended, for closing the window; return whether it has."""
         self._thread.join(seconds)
         if self._thread.is_alive():
             return False
@@ -122,7 +121,7 @@ class RunningJob(QObject):
         return True
 
     def drain(self) -> None:
-        """Hand over what has come; the timer calls this."""
+        """Emit the events in the queue; the timer calls this."""
         batch: list[Event] = []
         end: _End | None = None
         while end is None:
@@ -160,46 +159,46 @@ class RunningJob(QObject):
     def _follow(self, make: JobMaker) -> _End:
         job: Job | None = None
         try:
-            job = make()
+            job = Interface.WINDOW.job(make)
             for event in job:
                 self._queue.put(event)
                 if isinstance(event, Finished):
                     return _End(State.FINISHED, result=event)
                 self._go.wait()
                 if self._stop.is_set():
-                    job.close()  # saves what is finished, and may fail in it
+                    job.close()  # saves what is finished, which may fail
                     return _End(State.CANCELLED)
         except PbipError as error:
             return _End(State.FAILED, error=error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the user must hear of it
-            failed = JobFailed(f"Something unforeseen went wrong: {type(error).__name__}: {error}.")
+            failed = explained(error)
             failed.__cause__ = error
             return _End(State.FAILED, error=failed)
         return _End(State.FAILED, error=JobFailed("The job ended without a result."))
 
 
 def _give_way() -> None:
-    """Let the thread that draws go first, also before those that this one starts, such as torch's.
+    """Lower the priority of this thread, and of those that it starts (such as torch's), below that of drawing.
 
-    A network takes all cores that there are. Only Linux lets a thread lower itself and not the whole process.
+    A network uses all cores. Only on Linux can a thread lower its own priority without that of the whole process.
     """
     if sys.platform == "linux":
         os.nice(_FURTHER_DOWN)
 
 
 class _End:
-    """What the thread says last."""
+    """The last entry in the queue: how the job ended."""
 
     def __init__(self, state: State, result: Finished | None = None, error: PbipError | None = None) -> None:
         self.state, self.result, self.error = state, result, error
 
 
 _queues: dict[int, Callable[[Event], None]] = {}
-"""Where the warnings of a job's thread go, by the thread's identifier."""
+"""Functions that take the warnings of a job's thread, by the thread's identifier."""
 
 
 def _route_warnings() -> None:
-    """Turn warnings of job threads into events: napari would open a notification, in the wrong thread."""
+    """Turn Python warnings in job threads into events; napari would show a notification from the wrong thread."""
     show = warnings.showwarning
     if getattr(show, "routes_jobs", False):
         return
@@ -223,7 +222,7 @@ def _route_warnings() -> None:
 
 
 def _summary(events: Sequence[Event]) -> list[Event]:
-    """The last ``Started``, the last ``Step`` since, and all notes and warnings."""
+    """Return the last ``Started``, the last ``Step`` after it, and all notes and warnings."""
     begun: list[Event] = []
     for event in events:
         if isinstance(event, Started):
@@ -234,10 +233,10 @@ def _summary(events: Sequence[Event]) -> list[Event]:
 
 
 def returning(work: Callable[[], object]) -> Job:
-    """A function as a job of one step; its value is ``summary["value"]`` of the result."""
+    """Make a job of a function; its value is ``summary["value"]`` of the result."""
     yield Finished(None, {"value": work()})
 
 
 def last(events: Sequence[Event], kind: type[Any]) -> Any:
-    """The newest event of a kind, or None."""
+    """Return the newest event of a kind, or None."""
     return next((event for event in reversed(events) if isinstance(event, kind)), None)

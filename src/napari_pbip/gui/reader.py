@@ -1,9 +1,8 @@
-"""What napari calls when a file is opened or dropped: slides, score stores, label images and banks.
+"""The napari reader of slides, score stores, label images and banks.
 
-Only files whose names slides have are ours (``napari.yaml``). Microscopes write TIFF for other ends, and napari asks
-the reader of any folder: there a slide is what opens as one, that is RGB, and tiled, pyramidal or of a scanner's own
-format. All other TIFF files and folders are opened as napari opens them, so that choosing this reader once, and for
-good, is never wrong.
+napari calls it for folders and for files with suffixes of slides (``napari.yaml``). Microscopes write TIFF for other
+purposes too: a TIFF file or folder counts as a slide if it is RGB, and tiled, pyramidal or in the format of a slide
+scanner. All others are opened as napari itself does, so that making this reader the default is never wrong.
 """
 
 from __future__ import annotations
@@ -22,20 +21,21 @@ from napari_pbip.errors import PbipError
 from napari_pbip.folders import STORE_MARKER
 from napari_pbip.results.label_image import is_label_image
 from napari_pbip.slides import is_slide, open_slide
+from napari_pbip.wording import Interface
 
 LayerData = tuple[Any, ...]
 Paths = str | Sequence[str]
 Reader = Callable[[Paths], list[LayerData]]
 _BETWEEN_SHEETS = 12
-"""Pixels."""
+"""Distance between contact sheets in pixels."""
 _OF_OTHERS_TOO = (".tif", ".tiff")
-"""Endings of slides that pictures and stacks of microscopes have as well."""
+"""Suffixes of slides that other pictures and microscope stacks have too."""
 _NOTHING: list[LayerData] = [(None,)]
-"""What napari takes for "read, and there are no layers"."""
+"""The layer data that mean for napari that the file was read and has no layers."""
 
 
 def get_reader(path: Paths) -> Reader:
-    """The function that reads these paths: as slides, as stores of ours of one kind, or as napari does."""
+    """Return the function that reads these paths: as slides, as results of one kind, or as napari itself does."""
     paths = [Path(one) for one in _listed(path)]
     for ours, read in ((is_store, read_stores), (is_label_image, read_labels), (is_bank, read_banks)):
         if all(ours(one) for one in paths):
@@ -44,7 +44,7 @@ def get_reader(path: Paths) -> Reader:
 
 
 def _is_meant_as_slide(path: Path) -> bool:
-    """By its name where only slides have it: what is wrong with a damaged one is then said in a sentence."""
+    """Return whether a path is a slide; a suffix that only slides have suffices, so that damage is reported clearly."""
     shared = path.is_dir() or path.suffix.lower() in _OF_OTHERS_TOO
     return not shared or is_slide(path)
 
@@ -54,7 +54,7 @@ def _listed(path: Paths) -> list[str]:
 
 
 def _in_one_sentence(read: Reader) -> Reader:
-    """Say what is wrong with a file in a sentence where there is a window; napari would show a traceback."""
+    """Show an error of the reader as one sentence if there is a window, where napari would show a traceback."""
 
     @wraps(read)
     def told(path: Paths) -> list[LayerData]:
@@ -63,21 +63,21 @@ def _in_one_sentence(read: Reader) -> Reader:
         except PbipError as error:
             if napari.current_viewer() is None:
                 raise
-            show_error(str(error))
+            show_error(Interface.WINDOW.sentence(error))
             return _NOTHING
 
     return told
 
 
 def read_as_napari(path: Paths) -> list[LayerData]:
-    """Layers of what is not ours."""
+    """Read files that are not of this plugin as napari itself does."""
     layers: list[LayerData] = npe2.read(_listed(path), stack=not isinstance(path, str), plugin_name="napari")
     return layers
 
 
 @_in_one_sentence
 def read_slides(path: Paths) -> list[LayerData]:
-    """Layers of slides: multiscale, RGB, in micrometres where they say how large they are."""
+    """Read slides as multiscale RGB layers, in micrometres if their microns per pixel are known."""
     from napari_pbip.gui.layers.slides import layer_data
     from napari_pbip.gui.state.session import begin_session
 
@@ -86,13 +86,13 @@ def read_slides(path: Paths) -> list[LayerData]:
 
 
 def is_store(path: Path) -> bool:
-    """Whether this is a score store of ours; a look at one small file."""
+    """Return whether a folder is a score store, which reads one small file."""
     return path.is_dir() and (path / STORE_MARKER).exists()
 
 
 @_in_one_sentence
 def read_stores(path: Paths) -> list[LayerData]:
-    """Label layers of score stores, computed from the scores as thresholds ask."""
+    """Read score stores as layers of labels, which are computed from the scores and thresholds."""
     from napari_pbip.gui.layers.results import layer_data
     from napari_pbip.gui.state.session import begin_session
 
@@ -103,22 +103,22 @@ def read_stores(path: Paths) -> list[LayerData]:
 
 @_in_one_sentence
 def read_labels(path: Paths) -> list[LayerData]:
-    """Label layers of label images of ours."""
+    """Read label images of this package as layers of labels."""
     from napari_pbip.gui.layers.label_images import layer_data
 
     return [layer_data(Path(one)) for one in _listed(path)]
 
 
 def is_bank(path: Path) -> bool:
-    """Whether this is an image bank; a look at the folder."""
-    from napari_pbip.bank.image_bank import FACTS
+    """Return whether a folder is an image bank."""
+    from napari_pbip.bank.bank_folder import FACTS
 
     return (path / FACTS).is_file()
 
 
 @_in_one_sentence
 def read_banks(path: Paths) -> list[LayerData]:
-    """The contact sheet of each class of image banks, one below the other."""
+    """Read image banks as layers: the contact sheet of each class, one below the other."""
     from napari_pbip.bank import ImageBank
     from napari_pbip.bank.sheet import contact_sheets
     from napari_pbip.gui.layers.units import PIXELS
@@ -127,7 +127,7 @@ def read_banks(path: Paths) -> list[LayerData]:
     for one in _listed(path):
         folder, top = Path(one), 0
         for name, sheet in contact_sheets(ImageBank.read(folder), folder):
-            # napari's own pixel is no length, and would not go with a slide in the same viewer
+            # napari's own unit, the pixel, is not a length and cannot be combined with slides in one viewer
             options = {"name": f"{folder.name}: {name}", "translate": (top, 0), "units": PIXELS}
             layers.append((np.asarray(sheet), options, "image"))
             top += sheet.height + _BETWEEN_SHEETS

@@ -1,4 +1,4 @@
-"""Sample data of the *File* menu."""
+"""Sample data in napari's *File* menu."""
 
 from __future__ import annotations
 
@@ -22,25 +22,24 @@ PROJECT, MODEL = "napari-pbip sample", "skin"
 
 
 def slide() -> list[LayerData]:
-    """The bundled slide as a layer: skin, H&E, 1.1 x 1.5 mm (OpenSlide test data, CC0)."""
+    """Return the bundled slide as a layer: skin, H&E, 1.1 x 1.5 mm (OpenSlide test data, CC0)."""
     return _layers(samples.slide())
 
 
 def frozen_section() -> list[LayerData]:
-    """A frozen section of a squamous cell carcinoma as a layer, of unknown microns per pixel (TCGA, open access)."""
+    """Return a frozen section of squamous cell carcinoma, without microns per pixel, as a layer (TCGA, open access)."""
     return _layers(samples.frozen_section())
 
 
 def tumour() -> list[LayerData]:
-    """A section of a tumour as a layer, of unknown microns per pixel (CPTAC, CC BY 4.0)."""
+    """Return a section of a tumour, without microns per pixel, as a layer (CPTAC, CC BY 4.0)."""
     return _layers(samples.tumour())
 
 
 def project() -> list[LayerData]:
-    """The bundled slide; labelled tiles, image bank and model of it become the project, so that every dock has work.
+    """Return the bundled slide as a layer, and open a project with labelled tiles, an image bank and a model of it.
 
-    They are unpacked beside the present project, whose folder stays as it is. What was done with the sample project
-    before is kept.
+    The project is unpacked beside the present one, which is not changed. If it exists already, it is kept as it is.
     """
     viewer = napari.current_viewer()
     if viewer is not None:

@@ -1,4 +1,4 @@
-"""The settings of the widgets as a file, which the command line runs to the same result."""
+"""Settings files of the window, with which the command line gives the same results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def load(viewer: napari.viewer.Viewer) -> None:
 
 
 def write_settings(session: Session, path: Path) -> str:
-    """Write what a job would run with now; returns what to tell the user.
+    """Write the present settings of jobs to a file; return a message for the user.
 
     Raises
     ------
@@ -42,12 +42,12 @@ def write_settings(session: Session, path: Path) -> str:
 
 
 def read_settings(session: Session, path: Path) -> str:
-    """Take the settings of a file; returns what to tell the user.
+    """Use the settings of a file; return a message for the user.
 
     Raises
     ------
     ConfigError
-        If it is no settings file, or one of its values cannot be used; the settings stay as they were.
+        If the file is not a settings file or a value is invalid; the settings are then not changed.
     """
     session.settings = JobSettings.read(path)
     return f"The settings of {path} are shown in the widgets."

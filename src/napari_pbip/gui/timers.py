@@ -1,4 +1,4 @@
-"""Timers that do something once, a while after they were last started."""
+"""Timers that fire once, a while after they were last started."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qtpy.QtCore import QObject, QTimer
 
 
 def single_shot(milliseconds: int, call: Callable[[], object], parent: QObject | None = None) -> QTimer:
-    """A timer that calls a function once, this long after it was started; starting it again begins anew."""
+    """Return a timer that calls a function once, this long after its last start."""
     timer = QTimer(parent)
     timer.setSingleShot(True)
     timer.setInterval(milliseconds)

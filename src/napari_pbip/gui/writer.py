@@ -1,4 +1,4 @@
-"""What napari calls to save labels: tissue maps and painted masks, as OME-Zarr with colours and class names."""
+"""The napari writer of labels: saves tissue maps and drawn masks as OME-Zarr with colours and class names."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from napari_pbip.gui.state.session import Session, session_of
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
-    """Save a labels layer; it is written in the background, and what became of it is told when it has ended.
+    """Save a labels layer in the background; a notification says when it is saved or has failed.
 
     Parameters
     ----------
     path
-        The new folder, ``*.ome.zarr``.
+        Path of the new folder, ``*.ome.zarr``.
     data
         Labels (H, W), or a list of levels, finest first.
     meta
-        The layer's attributes.
+        Attributes of the layer.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     viewer = napari.current_viewer()
     session = None if viewer is None else session_of(viewer)
     make = _maker(target, data[0] if meta.get("multiscale") else data, meta, session)
-    if session is None:  # nobody looks, so nobody waits either
+    if session is None:  # without a window, nothing needs to stay responsive
         for _ in make():
             pass
         return [path]

@@ -1,4 +1,4 @@
-"""A network inside a method that is used and not trained."""
+"""A container for a network that a method uses without training it."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class ImgMatchNet:
         """
         maps, selected, positives, prototypes = contrasted
         names = [name for name, theta in self.thetas.items() if theta]
-        if self.mask == "clipped":  # a map with nothing positive cuts nothing out, and has no gradient to change that
+        if self.mask == "clipped":  # a map without a positive value cuts out nothing and has no gradient
             selected = selected & (maps.amax((2, 3)) > 0)
         image, which = selected.nonzero(as_tuple=True)
         if len(image) == 0:

@@ -1,4 +1,4 @@
-"""Files with the weights of a network, on this machine. Only safetensors is read: a pickle can run code."""
+"""Files with weights of networks. Only safetensors is read, because a pickle can run code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
 
 
 def safetensors_file(path: Path, of: str, setting: str, hint: str) -> Path:
-    """The safetensors file that a path names: itself, or the ``model.safetensors`` or only such file of a folder.
+    """Return the safetensors file of a path: the file itself, or ``model.safetensors`` or the only one in a folder.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def safetensors_file(path: Path, of: str, setting: str, hint: str) -> Path:
     Raises
     ------
     WeightsUnavailable
-        If there is none, there are several, or the file is of another kind.
+        If there is no such file, or several, or the file has another format.
     """
     if path.is_file():
         if path.suffix in PICKLES:
@@ -52,7 +52,7 @@ def safetensors_file(path: Path, of: str, setting: str, hint: str) -> Path:
 
 
 def pickled(path: Path) -> WeightsUnavailable:
-    """The error for a file that is refused."""
+    """Return the error for a file that is refused because it can run code."""
     return WeightsUnavailable(
         f"{path} is a PyTorch pickle, which can run code when it is read; convert it once to a model.safetensors "
         "beside it, as docs/methods.md shows."
@@ -60,15 +60,15 @@ def pickled(path: Path) -> WeightsUnavailable:
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, by name.
+    """Read the tensors of a safetensors file by name.
 
     Raises
     ------
     WeightsUnavailable
-        If it cannot be read.
+        If the file cannot be read.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file  # here: the window asks for files, and must not load torch for it
+    from safetensors.torch import load_file  # here, because the window uses this module without loading torch
 
     try:
         return load_file(path)

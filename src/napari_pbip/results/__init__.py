@@ -1,4 +1,4 @@
-"""What a job leaves behind: the score store, labels from scores, areas, pictures, figures of merit. No torch."""
+"""Results of jobs: the score store, labels from scores, areas, pictures and metrics. Nothing here imports torch."""
 
 from napari_pbip.results.areas import Area, areas, write_areas
 from napari_pbip.results.blend import Blender, Region

@@ -1,4 +1,4 @@
-"""How much of each tissue class a slide shows."""
+"""The area of each tissue class on a slide."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NOT_ANALYSED_NAME = "not analysed"
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """One row of the table."""
+    """One row of the table of areas."""
 
     name: str
     """Class name, ``not assigned``, or ``not analysed``."""
     label: int
-    """Its value in the label image."""
+    """Value of the class in the label image."""
     cells: int
     """Pixels of the label image's level 0."""
     area_mm2: float
@@ -31,10 +31,10 @@ class Area:
 
 
 def areas(store: ScoreStore) -> list[Area]:
-    """Area of each class, of tissue that was not assigned or not analysed, from the labels of a store.
+    """Return the area of each class, of unassigned and of not analysed tissue, from the labels of a store.
 
-    The percentages add up to 100: "not analysed" is tissue in tiles that hold too little of it, or that had
-    not been reached when the labels were written. Cells that hang over the edge of the slide count as whole.
+    The percentages add up to 100. "Not analysed" is tissue in tiles that contain too little of it, or that had not
+    been reached when the labels were written. Cells that reach beyond the edge of the slide count as whole cells.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def areas(store: ScoreStore) -> list[Area]:
 
 
 def area_rows(store: ScoreStore, cells_of: Mapping[int, int]) -> list[Area]:
-    """The table of :func:`areas` from the level-0 cells of each label value but 0."""
+    """Return the table of :func:`areas` from the number of level-0 cells of each label value but 0."""
     tissue = store.tissue_cells
     cell_mm2 = (store.cell_um / 1000) ** 2
     counts = [(name, n + 1, cells_of[n + 1]) for n, name in enumerate(store.taxonomy.names)]
@@ -59,7 +59,7 @@ def area_rows(store: ScoreStore, cells_of: Mapping[int, int]) -> list[Area]:
 
 
 def write_areas(path: Path, rows: Sequence[Area]) -> None:
-    """Write the table as CSV (UTF-8, comma, point), with the fields of :class:`Area` as its header.
+    """Write the table as CSV (UTF-8, commas, decimal points), with the fields of :class:`Area` as its header.
 
     Raises
     ------

@@ -1,21 +1,22 @@
-"""Overlapping tiles become whole blocks of the score grid, each computed once and written once.
+"""Blending of overlapping tiles into blocks of the score grid; each block is computed and written once.
 
-Tiles overlap so that no seam shows: where several cover a cell, their scores are averaged with weights that
-fall off towards the border of a tile. The grid is cut into square *blocks* (the chunks of the score store).
-A tile on a block border counts in up to four blocks; its scores are kept until the last of them is finished.
+Tiles overlap so that no seams show: the scores of all tiles that cover a cell are averaged with weights that
+decrease towards the border of a tile. The grid is divided into square *blocks* (the chunks of the score store).
+A tile on the border of blocks counts in up to four of them; its scores are kept until the last one is finished.
 
-Trade-off. Recomputing the border tiles for each block would need no memory between blocks, but with tiles of
-28 cells every 24 and blocks of 256 cells it costs 21 % more network time (11 % at 512). Keeping them costs
-nothing but the scores of the tiles along the front: about two tile rows, 12 MB on a 100,000 x 100,000 slide
-with four classes. A run that is stopped puts them on disk, so that a resumed one computes no tile again.
+Computing the border tiles again for each block would need no memory between blocks, but costs 21 % more network
+time with blocks of 256 cells and tiles of 28 cells at a stride of 24 (11 % with blocks of 512). Keeping them costs
+the memory of the tiles along the front between finished and unfinished blocks: about two rows of tiles, 12 MB on a
+slide of 100,000 x 100,000 pixels with four classes. A run that is stopped writes these tiles to disk, so that a
+resumed run does not compute them again.
 
-The order is free: without a view the front is that of a Z-order curve; blocks from the centre of a view outwards
-have a front of about the same length. A user who jumps around leaves behind the blocks along the border of each
-view, begun and not finished (some 120 tiles a block, 1.5 MB with four classes); they are finished next, before
-anything new. What cannot wait for its block to be finished is shown from :meth:`Blender.partials`.
+Blocks may come in any order. Without a view they follow a Z-order curve; blocks from the centre of a view outwards
+have a front of about the same length. A user who moves the view leaves unfinished blocks along its border (about
+120 tiles or 1.5 MB each with four classes); they are finished next, before new ones are begun. Until a block is
+finished, :meth:`Blender.partials` gives what is known of it for display.
 
-A block is summed in the order of the lattice, whatever the order in which its tiles came, in float64 with
-integer weights: a constant in gives exactly that constant out, and the same tiles give the same bits.
+A block is summed in the order of the lattice, not in that in which tiles arrive, in float64 with integer weights.
+Constant scores therefore give exactly the same constant, and the same tiles give the same bits.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ Floats = npt.NDArray[np.floating]
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A block: everything the score store needs of it."""
+    """A block of scores, with all that the score store writes of it."""
 
     y: int
-    """First cell, top to bottom; a multiple of the block size."""
+    """Row of the block's first cell; a multiple of the block size."""
     x: int
     scores: npt.NDArray[np.float16]
-    """Blended raw class scores, (N, h, w); NaN where no analysed tile lies (yet)."""
+    """Blended raw class scores, (N, h, w); NaN where no tile has been analysed."""
     tiles: npt.NDArray[np.intp]
     """(row, column) of the analysed tiles that touch the block (those computed so far), (T, 2)."""
     presence: npt.NDArray[np.float32]
@@ -48,15 +49,15 @@ class Region:
     peak: npt.NDArray[np.float32]
     """Largest raw score of each class in each of these tiles, before blending, (T, N)."""
     complete: bool = True
-    """Whether all tiles of the block are in it; else it is something to look at meanwhile."""
+    """Whether all tiles of the block are included; an incomplete block serves for display only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """Tiles of unfinished blocks, as the network answered: what a stopped run has to remember besides the blocks."""
+    """The network's results for tiles of unfinished blocks, which a stopped run saves in addition to the blocks."""
 
     places: npt.NDArray[np.int32]
-    """(row, column) of each on the lattice, (T, 2)."""
+    """(row, column) of each tile on the lattice, (T, 2)."""
     scores: npt.NDArray[np.float32]
     """Raw class scores, (T, N, tile, tile)."""
     presence: npt.NDArray[np.float32]
@@ -74,14 +75,14 @@ class _Kept:
 
 
 class Blender:
-    """Collects tiles and gives out finished blocks.
+    """Blends tiles into blocks: collects the results of tiles and returns the blocks that they complete.
 
     Parameters
     ----------
     lattice
         The tiles and the grid they lie on.
     planned
-        Which tiles are to be analysed, bool (rows, columns).
+        Tiles that are to be analysed, bool (rows, columns).
     written
         Blocks that an earlier run has written, bool (block rows, block columns).
     block
@@ -112,8 +113,8 @@ class Blender:
         self._planned = planned.copy()
         self._missing: dict[Place, int] = {}
         self._blocks_of: dict[Place, int] = {}
-        # Along a Z-order curve the blocks done so far are compact squares: the front, and with it the tiles that
-        # are kept, stays short, and the chunks of the coarser levels fill up one after the other.
+        # Along a Z-order curve, finished blocks form compact squares. The front, and with it the number of tiles in
+        # memory, stays short, and the chunks of the coarser levels are completed one after the other.
         for by, bx in sorted(np.argwhere(~written).tolist(), key=z_order):
             tiles = self._tiles_of(by, bx)
             if tiles:
@@ -125,16 +126,16 @@ class Blender:
 
     @property
     def order(self) -> list[Place]:
-        """The (row, column) of all tiles still to be computed, in the order that keeps the memory low."""
+        """The (row, column) of all tiles that are still to be computed, in the order that needs the least memory."""
         return list(self._blocks_of)
 
     def tiles(self, view: Callable[[], View | None] = lambda: None) -> Iterator[Place]:
-        """The tiles of :attr:`order`, each once, those in view first.
+        """Yield each tile of :attr:`order` once, those in view first.
 
         Parameters
         ----------
         view
-            Says which rectangle of cells the user is looking at; asked before every tile.
+            Returns the rectangle of cells that the user is looking at; called before every tile.
         """
         waiting = np.zeros_like(self._planned)
         if self._blocks_of:
@@ -145,11 +146,11 @@ class Blender:
 
     @property
     def kept(self) -> int:
-        """Tiles in memory."""
+        """Number of tiles in memory."""
         return len(self._kept)
 
     def keep(self) -> Tiles | None:
-        """The tiles in memory, for :meth:`restore`; None if there are none."""
+        """Return the tiles in memory, for :meth:`restore`, or None if there are none."""
         if not self._kept:
             return None
         kept = self._kept.values()
@@ -160,9 +161,9 @@ class Blender:
         )
 
     def restore(self, tiles: Tiles) -> list[Region]:
-        """Take up what :meth:`keep` gave in an earlier run, as far as it is still needed; the blocks that it completes.
+        """Add the tiles that :meth:`keep` returned in an earlier run, if they are needed; return the completed blocks.
 
-        Their bits are those of tiles that were computed now.
+        The blocks are bit for bit the same as if the tiles were computed now.
         """
         finished: list[Region] = []
         for (row, column), scores, presence in zip(tiles.places.tolist(), tiles.scores, tiles.presence, strict=True):
@@ -171,7 +172,7 @@ class Blender:
         return finished
 
     def add(self, row: int, column: int, scores: Floats, presence: Floats) -> list[Region]:
-        """Take the network's result for one tile.
+        """Add the network's result for one tile.
 
         Parameters
         ----------
@@ -185,23 +186,23 @@ class Blender:
         Returns
         -------
         list of Region
-            The blocks that this tile completes, mostly none.
+            The blocks that this tile completes, in most cases none.
 
         Raises
         ------
         ValueError
-            If the tile is not expected (any more) or its scores have another size.
+            If the tile is not one of those still to be computed, or its scores have the wrong shape.
         """
         side = self.lattice.tile
         blocks = self._take(row, column)
         if scores.ndim != 3 or scores.shape[1:] != (side, side):
             raise ValueError(f"the scores of a tile have shape (N, {side}, {side}), not {scores.shape}")
-        # copies: a view would keep the whole batch alive
+        # copies, because a view would keep the whole batch in memory
         self._kept[row, column] = _Kept(np.array(scores, np.float32), np.array(presence, np.float32), blocks)
         return self._count(row, column)
 
     def leave_out(self, row: int, column: int) -> list[Region]:
-        """Go on without a tile that cannot be read: its cells have no scores but those of its neighbours.
+        """Skip a tile that cannot be read; its cells get scores only from overlapping tiles.
 
         Parameters
         ----------
@@ -211,26 +212,26 @@ class Blender:
         Returns
         -------
         list of Region
-            The blocks that waited for this tile alone; one that has no other tile is not among them.
+            The blocks that this completes, without those that have no other tile.
 
         Raises
         ------
         ValueError
-            If the tile is not expected (any more).
+            If the tile is not one of those still to be computed.
         """
         self._take(row, column)
         self._planned[row, column] = False
         return self._count(row, column)
 
     def _take(self, row: int, column: int) -> int:
-        """Take a tile off the list; returns how many unfinished blocks it touches."""
+        """Remove a tile from those still to be computed; return the number of unfinished blocks that it touches."""
         blocks = self._blocks_of.pop((row, column), 0)
         if not blocks:
             raise ValueError(f"tile ({row}, {column}) is not to be analysed, or was added before")
         return blocks
 
     def _count(self, row: int, column: int) -> list[Region]:
-        """Note that a tile is no longer missing; returns the blocks that are finished by it."""
+        """Record that a tile is no longer missing; return the blocks that it completes."""
         finished = []
         for place in self._blocks_touching(row, column):
             if place in self._missing:
@@ -244,7 +245,7 @@ class Blender:
         return finished
 
     def partials(self) -> list[Region]:
-        """The unfinished blocks that got tiles since the last call, as far as they are known."""
+        """Return the unfinished blocks to which tiles were added since the last call."""
         changed, self._changed = sorted(self._changed), set()
         known = {place: [tile for tile in self._tiles_of(*place) if tile in self._kept] for place in changed}
         return [replace(self._blend(*place, tiles), complete=False) for place, tiles in known.items() if tiles]
@@ -253,7 +254,7 @@ class Blender:
         return place * self._block, min((place + 1) * self._block, cells)
 
     def _tiles_of(self, by: int, bx: int) -> list[Place]:
-        """Analysed tiles that touch a block, in lattice order."""
+        """Return the analysed tiles that touch a block, in lattice order."""
         rows, columns = self.lattice.touching_block(by, bx, self._block)
         return [(row, column) for row in rows for column in columns if self._planned[row, column]]
 
@@ -265,7 +266,7 @@ class Blender:
                 yield by, bx
 
     def _finish(self, by: int, bx: int) -> Region:
-        """The whole block; tiles that no other block needs are let go."""
+        """Blend a complete block, and drop the tiles that no other block needs."""
         tiles = self._tiles_of(by, bx)
         region = self._blend(by, bx, tiles)
         for tile in tiles:
@@ -276,7 +277,7 @@ class Blender:
         return region
 
     def _blend(self, by: int, bx: int, tiles: Sequence[Place]) -> Region:
-        """A block from these tiles, in lattice order."""
+        """Blend these tiles, in lattice order, into a block."""
         lattice = self.lattice
         (y0, y1), (x0, x1) = self._span(by, lattice.height), self._span(bx, lattice.width)
         kept = [self._kept[tile] for tile in tiles]
@@ -289,7 +290,7 @@ class Blender:
             here = np.s_[..., top - y : bottom - y, left - x : right - x]
             total[there] += one.scores[here] * self._weights[here]
             weight[there] += self._weights[here]
-        with np.errstate(invalid="ignore"):  # 0 / 0 = NaN marks the cells of no tile
+        with np.errstate(invalid="ignore"):  # 0 / 0 = NaN marks cells that no tile covers
             scores = (total / weight).astype(np.float16)
         return Region(
             y0,

@@ -1,7 +1,7 @@
-"""What a comparison found: figures of each run, their mean and deviation over seeds, and paired t-tests.
+"""Results of a comparison: metrics of each run, their mean and deviation over seeds, and paired t-tests.
 
-Differences between choices are tested over the seeds that both were trained with (paired, two-sided t-test): against
-the choice with the best mean mIoU, and against the second best. With few seeds only large differences come out as such.
+Each choice is tested against the choice with the best mean mIoU and against the second best, with a paired, two-sided
+t-test over the seeds that both were trained with. With few seeds, only large differences are significant.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from napari_pbip.files import writing
 from napari_pbip.results.metrics import PROTOCOLS
 
 MEASURES = ("miou", "fwiou", "biou", "dice")
-_SAME = 1e-9  # differences of percentages that all are this close to each other have no spread to test with
+_SAME = 1e-9  # if all differences of percentages are this close to each other, a t-test is not defined
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """One run: what it found, or why it found nothing."""
+    """One run of a comparison: its metrics, or why it has none."""
 
     choices: tuple[str, ...]
-    """The choice on each axis."""
+    """Name of the run's choice on each axis."""
     seed: int
     figures: Mapping[str, Any] | None = None
-    """``protocols``, ``confusion`` and ``classes`` as the evaluation gives them, with ``seconds_per_step`` and
-    ``parameters``; None if there are none (yet)."""
+    """``protocols``, ``confusion`` and ``classes`` of the evaluation, with ``seconds_per_step`` and ``parameters``;
+    None if the run has not ended or has failed."""
     error: str = ""
-    """Why there are none, if something went wrong."""
+    """Message of the error if the run failed."""
 
     def figure(self, protocol: str, measure: str) -> float | None:
-        """A figure in percent."""
+        """Return a metric in percent, or None if there is none."""
         return None if self.figures is None else self.figures["protocols"][protocol][measure]
 
     def of_class(self, protocol: str, name: str) -> float | None:
-        """IoU of a class in percent."""
+        """Return the IoU of a class in percent, or None if there is none."""
         return None if self.figures is None else self.figures["protocols"][protocol]["per_class"][name]["iou"]
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Mean and sample standard deviation (None with one value) of some figures."""
+    """The mean and sample standard deviation (None for a single value) of a metric over seeds."""
 
     mean: float
     deviation: float | None
 
     @classmethod
     def from_values(cls, values: Sequence[float | None]) -> Spread | None:
-        """Of the values there are; None without any."""
+        """Return the spread of the values that are not None, or None if all are."""
         known = [value for value in values if value is not None]
         if not known:
             return None
@@ -66,45 +66,45 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """All runs of one choice on each axis."""
+    """The runs, one per seed, of one combination of choices."""
 
     names: tuple[str, ...]
     runs: tuple[RunResult, ...]
 
     @property
     def done(self) -> list[RunResult]:
-        """The runs that have figures."""
+        """The runs that have metrics."""
         return [run for run in self.runs if run.figures is not None]
 
     def spread(self, protocol: str, measure: str) -> Spread | None:
-        """A figure over the seeds."""
+        """Return the spread of a metric over the seeds."""
         return Spread.from_values([run.figure(protocol, measure) for run in self.done])
 
     def class_spread(self, protocol: str, name: str) -> Spread | None:
-        """IoU of a class over the seeds."""
+        """Return the spread of a class's IoU over the seeds."""
         return Spread.from_values([run.of_class(protocol, name) for run in self.done])
 
     def mean(self, fact: str) -> float | None:
-        """Mean of ``seconds_per_step`` or ``parameters``."""
+        """Return the mean of ``seconds_per_step`` or ``parameters`` over the seeds."""
         spread = Spread.from_values([run.figures[fact] for run in self.done if run.figures is not None])
         return None if spread is None else spread.mean
 
     def confusion(self, protocol: str) -> npt.NDArray[np.int64] | None:
-        """Pixels of (true class, predicted class or none) of all seeds together, (N, N + 1)."""
+        """Return the confusion matrix summed over the seeds, (N, N + 1): true class, predicted class or none."""
         matrices = [run.figures["confusion"][protocol] for run in self.done if run.figures is not None]
         return np.sum(matrices, 0, dtype=np.int64) if matrices else None
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All runs, in the order in which they are to be read."""
+    """All runs of a comparison, in the order of its tables."""
 
     axes: tuple[str, ...]
     runs: tuple[RunResult, ...]
 
     @property
     def choices(self) -> list[Choice]:
-        """The rows of the table."""
+        """The combinations of choices, which are the rows of the table."""
         grouped: dict[tuple[str, ...], list[RunResult]] = {}
         for run in self.runs:
             grouped.setdefault(run.choices, []).append(run)
@@ -112,23 +112,23 @@ class Comparison:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names, as far as a run has told them."""
+        """Class names; empty until a run has metrics."""
         return next((tuple(run.figures["classes"]) for run in self.runs if run.figures is not None), ())
 
     def ranking(self, protocol: str) -> list[Choice]:
-        """The choices that have figures, the best mean mIoU first."""
+        """Return the choices that have metrics, the best mean mIoU first."""
         means = [(choice.spread(protocol, "miou"), choice) for choice in self.choices]
         known = [(spread.mean, choice) for spread, choice in means if spread is not None]
         return [choice for _, choice in sorted(known, key=lambda pair: -pair[0])]
 
     def p_values(self, protocol: str, choice: Choice) -> tuple[float | None, float | None]:
-        """Probability that chance makes such a difference in mIoU from the best and from the second best choice."""
+        """Return the p-values of the differences in mIoU from the best and from the second best choice."""
         best, second = (*self.ranking(protocol), None, None)[:2]
         return paired_t_test(protocol, choice, best), paired_t_test(protocol, choice, second)
 
 
 def paired_t_test(protocol: str, one: Choice, other: Choice | None) -> float | None:
-    """The p-value of the difference in mIoU over the seeds of both; None with fewer than two, or no spread at all."""
+    """Return the p-value of the difference in mIoU over common seeds; None below two seeds or without any spread."""
     if other is None or one.names == other.names:
         return None
     first, second = ({run.seed: run.figure(protocol, "miou") for run in choice.done} for choice in (one, other))
@@ -140,7 +140,7 @@ def paired_t_test(protocol: str, one: Choice, other: Choice | None) -> float | N
 
 
 def write_results(path: Path, comparison: Comparison) -> None:
-    """Write a CSV file, a row a run: choices, seed, figures of both protocols, time, parameters, what went wrong."""
+    """Write a CSV file with a row per run: choices, seed, metrics of both protocols, time, parameters and error."""
     rows = []
     for run in comparison.runs:
         row: dict[str, Any] = dict(zip(comparison.axes, run.choices, strict=True)) | {"seed": run.seed}
@@ -154,7 +154,7 @@ def write_results(path: Path, comparison: Comparison) -> None:
 
 
 def write_table(path: Path, comparison: Comparison) -> None:
-    """Write a CSV file, a row a choice: mean and deviation of each figure over the seeds, and p-values."""
+    """Write a CSV file with a row per choice: mean and deviation of each metric over the seeds, and p-values."""
     rows = []
     for choice in comparison.choices:
         row: dict[str, Any] = dict(zip(comparison.axes, choice.names, strict=True)) | {"seeds": len(choice.done)}

@@ -1,6 +1,6 @@
-"""The labels of a score store on disk: an OME-Zarr label image with what it was made by.
+"""The labels of a score store on disk: an OME-Zarr label image that records the thresholds it was made with.
 
-Labels that belong to no store have the same form (:mod:`napari_pbip.results.label_image`).
+Label images outside a store have the same format (:mod:`napari_pbip.results.label_image`).
 """
 
 from __future__ import annotations
@@ -24,36 +24,37 @@ from napari_pbip.results.labels import UNASSIGNED_NAME, UNASSIGNED_RGB, Refine, 
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
-from napari_pbip.results.store import ScoreStore, get_array, reading, writing_to
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.results.store_files import get_array, reading, writing_to
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
 
 FOLDER = PurePosixPath("labels/tissue")
-"""Where the label image lies in the store."""
+"""Path of the label image in the store."""
 _WAIT = 30.0
-"""Seconds to wait for another process that writes labels of the same store: it takes about as long."""
+"""Seconds to wait for another process that writes labels of the same store, which takes about this long."""
 
 
 def write_labels(store: ScoreStore, thresholds: ThresholdSettings, refine: Refine | None = None) -> None:
-    """Write the labels of what is analysed so far as an OME-Zarr 0.5 label image, ``labels/tissue`` in the store.
+    """Write the labels of the analysed part of a slide as an OME-Zarr 0.5 label image, ``labels/tissue`` in the store.
 
-    uint8 with colours and class names, a pyramid of nearest neighbours, and with the thresholds, the largest
-    scores and the cell counts in its attributes. Earlier labels are replaced when the new ones are complete.
+    The image is uint8, with colours and class names and a nearest-neighbour pyramid. Its attributes record the
+    thresholds, the largest scores and the cell counts. Earlier labels are replaced when the new ones are complete.
 
     Parameters
     ----------
     store
-        Finished or growing.
+        A finished or growing store.
     thresholds
-        From scores to labels.
+        Thresholds by which scores become labels.
     refine
-        What makes the labels of these thresholds instead of :func:`label_region`; it is asked for chunks.
+        Function that computes the labels of a chunk with these thresholds instead of :func:`label_region`.
 
     Raises
     ------
     ConfigError
-        If the thresholds name a class that there is not.
+        If the thresholds name an unknown class.
     OutputError
-        If the store is damaged, cannot be written, or the disk is full; earlier labels are still there.
+        If the store is damaged or cannot be written, or the disk is full; earlier labels are kept.
     """
     for _ in writing_labels(store, thresholds, refine):
         pass
@@ -62,10 +63,11 @@ def write_labels(store: ScoreStore, thresholds: ThresholdSettings, refine: Refin
 def writing_labels(
     store: ScoreStore, thresholds: ThresholdSettings, refine: Refine | None = None, target: Path | None = None
 ) -> Generator[int, None, None]:
-    """As :func:`write_labels`, block by block; yields how many are done.
+    """Write labels as :func:`write_labels` does, block by block; yield the number of blocks done.
 
-    There are as many as :func:`~napari_pbip.results.lazy.analysed_blocks` names. Closed before the last one, it leaves
-    earlier labels as they were. With a ``target``, a folder, the labels go there and the store is not changed.
+    The blocks are those of :func:`~napari_pbip.results.lazy.analysed_blocks`. If the generator is closed before the
+    last one, earlier labels are kept. With a ``target``, which is a folder, labels are written there and not in the
+    store.
     """
     largest = LargestScores(store).percentile(thresholds.percentile)
     deltas(store.taxonomy, thresholds)  # raises before anything is written
@@ -94,10 +96,10 @@ def writing_labels(
 
 
 def _list_among_labels(folder: Path) -> None:
-    """Name the label image in the group that holds it, beside those of others."""
+    """Add the label image to the list in its group, which may contain label images of other programs."""
     file = folder.parent / "zarr.json"
     with writing_to(file):
-        for begun in folder.parent.glob("*.partial"):  # zarr's, of a process that was killed
+        for begun in folder.parent.glob("*.partial"):  # left by zarr when a process was killed
             begun.unlink(missing_ok=True)
         if not file.exists():
             zarr.create_group(folder.parent, zarr_format=3)
@@ -112,23 +114,23 @@ def _list_among_labels(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LabelFacts:
-    """What is recorded with the labels of a store."""
+    """Facts that are recorded with the labels of a store."""
 
     thresholds: ThresholdSettings
     largest: tuple[float, ...]
-    """Largest score of each class over the slide, which its delta is a share of."""
+    """Largest score of each class over the slide, of which delta is a share."""
     cells: dict[int, int]
-    """Level-0 cells of each label value but 0."""
+    """Number of level-0 cells of each label value but 0."""
     done: int
-    """Tiles that had been analysed when the labels were written."""
+    """Number of tiles that had been analysed when the labels were written."""
     planned: int
-    """Tiles to be analysed."""
+    """Number of tiles to be analysed in all."""
     refined: bool
-    """Whether a dense CRF had a say in them."""
+    """Whether the labels were refined by a dense CRF."""
 
 
 def open_labels(store: ScoreStore) -> tuple[list[zarr.Array[Any]], LabelFacts]:
-    """The levels of the label image of a store, finest first, and what is recorded with it.
+    """Open the levels of a store's label image, finest first, and the facts recorded with it.
 
     Raises
     ------
@@ -149,7 +151,7 @@ def open_labels(store: ScoreStore) -> tuple[list[zarr.Array[Any]], LabelFacts]:
             {value: int(own["cells"][str(value)]) for value in (*range(1, len(store.taxonomy) + 1), UNASSIGNED)},
             int(own["tiles"]["done"]),
             int(own["tiles"]["planned"]),
-            bool(own.get("refined", False)),  # stores of before there was a choice
+            bool(own.get("refined", False)),  # missing in stores of earlier versions
         )
     return levels, facts
 

@@ -1,6 +1,6 @@
-"""Label images as files of their own: OME-Zarr 0.5 with a pyramid, colours and class names.
+"""Label images outside a score store: OME-Zarr 0.5 with a pyramid, colours and class names.
 
-Those of a score store have the same form (:mod:`napari_pbip.results.label_files`).
+The labels of a score store have the same format (:mod:`napari_pbip.results.label_files`).
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from napari_pbip.errors import OutputError
 from napari_pbip.files import writing_folder
 from napari_pbip.results.lattice import z_order
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, multiscales, nearest
-from napari_pbip.results.store import get_array
+from napari_pbip.results.store_files import get_array
 
 RGB = tuple[int, int, int]
 CHUNK = 512
 AXES = ("y", "x")
 OURS = "pbip"
-"""Key of the attributes that only label images of ours have."""
+"""Key of the attributes that this package adds to its label images."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelImage:
-    """Where a label image lies and what its values mean."""
+    """The position and scale of a label image, and the meaning of its values."""
 
     name: str
     cell: tuple[float, float]
-    """Height and width of a pixel."""
+    """Height and width of a pixel, in :attr:`unit`."""
     first: tuple[float, float]
-    """Centre of the first pixel (y, x); that of the first pixel of its slide is the origin."""
+    """Centre (y, x) of the first pixel; the origin is the centre of the slide's first pixel."""
     unit: str | None = "micrometer"
     """Unit of both axes; None if the size of a pixel is unknown."""
     colours: Mapping[int, RGB] = field(default_factory=dict)
-    """Of values."""
+    """Colours of the values."""
     names: Mapping[int, str] = field(default_factory=dict)
-    """Of values."""
+    """Names of the values."""
 
     def metadata(self, levels: int) -> dict[str, Any]:
-        """The NGFF 0.5 attributes of such an image with so many levels."""
+        """Return the NGFF 0.5 attributes of such an image with this number of levels."""
         return {
             "version": "0.5",
             "multiscales": multiscales(self.name, levels, AXES, self.cell, self.first, self.unit),
@@ -58,7 +58,7 @@ class LabelImage:
 
 
 def is_label_image(path: Path) -> bool:
-    """Whether this is a label image of ours; a look at one small file."""
+    """Return whether a folder is a label image of this package, which reads one small file."""
     try:
         attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
         return OURS in attributes and "image-label" in attributes["ome"]
@@ -67,7 +67,7 @@ def is_label_image(path: Path) -> bool:
 
 
 def write_label_image(path: Path, labels: npt.NDArray[np.integer[Any]], facts: LabelImage) -> Generator[int]:
-    """Write labels (H, W) into a new folder, whole or not at all; yields how many of :func:`parts` are done.
+    """Write labels (H, W) into a new folder, which appears only when complete; yield the number of :func:`parts` done.
 
     Raises
     ------
@@ -88,19 +88,19 @@ def write_label_image(path: Path, labels: npt.NDArray[np.integer[Any]], facts: L
 
 
 def parts(shape: tuple[int, ...]) -> list[tuple[int, int]]:
-    """First pixels (y, x) of the chunks of an image (H, W), in the order in which they are written."""
+    """Return the first pixel (y, x) of each chunk of an image (H, W), in the order in which they are written."""
     height, width = (-(-side // CHUNK) for side in shape)
     places = sorted(((y, x) for y in range(height) for x in range(width)), key=z_order)
     return [(y * CHUNK, x * CHUNK) for y, x in places]
 
 
 def open_label_image(path: Path) -> tuple[list[zarr.Array[Any]], LabelImage]:
-    """The levels of a label image, finest first, and what they mean.
+    """Open the levels of a label image, finest first, and its facts.
 
     Raises
     ------
     OutputError
-        If it is no label image, or is damaged.
+        If the folder is not a label image, or is damaged.
     """
     try:
         group = zarr.open_group(path, mode="r", zarr_format=3)
@@ -116,7 +116,7 @@ def open_label_image(path: Path) -> tuple[list[zarr.Array[Any]], LabelImage]:
             colours={one["label-value"]: tuple(one["rgba"][:3]) for one in meaning["colors"]},
             names={one["label-value"]: one["class"] for one in meaning["properties"]},
         )
-    except Exception as error:  # damaged metadata may raise anything
+    except Exception as error:  # zarr may raise any error on damaged metadata
         reason = " ".join(str(error).split())
         raise OutputError(
             f"{path} is no label image of napari-pbip, or is damaged ({reason}); save it again."

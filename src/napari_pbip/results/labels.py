@@ -1,14 +1,16 @@
-"""Scores to labels: which class a cell shows, as a pure function of what is stored and the thresholds.
+"""Labels from scores: the class of a cell as a pure function of the stored scores and the thresholds.
 
-The label of a cell is the best among the classes that are present and reach their threshold
-tau = delta * (largest score of the class), compared after division by that largest score; else it is not assigned
-(255). Outside the tissue and where no network looked it is "not analysed" (0). Negative scores are no
-evidence (the ReLU of the released evaluation): a cell without a positive score is not assigned at any delta.
+Candidates for the label of a cell are the classes that are present and whose score reaches the threshold
+tau = delta * (largest score of the class). The label is the candidate with the largest score after division by the
+largest score of its class. A cell without a candidate is not assigned (255). Cells outside the tissue, or in tiles that
+were not computed, are not analysed (0). Negative scores do not count (the ReLU of the released evaluation): a cell
+without a positive score is not assigned at any delta.
 
-Presence is predicted a tile. Between the centres of tiles it is interpolated, so that a class does not end at
-the border of a tile. The largest score is a high percentile over the slide, or, as published, the maximum over
-the tile (which leaves seams; the published evaluation also stretches each stage's map by itself before fusing,
-which stored scores cannot).
+Presence is predicted for each tile, and interpolated between the centres of tiles so that classes do not end at the
+borders of tiles. The largest score is a high percentile over the slide or, as published, the maximum over the tile,
+which leaves seams. The published evaluation also normalises the map of each stage before fusing, which is not possible
+with stored, fused scores. For a model whose scores have a ceiling, the
+score of certainty, it is that ceiling for all classes.
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ from napari_pbip.taxonomy import UNASSIGNED, Taxonomy
 Labels = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.float64]
 Refine = Callable[[npt.NDArray[np.floating], slice, slice], Labels]
-"""Labels of a rectangle of level-0 cells (rows, columns), given the largest score of each class over the slide (N,)."""
+"""A function from a rectangle of level-0 cells (rows, columns) and the largest score of each class (N,) to labels."""
 UNASSIGNED_NAME = "not assigned"
 UNASSIGNED_RGB = (190, 190, 190)
 _LITTLE = np.float32(1e-6)
-_STRIP = 64  # rows at a time: the temporaries stay in the processor's cache
+_STRIP = 64  # rows that are computed at once, so that temporary arrays stay in the processor's cache
 
 
 def labels_from_scores(
@@ -45,49 +47,49 @@ def labels_from_scores(
     columns: Positions,
     tissue: npt.NDArray[np.bool_],
 ) -> Labels:
-    """Label of each cell.
+    """Return the label of each cell.
 
     Parameters
     ----------
     scores
-        Raw scores, (N, h, w); NaN = not analysed.
+        Raw scores, (N, h, w); NaN where not analysed.
     largest
-        Largest score of each class: over the slide (N, 1, 1), or over each tile (N, R, C), of which a cell takes
-        the nearest.
+        Largest score of each class over the slide, (N, 1, 1), or over each tile, (N, R, C); each cell uses that of
+        the nearest tile.
     delta
-        Share of the largest score that a class has to reach, (N,).
+        Share of its largest score that a class has to reach, (N,).
     presence
-        Probability that each class is present in each of R x C tiles, (N, R, C); NaN = not analysed.
+        Probability that each class is present in each of R x C tiles, (N, R, C); NaN where not analysed.
     threshold
-        Presence that a class needs, after interpolation between the analysed tiles around a cell.
+        Presence that a class has to reach, after interpolation between the analysed tiles around a cell.
     rows, columns
         Position of each row (h,) and column (w,) of cells among the tile centres; integers are centres.
     tissue
-        Whether a cell is tissue, (h, w).
+        Whether each cell is tissue, bool (h, w).
 
     Returns
     -------
     uint8 array
-        (h, w): class n as n + 1, 255 not assigned, 0 not analysed. Of equally good classes the first wins.
+        Labels, (h, w): class n as n + 1, 255 not assigned, 0 not analysed. If scores are equal, the first class wins.
     """
     return ScoreWindow(scores, largest, presence, rows, columns, tissue).labels(delta, threshold)
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRows:
-    """What some rows of cells show, so that thresholds are compared with it and nothing else is left to do."""
+    """Scores and presence of some rows of cells, prepared so that they only have to be compared with thresholds."""
 
     shares: npt.NDArray[np.float32]
-    """Score of each class as a share of its largest, (N, h, w); NaN in the first class where nothing was analysed."""
+    """Score of each class divided by its largest, (N, h, w); NaN in the first class where not analysed."""
     presence: npt.NDArray[np.float32]
-    """Probability that the class is present, between the tiles around, (N, h, w)."""
+    """Probability that the class is present, interpolated between tiles, (N, h, w)."""
 
     def labels(self, delta: npt.NDArray[np.floating], threshold: float) -> Labels:
-        """Label of each cell, (h, w), by the delta (N,) that a class has to reach, and the presence."""
+        """Return the label of each cell, (h, w), by the delta of each class, (N,), and the threshold of presence."""
         first = self.shares[0]
         best = np.zeros(first.shape, np.float32)
         label = np.zeros(first.shape, np.uint8)
-        # arithmetic on whole arrays instead of masked assignment, which is ten times slower
+        # arithmetic on whole arrays, because masked assignment is ten times slower
         for n, (share, presence) in enumerate(zip(self.shares, self.presence, strict=True)):
             wins = share >= delta[n]
             wins &= share > best
@@ -100,7 +102,7 @@ class ScoreRows:
 
 
 class ScoreWindow:
-    """What each class has to show for itself in each cell: all of the rule but its thresholds.
+    """The scores and presence of a window of cells: all that the rule of labels needs besides its thresholds.
 
     Parameters
     ----------
@@ -121,13 +123,13 @@ class ScoreWindow:
         self._tissue = tissue
         known = ~np.isnan(presence[0])
         present = np.where(known, presence, 0).astype(np.float32)
-        # a class that nowhere scores above zero gets an infinite scale: no score reaches its delta
+        # a class without a positive score gets an infinite scale, so that no score reaches its delta
         scale = np.where(largest <= 0, np.inf, largest).astype(np.float32)
         self._nearest_row, nearest_column = (
             np.minimum(np.rint(p).astype(np.intp), last)
             for p, last in ((rows, scale.shape[1] - 1), (columns, scale.shape[2] - 1))
         )
-        # one scale for the slide needs no picture of itself
+        # one scale for the whole slide need not be expanded to all cells
         self._across = scale[:, :, nearest_column] if scale.shape[1:] != (1, 1) else scale
         across = _Interpolate(columns, presence.shape[2])
         self._known = across.spread(known.astype(np.float32))
@@ -135,8 +137,8 @@ class ScoreWindow:
         self._down = _Interpolate(rows, presence.shape[1])
 
     def rows(self, part: slice) -> ScoreRows:
-        """Of some rows of cells."""
-        known = self._down.between_rows(self._known, part)  # share of the weight of the tiles around
+        """Return the prepared scores and presence of some rows of cells."""
+        known = self._down.between_rows(self._known, part)  # share of the interpolation weight in analysed tiles
         analysed = self._tissue[part] & (known > 0)
         np.maximum(known, _LITTLE, out=known)
         shares = self._scores[:, part].astype(np.float32)
@@ -150,14 +152,14 @@ class ScoreWindow:
 
     @property
     def strips(self) -> list[slice]:
-        """Rows that are best worked on at once."""
+        """Return slices of rows that are fast to compute at once."""
         height = self._scores.shape[1]
         return [slice(top, min(top + _STRIP, height)) for top in range(0, height, _STRIP)]
 
     def counted(self, delta: npt.NDArray[np.floating], threshold: float) -> npt.NDArray[np.float32]:
-        """Share of its largest score of each class that reaches these thresholds, else 0, (N, h, w).
+        """Return scores divided by the largest of their class, (N, h, w); 0 where below these thresholds.
 
-        NaN, in all classes, where nothing was analysed.
+        Cells that were not analysed are NaN in all classes.
         """
         parts = []
         for strip in map(self.rows, self.strips):
@@ -168,7 +170,7 @@ class ScoreWindow:
         return np.concatenate(parts, 1)
 
     def labels(self, delta: npt.NDArray[np.floating], threshold: float) -> Labels:
-        """The labels that these thresholds give, (h, w); see :meth:`ScoreRows.labels`."""
+        """Return the labels at these thresholds, (h, w); see :meth:`ScoreRows.labels`."""
         return np.concatenate([self.rows(part).labels(delta, threshold) for part in self.strips])
 
 
@@ -181,20 +183,20 @@ class _Interpolate:
         self.weight = (positions - self.first).astype(np.float32)
 
     def spread(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Values of tiles (..., C) at the positions, (..., w)."""
+        """Interpolate values of tiles, (..., C), at the positions, (..., w)."""
         low: npt.NDArray[np.float32] = values[..., self.first]
         low += (values[..., self.second] - low) * self.weight
         return low
 
     def between_rows(self, values: npt.NDArray[np.float32], part: slice) -> npt.NDArray[np.float32]:
-        """Rows of values (R, w) at a part of the positions, (h, w)."""
+        """Interpolate rows of values, (R, w), at a part of the positions, (h, w)."""
         low: npt.NDArray[np.float32] = values[self.first[part]]
         low += (values[self.second[part]] - low) * self.weight[part, None]
         return low
 
 
 def deltas(taxonomy: Taxonomy, thresholds: ThresholdSettings) -> npt.NDArray[np.float32]:
-    """Delta of each class, (N,).
+    """Return the delta of each class, (N,).
 
     Raises
     ------
@@ -216,19 +218,19 @@ def label_region(
     y: slice,
     x: slice,
 ) -> Labels:
-    """Labels of a rectangle of one level, computed from the scores: fast enough to follow a slider.
+    """Compute the labels of a rectangle of one level from the scores, fast enough to follow a slider.
 
     Parameters
     ----------
     store
-        Finished or growing.
+        A finished or growing store.
     thresholds
-        All but the percentile, which ``largest`` is the result of.
+        The thresholds; their percentile is not used, because ``largest`` was computed with it.
     largest
         Largest score of each class over the slide, (N,), from :class:`~napari_pbip.results.largest.LargestScores`;
-        not used when ``thresholds.scope`` is ``tile``.
+        not used when ``thresholds.scope`` is ``tile``, unless scores have a ceiling.
     level, y, x
-        Level of ``store.scores`` and the rectangle in its cells.
+        Level of ``store.scores``, and the rectangle in its cells.
     """
     return score_window(store, thresholds, largest, level, y, x).labels(
         deltas(store.taxonomy, thresholds), thresholds.presence
@@ -244,15 +246,15 @@ def score_window(
     x: slice,
     presence: npt.NDArray[np.floating] | None = None,
 ) -> ScoreWindow:
-    """What :func:`label_region` decides by, for those who change thresholds alone: of these the scope is looked at.
+    """Return the scores and presence that :func:`label_region` uses, to try several thresholds on one window.
 
-    ``presence`` takes the place of what the store says of all its tiles, (N, rows, columns).
+    Of the thresholds, only the scope is used. ``presence``, (N, rows, columns), replaces the presence in the store.
     """
     rows, columns, tissue = store.tiles_and_tissue(level, y, x)
     window = slice(int(rows[0]), int(rows[-1]) + 2), slice(int(columns[0]), int(columns[-1]) + 2)
     return ScoreWindow(
         store.read_scores(level, y, x),
-        store.peak(*window) if thresholds.scope == "tile" else largest[:, None, None],
+        store.peak(*window) if thresholds.scope == "tile" and store.ceiling is None else largest[:, None, None],
         store.presence(*window) if presence is None else presence[:, *window],
         rows - window[0].start,
         columns - window[1].start,

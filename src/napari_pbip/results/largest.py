@@ -1,7 +1,8 @@
-"""The largest score of each class over a slide, robustly: an exact percentile of its positive scores.
+"""A robust largest score of each class over a slide: an exact percentile of its positive scores.
 
-A float16 has only 31,743 positive finite values, and their bit patterns are in the order of the values, so a
-count per bit pattern is an exact histogram: percentiles need no sorting, no second pass and little memory.
+A float16 has only 31,743 positive finite values, whose bit patterns are in the order of the values. The counts of all
+bit patterns are therefore an exact histogram, from which percentiles follow without sorting, in one pass and with
+little memory.
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ _INFINITY = 0x7C00  # bit pattern; the positive finite values lie below it
 
 
 class LargestScores:
-    """Counts the scores of a store; every finished block is read once in the life of this object.
-
-    Counted are the positive raw scores of analysed tissue cells.
+    """A histogram of the positive raw scores of analysed tissue cells, for which each finished block is read once.
 
     Parameters
     ----------
     store
-        Finished or growing.
+        A finished or growing store.
     """
 
     def __init__(self, store: ScoreStore) -> None:
@@ -33,16 +32,19 @@ class LargestScores:
         self._counted = np.zeros_like(store.written)
 
     def percentile(self, percentile: float) -> npt.NDArray[np.float32]:
-        """The score that ``percentile`` percent of a class's positive scores do not exceed, (N,).
+        """Return the score that ``percentile`` percent of a class's positive scores do not exceed, (N,).
 
-        Blocks that were finished since the last call are counted first; as long as none is finished, the figure is
-        a provisional one of what is known. 100 is the maximum. 0 for a class without a positive score.
+        100 gives the maximum; a class without a positive score has 0. Blocks that were finished since the last call
+        are counted first. While no block is finished, the result is provisional, from the unfinished blocks. Of a model
+        whose scores have a ceiling, the result is that ceiling.
 
         Raises
         ------
         OutputError
             If the store is damaged.
         """
+        if (ceiling := self._store.ceiling) is not None:
+            return ceiling
         written = self._store.written
         for place in np.argwhere(written & ~self._counted):
             self._count(place, self._counts)
@@ -53,7 +55,7 @@ class LargestScores:
         return bits.view(np.float16).astype(np.float32)  # without scores: bit pattern 0, which is 0.0
 
     def _provisional(self) -> Counts:
-        """Counts of the blocks that are begun and not finished."""
+        """Return the counts of unfinished blocks."""
         lattice, counts = self._store.lattice, np.zeros_like(self._counts)
         corners = np.argwhere(~np.isnan(self._store.presence()[0])) * lattice.stride
         last = np.array([lattice.height, lattice.width]) - 1
@@ -68,7 +70,7 @@ class LargestScores:
         return counts
 
     def _count(self, place: npt.NDArray[np.intp], into: Counts) -> None:
-        """Add the scores of a block."""
+        """Add the scores of a block to the counts."""
         store = self._store
         y, x = (slice(start, start + BLOCK) for start in place * BLOCK)
         row_positions, column_positions, tissue = store.tiles_and_tissue(0, y, x)

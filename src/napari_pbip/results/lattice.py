@@ -1,7 +1,7 @@
-"""Where tiles, cells and blocks of a score store lie: pure arithmetic.
+"""The positions of tiles, cells and blocks of a score store.
 
-A *cell* is the square of model pixels that has one score of each class. Tiles are squares of cells that overlap, and
-blocks are squares of cells side by side, which are written whole.
+A *cell* is a square of model pixels with one score per class. Tiles are overlapping squares of cells. Blocks are
+squares of cells side by side, each of which is written whole.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 BLOCK = 256
-"""Side of a block in cells. With every class in one chunk this is 0.5 MB for four classes."""
+"""Side of a block in cells. A block is one chunk with all classes, which is 0.5 MB for four classes."""
 Place = tuple[int, int]
 """Row and column of a tile or of a block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lattice:
-    """Equal square tiles on the grid of score cells: tile (r, c) begins at cell (r * stride, c * stride).
+    """A lattice of equal square tiles on the score cells: tile (r, c) begins at cell (r * stride, c * stride).
 
     Raises
     ------
@@ -29,14 +29,14 @@ class Lattice:
     """
 
     height: int
-    """Cells of the grid, top to bottom."""
+    """Rows of cells in the grid."""
     width: int
     tile: int
-    """Side of a tile in cells; the last tiles may hang over the edge of the grid."""
+    """Side of a tile in cells; the last tiles may reach beyond the edge of the grid."""
     stride: int
-    """Cells from one tile to the next."""
+    """Distance from one tile to the next in cells."""
     rows: int
-    """Tiles, top to bottom."""
+    """Rows of tiles."""
     columns: int
 
     def __post_init__(self) -> None:
@@ -47,29 +47,29 @@ class Lattice:
                 raise ValueError(f"{count} tiles of {self.tile} cells every {self.stride} do not cover {cells} cells")
 
     def touching(self, start: int, stop: int, count: int) -> range:
-        """Tiles (of ``count`` along an axis) that cover at least one of the cells ``start..stop-1``."""
+        """Return the tiles, of ``count`` along an axis, that cover at least one of the cells ``start..stop-1``."""
         return range(max(0, (start - self.tile) // self.stride + 1), min(count, (stop - 1) // self.stride + 1))
 
     def touching_block(self, by: int, bx: int, block: int) -> tuple[range, range]:
-        """Rows and columns of the tiles that cover at least one cell of a block of this side."""
+        """Return the rows and columns of the tiles that cover at least one cell of a block of this side."""
         return (
             self.touching(by * block, min((by + 1) * block, self.height), self.rows),
             self.touching(bx * block, min((bx + 1) * block, self.width), self.columns),
         )
 
     def positions(self, cells: npt.NDArray[np.floating], count: int) -> npt.NDArray[np.float64]:
-        """Where cells lie among the centres of ``count`` tiles along an axis: 2.5 is between tiles 2 and 3.
+        """Return the positions of cells among the centres of ``count`` tiles along an axis; 2.5 is between 2 and 3.
 
-        Cell centres are integers; what lies beyond the first or last centre counts as there.
+        Cell centres are integers. Positions before the first or after the last centre are clipped to it.
         """
         return np.clip((cells - (self.tile - 1) / 2) / self.stride, 0, count - 1)
 
     @property
     def weights(self) -> npt.NDArray[np.float64]:
-        """Blending weight of each cell of a tile, (tile, tile): whole numbers that fall to 1 at its border.
+        """Blending weight of each cell of a tile, (tile, tile): integers that decrease to 1 at its border.
 
-        One step a cell is a linear cross-fade over the overlap, whatever its width: where only one tile lies,
-        its weight cancels.
+        A decrease of one per cell is a linear cross-fade over an overlap of any width. Where only one tile covers a
+        cell, the weight cancels.
         """
         place = np.arange(self.tile)
         ramp = np.minimum(place + 1, self.tile - place).astype(np.float64)
@@ -77,6 +77,6 @@ class Lattice:
 
 
 def z_order(place: Sequence[int]) -> int:
-    """Place of a block (row, column) on the Z-order (Morton) curve: the bits of both, interleaved."""
+    """Return the index of a block (row, column) on the Z-order (Morton) curve: the interleaved bits of both."""
     y, x = place
     return sum(((y >> bit & 1) << 2 * bit + 1) | ((x >> bit & 1) << 2 * bit) for bit in range(32))

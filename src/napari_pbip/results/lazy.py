@@ -1,7 +1,7 @@
-"""A score store as dask arrays: its scores, presence and labels, computed part by part when somebody asks for them.
+"""The scores, presence and labels of a score store as dask arrays.
 
-What is computed is not kept, so an array of a store that grows shows what is there at the time. In napari give its
-layer ``cache=False`` then, or it keeps what it saw first.
+Blocks are computed when they are needed and not kept, so that the array of a growing store always shows its present
+state. A napari layer of such an array needs ``cache=False``, or it keeps the first state that it saw.
 """
 
 from __future__ import annotations
@@ -28,39 +28,40 @@ from napari_pbip.results.store import ScoreStore
 
 Micrometres = tuple[float, float]
 _MOST_THREADS = 8
-"""Blocks at a time: each takes some 10 MB with four classes, and the disk is the limit soon."""
+"""Blocks that are computed at once. Each takes about 10 MB with four classes, and more of them would wait for the
+disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class LazyArray:
-    """A dask array, and where it lies on the slide."""
+    """A dask array with its position on the slide."""
 
     data: da.Array
-    """Its last two axes are y and x."""
+    """The array; its last two axes are y and x."""
     level: int
     """Level of the pyramid, 0 is the finest."""
     scale: Micrometres
-    """Micrometres from one value to the next, y and x."""
+    """Distance between values in micrometres, (y, x)."""
     translate: Micrometres
-    """Micrometres from the centre of the slide's first level-0 pixel to that of the first value, y and x."""
+    """Position of the first value in micrometres from the centre of the slide's first level-0 pixel, (y, x)."""
 
 
 def lazy_scores(store: ScoreStore, level: int = 0) -> LazyArray:
-    """Raw scores of one level, float16 (N, h, w); NaN = not analysed (yet).
+    """Return the raw scores of one level, float16 (N, h, w); NaN where not (yet) analysed.
 
     Parameters
     ----------
     store
-        Finished or growing.
+        A finished or growing store.
     level
-        Of the pyramid, 0 is the finest.
+        Level of the pyramid; 0 is the finest.
     """
     data = _lazy(store.scores[level].shape, BLOCK, np.float16, lambda y, x: store.read_scores(level, y, x))
     return LazyArray(data, level, *_placement(store, 2**level))
 
 
 def lazy_presence(store: ScoreStore) -> LazyArray:
-    """Probability that each class is present in each tile, float16 (N, rows, columns); NaN = not analysed (yet)."""
+    """Return the probability of each class in each tile, float16 (N, rows, columns); NaN where not (yet) analysed."""
     lattice = store.lattice
     data = _lazy((len(store.taxonomy), lattice.rows, lattice.columns), BLOCK, np.float16, store.presence)
     return LazyArray(data, 0, *_placement(store, lattice.stride, lattice.tile))
@@ -75,29 +76,29 @@ def lazy_labels(
     presence: npt.NDArray[np.floating] | None = None,
     refine: Refine | None = None,
 ) -> LazyArray:
-    """Labels that thresholds give, uint8 (h, w): class n as n + 1, 255 not assigned, 0 not analysed.
+    """Return the labels at these thresholds, uint8 (h, w): class n as n + 1, 255 not assigned, 0 not analysed.
 
     Parameters
     ----------
     store
-        Finished or growing.
+        A finished or growing store.
     thresholds
-        From scores to labels.
+        Thresholds by which scores become labels.
     level
-        Of the pyramid, 0 is the finest. A coarse level is labelled by its own scores, which are means.
+        Level of the pyramid; 0 is the finest. Labels of a coarse level come from its own scores, which are means.
     largest
-        Largest score of each class over the slide, (N,), if it is known; else every score is read for it now.
+        Largest score of each class over the slide, (N,); if None, all scores are read now to find it.
     presence
-        Takes the place of what the store says of its tiles, (N, rows, columns).
+        Presence of each class in each tile, (N, rows, columns), to be used instead of that in the store.
     refine
-        What makes the labels of level 0 instead, from the same thresholds and presence.
+        Function that computes the labels of level 0 instead, from the same thresholds and presence.
 
     Raises
     ------
     ConfigError
-        If the thresholds name a class that there is not.
+        If the thresholds name an unknown class.
     OutputError
-        If the store is damaged; of what is damaged in a block its computation tells.
+        If the store is damaged; damage within a block is raised when that block is computed.
     ValueError
         If labels of a coarse level are to be refined.
     """
@@ -120,9 +121,9 @@ def label_blocks(
     largest: npt.NDArray[np.floating] | None = None,
     refine: Refine | None = None,
 ) -> Generator[tuple[int, int, Labels]]:
-    """The labels of a whole slide, block by block: first row and column of cells, and the labels there.
+    """Yield the labels of a slide block by block: first row and column of cells, and the labels of the block.
 
-    Blocks are those of :func:`analysed_blocks`; parameters and errors are those of :func:`lazy_labels`.
+    The blocks are those of :func:`analysed_blocks`; parameters and errors are those of :func:`lazy_labels`.
     """
     labels = lazy_labels(store, thresholds, largest=largest, refine=refine)
     for (row, column), block in computed(labels.data, analysed_blocks(store), together=refine is None):
@@ -130,7 +131,7 @@ def label_blocks(
 
 
 def analysed_blocks(store: ScoreStore) -> list[Place]:
-    """Blocks of level-0 labels (row, column) in which something is finished, along a Z-order curve."""
+    """Return the blocks (row, column) of level-0 labels with finished scores, along a Z-order curve."""
     places = {(y * BLOCK // CHUNK, x * BLOCK // CHUNK) for y, x in np.argwhere(store.written).tolist()}
     return sorted(places, key=z_order)
 
@@ -138,18 +139,18 @@ def analysed_blocks(store: ScoreStore) -> list[Place]:
 def computed(
     data: da.Array, places: Iterable[Place], *, together: bool = True
 ) -> Generator[tuple[Place, npt.NDArray[Any]]]:
-    """Blocks of an array, in this order, a few at a time: memory is bounded, and closing the generator ends the work.
+    """Yield computed blocks of an array in this order, a few at a time, so that memory is limited.
 
-    Computing the whole array at once would tell nothing on the way and could not be cancelled.
+    Unlike computing the whole array at once, this shows progress, and closing the generator cancels it.
 
     Parameters
     ----------
     data
         A lazy array of two axes.
     places
-        Its blocks, each (row, column) as in ``data.blocks``.
+        The blocks to compute, each (row, column) as in ``data.blocks``.
     together
-        Compute several at a time; not where one block takes all cores, or much memory, by itself.
+        Whether several blocks are computed at once; False if one block uses all cores or much memory.
     """
     waiting, count = iter(places), min(_MOST_THREADS, os.cpu_count() or 1) if together else 1
     with ThreadPoolExecutor(count, thread_name_prefix="napari-pbip-blocks") as pool:
@@ -162,7 +163,7 @@ def computed(
 def _lazy(
     shape: tuple[int, ...], side: int, dtype: type[np.generic], read: Callable[[slice, slice], npt.NDArray[Any]]
 ) -> da.Array:
-    """An array of blocks of that side that are read when they are asked for; axes before the last two are whole."""
+    """Return a dask array whose blocks have this side; axes before the last two are not divided."""
     *outer, _, _ = shape
 
     def block(block_info: Any) -> npt.NDArray[Any]:
@@ -174,13 +175,13 @@ def _lazy(
         chunks=da.core.normalize_chunks((*outer, side, side), shape),  # type: ignore[no-untyped-call]
         dtype=dtype,
         meta=np.empty((0,) * len(shape), dtype),
-        name=f"napari-pbip-{uuid.uuid4().hex}",  # its own: dask takes arrays of one name for equal, and stores grow
+        name=f"napari-pbip-{uuid.uuid4().hex}",  # unique: dask takes arrays of one name for equal, and stores grow
     )
     return lazy
 
 
 def _placement(store: ScoreStore, step: int, side: int | None = None) -> tuple[Micrometres, Micrometres]:
-    """Scale and translation of squares of level-0 cells: one every ``step``, of that side if no other is given."""
+    """Return scale and translation of squares of ``side`` level-0 cells (by default ``step``), one every ``step``."""
     scale = step * store.cell_um
     first = ((side or step) * store.cell_um - store.facts.slide.mpp) / 2
     return (scale, scale), (first, first)

@@ -1,13 +1,13 @@
-"""Figures of merit of label images against masks, in percent, summed over all images before dividing.
+"""Metrics of label images against masks, in percent. Counts are summed over all images before dividing.
 
-A pixel whose truth is none of the classes (255 by convention, or N in published data sets) is *left out*: it
-counts nowhere, whatever was predicted there. A pixel that was predicted as none of the classes (background)
-is a miss of its true class. A class that occurs neither in the truth nor in the predictions has no figure
-and does not enter a mean; one that occurs in either and is never hit enters with 0.
+A pixel whose true value is none of the classes (255 by convention, N in published data sets) is *ignored*, whatever
+was predicted there. A pixel whose prediction is none of the classes (background) is a miss of its true class. A class
+that occurs neither in the truth nor in the predictions has no metric and does not enter a mean; a class that occurs in
+either and is never hit enters with 0.
 
-Where the published code of PBIP differs: it counts background as one more class, whose pixels are false
-positives of whatever is predicted there, leaves that class out of the mean, and has no answer (NaN) when a
-class is absent. ``Confusion(N + 1)`` with background as class N gives those figures per class.
+The published code of PBIP differs: background is one more class, whose pixels are false positives of the class that is
+predicted there; this class does not enter the mean; and the mean is NaN if a class is absent. ``Confusion(N + 1)``
+with background as class N gives those metrics per class.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from scipy.ndimage import maximum_filter, minimum_filter
 Labels = npt.NDArray[np.integer[Any]]
 Figures = npt.NDArray[np.float64]
 PROTOCOLS = ("oracle", "predicted")
-"""Who says which classes an image shows: its true label, or the network. Figures of the two are never mixed."""
+"""Protocols of evaluation: the classes of an image are its true label (oracle), or predicted by the network. Metrics of
+the two are never mixed."""
 _OUTSIDE = np.iinfo(np.int32).max
 
 
 class Confusion:
-    """Counts of (true class, predicted class), summed over images.
+    """A confusion matrix: counts of (true class, predicted class), summed over images.
 
     Parameters
     ----------
     classes
-        N. Labels 0..N-1 are the classes; any other value is none of them.
+        Number of classes N. Labels 0..N-1 are the classes; any other value is none of them.
 
     Attributes
     ----------
     matrix
-        int64 (N + 1, N + 1): truth down, prediction across; the last row and column are none of the classes.
+        int64 (N + 1, N + 1): rows are the truth, columns the predictions; the last of each is none of the classes.
 
     Examples
     --------
@@ -52,7 +53,7 @@ class Confusion:
         self.matrix = np.zeros((classes + 1, classes + 1), np.int64)
 
     def add(self, truth: Labels, predicted: Labels) -> None:
-        """Count the pixels of an image, two arrays of one shape; a pixel that is left out counts in the last row.
+        """Count the pixels of an image, given as two arrays of one shape; ignored pixels count in the last row.
 
         Raises
         ------
@@ -67,19 +68,19 @@ class Confusion:
 
     @property
     def _counts(self) -> tuple[Figures, Figures, Figures]:
-        """Per class: hits, true pixels and predicted pixels, without what is left out."""
+        """Return for each class the hits, true pixels and predicted pixels, without ignored pixels."""
         counted = self.matrix[:-1].astype(np.float64)
         return counted.diagonal(), counted.sum(1), counted[:, :-1].sum(0)
 
     @property
     def iou(self) -> Figures:
-        """Intersection over union of each class; NaN where a class does not occur."""
+        """Intersection over union of each class; NaN if a class does not occur."""
         hits, true, predicted = self._counts
         return _percent(hits, true + predicted - hits)
 
     @property
     def dice(self) -> Figures:
-        """Dice coefficient of each class, 2 |T and P| / (|T| + |P|); NaN where a class does not occur."""
+        """Dice coefficient of each class, 2 |T and P| / (|T| + |P|); NaN if a class does not occur."""
         hits, true, predicted = self._counts
         return _percent(2 * hits, true + predicted)
 
@@ -103,22 +104,23 @@ class Confusion:
 class BoundaryConfusion:
     """Boundary IoU of each class (Cheng et al., CVPR 2021, "Boundary IoU", Eq. 2), summed over images.
 
-    |(T_d and T) and (P_d and P)| / |(T_d and T) or (P_d and P)|, where T_d are the pixels within d of the
-    contour of the class mask T. As in the authors' code d is 2 % of the image diagonal, at least one pixel,
-    in chessboard distance (d erosions by a 3 x 3 square), and the image border is part of the contour. So
-    is the border of a region that is left out, in truth and prediction alike.
+    It is |(T_d and T) and (P_d and P)| / |(T_d and T) or (P_d and P)|, where T_d are the pixels within distance d of
+    the contour of the class mask T. As in the authors' code, d is 2 % of the image diagonal and at least one pixel, in
+    chessboard distance (d erosions by a 3 x 3 square), and the image border is part of the contour. The border of an
+    ignored region is part of the contour too, in truth and prediction alike.
 
     Attributes
     ----------
     matrix
-        int64 (N + 1, N + 1): class of the true contour down, of the predicted one across; last: no contour.
+        int64 (N + 1, N + 1): rows are classes of the true contour, columns of the predicted one; the last is no
+        contour.
     """
 
     def __init__(self, classes: int) -> None:
         self._bands = Confusion(classes)
 
     def add(self, truth: Labels, predicted: Labels) -> None:
-        """Count the contours of one image, two arrays (H, W)."""
+        """Count the contours of an image, given as two arrays (H, W)."""
         classes = self._bands.classes
         width = max(1, round(0.02 * float(np.hypot(*truth.shape))))
         true = _classes_or(truth, classes)
@@ -127,14 +129,14 @@ class BoundaryConfusion:
 
     @property
     def iou(self) -> Figures:
-        """Boundary IoU of each class; NaN where a class does not occur."""
+        """Boundary IoU of each class; NaN if a class does not occur."""
         matrix = self._bands.matrix.astype(np.float64)
         hits = matrix.diagonal()
         return _percent(hits, matrix.sum(0) + matrix.sum(1) - hits)[:-1]
 
 
 class SegmentationScores:
-    """All figures at once, fed image by image.
+    """All metrics of a set of images, which are added one by one.
 
     Parameters
     ----------
@@ -148,7 +150,7 @@ class SegmentationScores:
         self.boundary = BoundaryConfusion(len(names))
 
     def add(self, truth: Labels, predicted: Labels) -> None:
-        """Count one image: two label arrays (H, W) of class indices; see the module for other values.
+        """Count an image, given as two arrays (H, W) of class indices; see the module for other values.
 
         Raises
         ------
@@ -159,10 +161,10 @@ class SegmentationScores:
         self.boundary.add(truth, predicted)
 
     def report(self) -> dict[str, Any]:
-        """JSON-ready percentages: ``miou``, ``fwiou``, ``biou``, ``dice`` and ``per_class``.
+        """Return percentages for JSON: ``miou``, ``fwiou``, ``biou``, ``dice`` and ``per_class``.
 
-        ``per_class`` is ``{name: {"iou", "biou", "dice"}}``. A figure is None where there is none: a class
-        that occurs neither in the truth nor in the predictions.
+        ``per_class`` is ``{name: {"iou", "biou", "dice"}}``. The metrics of a class that occurs neither in the truth
+        nor in the predictions are None.
         """
         figures = {"iou": self.confusion.iou, "biou": self.boundary.iou, "dice": self.confusion.dice}
         return {
@@ -178,16 +180,16 @@ class SegmentationScores:
 
 
 def _classes_or(labels: Labels, none: int) -> npt.NDArray[np.int32]:
-    """Labels as int32, with ``none`` for everything that is not one of 0..none-1."""
+    """Return labels as int32, with ``none`` for every value that is not one of 0..none-1."""
     whole = labels.astype(np.int32)
     whole[(whole < 0) | (whole > none)] = none
     return whole
 
 
 def _band(labels: npt.NDArray[np.int32], none: int, width: int) -> npt.NDArray[np.int32]:
-    """The labels within ``width`` of a change of label or the image border; ``none`` elsewhere.
+    """Return the labels within ``width`` of a change of label or of the image border, and ``none`` elsewhere.
 
-    A pixel survives the erosion of its class when its whole neighbourhood has one label.
+    A pixel survives the erosion of its class if its whole neighbourhood has one label.
     """
     side = 2 * width + 1
     lowest = minimum_filter(labels, side, mode="constant", cval=_OUTSIDE)

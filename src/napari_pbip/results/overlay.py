@@ -1,4 +1,4 @@
-"""A picture for a report: the labels in their colours over a thumbnail of the slide, with a legend."""
+"""A picture for reports: labels in their colours over a thumbnail of the slide, with a legend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from napari_pbip.files import write_picture
 from napari_pbip.results.areas import Area, area_rows, areas
 from napari_pbip.results.label_files import open_labels
 from napari_pbip.results.labels import UNASSIGNED_RGB, Labels
-from napari_pbip.results.store import ScoreStore, reading
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.results.store_files import reading
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, Taxonomy
 
 RGB = npt.NDArray[np.uint8]
@@ -21,7 +22,7 @@ _PAPER = (255, 255, 255)
 
 
 def labels_like(store: ScoreStore, height: int, width: int) -> Labels:
-    """The labels of a store as a picture of the whole slide of that size, uint8 (height, width).
+    """Return the labels of a store as a picture of the whole slide with this size, uint8 (height, width).
 
     Raises
     ------
@@ -37,19 +38,19 @@ def labels_like(store: ScoreStore, height: int, width: int) -> Labels:
 
 
 class LabelSummary:
-    """What the labels of a slide come to without writing them: fed with one block after the other.
+    """The areas and a picture of labels that are not written, to which blocks are added one by one.
 
     Parameters
     ----------
     store
-        Whose labels they are.
+        The store that the labels belong to.
     height, width
-        Size of the picture of the whole slide that is made of them, if one is.
+        Size of the picture of the whole slide in pixels; 0 makes none.
 
     Attributes
     ----------
     picture
-        As :func:`labels_like` gives it of labels that were written.
+        The labels as a picture of the whole slide, like that of :func:`labels_like`.
     """
 
     def __init__(self, store: ScoreStore, height: int = 0, width: int = 0) -> None:
@@ -59,7 +60,7 @@ class LabelSummary:
         self.picture: Labels = np.zeros((height, width), np.uint8)
 
     def add(self, y: int, x: int, labels: Labels) -> None:
-        """Take the labels of a rectangle of level-0 cells whose first is (y, x)."""
+        """Add the labels of a rectangle of level-0 cells, whose first cell is (y, x)."""
         self._counts += np.bincount(labels.ravel(), minlength=256)
         rows, columns = (
             slice(*np.searchsorted(cells, (first, first + length)))
@@ -69,12 +70,12 @@ class LabelSummary:
 
     @property
     def areas(self) -> list[Area]:
-        """The table of areas, as :func:`napari_pbip.results.areas.areas` gives it of labels that were written."""
+        """Return the table of areas, like that of :func:`napari_pbip.results.areas.areas`."""
         return area_rows(self._store, dict(enumerate(self._counts.tolist())))
 
 
 def _cells_under(store: ScoreStore, height: int, width: int) -> tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """The coarsest level that is as fine as a picture of the slide, and its level-0 cells under rows and columns."""
+    """Return the coarsest level as fine as a picture of this size, and its cells under the rows and columns."""
     slide = store.facts.slide
     cells = store.cell_um / slide.mpp  # level-0 pixels of the slide under a cell
     level = max((n for n in range(len(store.scores)) if cells * 2**n * height <= slide.height), default=0)
@@ -89,7 +90,7 @@ def _cells_under(store: ScoreStore, height: int, width: int) -> tuple[int, npt.N
 
 
 def overlay(thumbnail: RGB, labels: Labels, taxonomy: Taxonomy, opacity: float = 0.45) -> RGB:
-    """Mix the colours of the labels into a picture; what was not analysed stays as it is.
+    """Blend the colours of the labels into a picture; pixels that were not analysed are not changed.
 
     Parameters
     ----------
@@ -98,9 +99,9 @@ def overlay(thumbnail: RGB, labels: Labels, taxonomy: Taxonomy, opacity: float =
     labels
         uint8, (H, W).
     taxonomy
-        Names the colours.
+        The classes with their colours.
     opacity
-        Share of the label's colour, 0..1.
+        Share of the label's colour, 0 to 1.
     """
     colours = np.zeros((256, 3), np.float32)
     colours[1 : len(taxonomy) + 1] = taxonomy.colours
@@ -124,7 +125,7 @@ def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, summary: LabelS
     thumbnail
         The whole slide, RGB uint8 (H, W, 3).
     summary
-        Of all labels, with a picture of the thumbnail's size, where the store's own are not meant.
+        Summary of labels to draw instead of the store's own, with a picture of the thumbnail's size.
 
     Raises
     ------
@@ -137,7 +138,7 @@ def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, summary: LabelS
 
 
 def _with_legend(picture: RGB, rows: list[Area], taxonomy: Taxonomy) -> Image.Image:
-    """The picture with a legend at its right."""
+    """Return the picture with a legend on its right."""
     colours = {n + 1: one.rgb for n, one in enumerate(taxonomy)} | {UNASSIGNED: UNASSIGNED_RGB, NOT_ANALYSED: _PAPER}
     size = max(14, picture.shape[0] // 45)
     font = ImageFont.load_default(size)

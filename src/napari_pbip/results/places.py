@@ -1,6 +1,6 @@
-"""Where the results of slides lie: in a project, and in a folder that the user names.
+"""The folders of results, in a project and in an output folder that the user names.
 
-A result belongs to a slide by what the slide is, which the score store in it says, and not by a name.
+A result belongs to a slide by the slide's identity, which is recorded in the score store, and not by its name.
 """
 
 from __future__ import annotations
@@ -14,38 +14,39 @@ from napari_pbip.folders import STORE_MARKER
 AREAS = "areas.csv"
 OVERLAY = "overlay.png"
 OVERLAY_SIDE = 1600
-"""Longest side of the overlay picture, pixels."""
+"""Longer side of the overlay picture in pixels."""
 _IDENTITY_DIGITS = 12
-"""Of the identity in the name of a folder: among a million slides two share them once in five hundred projects."""
+"""Characters of the identity in a folder's name. With a million slides in a project, two of them share these in one of
+five hundred projects."""
 
 
 def stores_in(folder: Path) -> dict[Path, str | None]:
-    """The score stores directly in a folder, each with the identity of its slide (None: damaged, or hardly begun)."""
+    """Return the score stores in a folder with the identities of their slides (None if damaged or just begun)."""
     stores = (marker.parent.parent for marker in sorted(folder.glob(f"*.ome.zarr/{STORE_MARKER}")))
     return {store: _identity(store) for store in stores}
 
 
 def store_for(folder: Path, name: str, identity: str) -> Path:
-    """Where the score store of a slide lies in a folder of results, or will lie.
+    """Return the path of the score store of a slide in a folder of results; it need not exist.
 
-    A store belongs to its slide by what it says, not by its name: a slide may have been renamed since.
+    An existing store is found by the identity that it records, because the slide may have been renamed.
     """
     found = next((path for path, known in stores_in(folder).items() if known == identity), None)
     return found or folder / f"{safe_name(name)}.ome.zarr"
 
 
 def result_folder(results: Path, name: str, identity: str) -> Path:
-    """Where the results of a slide lie in the folder of all results of a project, or will lie.
+    """Return the path of a slide's results in the folder of all results of a project; it need not exist.
 
-    By what the slide is: names repeat, and files are moved and renamed. In projects of before, whose folders have but
-    the name, they are found by what the store in it says.
+    The folder's name contains the identity, because names repeat and files are moved and renamed. In projects of
+    earlier versions, whose folders have only the name, the identity in the store decides.
 
     Parameters
     ----------
     results
-        One folder a slide.
+        Folder with one folder per slide.
     name, identity
-        Those of the :class:`~napari_pbip.slides.Slide`.
+        Name and identity of the :class:`~napari_pbip.slides.Slide`.
     """
     ending = f"-{identity[:_IDENTITY_DIGITS]}"
     if found := sorted(results.glob(f"*{ending}")):

@@ -1,7 +1,7 @@
-"""Multiscale arrays that grow: level 0 is written in whole blocks, the coarser levels are kept in step.
+"""Multiscale arrays that grow: level 0 is written in whole blocks, and the coarser levels are updated with it.
 
-The metadata follow NGFF 0.5: positions are those of cell centres, in micrometres, with the centre of the
-slide's first level-0 pixel at the origin.
+The metadata follow NGFF 0.5: positions are those of cell centres in micrometres, and the origin is the centre of the
+slide's first level-0 pixel.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from zarr.codecs import BloscCodec
 
 Array = npt.NDArray[Any]
 COARSEST = 128
-"""Levels are added until the longest side is at most this: a viewer that keeps the coarsest level in memory
-(napari does) then shows nothing stale at any zoom that matters."""
+"""Levels are added until the longer side is at most this. A viewer that keeps the coarsest level in memory, as napari
+does, then shows stale values only when zoomed far out."""
 
 
 def create_levels(
     group: zarr.Group, shape: tuple[int, ...], *, chunk: int, dtype: str, fill_value: float, axes: Sequence[str]
 ) -> list[zarr.Array[Any]]:
-    """Empty arrays ``0``, ``1``, ... of halving size; axes before the last two are whole in every chunk."""
+    """Create empty arrays ``0``, ``1``, ..., each half as large; axes before the last two are not divided in chunks."""
     *outer, height, width = shape
     levels: list[zarr.Array[Any]] = []
     while True:
@@ -54,28 +54,28 @@ def multiscales(
     first: Sequence[float],
     unit: str | None = "micrometer",
 ) -> list[dict[str, Any]]:
-    """The NGFF 0.5 ``multiscales`` entry of such levels.
+    """Return the NGFF 0.5 ``multiscales`` entry of such levels.
 
     Parameters
     ----------
     name
         Name of the image.
     levels
-        How many there are.
+        Number of levels.
     axes
-        ``c``, ``y``, ``x`` or ``y``, ``x``.
+        Names of the axes: ``c``, ``y``, ``x`` or ``y``, ``x``.
     cell
         Height and width of a level-0 cell.
     first
-        Centre of the first of them (y, x).
+        Centre (y, x) of the first level-0 cell.
     unit
-        Of both, if it is known.
+        Unit of both, or None if it is unknown.
     """
     outer = len(axes) - 2
     datasets = []
     for level in range(levels):
         sides = [side * 2**level for side in cell]
-        # the centre of a cell lies in the middle of the finer ones that it covers
+        # the centre of a cell is the mean of the centres of the finer cells that it covers
         centres = [start + (2**level - 1) * side / 2 for start, side in zip(first, cell, strict=True)]
         datasets.append(
             {
@@ -92,7 +92,7 @@ def multiscales(
 
 
 def mean_of_analysed(block: Array) -> Array:
-    """Halve float16 scores (N, h, w): the mean of each 2 x 2 cells without the NaN ones; NaN where all are."""
+    """Halve float16 scores (N, h, w): the mean of each 2 x 2 cells that are not NaN; NaN if all are."""
     _, height, width = block.shape
     even = np.pad(block, ((0, 0), (0, height % 2), (0, width % 2)), constant_values=np.nan).astype(np.float32)
     total = np.zeros_like(even[:, ::2, ::2])
@@ -102,13 +102,13 @@ def mean_of_analysed(block: Array) -> Array:
         analysed = ~np.isnan(cells)
         total += np.where(analysed, cells, 0)
         count += analysed
-    with np.errstate(invalid="ignore"):  # 0 / 0 where none was
+    with np.errstate(invalid="ignore"):  # 0 / 0 where all are NaN
         mean: Array = (total / count).astype(np.float16)
     return mean
 
 
 def nearest(block: Array) -> Array:
-    """Halve labels: every second row and column."""
+    """Halve labels by taking every second row and column."""
     return block[..., ::2, ::2]
 
 
@@ -121,17 +121,17 @@ class _Chunk:
 
 
 class PyramidWriter:
-    """Writes blocks to level 0 and keeps the coarser levels in step.
+    """A writer of blocks to level 0 that updates the coarser levels.
 
-    One chunk of each coarser level is held in memory and written when the blocks move on to another or on
-    :meth:`flush`; along a Z-order curve every coarser chunk is then read never and written about once.
+    One chunk of each coarser level is held in memory, and written when a block of another chunk follows or on
+    :meth:`flush`. Along a Z-order curve, coarser chunks are therefore never read and written about once each.
 
     Parameters
     ----------
     levels
-        From :func:`create_levels`.
+        The arrays that :func:`create_levels` made.
     reduce
-        Halves a block: :func:`mean_of_analysed` or :func:`nearest`.
+        Function that halves a block: :func:`mean_of_analysed` or :func:`nearest`.
     """
 
     def __init__(self, levels: Sequence[zarr.Array[Any]], reduce: Callable[[Array], Array]) -> None:
@@ -145,7 +145,7 @@ class PyramidWriter:
         self._levels[0][..., y:bottom, x:right] = block
         finer = _Chunk(y, x, block, dirty=False)
         for level in range(1, len(self._levels)):
-            # the cells of this level that lie over the changed ones, and what they are made of
+            # the cells of this level that cover the changed ones, and the finer cells that they are computed from
             y, x, bottom, right = y // 2, x // 2, -(-bottom // 2), -(-right // 2)
             changed = self._reduce(
                 finer.cells[..., 2 * y - finer.y : 2 * bottom - finer.y, 2 * x - finer.x : 2 * right - finer.x]
@@ -155,7 +155,7 @@ class PyramidWriter:
             finer.dirty = True
 
     def flush(self) -> None:
-        """Write what is only in memory."""
+        """Write the chunks that are held in memory."""
         for level, chunk in self._current.items():
             self._write(level, chunk)
 

@@ -1,4 +1,4 @@
-"""A comparison as one HTML page that needs nothing else: tables, maps side by side, confusion."""
+"""A comparison as one self-contained HTML page: tables, maps side by side, and confusion matrices."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def write_report(
     pictures: Sequence[Mapping[str, Path]],
     seed: int,
 ) -> None:
-    """Write the page.
+    """Write the report of a comparison.
 
     Parameters
     ----------
     path
         The HTML file.
     comparison
-        The runs.
+        The comparison.
     title, where
-        Heading, and the data that were scored.
+        Heading, and description of the data that were scored.
     taxonomy
-        Names the colours of the maps; None if no run has told it yet.
+        The classes with the colours of the maps, or None if they are not known yet.
     pictures
-        For each tile its pictures (PNG) by their title; one that does not exist leaves a gap.
+        For each tile, the paths of its PNG pictures by title; a picture that does not exist leaves a gap.
     seed
-        That of the runs whose maps these are.
+        Seed of the runs that made the maps.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def write_report(
 
 
 def write_map(path: Path, labels: npt.NDArray[np.uint8], taxonomy: Taxonomy) -> None:
-    """Write class indices (H, W) as palette PNG in the colours of the classes; every other value is grey.
+    """Write class indices (H, W) as palette PNG in the colours of the classes; other values are grey.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def write_map(path: Path, labels: npt.NDArray[np.uint8], taxonomy: Taxonomy) -> 
 
 
 def _failures(comparison: Comparison) -> list[dict[str, Any]]:
-    """What went wrong, once for all seeds of a choice that it went wrong with."""
+    """Return the errors, each once for all seeds of a choice that it occurred with."""
     seeds: dict[tuple[str, str], list[int]] = {}
     for run in comparison.runs:
         if run.error:
@@ -136,7 +136,7 @@ def _confusions(choice: Choice, classes: Sequence[str]) -> dict[str, Any]:
     matrices = []
     for protocol in PROTOCOLS:
         counts = choice.confusion(protocol)
-        assert counts is not None  # the choice has runs that are done
+        assert counts is not None  # because the choice has runs with metrics
         shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
         rows = [
             {"name": name, "shares": row[: len(classes)].tolist()} for name, row in zip(classes, shares, strict=True)

@@ -1,8 +1,7 @@
-"""In which order tiles are computed: what the user is looking at first, everything else along a Z-order curve.
+"""The order in which tiles are computed: those in view first, all others along a Z-order curve.
 
-Whole blocks are worth more than tiles here and there: a block is finished on disk only when all its tiles are
-computed, and until then they are kept in memory. So what was begun is finished before something new is begun,
-except where the user looks.
+A block is written as finished only when all its tiles are computed, and until then they stay in memory. Blocks that
+were begun are therefore finished before new ones are begun, except for those in view.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ View = tuple[float, float, float, float]
 
 
 class TileOrder:
-    """Gives out tiles, one at a time; between two the user may have moved the view.
+    """The order of tiles, which are returned one at a time because the user may move the view in between.
 
-    Without a view, blocks follow in the order given and tiles within a block in lattice order. With one, first come
-    the tiles that it shows, block by block from its centre outwards, then the rest of the blocks begun for it.
+    Without a view, blocks come in the given order, and tiles within a block in lattice order. With a view, the tiles in
+    it come first, block by block from its centre outwards, and then the remaining tiles of these blocks.
 
     Parameters
     ----------
     lattice
         The tiles and the grid they lie on.
     waiting
-        Tiles to give out, bool (rows, columns).
+        Tiles to return, bool (rows, columns).
     blocks
-        Blocks whose tiles are to be given out, each (block row, block column).
+        Blocks whose tiles are to be returned, each (block row, block column).
     block
         Side of a block in cells.
     """
@@ -43,10 +42,10 @@ class TileOrder:
         self._blocks = OrderedDict.fromkeys(blocks)
         self._block = block
         self._view: View | None = None
-        self._chosen: list[Place] = []  # last first
+        self._chosen: list[Place] = []  # in reverse order
 
     def next(self, view: View | None) -> Place | None:
-        """The (row, column) of the next tile, or None when all were given out."""
+        """Return the (row, column) of the next tile, or None if all have been returned."""
         if view != self._view or not self._chosen:
             self._view = view
             self._chosen = self._choose(view)[::-1]
@@ -57,14 +56,14 @@ class TileOrder:
         return tile
 
     def _choose(self, view: View | None) -> list[Place]:
-        """Tiles of one block, in order."""
+        """Return tiles of one block, in order."""
         if view is not None:
             for place in self._in_view(view):
                 tiles = self._tiles(place)
                 lattice = self._lattice
                 seen = tiles[_shown(tiles * lattice.stride, lattice.tile, view)]
                 if len(seen):
-                    # at the head of the queue, so that it is finished also when the view moves on
+                    # at the head of the queue, so that it is finished even if the view moves on
                     self._blocks.move_to_end(place, last=False)
                     nearest = np.argsort(_distance(seen * lattice.stride, lattice.tile, view), kind="stable")
                     return list(map(tuple, seen[nearest].tolist()))
@@ -76,7 +75,7 @@ class TileOrder:
         return []
 
     def _in_view(self, view: View) -> list[Place]:
-        """Blocks that the view shows a part of, from its centre outwards."""
+        """Return the blocks that touch the view, from its centre outwards."""
         if not self._blocks:
             return []
         blocks = np.array(list(self._blocks))
@@ -85,7 +84,7 @@ class TileOrder:
         return list(map(tuple, shown[nearest].tolist()))
 
     def _tiles(self, place: Place) -> npt.NDArray[np.intp]:
-        """Waiting tiles that touch a block, (T, 2), in lattice order."""
+        """Return the waiting tiles that touch a block, (T, 2), in lattice order."""
         rows, columns = self._lattice.touching_block(*place, self._block)
         waiting = self._waiting[rows.start : rows.stop, columns.start : columns.stop]
         tiles: npt.NDArray[np.intp] = np.argwhere(waiting) + np.array([rows.start, columns.start])
@@ -93,14 +92,14 @@ class TileOrder:
 
 
 def _shown(corners: npt.NDArray[np.intp], side: int, view: View) -> npt.NDArray[np.bool_]:
-    """Which of these squares, (T, 2) as (y, x) in cells, the view shows a part of."""
+    """Return which of these squares, (T, 2) as (y, x) in cells, touch the view."""
     x, y, width, height = view
     low, high = np.array([y, x]), np.array([y + height, x + width])
     return np.asarray(np.logical_and(corners < high, corners + side > low).all(axis=1))
 
 
 def _distance(corners: npt.NDArray[np.intp], side: int, view: View) -> npt.NDArray[np.float64]:
-    """Squared cells from the centre of the view to the centre of each square."""
+    """Return the squared distance in cells from the centre of the view to the centre of each square."""
     x, y, width, height = view
     distance = ((corners + side / 2 - (y + height / 2, x + width / 2)) ** 2).sum(1)
     return np.asarray(distance, np.float64)

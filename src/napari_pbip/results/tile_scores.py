@@ -1,4 +1,4 @@
-"""How often tiles were given their class."""
+"""Metrics of a classification of tiles."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
 
 def tile_scores(truth: Sequence[str], guess: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
-    """Figures of a classification, ready for JSON.
+    """Return the metrics of a classification, for JSON.
 
     Parameters
     ----------
     truth, guess
-        Class of each tile, and what it was taken for.
+        True and predicted class of each tile.
     names
-        All classes; those that no tile has are left out of the figures of each class.
+        All classes; those without a tile have no metrics of their own.
 
     Returns
     -------
     dict
-        In percent: ``accuracy`` over all tiles, ``recall`` (accuracy of each class) and ``f1`` of each class that
-        tiles have, ``recall_mean`` and ``f1_mean`` (macro); ``confusion``, a row a class of ``names``. None without
-        tiles.
+        In percent: ``accuracy`` over all tiles, ``recall`` and ``f1`` of each class that tiles have, and their means
+        ``recall_mean`` and ``f1_mean`` (macro); further ``confusion``, with a row for each of ``names``. Metrics are
+        None if there are no tiles.
     """
     present = [name for name in names if name in truth]
     if not present:

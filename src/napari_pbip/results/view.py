@@ -1,10 +1,9 @@
-"""A score store for looking at: scores are decoded beside the viewer, kept, and read again while the store grows.
+"""A score store for display: its scores are decoded in a thread, kept in memory, and read again when the store grows.
 
-Blocks stay in memory, one thread decodes those that are missing, and what is not there in time is taken from a coarse
-level for a moment.
+If a block has not been decoded in time, values of a coarse level are shown until it has.
 
-Not dask arrays (:mod:`napari_pbip.results.lazy`): a move of a slider would take up to four times as long, because they
-keep nothing (``benchmarks/dask_layer.py``).
+Dask arrays (:mod:`napari_pbip.results.lazy`) are not used here: they keep nothing in memory, so that a move of a slider
+would take up to four times as long (``benchmarks/dask_layer.py``).
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ Scores = npt.NDArray[np.float16]
 ALL = slice(None)
 _CACHE_BYTES = 256 << 20
 _COARSE_SIDE = 512
-"""Longest side of the levels that are kept whole, in cells."""
+"""Longer side, in cells, up to which levels are kept in memory whole."""
 
 
 class ViewedStore(ScoreStore):
-    """A score store that is being looked at; opened by :meth:`open`, for reading alone.
+    """A score store for display, opened read-only by :meth:`open`.
 
-    All methods but :meth:`catch_up`'s own work are for one thread, the viewer's.
+    Its methods must be called in one thread, that of the viewer; :meth:`catch_up` does its work in another.
 
     Attributes
     ----------
     coarse
-        The finest level that is kept whole.
+        The finest level that is kept in memory whole.
     version
-        Counts what is newly read: as long as it stays, a rectangle has the same scores.
+        Number that increases when scores are read again; while it stays the same, a rectangle has the same scores.
     error
-        Why scores could not be read, if they could not; they are shown as not analysed.
+        Why scores could not be read, or None; such scores are shown as not analysed.
     """
 
     def __init__(self, path: Path, mode: Literal["r", "r+"] = "r") -> None:
@@ -75,7 +74,7 @@ class ViewedStore(ScoreStore):
     # what label_region asks for ------------------------------------------------------------------------------
 
     def read_scores(self, level: int, y: slice, x: slice) -> Scores:
-        """Raw scores (N, h, w) of a rectangle of one level, at once: what is not decoded in time is blurred."""
+        """Return the raw scores, (N, h, w), of a rectangle of one level; blocks not decoded in time are blurred."""
         height, width = self.scores[level].shape[1:]
         (y0, y1, _), (x0, x1, _) = y.indices(height), x.indices(width)
         if level >= self.coarse:
@@ -83,47 +82,49 @@ class ViewedStore(ScoreStore):
         return self._loader.read(level, y0, y1, x0, x1)
 
     def presence(self, rows: slice = slice(None), columns: slice = slice(None)) -> Scores:
-        """As last read: probability that each class is present in these tiles, (N, rows, columns)."""
+        """Return the probability of each class in these tiles, (N, rows, columns), as last read."""
         return self._tiles["presence"][:, rows, columns]
 
     def peak(self, rows: slice = slice(None), columns: slice = slice(None)) -> Scores:
-        """As last read: largest raw score of each class in these tiles, (N, rows, columns)."""
+        """Return the largest raw score of each class in these tiles, (N, rows, columns), as last read."""
         return self._tiles["peak"][:, rows, columns]
 
     # what else a viewer needs --------------------------------------------------------------------------------
 
     @property
     def lacking(self) -> bool:
-        """Whether something was shown blurred or old."""
+        """Whether blurred or outdated scores were returned."""
         return self._loader.lacking
 
     def arrived(self) -> bool:
-        """Whether what was shown blurred or old is there by now; it then lacks no more."""
+        """Return whether scores that were blurred or outdated have been decoded; :attr:`lacking` is then reset."""
         return self._loader.arrived()
 
     def guess_largest(self, percentile: float) -> npt.NDArray[np.float32]:
-        """The largest score of each class as far as a coarse level tells, (N,): quick, and mostly a little low."""
+        """Estimate the largest score of each class, (N,), from a coarse level: fast, and usually slightly too low."""
+        if self.ceiling is not None:
+            return self.ceiling
         found = [one[one > 0].astype(np.float32) for one in self._whole[0]]  # NaN > 0 is False
         return np.array([np.percentile(one, percentile) if one.size else 0 for one in found], np.float32)
 
     def grown(self, blocks: Iterable[tuple[int, int]]) -> None:
-        """Note that these blocks of level 0 (row, column) were written, before their commit perhaps."""
+        """Record that these blocks (row, column) of level 0 were written; they need not be committed yet."""
         with self._lock:
             self._uncommitted.update(blocks)
 
     @property
     def growing(self) -> bool:
-        """Whether blocks were written whose commit was not seen yet."""
+        """Whether blocks were written whose commit has not been seen yet."""
         return bool(self._uncommitted)
 
     def catch_up(self) -> Future[bool]:
-        """Have what grew read again in the thread; the result says whether there was anything."""
+        """Read changed blocks again in the thread; the result of the future is whether there were any."""
         with self._lock:
             blocks = frozenset(self._uncommitted)
         return self._loader.submit(lambda: self._catch_up(blocks))
 
     def close(self) -> None:
-        """Stop decoding."""
+        """Stop the thread that decodes."""
         self._loader.close()
 
     @cached_property
@@ -149,7 +150,7 @@ class ViewedStore(ScoreStore):
         if not blocks:
             return False
         try:
-            written = self.written  # first: whatever it names is complete in what is read next
+            written = self.written  # read first, so that all blocks in it are complete in the arrays read next
             whole = self._read_coarse()
             tiles = {name: values.copy() for name, values in self._tiles.items()}
             window = self._tiles_under(blocks)
@@ -167,7 +168,7 @@ class ViewedStore(ScoreStore):
         return True
 
     def _tiles_under(self, blocks: Iterable[tuple[int, int]]) -> tuple[slice, slice]:
-        """The tiles from the first to the last that touch these blocks."""
+        """Return the rows and columns of tiles from the first to the last that touch these blocks."""
         lattice = self.lattice
         spans = []
         for places, cells, count in (

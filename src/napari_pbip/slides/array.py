@@ -1,4 +1,4 @@
-"""Pixels that are an array already: numpy, dask, zarr, and whatever else is sliced as these are."""
+"""Slides made of arrays: numpy, dask, zarr, and any other array that is sliced in the same way."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from napari_pbip.errors import SlideError
 from napari_pbip.slides.reader import LARGEST_PIECE, Image, pyramid
 
 _PIECE = (1024, 1024)
-"""Width and height that are read as one where an array has no chunks."""
+"""Width and height, in pixels, of the pieces that an array without chunks is read in."""
 _SQUARES, _SIDE = 6, 64
-"""Squares across and down, and their side in pixels, that tell one array from another."""
+"""Number of squares across and down, and their side in pixels, whose content makes the identity of an array."""
 
 
 class Pixels(Protocol):
-    """An array of shape (height, width, 3), uint8; a part of it is read by slicing, and may be computed then."""
+    """An array of shape (height, width, 3), uint8. Slicing it reads a part, which may be computed only then."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -31,27 +31,26 @@ class Pixels(Protocol):
 
 
 class ArrayReader:
-    """The levels of a pyramid as arrays; of an array with chunks, such as dask's, only those asked for are computed.
+    """A reader of a pyramid whose levels are arrays. Of an array with chunks, only the chunks needed are computed.
 
     Parameters
     ----------
     name
-        What messages call it.
+        Name of the slide, for messages.
     levels
         RGB, shape (height, width, 3), uint8 each; the largest is level 0.
-    mpp
-        Microns per level-0 pixel in x and y, or None if unknown.
 
     Raises
     ------
     SlideError
-        If there is no array, one has another shape or type, or chunks too large to be read one by one.
+        If there is no array, or if an array has another shape or type, or chunks too large to be read one by one.
     """
 
     associated: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    mpp: tuple[float, float] | None = None
 
-    def __init__(self, name: str, levels: Sequence[Pixels], mpp: tuple[float, float] | None = None) -> None:
+    def __init__(self, name: str, levels: Sequence[Pixels]) -> None:
         for array in levels:
             if len(array.shape) != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
                 raise SlideError(
@@ -67,7 +66,6 @@ class ArrayReader:
                 "give it with smaller ones, such as array.rechunk((1024, 1024, 3))."
             )
         self.levels = pyramid(name, [(array.shape[1], array.shape[0]) for array in levels], pieces)
-        self.mpp = mpp
         self._arrays = [levels[level.stored] for level in self.levels]
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image:
@@ -77,7 +75,7 @@ class ArrayReader:
         raise KeyError(name)
 
     def identity(self) -> str:
-        """Hash of the sizes, and of squares all over the coarsest level: the same however the array is held."""
+        """Hash of the sizes and of squares all over the coarsest level. It does not depend on the type of array."""
         coarsest = self.levels[-1]
         width, height = min(_SIDE, coarsest.width), min(_SIDE, coarsest.height)
         sha = hashlib.sha256(repr([(level.width, level.height) for level in self.levels]).encode())
@@ -88,10 +86,10 @@ class ArrayReader:
         return sha.hexdigest()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: an array has no file to close."""
 
 
 def _piece(array: Pixels) -> tuple[int, int]:
-    """Width and height of an array's chunks: dask says ``chunksize``, zarr and h5py ``chunks``."""
+    """Width and height of an array's chunks, which dask calls ``chunksize``, and zarr and h5py ``chunks``."""
     chunks = getattr(array, "chunksize", None) or getattr(array, "chunks", None)
     return (int(chunks[1]), int(chunks[0])) if chunks else _PIECE

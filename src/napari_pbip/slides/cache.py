@@ -1,4 +1,4 @@
-"""Decoded blocks of a slide, bounded in bytes and shared by threads."""
+"""A cache of decoded blocks of a slide, limited in bytes and shared by threads."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _STRIPES = 64
 
 
 class BlockCache:
-    """Keeps the blocks used last; of threads that want the same block, one decodes it and the others wait.
+    """Cache of the most recently used blocks. If threads want the same block, one decodes it and the others wait.
 
     Parameters
     ----------
     size
-        Bytes held at most; a block larger than that is handed out but not kept.
+        Largest number of bytes to keep; a larger block is returned but not kept.
     """
 
     def __init__(self, size: int) -> None:
@@ -28,11 +28,11 @@ class BlockCache:
 
     @property
     def bytes(self) -> int:
-        """Bytes held now."""
+        """Number of bytes in the cache."""
         return int(self._blocks.currsize)
 
     def get(self, key: Hashable, decode: Callable[[], Image]) -> Image:
-        """The block of a key, decoded if it is not held; not to be changed in place."""
+        """Return the block of a key, decoding it if it is not in the cache. It must not be changed in place."""
         if (block := self._find(key)) is not None:
             return block
         with self._decoding[hash(key) % _STRIPES]:

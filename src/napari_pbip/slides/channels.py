@@ -1,4 +1,4 @@
-"""Whether three channels are red, green and blue, by what a file says of them and never by their number alone."""
+"""Whether three channels are red, green and blue. The file's metadata decide, never the number of channels alone."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _LETTER_OR_NAME = [re.compile(rf"({colour[0]}|.*\b{colour}\b.*)", re.IGNORECASE)
 
 
 def why_not_rgb(names: Sequence[str], colours: Sequence[tuple[int, int, int] | None]) -> str | None:
-    """What is said of three channels that are not red, green and blue, or None if nothing speaks against it.
+    """Describe three channels that are not red, green and blue; return None if they may be.
 
-    Writers of plain RGB in three planes (libvips, bioformats2raw) say nothing, or that the colours are red, green and
-    blue. Whoever scans fluorescence names the channels or their colours.
+    Programs that write RGB as three planes (libvips, bioformats2raw) leave names and colours out, or name the colours
+    red, green and blue. Fluorescence scanners name the channels or give them other colours.
 
     Parameters
     ----------
     names
-        As the file has them; empty where it has none.
+        Names in the file; an empty string for a channel without a name.
     colours
-        RGB in which each channel is to be shown, 0 to 255, or None.
+        Display colour of each channel as RGB, 0 to 255, or None.
     """
     if len(names) != 3:
         return f"it has {len(names)} channels"
@@ -33,7 +33,7 @@ def why_not_rgb(names: Sequence[str], colours: Sequence[tuple[int, int, int] | N
         pattern.fullmatch(name) for pattern, name in zip(_LETTER_OR_NAME, named, strict=True)
     ):
         return f"its channels are {brief(', '.join(named))}"
-    shown = [colour for colour in colours if colour not in (None, (255, 255, 255))]  # white is what OME takes for none
+    shown = [colour for colour in colours if colour not in (None, (255, 255, 255))]  # white is OME's default
     if shown and list(colours) != [(255, 0, 0), (0, 255, 0), (0, 0, 255)]:
         return "its channels are to be shown in other colours than red, green and blue"
     return None

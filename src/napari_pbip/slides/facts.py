@@ -1,4 +1,4 @@
-"""What is remembered of a slide by those who made something of it: labels of its tiles, scores of its cells."""
+"""Facts about a slide that are saved beside what was made from it, such as tile labels and score stores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_pbip.slides.slide import Slide
 
 
 class TileSize(BaseModel):
-    """How large a labelled tile is: pixels a side, and microns per pixel."""
+    """Size of a labelled tile: its side in pixels, and its microns per pixel."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,7 +22,7 @@ class TileSize(BaseModel):
 
     @property
     def microns(self) -> float:
-        """Side in micrometres."""
+        """Side of the tile in micrometres."""
         return self.pixels * self.mpp
 
     def __str__(self) -> str:
@@ -30,29 +30,29 @@ class TileSize(BaseModel):
 
 
 class SlideFacts(BaseModel):
-    """Which slide it was, and how large; more facts may be added."""
+    """Identity and size of a slide. A subclass may add more."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     identity: str
-    """Hash of its content, which stays when it is moved."""
+    """Hash of the slide's content, which stays the same when the file is moved."""
     name: str
     path: Path
-    """Where it was last seen."""
+    """Path of the slide when it was last used."""
     mpp: Annotated[float, Field(gt=0)]
-    """Micrometres per level-0 pixel that what was made of it was laid out by."""
+    """Microns per level-0 pixel by which the labels or scores were laid out."""
     width: int
     """Level-0 pixels."""
     height: int
 
     @classmethod
     def from_slide(cls, slide: Slide) -> Self:
-        """The facts of an open slide.
+        """Return the facts of an open slide.
 
         Raises
         ------
         SlideError
-            If its microns per pixel are not known, or its pixels are not square.
+            If the slide's microns per pixel are not known, or its pixels are not square.
         """
         return cls(
             identity=slide.identity,
@@ -64,6 +64,6 @@ class SlideFacts(BaseModel):
         )
 
     def grid(self, size: TileSize) -> SquareGrid:
-        """The tiles of this size that lie wholly in the slide."""
+        """Return the grid of the tiles of this size that lie wholly inside the slide."""
         side = size.microns / self.mpp
         return SquareGrid(math.floor(self.height / side + 1e-6), math.floor(self.width / side + 1e-6), side)

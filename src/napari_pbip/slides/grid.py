@@ -1,4 +1,4 @@
-"""Where tiles lie on a slide, overlapping ones for a network and squares side by side: pure arithmetic, no pixels."""
+"""Grids of tiles on a slide: overlapping ones for a network, and squares side by side. No pixels are read."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Tile:
 class TileGrid:
     """Square tiles every ``stride`` model pixels from the slide's top left corner.
 
-    The last row and column may hang over the slide's edge, where reads are white. A *model pixel* is as wide as the
-    network was trained for; ``scale`` level-0 pixels make one.
+    Tiles of the last row and column may reach beyond the slide's edge, where pixels are white. A *model pixel* has the
+    microns per pixel that the network was trained at; it is ``scale`` level-0 pixels wide.
     """
 
     rows: int
@@ -43,7 +43,7 @@ class TileGrid:
     tile: int
     """Side of a tile in model pixels."""
     overlap: int
-    """Model pixels that neighbours share."""
+    """Overlap of neighbouring tiles in model pixels."""
     scale: float
     """Level-0 pixels per model pixel."""
     model_size: tuple[int, int]
@@ -59,7 +59,7 @@ class TileGrid:
         tile: int = 224,
         overlap: int = 32,
     ) -> Self:
-        """The grid that covers a slide.
+        """Return the grid that covers a slide.
 
         Parameters
         ----------
@@ -73,27 +73,27 @@ class TileGrid:
         Raises
         ------
         ConfigError
-            If neighbours would share half a tile or more, so that the grid does not move on.
+            If neighbouring tiles would overlap by half a tile or more.
         """
         if not 0 <= overlap <= tile // 2:
             raise ConfigError(f"An overlap of {overlap} does not suit tiles of {tile}; give 0 to {tile // 2}.")
         scale = model_mpp / slide_mpp
         stride = tile - overlap
-        # Rounded before rounding up, so that 1000 * 0.5 / 0.25 is not 2001 by the last bit of a float.
+        # Round before rounding up: the last bit of a float must not turn 1000 * 0.5 / 0.25 into 2001.
         height, width = (math.ceil(round(side / scale, 6)) for side in (slide_height, slide_width))
         rows, columns = (max(0, math.ceil((side - tile) / stride)) + 1 for side in (height, width))
         return cls(rows, columns, tile, overlap, scale, (height, width))
 
     @property
     def stride(self) -> int:
-        """Model pixels from one tile to the next."""
+        """Distance from one tile to the next in model pixels."""
         return self.tile - self.overlap
 
     def __len__(self) -> int:
         return self.rows * self.columns
 
     def box(self, row: int, column: int) -> Tile:
-        """The tile of a row and column.
+        """Return the tile at a row and column.
 
         Raises
         ------
@@ -106,10 +106,10 @@ class TileGrid:
         return Tile(row, column, model_x * self.scale, model_y * self.scale, model_x, model_y, self.tile)
 
     def corners(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Left edges of all columns, shape (1, columns), and top edges of all rows, (rows, 1), level-0 pixels.
+        """Return the columns' left edges, shape (1, columns), and the rows' top edges, (rows, 1), in level-0 pixels.
 
-        They broadcast: ``mask.fraction(*grid.corners(), side, side)`` with ``side = grid.tile * grid.scale`` is
-        the share of tissue of every tile, shape (rows, columns).
+        The two broadcast: with ``side = grid.tile * grid.scale``, ``mask.fraction(*grid.corners(), side, side)`` is
+        the share of tissue in every tile, shape (rows, columns).
         """
         step = self.stride * self.scale
         left = np.arange(self.columns, dtype=np.float64) * step
@@ -125,7 +125,7 @@ Rectangle = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class SquareGrid:
-    """Equal squares side by side, in level-0 pixels of a slide."""
+    """A grid of equal squares side by side, in level-0 pixels of a slide."""
 
     rows: int
     columns: int
@@ -137,9 +137,9 @@ class SquareGrid:
 
     @classmethod
     def covering(cls, rectangle: Rectangle, width: int, height: int, side: float) -> Self:
-        """The squares that touch a rectangle, as far as it lies in a slide of that size; of none if it does not.
+        """Return the squares that touch the part of a rectangle inside a slide of this size; none if it lies outside.
 
-        They are laid out from the corner of the slide, so that those of overlapping rectangles are the same.
+        The squares are laid out from the slide's top left corner, so that overlapping rectangles share them.
         """
         x, y, across, down = rectangle
         left, top = (max(0, math.floor(edge / side)) for edge in (x, y))
@@ -147,12 +147,12 @@ class SquareGrid:
         return cls(max(0, bottom - top), max(0, right - left), side, left * side, top * side)
 
     def at(self, x: float, y: float) -> Position | None:
-        """The square at a place, or None beside the grid."""
+        """Return the column and row of the square at a point, or None outside the grid."""
         column, row = math.floor((x - self.x) / self.side), math.floor((y - self.y) / self.side)
         return (column, row) if 0 <= column < self.columns and 0 <= row < self.rows else None
 
     def within(self, x0: float, y0: float, x1: float, y1: float) -> list[Position]:
-        """All squares that a rectangle between two corners touches, in rows."""
+        """Return all squares that touch the rectangle between two corners, row by row."""
         columns, rows = (
             range(
                 max(0, math.floor((min(pair) - first) / self.side)),
@@ -163,6 +163,6 @@ class SquareGrid:
         return [(column, row) for row in rows for column in columns]
 
     def corner(self, position: Position) -> tuple[float, float]:
-        """Left and top edge of a square."""
+        """Return the left and top edge of a square."""
         column, row = position
         return self.x + column * self.side, self.y + row * self.side

@@ -1,4 +1,4 @@
-"""Plain images: PNG, JPEG, BMP, and TIFF without tiles. They are held in memory whole, once somebody reads them."""
+"""Plain images: PNG, JPEG, BMP, and TIFF without tiles. The first read decodes the whole image into memory."""
 
 from __future__ import annotations
 
@@ -24,16 +24,15 @@ _BAND = 512
 
 
 def open_image(path: Path) -> WholeImage | None:
-    """Open a PNG, JPEG or BMP file, or return None if it is none or its name does not end like a picture's.
+    """Open a PNG, JPEG or BMP file; return None for other files and for names without the suffix of a picture.
 
-    The name decides too because the index files of some slide formats are JPEG files themselves (MRXS). Dots per inch
-    in the file are not taken for microns per pixel. An orientation in a JPEG file (Exif) is applied. Only the header
-    is read.
+    The suffix counts because some slide formats (MRXS) have index files that are JPEG files themselves. Dots per inch
+    are not taken for microns per pixel. The Exif orientation of a JPEG file is applied. Only the header is read.
 
     Raises
     ------
     SlideError
-        If the image is damaged, not RGB of 8 bits a colour, or larger than 178 million pixels.
+        If the image is damaged, is not RGB with 8 bits per colour, or has more than 178 million pixels.
     """
     if path.is_dir() or path.suffix.lower() not in _SUFFIXES:
         return None
@@ -55,9 +54,9 @@ def open_image(path: Path) -> WholeImage | None:
 
 
 def _open(path: Path, *, bare: bool = False) -> PIL.Image.Image:
-    """The image that is in a file; a bare one is a PNG without texts and profiles, of which Pillow limits the size."""
+    """Open with Pillow; ``bare`` strips a PNG of its texts and profiles, whose size Pillow limits."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large images, whose limit is ours, and of odd metadata
+        warnings.simplefilter("ignore")  # about large images, which are limited elsewhere, and about odd metadata
         try:
             return PIL.Image.open(_without_texts(path) if bare else path, formats=_FORMATS)
         except ValueError:
@@ -80,7 +79,7 @@ def _without_texts(path: Path) -> io.BytesIO:
 
 
 def _bits(path: Path, file: PIL.Image.Image) -> int:
-    """Bits a colour; Pillow gives the upper eight of sixteen and does not tell."""
+    """Return the bits per colour: Pillow silently reduces sixteen bits to the upper eight."""
     if file.format != "PNG":
         return 8
     with path.open("rb") as stream:
@@ -88,9 +87,9 @@ def _bits(path: Path, file: PIL.Image.Image) -> int:
 
 
 def _orientation(file: PIL.Image.Image) -> int:
-    """Exif's number of how to turn the image, 1 for as it is."""
+    """Return the Exif orientation, 1 to 8; 1 is upright."""
     if file.format != "JPEG" and "exif" not in file.info:
-        return 1  # Pillow would read a PNG to its end to look for Exif data there
+        return 1  # to look for Exif data, Pillow would read a PNG to its end
     try:
         return int(file.getexif().get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 (whatever Pillow makes of Exif data that are none)
@@ -100,7 +99,7 @@ def _orientation(file: PIL.Image.Image) -> int:
 def _decode(path: Path, *, bare: bool = False) -> Image:
     try:
         return _pixels(_open(path, bare=bare))
-    except ValueError:  # texts may stand at the end too
+    except ValueError:  # PNG texts may follow the pixels
         if bare:
             raise
         return _decode(path, bare=True)
@@ -111,14 +110,14 @@ def _pixels(file: PIL.Image.Image) -> Image:
         image = file if _orientation(file) == 1 else PIL.ImageOps.exif_transpose(file)
         transparent = image.mode == "P" or "transparency" in image.info
         out = np.empty((image.height, image.width, 3), np.uint8)
-        for top in range(0, image.height, _BAND):  # what lies between Pillow's pixels and ours is small
+        for top in range(0, image.height, _BAND):  # in bands, so that the intermediate copy is small
             band = image.crop((0, top, image.width, min(top + _BAND, image.height)))
             out[top : top + _BAND] = over_white(np.asarray(band.convert("RGBA") if transparent else band))
         return out
 
 
 class WholeImage:
-    """An image as a slide of one level, decoded when it is first read and then kept.
+    """A reader of an image as a slide of one level. The first read decodes it, and it is kept in memory.
 
     Parameters
     ----------
@@ -134,7 +133,7 @@ class WholeImage:
     Raises
     ------
     SlideError
-        If it has more than 178 million pixels.
+        If the image has more than 178 million pixels.
     """
 
     associated: tuple[str, ...] = ()
@@ -182,7 +181,7 @@ class WholeImage:
         return fingerprint(self._path)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is kept open."""
 
 
 def _too_large(path: Path) -> SlideError:

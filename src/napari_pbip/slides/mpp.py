@@ -1,8 +1,8 @@
-"""Microns per pixel: which values are believed, and the sidecar file that supplies a missing one.
+"""Microns per pixel: which values are accepted, and the sidecar file that supplies a missing one.
 
-A value comes from, in this order: the caller (``--mpp``), the sidecar ``<slide file name>.mpp.json`` beside the
-slide, the slide's own header. Magnification ("20x") is never turned into microns per pixel: scanners differ by a
-factor of two in what they call 20x.
+The value is taken from the caller (``mpp``), else from the sidecar ``<slide file name>.mpp.json`` beside the slide,
+else from the slide's header. Magnification ("20x") is never converted to microns per pixel: what scanners call 20x
+differs by a factor of two.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from napari_pbip.errors import OutputError, SlideError
 from napari_pbip.files import writing
 
 SMALLEST, LARGEST = 0.01, 100.0
-"""Microns per pixel outside this range are taken for a mistake: light microscopes do not resolve the one, and
-tissue shows no cells at the other."""
+"""Microns per pixel outside this range are refused: light microscopes do not resolve less, and no cells can be seen
+at more."""
 
 USUAL = 0.1, 2.0
-"""Microns per pixel of slides that are read: from 100x oil to 5x objectives. What a header says outside this range may
-be right, and is worth a question: converters have been ten times, or 2.54 times, off."""
+"""Usual microns per pixel of slides, from 100x oil to 5x objectives. A header with a value outside this range may be
+right but causes a note, because converters have been wrong by factors of 10 and of 2.54."""
 
 SIDECAR = ".mpp.json"
-"""What the name of a sidecar adds to that of its slide."""
+"""Suffix that is added to a slide's file name to name its sidecar."""
 
 _MICRONS = {
     "angstrom": 1e-4,
@@ -54,17 +54,17 @@ _SYMBOLS = {
 
 
 def is_believable(mpp: float) -> bool:
-    """Whether a number can be the microns per pixel of a slide."""
+    """Return whether a number can be the microns per pixel of a slide."""
     return math.isfinite(mpp) and SMALLEST <= mpp <= LARGEST
 
 
 def require_believable(mpp: float, what: str) -> float:
-    """``mpp`` itself.
+    """Return ``mpp`` if it is believable; ``what`` names the value in the message.
 
     Raises
     ------
     SlideError
-        If it lies outside 0.01 to 100.
+        If ``mpp`` lies outside 0.01 to 100.
     """
     if not is_believable(mpp):
         raise SlideError(
@@ -75,14 +75,14 @@ def require_believable(mpp: float, what: str) -> float:
 
 
 def is_usual(mpp: float) -> bool:
-    """Whether slides are scanned so (:data:`USUAL`)."""
+    """Return whether slides usually have such microns per pixel (:data:`USUAL`)."""
     return USUAL[0] <= mpp <= USUAL[1]
 
 
 def to_microns(value: float, unit: str) -> float | None:
-    """A length in micrometres, or None if the unit is no length ("pixel", "reference frame", unknown).
+    """Convert a length to micrometres; return None if the unit is not a length ("pixel", "reference frame", unknown).
 
-    Units are OME's symbols and OME-Zarr's names, in either spelling (micrometer, micrometre).
+    Units are the symbols of OME and the names of OME-Zarr, in either spelling (micrometer, micrometre).
     """
     name = unit.strip().lower().removesuffix("s").replace("metre", "meter")
     factor = _MICRONS.get(_SYMBOLS.get(name, name))
@@ -93,15 +93,15 @@ _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def number(text: object) -> float | None:
-    """A number as headers have it, with a decimal point or comma and perhaps an exponent, or None if it is none."""
+    """Parse a number from a header, with a decimal point or comma and perhaps an exponent; None if it is not one."""
     found = _NUMBER.fullmatch(str(text).strip())
     return float(found[0].replace(",", ".")) if found else None
 
 
 def from_header(x: float | None, y: float | None) -> tuple[float, float] | None:
-    """Microns per pixel in x and y as a header has them, or None where either is missing or unbelievable.
+    """Return the microns per pixel in x and y of a header, or None if either is missing or unbelievable.
 
-    Headers hold 0, -1 or 1e6 where a scanner or a converter knew nothing; those count as missing.
+    Scanners and converters write 0, -1 or 1e6 for an unknown value; those count as missing.
     """
     if x is None or y is None or not is_believable(x) or not is_believable(y):
         return None
@@ -109,9 +109,10 @@ def from_header(x: float | None, y: float | None) -> tuple[float, float] | None:
 
 
 def sidecar(path: Path) -> Path:
-    """Where the microns per pixel of a slide are written when its header has none.
+    """Return the path of the file that supplies the microns per pixel of a slide whose header has none.
 
-    Beside the slide; for one that comes with the package, which an upgrade replaces, among the user's own data.
+    It lies beside the slide. For a sample slide of this package, which an upgrade replaces, it lies in the user's data
+    folder.
     """
     if path.is_relative_to(samples.FOLDER):
         return platformdirs.user_data_path("napari-pbip", appauthor=False) / (path.name + SIDECAR)
@@ -119,12 +120,12 @@ def sidecar(path: Path) -> Path:
 
 
 def read_sidecar(path: Path) -> float | None:
-    """Microns per pixel from the sidecar of the slide at ``path``, or None if it has no sidecar.
+    """Return the microns per pixel in the sidecar of the slide at ``path``, or None if it has no sidecar.
 
     Raises
     ------
     SlideError
-        If the sidecar is there but cannot be used.
+        If the sidecar exists and cannot be used.
     """
     file = sidecar(path)
     try:
@@ -139,7 +140,7 @@ def read_sidecar(path: Path) -> float | None:
 
 
 _NOT_THERE = (errno.ENOENT, errno.ENAMETOOLONG, errno.EINVAL, errno.ENOTDIR)
-"""A sidecar whose name is longer than names can be is not there; Windows calls such a name invalid."""
+"""Error numbers that mean that there is no sidecar: its name would be too long, which Windows calls invalid."""
 
 
 def save_mpp(path: Path | str, mpp: float) -> Path:
@@ -160,5 +161,5 @@ def save_mpp(path: Path | str, mpp: float) -> Path:
             temporary.write_text(text + "\n", encoding="utf-8")
     except (OSError, OutputError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
-        raise OutputError(f"{file} cannot be written; use --mpp instead.") from cause
+        raise OutputError(f"{file} cannot be written; give the microns per pixel with `mpp=0.5` instead.") from cause
     return file

@@ -1,4 +1,4 @@
-"""OME-Zarr 0.1 to 0.5 through zarr."""
+"""A reader of OME-Zarr 0.1 to 0.5, which uses zarr."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from napari_pbip.slides.unpacking import bounded, read_as_one
 
 _FILES_HASHED = 64
 _FIRST_AXES = ("t", "c", "z", "y", "x")
-"""Of OME-Zarr 0.1 and 0.2, which name none."""
+"""Axes of OME-Zarr 0.1 and 0.2, whose metadata do not name them."""
 _SETTLE_SECONDS = 10
 _SETTLING = threading.Lock()
-"""One thread waits at a time, so that two never wait for each other."""
+"""Held while waiting for zarr, so that two threads never wait for each other."""
 
 
 def open_ngff(path: Path) -> NgffReader | None:
-    """Open an OME-Zarr folder, or return None for anything else.
+    """Open an OME-Zarr folder; return None for anything else.
 
     Raises
     ------
     SlideError
-        If the folder is a zarr but holds no RGB image of 8 bits, or a stack.
+        If the folder is a zarr that holds a stack or no RGB image of 8 bits per colour.
     """
     if not path.is_dir() or not any((path / name).exists() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray")):
         return None
@@ -42,7 +42,7 @@ def open_ngff(path: Path) -> NgffReader | None:
     if isinstance(opened, zarr.Array):
         raise SlideError(f"{path.name} is a single zarr array without OME metadata; give the OME-Zarr folder above it.")
     attributes: dict[str, Any] = dict(opened.attrs)
-    ome = attributes.get("ome", attributes)  # 0.5 has an "ome" key, 0.4 has not
+    ome = attributes.get("ome", attributes)  # only 0.5 has the key "ome"
     if "bioformats2raw.layout" in ome and (path / "0").is_dir():
         return open_ngff(path / "0")
     try:
@@ -62,7 +62,7 @@ def open_ngff(path: Path) -> NgffReader | None:
 
 
 class NgffReader:
-    """An OME-Zarr image; chunks that were never written hold the fill value of their array."""
+    """A reader of an OME-Zarr image. Chunks that were never written have the fill value of their array."""
 
     associated: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class NgffReader:
         try:
             block = np.asarray(self._arrays[level][tuple(spans.get(axis, 0) for axis in self._axes)])
         except Exception:
-            # zarr goes on reading the other chunks, and Python would print what became of that if it ended meanwhile.
+            # zarr goes on reading the other chunks; if Python ended meanwhile, it would print their errors.
             with _SETTLING:
                 zarr.core.sync.sync(_settled())
             raise
@@ -102,9 +102,9 @@ class NgffReader:
         raise KeyError(name)
 
     def identity(self) -> str:
-        """Array metadata of all levels, and names, sizes and beginnings of the coarsest level's chunk files.
+        """Hash of all levels' array metadata and of the names, sizes and first bytes of the coarsest level's chunks.
 
-        Group metadata is left out: label images that are added beside the image do not make it another slide.
+        Group metadata is left out, so that adding label images to the folder does not change the identity.
         """
         sha = hashlib.sha256()
         for folder in self._folders:
@@ -120,17 +120,17 @@ class NgffReader:
         return sha.hexdigest()
 
     def close(self) -> None:
-        """Zarr keeps no file open."""
+        """Do nothing: zarr keeps no file open."""
 
 
 async def _settled() -> None:
-    """Wait for what zarr is reading."""
+    """Wait until zarr has read all chunks that it is reading."""
     if others := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(others, timeout=_SETTLE_SECONDS)
 
 
 def _axes(multiscale: Mapping[str, Any]) -> list[str]:
-    """Names of the axes: t, c, z, y and x, whatever their writer called the channels and the time."""
+    """Return the names of the axes as t, c, z, y and x; axes of type channel or time may have any name in the file."""
     named = multiscale.get("axes", _FIRST_AXES)
     return [_axis({"name": axis} if isinstance(axis, str) else axis) for axis in named]
 
@@ -160,7 +160,7 @@ def _require_rgb(name: str, axes: Sequence[str], array: Any, omero: Any) -> None
 
 
 def _channels(omero: Any) -> tuple[list[str], list[tuple[int, int, int] | None]]:
-    """Labels and colours of the channels, as far as they can be understood."""
+    """Return the labels and colours of the channels, where they can be parsed."""
     channels = omero.get("channels") if isinstance(omero, Mapping) else None
     if not isinstance(channels, list):
         return [], []
@@ -177,7 +177,7 @@ def _colour(text: Any) -> tuple[int, int, int] | None:
 
 
 def _mpp(multiscale: Mapping[str, Any], finest: int, axes: Sequence[str]) -> tuple[float, float] | None:
-    """Size of a level-0 pixel in x and y, or None where scale or unit are missing or cannot be understood."""
+    """Return the size of a level-0 pixel in x and y, or None if scale or unit are missing or cannot be parsed."""
     try:
         scale = _scale(multiscale, finest, len(axes))
         units = [axis.get("unit", "") for axis in multiscale["axes"]]
@@ -188,12 +188,12 @@ def _mpp(multiscale: Mapping[str, Any], finest: int, axes: Sequence[str]) -> tup
 
 
 def _scale(multiscale: Mapping[str, Any], finest: int, n_axes: int) -> list[float] | None:
-    """Its own scale times the scale of the whole image, or None if neither is given.
+    """Return the scale of the finest level times that of the whole image, or None if neither is given.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If a scale lies elsewhere, or is not a number for every axis.
+        If a scale is not where the format puts it, or is not one number per axis.
     """
     scales = [
         [number(one) for one in transform["scale"]]

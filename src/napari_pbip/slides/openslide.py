@@ -1,4 +1,4 @@
-"""Vendor formats through OpenSlide: NDPI, MRXS, SCN, BIF, Philips, VMS, DICOM and rare kinds of SVS."""
+"""A reader that uses OpenSlide: NDPI, MRXS, SCN, BIF, Philips, VMS, DICOM and rare kinds of SVS."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MISSING = {
     "No pyramid levels": "{} holds only label and overview pictures; put the files of the slide itself beside them.",
     "concatenation": "{} lacks files of its slide, of which one picture lies in several; put the others beside them.",
 }
-"""What OpenSlide says of DICOM slides that are not damaged, and what is to be done."""
+"""Errors that OpenSlide raises on undamaged DICOM slides, and what the user can do."""
 
 
 def open_openslide(path: Path) -> OpenSlideReader | None:
-    """Open a file that OpenSlide knows, or a folder with the files of one DICOM slide; None for all others.
+    """Open a file that OpenSlide knows, or a folder with the files of one DICOM slide; return None for others.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def open_openslide(path: Path) -> OpenSlideReader | None:
 
 
 def _open(path: Path, name: str) -> OpenSlideReader:
-    """Open a file; what is missing is said of what the user gave, which has this name."""
+    """Open a file; ``name`` is the file or folder that the user gave, for messages about missing files."""
     try:
         return OpenSlideReader(path)
     except openslide.OpenSlideError as error:
@@ -49,7 +49,7 @@ def _open(path: Path, name: str) -> OpenSlideReader:
 
 
 def _open_dicom_folder(folder: Path) -> OpenSlideReader | None:
-    """OpenSlide gathers the files of a slide from any one of them: all must lead to the same slide."""
+    """Open a folder of DICOM files. OpenSlide finds the whole slide from any file, so all must give the same slide."""
     first: OpenSlideReader | None = None
     for file in sorted(folder.iterdir()):
         if not _is_dicom(file) or openslide.OpenSlide.detect_format(str(file)) != "dicom":
@@ -67,7 +67,7 @@ def _open_dicom_folder(folder: Path) -> OpenSlideReader | None:
 
 
 def _is_dicom(file: Path) -> bool:
-    """Whether a file begins like DICOM: cheaper than OpenSlide's look, in a folder of thousands of pictures."""
+    """Return whether a file has the DICOM prefix, which is faster than OpenSlide in a folder of thousands of files."""
     if not file.is_file():
         return False
     with file.open("rb") as stream:
@@ -75,7 +75,7 @@ def _is_dicom(file: Path) -> bool:
 
 
 class OpenSlideReader:
-    """A slide that OpenSlide reads; its handles are safe to share between threads."""
+    """A reader that uses OpenSlide, whose handles may be shared by threads."""
 
     notes: tuple[str, ...] = ()
 
@@ -102,7 +102,7 @@ class OpenSlideReader:
         self._facts = properties.get(openslide.PROPERTY_NAME_QUICKHASH1), slide.level_dimensions
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image:
-        # OpenSlide takes level-0 pixels and divides them by its own downsample, not by the rounded one.
+        # OpenSlide divides level-0 pixels by its own downsample, which is not the rounded one.
         stored = self.levels[level].stored
         downsample = self._downsamples[stored]
         where = (round(x * downsample), round(y * downsample)), stored, (width, height)
@@ -113,7 +113,7 @@ class OpenSlideReader:
         return over_white(np.asarray(region))
 
     def _read_afresh(self, corner: tuple[int, int], level: int, size: tuple[int, int]) -> PIL.Image.Image:
-        """A handle of OpenSlide that met damage answers nothing any more, also other threads: with a new one."""
+        """Read with a new handle: after one damaged place, a handle of OpenSlide fails at every place."""
         slide = openslide.OpenSlide(str(self._path))
         try:
             region = slide.read_region(corner, level, size)
@@ -125,16 +125,16 @@ class OpenSlideReader:
         return region
 
     def _use(self, slide: openslide.OpenSlide) -> None:
-        # Slide caches decoded blocks itself; a second cache would hold the same pixels twice.
+        # Slide caches decoded blocks, and a second cache would keep the same pixels twice.
         slide.set_cache(openslide.OpenSlideCache(0))
-        self._slide = slide  # the one before is closed when the last thread that reads with it is done
+        self._slide = slide  # the earlier handle closes when the last thread that uses it has finished
 
     def read_associated(self, name: str) -> Image:
         return over_white(np.asarray(self._slide.associated_images[name]))
 
     def identity(self) -> str:
         quickhash, _ = self._facts
-        # OpenSlide has no hash for a slide whose smallest level is large, and sizes alone say little
+        # OpenSlide has no hash for a slide whose smallest level is large, and slides of equal size are common
         content = "" if quickhash or self._path.is_dir() else fingerprint(self._path)
         return hashlib.sha256(f"{self._facts!r}{content}".encode()).hexdigest()
 

@@ -1,7 +1,7 @@
-"""What a slide reader is, and which there are.
+"""The interface of slide readers, and the catalogue of them.
 
-A reader knows one family of files: it gives whole pixels of one pyramid level, nothing else. Resampling,
-caching and everything outside the image belong to :class:`napari_pbip.slides.Slide`.
+A reader opens one family of files and reads whole pixels of one pyramid level. Resampling, caching and the white
+outside the image are done by :class:`napari_pbip.slides.Slide`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Image = npt.NDArray[np.uint8]
 """RGB, shape (height, width, 3), uint8."""
 
 LARGEST_PIECE = 178_956_970
-"""Pixels of what can only be read whole: what Pillow opens at most (512 MiB of RGB)."""
+"""Largest number of pixels of an image that can only be read whole: Pillow's limit (512 MiB of RGB)."""
 _LARGEST_SLIDE = 2 * 10**11
-"""Pixels: a glass of 75 x 26 mm at 0.1 microns. Headers that say more are damaged, and would be read for hours."""
+"""Largest number of pixels of a slide, 75 x 26 mm at 0.1 microns per pixel. A header that says more is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Level:
     """One level of a slide's pyramid; level 0 is the finest."""
 
     width: int
-    """Pixels of this level."""
+    """Size in pixels of this level."""
     height: int
     downsample: float
     """Level-0 pixels per pixel of this level, 1 or more."""
     tile: tuple[int, int]
-    """Width and height of what the file stores (and decodes) as one piece, in pixels of this level."""
+    """Width and height, in pixels of this level, of the pieces that the file stores and that are decoded as one."""
     stored: int
-    """Number of this level in the file, which may hold others that are not used."""
+    """Index of this level in the file, which may hold further levels that are not used."""
 
 
 class Reader(Protocol):
@@ -53,49 +53,49 @@ class Reader(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Warnings that do not prevent reading the file: sentences without the file's name."""
+        """Warnings that do not prevent reading the file, as sentences that begin after the file's name."""
 
     @property
     def mpp(self) -> tuple[float, float] | None:
-        """Microns per level-0 pixel in x and y as the file says, or None."""
+        """Microns per level-0 pixel in x and y in the file's metadata, or None."""
 
     @property
     def associated(self) -> tuple[str, ...]:
-        """Names of the pictures that come along: label, macro, thumbnail."""
+        """Names of the associated images: label, macro, thumbnail."""
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image:
-        """Pixels of a rectangle that lies within the level; raises whatever the library below raises."""
+        """Read a rectangle that lies within the level; errors of the underlying library are not caught."""
 
     def read_associated(self, name: str) -> Image: ...
 
     def identity(self) -> str:
-        """Hash of the file's header, sizes and samples of its content: the same wherever the file lies."""
+        """Return a hash of the file's header, sizes and samples of its content. It does not depend on the path."""
 
     def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderEntry:
-    """A row of the catalogue of readers."""
+    """An entry of the catalogue of readers."""
 
     name: str
-    """As in ``Slide.reader``."""
+    """Name of the reader, as in ``Slide.reader``."""
     formats: str
-    """What it opens, in the user's words."""
+    """The formats that it opens, for the user."""
     package: str
-    """Distribution it needs."""
+    """Name of the distribution that it needs."""
     factory: str
     """``module:function`` that opens a path, or returns None for a file of another reader."""
 
     def open(self, path: Path) -> Reader | None:
-        """The open file, or None if it belongs to another reader.
+        """Open a file, or return None if it belongs to another reader.
 
         Raises
         ------
         SlideError
-            If the file is of this reader's kind but not an RGB slide.
+            If the file is of this reader's format but not an RGB slide.
         Exception
-            Anything the library below raises on a damaged file.
+            Any error that the underlying library raises on a damaged file.
         """
         module, _, function = self.factory.partition(":")
         factory = cast("Callable[[Path], Reader | None]", getattr(importlib.import_module(module), function))
@@ -122,40 +122,40 @@ _READERS = (
 
 @cache
 def readers() -> tuple[ReaderEntry, ...]:
-    """All readers, in the order in which they are asked: ours, then those that installed packages add.
+    """Return all readers in the order in which they are tried: the built-in ones, then those of other packages.
 
-    Listing ours imports none of their libraries.
+    The libraries of the built-in ones are not imported.
     """
     return (*_READERS, *plugins("reader", [entry.name for entry in _READERS], _checked).values())
 
 
 def _checked(name: str, entry: Any) -> ReaderEntry:
-    """The reader that another package registered under a name."""
+    """Check the reader that another package registered under a name, and return it."""
     if not isinstance(entry, ReaderEntry) or entry.name != name:
         raise PbipError(f"it is no ReaderEntry with the name {name!r}")
     return entry
 
 
 def pyramid(name: str, sizes: Sequence[tuple[int, int]], tiles: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
-    """The levels that show the whole slide, from the sizes and stored tiles of all that a file holds; finest first.
+    """Return the levels that show the whole slide, finest first, from the sizes and tiles of all levels in a file.
 
-    Writers halve (quarter ...) a level and cut off or add the odd pixel, so a ratio of sizes such as 2.0005 means
-    2: a downsample is the whole number that explains both sizes to within a pixel, else the ratio that does. A level
-    that no single ratio explains is left out, because its pixels lie elsewhere: it was reduced by different steps in
-    x and y, or padded. So is a level of whole tiles whose ratio is no whole number, which is what padding to whole
-    tiles makes of a slide that has the proportions of a tile.
+    Writers divide the size of a level by 2, 4 ... and drop or add the odd pixel, so that a ratio such as 2.0005 means
+    2. The downsample is therefore the integer that explains both sizes to within a pixel, else the ratio that does. A
+    level without a common ratio is left out: it was padded, or reduced by different factors in x and y, so that its
+    pixels lie elsewhere. A level of whole tiles with a fractional ratio is left out too, because a slide with the
+    proportions of a tile gets such a ratio when it is padded to whole tiles.
 
     Parameters
     ----------
     name
         File name, for messages.
     sizes, tiles
-        Width and height of every level and of what it is stored in, in pixels of the level.
+        Width and height of every level, and of its stored tiles, in pixels of the level.
 
     Raises
     ------
     SlideError
-        If the slide, or one of its stored tiles, would be larger than any can be.
+        If the slide or one of its stored tiles is larger than the limits of this module.
     """
     order = sorted(range(len(sizes)), key=lambda i: -sizes[i][0] * sizes[i][1])
     width, height = sizes[order[0]]
@@ -180,7 +180,7 @@ def pyramid(name: str, sizes: Sequence[tuple[int, int]], tiles: Sequence[tuple[i
 
 
 def _downsample(finest: tuple[int, int], size: tuple[int, int], tile: tuple[int, int]) -> float | None:
-    """Level-0 pixels per pixel of a level, or None where no ratio explains its width and its height."""
+    """Return the level-0 pixels per pixel of a level, or None if no ratio explains both its width and its height."""
     if min(size) < 1:
         return None
     lowest = max(full / (side + 1) for full, side in zip(finest, size, strict=True))
@@ -198,14 +198,14 @@ _BAND = 512
 
 
 def over_white(image: Image) -> Image:
-    """RGB as it is, or RGBA laid over white: shape (H, W, 3) or (H, W, 4) to (H, W, 3)."""
+    """Return RGB unchanged and RGBA composited over white: (H, W, 3) or (H, W, 4) to (H, W, 3)."""
     if image.shape[2] == 3:
         return image
     colour, alpha = image[..., :3], image[..., 3:]
     if bool(alpha.min() == 255):
         return np.ascontiguousarray(colour)
     mixed = np.empty(colour.shape, np.uint8)
-    for top in range(0, len(image), _BAND):  # so that 16 bits are needed for a part only
+    for top in range(0, len(image), _BAND):  # in bands, to limit the memory of the 16-bit products
         rows = slice(top, top + _BAND)
         weight = alpha[rows].astype(np.uint16)
         mixed[rows] = (colour[rows] * weight + 255 * (255 - weight) + 127) // 255
@@ -213,17 +213,17 @@ def over_white(image: Image) -> Image:
 
 
 def damaged(path: Path, error: Exception) -> str:
-    """The sentence for whatever a library raises on a damaged file."""
+    """Return the message for an error that a library raised on a damaged file."""
     return f"{path.name} is damaged and cannot be read ({reason(error)}); copy or export it again."
 
 
 def reason(error: Exception) -> str:
-    """The first line of what a library says of an error, short enough for a sentence."""
+    """Return the first line of an error's message, shortened for use in a sentence."""
     return brief((str(error).splitlines() or [""])[0].strip().rstrip(".") or type(error).__name__)
 
 
 def brief(text: str) -> str:
-    """What a file or a library says, on one line and short enough for a sentence."""
+    """Return a text of a file or a library on one line, shortened for use in a sentence."""
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "\N{HORIZONTAL ELLIPSIS}"
 
@@ -233,7 +233,7 @@ _PIECES, _PIECE = 32, 4096
 
 
 def fingerprint(path: Path) -> str:
-    """Hash of a file's size, its first and last 64 KiB and 32 pieces in between; a few ms however large the file."""
+    """Return a hash of a file's size, its first and last 64 KiB and 32 pieces in between, in a few milliseconds."""
     size = path.stat().st_size
     sha = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Where on a slide there is tissue: found by a threshold at low resolution, or drawn by the user."""
+"""Tissue masks of slides: found by a threshold at low resolution, or drawn by the user."""
 
 from __future__ import annotations
 
@@ -25,37 +25,39 @@ from napari_pbip.slides.reader import LARGEST_PIECE, Image
 from napari_pbip.slides.slide import Slide
 
 _OTSU_RANGE = (0.05, 0.08)
-"""Otsu's threshold is kept within this range, for either measure. Below lies what sensor noise and JPEG make of empty
-glass (0.02 to 0.04 on real slides). Otsu's own lies halfway to dark tissue, at 0.14 to 0.18, which loses pale tissue:
-of colorectal mucus it keeps a third of the area, at 0.08 three quarters, and the outlines of sections barely move."""
+"""Range that Otsu's threshold is clipped to, for both measures. Sensor noise and JPEG give empty glass values up to
+0.02 to 0.04 on real slides. Without the upper limit, the threshold lies halfway to dark tissue, at 0.14 to 0.18, and
+loses pale tissue: it keeps a third of the area of colorectal mucus, while 0.08 keeps three quarters and hardly moves
+the outlines of sections."""
 _BLACK, _DARK_GREY, _GREY = 30, 50, 12
-"""Values below the first in all colours, or below the second and no more than the third apart, are a scanner's border
-or the edge of a cover slip."""
+"""A pixel is a scanner's border or the edge of a cover slip if all colours are below the first value, or if all are
+below the second and differ by no more than the third."""
 _INK = 30
-"""Haematoxylin and eosin absorb green most; what is greener than red by more than this is blue or green ink."""
+"""A pixel whose green exceeds its red by more than this is blue or green ink: haematoxylin and eosin absorb green
+most."""
 _BLUE_INK_RED, _BLUE_INK_GREEN, _BLUE_INK_BLUE, _BLUE_INK_EDGE = 75, 8, 30, 5
 """Dark blue and violet ink: red below the first, green no more than the second below red, blue above red by more than
 the third, or than the fourth beside such ink. Of real slides at 8 microns per pixel, 0.1 % at most looks like that:
 nuclei as dark are mixed with the pink around them."""
 _ALL = 0.98
-"""Share of a slide that is tissue from which its glass is likely to be taken for it."""
+"""Share of tissue from which it is likely that glass was taken for tissue."""
 _PART = 4
-"""A piece that is at least one in so many parts of the picture is no dust, however small the picture."""
+"""A piece that covers at least this fraction (one divided by this number) of the picture is never taken for dust."""
 _NAMED = 3
-"""Damaged places that a sentence names."""
+"""Largest number of damaged places that a sentence lists."""
 _THRESHOLD, _CORRECTED = "napari-pbip threshold", "napari-pbip corrected"
-"""Texts of a mask's PNG file: what the tissue was found by (pictures that somebody drew have none), and ``yes`` if it
-was painted by hand since."""
+"""Text keys of a mask's PNG file: the threshold that found the tissue (missing in masks that the user drew), and
+``yes`` if the mask was corrected by hand."""
 _PROPORTION = 0.02
 _BINS = np.linspace(0, 3, 769)
-"""Of the histogram that Otsu's threshold is found in."""
+"""Bins of the histogram from which Otsu's threshold is computed."""
 _BAND = 512
-"""Rows of the mask that are worked on at once, so that only the mask itself is as large as the slide."""
+"""Rows of the mask that are computed at once, to limit memory."""
 
 
 @dataclass(frozen=True)
 class TissueMask:
-    """Tissue of one slide at low resolution; mask pixel (0, 0) lies at the slide's top left corner."""
+    """The tissue of one slide at low resolution; mask pixel (0, 0) lies at the slide's top left corner."""
 
     array: npt.NDArray[np.bool_]
     """True where there is tissue, shape (height, width)."""
@@ -64,11 +66,11 @@ class TissueMask:
     mpp: float
     """Microns per mask pixel."""
     threshold: float | None = None
-    """What Otsu or the settings chose, or None for a mask of the user's own."""
+    """Threshold that found the tissue, by Otsu or from the settings; None for a mask that the user drew."""
     corrected: bool = False
-    """Whether it was painted by hand since it was found."""
+    """Whether the mask was corrected by hand."""
     notes: tuple[str, ...] = ()
-    """What the user should know of it: sentences."""
+    """Warnings for the user, as sentences."""
 
     @property
     def area_mm2(self) -> float:
@@ -76,7 +78,7 @@ class TissueMask:
         return float(np.count_nonzero(self.array)) * (self.mpp / 1000) ** 2
 
     def fraction(self, x: npt.ArrayLike, y: npt.ArrayLike, width: float, height: float) -> npt.NDArray[np.float64]:
-        """Share of rectangles that is tissue, 0 to 1; what lies outside the slide is none.
+        """Return the share of tissue in rectangles, 0 to 1; nothing outside the slide is tissue.
 
         Parameters
         ----------
@@ -94,7 +96,7 @@ class TissueMask:
         inside = self._sum_to(bottom, right) - self._sum_to(top, right)
         inside -= self._sum_to(bottom, left) - self._sum_to(top, left)
         share = inside / (width * height / self.scale**2)
-        return np.asarray(np.clip(share.round(9), 0, 1))  # sums of millions leave 1e-17 where there is nothing
+        return np.asarray(np.clip(share.round(9), 0, 1))  # removes rounding errors, such as 1e-17 instead of 0
 
     @cached_property
     def _integral(self) -> npt.NDArray[np.uint32]:
@@ -104,7 +106,7 @@ class TissueMask:
         return sums
 
     def _sum_to(self, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Tissue pixels above and left of a place, exact between pixels (bilinear in the integral image)."""
+        """Return the tissue pixels above and to the left of a point (bilinear in the integral image)."""
         at = np.stack(np.broadcast_arrays(y, x))
         sums = ndimage.map_coordinates(self._integral, at.reshape(2, -1), np.float64, order=1, mode="nearest")
         return np.asarray(sums.reshape(at.shape[1:]))
@@ -127,9 +129,9 @@ class TissueMask:
 
     @classmethod
     def read(cls, path: Path | str, slide: Slide) -> Self:
-        """A mask that :meth:`write` wrote, or the user's own: any image of the slide's proportions.
+        """Read a mask that :meth:`write` wrote or that the user drew: any image with the slide's proportions.
 
-        Tissue is what is neither black nor transparent.
+        Pixels that are neither black nor transparent are tissue.
 
         Raises
         ------
@@ -142,7 +144,7 @@ class TissueMask:
         except DataError as error:
             raise SlideError(f"The tissue mask cannot be used: {error}") from error
         height, width = pixels.shape
-        # Along the longer side, which is how find_tissue sizes its masks; the other is off by less than a pixel.
+        # find_tissue computes the size of a mask along the longer side; the other side is off by less than a pixel.
         scale = max(slide.width, slide.height) / max(width, height)
         off = abs(slide.width - width * scale), abs(slide.height - height * scale)
         if max(off) > max(scale, _PROPORTION * min(slide.width, slide.height)):
@@ -157,7 +159,7 @@ class TissueMask:
 
 
 def _found_by(path: Path | str) -> tuple[float | None, bool]:
-    """The threshold that a mask's file says it was found by, and whether it was painted by hand since."""
+    """Return the threshold in a mask's file, and whether the mask was corrected by hand."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # the picture was read before
         with PIL.Image.open(path) as file:
@@ -171,16 +173,16 @@ def _found_by(path: Path | str) -> tuple[float | None, bool]:
 
 @dataclass(frozen=True)
 class TissueMap:
-    """Low-resolution map of a whole slide that the tissue threshold is applied to, without reading the slide again."""
+    """A low-resolution map of a whole slide, from which masks at any threshold are made without reading the slide."""
 
     values: npt.NDArray[np.float32]
     """Optical density or saturation, shape (height, width); 0 where there is ink or a black border."""
     counts: npt.NDArray[np.int64]
     """Histogram of the values."""
     settings: TissueSettings
-    """Resolution and measure it was made with."""
+    """Settings that the map was made with; their resolution and measure count."""
     damage: tuple[str, ...]
-    """Places that could not be decoded, which count as glass."""
+    """Descriptions of places that could not be decoded, which count as glass."""
     scale: float
     """Level-0 pixels per pixel."""
     mpp: float
@@ -190,14 +192,14 @@ class TissueMap:
 
     @classmethod
     def from_slide(cls, slide: Slide, settings: TissueSettings) -> Self:
-        """Read a slide at ``settings.mpp`` or at its own, if that is coarser.
+        """Read a slide at ``settings.mpp``, or at its own resolution if that is coarser.
 
-        Memory does not grow with the slide's pixels beyond the mask's. Places that are damaged count as glass.
+        Of the slide's size, only the map itself takes memory. Damaged places count as glass.
 
         Raises
         ------
         SlideError
-            If the slide does not say its microns per pixel, is larger than any, or damaged as a whole.
+            If the slide's microns per pixel are unknown, it is impossibly large, or all of it is damaged.
         """
         slide_mpp = slide.require_mpp()
         longest = max(slide.width, slide.height)
@@ -222,13 +224,13 @@ class TissueMap:
         return cls(values, counts, settings, slide.damage, scale, mpp, slide.path.name)
 
     def fits(self, settings: TissueSettings) -> bool:
-        """Whether these settings need no other reading of the slide."""
+        """Return whether these settings can be applied to this map, without reading the slide again."""
         return (settings.mpp, settings.measure) == (self.settings.mpp, self.settings.measure)
 
     def mask(self, settings: TissueSettings) -> TissueMask:
-        """Tissue by these settings: Otsu's threshold or theirs, small pieces dropped and small holes closed.
+        """Return the tissue by Otsu's or the settings' threshold, with small pieces dropped and small holes closed.
 
-        A piece that is a quarter of the picture or more is never too small.
+        A piece that covers a quarter of the picture or more is never dropped.
 
         Raises
         ------
@@ -270,19 +272,19 @@ class TissueMap:
 
 
 def find_tissue(slide: Slide, settings: TissueSettings) -> TissueMask:
-    """Tissue by Otsu's threshold on optical density or saturation, small pieces dropped and small holes closed.
+    """Find the tissue by Otsu's threshold on optical density or saturation; drop small pieces and close small holes.
 
-    Blue and green ink, and the black borders of some scanners, are left out; red ink looks like tissue, so
-    such slides need a mask of the user's own (:meth:`TissueMask.read`).
+    Blue and green ink and the black borders of some scanners are left out. Red ink looks like tissue, so that such
+    slides need a mask that the user draws (:meth:`TissueMask.read`).
 
-    Otsu (1979), "A threshold selection method from gray-level histograms". Its threshold is kept between 0.05 and
-    0.08, so that pale tissue (mucus, loose stroma) counts; glass darker than that, grey values below 212, needs a
+    Otsu (1979), "A threshold selection method from gray-level histograms". The threshold is clipped to 0.05 to 0.08,
+    so that pale tissue (mucus, loose stroma) counts. Darker glass, with grey values below 212, needs a
     ``settings.threshold``.
 
     Parameters
     ----------
     slide
-        Read at ``settings.mpp`` or at its own, if that is coarser.
+        The slide; it is read at ``settings.mpp``, or at its own resolution if that is coarser.
     settings
         Resolution, measure, threshold and sizes.
 
@@ -295,9 +297,9 @@ def find_tissue(slide: Slide, settings: TissueSettings) -> TissueMask:
 
 
 def _otsu(counts: npt.NDArray[np.int64]) -> float:
-    """Otsu's threshold from a histogram over ``_BINS``, within the range that tissue can have."""
+    """Return Otsu's threshold of a histogram over ``_BINS``, clipped to the range that tissue can have."""
     lowest, highest = _OTSU_RANGE
-    if np.count_nonzero(counts) < 2:  # a single colour has nothing to divide
+    if np.count_nonzero(counts) < 2:  # a single colour has no threshold
         return lowest
     centres = (_BINS[:-1] + _BINS[1:]) / 2
     threshold: float = filters.threshold_otsu(hist=(counts, centres))  # type: ignore[no-untyped-call]
@@ -305,7 +307,7 @@ def _otsu(counts: npt.NDArray[np.int64]) -> float:
 
 
 def _optical_density(image: Image) -> npt.NDArray[np.float32]:
-    """Mean over the colours of -log10(I / 255), shape (H, W); 0 is white."""
+    """Return the mean over the colours of -log10(I / 255), shape (H, W); 0 is white."""
     third = (-np.log10(np.maximum(np.arange(256), 1) / 255) / 3).astype(np.float32)
     mean = third[image[..., 0]]
     for colour in (1, 2):
@@ -314,7 +316,7 @@ def _optical_density(image: Image) -> npt.NDArray[np.float32]:
 
 
 def _saturation(image: Image) -> npt.NDArray[np.float32]:
-    """HSV saturation, shape (H, W), 0 to 1."""
+    """Return the HSV saturation, shape (H, W), 0 to 1."""
     highest, lowest = image.max(axis=2).astype(np.float32), image.min(axis=2)
     return np.asarray((highest - lowest) / np.maximum(highest, 1))
 
@@ -331,7 +333,7 @@ def _is_ink_or_black(image: Image) -> npt.NDArray[np.bool_]:
 
 
 def _drop_small(mask: npt.NDArray[np.bool_], smallest: float) -> npt.NDArray[np.bool_]:
-    """The mask without pieces (corners connect) of fewer than ``smallest`` pixels."""
+    """Remove pieces (corners connect) of fewer than ``smallest`` pixels from a mask."""
     labels, count = ndimage.label(mask, np.ones((3, 3)))
     keep = _sizes(labels, count) >= smallest
     keep[0] = False
@@ -339,7 +341,7 @@ def _drop_small(mask: npt.NDArray[np.bool_], smallest: float) -> npt.NDArray[np.
 
 
 def _close_small(mask: npt.NDArray[np.bool_], largest: float) -> npt.NDArray[np.bool_]:
-    """The mask with holes of fewer than ``largest`` pixels filled; what touches the image's edge is no hole."""
+    """Fill holes of fewer than ``largest`` pixels in a mask; a gap that touches the image's edge is not a hole."""
     labels, count = ndimage.label(~mask)
     hole = _sizes(labels, count) < largest
     hole[0] = False
@@ -349,8 +351,8 @@ def _close_small(mask: npt.NDArray[np.bool_], largest: float) -> npt.NDArray[np.
 
 
 def _sizes(labels: npt.NDArray[np.integer[Any]], count: int) -> npt.NDArray[np.int64]:
-    """Pixels of each label 0..count."""
-    # By rows, because bincount turns what it counts into 64 bits.
+    """Return the number of pixels of each label 0..count."""
+    # In bands of rows, because bincount converts its input to 64 bits.
     sizes = np.zeros(count + 1, np.int64)
     for top in range(0, len(labels), _BAND):
         sizes += np.bincount(labels[top : top + _BAND].ravel(), minlength=count + 1)

@@ -1,6 +1,6 @@
-"""Chunks of a zarr array that unpack to what their shape says and to no more.
+"""A limit on the size that the chunks of a zarr array unpack to, by their shape.
 
-zarr and numcodecs make room for whatever a chunk unpacks to, so that a chunk of some kilobytes can take all memory.
+zarr and numcodecs allocate whatever a chunk unpacks to, so that a damaged chunk of a few kilobytes can take all memory.
 """
 
 from __future__ import annotations
@@ -32,22 +32,21 @@ if TYPE_CHECKING:
 Bytes = npt.NDArray[np.uint8]
 
 _ROOM = 2, 1 << 16
-"""What may come of one codec of a chain: so many times the chunk, and so many bytes more."""
+"""Largest output of one codec of a chain: a multiple of the chunk's size, plus a number of bytes."""
 _INDEX_ENTRY = 16
-"""Bytes of a shard's index for each of its chunks."""
+"""Bytes that the index of a shard takes for each of its chunks."""
 
 
 def read_as_one(array: zarr.Array[Any]) -> tuple[int, ...]:
-    """Shape of what is decoded to read any pixel of it: a chunk, or a whole shard if more than chunks was packed."""
+    """Return the shape that is decoded to read one pixel: a chunk, or a whole shard if that is compressed itself."""
     metadata: Any = array.metadata
     return array.shards if array.shards and len(metadata.codecs) > 1 else array.chunks
 
 
 def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
-    """The same array; reading a chunk that unpacks to far more than its shape needs raises ValueError.
+    """Return the array with limited codecs: a chunk that unpacks to far more than its shape needs raises ValueError.
 
-    This holds for the codecs of zarr, and for those of numcodecs that compress. Others (JPEG 2000 in a chunk) unpack as
-    they do.
+    The codecs of zarr and the compressing codecs of numcodecs are limited; others (such as JPEG 2000) are not.
     """
     metadata: Any = array.metadata
     if metadata.zarr_format == 2:
@@ -73,7 +72,7 @@ def _bounded_v2(codec: Any, room: int) -> Any:
 
 
 def _bounded_v3(codecs: Sequence[Any], shape: Sequence[int], itemsize: int) -> tuple[Codec, ...]:
-    """Codecs of a chunk, or of a shard, of this shape."""
+    """Return the limited codecs of a chunk or shard of this shape."""
     return tuple(_bounded_codec(codec, shape, itemsize) for codec in codecs)
 
 
@@ -91,7 +90,7 @@ def _bounded_codec(codec: Any, shape: Sequence[int], itemsize: int) -> Codec:
 
 @dataclass(frozen=True)
 class _Within(BytesBytesCodec):
-    """A codec of zarr format 3 that unpacks to so many bytes at most."""
+    """A codec of zarr format 3 whose output is limited to a number of bytes."""
 
     name: str
     room: int
@@ -108,7 +107,7 @@ class _Within(BytesBytesCodec):
 
 
 class _NumcodecsWithin(numcodecs.abc.Codec):  # type: ignore[misc]
-    """The same for zarr format 2."""
+    """A codec of zarr format 2 whose output is limited to a number of bytes."""
 
     codec_id = "within"
 
@@ -150,4 +149,4 @@ _UNPACK: dict[str, Callable[[bytes, int], Any]] = {
     "bz2": _stream(bz2.BZ2File),
     "lzma": _stream(lzma.LZMAFile),
 }
-"""What unpacks bytes to at most so many, by the name of the codec."""
+"""By the name of a codec, the function that unpacks bytes to at most a number of bytes."""

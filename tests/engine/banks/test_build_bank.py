@@ -42,7 +42,7 @@ def job(
     data = DataSettings(folder=tiles)
     bank = BankSettings.model_validate({"encoder": "tiny", "k": 2, "batch_size": 4, **settings})
     return build_bank(
-        load_single_tiles(tiles, data), bank, data, out, update=update, overwrite=overwrite, curation=curation
+        load_single_tiles(tiles, data), out, bank, data, update=update, overwrite=overwrite, curation=curation
     )
 
 
@@ -214,7 +214,7 @@ def test_an_unreadable_tile_costs_nothing_already_computed(tiles: Path, tmp_path
 def test_an_existing_folder_is_never_replaced_silently(tiles: Path, tmp_path: Path) -> None:
     out = tmp_path / "bank"
     list(job(tiles, out))
-    with pytest.raises(OutputError, match=r"--update.*--overwrite"):
+    with pytest.raises(OutputError, match=r"`update=True`.*`overwrite=True`"):
         list(job(tiles, out))
     assert end(list(job(tiles, out, overwrite=True)))["encoded"] == 15
     with pytest.raises(BankError, match=r"another encoder.*tiny"):

@@ -23,7 +23,7 @@ DATA = DataSettings(folder=samples.tiles(), mpp=0.5)
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bank") / "bank"
     data = DataSettings(folder=samples.tiles(), white_fraction=1)
-    list(build_bank(load_single_tiles(samples.tiles()), BankSettings(k=1), data, out))
+    list(build_bank(load_single_tiles(samples.tiles()), out, BankSettings(k=1), data))
     return out
 
 

@@ -176,7 +176,7 @@ def test_a_stopped_slide_is_resumed_to_the_same_scores(
     store = store_in(tmp_path)
     assert store.progress[0] < store.progress[1]
     assert not np.isnan(store.presence()).all()  # what was shown is still there, and does not count as done
-    with pytest.raises(OutputError, match="--resume"):
+    with pytest.raises(OutputError, match="`resume=True`"):
         list(segment(samples.slide(), model, tmp_path, quick, THRESHOLDS))
     events = list(segment(samples.slide(), model, tmp_path, quick, THRESHOLDS, resume=True))
     assert isinstance(events[-1], Finished)
@@ -190,10 +190,9 @@ def test_a_stopped_slide_is_resumed_to_the_same_scores(
 def test_the_tiles_in_view_come_first_and_can_be_seen_before_their_block_is_finished(
     segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_pbip.engine.inference.segment._SHOW_SECONDS", 0.0)
-    monkeypatch.setattr(
-        "napari_pbip.engine.inference.segment._UNWRITTEN", 0
-    )  # the first look is not mixed with later ones
+    monkeypatch.setattr("napari_pbip.engine.inference.segment.SHOW_SECONDS", 0.0)
+    # the first look is not mixed with later ones
+    monkeypatch.setattr("napari_pbip.engine.inference.segment.UNWRITTEN", 0)
     looking = (1500.0, 2200.0, 200.0, 200.0)
     quick = QUICK.model_copy(update={"batch_size": 1})
     asked: set[int] = set()
@@ -263,7 +262,7 @@ def test_a_slide_without_microns_per_pixel_needs_them(model: Path, tmp_path: Pat
         picture = slide.read(0, 0, slide.width // 2, slide.height // 2, 2 * slide.require_mpp())
     path = tmp_path / "plain.tif"
     tifffile.imwrite(path, picture, tile=(256, 256), photometric="rgb")
-    with pytest.raises(SlideError, match="--mpp"):
+    with pytest.raises(SlideError, match=r"`mpp=0\.5`"):
         list(segment(path, model, tmp_path / "out", QUICK, THRESHOLDS))
     assert not (tmp_path / "out").exists()
     given = QUICK.model_copy(update={"mpp": 0.998})
@@ -328,7 +327,7 @@ total = 0
 for event in job:
     if isinstance(event, Started):
         total = event.total
-    if isinstance(event, Step) and event.done >= 200:
+    if isinstance(event, Step) and event.done >= 100:
         break
 job.close()
 peak = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())
@@ -418,7 +417,7 @@ def test_odd_size_is_told(model: Path, tmp_path: Path, sample_pixels: np.ndarray
     events.close()
     assert isinstance(first, Warned)
     assert "0.05 microns per pixel" in first.message
-    assert "--mpp" in first.message
+    assert "`mpp=0.5`" in first.message
 
 
 def test_a_threshold_of_an_unknown_class_is_told_before_the_slide_is_read(model: Path, tmp_path: Path) -> None:

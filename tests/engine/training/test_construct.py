@@ -117,9 +117,7 @@ def test_a_trained_model_scores_and_segments(
 def test_prototypes_can_be_looked_at(finished: Path, sample_slide: Path, tmp_path: Path) -> None:
     quick = SegmentSettings(precision="float32", device="cpu", mpp=0.5, overlap=16, batch_size=8)
     run(segment(sample_slide, finished, tmp_path, quick, ThresholdSettings()))
-    *_, end = Explainer(next(tmp_path.glob("*.ome.zarr")), (finished,), ()).explain(1000, 1000)
-    assert isinstance(end, Finished)
-    found = end.summary["explanation"]
+    found = Explainer.from_store(next(tmp_path.glob("*.ome.zarr")), (finished,), ()).explain(1000, 1000)
     assert len(found.matches) == 4
     assert all(-1 <= match.similarity <= 1 and match.tiles for match in found.matches)
     assert "where they began" in found.note

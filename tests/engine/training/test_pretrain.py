@@ -180,17 +180,17 @@ def test_what_cannot_be_is_one_sentence(finished: tuple[Path, list[Event]], tmp_
     wrong = [
         (settings(tmp_path / "none"), {}, DataError, "is not there"),
         (settings(tmp_path / "a.txt"), {}, DataError, "no slide or picture"),
-        (settings(tile), {}, SlideError, "--image-mpp"),
+        (settings(tile), {}, SlideError, "`image_mpp`"),
         (settings(tmp_path / "glass.png", image_mpp=0.5), {}, DataError, "No tissue"),
         (settings(seed=1), {"resume": True}, ConfigError, "another seed"),
         (settings(steps=2), {"resume": True}, ConfigError, "5 steps already"),
-        (settings(), {}, OutputError, "--resume"),
+        (settings(), {}, OutputError, "`resume=True`"),
     ]
     for asked, how, error, words in wrong:
         with pytest.raises(error, match=words) as caught:
             list(pretrain(asked, out, **how))
         assert "\n" not in str(caught.value)
-    with pytest.raises(OutputError, match="leave --resume out"):
+    with pytest.raises(OutputError, match="leave `resume=True` out"):
         list(pretrain(settings(), tmp_path / "empty", resume=True))
     with pytest.raises(ConfigError, match="images"):
         PretrainSettings.parse({"images": []})

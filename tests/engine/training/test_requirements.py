@@ -17,6 +17,10 @@ from napari_pbip.models.encoders import lookup
         ({"name": "pbip"}, "texture", False, []),
         ({"name": "lpd"}, "texture", False, []),
         ({"name": "cam"}, None, False, []),
+        ({"name": "probe"}, "texture", False, ["bank.encoder"]),
+        ({"name": "probe"}, "medclip", False, ["bank.encoder"]),
+        ({"name": "probe"}, "efficientnet-lite0", False, []),
+        ({"name": "probe"}, "dinov2-small", False, []),
         ({"name": "construct"}, "texture", False, ["bank.encoder", "backbone.weights"]),
         ({"name": "construct"}, "medclip", True, ["bank.encoder"]),  # Swin
         ({"name": "construct"}, "uni", False, ["backbone.weights"]),

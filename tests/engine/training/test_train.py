@@ -47,7 +47,7 @@ def finished(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return out, run(train(settings_for(weak_data, method=PBIP), out))
 
 
-def test_a_run_tells_its_story(finished: tuple[Path, list[Event]]) -> None:
+def test_a_run_announces_every_step_and_epoch_and_one_end(finished: tuple[Path, list[Event]]) -> None:
     _, events = finished
     assert [e for e in events if isinstance(e, Finished)] == [events[-1]]  # the bank's end is not the end
     training = events[next(i for i, e in enumerate(events) if isinstance(e, Started) and "pbip" in e.job) :]
@@ -210,7 +210,7 @@ def sentence(job: Iterable[Event], error: type[Exception]) -> str:
 
 def test_what_cannot_be_trained_is_said_before_anything_is_written(weak_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert "--data" in sentence(train(JobSettings(), out), ConfigError)
+    assert "`data.folder`" in sentence(train(JobSettings(), out), ConfigError)
     one = tmp_path / "one"
     one.mkdir()
     (one / "train").mkdir()
@@ -249,7 +249,7 @@ def test_an_earlier_run_is_resumed_or_replaced_only_on_request(
     out, _ = finished
     settings = settings_for(weak_data, method=PBIP)
     before = (out / "last.safetensors").read_bytes()
-    assert "--resume" in sentence(train(settings, out), OutputError)
+    assert "`resume=True`" in sentence(train(settings, out), OutputError)
     other = settings_for(weak_data, method=PBIP, train={"learning_rate": 1e-3})
     assert "train.learning_rate" in sentence(train(other, out, resume=True), ConfigError)
     assert (out / "last.safetensors").read_bytes() == before

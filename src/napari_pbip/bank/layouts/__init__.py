@@ -1,16 +1,16 @@
-"""Labelled tiles as people have them on disk: the layouts of the published data sets, folders, CSV files.
+"""Readers of labelled tiles: the layouts of the published data sets, class folders, masks and CSV tables.
 
 ```text
-train/<name>[101].png               one digit a class (BCSS-WSSS; LUAD-HistoSeg: [1 0 1]), in any folder below
-train/<class>/<name>.png            a folder a class; without train/, too
-{train,val,test}/{img,mask}/<name>  masks; classes present are read off them
-train_single/<class>/<name>.png     beside train/: single-class tiles, which the image bank then comes from
-tiles.csv                           path, one 0/1 column a class; mask, split and slide, x, y if known
-classes.txt                         class names, one a line, in label order; a colour #RRGGBB may follow a tab
+train/<name>[101].png               one digit per class (BCSS-WSSS; LUAD-HistoSeg: [1 0 1]), also in folders below
+train/<class>/<name>.png            one folder per class, also without train/
+{train,val,test}/{img,mask}/<name>  masks, from which the classes of a tile are read
+train_single/<class>/<name>.png     beside train/: single-class tiles, from which the image bank is then built
+tiles.csv                           path, one 0/1 column per class; mask, split, slide, x, y if known
+classes.txt                         class names, one per line, in label order; a colour #RRGGBB may follow a tab
 ```
 
-Whatever is recognised is told, by :attr:`TileSet.description`, and so is what was left out. Where two layouts fit, none
-is guessed: the error names ``data.layout``.
+:attr:`TileSet.description` says what was recognised, and :attr:`TileSet.notes` what was left out. If two layouts fit,
+neither is guessed, and the error names the setting ``data.layout``.
 """
 
 from __future__ import annotations
@@ -29,59 +29,58 @@ from napari_pbip.taxonomy import Taxonomy
 
 
 def find_splits(folder: Path, settings: DataSettings) -> tuple[str, ...]:
-    """The splits that a folder or CSV file holds, among ``train``, ``train_single``, ``val``, ``test``.
+    """Return the splits in a folder or CSV file, of ``train``, ``train_single``, ``val`` and ``test``.
 
     Raises
     ------
     DataError
-        If there is nothing of that name, or a CSV file cannot be read.
+        If the folder or file does not exist, or a CSV file cannot be read.
     """
     return DataSet(folder, settings).splits
 
 
 def load_tiles(folder: Path | str, split: str = "train", settings: DataSettings | None = None) -> TileSet:
-    """The tiles of a split, with their labels.
+    """Load the tiles of a split with their labels.
 
-    Masks, where there are any, are read once, so that a wrong one is reported before a long job rather than
-    in it, and since the classes present are read off them.
+    All masks are read once, to find the classes in them and to report a wrong mask before a long job begins.
 
     Parameters
     ----------
     folder
         Folder of the data set, or a CSV file.
     split
-        ``train``, ``train_single``, ``val`` or ``test``. A folder without split folders is all ``train``.
+        ``train``, ``train_single``, ``val`` or ``test``. A folder without folders of splits is ``train``.
     settings
-        Layout and class names; ``auto`` recognises the layout by what is there.
+        Layout and class names; the layout ``auto`` is recognised from the files.
 
     Raises
     ------
     DataError
-        In one sentence, if the folder, split or its pictures are missing, a name, label, mask or row is not
-        what it has to be, or the layout or the class names are not known.
+        If the folder, the split or its pictures are missing, a name, label, mask or row is invalid, or the layout or
+        the class names cannot be determined.
     """
     return DataSet(Path(folder), settings or DataSettings()).load(split)
 
 
 def load_single_tiles(folder: Path | str, settings: DataSettings | None = None) -> TileSet:
-    """The tiles an image bank is made of: those of ``train_single`` where that split exists, else of ``train``.
+    """Load the tiles for an image bank: the split ``train_single`` if it exists, else ``train``.
 
     Raises
     ------
     DataError
-        As :func:`load_tiles`.
+        As :func:`load_tiles` does.
     """
     data = DataSet(Path(folder), settings or DataSettings())
     return data.load("train_single" if "train_single" in data.splits else "train")
 
 
 def load_unlabelled(folder: Path, taxonomy: Taxonomy) -> TileSet:
-    """All pictures below a folder, without labels.
+    """Load all pictures below a folder, without labels.
 
     Raises
     ------
     DataError
-        If the folder is missing or holds no pictures.
+        If the folder does not exist or contains no pictures.
     """
     check_exists(folder)
     left_out = LeftOut()
@@ -93,12 +92,12 @@ def load_unlabelled(folder: Path, taxonomy: Taxonomy) -> TileSet:
 
 
 def has_labels(folder: Path, settings: DataSettings | None = None) -> bool:
-    """Whether a folder or CSV file says what its tiles show; a plain folder of pictures does not.
+    """Return whether a folder or CSV file has labels, unlike a plain folder of pictures.
 
     Raises
     ------
     DataError
-        If there is nothing of that name.
+        If the folder or file does not exist.
     """
     settings = settings or DataSettings()
     data = DataSet(folder, settings)

@@ -1,4 +1,4 @@
-"""Layout ``folders``: a folder for each class, with its tiles anywhere below."""
+"""The layout ``folders``: one folder per class, with its tiles in it or in folders below."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from napari_pbip.taxonomy import Taxonomy, class_name
 def read(
     part: Path, taxonomy: Taxonomy, left_out: LeftOut, list_folder: ListFolder
 ) -> tuple[tuple[LabelledTile, ...], list[str]]:
-    """The tiles of the folder of one split, and a sentence on each thing that is probably wrong with them.
+    """Read the tiles in the folder of a split; return them with warnings about what is probably wrong.
 
     Raises
     ------
     DataError
-        If there are no class folders, one is of no class, or one holds no pictures.
+        If there are no class folders, or one is of an unknown class or contains no pictures.
     """
     here = list_folder(part)
     left_out.beside(here)
@@ -55,7 +55,7 @@ def read(
 
 
 def classes_of(folders: Iterable[Path]) -> dict[str, list[Path]]:
-    """Class folders by the name of their class, in its order; equal names that are stored differently are one class."""
+    """Return class folders by class name, sorted; names that differ only in Unicode normalisation are one class."""
     found: dict[str, list[Path]] = {}
     for path in folders:
         found.setdefault(class_name(path.name), []).append(path)
@@ -63,7 +63,7 @@ def classes_of(folders: Iterable[Path]) -> dict[str, list[Path]]:
 
 
 def _classes_one_level_down(folders: Sequence[Path]) -> str | None:
-    """A sentence if the folders look like those of data sets or patients, each with all classes in it."""
+    """Return a warning if the folders look like those of data sets or patients, each with all classes in it."""
     below = [{path.name for path in listing(folder).folders} for folder in folders]
     shared = sorted(set.intersection(*below)) if len(below) > 1 else []
     if len(shared) < 2:
@@ -75,7 +75,7 @@ def _classes_one_level_down(folders: Sequence[Path]) -> str | None:
 
 
 def _other_label_in_name(tiles: Sequence[LabelledTile], classes: int) -> str | None:
-    """A sentence on tiles whose name and folder say different things."""
+    """Return a warning on tiles whose names and folders give different labels, or None."""
     wrong = [
         tile.path.name
         for tile in tiles

@@ -1,4 +1,4 @@
-"""Tables of tiles: CSV as spreadsheets, R and pandas write it."""
+"""Tables of tiles: CSV files of spreadsheets, R and pandas."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from napari_pbip.pictures import is_picture
 from napari_pbip.taxonomy import class_name
 
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
-"""How the names of tables end that are read."""
+"""Suffixes of the tables that are read."""
 OTHER_TABLES = frozenset({".xlsx", ".xls", ".ods", ".parquet"})
 CSV_COLUMNS = frozenset({"path", "mask", "split", "slide", "x", "y"})
-"""Columns of a table of tiles that are no class."""
+"""Columns of a table of tiles that are not classes."""
 _CLASS_WORDS = frozenset({"label", "labels", "class", "classes", "category", "tissue", "target"})
 _SEPARATORS = ",;\t"
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
-"""Byte order marks, and the encodings that they tell."""
+"""Byte order marks and their encodings."""
 
 
 class Table:
-    """Header and rows of a table, separated by comma, semicolon or tab.
+    """The header and rows of a table whose separator is a comma, semicolon or tab.
 
     Attributes
     ----------
@@ -37,21 +37,21 @@ class Table:
     columns
         Names of the columns.
     rows
-        A value for each column, as text without the space around it.
+        Values of each row, one per column, as stripped text.
     lines
         Line of the file in which each row ends.
 
     Raises
     ------
     DataError
-        If the file cannot be read, its encoding is not known, or a row or the header is not what it has to be.
+        If the file cannot be read, its encoding is unknown, or the header or a row is invalid.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         text = _text(path)
         separator = None
-        if found := _SEPARATOR_LINE.match(text):  # Excel's own line
+        if found := _SEPARATOR_LINE.match(text):  # Excel's line sep=;
             separator, text = found[1], text[found.end() :]
         header = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
         reader = csv.reader(
@@ -78,16 +78,16 @@ class Table:
 
     @property
     def class_columns(self) -> tuple[str, ...]:
-        """The columns that name a class."""
+        """The columns that are classes."""
         return tuple(c for c in self.columns if c and c not in CSV_COLUMNS)
 
     def split(self, row: int) -> str | None:
-        """The split that a row belongs to; None if it names one that there is not."""
+        """Return the split of a row, or None if its name is unknown."""
         named = self.rows[row].get("split")
         return split_of(named) if named else "train"
 
     def file(self, row: int, column: str) -> Path | None:
-        """An existing file that a row names, relative to the table; None if it names none.
+        """Return the file in a column of a row, whose path is relative to the table; None if the value is empty.
 
         Raises
         ------
@@ -104,12 +104,12 @@ class Table:
         )
 
     def labels(self, row: int, names: Sequence[str]) -> frozenset[int]:
-        """Indices of the classes that a row marks with 1.
+        """Return the indices of the classes that are 1 in a row.
 
         Raises
         ------
         DataError
-            If a class column holds anything but 0 and 1.
+            If a class column contains anything but 0 and 1.
         """
         for name in names:
             if (value := self.rows[row][name]) not in ("0", "1"):
@@ -121,12 +121,12 @@ class Table:
         return frozenset(n for n, name in enumerate(names) if self.rows[row][name] == "1")
 
     def origin(self, row: int, path: Path) -> Origin | None:
-        """Where a tile was cut from, as its row or else its name tells.
+        """Return where a tile was cut from, by its row or else its file name; None if neither says so.
 
         Raises
         ------
         DataError
-            If a row names a slide and no place on it.
+            If a row names a slide but no position on it.
         """
         slide, x, y = (self.rows[row].get(c, "") for c in ("slide", "x", "y"))
         if not slide:
@@ -139,12 +139,12 @@ class Table:
             ) from None
 
     def tells_labels(self) -> bool:
-        """Whether the table lists labelled tiles, as opposed to a manifest of files that lies about.
+        """Return whether the table lists labelled tiles, unlike other tables such as a manifest of files.
 
         Raises
         ------
         DataError
-            If it lists labels in a way that is not read.
+            If it lists labels in a form that is not supported.
         """
         marked = [c for c in self.class_columns if {row[c] for row in self.rows} <= {"0", "1"}] if self.rows else []
         worded = [c for c in self.class_columns if c.casefold() in _CLASS_WORDS]
@@ -171,12 +171,12 @@ class Table:
 
 
 def _columns(values: Sequence[str], path: Path) -> list[str]:
-    """Names of the columns; those that are no class in lower case, an unnamed one (a row number) empty.
+    """Return the names of the columns; those that are not classes in lower case, that of row numbers empty.
 
     Raises
     ------
     DataError
-        If two have one name.
+        If two columns have the same name.
     """
     names = [class_name(value) for value in values]
     lower = [name.casefold() for name in names]
@@ -198,6 +198,6 @@ def _text(path: Path) -> str:
         text = data.decode(encoding)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read; save it as CSV in UTF-8.") from error
-    if "\0" in text:  # UTF-16 without its mark, or no text at all
+    if "\0" in text:  # UTF-16 without a byte order mark, or a binary file
         raise DataError(f"{path} cannot be read; save it as CSV in UTF-8.")
     return text

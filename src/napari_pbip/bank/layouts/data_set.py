@@ -1,4 +1,4 @@
-"""A data set on disk: what lies in its folder, which layout that is, its splits and its classes."""
+"""A data set on disk: the contents of its folder, its layout, its splits and its classes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from napari_pbip.taxonomy import Taxonomy
 
 
 class DataSet:
-    """A folder or table as it was recognised.
+    """A folder or table of tiles whose layout was recognised.
 
     Attributes
     ----------
     table
-        The table of the tiles, if there is one.
+        The table of the tiles, or None.
     here
-        What lies in the folder (for a named table, nothing).
+        Contents of the folder (empty if the user named a table).
     parts
-        The folder of each split; none in a table.
+        The folder of each split (empty for a table).
     """
 
     def __init__(self, folder: Path, settings: DataSettings) -> None:
@@ -69,7 +69,7 @@ class DataSet:
         return tuple(s for s in SPLITS if s in present)
 
     def load(self, split: str) -> TileSet:
-        """The tiles of a split; raises as :func:`napari_pbip.bank.load_tiles`."""
+        """Load the tiles of a split; raises as :func:`napari_pbip.bank.load_tiles` does."""
         left_out = LeftOut(others=list(self._notes))
         if self.table is not None:
             layout, given = "csv", given_classes(self.folder, self.settings)
@@ -101,14 +101,14 @@ class DataSet:
                 f"{part} holds no pictures ({FORMATS}) and no class folders with pictures; name the folder that "
                 "holds the tiles."
             )
-        digits = [digits_of(path, layout) for path in pictures]  # malformed names are told before missing classes
+        digits = [digits_of(path, layout) for path in pictures]  # reports malformed names before missing classes
         taxonomy = self._taxonomy()
         return layout, taxonomy, file_names.read(pictures, digits, taxonomy), []
 
     # folders ---------------------------------------------------------------------------------------------------
 
     def _note_beside(self, left_out: LeftOut) -> None:
-        """Note what lies beside the folders of splits."""
+        """Record what lies beside the folders of splits as left out."""
         left_out.beside(self.here)
         beside = [path for path in self.here.folders if path not in self.parts.values()]
         beside += [path for path in self.here.files if is_picture(path)]
@@ -118,7 +118,7 @@ class DataSet:
             left_out.others.append(f"Left out: {names} (beside the folders of the splits).")
 
     def _layout(self, part: Path) -> str:
-        """Layout of the folder of one split: ``masks``, ``folders``, ``bcss`` or ``luad``."""
+        """Return the layout of the folder of a split: ``masks``, ``folders``, ``bcss`` or ``luad``."""
         if part not in self._layouts:
             self._layouts[part] = self._recognise(part)
         return self._layouts[part]
@@ -161,7 +161,7 @@ class DataSet:
     # classes ---------------------------------------------------------------------------------------------------
 
     def _taxonomy(self) -> Taxonomy:
-        """From the settings, classes.txt, the class folders, or the data set that the names tell."""
+        """Return the classes from the settings, classes.txt, the class folders, or the file names of a data set."""
         if given := given_classes(self.folder, self.settings):
             return given
         for split in self.splits:
@@ -187,7 +187,7 @@ class DataSet:
 
 
 def check_exists(folder: Path) -> None:
-    """Raise a ``DataError`` unless this is a folder or a table."""
+    """Raise ``DataError`` if the path is neither a folder nor a table."""
     if not folder.exists():
         raise DataError(f"{folder} does not exist; name the folder (or CSV file) that holds the labelled tiles.")
     if folder.is_file() and folder.suffix.lower() not in TABLE_SUFFIXES:

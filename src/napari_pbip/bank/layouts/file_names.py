@@ -1,4 +1,4 @@
-"""Layouts ``bcss`` and ``luad``: a digit for each class in the file names, as the published data sets have them."""
+"""The layouts ``bcss`` and ``luad`` of the published data sets: one digit per class in the file names."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from napari_pbip.errors import DataError
 from napari_pbip.taxonomy import BCSS, LUAD, Taxonomy
 
 LABEL_IN_NAME = re.compile(r".*\[[01]( ?[01])+\]")
-"""A file name that tells labels by itself, a digit a class; ``[1]`` alone may be the mark of a second download."""
+"""A file name with the digits of several classes; a single ``[1]`` may be the mark of a second download."""
 _PATTERNS = {
     "bcss": re.compile(r".*\[(?P<digits>[01]+)\]"),
     "luad": re.compile(r".*\[(?P<digits>[01](?: [01])+)\]"),
 }
 KNOWN: Mapping[str, Taxonomy] = {"bcss": BCSS, "luad": LUAD}
-"""Classes of the data sets that name their files so."""
+"""Classes of the data sets with such file names."""
 
 
 def naming_of(pictures: Sequence[Path]) -> str:
-    """Which of the two ways labels are written in file names."""
+    """Return which of the two layouts the file names have."""
     return "luad" if pictures and _PATTERNS["luad"].fullmatch(pictures[0].stem) else "bcss"
 
 
 def digits_of(path: Path, layout: str) -> str:
-    """The label digits of a file name, without spaces.
+    """Return the label digits in a file name, without spaces.
 
     Raises
     ------
     DataError
-        If it has none.
+        If the file name has none.
     """
     found = _PATTERNS[layout].fullmatch(path.stem)
     if found is None:
@@ -43,12 +43,12 @@ def digits_of(path: Path, layout: str) -> str:
 
 
 def read(pictures: Sequence[Path], digits: Sequence[str], taxonomy: Taxonomy) -> tuple[LabelledTile, ...]:
-    """The tiles, with the labels that their digits tell.
+    """Return the tiles with the labels of their digits.
 
     Raises
     ------
     DataError
-        If the digits of one are not as many as the classes.
+        If the number of digits of a tile is not the number of classes.
     """
     tiles = []
     for path, bits in zip(pictures, digits, strict=True):

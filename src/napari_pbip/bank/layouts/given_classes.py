@@ -1,4 +1,4 @@
-"""Classes that a user gives to a data set: in the settings, or in the file ``classes.txt`` beside the tiles."""
+"""Classes that the user gives for a data set: in the settings, or in the file ``classes.txt`` beside the tiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
 def given_classes(folder: Path, settings: DataSettings) -> Taxonomy | None:
-    """The classes from the settings, else from ``classes.txt`` in a folder or beside a table; None if neither has any.
+    """Return the classes from the settings, else from ``classes.txt`` in a folder or beside a table, else None.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def given_classes(folder: Path, settings: DataSettings) -> Taxonomy | None:
 
 
 def taxonomy_of(names: Sequence[str], colours: Sequence[str] | None = None) -> Taxonomy:
-    """Classes of these names; those of a published data set have its colours.
+    """Return classes with these names; those of a published data set get its colours.
 
     Raises
     ------

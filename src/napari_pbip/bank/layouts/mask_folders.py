@@ -1,4 +1,4 @@
-"""Layout ``masks``: folders of tiles and of their masks, which tell what the tiles show."""
+"""The layout ``masks``: a folder of tiles and a folder of their masks, from which the labels are read."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _TRUTH = _MASKS | {"label", "labels", "gt", "groundtruth", "annotation", "annota
 def read(
     part: Path, split: str, taxonomy: Taxonomy, left_out: LeftOut, list_folder: ListFolder
 ) -> tuple[tuple[LabelledTile, ...], list[str]]:
-    """The tiles of the folder of one split, and a sentence on each thing that is probably wrong with them.
+    """Read the tiles in the folder of a split; return them with warnings about what is probably wrong.
 
     Raises
     ------
     DataError
-        If one of the two folders or a mask is missing, two files have one name, or a mask cannot be used.
+        If one of the two folders or a mask is missing, two files have the same name, or a mask cannot be used.
     """
     here = list_folder(part)
     left_out.beside(here)
@@ -53,7 +53,7 @@ def read(
 
 
 def image_and_mask_folders(folders: Iterable[Path]) -> tuple[Path | None, Path | None] | None:
-    """The folders with pictures and with their masks; None if there is neither, and so no such pair is meant."""
+    """Return the folders of pictures and of masks; None if neither exists, so that the layout is another one."""
     by_word = {re.sub(r"[\s_.-]+", "", path.name.casefold()): path for path in folders}
     images = next((path for word, path in by_word.items() if word in _IMAGES), None)
     masks = next((path for word, path in by_word.items() if word in (_TRUTH if images else _MASKS)), None)
@@ -61,12 +61,12 @@ def image_and_mask_folders(folders: Iterable[Path]) -> tuple[Path | None, Path |
 
 
 def _by_stem(folder: Path, pictures: Sequence[Path]) -> Mapping[str, Path]:
-    """Pictures by their place below a folder, without ending.
+    """Return pictures by their path below a folder, without suffix.
 
     Raises
     ------
     DataError
-        If two have one name.
+        If two pictures have the same name.
     """
     found: dict[str, Path] = {}
     for path in pictures:

@@ -1,4 +1,4 @@
-"""What the masks of a data set hold as a whole: a wrong numbering shows in no single one."""
+"""Checks of all masks of a data set together, because a single mask does not show a wrong numbering."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def read_masks(tiles: Sequence[LabelledTile], classes: int) -> tuple[list[frozen
     Returns
     -------
     present
-        The classes that each mask shows.
+        The classes in each mask.
     values
-        All values that stand in the files.
+        All values in the files.
 
     Raises
     ------
     DataError
-        As :meth:`~napari_pbip.bank.tiles.LabelledTile.read_mask`.
+        As :meth:`~napari_pbip.bank.tiles.LabelledTile.read_mask` does.
     """
 
     def values(tile: LabelledTile) -> frozenset[int]:
@@ -36,12 +36,12 @@ def read_masks(tiles: Sequence[LabelledTile], classes: int) -> tuple[list[frozen
 
 
 def labelled_by_masks(tiles: Sequence[LabelledTile], present: Sequence[frozenset[int]]) -> tuple[LabelledTile, ...]:
-    """The tiles, each with the classes that its mask shows as its labels."""
+    """Return the tiles, labelled with the classes in their masks."""
     return tuple(replace(tile, labels=labels) for tile, labels in zip(tiles, present, strict=True))
 
 
 def numbering_warning(values: frozenset[int], names: Sequence[str], first: int = 0, where: str = "") -> str | None:
-    """A sentence on classes that no mask shows, and what the numbers may mean instead; None if all are shown.
+    """Return a warning on classes that occur in no mask, with what the values may mean instead; None if all occur.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def numbering_warning(values: frozenset[int], names: Sequence[str], first: int =
     first
         The value of the first class.
     where
-        Which masks these are, for example `` of the split test``.
+        Description of the masks, for example `` of the split test``.
     """
     numbers = range(first, first + len(names))
     missing = [name for n, name in zip(numbers, names, strict=True) if n not in values]

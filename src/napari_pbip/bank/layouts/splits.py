@@ -1,4 +1,4 @@
-"""The splits of a data set, however people spell them."""
+"""The splits of a data set and the spellings of their names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SPLITS: Mapping[str, tuple[str, ...]] = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
-"""Splits of a data set, and how their folders are called."""
+"""The splits of a data set, and the names of their folders."""
 _OF_A_SPLIT = re.compile(r"(set|data|split|images|imgs|tiles|patches)$")
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder or a row of a table names: ``Train``, ``TRAINING``, ``test_set``, ``Val`` ..."""
+    """Return the split of a name such as ``Train``, ``TRAINING``, ``test_set`` or ``Val``, or None."""
     word = re.sub(r"[\s_.-]+", "", name.strip().casefold())
     for split, names in SPLITS.items():
         known = {known.replace("_", "") for known in names}

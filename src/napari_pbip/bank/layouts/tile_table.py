@@ -1,4 +1,4 @@
-"""Layout ``csv``: a table of tiles, with a 0/1 column for each class."""
+"""The layout ``csv``: a table of tiles with one 0/1 column per class."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ TABLE = "tiles.csv"
 
 
 def find(folder: Path, here: Listing, layout: str) -> tuple[Table | None, list[str]]:
-    """The table of a folder that lists labelled tiles, if one is meant, and a note on each table that is not read.
+    """Return the table in a folder that lists labelled tiles, or None, and a note on each table that is not read.
 
     Raises
     ------
     DataError
-        If several tables list tiles, a table and the names of pictures both tell labels, or the table that seems to
-        be meant cannot be read.
+        If several tables list tiles, a table and the file names both give labels, or the table cannot be read.
     """
     if layout not in ("auto", "csv"):
         return None, []
@@ -41,7 +40,7 @@ def find(folder: Path, here: Listing, layout: str) -> tuple[Table | None, list[s
         return Table(paths[0]), []
     pictures = [path for path in here.files if is_picture(path)]
     if len(paths) == 1 and not pictures and not here.folders:
-        return Table(paths[0]), []  # nothing else can be meant
+        return Table(paths[0]), []  # there is nothing else in the folder
     tables = {path: table for path in paths if (table := _stray_table(path)) is not None}
     telling = [path for path, table in tables.items() if table.tells_labels()]
     if len(telling) > 1:
@@ -64,12 +63,12 @@ def find(folder: Path, here: Listing, layout: str) -> tuple[Table | None, list[s
 def read(
     table: Table, split: str, given: Taxonomy | None, left_out: LeftOut
 ) -> tuple[Taxonomy, tuple[LabelledTile, ...], list[str]]:
-    """The classes, the tiles of a split, and a sentence on each thing that is probably wrong with them.
+    """Return the classes, the tiles of a split, and warnings about what is probably wrong.
 
     Raises
     ------
     DataError
-        If a column, a path, a label or a mask is missing or not what it has to be, or the split has no tiles.
+        If a column, path, label or mask is missing or invalid, or the split has no tiles.
     """
     if "path" not in table.columns:
         raise DataError(f"{table.path} has no column 'path'; it needs one, and a 0/1 column for each class.")
@@ -104,7 +103,7 @@ def read(
     if unused := [c for c in table.class_columns if c not in names]:
         left_out.others.append(f"Left out: {', '.join(unused)} (columns of {table.path.name} that are no class).")
     masked = [tile for tile in tiles if tile.mask is not None]
-    _, values_of_masks = read_masks(masked, len(names))  # a wrong mask is told now
+    _, values_of_masks = read_masks(masked, len(names))  # reports a wrong mask now
     warnings = [
         numbering_warning(values_of_masks, names, where=f" of the split {split}") if masked else None,
         _in_two_splits([table.rows[row]["path"] for row in rows], elsewhere, table, split),
@@ -151,12 +150,12 @@ def write_tables(
 
 
 def _stray_table(path: Path) -> Table | None:
-    """A table that lies in a folder; None if it cannot be read and does not list tiles.
+    """Read a table in a folder; return None if it cannot be read and does not look like a table of tiles.
 
     Raises
     ------
     DataError
-        If it cannot be read and seems to list tiles.
+        If it cannot be read and looks like a table of tiles.
     """
     try:
         return Table(path)
@@ -169,7 +168,7 @@ def _stray_table(path: Path) -> Table | None:
 
 
 def _listed_twice(table: Table, tiles: Sequence[LabelledTile], rows: Sequence[int], names: Sequence[str]) -> str | None:
-    """A sentence on pictures that are in the table twice, alike or contradicting."""
+    """Return a warning on pictures that occur twice in the table, with equal or different labels, or None."""
     first: dict[Path, int] = {}
     again: list[tuple[int, int]] = []
     contradicting: list[tuple[int, int]] = []
@@ -194,7 +193,7 @@ def _listed_twice(table: Table, tiles: Sequence[LabelledTile], rows: Sequence[in
 
 
 def _in_two_splits(paths: Sequence[str], elsewhere: AbstractSet[str], table: Table, split: str) -> str | None:
-    """A sentence on tiles that other splits hold too, which makes scores better than they are."""
+    """Return a warning on tiles that are in other splits too, which makes scores too good, or None."""
     shared = [path for path in paths if path in elsewhere]
     if not shared:
         return None
@@ -205,7 +204,7 @@ def _in_two_splits(paths: Sequence[str], elsewhere: AbstractSet[str], table: Tab
 
 
 def _shown_everywhere(tiles: Sequence[LabelledTile], names: Sequence[str]) -> str | None:
-    """A sentence on a class that every tile shows: a column that was no class, as a rule."""
+    """Return a warning on a class that all tiles have, which usually is a column that is not a class, or None."""
     everywhere = [name for n, name in enumerate(names) if all(n in tile.labels for tile in tiles)]
     if not everywhere or len(names) < 3 or len(tiles) < 2:
         return None

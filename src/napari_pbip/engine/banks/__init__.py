@@ -1,1 +1,1 @@
-"""Jobs from labelled tiles to an image bank, and what a bank alone can tell of other tiles."""
+"""Jobs from labelled tiles to an image bank, and classification by a bank alone."""

@@ -21,9 +21,10 @@ from napari_pbip.bank import (
     bank_warnings,
     near_duplicates,
 )
+from napari_pbip.bank.cluster_counts import check_enough_tiles
 from napari_pbip.bank.curation import CURATION
 from napari_pbip.bank.features import FEATURES, FeatureFile, TileMeasures, colour_moments, white_fraction
-from napari_pbip.bank.image_bank import check_enough_tiles, encoder_key
+from napari_pbip.bank.image_bank import encoder_key
 from napari_pbip.claims import claims
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.device import choose_device
@@ -38,16 +39,16 @@ from napari_pbip.models import encoders
 from napari_pbip.signals import held_back
 from napari_pbip.taxonomy import Taxonomy
 
-_SAVE_EVERY_SECONDS = 60.0
+SAVE_EVERY_SECONDS = 60.0
 
 
 @job(less_memory="use a smaller bank.batch_size")
 @claims("out", "building an image bank")
 def build_bank(
     tiles: TileSet,
-    settings: BankSettings,
-    data: DataSettings,
     out: Path | str,
+    settings: BankSettings | None = None,
+    data: DataSettings | None = None,
     *,
     device: str = "cpu",
     overwrite: bool = False,
@@ -56,51 +57,51 @@ def build_bank(
 ) -> Job:
     """Build or update an image bank from the single-class tiles of a set.
 
-    Features are kept by the hash of the tile's file, so an update encodes only files that are new, and
-    clusters only classes whose tiles or K changed. A cancelled build keeps the features it has; updating goes
-    on from there.
+    Features are saved by the hash of the tile's file, so that an update encodes only new files, and clusters only
+    classes whose tiles or K have changed. A cancelled build keeps the features that it has computed, and an update
+    continues from there.
 
     Parameters
     ----------
     tiles
         Labelled tiles; those of several classes are counted and not used.
-    settings, data
-        How the bank is made; of ``data``, the share of white above which a tile is left out.
     out
         Folder of the bank.
+    settings, data
+        Settings of the bank; of ``data``, the share of white above which a tile is left out is used.
     device
-        Where the encoder computes.
+        Device of the encoder.
     overwrite
-        Replace a bank that ``out`` holds.
+        Whether a bank in ``out`` is replaced.
     update
-        Bring a bank that ``out`` holds up to date.
+        Whether a bank in ``out`` is updated.
     curation
-        Tiles to be removed and moved, written with the finished bank; by default what lies in ``out``.
+        Tiles to be removed and moved, which are written with the finished bank; by default those in ``out``.
 
     Yields
     ------
     Event
-        ``Started``, ``Noted`` for what was recognised, a ``Step`` a batch (``encoded``: tiles that went through the
-        encoder so far), ``Warned`` for what a user should look at, ``Finished`` with the figures of the bank.
+        ``Started``; ``Noted`` with what was recognised; a ``Step`` per batch (``encoded`` is the number of tiles that
+        were encoded so far); ``Warned`` with warnings on the bank; ``Finished`` with its numbers.
 
     Raises
     ------
     OutputError
-        If ``out`` exists and neither flag is given, or cannot be written.
+        If ``out`` exists and is neither replaced nor updated, or cannot be written.
     BankError
-        If a class has no tiles or fewer than its clusters, the bank to update is of another encoder, or the
+        If a class has no tiles or fewer than its clusters, the bank to be updated has another encoder, or the
         curation in ``out`` is damaged.
     DataError
-        If the tiles show fewer than two classes, or one cannot be read.
+        If the tiles have fewer than two classes, or a tile cannot be read.
     ConfigError, WeightsUnavailable
-        If there is no such encoder, or its weights are missing.
+        If the encoder is unknown, or its weights are missing.
     """
     began = time.monotonic()
-    out = Path(out)
+    out, settings, data = Path(out), settings or BankSettings(), data or DataSettings()
     tiles.require_two_classes()
     single = tiles.single_class
     curation = Curation.read(out) if curation is None else curation
-    if overwrite or not curation:  # nothing is deleted for a bank that cannot be built; an update deletes nothing
+    if overwrite or not curation:  # checked early, so that nothing is deleted for a bank that cannot be built
         check_enough_tiles(tiles.taxonomy, settings, _classes(single, curation, tiles.taxonomy))
     encoder = encoders.load(settings.encoder, settings.weights).to(choose_device(device))
     facts = encoder_facts(encoder, settings.weights)
@@ -127,7 +128,7 @@ def build_bank(
                     left_out.append(replace(seen.record, class_index=belongs))
                 else:
                     bank_tiles.append(replace(seen.record, class_index=belongs))
-            if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+            if time.monotonic() - saved > SAVE_EVERY_SECONDS:
                 measures.write(out)
                 saved = time.monotonic()
             yield Step(len(bank_tiles) + len(left_out) + len(removed), {"encoded": encoded})
@@ -143,7 +144,7 @@ def build_bank(
         )
         for sentence in bank_warnings(bank, near_duplicates(bank), curation):
             yield Warned(sentence)
-    except BaseException:  # a cancel too: what was computed is kept
+    except BaseException:  # also when cancelled: keep what was computed
         if len(measures):
             with held_back():
                 measures.write(out)
@@ -171,26 +172,26 @@ def build_bank(
 
 
 def _begin(out: Path, encoder: EncoderFacts, *, overwrite: bool, update: bool) -> tuple[FeatureFile, ImageBank | None]:
-    """Make the folder, or take up what an earlier bank in it knows."""
+    """Create the folder, or read the features and the bank in it that are to be updated."""
     if not update or not FeatureFile.exists(out):
-        ways = "--update to bring a bank up to date, --overwrite to replace it"
-        # the features can be computed again, what the user did cannot
+        ways = "`update=True` to bring a bank up to date, `overwrite=True` to replace it"
+        # features can be computed again, but corrections of the user cannot
         prepare_folder(out, FEATURES, overwrite=overwrite, ways=ways, keep=(CURATION,))
         return FeatureFile(encoder_key(encoder)), None
     measures = FeatureFile.read(out)
     if measures.encoder != encoder_key(encoder):
         raise BankError(
             f"The bank in {out} was made with another encoder or other weights ({measures.encoder.split()[0]}); "
-            "use that one, or --overwrite."
+            "use that one, or `overwrite=True`."
         )
     try:
         return measures, ImageBank.read(out)
-    except BankError:  # unfinished or damaged: the features are whole, and the rest is made anew
+    except BankError:  # unfinished or damaged: the features are complete, and the rest is computed again
         return measures, None
 
 
 def _classes(tiles: Sequence[LabelledTile], curation: Curation, taxonomy: Taxonomy) -> list[int | None]:
-    """Class of each single-class tile after curation, None if it was removed. Reads the files only if need be."""
+    """Return the class of each single-class tile after curation, None if it was removed; reads files only if needed."""
     if not curation:
         return [t.class_index for t in tiles]
     hashed = ahead(lambda t: (t.file_hash(), t.class_index), tiles)
@@ -199,12 +200,12 @@ def _classes(tiles: Sequence[LabelledTile], curation: Curation, taxonomy: Taxono
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """A tile after its file was looked at."""
+    """A tile whose file was hashed, and decoded if its features are unknown."""
 
     record: BankTile
     colour: Features
     image: npt.NDArray[np.uint8] | None
-    """None if its features are known."""
+    """Decoded image, or None if the features are known."""
 
     @property
     def hash(self) -> str:
@@ -216,7 +217,7 @@ class _Decoded:
 
 
 def _decode(tile: LabelledTile, measures: FeatureFile) -> _Decoded:
-    """Hash a file, and decode it if that hash is not known."""
+    """Hash a file, and decode it if the hash is unknown."""
     file_hash, class_index = tile.file_hash(), tile.class_index
     if class_index is None:
         raise ValueError(f"{tile.path} shows no single class")

@@ -1,4 +1,4 @@
-"""The job that cuts the tiles which were labelled on slides out of them."""
+"""The job that cuts labelled tiles out of slides."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from napari_pbip.slides import Position, SlideFacts, TileSize, open_slide
 
 @job
 def cut_tiles(labelled: LabelledSlides, folder: Path) -> Job:
-    """Bring a folder of tiles up to date with their labels, for ``load_tiles`` to read.
+    """Update a folder of tiles, which ``load_tiles`` reads, to the present labels.
 
-    The labels are written first. Pictures that were cut before are not cut again, so a cancelled job goes on where
-    it stopped; until one ends well, the folder lists the tiles as they were.
+    The labels are written first. Existing pictures are not cut again, so that a cancelled job can be continued. Until a
+    job ends successfully, the folder lists the earlier tiles.
 
     Parameters
     ----------
     labelled
-        What to cut.
+        The labelled tiles.
     folder
-        Where to; see :mod:`napari_pbip.bank.labelled_slides` for what it holds.
+        The folder, whose contents :mod:`napari_pbip.bank.labelled_slides` describes.
 
     Yields
     ------
     Event
-        ``Started``, a ``Step`` a tile, ``Warned`` for a slide that cannot be read (its new tiles are left out until
-        it can), ``Finished`` with ``tiles`` (listed) and ``cut`` (in this run).
+        ``Started``; a ``Step`` per tile; ``Warned`` for a slide that cannot be read, whose new tiles are left out until
+        it can; ``Finished`` with the numbers ``tiles`` (listed in the folder) and ``cut`` (in this run).
 
     Raises
     ------
@@ -65,7 +65,7 @@ def cut_tiles(labelled: LabelledSlides, folder: Path) -> Job:
 
 
 def _cut(slide: SlideFacts, size: TileSize, places: dict[Path, Position], folder: Path) -> Iterator[Path]:
-    """Write the pictures of a slide, row by row; gives the path of each that is written."""
+    """Write the pictures of a slide row by row; yield the path of each."""
     if not places:
         return
     grid = slide.grid(size)

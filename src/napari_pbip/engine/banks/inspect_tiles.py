@@ -1,4 +1,4 @@
-"""The job that looks at a folder of labelled tiles and says what it holds."""
+"""The job that inspects a folder of labelled tiles."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def inspect_tiles(data: DataSettings) -> Job:
     Yields
     ------
     Event
-        ``Started``, a ``Step`` a split, ``Warned`` for what is probably wrong, ``Finished`` with ``layout``,
-        ``classes`` (as of ``Taxonomy.to_json``), ``splits``: for each its number of ``tiles`` and ``counts``, the
-        tiles that show each class; and ``told``, the sentences on what was recognised and what was left out.
+        ``Started``; a ``Step`` per split; ``Warned`` for what is probably wrong; ``Finished`` with ``layout``,
+        ``classes`` (from ``Taxonomy.to_json``), ``splits`` (for each, the number of ``tiles`` and the ``counts`` of
+        tiles per class), and ``told``, sentences on what was recognised and left out.
 
     Raises
     ------
     ConfigError
         If ``data`` names no folder.
     DataError
-        If the folder holds no labelled tiles, or something is wrong with them.
+        If the folder contains no labelled tiles, or they are invalid.
     """
     if data.folder is None:
         raise ConfigError("There is nothing to look at; choose the folder (or CSV file) with the labelled tiles.")

@@ -1,4 +1,4 @@
-"""The real tiles nearest to the prototypes of a trained model: learned ones can be looked at as those of a bank."""
+"""The job that finds the real tiles nearest to the prototypes of a model, so that learned prototypes can be shown."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from napari_pbip.errors import BankError, DataError, ModelError
 from napari_pbip.events import Finished, Job, Started, Step
 
 FOLDER = "prototypes"
-"""Of a run: what :func:`nearest_tiles` finds, laid out as an image bank."""
+"""Folder in a run with the result of :func:`nearest_tiles`, which has the format of an image bank."""
 _NEAREST = 24
 _BATCH = 32
 
 
 @job
 def nearest_tiles(run: Path, device: str = "cpu") -> Job:
-    """Find the labelled tiles of one class that are nearest to each prototype, and keep them beside the model.
+    """Find the single-class tiles nearest to each prototype, and save them in the folder of the model.
 
-    The result is an image bank: a cluster a prototype, of the tiles with the largest cosine, whatever their class. A
-    tile may be in several. Where that is already there of the same prototypes, nothing is computed.
+    The result is an image bank with one cluster per prototype, which contains the tiles of any class with the largest
+    cosine. A tile may be in several clusters. A result for the same prototypes is not computed again.
 
     Parameters
     ----------
     run
-        The trained model.
+        Folder of the trained model.
     device
-        Where its encoder computes.
+        Device of its encoder.
 
     Yields
     ------
     Event
-        ``Started``, a ``Step`` a batch, ``Finished`` with the folder of the bank.
+        ``Started``; a ``Step`` per batch; ``Finished`` with the folder of the bank.
 
     Raises
     ------
     ModelError
-        If the model cannot be read or has no prototypes, or its encoder is gone.
+        If the model cannot be read or has no prototypes, or its encoder is missing.
     DataError
         If the tiles that it was trained on cannot be read.
     """
@@ -95,7 +95,7 @@ def nearest_tiles(run: Path, device: str = "cpu") -> Job:
 
 
 def read_nearest(run: Path) -> ImageBank | None:
-    """What was found for the prototypes as they are now, or None.
+    """Return the saved result for the present prototypes, or None.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def read_nearest(run: Path) -> ImageBank | None:
 
 
 def _prototypes(run: Path, facts: RunFacts) -> Floats:
-    """The prototypes of the best model (see :func:`load_model`), shape (P, D)."""
+    """Return the prototypes of the best model (see :func:`load_model`), shape (P, D)."""
     weights = read_weights(run / f"{available(run, facts, 'best')}.safetensors")
     if facts.prototypes is None or "prototypes" not in weights:
         name = facts.settings.method.name.upper()
@@ -127,7 +127,7 @@ def _decode(tile: LabelledTile) -> tuple[BankTile, npt.NDArray[np.uint8]]:
 
 
 def _nearest(records: list[BankTile], features: Features, vectors: Floats) -> tuple[tuple[BankTile, ...], list[int]]:
-    """For each prototype its nearest tiles, and their rows among the features."""
+    """Return the nearest tiles of each prototype, and their rows in the features."""
     similarity = normalise(features) @ normalise(vectors).T
     shown, rows = [], []
     for subclass, column in enumerate(similarity.T):

@@ -1,7 +1,7 @@
-"""A coarse map of a part of a slide by the image bank alone: the class of the nearest prototype, tile by tile.
+"""The job that predicts a coarse map of a part of a slide by the nearest prototypes of an image bank, tile by tile.
 
-Nothing is trained for it (classification by image prompt, PBIP Table 6). Tiles are taken from coarse to fine, so the
-whole rectangle has colours at once, and they get sharper while it goes on.
+Nothing is trained for it (classification by image prompts, PBIP Table 6). Tiles are computed from coarse to fine, so
+that the whole rectangle has colours at once, which become sharper with time.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from napari_pbip.slides import Image, Rectangle, SquareGrid, open_slide
 Labels = npt.NDArray[np.uint8]
 _BATCH = 16
 _COARSEST = 16
-"""Cells, a power of two, that one tile stands for at first."""
+"""Side, in cells, of the square that one tile stands for at first; a power of two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Coloured(Step):
-    """The map as far as it is known."""
+    """The part of the map that has been computed."""
 
     grid: SquareGrid | None = None
-    """Where its cells lie."""
+    """Grid of the map's cells on the slide."""
     labels: Labels | None = None
-    """Class index + 1 of each cell, 0 where there is no tissue or nobody has looked; shape (rows, columns)."""
+    """Class index + 1 of each cell, 0 where there is no tissue or nothing was computed; shape (rows, columns)."""
 
 
 @job
@@ -49,35 +49,35 @@ def preview(
     weights: Path | None = None,
     device: str = "cpu",
 ) -> Job:
-    """Colour a part of a slide by the nearest prototypes of a bank; yields ``Coloured`` a batch of tiles.
+    """Predict a map of a part of a slide by the nearest prototypes of a bank; yields ``Coloured`` per batch of tiles.
 
     Parameters
     ----------
     path
-        The slide.
+        Path of the slide.
     bank_folder
-        The bank.
+        Folder of the bank.
     rectangle
-        Part of the slide, x, y, width and height in level-0 pixels.
+        Part of the slide: x, y, width and height in level-0 pixels.
     data
-        What is known of the bank's tiles: their microns per pixel, and the share of white from which a tile is empty.
+        Settings of the bank's tiles: their microns per pixel, and the share of white from which a tile is empty.
     slide_mpp
-        Microns per pixel of the slide, where its file does not say.
+        Microns per pixel of the slide, if its file does not say.
     weights
-        The encoder's weights, if they do not lie where they lay when the bank was made.
+        Weights of the encoder, if they have been moved since the bank was built.
     device
-        Where the encoder computes.
+        Device of the encoder.
 
     Raises
     ------
     BankError
-        If the bank cannot be read, or its encoder has other weights now.
+        If the bank cannot be read, or the weights of its encoder have changed.
     DataError
-        If no tile of the bank can be read, which tells their size.
+        If no tile of the bank can be read, from which their size is known.
     SlideError
-        If the slide cannot be read, lacks its microns per pixel, or the rectangle lies outside it.
+        If the slide cannot be read or lacks microns per pixel, or the rectangle lies outside it.
     """
-    # torch takes seconds to load: in the job's thread
+    # imported in the job's thread, because torch takes seconds to load
     from napari_pbip.engine.device import choose_device
     from napari_pbip.engine.encoding import bank_encoder, chunks, encode
     from napari_pbip.engine.loading import ahead
@@ -115,12 +115,12 @@ def preview(
                 images = [image for (_, image), is_tissue in zip(batch, tissue, strict=True) if is_tissue]
                 nearest = iter(classes[bank.similarity(encode(encoder, images)).argmax(1)] + 1)
                 for ((row, column, side), _), is_tissue in zip(batch, tissue, strict=True):
-                    # only this cell and finer ones, which come later, lie in the square
+                    # the square contains only this cell and finer ones, which come later
                     labels[row : row + side, column : column + side] = next(nearest) if is_tissue else 0
                 done += len(batch)
                 yield Coloured(done, grid=grid, labels=labels.copy())
         finally:
-            cells.close()  # before the slide is closed: threads read from it
+            cells.close()  # before the slide is closed, because threads read from it
     names = bank.taxonomy.names
     tissue_cells = int(np.count_nonzero(labels))
     counts = np.bincount(labels.ravel(), minlength=len(names) + 1)[1:]
@@ -137,7 +137,7 @@ def preview(
 
 
 def coarse_to_fine(grid: SquareGrid) -> Iterator[tuple[int, int, int]]:
-    """Row, column and side in cells of the square that each cell stands for until finer ones come."""
+    """Yield row, column and side (in cells) of the square that each cell stands for until finer ones are computed."""
     side = _COARSEST
     while side:
         for row in range(0, grid.rows, side):

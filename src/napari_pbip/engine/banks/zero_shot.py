@@ -1,4 +1,4 @@
-"""Classify tiles without training: by a sentence a class, and by the prototypes of an image bank (PBIP Table 6)."""
+"""The job that classifies tiles without training, by sentences and by prototypes of a bank (PBIP Table 6)."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class _Prompts:
-    """What tiles are compared with."""
+    """The prompts that tiles are compared with."""
 
     vectors: Features
-    """A row a prompt."""
+    """Features of the prompts, one row each."""
     classes: Sequence[str]
-    """Class of each row."""
+    """Class of each prompt."""
 
     def nearest(self, features: Features) -> list[dict[str, Any]]:
-        """The most similar prompt of each row of features: its class, its number and the cosine similarity."""
+        """Return the most similar prompt of each row of features: its class, its number and the cosine similarity."""
         similarity = normalise(features) @ normalise(self.vectors).T
         return [
             {"class": self.classes[i], "prompt": int(i), "similarity": round(float(row[i]), 6)}
@@ -63,48 +63,48 @@ def zero_shot(
     sentences: Mapping[str, str] | None = None,
     device: str = "cpu",
 ) -> Job:
-    """Give each tile the class whose sentence, or whose nearest prototype, is most like it.
+    """Classify each tile by the most similar sentence and by the nearest prototype.
 
     Parameters
     ----------
     data
-        Labelled tiles, of which those of several classes are counted and not used; or pictures without labels.
+        Labelled tiles, of which those of several classes are counted and not used, or pictures without labels.
     encoder
         Name of the encoder; by default that of the bank.
     weights
-        The encoder's weights, where they are not found by themselves.
+        Weights of the encoder, if they are not found automatically.
     bank
-        Folder of an image bank, for image prompts; without it there are only text prompts.
+        Folder of an image bank for image prompts; without it there are only text prompts.
     split
-        Split of the data set; by default its training tiles, of which banks are made.
+        Split of the data set; by default its training tiles, from which banks are built.
     text
-        Whether to compare with sentences where the encoder has a text tower.
+        Whether to use sentences if the encoder has a text tower.
     sentences
-        A sentence for each class that shall not have the default one.
+        Sentences by class; other classes have a default sentence.
     device
-        Where the encoder computes.
+        Device of the encoder.
 
     Yields
     ------
     Event
-        ``Started``, ``Warned`` if tiles made the bank that they are compared with, a ``Step`` a batch, ``Finished``.
-        Its summary holds, below ``prompts``, for ``text`` and ``image`` (as far as there are both) what
-        :func:`~napari_pbip.results.tile_scores.tile_scores` gives over the labelled tiles; and ``predictions``, for
-        each tile its ``path``, its ``label`` (None without one) and, below ``text`` and ``image``, the ``class`` of
-        the most similar prompt, the number of that ``prompt`` (the class, or the subclass of the bank) and the
+        ``Started``; ``Warned`` if the tiles are part of the bank that they are compared with; a ``Step`` per batch;
+        ``Finished``. Its summary has ``prompts``, with the metrics of
+        :func:`~napari_pbip.results.tile_scores.tile_scores` over the labelled tiles for ``text`` and ``image``; and
+        ``predictions``, with each tile's ``path`` and ``label`` (or None), and for ``text`` and ``image`` the ``class``
+        of the most similar prompt, the number of that ``prompt`` (the class, or the subclass of the bank) and the
         cosine ``similarity``.
 
     Raises
     ------
     ConfigError
-        If neither an encoder nor a bank is named, the encoder has no text tower and there is no bank, ``data`` names
-        no folder, or a sentence is for no class.
+        If neither an encoder nor a bank is given, the encoder has no text tower and there is no bank, ``data`` has no
+        folder, or a sentence is of an unknown class.
     WeightsUnavailable
         If weights of the encoder or its tokenizer are missing.
     BankError
-        If the bank cannot be read, is of another encoder, or lacks a class of the tiles.
+        If the bank cannot be read, has another encoder, or lacks a class of the tiles.
     DataError
-        If the tiles cannot be read, or neither labels, a bank nor sentences say what classes there are.
+        If the tiles cannot be read, or neither labels, a bank nor sentences determine the classes.
     """
     if data.folder is None:
         raise ConfigError("There is nothing to classify; name the folder of the tiles with data.folder.")
@@ -171,7 +171,7 @@ def zero_shot(
 def _load(
     folder: Path, data: DataSettings, split: str | None, bank: ImageBank | None, sentences: Mapping[str, str]
 ) -> TileSet:
-    """The tiles, with labels or without; labels have to be classes of the bank, if there is one."""
+    """Load the tiles, with or without labels, which must be classes of the bank if there is one."""
     if split is not None:
         tiles = load_tiles(folder, split, data)
     elif has_labels(folder, data):

@@ -1,1 +1,1 @@
-"""Jobs that turn stored scores into labels, areas, pictures and figures of merit; no network is needed."""
+"""Jobs that compute labels, areas, pictures and metrics from stored scores, without a network."""

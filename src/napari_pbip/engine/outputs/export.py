@@ -1,4 +1,4 @@
-"""The job that exports a result: areas as CSV, a picture as PNG, labels as an OME-Zarr of their own."""
+"""The job that exports a result: areas as CSV, a picture as PNG, or labels as a separate OME-Zarr."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import open_slide
 
 FORMATS = {".csv": "Areas per class (*.csv)", ".png": "Overlay picture (*.png)", ".zarr": "Labels (*.ome.zarr)"}
-"""What can be written, by the ending of its name, in the words of a file dialog."""
+"""The formats by suffix, with descriptions for a file dialog."""
 
 
 @job
 def export(store: Path, thresholds: ThresholdSettings, target: Path, *, refine: RefineSettings | None = None) -> Job:
-    """Write what the thresholds make of a store into a file; its ending says what. The store is not changed.
+    """Export the labels of a store at these thresholds in the format of the target's suffix. The store is not changed.
 
     Parameters
     ----------
     store
-        The score store.
+        Path of the score store.
     thresholds
-        From scores to labels.
+        Thresholds by which scores become labels.
     target
         ``.csv``: areas per class; ``.png``: the overlay; ``.zarr``: the label image with its pyramid, colours and
-        names (OME-Zarr 0.5). A file is replaced, a folder is not.
+        names (OME-Zarr 0.5). An existing file is replaced, an existing folder is not.
     refine
-        Whether a dense CRF refines the labels.
+        Settings that say whether a dense CRF refines the labels.
 
     Raises
     ------
     OutputError
-        If the ending is none of these, the folder exists, the overlay cannot be made because the slide is gone, or
+        If the suffix is unknown, the folder exists, the overlay cannot be drawn because the slide does not exist, or
         the target cannot be written.
     """
     ending = target.suffix.lower()

@@ -1,4 +1,4 @@
-"""The job that measures what a viewer shows: the largest scores and the area of each class, from every cell."""
+"""The job that measures the displayed labels: the largest scores and the area of each class, from all cells."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from napari_pbip.results.store import ScoreStore
 
 @job
 def measure(store: ScoreStore, counts: LargestScores, thresholds: ThresholdSettings) -> Job:
-    """Measure the labels that these thresholds give, without writing anything.
+    """Measure the labels at these thresholds without writing them.
 
     Parameters
     ----------
     store
-        Finished or growing.
+        A finished or growing store.
     counts
-        Of this store; blocks that it has not seen are counted first.
+        Counts of scores of this store; blocks that are not included are counted first.
     thresholds
-        From scores to labels.
+        Thresholds by which scores become labels.
 
     Yields
     ------
     Event
-        ``Started``, a first ``Step`` with the largest score of each class by its name, a ``Step`` a block,
-        ``Finished`` with the rows of :func:`~napari_pbip.results.areas.areas` as ``areas``.
+        ``Started``; a first ``Step`` with the largest score of each class by name; a ``Step`` per block; ``Finished``
+        with the rows of :func:`~napari_pbip.results.areas.areas` as ``areas``.
 
     Raises
     ------

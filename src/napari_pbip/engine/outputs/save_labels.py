@@ -1,4 +1,4 @@
-"""The job that writes a label image that is no result, such as a painted mask."""
+"""The job that writes a label image that is not of a score store, such as a drawn mask."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from napari_pbip.results.label_image import LabelImage, parts, write_label_image
 
 @job
 def save_labels(labels: npt.NDArray[np.integer[Any]], facts: LabelImage, target: Path) -> Job:
-    """Write labels as OME-Zarr 0.5; yields a ``Step`` a part.
+    """Write labels as OME-Zarr 0.5; yields a ``Step`` per chunk.
 
     Parameters
     ----------
     labels
-        (H, W), or anything that gives such arrays for slices.
+        Labels, (H, W); slices of them may be computed on demand.
     facts
-        Where they lie and what they mean.
+        Position and scale of the labels, and the meaning of their values.
     target
-        The new folder.
+        Path of the new folder.
 
     Raises
     ------
     OutputError
-        If it exists or cannot be written.
+        If the folder exists or cannot be written.
     """
     yield Started("Saving labels", total=len(parts(labels.shape)), unit="parts")
     with closing(write_label_image(target, labels, facts)) as writing:

@@ -1,7 +1,7 @@
-"""The job that compares the labels of a slide with a mask that somebody drew, under both protocols.
+"""The job that compares the labels of a slide with a mask, under both protocols.
 
-``predicted``: the labels as they are shown. ``oracle``: the mask says which classes each tile shows, as the published
-evaluation is told for each image. The two are never mixed.
+``predicted`` are the labels as they are displayed. With ``oracle``, the classes of each tile are taken from the mask,
+as the published evaluation takes those of each image from its label. The two are never mixed.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
 Mask = npt.NDArray[np.integer[Any]]
 _PROPORTION = 0.02
 _LOSSY = frozenset({6, 7, 33007, 34892})
-"""Values of TIFF's tag Compression that stand for JPEG."""
+"""Values of the TIFF tag Compression that mean JPEG."""
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """A mask over a whole slide."""
+    """A mask of a whole slide."""
 
     values: Mask
-    """(H, W) at any resolution, of the slide's proportions; one of the score grid's own shape goes cell for cell."""
+    """Values, (H, W), at any resolution and with the slide's proportions, or with the shape of the score grid."""
     first: int
-    """Value of the first class: 1 as in label images, where 0 is not scored, or 0 as in published data sets. Values
-    above the last class are not scored."""
+    """Value of the first class: 1 as in label images, where 0 is ignored, or 0 as in published data sets. Values above
+    the last class are ignored."""
 
 
 @job
@@ -51,31 +51,31 @@ def score_result(
 ) -> Job:
     """Score the labels of a store against a mask.
 
-    Every cell of the score grid is compared with the mask at its centre; cells that were not analysed, or that the
-    labels leave unassigned, are misses of their true class.
+    Every cell of the score grid is compared with the mask at its centre. Cells that were not analysed or not assigned
+    are misses of their true class.
 
     Parameters
     ----------
     store_path
-        The score store.
+        Path of the score store.
     truth
         The mask.
     thresholds
-        What the labels are made with.
+        Thresholds by which scores become labels.
     refine
-        Whether a dense CRF refines them.
+        Settings that say whether a dense CRF refines the labels.
 
     Yields
     ------
     Event
-        ``Warned`` if the mask does not show every class, ``Finished`` with ``protocols`` (figures in percent, as
-        :func:`napari_pbip.engine.inference.evaluate.evaluate` gives them), and ``confusion`` of each protocol: cells of
-        (true class, predicted class or none), (N, N + 1).
+        ``Warned`` if the mask lacks a class; ``Finished`` with ``protocols``, the metrics in percent as
+        :func:`napari_pbip.engine.inference.evaluate.evaluate` returns them, and the ``confusion`` of each protocol:
+        counts of cells of (true class, predicted class or none), (N, N + 1).
 
     Raises
     ------
     DataError
-        If the mask has other proportions than the slide, or shows none of its classes.
+        If the mask has other proportions than the slide, or contains none of the classes.
     SlideError
         If labels are to be refined and the slide cannot be read.
     OutputError
@@ -98,7 +98,7 @@ def score_result(
     confusion: dict[str, list[list[int]]] = {}
     done = 0
     for protocol in PROTOCOLS:
-        # whole, a byte a cell: the contours that boundary IoU compares know no blocks
+        # all at once, with one byte per cell, because the contours of boundary IoU cross blocks
         labels = np.empty((height, width), np.uint8)
         presence = presences[protocol]
         with refiner(store, thresholds, refine, presence) as refined:
@@ -118,12 +118,12 @@ def score_result(
 
 
 def read_mask(path: Path) -> Mask:
-    """A mask file: a grey or palette picture, or a TIFF or label image of one channel, (H, W), by value.
+    """Read a mask file, (H, W): a grey or palette picture, a TIFF or a label image of one channel.
 
     Raises
     ------
     DataError
-        If it cannot be read, is a colour picture, holds several, or was compressed in a way that changes values.
+        If it cannot be read, is a colour picture, contains several pictures, or was compressed with losses.
     """
     if path.suffix.lower() not in (".tif", ".tiff"):
         return read_values(path)
@@ -136,7 +136,7 @@ def read_mask(path: Path) -> Mask:
             values = np.asarray(tiff.asarray())
     except DataError:
         raise
-    except Exception as error:  # whatever a codec makes of a damaged file
+    except Exception as error:  # a codec may raise any error on a damaged file
         raise DataError(f"The mask {path} cannot be read; give a PNG or TIFF with a number a class.") from error
     if values.ndim != 2:
         shape = " x ".join(map(str, values.shape))
@@ -160,12 +160,12 @@ def _check(truth: Truth, store: ScoreStore) -> None:
 
 
 def _at_cells(truth: Truth, store: ScoreStore) -> npt.NDArray[np.int64]:
-    """Value of the mask under the centre of each cell of the score grid."""
+    """Return the value of the mask at the centre of each cell of the score grid."""
     slide = store.facts.slide
     _, height, width = store.scores[0].shape
     cell = store.cell_um / slide.mpp  # level-0 pixels
     picked = truth.values
-    if picked.shape != (height, width):  # else they are labels of ours, whose last cells reach beyond the slide
+    if picked.shape != (height, width):  # else it is a label image of a store, whose last cells reach beyond the slide
         rows, columns = (
             np.minimum((np.arange(count) + 0.5) * cell / side * length, length - 1).astype(np.intp)
             for count, side, length in zip((height, width), (slide.height, slide.width), picked.shape, strict=True)
@@ -175,12 +175,12 @@ def _at_cells(truth: Truth, store: ScoreStore) -> npt.NDArray[np.int64]:
 
 
 def _class_indices(at_cells: npt.NDArray[np.int64], truth: Truth, store: ScoreStore) -> npt.NDArray[np.uint8]:
-    """Class index of each cell; 255 if not scored.
+    """Return the class index of each cell; 255 if it is ignored.
 
     Raises
     ------
     DataError
-        If no cell shows a class.
+        If no cell has a class.
     """
     classes = len(store.taxonomy)
     index = at_cells - truth.first
@@ -195,7 +195,7 @@ def _class_indices(at_cells: npt.NDArray[np.int64], truth: Truth, store: ScoreSt
 
 
 def _shown(true: npt.NDArray[np.uint8], store: ScoreStore) -> npt.NDArray[np.float32]:
-    """Which classes the mask shows in each tile, as presence (N, rows, columns); NaN where nothing was analysed."""
+    """Return the classes in each tile of the mask as presence, (N, rows, columns); NaN where not analysed."""
     lattice = store.lattice
     shown = np.full((len(store.taxonomy), lattice.rows, lattice.columns), np.nan, np.float32)
     for row, column in np.argwhere(~np.isnan(store.presence()[0])):

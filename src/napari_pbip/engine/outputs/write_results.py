@@ -1,4 +1,4 @@
-"""The job that writes what thresholds make of a store: labels, areas, overlay."""
+"""The job that writes the results of a store at given thresholds: labels, areas and overlay."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from napari_pbip.slides import open_slide
 
 @job
 def write_results(path: Path, thresholds: ThresholdSettings, refine: RefineSettings | None = None) -> Job:
-    """Write the labels that these thresholds give into a score store, with areas and overlay beside it.
+    """Write the labels at these thresholds into a score store, and areas and overlay beside it.
 
-    Earlier ones are replaced. A slide that is not where it was costs the overlay alone, unless labels are refined.
+    Earlier ones are replaced. If the slide was moved, only the overlay is missing, unless labels are refined.
 
     Parameters
     ----------
     path
-        The score store.
+        Path of the score store.
     thresholds
-        From scores to labels.
+        Thresholds by which scores become labels.
     refine
-        Whether a dense CRF refines the labels; test-time augmentation was a matter of the scores.
+        Settings that say whether a dense CRF refines the labels; their test-time augmentation only affects scores.
 
     Raises
     ------
     ConfigError
-        If the thresholds name a class that there is not.
+        If the thresholds name an unknown class.
     SlideError
         If labels are to be refined and the slide cannot be read.
     OutputError

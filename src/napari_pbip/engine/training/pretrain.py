@@ -33,9 +33,9 @@ from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, ahead, change_stain, flip_and_turn, to_tensor
 from napari_pbip.engine.training.discriminant import discriminant
-from napari_pbip.engine.training.loop import TrainingLoop
+from napari_pbip.engine.training.loop import TrainingLoop, check_resume
 from napari_pbip.engine.training.unlabelled import Crops, Source, find_sources
-from napari_pbip.errors import ConfigError, OutputError
+from napari_pbip.errors import OutputError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.files import prepare_folder, write_json
 from napari_pbip.models import backbones
@@ -45,7 +45,7 @@ from napari_pbip.models.pretraining import Pretraining, mask_patches
 MARKER = "pretrain.json"
 MODEL = "model.safetensors"
 _FORMAT = 1
-_SAVE_EVERY_SECONDS = 120.0
+SAVE_EVERY_SECONDS = 120.0
 _STAIN = 0.4
 """Strength of the stain changes, strong on purpose: laboratories differ by as much."""
 _MOMENTUM = 0.99
@@ -77,7 +77,8 @@ def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, ove
         facts = _resumed(settings, out)
     sources = yield from find_sources(settings)
     if not resume:
-        prepare_folder(out, MARKER, overwrite=overwrite, ways="--resume to go on with it, --overwrite to replace it")
+        ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
+        prepare_folder(out, MARKER, overwrite=overwrite, ways=ways)
         facts = _Facts(settings, step=0, seconds=0.0)
         facts.write(out, sources)
     with torch.random.fork_rng():
@@ -117,16 +118,8 @@ def _resumed(settings: PretrainSettings, out: Path) -> _Facts:
         before = PretrainSettings.parse(document["settings"])
         facts = _Facts(settings, int(document["step"]), float(document["seconds"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{out} holds no pre-training that could be resumed; leave --resume out.") from error
-    may_change = {"steps", "device"}
-    old, new = (s.model_dump(mode="json", exclude=may_change) for s in (before, settings))
-    if different := [name for name in old if old[name] != new[name]]:
-        raise ConfigError(
-            f"The pre-training in {out} was begun with another {different[0]}; resume with equal settings, "
-            "or --overwrite."
-        )
-    if settings.steps < facts.step:
-        raise ConfigError(f"The pre-training in {out} has done {facts.step} steps already, more than {settings.steps}.")
+        raise OutputError(f"{out} holds no pre-training that could be resumed; leave `resume=True` out.") from error
+    check_resume("pre-training", out, before, settings, {"steps", "device"}, done=facts.step, steps=settings.steps)
     return facts
 
 
@@ -154,20 +147,17 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
         trained = [p for p in network.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         super().__init__(
-            facts, network, optimiser, out, steps=settings.steps, seed=settings.seed, save_every=_SAVE_EVERY_SECONDS
+            facts, network, optimiser, out, steps=settings.steps, seed=settings.seed, save_every=SAVE_EVERY_SECONDS
         )
         self.facts, self.pretraining, self.device, self.sources = facts, network, device, sources
         self.settings = settings
 
     def pretrain(self, *, resume: bool) -> Job:
         """The job, from where it was stopped if ``resume``."""
-        facts, steps = self.facts, self.settings.steps
-        if resume:
-            self.restore()
-        yield Started(f"Pre-training {self.settings.backbone.name} on {self.device}", steps, "steps", facts.step)
-        yield from self.run(self._batches())
+        name = f"Pre-training {self.settings.backbone.name} on {self.device}"
+        yield from self.run(name, self._batches(), resume=resume)
         yield from self._make_encoder()
-        yield Finished(self.out, {"steps": facts.step, "seconds": facts.seconds})
+        yield Finished(self.out, {"steps": self.facts.step, "seconds": self.facts.seconds})
 
     def _batches(self) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
         """The views of each step, made ahead of it."""

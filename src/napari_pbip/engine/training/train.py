@@ -7,29 +7,36 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from napari_pbip.bank import TileSet, find_splits, load_tiles
 from napari_pbip.claims import claims
-from napari_pbip.config import DataSettings, JobSettings, TrainSettings
-from napari_pbip.config.methods import PyramidSettings
+from napari_pbip.config import (
+    DataSettings,
+    JobSettings,
+    ProbeSettings,
+    PyramidSettings,
+    TrainedSettings,
+    TrainSettings,
+)
 from napari_pbip.engine import runs
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
 from napari_pbip.engine.inference.predict import SMALLEST
-from napari_pbip.engine.jobs import job
+from napari_pbip.engine.jobs import heard, job
 from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
 from napari_pbip.engine.tile_notes import tile_notes
-from napari_pbip.engine.training.loop import TrainingLoop
+from napari_pbip.engine.training.loop import TrainingLoop, check_resume
+from napari_pbip.engine.training.probe import fit_probe, load_probe
 from napari_pbip.engine.training.prototypes import build_start, existing_start
 from napari_pbip.engine.training.synthesis import Composer, Mosaics
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
-from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Started, Step, Warned
+from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models.backbones import Backbone, Pyramid
-from napari_pbip.models.methods.base import Method
+from napari_pbip.models.methods.pyramid_method import PyramidMethod
+from napari_pbip.models.methods.trained_method import TrainedMethod
 from napari_pbip.signals import held_back
 
 SAVE_EVERY_SECONDS = 60.0
@@ -38,6 +45,8 @@ few dozen tiles it takes a second or two, and saving it with the state of the op
 
 _EPOCHS = 8
 """Of an automatic training on many tiles, and validations of one on few."""
+_MAY_CHANGE = {"train": {"epochs", "steps", "device"}, "segment": True, "refine": True, "thresholds": True}
+"""Settings that a resumed run may have another value of."""
 _PROGRESS = ("seconds", "epoch", "best_epoch", "best_score", "validations")
 """What ``run.json`` tells of the progress, besides the step: the state's own file holds it too."""
 _FEW_STEPS = 200
@@ -48,6 +57,8 @@ _FEW_STEPS = 200
 @claims("out", "training")
 def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Job:
     """Train a method; yields ``Step`` with the loss terms, and ``Epoch`` with validation scores.
+
+    A linear probe is fitted instead, in seconds: ``Step`` counts tiles then, and resuming fits it anew.
 
     Validation runs on the split ``val`` when it has masks. A method with prototypes takes the bank of
     ``settings.bank_folder``, or builds one into ``out/bank`` from the single-class tiles of the data.
@@ -76,7 +87,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     """
     out = Path(out)
     if settings.data.folder is None:
-        raise ConfigError("Training needs labelled tiles; name their folder with --data or the setting data.folder.")
+        raise ConfigError("Training needs labelled tiles; name their folder with `data.folder`.")
     tiles = load_tiles(settings.data.folder, "train", settings.data)
     tiles.require_two_classes()
     if settings.method.learns_from == "masks":
@@ -86,13 +97,21 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
     read = TileReader()
+    device = choose_device(settings.train.device)
+    if isinstance(settings.method, ProbeSettings):
+        probe, remembered = load_probe(settings, tiles)
+        facts = _begin(settings, tiles, side, out, len(tiles), resume=resume, overwrite=overwrite)
+        facts.device, facts.fit = str(device), remembered
+        yield from (*tile_notes(tiles), *told)
+        yield from fit_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
+        return
     synthesis = isinstance(settings.method, PyramidSettings) and settings.method.synthesis
     compose = Composer(tiles, settings.train, read) if synthesis else None
-    device = choose_device(settings.train.device)
     start = existing_start(settings, tiles)
     if start is not None:  # that of a bank need not be the one of the settings
         settings = _with_encoder(settings, start.facts["encoder"]["name"])
-    facts = _begin(settings, tiles, side, out, resume=resume, overwrite=overwrite)
+    steps = planned_steps(settings.train, len(tiles))
+    facts = _begin(settings, tiles, side, out, steps, resume=resume, overwrite=overwrite)
     yield from (*tile_notes(tiles), *told)
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
@@ -105,6 +124,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         begun = settings.backbone.weights == "builtin" and resume and (out / runs.STATE).exists()
         network = runs.without_start(settings) if begun else settings
         method = runs.build_method(network, len(tiles.taxonomy), prototypes, encoder).to(device)
+    assert isinstance(method, TrainedMethod)
     facts.device = str(device)
     yield from _Trainer(facts, method, device, tiles, validation, out, read).train(compose, resume=resume)
 
@@ -126,7 +146,7 @@ def _with_encoder(settings: JobSettings, name: str) -> JobSettings:
 
 def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None, Sequence[Noted | Warned]]:
     """The validation split, if it has masks to score on, and what there is to say of it."""
-    without = "the model of the last epoch counts as the best."
+    without = "the last model counts as the best."
     if "val" not in find_splits(folder, data):
         return None, [Noted(f"There are no validation masks (no split val): {without}")]
     validation = load_tiles(folder, "val", data)
@@ -141,12 +161,11 @@ def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None,
 
 
 def _begin(
-    settings: JobSettings, tiles: TileSet, side: int, out: Path, *, resume: bool, overwrite: bool
+    settings: JobSettings, tiles: TileSet, side: int, out: Path, steps: int, *, resume: bool, overwrite: bool
 ) -> runs.RunFacts:
     """Make the run folder, or check that it can be resumed."""
-    steps = planned_steps(settings.train, len(tiles.tiles))
     if not resume:
-        ways = "--resume to go on with it, --overwrite to replace it"
+        ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
         prepare_folder(out, runs.MARKER, overwrite=overwrite, ways=ways)
         facts = runs.RunFacts(settings, tiles.taxonomy, tile_size=side, steps=steps, versions=runs.versions())
         facts.write(out)
@@ -157,14 +176,11 @@ def _begin(
             f"The run was begun with the classes {', '.join(facts.taxonomy.names)}, and the data have "
             f"{', '.join(tiles.taxonomy.names)}; train a new model."
         )
-    if (different := _difference(facts.settings, settings)) is not None:
-        raise ConfigError(
-            f"The run in {out} was begun with another {different}; resume with equal settings, or --overwrite."
-        )
+    if not isinstance(settings.method, TrainedSettings):
+        facts.step = 0  # it is fitted anew
+    check_resume("run", out, facts.settings, settings, _MAY_CHANGE, done=facts.step, steps=steps)
     if facts.step and not (out / runs.STATE).exists():
         raise OutputError(f"{out} holds a model and no {runs.STATE} to go on from; train a new model.")
-    if steps < facts.step:
-        raise ConfigError(f"The run in {out} has done {facts.step} steps already, more than the {steps} asked for.")
     facts.settings, facts.steps = settings, steps
     return facts
 
@@ -189,28 +205,6 @@ def peak_learning_rate(settings: JobSettings, backbone: Pyramid) -> float:
     return 5e-5 if weights and not fast else 5e-4
 
 
-_MAY_CHANGE: dict[str, Any] = {
-    "train": {"epochs", "steps", "device"},
-    "segment": True,
-    "refine": True,
-    "thresholds": True,
-}
-
-
-def _difference(before: JobSettings, now: JobSettings) -> str | None:
-    """First setting that differs and would change the trajectory, or None."""
-    old, new = (settings.model_dump(mode="json", exclude=_MAY_CHANGE) for settings in (before, now))
-    for section, values in old.items():
-        if not isinstance(values, dict):
-            if values != new[section]:
-                return section
-            continue
-        for name in {**values, **new[section]}:
-            if values.get(name) != new[section].get(name):
-                return f"{section}.{name}"
-    return None
-
-
 class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
     """Trains a method, validates it, and keeps the best model.
 
@@ -233,7 +227,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
     def __init__(
         self,
         facts: runs.RunFacts,
-        method: Method,
+        method: TrainedMethod,
         device: torch.device,
         tiles: TileSet,
         validation: TileSet | None,
@@ -254,16 +248,13 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
     def train(self, compose: Composer | None, *, resume: bool) -> Job:
         """The job, from where it was stopped if ``resume``; ``compose`` makes mosaics for a method that uses them."""
         facts = self.facts
-        if resume:
-            self.restore()
-        name = f"Training {facts.settings.method.name} on {self.device}"
-        yield Started(name, total=facts.steps, unit="steps", done=facts.step)
         if facts.steps < _FEW_STEPS and facts.settings.backbone.weights is None:
             yield Warned(
                 f"{facts.steps} steps with {len(self.tiles)} tiles are planned, and a network that starts from scratch "
                 "needs some hundreds: ask for more epochs (train.epochs, or train.steps)."
             )
-        yield from self.run(self._batches(compose))
+        name = f"Training {facts.settings.method.name} on {self.device}"
+        yield from self.run(name, self._batches(compose), resume=resume)
         summary = {"steps": facts.step, "seconds": facts.seconds, "epoch": facts.best_epoch, "miou": facts.best_score}
         yield Finished(self.out, summary)
 
@@ -291,6 +282,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
             labels = tiles.labels if tiles.masks is None else tiles.masks
             loss = self.method.loss(tiles.images.to(self.device), labels.to(self.device), progress)
             if mosaics is not None:
+                assert isinstance(self.method, PyramidMethod)
                 pixels = self.method.pixel_loss(mosaics.images.to(self.device), mosaics.masks.to(self.device))
                 loss = loss.plus("synthesis", self.method.synthesis, pixels)
         return loss.total, loss.terms
@@ -327,13 +319,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
             scoring = score_tiles(
                 self.method, validation, self.facts.tile_size, self.device, self.settings.precision, self.read
             )
-            while True:
-                try:
-                    next(scoring)
-                except StopIteration as end:
-                    report: Report = end.value
-                    return report
-                yield Step(self.facts.step)  # so that a cancel is heard
+            return (yield from heard(scoring, self.facts.step))
         finally:
             self.method.train()
 

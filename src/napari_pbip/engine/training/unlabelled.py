@@ -126,7 +126,7 @@ def _mpp(slide: Slide, given: float | None) -> float:
         if slide.mpp_xy is not None:
             raise
         raise SlideError(
-            f"{slide.path.name} does not say its microns per pixel; give those of such images with --image-mpp."
+            f"{slide.path.name} does not say its microns per pixel; give those of such images with `image_mpp`."
         ) from None
 
 

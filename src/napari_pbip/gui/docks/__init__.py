@@ -1,1 +1,1 @@
-"""Dock widgets, one module each. They show and change the session, and do not know each other."""
+"""Dock widgets, one per module. They show and change the session, and do not import each other."""

@@ -1,4 +1,4 @@
-"""The *Bank* widget: build the image bank, judge and correct its clusters, and let it colour the slide in view."""
+"""The dock *Image bank*: builds the image bank, shows and corrects its clusters, and previews its map of a slide."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.bank.image_bank import check_enough_tiles
+from napari_pbip.bank.cluster_counts import check_enough_tiles
 from napari_pbip.config import BankSettings, DataSettings, JobSettings
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.connections import listen
@@ -35,12 +35,12 @@ from napari_pbip.gui.widgets.words import caption, rich, tip
 
 
 class BankWidget(QWidget):
-    """Builds and corrects the image bank of the project.
+    """Widget that builds and corrects the image bank of the project.
 
     Parameters
     ----------
     viewer
-        Its session is worked on.
+        The viewer, whose session is shown and changed.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -183,7 +183,7 @@ class BankWidget(QWidget):
         self.setMinimumWidth(420)
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Look again what tiles there are: other widgets may have made some."""
+        """Look for tiles again, because other widgets may have made some."""
         super().showEvent(event)
         self._find_tiles()
 
@@ -196,7 +196,7 @@ class BankWidget(QWidget):
         self._check_k()
 
     def _find_tiles(self) -> None:
-        if self.isVisible():  # or else when it is shown
+        if self.isVisible():  # else showEvent does it
             self._work.find_tiles()
 
     def _show_tiles(self) -> None:
@@ -221,7 +221,7 @@ class BankWidget(QWidget):
         self._check_k()
 
     def _check_k(self) -> bool:
-        """Say at the number of clusters whether there are tiles enough."""
+        """Show below the number of clusters whether there are enough tiles; return whether there are."""
         self.k_notice.clear()
         tiles = self._work.tiles
         if tiles is not None and not self._work.curation:
@@ -292,11 +292,11 @@ class BankWidget(QWidget):
         self._corrections.setVisible(bank is not None)
         self.build_button.setText("Build image bank" if bank is None else "Update image bank")
         if work.tiles is not None:
-            self._show_tiles()  # whose classes may be other ones than those of the bank
+            self._show_tiles()  # whose classes may differ from those of the bank
         self.warnings.clear()
         self.bank_notice.clear()
         if self.build_bar.job is not None and self.build_bar.job.state is State.FINISHED:
-            self.build_bar.notice.clear()  # what it warned of stands above the clusters now
+            self.build_bar.notice.clear()  # its warnings are shown above the clusters now
         if work.problem:
             self.bank_notice.error(work.problem)
         if bank is None:
@@ -321,7 +321,7 @@ class BankWidget(QWidget):
     # correcting ----------------------------------------------------------------------------------------------
 
     def remove(self) -> None:
-        """Take the selected tiles out of the bank."""
+        """Remove the selected tiles from the bank."""
         self._work.remove(self._work.selected)
 
     def move_to(self, class_name: str) -> None:
@@ -329,7 +329,7 @@ class BankWidget(QWidget):
         self._work.move(self._work.selected, class_name)
 
     def undo(self) -> None:
-        """Take the last correction back."""
+        """Undo the last correction."""
         self._work.undo()
 
     def _change_k(self, class_name: str, k: int) -> None:
@@ -361,7 +361,7 @@ class BankWidget(QWidget):
     # preview -------------------------------------------------------------------------------------------------
 
     def preview(self) -> None:
-        """Let the bank colour what is in view of the current slide."""
+        """Start the map that the bank alone predicts for the part of the current slide in view."""
         self.preview_notice.clear()
         bank = self._work.bank
         if bank is None:

@@ -1,4 +1,4 @@
-"""The dock widget that compares a result with a mask somebody drew, and hands results on."""
+"""The dock *Evaluate and export*: compares a result with a mask, and exports results."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _FIGURES = {"miou": "mean IoU", "fwiou": "frequency-weighted IoU", "biou": "boun
 
 
 class EvaluateWidget(QWidget):
-    """Scores of the current result against a mask under both protocols, and its exports."""
+    """Widget with the metrics of the current result against a mask under both protocols, and its exports."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class EvaluateWidget(QWidget):
         with QSignalBlocker(self.mask_box):
             self.mask_box.clear()
             for layer in self._session.viewer.layers:
-                if isinstance(layer, Labels) and SLIDE not in layer.metadata:  # those that we draw belong to a slide
+                if isinstance(layer, Labels) and SLIDE not in layer.metadata:  # layers of this plugin belong to a slide
                     self.mask_box.addItem(layer.name, layer)
             if self._file is not None:
                 self.mask_box.addItem(self._file.name, self._file)
@@ -155,7 +155,7 @@ class EvaluateWidget(QWidget):
         refine = self._session.settings.refine
         drawn = None if isinstance(chosen, Path) else chosen.data[0] if chosen.multiscale else chosen.data
 
-        def make() -> Job:  # in the thread: what is drawn may be a file that is read now
+        def make() -> Job:  # called in the thread, because the layer may be read from a file only now
             truth = Truth(read_mask(chosen) if drawn is None else np.asarray(drawn), first)
             return score_result(path, truth, thresholds, refine)
 
@@ -225,7 +225,7 @@ class EvaluateWidget(QWidget):
         ask_where_to_save(self, "Save as", start, _FORMATS, self.save)
 
     def save(self, target: Path) -> None:
-        """Write the current result, as it is shown, into a file; its ending says what."""
+        """Write the current result, as it is shown, to a file; the suffix of its name decides the format."""
         if (result := self.result) is not None:
             path, thresholds, refine = result.store.path, result.thresholds, self._session.settings.refine
             job = self._session.start(lambda: export(path, thresholds, target, refine=refine))
@@ -246,7 +246,7 @@ class EvaluateWidget(QWidget):
 
 
 class ConfusionPicture(QWidget):
-    """Where the cells of each true class went: a square a pair of classes, in per cent of the true class."""
+    """A confusion matrix as coloured squares, in percent of the cells of each true class."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -270,7 +270,7 @@ class ConfusionPicture(QWidget):
         self._dress()
 
     def _dress(self, _: object = None) -> None:
-        """Take on the colours of the viewer's theme."""
+        """Use the colours of the viewer's theme."""
         theme = get_theme(self._viewer.theme)
         self._plot.setBackground(theme.background.as_hex())
         for name in ("bottom", "left"):
@@ -278,7 +278,7 @@ class ConfusionPicture(QWidget):
             self._plot.getAxis(name).setTextPen(theme.text.as_hex())
 
     def draw(self, counts: np.ndarray, names: tuple[str, ...]) -> None:
-        """Show counts (N, N + 1) of (true class, labelled class or none)."""
+        """Show counts of cells, (N, N + 1): true class, and predicted class or none."""
         share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
         self._image.setImage(share, levels=(0, 100))
         while self._texts:

@@ -1,4 +1,4 @@
-"""The dock widget with which a user says what tissue looks like: labels on the slide, or a folder of labelled tiles."""
+"""The dock *Label tiles*: labels tiles on slides, or opens a folder of labelled tiles."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _HELP_RECTANGLES = (
 
 
 class LabelTilesWidget(QWidget):
-    """Labels for tiles, in either of two ways; says which of them the bank and the training use."""
+    """Widget for labels in either of the two ways, which shows which tiles the bank and the training use."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class LabelTilesWidget(QWidget):
 
 
 class SlideLabelling(QWidget):
-    """Classes, tool and counts for labels on the slide."""
+    """Widget with the classes, the tool and the number of labels on slides."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -237,7 +237,7 @@ class SlideLabelling(QWidget):
         job.ended.connect(self._show_total)
 
     def _moved(self) -> bool:
-        """Whether the slide has labels that were given at other microns per pixel."""
+        """Return whether the slide has labels that were given at other microns per pixel."""
         slide = self._labelling.slide
         return slide is not None and bool(self._labelling.labels.tiles(slide.slide.identity))
 
@@ -267,7 +267,7 @@ class SlideLabelling(QWidget):
             self.class_notice.info(f"{_many(lost, 'tile')} lost the class {name}; Undo brings it back.")
 
     def _try(self, change: Callable[[], int | None]) -> int | None:
-        """Change something about the classes; a refusal is told under the table."""
+        """Apply a change to the classes; show the error below the table if it is refused."""
         self.class_notice.clear()
         try:
             return change()
@@ -280,7 +280,7 @@ class SlideLabelling(QWidget):
     def _resize(self, changes: dict[str, Any]) -> None:
         self.size_notice.clear()
         try:
-            size = self._labelling.labels.size.model_copy(update=changes)  # the box of the other may show it rounded
+            size = self._labelling.labels.size.model_copy(update=changes)  # the other box may show a rounded value
             self._labelling.labels.resize(size)
         except DataError as error:
             self.size_notice.error(error)
@@ -311,7 +311,7 @@ class SlideLabelling(QWidget):
         self._switch()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
-        """A tool whose switch is not in sight would surprise."""
+        """Switch the tool off, because the button that shows its state is not visible any more."""
         super().hideEvent(event)
         self.tool.on = False
         self._labelling.shown = False

@@ -1,4 +1,4 @@
-"""The dock widget that says what the colours mean, and how much of each there is."""
+"""The dock *Legend*: the colours of the classes, and the area of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 
 
 class LegendWidget(QWidget):
-    """Colour, name and area of every class of the selected result; a class can be hidden."""
+    """Widget with the colour, name and area of every class of the selected result; classes can be hidden."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()

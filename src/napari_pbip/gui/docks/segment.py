@@ -1,4 +1,4 @@
-"""The dock widget that segments slides: with which model, which slides, and how far each of them is."""
+"""The dock *Segment*: the choice of a model and of slides, and the progress of each slide."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _CHOOSE_MODEL = "Train a model first, or choose the folder of one with Browse."
 
 
 class SegmentWidget(DropZone):
-    """Segment: choose a model, choose or drop slides, watch the tissue map grow."""
+    """Widget that segments slides, which are chosen or dropped, with a model; the maps grow in the viewer."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class SegmentWidget(DropZone):
     # the model -----------------------------------------------------------------------------------------------
 
     def _models(self) -> dict[Path, RunFacts | ModelError]:
-        """Those of the project, newest first, and those that were chosen elsewhere."""
+        """Return the models of the project, newest first, and those that were chosen in other folders."""
         folder = self._session.models_folder
         return {folder / name: facts for name, facts in self._session.training.models.items()} | self._browsed
 
@@ -166,7 +166,7 @@ class SegmentWidget(DropZone):
         dialog.open()
 
     def choose_model(self, run: Path) -> None:
-        """Use the model in a folder; says what is wrong if there is none."""
+        """Use the model in a folder; show the error if it cannot be read."""
         if run not in self._models():
             try:
                 self._browsed[run] = RunFacts.read(run)
@@ -228,7 +228,7 @@ class SegmentWidget(DropZone):
         dialog.open()
 
     def take(self, paths: list[Path]) -> None:
-        """Put slides and folders of slides into the queue of the chosen model."""
+        """Add slides and folders of slides to the queue, to be segmented with the chosen model."""
         self.notice.clear()
         run = self._queue.run
         if run is None or not self._usable:
@@ -236,14 +236,14 @@ class SegmentWidget(DropZone):
         elif self.form.problems():
             self.more_button.setChecked(True)
         elif paths:
-            if not len(self._session.slides) and paths[0].is_file():  # an empty window: they want to see it
-                with suppress(PbipError):  # its row will say what is wrong
+            if not len(self._session.slides) and paths[0].is_file():  # no slide is open: the user wants to see this one
+                with suppress(PbipError):  # its row shows the error
                     self._session.slides.open(paths[0])
             self._queue.drop(paths, run)
 
 
 class QueueView(QWidget):
-    """The slides of the queue, a row each."""
+    """Widget with one row per slide of the queue."""
 
     def __init__(self, queue: SegmentQueue) -> None:
         super().__init__()
@@ -305,7 +305,7 @@ class QueueView(QWidget):
 
 
 class SlideRow(QFrame):
-    """A slide of the queue: how far it is, and what can be done with it."""
+    """Widget with the progress of a slide of the queue, and buttons for it."""
 
     def __init__(self, slide: QueuedSlide, queue: SegmentQueue) -> None:
         super().__init__()
@@ -358,10 +358,10 @@ class SlideRow(QFrame):
         return partial(action, self.slide)
 
     def show_state(self) -> None:
-        """Show where the slide is now."""
+        """Show the present state of the slide."""
         slide, status = self.slide, self.slide.status
         self.progress.setVisible(status in (Status.RUNNING, Status.STOPPING) or 0 < slide.done < slide.total)
-        # busy, until the job says how much there is to do
+        # a busy indicator until the job has said how many tiles there are
         self.progress.setRange(0, slide.total)
         self.progress.setValue(slide.done)
         self.text.setText(_state(slide))
@@ -391,7 +391,7 @@ class SlideRow(QFrame):
 
 
 def describe(facts: RunFacts) -> str:
-    """Classes of a model in their colours, and how far it was trained."""
+    """Return the classes of a model in their colours, and how long it was trained, as rich text."""
     classes = " &nbsp; ".join(
         f'<span style="color: {one.colour}">■</span>&nbsp;{html.escape(one.name)}' for one in facts.taxonomy
     )
@@ -401,7 +401,7 @@ def describe(facts: RunFacts) -> str:
 
 
 def _state(slide: QueuedSlide) -> str:
-    """How far a slide is, in one line."""
+    """Return the progress of a slide in one line."""
     tiles = f"{slide.done:,} of {slide.total:,} tiles"
     match slide.status:
         case Status.WAITING:

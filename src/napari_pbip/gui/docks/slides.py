@@ -1,4 +1,4 @@
-"""The dock widget that opens slides, asks what they do not say, and shows where there is tissue."""
+"""The dock *Slides*: opens slides, asks for missing microns per pixel, and finds tissue."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from napari_pbip.slides import save_mpp, slides_in
 
 
 class SlidesWidget(DropZone):
-    """Slides: a drop zone, the list of open slides, the microns per pixel, and the tissue."""
+    """Widget with a drop zone, the list of open slides, the microns per pixel, and the tissue mask."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class SlidesWidget(DropZone):
         self._fill()
 
     def take(self, paths: Sequence[Path]) -> None:
-        """Open slides and folders of slides; what cannot be opened is told, the others open."""
+        """Open slides and folders of slides; show the errors of those that cannot be opened."""
         self.notice.clear()
         if any(path.is_dir() for path in paths):
             self.notice.info("Looking for slides…")
@@ -169,7 +169,7 @@ class SlidesWidget(DropZone):
             self.choose_folder(Path(name))
 
     def choose_folder(self, folder: Path) -> None:
-        """Take another project folder, if it can be written."""
+        """Change the project folder, if the new one can be written."""
         self.folder_notice.clear()
         try:
             _require_writable(folder)
@@ -185,7 +185,7 @@ class SlidesWidget(DropZone):
 
 
 def describe(slide: SlideLayer) -> str:
-    """Size of a slide in pixels and, if it is known, in millimetres."""
+    """Return the size of a slide in pixels and, if it is known, in millimetres."""
     it = slide.slide
     text = f"{it.width:,} x {it.height:,} pixels"
     if it.size_um is not None:
@@ -194,7 +194,7 @@ def describe(slide: SlideLayer) -> str:
 
 
 def _require_writable(folder: Path) -> None:
-    """Refuse a project folder in which nothing could be saved; one that is still to be made counts as its parent.
+    """Check that a project folder, or the parent of one that does not exist yet, can be written.
 
     Raises
     ------

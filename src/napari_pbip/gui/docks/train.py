@@ -1,4 +1,4 @@
-"""The dock widget that trains models: what from, how, the curves, and the models there are."""
+"""The dock *Train*: the settings of a training, its curves, and the models of the project."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.config import JobSettings, TrainSettings
+from napari_pbip.config import JobSettings, TrainedSettings, TrainSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.training.requirements import missing_requirements, starts_from_bank
 from napari_pbip.errors import ModelError, PbipError
@@ -32,6 +32,7 @@ from napari_pbip.gui.state.session import Session, session_of
 from napari_pbip.gui.state.training import job_settings
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.curves import CurvesPlot
+from napari_pbip.gui.widgets.fit_report import FitReport
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice, duration
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.words import rich, tip
@@ -47,11 +48,29 @@ _MAIN = (
     "train.batch_size",
     "train.device",
 )
+_OF_STEPS = (
+    "backbone",
+    *(
+        f"train.{name}"
+        for name in (
+            "epochs",
+            "steps",
+            "batch_size",
+            "learning_rate",
+            "weight_decay",
+            "warmup",
+            "flip_and_turn",
+            "stain_augmentation",
+            "validate_every",
+        )
+    ),
+)
+"""What says nothing to a method that is fitted at once."""
 _NAME = re.compile(r"\w[\w .-]*")
 
 
 class TrainWidget(QWidget):
-    """Train: a method on the labelled tiles of the project, in the background."""
+    """Widget that trains a method on the labelled tiles of the project, in the background."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -80,6 +99,7 @@ class TrainWidget(QWidget):
         )
         self.bar = JobBar(pausable=True)
         self.plot = CurvesPlot()
+        self.report = FitReport()
         self.models = QTreeWidget()
         self.models.setHeaderLabels(["Model", "State", "Best mIoU"])
         self.models.setRootIsDecorated(False)
@@ -146,6 +166,7 @@ class TrainWidget(QWidget):
         inner.addLayout(buttons)
         inner.addWidget(self.bar)
         inner.addWidget(self.plot, 3)
+        inner.addWidget(self.report)
         inner.addWidget(self.models, 1)
         inner.addWidget(self.prototypes_button)
         area = QScrollArea()
@@ -175,7 +196,7 @@ class TrainWidget(QWidget):
         self._show_method()
 
     def _show_source(self) -> None:
-        """Say what is learnt from, or what has to be done before."""
+        """Show what the training learns from, or what has to be done before it."""
         settings = job_settings(self._session)
         self.missing.clear()
         if settings.data.folder is None:
@@ -192,23 +213,24 @@ class TrainWidget(QWidget):
         self.source.setToolTip(tip(f"{settings.data.folder}\n{settings.bank_folder or ''}".strip()))
 
     def _show_method(self) -> None:
-        """Say what the method makes of the tiles, and what it still needs."""
+        """Show a description of the method, and what it still needs."""
         settings = job_settings(self._session)
         method = settings.method
         self.about.setText(method.about)
         self.about.setVisible(bool(method.about))
+        self.form.leave_out(() if isinstance(method, TrainedSettings) else _OF_STEPS)
         bank_there = starts_from_bank(settings) and settings.bank_folder is not None
         self.encoder.setVisible(method.learns_from in ("encoder", "bank") and not bank_there)
         name = self._bank_encoder if bank_there else settings.bank.encoder
         self._needed = missing_requirements(settings, catalogue().get(name))
         self.form.remark(self._needed)
         self.needs.clear()
-        if error := self._needed.get("bank.encoder"):  # which may stand in another dock
+        if error := self._needed.get("bank.encoder"):  # whose field may be in another dock
             self.needs.warn(error)
 
     @property
     def _bank_encoder(self) -> str:
-        """The encoder of the project's image bank; empty while that is not known."""
+        """Return the name of the encoder of the project's image bank; empty while it is not known."""
         bank = self._session.bank
         known = bank.bank is not None and job_settings(self._session).bank_folder == bank.folder
         return bank.bank.encoder["name"] if known and bank.bank is not None else ""
@@ -233,7 +255,7 @@ class TrainWidget(QWidget):
 
     @property
     def _running(self) -> str | None:
-        """Name of the model that is being trained."""
+        """Return the name of the model that is being trained, or None."""
         return self._training.run.name if self._training.job is not None and self._training.run is not None else None
 
     @property
@@ -241,25 +263,33 @@ class TrainWidget(QWidget):
         return self._session.models_folder / self.name.text().strip()
 
     def _on_chosen(self) -> None:
-        for item in self.models.selectedItems():  # one; the row that merely gets the keyboard's focus is not chosen
+        for item in self.models.selectedItems():  # at most one; a row that only has the keyboard focus is not selected
             self.name.setText(item.text(0))
             self._training.select(self._run)
 
     def _show_actions(self) -> None:
-        """Offer what can be done with a model of this name."""
+        """Show the buttons for what can be done with a model of the entered name."""
         name = self.name.text().strip()
         facts = self._training.models.get(name)
         there, idle = name in self._training.models, self._training.job is None
         usable = _NAME.fullmatch(name) is not None
         finished = there and not isinstance(facts, ModelError) and facts is not None and facts.finished
+        by_steps = not isinstance(facts, RunFacts) or isinstance(facts.settings.method, TrainedSettings)
         self.start_button.setVisible(not there)
         self.start_button.setEnabled(idle and usable)
-        self.resume_button.setVisible(idle and there and not isinstance(facts, ModelError))
+        self.resume_button.setVisible(
+            idle and there and not isinstance(facts, ModelError) and (by_steps or not finished)
+        )
         self.resume_button.setText("Train further" if finished else "Resume")
         self.replace_button.setVisible(idle and there)
         self.prototypes_button.setVisible(
             there and not isinstance(facts, ModelError) and facts is not None and facts.prototypes is not None
         )
+        self.plot.setVisible(by_steps)
+        fitted = isinstance(facts, RunFacts) and not by_steps and finished
+        self.report.setVisible(fitted)
+        if isinstance(facts, RunFacts) and fitted:
+            self.report.show_fit(facts.fit, facts.taxonomy.names)
         self.name_notice.clear()
         if not usable:
             self.name_notice.error("A name is made of letters, figures, spaces, dots, hyphens and underscores.")
@@ -267,8 +297,9 @@ class TrainWidget(QWidget):
             self.name_notice.error(facts)
         elif there and idle:
             took = self._training.took(self._run)
+            further = "train it further, " if by_steps else ""
             self.name_notice.info(
-                f"“{name}” exists ({_state(facts, False)}): train it further, replace it, or type another name."
+                f"“{name}” exists ({_state(facts, False)}): {further}replace it, or type another name."
                 if took is None
                 else f"“{name}” is trained, in {duration(took)}. Next: 5 Segment."
             )
@@ -276,7 +307,7 @@ class TrainWidget(QWidget):
     # training ------------------------------------------------------------------------------------------------
 
     def _ready(self) -> bool:
-        """Whether all fields can be used and there is something to learn from; if not, say so."""
+        """Return whether all fields are valid and there are tiles to learn from; show what is wrong if not."""
         self._show_actions()
         problems = self.form.problems()
         if problems:
@@ -337,7 +368,7 @@ class TrainWidget(QWidget):
 
 
 def _asks_for_more(asked: TrainSettings, facts: RunFacts) -> bool:
-    """Whether settings name a longer training than the finished one."""
+    """Return whether settings ask for a longer training than the finished one."""
     if asked.steps is not None:
         return asked.steps > facts.steps
     return asked.epochs != "auto" and asked.epochs > facts.epoch
@@ -348,7 +379,10 @@ def _state(facts: RunFacts | ModelError | None, running: bool) -> str:
         return "training"
     if facts is None or isinstance(facts, ModelError):
         return "cannot be read"
-    return "finished" if facts.finished else f"stopped at step {facts.step:,} of {facts.steps:,}"
+    if facts.finished:
+        return "finished"
+    by_steps = isinstance(facts.settings.method, TrainedSettings)
+    return f"stopped at step {facts.step:,} of {facts.steps:,}" if by_steps else "stopped"
 
 
 def _score(facts: RunFacts | ModelError) -> str:

@@ -1,1 +1,1 @@
-"""Layers of ours: slides, tissue maps, labelled tiles."""
+"""The napari layers of this plugin: slides, tissue maps and labelled tiles."""

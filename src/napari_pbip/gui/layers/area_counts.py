@@ -1,4 +1,4 @@
-"""The areas of what is shown of a result: estimated at once, and counted cell by cell in a thread a moment later."""
+"""The areas of the classes of a result: estimated at once, and then counted cell by cell in a thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_pbip.results.areas import Area
 
 _ESTIMATE_MS = 120
 _COUNT_MS = 400
-"""Time that thresholds stay as they are before every cell is counted."""
+"""Milliseconds without a change of thresholds after which every cell is counted."""
 _COUNT_GROWING_MS = 3000
 
 
@@ -27,24 +27,24 @@ class AreaCounts:
     Parameters
     ----------
     view
-        What is shown. Its ``largest`` is set when the largest scores were counted.
+        The view of the result. Its ``largest`` is set when the largest scores have been counted.
 
     Attributes
     ----------
     rows
-        A row a class, then tissue that was not assigned, then tissue that was not analysed.
+        One row per class, then unassigned tissue, then tissue that was not analysed.
     exact
-        Whether every cell was counted; else a coarse level tells the areas approximately.
+        Whether every cell was counted; else the areas are estimated from a coarse level.
     """
 
     changed = Signal()
-    """There are other figures."""
+    """Emitted when the areas have changed."""
     largest_changed = Signal()
-    """The largest scores are known, so that the view shows other labels."""
+    """Emitted when the largest scores are known, so that the view has other labels."""
     counted = Signal()
-    """Every cell was counted that is there."""
+    """Emitted when all cells have been counted."""
     failed = Signal(str)
-    """Scores could not be read: a sentence."""
+    """Emitted with a sentence when scores could not be read."""
 
     def __init__(self, view: ResultView) -> None:
         self.rows: list[Area] = []
@@ -59,7 +59,7 @@ class AreaCounts:
 
     @property
     def begun(self) -> bool:
-        """Whether cells were counted already, so that the largest scores are not only those of a coarse level."""
+        """Whether cells have been counted, so that the largest scores are more than estimates of a coarse level."""
         return self._counts is not None
 
     @property
@@ -68,7 +68,7 @@ class AreaCounts:
         return self._job is not None
 
     def renew(self) -> None:
-        """Begin anew: the thresholds are others."""
+        """Start again with other thresholds."""
         if not self._estimate_timer.isActive():  # areas follow a slider while it moves
             self._estimate_timer.start()
         if self._job is not None:
@@ -76,13 +76,13 @@ class AreaCounts:
         self._count_timer.start(_COUNT_MS)
 
     def grow(self) -> None:
-        """Count what was written since, too."""
+        """Count the cells that were written since the last count, too."""
         self._estimate_timer.start()
         if not self._count_timer.isActive():
             self._count_timer.start(_COUNT_GROWING_MS)
 
     def close(self) -> RunningJob | None:
-        """Stop; returns the job that is still stopping."""
+        """Stop; return the job that is still stopping, or None."""
         self._closed = True
         self._estimate_timer.stop()
         self._count_timer.stop()
@@ -99,7 +99,7 @@ class AreaCounts:
 
     def _count(self) -> None:
         if self._job is not None:
-            self._count_timer.start()  # it is still stopping
+            self._count_timer.start()  # the earlier count is still stopping
             return
         path, thresholds = self._view.store.path, self._view.thresholds
 

@@ -13,14 +13,14 @@ _TRANSPARENT = (0.0, 0.0, 0.0, 0.0)
 def label_colormap(
     colours: Mapping[int, str | tuple[int, int, int]], hidden: Collection[int] = ()
 ) -> DirectLabelColormap:
-    """A colour for each label value; hidden values, 0 and whatever else there is are transparent.
+    """Return a colormap of label values; hidden values, 0 and all values without a colour are transparent.
 
     Parameters
     ----------
     colours
-        ``#RRGGBB`` or RGB in 0..255 of each value.
+        Colour of each value as ``#RRGGBB`` or RGB in 0..255.
     hidden
-        Values that are not drawn.
+        Values to hide.
     """
     drawn: dict[int | None, Any] = {None: _TRANSPARENT, 0: _TRANSPARENT}
     for value, colour in colours.items():

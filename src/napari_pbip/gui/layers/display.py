@@ -1,4 +1,4 @@
-"""How a result is shown, said in one place: the sliders, the legend and the layer all follow it."""
+"""The display settings of a result, which the sliders, the legend and the layer all follow."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from napari_pbip.config import ThresholdSettings
 
 @dataclass(eq=False)
 class Display:
-    """How a result is shown. Set an attribute, and whoever connected to its event follows.
+    """The display settings of a result. Setting an attribute emits its event.
 
-    ``display.events.thresholds``, ``.hidden`` and ``.opacity`` are emitted when the value is another one than before.
+    ``display.events.thresholds``, ``.hidden`` and ``.opacity`` are emitted when the value changes.
     """
 
     thresholds: ThresholdSettings = field(default_factory=ThresholdSettings)
-    """From scores to labels. A threshold for a class that the result does not have waits for one that has it."""
+    """Thresholds by which scores become labels; those of classes that this result does not have are kept for others."""
     hidden: frozenset[int] = frozenset()
-    """Label values that are not drawn."""
+    """Label values that are hidden."""
     opacity: float = 0.5
-    """How much the map covers the slide, in [0, 1]."""
+    """Opacity of the map, in [0, 1]."""
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()

@@ -1,4 +1,4 @@
-"""Following a score store that grows: what was written and committed since is read again, in the store's thread."""
+"""Updates of a displayed score store that grows: committed blocks are read again in the store's thread."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from napari_pbip.results.view import ViewedStore
 
 _POLL_MS = 40
 _COMMIT_MS = 600
-"""Time after which written blocks are committed: the store does it after half a second."""
+"""Milliseconds after which written blocks should be committed; the store commits after half a second."""
 _CATCH_UPS = 16
-"""Attempts to see a commit after the last news of a store that grows."""
+"""Attempts to see a commit after the last event of a growing store."""
 
 
 class StoreGrowth:
-    """Keeps what is shown of a store up to date.
+    """Updates of the displayed scores of a store.
 
     Parameters
     ----------
     store
-        Growing or finished.
+        A growing or finished store.
     """
 
     caught_up = Signal(bool)
-    """What was committed was read, as far as it can be; whether there was anything."""
+    """Emitted when committed blocks have been read, with whether there were any."""
 
     def __init__(self, store: ViewedStore) -> None:
         self._store = store
@@ -39,17 +39,17 @@ class StoreGrowth:
         self._timer = single_shot(_POLL_MS, self._poll)
 
     def update(self, regions: Iterable[RegionDone]) -> None:
-        """Note that these regions were written, and read what is committed of them."""
+        """Record that these regions were written, and read those that are committed."""
         for region in regions:
             bottom, right = region.y + region.height, region.x + region.width
             rows, columns = range(region.y // BLOCK, -(-bottom // BLOCK)), range(region.x // BLOCK, -(-right // BLOCK))
             self._store.grown((row, column) for row in rows for column in columns)
         self._attempts = 0
-        if self._reading is None and not self._closed:  # news may come after the layer was removed
+        if self._reading is None and not self._closed:  # events may arrive after the layer was removed
             self._read()
 
     def close(self) -> None:
-        """Follow it no more."""
+        """Stop following the store."""
         self._closed = True
         self._timer.stop()
 
@@ -58,7 +58,7 @@ class StoreGrowth:
         self._timer.start(_POLL_MS)
 
     def _poll(self) -> None:
-        """Take what was read; as long as a commit is missing, read again a moment later."""
+        """Take what was read; while a commit is missing, read again a moment later."""
         if self._reading is None:
             self._read()
         elif not self._reading.done():

@@ -1,4 +1,4 @@
-"""Label images on disk as layers, read lazily, and layers as label images."""
+"""Conversion of label images on disk to layers, which read lazily, and of layers to label images."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _UNITS = {"micrometer": MICRONS, None: PIXELS}
 
 
 def layer_data(path: Path) -> tuple[Any, dict[str, Any], str]:
-    """A label image of ours as napari's layer data.
+    """Return a label image of this package as napari's layer data.
 
     Raises
     ------
     OutputError
-        If it is none, or is damaged.
+        If the folder is not such a label image, or is damaged.
     """
     levels, facts = open_label_image(path)
     options: dict[str, Any] = {
@@ -44,19 +44,19 @@ def layer_data(path: Path) -> tuple[Any, dict[str, Any], str]:
 
 
 def label_image(labels: npt.NDArray[Any], meta: Mapping[str, Any]) -> LabelImage:
-    """What a label image on disk says of a layer.
+    """Return the facts of a label image on disk for a layer.
 
     Parameters
     ----------
     labels
-        Its finest level; all of it is read, for the values that there are.
+        Finest level of the layer; all of it is read, to find its values.
     meta
-        The layer's attributes as napari hands them to a writer.
+        Attributes of the layer as napari passes them to a writer.
 
     Raises
     ------
     DataError
-        If it has more than two dimensions.
+        If the layer has more than two dimensions.
     """
     if labels.ndim != 2:
         raise DataError(f"The layer {meta['name']} has {labels.ndim} dimensions; only labels of two can be saved so.")
@@ -78,6 +78,6 @@ def label_image(labels: npt.NDArray[Any], meta: Mapping[str, Any]) -> LabelImage
 
 
 def _rgb(colour: npt.NDArray[np.floating[Any]]) -> RGB:
-    """8 bits each of RGBA in [0, 1]."""
+    """Return a colour RGBA in [0, 1] as RGB in 0..255."""
     red, green, blue = (round(255 * float(part)) for part in colour[:3])
     return red, green, blue

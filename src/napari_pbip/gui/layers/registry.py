@@ -1,4 +1,4 @@
-"""What is known of the layers of a viewer that are of one kind."""
+"""Registries of the layers of one kind in a viewer."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 
 
 class Shown(Protocol):
-    """Something that is shown by a layer."""
+    """An object that a layer shows."""
 
     layer: Any
 
     def close(self) -> object:
-        """The layer was removed."""
+        """Release resources after the layer was removed."""
 
 
 Item = TypeVar("Item", bound=Shown)
 
 
 class LayerRegistry(Generic[Item]):
-    """What the layers of one kind show, in the order in which they came.
+    """The objects that the layers of one kind show, in the order in which the layers were added.
 
-    Whatever adds such a layer, it is found here; when the layer is removed, what it shows is closed. Subclasses say
-    which layers are of their kind.
+    A layer is found here whoever added it. When it is removed, its object is closed. Subclasses decide which layers are
+    of their kind.
 
     Parameters
     ----------
     viewer
-        Its layers are followed, and it is not kept alive.
+        The viewer whose layers are followed; only a weak reference to it is kept.
     """
 
     changed = Signal()
-    """One came or went."""
+    """Emitted when a layer of this kind was added or removed."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
@@ -72,24 +72,24 @@ class LayerRegistry(Generic[Item]):
         return self._items[index]
 
     def close(self) -> None:
-        """Close all of them."""
+        """Close all objects."""
         while self._items:
             self._close_item(self._items.pop())
 
     # for subclasses ------------------------------------------------------------------------------------------
 
     def _make(self, layer: Layer) -> Item | None:
-        """What a layer shows, or None if it is of another kind."""
+        """Return the object that a layer shows, or None if the layer is of another kind."""
         raise NotImplementedError
 
     def _close_item(self, item: Item) -> None:
         item.close()
 
     def _on_added(self, item: Item) -> None:
-        """A layer was inserted, and :attr:`changed` was emitted."""
+        """Handle an added layer; called after :attr:`changed` was emitted."""
 
     def _on_gone(self, item: Item, place: int) -> None:
-        """A layer was removed that was at this place in the order, and :attr:`changed` was emitted."""
+        """Handle a removed layer, which had this index; called after :attr:`changed` was emitted."""
 
     # following the viewer ------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What is shown of a score store: labels of any part of it at any zoom, computed from the scores when asked for."""
+"""The display of a score store: labels of any part at any zoom, computed from the scores on demand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL = slice(None)
 
 
 class LabelLevel:
-    """One level of a result as napari wants arrays: shape, dtype, ndim, chunks and slicing. Labels, uint8."""
+    """One level of labels, uint8, with what napari needs of an array: shape, dtype, ndim, chunks and slicing."""
 
     dtype = np.dtype(np.uint8)
     ndim = 2
@@ -43,7 +43,7 @@ class LabelLevel:
     def __getitem__(self, key: Any) -> Labels:
         key = key if isinstance(key, tuple) else (key,)
         key += (slice(None),) * (2 - len(key))
-        if not all(isinstance(part, slice) for part in key):  # single cells and lists of them: seldom, so by the whole
+        if not all(isinstance(part, slice) for part in key):  # single cells and lists of them are rare: compute all
             picked: Labels = self.view.read(self._index, ALL, ALL)[key]
             return picked
         y, x = key
@@ -54,21 +54,21 @@ class LabelLevel:
 
 
 class ResultView:
-    """What is shown of a score store.
+    """The labels of a score store as they are displayed.
 
     Attributes
     ----------
     store
-        Open for looking.
+        The open store.
     display
-        With which thresholds.
+        The display settings, with the thresholds.
     largest
         Largest score of each class, (N,).
     levels
-        For napari, finest first. The last is a small array that is changed in place: napari reads the coarsest level
-        once and keeps it.
+        Levels for napari, finest first. The last one is a small array that is changed in place, because napari reads
+        the coarsest level once and keeps it.
     micrometres
-        Side of a screen pixel.
+        Side of a screen pixel in micrometres.
     """
 
     def __init__(self, store: ViewedStore, display: Display) -> None:
@@ -84,24 +84,24 @@ class ResultView:
         self.levels: list[LabelLevel | Labels] = [*finer, self._coarsest]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ResultView:
-        """For a layer that is duplicated: the same scores, opened once more, shown alike and then by itself."""
+        """Copy for a duplicated layer: open the store again, with a separate copy of the display settings."""
         view = ResultView(ViewedStore.open(self.store.path), replace(self.display))
         memo[id(self._coarsest)] = view._coarsest
         return view
 
     @property
     def thresholds(self) -> ThresholdSettings:
-        """From scores to labels, as far as they are of the classes of the store."""
+        """The thresholds of the classes of this store."""
         return self.display.thresholds.of_classes(self.store.taxonomy.names)
 
     def renew_thresholds(self) -> None:
-        """Take the thresholds that :attr:`display` has now."""
+        """Use the present thresholds of :attr:`display`."""
         if self.thresholds.percentile != self._percentile:
             self._percentile = self.thresholds.percentile
             self.largest = self.store.guess_largest(self._percentile)
 
     def read(self, index: int, y: slice, x: slice) -> Labels:
-        """Labels of a rectangle of a level, as fine as the screen shows."""
+        """Return the labels of a rectangle of a level, at the resolution of the screen."""
         height, width = self.store.scores[index].shape[1:]
         (y0, y1, _), (x0, x1, _) = y.indices(height), x.indices(width)
         level = self.drawn_level(index)
@@ -114,11 +114,11 @@ class ResultView:
         return labels
 
     def labels(self, level: int, y: slice, x: slice) -> Labels:
-        """Labels of a rectangle of one level of the store."""
+        """Return the labels of a rectangle of one level of the store."""
         return label_region(self.store, self.thresholds, self.largest, level, y, x)
 
     def _labels_again(self, level: int, y: slice, x: slice) -> Labels:
-        """Labels of a rectangle that will be asked for again: then with other thresholds, mostly."""
+        """Return the labels of a rectangle, and keep its scores because often only thresholds change between calls."""
         thresholds = self.thresholds
         wanted = (level, y, x, thresholds.scope, self.largest.tobytes(), self.store.version)
         if self._kept is None or self._kept[0] != wanted:
@@ -126,26 +126,26 @@ class ResultView:
             self._kept = wanted, list(self._pool.map(found.rows, found.strips))
         strips = self._kept[1]
         if self.store.lacking:
-            self._kept = None  # of what is blurred
+            self._kept = None  # blurred scores are not kept
         delta = deltas(self.store.taxonomy, thresholds)
         return np.concatenate(list(self._pool.map(lambda strip: strip.labels(delta, thresholds.presence), strips)))
 
     def drawn_level(self, index: int) -> int:
-        """The level of the store that a level for napari is computed from."""
+        """Return the level of the store from which a level for napari is computed."""
         return max(min(index, len(self.store.scores) - 1), self._useful_level())
 
     def areas(self) -> list[Area]:
-        """The table of areas as a coarse level shows them."""
+        """Return the table of areas, estimated from a coarse level."""
         level = self.store.coarse
         cells = np.bincount(self.labels(level, ALL, ALL).ravel(), minlength=256) * 4**level
         return area_rows(self.store, dict(enumerate(cells.tolist())))
 
     def renew_coarsest(self) -> None:
-        """Bring the level that napari keeps up to date."""
+        """Update the level that napari keeps."""
         self._coarsest[:] = self._tiny()
 
     def close(self) -> None:
-        """Stop computing."""
+        """Stop the threads of the store."""
         self._pool.shutdown()
         self.store.close()
 
@@ -153,6 +153,6 @@ class ResultView:
         return np.ascontiguousarray(self.labels(len(self.store.scores) - 1, ALL, ALL)[::2, ::2])
 
     def _useful_level(self) -> int:
-        """The level whose cells are about as large as a screen pixel; napari asks for up to twice as fine."""
+        """Return the level whose cells are about as large as a screen pixel; napari may request one twice as fine."""
         cells = self.micrometres / self.store.cell_um
         return min(round(math.log2(cells)), len(self.store.scores) - 1) if cells > 1 else 0

@@ -1,7 +1,7 @@
-"""Results as layers: the labels of a score store, computed from its scores while one looks.
+"""Results as layers: the labels of a score store, computed from its scores for the present view.
 
-Nothing is written and no network runs: a threshold that moves is arithmetic on the scores of the present view. The
-layer follows a store that grows. It belongs to its slide by what the store says, whichever layer is active.
+Nothing is written and no network runs: a change of a threshold is arithmetic on the scores in view. The layer is
+updated when the store grows. It belongs to the slide that the store records, not to the active layer.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ class ResultLayer:
     Attributes
     ----------
     view
-        What is shown.
+        The displayed labels.
     layer
         The napari layer.
     areas
-        How much there is of each class.
+        The area of each class.
     error
-        Why scores could not be read, if they could not: a sentence.
+        Why scores could not be read, as a sentence; empty if there was no error.
     """
 
     failed = Signal(str)
-    """Scores could not be read: a sentence."""
+    """Emitted with a sentence when scores could not be read."""
 
     def __init__(self, view: ResultView, layer: LabelsLayer, viewer: ViewerModel) -> None:
         self.view = view
@@ -93,25 +93,25 @@ class ResultLayer:
 
     @property
     def store(self) -> ViewedStore:
-        """The scores."""
+        """The store of the scores."""
         return self.view.store
 
     @property
     def display(self) -> Display:
-        """How it is shown; set its attributes, and the layer follows."""
+        """The display settings; the layer follows when its attributes are set."""
         return self.view.display
 
     @property
     def thresholds(self) -> ThresholdSettings:
-        """From scores to labels, as far as they are of its classes."""
+        """The thresholds of the classes of this result."""
         return self.view.thresholds
 
     def update(self, regions: Sequence[RegionDone] = ()) -> None:
-        """Show what is new in a store that grows; call it with every batch of events."""
+        """Show the new parts of a growing store; to be called with every batch of events."""
         self._growth.update(regions)
 
     def value_at(self, position: Sequence[float]) -> tuple[int, npt.NDArray[np.float32]] | None:
-        """Label and raw scores (N,) of what is drawn at a position in micrometres, or None beside the slide."""
+        """Return the label and raw scores, (N,), drawn at a position in micrometres; None outside the slide."""
         level = self.view.drawn_level(int(self.layer.data_level))
         row, column = (math.floor(p + 0.5) >> level for p in self.layer.world_to_data(position)[-2:])
         _, height, width = self.store.scores[level].shape
@@ -122,7 +122,7 @@ class ResultLayer:
         return int(self.view.labels(level, *cell)[0, 0]), scores
 
     def close(self) -> RunningJob | None:
-        """Stop computing and close the store, the layer was removed; returns the job that is still stopping."""
+        """Close the store after the layer was removed; return the job that is still stopping, or None."""
         if self._closed:
             return None
         self._closed = True
@@ -155,12 +155,12 @@ class ResultLayer:
     # drawing -------------------------------------------------------------------------------------------------
 
     def _redraw(self) -> None:
-        """Draw again, once however much changes now."""
+        """Redraw soon, once for all changes that are made now."""
         self._stale = True
         self._timer.start(0)
 
     def _draw(self) -> None:
-        """Draw again if something changed, or if what the last picture lacked is there."""
+        """Redraw if something changed, or if scores that were missing have been decoded."""
         if self.store.arrived() or self._stale:
             self._stale = False
             self.view.renew_coarsest()
@@ -188,7 +188,7 @@ class ResultLayer:
         self._check()
 
     def _on_counted(self) -> None:
-        self.layer.refresh(highlight=False, extent=False)  # the thumbnail too
+        self.layer.refresh(highlight=False, extent=False)  # also updates the thumbnail
 
     def _check(self) -> None:
         if self.store.error is not None:
@@ -204,7 +204,7 @@ class ResultLayers(LayerRegistry[ResultLayer]):
     """The results that are layers of a viewer."""
 
     selected = Signal(object)
-    """The :class:`ResultLayer` that the user is looking at, or None."""
+    """Emitted with the current :class:`ResultLayer`, or None, when it changes."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._stopping: list[RunningJob] = []
@@ -213,7 +213,7 @@ class ResultLayers(LayerRegistry[ResultLayer]):
 
     @property
     def current(self) -> ResultLayer | None:
-        """The result of the active layer or of its slide; or else, if there is but one, that one."""
+        """The result of the active layer or of its slide, else the only result if there is just one, else None."""
         viewer = self._viewer()
         active = None if viewer is None else viewer.layers.selection.active
         if active is not None:
@@ -224,23 +224,23 @@ class ResultLayers(LayerRegistry[ResultLayer]):
         return self[0] if len(self) == 1 else None
 
     def of_store(self, path: Path | None) -> ResultLayer | None:
-        """The result of a score store, or None."""
+        """Return the result of a score store, or None."""
         return next((result for result in self if result.store.path == path), None)
 
     def open(self, path: Path, thresholds: ThresholdSettings | None = None) -> ResultLayer:
-        """The result of a score store, finished or growing, as a layer; or the one that it has already.
+        """Add a layer of a score store, finished or growing, or return the one that exists.
 
         Parameters
         ----------
         path
             Folder of the store.
         thresholds
-            For a store without labels; those that labels were written with go first.
+            Thresholds for a store without labels; else those of its labels are used.
 
         Raises
         ------
         OutputError
-            If there is no score store, or it is damaged.
+            If the folder is not a score store, or the store is damaged.
         """
         result = self.of_store(Path(path).absolute())
         if result is None:
@@ -250,7 +250,7 @@ class ResultLayers(LayerRegistry[ResultLayer]):
         return result
 
     def close(self) -> None:
-        """Close all results and wait for what they compute."""
+        """Close all results and wait for their jobs."""
         super().close()
         for job in list(self._stopping):
             job.wait()
@@ -276,14 +276,14 @@ class ResultLayers(LayerRegistry[ResultLayer]):
 
 
 def layer_data(path: Path, thresholds: ThresholdSettings | None = None) -> tuple[list[Any], dict[str, Any], str]:
-    """A result as napari's layer data: levels, options of ``add_labels``, and ``"labels"``.
+    """Return a result as napari's layer data: levels, options of ``add_labels``, and ``"labels"``.
 
-    ``thresholds`` are for a store without labels.
+    ``thresholds`` are used for a store without labels.
 
     Raises
     ------
     OutputError
-        If there is no score store, or it is damaged.
+        If the folder is not a score store, or the store is damaged.
     """
     store = ViewedStore.open(Path(path).absolute())
     display = Display(_first_thresholds(store, thresholds or ThresholdSettings()))
@@ -296,7 +296,7 @@ def layer_data(path: Path, thresholds: ThresholdSettings | None = None) -> tuple
         "colormap": _colormap(store, display.hidden),
         "features": {"index": [*range(len(store.taxonomy) + 1), UNASSIGNED], "class": names},
         "scale": (store.cell_um, store.cell_um),
-        # the origin is the middle of the slide's first pixel, and a cell's position is that of its middle
+        # the origin is the centre of the slide's first pixel, and the position of a cell is that of its centre
         "translate": ((store.cell_um - slide.mpp) / 2,) * 2,
         "units": MICRONS,
         "metadata": {METADATA: str(store.path), SLIDE: str(slide.path)},
@@ -305,7 +305,7 @@ def layer_data(path: Path, thresholds: ThresholdSettings | None = None) -> tuple
 
 
 def _first_thresholds(store: ScoreStore, usual: ThresholdSettings) -> ThresholdSettings:
-    """The thresholds of the labels in a store, or else the usual ones."""
+    """Return the thresholds of the labels in a store, else the usual ones."""
     try:
         return open_labels(store)[1].thresholds
     except OutputError:

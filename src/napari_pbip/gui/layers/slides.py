@@ -1,7 +1,7 @@
 """Slides as layers: multiscale RGB in micrometres, decoded in threads.
 
-The viewer asks for a rectangle on the main thread and waits for it. What is not decoded in a moment is shown from the
-coarsest level, blurred, and comes sharp a moment later; even that level is decoded in threads.
+The viewer requests a rectangle on the main thread and waits for it. Blocks that are not decoded within a moment are
+shown from the coarsest level, blurred, until they are. The coarsest level itself is decoded in threads, too.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 Index = int | slice | npt.NDArray[Any]
 METADATA = "napari_pbip_slide"
-"""Key in the metadata of every layer of ours that belongs to a slide: the path of the slide."""
+"""Key in the metadata of every layer of this plugin that belongs to a slide: the path of the slide."""
 BLOCK = 512
-"""Side of what is decoded at once, in pixels of its level: also the chunk that napari reads in."""
+"""Side of the blocks that are decoded, in pixels of their level; napari reads in chunks of the same size."""
 _COARSEST = 512
-"""Longest side of the coarsest level; it is read once and kept."""
+"""Longer side of the coarsest level in pixels; it is read once and kept."""
 _AT_ONCE = 2048
-"""Side of what is decoded at once for a piece of the coarsest level, in pixels of the level that it is made of."""
+"""Side of the blocks from which the coarsest level is made, in pixels of the level that they are read from."""
 _NOT_THERE_YET = 220
-"""Grey of what is not decoded at all yet."""
+"""Grey value of parts of which nothing is decoded yet."""
 _REFRESH_MS = 80
 _CACHE_BYTES = 384 << 20
 _THREADS = 2
 
 
 class SlideLevel:
-    """One level of a slide as napari wants arrays: shape, dtype, ndim, chunks and slicing. RGB uint8."""
+    """One level of a slide, RGB uint8, with what napari needs of an array: shape, dtype, ndim, chunks and slicing."""
 
     dtype = np.dtype(np.uint8)
     ndim = 3
@@ -79,18 +79,18 @@ class SlidePyramid:
     Parameters
     ----------
     slide
-        Open; closed by :meth:`close`.
+        The open slide; :meth:`close` closes it.
 
     Attributes
     ----------
     levels
-        Finest first, each about half the one before; the last is kept in memory, and is plain grey until it is decoded.
+        Levels, finest first, each about half as large; the last is kept in memory, and is grey until it is decoded.
     """
 
     arrived = Signal()
-    """Pixels that were shown blurred are there now; emitted on the main thread."""
+    """Emitted on the main thread when pixels that were shown blurred have been decoded."""
     failed = Signal(str)
-    """A part of the slide cannot be read and is shown blurred from then on: a sentence, once; on the main thread."""
+    """Emitted once, on the main thread, with a sentence when a part of the slide cannot be read and stays blurred."""
 
     def __init__(self, slide: Slide) -> None:
         self.slide = slide
@@ -106,7 +106,7 @@ class SlidePyramid:
             name="napari-pbip-view",
         )
         self.error = ""
-        """Why a part of it cannot be read: a sentence."""
+        """Why a part of the slide cannot be read, as a sentence; empty if there was no error."""
         self._timer = QTimer()
         self._timer.setInterval(_REFRESH_MS)
         self._timer.timeout.connect(self._poll)
@@ -114,25 +114,25 @@ class SlidePyramid:
         self._timer.start()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SlidePyramid:
-        """For a layer that is duplicated: the same slide, opened once more."""
+        """Copy for a duplicated layer, by opening the slide again."""
         slide = open_slide(self.slide.path)
         slide.mpp_xy, slide.mpp_is_given = self.slide.mpp_xy, self.slide.mpp_is_given
         return SlidePyramid(slide)
 
     @property
     def pending(self) -> int:
-        """Blocks that are being decoded."""
+        """Number of blocks that are being decoded."""
         return self._loader.pending
 
     def read(self, level: int, y0: int, y1: int, x0: int, x1: int) -> Pixels:
-        """A rectangle of a level; what is not decoded in time comes from the coarsest level."""
+        """Return a rectangle of a level; blocks that are not decoded in time come from the coarsest level."""
         pixels = self._loader.read(level, y0, y1, x0, x1)
         if self._loader.lacking and not self._timer.isActive():
             self._timer.start()
         return pixels
 
     def retry(self) -> None:
-        """Try once more to read what could not be read."""
+        """Try again to read the blocks that could not be read."""
         if self.error:
             self.error = ""
             self._loader.retry()
@@ -145,19 +145,19 @@ class SlidePyramid:
         self.slide.close()
 
     def _piece(self) -> int:
-        """Side of what is decoded at once of the coarsest level: a file without a pyramid takes seconds for all."""
+        """Return the side of the pieces of the coarsest level; without a pyramid, decoding all of it takes seconds."""
         coarsest = self.levels[-1].scale
         finer = max(level.downsample for level in self.slide.levels if level.downsample <= 1.01 * coarsest)
         return max(16, round(_AT_ONCE * finer / coarsest))
 
     def _decode(self, index: int, rows: slice, columns: slice) -> Pixels:
-        """In a thread."""
+        """Decode a part of a level; called in a thread."""
         scale = self.levels[index].scale
         width, height = columns.stop - columns.start, rows.stop - rows.start
         return self.slide.read_scaled(columns.start * scale, rows.start * scale, width, height, scale)
 
     def _poll(self) -> None:
-        """Have the view drawn again when blocks that it lacked are there."""
+        """Request a redraw if blocks that were missing have been decoded."""
         if not self.pending:
             self._timer.stop()
         if self._loader.arrived():
@@ -181,7 +181,7 @@ class SlideLayer:
         return self.pyramid.slide
 
     def place(self) -> None:
-        """Put the layer where its microns per pixel say, after they changed."""
+        """Set the scale of the layer after the microns per pixel have changed."""
         for name, value in placement(self.slide).items():
             setattr(self.layer, name, value)
 
@@ -195,7 +195,7 @@ class SlideLayer:
 
 
 def in_view(slide: SlideLayer) -> tuple[float, float, float, float] | None:
-    """What the canvas shows of a slide: left edge, top edge, width, height in level-0 pixels; None if nothing."""
+    """Return the part of a slide in view: left edge, top edge, width, height in level-0 pixels; None if nothing is."""
     layer = slide.layer
     (top, left), (bottom, right) = layer.corner_pixels[:, :2] * layer.downsample_factors[layer.data_level][:2]
     if not layer.visible or bottom <= top or right <= left:
@@ -204,25 +204,22 @@ def in_view(slide: SlideLayer) -> tuple[float, float, float, float] | None:
 
 
 class SlideLayers(LayerRegistry[SlideLayer]):
-    """The slides that are layers of a viewer.
-
-    A slide may come by a widget, by napari's *open*, or by dropping it on the canvas.
-    """
+    """The slides that are layers of a viewer, whether opened by a widget, by napari's *Open*, or by drag and drop."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._newest: SlideLayer | None = None
         self._place = 0
-        # shown once napari is through with what came or went, and once however many did
+        # shown after napari has handled the change, and once for any number of changes
         self._show_next = single_shot(0, self._on_next)
         super().__init__(viewer)
 
     def open(self, path: Path, mpp: float | None = None) -> SlideLayer:
-        """Open a slide as a layer, or select the one it has already.
+        """Open a slide as a layer, or select the layer that it has already.
 
         Raises
         ------
         SlideError
-            If it cannot be opened.
+            If the slide cannot be opened.
         """
         slide = self.of_path(Path(path).absolute())
         if slide is None:
@@ -233,7 +230,7 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         return slide
 
     def show(self, slide: SlideLayer) -> None:
-        """Bring a slide into view: all slides lie at the same place, so the layers of the others are hidden."""
+        """Show a slide and hide the layers of the others, which lie at the same place."""
         self._show_next.stop()
         self._newest = None
         viewer = self._viewer()
@@ -249,12 +246,12 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         self._measure()
 
     def give_mpp(self, slide: SlideLayer, mpp: float) -> None:
-        """Take the microns per pixel that a user says a slide has.
+        """Set the microns per pixel of a slide that the user gave.
 
         Raises
         ------
         SlideError
-            If it cannot have them.
+            If the value is impossible.
         """
         first = slide.slide.mpp is None
         slide.slide.give_mpp(mpp)
@@ -264,12 +261,12 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         self.changed.emit()
 
     def of_layer(self, layer: Layer) -> SlideLayer | None:
-        """The slide that a layer shows or belongs to, or None."""
+        """Return the slide that a layer shows or belongs to, or None."""
         path = layer.metadata.get(METADATA)
         return next((slide for slide in self if str(slide.slide.path) == path), None)
 
     def of_path(self, path: Path) -> SlideLayer | None:
-        """The slide that lies there, or None."""
+        """Return the slide with this path, or None."""
         return next((slide for slide in self if slide.slide.path == path), None)
 
     def close(self) -> None:
@@ -294,7 +291,7 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         self._show_next.start()
 
     def _on_next(self) -> None:
-        """Show the slide that came last, or another one in place of the one in view that was removed."""
+        """Show the slide that was added last, or another one if the one in view was removed."""
         newest, self._newest = self._newest, None
         if newest is not None and newest in self._items:
             self.show(newest)
@@ -302,7 +299,7 @@ class SlideLayers(LayerRegistry[SlideLayer]):
             self.show(self[min(self._place, len(self) - 1)])
 
     def _measure(self) -> None:
-        """Show the scale bar as long as all that is in view says how large it is."""
+        """Show the scale bar if the microns per pixel of all visible slides are known."""
         viewer = self._viewer()
         shown = [slide for slide in self if slide.layer.visible]
         if viewer is not None and shown:
@@ -310,7 +307,7 @@ class SlideLayers(LayerRegistry[SlideLayer]):
 
 
 def layer_data(slide: Slide) -> tuple[list[SlideLevel], dict[str, Any], str]:
-    """A slide as napari's layer data: levels, options of ``add_image``, and ``"image"``."""
+    """Return a slide as napari's layer data: levels, options of ``add_image``, and ``"image"``."""
     pyramid = SlidePyramid(slide)
     options = {
         "name": slide.name,
@@ -323,16 +320,16 @@ def layer_data(slide: Slide) -> tuple[list[SlideLevel], dict[str, Any], str]:
 
 
 def placement(slide: Slide) -> dict[str, Any]:
-    """Scale and units of a slide's layer: micrometres, or pixels where their size is unknown."""
+    """Return scale and units of a slide's layer: micrometres, or pixels if their size is unknown."""
     if slide.mpp_xy is None:
         return {"scale": (1.0, 1.0), "units": PIXELS}
     return {"scale": (slide.mpp_xy[1], slide.mpp_xy[0]), "units": MICRONS}
 
 
 def _scales(slide: Slide) -> list[float]:
-    """Level-0 pixels per pixel of each display level: those of the file, with halvings where steps are large.
+    """Return the level-0 pixels per pixel of each displayed level: those of the file, and halvings between them.
 
-    At least two, since napari shows a single level whole.
+    There are at least two levels, because napari would load a single level whole.
     """
     scales: list[float] = []
     own = [level.downsample for level in slide.levels]
@@ -351,7 +348,7 @@ def _count(length: int, scale: float) -> int:
 
 
 def _span(key: Index, length: int) -> tuple[int, int, Index]:
-    """First and last pixel that an index needs, and the index within them."""
+    """Return the first and last pixel that an index needs, and the index relative to them."""
     if isinstance(key, slice):
         start, stop, step = key.indices(length)
         return start, max(start, stop), slice(None, None, step)

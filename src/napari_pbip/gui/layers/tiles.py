@@ -1,7 +1,7 @@
-"""Labelled tiles over a slide: one small picture with a few pixels a tile, and the lines between the tiles.
+"""Layers of labelled tiles over a slide: one small picture with a few pixels per tile, and the lines between tiles.
 
-A picture is as fast with ten thousand labelled tiles as with one; a shape a tile would not be. The lines are a picture
-too, computed where one looks, since lines in micrometres would be lost at one zoom and bars at another.
+A picture with ten thousand labelled tiles is as fast as with one, unlike one shape per tile. The lines are a picture,
+too, which is computed for the view: lines with a width in micrometres would vanish at one zoom and be bars at another.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from napari.viewer import ViewerModel
 
 _CELLS = 4
-"""Pixels a side of a tile: room for stripes where it has several labels."""
+"""Pixels per side of a tile, enough for stripes if it has several labels."""
 _LONGEST = 8192
-"""Pixels that every graphics card takes in one picture."""
+"""Largest side in pixels of a picture that every graphics card supports."""
 _FINEST = 512
-"""Pixels a side of a tile in the finest picture of the lines; each of the others has half as many as the one before."""
+"""Pixels per side of a tile in the finest level of the lines; each further level has half as many."""
 _SMALLEST = 16
-"""Pixels of a tile below which there are no lines: they would be a grey veil."""
+"""Side of a tile in pixels below which no lines are drawn, because they would merge into grey."""
 
 
 class TileOverlay:
-    """Two layers that belong to a slide. The user may hide or remove them; nothing depends on them."""
+    """The two layers of a slide's labelled tiles. The user may hide or remove them; nothing depends on them."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
@@ -48,7 +48,7 @@ class TileOverlay:
     def show(
         self, slide: SlideLayer, grid: SquareGrid, taxonomy: Taxonomy, tiles: Mapping[Position, Labels], *, lines: bool
     ) -> None:
-        """Draw labelled tiles, and the lines of the grid if asked; only what changed since the last time."""
+        """Draw the labelled tiles, and if asked for the lines of the grid; only changes are drawn."""
         viewer = self._viewer()
         if viewer is None or slide.layer not in viewer.layers:
             self.hide()
@@ -61,7 +61,7 @@ class TileOverlay:
         if taxonomy != self._taxonomy:
             picture.colormap = label_colormap({n: one.rgb for n, one in enumerate(taxonomy, 1)})
             self._taxonomy = taxonomy
-        if frame.visible != lines:  # napari draws everything anew each time that it is set
+        if frame.visible != lines:  # napari redraws everything whenever it is set
             frame.visible = lines
         if self._paint(tiles):
             picture.refresh(thumbnail=False, highlight=False, extent=False)
@@ -98,7 +98,7 @@ class TileOverlay:
         return picture, frame
 
     def _paint(self, tiles: Mapping[Position, Labels]) -> bool:
-        """Change the picture where labels differ from what it shows; whether they do at all."""
+        """Update the picture where labels have changed; return whether any have."""
         changes: dict[Labels, list[Position]] = {}
         for place in self._shown.keys() - tiles.keys():
             changes.setdefault(NONE, []).append(place)
@@ -113,9 +113,9 @@ class TileOverlay:
 
 
 class _Lines:
-    """The lines between tiles at one zoom, as napari wants arrays: 1 on either side of a border, 0 elsewhere.
+    """The lines between tiles at one zoom, as an array for napari: 1 on both sides of a border, 0 elsewhere.
 
-    Two pixels wide: napari shows one to two pixels of a level as one on the screen, and a single one could be skipped.
+    Lines are two pixels wide, because napari draws every pixel or every second one, so that one could be skipped.
     """
 
     dtype = np.dtype(np.uint8)
@@ -143,9 +143,9 @@ class _Lines:
 
 
 def _placement(slide: SlideLayer, side: float) -> dict[str, Any]:
-    """Scale, place, units and slide of a layer with pixels of ``side`` level-0 pixels, from the slide's corner on.
+    """Return scale, position, units and slide of a layer whose pixels are ``side`` level-0 pixels wide.
 
-    The middle of the first pixel lies at the origin of a layer, so a coarser one has to move by half the difference.
+    The origin of a layer is the centre of its first pixel, so that larger pixels are moved by half the difference.
     """
     scale = np.asarray(slide.layer.scale)
     translate = np.asarray(slide.layer.translate) + scale * (side - 1) / 2
@@ -158,7 +158,7 @@ def _placement(slide: SlideLayer, side: float) -> dict[str, Any]:
 
 
 def _stripes(labels: Labels, cells: int) -> npt.NDArray[np.uint8]:
-    """Pixels of one tile: its classes in turn along the diagonals, class n as n + 1."""
+    """Return the pixels of one tile: its classes alternate along the diagonals, class n as n + 1."""
     values = np.array(sorted(labels), np.uint8) + 1 if labels else np.zeros(1, np.uint8)
     stripes: npt.NDArray[np.uint8] = values[np.add.outer(np.arange(cells), np.arange(cells)) % len(values)]
     return stripes

@@ -1,7 +1,7 @@
-"""The units of layers: micrometres, or pixels of a slide that does not say how large they are.
+"""The units of layers: micrometres, or pixels of a slide whose microns per pixel are unknown.
 
-napari wants one dimension for all layers of a viewer, or warns and shows a scale bar of nothing. Pixels of unknown size
-are a length, only nobody knows which: so they have a unit of their own, which is no micrometre for whoever saves them.
+napari needs one dimension for the units of all layers in a viewer; else it warns and shows an empty scale bar. Pixels
+of unknown size therefore have a unit of length of their own, which is not saved as micrometres.
 """
 
 from __future__ import annotations
@@ -13,6 +13,6 @@ PIXELS = ("slide_pixel", "slide_pixel")
 
 _registry = pint.get_application_registry()  # type: ignore[no-untyped-call]  # pint's own
 if PIXELS[0] not in _registry:
-    # as long as napari needs them to be, to draw one slide in the place of another; of several units napari names the
-    # smallest at its scale bar, which is the micrometre so
+    # the length makes napari draw slides with and without microns per pixel at the same place; of several units the
+    # scale bar shows the smallest, which is then the micrometre
     _registry.define(f"{PIXELS[0]} = 1.000000001 micrometer")

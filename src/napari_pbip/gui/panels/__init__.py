@@ -1,1 +1,1 @@
-"""Parts of dock widgets that show and change the session."""
+"""Panels: parts of dock widgets that show and change the session."""

@@ -1,4 +1,4 @@
-"""The clusters of a bank as rows of small pictures, nearest to the centre first."""
+"""The clusters of a bank as rows of thumbnails, nearest to the centre first."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ _CLASS_HEIGHT = 34
 _HEADER_WIDTH = 118
 _MOST_CLUSTERS = 50
 _FEWEST_COLUMNS = 3
-"""As wide as the line above a class, which spans the columns."""
+"""Smallest number of columns, so that the line above a class, which spans all columns, fits."""
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
 
 PICTURE = Qt.ItemDataRole.UserRole
-"""What the picture of a tile is asked for by; a *decoration* would be tinted when it is selected."""
+"""Role of the picture of a tile; with Qt's decoration role it would be tinted when it is selected."""
 
 Index = QModelIndex | QPersistentModelIndex
 Part = TypeVar("Part")
@@ -57,25 +57,25 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class _Row:
-    """A class, or one of its clusters with its tiles."""
+    """A row: a class, or one of its clusters with its tiles."""
 
     class_index: int
     facts: ClusterFacts | None = None
     number: int = 0
-    """Of the cluster within its class, from 1."""
+    """Number of the cluster within its class, from 1."""
     tiles: tuple[BankTile, ...] = ()
 
 
 class Clustered(Protocol):
-    """What can be shown as clusters: the bank that is worked on, or what a model learned."""
+    """Anything that is shown as clusters: the bank of the project, or the prototypes of a model."""
 
     changed: Any
-    """Signal: another bank, or none."""
+    """Signal that the bank has changed."""
     selection_changed: Any
-    """Signal: other tiles are selected."""
+    """Signal that the selection has changed."""
     thumbnails: Thumbnails
     one: str
-    """What one of them is called."""
+    """Word for one of the clusters."""
     selected: frozenset[str]
     """Hashes of the selected tiles."""
 
@@ -95,7 +95,7 @@ class Clustered(Protocol):
 
 
 class ClusterModel(QAbstractTableModel):
-    """Rows are classes and below each its clusters; columns are tiles. Pictures come as they are looked at."""
+    """A table model whose rows are classes with their clusters below them, and whose columns are tiles."""
 
     def __init__(self, work: Clustered, parent: QWidget) -> None:
         super().__init__(parent)
@@ -106,7 +106,7 @@ class ClusterModel(QAbstractTableModel):
         self.reset()
 
     def reset(self) -> None:
-        """Show the bank as it is now."""
+        """Show the present bank."""
         self.beginResetModel()
         self._rows = [] if self._work.bank is None else _rows(self._work.bank, self._work.clusters)
         self._columns = max([_FEWEST_COLUMNS, *(len(row.tiles) for row in self._rows)]) if self._rows else 0
@@ -121,12 +121,12 @@ class ClusterModel(QAbstractTableModel):
         return self._rows
 
     def tile(self, index: Index) -> BankTile | None:
-        """The tile at a place."""
+        """Return the tile at an index, or None."""
         tiles = self._rows[index.row()].tiles if index.isValid() else ()
         return tiles[index.column()] if index.column() < len(tiles) else None
 
     def where(self, tile_hash: str) -> list[tuple[int, int]]:
-        """Row and column of a tile; several if the same picture is there several times."""
+        """Return the rows and columns of a tile; several if several tiles have the same picture."""
         return self._places.get(tile_hash, [])
 
     def rowCount(self, parent: Index | None = None) -> int:
@@ -182,29 +182,25 @@ class ClusterModel(QAbstractTableModel):
 
 
 class ClusterView(QTableView):
-    """Shows the clusters; picks tiles by mouse or keys (arrows, Shift, Ctrl, Ctrl+A), the same as other views pick.
+    """A table of the clusters in which tiles are selected by mouse or keys; the selection is shared with other views.
 
     Parameters
     ----------
     viewer
-        Its theme is followed.
+        The viewer, whose theme is used.
     work
-        The bank.
+        The clusters.
     editable
         Whether the user may give classes another number of clusters.
-    parent
-        Qt parent.
     """
 
     k_changed = Signal(str, int)
-    """Name of a class, and the clusters that it shall have (0: as many as suit it)."""
+    """Emitted with the name of a class and its new number of clusters (0 chooses it automatically)."""
     k_refused = Signal(str)
-    """Why a number of clusters that was typed is not taken; empty once one is."""
+    """Emitted with the reason why an entered number of clusters is refused, or an empty text once one is accepted."""
 
-    def __init__(
-        self, viewer: ViewerModel, work: Clustered, *, editable: bool = True, parent: QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: ViewerModel, work: Clustered, *, editable: bool = True) -> None:
+        super().__init__()
         self._viewer = viewer
         self._editable = editable
         self._work = work
@@ -217,7 +213,7 @@ class ClusterView(QTableView):
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setShowGrid(False)
-        self.setTabKeyNavigation(False)  # Tab goes on to the buttons
+        self.setTabKeyNavigation(False)  # Tab moves the focus to the buttons
         self.setCornerButtonEnabled(False)
         self.setIconSize(QSize(SIDE, SIDE))
         columns = _there(self.horizontalHeader())
@@ -239,7 +235,7 @@ class ClusterView(QTableView):
         self.show_bank()
 
     def show_bank(self) -> None:
-        """Show the bank as it is now."""
+        """Show the present bank."""
         scrolled = _there(self.verticalScrollBar()).value()
         self.clusters.reset()
         self.clearSpans()
@@ -256,13 +252,9 @@ class ClusterView(QTableView):
 
     @property
     def colours(self) -> tuple[QColor, QColor]:
-        """Colours of text and background in the theme of the viewer."""
+        """Return the colours of text and background in the theme of the viewer."""
         theme = get_theme(self._viewer.theme)
         return QColor(theme.text.as_hex()), QColor(theme.background.as_hex())
-
-    def k_box(self, class_name: str) -> NumberBox:
-        """The editor of a class's number of clusters."""
-        return next(box for box in self.findChildren(NumberBox) if box.objectName() == class_name)
 
     def _class_widget(self, bank: ImageBank, n: int) -> QWidget:
         box = QWidget()
@@ -316,7 +308,7 @@ class ClusterView(QTableView):
             self.scrollTo(self.clusters.index(row, min(wanted[row])))
 
     def _pick_row(self, section: int) -> None:
-        """The head of a row picks its tiles; that of a class all tiles of the class."""
+        """Select the tiles of a row whose header was clicked; for a class, all its tiles."""
         row = self.clusters.rows[section]
         rows = [r for r in self.clusters.rows if r.class_index == row.class_index] if row.facts is None else [row]
         self._work.select({tile.hash for r in rows for tile in r.tiles})
@@ -326,12 +318,12 @@ class ClusterView(QTableView):
 
     @property
     def pane(self) -> QWidget:
-        """What the pictures are painted on; places of mouse events count from its corner."""
+        """Return the viewport, in whose coordinates mouse events are."""
         return _there(self.viewport())
 
 
 class _Picture(QStyledItemDelegate):
-    """A picture, framed if it is picked."""
+    """Paints a thumbnail, with a frame if it is selected."""
 
     def __init__(self, view: ClusterView) -> None:
         super().__init__(view)
@@ -357,7 +349,7 @@ class _Picture(QStyledItemDelegate):
 
 
 def _runs(numbers: list[int]) -> list[tuple[int, int]]:
-    """First and last of each run of consecutive numbers."""
+    """Return the first and last number of each run of consecutive numbers."""
     runs: list[tuple[int, int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -382,6 +374,6 @@ def _rows(bank: ImageBank, facts: Sequence[ClusterFacts]) -> list[_Row]:
 
 
 def _there(part: Part | None) -> Part:
-    """A part that every view of Qt has, though its type says that it may be missing."""
+    """Return a part that every Qt view has, although its type allows None."""
     assert part is not None
     return part

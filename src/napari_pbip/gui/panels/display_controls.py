@@ -1,4 +1,4 @@
-"""Sliders and boxes for how a result is shown."""
+"""Sliders and boxes of the display settings of a result."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _SCOPES = {"slide": "the whole slide", "tile": "each tile by itself"}
 
 
 class DisplayControls(QGroupBox):
-    """Edits a :class:`Display`: thresholds, opacity and which classes are drawn, and follows it.
+    """Widget that edits and follows a :class:`Display`: thresholds, opacity and hidden classes.
 
-    A class follows the slider of all until it is moved by itself.
+    The threshold of a class follows the common slider until its own slider is moved.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class DisplayControls(QGroupBox):
         self.destroyed.connect(self.unbind)
 
     def bind(self, display: Display, taxonomy: Taxonomy) -> None:
-        """Edit and follow this display, of a result with these classes, from now on."""
+        """Edit and follow a display, of a result with these classes."""
         self.unbind()
         self._display = display
         for row in self.rows:
@@ -83,7 +83,7 @@ class DisplayControls(QGroupBox):
         display.events.opacity.connect(self._show_opacity)
 
     def unbind(self) -> None:
-        """Edit and follow none."""
+        """Stop editing and following the display."""
         events, self._display = self._display.events, Display()
         for signal, slot in (
             (events.thresholds, self._show_thresholds),
@@ -98,7 +98,7 @@ class DisplayControls(QGroupBox):
         self._display.thresholds = self._display.thresholds.model_copy(update=changes)
 
     def _change_class(self, name: str, delta: float | None) -> None:
-        """Give a class a threshold of its own, or None."""
+        """Give a class its own threshold; None removes it."""
         others = {one: own for one, own in self._display.thresholds.class_delta.items() if one != name}
         self._change(class_delta=others if delta is None else {**others, name: delta})
 
@@ -129,7 +129,7 @@ class DisplayControls(QGroupBox):
 
 
 class ClassRow:
-    """One class: shown or not, and its threshold."""
+    """The controls of one class: its visibility and its threshold."""
 
     def __init__(
         self,
@@ -161,12 +161,12 @@ class ClassRow:
         return self.swatch, self.eye, self.slider, self.follow
 
     def show_delta(self, own: float | None, common: float) -> None:
-        """Show its own threshold, or that of all classes where it has none."""
+        """Show the class's own threshold, or the common one if it has none."""
         self.follow.setEnabled(own is not None)
         self.slider.set_value(common if own is None else own)
 
     def remove(self) -> None:
-        """Take it out of the grid."""
+        """Remove the controls from the grid."""
         for part in self._parts:
             part.setParent(None)
             part.deleteLater()

@@ -1,4 +1,4 @@
-"""Choosing the encoder: which are ready, what the others would cost, and fetching one after a yes."""
+"""The choice of the encoder, and the download of its weights after the user has agreed."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ from napari_pbip.models.encoders.weights import FOLDER_VARIABLE
 
 
 class EncoderChoice(QWidget):
-    """Edits ``bank.encoder`` and ``bank.weights`` of a session, and fetches weights when it is told to.
+    """Widget that edits ``bank.encoder`` and ``bank.weights`` of a session, and fetches weights on request.
 
     Parameters
     ----------
     session
-        Whose settings are edited.
-    parent
-        Qt parent.
+        The session whose settings are edited.
     """
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, session: Session) -> None:
+        super().__init__()
         self._session = session
         self._encoders = session.encoders
         bank = session.settings.bank
@@ -61,18 +59,18 @@ class EncoderChoice(QWidget):
 
     @property
     def fields(self) -> tuple[QWidget, ...]:
-        """What the Tab key goes through, in order."""
+        """Return the widgets in the order of the Tab key."""
         weights = self.weights_form.editor("weights")
         return (self.form.editor("encoder"), weights.focusProxy() or weights, self.fetch_button)
 
     def usable(self) -> bool:
-        """Whether the fields and, as far as is known, the encoder can be used; if not, it says so."""
+        """Return whether the fields and, as far as is known, the encoder can be used; show what is wrong if not."""
         self._show_state()
         typed = self.form.problems() or self.weights_form.problems()
         return not typed and not self._problem() and self._lacking is None
 
     def showEvent(self, event: QShowEvent | None) -> None:
-        """Look again what there is: weights may have been put there by hand."""
+        """Look for weights again, because the user may have copied some by hand."""
         super().showEvent(event)
         self._encoders.refresh()
 
@@ -87,12 +85,12 @@ class EncoderChoice(QWidget):
 
     def _show_found(self) -> None:
         lacking = self._encoders.lacks_weights
-        rows = sorted(catalogue().values(), key=lacking)  # those that are ready stand first
+        rows = sorted(catalogue().values(), key=lacking)  # usable encoders first
         self.form.offer("encoder", {spec.name: _note(spec, lacking(spec)) for spec in rows})
         self._show_state()
 
     def _show_state(self) -> None:
-        """Say what the encoder is, or what it lacks and how to get it."""
+        """Show a description of the encoder, or how to get its missing weights."""
         spec, given = self._spec, self._session.settings.bank.weights
         self.form.editor("encoder").setToolTip(
             "The network that describes tiles" if spec is None else f"{spec.title}\nLicence: {spec.licence}"
@@ -113,12 +111,12 @@ class EncoderChoice(QWidget):
 
     @property
     def _lacking(self) -> EncoderSpec | None:
-        """The chosen encoder, if its weights are missing."""
+        """Return the chosen encoder if its weights are missing, else None."""
         spec, given = self._spec, self._session.settings.bank.weights
         return spec if spec is not None and given is None and self._encoders.lacks_weights(spec) else None
 
     def _problem(self) -> str:
-        """What is wrong with the fields themselves."""
+        """Return what is wrong with the values of the fields; empty if nothing is."""
         settings, spec = self._session.settings.bank, self._spec
         if spec is None:
             return f"There is no encoder {settings.encoder!r}; choose one of the list."
@@ -129,7 +127,7 @@ class EncoderChoice(QWidget):
     # fetching ------------------------------------------------------------------------------------------------
 
     def _ask(self) -> None:
-        """Fetch nothing without a yes to size, licence and source."""
+        """Ask the user to agree to size, licence and source before anything is fetched."""
         spec = self._lacking
         if spec is None:
             return
@@ -155,7 +153,7 @@ class EncoderChoice(QWidget):
 
 
 def _note(spec: EncoderSpec, lacking: bool) -> str:
-    """What stands beside an encoder in the list."""
+    """Return the note beside an encoder in the list."""
     if not lacking:
         return "ready"
     if spec.hub is None:
@@ -164,7 +162,7 @@ def _note(spec: EncoderSpec, lacking: bool) -> str:
 
 
 def _how(spec: EncoderSpec) -> str:
-    """Which weights are missing, and how to get them, in one sentence."""
+    """Return a sentence on which weights are missing and how to get them."""
     if spec.hub is None and spec.page is None:
         return f"The encoder {spec.name} needs weights; choose their folder."
     missing = f"The weights of {spec.name} are not on this machine"

@@ -1,4 +1,4 @@
-"""Mouse and keys on the canvas that give labels to tiles."""
+"""The tool that labels tiles with mouse and keys on the canvas."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _MAC_DIGITS = {18: 1, 19: 2, 20: 3, 21: 4, 23: 5, 22: 6, 26: 7, 28: 8, 25: 9, 29
 
 
 class LabelTool(QObject):
-    """While it is on: a click labels a tile, a rectangle many, number keys the tile under the mouse.
+    """The tool for labels: a click labels a tile, a rectangle many tiles, a number key the tile under the mouse.
 
-    Mouse events come by napari's callbacks, which know where on the slide they are. Keys are taken before napari
-    sees them: each of its layers has a meaning of its own for the number keys.
+    Mouse events come from napari's callbacks, which know the position on the slide. Keys are filtered before napari
+    handles them, because napari's layers use the number keys for other things.
 
     Attributes
     ----------
     chosen
-        Index of the class that is given.
+        Index of the class that is used for labels.
     rectangles
         Whether dragging without Shift draws rectangles; it moves the view otherwise.
     """
 
     class_chosen = Signal(int)
-    """Another class was chosen by its number key."""
+    """Emitted when another class was chosen with its number key."""
 
     def __init__(self, viewer: ViewerModel, labelling: Labelling, parent: QObject) -> None:
         super().__init__(parent)
@@ -74,11 +74,11 @@ class LabelTool(QObject):
         add = "Shift" in event.modifiers
         rectangle = self.rectangles or add
         start, pressed = self._labelling.place(event.position), event.pos
-        event.handled = rectangle  # the view stays where it is
+        event.handled = rectangle  # so that the view does not move
         moved = False
         tiles: list[Position] = []
         yield
-        while True:  # moves, and the release, since the last moves of a quick hand are left out
+        while True:  # on moves and on the release, because the last moves of a fast drag are not reported
             moved = moved or is_drag(pressed, event.pos)
             if rectangle and moved:
                 now = grid.within(*start, *self._labelling.place(event.position))
@@ -111,7 +111,7 @@ class LabelTool(QObject):
         if isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress:
             return self._on_key(event)
         if isinstance(event, QMouseEvent) and event.type() == QEvent.Type.MouseButtonDblClick:
-            # two quick clicks are two clicks: napari would zoom in
+            # a double click labels like two clicks, while napari would zoom in
             press = QMouseEvent(
                 QEvent.Type.MouseButtonPress,
                 event.position(),
@@ -123,7 +123,7 @@ class LabelTool(QObject):
             QApplication.sendEvent(self._canvas, press)
             return True
         if event is not None and event.type() == QEvent.Type.Enter:
-            self._canvas.setFocus()  # keys go where the mouse is
+            self._canvas.setFocus()  # so that keys go to the canvas under the mouse
         return False
 
     def _on_key(self, event: QKeyEvent) -> bool:
@@ -147,16 +147,16 @@ class LabelTool(QObject):
 
 
 def _is_redo(event: QKeyEvent) -> bool:
-    """Ctrl+Shift+Z, on platforms whose own key is another one, too."""
+    """Return whether the keys are Ctrl+Shift+Z or the platform's own keys for redo."""
     both = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
     return event.key() == Qt.Key.Key_Z and event.modifiers() == both
 
 
 def digit(event: QKeyEvent) -> int | None:
-    """The number key that was pressed, whatever Shift or the layout of the keyboard make of it.
+    """Return the number key that was pressed, independent of Shift and of the keyboard's layout.
 
-    Shift with the key 1 is "!" on most keyboards, and French ones need Shift for a digit; so it is the place of the
-    key that counts, where the platform tells it.
+    Shift with the key 1 is "!" on most keyboards, and French ones need Shift for digits. Therefore the position of the
+    key counts if the platform reports it.
     """
     if event.key() in range(Qt.Key.Key_0, Qt.Key.Key_9 + 1):
         return event.key() - Qt.Key.Key_0

@@ -1,4 +1,4 @@
-"""How large a pixel of a slide is: always shown, asked for where the slide does not say, and never guessed."""
+"""The microns per pixel of a slide: always shown, asked for if they are missing, and never guessed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from napari_pbip.slides.mpp import USUAL, is_usual, sidecar
 
 
 class MppBox(NumberBox):
-    """Microns per pixel.
+    """A number box for microns per pixel.
 
     Parameters
     ----------
     low, high
-        The smallest and the largest value; with ``empty``, a ``low`` of 0 is none.
+        Smallest and largest value; with ``empty``, the value 0 means that none is given.
     empty
-        What stands in the box while nothing is known.
+        Text in the empty box.
     """
 
     def __init__(self, low: float = 0, high: float = 100, *, empty: str = "") -> None:
@@ -30,10 +30,10 @@ class MppBox(NumberBox):
 
 
 class MppPanel(QGroupBox):
-    """Shows the microns per pixel of the slide, and takes those that a user gives."""
+    """Panel that shows the microns per pixel of a slide, and lets the user give them."""
 
     given = Signal(float)
-    """Microns per level-0 pixel."""
+    """Emitted with the microns per level-0 pixel that the user gave."""
 
     def __init__(self) -> None:
         super().__init__("Size of a pixel")
@@ -44,7 +44,7 @@ class MppPanel(QGroupBox):
         self.change_button = push_button("Change…", "Give other microns per pixel", lambda: self._ask(changing=True))
         self.note = PlainLabel()
         self.note.setWordWrap(True)
-        self.value = MppBox(empty="unknown")  # nothing is guessed
+        self.value = MppBox(empty="unknown")  # no value is guessed
         self.value.setAccessibleName("Microns per pixel")
         self.value.setToolTip("Microns per pixel of the slide at full resolution; the scanner's report says it")
         self.button = push_button("", clicked=self._give)
@@ -72,7 +72,7 @@ class MppPanel(QGroupBox):
         self.value.problem.connect(self.notice.error)
 
     def show_for(self, slide: SlideLayer | None) -> None:
-        """Show what is known of a slide; ask for what is not."""
+        """Show the microns per pixel of a slide, or ask for them if they are unknown."""
         changed = self._slide is not (None if slide is None else slide.slide)
         self._slide = None if slide is None else slide.slide
         self.setVisible(slide is not None)
@@ -87,7 +87,7 @@ class MppPanel(QGroupBox):
             self.known.setText(f"{size} µm per pixel, {source}")
 
     def _ask(self, *, changing: bool) -> None:
-        """Show the box, to correct the value or because there is none that can be used; else only the value."""
+        """Show the box if the value is to be corrected or is missing; else show only the value."""
         slide = self._slide
         if slide is None:
             return
@@ -99,7 +99,7 @@ class MppPanel(QGroupBox):
         self.cancel_button.setVisible(changing and usable)
         self.notice.clear()
         scans = "A 40x scan has about 0.25, a 20x scan about 0.5."
-        kept = sidecar(slide.path)  # not as a whole: a path does not wrap, and would widen the dock
+        kept = sidecar(slide.path)  # not the whole path, which would widen the dock because it does not wrap
         place = "beside the slide" if kept.parent == slide.path.parent else "in your own data of napari-pbip"
         where = f"It is kept in {kept.name} {place}."
         if mpp is None:

@@ -1,4 +1,4 @@
-"""The window that shows what a model looks for: each of its prototypes with the real tiles nearest to it."""
+"""The dialog that shows each prototype of a model with the real tiles nearest to it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _ABOUT = (
 
 
 class PrototypesDialog(QDialog):
-    """Shows the prototypes of a model.
+    """Dialog that shows the prototypes of a model.
 
     Parameters
     ----------
     viewer
-        Its theme is followed.
+        The viewer, whose theme is used.
     prototypes
-        Those of the model.
+        The prototypes of the model.
     parent
         Qt parent.
     """
@@ -48,7 +48,7 @@ class PrototypesDialog(QDialog):
         layout.addWidget(self.about)
         layout.addWidget(self.bar)
         layout.addWidget(self.clusters, 20)
-        layout.addStretch(1)  # so that what is said stays at the top while there are no clusters
+        layout.addStretch(1)  # keeps the texts at the top while there are no clusters
         self.resize(760, 640)
         self.bar.follow(prototypes.job)
         listen(self, (prototypes.changed, self._show))

@@ -1,4 +1,4 @@
-"""The features of a bank's tiles on a plane, coloured by class; a line drawn around tiles picks them."""
+"""A scatter plot of the features of a bank's tiles, coloured by class, with a lasso to select tiles."""
 
 from __future__ import annotations
 
@@ -22,24 +22,22 @@ if TYPE_CHECKING:
 
 _SIZE, _SMALL_SIZE, _PICKED_SIZE = 8, 5, 12
 _MANY = 500
-"""Tiles from which points are small."""
+"""Number of tiles from which points are small."""
 
 
 class Scatter(QWidget):
-    """Near tiles look alike to the encoder. Shares its selection with the rows of pictures.
+    """Scatter plot in which the encoder's features of near tiles are similar; shares its selection with other views.
 
     Parameters
     ----------
     viewer
-        Its theme is followed.
+        The viewer, whose theme is used.
     work
         The bank.
-    parent
-        Qt parent.
     """
 
-    def __init__(self, viewer: ViewerModel, work: BankWork, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: ViewerModel, work: BankWork) -> None:
+        super().__init__()
         self._viewer = viewer
         self._work = work
         self._hashes: list[str] = []
@@ -73,13 +71,13 @@ class Scatter(QWidget):
         self._dress()
 
     def place(self, tile_hash: str) -> QPointF:
-        """Where a tile is drawn, in pixels of the plot widget."""
+        """Return where a tile is drawn, in pixels of the plot widget."""
         x, y = self._work.places[tile_hash]
         scene = self._box.mapViewToScene(QPointF(x, y))
         return QPointF(self.plot.mapFromScene(scene))
 
     def redraw(self) -> None:
-        """Show the tiles of the bank, as far as they have places."""
+        """Draw the tiles of the bank whose positions have been computed."""
         bank, places = self._work.bank, self._work.places
         for item in self._classes:
             self.plot.removeItem(item)
@@ -107,7 +105,7 @@ class Scatter(QWidget):
         self._work.select(chosen | self._work.selected if add else chosen)
 
     def _click(self, at: QPointF, add: bool) -> None:
-        """Pick the tile next to a place, if it is in reach; or none."""
+        """Select the tile nearest to a point if it is close enough, else none."""
         distance = np.hypot(*((self._places - (at.x(), at.y())) / self._box.viewPixelSize()).T)
         near = {self._hashes[int(distance.argmin())]} if len(distance) and distance.min() <= _PICKED_SIZE else set()
         self._work.select(self._work.selected ^ near if add else near)
@@ -121,7 +119,7 @@ class Scatter(QWidget):
 
 
 class _Points(pg.ScatterPlotItem):  # type: ignore[misc]  # pyqtgraph has no types
-    """Points that leave clicks to the view, which knows the points of all classes."""
+    """Points that ignore clicks, which the view handles because it has the points of all classes."""
 
     def mouseClickEvent(self, event: Any) -> None:
         event.ignore()
@@ -131,9 +129,9 @@ class _LassoBox(pg.ViewBox):  # type: ignore[misc]  # pyqtgraph has no types
     """A view in which the left button draws a line around points instead of moving the view."""
 
     drawn = Signal(object, bool)
-    """Corners of the line, shape (P, 2), and whether Shift was held."""
+    """Emitted with the corners of the lasso, shape (P, 2), and whether Shift was held."""
     clicked = Signal(QPointF, bool)
-    """Where, and whether Shift or Ctrl was held."""
+    """Emitted with the position of a click, and whether Shift or Ctrl was held."""
 
     def __init__(self) -> None:
         super().__init__(enableMenu=False)

@@ -1,4 +1,4 @@
-"""Choose a folder (or CSV file) of labelled tiles and see what it holds."""
+"""The choice of a folder or CSV file of labelled tiles, and a summary of what it contains."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _LAYOUTS = {
 
 
 class TileFolder(QWidget):
-    """An editor of the data settings: what is entered is read at once, and used if it can be."""
+    """Widget that edits the data settings; a folder is read at once, and used if it is valid."""
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, session: Session) -> None:
+        super().__init__()
         self._session = session
         self._job: RunningJob | None = None
         self._inspected: DataSettings | None = None
@@ -105,12 +105,12 @@ class TileFolder(QWidget):
         self._show_settings()
 
     def choose(self, path: Path) -> None:
-        """Take this folder or CSV file."""
+        """Choose a folder or CSV file."""
         self.path.setText(str(path))
         self._on_edited()
 
     def use(self) -> None:
-        """Have the bank and the training read this folder again, after they read other tiles."""
+        """Make the bank and the training use this folder again, after they used other tiles."""
         self._inspect(self._entered())
 
     def _ask_folder(self) -> None:
@@ -141,11 +141,11 @@ class TileFolder(QWidget):
         entered = self._entered()
         if entered.folder is None:
             self.notice.clear()
-        elif entered != self._inspected:  # also if it is what is used: something wrong may have been entered since
+        elif entered != self._inspected:  # also if these settings are in use: invalid ones may have been entered since
             self._inspect(entered)
 
     def _on_mpp(self) -> None:
-        """The resolution changes nothing in how labels are read."""
+        """Change the resolution, for which the labels need not be read again."""
         data = self._session.settings.data
         if data.folder is not None and str(data.folder) == self.path.text():
             self._session.change(data=data.model_copy(update={"mpp": self.mpp.value() or None}))
@@ -170,11 +170,11 @@ class TileFolder(QWidget):
 
     def _on_end(self, job: RunningJob, state: State, data: DataSettings) -> None:
         if job is not self._job:
-            return  # something else was entered since
+            return  # other settings were entered meanwhile
         self.table.hide()
         self.found.clear()
         if state is not State.FINISHED or job.result is None:
-            return  # the bar under the fields tells why
+            return  # the bar below the fields shows the error
         self._show(job.result.summary)
         self._session.change(data=data)
 
@@ -187,7 +187,7 @@ class TileFolder(QWidget):
         self.table.show()
 
     def _show_settings(self, settings: Any = None) -> None:
-        """Show the data settings, unless they are the tiles that were labelled on slides."""
+        """Show the data settings, unless they are those of the tiles labelled on slides."""
         data = self._session.settings.data
         self.sample_button.setVisible(data.folder is None)
         if data.folder is None or data.folder == self._session.tiles_folder or data == self._entered():

@@ -1,4 +1,4 @@
-"""Find the tissue of the current slide, and move the threshold that it is found by."""
+"""The panel that finds the tissue of the current slide and adjusts its threshold."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from napari_pbip.gui.widgets.fraction import FractionSlider
 from napari_pbip.gui.widgets.job_bar import Notice
 
 _SETTLE_MS = 150
-"""Time that the slider must rest before work begins."""
+"""Milliseconds without a move of the slider after which tissue is searched for."""
 
 
 class TissuePanel(QGroupBox):
-    """Find tissue and move its threshold; a mask that was corrected by hand is replaced only after a question."""
+    """Panel that finds tissue; a mask that was corrected by hand is replaced only after the user has agreed."""
 
     def __init__(self, session: Session) -> None:
         super().__init__("Tissue")
@@ -63,12 +63,12 @@ class TissuePanel(QGroupBox):
         layout.addWidget(self.question)
         layout.addWidget(self.notice)
         self._rest = single_shot(_SETTLE_MS, self._ask_or_find, self)
-        # later, since a layer must not be added while napari is busy selecting one
+        # later, because a layer must not be added while napari is selecting one
         self._restore = single_shot(0, self._show_earlier_mask, self)
         listen(self, (self._tissue.changed, self._show), (session.folder_changed, self._show_earlier_mask))
 
     def show_for(self, slide: SlideLayer | None) -> None:
-        """Work on this slide from now on."""
+        """Show and change the tissue of this slide."""
         if slide is not self._slide:
             self._rest.stop()
             self._keep()
@@ -103,7 +103,7 @@ class TissuePanel(QGroupBox):
         self._rest.start()
 
     def _ask_or_find(self) -> None:
-        """Find tissue, but not in place of a mask that was painted."""
+        """Find tissue, or ask first if the mask was corrected by hand."""
         slide = self._slide
         if slide is None:
             return

@@ -1,4 +1,4 @@
-"""The window that classifies tiles without training: a sentence a class, and how often they are right."""
+"""The dialog that classifies tiles without training, by a sentence per class, and shows the metrics."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 
 _OF_THE_BANK = "those of which the image bank is made"
 _TABLE = 20
-"""Share of the height that a table takes, where the empty space below takes 1."""
+"""Stretch factor of a table's height; that of the empty space below is 1."""
 _PROMPTS = {"text": "by sentence", "image": "by prototype"}
 
 
 class ZeroShotDialog(QDialog):
-    """Classifies the tiles of a session by sentences and prototypes.
+    """Dialog that classifies the tiles of a session by sentences and prototypes.
 
     Parameters
     ----------
     session
-        Whose tiles.
+        The session whose tiles are classified.
     parent
         Qt parent.
     """
@@ -94,7 +94,7 @@ class ZeroShotDialog(QDialog):
         layout.addWidget(self.bar)
         layout.addWidget(self.notice)
         layout.addWidget(self.figures, _TABLE)
-        layout.addStretch(1)  # so that what is said stays at the top while there are no tables
+        layout.addStretch(1)  # keeps the texts at the top while there are no tables
         self.resize(760, 640)
 
     def _show(self) -> None:
@@ -177,7 +177,7 @@ class ZeroShotDialog(QDialog):
 
 
 def _stretch(table: QTableWidget, column: int) -> None:
-    """Give a column what the others leave."""
+    """Give a column the width that the others leave."""
     header = table.horizontalHeader()
     if header is not None:
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)

@@ -1,1 +1,1 @@
-"""What a user is working on in one viewer: no widgets, signals only."""
+"""The state of the user's work in one viewer, with signals and without widgets."""

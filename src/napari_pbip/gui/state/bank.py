@@ -1,4 +1,4 @@
-"""The image bank that a user works on: what the bank widgets show, select and correct. It outlives them."""
+"""The state of the project's image bank, which widgets show, select and correct, and which outlives them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from napari_pbip.bank import (
     near_duplicates,
     project,
 )
+from napari_pbip.bank.cluster_counts import check_enough_tiles
 from napari_pbip.bank.features import FeatureFile
-from napari_pbip.bank.image_bank import check_enough_tiles
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.errors import BankError, DataError, PbipError
 from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.state.preview import BankPreview
 from napari_pbip.gui.state.thumbnails import Thumbnails
+from napari_pbip.wording import Interface
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
@@ -37,7 +38,7 @@ Place = tuple[float, float]
 
 @dataclass(frozen=True)
 class _OnDisk:
-    """What lies in the folder of the bank."""
+    """The contents of the bank's folder."""
 
     bank: ImageBank | None
     problem: str = ""
@@ -54,54 +55,54 @@ class _OnDisk:
             bank = ImageBank.read(folder)
             curation = Curation.read(folder)
         except BankError as error:
-            return cls(None, str(error))
+            return cls(None, Interface.WINDOW.sentence(error))
         duplicates = near_duplicates(bank)
         return cls(bank, "", curation, duplicates, bank_warnings(bank, duplicates, curation), bank.clusters())
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What the bank shall become."""
+    """The settings and corrections of a build."""
 
     settings: BankSettings
     curation: Curation | None
-    """None: what lies beside the bank."""
+    """Corrections to apply; None keeps those in the bank's folder."""
     overwrite: bool = False
 
 
 class BankWork:
-    """The bank of the session's project.
+    """The image bank of the session's project.
 
     Attributes
     ----------
     tiles
-        The labelled tiles that a bank would be made of now, or None.
+        The labelled tiles from which a bank would be built now, or None.
     tiles_problem
-        Why there are none: a sentence.
+        Why there are none, as a sentence.
     selected
-        Hashes of the tiles that the user picked, in whichever view.
+        Hashes of the tiles that the user has selected in any view.
     places
-        Places of the tiles on a plane, by hash; empty until they are computed.
+        Positions of the tiles on a plane, by hash; empty until they are computed.
     job
-        The build or update that runs, or None.
+        The running build or update, or None.
     preview
-        The map that the bank alone makes.
+        The previews of maps that the bank alone predicts.
     thumbnails
-        Pictures of the tiles.
+        The thumbnails of the tiles.
     """
 
     changed = Signal()
-    """Another bank, or none."""
+    """Emitted when the bank has changed."""
     tiles_changed = Signal()
-    """Other labelled tiles."""
+    """Emitted when the labelled tiles have changed."""
     selection_changed = Signal()
-    """Other tiles are selected."""
+    """Emitted when the selection has changed."""
     places_changed = Signal()
-    """The tiles have places."""
+    """Emitted when the positions of the tiles have been computed."""
     building = Signal(RunningJob)
-    """A build or update began."""
+    """Emitted when a build or update has started."""
     refused = Signal(str)
-    """Why a correction was not made."""
+    """Emitted with the reason why a correction was refused."""
     one = "cluster"
 
     def __init__(self, session: Session) -> None:
@@ -136,27 +137,27 @@ class BankWork:
 
     @property
     def problem(self) -> str:
-        """Why a bank that lies in the folder cannot be read: a sentence."""
+        """Why the bank in the folder cannot be read, as a sentence; empty if it can."""
         return self._disk.problem
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What to look at in the bank as a whole."""
+        """Warnings about the bank as a whole."""
         return self._disk.warnings
 
     @property
     def clusters(self) -> tuple[ClusterFacts, ...]:
-        """The clusters of the bank, as a user judges them."""
+        """The facts of the bank's clusters."""
         return self._disk.clusters
 
     @property
     def duplicates(self) -> tuple[NearDuplicate, ...]:
-        """Tiles that look like another one of the bank."""
+        """The near-duplicates in the bank."""
         return self._disk.duplicates
 
     @property
     def curation(self) -> Curation:
-        """What the user removed and moved, the correction that is being worked in included."""
+        """The user's corrections, including the one that is being applied."""
         wanted = self._wanted
         return self._disk.curation if wanted is None or wanted.curation is None else wanted.curation
 
@@ -173,7 +174,7 @@ class BankWork:
         self._session.in_thread(lambda: _OnDisk.read(folder), then)
 
     def find_tiles(self) -> None:
-        """Find out what a bank would be made of, in a thread."""
+        """Find the tiles from which a bank would be built, in a thread."""
         data = self._session.settings.data
         if data.folder is None:
             self._found_tiles(
@@ -194,12 +195,12 @@ class BankWork:
     def _show(self, found: _OnDisk) -> None:
         before, self._disk = self._disk.bank, found
         building = self._building
-        if building is None or building[0] != self.folder or building[1].curation is None:  # else it writes another
+        if building is None or building[0] != self.folder or building[1].curation is None:  # else new ones come
             self._known = found.curation
         if self.job is None:
             self._wanted = None  # it is on disk
         if before is None and found.bank is not None and self._session.settings.bank == BankSettings():
-            self._session.change(bank=found.bank.settings)  # a project that is opened again
+            self._session.change(bank=found.bank.settings)  # the project was opened again
         there = set() if found.bank is None else {t.hash for t in found.bank.tiles}
         if self.places and (before is None or found.bank is None or before.encoder != found.bank.encoder):
             self.places = {}
@@ -215,7 +216,7 @@ class BankWork:
                 self.places_changed.emit()
 
         def work() -> dict[str, Place]:
-            rows = {tile.hash: row for row, tile in enumerate(bank.tiles)}  # equal pictures have one place
+            rows = {tile.hash: row for row, tile in enumerate(bank.tiles)}  # equal pictures have one position
             places = project(bank.features[list(rows.values())], bank.settings.seed)
             return dict(zip(rows, map(tuple, places.tolist()), strict=True))
 
@@ -224,7 +225,7 @@ class BankWork:
     # the selection -------------------------------------------------------------------------------------------
 
     def select(self, hashes: Collection[str]) -> None:
-        """Pick these tiles, in all views."""
+        """Select these tiles in all views."""
         chosen = frozenset(hashes)
         if chosen != self.selected:
             self.selected = chosen
@@ -233,7 +234,7 @@ class BankWork:
     # building ------------------------------------------------------------------------------------------------
 
     def would_replace(self) -> bool:
-        """Whether the bank in the folder was made with another encoder than the settings ask for."""
+        """Return whether the bank in the folder was built with another encoder than that of the settings."""
         wanted, bank = self._session.settings.bank, self.bank
         if bank is None:
             return False
@@ -243,12 +244,12 @@ class BankWork:
         )
 
     def build(self, *, overwrite: bool = False) -> None:
-        """Build the bank by the settings of the session, or bring the one in the folder up to date."""
+        """Build the bank with the settings of the session, or update the one in the folder."""
         if self.job is None:
             self._run(_Wanted(self._session.settings.bank, None, overwrite))
 
     def remove(self, hashes: Collection[str]) -> None:
-        """Take tiles out of the bank."""
+        """Remove tiles from the bank."""
         self._correct(self.curation.remove(hashes))
 
     def move(self, hashes: Collection[str], class_name: str) -> None:
@@ -260,12 +261,12 @@ class BankWork:
         return bool(self._undo)
 
     def undo(self) -> None:
-        """Take the last correction back."""
+        """Undo the last correction."""
         if self._undo:
             self._apply(self._undo.pop())
 
     def change_k(self, class_name: str, k: int) -> None:
-        """Give a class this many clusters, 0 for as many as suit it; the others keep theirs."""
+        """Change the number of clusters of a class; 0 chooses it automatically. The other classes keep theirs."""
         bank = self.bank
         if bank is None:
             return
@@ -288,7 +289,7 @@ class BankWork:
             self._undo.append(before)
 
     def _apply(self, curation: Curation) -> bool:
-        """Work a correction in; whether a bank can be made after it."""
+        """Apply a correction; return whether a bank can still be built with it."""
         bank = self.bank
         if bank is None:
             return False
@@ -303,11 +304,11 @@ class BankWork:
         return True
 
     def _settings(self, bank: ImageBank) -> BankSettings:
-        """What a correction keeps to: how the bank is made, whatever is being chosen for the next one."""
+        """Return the settings for a correction: those of the bank, not those being chosen for the next build."""
         return bank.settings if self._wanted is None else self._wanted.settings
 
     def _run(self, wanted: _Wanted) -> None:
-        """Start a build; a correction that comes while one runs is worked in when that ends."""
+        """Start a build; a correction made while one runs is applied when it has ended."""
         self._wanted = wanted
         if self.job is not None:
             self._again = True
@@ -324,9 +325,9 @@ class BankWork:
                 )
             return build_bank(
                 _tiles(settings.data),
+                folder,
                 wanted.settings,
                 settings.data,
-                folder,
                 device=settings.train.device,
                 update=not wanted.overwrite,
                 overwrite=wanted.overwrite,
@@ -340,7 +341,7 @@ class BankWork:
 
     def _built(self, state: State, folder: Path, wanted: _Wanted) -> None:
         again, self._again, self.job, self._building = self._again, False, None, None
-        if folder != self.folder:  # that of the project before
+        if folder != self.folder:  # it belongs to the previous project
             if again and self._wanted is not None:
                 self._run(self._wanted)
             return
@@ -351,7 +352,7 @@ class BankWork:
             if again and self._wanted is not None:
                 self._run(self._wanted)
                 return
-        else:  # what is on disk counts
+        else:  # the state on disk counts
             self._undo.clear()
             self._wanted = None
         self.load()
@@ -360,7 +361,7 @@ class BankWork:
         self._undo.clear()
         self._wanted, self._again = None, False
         if self._told is not None and self._session.settings.bank_folder == self._told:
-            self._session.change(bank_folder=None)  # that was the bank of the other project
+            self._session.change(bank_folder=None)  # it was the bank of the previous project
         self.places = {}
         self._show(_OnDisk(None))
         self.load()

@@ -1,4 +1,4 @@
-"""The encoders of this machine: whose weights are there, and which are being fetched. It outlives the widgets."""
+"""The state of the encoders on this machine: which weights exist, and which are being fetched."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 class Encoders:
-    """Which encoders can be used here.
+    """The encoders whose weights are on this machine.
 
     Attributes
     ----------
     places
-        Where the weights of each encoder of the catalogue lie, None if they are not on this machine; as of the last
-        :meth:`refresh`, and empty before that.
+        Path of the weights of each encoder in the catalogue, None if they are not on this machine; as of the last
+        :meth:`refresh`, and empty before it.
     job
-        The download that runs, or None.
+        The running download, or None.
     """
 
     found = Signal()
-    """:attr:`places` are known."""
+    """Emitted when :attr:`places` are known."""
     fetching = Signal(RunningJob)
-    """A download began."""
+    """Emitted when a download has started."""
 
     def __init__(self, session: Session) -> None:
         self._session = weakref.proxy(session)
@@ -41,7 +41,7 @@ class Encoders:
         self.job: RunningJob | None = None
 
     def refresh(self) -> None:
-        """Look whose weights are on this machine, in a thread; :attr:`found` tells when that is known."""
+        """Find the weights on this machine, in a thread; :attr:`found` is emitted when they are known."""
         if self._search is None or self._search.state.ended:
             self._search = self._session.in_thread(_find, self._take)
 
@@ -50,11 +50,11 @@ class Encoders:
         self.found.emit()
 
     def lacks_weights(self, spec: EncoderSpec) -> bool:
-        """Whether the weights of an encoder are missing; False while that is not known."""
+        """Return whether the weights of an encoder are missing; False while it is not known."""
         return spec.needs_weights and spec.name in self.places and self.places[spec.name] is None
 
     def fetch(self, name: str) -> RunningJob:
-        """Fetch the weights of an encoder: the user was asked, and said yes."""
+        """Fetch the weights of an encoder; to be called only after the user has agreed."""
 
         def make() -> Job:
             from napari_pbip.engine.fetch_weights import fetch_weights

@@ -1,6 +1,6 @@
-"""Labels that are being given to tiles of slides: kept on disk, shown on the slide, cut in the background.
+"""The state of labelling tiles on slides: labels are saved, drawn on the slide, and their tiles cut in the background.
 
-The session holds it, so that labels outlive the widget. Nothing is read or shown before :meth:`Labelling.open`.
+The session owns it, so that labels outlive the widget. Nothing is read or drawn before :meth:`Labelling.open`.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
 
 _QUIET_MS = 800
-"""Time without a change after which labels are saved and tiles are cut."""
+"""Milliseconds without a change after which labels are saved and tiles are cut."""
 _WAITING_MS = 2000
-"""Time between two checks whether another window is still at the labels."""
+"""Milliseconds between two checks whether another window still has the labels open."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Left:
-    """What is still to be done for a folder that the user has left."""
+    """The remaining work for a project folder that the user has left."""
 
     labels: LabelledSlides | None
-    """What is to be written, if anything is."""
+    """Labels to write, or None."""
     claim: ExitStack | None
-    """Closed when it is written."""
+    """The claim of the folder, which is released when they are written."""
     job: RunningJob | None
-    """Our job that still writes there."""
+    """The job of this window that still writes there, or None."""
 
 
 class Labelling:
@@ -53,22 +53,22 @@ class Labelling:
     Attributes
     ----------
     labels
-        Change them by their own methods; saving and drawing follow.
+        The labels; changes by their methods are saved and drawn.
     slide
         The slide whose tiles are labelled: the one that was selected last.
     problem
-        Why nothing can be labelled at all: the labels on disk are damaged, or edited in another window. They are left
-        as they are.
+        Error that prevents all labelling: the labels on disk are damaged, or edited in another window. They are not
+        changed then.
     refusal
-        Why the present slide cannot be labelled.
+        Error that prevents labelling the present slide.
     """
 
     changed = Signal()
-    """Labels, classes or the slide are other than before."""
+    """Emitted when labels, classes or the slide have changed."""
     cutting = Signal(RunningJob)
-    """Tiles are being saved and cut."""
+    """Emitted with the job that saves labels and cuts tiles."""
     tiles_cut = Signal()
-    """Tiles changed on disk, in the folder that the settings name."""
+    """Emitted when tiles have changed on disk in the folder that the settings name."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -92,7 +92,7 @@ class Labelling:
         self._waiting = single_shot(_WAITING_MS, self._read)
 
     def open(self) -> None:
-        """Read the labels of the project, if that was not done yet, and begin to follow the viewer."""
+        """Read the labels of the project, unless that was done before, and start to follow the viewer."""
         session = self._session
         if self._opened is None:
             session.folder_changed.connect(self._read)
@@ -103,43 +103,43 @@ class Labelling:
         self._refresh()
 
     def close(self) -> None:
-        """Save what is not saved yet; jobs have ended."""
+        """Save unsaved labels; to be called when all jobs have ended."""
         self._quiet.stop()
         self._soon.stop()
         self._waiting.stop()
         self._leave()
 
     def use(self) -> None:
-        """Have the bank and the training read these tiles, whatever they read now."""
+        """Make the bank and the training use these tiles instead of the present ones."""
         self._adopt = self._unsaved = True
         self._save()
 
     @property
     def saving(self) -> bool:
-        """Whether labels are being saved and tiles cut, or will be in a moment."""
+        """Whether labels are being saved and tiles cut, or will be soon."""
         return self._job is not None or self._quiet.isActive()
 
     # the slide -----------------------------------------------------------------------------------------------
 
     @property
     def facts(self) -> SlideFacts | None:
-        """Of the slide, if it can be labelled."""
+        """The facts of the slide, or None if it cannot be labelled."""
         return self._facts
 
     @property
     def grid(self) -> SquareGrid | None:
-        """The tiles of the slide, if it can be labelled."""
+        """The grid of tiles of the slide, or None if it cannot be labelled."""
         return None if self._facts is None else self._facts.grid(self.labels.size)
 
     def place(self, world: Iterable[float]) -> tuple[float, float]:
-        """A place of the canvas in level-0 pixels from the corner of the slide: x and y."""
+        """Convert a position on the canvas to level-0 pixels (x, y) from the corner of the slide."""
         if self.slide is None:
             raise LookupError("there is no slide")
         y, x = self.slide.layer.world_to_data(tuple(world))[-2:]
-        return float(x) + 0.5, float(y) + 0.5  # the middle of the first pixel is the origin of the layer
+        return float(x) + 0.5, float(y) + 0.5  # the origin of the layer is the centre of the first pixel
 
     def restart_slide(self) -> int:
-        """Remove the labels of a slide that was refused because its microns per pixel changed; how many."""
+        """Remove the labels of a slide whose microns per pixel have changed; return the number of removed labels."""
         if self.slide is None:
             return 0
         count = self.labels.restart_slide(_facts(self.slide))
@@ -160,7 +160,7 @@ class Labelling:
 
     @property
     def shown(self) -> bool:
-        """Whether labelled tiles are drawn: as long as one works on them, for they would cover the tissue map."""
+        """Whether labelled tiles are drawn: only while the user labels, because they would cover the tissue map."""
         return self._shown
 
     @shown.setter
@@ -170,7 +170,7 @@ class Labelling:
             self._draw()
 
     def preview(self, positions: Iterable[Position], labels: Labels, *, add: bool = False) -> None:
-        """Draw tiles as if they had these labels, until the next change; no positions end it."""
+        """Draw tiles as if they had these labels until the next change; a call without positions ends it."""
         given = self._given()
         self._preview = {p: (given.get(p, NONE) | labels) if add else labels for p in positions}
         self._draw()
@@ -189,10 +189,10 @@ class Labelling:
     # following the viewer and the labels ---------------------------------------------------------------------
 
     def _refresh(self) -> None:
-        """See which slide there is now and whether it can be labelled, draw, and tell."""
+        """Find the present slide and whether it can be labelled, draw, and emit :attr:`changed`."""
         slide = self._session.current_slide
         if slide is None and self.slide in list(self._session.slides):
-            slide = self.slide  # another layer was selected: the user goes on with this slide
+            slide = self.slide  # a layer without a slide was selected, so this slide stays
         if slide is not self.slide:
             if self.slide is not None:
                 self.slide.layer.events.scale.disconnect(self._refresh_soon)
@@ -215,13 +215,13 @@ class Labelling:
         self.changed.emit()
 
     def _refresh_soon(self, _: object = None) -> None:
-        self._soon.start()  # once, however many layers came or went; another slide, or corrected microns per pixel
+        self._soon.start()  # once for all changes of layers, of the slide and of its microns per pixel
 
     def _on_labels(self) -> None:
         if self._claim is None and not self._begin_folder():
             return
         counts = tuple(filter(None, self.labels.counts))
-        self._adopt |= counts != self._counts  # a new name for a class is no wish to use these tiles
+        self._adopt |= counts != self._counts  # renaming a class is no reason to use these tiles
         self._counts = counts
         self._unsaved = True
         self._quiet.start()
@@ -262,12 +262,12 @@ class Labelling:
         self._soon.start()
 
     def _take(self, folder: Path) -> None:
-        """Have the folder alone: two windows would overwrite each other's labels.
+        """Claim the folder, because two windows would overwrite each other's labels.
 
         Raises
         ------
         FolderInUse
-            If another window has it.
+            If another window has claimed it.
         """
         with ExitStack() as claimed:
             with _unless_unwritable():
@@ -275,7 +275,7 @@ class Labelling:
             self._claim = claimed.pop_all()
 
     def _begin_folder(self) -> bool:
-        """Take the folder, which was not there yet, at the first change; False if another window was faster."""
+        """Claim the folder, which did not exist, at the first change; return False if another window was faster."""
         if self._opened is not None:
             try:
                 self._take(self._opened)
@@ -284,11 +284,11 @@ class Labelling:
             else:
                 if not (self._opened / LABELS).exists():
                     return True
-        self._read()  # the labels of the other one, or why there are none
+        self._read()  # read the labels of the other window, or find why that is not possible
         return False
 
     def _leave(self) -> None:
-        """Write the labels and let the folder go: at once, or when our job has written there what it has begun."""
+        """Write the labels and release the folder: at once, or when a running job has finished writing."""
         folder, job = self._opened, self._job
         if folder is None:
             return
@@ -304,7 +304,7 @@ class Labelling:
     def _let_go(self, folder: Path, job: RunningJob | None = None) -> None:
         left = self._leaving.get(folder)
         if left is None or left.job is not job:
-            return  # the user came back to it
+            return  # the user has come back to this folder
         del self._leaving[folder]
         try:
             if left.labels is not None:
@@ -316,9 +316,9 @@ class Labelling:
                 left.claim.close()
 
     def _save(self) -> None:
-        """Bring the folder up to date in the background."""
+        """Write labels and tiles in the background."""
         if self._job is not None:
-            self._job.cancel()  # goes on with the newer labels when it has ended
+            self._job.cancel()  # when it has ended, the newer labels are written
             return
         if self.problem is not None or self._opened is None:
             return
@@ -331,17 +331,17 @@ class Labelling:
 
     def _on_end(self, job: RunningJob, state: State) -> None:
         if job is not self._job:
-            return  # of another project folder
+            return  # the job is of another project folder
         self._job = None
         if state is State.FAILED:
-            self._unsaved = True  # written with the next change, or when the folder is left
+            self._unsaved = True  # they are written with the next change, or when the folder is left
         elif self._unsaved:
             self._quiet.start()
         elif state is State.FINISHED and job.result is not None:
             self._use(job.result)
 
     def _use(self, result: Finished) -> None:
-        """Have the bank and the training read these tiles, unless the user chose others since."""
+        """Make the bank and the training use these tiles, unless the user has chosen others meanwhile."""
         data, folder = self._session.settings.data, result.output
         adopt, self._adopt = self._adopt, False
         if not adopt and data.folder not in (None, folder):
@@ -355,12 +355,12 @@ class Labelling:
 
 
 def _facts(slide: SlideLayer) -> SlideFacts:
-    """What labels have to remember of a slide.
+    """Return the facts of a slide that are saved with its labels.
 
     Raises
     ------
     SlideError
-        If its microns per pixel are not known, or its pixels are not square.
+        If the slide's microns per pixel are not known, or its pixels are not square.
     """
     opened = slide.slide
     try:
@@ -372,7 +372,7 @@ def _facts(slide: SlideLayer) -> SlideFacts:
 
 @contextmanager
 def _unless_unwritable() -> Iterator[None]:
-    """Nothing happens where nothing can be written: whoever saves there is told."""
+    """Ignore errors of a folder that cannot be written, which saving reports later."""
     try:
         yield
     except FolderInUse:

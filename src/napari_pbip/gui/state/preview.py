@@ -1,4 +1,4 @@
-"""The map that the image bank alone makes of what is in view, as a layer that fills while it is computed."""
+"""Previews: maps of the part in view that the image bank alone predicts, as layers that fill while computed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ METADATA = "napari_pbip_preview"
 
 
 class BankPreview:
-    """Previews of slides; one at a time, one layer a slide."""
+    """Previews of slides, of which one runs at a time; each slide has one layer."""
 
     started = Signal(RunningJob)
-    """A preview began."""
+    """Emitted when a preview has started."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -36,11 +36,11 @@ class BankPreview:
 
     @property
     def job(self) -> RunningJob | None:
-        """The preview that runs, or None."""
+        """The running preview, or None."""
         return self._job
 
     def start(self, taxonomy: Taxonomy) -> RunningJob:
-        """Colour what is in view of the current slide; a preview that runs is stopped.
+        """Start a preview of the part of the current slide in view; a running preview is stopped.
 
         Parameters
         ----------
@@ -50,7 +50,7 @@ class BankPreview:
         Raises
         ------
         SlideError
-            If no slide is selected, or nothing of it is in view.
+            If no slide is selected, or no part of it is in view.
         """
         session = self._session
         current = session.current_slide
@@ -102,7 +102,7 @@ class _Shown:
             return
         layers = self._session.viewer.layers
         if self._slide.layer not in layers or (self._layer is not None and self._layer not in layers):
-            job.cancel()  # the user removed it
+            job.cancel()  # because the user has removed the layer
         elif self._layer is None:
             self._layer = self._add(newest)
         else:
@@ -122,13 +122,13 @@ class _Shown:
 
 
 def _options(slide: SlideLayer, newest: Coloured, taxonomy: Taxonomy) -> dict[str, Any]:
-    """Options of the layer: cells lie on the slide pixel by pixel, in its units."""
+    """Return the options of a layer whose cells lie over the pixels of the slide, in its units."""
     grid, where = newest.grid, placement(slide.slide)
     if grid is None:
         raise ValueError("a map needs its grid")
     step_y, step_x = where["scale"]
-    # a layer's pixel 0 is centred on its translation: the corner of a cell is half a cell before it, and the corner
-    # of the slide half a pixel before zero
+    # the translation of a layer is the centre of its first pixel: the first cell's corner lies half a cell before it,
+    # and the slide's corner half a pixel before zero
     shift = grid.side / 2 - 0.5
     return {
         "name": f"Preview of {slide.slide.name}",

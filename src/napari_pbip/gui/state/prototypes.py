@@ -1,4 +1,4 @@
-"""The prototypes of a trained model, each with the real tiles nearest to it, to be looked at as those of a bank."""
+"""The prototypes of a trained model with the real tiles nearest to each, which are shown like those of a bank."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 
 class ModelPrototypes:
-    """What :func:`napari_pbip.engine.banks.nearest_tiles.nearest_tiles` finds for a model; it begins to look at once.
+    """The result of :func:`napari_pbip.engine.banks.nearest_tiles.nearest_tiles` for a model; the job starts at once.
 
     Parameters
     ----------
     session
-        Whose model.
+        The session in which the job runs.
     run
         Folder of the model.
 
     Attributes
     ----------
     job
-        What looks.
+        The job.
     """
 
     changed = Signal()
-    """They are there."""
+    """Emitted when the prototypes have been read."""
     selection_changed = Signal()
-    """Other tiles are selected."""
+    """Emitted when the selection has changed."""
     one = "prototype"
 
     def __init__(self, session: Session, run: Path) -> None:
@@ -57,7 +57,7 @@ class ModelPrototypes:
         self.job.ended.connect(lambda _: self._read(session))
 
     def select(self, hashes: Collection[str]) -> None:
-        """Pick these tiles."""
+        """Select these tiles."""
         self.selected = frozenset(hashes)
         self.selection_changed.emit()
 

@@ -1,7 +1,7 @@
-"""The slides that are to be segmented, one after the other; it outlives the widget that shows it.
+"""The queue of slides that are segmented one after the other, which outlives the widget that shows it.
 
-Each slide goes its own way: one that fails says why, and the next begins. A result belongs to its slide by what it is,
-whichever layer is active. What was stopped goes on where it was.
+If a slide fails, its error is shown and the next slide starts. A result belongs to its slide by the slide's identity,
+not to the active layer. A slide that was stopped can be resumed.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
 
 TISSUE = "tissue.png"
-"""The tissue mask of a slide, beside its result."""
+"""File name of a slide's tissue mask in the folder of its result."""
 Rectangle = tuple[float, float, float, float]
 
 
 class Status(Enum):
-    """Where a slide of the queue is."""
+    """The state of a slide in the queue."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -45,7 +45,7 @@ class Status(Enum):
     DONE = "done"
     FAILED = "failed"
     OTHER = "made from something else"
-    """There is a result already that cannot be resumed; the user is asked whether to replace it."""
+    """There is a result that cannot be resumed; the user is asked whether to replace it."""
 
     @property
     def active(self) -> bool:
@@ -54,27 +54,27 @@ class Status(Enum):
 
 @dataclass(eq=False)
 class QueuedSlide:
-    """A slide of the queue and how far it is."""
+    """A slide of the queue and its progress."""
 
     path: Path
     run: Path
     """Folder of the model."""
     settings: JobSettings
-    """All of them as they were when it was queued."""
+    """All settings at the time when the slide was queued."""
     results: Path
-    """Where the project's results lay then."""
+    """The project's folder of results at that time."""
     status: Status = Status.WAITING
     sentence: str = ""
-    """What the user should know: why it failed, or a warning."""
+    """Sentence for the user: an error or warnings."""
     error: PbipError | None = None
     done: int = 0
-    """Tiles."""
+    """Number of finished tiles."""
     total: int = 0
     store: Path | None = None
-    """The score store, once it is known."""
+    """Path of the score store, or None while unknown."""
     tissue_mm2: float = 0.0
     view: Rectangle | None = None
-    """What the user is looking at, in level-0 pixels; written by the window, read by the job."""
+    """Rectangle in view in level-0 pixels; written by the window, read by the job."""
     overwrite: bool = False
     warnings: list[str] = field(default_factory=list)
     _first: int = 0
@@ -83,36 +83,36 @@ class QueuedSlide:
 
     @property
     def rate(self) -> float:
-        """Tiles a second in this sitting, or 0 while unknown."""
+        """Tiles per second since the job started, or 0 while unknown."""
         took = time.monotonic() - self._since
         return (self.done - self._first) / took if took > 1 and self._since else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Expected time to the end, or None while unknown."""
+        """Expected seconds to the end, or None while unknown."""
         return (self.total - self.done) / self.rate if self.rate > 0 else None
 
 
 class SegmentQueue:
-    """Segments slides one after the other.
+    """A queue that segments slides one after the other.
 
     Parameters
     ----------
     session
-        Whose settings, slides and project folder count.
+        The session, whose settings, slides and project folder are used.
 
     Attributes
     ----------
     run
         Folder of the model that the user has chosen for the next slides.
     slides
-        In the order in which they came, the finished ones too; each slide is there once.
+        Slides in the order in which they were added, including finished ones; each slide occurs once.
     """
 
     changed = Signal()
-    """Slides came or went."""
+    """Emitted when slides were added or removed."""
     updated = Signal(QueuedSlide)
-    """One of them is further, or in another state."""
+    """Emitted with a slide whose progress or state has changed."""
 
     def __init__(self, session: Session) -> None:
         self._session = weakref.proxy(session)
@@ -128,7 +128,7 @@ class SegmentQueue:
         return None if self._running is None else self._running[0]
 
     def drop(self, paths: Sequence[Path], run: Path) -> None:
-        """:meth:`add` slides and all slides that lie directly in folders, which are looked through in a thread."""
+        """Add slides, and all slides directly in folders, which are searched in a thread."""
         folders = [path for path in paths if path.is_dir()]
         settings, results = self._session.settings, self._session.results_folder
         self.add([path for path in paths if path not in folders], run)
@@ -139,9 +139,9 @@ class SegmentQueue:
             )
 
     def add(self, paths: Sequence[Path], run: Path) -> None:
-        """Segment these slides with a model, in the session's present settings; begins as soon as it can.
+        """Queue slides to be segmented with a model and the session's present settings.
 
-        A slide that is in the queue already is taken again, unless it is still to come or running.
+        A slide that is in the queue already is queued again, unless it is waiting or running.
         """
         self._add(paths, run, self._session.settings, self._session.results_folder)
 
@@ -159,7 +159,7 @@ class SegmentQueue:
         self._begin_next()
 
     def cancel(self, slide: QueuedSlide) -> None:
-        """Stop a slide, or do not begin with it; what is finished is kept."""
+        """Stop a running or waiting slide; what is finished is kept."""
         if self._running is not None and self._running[0] is slide:
             self._running[1].cancel()
             self._become(slide, Status.STOPPING)
@@ -167,29 +167,29 @@ class SegmentQueue:
             self._become(slide, Status.STOPPED)
 
     def resume(self, slide: QueuedSlide) -> None:
-        """Go on with a slide that was stopped, or try again one that failed."""
+        """Resume a slide that was stopped, or try one again that failed."""
         if not slide.status.active:
             self._become(slide, Status.WAITING)
             self._begin_next()
 
     def replace(self, slide: QueuedSlide) -> None:
-        """Segment a slide from the beginning, in place of the result that there is."""
+        """Segment a slide from the beginning, replacing its earlier result."""
         slide.overwrite = True
         self.resume(slide)
 
     def remove(self, slide: QueuedSlide) -> None:
-        """Take a slide off the list; its result stays on disk."""
+        """Remove a slide from the queue; its result stays on disk."""
         if slide in self.slides and slide is not self.running:
             self.slides.remove(slide)
             self.changed.emit()
 
     def stop(self) -> None:
-        """Cancel all that wait or run."""
+        """Stop all waiting and running slides."""
         for slide in self.slides:
             self.cancel(slide)
 
     def close(self) -> None:
-        """Begin with no further slide."""
+        """Start no further slide."""
         self._closed = True
 
     def show(self, slide: QueuedSlide) -> None:
@@ -226,10 +226,10 @@ class SegmentQueue:
         self._become(slide, Status.RUNNING)
 
     def _make(self, slide: QueuedSlide) -> JobMaker:
-        """What the job's thread begins with."""
+        """Return the function that makes the job in its thread."""
         settings, overwrite = slide.settings.segment, slide.overwrite
         layer = self._layer_of(slide)
-        # given in the window, which counts also where it could not be kept beside the slide
+        # a value that was given in the window counts even if it could not be saved beside the slide
         given = layer.slide.mpp if layer is not None and layer.slide.mpp_is_given else None
 
         def make() -> Job:
@@ -269,7 +269,7 @@ class SegmentQueue:
                 slide.done = slide._first = event.done
                 slide.total = event.total
                 slide._since = time.monotonic()
-                slide.overwrite = False  # it is replaced by now: from here on it can be resumed
+                slide.overwrite = False  # the earlier result has been replaced, and the new one can be resumed
                 self._open_result_if_slide_is_open(slide)
             elif isinstance(event, Step):
                 slide.done = event.done
@@ -321,7 +321,7 @@ class SegmentQueue:
             self._open_result_if_slide_is_open(self.running)
 
     def _open_result_if_slide_is_open(self, slide: QueuedSlide) -> None:
-        """Once: a layer that the user deletes does not come back."""
+        """Open the result once, so that a layer that the user has removed is not added again."""
         if self._layer_of(slide) is not None and not slide._shown:
             slide._shown = True
             try:
@@ -337,17 +337,17 @@ class SegmentQueue:
         result = self._session.results.open(slide.store, slide.settings.thresholds)
         if layer is not None:
             result.layer.visible = layer.layer.visible  # all slides lie at the same place
-        selection.active = before  # the user goes on with what they were at
+        selection.active = before  # keep the user's selection
 
     def _close_result(self, slide: QueuedSlide) -> None:
-        """Before another result takes its place."""
+        """Close the layer of a result that is about to be replaced."""
         result = self._result_of(slide)
         if result is not None:
             self._session.viewer.layers.remove(result.layer)
 
 
 def _sentence(slide: QueuedSlide, error: PbipError | None) -> str:
-    """What went wrong, in words of the window where the error's own are those of the command line."""
+    """What went wrong; of a result that exists already, with what the buttons of its row do."""
     if not isinstance(error, OtherResult):
         return str(error)
     if error.what == "slide":

@@ -1,4 +1,4 @@
-"""What a user is working on in one viewer. It outlives every widget: closing a dock loses nothing.
+"""The state of the user's work in one viewer. It outlives the widgets, so that closing a dock loses nothing.
 
 Widgets read the session, change it through its methods, and redraw on its signals; they do not know each other.
 """
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 TILES, BANK, MODELS, RESULTS = "tiles", "bank", "models", "results"
-"""What a project folder holds."""
+"""Names of the folders in a project folder."""
 _CLOSES = "napari-pbip closes its sessions"
 _sessions: weakref.WeakKeyDictionary[ViewerModel, Session] = weakref.WeakKeyDictionary()
 
 
 class Session:
-    """The work of one viewer; made by :func:`session_of`.
+    """The state of the user's work in one viewer, made by :func:`session_of`.
 
     Attributes
     ----------
@@ -53,31 +53,31 @@ class Session:
     results
         The results that are layers of the viewer.
     segmenting
-        The slides that are to be segmented.
+        The queue of slides to be segmented.
     training
-        The models of the project, and the training of one.
+        The models of the project, and the running training.
     bank
-        The image bank that is worked on.
+        The image bank of the project.
     encoders
-        Which encoders can be used on this machine.
+        The encoders that can be used on this machine.
     zero_shot
-        What the encoder tells of the tiles without training.
+        The classification of tiles without training.
     jobs
         Jobs that have not ended, oldest first.
     labelling
-        The labels that are given to tiles of slides.
+        The labels of tiles on slides.
     tissue
-        Where on the slides there is tissue.
+        The tissue masks of the slides.
     """
 
     settings_changed = Signal(JobSettings)
-    """The settings as they are now. Moving a threshold is an event of :attr:`Session.display` alone."""
+    """Emitted with the new settings; a changed threshold is an event of :attr:`Session.display` only."""
     folder_changed = Signal(Path)
-    """Another project folder."""
+    """Emitted when the project folder has changed."""
     job_started = Signal(RunningJob)
-    """A job began."""
+    """Emitted when a job has started."""
     slide_selected = Signal(object)
-    """The :class:`SlideLayer` that the user is looking at, or None."""
+    """Emitted with the current :class:`SlideLayer`, or None, when it changes."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._settings = JobSettings()
@@ -113,9 +113,9 @@ class Session:
 
     @property
     def settings(self) -> JobSettings:
-        """All settings; what a settings file holds. Replace it whole, or a section with :meth:`change`.
+        """All settings, as in a settings file. Set the property, or replace sections with :meth:`change`.
 
-        The thresholds are those of :attr:`display`, and replacing them changes what is shown.
+        The thresholds are those of :attr:`display`; replacing them changes what is shown.
         """
         thresholds = self._display.thresholds
         if thresholds == self._settings.thresholds:
@@ -131,7 +131,7 @@ class Session:
 
     @property
     def display(self) -> Display:
-        """How the current result is shown, or the last one that was, or the first one will be."""
+        """Display settings of the current result, else of the last one, else for the first one to come."""
         return self._display
 
     def _on_result(self, result: ResultLayer | None) -> None:
@@ -146,7 +146,7 @@ class Session:
 
     @property
     def folder(self) -> Path:
-        """The project folder: everything that the widgets make lies in it. It is made when first needed."""
+        """The project folder, in which the widgets save everything. It is created when it is first needed."""
         return self._folder
 
     @folder.setter
@@ -167,27 +167,27 @@ class Session:
 
     @property
     def models_folder(self) -> Path:
-        """One run folder a training."""
+        """Folder with one run per training."""
         return self._folder / MODELS
 
     @property
     def results_folder(self) -> Path:
-        """One folder a slide, with its score store."""
+        """Folder with one folder per slide, which contains its score store."""
         return self._folder / RESULTS
 
     def result_folder(self, slide: Slide) -> Path:
-        """Where the results of a slide lie, by what the slide is: names repeat, and files are moved and renamed."""
+        """Return the folder of a slide's results, by the slide's identity because names repeat and files are moved."""
         return result_folder(self.results_folder, slide.name, slide.identity)
 
     def tissue_file(self, slide: Slide) -> Path:
-        """The tissue mask of a slide, found or painted; segmentation takes it where it is there."""
+        """Return the file of a slide's tissue mask, found or drawn, which segmentation uses if it exists."""
         return self.result_folder(slide) / TISSUE
 
     # slides --------------------------------------------------------------------------------------------------
 
     @property
     def current_slide(self) -> SlideLayer | None:
-        """The slide that the active layer shows or belongs to; or else, if there is but one, that one."""
+        """The slide that the active layer shows or belongs to, else the only slide if there is just one, else None."""
         active = self.viewer.layers.selection.active
         if active is not None and (slide := self.slides.of_layer(active)) is not None:
             return slide
@@ -199,7 +199,7 @@ class Session:
     # jobs ----------------------------------------------------------------------------------------------------
 
     def start(self, make: JobMaker) -> RunningJob:
-        """Start a job in a thread; it is in :attr:`jobs` until it ends, whatever becomes of the widget."""
+        """Start a job in a thread; it stays in :attr:`jobs` until it ends, even if the widget is closed."""
         self.tissue.flush()  # a job may read the mask
         job = RunningJob(make)
         self.jobs.append(job)
@@ -213,16 +213,16 @@ class Session:
         then: Callable[[Value], None],
         otherwise: Callable[[PbipError], None] = lambda error: show_error(str(error)),
     ) -> RunningJob:
-        """Call a function in a thread, and another one with its value on the main thread.
+        """Call a function in a thread, and then another one with its value on the main thread.
 
         Parameters
         ----------
         work
-            What takes long; it touches neither widgets nor the viewer.
+            Slow function, which must use neither widgets nor the viewer.
         then
-            Takes its value; not called where it failed or was cancelled.
+            Function that takes the value; not called after an error or when cancelled.
         otherwise
-            Takes the error where it failed. By default napari shows it.
+            Function that takes the error. By default napari shows it.
         """
         job = self.start(lambda: returning(work))
 
@@ -237,16 +237,16 @@ class Session:
 
     def _ended(self, job: RunningJob) -> None:
         self.jobs.remove(job)
-        QTimer.singleShot(0, lambda: _tell(job))  # after those who show it
+        QTimer.singleShot(0, lambda: _tell(job))  # after the widgets that show the job
 
     def close(self) -> None:
-        """Stop all jobs, each with what it has saved, and close all slides; once."""
-        if self._closed:  # the window tells of its end late, when Qt has deleted timers already
+        """Stop all jobs, which save what is finished, and close all slides. Further calls do nothing."""
+        if self._closed:  # the signal of the window comes late, when Qt has deleted timers
             return
         self._closed = True
         self.segmenting.close()
         stopped: set[RunningJob] = set()
-        while running := [job for job in self.jobs if job not in stopped]:  # the end of one may begin another
+        while running := [job for job in self.jobs if job not in stopped]:  # the end of one may start another
             for job in running:
                 job.cancel()
             for job in running:
@@ -259,7 +259,7 @@ class Session:
 
 
 def _tell(job: RunningJob) -> None:
-    """Tell how a job ended that a dock showed, if that dock was closed since."""
+    """Show the error of a job whose dock was closed meanwhile."""
     if job.followed and not job.told and job.error is not None:
         show_error(str(job.error))
 
@@ -270,18 +270,18 @@ def _close_all() -> None:
 
 
 def begin_session() -> Session | None:
-    """The session of the viewer that layers come into, which redraws what is decoded in threads; None without a viewer.
+    """Return the session of the current viewer, or None without a viewer.
 
-    Whatever hands layers to napari calls it before: the reader and the samples.
+    The reader and the samples call it before they return layers, because the session redraws them when decoded.
     """
     viewer = napari.current_viewer()
     return None if viewer is None else session_of(viewer)
 
 
 def session_of(viewer: ViewerModel) -> Session:
-    """The session of a viewer, made when first asked for.
+    """Return the session of a viewer, which the first call makes.
 
-    napari hands a proxy of the viewer to plugin widgets; all of them share the session of the viewer itself.
+    napari passes a proxy of the viewer to plugin widgets; all of them share the session of the viewer itself.
     """
     viewer = getattr(viewer, "__wrapped__", viewer)
     session = _sessions.get(viewer)
@@ -297,7 +297,7 @@ def session_of(viewer: ViewerModel) -> Session:
 
 
 def _closing(session: weakref.ref[Session]) -> Callable[[], None]:
-    """Closes a session, if it is still there: a signal that held it would keep its viewer and threads."""
+    """Return a function that closes a session if it still exists; a strong reference would keep viewer and threads."""
 
     def close() -> None:
         if (there := session()) is not None:

@@ -1,4 +1,4 @@
-"""Small pictures of the bank's tiles, read in a thread and kept while they are likely to be looked at."""
+"""Thumbnails of the bank's tiles, read in a thread and cached."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from psygnal import Signal
 from qtpy.QtGui import QImage, QPixmap
 
 from napari_pbip.bank import BankTile
-from napari_pbip.bank.image_bank import thumbnail_path
+from napari_pbip.bank.bank_folder import thumbnail_path
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import DataError
 from napari_pbip.events import Finished, Job, Step
@@ -23,26 +23,26 @@ from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.pictures import read_rgb
 
 SIDE = 72
-"""Longest side of a picture, in pixels of the screen."""
+"""Longer side of a thumbnail in screen pixels."""
 _KEPT = 4000
 _WANTED = 300
-"""Pictures that may wait; what was scrolled past long ago is not read."""
+"""Largest number of waiting thumbnails; those that were scrolled past long ago are not read."""
 _AT_ONCE = 16
 
 Pixels = npt.NDArray[np.uint8]
 
 
 class Thumbnails:
-    """Pictures by the hash of the tile's file.
+    """Thumbnails by the hash of the tile's file.
 
     Parameters
     ----------
     start
-        Starts a job in a thread and keeps it until it ends.
+        Function that starts a job in a thread and keeps it until it ends.
     """
 
     arrived = Signal()
-    """Pictures that were asked for are there now."""
+    """Emitted when requested thumbnails have been read."""
 
     def __init__(self, start: Callable[[JobMaker], RunningJob]) -> None:
         self._start = start
@@ -53,14 +53,14 @@ class Thumbnails:
         self._job: RunningJob | None = None
 
     def get(self, folder: Path, tile: BankTile) -> QPixmap | None:
-        """The picture of a tile, null if it cannot be read; None while it is being read.
+        """Return the thumbnail of a tile: a null pixmap if it cannot be read, None while it is being read.
 
         Parameters
         ----------
         folder
-            Folder of the bank, in which the pictures of many tiles lie.
+            Folder of the bank, which contains thumbnails of many tiles.
         tile
-            The tile; its own file is read where the bank has no picture of it.
+            The tile; its own file is read if the bank has no thumbnail of it.
         """
         picture = self._pictures.get(tile.hash)
         if picture is None:

@@ -1,8 +1,8 @@
-"""Where on the slides there is tissue: masks that are found, painted with napari's own brush, and kept on disk.
+"""The tissue masks of slides, which are found, corrected with napari's brush, and saved.
 
-The session holds it, so that a stroke is saved whichever docks are open. A mask is a labels layer and a file with the
-results of its slide, which segmentation reads; what changes the layer (brush, bucket, undo, redo, a script) changes
-the file a moment later, and at once before a job begins, another project is opened or the layer is removed.
+The session owns them, so that corrections are saved whichever docks are open. A mask is a labels layer, and a file
+among the results of its slide that segmentation reads. Any change of the layer (by brush, fill, undo, redo or a script)
+is saved a moment later, and at once before a job starts, another project is opened or the layer is removed.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
 
 KIND = "tissue"
-"""``metadata["kind"]`` of the layers."""
+"""Value of ``metadata["kind"]`` of the layers."""
 _SETTLE_MS = 150
-"""Time without a change after which a mask is saved."""
+"""Milliseconds without a change after which a mask is saved."""
 _COLOUR = "#56B4E9"
 _CHANGES = ("paint", "labels_update", "set_data", "data")
-"""Events of a labels layer after which its pixels may be others; undo has none of its own."""
+"""Events of a labels layer after which its pixels may have changed; undo has no event of its own."""
 
 
 @dataclass(eq=False)
@@ -51,20 +51,20 @@ class ShownMask:
     mpp: float
     """Microns per mask pixel."""
     threshold: float | None
-    """What the tissue was found by; None for a mask that somebody drew elsewhere."""
+    """Threshold that found the tissue; None for a mask that was drawn in another program."""
     corrected: bool
-    """Whether it was painted by hand since it was found, as the file says."""
+    """Whether the mask in the file was corrected by hand."""
     saved: npt.NDArray[np.bool_]
-    """As it is in the file."""
+    """The mask in the file."""
 
     @property
     def by_hand(self) -> bool:
-        """Whether somebody painted it."""
+        """Whether the mask was corrected by hand."""
         return self.threshold is None or self.corrected or self.changed
 
     @property
     def changed(self) -> bool:
-        """Whether the layer is other than the file."""
+        """Whether the layer differs from the file."""
         return not np.array_equal(self.array(), self.saved)
 
     @property
@@ -76,7 +76,7 @@ class ShownMask:
         return np.asarray(self.layer.data) > 0
 
     def as_painted(self) -> TissueMask:
-        """What is in the layer, as the user's work."""
+        """Return the mask in the layer, marked as corrected by hand."""
         return TissueMask(self.array(), self.scale, self.mpp, self.threshold, corrected=True)
 
 
@@ -90,13 +90,13 @@ class Tissue:
     """
 
     changed = Signal()
-    """A mask came, changed or went, or the search for one began or ended."""
+    """Emitted when a mask was added, changed or removed, or when the search for one has started or ended."""
 
     def __init__(self, session: Session) -> None:
         self._session = weakref.proxy(session)
         self._masks: dict[Path, ShownMask] = {}
         self.problems: dict[Path, PbipError] = {}
-        # of one slide at its microns per pixel: it is as large as the mask, in floats
+        # of one slide only, because it has as many floats as the mask has pixels
         self._measure: tuple[tuple[Path, float | None], TissueMap] | None = None
         self._painted_meanwhile: dict[Path, TissueMask] = {}
         self._job: RunningJob | None = None
@@ -108,23 +108,23 @@ class Tissue:
         session.folder_changed.connect(self._leave_project)
 
     def mask(self, slide: SlideLayer) -> ShownMask | None:
-        """The mask of a slide, if it is a layer."""
+        """Return the mask of a slide, or None if it has no layer."""
         return self._masks.get(slide.slide.path)
 
     def is_searched(self, slide: SlideLayer) -> bool:
-        """Whether its tissue is being looked for."""
+        """Return whether the tissue of a slide is being searched for."""
         return slide in (self._searched, self._next)
 
     def show(self, slide: SlideLayer) -> None:
-        """Make a layer of the mask that an earlier sitting found or painted, if there is one."""
+        """Add a layer of the slide's mask on disk, if there is one."""
         file = self._session.tissue_file(slide.slide)
         if self.mask(slide) is None and file.exists():
             self._read(slide, file)
             self.changed.emit()
 
     def find(self, slide: SlideLayer) -> None:
-        """Look for tissue as the settings say, in place of the mask there is; also of one that was painted."""
-        if self._job is not None:  # one at a time: the newest threshold is taken when it ends
+        """Find the tissue with the present settings, and replace the present mask, even if it was corrected by hand."""
+        if self._job is not None:  # one at a time; when it ends, the newest threshold is used
             self._next = slide
             return
         self.flush()
@@ -142,14 +142,14 @@ class Tissue:
         self.changed.emit()
 
     def flush(self) -> None:
-        """Save what was painted."""
+        """Save all changed masks."""
         self._quiet.stop()
         for path, mask in self._masks.items():
             if path != self._being_searched and mask.changed:
                 self._save(path, mask)
 
     def close(self) -> None:
-        """Save what was painted; jobs have ended."""
+        """Save all changed masks; to be called when all jobs have ended."""
         self.flush()
         self._masks.clear()
 
@@ -160,7 +160,7 @@ class Tissue:
     def _found(self, slide: SlideLayer, mpp: float | None, job: RunningJob, file: Path, state: State) -> None:
         self._job = self._searched = None
         path = slide.slide.path
-        if (painted := self._painted_meanwhile.pop(file, None)) is not None:  # its layer is gone, and it counts
+        if (painted := self._painted_meanwhile.pop(file, None)) is not None:  # its layer was removed
             try:
                 painted.write(file)
             except PbipError as error:
@@ -171,7 +171,7 @@ class Tissue:
         elif job.result is not None:
             self._measure = (path, mpp), job.result.summary["measure"]
             if mask is not None and mask.changed:
-                self._save(path, mask)  # it was painted meanwhile: that counts
+                self._save(path, mask)  # it was corrected meanwhile, which takes precedence
             elif slide in list(self._session.slides) and file == self._session.tissue_file(slide.slide):
                 self._read(slide, file)
         following, self._next = self._next, None
@@ -180,7 +180,7 @@ class Tissue:
         self.changed.emit()
 
     def _read(self, slide: SlideLayer, file: Path) -> None:
-        """Put the mask on disk into the layer of its slide."""
+        """Show the mask on disk in the layer of its slide."""
         path = slide.slide.path
         try:
             found = TissueMask.read(file, slide.slide)
@@ -220,7 +220,7 @@ class Tissue:
         return layer
 
     def _place(self) -> None:
-        """Lay the masks on their slides, also after microns per pixel were corrected."""
+        """Set scale and position of the masks, which change with the microns per pixel."""
         for slide in self._session.slides:
             mask = self.mask(slide)
             mpp = slide.slide.mpp
@@ -234,7 +234,7 @@ class Tissue:
         self._quiet.start()
 
     def _save(self, path: Path, mask: ShownMask) -> None:
-        """Write what the user painted: it is the mask from now on."""
+        """Write the mask in the layer to its file, as corrected by hand."""
         painted = mask.as_painted()
         try:
             painted.write(mask.file)
@@ -253,7 +253,7 @@ class Tissue:
                 self.changed.emit()
 
     def _leave_project(self) -> None:
-        """Masks belong to a project: those of the one before are saved there, and no layers any more."""
+        """Save the masks of the previous project, and remove their layers."""
         self.flush()
         for path, mask in list(self._masks.items()):
             self._forget(path)

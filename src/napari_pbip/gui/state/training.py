@@ -1,4 +1,4 @@
-"""The trainings of a project: the models on disk, and the one that is being trained. It outlives the widget."""
+"""The state of the trainings of a project: the models on disk, and the running training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_pbip.bank.image_bank import FACTS as BANK
+from napari_pbip.bank.bank_folder import FACTS as BANK
 from napari_pbip.config import JobSettings, TrainSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.engine.run_facts import RunFacts, runs_in
@@ -31,9 +31,9 @@ class Training:
     Attributes
     ----------
     models
-        The facts of each model on disk by name, newest first, or what is wrong with it; as of the last :meth:`refresh`.
+        Facts of each model on disk by name, or its error, newest first; as of the last :meth:`refresh`.
     backbones, devices
-        What there is to choose from, once :meth:`find_choices` has found out.
+        Available choices, after :meth:`find_choices` has found them.
     job
         The running training, or None.
     run
@@ -41,13 +41,13 @@ class Training:
     """
 
     models_changed = Signal()
-    """:attr:`models` were read again."""
+    """Emitted when :attr:`models` have been read again."""
     choices_found = Signal()
-    """:attr:`backbones` and :attr:`devices` are known."""
+    """Emitted when :attr:`backbones` and :attr:`devices` are known."""
     changed = Signal()
-    """A training began or ended."""
+    """Emitted when a training has started or ended."""
     curves_changed = Signal()
-    """There is more in :attr:`curves`, or another model was selected."""
+    """Emitted when :attr:`curves` have grown, or another model was selected."""
 
     def __init__(self, session: Session) -> None:
         self._session = weakref.proxy(session)
@@ -69,9 +69,9 @@ class Training:
     # what is on disk -----------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Read what models there are, in a thread; :attr:`models_changed` tells when that is done.
+        """Read the models on disk, in a thread; :attr:`models_changed` is emitted when they have been read.
 
-        Happens by itself when a training begins, is saved or ends, and with another project folder.
+        This also happens when a training starts, is saved or ends, and when the project folder changes.
         """
         if self._reading is not None:
             self._again = True
@@ -91,7 +91,7 @@ class Training:
             self.refresh()
 
     def find_choices(self) -> None:
-        """Find out what there is to choose from, once, in a thread; :attr:`choices_found` tells when it is known."""
+        """Find the available choices, once and in a thread; :attr:`choices_found` is emitted when they are known."""
         if self.backbones:
             return
 
@@ -131,7 +131,7 @@ class Training:
                 self._read = curves
                 self.curves_changed.emit()
 
-        self._session.in_thread(lambda: _curves_on_disk(run), show, lambda error: None)  # the list says what is wrong
+        self._session.in_thread(lambda: _curves_on_disk(run), show, lambda error: None)  # the list shows the error
 
     # training ------------------------------------------------------------------------------------------------
 
@@ -147,14 +147,14 @@ class Training:
         return self._begin(out, Curves(), make)
 
     def resume(self, name: str, further: TrainSettings | None = None) -> RunningJob:
-        """Go on with a model, with the settings that it was begun with.
+        """Resume the training of a model, with the settings that it was started with.
 
         Parameters
         ----------
         name
             The model.
         further
-            Epochs or steps to train a finished model further.
+            Settings whose epochs or steps a finished model is trained to.
         """
         out = self._session.models_folder / name
 
@@ -192,7 +192,7 @@ class Training:
             self.refresh()
 
     def took(self, run: Path) -> float | None:
-        """Seconds that a training of this sitting took that ran to its end; None for other models."""
+        """Return the seconds that a training took if it ran to its end in this session, else None."""
         return self._took.get(run)
 
     def _on_end(self, state: State) -> None:
@@ -204,7 +204,7 @@ class Training:
 
 
 def job_settings(session: Session) -> JobSettings:
-    """The session's settings as a job takes them: with the project's image bank, if there is one and no other named."""
+    """Return the session's settings for a job: with the project's image bank if it exists and no other is named."""
     settings = session.settings
     if settings.bank_folder is None and (session.bank_folder / BANK).exists():
         settings = settings.model_copy(update={"bank_folder": session.bank_folder})

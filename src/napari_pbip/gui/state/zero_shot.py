@@ -1,4 +1,4 @@
-"""Classifying tiles without training: the sentences, and what came out of it. It outlives the window that shows it."""
+"""The state of zero-shot classification: the sentences and the result, which outlive the dialog."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 class ZeroShot:
-    """Zero-shot classification of the session's tiles, with the encoder that its settings name.
+    """Zero-shot classification of the session's tiles with the encoder of its settings.
 
     Attributes
     ----------
     sentences
-        Those that the user wrote, by class; the other classes have a default one.
+        The user's sentences by class; other classes have a default sentence.
     splits
-        Splits of the data set that can be classified, once :meth:`find_splits` has found out.
+        Splits of the data set that can be classified, after :meth:`find_splits` has found them.
     job
-        The classification that runs, or None.
+        The running classification, or None.
     result
-        The summary of the last one (:func:`napari_pbip.engine.banks.zero_shot.zero_shot`), or None.
+        Summary of the last one (:func:`napari_pbip.engine.banks.zero_shot.zero_shot`), or None.
     """
 
     changed = Signal()
-    """There are other sentences, splits or figures."""
+    """Emitted when sentences, splits or metrics have changed."""
     started = Signal(RunningJob)
-    """A classification began."""
+    """Emitted when a classification has started."""
 
     def __init__(self, session: Session) -> None:
         self._session = weakref.proxy(session)
@@ -46,27 +46,27 @@ class ZeroShot:
 
     @property
     def encoder(self) -> EncoderSpec | None:
-        """The encoder of the settings, None if there is none of that name."""
+        """The encoder of the settings, or None if its name is unknown."""
         return catalogue().get(self._session.settings.bank.encoder)
 
     @property
     def with_bank(self) -> bool:
-        """Whether the project's image bank was made with that encoder, so that its prototypes can be compared with."""
+        """Whether the project's image bank was built with that encoder, so that its prototypes can be used."""
         bank = self._session.bank.bank
         return bank is not None and bank.encoder["name"] == self._session.settings.bank.encoder
 
     @property
     def classes(self) -> Sequence[str]:
-        """The classes of the tiles; none while they are not known."""
+        """The classes of the tiles; empty while they are not known."""
         tiles = self._session.bank.tiles
         return () if tiles is None else tiles.taxonomy.names
 
     def sentence(self, class_name: str) -> str:
-        """What a text tower is asked for a class."""
+        """Return the sentence that describes a class to the text encoder."""
         return self.sentences.get(class_name) or default_sentence(class_name)
 
     def say(self, class_name: str, sentence: str) -> None:
-        """Ask for a class with a sentence; an empty one takes the default back."""
+        """Set the sentence of a class; an empty one restores the default."""
         sentence = sentence.strip()
         self.sentences.pop(class_name, None)
         if sentence and sentence != default_sentence(class_name):
@@ -74,7 +74,7 @@ class ZeroShot:
         self.changed.emit()
 
     def find_splits(self) -> None:
-        """Find out which splits there are, in a thread."""
+        """Find the splits of the data set, in a thread."""
         data = self._session.settings.data
         if data.folder is None:
             return
@@ -87,7 +87,7 @@ class ZeroShot:
         self._session.in_thread(lambda: find_splits(folder, data), take, lambda error: take(()))
 
     def start(self, split: str | None) -> RunningJob:
-        """Classify the tiles of a split; None is those that banks are made of."""
+        """Classify the tiles of a split, or for None those from which a bank is built."""
         settings, bank = self._session.settings, self._session.bank_folder if self.with_bank else None
         own = {name: text for name, text in self.sentences.items() if name in self.classes}
 

@@ -1,1 +1,1 @@
-"""Qt widgets that know neither napari nor the session: each shows and edits what it is given."""
+"""Qt widgets that depend neither on napari nor on the session."""

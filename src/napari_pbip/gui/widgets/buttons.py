@@ -8,16 +8,16 @@ from qtpy.QtWidgets import QPushButton
 
 
 def push_button(text: str, tip: str = "", clicked: Callable[[], object] | None = None) -> QPushButton:
-    """A button with a tooltip, and what a click on it calls."""
+    """Return a button with a tooltip and the function that a click calls."""
     button = QPushButton(text)
     button.setToolTip(tip)
     if clicked is not None:
-        button.clicked.connect(lambda: clicked())  # without Qt's own argument
+        button.clicked.connect(lambda: clicked())  # without the argument that Qt passes
     return button
 
 
 def toggle_button(text: str, tip: str, toggled: Callable[..., object]) -> QPushButton:
-    """A button that stays down until it is pressed again; the function may be told whether it is down."""
+    """Return a button that stays down until it is pressed again; the function may take whether it is down."""
     button = push_button(text, tip)
     button.setCheckable(True)
     button.toggled.connect(toggled)

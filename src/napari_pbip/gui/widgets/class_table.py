@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem
 
 from napari_pbip.gui.widgets.swatch import square_icon
 from napari_pbip.taxonomy import Taxonomy
@@ -17,20 +17,20 @@ _ROWS = 9
 
 
 class ClassTable(QTableWidget):
-    """Shows classes; with ``editable``, names and colours can be changed where they stand.
+    """A table of classes; with ``editable``, names and colours can be changed in it.
 
     The row of the current cell is the chosen class.
     """
 
     renamed = Signal(int, str)
-    """Index of a class, and the name that was typed."""
+    """Emitted with the index of a class and its new name."""
     recoloured = Signal(int, str)
-    """Index of a class, and the colour ``#RRGGBB`` that was picked."""
+    """Emitted with the index of a class and its new colour ``#RRGGBB``."""
     chosen = Signal(int)
-    """Index of the class that the user chose."""
+    """Emitted with the index of the class that the user has chosen."""
 
-    def __init__(self, *, editable: bool, parent: QWidget | None = None) -> None:
-        super().__init__(0, len(_HEADERS), parent)
+    def __init__(self, *, editable: bool) -> None:
+        super().__init__(0, len(_HEADERS))
         self._editable = editable
         self._taxonomy: Taxonomy | None = None
         self.setHorizontalHeaderLabels(_HEADERS)
@@ -55,7 +55,7 @@ class ClassTable(QTableWidget):
             self.setToolTip("Double-click a name or a colour to change it; the selected class is given by clicks")
 
     def show_classes(self, taxonomy: Taxonomy, counts: Sequence[int]) -> None:
-        """Show these classes with their numbers of tiles; the chosen row stays."""
+        """Show these classes with their numbers of tiles, and keep the chosen row."""
         self.blockSignals(True)
         try:
             if taxonomy != self._taxonomy:
@@ -71,7 +71,7 @@ class ClassTable(QTableWidget):
         self.setCurrentCell(index, NAME)
 
     def edit_name(self) -> None:
-        """Begin to type the name of the chosen class."""
+        """Start editing the name of the chosen class."""
         item = self.item(self.currentRow(), NAME)
         if item is not None:
             self.setFocus()
@@ -116,7 +116,7 @@ class ClassTable(QTableWidget):
             return
         typed, name = item.text(), self._taxonomy.names[item.row()]
         self.blockSignals(True)
-        item.setText(name)  # what stands here is what the labels say, once they have taken the new name
+        item.setText(name)  # the new name is shown when the labels have accepted it
         self.blockSignals(False)
         if typed != name:
             self.renamed.emit(item.row(), typed)

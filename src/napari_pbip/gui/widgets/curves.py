@@ -1,4 +1,4 @@
-"""What a training says of itself, as curves: a line per loss term, and below it the validation scores."""
+"""Plots of a training: a line per loss term, and below it the validation scores."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from napari_pbip.gui.timers import single_shot
 from napari_pbip.gui.widgets.plot import ZOOM_TIP, DockPlot
 from napari_pbip.gui.widgets.words import rich
 
-# Mid-luminance (0.19 to 0.22): at least 3:1 on the light and on the dark theme; told apart by the colour-blind, and
-# the second round of them by its dashes.
+# Colours of medium luminance (0.19 to 0.22), with a contrast of at least 3:1 on the light and the dark theme, which the
+# colour-blind can distinguish. Further lines use the same colours with dashes.
 COLOURS = ("#D55E00", "#3B82C4", "#008A63", "#B3659F", "#8F8000", "#808080")
 _REDRAW_MS = 300
 
 
 class CurvesPlot(QWidget):
-    """Draws :class:`Curves`, at most a few times a second however often it is told that they grew."""
+    """Widget that draws :class:`Curves`, at most a few times per second."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._curves = Curves()
         self.loss, self.score = _Panel("loss"), _Panel("mIoU %", dots=True)
         self.score.plot.setXLink(self.loss.plot)
@@ -38,7 +38,7 @@ class CurvesPlot(QWidget):
         self._timer = single_shot(_REDRAW_MS, self.redraw, self)
 
     def show_curves(self, curves: Curves) -> None:
-        """Draw these: others at once, the same again, since they grew, a moment later."""
+        """Draw these curves: at once if they are new, and a moment later if they have grown."""
         if curves is not self._curves:
             self._curves = curves
             self.loss.see_all()
@@ -57,7 +57,7 @@ class CurvesPlot(QWidget):
 
 
 class _Panel(QWidget):
-    """A plot over the steps, and below it a legend that never covers a line."""
+    """A plot over the steps with a legend below it."""
 
     def __init__(self, name: str, *, dots: bool = False) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class _Panel(QWidget):
         self._take_colours()
 
     def see_all(self) -> None:
-        """Show the lines from end to end, and follow them."""
+        """Show the lines from end to end, also when they grow."""
         self.plot.enableAutoRange()
 
     def draw(self, lines: Mapping[str, Line]) -> None:
@@ -126,6 +126,6 @@ class _Panel(QWidget):
 
 
 def _words(name: str) -> str:
-    """A figure's name as the legend says it."""
+    """Return the name of a loss or score for the legend."""
     known = {"oracle": "with the true classes", "predicted": "with the predicted classes"}
     return known.get(name, name.replace("_", " "))

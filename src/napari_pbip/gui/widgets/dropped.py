@@ -10,14 +10,14 @@ from qtpy.QtWidgets import QWidget
 
 
 class DropZone(QWidget):
-    """A widget that takes dropped files and folders; subclasses say what for."""
+    """A widget on which files and folders can be dropped; subclasses handle them."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setAcceptDrops(True)
 
     def take(self, paths: list[Path]) -> None:
-        """Do something with what was dropped."""
+        """Handle dropped files and folders."""
         raise TypeError(f"{type(self).__name__} does not say what to do with {len(paths)} files")
 
     def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:
@@ -31,5 +31,5 @@ class DropZone(QWidget):
 
 
 def _paths(data: QMimeData | None) -> list[Path]:
-    """Files and folders on this machine; other things that can be dropped are left out."""
+    """Return the dropped files and folders of this machine; anything else is ignored."""
     return [Path(url.toLocalFile()) for url in data.urls() if url.isLocalFile()] if data is not None else []

@@ -1,8 +1,8 @@
-"""The magicgui widget of a setting: it follows from the type of the field, as the settings model declares it.
+"""The magicgui widgets of settings, chosen by the type of the field in the settings model.
 
-Words and switches are magicgui's own. Numbers are typed into its text line: its spin boxes round what is finer than
-their step, have no place for a word such as ``auto``, and read ``1,000`` by the language of the computer. Files and
-names with suggestions have widgets of ours below, with the reason at each.
+Choices and switches are magicgui's own widgets. Numbers are entered in its line edit, because its spin boxes round
+values finer than their step, cannot hold a word such as ``auto``, and read ``1,000`` by the computer's language. For
+files and for names with suggestions there are widgets below, with the reason at each.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from napari_pbip.gui.widgets.number_box import read_number, read_whole_number
 
 _NOTE = Qt.ItemDataRole.UserRole
 _SCROLL_BAR = 24
-"""Room for one beside the widest value of a list, in pixels."""
+"""Width of the scroll bar beside the widest value of a list, in pixels."""
 
 
 def field_editor(annotation: Any) -> BaseValueWidget[Any]:
-    """The widget for values of a type.
+    """Return the widget for values of a type.
 
-    Its ``value`` is what was entered, for the settings model to validate; reading it raises :class:`ValueError` where
-    that could be read in more than one way. ``changed`` comes when a value was chosen, or a text was left or Return
+    Its ``value`` is what was entered, which the settings model validates; reading an ambiguous value raises
+    :class:`ValueError`. ``changed`` is emitted when a value was chosen, or when a text loses the focus or Return is
     pressed. ``native`` is the Qt widget.
     """
     parts = alternatives(annotation)
@@ -49,9 +49,9 @@ def field_editor(annotation: Any) -> BaseValueWidget[Any]:
 
 
 class TypedText(LineEdit):
-    """Numbers, several values with commas between, ``name: value`` pairs; empty where nothing need be given.
+    """A text for numbers, values separated by commas, or ``name: value`` pairs; it may be empty for optional settings.
 
-    A single number may be written with a point or a comma, as in every box of the window.
+    A single number may have a decimal point or comma, as in all boxes of the window.
     """
 
     def __init__(self, annotation: Any) -> None:
@@ -67,7 +67,7 @@ class TypedText(LineEdit):
             self.native.setPlaceholderText("automatic")
 
     def _post_init(self) -> None:
-        """Half a number is no value: a text counts once it is left, and not with every key."""
+        """Emit changes only when the text loses the focus, because half a number is not a value."""
         super(ValueWidget, self)._post_init()
         self.native.editingFinished.connect(self._commit)
 
@@ -96,7 +96,7 @@ class TypedText(LineEdit):
 
 
 class Suggestions(ValuedContainerWidget[str]):
-    """A name that is typed, or chosen from a list with a note at each; magicgui's lists take no other name."""
+    """A name that is typed or chosen from a list with notes; magicgui's lists do not allow other names."""
 
     def __init__(self) -> None:
         super().__init__(layout="horizontal", labels=False)
@@ -110,14 +110,14 @@ class Suggestions(ValuedContainerWidget[str]):
         self.native.setFocusProxy(self.box)
         self.box.textActivated.connect(self._commit)
         line = self.box.lineEdit()
-        assert line is not None  # it is editable
+        assert line is not None  # because the box is editable
         line.editingFinished.connect(self._commit)
 
     def _commit(self) -> None:
         self.changed.emit(self.box.currentText())
 
     def offer(self, choices: Mapping[str, str]) -> None:
-        """Offer values, each with a note that is shown beside it in the list; what is entered stays."""
+        """Set the values of the list and the note beside each; the entered text is kept."""
         box, there = self.box, range(self.box.count())
         if list(choices.items()) == [(box.itemText(i), box.itemData(i, _NOTE)) for i in there]:
             return
@@ -139,9 +139,10 @@ class Suggestions(ValuedContainerWidget[str]):
 
 
 class FileOrFolder(FileEdit):
-    """A file or folder, typed or looked for; empty for none. ``words`` are what else it may be.
+    """A file or folder, which is typed or browsed for; empty for none. ``words`` are further allowed values.
 
-    magicgui's own looks for either files or folders, in a dialog that stops the window, and makes every word a path.
+    magicgui's own widget browses for either files or folders, in a dialog that blocks the window, and converts every
+    text to a path.
     """
 
     def __init__(self, words: Sequence[str] = ()) -> None:
@@ -170,7 +171,7 @@ class FileOrFolder(FileEdit):
         self.line_edit.native.setText(as_typed(value))
 
     def browse(self, mode: QFileDialog.FileMode) -> None:
-        """Open a file dialog; the window works on."""
+        """Open a file dialog that does not block the window."""
         dialog = QFileDialog(self.native, "Choose", self.line_edit.native.text())
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.setFileMode(mode)
@@ -186,7 +187,7 @@ class FileOrFolder(FileEdit):
 
 
 class _Noted(QStyledItemDelegate):
-    """Values in a list, with the note at each."""
+    """Paints the values of a list with their notes."""
 
     def initStyleOption(self, option: QStyleOptionViewItem | None, index: QModelIndex) -> None:
         super().initStyleOption(option, index)
@@ -196,7 +197,7 @@ class _Noted(QStyledItemDelegate):
 
 
 class _LeaveWheel(QObject):
-    """Leaves the wheel to the panel around a list: turning it there should not change settings."""
+    """Ignores the wheel over a list, so that scrolling the panel does not change settings."""
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         if event is None or event.type() != QEvent.Type.Wheel:
@@ -206,7 +207,7 @@ class _LeaveWheel(QObject):
 
 
 def _keep_small(box: QComboBox) -> None:
-    """A list that needs no more room than a dock has, and that scrolling past does not change."""
+    """Let a list be as narrow as a dock, and ignore the wheel."""
     box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     box.setMinimumContentsLength(8)
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -214,7 +215,7 @@ def _keep_small(box: QComboBox) -> None:
 
 
 def as_typed(value: Any) -> str:
-    """A value as it is typed."""
+    """Return a value as a user would type it."""
     if value is None:
         return ""
     if isinstance(value, (tuple, dict)):
@@ -229,5 +230,5 @@ def _plain(value: Any) -> Any:
 
 
 def _flow(text: str) -> Any:
-    """YAML whose single values all stay text: the model knows what they have to become."""
+    """Parse YAML with all scalars as text, which the settings model converts."""
     return yaml.load(text, Loader=yaml.BaseLoader)  # a part of the safe loader

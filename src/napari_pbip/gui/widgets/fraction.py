@@ -1,4 +1,4 @@
-"""A fraction by slider, keys or typing; superqt's sliders for fractions do not answer keys."""
+"""A slider for fractions, which can also be typed or changed with keys; superqt's slider does not support keys."""
 
 from __future__ import annotations
 
@@ -13,43 +13,32 @@ _NUMBER_WIDTH = 56
 
 
 class FractionSlider(QWidget):
-    """A slider with its number beside it.
+    """A slider with a number box beside it.
 
     Parameters
     ----------
     name
-        What it is of, for screen readers.
+        Name of the quantity, for screen readers.
     tip
-        What it does, for everybody.
+        Tooltip.
     low, high
-        The ends of the slider.
+        Ends of the slider.
     step
-        What a step of the slider adds; finer numbers can be typed.
-    parent
-        Qt parent.
+        Step of the slider; finer values can be typed.
     """
 
     value_changed = Signal(float)
-    """A user moved it; not emitted by :meth:`set_value`."""
+    """Emitted with the value when the user has changed it, and not by :meth:`set_value`."""
 
-    def __init__(
-        self,
-        name: str,
-        tip: str,
-        *,
-        low: float = 0,
-        high: float = 1,
-        step: float = 0.01,
-        parent: QWidget | None = None,
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, name: str, tip: str, *, low: float = 0, high: float = 1, step: float = 0.01) -> None:
+        super().__init__()
         self._value = low
         self._step = step
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(round(low / step), round(high / step))
         self.slider.setPageStep(max(1, round((high - low) / step / 10)))
         self.number = NumberBox(low, high, decimals=4, step=step)
-        self.number.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # the slider needs the room
+        self.number.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # to leave more width to the slider
         self.number.setFixedWidth(_NUMBER_WIDTH)
         self.notice = Notice()
         self.number.problem.connect(self.notice.error)
@@ -67,7 +56,7 @@ class FractionSlider(QWidget):
         self.number.valueChanged.connect(self._moved)
 
     def value(self) -> float:
-        """As shown last or as moved since, not rounded to what the slider can show."""
+        """Return the value, which is not rounded to the steps of the slider."""
         return self._value
 
     def set_value(self, value: float) -> None:

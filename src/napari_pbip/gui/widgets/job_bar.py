@@ -1,4 +1,4 @@
-"""A sentence for the user, and the progress of a job with how it ended."""
+"""Widgets for a sentence to the user, and for the progress and outcome of a job."""
 
 from __future__ import annotations
 
@@ -13,57 +13,58 @@ from napari_pbip.events import Event, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.words import PlainLabel
+from napari_pbip.wording import Interface
 
 _SYMBOLS = {"error": "✖  ", "warning": "⚠  ", "info": ""}
 
 
 class Notice(PlainLabel):
-    """A sentence for the user at the place that it is about; hidden while there is nothing to say (an empty one).
+    """A label for a sentence to the user, beside what it is about; hidden if the sentence is empty.
 
-    Errors and warnings carry a symbol, so that colour is not all that tells them apart.
+    Errors and warnings have a symbol, so that they differ by more than colour. Arguments in the sentence are put into
+    the words of the window (:mod:`napari_pbip.wording`).
     """
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent=parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setWordWrap(True)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.hide()
 
     def error(self, sentence: object) -> None:
-        self._say("error", str(sentence))
+        self._say("error", sentence)
 
     def warn(self, sentence: object) -> None:
-        self._say("warning", str(sentence))
+        self._say("warning", sentence)
 
     def info(self, sentence: object) -> None:
-        self._say("info", str(sentence))
+        self._say("info", sentence)
 
     def clear(self) -> None:
         super().clear()
         self.hide()
 
-    def _say(self, kind: str, sentence: str) -> None:
-        if not sentence:
+    def _say(self, kind: str, sentence: object) -> None:
+        text = Interface.WINDOW.sentence(sentence)
+        if not text:
             self.clear()
             return
-        self.setText(f"{_SYMBOLS[kind]}{sentence}")
+        self.setText(f"{_SYMBOLS[kind]}{text}")
         self.setAccessibleName(kind)
         self.show()
 
 
 class JobBar(QWidget):
-    """Progress, time left, pause and cancel of a job, and how it ended.
+    """A bar with the progress, remaining time and outcome of a job, and buttons to pause and cancel it.
 
     Parameters
     ----------
     pausable
-        Whether to offer *Pause*.
-    parent
-        Qt parent.
+        Whether there is a button *Pause*.
     """
 
-    def __init__(self, *, pausable: bool = False, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, *, pausable: bool = False) -> None:
+        super().__init__()
         self._job: RunningJob | None = None
         self._warned: list[str] = []
         self._noted: list[str] = []
@@ -79,7 +80,7 @@ class JobBar(QWidget):
         self.details_button = push_button("Details…", "The technical description, for a report", self._show_details)
         row = QHBoxLayout()
         row.addWidget(self.progress, 1)
-        row.addWidget(self.pause_button)  # in any case: a button without a parent is a window of its own
+        row.addWidget(self.pause_button)  # even if it is not used: a button without a parent is a window of its own
         row.addWidget(self.cancel_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -96,11 +97,11 @@ class JobBar(QWidget):
 
     @property
     def job(self) -> RunningJob | None:
-        """The job that is shown: running, or the last one."""
+        """The job that is shown: the running or the last one, or None."""
         return self._job
 
     def follow(self, job: RunningJob) -> None:
-        """Show this job from now on, and the one before no more."""
+        """Show this job instead of the previous one."""
         if self._job is not None:
             self._job.events.disconnect(self._on_events)
             self._job.state_changed.disconnect(self._on_state)
@@ -115,7 +116,7 @@ class JobBar(QWidget):
         self.noted.clear()
         self.details_button.hide()
         self.text.setText("Starting…")
-        self.progress.setRange(0, 0)  # busy, until the job says how much there is to do
+        self.progress.setRange(0, 0)  # a busy indicator until the job has said how much there is to do
         self._show_running(True)
         self._on_state(job.state)
         job.events.connect(self._on_events)
@@ -123,8 +124,8 @@ class JobBar(QWidget):
         job.ended.connect(self._on_end)
         self._clock.start()
         job.followed = True
-        self._on_events(job.said)  # to a job that runs already
-        self._first = self._done  # the rate is that from now on
+        self._on_events(job.said)  # the events so far, if the job has been running
+        self._first = self._done  # the rate is measured from now on
         self._tell_time()
 
     def _show_running(self, running: bool) -> None:
@@ -174,7 +175,7 @@ class JobBar(QWidget):
         self._show_running(False)
         job = self._job
         if job is not None:
-            window = self.window()  # itself, and hidden, once its dock was closed
+            window = self.window()  # after its dock was closed, this is the bar itself, which is hidden
             job.told = window is not None and window.isVisible()
         if job is not None and state is State.FAILED:
             self.notice.error(job.error)
@@ -196,7 +197,7 @@ class JobBar(QWidget):
 
 
 def show_details(parent: QWidget, error: BaseException) -> None:
-    """Show the technical description of an error in a window of its own."""
+    """Show the traceback of an error in a dialog."""
     box = QMessageBox(parent)
     box.setWindowTitle("Details")
     box.setTextFormat(Qt.TextFormat.PlainText)
@@ -206,7 +207,7 @@ def show_details(parent: QWidget, error: BaseException) -> None:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: ``40 s``, ``12 min``, ``1 h 5 min``."""
+    """Return a duration as text: ``40 s``, ``12 min``, ``1 h 5 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -1,4 +1,4 @@
-"""The one box for numbers: a point or a comma means the same, whatever the language of the computer."""
+"""The box for numbers, in which decimal point and comma mean the same, independent of the computer's language."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 
 from qtpy.QtCore import QLocale, Qt, Signal
 from qtpy.QtGui import QValidator, QWheelEvent
-from qtpy.QtWidgets import QDoubleSpinBox, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox
 
 _NUMBER = re.compile(r"[+-]?(\d+[.,\u066b]?\d*|[.,\u066b]\d+)([eE][+-]?\d+)?")
-"""Digits of any script; a point, a comma or the Arabic decimal separator is the decimal mark. There is no mark for
-thousands: ``1.000`` and ``1,000`` are one, and ``1.000,5`` is no number."""
+"""A number with digits of any script, whose decimal mark is a point, a comma or the Arabic decimal separator. Thousands
+separators are not allowed: ``1.000`` and ``1,000`` are one, and ``1.000,5`` is not a number."""
 
 
 def read_number(text: str) -> float | None:
-    """The number that a text says, or None if it says none; white space around it does not matter."""
+    """Parse a number; return None if the text is not one. White space around it is ignored."""
     text = text.strip()
     if not _NUMBER.fullmatch(text):
         return None
@@ -24,48 +24,38 @@ def read_number(text: str) -> float | None:
 
 
 def read_whole_number(text: str) -> int | None:
-    """The whole number that a text says, or None: with a point or a comma it might mean thousands as well."""
+    """Parse an integer; return None for any other text, also with a point or comma, which might mean thousands."""
     text = text.strip()
     return int(text) if text.removeprefix("-").removeprefix("+").isdecimal() else None
 
 
 class NumberBox(QDoubleSpinBox):
-    """A number that is typed, pasted, or stepped with the arrow keys; it counts when Return is pressed or it is left.
+    """A box for a number that is typed, pasted, or stepped with the arrow keys.
 
-    Whatever is typed stays as it is until then, so that no key is lost on the way and makes another number of the rest.
-    What cannot be used is then replaced by the number from before, and :attr:`problem` says why.
+    A typed number counts when Return is pressed or the box loses the focus. Until then the text is not changed, because
+    a rejected key would turn the remaining ones into another number. An invalid number is then replaced by the previous
+    one, and :attr:`problem` is emitted with the reason.
 
     Parameters
     ----------
     low, high
         The smallest and the largest number.
     decimals
-        How many decimals it may have; with 0, whole numbers only.
+        Largest number of decimals; 0 allows integers only.
     step
-        What an arrow key adds.
+        Difference that an arrow key makes.
     empty
-        What stands in the empty box, grey, for "no number": the value is then ``low``. By default there has to be one.
-    parent
-        Qt parent.
+        Grey text of the empty box, which means no number and has the value ``low``. By default, a number is needed.
     """
 
     problem = Signal(str)
-    """Why what was typed is not taken, as a sentence; an empty text once a number was."""
+    """Emitted with a sentence on why a number is refused, or with an empty text once a number is accepted."""
 
-    def __init__(
-        self,
-        low: float,
-        high: float,
-        *,
-        decimals: int = 0,
-        step: float = 1,
-        empty: str = "",
-        parent: QWidget | None = None,
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, low: float, high: float, *, decimals: int = 0, step: float = 1, empty: str = "") -> None:
+        super().__init__()
         self._empty = empty
         self._typed: str | None = None
-        self.setLocale(QLocale.c())  # also for right-to-left languages: numbers look as in the rest of the window
+        self.setLocale(QLocale.c())  # numbers look as in the rest of the window, also in right-to-left languages
         self.setDecimals(decimals)
         self.setRange(low, high)
         self.setSingleStep(step)
@@ -78,12 +68,12 @@ class NumberBox(QDoubleSpinBox):
         self.editingFinished.connect(self._tell)
 
     def commit(self) -> bool:
-        """Take what is typed, as if the box was left; whether it could be taken."""
+        """Accept the typed number, as when the box loses the focus; return whether it is valid."""
         self.interpretText()
         return self._tell()
 
     def bare_text(self) -> str:
-        """What is written in the box, without its unit; empty if nothing is."""
+        """Return the text in the box without its unit."""
         return self._bare(self.text())
 
     # what Qt asks ------------------------------------------------------------------------------------------------
@@ -99,17 +89,17 @@ class NumberBox(QDoubleSpinBox):
         return self.minimum() if number is None else number
 
     def validate(self, text: str | None, position: int) -> tuple[QValidator.State, str, int]:
-        """Nothing that is typed is refused before it is finished."""
+        """Accept every text while it is typed."""
         text = text or ""
         states = QValidator.State
         return (states.Intermediate if self._fault(self._bare(text)) else states.Acceptable), text, position
 
     def fixup(self, text: str | None) -> str:
-        """Nothing is mended: Qt would take commas out and so make 1000 of 1,000."""
+        """Return the text unchanged, because Qt would remove commas and so turn 1,000 into 1000."""
         return text or ""
 
     def wheelEvent(self, event: QWheelEvent | None) -> None:
-        """Leave the wheel to the panel around, unless the box is being used: scrolling should not change numbers."""
+        """Ignore the wheel unless the box has the focus, so that scrolling the panel does not change numbers."""
         if event is not None and not self.hasFocus():
             event.ignore()
         else:
@@ -121,7 +111,7 @@ class NumberBox(QDoubleSpinBox):
         return text.removesuffix(self.suffix()).strip()
 
     def _fault(self, text: str) -> str:
-        """What is wrong with a text, as the main clause of a sentence; empty if nothing is."""
+        """Return what is wrong with a text, as the main clause of a sentence; empty if nothing is."""
         if not text and self._empty:
             return ""
         number = read_number(text)

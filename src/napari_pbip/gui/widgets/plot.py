@@ -1,4 +1,4 @@
-"""A plot in a dock that scrolls: the wheel scrolls the dock, and zooms the plot only with Ctrl."""
+"""A plot for docks that scroll: the wheel scrolls the dock, and zooms the plot only with Ctrl."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ZOOM_TIP = "turn the wheel with Ctrl to zoom"
 
 
 class DockPlot(pg.PlotWidget):  # type: ignore[misc]
-    """A plot whose wheel zooms with Ctrl."""
+    """A plot that the wheel zooms only with Ctrl."""
 
     def wheelEvent(self, event: QWheelEvent | None) -> Any:
         if event is not None and not event.modifiers() & Qt.KeyboardModifier.ControlModifier:
-            event.ignore()  # the dock around scrolls
+            event.ignore()  # so that the dock scrolls
             return None
         return super().wheelEvent(event)

@@ -1,4 +1,4 @@
-"""Where to save: a file dialog that asks before it replaces a file, also where it completes the name."""
+"""A file dialog for saving, which asks before it replaces a file, also if it has completed the name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 def ask_where_to_save(
     parent: QWidget, title: str, start: Path, formats: Mapping[str, str], then: Callable[[Path], None]
 ) -> None:
-    """Ask for the name of a new file; the window works on.
+    """Ask for the name of a new file without blocking the window.
 
     Parameters
     ----------

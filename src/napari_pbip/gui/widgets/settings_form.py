@@ -1,7 +1,7 @@
-"""One editor for every settings model: the fields, their bounds, choices and help texts all come from the model.
+"""A form for any settings model, from which its fields, bounds, choices and help texts are taken.
 
-What is entered goes through the model's own validation, so no rule is written a second time. A field counts when it
-is left or Return is pressed; wrong input is answered by a sentence at its field, and the value from before stays.
+The model validates what is entered. A field counts when it loses the focus or Return is pressed. After invalid input, a
+sentence is shown at the field, and the previous value is kept.
 """
 
 from __future__ import annotations
@@ -32,34 +32,30 @@ from napari_pbip.gui.widgets.job_bar import Notice
 
 S = TypeVar("S", bound=Settings)
 Names = tuple[str, ...]
-"""A field within nested models: ``("train", "epochs")``."""
+"""The path to a field in nested models, such as ``("train", "epochs")``."""
 PRESET = "preset"
-"""A field of this name gives the others of its model their values."""
+"""Name of the field that sets the other fields of its model."""
 
 
 class SettingsForm(QWidget, Generic[S]):
-    """Edits a settings model.
+    """Widget that edits a settings model.
 
     Parameters
     ----------
     value
-        What is shown first; its class says which fields there are.
+        The first settings; their class determines the fields.
     only
-        Fields of the model (with all below them) to show; by default all.
+        Fields of the model (with their sections) to show; by default all.
     main
-        Dotted names of the few that matter, such as ``train.epochs``: they stand at the top, all others in a panel
-        that opens. By default everything is in sight.
-    parent
-        Qt parent.
+        Dotted names of the most important fields, such as ``train.epochs``, which are at the top; all others are in a
+        panel that can be opened. By default all fields are at the top.
     """
 
     value_changed = Signal(object)
-    """The new valid settings; comes when the user changed them, and not from :meth:`set_value`."""
+    """Emitted with the new valid settings when the user has changed them, and not by :meth:`set_value`."""
 
-    def __init__(
-        self, value: S, *, only: Sequence[str] | None = None, main: Sequence[str] = (), parent: QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, value: S, *, only: Sequence[str] | None = None, main: Sequence[str] = ()) -> None:
+        super().__init__()
         self._value = value
         self.rows = [row for row in _rows(type(value)) if only is None or row.names[0] in only]
         layout = QVBoxLayout(self)
@@ -68,6 +64,7 @@ class SettingsForm(QWidget, Generic[S]):
         _place([row for name in main for row in self.rows if row.dotted == name], layout)
         self.others_button: QToolButton | None = None
         self._groups: list[tuple[QGroupBox, list[_Row]]] = []
+        self._left_out: Sequence[str] = ()
         others = [row for row in self.rows if row.dotted not in main]
         if main and others:
             self.others_button, layout = _panel(layout)
@@ -90,7 +87,7 @@ class SettingsForm(QWidget, Generic[S]):
         return self._value
 
     def set_value(self, value: S) -> None:
-        """Show these settings; what is being typed stays if they agree with it."""
+        """Show these settings; a text that is being typed is kept if it agrees with them."""
         shown = {row.names[0] for row in self.rows}
         if any(getattr(value, name) != getattr(self._value, name) for name in shown):
             for row in self.rows:
@@ -100,48 +97,53 @@ class SettingsForm(QWidget, Generic[S]):
         self._hide_other_methods()
 
     def problems(self) -> list[str]:
-        """Dotted names of the fields whose text cannot be used; what is still being typed counts."""
+        """Return the dotted names of fields with invalid values, including texts that are still being typed."""
         for row in self.rows:
             if row.belongs_to(self._value):
                 self._on_edit(row)
         return [row.dotted for row in self.rows if row.belongs_to(self._value) and row.wrong]
 
     def editor(self, name: str) -> QWidget:
-        """The Qt widget of a field, by its dotted name."""
+        """Return the Qt widget of a field by its dotted name."""
         widget = self._row(name).editor
         native: QWidget = widget.box if isinstance(widget, Suggestions) else widget.native
         return native
 
     def problem(self, name: str) -> Notice:
-        """The sentence at a field, by its dotted name."""
+        """Return the notice below a field by its dotted name."""
         return self._row(name).problem
 
     def reveal(self, name: str) -> None:
-        """Take the user to a field."""
+        """Open the panel of a field and give it the focus."""
         editor = self.editor(name)
         if self.others_button is not None and not editor.isVisible():
             self.others_button.setChecked(True)
         editor.setFocus()
 
     def put_below(self, name: str, widget: QWidget) -> None:
-        """Show a widget below a field, by its dotted name."""
+        """Show a widget below a field, which is given by its dotted name."""
         place = next(row.place for row in self.rows if row.dotted == name)
-        assert place is not None  # every row has one by now
+        assert place is not None  # because every row has been placed
         grid, line = place
         grid.addWidget(widget, line, 0, 1, 2)
 
     def offer(self, name: str, choices: Sequence[str] | Mapping[str, str]) -> None:
-        """Offer values for a text field, with a note at each if they are a mapping; others can still be typed."""
+        """Offer values for a text field, with notes if they are a mapping; other values can still be typed."""
         widget = self._row(name).editor
         if not isinstance(widget, Suggestions):
             raise TypeError(f"{name} is not a text field")
         widget.offer(choices if isinstance(choices, Mapping) else dict.fromkeys(choices, ""))
 
+    def leave_out(self, names: Sequence[str]) -> None:
+        """Hide fields that change nothing now, by the dotted names of them or of what they are part of."""
+        self._left_out = names
+        self._hide_other_methods()
+
     def remark(self, sentences: Mapping[str, object]) -> None:
-        """Say what is missing at fields, by their dotted names; at all others nothing."""
+        """Show what is missing at fields, by their dotted names, and clear the remarks of all others."""
         for row in self.rows:
             row.remark = sentences.get(row.dotted, "")
-            row.set_visible(row.belongs_to(self._value))
+            row.set_visible(self._shows(row))
 
     def _row(self, name: str) -> _Row:
         return next(row for row in self.rows if row.dotted == name and row.belongs_to(self._value))
@@ -155,19 +157,22 @@ class SettingsForm(QWidget, Generic[S]):
             return
         row.accept()
         if row.get(value) == row.get(before):
-            return  # a default that was only looked at is still no choice of the user's
+            return  # a default that was shown and not changed is not a choice of the user
         self._value = value
         for other in self.rows:
-            if other is not row and other.get(value) != other.get(before):  # a preset, or another method
+            if other is not row and other.get(value) != other.get(before):  # after the choice of a preset or method
                 other.show(value)
         self._hide_other_methods()
         self.value_changed.emit(value)
 
     def _hide_other_methods(self) -> None:
         for row in self.rows:
-            row.set_visible(row.belongs_to(self._value))
+            row.set_visible(self._shows(row))
         for group, rows in self._groups:
-            group.setVisible(any(row.belongs_to(self._value) for row in rows))
+            group.setVisible(any(map(self._shows, rows)))
+
+    def _shows(self, row: _Row) -> bool:
+        return row.belongs_to(self._value) and not any(f"{row.dotted}.".startswith(f"{n}.") for n in self._left_out)
 
 
 # fields ------------------------------------------------------------------------------------------------------
@@ -175,11 +180,11 @@ class SettingsForm(QWidget, Generic[S]):
 
 @dataclass(eq=False)
 class _Row:
-    """A field: its label, editor and the sentence below."""
+    """The row of a field: its label, its editor and the notice below."""
 
     names: Names
     owner: type[Settings] | None
-    """The model that the field belongs to; None if to each of those that are to choose from."""
+    """Name of the method that the field belongs to; None if all have it."""
     info: FieldInfo
 
     def __post_init__(self) -> None:
@@ -189,7 +194,7 @@ class _Row:
         self.label = QLabel(self.info.title or _label(self.names))
         self.editor = field_editor(self.info.annotation)
         self.problem = Notice()
-        tip = f"<qt>{html.escape(self.info.description or '')}</qt>"  # rich text is wrapped
+        tip = f"<qt>{html.escape(self.info.description or '')}</qt>"  # rich text, because it is wrapped
         for widget in (self.label, self.editor.native):
             widget.setToolTip(tip)
         self.label.setBuddy(self.editor.native)
@@ -202,14 +207,14 @@ class _Row:
         return ".".join(self.names)
 
     def belongs_to(self, value: Settings) -> bool:
-        """Whether the settings have this field: those of another method do not."""
+        """Return whether the settings have this field, which those of other methods may not have."""
         model: Any = value
         for name in self.names[:-1]:
             model = getattr(model, name)
         return self.owner is None or type(model) is self.owner
 
     def get(self, value: Settings) -> object:
-        """The field's value, or None where the settings do not have it."""
+        """Return the field's value, or None if the settings do not have it."""
         if not self.belongs_to(value):
             return None
         model: Any = value
@@ -247,7 +252,7 @@ class _Row:
 
 
 def _rows(model: type[Settings], above: Names = (), common: str | None = None) -> Iterator[_Row]:
-    """Rows of all fields of a model and of those below it; ``common`` is the field that tells methods apart."""
+    """Yield rows of all fields of a model and of its sections; ``common`` is the field that distinguishes methods."""
     for name, info in model.model_fields.items():
         names = (*above, name)
         models = [
@@ -264,7 +269,7 @@ def _rows(model: type[Settings], above: Names = (), common: str | None = None) -
 
 
 def replaced(model: Settings, names: Names, raw: object) -> Any:
-    """``model`` with another value of a field, validated; what was given and what are defaults stays told apart."""
+    """Return ``model`` with another, validated value of a field; defaults are still distinguished from given values."""
     name, *rest = names
     given = {given: getattr(model, given) for given in model.model_fields_set}
     discriminator = type(model).model_fields[name].discriminator
@@ -278,13 +283,13 @@ def replaced(model: Settings, names: Names, raw: object) -> Any:
 
 
 def _label(names: Names) -> str:
-    """``learning_rate`` is "Learning rate"; the ``name`` of something is called what it is the name of."""
+    """Return the label of a field: "Learning rate" of ``learning_rate``; of ``name``, that of its section."""
     name = names[-2] if names[-1] == "name" and len(names) > 1 else names[-1]
     return name.replace("_", " ").capitalize()
 
 
 def _fault(error: Exception) -> str:
-    """What is wrong, as the main clause of a sentence."""
+    """Return what is wrong, as the main clause of a sentence."""
     if isinstance(error, yaml.YAMLError):
         return "This cannot be read"
     if not isinstance(error, ValidationError):
@@ -303,7 +308,7 @@ def _fault(error: Exception) -> str:
 
 
 _LINES = 3
-"""Lines of a field in the grid: itself, the sentence below it, and what others put below that."""
+"""Grid rows per field: its editor, its notice, and a widget below that."""
 
 
 def _place(rows: Sequence[_Row], into: QVBoxLayout) -> None:
@@ -318,7 +323,7 @@ def _place(rows: Sequence[_Row], into: QVBoxLayout) -> None:
 
 
 def _panel(into: QVBoxLayout) -> tuple[QToolButton, QVBoxLayout]:
-    """A closed panel and the button that opens it; what is closed is out of the way of the Tab key, too."""
+    """Return the button and layout of a closed panel; the Tab key skips the fields of closed panels."""
     button = QToolButton()
     button.setText("▸ All settings")
     button.setToolTip("Show the settings that seldom need a change")

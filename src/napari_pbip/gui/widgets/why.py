@@ -1,17 +1,20 @@
-"""The panel that shows why the map says what it says at a place: the nearest prototype and the tiles behind it."""
+"""The panel that explains the map at a place by the most similar prototype and the tiles that it was computed from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
-from napari_pbip.engine.inference.explain import Explanation, Match
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.words import PlainLabel, rich, tip
+
+if TYPE_CHECKING:  # it brings torch, which takes seconds to load
+    from napari_pbip.engine.inference.explain import Explanation, Match
 
 _TILES = 8
 _COLUMNS = 4
@@ -20,10 +23,10 @@ _ASK = "Click a place on the tissue map."
 
 
 class WhyPanel(QWidget):
-    """Shows an :class:`~napari_pbip.engine.inference.explain.Explanation`."""
+    """Panel that shows an :class:`~napari_pbip.engine.inference.explain.Explanation`."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.text = QLabel(_ASK)
         self.text.setWordWrap(True)
         self.notice = Notice()
@@ -42,7 +45,7 @@ class WhyPanel(QWidget):
             layout.addWidget(part)
 
     def ask(self) -> None:
-        """Forget the last place."""
+        """Ask for a place, and clear the last explanation."""
         self.text.setText(_ASK)
         self.notice.clear()
         _empty(self._bars)
@@ -50,25 +53,25 @@ class WhyPanel(QWidget):
         self.pictures = []
 
     def wait(self) -> None:
-        """Say that an answer is on its way."""
+        """Show that an explanation is being computed."""
         self.notice.clear()
         self.text.setText("Looking…")
 
     def fail(self, sentence: object) -> None:
-        """Say why there is no answer."""
+        """Show why there is no explanation."""
         self.ask()
         self.text.setText("")
         self.notice.error(sentence)
 
     def show_explanation(self, explanation: Explanation, drawn: str) -> None:
-        """Show which prototype won.
+        """Show an explanation.
 
         Parameters
         ----------
         explanation
-            Of the place.
+            Explanation of the place.
         drawn
-            Name of the class that the map shows there, or what else it shows.
+            Name of the class, or of the other value, that the map shows there.
         """
         self.ask()
         if explanation.note:
@@ -79,7 +82,12 @@ class WhyPanel(QWidget):
             return
         winner = next((match for match in best if match.class_name == drawn), best[0])
         says = f"The map shows <b>{rich(drawn)}</b>. "
-        if winner.class_name == drawn:
+        if not winner.cluster:
+            says += (
+                f"The nearest labelled tiles of {rich(winner.class_name)} have the similarity "
+                f"<b>{winner.similarity:.2f}</b>."
+            )
+        elif winner.class_name == drawn:
             says += f"Its nearest prototype is cluster {winner.cluster}, similarity <b>{winner.similarity:.2f}</b>."
         else:
             says += (
@@ -87,7 +95,7 @@ class WhyPanel(QWidget):
                 f"<b>{winner.similarity:.2f}</b>."
             )
         if winner.tiles:
-            says += " Tiles behind it:"
+            says += " Tiles behind it:" if winner.cluster else " They are:"
         self.text.setText(says)
         self._show_tiles(winner.tiles)
         for line, match in enumerate(best):
@@ -97,7 +105,10 @@ class WhyPanel(QWidget):
             bar.setMinimumWidth(1)
             bar.setFormat(f"{match.similarity:.2f}")
             bar.setToolTip(
-                tip(f"Similarity to the nearest prototype of {match.class_name} (1 is the same, 0 is unrelated)")
+                tip(
+                    f"Similarity to the nearest {'prototype' if match.cluster else 'tiles'} of {match.class_name} "
+                    "(1 is the same, 0 is unrelated)"
+                )
             )
             self._bars.addWidget(PlainLabel(match.class_name), line, 0)
             self._bars.addWidget(bar, line, 1)
@@ -109,7 +120,7 @@ class WhyPanel(QWidget):
                 continue
             label = QLabel()
             label.setPixmap(picture.scaled(_SIDE, _SIDE, Qt.AspectRatioMode.KeepAspectRatio))
-            label.setToolTip("A labelled tile; the nearest to the prototype comes first")
+            label.setToolTip("A labelled tile; the nearest comes first")
             self._tiles.addWidget(label, len(self.pictures) // _COLUMNS, len(self.pictures) % _COLUMNS)
             self.pictures.append(label)
             if len(self.pictures) == _TILES:
@@ -117,7 +128,7 @@ class WhyPanel(QWidget):
 
 
 def _best_of_classes(matches: Sequence[Match]) -> list[Match]:
-    """The most similar prototype of each class, the most similar class first."""
+    """Return the most similar prototype of each class, the most similar class first."""
     best: dict[str, Match] = {}
     for match in matches:
         best.setdefault(match.class_name, match)

@@ -13,6 +13,10 @@ from torch.nn import functional
 from napari_pbip.errors import ConfigError
 from napari_pbip.models.encoders.spec import EncoderSpec
 
+STAGE_STRIDE = 8
+"""Pixels from one cell of a pyramid's second stage to the next."""
+_DENSE_STAGES = 3
+
 
 @runtime_checkable
 class VisionTransformer(Protocol):
@@ -40,6 +44,10 @@ class VisionTransformer(Protocol):
         tuple of torch.Tensor
             Shape (B, C, H / patch, W / patch) each, without class and register tokens.
         """
+        ...
+
+    def patch_map(self, images: torch.Tensor) -> torch.Tensor:
+        """Patch tokens of the last block, after the last layer norm if there is one; see :meth:`block_maps`."""
         ...
 
 
@@ -159,10 +167,78 @@ class Encoder(nn.Module):
                 f"The encoder {self.spec.name!r} has the blocks 1 to {network.depth}, and not "
                 f"{', '.join(map(str, blocks))} in rising order; choose among them."
             )
-        height, width = (-(-side // network.patch) * network.patch for side in images.shape[-2:])
+        return tuple(maps.float() for maps in network.block_maps(self._in_patches(images, network.patch), blocks))
+
+    @property
+    def dense_stride(self) -> int:
+        """Pixels from one cell of the dense features to the next.
+
+        Raises
+        ------
+        ConfigError
+            If the encoder has no dense features.
+        """
+        if isinstance(self.network, StageNetwork):
+            return STAGE_STRIDE
+        if isinstance(self.network, VisionTransformer):
+            return self.network.patch
+        raise self._no_dense_features()
+
+    @property
+    def dense_dimension(self) -> int:
+        """Length D of the dense features of a cell; raises as :attr:`dense_stride`."""
+        if isinstance(self.network, StageNetwork):
+            return sum(self.network.channels[:_DENSE_STAGES])
+        if isinstance(self.network, VisionTransformer):
+            return self.network.width
+        raise self._no_dense_features()
+
+    def _no_dense_features(self) -> ConfigError:
+        return ConfigError(
+            f"The encoder {self.spec.name!r} has no dense features: it is neither a pyramid nor a vision transformer; "
+            "choose one that is, such as efficientnet-lite0."
+        )
+
+    @torch.no_grad()
+    def dense(self, images: torch.Tensor) -> torch.Tensor:
+        """Features of every cell of images, without gradients.
+
+        Of a pyramid they are the maps of its first three stages, each normalised over its channels and brought to the
+        grid of the second stage, one after the other; of a vision transformer, the patch tokens that its vector is
+        pooled from.
+
+        Parameters
+        ----------
+        images
+            RGB in [0, 1], shape (B, 3, H, W), of any size of 32 pixels and more; they keep it, but for transformers
+            sides are stretched to the next multiples of the patch.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (B, D, h, w), float32, a cell every :attr:`dense_stride` pixels.
+
+        Raises
+        ------
+        ConfigError
+            If the encoder has no dense features (:attr:`EncoderSpec.dense`).
+        """
+        stride, network = self.dense_stride, self.network
+        if isinstance(network, VisionTransformer):
+            return network.patch_map(self._in_patches(images, stride)).float()
+        assert isinstance(network, StageNetwork)
+        # convolutions over few channels and many pixels are twice as quick in this order
+        normalised = self.normalise(images).contiguous(memory_format=torch.channels_last)
+        maps = [functional.normalize(m.float(), dim=1) for m in network.stage_maps(normalised, _DENSE_STAGES)]
+        grid = maps[1].shape[-2:]
+        return torch.cat([functional.interpolate(m, grid, mode="bilinear") for m in maps], 1)
+
+    def _in_patches(self, images: torch.Tensor, patch: int) -> torch.Tensor:
+        """Normalised images, stretched so that their sides are multiples of a patch."""
+        height, width = (-(-side // patch) * patch for side in images.shape[-2:])
         if images.shape[-2:] != (height, width):
             images = functional.interpolate(images, (height, width), mode="bilinear", antialias=True)
-        return tuple(maps.float() for maps in network.block_maps(self.normalise(images), blocks))
+        return self.normalise(images)
 
     def text_features(self, sentences: Sequence[str]) -> torch.Tensor:
         """Features of sentences, to be compared with those of images by their cosine.

@@ -136,9 +136,14 @@ class _Transformer(nn.Module):
         self._options = {"interpolate_pos_encoding": True} if asked else {}
 
     def block_maps(self, images: torch.Tensor, blocks: Sequence[int]) -> tuple[torch.Tensor, ...]:
-        height, width = (side // self.patch for side in images.shape[-2:])
         states = self.model(pixel_values=images, output_hidden_states=True, **self._options).hidden_states
-        return tuple(to_map(states[block], height, width) for block in blocks)
+        return tuple(self._to_map(states[block], images) for block in blocks)
+
+    def patch_map(self, images: torch.Tensor) -> torch.Tensor:
+        return self._to_map(self.model(pixel_values=images, **self._options).last_hidden_state, images)
+
+    def _to_map(self, tokens: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        return to_map(tokens, images.shape[-2] // self.patch, images.shape[-1] // self.patch)
 
 
 class PooledTokens(_Transformer):
@@ -159,6 +164,12 @@ class ClassProjection(_Transformer):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         vectors: torch.Tensor = self.model(pixel_values=images).image_embeds
         return vectors
+
+    def patch_map(self, images: torch.Tensor) -> torch.Tensor:
+        # the library puts only the class token through the last layer norm
+        vision: Any = self.model.vision_model
+        tokens = self.model(pixel_values=images, **self._options).last_hidden_state
+        return self._to_map(vision.post_layernorm(tokens), images)
 
 
 def _clip_text(folder: Path, sentences: Sequence[str]) -> torch.Tensor:

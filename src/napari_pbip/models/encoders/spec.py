@@ -56,6 +56,11 @@ class EncoderSpec:
     """Options of the network, named as in the library that builds it."""
 
     @property
+    def dense(self) -> bool:
+        """Whether it has a vector for every cell (:meth:`~napari_pbip.models.encoders.base.Encoder.dense`)."""
+        return self.blocks or self.stages
+
+    @property
     def may_read(self) -> bool:
         """Whether it has a text tower, or may have one depending on the weights."""
         return self.text or (self.blocks and self.dimension is None)

@@ -75,8 +75,8 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
             network(torch.full((1, 3, 64, 64), 0.5))
     except (SafetensorError, OSError, KeyError, RuntimeError, ModelError) as error:
         raise WeightsUnavailable(
-            f"{path} cannot be used as an encoder; give the model.safetensors that `napari-pbip pretrain` wrote (if an "
-            "earlier version did, `pretrain --resume` writes it anew)."
+            f"{path} cannot be used as an encoder; give the model.safetensors that a pre-training wrote (if an earlier "
+            "version wrote it, go on with that pre-training with `resume=True`, which writes it again)."
         ) from error
     return Encoder(replace(spec, dimension=len(network.projection)), network)
 

@@ -69,8 +69,16 @@ class TimmTransformer(nn.Module):
     def block_maps(self, images: torch.Tensor, blocks: Sequence[int]) -> tuple[torch.Tensor, ...]:
         return timm_block_maps(self.model, images, blocks)
 
+    def patch_map(self, images: torch.Tensor) -> torch.Tensor:
+        return timm_block_maps(self.model, images, [self.depth], norm=True)[0]
 
-def timm_block_maps(model: Any, images: torch.Tensor, blocks: Sequence[int]) -> tuple[torch.Tensor, ...]:
-    """:meth:`~napari_pbip.models.encoders.base.VisionTransformer.block_maps` for a network of timm."""
+
+def timm_block_maps(
+    model: Any, images: torch.Tensor, blocks: Sequence[int], *, norm: bool = False
+) -> tuple[torch.Tensor, ...]:
+    """:meth:`~napari_pbip.models.encoders.base.VisionTransformer.block_maps` for a network of timm.
+
+    ``norm`` puts each through the last layer norm.
+    """
     indices = [block - 1 for block in blocks]
-    return tuple(model.forward_intermediates(images, indices, stop_early=True, intermediates_only=True))
+    return tuple(model.forward_intermediates(images, indices, norm=norm, stop_early=True, intermediates_only=True))

@@ -1,1 +1,1 @@
-"""Losses, one term a function."""
+"""Losses, one function per term."""

@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from napari_pbip.models.backbones import Backbone
-from napari_pbip.models.methods.base import LossTerms, Method, MethodOutput
+from napari_pbip.models.methods.base import MethodOutput
+from napari_pbip.models.methods.pyramid_method import PyramidMethod
+from napari_pbip.models.methods.trained_method import LossTerms
 
 
-class Cam(Method):
+class Cam(PyramidMethod):
     """Class activation maps of every stage, trained by global average pooling and binary cross entropy.
 
     Parameters

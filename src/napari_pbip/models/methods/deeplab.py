@@ -16,13 +16,14 @@ from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.decoders import DeepLabV2, DeepLabV3Plus
 from napari_pbip.models.losses.pixels import pixel_cross_entropy
-from napari_pbip.models.methods.base import LossTerms, Method, MethodOutput
+from napari_pbip.models.methods.base import MethodOutput
+from napari_pbip.models.methods.trained_method import LossTerms, TrainedMethod
 from napari_pbip.models.score_maps import log_odds
 
 _DECODERS = {"v3+": DeepLabV3Plus, "v2": DeepLabV2}
 
 
-class DeepLab(Method):
+class DeepLab(TrainedMethod):
     """A decoder on a backbone, trained by the cross entropy of pixels; it has one score map.
 
     Scores are the log-odds of the softmax over the classes: above 0 a class is likelier than all others together.
@@ -37,35 +38,28 @@ class DeepLab(Method):
         The fields of :class:`napari_pbip.config.DeepLabSettings`.
     """
 
-    stages = 1
     calibrated = True
-    cell = 8
 
     def __init__(
         self, backbone: Backbone, classes: int, *, version: Literal["v3+", "v2"] = "v3+", easy_examples: bool = True
     ) -> None:
-        super().__init__(backbone, classes, stage_weights=(1.0,), fusion_weights=(1.0,))
+        super().__init__(backbone, classes, fusion_weights=(1.0,))
         self.decoder = _DECODERS[version](backbone.channels, classes)
         self.easy_examples = easy_examples
 
     def forward(self, images: torch.Tensor) -> MethodOutput:
         """The one score map; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
-        maps, scores = self.class_scores(0, self.logits(images))
-        return MethodOutput(class_maps=(maps,), class_scores=(scores,))
+        maps = log_odds(self.logits(images))
+        return MethodOutput((maps,), (maps.amax((2, 3)),))
+
+    def presence(self, output: MethodOutput) -> torch.Tensor:
+        """See :meth:`Method.presence`: a class is present where it is likelier than all others anywhere."""
+        return output.class_scores[0]
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (B, N, h, w) of images (B, 3, H, W), as the softmax takes them."""
         logits: torch.Tensor = self.decoder(self.backbone(images))
         return logits.float()
-
-    def features(self, images: torch.Tensor, stages: object = None) -> dict[int, torch.Tensor]:
-        """The logits, which take the place of features: nothing is trained after them."""
-        return {0: self.logits(images)}
-
-    def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-odds of the logits, and the largest of each class: it is present where it wins anywhere."""
-        maps = log_odds(features)
-        return maps, maps.amax((2, 3))
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
         """Cross entropy of the pixels; ``labels`` are masks (B, H, W), 255 where a pixel does not count."""

@@ -14,12 +14,14 @@ from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.frozen import Frozen
 from napari_pbip.models.matching import Contrasted, ImgMatchNet
 from napari_pbip.models.memory import FeatureMemory
-from napari_pbip.models.methods.base import STAGES, Method, MethodInputs, MethodOutput, WeightedTerms
+from napari_pbip.models.methods.base import MethodInputs, MethodOutput
+from napari_pbip.models.methods.pyramid_method import STAGES, PyramidMethod
+from napari_pbip.models.methods.trained_method import WeightedTerms
 from napari_pbip.models.prototypes import ConvolutionHead, Head, Prototypes, Similarity, SimilarityHead
 from napari_pbip.models.score_maps import Merge, merge_subclasses, pool
 
 
-class PrototypeMethod(Method):
+class PrototypeMethod(PyramidMethod):
     """A method with prototypes: a head for each stage, an offset for each stage and class, and a contrast.
 
     Parameters
@@ -46,7 +48,7 @@ class PrototypeMethod(Method):
     similarity_maps
         Whether maps are similarities to prototypes; if not, a 1x1 convolution stands in (Table 5 of PBIP).
     **weights
-        stage_weights, fusion_weights and synthesis; see :class:`Method`.
+        stage_weights, fusion_weights and synthesis; see :class:`PyramidMethod`.
 
     Raises
     ------
@@ -108,7 +110,7 @@ class PrototypeMethod(Method):
         """Put the network together; see :meth:`Method.from_inputs`."""
         if inputs.prototypes is None:
             raise ModelError("The method needs prototypes, and this model has none; train it again.")
-        return cls(inputs.backbone, inputs.prototypes, classes=inputs.classes, encoder=inputs.encoder, **options)
+        return cls(inputs.pyramid, inputs.prototypes, classes=inputs.classes, encoder=inputs.encoder, **options)
 
     def forward(self, images: torch.Tensor) -> MethodOutput:
         """Score maps of all stages; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""

@@ -32,7 +32,7 @@ from napari_pbip.models import encoders
 from napari_pbip.models.encoders import EncoderSpec
 from napari_pbip.models.encoders.base import Encoder, StageNetwork, VisionTransformer
 from napari_pbip.models.encoders.catalogue import from_spec
-from tests.models.small_encoders import MEAN, SMALL, STD, small, write_folder
+from tests.models.encoders.small_encoders import MEAN, SMALL, STD, small, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +169,47 @@ def test_blocks_of_every_vision_transformer(encoder: Encoder) -> None:
     last.square().sum().backward()
     assert images.grad is not None
     assert (images.grad != 0).any(1).float().mean() > 0.9
+
+
+def test_dense_features_of_every_row_that_has_them(encoder: Encoder) -> None:
+    if not encoder.spec.dense:
+        with pytest.raises(ConfigError, match="no dense features"):
+            encoder.dense(real_images(1))
+        return
+    stride, images = encoder.dense_stride, real_images()
+    for height, width in ((64, 96), (80, 61)):
+        some = images[:, :, :height, :width].clone().requires_grad_()
+        dense = encoder.dense(some)
+        assert dense.shape[0] == 3
+        assert dense.shape[2:] == (-(-height // stride), -(-width // stride))
+        assert dense.dtype == torch.float32
+        assert dense.isfinite().all()
+        assert not dense.requires_grad
+        torch.testing.assert_close(encoder.dense(some[1:2]), dense[1:2], rtol=1e-3, atol=1e-3)
+    changed = images[:, :, :64, :96].clone()
+    changed[:, :, 32:, 48:] = images[:, :, 128:160, 128:176]
+    difference = (encoder.dense(changed) - encoder.dense(images[:, :, :64, :96])).norm(dim=1)
+    rows, columns = difference.shape[1:]
+    assert difference[:, rows // 2 :, columns // 2 :].mean() > difference[:, : rows // 2, : columns // 2].mean()
+
+
+def test_dense_features_of_a_pyramid_weigh_its_stages_equally() -> None:
+    encoder = encoders.load("efficientnet-lite0")
+    assert isinstance(encoder.network, StageNetwork)
+    dense = encoder.dense(real_images())
+    first, second, third = dense.split(encoder.network.channels[:3], dim=1)
+    torch.testing.assert_close(second.norm(dim=1), torch.ones(3, 28, 28))
+    assert first.norm(dim=1).max() <= 1 + 1e-5  # the mean of unit vectors
+    assert third.norm(dim=1).max() <= 1 + 1e-5
+
+
+def test_dense_features_of_a_transformer_are_those_that_its_vector_is_pooled_from(encoder: Encoder) -> None:
+    side = encoder.spec.input_size
+    if encoder.spec.pooling != "class token and mean of patches" or side is None:
+        return
+    images = real_images(side=side)
+    mean_of_patches = encoder(images).chunk(2, dim=1)[1]
+    torch.testing.assert_close(encoder.dense(images).mean((2, 3)), mean_of_patches, rtol=1e-4, atol=1e-4)
 
 
 # The encoder without weights

@@ -1,0 +1,69 @@
+"""Dense features of pictures: a vector for every cell, computed once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from napari_pbip.engine.feature_cache import FeatureCache, Features
+from napari_pbip.engine.loading import Image, to_tensor
+from napari_pbip.models.encoders.base import Encoder
+
+_REVISION = 1
+"""Of how features are computed from the encoder's maps: kept ones of another revision are not used."""
+
+
+class DenseFeatures:
+    """Dense features of pictures by one encoder; what was seen before comes from the cache.
+
+    Parameters
+    ----------
+    encoder
+        On the device that computes.
+    cache
+        By default that of the user.
+    """
+
+    def __init__(self, encoder: Encoder, cache: FeatureCache | None = None) -> None:
+        self.encoder = encoder
+        self.cache = cache or FeatureCache()
+        self._network = f"{encoder.weights_hash}-{_REVISION}"
+
+    def __call__(self, images: Sequence[Image]) -> list[Features]:
+        """Features of each picture; pictures of one size that are not known go through the encoder together.
+
+        Parameters
+        ----------
+        images
+            RGB uint8, shape (H, W, 3) each.
+
+        Returns
+        -------
+        list of float16 arrays
+            Shape (D, h, w) each, a cell every :attr:`Encoder.dense_stride` pixels. Half precision changes the
+            log-probabilities of a linear probe by some thousandths, and takes half the room.
+
+        Raises
+        ------
+        ConfigError
+            If the encoder has no dense features.
+        """
+        keys = [_content(image) for image in images]
+        kept = {key: self.cache.get(self._network, key) for key in keys}
+        found = {key: features for key, features in kept.items() if features is not None}
+        missing = {key: image for key, image in zip(keys, images, strict=True) if key not in found}
+        for shape in {image.shape for image in missing.values()}:
+            same_size = [key for key, image in missing.items() if image.shape == shape]
+            batch = to_tensor(np.stack([missing[key] for key in same_size])).to(self.encoder.mean.device)
+            for key, features in zip(same_size, self.encoder.dense(batch).to(torch.float16).cpu(), strict=True):
+                found[key] = features.numpy()
+                self.cache.put(self._network, key, found[key])
+        return [found[key] for key in keys]
+
+
+def _content(image: Image) -> str:
+    """Hash of a picture's pixels, hexadecimal."""
+    return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()

@@ -1,0 +1,86 @@
+"""Which labelled tiles a place of a slide is like, of a linear probe: the nearest cells that it learned from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from torch.nn import functional as F
+
+from napari_pbip.engine.runs import write_weights
+from napari_pbip.errors import ModelError
+from napari_pbip.models.methods.probe import Probe
+
+FILE = "exemplars.safetensors"
+_TILES = 8
+"""Tiles that are named of each class."""
+
+
+class Nearest(NamedTuple):
+    """How near a place is to what was learned from of one class."""
+
+    class_index: int
+    similarity: float
+    """Cosine to the nearest cell, after standardising, -1 to 1."""
+    tiles: tuple[Path, ...]
+    """Pictures of the tiles with the nearest cells, nearest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplars:
+    """Some cells of the tiles that a probe learned from."""
+
+    features: npt.NDArray[np.float16]
+    """Their dense features, (M, D)."""
+    tile: npt.NDArray[np.int32]
+    """Which tile each is of, (M,)."""
+    tiles: tuple[Path, ...]
+    """Pictures of the tiles."""
+    labels: tuple[int, ...]
+    """Class of each tile."""
+
+    def write(self, run: Path) -> None:
+        """Write them into the folder of a run."""
+        arrays = {"features": torch.from_numpy(self.features), "tile": torch.from_numpy(self.tile)}
+        write_weights(
+            run / FILE, arrays, {"tiles": json.dumps([str(p) for p in self.tiles]), "labels": json.dumps(self.labels)}
+        )
+
+    @classmethod
+    def read(cls, run: Path) -> Exemplars:
+        """Those of a run.
+
+        Raises
+        ------
+        ModelError
+            If they are missing or damaged.
+        """
+        try:
+            with safe_open(run / FILE, "np") as file:
+                facts = file.metadata() or {}
+                tiles, labels = json.loads(facts["tiles"]), json.loads(facts["labels"])
+                return cls(file.get_tensor("features"), file.get_tensor("tile"), tuple(map(Path, tiles)), tuple(labels))
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise ModelError(
+                f"{run / FILE} is missing or damaged, so the tiles behind the map cannot be shown; fit the model again."
+            ) from error
+
+    def nearest(self, method: Probe, feature: torch.Tensor) -> list[Nearest]:
+        """What is nearest to the dense feature (D,) of a place: of each class, the nearest class first."""
+        cells = (torch.from_numpy(self.features).to(method.mean) - method.mean) / method.scale
+        place = (feature - method.mean) / method.scale
+        similarity = F.cosine_similarity(cells, place[None]).cpu().numpy()
+        of_class = np.array(self.labels)[self.tile]
+        found = []
+        for n in range(method.classes):
+            own = np.flatnonzero(of_class == n)
+            order = own[np.argsort(-similarity[own], kind="stable")]
+            tiles = list(dict.fromkeys(self.tile[order].tolist()))[:_TILES]
+            found.append(Nearest(n, float(similarity[order[0]]), tuple(self.tiles[i] for i in tiles)))
+        return sorted(found, key=lambda one: -one.similarity)

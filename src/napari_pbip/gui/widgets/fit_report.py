@@ -1,0 +1,127 @@
+"""What a fitted model says of itself: how well it tells the classes apart, and which tiles to look at again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QIcon, QPixmap
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QLabel,
+    QListView,
+    QListWidget,
+    QListWidgetItem,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_pbip.gui.widgets.words import PlainLabel, tip
+
+_ICON, _LARGE = 56, 224
+_MOST_CLASSES = 12
+"""A larger table of confusions says nothing in a dock."""
+
+
+class FitReport(QWidget):
+    """Shows what cross-validation found (:attr:`napari_pbip.engine.run_facts.RunFacts.fit`)."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.accuracy = QLabel()
+        self.accuracy.setWordWrap(True)
+        self.confusion = QTableWidget()
+        self.confusion.setToolTip(
+            "Tiles of each class (rows, as labelled) by the class that a fit without them takes them for (columns)"
+        )
+        self.confusion.setAccessibleName("Confusion of the classes")
+        self.confusion.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.confusion.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        self.confusion.setTabKeyNavigation(False)
+        self.again = QLabel("Look at these tiles again; the likeliest mistakes come first:")
+        self.again.setWordWrap(True)
+        self.tiles = QListWidget()
+        self.tiles.setViewMode(QListView.ViewMode.IconMode)
+        self.tiles.setMovement(QListView.Movement.Static)
+        self.tiles.setResizeMode(QListView.ResizeMode.Adjust)
+        self.tiles.setIconSize(QSize(_ICON, _ICON))
+        self.tiles.setUniformItemSizes(True)
+        self.tiles.setMinimumHeight(2 * _ICON)
+        self.tiles.setAccessibleName("Tiles to look at again")
+        self.again.setBuddy(self.tiles)
+        self.picture = QLabel()
+        self.says = PlainLabel()
+        self.says.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for part in (self.accuracy, self.confusion, self.again, self.tiles, self.says, self.picture):
+            layout.addWidget(part)
+        self.tiles.currentItemChanged.connect(self._show_tile)
+
+    def show_fit(self, fit: Mapping[str, Any], names: Sequence[str]) -> None:
+        """Show what was found of the classes of these names."""
+        found = fit.get("balanced_accuracy")
+        if found is None:
+            self.accuracy.setText(
+                "How well the classes are told apart is not known: every class needs two labelled tiles for that."
+            )
+        else:
+            self.accuracy.setText(
+                f"Of the tiles of a class, <b>{found:.0f} %</b> are told right by a fit that did not see them."
+            )
+        self._show_confusion(fit.get("confusion"), names)
+        wrong = [tile for tile in fit.get("worst", ()) if tile["predicted"] != tile["label"]]
+        self.tiles.clear()
+        for tile in wrong:
+            item = QListWidgetItem()
+            item.setIcon(QIcon(QPixmap(tile["path"])))
+            item.setToolTip(tip(_sentence(tile)))
+            item.setData(Qt.ItemDataRole.AccessibleTextRole, _sentence(tile))
+            item.setData(Qt.ItemDataRole.UserRole, tile)
+            self.tiles.addItem(item)
+        for part in (self.again, self.tiles):
+            part.setVisible(bool(wrong))
+        self._show_tile(None)
+
+    def _show_confusion(self, confusion: Sequence[Sequence[int]] | None, names: Sequence[str]) -> None:
+        table = self.confusion
+        table.setVisible(confusion is not None and len(names) <= _MOST_CLASSES)
+        if confusion is None:
+            return
+        table.setRowCount(len(names))
+        table.setColumnCount(len(names))
+        table.setHorizontalHeaderLabels(list(names))
+        table.setVerticalHeaderLabels(list(names))
+        for row, counts in enumerate(confusion):
+            for column, count in enumerate(counts):
+                item = QTableWidgetItem(f"{count:,}" if count else "")
+                item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
+                table.setItem(row, column, item)
+        header, vertical = table.horizontalHeader(), table.verticalHeader()
+        if header is not None and vertical is not None:
+            header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+            table.resizeRowsToContents()
+            table.setFixedHeight(header.sizeHint().height() + vertical.length() + 2 * table.frameWidth())
+
+    def _show_tile(self, item: QListWidgetItem | None, before: QListWidgetItem | None = None) -> None:
+        """Show the chosen tile as large as it is."""
+        tile = None if item is None else item.data(Qt.ItemDataRole.UserRole)
+        for part in (self.says, self.picture):
+            part.setVisible(tile is not None)
+        if tile is not None:
+            picture = QPixmap(tile["path"])
+            self.says.setText(_sentence(tile) + (" It is no longer there." if picture.isNull() else ""))
+            size = QSize(_LARGE, _LARGE)
+            self.picture.setPixmap(picture if picture.isNull() else picture.scaled(size, _KEEP))
+
+
+_KEEP = Qt.AspectRatioMode.KeepAspectRatio
+
+
+def _sentence(tile: Mapping[str, Any]) -> str:
+    name = tile["path"].replace("\\", "/").rpartition("/")[2]
+    return f"{name} is labelled {tile['label']} and looks like {tile['predicted']}."

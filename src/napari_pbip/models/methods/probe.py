@@ -1,0 +1,90 @@
+"""The linear probe: class probabilities of every cell, linear in the dense features of a frozen encoder."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from napari_pbip.errors import ModelError
+from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.models.frozen import Frozen
+from napari_pbip.models.methods.base import Method, MethodInputs, MethodOutput
+
+_PRESENT_FROM = 0.05
+"""Share of the cells in which a class has to be likely to count as present: the likeliest cells of all are outliers."""
+_CERTAIN = 1e-6
+"""Nothing is more certain than one minus this."""
+
+
+class Probe(Method):
+    """Multinomial logistic regression on standardised dense features; it is fitted, and not trained step by step.
+
+    A score is log(N p), with the probability p of one of N classes: 0 is what guessing gives, a class with a score
+    above 0 is likelier than that, and of all classes the likeliest has the highest score.
+
+    Parameters
+    ----------
+    encoder
+        The frozen encoder, which has dense features. Its weights are neither in ``parameters()`` nor in
+        ``state_dict()``.
+    classes
+        Number of tissue classes N.
+
+    Raises
+    ------
+    ConfigError
+        If the encoder has no dense features.
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, encoder: Encoder, classes: int) -> None:
+        super().__init__(classes, (1.0,))
+        dimension = encoder.dense_dimension
+        self.encoder = Frozen(encoder)
+        self.register_buffer("mean", torch.zeros(dimension))
+        self.register_buffer("scale", torch.ones(dimension))
+        self.weight = nn.Parameter(torch.zeros(classes, dimension))
+        self.bias = nn.Parameter(torch.zeros(classes))
+
+    @classmethod
+    def from_inputs(cls, inputs: MethodInputs, **options: Any) -> Self:
+        """Put the network together; see :meth:`Method.from_inputs`."""
+        if inputs.encoder is None:
+            raise ModelError("The probe looks through an encoder, and there is none; train the model again.")
+        return cls(inputs.encoder, inputs.classes)
+
+    @property
+    def calibrated(self) -> bool:
+        """Scores are log-probabilities, relative to chance."""
+        return True
+
+    @property
+    def ceiling(self) -> float:
+        """log(N)."""
+        return math.log(self.classes)
+
+    def forward(self, images: torch.Tensor) -> MethodOutput:
+        """One score map, at the stride of the encoder's dense features."""
+        maps = self.class_map(self.encoder.network.dense(images))
+        return MethodOutput((maps,), (self._presence(maps),))
+
+    def class_map(self, features: torch.Tensor) -> torch.Tensor:
+        """Scores (B, N, h, w) of dense features (B, D, h, w)."""
+        weight = self.weight / self.scale
+        with torch.autocast(features.device.type, enabled=False):  # few numbers, and differences of large sums
+            logits = F.conv2d(features.float(), weight[:, :, None, None], self.bias - weight @ self.mean)
+        return logits.log_softmax(1) + self.ceiling
+
+    def presence(self, output: MethodOutput) -> torch.Tensor:
+        """See :meth:`Method.presence`: what the likeliest cells say."""
+        return output.class_scores[0]
+
+    def _presence(self, maps: torch.Tensor) -> torch.Tensor:
+        likeliest = maps.flatten(2).quantile(1 - _PRESENT_FROM, dim=2) - self.ceiling
+        return likeliest.exp().clamp(_CERTAIN, 1 - _CERTAIN).logit()

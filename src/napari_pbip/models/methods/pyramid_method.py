@@ -1,0 +1,134 @@
+"""What methods on a pyramid share: a map and a prediction of every stage, learned step by step from image labels."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+
+from napari_pbip.errors import ModelError
+from napari_pbip.models.backbones import Pyramid
+from napari_pbip.models.losses.classification import classification_loss
+from napari_pbip.models.losses.pixels import pixel_loss
+from napari_pbip.models.methods.base import MethodOutput, Scores
+from napari_pbip.models.methods.trained_method import TrainedMethod, WeightedTerms
+from napari_pbip.models.score_maps import fuse, pool, pool_log_mean_exp
+
+STAGES = 4
+
+
+class PyramidMethod(TrainedMethod):
+    """A pyramid with heads, trained on image-level labels, that gives a score map of each of its four stages.
+
+    Parameters
+    ----------
+    backbone
+        The pyramid.
+    classes
+        Number of tissue classes N.
+    stage_weights
+        Weight of each stage's classification loss.
+    fusion_weights
+        Weight of each stage's score map in the fused map.
+    synthesis
+        Weight of the loss on the pixels of mosaics (:meth:`pixel_loss`); 0 without mosaics.
+
+    Raises
+    ------
+    ModelError
+        If the four weights are all zero, or are not four.
+    """
+
+    def __init__(
+        self,
+        backbone: Pyramid,
+        classes: int,
+        stage_weights: Sequence[float],
+        fusion_weights: Sequence[float],
+        synthesis: float = 0.0,
+    ) -> None:
+        super().__init__(backbone, classes, fusion_weights)
+        for name, weights in (("stage_weights", stage_weights), ("fusion_weights", fusion_weights)):
+            if len(weights) != STAGES or not any(weights):
+                raise ModelError(f"The setting {name} needs four weights, one a stage, of which one is not zero.")
+        self.stage_weights = tuple(stage_weights)
+        self.synthesis = synthesis
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the method was trained on pixels: a score above 0 means presence, and classes can be compared."""
+        return self.synthesis > 0
+
+    @property
+    def cell(self) -> int:
+        """Side of a cell of the fused scores in pixels: the stride of the finest stage that carries fusion weight.
+
+        That is 4 of the first stage and 8 of the second; the maps of later stages are enlarged to 8.
+        """
+        return 4 if self.fusion_weights[0] else 8
+
+    @abstractmethod
+    def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Class score map (B, N, h, w) of one stage's features (B, C, h, w), and its pooled logits (B, N)."""
+
+    def pool(self, maps: torch.Tensor) -> torch.Tensor:
+        """Pooled logits (B, N) of class maps (B, N, h, w)."""
+        return pool_log_mean_exp(maps) if self.calibrated else pool(maps)
+
+    def pixel_loss(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Loss on images with known pixels, weighted over the stages like the classification loss.
+
+        Parameters
+        ----------
+        images
+            RGB in [0, 1], shape (B, 3, H, W).
+        masks
+            Class index of each pixel, int64, shape (B, H, W).
+        """
+        stages = {i: weight for i, weight in enumerate(self.stage_weights) if weight}
+        features = self.features(images, stages)
+        return torch.stack(
+            [weight * pixel_loss(self.class_scores(i, features[i])[0], masks) for i, weight in stages.items()]
+        ).sum()
+
+    def features(self, images: torch.Tensor, stages: Collection[int]) -> Mapping[int, torch.Tensor]:
+        """Feature maps (B, C, h, w) by stage, counted from 0: at least those of ``stages``."""
+        return dict(enumerate(self.backbone(images)))
+
+    def scores(self, images: torch.Tensor) -> Scores:
+        """See :meth:`Method.scores`."""
+        # a stage that carries no weight needs no head
+        used = [i for i in range(STAGES) if self.fusion_weights[i] or self.stage_weights[i]]
+        features = self.features(images, used)
+        seen = {i: self.class_scores(i, features[i]) for i in used}
+        fused = [(self.fusion_weights[i], seen[i][0]) for i in used if self.fusion_weights[i]]
+        return Scores(fuse(fused, self.grid(images)), self._presence({i: seen[i][1] for i in used}))
+
+    def classification(
+        self, logits: Mapping[int, torch.Tensor], labels: torch.Tensor, alpha: float = 1.0
+    ) -> WeightedTerms:
+        """The term ``classification_i`` of each stage i = 1..4 that has a weight.
+
+        Parameters
+        ----------
+        logits
+            Pooled class scores (B, N) of those stages, counted from 0.
+        labels
+            Image-level labels, 0 or 1, float, shape (B, N).
+        alpha
+            A weight of all of them together.
+        """
+        return {
+            f"classification_{i + 1}": (alpha * weight, classification_loss(logits[i], labels))
+            for i, weight in enumerate(self.stage_weights)
+            if weight
+        }
+
+    def presence(self, output: MethodOutput) -> torch.Tensor:
+        """See :meth:`Method.presence`: the stages' predictions, weighted as in training."""
+        return self._presence(dict(enumerate(output.class_scores)))
+
+    def _presence(self, logits: dict[int, torch.Tensor]) -> torch.Tensor:
+        weighted = [w * logits[i] for i, w in enumerate(self.stage_weights) if w]
+        return torch.stack(weighted).sum(0) / sum(self.stage_weights)

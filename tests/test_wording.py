@@ -1,0 +1,40 @@
+"""Every message names arguments as Python does; the command line and the window have a word for each of them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import napari_pbip
+from napari_pbip.wording import Interface
+
+SOURCE = Path(napari_pbip.__file__).parent
+ARGUMENT = re.compile(r"`[a-z_.]+(?:=[^`]+|\([^`]*\))`|`(?:image_mpp|data\.\w+)`")
+OPTION = re.compile(r"--(?:out|resume|overwrite|update|data|mpp|image-mpp)\b")
+COMMAND_LINE = ("cli", "doctor.py", "wording.py", "settings_file.py")
+"""Modules whose texts are read on the command line, or are about it."""
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """All string literals but docstrings, with the module that they are in."""
+    for path in SOURCE.rglob("*.py"):
+        if not set(path.relative_to(SOURCE).parts) & set(COMMAND_LINE):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+                    yield path.name, node.value
+
+
+def test_no_message_names_an_option_of_the_command_line() -> None:
+    assert [(module, text) for module, text in texts() if OPTION.search(text)] == []
+
+
+def test_the_command_line_and_the_window_have_a_word_for_each_argument() -> None:
+    named = {argument for _, text in texts() for argument in ARGUMENT.findall(text)}
+    assert {"`resume=True`", "`overwrite=True`", "`build_bank()`", "`mpp=0.5`"} <= named
+    for _, text in texts():
+        for interface in Interface:
+            assert not ARGUMENT.search(interface.sentence(text)), text
