@@ -92,8 +92,10 @@ def test_the_file_formats_page_names_all_files(reader: Path, sample_slide: Path,
         labels.label(slide.identity, [(2, 3)], {0})
     *_, last = cut_tiles(labels.snapshot(), tmp_path / "tiles")
     assert isinstance(last, Finished)
+    arguments = ["pseudo", str(reader / "run"), str(reader / "tiles"), "--out", str(tmp_path / "pseudo")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
     pages = [block.text.splitlines() for block in blocks(ROOT / "docs" / "file-formats.md")]
-    folders = {"bank/": tmp_path, "tiles/": tmp_path, "run/": reader, "result/": reader}
+    folders = {"bank/": tmp_path, "tiles/": tmp_path, "run/": reader, "pseudo/": tmp_path, "result/": reader}
     assert [page[0] for page in pages] == list(folders)
     for folder, *lines in pages:
         named = {name.strip().rstrip("/") for line in lines for name in line[:28].split(",")}

@@ -28,8 +28,8 @@ _SYSTEM = frozenset(
 """Folders that operating systems and network drives create, in lower case. Folders that begin with ``.`` or ``__``
 count too (``.ipynb_checkpoints``, ``__MACOSX``)."""
 _SYSTEM_FILES = frozenset({"desktop.ini", "ehthumbs.db", "thumbs.db"})
-_MARKERS = ("run.json", "pretrain.json", "compare.yaml", "features.safetensors")
-"""Files that mark the folder of a training, a pre-training, a comparison or an image bank."""
+_MARKERS = ("run.json", "pretrain.json", "compare.yaml", "features.safetensors", "pseudo.json")
+"""Files that mark the folder of a training, a pre-training, a comparison, an image bank or pseudo masks."""
 STORE_MARKER = "pbip/zarr.json"
 """File that marks a score store."""
 
@@ -117,7 +117,7 @@ def walk(folders: Iterable[Path], list_folder: ListFolder = listing) -> Listing:
 
 
 def is_result(folder: Path) -> bool:
-    """Return whether a folder is a result of this package: a training, bank, comparison or score store."""
+    """Return whether a folder is a result of this package: training, bank, comparison, pseudo masks or store."""
     if any((folder / marker).exists() for marker in (*_MARKERS, STORE_MARKER)):
         return True
     return (folder / "areas.csv").exists() and any(

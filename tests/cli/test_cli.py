@@ -237,3 +237,12 @@ def test_bank_show_says_what_to_look_at(call: Called, tmp_path: Path) -> None:
     assert call("bank", "show", tmp_path / "bank") == 0, call.error
     assert "turned.png" in call.error
     assert "turned.png" not in call.out
+
+
+def test_pseudo_masks_are_a_data_set(call: Called, work: Path, model: Path) -> None:
+    out = work / "pseudo"
+    assert call("pseudo", model, work / "data", "--out", out, "--min-confidence", 0.1) == 0, call.error
+    assert "Masks of 24 tiles (MUS " in call.error
+    assert call("pseudo", model, work / "data", "--out", out) == 2
+    assert "--resume" in call.error
+    assert call("pseudo", model, work / "data", "--out", out, "--min-confidence", 0.1, "--resume") == 0, call.error

@@ -16,7 +16,6 @@ Pictures are never deleted, because a running training may read them, and a tile
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,12 +25,13 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_pbip.bank.layouts.csv_table import CSV_COLUMNS
+from napari_pbip.bank.layouts.tile_table import write_tables
 from napari_pbip.errors import DataError
 from napari_pbip.files import safe_name, writing
 from napari_pbip.slides import Position, SlideFacts, SquareGrid, TileSize
 from napari_pbip.taxonomy import Taxonomy, TissueClass, class_name
 
-LABELS, TABLE, CLASSES, PICTURES = "labels.json", "tiles.csv", "classes.txt", "pictures"
+LABELS, PICTURES = "labels.json", "pictures"
 _UNFIT = frozenset(',;"\t\r\n')
 """Characters that a class name must not contain: separators, quotes and line ends of the table."""
 
@@ -118,22 +118,13 @@ class LabelledSlides:
         """
         left_out = frozenset(missing)
         rows = [
-            (path.as_posix(), slide.name, *corner(grid, place), *(int(n in labels) for n in range(len(self.taxonomy))))
+            ((path.as_posix(), slide.name, *corner(grid, place)), labels)
             for slide, tiles in zip(self.slides, self.tiles, strict=True)
             for grid in [slide.grid(self.size)]
             for place, labels in sorted(tiles.items(), key=lambda item: item[0][::-1])
             if (path := self.picture(slide, place)) not in left_out
         ]
-        with writing(folder / CLASSES) as temporary:
-            lines = [f"{c.name}\t{c.colour}\n" for c in self.taxonomy]
-            temporary.write_text("".join(lines), encoding="utf-8")
-        if not rows:
-            (folder / TABLE).unlink(missing_ok=True)
-            return
-        with writing(folder / TABLE) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-            table = csv.writer(file, lineterminator="\n")
-            table.writerow(("path", "slide", "x", "y", *self.taxonomy.names))
-            table.writerows(rows)
+        write_tables(folder, self.taxonomy, ("path", "slide", "x", "y"), rows)
 
 
 class _Slide(SlideFacts):

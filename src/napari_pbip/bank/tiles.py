@@ -193,6 +193,24 @@ class TileSet:
             found += f", {masks:,} of them with masks"
         return f"{found}."
 
+    def require_masks(self, reason: str) -> None:
+        """Stop where a tile has no mask.
+
+        Parameters
+        ----------
+        reason
+            Why masks are needed, and where they come from; the end of the sentence.
+
+        Raises
+        ------
+        DataError
+            If one has none.
+        """
+        if missing := [tile.path.name for tile in self if tile.mask is None]:
+            raise DataError(
+                f"{len(missing)} tiles of the split {self.split!r} have no mask (such as {missing[0]}); {reason}."
+            )
+
     def require_two_classes(self) -> None:
         """Check that the tiles have at least two classes, which clustering and training need.
 

@@ -154,7 +154,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     job: JobFile = None,
     method: Annotated[
-        str | None, typer.Option(help="pbip, lpd, construct, cam, probe, or one that another package adds.")
+        str | None, typer.Option(help="pbip, lpd, construct, cam, deeplab, probe, or one that another package adds.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of labelled tiles.")] = None,
     bank: Annotated[Path | None, typer.Option(help="Image bank; without it one is built from the data.")] = None,
@@ -222,6 +222,52 @@ def evaluate(
         table.add_row(protocol, *("–" if value is None else f"{value:.2f}" for value in row))
     output.print(table)
     report_json(json_out, summary)
+
+
+@app.command()
+def pseudo(
+    run: Annotated[Path, typer.Argument(help="Folder of a training.")],
+    data: Annotated[Path, typer.Argument(help="Folder of labelled tiles.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new data set.")],
+    agree: Annotated[
+        Path | None, typer.Option(help="Another training; where its model disagrees, pixels are not assigned.")
+    ] = None,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Pixels less sure than this are not assigned.")
+    ] = 0.0,
+    last: Annotated[bool, typer.Option("--last", help="The last model instead of the best.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    job: JobOption = None,
+    assignments: Set = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with masks that were stopped.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Give training tiles the masks that a model sees in them, as a data set for a second stage.
+
+    Examples:
+
+    napari-pbip pseudo run/ tiles/ --out pseudo/
+
+    napari-pbip train --method segmenter --data pseudo/ --out second/
+    """
+    from napari_pbip.engine.inference.pseudo_masks import pseudo_masks
+
+    settings = settings_from(job, assignments, {"data.folder": data})
+    making = pseudo_masks(
+        run,
+        settings.data,
+        out,
+        agree=agree,
+        min_confidence=min_confidence,
+        which="last" if last else "best",
+        device=device,
+        refine=settings.refine,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    summary = follow(making, "--resume")
+    shares = ", ".join(f"{name} {percent:.1f} %" for name, percent in summary["percent"].items())
+    say(f"Masks of {summary['tiles']} tiles ({shares}, not assigned {summary['not_assigned']:.1f} %): {out}")
 
 
 @app.command()

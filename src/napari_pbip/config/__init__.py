@@ -20,11 +20,13 @@ from napari_pbip.config.job import (
 from napari_pbip.config.methods import (
     CamSettings,
     ConstructSettings,
+    DeepLabSettings,
     LpdSettings,
     MethodSettings,
     PbipSettings,
     ProbeSettings,
     PyramidSettings,
+    TrainedSettings,
     methods,
 )
 from napari_pbip.config.pretrain import PretrainSettings
@@ -37,6 +39,7 @@ __all__ = [
     "CompareSettings",
     "ConstructSettings",
     "DataSettings",
+    "DeepLabSettings",
     "JobSettings",
     "LpdSettings",
     "MethodSettings",
@@ -51,6 +54,7 @@ __all__ = [
     "ThresholdSettings",
     "TissueSettings",
     "TrainSettings",
+    "TrainedSettings",
     "anchor_paths",
     "change_paths",
     "first_difference",

@@ -26,8 +26,9 @@ class MethodSettings(Settings):
 
     network: ClassVar[str]
     """``module:class`` of the network, a :class:`napari_pbip.models.methods.base.Method`."""
-    learns_from: ClassVar[Literal["tiles", "encoder", "bank"]] = "tiles"
-    """What training needs: the labelled tiles alone, a frozen encoder too, or an image bank with its encoder."""
+    learns_from: ClassVar[Literal["tiles", "encoder", "bank", "masks"]] = "tiles"
+    """What training needs: the labelled tiles alone, a frozen encoder too, an image bank with its encoder, or tiles
+    with masks."""
     sees_through_encoder: ClassVar[bool] = False
     """Whether a trained model still needs the encoder to look at images."""
     about: ClassVar[str] = ""
@@ -61,8 +62,12 @@ class MethodSettings(Settings):
         return handler(source)
 
 
-class PyramidSettings(MethodSettings):
-    """What the methods have that train a backbone, a pyramid of four stages, step by step."""
+class TrainedSettings(MethodSettings):
+    """What the methods have in common that train a backbone, a pyramid of four stages, step by step."""
+
+
+class PyramidSettings(TrainedSettings):
+    """What the methods have that give a score map to each of the four stages, and learn from image-level labels."""
 
     stage_weights: FourStages = (0.0, 0.1, 1.0, 1.0)
     """Weight of the classification loss of each backbone stage."""
@@ -251,6 +256,25 @@ class CamSettings(PyramidSettings):
     """The method."""
 
 
+class DeepLabSettings(TrainedSettings):
+    """DeepLab: a segmentation network that learns from tiles with masks, such as the pseudo masks of a first stage."""
+
+    network = "napari_pbip.models.methods.deeplab:DeepLab"
+    learns_from = "masks"
+    about = (
+        "The second stage: learns from tiles with masks, not from image-level labels. The command napari-pbip pseudo "
+        "makes such tiles with any trained model."
+    )
+
+    name: Literal["deeplab"] = "deeplab"
+    """The method."""
+    version: Literal["v3+", "v2"] = "v3+"
+    """Decoder on the backbone: DeepLabV3+, which joins coarse features with those of the second stage; or DeepLab-v2,
+    four dilated convolutions on the last stage, as in the paper (with the backbone resnet101)."""
+    easy_examples: bool = True
+    """Pixels weigh the more the likelier the network finds their class, so that wrong pseudo labels count less."""
+
+
 class ProbeSettings(MethodSettings):
     """Linear probe: logistic regression on the features that an encoder has of every cell of a picture."""
 
@@ -275,7 +299,7 @@ class ProbeSettings(MethodSettings):
         return {}
 
 
-_OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings, ProbeSettings)
+_OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings, DeepLabSettings, ProbeSettings)
 
 
 @cache

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from typing import TypeVar
 
 import cachetools
@@ -41,6 +42,8 @@ class Batch:
     """RGB in [0, 1], shape (B, 3, H, W), float32."""
     labels: torch.Tensor
     """Image-level labels, 0 or 1, shape (B, N), float32."""
+    masks: torch.Tensor | None = None
+    """Class index of each pixel, shape (B, H, W), int64, :data:`LEFT_OUT` where it does not count; where asked for."""
 
 
 class TileReader:
@@ -86,6 +89,13 @@ def ahead(work: Callable[[In], Out], items: Iterable[In], depth: int = 4) -> Gen
                 future.cancel()
 
 
+def batches_of_one_kind(items: Iterable[In], kind: Callable[[In], object], size: int) -> Iterator[list[In]]:
+    """Items in batches of up to ``size``, in order; those of a batch are of one kind, such as one shape of image."""
+    for _, alike in groupby(items, kind):
+        while batch := list(islice(alike, size)):
+            yield batch
+
+
 def training_batches(
     tiles: Sequence[LabelledTile],
     classes: int,
@@ -93,6 +103,8 @@ def training_batches(
     read: TileReader,
     first_step: int,
     last_step: int,
+    *,
+    masks: bool = False,
 ) -> Generator[Batch, None, None]:
     """Yield the batches of steps ``first_step`` to ``last_step - 1``; each epoch has another order.
 
@@ -112,10 +124,12 @@ def training_batches(
         images = []
         for i in chosen:
             image = read(tiles[i])
+            if masks:  # one picture of four channels, which is turned as a whole
+                image = np.dstack([image, tiles[i].read_mask(classes)])
             images.append(flip_and_turn(image, rng) if settings.flip_and_turn else image)
         batch = to_batch(images, [tiles[i] for i in chosen], classes)
         if settings.stain_augmentation:
-            batch = Batch(change_stain(batch.images, settings.stain_augmentation, rng), batch.labels)
+            batch = replace(batch, images=change_stain(batch.images, settings.stain_augmentation, rng))
         return batch
 
     return ahead(make, range(first_step, last_step))
@@ -127,7 +141,7 @@ def steps_per_epoch(tiles: int, batch_size: int) -> int:
 
 
 def to_batch(images: Sequence[Image], tiles: Sequence[LabelledTile], classes: int) -> Batch:
-    """Stack tiles and their labels.
+    """Stack tiles and their labels, and their masks where those are a fourth channel of the images.
 
     Raises
     ------
@@ -138,7 +152,9 @@ def to_batch(images: Sequence[Image], tiles: Sequence[LabelledTile], classes: in
     labels = torch.zeros(len(tiles), classes)
     for row, tile in zip(labels, tiles, strict=True):
         row[list(tile.labels)] = 1
-    return Batch(to_tensor(np.stack(images)), labels)
+    pixels = np.stack(images)
+    masks = torch.from_numpy(pixels[..., 3].astype(np.int64)) if pixels.shape[3] > 3 else None
+    return Batch(to_tensor(pixels[..., :3]), labels, masks)
 
 
 def require_one_size(images: Sequence[Image], tiles: Sequence[LabelledTile]) -> None:

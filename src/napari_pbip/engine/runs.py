@@ -29,7 +29,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
-from napari_pbip.config import JobSettings, PyramidSettings
+from napari_pbip.config import JobSettings, TrainedSettings
 from napari_pbip.engine.run_facts import MARKER as MARKER
 from napari_pbip.engine.run_facts import RunFacts as RunFacts
 from napari_pbip.errors import ModelError, WeightsUnavailable
@@ -61,7 +61,7 @@ def build_method(
         The frozen encoder; only training needs it, unless the method sees through it.
     """
     backbone = None
-    if isinstance(settings.method, PyramidSettings):
+    if isinstance(settings.method, TrainedSettings):
         backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
     module, _, name = settings.method.network.partition(":")
     network: type[Method] = getattr(importlib.import_module(module), name)
@@ -86,6 +86,21 @@ class TrainedModel:
     """Hash of the weights: results made with it can be told from those of another model."""
     note: str = ""
     """What a user should know of it; empty if there is nothing."""
+
+    def require_classes(self, names: Sequence[str]) -> None:
+        """Stop where tiles have other classes than the model, or in another order.
+
+        Raises
+        ------
+        ModelError
+            If they do.
+        """
+        known = self.facts.taxonomy.names
+        if known != tuple(names):
+            raise ModelError(
+                f"The model in {self.run} knows the classes {', '.join(known)}, and the data have {', '.join(names)}; "
+                "give it data with its own classes, in its order."
+            )
 
 
 def load_model(folder: Path, which: Which = "best", device: torch.device | None = None) -> TrainedModel:

@@ -89,6 +89,17 @@ def pool_log_mean_exp(maps: torch.Tensor) -> torch.Tensor:
     return cells.logsumexp(2) - math.log(cells.shape[2])
 
 
+def log_odds(logits: torch.Tensor) -> torch.Tensor:
+    """Logits of a softmax, (B, N, h, w), as the log-odds of each class against all others together, same shape.
+
+    A sigmoid makes of them what the softmax makes of the logits. N is two or more.
+    """
+    classes = logits.shape[1]
+    own = torch.eye(classes, dtype=torch.bool, device=logits.device)[:, :, None, None]
+    others = logits[:, None].expand(-1, classes, -1, -1, -1).masked_fill(own, -math.inf)
+    return logits - others.logsumexp(2)
+
+
 def fuse(weighted: Sequence[tuple[float, torch.Tensor]], size: Size) -> torch.Tensor:
     """Weighted mean of the stages' maps on one grid (Eq. 3, divided by the sum of the weights).
 

@@ -80,7 +80,7 @@ def write_report(
 
 
 def write_map(path: Path, labels: npt.NDArray[np.uint8], taxonomy: Taxonomy) -> None:
-    """Write class indices (H, W) as PNG in the colours of the classes; other values are grey.
+    """Write class indices (H, W) as palette PNG in the colours of the classes; other values are grey.
 
     Raises
     ------
@@ -89,7 +89,9 @@ def write_map(path: Path, labels: npt.NDArray[np.uint8], taxonomy: Taxonomy) -> 
     """
     colours = np.full((256, 3), UNASSIGNED_RGB, np.uint8)
     colours[: len(taxonomy)] = taxonomy.colours
-    write_picture(path, Image.fromarray(colours[labels]), "PNG")
+    picture = Image.fromarray(labels)
+    picture.putpalette(colours.tobytes())
+    write_picture(path, picture, "PNG")
 
 
 def _failures(comparison: Comparison) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from napari_pbip.bank import Origin, load_tiles
-from napari_pbip.bank.labelled_slides import TABLE, LabelledSlides
+from napari_pbip.bank.labelled_slides import LabelledSlides
+from napari_pbip.bank.layouts.tile_table import TABLE
 from napari_pbip.bank.slide_labels import SlideLabels
 from napari_pbip.config import DataSettings
 from napari_pbip.engine.banks.cut_tiles import cut_tiles

@@ -30,11 +30,13 @@ NEEDED: dict[str, dict[str, Any]] = {"PretrainSettings": {"images": ("slides", "
 """Values for what a model cannot be without."""
 FILES = (config.CompareJob, config.CompareSettings)
 """Written as a file only: the choices of a comparison are whole settings."""
+SHARED = (Settings, config.PyramidSettings, config.TrainedSettings)
+"""What others derive from."""
 MODELS = sorted(
     (
         m
         for m in vars(config).values()
-        if isinstance(m, type) and issubclass(m, Settings) and m is not Settings and m not in FILES
+        if isinstance(m, type) and issubclass(m, Settings) and m not in (*SHARED, *FILES)
     ),
     key=lambda model: model.__name__,
 )

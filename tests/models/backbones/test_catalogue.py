@@ -65,6 +65,7 @@ def test_numbers_of_parameters_are_the_published_ones():
         "efficientnet-lite0": 4.65 - 1.69,  # the head is 1280 channels of 320, and their classes
         "resnet18": 11.18,
         "resnet50": 23.51,
+        "resnet101": 42.50,
         "pvt-v2-b0": 3.41,
         "pvt-v2-b1": 13.50,
         "pvt-v2-b2": 24.85,

@@ -12,7 +12,7 @@ from napari_pbip.config import DataSettings
 from napari_pbip.errors import DataError
 from napari_pbip.taxonomy import BCSS, LUAD, Taxonomy
 
-_FILE = "classes.txt"
+CLASSES = "classes.txt"
 _COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
@@ -26,7 +26,7 @@ def given_classes(folder: Path, settings: DataSettings) -> Taxonomy | None:
     """
     if settings.classes:
         return taxonomy_of(settings.classes)
-    path = (folder if folder.is_dir() else folder.parent) / _FILE
+    path = (folder if folder.is_dir() else folder.parent) / CLASSES
     if not path.exists():
         return None
     try:

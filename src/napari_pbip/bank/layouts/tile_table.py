@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -9,14 +10,17 @@ from pathlib import Path
 
 from napari_pbip.bank.layouts.csv_table import OTHER_TABLES, TABLE_SUFFIXES, Table
 from napari_pbip.bank.layouts.file_names import LABEL_IN_NAME
-from napari_pbip.bank.layouts.given_classes import taxonomy_of
+from napari_pbip.bank.layouts.given_classes import CLASSES, taxonomy_of
 from napari_pbip.bank.layouts.masks import numbering_warning, read_masks
 from napari_pbip.bank.left_out import LeftOut
 from napari_pbip.bank.tiles import LabelledTile
 from napari_pbip.errors import DataError
+from napari_pbip.files import writing
 from napari_pbip.folders import Listing
 from napari_pbip.pictures import is_picture
 from napari_pbip.taxonomy import Taxonomy
+
+TABLE = "tiles.csv"
 
 
 def find(folder: Path, here: Listing, layout: str) -> tuple[Table | None, list[str]]:
@@ -107,6 +111,42 @@ def read(
         _shown_everywhere(tiles, names),
     ]
     return taxonomy, tuple(tiles), [warning for warning in warnings if warning]
+
+
+def write_tables(
+    folder: Path,
+    taxonomy: Taxonomy,
+    columns: Sequence[str],
+    rows: Sequence[tuple[Sequence[object], AbstractSet[int]]],
+) -> None:
+    """Write ``tiles.csv``, and ``classes.txt`` beside it; without a row there is no ``tiles.csv``.
+
+    Parameters
+    ----------
+    folder
+        Where to write; relative paths in the table count from it.
+    taxonomy
+        The classes; a 0/1 column each follows the others.
+    columns
+        Those of :data:`CSV_COLUMNS` that are given.
+    rows
+        A value for each of them, and the indices of the classes that the tile shows.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    """
+    with writing(folder / CLASSES) as temporary:
+        lines = [f"{c.name}\t{c.colour}\n" for c in taxonomy]
+        temporary.write_text("".join(lines), encoding="utf-8")
+    if not rows:
+        (folder / TABLE).unlink(missing_ok=True)
+        return
+    with writing(folder / TABLE) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow((*columns, *taxonomy.names))
+        table.writerows((*values, *(int(n in labels) for n in range(len(taxonomy)))) for values, labels in rows)
 
 
 def _stray_table(path: Path) -> Table | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,16 @@ from napari_pbip.engine.inference.predict import (
     segment_image,
 )
 from napari_pbip.engine.jobs import job
-from napari_pbip.engine.loading import Image, TileReader, ahead
+from napari_pbip.engine.loading import Image, TileReader, ahead, batches_of_one_kind
 from napari_pbip.engine.runs import Which, load_model
 from napari_pbip.engine.tile_notes import tile_notes
-from napari_pbip.errors import ConfigError, DataError, ModelError
+from napari_pbip.errors import ConfigError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.models.methods.base import Method
 from napari_pbip.results.metrics import PROTOCOLS, SegmentationScores
 
-_BATCH = 16
+BATCH = 16
+"""Images that go through the network at once."""
 Report = dict[str, dict[str, Any]]
 
 
@@ -83,13 +83,8 @@ def evaluate(
     model = load_model(Path(run), which, chosen)
     names = model.facts.taxonomy.names
     tiles = load_tiles(data.folder, split, data)
-    if tiles.taxonomy.names != names:
-        raise ModelError(
-            f"The model knows the classes {', '.join(names)}, and the data have {', '.join(tiles.taxonomy.names)}; "
-            "evaluate it on data with its own classes, in its order."
-        )
-    if missing := [t.path.name for t in tiles.tiles if t.mask is None]:
-        raise DataError(f"{len(missing)} tiles of the split {split!r} have no mask ({missing[0]}); scores need masks.")
+    model.require_classes(tiles.taxonomy.names)
+    tiles.require_masks("scores need masks")
     yield Started(f"Scoring {split}", total=len(tiles.tiles), unit="tiles")
     yield from tile_notes(tiles)
     if model.note:
@@ -179,8 +174,13 @@ def _add(
     refine: RefineSettings,
 ) -> Iterator[Step]:
     """Add all tiles to the scores of each protocol."""
-    done = 0
-    for batch in _batches(tiles, len(tiles.taxonomy), read):
+    done, classes = 0, len(tiles.taxonomy)
+
+    def load(tile: LabelledTile) -> tuple[Image, Image]:
+        return read(tile), tile.read_mask(classes)
+
+    pairs = ahead(load, tiles.tiles, depth=2 * BATCH)
+    for batch in batches_of_one_kind(pairs, lambda pair: pair[0].shape, BATCH):
         seen = image_maps(method, [image for image, _ in batch], tile_size, device, precision, tta=refine.tta)
         for maps, (image, truth) in zip(seen, batch, strict=True):
             labels = predict_labels(image, truth, maps, method.fusion_weights, crf=refine.crf)
@@ -188,20 +188,3 @@ def _add(
                 scores[protocol].add(truth, predicted)
         done += len(batch)
         yield Step(done)
-
-
-def _batches(tiles: TileSet, classes: int, read: TileReader) -> Iterator[list[tuple[Image, Image]]]:
-    """Images and masks in batches of one image size, in order, read ahead."""
-
-    def load(tile: LabelledTile) -> tuple[Image, Image]:
-        return read(tile), tile.read_mask(classes)
-
-    for _, same_size in groupby(ahead(load, tiles.tiles, depth=2 * _BATCH), key=lambda pair: pair[0].shape):
-        batch: list[tuple[Image, Image]] = []
-        for pair in same_size:
-            batch.append(pair)
-            if len(batch) == _BATCH:
-                yield batch
-                batch = []
-        if batch:
-            yield batch

@@ -134,6 +134,38 @@ def refined_image(
     return list(_best(refined[:, :-1], gates))
 
 
+def label_with_margin(
+    image: Image, maps: ImageMaps, present: torch.Tensor, weights: Sequence[float], *, crf: bool = False
+) -> tuple[Label, npt.NDArray[np.float32]]:
+    """The class of each pixel among the present ones, and how far it is ahead of the next one.
+
+    Parameters
+    ----------
+    image
+        RGB uint8 (H, W, 3).
+    maps
+        Of this image.
+    present
+        Which classes may be chosen, bool, (1, N, 1, 1); two or more.
+    weights
+        Fusion weight of each stage.
+    crf
+        Whether to refine by a dense CRF.
+
+    Returns
+    -------
+    label
+        Class indices, uint8 (H, W).
+    margin
+        0 to 1, (H, W): difference of the scores of the best and the second-best present class.
+    """
+    scores = _fused(maps, weights, image.shape[:2])
+    if crf:
+        scores = refine_image(to_tensor(np.stack([image]))[0], scores * present)[:, :-1]
+    first, second = scores.masked_fill(~present, 0).topk(2, 1).values[0]
+    return _best(scores, present)[0], (first - second).cpu().numpy()
+
+
 def _fused(maps: ImageMaps, weights: Sequence[float], size: tuple[int, int]) -> torch.Tensor:
     """Fused class scores at the pixels of an image, 0 to 1, shape (1, N, H, W)."""
     if maps.calibrated:

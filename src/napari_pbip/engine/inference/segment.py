@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 
 from napari_pbip.claims import claims
-from napari_pbip.config import PyramidSettings, RefineSettings, SegmentSettings, ThresholdSettings
+from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings, TrainedSettings
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.inference.refine import refined_labels
 from napari_pbip.engine.jobs import job
@@ -224,7 +224,7 @@ def _facts(
             "run": model.run.name,
             "folder": str(model.run.absolute()),
             "method": trained.method.name,
-            "backbone": trained.backbone.name if isinstance(trained.method, PyramidSettings) else None,
+            "backbone": trained.backbone.name if isinstance(trained.method, TrainedSettings) else None,
             "versions": model.facts.versions,
             "ceiling": model.method.ceiling,
         },

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_pbip.config import BackboneSettings, ConstructSettings, JobSettings, ProbeSettings, PyramidSettings
+from napari_pbip.config import BackboneSettings, ConstructSettings, JobSettings, ProbeSettings, TrainedSettings
 from napari_pbip.errors import ConfigError, ModelError, PbipError, WeightsUnavailable
 from napari_pbip.models import builtin
 from napari_pbip.models.encoders import EncoderSpec
@@ -33,7 +33,7 @@ def missing_requirements(settings: JobSettings, encoder: EncoderSpec | None) -> 
             f"A linear probe looks into a vision transformer or a pyramid, and the encoder {encoder.name!r} is "
             "neither; choose another, such as efficientnet-lite0."
         )
-    if isinstance(settings.method, PyramidSettings):
+    if isinstance(settings.method, TrainedSettings):
         try:
             _check_weights(settings.backbone)
         except WeightsUnavailable as error:

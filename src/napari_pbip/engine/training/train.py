@@ -12,7 +12,14 @@ import torch
 
 from napari_pbip.bank import TileSet, find_splits, load_tiles
 from napari_pbip.claims import claims
-from napari_pbip.config import DataSettings, JobSettings, ProbeSettings, PyramidSettings, TrainSettings
+from napari_pbip.config import (
+    DataSettings,
+    JobSettings,
+    ProbeSettings,
+    PyramidSettings,
+    TrainedSettings,
+    TrainSettings,
+)
 from napari_pbip.engine import runs
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
@@ -29,6 +36,7 @@ from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models.backbones import Backbone, Pyramid
 from napari_pbip.models.methods.pyramid_method import PyramidMethod
+from napari_pbip.models.methods.trained_method import TrainedMethod
 from napari_pbip.signals import held_back
 
 SAVE_EVERY_SECONDS = 60.0
@@ -82,6 +90,8 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         raise ConfigError("Training needs labelled tiles; name their folder with `data.folder`.")
     tiles = load_tiles(settings.data.folder, "train", settings.data)
     tiles.require_two_classes()
+    if settings.method.learns_from == "masks":
+        tiles.require_masks(f"{settings.method.name} learns from them; make some with napari-pbip pseudo")
     side = _side(tiles)
     validation, told = _validation_tiles(settings.data.folder, settings.data)
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
@@ -95,8 +105,8 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         yield from (*tile_notes(tiles), *told)
         yield from fit_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
         return
-    assert isinstance(settings.method, PyramidSettings)
-    compose = Composer(tiles, settings.train, read) if settings.method.synthesis else None
+    synthesis = isinstance(settings.method, PyramidSettings) and settings.method.synthesis
+    compose = Composer(tiles, settings.train, read) if synthesis else None
     start = existing_start(settings, tiles)
     if start is not None:  # that of a bank need not be the one of the settings
         settings = _with_encoder(settings, start.facts["encoder"]["name"])
@@ -114,7 +124,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         begun = settings.backbone.weights == "builtin" and resume and (out / runs.STATE).exists()
         network = runs.without_start(settings) if begun else settings
         method = runs.build_method(network, len(tiles.taxonomy), prototypes, encoder).to(device)
-    assert isinstance(method, PyramidMethod)
+    assert isinstance(method, TrainedMethod)
     facts.device = str(device)
     yield from _Trainer(facts, method, device, tiles, validation, out, read).train(compose, resume=resume)
 
@@ -166,7 +176,7 @@ def _begin(
             f"The run was begun with the classes {', '.join(facts.taxonomy.names)}, and the data have "
             f"{', '.join(tiles.taxonomy.names)}; train a new model."
         )
-    if not isinstance(settings.method, PyramidSettings):
+    if not isinstance(settings.method, TrainedSettings):
         facts.step = 0  # it is fitted anew
     check_resume("run", out, facts.settings, settings, _MAY_CHANGE, done=facts.step, steps=steps)
     if facts.step and not (out / runs.STATE).exists():
@@ -217,7 +227,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
     def __init__(
         self,
         facts: runs.RunFacts,
-        method: PyramidMethod,
+        method: TrainedMethod,
         device: torch.device,
         tiles: TileSet,
         validation: TileSet | None,
@@ -252,7 +262,10 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         """What each step learns from, read and composed ahead of it."""
         facts = self.facts
         first, last = facts.step, facts.steps
-        batches = training_batches(self.tiles.tiles, len(facts.taxonomy), self.settings, self.read, first, last)
+        masks = facts.settings.method.learns_from == "masks"
+        batches = training_batches(
+            self.tiles.tiles, len(facts.taxonomy), self.settings, self.read, first, last, masks=masks
+        )
         mosaics = ahead(compose, range(first, last)) if compose else None
         with closing(batches), closing(mosaics) if mosaics else nullcontext():
             for batch in batches:
@@ -266,8 +279,10 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         tiles, mosaics = batch
         with autocast(self.device, self.settings.precision):
             progress = self.facts.step / self.facts.steps
-            loss = self.method.loss(tiles.images.to(self.device), tiles.labels.to(self.device), progress)
+            labels = tiles.labels if tiles.masks is None else tiles.masks
+            loss = self.method.loss(tiles.images.to(self.device), labels.to(self.device), progress)
             if mosaics is not None:
+                assert isinstance(self.method, PyramidMethod)
                 pixels = self.method.pixel_loss(mosaics.images.to(self.device), mosaics.masks.to(self.device))
                 loss = loss.plus("synthesis", self.method.synthesis, pixels)
         return loss.total, loss.terms

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.config import JobSettings, PyramidSettings, TrainSettings
+from napari_pbip.config import JobSettings, TrainedSettings, TrainSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.training.requirements import missing_requirements, starts_from_bank
 from napari_pbip.errors import ModelError, PbipError
@@ -218,9 +218,9 @@ class TrainWidget(QWidget):
         method = settings.method
         self.about.setText(method.about)
         self.about.setVisible(bool(method.about))
-        self.form.leave_out(() if isinstance(method, PyramidSettings) else _OF_STEPS)
+        self.form.leave_out(() if isinstance(method, TrainedSettings) else _OF_STEPS)
         bank_there = starts_from_bank(settings) and settings.bank_folder is not None
-        self.encoder.setVisible(method.learns_from != "tiles" and not bank_there)
+        self.encoder.setVisible(method.learns_from in ("encoder", "bank") and not bank_there)
         name = self._bank_encoder if bank_there else settings.bank.encoder
         self._needed = missing_requirements(settings, catalogue().get(name))
         self.form.remark(self._needed)
@@ -274,7 +274,7 @@ class TrainWidget(QWidget):
         there, idle = name in self._training.models, self._training.job is None
         usable = _NAME.fullmatch(name) is not None
         finished = there and not isinstance(facts, ModelError) and facts is not None and facts.finished
-        by_steps = not isinstance(facts, RunFacts) or isinstance(facts.settings.method, PyramidSettings)
+        by_steps = not isinstance(facts, RunFacts) or isinstance(facts.settings.method, TrainedSettings)
         self.start_button.setVisible(not there)
         self.start_button.setEnabled(idle and usable)
         self.resume_button.setVisible(
@@ -381,7 +381,7 @@ def _state(facts: RunFacts | ModelError | None, running: bool) -> str:
         return "cannot be read"
     if facts.finished:
         return "finished"
-    by_steps = isinstance(facts.settings.method, PyramidSettings)
+    by_steps = isinstance(facts.settings.method, TrainedSettings)
     return f"stopped at step {facts.step:,} of {facts.steps:,}" if by_steps else "stopped"
 
 

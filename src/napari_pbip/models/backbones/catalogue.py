@@ -60,11 +60,12 @@ def _mit(size: int, channels: Four, depths: Four) -> BackboneSpec:
     )
 
 
-def _resnet(name: str, channels: Four, depths: Four, block: str) -> BackboneSpec:
+def _resnet(name: str, channels: Four, depths: Four, block: str, strides: Four = (4, 8, 16, 16)) -> BackboneSpec:
     return BackboneSpec(
         name,
         channels,
         depths,
+        strides=strides,
         factory=f"resnet:{block}",
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
@@ -115,6 +116,7 @@ _ROWS = (
     _mit(5, _LARGE, (3, 6, 40, 3)),
     _resnet("resnet18", (64, 128, 256, 512), (2, 2, 2, 2), "basic"),
     _resnet("resnet50", (256, 512, 1024, 2048), (3, 4, 6, 3), "bottleneck"),
+    _resnet("resnet101", (256, 512, 1024, 2048), (3, 4, 23, 3), "bottleneck", strides=(4, 8, 8, 8)),  # DeepLab's
     _pvt(0, _SMALL, (2, 2, 2, 2)),
     _pvt(1, _LARGE, (2, 2, 2, 2)),
     _pvt(2, _LARGE, (3, 4, 6, 3)),

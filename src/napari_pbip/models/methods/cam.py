@@ -13,7 +13,8 @@ from torch import nn
 
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.methods.base import MethodOutput
-from napari_pbip.models.methods.pyramid_method import LossTerms, PyramidMethod
+from napari_pbip.models.methods.pyramid_method import PyramidMethod
+from napari_pbip.models.methods.trained_method import LossTerms
 
 
 class Cam(PyramidMethod):

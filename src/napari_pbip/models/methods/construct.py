@@ -20,7 +20,7 @@ from napari_pbip.models.losses.structure import structural_loss
 from napari_pbip.models.matching import Contrasted, ImgMatchNet
 from napari_pbip.models.memory import FeatureMemory
 from napari_pbip.models.methods.prototype_method import PrototypeMethod
-from napari_pbip.models.methods.pyramid_method import LossTerms, WeightedTerms
+from napari_pbip.models.methods.trained_method import LossTerms, WeightedTerms
 from napari_pbip.models.prototypes import Prototypes
 from napari_pbip.models.score_maps import fuse
 from napari_pbip.models.student import StudentPyramid

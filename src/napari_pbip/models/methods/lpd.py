@@ -14,7 +14,8 @@ from napari_pbip.models import masks
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.losses.diversity import diversity_loss, diversity_loss_released
 from napari_pbip.models.methods.pbip import Pbip
-from napari_pbip.models.methods.pyramid_method import STAGES, LossTerms, WeightedTerms
+from napari_pbip.models.methods.pyramid_method import STAGES
+from napari_pbip.models.methods.trained_method import LossTerms, WeightedTerms
 from napari_pbip.models.prototypes import Prototypes
 
 _BACKGROUND = 0.2

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.matching import Contrast, Contrasted, ImgMatchNet, Mask
 from napari_pbip.models.methods.prototype_method import PrototypeMethod
-from napari_pbip.models.methods.pyramid_method import STAGES, LossTerms, WeightedTerms
+from napari_pbip.models.methods.pyramid_method import STAGES
+from napari_pbip.models.methods.trained_method import LossTerms, WeightedTerms
 from napari_pbip.models.prototypes import Prototypes
 from napari_pbip.models.score_maps import Merge, fuse, merge_subclasses, pool
 

@@ -15,7 +15,8 @@ from napari_pbip.models.frozen import Frozen
 from napari_pbip.models.matching import Contrasted, ImgMatchNet
 from napari_pbip.models.memory import FeatureMemory
 from napari_pbip.models.methods.base import MethodInputs, MethodOutput
-from napari_pbip.models.methods.pyramid_method import STAGES, PyramidMethod, WeightedTerms
+from napari_pbip.models.methods.pyramid_method import STAGES, PyramidMethod
+from napari_pbip.models.methods.trained_method import WeightedTerms
 from napari_pbip.models.prototypes import ConvolutionHead, Head, Prototypes, Similarity, SimilarityHead
 from napari_pbip.models.score_maps import Merge, merge_subclasses, pool
 

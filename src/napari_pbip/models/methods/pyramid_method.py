@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
 
 import torch
 
@@ -13,37 +11,14 @@ from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Pyramid
 from napari_pbip.models.losses.classification import classification_loss
 from napari_pbip.models.losses.pixels import pixel_loss
-from napari_pbip.models.methods.base import Method, MethodInputs, MethodOutput, Scores
+from napari_pbip.models.methods.base import MethodOutput, Scores
+from napari_pbip.models.methods.trained_method import TrainedMethod, WeightedTerms
 from napari_pbip.models.score_maps import fuse, pool, pool_log_mean_exp
 
 STAGES = 4
 
 
-WeightedTerms = Mapping[str, tuple[float, torch.Tensor]]
-"""Terms of a loss by name, each with its weight."""
-
-
-@dataclass(frozen=True, slots=True)
-class LossTerms:
-    """The loss of a batch and its terms."""
-
-    total: torch.Tensor
-    """The weighted sum that is minimised, a scalar."""
-    terms: dict[str, torch.Tensor]
-    """Each term before its weight, a scalar; the names do not change from batch to batch."""
-
-    @classmethod
-    def weighted(cls, losses: WeightedTerms) -> Self:
-        """The sum of losses, each given with its weight."""
-        total = torch.stack([weight * loss for weight, loss in losses.values()]).sum()
-        return cls(total, {name: loss for name, (_, loss) in losses.items()})
-
-    def plus(self, name: str, weight: float, loss: torch.Tensor) -> Self:
-        """These terms and one more."""
-        return type(self)(self.total + weight * loss, {**self.terms, name: loss})
-
-
-class PyramidMethod(Method):
+class PyramidMethod(TrainedMethod):
     """A pyramid with heads, trained on image-level labels, that gives a score map of each of its four stages.
 
     Parameters
@@ -73,11 +48,10 @@ class PyramidMethod(Method):
         fusion_weights: Sequence[float],
         synthesis: float = 0.0,
     ) -> None:
-        super().__init__(classes, fusion_weights)
+        super().__init__(backbone, classes, fusion_weights)
         for name, weights in (("stage_weights", stage_weights), ("fusion_weights", fusion_weights)):
             if len(weights) != STAGES or not any(weights):
                 raise ModelError(f"The setting {name} needs four weights, one a stage, of which one is not zero.")
-        self.backbone = backbone
         self.stage_weights = tuple(stage_weights)
         self.synthesis = synthesis
 
@@ -93,25 +67,6 @@ class PyramidMethod(Method):
         That is 4 of the first stage and 8 of the second; the maps of later stages are enlarged to 8.
         """
         return 4 if self.fusion_weights[0] else 8
-
-    @classmethod
-    def from_inputs(cls, inputs: MethodInputs, **options: Any) -> Self:
-        """Put the network together; see :meth:`Method.from_inputs`. This one takes backbone and number of classes."""
-        return cls(inputs.pyramid, inputs.classes, **options)
-
-    @abstractmethod
-    def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
-        """The training loss.
-
-        Parameters
-        ----------
-        images
-            RGB in [0, 1], shape (B, 3, H, W).
-        labels
-            Image-level labels, 0 or 1, float, shape (B, N).
-        progress
-            Share of the training that is done, 0 to 1, for terms that start later.
-        """
 
     @abstractmethod
     def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,279 @@
+"""The job that gives labelled tiles the masks that a trained model sees in them, for a second stage to learn from.
+
+```text
+OUT/
+  pseudo.json              the models and settings that made the masks
+  tiles.csv, classes.txt   the data set (layout ``csv``): train tiles with these masks; val and test as they were
+  masks/                   a palette PNG a tile, in the colours of the classes: class index, 255 not assigned
+  confidence/              a grey PNG a tile: how far the class is ahead of the next one, 0 to 255
+```
+
+The true image-level labels say which classes a tile may show: they are known of training tiles. A tile that shows one
+class shows it everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Sequence
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from napari_pbip.bank import LEFT_OUT, LabelledTile, TileSet, find_splits, load_tiles
+from napari_pbip.bank.labelled_slides import check_class_name
+from napari_pbip.bank.layouts.tile_table import write_tables
+from napari_pbip.claims import claims
+from napari_pbip.config import DataSettings, RefineSettings
+from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.inference.evaluate import BATCH
+from napari_pbip.engine.inference.predict import image_maps, label_with_margin
+from napari_pbip.engine.jobs import job
+from napari_pbip.engine.loading import TileReader, ahead, batches_of_one_kind
+from napari_pbip.engine.runs import TrainedModel, Which, load_model
+from napari_pbip.engine.tile_notes import tile_notes
+from napari_pbip.errors import ConfigError, OutputError
+from napari_pbip.events import Finished, Job, Noted, Started, Step, Warned
+from napari_pbip.files import prepare_folder, safe_name, write_json, write_picture
+from napari_pbip.pictures import read_values, upright_size
+from napari_pbip.results.report import write_map
+
+MARKER = "pseudo.json"
+MASKS, CONFIDENCE = "masks", "confidence"
+_FORMAT = 1
+Labels = npt.NDArray[np.uint8]
+Margin = npt.NDArray[np.float32]
+
+
+@job
+@claims("out", "making pseudo masks")
+def pseudo_masks(
+    run: Path | str,
+    data: DataSettings,
+    out: Path | str,
+    *,
+    agree: Path | str | None = None,
+    min_confidence: float = 0.0,
+    which: Which = "best",
+    device: str = "auto",
+    refine: RefineSettings | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Job:
+    """Make a data set of the training tiles with the masks that a model gives them; yields a ``Step`` a batch.
+
+    Parameters
+    ----------
+    run
+        Folder of the training.
+    data
+        Where the labelled tiles are; the masks are of their split ``train``.
+    out
+        Folder of the new data set.
+    agree
+        Folder of another training: pixels that its model sees otherwise are not assigned.
+    min_confidence
+        Pixels whose class is less than this ahead of the next one are not assigned, 0 to 1.
+    which
+        The best or the last model.
+    device
+        Where to compute.
+    refine
+        Test-time augmentation and dense CRF; none by default.
+    resume
+        Go on where it was stopped; models and settings have to be the same.
+    overwrite
+        Replace earlier masks.
+
+    Yields
+    ------
+    Event
+        ``Started``, ``Step``, ``Finished`` with ``tiles`` and, in percent of all pixels, ``percent`` of each class by
+        its name and ``not_assigned``.
+
+    Raises
+    ------
+    ConfigError
+        If ``data`` names no folder, there is no such device, or what is resumed was begun otherwise.
+    ModelError
+        If a run cannot be read or its classes are not those of the data.
+    DataError
+        If tiles are missing or wrong, or a class cannot head a column of a table.
+    OutputError
+        If the folder holds something else, or cannot be written.
+    """
+    out, refine = Path(out), refine or RefineSettings()
+    if data.folder is None:
+        raise ConfigError("Pseudo masks need labelled tiles; name their folder with data.folder.")
+    chosen = choose_device(device)
+    models = [load_model(Path(one), which, chosen) for one in (run, agree) if one is not None]
+    tiles = load_tiles(data.folder, "train", data)
+    for model in models:
+        model.require_classes(tiles.taxonomy.names)
+    for name in tiles.taxonomy.names:
+        check_class_name(name)
+    others = [load_tiles(data.folder, split, data) for split in find_splits(data.folder, data) if split in _SCORED]
+    facts = {
+        "format": _FORMAT,
+        "models": [
+            {"run": str(m.run), "which": m.which, "identity": m.identity, "method": m.facts.settings.method.name}
+            for m in models
+        ],
+        "data": str(data.folder),
+        "classes": list(tiles.taxonomy.names),
+        "min_confidence": min_confidence,
+        "refine": refine.model_dump(mode="json"),
+    }
+    _begin(out, facts, resume=resume, overwrite=overwrite)
+    masks = _Masks(out, tiles)
+    yield Started("Making pseudo masks", total=len(masks.tiles), unit="tiles", done=masks.done)
+    yield from tile_notes(tiles)
+    if unlabelled := len(tiles) - len(masks.tiles):
+        yield Noted(f"Left out: {unlabelled:,} tiles without a label, whose mask nothing can be said of.")
+    yield from (Warned(model.note) for model in models if model.note)
+    for tile in masks.missing(single=True):
+        width, height = upright_size(tile.path)
+        masks.write(tile, np.full((height, width), tile.class_index, np.uint8), np.ones((height, width), np.float32))
+        yield Step(masks.done)
+    for batch in _seen(models, masks.missing(single=False), chosen, refine):
+        for tile, labels, margin in batch:
+            labels[margin < min_confidence] = LEFT_OUT
+            masks.write(tile, labels, margin)
+        yield Step(masks.done)
+    masks.write_tables(others)
+    yield Finished(out, masks.summary())
+
+
+_SCORED = ("val", "test")
+
+
+def _begin(out: Path, facts: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Make the folder, or check that it was begun with the same models and settings."""
+    if not resume:
+        prepare_folder(out, MARKER, overwrite=overwrite, ways="--resume to go on with it, --overwrite to replace it")
+        write_json(out / MARKER, facts)
+        return
+    try:
+        before = dict(json.loads((out / MARKER).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise OutputError(f"{out} holds no pseudo masks to go on with (no {MARKER}); leave out --resume.") from None
+    if different := [name for name, value in facts.items() if before.get(name) != value]:
+        raise ConfigError(
+            f"The pseudo masks in {out} were begun with other {different[0]}; resume with the same, or --overwrite."
+        )
+
+
+class _Masks:
+    """The masks of the labelled tiles of a split, on disk.
+
+    Parameters
+    ----------
+    out
+        Folder of the data set.
+    tiles
+        The split.
+    """
+
+    def __init__(self, out: Path, tiles: TileSet) -> None:
+        self._out, self._taxonomy = out, tiles.taxonomy
+        self.tiles = [tile for tile in tiles if tile.labels]
+        self._files = dict(zip(self.tiles, _file_names(self.tiles), strict=True))
+        self._written: set[LabelledTile] = set()
+        self._pixels = np.zeros(LEFT_OUT + 1, np.int64)
+        for tile, name in self._files.items():
+            if (path := out / MASKS / name).exists():
+                labels = read_values(path)
+                if {*np.unique(labels).tolist()} <= {*tile.labels, LEFT_OUT}:  # else it was labelled anew meanwhile
+                    self._add(tile, labels)
+
+    @property
+    def done(self) -> int:
+        """Tiles that have their mask."""
+        return len(self._written)
+
+    def missing(self, *, single: bool) -> list[LabelledTile]:
+        """The tiles without a mask yet that show one class, or that show several."""
+        rest = (tile for tile in self.tiles if tile not in self._written)
+        return [tile for tile in rest if (tile.class_index is not None) is single]
+
+    def write(self, tile: LabelledTile, labels: Labels, margin: Margin) -> None:
+        """Write the mask and confidence of a tile."""
+        name = self._files[tile]
+        write_picture(self._out / CONFIDENCE / name, Image.fromarray((margin * 255).round().astype(np.uint8)), "PNG")
+        write_map(self._out / MASKS / name, labels, self._taxonomy)  # last: a tile with a mask is done
+        self._add(tile, labels)
+
+    def write_tables(self, others: Sequence[TileSet]) -> None:
+        """Write the data set's table: these tiles with their masks, and those of other splits as they are."""
+        rows = [(self._row(tile, "train", self._out / MASKS / self._files[tile]), tile.labels) for tile in self.tiles]
+        rows += [(self._row(tile, other.split, tile.mask), tile.labels) for other in others for tile in other]
+        write_tables(self._out, self._taxonomy, ("path", "mask", "split", "slide", "x", "y"), rows)
+
+    def summary(self) -> dict[str, Any]:
+        """How many tiles have a mask, and the share of the pixels that each class has."""
+        percent = 100 * self._pixels / max(1, self._pixels.sum())
+        shares = dict(zip(self._taxonomy.names, percent.tolist(), strict=False))
+        return {"tiles": self.done, "percent": shares, "not_assigned": float(percent[LEFT_OUT])}
+
+    def _row(self, tile: LabelledTile, split: str, mask: Path | None) -> tuple[object, ...]:
+        origin = tile.origin
+        place = ("", "", "") if origin is None else (origin.slide, origin.x, origin.y)
+        return (_relative(tile.path, self._out), "" if mask is None else _relative(mask, self._out), split, *place)
+
+    def _add(self, tile: LabelledTile, labels: npt.NDArray[np.integer[Any]]) -> None:
+        self._written.add(tile)
+        self._pixels += np.bincount(labels.ravel(), minlength=LEFT_OUT + 1)
+
+
+def _seen(
+    models: Sequence[TrainedModel], tiles: Sequence[LabelledTile], device: torch.device, refine: RefineSettings
+) -> Generator[list[tuple[LabelledTile, Labels, Margin]], None, None]:
+    """Tiles in batches, each with the class of its pixels and how far that is ahead; 255 where models differ."""
+    read = TileReader()
+    pairs = ahead(lambda tile: (tile, read(tile)), tiles, depth=2 * BATCH)
+    for batch in batches_of_one_kind(pairs, lambda pair: pair[1].shape, BATCH):
+        images = [image for _, image in batch]
+        found: list[list[tuple[Labels, Margin]]] = []
+        for model in models:
+            seen = image_maps(model.method, images, model.facts.tile_size, device, "float32", tta=refine.tta)
+            present = torch.zeros(len(batch), len(model.facts.taxonomy), 1, 1, dtype=torch.bool, device=device)
+            for shown, (tile, _) in zip(present, batch, strict=True):
+                shown[list(tile.labels)] = True
+            weights = model.method.fusion_weights
+            found.append(
+                [
+                    label_with_margin(image, maps, shown[None], weights, crf=refine.crf)
+                    for image, maps, shown in zip(images, seen, present, strict=True)
+                ]
+            )
+        first, *others = found
+        for (labels, _), *again in zip(first, *others, strict=True):
+            for other, _ in again:
+                labels[labels != other] = LEFT_OUT
+        yield [(tile, *pair) for (tile, _), pair in zip(batch, first, strict=True)]
+
+
+def _file_names(tiles: Sequence[LabelledTile]) -> list[str]:
+    """A name of a PNG for each tile, like its own; tiles of one name in several folders are numbered."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for tile in tiles:
+        stem = safe_name(tile.path.stem)
+        name = next(one for one in chain([stem], (f"{stem} ({n})" for n in count(2))) if one.casefold() not in taken)
+        taken.add(name.casefold())
+        names.append(f"{name}.png")
+    return names
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A path as it stands in a table in a folder; absolute where no relative one leads there (drives of Windows)."""
+    try:
+        return Path(os.path.relpath(path.absolute(), folder.resolve())).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()

@@ -1,0 +1,69 @@
+"""DeepLab: a segmentation network that learns from pixels, the second stage of weakly supervised segmentation.
+
+Its masks may be drawn by somebody, or be the pseudo masks of a first stage that learned from image-level labels. Online
+easy example mining (Li et al. 2022, "Online Easy Example Mining for Weakly-supervised Gland Segmentation from Histology
+Images") lets pixels count less whose label the network does not believe.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch.nn import functional as F
+
+from napari_pbip.errors import ModelError
+from napari_pbip.models.backbones import Backbone
+from napari_pbip.models.decoders import DeepLabV2, DeepLabV3Plus
+from napari_pbip.models.losses.pixels import pixel_cross_entropy
+from napari_pbip.models.methods.base import MethodOutput
+from napari_pbip.models.methods.trained_method import LossTerms, TrainedMethod
+from napari_pbip.models.score_maps import log_odds
+
+_DECODERS = {"v3+": DeepLabV3Plus, "v2": DeepLabV2}
+
+
+class DeepLab(TrainedMethod):
+    """A decoder on a backbone, trained by the cross entropy of pixels; it has one score map.
+
+    Scores are the log-odds of the softmax over the classes: above 0 a class is likelier than all others together.
+
+    Parameters
+    ----------
+    backbone
+        The pyramid.
+    classes
+        Number of tissue classes N.
+    version, easy_examples
+        The fields of :class:`napari_pbip.config.DeepLabSettings`.
+    """
+
+    calibrated = True
+
+    def __init__(
+        self, backbone: Backbone, classes: int, *, version: Literal["v3+", "v2"] = "v3+", easy_examples: bool = True
+    ) -> None:
+        super().__init__(backbone, classes, fusion_weights=(1.0,))
+        self.decoder = _DECODERS[version](backbone.channels, classes)
+        self.easy_examples = easy_examples
+
+    def forward(self, images: torch.Tensor) -> MethodOutput:
+        """The one score map; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
+        maps = log_odds(self.logits(images))
+        return MethodOutput((maps,), (maps.amax((2, 3)),))
+
+    def presence(self, output: MethodOutput) -> torch.Tensor:
+        """See :meth:`Method.presence`: a class is present where it is likelier than all others anywhere."""
+        return output.class_scores[0]
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, N, h, w) of images (B, 3, H, W), as the softmax takes them."""
+        logits: torch.Tensor = self.decoder(self.backbone(images))
+        return logits.float()
+
+    def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
+        """Cross entropy of the pixels; ``labels`` are masks (B, H, W), 255 where a pixel does not count."""
+        if len(images) < 2:
+            raise ModelError("DeepLab normalises over the tiles of a step; set train.batch_size to 2 or more.")
+        logits = F.interpolate(self.logits(images), labels.shape[-2:], mode="bilinear")
+        return LossTerms.weighted({"pixels": (1.0, pixel_cross_entropy(logits, labels, easy=self.easy_examples))})
