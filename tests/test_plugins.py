@@ -90,7 +90,8 @@ def test_a_plugin_may_be_imported_before_the_settings(tmp_path: Path) -> None:
     )
     printed = do(tmp_path, tmp_path, "-W", "error", "-c", code)
     assert printed == (
-        "The setting 'method.name' cannot be 'lsf'; it is one of 'pbip', 'lpd', 'construct', 'cam', 'probe', 'lse'.\n"
+        "The setting 'method.name' cannot be 'lsf'; it is one of 'pbip', 'lpd', 'construct', 'cam', 'probe', "
+        "'deeplab', 'lse'.\n"
     )
 
 
@@ -108,7 +109,7 @@ def test_broken_plugins_are_named_and_break_nothing_else(tmp_path: Path) -> None
     done = subprocess.run(
         [sys.executable, "-c", code], env=with_site(tmp_path), capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["pbip", "lpd", "construct", "cam", "probe", "lse"]
+    assert done.stdout.split() == ["pbip", "lpd", "construct", "cam", "probe", "deeplab", "lse"]
     for name, why in (
         ("gone", "ModuleNotFoundError: No module named 'not_there'"),
         ("number", "it is no class derived from PyramidSettings"),
@@ -163,6 +164,6 @@ def test_a_model_whose_method_is_not_installed_hides_no_other(tmp_path: Path) ->
     assert isinstance(runs["whole"], RunFacts)
     assert str(runs["lost"]) == (
         f"{tmp_path / 'lost'} was trained with settings that are not known here (The setting 'method.name' cannot be "
-        "'lse'; it is one of 'pbip', 'lpd', 'construct', 'cam', 'probe'); install the package that its method comes "
-        "from, or update napari-pbip."
+        "'lse'; it is one of 'pbip', 'lpd', 'construct', 'cam', 'probe', 'deeplab'); install the package that its "
+        "method comes from, or update napari-pbip."
     )

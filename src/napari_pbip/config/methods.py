@@ -299,7 +299,7 @@ class ProbeSettings(MethodSettings):
         return {}
 
 
-_OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings, DeepLabSettings, ProbeSettings)
+_OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings, ProbeSettings, DeepLabSettings)
 
 
 @cache

@@ -156,16 +156,18 @@ _SCORED = ("val", "test")
 def _begin(out: Path, facts: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Make the folder, or check that it was begun with the same models and settings."""
     if not resume:
-        prepare_folder(out, MARKER, overwrite=overwrite, ways="--resume to go on with it, --overwrite to replace it")
+        ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
+        prepare_folder(out, MARKER, overwrite=overwrite, ways=ways)
         write_json(out / MARKER, facts)
         return
     try:
         before = dict(json.loads((out / MARKER).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        raise OutputError(f"{out} holds no pseudo masks to go on with (no {MARKER}); leave out --resume.") from None
+        raise OutputError(f"{out} holds no pseudo masks to go on with; leave `resume=True` out.") from None
     if different := [name for name, value in facts.items() if before.get(name) != value]:
         raise ConfigError(
-            f"The pseudo masks in {out} were begun with other {different[0]}; resume with the same, or --overwrite."
+            f"The pseudo masks in {out} were begun with other {different[0]}; resume with the same, or use "
+            "`overwrite=True`."
         )
 
 
