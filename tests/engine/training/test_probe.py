@@ -64,6 +64,7 @@ def test_a_run_tells_what_cross_validation_found(finished: tuple[Path, list[Even
     assert facts.finished
     assert facts.best_score == epoch.scores["predicted/miou"]
     assert facts.fit["encoder"]["name"] == "efficientnet-lite0"
+    assert facts.tile_size == 224  # of 64 pixels there is mostly border
     assert facts.fit["strength"] in linear_probe.STRENGTHS
     assert facts.fit["tiles"] == len(tiles.single_class)
     assert facts.fit["balanced_accuracy"] > 90

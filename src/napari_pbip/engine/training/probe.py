@@ -46,6 +46,9 @@ from napari_pbip.models import encoders
 from napari_pbip.models.methods.probe import Probe
 from napari_pbip.signals import held_back
 
+WINDOW = 224
+"""Side in pixels of the squares that a probe looks at, if tiles are smaller: a frozen encoder saw no less when it was
+trained, and at the border of a small square it sees nothing."""
 MOST_TILES = 500
 """Of each class, and of tiles with several: hundreds say what thousands do."""
 _CELLS = 60_000

@@ -50,7 +50,8 @@ def build_imagenet(spec: EncoderSpec, weights: Path | None) -> Encoder:
     ModelError
         If it holds the weights of another network.
     """
-    backbone = backbones.load(spec.name, weights or "builtin").as_pretrained()
+    with torch.random.fork_rng():  # the first values are random, and replaced
+        backbone = backbones.load(spec.name, weights or "builtin").as_pretrained()
     return Encoder(spec, TissueStatistics(backbone).eval())
 
 
