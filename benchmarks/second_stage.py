@@ -30,7 +30,9 @@ from weak_labels import run
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "ceiling": {"masks": "true"},
-    "all pixels alike": {"method": {"easy_examples": False}},
+    "easy examples": {"method": {"easy_examples": True}},
+    "easy examples, confident pixels": {"method": {"easy_examples": True}, "min_confidence": 0.2},
+    "easy examples, ceiling": {"method": {"easy_examples": True}, "masks": "true"},
     "confident pixels": {"min_confidence": 0.2},
     "DeepLab-v2": {"method": {"version": "v2"}},
 }

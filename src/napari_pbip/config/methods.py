@@ -271,8 +271,8 @@ class DeepLabSettings(TrainedSettings):
     version: Literal["v3+", "v2"] = "v3+"
     """Decoder on the backbone: DeepLabV3+, which joins coarse features with those of the second stage; or DeepLab-v2,
     four dilated convolutions on the last stage, as in the paper (with the backbone resnet101)."""
-    easy_examples: bool = True
-    """Pixels weigh the more the likelier the network finds their class, so that wrong pseudo labels count less."""
+    easy_examples: bool = False
+    """Pixels weigh the more the likelier the network finds their class (online easy example mining)."""
 
 
 class ProbeSettings(MethodSettings):

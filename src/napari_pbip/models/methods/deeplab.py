@@ -41,7 +41,7 @@ class DeepLab(TrainedMethod):
     calibrated = True
 
     def __init__(
-        self, backbone: Backbone, classes: int, *, version: Literal["v3+", "v2"] = "v3+", easy_examples: bool = True
+        self, backbone: Backbone, classes: int, *, version: Literal["v3+", "v2"] = "v3+", easy_examples: bool = False
     ) -> None:
         super().__init__(backbone, classes, fusion_weights=(1.0,))
         self.decoder = _DECODERS[version](backbone.channels, classes)
