@@ -133,7 +133,7 @@ def fit_probe(
     strength = settings.strength
     if strength == "auto":
         strength = DEFAULT_STRENGTH if seen is None else seen.strength
-    probe = _fit_with_mixed(of_single, classes, of_mixed, strength)
+    probe = fit_with_mixed(of_single, classes, of_mixed, strength)
     _put(probe, method)
     report = None if validation is None else (yield from _validate(facts, method, validation, read))
     facts.fit = {
@@ -141,7 +141,7 @@ def fit_probe(
         "strength": strength,
         "tiles": len(single),
         "mixed_tiles": len(mixed),
-        **_told_apart(tiles, single, classes, seen),
+        **told_apart(tiles.taxonomy.names, single, classes, seen),
     }
     with held_back():
         for name in (runs.BEST, runs.LAST):
@@ -220,7 +220,7 @@ def _validate_across(
     facts: runs.RunFacts, cells: Cells, classes: Ints, settings: ProbeSettings
 ) -> Generator[Event, None, CrossValidation | None]:
     """Cross-validate over slides or else tiles; None where a class has one alone."""
-    groups = _groups(cells.tiles, classes)
+    groups = groups_of(cells.tiles, classes)
     if fewest_groups(classes, groups) < 2:
         lonely = [name for n, name in enumerate(facts.taxonomy.names) if (classes == n).sum() < 2]
         yield Noted(
@@ -232,7 +232,7 @@ def _validate_across(
     return (yield from heard(cross_validate(few, classes, groups, strengths), facts.steps))
 
 
-def _groups(tiles: Sequence[LabelledTile], classes: Ints) -> Ints:
+def groups_of(tiles: Sequence[LabelledTile], classes: Ints) -> Ints:
     """What is left out together, a number a tile: its slide, if every class was seen on two; else itself."""
     if all(tile.origin is not None for tile in tiles):
         slides: Ints = np.unique([tile.origin.slide for tile in tiles if tile.origin], return_inverse=True)[1]
@@ -241,11 +241,13 @@ def _groups(tiles: Sequence[LabelledTile], classes: Ints) -> Ints:
     return np.arange(len(tiles))
 
 
-def _fit_with_mixed(single: Cells, classes: Ints, mixed: Cells, strength: float) -> LinearProbe:
-    """Fit to the tiles of one class, and then also to what is sure in the tiles of several."""
+def fit_with_mixed(
+    single: Cells, classes: Ints, mixed: Cells, strength: float, start: LinearProbe | None = None
+) -> LinearProbe:
+    """Fit to the tiles of one class (T,), and then also to what is sure in the tiles of several."""
     dimension = single.features.shape[2]
     features, labels = single.features.reshape(-1, dimension), classes.repeat(single.features.shape[1])
-    probe = fit(features, labels, strength)
+    probe = fit(features, labels, strength, start)
     if not mixed.tiles:
         return probe
     others = mixed.features.reshape(-1, dimension)
@@ -292,15 +294,14 @@ def _validate(
     return (yield from heard(scoring, facts.steps))
 
 
-def _told_apart(
-    tiles: TileSet, single: Sequence[LabelledTile], classes: Ints, seen: CrossValidation | None
+def told_apart(
+    names: Sequence[str], single: Sequence[LabelledTile], classes: Ints, seen: CrossValidation | None
 ) -> dict[str, Any]:
-    """What cross-validation says of the classes and of the tiles, for ``run.json``."""
+    """What cross-validation says of the classes and of the tiles; JSON-ready."""
     if seen is None:
         return {"balanced_accuracy": None, "confusion": None, "worst": []}
     predicted = seen.log_probability.argmax(1)
     loss: npt.NDArray[np.float32] = -seen.log_probability[np.arange(len(classes)), classes]
-    names = tiles.taxonomy.names
     worst = [
         {
             "path": str(single[i].path.absolute()),
