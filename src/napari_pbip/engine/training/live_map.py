@@ -38,8 +38,8 @@ _MEMORY = 1 << 29
 _CELLS = 6_000
 """Cells in all that are fitted to: a fit takes some tenths of a second."""
 _CELLS_A_TILE = 100
-_BATCH = 4
-"""Tiles that are encoded between two pictures: a few, so that a move of the view is heard soon."""
+_PIXELS = 4 * 224**2
+"""Pixels that are encoded between two pictures: few, so that a move of the view is heard soon."""
 _HELD = 64
 """Tiles between two pictures where their features are in memory."""
 
@@ -119,19 +119,24 @@ class LiveProbe:
             if (places := [p for p in tiles if _Place(slide, labelled.size, p) not in self._samples])
         }
         total, done = sum(map(len, lacking.values())), 0
-        if total > _BATCH:
+        if total:
             yield Started("Reading labelled tiles", total, "tiles")
         for slide, places in lacking.items():
-            for found in self._read(slide, labelled.size, places):
-                for place, features in found.items():
-                    if features is not None:
-                        cells = features.reshape(len(features), -1).T
-                        chosen = np.resize(np.random.default_rng(0).permutation(len(cells)), _CELLS_A_TILE)
-                        self._samples[_Place(slide, labelled.size, place)] = cells[chosen].astype(np.float32)
-                done += len(found)
-                yield Step(done)
+            why = ""
+            try:
+                for found in self._read(slide, labelled.size, places):
+                    for place, features in found.items():
+                        if features is not None:
+                            cells = features.reshape(len(features), -1).T
+                            chosen = np.resize(np.random.default_rng(0).permutation(len(cells)), _CELLS_A_TILE)
+                            self._samples[_Place(slide, labelled.size, place)] = cells[chosen].astype(np.float32)
+                    done += len(found)
+                    yield Step(done)
+            except SlideError as error:
+                why = f": {error}"
             if lost := sum(_Place(slide, labelled.size, place) not in self._samples for place in places):
-                yield Warned(f"{lost:,} labelled tiles of {slide.name} cannot be read, and are left out.")
+                which = "1 labelled tile" if lost == 1 else f"{lost:,} labelled tiles"
+                yield Warned(f"{which} of {slide.name} cannot be read and {'is' if lost == 1 else 'are'} left out{why}")
 
     def _cells(self, tiles: Sequence[tuple[LabelledTile, _Place]], each: int) -> Cells:
         dimension = next(iter(self._samples.values())).shape[1]
@@ -173,8 +178,10 @@ class LiveProbe:
         """Features of tiles, some at a time; None where the slide cannot be read."""
         if not places:
             return
-        grid = slide.grid(size)
+        grid, together = slide.grid(size), max(1, _PIXELS // size.pixels**2)
         with open_slide(slide.path, slide.mpp) as opened:
+            if opened.identity != slide.identity:
+                raise SlideError(f"{slide.path} is another slide now; open {slide.name} from where it lies.")
 
             def read(place: Position) -> tuple[Position, Image | None]:
                 try:
@@ -182,8 +189,8 @@ class LiveProbe:
                 except SlideError:
                     return place, None
 
-            with closing(ahead(read, places, depth=2 * _BATCH)) as images:  # before the slide: threads read from it
-                for batch in chunks(images, _BATCH):
+            with closing(ahead(read, places, depth=2 * together)) as images:  # before the slide: threads read from it
+                for batch in chunks(images, together):
                     found: dict[Position, Features | None] = dict.fromkeys(place for place, _ in batch)
                     readable = [(place, image) for place, image in batch if image is not None]
                     features = self._encode([image for _, image in readable])

@@ -187,8 +187,12 @@ class SlideLabelling(QWidget):
         area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(content)
+        bar = area.verticalScrollBar()
+        area.setMinimumWidth(content.minimumSizeHint().width() + (0 if bar is None else bar.sizeHint().width()))
         outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 6, 0, 0)
         outer.addWidget(area)
 
     # what there is -------------------------------------------------------------------------------------------

@@ -22,7 +22,6 @@ class LiveMapPanel(QWidget):
         self.live_button = toggle_button(
             "Live map", "Colour what is in view by the labels, and follow every label that is given", self._toggle
         )
-        self.live_button.setChecked(self._live.on)
         self.whole_button = push_button(
             "Map the whole slide",
             "Train a linear probe on the labelled tiles and segment the slide with it, as 4 Train and 5 Segment do",

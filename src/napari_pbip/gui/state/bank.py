@@ -26,7 +26,6 @@ from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.errors import BankError, DataError, PbipError
 from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
-from napari_pbip.gui.state.preview import BankPreview
 from napari_pbip.gui.state.thumbnails import Thumbnails
 
 if TYPE_CHECKING:
@@ -84,8 +83,6 @@ class BankWork:
         Places of the tiles on a plane, by hash; empty until they are computed.
     job
         The build or update that runs, or None.
-    preview
-        The map that the bank alone makes.
     thumbnails
         Pictures of the tiles.
     """
@@ -119,7 +116,6 @@ class BankWork:
         self.selected: frozenset[str] = frozenset()
         self.places: dict[str, Place] = {}
         self.job: RunningJob | None = None
-        self.preview = BankPreview(session)
         self.thumbnails = Thumbnails(session.start)
         session.folder_changed.connect(self._on_folder)
 

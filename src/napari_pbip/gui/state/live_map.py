@@ -130,6 +130,16 @@ class LiveMap:
             self._follow()
 
     @property
+    def busy(self) -> bool:
+        """Whether it is behind what is wanted."""
+        return self._soon.isActive() or self._mapping.job is not None
+
+    @property
+    def title(self) -> str:
+        """What to call it."""
+        return "Live map" if self.layer is None else str(self.layer.name)
+
+    @property
     def taxonomy(self) -> Taxonomy:
         """The classes of the labels."""
         taxonomy: Taxonomy = self._session.labelling.labels.taxonomy
@@ -171,7 +181,7 @@ class LiveMap:
             self._say(note)
         elif wanted != self._wanted:
             before, self._wanted = self._wanted, wanted
-            if before is None or _lattice(before) != _lattice(wanted):
+            if before is None or not _fits(before, wanted):
                 self._remove()
             elif before.labelled.taxonomy != wanted.labelled.taxonomy:
                 self._paint()
@@ -341,10 +351,10 @@ class LiveMap:
             self.changed.emit()
 
 
-def _lattice(wanted: _Wanted) -> tuple[object, ...]:
-    """What the cells of a map lie on and mean; where it changes, what was coloured is of no use."""
-    labelled = wanted.labelled
-    return wanted.view.slide, labelled.size, labelled.taxonomy.names, wanted.encoder
+def _fits(before: _Wanted, after: _Wanted) -> bool:
+    """Whether cells that were coloured lie and mean the same still."""
+    lattices = [(wanted.view.slide, wanted.labelled.size, wanted.encoder) for wanted in (before, after)]
+    return lattices[0] == lattices[1] and len(before.labelled.taxonomy) <= len(after.labelled.taxonomy)
 
 
 def _place(slide: SlideLayer, cell: tuple[float, float], corner: tuple[float, float]) -> dict[str, Any]:
