@@ -35,7 +35,7 @@ from napari_pbip.slides import Position, SlideFacts, TileSize, TissueMask, find_
 
 _MEMORY = 1 << 29
 """Bytes of features that are kept."""
-_CELLS = 6_000
+_CELLS = 3_000
 """Cells in all that are fitted to: a fit takes some tenths of a second."""
 _CELLS_A_TILE = 100
 _PIXELS = 4 * 224**2
@@ -122,7 +122,7 @@ class LiveProbe:
         if total:
             yield Started("Reading labelled tiles", total, "tiles")
         for slide, places in lacking.items():
-            why = ""
+            why = "."
             try:
                 for found in self._read(slide, labelled.size, places):
                     for place, features in found.items():

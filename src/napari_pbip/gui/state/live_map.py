@@ -78,6 +78,8 @@ class LiveMap:
 
     changed = Signal()
     """It was switched, has something else to say, or its layer came or went."""
+    drawn = Signal()
+    """There are other pixels in the layer."""
     checked_changed = Signal()
     """:attr:`checked` is another one."""
 
@@ -308,6 +310,7 @@ class LiveMap:
         else:
             self.layer.data = data
             self.layer.translate = options["translate"]
+        self.drawn.emit()
 
     def _add(self, slide: SlideLayer, data: Labels, options: Mapping[str, Any]) -> None:
         viewer, path = self._session.viewer, str(slide.slide.path)
