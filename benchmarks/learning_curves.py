@@ -1,4 +1,4 @@
-"""What labelled tiles are worth, from a random start and from the weights that come with the package.
+"""What labelled tiles are worth, from a random start and from ImageNet weights.
 
     python benchmarks/learning_curves.py DATA OUT --tiles 10 30 100 300 --seeds 0 1 2 [--method cam] [--mpp 0.5]
 
@@ -22,7 +22,7 @@ from napari_pbip.engine.compare import compare
 from napari_pbip.results.metrics import PROTOCOLS
 from weak_labels import run, spread
 
-STARTS = {"random": None, "builtin": "builtin"}
+STARTS = {"random": None, "ImageNet": "builtin"}
 
 
 def subset(data: Path, count: int, seed: int, out: Path) -> None:

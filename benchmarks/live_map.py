@@ -1,6 +1,6 @@
 """How soon the live map follows: seconds from a label to its picture, and from a move to the picture of the new place.
 
-    python benchmarks/live_map.py [--encoder builtin] [--labels 60] [--classes 8] [--tiles 6] [--json OUT.json]
+    python benchmarks/live_map.py [--encoder NAME] [--labels 60] [--classes 8] [--tiles 6] [--json OUT.json]
 
 A real viewer on the bundled slide (under Xvfb without a screen), with so many labelled tiles of so many classes; a
 class is where on the slide a tile lies, which is as hard to fit as labels can be. The view is as many tiles high as
@@ -59,7 +59,7 @@ class Clock:
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--encoder", default="builtin")
+    parser.add_argument("--encoder", default="efficientnet-lite0")
     parser.add_argument("--labels", type=int, default=60)
     parser.add_argument("--classes", type=int, default=8)
     parser.add_argument("--tiles", type=float, default=6)

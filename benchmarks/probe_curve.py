@@ -1,6 +1,6 @@
 """What a linear probe makes of few labelled tiles, and beside it the rule of the nearest prototype.
 
-    python benchmarks/probe_curve.py DATA [--encoders efficientnet-lite0 builtin] [--tiles 1 3 10 30 100] [--draws 10]
+    python benchmarks/probe_curve.py DATA [--encoders efficientnet-lite0] [--tiles 1 3 10 30 100] [--draws 10]
 
 Of each class so many tiles of one class are drawn from the split `train`, anew for every draw. The probe is fitted as
 `--method probe` does it, but with a fixed strength and without tiles of several classes: the curve is of the features.
@@ -28,9 +28,11 @@ from napari_pbip.engine.dense import DenseFeatures
 from napari_pbip.engine.loading import TileReader
 from napari_pbip.engine.training.linear_probe import DEFAULT_STRENGTH, LinearProbe, fit
 from napari_pbip.models import encoders
-from napari_pbip.results.metrics import SegmentationScores
+from napari_pbip.results.metrics import Confusion
 
 CELLS = 200
+FEWEST = 4
+"""Classes of fewer tiles are left out."""
 Scorer = Callable[[np.ndarray], np.ndarray]
 """Scores (n, N) of features (n, D)."""
 
@@ -39,7 +41,7 @@ def main() -> None:
     """Draw, fit, score and tabulate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--encoders", nargs="+", default=["efficientnet-lite0", "builtin"])
+    parser.add_argument("--encoders", nargs="+", default=["efficientnet-lite0"])
     parser.add_argument("--tiles", type=int, nargs="+", default=[1, 3, 10, 30, 100])
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--pool", type=int, default=300, help="tiles of a class that are drawn from")
@@ -51,6 +53,8 @@ def main() -> None:
     pools = []
     for n in range(len(names)):
         own = [tile for tile in train.single_class if tile.class_index == n]
+        if len(own) < FEWEST:
+            continue
         pools.append([own[i] for i in sorted(rng.permutation(len(own))[: args.pool])])
     masked = "test" in find_splits(args.data, settings)
     test = load_tiles(args.data, "test", settings) if masked else None
@@ -119,12 +123,12 @@ def prototypes(probe: LinearProbe, features: list[list[np.ndarray]], drawn: list
 
 def on_pixels(scorer: Scorer, pictures: list[tuple[np.ndarray, np.ndarray]], names: tuple[str, ...]) -> float:
     """Mean IoU in percent."""
-    scores = SegmentationScores(names)
+    confusion = Confusion(len(names))
     for maps, mask in pictures:
         of_cells = scorer(maps.reshape(len(maps), -1).T).T.reshape(1, len(names), *maps.shape[1:])
         large = F.interpolate(torch.from_numpy(of_cells), mask.shape, mode="bilinear")
-        scores.add(mask, large[0].argmax(0).numpy().astype(np.uint8))
-    return float(scores.report()["miou"])
+        confusion.add(mask, large[0].argmax(0).numpy().astype(np.uint8))
+    return confusion.miou
 
 
 def on_tiles(scorer: Scorer, features: list[list[np.ndarray]], drawn: list[set[int]]) -> float:

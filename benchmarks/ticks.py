@@ -25,6 +25,7 @@ import numpy as np
 from napari.qt import get_qapp
 from qtpy.QtCore import QTimer
 
+from canvas import canvas_of_window
 from napari_pbip import samples
 from napari_pbip.config import JobSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.engine.inference.segment import segment
@@ -71,7 +72,7 @@ def ticks(session: Session, seconds: float) -> np.ndarray:
 
 def first_picture(session: Session, slide: Path) -> float:
     """Seconds from dropping a slide to the frame that shows it."""
-    canvas = session.viewer.window._qt_viewer.canvas.native
+    canvas = canvas_of_window()
     frames: list[float] = []
     began = time.perf_counter()
     session.slides.open(slide)

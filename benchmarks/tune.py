@@ -21,6 +21,7 @@ import numpy as np
 from napari.qt import get_qapp
 from qtpy.QtWidgets import QApplication
 
+from canvas import canvas_of_window
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.layers.results import ResultLayer
@@ -52,8 +53,8 @@ def wait(until: float) -> None:
 class Frames:
     """Measures the time from a change to the next swapped frame, ms."""
 
-    def __init__(self, viewer: napari.Viewer) -> None:
-        self.canvas = viewer.window._qt_viewer.canvas.native
+    def __init__(self) -> None:
+        self.canvas = canvas_of_window()
         self._seen: list[float] = []
         self.canvas.frameSwapped.connect(lambda: self._seen.append(time.perf_counter()))
 
@@ -71,10 +72,10 @@ def moves(frames: Frames, result: ResultLayer, count: int, name: str) -> list[fl
     """Milliseconds from each change of one threshold to its picture."""
     ms = []
     for value in np.linspace(0.05, 0.6, count).tolist():
-        before = np.array(result.layer._slice.image.raw)
+        before = frames.canvas.grabFramebuffer()
         thresholds = result.thresholds.model_copy(update={name: value})
         ms.append(frames.after(lambda new=thresholds: setattr(result.display, "thresholds", new)))
-        changed = (before != result.layer._slice.image.raw).any()
+        changed = frames.canvas.grabFramebuffer() != before
         assert changed or name == "presence", "the picture did not change"
     return ms
 
@@ -107,7 +108,7 @@ def main() -> None:
         viewer.window.resize(1920, 1080)
         wait(1)
         result = session_of(viewer).results.open(path)
-        frames = Frames(viewer)
+        frames = Frames()
         while not result.areas.exact:
             wait(0.1)
         for zoom, pixels in ZOOMS.items():

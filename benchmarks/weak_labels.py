@@ -22,7 +22,7 @@ import tifffile
 import yaml
 from PIL import Image
 
-from napari_pbip.config import JobSettings, planned_runs
+from napari_pbip.config import BackboneSettings, BankSettings, JobSettings, planned_runs
 from napari_pbip.engine.compare import compare
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.events import Finished, Job, RunStep, Warned
@@ -50,11 +50,7 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "PBIP": PBIP,
         "LPD": lpd(),
         # the network that comes with the package is student and teacher
-        "ConStruct": {
-            "method": {"name": "construct"},
-            "bank.encoder": "builtin",
-            "backbone.weights": "builtin",
-        },
+        "ConStruct": {"method": {"name": "construct"}, "bank.encoder": "efficientnet-lite0"},
     },
     "presets": {
         "PBIP (ours)": PBIP,
@@ -81,13 +77,12 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "no stain changes": {**CAM, "train.stain_augmentation": 0},
         "no flips and turns": {**CAM, "train.flip_and_turn": False},
     },
-    "starts": {  # what the weights that come with the package are worth
+    "starts": {  # what the ImageNet weights are worth, as start and as encoder
         "CAM, random": {**CAM, "backbone.weights": None},
-        "CAM, builtin": {**CAM, "backbone.weights": "builtin"},
+        "CAM, ImageNet": CAM,
         "PBIP, random, texture": {**PBIP, "backbone.weights": None, "bank.encoder": "texture"},
-        "PBIP, random, builtin": {**PBIP, "backbone.weights": None, "bank.encoder": "builtin"},
-        "PBIP, builtin, texture": {**PBIP, "backbone.weights": "builtin", "bank.encoder": "texture"},
-        "PBIP, builtin, builtin": {**PBIP, "backbone.weights": "builtin", "bank.encoder": "builtin"},
+        "PBIP, ImageNet, texture": {**PBIP, "bank.encoder": "texture"},
+        "PBIP, ImageNet, ImageNet": {**PBIP, "bank.encoder": "efficientnet-lite0"},
     },
     "synthesis": {  # pixels of mosaics beside labels of images, and what as much time gives without them
         "CAM": CAM,
@@ -127,7 +122,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "data": {"folder": str(args.data), "mpp": args.mpp},
         "bank": {"encoder": args.encoder, "k": args.k},
-        "backbone": {"weights": args.weights},
+        "backbone": {"name": args.backbone, **({} if args.weights is None else {"weights": args.weights})},
         "train": {
             "epochs": args.epochs,
             "batch_size": args.batch_size,
@@ -200,9 +195,10 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=20)
     parser.add_argument("--stain", type=float, default=0.2)
     parser.add_argument("--validate-every", type=int, default=2)
-    parser.add_argument("--encoder", default="texture")
+    parser.add_argument("--encoder", default=BankSettings().encoder)
+    parser.add_argument("--backbone", default=BackboneSettings().name)
     parser.add_argument("--k", type=int, default=3)
-    parser.add_argument("--weights", help="start of the backbone: builtin or a file; random by default")
+    parser.add_argument("--weights", help="start of the backbone, a file; by default that of the settings")
     parser.add_argument("--mpp", type=float, default=None)
     parser.add_argument("--slide", type=Path)
     parser.add_argument("--slide-mask", type=Path)

@@ -74,7 +74,7 @@ def test_a_bank_is_read_and_brought_up_to_date(kept: Path) -> None:
         shutil.copytree(samples.tiles() / name, folder / name)
     settings = JobSettings.read(kept / "settings" / "job.yaml")
     tiles = load_single_tiles(folder, settings.data)
-    summary = finish(build_bank(tiles, bank.settings, settings.data, kept / "bank", update=True)).summary
+    summary = finish(build_bank(tiles, kept / "bank", bank.settings, settings.data, update=True)).summary
     assert (summary["encoded"], summary["clustered"], summary["tiles"]) == (0, [], 10)
 
 
@@ -129,6 +129,7 @@ def test_a_comparison_is_not_done_again(kept: Path, tmp_path: Path) -> None:
     move(scores, before, tmp_path / "weak")
     values = yaml.safe_load((kept / "comparison" / "compare.yaml").read_text(encoding="utf-8"))
     values["data"]["folder"] = str(tmp_path / "weak")
+    values["backbone"] = {"name": "mit-b0", "weights": "builtin"}  # the defaults of that version
     events = list(compare(values, kept / "comparison"))
     assert [e.finished for e in events if isinstance(e, RunStep)] == [True]
     with (kept / "comparison" / "table.csv").open(newline="", encoding="utf-8") as file:

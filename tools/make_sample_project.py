@@ -43,7 +43,7 @@ def main() -> None:
         tiles, bank, model = (Path(scratch) / part for part in ("tiles", "bank", "model"))
         run(cut_tiles(labelled, tiles))
         settings = sample_settings(tiles).model_copy(update={"bank_folder": bank})
-        run(build_bank(load_single_tiles(tiles, settings.data), settings.bank, settings.data, bank))
+        run(build_bank(load_single_tiles(tiles, settings.data), bank, settings.bank, settings.data))
         run(train(settings, model))
         document = json.loads((bank / "bank.json").read_text(encoding="utf-8"))
         for tile in document["tiles"]:
@@ -52,7 +52,7 @@ def main() -> None:
         for name in (FEATURES, "prototypes.safetensors"):
             shutil.copyfile(bank / name, shipped / "bank" / name)
         weights = load_file(model / "best.safetensors")
-        half = {n: w.half() if w.is_floating_point() else w for n, w in weights.items()}
+        half = {n: w.half() if w.is_floating_point() and ".running_" not in n else w for n, w in weights.items()}
         (shipped / "model" / "best.safetensors").write_bytes(save(half))
         facts = json.loads((model / "run.json").read_text(encoding="utf-8"))
         facts["settings"]["data"]["folder"] = facts["settings"]["bank_folder"] = None

@@ -14,13 +14,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import platformdirs
 import psutil
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from napari_pbip.errors import WeightsUnavailable
+
+if TYPE_CHECKING:
+    from napari_pbip.models.encoders import EncoderSpec
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -178,11 +183,14 @@ def _methods() -> Iterator[Finding]:
 
 def _encoders() -> Iterator[Finding]:
     try:
-        from napari_pbip.models import encoders
+        from napari_pbip.models import builtin, encoders
     except (ImportError, OSError):
         return  # without torch there are none, and torch has its own line
     absent = []
     for spec in encoders.catalogue().values():
+        if spec.name == builtin.BACKBONE:
+            yield _builtin_encoder(spec)
+            continue
         place = encoders.find_weights(spec) if spec.needs_weights else None
         if spec.needs_weights and place is None:
             absent.append(spec.name)
@@ -190,6 +198,17 @@ def _encoders() -> Iterator[Finding]:
             yield Finding("encoders", spec.name, "ok", spec.title + (f"; weights in {place}" if place else "; ready"))
     detail = f"{', '.join(absent)}; `napari-pbip encoders` says what each needs"
     yield Finding("encoders", "without weights here", "ok", detail)
+
+
+def _builtin_encoder(spec: EncoderSpec) -> Finding:
+    from napari_pbip.models import builtin
+
+    try:
+        path = builtin.find(spec.name)
+    except WeightsUnavailable as error:
+        return Finding("encoders", spec.name, "fail", str(error).partition(";")[0], f"Run: {_pip(builtin.REQUIREMENT)}")
+    detail = f"{spec.title}; {builtin.LICENCE}, {builtin.SOURCE}, SHA-256 {builtin.SHA256[:16]}, in {path}"
+    return Finding("encoders", spec.name, "ok", detail)
 
 
 def _storage() -> Iterator[Finding]:

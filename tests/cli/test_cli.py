@@ -41,7 +41,7 @@ def model(work: Path) -> Path:
     return work / "model"
 
 
-def test_the_story_of_a_user(call: Called, work: Path) -> None:
+def test_bank_training_evaluation_and_segmentation_leave_what_they_promise(call: Called, work: Path) -> None:
     data, bank, run, out = work / "data", work / "bank", work / "run", work / "result"
     assert call("bank", "build", data, "--out", bank, "--encoder", "texture", "--k", 2) == 0, call.error
     assert "Found 24 tiles for training: digits in the file names, as in BCSS-WSSS (MUS " in call.error

@@ -60,10 +60,10 @@ def sit(job: Job, stops: list[signal.Signals], after: float) -> bool:
 def main(kind: str, work: Path, source: Path) -> None:
     make: Callable[[Path, bool], Job]
     if kind == "train":
-        settings = settings_for(source, train={"steps": 8, "batch_size": 6, "validate_every": 1})
+        settings = settings_for(source, train={"steps": 6, "batch_size": 6, "validate_every": 1})
         make = lambda out, resume: train(settings, out, resume=resume)  # noqa: E731
     else:
-        values = {"steps": 8, "batch_size": 3, "crop": 64, "encoder_tiles": 16, "precision": "float32"}
+        values = {"steps": 6, "batch_size": 3, "crop": 64, "encoder_tiles": 16, "precision": "float32"}
         pretraining = PretrainSettings.parse({"images": (source,), "device": "cpu", **values})
         make = lambda out, resume: pretrain(pretraining, out, resume=resume)  # noqa: E731
     torch.set_num_threads(1)

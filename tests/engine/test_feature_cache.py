@@ -22,7 +22,7 @@ from napari_pbip.models.encoders.base import Encoder
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return encoders.load("builtin")
+    return encoders.load("efficientnet-lite0")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_nothing_is_computed_twice(
 
 
 def test_other_weights_or_pixels_are_not_taken_for_the_same(images: list[np.ndarray], tmp_path: Path) -> None:
-    cache, one, other = FeatureCache(tmp_path), encoders.load("builtin"), encoders.load("builtin")
+    cache, one, other = FeatureCache(tmp_path), encoders.load("efficientnet-lite0"), encoders.load("efficientnet-lite0")
     other.weights_hash = "0" * 16
     changed = images[0].copy()
     changed[0, 0, 0] ^= 1

@@ -18,7 +18,7 @@ from napari_pbip.errors import ConfigError, WeightsUnavailable
 from napari_pbip.events import Event, Finished, Started, Step, Warned
 from napari_pbip.models.encoders import catalogue, find_weights
 from napari_pbip.models.encoders.catalogue import from_spec
-from tests.models.small_encoders import small
+from tests.models.encoders.small_encoders import small
 
 COMMIT = "1" * 40
 
@@ -97,7 +97,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.delenv("NAPARI_PBIP_WEIGHTS", raising=False)
-    monkeypatch.setattr(module, "_TICK_SECONDS", 0.01)
+    monkeypatch.setattr(module, "TICK_SECONDS", 0.01)
     yield found
     server.shutdown()
     server.server_close()

@@ -92,7 +92,7 @@ def test_the_other_jobs_tell_it_too(
     assert data.folder is not None
     tiles = load_single_tiles(data.folder, data)
     bank = BankSettings(encoder="texture", k=1)
-    assert said(build_bank(tiles, bank, data, tmp_path / "bank"))[0] == [TRAIN]
+    assert said(build_bank(tiles, tmp_path / "bank", bank, data))[0] == [TRAIN]
     assert said(zero_shot(data, bank=tmp_path / "bank"))[0] == [TRAIN]
     assert said(zero_shot(data, bank=tmp_path / "bank"))[0] == [TRAIN]
 

@@ -1,8 +1,12 @@
-"""What a hand does on mouse and keyboard."""
+"""What a hand does on mouse and keyboard, and what it waits for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+Settle = Callable[..., None]
+"""The fixture ``settle``."""
 
 
 def click(button: Any) -> None:
@@ -23,3 +27,19 @@ def type_text(line: Any, text: str) -> None:
     line.selectAll()
     QTest.keyClick(line, Qt.Key.Key_Delete)
     QTest.keyClicks(line, text)
+
+
+def choose_encoder(choice: Any, name: str) -> None:
+    """Type the name of an encoder where it is chosen, and press Return."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    line = choice.form.editor("encoder").lineEdit()
+    type_text(line, name)
+    QTest.keyClick(line, Qt.Key.Key_Return)
+
+
+def run_job(button: Any, session: Any, settle: Settle) -> None:
+    """Press a button that starts a job, and wait until no job runs any more."""
+    click(button)
+    settle(lambda: not session.jobs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,10 +12,8 @@ from napari_pbip.gui.samples import MODEL, PROJECT
 from napari_pbip.gui.state.segmenting import Status
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore
-from tests.gui.qt_helpers import click
+from tests.gui.qt_helpers import Settle, click
 from tests.gui.sample_labels import SKIN
-
-Settle = Callable[..., None]
 
 
 @pytest.fixture

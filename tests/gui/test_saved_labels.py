@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.gui.reader import get_reader, read_as_napari
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results.label_image import LabelImage, write_label_image
+from tests.gui.qt_helpers import Settle
 from tests.results import stores
 
-Settle = Callable[..., None]
 ALL = slice(None)
 
 
@@ -127,7 +126,7 @@ def test_a_bank_opens_as_its_contact_sheets(viewer: Any, tmp_path: Path) -> None
     for name in ("LYM", "TUM"):
         shutil.copytree(samples.tiles() / name, tmp_path / "tiles" / name)
     data = DataSettings(folder=tmp_path / "tiles")
-    list(build_bank(load_single_tiles(data.folder, data), BankSettings(encoder="tiny", k=2), data, tmp_path / "b"))
+    list(build_bank(load_single_tiles(data.folder, data), tmp_path / "b", BankSettings(encoder="tiny", k=2), data))
     (slide,) = viewer.open(samples.slide(), plugin="napari-pbip")
     first, second = viewer.open(tmp_path / "b", plugin="napari-pbip")
     assert [str(unit) for unit in first.units] == ["slide_pixel", "slide_pixel"]

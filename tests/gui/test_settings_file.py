@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ from napari_pbip.config import JobSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.gui.state.session import session_of
 from tests.gui.napari_privates import main_window
-from tests.gui.qt_helpers import click
+from tests.gui.qt_helpers import Settle, click
 
-Settle = Callable[..., None]
 SETTINGS = JobSettings.parse(
     {
         "data": {"folder": "/tiles"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # so that tests and their processes alike import stores
 
 from stores import create, facts, network, segment, smooth_field
+
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.results import ScoreStore, write_labels
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +28,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = create(path, shape, planned, tissue)
     segment(store, network(smooth_field(shape)))
     return path
+
+
+@pytest.fixture
+def labelled(tmp_path: Path, finished: Path) -> ScoreStore:
+    """A copy of the finished store with labels; may be changed."""
+    path = tmp_path / "slide.ome.zarr"
+    shutil.copytree(finished, path)
+    store = ScoreStore.open(path)
+    write_labels(store, ThresholdSettings())
+    return store

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from napari_pbip.results import ScoreStore
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.results import ScoreStore, write_labels
 from napari_pbip.taxonomy import BCSS
 
 TILE, STRIDE = 28, 24
@@ -86,3 +87,22 @@ def segment(store: ScoreStore, answer: Answer, blocks: int | None = None) -> Non
                 blocks = None if blocks is None else blocks - 1
                 if blocks == 0:
                     return
+
+
+def halves(path: Path) -> ScoreStore:
+    """A slide of 800 x 1200 cells: the left half class 0, the right half class 2, a left-out band at the bottom."""
+    shape = (800, 1200)
+    planned = np.ones((34, 50), bool)
+    planned[30:] = False
+    store = create(path, shape, planned)
+
+    def answer(row: int, column: int) -> tuple[np.ndarray, np.ndarray]:
+        scores = np.full((4, 28, 28), -1.0)
+        left = column * 24 + np.arange(28) < 600
+        scores[0, :, left] = 2
+        scores[2, :, ~left] = 5
+        return scores, np.ones(4)
+
+    segment(store, answer)
+    write_labels(store, ThresholdSettings())
+    return store

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -19,7 +18,7 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.results import LargestScores, ScoreStore, label_region, labels_from_scores, open_labels, write_labels
 from napari_pbip.results.labels import ScoreWindow, deltas
-from napari_pbip.results.store import writing_to
+from napari_pbip.results.store_files import writing_to
 from napari_pbip.taxonomy import BCSS
 
 
@@ -160,15 +159,6 @@ def test_largest_scores_follow_a_growing_store(tmp_path):
 # what is written
 
 
-@pytest.fixture
-def labelled(tmp_path, finished):
-    path = tmp_path / "slide.ome.zarr"
-    shutil.copytree(finished, path)
-    store = ScoreStore.open(path)
-    write_labels(store, ThresholdSettings())
-    return store
-
-
 def test_another_library_finds_a_valid_label_image(labelled):
     labels = ome_zarr_models.v05.Labels.from_zarr(zarr.open_group(labelled.path / "labels", mode="r"))
     assert labels.attributes.ome.labels == ["tissue"]
@@ -280,20 +270,21 @@ def test_labels_of_others_in_the_store_stay_listed(labelled):
 _KILLED = """
 import os, sys
 from pathlib import Path
-from napari_pbip import files
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.results import ScoreStore, write_labels
 
 renamed = 0
+replace = Path.replace
 def rename(source, target):
     global renamed
-    if renamed == 1:
-        os._exit(9)
-    renamed += 1
-    source.replace(target)
+    if source.is_dir():  # zarr renames files
+        renamed += 1
+        if renamed == 2:
+            os._exit(9)
+    return replace(source, target)
 
 store = ScoreStore.open(Path(sys.argv[1]))
-files._rename = rename
+Path.replace = rename
 write_labels(store, ThresholdSettings(delta=0.9))
 """
 

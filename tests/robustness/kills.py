@@ -76,7 +76,7 @@ def _bank(root: Path, out: Path) -> Job:
     settings = JobSettings.parse(values(root))
     settings = settings.model_copy(update={"bank": settings.bank.model_copy(update={"batch_size": 2})})
     tiles = load_single_tiles(root / "tiles", settings.data)
-    return build_bank.build_bank(tiles, settings.bank, settings.data, out, update=True)
+    return build_bank.build_bank(tiles, out, settings.bank, settings.data, update=True)
 
 
 def _train(root: Path, out: Path) -> Job:
@@ -84,7 +84,7 @@ def _train(root: Path, out: Path) -> Job:
 
 
 def _pretrain(root: Path, out: Path) -> Job:
-    small = {"steps": 3, "batch_size": 2, "crop": 64, "encoder_tiles": 16, "precision": "float32", "device": "cpu"}
+    small = {"steps": 2, "batch_size": 2, "crop": 64, "encoder_tiles": 16, "precision": "float32", "device": "cpu"}
     settings = PretrainSettings.parse({"images": (samples.slide(),), **small})
     return pretrain.pretrain(settings, out, resume=(out / "pretrain.json").exists())
 
@@ -169,7 +169,7 @@ def work(name: str, root: Path, out: Path, *, leave: bool = True, renames: Any =
     if renames is not None:
         _count_renames(renames, last)
     for module in [m for key, m in sys.modules.items() if key.startswith("napari_pbip.")]:
-        for constant in ("SAVE_EVERY_SECONDS", "_SAVE_EVERY_SECONDS", "_KEEP_SECONDS", "_COMMIT_SECONDS"):
+        for constant in ("SAVE_EVERY_SECONDS", "KEEP_SECONDS", "COMMIT_SECONDS"):
             if hasattr(module, constant):
                 setattr(module, constant, 0.0)
     for _ in JOBS[name].start(root, out):

@@ -24,6 +24,7 @@ from napari_pbip.slides import Slide, is_slide, open_slide
 from napari_pbip.slides.mpp import number
 from napari_pbip.slides.openslide import OpenSlideReader
 from napari_pbip.slides.reader import pyramid
+from napari_pbip.slides.tiff import TiffReader
 
 TILED = {"tile": (128, 128), "metadata": None}
 
@@ -637,11 +638,11 @@ def test_damage_of_dicom_does_not_spread(dicom_folder: Path, sample_pixels: np.n
 def test_drive_that_does_not_answer_is_no_damage(make, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """What Linux says of a share that went away; as damage it would be white, and stay so."""
 
-    def read(*box: int) -> np.ndarray:
+    def read(*args: object) -> np.ndarray:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with open_slide(make.tiff(pixels)) as slide:
-        monkeypatch.setattr(slide._reader, "read", read)
+        monkeypatch.setattr(TiffReader, "read", read)
         with pytest.raises(SlideError, match="check its drive"):
             slide.thumbnail()
         assert not slide.damage

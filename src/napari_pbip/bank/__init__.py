@@ -1,9 +1,10 @@
 """What the user teaches with: labelled tiles, and the image bank made of them."""
 
+from napari_pbip.bank.bank_folder import BankTile, EncoderFacts
 from napari_pbip.bank.checks import NearDuplicate, bank_warnings, near_duplicates
 from napari_pbip.bank.cluster import Clusters, choose_k, cosine_kmeans
 from napari_pbip.bank.curation import Curation
-from napari_pbip.bank.image_bank import BankTile, ClusterFacts, EncoderFacts, ImageBank, cluster_table
+from napari_pbip.bank.image_bank import ClusterFacts, ImageBank, cluster_table
 from napari_pbip.bank.layouts import find_splits, has_labels, load_single_tiles, load_tiles, load_unlabelled
 from napari_pbip.bank.layouts.masks import numbering_warning
 from napari_pbip.bank.projection import project

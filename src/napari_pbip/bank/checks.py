@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import KDTree
 
+from napari_pbip.bank.bank_folder import BankTile
 from napari_pbip.bank.cluster import normalise
 from napari_pbip.bank.curation import Curation
-from napari_pbip.bank.image_bank import BankTile, ImageBank
+from napari_pbip.bank.image_bank import ImageBank
 
 NEAR_DUPLICATE = 0.98
 """Cosine of features, their mean over the bank taken off, from which two tiles count as the same picture.

@@ -1,14 +1,4 @@
-"""The image bank: features of single-class tiles, their clusters, and the prototypes made of them (PBIP 3.2).
-
-```text
-BANK/
-  bank.json               facts: classes, encoder, settings, tiles with their provenance, clusters, statistics
-  features.safetensors    what the encoder made of each tile, by the hash of its file
-  prototypes.safetensors  one vector a subclass
-  thumbnails/<hash>.jpg   the tiles that the prototypes are means of
-  curation.json           what the user removed or moved, if anything (:mod:`napari_pbip.bank.curation`)
-```
-"""
+"""The image bank: features of single-class tiles, their clusters, and their prototypes (PBIP 3.2)."""
 
 from __future__ import annotations
 
@@ -17,101 +7,71 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from napari_pbip.bank.bank_folder import (
+    FACTS,
+    FORMAT,
+    PROTOTYPES,
+    THUMBNAILS,
+    BankTile,
+    EncoderFacts,
+    damaged,
+    read_facts,
+    thumbnail_path,
+    write_thumbnail,
+)
 from napari_pbip.bank.cluster import Clusters, Floats, Ints, choose_k, cosine_kmeans, normalise
+from napari_pbip.bank.cluster_counts import check_enough_tiles, k_of_classes
 from napari_pbip.bank.features import FeatureFile
-from napari_pbip.bank.tiles import Origin
 from napari_pbip.config import BankSettings
-from napari_pbip.errors import BankError, ConfigError
-from napari_pbip.files import write_json, write_picture, writing
-from napari_pbip.pictures import read_rgb
+from napari_pbip.errors import BankError
+from napari_pbip.files import write_json, writing
 from napari_pbip.taxonomy import Taxonomy
 
-FORMAT = 1
-FACTS = "bank.json"
-PROTOTYPES = "prototypes.safetensors"
-THUMBNAILS = "thumbnails"
-_THUMBNAIL_SIDE = 112
 _IMPURE = 0.8
-
-
-class EncoderFacts(TypedDict):
-    """The encoder that a bank belongs to."""
-
-    name: str
-    """Its name in the catalogue."""
-    weights_hash: str
-    """SHA-256 of its weights: another hash, another feature space."""
-    dimension: int
-    """Length D of its features."""
-    weights: str | None
-    """Where its weights lay when the bank was made."""
-
-
-@dataclass(frozen=True, slots=True)
-class BankTile:
-    """A tile of the bank and where it came from."""
-
-    path: str
-    """File it was read from."""
-    class_index: int
-    """Its class."""
-    hash: str
-    """SHA-256 of the file."""
-    white: float
-    """Share of near-white pixels, 0 to 1."""
-    origin: Origin | None = None
-    """Position on a slide, if known."""
-    subclass: int = -1
-    """Index of its cluster among those of all classes; -1 for a tile left out."""
-    similarity: float = 0.0
-    """Cosine with the centre of its cluster, -1 to 1."""
-
-
 _TILES = TypeAdapter(tuple[BankTile, ...])
 _K = TypeAdapter(tuple[int, ...])
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterFacts:
-    """One subclass, as a user judges it."""
+    """The properties of a subclass by which a user judges it."""
 
     class_name: str
     subclass: int
     """Index among the subclasses of all classes."""
     tiles: int
     similarity: float
-    """Mean cosine of its tiles with its centre."""
+    """Mean cosine of the tiles with the centre."""
     purity: float
-    """Share of its tiles that are nearer to a prototype of their own class than to any other."""
+    """Share of the tiles that are nearer to a prototype of their own class than to any other prototype."""
     warning: str = ""
-    """What a user should look at, if anything."""
+    """Warning for the user; empty if there is none."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageBank:
-    """Tiles, features, clusters and prototypes of a project's classes."""
+    """The tiles, features, clusters and prototypes of a project's classes."""
 
     taxonomy: Taxonomy
     encoder: EncoderFacts
     settings: BankSettings
     tiles: tuple[BankTile, ...]
     features: Floats
-    """Shape (T, D): a row a tile."""
+    """Features, shape (T, D), one row per tile."""
     colours: Floats
     """Mean of R, G, B and of their squares in [0, 1], shape (T, 6)."""
     k: tuple[int, ...]
-    """Subclasses of each class."""
+    """Number of subclasses of each class."""
     prototypes: Floats
-    """Shape (sum of K, D): the mean feature of the N_K tiles nearest the centre of each subclass."""
+    """Prototypes, shape (sum of K, D): mean features of the N_K tiles nearest to the centre of each subclass."""
     left_out: tuple[BankTile, ...] = ()
     """Tiles left out because they are mostly white."""
     removed: tuple[BankTile, ...] = ()
@@ -134,31 +94,31 @@ class ImageBank:
         removed: Sequence[BankTile] = (),
         previous: ImageBank | None = None,
     ) -> ImageBank:
-        """Cluster the features of each class and make its prototypes.
+        """Cluster the features of each class and compute its prototypes.
 
         Parameters
         ----------
         taxonomy, encoder, settings
-            What the bank is of and how it is made.
+            Classes, encoder and settings of the bank.
         tiles
-            Single-class tiles; what they say of clusters is not used.
+            Single-class tiles; their cluster indices are not used.
         measures
-            What is known of these tiles.
+            Features and colours of these tiles.
         left_out
-            Mostly white tiles, to be kept on record.
+            Mostly white tiles, which are recorded only.
         removed
-            Tiles that the user removed, to be kept on record.
+            Tiles that the user removed, which are recorded only.
         previous
-            An earlier bank: classes whose tiles and settings are those of that bank keep its clusters.
+            An earlier bank, whose clusters are kept for classes with the same tiles and settings.
 
         Raises
         ------
         BankError
             If a class has no tiles, or fewer than the clusters asked for.
         ConfigError
-            If ``settings.k`` names other classes than there are.
+            If the classes in ``settings.k`` are not those of the taxonomy.
         """
-        wanted = _k_of_classes(taxonomy, settings)
+        wanted = k_of_classes(taxonomy, settings)
         check_enough_tiles(taxonomy, settings, [t.class_index for t in tiles], [t.class_index for t in left_out])
         hashes = [t.hash for t in tiles]
         features = measures.features(hashes)
@@ -196,7 +156,7 @@ class ImageBank:
 
     @property
     def subclass_class(self) -> Ints:
-        """Class of each subclass, shape (sum of K,)."""
+        """Class index of each subclass, shape (sum of K,)."""
         return np.repeat(np.arange(len(self.k)), self.k)
 
     @property
@@ -210,15 +170,15 @@ class ImageBank:
         return digest.hexdigest()[:16]
 
     def nearest(self, subclass: int) -> tuple[BankTile, ...]:
-        """Tiles of a subclass, nearest its centre first; the first ``settings.nearest`` made its prototype."""
+        """Return the tiles of a subclass, nearest to its centre first; its prototype is the mean of the first N_K."""
         return tuple(self.tiles[i] for i in _nearest_first(self.tiles, subclass))
 
     def similarity(self, features: Floats) -> Floats:
-        """Cosine of features (T, D) with every prototype, shape (T, sum of K)."""
+        """Return the cosine of features (T, D) with every prototype, shape (T, sum of K)."""
         return normalise(features) @ normalise(self.prototypes).T
 
     def clusters(self) -> tuple[ClusterFacts, ...]:
-        """Size, similarity and purity of each subclass, with a warning where a user should look."""
+        """Return the size, similarity and purity of each subclass, with a warning if something looks wrong."""
         of_subclass = np.array([t.subclass for t in self.tiles])
         nearest_class = self.subclass_class[self.similarity(self.features).argmax(1)]
         facts = []
@@ -246,23 +206,24 @@ class ImageBank:
         return tuple(facts)
 
     def write(self, folder: Path, measures: FeatureFile) -> None:
-        """Write the bank; what is already there of the same tiles is kept.
+        """Write the bank; thumbnails of the same tiles that exist are kept.
 
-        ``bank.json`` comes last, so that a write cut short is recognised on reading and an update mends it.
+        ``bank.json`` is written last, so that reading recognises a bank whose writing was interrupted. An update
+        completes such a bank.
 
         Parameters
         ----------
         folder
-            Folder to write to; made if it is missing.
+            Folder to write to; created if it does not exist.
         measures
-            What is known of each tile, by its hash; of tiles that are neither here nor removed it is dropped.
+            Measures of tiles by their hash; those of tiles that are neither in the bank nor removed are dropped.
 
         Raises
         ------
         OutputError
             If the folder cannot be written or the disk is full.
         DataError
-            If a tile for a thumbnail cannot be read any more.
+            If the picture of a tile, of which a thumbnail is made, cannot be read.
         """
         measures.keep({t.hash for t in (*self.tiles, *self.removed)})
         measures.write(folder)
@@ -271,7 +232,7 @@ class ImageBank:
             temporary.write_bytes(save(arrays))
         shown = [t for s in range(len(self.prototypes)) for t in self.nearest(s)[: self.settings.nearest]]
         for tile in shown:
-            _write_thumbnail(folder, tile)
+            write_thumbnail(folder, tile)
         write_json(folder / FACTS, self._facts())
         wanted = {thumbnail_path(folder, tile) for tile in shown}
         for path in set((folder / THUMBNAILS).glob("*.jpg")) - wanted:
@@ -299,10 +260,10 @@ class ImageBank:
         Raises
         ------
         BankError
-            If the folder is no bank, the bank was never finished, is damaged, or of a newer format.
+            If the folder is not a bank, or the bank is unfinished, damaged or of a newer format.
         """
         folder = Path(folder)
-        document = _read_facts(folder)
+        document = read_facts(folder)
         try:
             if document["format"] > FORMAT:
                 raise BankError(f"{folder} was made by a newer version of napari-pbip; update this one.")
@@ -310,7 +271,7 @@ class ImageBank:
             tiles = _TILES.validate_python(document["tiles"])
             k = _K.validate_python(document["k"])
             if not all(0 <= t.subclass < sum(k) and 0 <= t.class_index < len(k) for t in tiles):
-                raise _damaged(folder)
+                raise damaged(folder)
             hashes = [t.hash for t in tiles]
             bank = cls(
                 taxonomy=Taxonomy.from_json(document["classes"]),
@@ -327,9 +288,9 @@ class ImageBank:
             )
             intact = bank.identity == document["identity"]
         except (KeyError, TypeError, ValueError, ValidationError, SafetensorError, OSError) as error:
-            raise _damaged(folder) from error
+            raise damaged(folder) from error
         if not intact:
-            raise _damaged(folder)
+            raise damaged(folder)
         return bank
 
 
@@ -339,7 +300,7 @@ def encoder_key(encoder: EncoderFacts) -> str:
 
 
 def cluster_table(bank: ImageBank) -> list[dict[str, str | int | float]]:
-    """The clusters of a bank as rows of a table."""
+    """Return the clusters of a bank as rows of a table."""
     return [
         {
             "class": c.class_name,
@@ -353,30 +314,6 @@ def cluster_table(bank: ImageBank) -> list[dict[str, str | int | float]]:
     ]
 
 
-def thumbnail_path(folder: Path, tile: BankTile) -> Path:
-    """Where the small picture of a tile lies in the folder of a bank."""
-    return folder / THUMBNAILS / f"{tile.hash[:16]}.jpg"
-
-
-def _damaged(folder: Path) -> BankError:
-    return BankError(f"The image bank {folder} is damaged; restore it, or build it again (`bank build --update`).")
-
-
-def _read_facts(folder: Path) -> Any:
-    try:
-        return json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        if FeatureFile.exists(folder):
-            raise BankError(f"{folder} is an unfinished image bank; build it again (`bank build --update`).") from None
-        if folder.is_file():
-            raise BankError(
-                f"{folder} is a file; give the folder that `bank build` wrote, such as {folder.parent}."
-            ) from None
-        raise BankError(f"{folder} is no image bank (it holds no {FACTS}); make one with `bank build`.") from None
-    except (OSError, ValueError) as error:
-        raise _damaged(folder) from error
-
-
 def _encoder(facts: Mapping[str, Any]) -> EncoderFacts:
     return EncoderFacts(
         name=facts["name"],
@@ -384,51 +321,6 @@ def _encoder(facts: Mapping[str, Any]) -> EncoderFacts:
         dimension=facts["dimension"],
         weights=facts["weights"],
     )
-
-
-def _k_of_classes(taxonomy: Taxonomy, settings: BankSettings) -> list[int | Literal["auto"]]:
-    if not isinstance(settings.k, dict):
-        return [settings.k] * len(taxonomy)
-    names = ", ".join(taxonomy.names)
-    for name in settings.k:
-        if name not in taxonomy.names:
-            raise ConfigError(f"bank.k names the class {name!r}, but the classes are {names}.")
-    if missing := [name for name in taxonomy.names if name not in settings.k]:
-        raise ConfigError(f"bank.k lacks the class {missing[0]!r}; give a number or auto for each of {names}.")
-    return [settings.k[name] for name in taxonomy.names]
-
-
-def check_enough_tiles(
-    taxonomy: Taxonomy, settings: BankSettings, tiles: Sequence[int | None], white: Sequence[int] = ()
-) -> None:
-    """Check that every class has as many tiles as clusters are asked for.
-
-    Parameters
-    ----------
-    taxonomy, settings
-        Classes, and the clusters asked for.
-    tiles, white
-        Class of each tile of the bank, and of each that was left out as mostly white.
-
-    Raises
-    ------
-    BankError
-        If a class has no tiles, or fewer than its clusters.
-    ConfigError
-        If ``settings.k`` names other classes than there are.
-    """
-    for n, (name, wanted) in enumerate(zip(taxonomy.names, _k_of_classes(taxonomy, settings), strict=True)):
-        count, pale = list(tiles).count(n), list(white).count(n)
-        if not count and pale:
-            raise BankError(f"All {pale} single-class tiles of {name} are mostly white; raise data.white_fraction.")
-        if not count:
-            raise BankError(f"The class {name} has no tile that shows it alone; add tiles of this class only.")
-        if isinstance(wanted, int) and wanted > count:
-            left = f" ({pale} mostly white ones were left out)" if pale else ""
-            raise BankError(
-                f"The class {name} has {count} single-class tile{'s' * (count > 1)}{left}, too few for {wanted} "
-                "clusters; add tiles or lower K."
-            )
 
 
 def _keep(
@@ -440,11 +332,11 @@ def _keep(
     settings: BankSettings,
     wanted: int | Literal["auto"],
 ) -> Clusters | None:
-    """The clusters that an earlier bank found for exactly these tiles under the same settings, if it did."""
+    """Return the clusters of an earlier bank if it has exactly these tiles and settings for a class, else None."""
     if previous is None or encoder_key(previous.encoder) != encoder_key(encoder) or name not in previous.taxonomy.names:
         return None
     before = previous.settings
-    if _k_of_classes(previous.taxonomy, before)[previous.taxonomy.index(name)] != wanted:
+    if k_of_classes(previous.taxonomy, before)[previous.taxonomy.index(name)] != wanted:
         return None
     if before.seed != settings.seed or (wanted == "auto" and before.k_max != settings.k_max):
         return None
@@ -466,12 +358,3 @@ def _prototype(features: Floats, clusters: Clusters, cluster: int, nearest: int)
 def _nearest_first(tiles: Sequence[BankTile], subclass: int) -> list[int]:
     members = [i for i, t in enumerate(tiles) if t.subclass == subclass]
     return sorted(members, key=lambda i: -tiles[i].similarity)
-
-
-def _write_thumbnail(folder: Path, tile: BankTile) -> None:
-    path = thumbnail_path(folder, tile)
-    if path.exists():
-        return
-    picture = Image.fromarray(read_rgb(Path(tile.path)))
-    picture.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
-    write_picture(path, picture, "JPEG", quality=88)

@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from napari_pbip.bank.image_bank import ClusterFacts, ImageBank, thumbnail_path
+from napari_pbip.bank.bank_folder import thumbnail_path
+from napari_pbip.bank.image_bank import ClusterFacts, ImageBank
 from napari_pbip.errors import BankError
 from napari_pbip.files import write_picture
 
 _SIDE, _GAP, _LABEL, _HEADER, _CAPTION = 112, 6, 190, 40, 24
+_COLUMNS = 12
+"""Tiles shown of a cluster, at most."""
 _INK, _GREY, _ALARM, _PAPER = "#1a1a1a", "#5a5a5a", "#b00020", "#ffffff"
 
 
-def write_sheets(bank: ImageBank, folder: Path, out: Path, columns: int = 12) -> tuple[Path, ...]:
+def write_sheets(bank: ImageBank, folder: Path, out: Path) -> tuple[Path, ...]:
     """Write a picture for each class: a row a cluster, nearest to its centre first.
 
     Parameters
@@ -27,8 +30,6 @@ def write_sheets(bank: ImageBank, folder: Path, out: Path, columns: int = 12) ->
         Where it lies; the small pictures are read from there.
     out
         Folder for the pictures, ``<number>_<class>.png``.
-    columns
-        Tiles shown of a cluster, at most.
 
     Returns
     -------
@@ -43,7 +44,7 @@ def write_sheets(bank: ImageBank, folder: Path, out: Path, columns: int = 12) ->
         If a picture cannot be written.
     """
     paths = []
-    for n, (name, sheet) in enumerate(contact_sheets(bank, folder, columns)):
+    for n, (name, sheet) in enumerate(contact_sheets(bank, folder)):
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
         path = out / f"{n + 1}_{safe}.png"
         write_picture(path, sheet, "PNG")
@@ -51,15 +52,15 @@ def write_sheets(bank: ImageBank, folder: Path, out: Path, columns: int = 12) ->
     return tuple(paths)
 
 
-def contact_sheets(bank: ImageBank, folder: Path, columns: int = 12) -> Iterator[tuple[str, Image.Image]]:
+def contact_sheets(bank: ImageBank, folder: Path) -> Iterator[tuple[str, Image.Image]]:
     """Name and picture of each class; see :func:`write_sheets`."""
     facts = bank.clusters()
     for n, name in enumerate(bank.taxonomy.names):
-        yield name, _sheet(bank, folder, n, [c for c in facts if c.class_name == name], columns)
+        yield name, _sheet(bank, folder, n, [c for c in facts if c.class_name == name])
 
 
-def _sheet(bank: ImageBank, folder: Path, n: int, clusters: list[ClusterFacts], columns: int) -> Image.Image:
-    rows = [bank.nearest(c.subclass)[: min(columns, bank.settings.nearest)] for c in clusters]
+def _sheet(bank: ImageBank, folder: Path, n: int, clusters: list[ClusterFacts]) -> Image.Image:
+    rows = [bank.nearest(c.subclass)[: min(_COLUMNS, bank.settings.nearest)] for c in clusters]
     width = _LABEL + max(4, *map(len, rows)) * (_SIDE + _GAP) + _GAP
     row_height = _SIDE + _CAPTION + _GAP
     sheet = Image.new("RGB", (width, _HEADER + _GAP + len(rows) * row_height), _PAPER)

@@ -151,11 +151,11 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     job: JobFile = None,
     method: Annotated[
-        str | None, typer.Option(help="pbip, lpd, construct, cam, or one that another package adds.")
+        str | None, typer.Option(help="pbip, lpd, construct, cam, probe, or one that another package adds.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of labelled tiles.")] = None,
     bank: Annotated[Path | None, typer.Option(help="Image bank; without it one is built from the data.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="mit-b0, resnet50 ...: see docs/methods.md.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="efficientnet-lite0, mit-b1 ...: see docs/methods.md.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Times the tiles are seen.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed.")] = None,
     assignments: Set = None,
@@ -168,7 +168,7 @@ def train(
 
     napari-pbip train job.yaml --out run/
 
-    napari-pbip train --method pbip --data tiles/ --bank bank/ --backbone mit-b0 --epochs 8 --seed 0 --out run/
+    napari-pbip train --method pbip --data tiles/ --bank bank/ --backbone mit-b1 --epochs 8 --seed 0 --out run/
     """
     from napari_pbip.engine.training.train import train as run
 
@@ -185,7 +185,10 @@ def train(
     score = (
         "" if summary["miou"] is None else f", best validation mIoU {summary['miou']:.1f} % in epoch {summary['epoch']}"
     )
-    say(f"Trained {summary['steps']} steps in {summary['seconds']:.0f} s{score}: {out}")
+    if (told := summary.get("balanced_accuracy")) is not None:
+        score = f", {told:.1f} % of the tiles of a class told right when left out{score}"
+    done = f"Fitted to {summary['tiles']} tiles" if "tiles" in summary else f"Trained {summary['steps']} steps"
+    say(f"{done} in {summary['seconds']:.0f} s{score}: {out}")
 
 
 @app.command()

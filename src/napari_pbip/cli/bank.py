@@ -50,7 +50,7 @@ def bank_build(
     settings = settings_from(job, assignments, options)
     tile_set = load_single_tiles(tiles, settings.data)
     building = build_bank(
-        tile_set, settings.bank, settings.data, out, device=device, overwrite=overwrite, update=update
+        tile_set, out, settings.bank, settings.data, device=device, overwrite=overwrite, update=update
     )
     summary = follow(building, "--update")
     say(f"Bank of {summary['tiles']} tiles and {summary['prototypes']} prototypes in {out}")

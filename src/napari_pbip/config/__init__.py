@@ -4,7 +4,7 @@ A settings file (YAML), the ``--set key=value`` options of the command line and 
 are views of :class:`JobSettings`. Field descriptions are the help texts of all three.
 """
 
-from napari_pbip.config.base import Settings, anchor_paths, change_paths, overlay, override
+from napari_pbip.config.base import Settings, anchor_paths, change_paths, first_difference, overlay, override
 from napari_pbip.config.compare import CompareJob, CompareSettings, PlannedRun, planned_runs
 from napari_pbip.config.job import (
     BackboneSettings,
@@ -53,6 +53,7 @@ __all__ = [
     "TrainSettings",
     "anchor_paths",
     "change_paths",
+    "first_difference",
     "methods",
     "overlay",
     "override",

@@ -30,7 +30,7 @@ class DataSettings(Settings):
 class BankSettings(Settings):
     """How the image bank and its prototypes are made (PBIP 3.2)."""
 
-    encoder: str = "builtin"
+    encoder: str = "efficientnet-lite0"
     """Name of the frozen encoder in the catalogue."""
     weights: Path | None = None
     """Folder or file with the encoder's weights, for encoders that need them."""
@@ -48,18 +48,22 @@ class BankSettings(Settings):
     """Tiles that go through the encoder at once."""
 
 
+_DEFAULT_BACKBONE = "efficientnet-lite0"
+
+
 def _weights_that_come_with(values: dict[str, Any]) -> Literal["builtin"] | None:
-    return "builtin" if values.get("name") == "mit-b0" else None
+    return "builtin" if values.get("name") == _DEFAULT_BACKBONE else None
 
 
 class BackboneSettings(Settings):
     """The trainable pyramid network."""
 
-    name: str = "mit-b0"
-    """Name of the backbone in the catalogue, such as mit-b0, resnet50 or pvt-v2-b1 (docs/methods.md lists them)."""
+    name: str = _DEFAULT_BACKBONE
+    """Name of the backbone in the catalogue, such as efficientnet-lite0 or mit-b1 (docs/methods.md lists them)."""
     weights: Path | Literal["builtin"] | None = Field(default_factory=_weights_that_come_with)
-    """Where training starts: a folder or safetensors file with weights of this backbone; builtin, those that come with
-    the package, the default of mit-b0; or nothing, which is random values, the default of all others."""
+    """Where training starts: a folder or safetensors file with weights of this backbone; builtin, the ImageNet
+    weights that are installed with the package, the default of efficientnet-lite0; or nothing, which is random values,
+    the default of all others."""
 
 
 class TrainSettings(Settings):
@@ -72,8 +76,8 @@ class TrainSettings(Settings):
     batch_size: Annotated[int, Field(ge=1)] = 10
     """Tiles a step."""
     learning_rate: Positive | Literal["auto"] = "auto"
-    """Peak learning rate of AdamW; auto is 5e-5, as released, for a backbone with published weights, and 5e-4 from
-    scratch and from weights of ours."""
+    """Peak learning rate of AdamW; auto is 5e-5, as released, from weights of your own file, and 5e-4 from builtin
+    ones, from those of a run, and from scratch."""
     weight_decay: Weight = 1e-3
     """Weight decay of AdamW."""
     warmup: Annotated[int, Field(ge=0)] = 0

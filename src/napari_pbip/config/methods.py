@@ -203,9 +203,10 @@ class ConstructSettings(PrototypeSettings):
     network = "napari_pbip.models.methods.construct:ConStruct"
     learns_from = "bank"
     about = (
-        "Learns small adapters and prototypes on an encoder that stays as it is: a vision transformer, or builtin. "
-        "Needs an image bank made with it, and pretrained weights of the backbone, which teaches where tissues end. "
-        "Few weights are trained; slides are read through the encoder, which takes longer if it is large."
+        "Learns small adapters and prototypes on an encoder that stays as it is: a vision transformer, or "
+        "efficientnet-lite0. Needs an image bank made with it, and pretrained weights of the backbone, which teaches "
+        "where tissues end. Few weights are trained; slides are read through the encoder, which takes longer if it is "
+        "large."
     )
     sees_through_encoder = True
     presets = {  # noqa: RUF012  # declared a class variable above
@@ -260,6 +261,9 @@ class ProbeSettings(MethodSettings):
         "and the best of all where tiles are few. Nothing else is trained."
     )
     sees_through_encoder = True
+    window: ClassVar[int] = 224
+    """Side in pixels of the squares that a probe looks at, if tiles are smaller: a frozen encoder saw no less when it
+    was trained, and at the border of a small square it sees nothing."""
 
     name: Literal["probe"] = "probe"
     """The method."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from napari_pbip.config.base import Positive, Settings, Weight
-from napari_pbip.config.job import TissueSettings
+from napari_pbip.config.job import BackboneSettings, TissueSettings
 
 
 class PretrainSettings(Settings):
@@ -22,8 +22,8 @@ class PretrainSettings(Settings):
     """Microns per pixel that is learned at; crops are taken at half to twice of it, and no finer than scanned."""
     crop: Annotated[int, Field(ge=64, multiple_of=32)] = 128
     """Side of the crops, pixels."""
-    backbone: str = "mit-b0"
-    """Name of the backbone in the catalogue."""
+    backbone: BackboneSettings = BackboneSettings()
+    """The network, and the weights that it goes on from."""
     steps: Annotated[int, Field(ge=1)] = 10_000
     """Optimiser steps."""
     batch_size: Annotated[int, Field(ge=2)] = 32

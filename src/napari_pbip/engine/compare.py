@@ -27,7 +27,7 @@ import yaml
 from PIL import Image
 
 from napari_pbip.bank import LabelledTile, TileSet, load_single_tiles, load_tiles
-from napari_pbip.bank.image_bank import FACTS as BANK
+from napari_pbip.bank.bank_folder import FACTS as BANK
 from napari_pbip.claims import claims
 from napari_pbip.config import CompareSettings, JobSettings, PlannedRun, planned_runs
 from napari_pbip.engine.banks.build_bank import build_bank
@@ -201,7 +201,7 @@ def _shared_bank(settings: JobSettings, banks: Path) -> Generator[Event, None, P
         assert settings.data.folder is not None
         tiles = load_single_tiles(settings.data.folder, settings.data)
         device = settings.train.device
-        yield from phase(build_bank(tiles, settings.bank, settings.data, bank, device=device, update=True))
+        yield from phase(build_bank(tiles, bank, settings.bank, settings.data, device=device, update=True))
     return bank
 
 

@@ -33,7 +33,7 @@ _FACTS = frozenset(
     }
 )
 _MEGABYTE = 10**6
-_TICK_SECONDS = 0.25
+TICK_SECONDS = 0.25
 
 
 @job
@@ -157,7 +157,7 @@ def _download(spec: EncoderSpec, files: Sequence[_File], progress: _Progress) ->
 def _watch(download: Future[Path], progress: _Progress) -> Iterator[int]:
     """Bytes received so far, every so often until the download ends."""
     while not download.done():
-        time.sleep(_TICK_SECONDS)
+        time.sleep(TICK_SECONDS)
         yield progress.received
 
 

@@ -52,7 +52,7 @@ def job(run: Callable[P, Job] | None = None, *, less_memory: str = _MORE_MEMORY)
     return decorate if run is None else decorate(run)
 
 
-def explained(error: Exception, name: str, less_memory: str = _MORE_MEMORY) -> PbipError:
+def explained(error: Exception, name: str = "", less_memory: str = _MORE_MEMORY) -> PbipError:
     """An unexpected error, as one sentence.
 
     Parameters
@@ -60,7 +60,7 @@ def explained(error: Exception, name: str, less_memory: str = _MORE_MEMORY) -> P
     error
         What was met; one of ours is returned as it is.
     name
-        What was being done, for example the name of a job.
+        Name of the job, if it has one.
     less_memory
         What a user can do where the memory is full.
     """
@@ -72,7 +72,8 @@ def explained(error: Exception, name: str, less_memory: str = _MORE_MEMORY) -> P
         return JobFailed(f"The {whose} memory is full; {less_memory}.")
     if isinstance(error, OSError):
         return OutputError(f"A file could not be read or written: {said}.")
-    return JobFailed(f"The job {name!r} failed: {type(error).__name__}: {said}.")
+    what = f"The job {name!r} failed" if name else "Something unforeseen went wrong"
+    return JobFailed(f"{what}: {type(error).__name__}: {said}.")
 
 
 def heard(inner: Generator[object, None, Result], done: int) -> Generator[Step, None, Result]:

@@ -28,7 +28,8 @@ class RunFacts:
     """Of a method that is fitted: encoder, strength of the penalty, how many tiles, and what cross-validation says:
     balanced accuracy in percent, confusion of the classes (rows: as labelled), and the tiles with the largest loss."""
     tile_size: int = 0
-    """Side of the training tiles, pixels; slides are read in squares of this size by default."""
+    """Side of the training tiles, pixels; slides are read in squares of this size by default.
+    A probe's are 224 at least."""
     device: str = ""
     steps: int = 0
     """Optimiser steps planned; tiles, of a method that is fitted."""

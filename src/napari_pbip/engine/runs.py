@@ -68,6 +68,12 @@ def build_method(
     return network.from_inputs(MethodInputs(backbone, classes, prototypes, encoder), **settings.method.options())
 
 
+def without_start(settings: JobSettings) -> JobSettings:
+    """The same settings for a network whose weights are all loaded afterwards."""
+    backbone = settings.backbone.model_copy(update={"weights": None})
+    return settings.model_copy(update={"backbone": backbone})
+
+
 @dataclass(frozen=True)
 class TrainedModel:
     """A model ready to look at slides."""
@@ -107,9 +113,7 @@ def load_model(folder: Path, which: Which = "best", device: torch.device | None 
         )
     path = folder / f"{there}.safetensors"
     weights = read_weights(path)
-    # everything is in the run's own weights: those the training started from may be gone by now
-    backbone = facts.settings.backbone.model_copy(update={"weights": None})
-    settings = facts.settings.model_copy(update={"backbone": backbone})
+    settings = without_start(facts.settings)  # those weights may be gone by now
     prototypes = Prototypes.zeros(facts.prototypes["k"], facts.prototypes["dimension"]) if facts.prototypes else None
     encoder = recorded_encoder(facts) if settings.method.sees_through_encoder else None
     method = build_method(settings, len(facts.taxonomy), prototypes, encoder)

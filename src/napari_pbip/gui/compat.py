@@ -35,12 +35,6 @@ def show_scale_bar(viewer: ViewerModel, visible: bool) -> None:
         bar.unit = "um"
 
 
-def shows_scale_bar(viewer: ViewerModel) -> bool:
-    """Whether the scale bar can be seen."""
-    bar = scale_bar(viewer)
-    return bool(bar.visible and bar.opacity > 0)
-
-
 def fit(viewer: ViewerModel, layer: Layer) -> None:
     """Bring a layer into view, and leave the others out of it where napari can (since 0.7)."""
     try:

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_pbip.engine.jobs import JobMaker
+from napari_pbip.engine.jobs import JobMaker, explained
 from napari_pbip.errors import JobFailed, PbipError
 from napari_pbip.events import Event, Finished, Job, Noted, Started, Step, Warned
 
@@ -49,8 +49,6 @@ class RunningJob(QObject):
     ----------
     make
         Makes the job's generator; called in the thread, so that slow beginnings do not stop the window.
-    parent
-        Qt parent.
 
     Attributes
     ----------
@@ -75,8 +73,8 @@ class RunningJob(QObject):
     ended = Signal(object)
     """The last :class:`State`; comes once, after the last events."""
 
-    def __init__(self, make: JobMaker, parent: QObject | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, make: JobMaker) -> None:
+        super().__init__()
         self.state = State.RUNNING
         self.result: Finished | None = None
         self.error: PbipError | None = None
@@ -172,7 +170,7 @@ class RunningJob(QObject):
         except PbipError as error:
             return _End(State.FAILED, error=error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the user must hear of it
-            failed = JobFailed(f"Something unforeseen went wrong: {type(error).__name__}: {error}.")
+            failed = explained(error)
             failed.__cause__ = error
             return _End(State.FAILED, error=failed)
         return _End(State.FAILED, error=JobFailed("The job ended without a result."))

@@ -111,7 +111,7 @@ def read_labels(path: Paths) -> list[LayerData]:
 
 def is_bank(path: Path) -> bool:
     """Whether this is an image bank; a look at the folder."""
-    from napari_pbip.bank.image_bank import FACTS
+    from napari_pbip.bank.bank_folder import FACTS
 
     return (path / FACTS).is_file()
 

@@ -106,9 +106,7 @@ def unary(maps: torch.Tensor) -> torch.Tensor:
     return torch.cat([maps, background], 1).log_softmax(1)
 
 
-def mean_field(
-    log_unary: torch.Tensor, kernels: Sequence[tuple[float, Kernel]], known: torch.Tensor, iterations: int = ITERATIONS
-) -> torch.Tensor:
+def mean_field(log_unary: torch.Tensor, kernels: Sequence[tuple[float, Kernel]], known: torch.Tensor) -> torch.Tensor:
     """Mean-field iterations: Q = softmax(log unary + sum of weight * D^-1/2 K D^-1/2 Q), D the row sums of K.
 
     Parameters
@@ -119,8 +117,6 @@ def mean_field(
         Compatibility and kernel K of each kind of connection; a pixel is connected with itself.
     known
         1 where there is a pixel, 0 where there is none, shape (H, W).
-    iterations
-        Number of iterations.
 
     Returns
     -------
@@ -130,7 +126,7 @@ def mean_field(
     # a factorised kernel can come out a little below 1, which is what a pixel has with itself alone
     norms = [known * kernel(known).clamp_min(1).rsqrt() for _, kernel in kernels]
     probability = log_unary.softmax(1)
-    for _ in range(iterations):
+    for _ in range(ITERATIONS):
         logits = log_unary
         for (weight, kernel), norm in zip(kernels, norms, strict=True):
             logits = logits + weight * norm * kernel(norm * probability)

@@ -80,7 +80,7 @@ class StudentPyramid(Pyramid):
         else:
             raise ModelError(
                 f"ConStruct looks into four blocks of a vision transformer or stages of a pyramid, and the encoder "
-                f"{encoder.spec.name!r} has neither; build the bank with another encoder, such as builtin."
+                f"{encoder.spec.name!r} has neither; build the bank with another encoder, such as efficientnet-lite0."
             )
         self.adapters = nn.ModuleList(ResidualAdapter(channels) for channels in self.channels)
 

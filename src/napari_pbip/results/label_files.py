@@ -24,7 +24,8 @@ from napari_pbip.results.labels import UNASSIGNED_NAME, UNASSIGNED_RGB, Refine, 
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
-from napari_pbip.results.store import ScoreStore, get_array, reading, writing_to
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.results.store_files import get_array, reading, writing_to
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
 
 FOLDER = PurePosixPath("labels/tissue")

@@ -19,7 +19,7 @@ from napari_pbip.errors import OutputError
 from napari_pbip.files import writing_folder
 from napari_pbip.results.lattice import z_order
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, multiscales, nearest
-from napari_pbip.results.store import get_array
+from napari_pbip.results.store_files import get_array
 
 RGB = tuple[int, int, int]
 CHUNK = 512

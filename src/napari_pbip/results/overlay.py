@@ -12,7 +12,8 @@ from napari_pbip.files import write_picture
 from napari_pbip.results.areas import Area, area_rows, areas
 from napari_pbip.results.label_files import open_labels
 from napari_pbip.results.labels import UNASSIGNED_RGB, Labels
-from napari_pbip.results.store import ScoreStore, reading
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.results.store_files import reading
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, Taxonomy
 
 RGB = npt.NDArray[np.uint8]

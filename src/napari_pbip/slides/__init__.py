@@ -4,8 +4,9 @@ from napari_pbip.slides.array import ArrayReader
 from napari_pbip.slides.facts import SlideFacts, TileSize
 from napari_pbip.slides.grid import Position, Rectangle, SquareGrid, Tile, TileGrid
 from napari_pbip.slides.mpp import save_mpp
+from napari_pbip.slides.opening import is_slide, open_slide, slides_in
 from napari_pbip.slides.reader import Image, Level, Reader, ReaderEntry, readers
-from napari_pbip.slides.slide import Slide, is_slide, open_slide, slides_in
+from napari_pbip.slides.slide import Slide
 from napari_pbip.slides.tissue import TissueMap, TissueMask, find_tissue
 
 __all__ = [

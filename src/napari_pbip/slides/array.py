@@ -39,8 +39,6 @@ class ArrayReader:
         What messages call it.
     levels
         RGB, shape (height, width, 3), uint8 each; the largest is level 0.
-    mpp
-        Microns per level-0 pixel in x and y, or None if unknown.
 
     Raises
     ------
@@ -50,8 +48,9 @@ class ArrayReader:
 
     associated: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    mpp: tuple[float, float] | None = None
 
-    def __init__(self, name: str, levels: Sequence[Pixels], mpp: tuple[float, float] | None = None) -> None:
+    def __init__(self, name: str, levels: Sequence[Pixels]) -> None:
         for array in levels:
             if len(array.shape) != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
                 raise SlideError(
@@ -67,7 +66,6 @@ class ArrayReader:
                 "give it with smaller ones, such as array.rechunk((1024, 1024, 3))."
             )
         self.levels = pyramid(name, [(array.shape[1], array.shape[0]) for array in levels], pieces)
-        self.mpp = mpp
         self._arrays = [levels[level.stored] for level in self.levels]
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Image:

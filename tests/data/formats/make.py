@@ -80,7 +80,7 @@ def make(out: Path) -> None:
     shutil.copytree(samples.tiles() / "LYM", work / "tiles" / "LYM")
     shutil.copytree(samples.tiles() / "MUS", work / "tiles" / "MUS")
     tiles = load_single_tiles(work / "tiles", settings.data)
-    list(build_bank(tiles, settings.bank, settings.data, out / "bank"))
+    list(build_bank(tiles, out / "bank", settings.bank, settings.data))
 
     list(train(settings, out / "run"))
     reading = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=8)

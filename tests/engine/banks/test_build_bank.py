@@ -42,7 +42,7 @@ def job(
     data = DataSettings(folder=tiles)
     bank = BankSettings.model_validate({"encoder": "tiny", "k": 2, "batch_size": 4, **settings})
     return build_bank(
-        load_single_tiles(tiles, data), bank, data, out, update=update, overwrite=overwrite, curation=curation
+        load_single_tiles(tiles, data), out, bank, data, update=update, overwrite=overwrite, curation=curation
     )
 
 
@@ -169,7 +169,7 @@ def test_tiles_moved_to_a_class_that_is_no_more_count_by_their_labels(tiles: Pat
     assert Curation.read(out) == curation
 
 
-@pytest.mark.parametrize("encoder", ["texture", "builtin"])
+@pytest.mark.parametrize("encoder", ["texture", "efficientnet-lite0"])
 def test_near_duplicates_are_warned_of(tiles: Path, tmp_path: Path, encoder: str) -> None:
     path = sorted((tiles / "LYM").iterdir())[0]
     Image.open(path).convert("RGB").rotate(90).save(tiles / "LYM" / "turned.png")

@@ -33,15 +33,17 @@ def labels(slide: Path) -> SlideLabels:
     return labels
 
 
-def identity(labels: SlideLabels) -> str:
-    return next(iter(labels._slides))
+@pytest.fixture
+def identity(sample_slide: Path) -> str:
+    with open_slide(sample_slide) as slide:
+        return slide.identity
 
 
-def test_cut_tiles_are_read_back_with_labels_origin_and_colours(labels, slide, tmp_path):
+def test_cut_tiles_are_read_back_with_labels_origin_and_colours(labels, identity, slide, tmp_path):
     out = tmp_path / "tiles"
     labels.recolour_class(0, "#123456")
-    labels.label(identity(labels), [(2, 3)], {0})
-    labels.label(identity(labels), [(3, 3)], {0, 1})
+    labels.label(identity, [(2, 3)], {0})
+    labels.label(identity, [(3, 3)], {0, 1})
     events = list(cut_tiles(labels.snapshot(), out))
     assert events[0] == Started("Cutting tiles", 2, "tiles")
     assert [e.done for e in events if isinstance(e, Step)] == [1, 2]
@@ -59,19 +61,19 @@ def test_cut_tiles_are_read_back_with_labels_origin_and_colours(labels, slide, t
             np.testing.assert_array_equal(tile.read(), opened.read(tile.origin.x, tile.origin.y, 224, 224, 0.5))
 
 
-def test_only_what_changed_is_cut_again(labels, tmp_path):
+def test_only_what_changed_is_cut_again(labels, identity, tmp_path):
     out = tmp_path / "tiles"
-    labels.label(identity(labels), [(2, 3), (3, 3)], {0})
+    labels.label(identity, [(2, 3), (3, 3)], {0})
     list(cut_tiles(labels.snapshot(), out))
-    labels.label(identity(labels), [(3, 3)], {1})
-    labels.label(identity(labels), [(4, 3)], {1})
+    labels.label(identity, [(3, 3)], {1})
+    labels.label(identity, [(4, 3)], {1})
     labels.rename_class(1, "lymphocytes")
     started, *_, finished = cut_tiles(labels.snapshot(), out)
     assert started.done == 2
     assert finished.summary == {"tiles": 3, "cut": 1}
     assert [t.labels for t in load_tiles(out)] == [{0}, {1}, {1}]
     assert load_tiles(out).taxonomy.names == ("tumour", "lymphocytes")
-    labels.label(identity(labels), [(2, 3)], ())
+    labels.label(identity, [(2, 3)], ())
     list(cut_tiles(labels.snapshot(), out))
     assert len(load_tiles(out)) == 2
     labels.undo()
@@ -79,22 +81,22 @@ def test_only_what_changed_is_cut_again(labels, tmp_path):
     assert finished.summary == {"tiles": 3, "cut": 0}
 
 
-def test_another_size_is_another_cut(labels, tmp_path):
+def test_another_size_is_another_cut(labels, identity, tmp_path):
     out = tmp_path / "tiles"
-    labels.label(identity(labels), [(2, 3)], {0})
+    labels.label(identity, [(2, 3)], {0})
     list(cut_tiles(labels.snapshot(), out))
     labels.clear()
     labels.resize(TileSize(pixels=96, mpp=1.0))
-    labels.label(identity(labels), [(2, 3)], {0})
+    labels.label(identity, [(2, 3)], {0})
     *_, finished = cut_tiles(labels.snapshot(), out)
     assert finished.summary["cut"] == 1
     (tile,) = load_tiles(out)
     assert tile.read().shape == (96, 96, 3)
 
 
-def test_a_cancelled_job_keeps_labels_and_pictures(labels, tmp_path):
+def test_a_cancelled_job_keeps_labels_and_pictures(labels, identity, tmp_path):
     out = tmp_path / "tiles"
-    labels.label(identity(labels), [(c, 3) for c in range(6)], {0})
+    labels.label(identity, [(c, 3) for c in range(6)], {0})
     job = cut_tiles(labels.snapshot(), out)
     for event in job:
         if isinstance(event, Step) and event.done == 2:
@@ -106,9 +108,9 @@ def test_a_cancelled_job_keeps_labels_and_pictures(labels, tmp_path):
     assert finished.summary == {"tiles": 6, "cut": 4}
 
 
-def test_no_labels_leave_no_table(labels, tmp_path):
+def test_no_labels_leave_no_table(labels, identity, tmp_path):
     out = tmp_path / "tiles"
-    labels.label(identity(labels), [(2, 3)], {0})
+    labels.label(identity, [(2, 3)], {0})
     list(cut_tiles(labels.snapshot(), out))
     labels.clear()
     *_, finished = cut_tiles(labels.snapshot(), out)
@@ -116,12 +118,12 @@ def test_no_labels_leave_no_table(labels, tmp_path):
     assert not (out / TABLE).exists()
 
 
-def test_a_slide_that_is_gone_leaves_its_new_tiles_out(labels, slide, sample_slide, tmp_path):
+def test_a_slide_that_is_gone_leaves_its_new_tiles_out(labels, identity, slide, sample_slide, tmp_path):
     out = tmp_path / "tiles"
-    labels.label(identity(labels), [(2, 3)], {0})
+    labels.label(identity, [(2, 3)], {0})
     list(cut_tiles(labels.snapshot(), out))
     slide.unlink()
-    labels.label(identity(labels), [(3, 3), (4, 3)], {1})
+    labels.label(identity, [(3, 3), (4, 3)], {1})
     events = list(cut_tiles(labels.snapshot(), out))
     (warned,) = (e.message for e in events if isinstance(e, Warned))
     assert warned.startswith("2 tiles of my slide are left out until it can be read: There is no slide at")
@@ -132,8 +134,8 @@ def test_a_slide_that_is_gone_leaves_its_new_tiles_out(labels, slide, sample_sli
     assert finished.summary["tiles"] == 3
 
 
-def test_another_slide_of_the_same_name_is_not_cut(labels, slide, tmp_path):
-    labels.label(identity(labels), [(2, 3)], {0})
+def test_another_slide_of_the_same_name_is_not_cut(labels, identity, slide, tmp_path):
+    labels.label(identity, [(2, 3)], {0})
     slide.unlink()
     picture = next((sample_tiles() / "TUM").iterdir())
     shutil.copy(picture, slide)

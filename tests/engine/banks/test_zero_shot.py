@@ -20,7 +20,7 @@ from napari_pbip.engine.encoding import bank_encoder, encode
 from napari_pbip.errors import BankError, ConfigError, DataError
 from napari_pbip.events import Finished, Started, Step, Warned
 from napari_pbip.models.encoders import default_sentence
-from tests.models.small_encoders import small
+from tests.models.encoders.small_encoders import small
 
 CLASSES = ("LYM", "MUS", "TUM")
 
@@ -41,7 +41,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = DataSettings(folder=folder / "known")
     for encoder, weights in (("texture", None), ("transformers", folder / "clip")):
         settings = BankSettings(encoder=encoder, weights=weights, k=1)
-        list(build_bank(load_single_tiles(folder / "known", data), settings, data, folder / f"bank-{encoder}"))
+        list(build_bank(load_single_tiles(folder / "known", data), folder / f"bank-{encoder}", settings, data))
     return folder
 
 

@@ -14,7 +14,7 @@ from napari_pbip import samples
 from napari_pbip.bank import ImageBank
 from napari_pbip.config import SegmentSettings, ThresholdSettings
 from napari_pbip.engine.banks.nearest_tiles import nearest_tiles
-from napari_pbip.engine.inference.explain import Explainer, Explanation
+from napari_pbip.engine.inference.explain import Explainer
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.loading import to_tensor
 from napari_pbip.engine.outputs.write_results import write_results
@@ -53,14 +53,6 @@ def moved(path: Path, folder: Path, run: Path) -> Path:
     return copy
 
 
-def explanation(explainer: Explainer, x: float, y: float) -> Explanation:
-    *_, end = explainer.explain(x, y)
-    assert isinstance(end, Finished)
-    found = end.summary["explanation"]
-    assert isinstance(found, Explanation)
-    return found
-
-
 def test_similarities_are_cosines_that_make_the_scores(pbip: tuple[Path, Path]) -> None:
     """In the middle of a tile the stored class score is the scaled mean of the similarities of its prototypes."""
     run, path = pbip
@@ -73,7 +65,7 @@ def test_similarities_are_cosines_that_make_the_scores(pbip: tuple[Path, Path]) 
         image = slide.read(
             column * grid.stride / 8 * side, row * grid.stride / 8 * side, grid.tile, grid.tile, grid.model_mpp
         )
-    found = explanation(Explainer(path, (run,), ()), (cell[1] + 0.5) * side, (cell[0] + 0.5) * side)
+    found = Explainer.from_store(path, (run,), ()).explain((cell[1] + 0.5) * side, (cell[0] + 0.5) * side)
     similarity = np.empty(len(found.matches))
     for match in found.matches:
         similarity[match.subclass] = match.similarity
@@ -95,7 +87,7 @@ def test_similarities_are_cosines_that_make_the_scores(pbip: tuple[Path, Path]) 
 def test_tiles_are_those_of_the_bank(pbip: tuple[Path, Path]) -> None:
     run, path = pbip
     bank = ImageBank.read(run / "bank")
-    best = explanation(Explainer(path, (run,), ()), 1000, 1000).matches[0]
+    best = Explainer.from_store(path, (run,), ()).explain(1000, 1000).matches[0]
     nearest = bank.nearest(best.subclass)
     assert [tile.stem for tile in best.tiles] == [tile.hash[:16] for tile in nearest]
     assert all(tile.exists() for tile in best.tiles)
@@ -107,27 +99,27 @@ def test_without_its_bank_it_still_names_the_prototype(pbip: tuple[Path, Path], 
     copy = tmp_path / "run"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("bank"))
     path = moved(path, tmp_path, run)
-    without = explanation(Explainer(path, (copy,), (tmp_path,)), 1000, 1000)
+    without = Explainer.from_store(path, (copy,), (tmp_path,)).explain(1000, 1000)
     assert "bank has changed" in without.note
     assert without.matches
     assert not without.matches[0].tiles
-    assert explanation(Explainer(path, (copy,), (run / "bank",)), 1000, 1000).matches[0].tiles
+    assert Explainer.from_store(path, (copy,), (run / "bank",)).explain(1000, 1000).matches[0].tiles
 
 
 def test_the_model_is_found_by_its_weights(pbip: tuple[Path, Path], tmp_path: Path) -> None:
     run, path = pbip
     renamed = tmp_path / "renamed"
     shutil.copytree(run, renamed)
-    assert explanation(Explainer(path, (), ()), 1000, 1000).matches
+    assert Explainer.from_store(path, (), ()).explain(1000, 1000).matches
     path = moved(path, tmp_path, run)
-    assert explanation(Explainer(path, (tmp_path, renamed), ()), 1000, 1000).matches
+    assert Explainer.from_store(path, (tmp_path, renamed), ()).explain(1000, 1000).matches
     with pytest.raises(ModelError, match="put it back"):
-        list(Explainer(path, (), ()).explain(1000, 1000))
+        Explainer.from_store(path, (), ())
 
 
 def test_a_model_without_prototypes_says_so(weak_data: Path, tmp_path: Path) -> None:
     run, path = made(weak_data, tmp_path, "cam")
-    found = explanation(Explainer(path, (run,), ()), 1000, 1000)
+    found = Explainer.from_store(path, (run,), ()).explain(1000, 1000)
     assert found.matches == ()
     assert "CAM" in found.note
 
@@ -177,11 +169,11 @@ def test_saving_stopped_half_way_leaves_the_labels_of_before(pbip: tuple[Path, P
 
 def test_learned_prototypes_are_shown_by_the_tiles_nearest_to_them(weak_data: Path, tmp_path: Path) -> None:
     run, path = made(weak_data, tmp_path, "lpd")
-    before = explanation(Explainer(path, (run,), ()), 1000, 1000)
+    before = Explainer.from_store(path, (run,), ()).explain(1000, 1000)
     assert "Prototypes in Train" in before.note
     assert not any(match.tiles for match in before.matches)
     list(nearest_tiles(run))
-    after = explanation(Explainer(path, (run,), ()), 1000, 1000)
+    after = Explainer.from_store(path, (run,), ()).explain(1000, 1000)
     assert [m.similarity for m in after.matches] == [m.similarity for m in before.matches]
     assert all(match.tiles and all(tile.exists() for tile in match.tiles) for match in after.matches)
     assert "were learned" in after.note

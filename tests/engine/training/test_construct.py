@@ -117,9 +117,7 @@ def test_a_trained_model_scores_and_segments(
 def test_prototypes_can_be_looked_at(finished: Path, sample_slide: Path, tmp_path: Path) -> None:
     quick = SegmentSettings(precision="float32", device="cpu", mpp=0.5, overlap=16, batch_size=8)
     run(segment(sample_slide, finished, tmp_path, quick, ThresholdSettings()))
-    *_, end = Explainer(next(tmp_path.glob("*.ome.zarr")), (finished,), ()).explain(1000, 1000)
-    assert isinstance(end, Finished)
-    found = end.summary["explanation"]
+    found = Explainer.from_store(next(tmp_path.glob("*.ome.zarr")), (finished,), ()).explain(1000, 1000)
     assert len(found.matches) == 4
     assert all(-1 <= match.similarity <= 1 and match.tiles for match in found.matches)
     assert "where they began" in found.note
@@ -175,7 +173,10 @@ def test_what_comes_with_the_package_is_student_and_teacher(
     weak_data: Path, sample_slide: Path, tmp_path: Path
 ) -> None:
     """Without any weights of one's own; the same network, so they differ once the adapters do."""
-    values: dict[str, Any] = {"method": {"name": "construct", "memory": 16}, "bank": {"encoder": "builtin", "k": 2}}
+    values: dict[str, Any] = {
+        "method": {"name": "construct", "memory": 16},
+        "bank": {"k": 2},
+    }
     job = settings_for(weak_data, **values, backbone={"weights": "builtin"}, train={"steps": 4, "precision": "float32"})
     losses = [e.values for e in run(train(job, tmp_path / "run")) if isinstance(e, Step) and "loss" in e.values]
     assert losses[0]["structure"] < 1e-8 < losses[-1]["structure"]

@@ -134,11 +134,11 @@ def test_a_bank_keeps_what_was_encoded(tmp_path: Path, number: int, monkeypatch:
         answer_signals()
         with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, Stopped)):
             patch.setattr(build_bank, "encode", stopped)
-            list(build_bank.build_bank(tiles, settings, DataSettings(), tmp_path / "bank"))
+            list(build_bank.build_bank(tiles, tmp_path / "bank", settings))
     finally:
         for one, handler in handlers.items():
             signal.signal(one, handler)
-    *_, end = build_bank.build_bank(tiles, settings, DataSettings(), tmp_path / "bank", update=True)
+    *_, end = build_bank.build_bank(tiles, tmp_path / "bank", settings, update=True)
     assert isinstance(end, Finished)
     assert end.summary["encoded"] == len(tiles.single_class) - 3
 

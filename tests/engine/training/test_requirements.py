@@ -19,14 +19,14 @@ from napari_pbip.models.encoders import lookup
         ({"name": "cam"}, None, False, []),
         ({"name": "probe"}, "texture", False, ["bank.encoder"]),
         ({"name": "probe"}, "medclip", False, ["bank.encoder"]),
-        ({"name": "probe"}, "builtin", False, []),
+        ({"name": "probe"}, "efficientnet-lite0", False, []),
         ({"name": "probe"}, "dinov2-small", False, []),
         ({"name": "construct"}, "texture", False, ["bank.encoder", "backbone.weights"]),
         ({"name": "construct"}, "medclip", True, ["bank.encoder"]),  # Swin
         ({"name": "construct"}, "uni", False, ["backbone.weights"]),
         ({"name": "construct"}, None, False, ["backbone.weights"]),
         ({"name": "construct"}, "uni", True, []),
-        ({"name": "construct"}, "builtin", True, []),
+        ({"name": "construct"}, "efficientnet-lite0", True, []),
         ({"name": "construct", "structure": 0}, "phikon", False, []),
         ({"name": "construct", "start": "text"}, "uni", True, ["method.start"]),
         ({"name": "construct", "start": "text"}, "plip", True, []),
@@ -36,7 +36,7 @@ from napari_pbip.models.encoders import lookup
 def test_what_each_method_needs(
     method: dict[str, object], encoder: str | None, pretrained: bool, needed: list[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "mit-b0.safetensors").touch()
+    (tmp_path / "model.safetensors").touch()
     weights = tmp_path if pretrained else None
     settings = JobSettings.parse({"method": method, "backbone": {"weights": weights}})
     found = missing_requirements(settings, None if encoder is None else lookup(encoder))
@@ -44,18 +44,18 @@ def test_what_each_method_needs(
     assert all(str(error).count(". ") == 0 for error in found.values())
 
 
-@pytest.mark.parametrize(("name", "says"), [("nowhere", "no weights of mit-b0"), ("mit.pth", "pickle")])
+@pytest.mark.parametrize(("name", "says"), [("nowhere", "no weights of efficientnet-lite0"), ("lite.pth", "pickle")])
 def test_weights_that_cannot_be_used_are_known_before_training(name: str, says: str, tmp_path: Path) -> None:
-    (tmp_path / "mit.pth").touch()
+    (tmp_path / "lite.pth").touch()
     found = missing_requirements(JobSettings.parse({"backbone": {"weights": tmp_path / name}}), None)
     assert says in str(found["backbone.weights"])
 
 
 def test_weights_that_come_with_the_package_are_of_one_backbone() -> None:
     found = missing_requirements(JobSettings.parse({"backbone": {"name": "resnet50", "weights": "builtin"}}), None)
-    assert "mit-b0 only" in str(found["backbone.weights"])
+    assert "efficientnet-lite0 only" in str(found["backbone.weights"])
     assert not missing_requirements(
-        JobSettings.parse({"backbone": {"name": "mit-b0"}, "method": {"name": "construct"}}), None
+        JobSettings.parse({"backbone": {"name": "efficientnet-lite0"}, "method": {"name": "construct"}}), None
     )
 
 

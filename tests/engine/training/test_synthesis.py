@@ -104,7 +104,7 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(folder: Path, synthesis: float, **changes: object) -> JobSettings:
     method = {"name": "cam", "synthesis": synthesis}
-    quick = {"steps": 60, "flip_and_turn": False, "warmup": 5, "learning_rate": 1e-3}
+    quick = {"steps": 30, "flip_and_turn": False, "warmup": 5, "learning_rate": 1e-3}
     return settings_for(folder, method=method, train={**quick, **changes})
 
 

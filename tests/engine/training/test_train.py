@@ -47,7 +47,7 @@ def finished(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return out, run(train(settings_for(weak_data, method=PBIP), out))
 
 
-def test_a_run_tells_its_story(finished: tuple[Path, list[Event]]) -> None:
+def test_a_run_announces_every_step_and_epoch_and_one_end(finished: tuple[Path, list[Event]]) -> None:
     _, events = finished
     assert [e for e in events if isinstance(e, Finished)] == [events[-1]]  # the bank's end is not the end
     training = events[next(i for i, e in enumerate(events) if isinstance(e, Started) and "pbip" in e.job) :]

@@ -51,12 +51,12 @@ def test_training_starts_from_weights_or_says_that_they_are_of_another(weak_data
     assert "does not hold the weights of pvt-v2-b0" in sentence(train(other, tmp_path / "third"), ModelError)
 
 
-def test_weights_of_a_million_pictures_are_changed_with_more_care_than_ours(weak_data: Path, tmp_path: Path) -> None:
+def test_the_automatic_learning_rate_depends_on_the_start(weak_data: Path, tmp_path: Path) -> None:
     save_file(timm.create_model("resnet18").state_dict(), tmp_path / "resnet18.safetensors")
     peaks = {}
     for name, backbone in {
         "published": {"name": "resnet18", "weights": tmp_path / "resnet18.safetensors"},
-        "builtin": {"name": "mit-b0", "weights": "builtin"},
+        "builtin": {"name": "efficientnet-lite0", "weights": "builtin"},
         "ours": {"name": "resnet18", "weights": tmp_path / "published/last.safetensors"},
         "random": {"name": "mit-b0", "weights": None},
     }.items():

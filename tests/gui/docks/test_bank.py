@@ -230,8 +230,10 @@ def test_k_of_one_class(built, session, settle):
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
+    from napari_pbip.gui.widgets.number_box import NumberBox
+
     before = session.bank.bank
-    spin = built.clusters.k_box("MUS")
+    spin = next(box for box in built.clusters.findChildren(NumberBox) if box.objectName() == "MUS")
     spin.setFocus()
     QTest.keyClick(spin, Qt.Key.Key_Up)
     bank = updated(session, settle, before)

@@ -174,7 +174,7 @@ def test_it_says_what_is_wrong_and_goes_on_when_it_is_mended(bench: LiveBench) -
     bench.settle(lambda: bench.panel.problem.isVisible())
     assert "no dense features" in bench.panel.problem.text()
     assert bench.live.layer is None
-    bench.session.change(bank=BankSettings(encoder="builtin"))
+    bench.session.change(bank=BankSettings())
     bench.settle(lambda: bench.live.layer is not None)
     assert not bench.panel.problem.isVisible()
     bench.drawn()

@@ -139,7 +139,7 @@ def test_a_slide_is_segmented_stopped_and_resumed(viewer, session, fine, settle,
 
 
 def test_what_the_user_looks_at_comes_first_and_again_when_the_view_moves(viewer, session, fine, settle, monkeypatch):
-    monkeypatch.setattr("napari_pbip.engine.inference.segment._SHOW_SECONDS", 0.1)
+    monkeypatch.setattr("napari_pbip.engine.inference.segment.SHOW_SECONDS", 0.1)
     slide = session.slides.open(samples.slide())
 
     def look_at(x, y):

@@ -6,7 +6,6 @@ import gc
 import json
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,7 @@ from napari_pbip.gui.jobs import State
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.models import backbones
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
-from tests.gui.qt_helpers import click, type_text
-
-Settle = Callable[..., None]
+from tests.gui.qt_helpers import Settle, choose_encoder, click, run_job, type_text
 
 
 @pytest.fixture
@@ -45,10 +42,6 @@ def open_widget(viewer: Any, settle: Settle) -> Any:
     settle(lambda: session_of(viewer).training.devices)
     settle()
     return widget
-
-
-def ended(session: Any) -> Callable[[], bool]:
-    return lambda: session.training.job is None and not session.jobs
 
 
 def rows(widget: Any) -> list[list[str]]:
@@ -140,18 +133,13 @@ def test_lpd_learns_with_the_encoder_that_is_chosen_here(
     weak_data: Path,  # noqa: F811
 ) -> None:
     from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
     from qtpy.QtWidgets import QAbstractSpinBox
 
     session = session_of(viewer)
     session.settings = settings_for(weak_data, bank={"encoder": "texture"}, train={"steps": 2})
     choose_method(widget, "lpd")
-    line = widget.encoder.form.editor("encoder").lineEdit()
-    line.selectAll()
-    QTest.keyClicks(line, "tiny")
-    QTest.keyClick(line, Qt.Key.Key_Return)
-    click(widget.start_button)
-    settle(ended(session), 60)
+    choose_encoder(widget.encoder, "tiny")
+    run_job(widget.start_button, session, settle)
     facts = RunFacts.read(session.models_folder / "model 1")
     assert facts.prototypes["encoder"]["name"] == "tiny"
     assert facts.prototypes["bank"] is None
@@ -183,7 +171,7 @@ def test_a_bank_of_another_kind_of_encoder_is_told_before_construct_starts(
         weak_data, method={"name": "construct"}, backbone={"weights": weak_data}, bank={"encoder": "uni"}
     )
     texture = settings.bank.model_copy(update={"encoder": "texture"})
-    list(build_bank(load_single_tiles(weak_data, settings.data), texture, settings.data, session.bank_folder))
+    list(build_bank(load_single_tiles(weak_data, settings.data), session.bank_folder, texture, settings.data))
     widget = open_widget(viewer, settle)
     settle(lambda: session.bank.bank is not None)
     assert "'texture' is neither" in widget.needs.text()
@@ -206,7 +194,7 @@ def test_wrong_input_stops_the_start_and_is_said_at_the_field(viewer: Any, widge
     assert rate.isVisible()
     assert session.training.job is None
     session.change(backbone=BackboneSettings(weights=weak_data / "mit.safetensors"))
-    assert "no weights of mit-b0" in widget.form.problem("backbone.weights").text()
+    assert "no weights of efficientnet-lite0" in widget.form.problem("backbone.weights").text()
     click(widget.start_button)
     assert session.training.job is None
     assert "missing" in widget.name_notice.text()
@@ -237,7 +225,7 @@ def test_a_training_from_the_first_click_to_the_last_model(
     assert rows(widget)[0][:2] == ["first", "training"]
     assert "cpu" in widget.bar.text.text()
     viewer.add_image(np.zeros((32, 32)))  # the window is free
-    settle(ended(session), 60)
+    settle(lambda: not session.jobs)
     settle(lambda: rows(widget)[0][1] == "finished")
     assert widget.name_notice.text().startswith("“first” is trained, in ")
     assert widget.name_notice.text().endswith("Next: 5 Segment.")
@@ -269,8 +257,7 @@ def test_a_training_from_the_first_click_to_the_last_model(
     # more epochs: it goes on, with the curves of before
     type_text(widget.form.editor("train.epochs"), "4")
     assert widget.resume_button.text() == "Train further"
-    click(widget.resume_button)
-    settle(ended(session), 60)
+    run_job(widget.resume_button, session, settle)
     settle()
     assert RunFacts.read(run).steps == facts.steps // 3 * 4
     x, after = widget.plot.loss.lines["loss"].getData()
@@ -292,7 +279,7 @@ def test_replacing_a_model_needs_a_yes(viewer: Any, widget: Any, settle: Settle,
     click(widget.replace_button)
     click(widget.findChild(QMessageBox).button(QMessageBox.StandardButton.Yes))
     settle(lambda: session.training.job is not None)
-    settle(ended(session), 60)
+    settle(lambda: not session.jobs)
     assert RunFacts.read(run).settings.train.seed == 0
     assert RunFacts.read(run).step == 2
 
@@ -327,15 +314,14 @@ def test_a_training_paused_cancelled_and_resumed_is_the_one_of_the_command_line(
     click(widget.bar.pause_button)
     settle(lambda: len(session.training.curves) > held)
     click(widget.bar.cancel_button)
-    settle(ended(session), 60)
+    settle(lambda: not session.jobs)
     assert "kept" in widget.bar.notice.text()
     run = session.models_folder / "mine"
     stopped = RunFacts.read(run)
     assert 0 < stopped.step < stopped.steps
     settle(lambda: rows(widget)[0][1] == f"stopped at step {stopped.step} of {stopped.steps}")
     session.settings = JobSettings()  # resuming takes the settings that the model was begun with
-    click(widget.resume_button)
-    settle(ended(session), 60)
+    run_job(widget.resume_button, session, settle)
     settle()
     assert RunFacts.read(run).finished
     x, _ = widget.plot.loss.lines["loss"].getData()
@@ -394,7 +380,7 @@ def test_a_closed_dock_loses_nothing(
     assert again.bar.cancel_button.isVisible()
     assert again.name.text() == "long"
     assert again.form.editor("train.seed").text() == "3"
-    settle(ended(session), 60)
+    settle(lambda: not session.jobs)
     settle()
     x, _ = again.plot.loss.lines["loss"].getData()
     assert x.tolist() == list(range(1, RunFacts.read(session.models_folder / "long").steps + 1))
@@ -450,13 +436,11 @@ def test_what_goes_wrong_is_a_sentence_and_the_widget_stays_usable(
 ) -> None:
     session = session_of(viewer)
     session.settings = settings_for(tmp_path / "unplugged")
-    click(widget.start_button)
-    settle(ended(session))
+    run_job(widget.start_button, session, settle)
     assert "unplugged" in widget.bar.notice.text()
     assert widget.start_button.isVisible()
     session.settings = settings_for(weak_data, train={"steps": 1})
-    click(widget.start_button)
-    settle(ended(session), 60)
+    run_job(widget.start_button, session, settle)
     settle(lambda: rows(widget) and rows(widget)[0][1] == "finished")
     assert not widget.bar.notice.text().startswith("✖")
 
@@ -473,8 +457,7 @@ def test_a_folder_that_appeared_meanwhile_is_not_overwritten(
     precious = session.models_folder / "taken" / "thesis.txt"
     precious.parent.mkdir(parents=True)
     precious.write_text("chapter one")
-    click(widget.start_button)
-    settle(ended(session))
+    run_job(widget.start_button, session, settle)
     assert "exists already" in widget.bar.notice.text()
     assert precious.read_text() == "chapter one"
 
@@ -488,12 +471,11 @@ def test_the_project_s_image_bank_is_learnt_from(viewer: Any, widget: Any, settl
     session.settings = settings = settings_for(weak_data, method={"name": "pbip"}, train={"steps": 1})
     assert "built first" in widget.source.text()
     tiles = load_single_tiles(weak_data, settings.data)
-    assert isinstance(list(build_bank(tiles, settings.bank, settings.data, session.bank_folder))[-1], Finished)
+    assert isinstance(list(build_bank(tiles, session.bank_folder, settings.bank, settings.data))[-1], Finished)
     session.bank.load()
     settle(lambda: "<b>bank</b>" in widget.source.text())
     assert job_settings(session).bank_folder == session.bank_folder
-    click(widget.start_button)
-    settle(ended(session), 60)
+    run_job(widget.start_button, session, settle)
     run = session.models_folder / "model 1"
     assert RunFacts.read(run).settings.bank_folder == session.bank_folder
     assert not (run / "bank").exists()
@@ -602,8 +584,7 @@ def test_cancelled_while_the_bank_is_built_it_can_be_resumed(
     session.training.refresh()
     settle(lambda: rows(widget))
     type_text(widget.name, "early")
-    click(widget.resume_button)
-    settle(ended(session), 60)
+    run_job(widget.resume_button, session, settle)
     assert not widget.bar.notice.text().startswith("✖"), widget.bar.notice.text()
     assert RunFacts.read(run).finished
 
@@ -648,13 +629,12 @@ def test_a_probe_is_fitted_and_says_what_it_found(
     wrong = sorted((data / "train").glob("*[[]10[]]*"))[0]
     wrong = wrong.rename(wrong.with_name(wrong.name.replace("[10]", "[01]")))
     session = session_of(viewer)
-    session.settings = settings_for(data, bank={"encoder": "builtin"})
+    session.settings = settings_for(data, bank={"encoder": "efficientnet-lite0"})
     assert widget.form.editor("train.epochs").isVisible()
     choose_method(widget, "probe")
     assert not any(widget.form.editor(name).isVisible() for name in ("train.epochs", "backbone.name"))
     assert widget.form.editor("train.device").isVisible()
-    click(widget.start_button)
-    settle(ended(session), 120)
+    run_job(widget.start_button, session, settle)
     settle(lambda: widget.report.isVisible())
     assert not widget.plot.isVisible()
     assert not widget.resume_button.isVisible()

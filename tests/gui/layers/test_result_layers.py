@@ -134,14 +134,14 @@ def test_a_growing_store_is_seen_at_every_zoom(viewer, settle, tmp_path, zoom):
     assert not result.store.growing
 
 
-def test_blocks_that_are_committed_later_appear(viewer, settle, tmp_path):
+def test_blocks_that_are_committed_later_appear(viewer, settle, tmp_path, monkeypatch):
     """A region is told before its commit; the layer looks again by itself."""
     store = create(tmp_path / "slide.ome.zarr", SHAPE)
     result = session_of(viewer).results.open(store.path)
     viewer.reset_view()
     blender = store.blender()
     answer = network(smooth_field(SHAPE))
-    store._writer._committed = float("inf")  # as when blocks come quickly
+    monkeypatch.setattr("napari_pbip.results.store_writer.COMMIT_SECONDS", float("inf"))  # as when blocks come quickly
     regions = [r for place in blender.order[:300] for r in blender.add(*place, *answer(*place))]
     for region in regions:
         store.write_region(region)

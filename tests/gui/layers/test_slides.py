@@ -22,7 +22,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip import samples
-from napari_pbip.gui.compat import camera_of, shows_scale_bar
+from napari_pbip.gui.compat import camera_of, scale_bar
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.layers.slides import SlidePyramid
 from napari_pbip.gui.reader import get_reader
@@ -30,6 +30,11 @@ from napari_pbip.gui.state.session import session_of
 from napari_pbip.slides import Slide, TissueMask, open_slide
 from tests.gui.napari_privates import canvas_of, duplicate, is_reader_dialog, pixels_shown, qt_viewer
 from tests.gui.qt_helpers import click
+
+
+def shows_scale_bar(viewer: napari.Viewer) -> bool:
+    bar = scale_bar(viewer)
+    return bool(bar.visible and bar.opacity > 0)
 
 
 @pytest.fixture

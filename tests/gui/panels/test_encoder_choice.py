@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.models.encoders import catalogue, find_weights
 from tests.engine.test_fetch_weights import Hub, hub, release  # noqa: F401 - a fixture
-from tests.gui.qt_helpers import click
-
-Settle = Callable[..., None]
+from tests.gui.qt_helpers import Settle, choose_encoder, click
 
 
 @pytest.fixture
@@ -34,17 +31,6 @@ def bank(viewer: Any, settle: Settle, hub: Hub, tmp_path: Path, monkeypatch: pyt
     settle(lambda: session_of(viewer).encoders.places)
     settle()
     return widget
-
-
-def choose(bank: Any, name: str) -> None:
-    """Type a name and press Return."""
-    from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
-
-    line = bank.encoder.form.editor("encoder").lineEdit()
-    line.selectAll()
-    QTest.keyClicks(line, name)
-    QTest.keyClick(line, Qt.Key.Key_Return)
 
 
 def answer(bank: Any, settle: Settle, text: str) -> str:
@@ -67,7 +53,7 @@ def test_the_list_tells_ready_ones_from_missing_ones(bank: Any) -> None:
     assert sorted(names) == sorted(catalogue())
     lines = {name: painted(box.view(), i) for i, name in enumerate(names)}
     ready = [name for name in names if lines[name].endswith("ready")]
-    assert ready == ["builtin", "texture", "tiny", "uni"] == names[:4]
+    assert ready == ["efficientnet-lite0", "texture", "tiny", "uni"] == names[:4]
     assert lines["phikon"] == "phikon  –  343 MB to fetch"
     assert lines["conch"] == "conch  –  810 MB to fetch, on request"
     assert "by hand" in lines["medclip"]
@@ -84,14 +70,14 @@ def test_the_list_tells_ready_ones_from_missing_ones(bank: Any) -> None:
     ],
 )
 def test_what_is_missing_is_one_sentence(bank: Any, hub: Hub, name: str, says: str, fetchable: bool) -> None:  # noqa: F811
-    choose(bank, name)
+    choose_encoder(bank.encoder, name)
     notice = bank.encoder.notice
     assert notice.isVisible()
     assert says in notice.text()
     assert notice.text().rstrip(".").count(". ") == 0
     assert bank.encoder.fetch_button.isVisible() == fetchable
     assert bank.encoder.weights_form.isVisible()
-    choose(bank, "uni")
+    choose_encoder(bank.encoder, "uni")
     assert not notice.isVisible()
     assert not bank.encoder.fetch_button.isVisible()
     assert hub.asked == []
@@ -122,7 +108,7 @@ def test_nothing_is_fetched_without_a_yes_and_then_it_can_be_used(
     tmp_path: Path,
 ) -> None:
     release(hub, "phikon", tmp_path / "phikon")
-    choose(bank, "phikon")
+    choose_encoder(bank.encoder, "phikon")
     click(bank.encoder.fetch_button)
     said = answer(bank, settle, "Cancel")
     assert all(part in said for part in ("343 MB", "Owkin, non-commercial", "https://huggingface.co/owkin/phikon"))
@@ -153,7 +139,7 @@ def test_a_download_can_be_stopped_and_outlives_the_dock(
     release(hub, "phikon", tmp_path / "phikon")
     hub.repositories["owkin/phikon"]["model.safetensors"] += bytes(10_000_000)
     hub.slow = True
-    choose(bank, "phikon")
+    choose_encoder(bank.encoder, "phikon")
     click(bank.encoder.fetch_button)
     answer(bank, settle, "Fetch")
     settle(lambda: "of 11 MB" in bank.encoder.bar.text.text())
@@ -174,7 +160,7 @@ def test_a_download_can_be_stopped_and_outlives_the_dock(
 def test_no_access_is_a_sentence(bank: Any, viewer: Any, settle: Settle, hub: Hub, tmp_path: Path) -> None:  # noqa: F811
     release(hub, "h-optimus-0", tmp_path / "optimus")
     hub.gated.add("bioptimus/H-optimus-0")
-    choose(bank, "h-optimus-0")
+    choose_encoder(bank.encoder, "h-optimus-0")
     click(bank.encoder.fetch_button)
     assert "on request" in answer(bank, settle, "Fetch")
     settle(lambda: session_of(viewer).encoders.job is None)
@@ -183,10 +169,10 @@ def test_no_access_is_a_sentence(bank: Any, viewer: Any, settle: Settle, hub: Hu
 
 
 def test_names_and_weights_that_do_not_fit(bank: Any, viewer: Any, tmp_path: Path) -> None:
-    choose(bank, "unicorn")
+    choose_encoder(bank.encoder, "unicorn")
     assert "no encoder 'unicorn'" in bank.encoder.notice.text()
     assert not bank.encoder.usable()
-    choose(bank, "texture")
+    choose_encoder(bank.encoder, "texture")
     session_of(viewer).change(bank=BankSettings(weights=tmp_path))
     assert "takes no weights" in bank.encoder.notice.text()
     assert bank.encoder.weights_form.isVisible()

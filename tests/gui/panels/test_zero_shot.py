@@ -14,9 +14,7 @@ from napari_pbip.gui.state.session import session_of
 from napari_pbip.models.encoders import default_sentence
 from tests.engine.conftest import weak_data  # noqa: F401 - a fixture
 from tests.engine.training.test_construct import clip
-from tests.gui.qt_helpers import click
-
-Settle = Callable[..., None]
+from tests.gui.qt_helpers import Settle, click
 
 
 @pytest.fixture

@@ -393,5 +393,5 @@ def test_weights_follow_the_backbone_until_they_are_chosen(shown: Any) -> None:
     form = shown(SettingsForm(BackboneSettings()))
     type_into(form, "name", "resnet50")
     assert (form.value().weights, form.editor("weights").findChild(QLineEdit).text()) == (None, "")
-    type_into(form, "name", "mit-b0")
+    type_into(form, "name", "efficientnet-lite0")
     assert form.value().weights == "builtin"

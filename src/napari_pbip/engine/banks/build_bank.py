@@ -21,9 +21,10 @@ from napari_pbip.bank import (
     bank_warnings,
     near_duplicates,
 )
+from napari_pbip.bank.cluster_counts import check_enough_tiles
 from napari_pbip.bank.curation import CURATION
 from napari_pbip.bank.features import FEATURES, FeatureFile, TileMeasures, colour_moments, white_fraction
-from napari_pbip.bank.image_bank import check_enough_tiles, encoder_key
+from napari_pbip.bank.image_bank import encoder_key
 from napari_pbip.claims import claims
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.device import choose_device
@@ -38,16 +39,16 @@ from napari_pbip.models import encoders
 from napari_pbip.signals import held_back
 from napari_pbip.taxonomy import Taxonomy
 
-_SAVE_EVERY_SECONDS = 60.0
+SAVE_EVERY_SECONDS = 60.0
 
 
 @job(less_memory="use a smaller bank.batch_size")
 @claims("out", "building an image bank")
 def build_bank(
     tiles: TileSet,
-    settings: BankSettings,
-    data: DataSettings,
     out: Path | str,
+    settings: BankSettings | None = None,
+    data: DataSettings | None = None,
     *,
     device: str = "cpu",
     overwrite: bool = False,
@@ -64,10 +65,10 @@ def build_bank(
     ----------
     tiles
         Labelled tiles; those of several classes are counted and not used.
-    settings, data
-        How the bank is made; of ``data``, the share of white above which a tile is left out.
     out
         Folder of the bank.
+    settings, data
+        How the bank is made; of ``data``, the share of white above which a tile is left out.
     device
         Where the encoder computes.
     overwrite
@@ -96,7 +97,7 @@ def build_bank(
         If there is no such encoder, or its weights are missing.
     """
     began = time.monotonic()
-    out = Path(out)
+    out, settings, data = Path(out), settings or BankSettings(), data or DataSettings()
     tiles.require_two_classes()
     single = tiles.single_class
     curation = Curation.read(out) if curation is None else curation
@@ -127,7 +128,7 @@ def build_bank(
                     left_out.append(replace(seen.record, class_index=belongs))
                 else:
                     bank_tiles.append(replace(seen.record, class_index=belongs))
-            if time.monotonic() - saved > _SAVE_EVERY_SECONDS:
+            if time.monotonic() - saved > SAVE_EVERY_SECONDS:
                 measures.write(out)
                 saved = time.monotonic()
             yield Step(len(bank_tiles) + len(left_out) + len(removed), {"encoded": encoded})

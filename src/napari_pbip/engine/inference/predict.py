@@ -157,10 +157,10 @@ def _best(scores: torch.Tensor, present: torch.Tensor) -> npt.NDArray[np.uint8]:
 Label = npt.NDArray[np.uint8]
 
 
-def predicted_presence(probability: torch.Tensor, threshold: float = 0.5) -> torch.Tensor:
-    """Which classes count as present: those that reach the threshold, or else the likeliest; bool, same shape."""
+def predicted_presence(probability: torch.Tensor) -> torch.Tensor:
+    """Which classes count as present: those that reach 0.5, or else the likeliest; bool, same shape."""
     likeliest = probability == probability.amax(1, keepdim=True)
-    reached = probability >= threshold
+    reached = probability >= 0.5
     return reached | (likeliest & ~reached.any(1, keepdim=True))
 
 

@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 
 from napari_pbip.claims import claims
-from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings
+from napari_pbip.config import PyramidSettings, RefineSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.inference.refine import refined_labels
 from napari_pbip.engine.jobs import job
@@ -42,17 +42,18 @@ from napari_pbip.results.labels import deltas
 from napari_pbip.results.lattice import Place
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, store_for, stores_in
-from napari_pbip.results.store import GridFacts, ScoreStore
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.results.store_facts import GridFacts
 from napari_pbip.results.tile_order import View
 from napari_pbip.slides import Slide, SlideFacts, TileGrid, TissueMask, find_tissue, open_slide
 
-_UNWRITTEN = 8
+UNWRITTEN = 8
 """Finished blocks that may wait for the writer before the network waits for it too."""
 _NAMED = 3
 """Damaged places that a warning names."""
-_SHOW_SECONDS = 1.0
+SHOW_SECONDS = 1.0
 """Time between two looks at blocks that are not finished."""
-_KEEP_SECONDS = 60.0
+KEEP_SECONDS = 60.0
 """Time between two saves of the tiles of unfinished blocks, against a kill."""
 
 Focus = Callable[[], tuple[float, float, float, float] | None]
@@ -214,14 +215,15 @@ def _facts(
     model_mpp: float,
 ) -> dict[str, Any]:
     """What makes the scores what they are: recorded, and compared on resuming."""
+    trained = model.facts.settings
     return {
         "slide": SlideFacts.from_slide(slide).model_dump(mode="json"),
         "model": {
             "hash": model.identity,
             "run": model.run.name,
             "folder": str(model.run.absolute()),
-            "method": model.facts.settings.method.name,
-            "backbone": model.facts.settings.backbone.name,
+            "method": trained.method.name,
+            "backbone": trained.backbone.name if isinstance(trained.method, PyramidSettings) else None,
             "versions": model.facts.versions,
             "ceiling": model.method.ceiling,
         },
@@ -268,7 +270,7 @@ def _fill(
     writing: deque[tuple[Future[None], list[RegionDone]]] = deque()
     finished: list[RegionDone] = []
     shown: Future[None] | None = None
-    next_show, next_keep = 0.0, time.monotonic() + _KEEP_SECONDS
+    next_show, next_keep = 0.0, time.monotonic() + KEEP_SECONDS
     left_out = 0
     with ExitStack() as at_end, ThreadPoolExecutor(1, thread_name_prefix="napari-pbip-writer") as writer:
         at_end.callback(_keep, store, blender)
@@ -295,11 +297,11 @@ def _fill(
                     partials = blender.partials()
                     shown = writer.submit(_show, store, partials)
                     writing.append((shown, finished + [_done(region) for region in partials]))
-                    finished, next_show = [], time.monotonic() + _SHOW_SECONDS
+                    finished, next_show = [], time.monotonic() + SHOW_SECONDS
                 if time.monotonic() > next_keep:
                     writing.append((writer.submit(store.keep, blender.keep()), []))
-                    next_keep = time.monotonic() + _KEEP_SECONDS
-                while writing and (len(writing) > _UNWRITTEN or writing[0][0].done()):
+                    next_keep = time.monotonic() + KEEP_SECONDS
+                while writing and (len(writing) > UNWRITTEN or writing[0][0].done()):
                     yield from _written(*writing.popleft())
             writing.append((writer.submit(store.commit), finished))
             while writing:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.special import log_softmax
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -20,7 +23,7 @@ DEFAULT_STRENGTH = 1e-2
 """Where there is nothing to choose it by."""
 _FOLDS = 5
 _ITERATIONS = 200
-_TOLERANCE = 1e-4
+_TOLERANCE = 3e-4
 """Largest component of the gradient at the end, in units of the mean loss of a cell."""
 
 
@@ -36,6 +39,11 @@ class LinearProbe:
     """Of each class, (N, D)."""
     bias: Floats
     """Of each class, (N,)."""
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The weights of a :class:`~napari_pbip.models.methods.probe.Probe`, by name."""
+        return {name: torch.from_numpy(values) for name, values in asdict(self).items()}
 
     def standardised(self, features: Floats) -> Floats:
         """Features (n, D) with mean 0 and deviation 1 where it was fitted."""
@@ -77,7 +85,9 @@ def fit(features: Floats, classes: Ints, strength: float, start: LinearProbe | N
         if len(count) == 2:  # of two classes one row says it all
             weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
         regression.coef_, regression.intercept_ = weight, bias
-    regression.fit((features - mean) / scale, classes, share)
+    with warnings.catch_warnings():  # after so many iterations it is near enough
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        regression.fit((features - mean) / scale, classes, share)
     fitted = regression.coef_, regression.intercept_
     weight, bias = ((np.concatenate([-f, f]) / 2 if len(count) == 2 else f).astype(np.float32) for f in fitted)
     return LinearProbe(mean, scale, weight, bias)
@@ -90,7 +100,7 @@ class CrossValidation:
     strength: float
     """The one with the smallest loss."""
     log_probability: Floats
-    """Mean over the cells of each tile, (T, N), with that strength."""
+    """Mean over the cells of each tile, (T, N), with that strength; NaN for tiles that were never left out."""
 
 
 def cross_validate(
@@ -105,15 +115,22 @@ def cross_validate(
     classes
         Class of each tile, (T,), 0..N-1.
     groups
-        What each tile is of, (T,): tiles of one group (a slide) are left out together. Every class needs two.
+        What each tile is of, (T,): tiles of one group (a slide) are left out together. Tiles of a class of one group
+        are never left out; one class at least has two.
     strengths
         Penalties to choose from, from strong to weak.
     """
     tiles, cells, dimension = features.shape
-    folds = min(_FOLDS, fewest_groups(classes, groups))
-    seen = np.zeros((len(strengths), tiles, classes.max() + 1), np.float32)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
-    for kept, left_out in splitter.split(classes, classes, groups):
+    count = groups_of_classes(classes, groups)
+    tested = np.flatnonzero(count[classes] > 1)
+    seen = np.full((len(strengths), tiles, len(count)), np.nan, np.float32)
+    splitter = StratifiedGroupKFold(min(_FOLDS, count[count > 1].min()), shuffle=True, random_state=0)
+    for _, places in splitter.split(tested, classes[tested], groups[tested]):
+        left_out = tested[places]
+        kept = np.setdiff1d(np.arange(tiles), left_out)
+        # groups of several classes cannot always be dealt so that each class is left
+        left_out = left_out[np.isin(classes[left_out], classes[kept])]
+        kept = np.setdiff1d(np.arange(tiles), left_out)
         probe = None
         for i, strength in enumerate(strengths):
             probe = fit(features[kept].reshape(-1, dimension), classes[kept].repeat(cells), strength, probe)
@@ -121,11 +138,12 @@ def cross_validate(
             seen[i, left_out] = of_cells.reshape(len(left_out), cells, -1).mean(1)
             yield
     loss = -np.take_along_axis(seen, classes[None, :, None], 2)[..., 0]
-    of_classes = np.stack([loss[:, classes == n].mean(1) for n in range(seen.shape[2])], 1)
+    asked = ~np.isnan(loss[0])
+    of_classes = np.stack([loss[:, asked & (classes == n)].mean(1) for n in np.unique(classes[asked])], 1)
     best = int(of_classes.mean(1).argmin())
     return CrossValidation(strengths[best], seen[best])
 
 
-def fewest_groups(classes: Ints, groups: Ints) -> int:
-    """The smallest number of groups that a class is in."""
-    return min(len(np.unique(groups[classes == n])) for n in np.unique(classes))
+def groups_of_classes(classes: Ints, groups: Ints) -> Ints:
+    """In how many groups each class is, (N,)."""
+    return np.array([len(np.unique(groups[classes == n])) for n in range(classes.max() + 1)])

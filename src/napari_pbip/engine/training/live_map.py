@@ -25,7 +25,7 @@ from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.feature_cache import Features
 from napari_pbip.engine.jobs import heard, job
 from napari_pbip.engine.loading import Image, ahead
-from napari_pbip.engine.training.linear_probe import DEFAULT_STRENGTH, cross_validate, fewest_groups
+from napari_pbip.engine.training.linear_probe import DEFAULT_STRENGTH, cross_validate, groups_of_classes
 from napari_pbip.engine.training.live_view import Coloured, Fit, Fitted, Labels, View
 from napari_pbip.engine.training.probe import ENOUGH, Cells, fit_with_mixed, groups_of, told_apart
 from napari_pbip.errors import DataError, SlideError
@@ -145,19 +145,19 @@ class LiveProbe:
 
     # the view --------------------------------------------------------------------------------------------------
 
-    def colour(self, fit: Fit, size: TileSize, view: View) -> Generator[Event, None, None]:
+    def colour(self, fit: Fit, view: View) -> Generator[Event, None, None]:
         """Colour a view: what is in memory at once, the rest as it is computed."""
         yield Started("Colouring", len(view.places), "tiles")
         tissue = self._tissue_of(view)
-        held = [p for p in view.places if _Place(view.slide, size, p) in self._features]
-        lacking = [p for p in view.places if _Place(view.slide, size, p) not in self._features]
+        held = [p for p in view.places if _Place(view.slide, view.size, p) in self._features]
+        lacking = [p for p in view.places if _Place(view.slide, view.size, p) not in self._features]
         known: Iterator[dict[Position, Features | None]] = (
-            {p: self._features[_Place(view.slide, size, p)] for p in batch} for batch in chunks(iter(held), _HELD)
+            {p: self._features[_Place(view.slide, view.size, p)] for p in batch} for batch in chunks(iter(held), _HELD)
         )
         done = 0
-        for found in chain(known, self._read(view.slide, size, lacking)):
+        for found in chain(known, self._read(view.slide, view.size, lacking)):
             done += len(found)
-            tiles = {p: _labels(fit, f, tissue, view, size, p) for p, f in found.items() if f is not None}
+            tiles = {p: _labels(fit, f, tissue, view, p) for p, f in found.items() if f is not None}
             yield Coloured(done, tiles=tiles)
 
     def _tissue_of(self, view: View) -> TissueMask:
@@ -205,11 +205,11 @@ class LiveProbe:
         return self._dense(images)
 
 
-def _labels(fit: Fit, features: Features, tissue: TissueMask, view: View, size: TileSize, place: Position) -> Labels:
-    """Class index + 1 of each cell of a tile, 0 where most of it is no tissue; shape (h, w)."""
+def _labels(fit: Fit, features: Features, tissue: TissueMask, view: View, place: Position) -> Labels:
+    """Class index + 1 of each cell of a square, 0 where most of it is no tissue; shape (h, w)."""
     dimension, rows, columns = features.shape
-    x, y = corner(view.slide.grid(size), place)
-    side = size.microns / view.slide.mpp
+    x, y = corner(view.slide.grid(view.size), place)
+    side = view.size.microns / view.slide.mpp
     height, width = side / rows, side / columns
     share = tissue.fraction(x + width * np.arange(columns), y + height * np.arange(rows)[:, None], width, height)
     cells = np.ascontiguousarray(features.reshape(dimension, -1).T, np.float32)
@@ -250,7 +250,7 @@ def live_map(live: LiveProbe, labelled: LabelledSlides, folder: Path, view: View
     yield Started("Learning from the labels", 1, "fits")
     fit = yield from live.learn(labelled, folder)
     yield Fitted(1, fit=fit)
-    yield from live.colour(fit, labelled.size, view)
+    yield from live.colour(fit, view)
     yield Finished(None, {"tiles": len(view.places)})
 
 
@@ -266,6 +266,6 @@ def check_labels(fit: Fit) -> Job:
     """
     yield Started("Checking the labels", 1, "fits")
     groups, seen = groups_of(fit.single.tiles, fit.classes), None
-    if fewest_groups(fit.classes, groups) > 1:
+    if (groups_of_classes(fit.classes, groups) > 1).any():
         seen = yield from heard(cross_validate(fit.single.features, fit.classes, groups, (DEFAULT_STRENGTH,)), 0)
     yield Finished(None, told_apart(fit.names, fit.single.tiles, fit.classes, seen))

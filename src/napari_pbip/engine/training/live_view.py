@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from napari_pbip.config import TissueSettings
+from napari_pbip.config import ProbeSettings, TissueSettings
 from napari_pbip.events import Step
 from napari_pbip.slides import Position, SlideFacts, SquareGrid, TileSize
 
@@ -26,8 +26,10 @@ class View:
     """What is to be coloured."""
 
     slide: SlideFacts
+    size: TileSize
+    """Of the squares that it is made of (:func:`squares_for`)."""
     places: tuple[Position, ...]
-    """Tiles of the slide's grid in the order in which they are wanted; those at its edges may hang over."""
+    """Squares of the slide in the order in which they are wanted; those at its edges may hang over."""
     tissue_file: Path
     """Mask of the slide, which counts where it exists; else tissue is looked for."""
     tissue: TissueSettings = field(default_factory=TissueSettings)
@@ -60,24 +62,29 @@ class Coloured(Step):
     """More of the view has colours."""
 
     tiles: Mapping[Position, Labels] = field(default_factory=dict)
-    """Class index + 1 of each cell of these tiles, (h, w); 0 where there is no tissue."""
+    """Class index + 1 of each cell of these squares, (h, w); 0 where there is no tissue."""
+
+
+def squares_for(size: TileSize) -> TileSize:
+    """What a map of tiles of this size is made of: of tiles, or of squares of several if they are small for a probe."""
+    return TileSize(pixels=size.pixels * -(-ProbeSettings.window // size.pixels), mpp=size.mpp)
 
 
 def places_in(
     slide: SlideFacts, size: TileSize, rectangle: tuple[float, float, float, float], most: int
 ) -> tuple[Position, ...]:
-    """Tiles that a rectangle of a slide touches, from its middle outwards, ``most`` at most.
+    """Squares that a rectangle of a slide touches, from its middle outwards, ``most`` at most.
 
     Parameters
     ----------
     slide
         The slide.
     size
-        Of the tiles.
+        Of the squares.
     rectangle
         Left edge, top edge, width and height in level-0 pixels.
     most
-        How many tiles.
+        How many squares.
     """
     side = size.microns / slide.mpp
     grid = SquareGrid.covering(rectangle, slide.width, slide.height, side)

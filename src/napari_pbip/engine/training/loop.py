@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -16,9 +16,10 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from napari_pbip.config import Settings, first_difference
 from napari_pbip.engine import runs
-from napari_pbip.errors import ModelError
-from napari_pbip.events import Event, Step
+from napari_pbip.errors import ConfigError, ModelError
+from napari_pbip.events import Event, Started, Step
 from napari_pbip.signals import held_back
 
 Batch = TypeVar("Batch")
@@ -113,28 +114,32 @@ class TrainingLoop(ABC, Generic[Batch]):
 
     # what all have ------------------------------------------------------------------------------------------------
 
-    def restore(self) -> None:
-        """Go on from the last save, if there is one.
+    def run(self, name: str, batches: Generator[Batch, None, None], *, resume: bool) -> Generator[Event, None, None]:
+        """Train; yields ``Started``, a ``Step`` for each step that was not done, and what lies between.
+
+        Parameters
+        ----------
+        name
+            Of the job.
+        batches
+            What each step from ``progress.step`` on learns from; asked for after the last save was read.
+        resume
+            Go on from the last save, if there is one.
 
         Raises
         ------
         ModelError
-            If it is damaged, or of another network.
-        """
-        if (self.out / runs.STATE).exists():
-            self.progress.step, facts = runs.read_state(self.out, self.network, self.optimiser)
-            self.curve = runs.read_curves(self.out, self.progress.step)
-            self.restored(facts)
-
-    def run(self, batches: Generator[Batch, None, None]) -> Generator[Event, None, None]:
-        """Train on the batches of the steps that are not done; yields a ``Step`` for each, and what lies between.
-
-        Raises
-        ------
+            If the last save is damaged, or of another network.
         Diverged
             If the loss or the weights are no longer finite numbers; the last save is kept.
         """
-        progress, first = self.progress, self.progress.step
+        progress = self.progress
+        if resume and (self.out / runs.STATE).exists():
+            progress.step, facts = runs.read_state(self.out, self.network, self.optimiser)
+            self.curve = runs.read_curves(self.out, progress.step)
+            self.restored(facts)
+        yield Started(name, self.steps, "steps", progress.step)
+        first = progress.step
         began = time.monotonic() - progress.seconds
         schedule = LambdaLR(self.optimiser, lambda done: self.rate(first + done))
         self.network.train()
@@ -213,3 +218,42 @@ class TrainingLoop(ABC, Generic[Batch]):
                 f"The training diverged at step {self.progress.step + 1} ({what} is no longer a number); {kept}. "
                 "Try a smaller learning_rate."
             )
+
+
+def check_resume(
+    what: str,
+    out: Path,
+    before: Settings,
+    now: Settings,
+    may_change: dict[str, Any] | set[str],
+    *,
+    done: int,
+    steps: int,
+) -> None:
+    """Check that a training can go on with the settings of now.
+
+    Parameters
+    ----------
+    what
+        The training in words.
+    out
+        Its folder.
+    before, now
+        The settings that it was begun with, and those that it is to go on with.
+    may_change
+        Settings that may differ, as pydantic's ``exclude``.
+    done, steps
+        Optimiser steps that are done, and those of the settings of now.
+
+    Raises
+    ------
+    ConfigError
+        If another setting differs, or more steps are done than are asked for.
+    """
+    old, new = (settings.model_dump(mode="json", exclude=may_change) for settings in (before, now))
+    if (different := first_difference(old, new)) is not None:
+        raise ConfigError(
+            f"The {what} in {out} was begun with another {different[0]}; resume with equal settings, or --overwrite."
+        )
+    if steps < done:
+        raise ConfigError(f"The {what} in {out} has done {done} steps already, more than the {steps} asked for.")

@@ -33,9 +33,9 @@ from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, ahead, change_stain, flip_and_turn, to_tensor
 from napari_pbip.engine.training.discriminant import discriminant
-from napari_pbip.engine.training.loop import TrainingLoop
+from napari_pbip.engine.training.loop import TrainingLoop, check_resume
 from napari_pbip.engine.training.unlabelled import Crops, Source, find_sources
-from napari_pbip.errors import ConfigError, OutputError
+from napari_pbip.errors import OutputError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.files import prepare_folder, write_json
 from napari_pbip.models import backbones
@@ -45,7 +45,7 @@ from napari_pbip.models.pretraining import Pretraining, mask_patches
 MARKER = "pretrain.json"
 MODEL = "model.safetensors"
 _FORMAT = 1
-_SAVE_EVERY_SECONDS = 120.0
+SAVE_EVERY_SECONDS = 120.0
 _STAIN = 0.4
 """Strength of the stain changes, strong on purpose: laboratories differ by as much."""
 _MOMENTUM = 0.99
@@ -82,7 +82,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, ove
         facts.write(out, sources)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        backbone = backbones.load(settings.backbone)
+        backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
         network = Pretraining(backbone).to(device)
     yield from _Pretrainer(facts, network, device, sources, out).pretrain(resume=resume)
 
@@ -118,15 +118,7 @@ def _resumed(settings: PretrainSettings, out: Path) -> _Facts:
         facts = _Facts(settings, int(document["step"]), float(document["seconds"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{out} holds no pre-training that could be resumed; leave --resume out.") from error
-    may_change = {"steps", "device"}
-    old, new = (s.model_dump(mode="json", exclude=may_change) for s in (before, settings))
-    if different := [name for name in old if old[name] != new[name]]:
-        raise ConfigError(
-            f"The pre-training in {out} was begun with another {different[0]}; resume with equal settings, "
-            "or --overwrite."
-        )
-    if settings.steps < facts.step:
-        raise ConfigError(f"The pre-training in {out} has done {facts.step} steps already, more than {settings.steps}.")
+    check_resume("pre-training", out, before, settings, {"steps", "device"}, done=facts.step, steps=settings.steps)
     return facts
 
 
@@ -154,20 +146,17 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
         trained = [p for p in network.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         super().__init__(
-            facts, network, optimiser, out, steps=settings.steps, seed=settings.seed, save_every=_SAVE_EVERY_SECONDS
+            facts, network, optimiser, out, steps=settings.steps, seed=settings.seed, save_every=SAVE_EVERY_SECONDS
         )
         self.facts, self.pretraining, self.device, self.sources = facts, network, device, sources
         self.settings = settings
 
     def pretrain(self, *, resume: bool) -> Job:
         """The job, from where it was stopped if ``resume``."""
-        facts, steps = self.facts, self.settings.steps
-        if resume:
-            self.restore()
-        yield Started(f"Pre-training {self.settings.backbone} on {self.device}", steps, "steps", facts.step)
-        yield from self.run(self._batches())
+        name = f"Pre-training {self.settings.backbone.name} on {self.device}"
+        yield from self.run(name, self._batches(), resume=resume)
         yield from self._make_encoder()
-        yield Finished(self.out, {"steps": facts.step, "seconds": facts.seconds})
+        yield Finished(self.out, {"steps": self.facts.step, "seconds": self.facts.seconds})
 
     def _batches(self) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
         """The views of each step, made ahead of it."""
@@ -238,8 +227,9 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
         tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
         tensors["centre"] = torch.from_numpy(np.concatenate([centre for centre, _ in maps]))
         tensors["projection"] = torch.from_numpy(block_diag(*(projection for _, projection in maps)))
-        half = {name: tensor.half() for name, tensor in tensors.items()}
-        runs.write_weights(self.out / MODEL, half, {"backbone": settings.backbone})
+        # half a float is too coarse for the small variances of batch normalisation
+        small = {name: tensor if ".running_" in name else tensor.half() for name, tensor in tensors.items()}
+        runs.write_weights(self.out / MODEL, small, {"backbone": settings.backbone.name})
 
 
 def views(crops: Image, step: int, settings: PretrainSettings) -> tuple[torch.Tensor, torch.Tensor]:

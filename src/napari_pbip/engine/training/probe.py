@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+from sklearn.metrics import confusion_matrix, recall_score
 
 from napari_pbip.bank import LabelledTile, TileSet
 from napari_pbip.config import JobSettings, ProbeSettings
@@ -39,8 +37,8 @@ from napari_pbip.engine.training.linear_probe import (
     Ints,
     LinearProbe,
     cross_validate,
-    fewest_groups,
     fit,
+    groups_of_classes,
 )
 from napari_pbip.errors import DataError
 from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Started, Step
@@ -73,16 +71,24 @@ class Cells:
     """Shape (T, cells, D)."""
 
 
-def load_probe(settings: JobSettings, classes: int) -> tuple[Probe, dict[str, Any]]:
+def load_probe(settings: JobSettings, tiles: TileSet) -> tuple[Probe, dict[str, Any]]:
     """A probe that is not fitted yet on the encoder that the settings name, and what a run remembers of that.
 
     Raises
     ------
     ConfigError, WeightsUnavailable
         As :func:`napari_pbip.models.encoders.load`; or the encoder has no dense features.
+    DataError
+        If a class has no tile of its own.
     """
+    alone = {tile.class_index for tile in tiles.single_class}
+    if lacking := [name for n, name in enumerate(tiles.taxonomy.names) if n not in alone]:
+        raise DataError(
+            f"No tile shows {' or '.join(lacking)} alone, and a linear probe learns from such tiles; label one, or "
+            "choose another method."
+        )
     encoder = encoders.load(settings.bank.encoder, settings.bank.weights)
-    method = runs.build_method(settings, classes, None, encoder)
+    method = runs.build_method(settings, len(tiles.taxonomy), None, encoder)
     assert isinstance(method, Probe)
     return method, {"encoder": dict(encoder_facts(encoder, settings.bank.weights))}
 
@@ -112,11 +118,6 @@ def fit_probe(
         The run folder.
     read
         Reads tiles.
-
-    Raises
-    ------
-    DataError
-        If a class has no tile of its own.
     """
     began = time.monotonic()
     rng = np.random.default_rng(facts.settings.train.seed)
@@ -134,7 +135,8 @@ def fit_probe(
     if strength == "auto":
         strength = DEFAULT_STRENGTH if seen is None else seen.strength
     probe = fit_with_mixed(of_single, classes, of_mixed, strength)
-    _put(probe, method)
+    method.load_state_dict(probe.tensors)
+    method.eval()
     report = None if validation is None else (yield from _validate(facts, method, validation, read))
     facts.fit = {
         **facts.fit,
@@ -154,7 +156,7 @@ def fit_probe(
     yield Finished(
         out,
         {
-            "steps": facts.step,
+            "tiles": facts.step,
             "seconds": facts.seconds,
             "epoch": 1,
             "miou": facts.best_score,
@@ -165,15 +167,8 @@ def fit_probe(
 
 def _chosen(tiles: TileSet, rng: np.random.Generator) -> tuple[list[LabelledTile], list[LabelledTile]]:
     """The tiles of one class and those of several that are learned from, each in their order."""
-    single: list[list[LabelledTile]] = []
-    for n, name in enumerate(tiles.taxonomy.names):
-        own = [tile for tile in tiles.single_class if tile.class_index == n]
-        if not own:
-            raise DataError(
-                f"No tile shows {name!r} alone, and a linear probe learns from such tiles; label one, or choose "
-                "another method."
-            )
-        single.append(_some(own, rng))
+    of_classes = [[tile for tile in tiles.single_class if tile.class_index == n] for n in range(len(tiles.taxonomy))]
+    single = [_some(own, rng) for own in of_classes]
     several = [tile for tile in tiles if len(tile.labels) > 1]
     enough = min(map(len, single)) >= ENOUGH
     return [tile for own in single for tile in own], _some(several, rng) if enough else []
@@ -219,13 +214,12 @@ def _cells(
 def _validate_across(
     facts: runs.RunFacts, cells: Cells, classes: Ints, settings: ProbeSettings
 ) -> Generator[Event, None, CrossValidation | None]:
-    """Cross-validate over slides or else tiles; None where a class has one alone."""
+    """Cross-validate over slides or else tiles; None where every class has one alone."""
     groups = groups_of(cells.tiles, classes)
-    if fewest_groups(classes, groups) < 2:
-        lonely = [name for n, name in enumerate(facts.taxonomy.names) if (classes == n).sum() < 2]
-        yield Noted(
-            f"How well the classes are told apart is not known, with one tile of {', '.join(lonely)}; label another."
-        )
+    count = groups_of_classes(classes, groups)
+    if lonely := [name for name, one in zip(facts.taxonomy.names, count == 1, strict=True) if one]:
+        yield Noted(f"How well {', '.join(lonely)} can be told is not known, with one tile; label another.")
+    if (count == 1).all():
         return None
     few = cells.features[:, : max(1, _CELLS // 6 // len(classes))]
     strengths = STRENGTHS if settings.strength == "auto" else (settings.strength,)
@@ -236,7 +230,7 @@ def groups_of(tiles: Sequence[LabelledTile], classes: Ints) -> Ints:
     """What is left out together, a number a tile: its slide, if every class was seen on two; else itself."""
     if all(tile.origin is not None for tile in tiles):
         slides: Ints = np.unique([tile.origin.slide for tile in tiles if tile.origin], return_inverse=True)[1]
-        if fewest_groups(classes, slides) > 1:
+        if groups_of_classes(classes, slides).min() > 1:
             return slides
     return np.arange(len(tiles))
 
@@ -279,13 +273,6 @@ def _exemplars(cells: Cells) -> Exemplars:
     )
 
 
-def _put(probe: LinearProbe, method: Probe) -> None:
-    """Give the network the weights that were fitted."""
-    state = {name: torch.from_numpy(getattr(probe, name)) for name in ("mean", "scale", "weight", "bias")}
-    method.load_state_dict(state)
-    method.eval()
-
-
 def _validate(
     facts: runs.RunFacts, method: Probe, validation: TileSet, read: TileReader
 ) -> Generator[Event, None, Report]:
@@ -300,8 +287,11 @@ def told_apart(
     """What cross-validation says of the classes and of the tiles; JSON-ready."""
     if seen is None:
         return {"balanced_accuracy": None, "confusion": None, "worst": []}
-    predicted = seen.log_probability.argmax(1)
-    loss: npt.NDArray[np.float32] = -seen.log_probability[np.arange(len(classes)), classes]
+    asked = ~np.isnan(seen.log_probability[:, 0])
+    single, classes = [tile for tile, one in zip(single, asked, strict=True) if one], classes[asked]
+    of_classes = seen.log_probability[asked]
+    predicted = of_classes.argmax(1)
+    loss = -of_classes[np.arange(len(classes)), classes]
     worst = [
         {
             "path": str(single[i].path.absolute()),
@@ -312,7 +302,7 @@ def told_apart(
         for i in np.argsort(-loss, kind="stable")[:_WORST]
     ]
     return {
-        "balanced_accuracy": 100 * float(balanced_accuracy_score(classes, predicted)),
+        "balanced_accuracy": 100 * float(recall_score(classes, predicted, labels=np.unique(classes), average="macro")),
         "confusion": confusion_matrix(classes, predicted, labels=range(len(names))).tolist(),
         "worst": worst,
     }

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_pbip.bank import ImageBank, TileSet, load_single_tiles
-from napari_pbip.bank.image_bank import FACTS as BANK
+from napari_pbip.bank.bank_folder import FACTS as BANK
 from napari_pbip.config import BankSettings, ConstructSettings, JobSettings, LpdSettings
 from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.engine.encoding import bank_encoder, encoder_facts
@@ -74,7 +74,7 @@ def build_start(settings: JobSettings, tiles: TileSet, folder: Path, *, resume: 
         bank_tiles = load_single_tiles(settings.data.folder, settings.data)
         on = settings.train.device
         told = tuple(tile_notes(tiles))  # mostly these are the same tiles, of which the training has told
-        building = phase(build_bank(bank_tiles, settings.bank, settings.data, folder, device=on, update=resume))
+        building = phase(build_bank(bank_tiles, folder, settings.bank, settings.data, device=on, update=resume))
         with closing(building):
             for event in building:
                 if event not in told:

@@ -31,7 +31,7 @@ def missing_requirements(settings: JobSettings, encoder: EncoderSpec | None) -> 
     if isinstance(settings.method, ProbeSettings) and encoder is not None and not encoder.dense:
         needed["bank.encoder"] = ModelError(
             f"A linear probe looks into a vision transformer or a pyramid, and the encoder {encoder.name!r} is "
-            "neither; choose another, such as builtin."
+            "neither; choose another, such as efficientnet-lite0."
         )
     if isinstance(settings.method, PyramidSettings):
         try:
@@ -43,7 +43,7 @@ def missing_requirements(settings: JobSettings, encoder: EncoderSpec | None) -> 
 
 def _check_weights(backbone: BackboneSettings) -> None:
     if backbone.weights == "builtin":
-        builtin.backbone_weights(backbone.name)
+        builtin.find(backbone.name)
     elif backbone.weights is not None:
         safetensors_file(backbone.weights, backbone.name, "backbone.weights", "name another file or folder")
 
@@ -55,7 +55,7 @@ def _of_construct(
     if encoder is not None and not (encoder.blocks or encoder.stages):
         needed["bank.encoder"] = ModelError(
             f"ConStruct looks into a vision transformer or a pyramid, and the encoder {encoder.name!r} is neither; "
-            "choose another, such as builtin, and build the image bank with it."
+            "choose another, such as efficientnet-lite0, and build the image bank with it."
         )
     elif encoder is not None and method.start == "text" and not encoder.may_read:
         needed["method.start"] = ConfigError(

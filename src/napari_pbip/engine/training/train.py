@@ -7,7 +7,6 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,12 +20,12 @@ from napari_pbip.engine.inference.predict import SMALLEST
 from napari_pbip.engine.jobs import heard, job
 from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
 from napari_pbip.engine.tile_notes import tile_notes
-from napari_pbip.engine.training.loop import TrainingLoop
+from napari_pbip.engine.training.loop import TrainingLoop, check_resume
 from napari_pbip.engine.training.probe import fit_probe, load_probe
 from napari_pbip.engine.training.prototypes import build_start, existing_start
 from napari_pbip.engine.training.synthesis import Composer, Mosaics
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
-from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Started, Step, Warned
+from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models.backbones import Backbone, Pyramid
 from napari_pbip.models.methods.pyramid_method import PyramidMethod
@@ -38,6 +37,8 @@ few dozen tiles it takes a second or two, and saving it with the state of the op
 
 _EPOCHS = 8
 """Of an automatic training on many tiles, and validations of one on few."""
+_MAY_CHANGE = {"train": {"epochs", "steps", "device"}, "segment": True, "refine": True, "thresholds": True}
+"""Settings that a resumed run may have another value of."""
 _PROGRESS = ("seconds", "epoch", "best_epoch", "best_score", "validations")
 """What ``run.json`` tells of the progress, besides the step: the state's own file holds it too."""
 _FEW_STEPS = 200
@@ -88,8 +89,9 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     read = TileReader()
     device = choose_device(settings.train.device)
     if isinstance(settings.method, ProbeSettings):
-        probe, remembered = load_probe(settings, len(tiles.taxonomy))
-        facts = _begin(settings, tiles, side, out, len(tiles), resume=resume, overwrite=overwrite)
+        probe, remembered = load_probe(settings, tiles)
+        window = max(side, ProbeSettings.window)
+        facts = _begin(settings, tiles, window, out, len(tiles), resume=resume, overwrite=overwrite)
         facts.device, facts.fit = str(device), remembered
         yield from (*tile_notes(tiles), *told)
         yield from fit_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
@@ -109,7 +111,10 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         prototypes, encoder, facts.prototypes = start.prototypes, start.encoder, start.facts
     with torch.random.fork_rng():
         torch.manual_seed(settings.train.seed)
-        method = runs.build_method(settings, len(tiles.taxonomy), prototypes, encoder).to(device)
+        # a training that goes on has its weights in its own state; those of an earlier version may be gone
+        begun = settings.backbone.weights == "builtin" and resume and (out / runs.STATE).exists()
+        network = runs.without_start(settings) if begun else settings
+        method = runs.build_method(network, len(tiles.taxonomy), prototypes, encoder).to(device)
     assert isinstance(method, PyramidMethod)
     facts.device = str(device)
     yield from _Trainer(facts, method, device, tiles, validation, out, read).train(compose, resume=resume)
@@ -132,7 +137,7 @@ def _with_encoder(settings: JobSettings, name: str) -> JobSettings:
 
 def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None, Sequence[Noted | Warned]]:
     """The validation split, if it has masks to score on, and what there is to say of it."""
-    without = "the model of the last epoch counts as the best."
+    without = "the last model counts as the best."
     if "val" not in find_splits(folder, data):
         return None, [Noted(f"There are no validation masks (no split val): {without}")]
     validation = load_tiles(folder, "val", data)
@@ -162,16 +167,11 @@ def _begin(
             f"The run was begun with the classes {', '.join(facts.taxonomy.names)}, and the data have "
             f"{', '.join(tiles.taxonomy.names)}; train a new model."
         )
-    if (different := _difference(facts.settings, settings)) is not None:
-        raise ConfigError(
-            f"The run in {out} was begun with another {different}; resume with equal settings, or --overwrite."
-        )
     if not isinstance(settings.method, PyramidSettings):
         facts.step = 0  # it is fitted anew
+    check_resume("run", out, facts.settings, settings, _MAY_CHANGE, done=facts.step, steps=steps)
     if facts.step and not (out / runs.STATE).exists():
         raise OutputError(f"{out} holds a model and no {runs.STATE} to go on from; train a new model.")
-    if steps < facts.step:
-        raise ConfigError(f"The run in {out} has done {facts.step} steps already, more than the {steps} asked for.")
     facts.settings, facts.steps = settings, steps
     return facts
 
@@ -190,31 +190,10 @@ def peak_learning_rate(settings: JobSettings, backbone: Pyramid) -> float:
     rate = settings.train.learning_rate
     if rate != "auto":
         return rate
-    # ours saw little and has much to learn still; those of a million pictures are to be kept
-    ours = isinstance(backbone, Backbone) and backbone.from_run
-    return 5e-5 if settings.backbone.weights and not ours else 5e-4
-
-
-_MAY_CHANGE: dict[str, Any] = {
-    "train": {"epochs", "steps", "device"},
-    "segment": True,
-    "refine": True,
-    "thresholds": True,
-}
-
-
-def _difference(before: JobSettings, now: JobSettings) -> str | None:
-    """First setting that differs and would change the trajectory, or None."""
-    old, new = (settings.model_dump(mode="json", exclude=_MAY_CHANGE) for settings in (before, now))
-    for section, values in old.items():
-        if not isinstance(values, dict):
-            if values != new[section]:
-                return section
-            continue
-        for name in {**values, **new[section]}:
-            if values.get(name) != new[section].get(name):
-                return f"{section}.{name}"
-    return None
+    weights = settings.backbone.weights
+    # those of a run saw little and have much to learn still; others are changed with care, as released
+    fast = isinstance(backbone, Backbone) and (weights == "builtin" or backbone.from_run)
+    return 5e-5 if weights and not fast else 5e-4
 
 
 class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
@@ -260,16 +239,13 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
     def train(self, compose: Composer | None, *, resume: bool) -> Job:
         """The job, from where it was stopped if ``resume``; ``compose`` makes mosaics for a method that uses them."""
         facts = self.facts
-        if resume:
-            self.restore()
-        name = f"Training {facts.settings.method.name} on {self.device}"
-        yield Started(name, total=facts.steps, unit="steps", done=facts.step)
         if facts.steps < _FEW_STEPS and facts.settings.backbone.weights is None:
             yield Warned(
                 f"{facts.steps} steps with {len(self.tiles)} tiles are planned, and a network that starts from scratch "
                 "needs some hundreds: ask for more epochs (train.epochs, or train.steps)."
             )
-        yield from self.run(self._batches(compose))
+        name = f"Training {facts.settings.method.name} on {self.device}"
+        yield from self.run(name, self._batches(compose), resume=resume)
         summary = {"steps": facts.step, "seconds": facts.seconds, "epoch": facts.best_epoch, "miou": facts.best_score}
         yield Finished(self.out, summary)
 

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.bank.image_bank import check_enough_tiles
+from napari_pbip.bank.cluster_counts import check_enough_tiles
 from napari_pbip.config import BankSettings, DataSettings, JobSettings
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.connections import listen

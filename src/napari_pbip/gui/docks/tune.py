@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import napari.viewer
 from qtpy.QtGui import QShowEvent
@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
 )
 
 from napari_pbip.config import ThresholdSettings
-from napari_pbip.engine.inference.explain import Explainer, Explanation
 from napari_pbip.engine.outputs.write_results import write_results
 from napari_pbip.engine.run_facts import MARKER
 from napari_pbip.errors import PbipError
@@ -37,26 +36,23 @@ from napari_pbip.results.areas import NOT_ANALYSED_NAME
 from napari_pbip.results.labels import UNASSIGNED_NAME
 from napari_pbip.taxonomy import NOT_ANALYSED
 
+if TYPE_CHECKING:  # it brings torch, which takes seconds to load
+    from napari_pbip.engine.inference.explain import Explainer, Explanation
+
 _NOTHING = "No tissue map is open. Segment a slide, or open a result folder here."
 _HOVER = "Move over the map to read its scores."
 _WIDEST = 440
 
 
 class TuneWidget(QWidget):
-    """Edits the thresholds of the selected result, saves the labels that they give, and explains places of the map.
-
-    Attributes
-    ----------
-    explainer
-        What explains places of the result, with its model loaded; None before the first question.
-    """
+    """Edits the thresholds of the selected result, saves the labels that they give, and explains places of the map."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = viewer
         self._session = session_of(viewer)
         self._result: ResultLayer | None = None
-        self.explainer: Explainer | None = None
+        self._explainer: Explainer | None = None  # of the result, with its model loaded, from the first question on
         self._explaining: RunningJob | None = None
         self._asked: tuple[float, float, str] | None = None
         self.title = QLabel()
@@ -132,7 +128,7 @@ class TuneWidget(QWidget):
             return
         self._forget()
         self._result = result
-        self.explainer = None
+        self._explainer = None
         self.title.setText(_NOTHING if result is None else f"<b>{rich(result.store.facts.slide.name)}</b>")
         self.notice.clear()
         self.hover.setText(_HOVER)
@@ -241,34 +237,39 @@ class TuneWidget(QWidget):
         y, x = (float(p) / mpp + 0.5 for p in position[-2:])  # the origin is the middle of the first pixel
         self._asked = x, y, self._name(found[0])
         self.why.wait()
-        if self._explaining is None:
+        if self._explaining is None or self._explaining.state.ended:
             self._answer()
 
     def _answer(self) -> None:
         """Start on the place that was asked for last."""
-        if self._result is None or self._asked is None:
+        result, session, explainer = self._result, self._session, self._explainer
+        if result is None or self._asked is None:
             return
-        explainer = self.explainer
-        if explainer is None:
-            runs = tuple(marker.parent for marker in self._session.models_folder.glob(f"*/{MARKER}"))
-            explainer = self.explainer = Explainer(self._result.store.path, runs, (self._session.bank_folder,))
         (x, y, drawn), self._asked = self._asked, None
-        self._explaining = self._session.start(lambda: explainer.explain(x, y))
-        self._explaining.ended.connect(partial(self._on_explained, explainer, drawn))
+        models, bank = session.models_folder, session.bank_folder
 
-    def _on_explained(self, explainer: Explainer, drawn: str, state: State) -> None:
-        job, self._explaining = self._explaining, None
-        if self._asked is not None:
-            self._answer()
-        elif explainer is not self.explainer or job is None:
-            return  # of another result
-        elif job.result is not None:
-            explanation = job.result.summary["explanation"]
-            assert isinstance(explanation, Explanation)
-            self.why.show_explanation(explanation, drawn)
-        elif state is State.FAILED:
-            self.explainer = None  # what is missing may be put back
-            self.why.fail(job.error)
+        def work() -> tuple[Explainer, Explanation]:
+            from napari_pbip.engine.inference.explain import Explainer
+
+            runs = tuple(marker.parent for marker in models.glob(f"*/{MARKER}"))
+            loaded = explainer or Explainer.from_store(result.store.path, runs, (bank,))
+            return loaded, loaded.explain(x, y)
+
+        def then(found: tuple[Explainer, Explanation]) -> None:
+            if result is self._result:
+                self._explainer = found[0]
+            if self._asked is not None:
+                self._answer()
+            elif result is self._result:
+                self.why.show_explanation(found[1], drawn)
+
+        def otherwise(error: PbipError) -> None:
+            if self._asked is not None:
+                self._answer()
+            elif result is self._result:
+                self.why.fail(error)
+
+        self._explaining = session.in_thread(work, then, otherwise)
 
 
 def _without(callbacks: list[Any], callback: object) -> Callable[[], None]:

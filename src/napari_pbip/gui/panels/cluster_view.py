@@ -192,8 +192,6 @@ class ClusterView(QTableView):
         The bank.
     editable
         Whether the user may give classes another number of clusters.
-    parent
-        Qt parent.
     """
 
     k_changed = Signal(str, int)
@@ -201,10 +199,8 @@ class ClusterView(QTableView):
     k_refused = Signal(str)
     """Why a number of clusters that was typed is not taken; empty once one is."""
 
-    def __init__(
-        self, viewer: ViewerModel, work: Clustered, *, editable: bool = True, parent: QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: ViewerModel, work: Clustered, *, editable: bool = True) -> None:
+        super().__init__()
         self._viewer = viewer
         self._editable = editable
         self._work = work
@@ -259,10 +255,6 @@ class ClusterView(QTableView):
         """Colours of text and background in the theme of the viewer."""
         theme = get_theme(self._viewer.theme)
         return QColor(theme.text.as_hex()), QColor(theme.background.as_hex())
-
-    def k_box(self, class_name: str) -> NumberBox:
-        """The editor of a class's number of clusters."""
-        return next(box for box in self.findChildren(NumberBox) if box.objectName() == class_name)
 
     def _class_widget(self, bank: ImageBank, n: int) -> QWidget:
         box = QWidget()

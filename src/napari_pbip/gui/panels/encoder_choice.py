@@ -24,12 +24,10 @@ class EncoderChoice(QWidget):
     ----------
     session
         Whose settings are edited.
-    parent
-        Qt parent.
     """
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, session: Session) -> None:
+        super().__init__()
         self._session = session
         self._encoders = session.encoders
         bank = session.settings.bank

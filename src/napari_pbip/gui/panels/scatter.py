@@ -34,12 +34,10 @@ class Scatter(QWidget):
         Its theme is followed.
     work
         The bank.
-    parent
-        Qt parent.
     """
 
-    def __init__(self, viewer: ViewerModel, work: BankWork, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: ViewerModel, work: BankWork) -> None:
+        super().__init__()
         self._viewer = viewer
         self._work = work
         self._hashes: list[str] = []

@@ -43,8 +43,8 @@ _LAYOUTS = {
 class TileFolder(QWidget):
     """An editor of the data settings: what is entered is read at once, and used if it can be."""
 
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, session: Session) -> None:
+        super().__init__()
         self._session = session
         self._job: RunningJob | None = None
         self._inspected: DataSettings | None = None

@@ -20,8 +20,8 @@ from napari_pbip.bank import (
     near_duplicates,
     project,
 )
+from napari_pbip.bank.cluster_counts import check_enough_tiles
 from napari_pbip.bank.features import FeatureFile
-from napari_pbip.bank.image_bank import check_enough_tiles
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.errors import BankError, DataError, PbipError
 from napari_pbip.events import Job
@@ -320,9 +320,9 @@ class BankWork:
                 )
             return build_bank(
                 _tiles(settings.data),
+                folder,
                 wanted.settings,
                 settings.data,
-                folder,
                 device=settings.train.device,
                 update=not wanted.overwrite,
                 overwrite=wanted.overwrite,

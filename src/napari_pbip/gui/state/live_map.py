@@ -13,7 +13,7 @@ from napari.layers import Labels as LabelsLayer
 from psygnal import Signal
 
 from napari_pbip.bank.labelled_slides import LabelledSlides
-from napari_pbip.engine.training.live_view import Coloured, Fit, Fitted, Labels, View, places_in
+from napari_pbip.engine.training.live_view import Coloured, Fit, Fitted, Labels, View, places_in, squares_for
 from napari_pbip.errors import PbipError
 from napari_pbip.events import Event, Job, Started, Step, Warned
 from napari_pbip.gui.compat import camera_of
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 METADATA = "napari_pbip_live_map"
 """Key in the metadata of the layer: the path of the slide."""
 _MOST = 1_000
-"""Tiles that are coloured at most: their features fit into memory."""
+"""Squares that are coloured at most: their features fit into memory."""
 _FOLLOW_MS = 60
 """Time after a label or a move of the view before the map follows."""
 _CHECK_MS = 1_000
@@ -204,9 +204,11 @@ class LiveMap:
         if rectangle is None:
             return None, "The slide is out of sight; show its layer, and bring it into view."
         settings = session.settings
+        size = squares_for(labelled.size)
         view = View(
             facts,
-            places_in(facts, labelled.size, rectangle, _MOST),
+            size,
+            places_in(facts, size, rectangle, _MOST),
             session.tissue_file(slide.slide),
             settings.segment.tissue,
         )
@@ -303,7 +305,7 @@ class LiveMap:
             if (tile := self._tiles.get((column, row))) is not None:
                 y, x = (row - top) * height, (column - left) * width
                 data[y : y + height, x : x + width] = tile
-        side = wanted.labelled.size.microns / wanted.view.slide.mpp
+        side = wanted.view.size.microns / wanted.view.slide.mpp
         options = _place(slide, (side / height, side / width), (top * side, left * side))
         if self.layer is None:
             self._add(slide, data, options)
@@ -356,7 +358,7 @@ class LiveMap:
 
 def _fits(before: _Wanted, after: _Wanted) -> bool:
     """Whether cells that were coloured lie and mean the same still."""
-    lattices = [(wanted.view.slide, wanted.labelled.size, wanted.encoder) for wanted in (before, after)]
+    lattices = [(wanted.view.slide, wanted.view.size, wanted.encoder) for wanted in (before, after)]
     return lattices[0] == lattices[1] and len(before.labelled.taxonomy) <= len(after.labelled.taxonomy)
 
 

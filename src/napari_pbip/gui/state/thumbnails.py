@@ -15,7 +15,7 @@ from psygnal import Signal
 from qtpy.QtGui import QImage, QPixmap
 
 from napari_pbip.bank import BankTile
-from napari_pbip.bank.image_bank import thumbnail_path
+from napari_pbip.bank.bank_folder import thumbnail_path
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import DataError
 from napari_pbip.events import Finished, Job, Step

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_pbip.bank.image_bank import FACTS as BANK
+from napari_pbip.bank.bank_folder import FACTS as BANK
 from napari_pbip.config import JobSettings, MethodSettings, TrainSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.engine.run_facts import RunFacts, runs_in

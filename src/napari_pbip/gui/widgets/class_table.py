@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem
 
 from napari_pbip.gui.widgets.swatch import square_icon
 from napari_pbip.taxonomy import Taxonomy
@@ -29,8 +29,8 @@ class ClassTable(QTableWidget):
     chosen = Signal(int)
     """Index of the class that the user chose."""
 
-    def __init__(self, *, editable: bool, parent: QWidget | None = None) -> None:
-        super().__init__(0, len(_HEADERS), parent)
+    def __init__(self, *, editable: bool) -> None:
+        super().__init__(0, len(_HEADERS))
         self._editable = editable
         self._taxonomy: Taxonomy | None = None
         self.setHorizontalHeaderLabels(_HEADERS)

@@ -24,8 +24,8 @@ _REDRAW_MS = 300
 class CurvesPlot(QWidget):
     """Draws :class:`Curves`, at most a few times a second however often it is told that they grew."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self._curves = Curves()
         self.loss, self.score = _Panel("loss"), _Panel("mIoU %", dots=True)
         self.score.plot.setXLink(self.loss.plot)

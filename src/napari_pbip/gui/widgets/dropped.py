@@ -12,8 +12,8 @@ from qtpy.QtWidgets import QWidget
 class DropZone(QWidget):
     """A widget that takes dropped files and folders; subclasses say what for."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setAcceptDrops(True)
 
     def take(self, paths: list[Path]) -> None:

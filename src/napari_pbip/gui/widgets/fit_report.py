@@ -53,7 +53,7 @@ class FitReport(QWidget):
         self.tiles.setResizeMode(QListView.ResizeMode.Adjust)
         self.tiles.setIconSize(QSize(_ICON, _ICON))
         self.tiles.setUniformItemSizes(True)
-        self.tiles.setMinimumHeight(2 * _ICON)
+        self.tiles.setFixedHeight(round(2.5 * _ICON))
         self.tiles.setAccessibleName("Tiles to look at again")
         self.again.setBuddy(self.tiles)
         self.picture = QLabel()

@@ -25,24 +25,13 @@ class FractionSlider(QWidget):
         The ends of the slider.
     step
         What a step of the slider adds; finer numbers can be typed.
-    parent
-        Qt parent.
     """
 
     value_changed = Signal(float)
     """A user moved it; not emitted by :meth:`set_value`."""
 
-    def __init__(
-        self,
-        name: str,
-        tip: str,
-        *,
-        low: float = 0,
-        high: float = 1,
-        step: float = 0.01,
-        parent: QWidget | None = None,
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, name: str, tip: str, *, low: float = 0, high: float = 1, step: float = 0.01) -> None:
+        super().__init__()
         self._value = low
         self._step = step
         self.slider = QSlider(Qt.Orientation.Horizontal)

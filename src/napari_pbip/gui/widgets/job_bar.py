@@ -23,8 +23,8 @@ class Notice(PlainLabel):
     Errors and warnings carry a symbol, so that colour is not all that tells them apart.
     """
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent=parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.setWordWrap(True)
         self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.hide()
@@ -58,12 +58,10 @@ class JobBar(QWidget):
     ----------
     pausable
         Whether to offer *Pause*.
-    parent
-        Qt parent.
     """
 
-    def __init__(self, *, pausable: bool = False, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, *, pausable: bool = False) -> None:
+        super().__init__()
         self._job: RunningJob | None = None
         self._warned: list[str] = []
         self._noted: list[str] = []

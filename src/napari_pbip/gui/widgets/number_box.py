@@ -7,7 +7,7 @@ import re
 
 from qtpy.QtCore import QLocale, Qt, Signal
 from qtpy.QtGui import QValidator, QWheelEvent
-from qtpy.QtWidgets import QDoubleSpinBox, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox
 
 _NUMBER = re.compile(r"[+-]?(\d+[.,\u066b]?\d*|[.,\u066b]\d+)([eE][+-]?\d+)?")
 """Digits of any script; a point, a comma or the Arabic decimal separator is the decimal mark. There is no mark for
@@ -45,24 +45,13 @@ class NumberBox(QDoubleSpinBox):
         What an arrow key adds.
     empty
         What stands in the empty box, grey, for "no number": the value is then ``low``. By default there has to be one.
-    parent
-        Qt parent.
     """
 
     problem = Signal(str)
     """Why what was typed is not taken, as a sentence; an empty text once a number was."""
 
-    def __init__(
-        self,
-        low: float,
-        high: float,
-        *,
-        decimals: int = 0,
-        step: float = 1,
-        empty: str = "",
-        parent: QWidget | None = None,
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, low: float, high: float, *, decimals: int = 0, step: float = 1, empty: str = "") -> None:
+        super().__init__()
         self._empty = empty
         self._typed: str | None = None
         self.setLocale(QLocale.c())  # also for right-to-left languages: numbers look as in the rest of the window

@@ -49,17 +49,13 @@ class SettingsForm(QWidget, Generic[S]):
     main
         Dotted names of the few that matter, such as ``train.epochs``: they stand at the top, all others in a panel
         that opens. By default everything is in sight.
-    parent
-        Qt parent.
     """
 
     value_changed = Signal(object)
     """The new valid settings; comes when the user changed them, and not from :meth:`set_value`."""
 
-    def __init__(
-        self, value: S, *, only: Sequence[str] | None = None, main: Sequence[str] = (), parent: QWidget | None = None
-    ) -> None:
-        super().__init__(parent)
+    def __init__(self, value: S, *, only: Sequence[str] | None = None, main: Sequence[str] = ()) -> None:
+        super().__init__()
         self._value = value
         self.rows = [row for row in _rows(type(value)) if only is None or row.names[0] in only]
         layout = QVBoxLayout(self)

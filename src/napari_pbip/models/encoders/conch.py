@@ -48,10 +48,10 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
 class AttentionPooler(nn.Module):
     """Learned queries attend to tokens: (B, L, C) becomes (B, Q, D)."""
 
-    def __init__(self, queries: int, width: int, tokens: int, heads: int = 8) -> None:
+    def __init__(self, queries: int, width: int, tokens: int) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.empty(queries, width))
-        self.attn = nn.MultiheadAttention(width, heads, kdim=tokens, vdim=tokens, batch_first=True)
+        self.attn = nn.MultiheadAttention(width, num_heads=8, kdim=tokens, vdim=tokens, batch_first=True)
         self.ln_q = nn.LayerNorm(width)
         self.ln_k = nn.LayerNorm(tokens)
 

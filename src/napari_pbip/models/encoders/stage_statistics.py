@@ -1,12 +1,13 @@
-"""An encoder made of a pre-trained backbone: mean and deviation of its stages over the tissue, and texture statistics.
+"""Encoders made of a backbone: mean and deviation of its stages over the tissue.
 
-A small backbone that was pre-trained on few slides describes shapes and ignores stain; the statistics of the encoder
-``texture`` describe colours. Each of the two has its own linear map: in a common one, the many numbers of the network
-would outweigh the few of the texture. The last stage is left out: it takes a third of the time, and does not make the
-features better.
+:class:`TissueStatistics` takes the third stage of a backbone with ImageNet weights as it is. :class:`StageStatistics`
+is what the job ``pretrain`` makes of a backbone that was trained on unlabelled slides. Such a network describes shapes
+and ignores stain; the statistics of the encoder ``texture`` describe colours. Each of the two has its own linear map:
+in a common one, the many numbers of the network would outweigh the few of the texture. The last stage is left out: it
+takes a third of the time, and does not make the features better.
 
-The weights are one safetensors file of the job ``pretrain``: the backbone under ``backbone.``, as in trained models, so
-that trainings can start from it as well, and the two linear maps in one, ``centre`` and ``projection``.
+The weights are one safetensors file of ``pretrain``: the backbone under ``backbone.``, as in trained models, so that
+trainings can start from it as well, and the two linear maps in one, ``centre`` and ``projection``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_pbip.errors import ModelError, WeightsUnavailable
-from napari_pbip.models import backbones, builtin
+from napari_pbip.models import backbones
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.encoders.spec import EncoderSpec
@@ -32,15 +33,37 @@ _FAINT = 0.05
 """Brightness at which a cell has half weight; masked pixels are black and have none."""
 
 
-def build(spec: EncoderSpec, weights: Path | None) -> Encoder:
-    """The encoder of a file that ``pretrain`` wrote, or of the file that comes with the package if none is given.
+def build_imagenet(spec: EncoderSpec, weights: Path | None) -> Encoder:
+    """The encoder of a backbone in the catalogue that has the encoder's name.
+
+    Parameters
+    ----------
+    spec
+        The row of the encoder.
+    weights
+        Weights of the backbone in one of its layouts; by default those that come with the installation.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If there is no such file, or it is damaged.
+    ModelError
+        If it holds the weights of another network.
+    """
+    with torch.random.fork_rng():  # the first values are random, and replaced
+        backbone = backbones.load(spec.name, weights or "builtin").as_pretrained()
+    return Encoder(spec, TissueStatistics(backbone).eval())
+
+
+def build(spec: EncoderSpec, weights: Path) -> Encoder:
+    """The encoder of a file that ``pretrain`` wrote.
 
     Raises
     ------
     WeightsUnavailable
         If there is no such file, or it is damaged or of another kind.
     """
-    path = builtin.WEIGHTS if weights is None else safetensors_file(weights, spec)
+    path = safetensors_file(weights, spec)
     try:
         with safe_open(path, "pt") as file:
             name = (file.metadata() or {}).get("backbone", "")
@@ -59,7 +82,31 @@ def build(spec: EncoderSpec, weights: Path | None) -> Encoder:
     return Encoder(replace(spec, dimension=len(network.projection)), network)
 
 
-class StageStatistics(nn.Module):
+class _Stages(nn.Module):
+    """A backbone whose stages are available, see :class:`~napari_pbip.models.encoders.base.StageNetwork`."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.channels = backbone.channels
+
+    def stage_maps(self, images: torch.Tensor, count: int) -> list[torch.Tensor]:
+        """See :class:`~napari_pbip.models.encoders.base.StageNetwork`."""
+        return self.backbone.up_to(count, images)
+
+
+class TissueStatistics(_Stages):
+    """Mean and deviation of a backbone's third stage over the tissue, (B, 2 C_3).
+
+    The fourth stage knows more of ImageNet's classes and less of tissue (docs/benchmarks.md).
+    """
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features, shape (B, D), of RGB in [0, 1], shape (B, 3, H, W)."""
+        return tissue_statistics(self.backbone.up_to(3, images)[2], images)
+
+
+class StageStatistics(_Stages):
     """Mean and deviation of a backbone's stages over the tissue, texture statistics, and a linear map of both.
 
     Parameters
@@ -76,19 +123,13 @@ class StageStatistics(nn.Module):
     projection: torch.Tensor
 
     def __init__(self, backbone: Backbone, centre: torch.Tensor, projection: torch.Tensor) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.channels = backbone.channels
+        super().__init__(backbone)
         self.register_buffer("centre", centre)
         self.register_buffer("projection", projection)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Features, shape (B, D), of RGB in [0, 1], shape (B, 3, H, W)."""
         return (torch.cat(describe(self.backbone, images), 1) - self.centre) @ self.projection.T
-
-    def stage_maps(self, images: torch.Tensor, count: int) -> list[torch.Tensor]:
-        """See :class:`~napari_pbip.models.encoders.base.StageNetwork`."""
-        return self.backbone.up_to(count, images)
 
 
 def describe(backbone: Backbone, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,14 +149,21 @@ def describe(backbone: Backbone, images: torch.Tensor) -> tuple[torch.Tensor, to
     network, texture
         Shapes (B, F) and (B, T), float32.
     """
-    brightness = images.mean(1, keepdim=True)
-    statistics_of_stages = []
-    for features in backbone.up_to(3, images)[1:]:
-        cells = F.layer_norm(features.float().movedim(1, 3), features.shape[1:2]).flatten(1, 2)  # (B, h w, C)
-        cell_brightness = F.adaptive_avg_pool2d(brightness, (features.shape[2], features.shape[3])).flatten(2).mT
-        weight = cell_brightness / (cell_brightness + _FAINT)
-        weight = weight / (weight.sum(1, keepdim=True) + 1e-6)
-        mean = (weight * cells).sum(1)
-        variance = (weight * (cells - mean[:, None]) ** 2).sum(1)
-        statistics_of_stages += [mean, torch.sqrt(variance + 1e-4)]
-    return torch.cat(statistics_of_stages, 1), statistics(images)
+    maps = [_layer_norm(features) for features in backbone.up_to(3, images)[1:]]
+    return torch.cat([tissue_statistics(m, images) for m in maps], 1), statistics(images)
+
+
+def tissue_statistics(maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """Mean and deviation (B, 2 C) of maps (B, C, h, w) over the cells that are not black in the images (B, 3, H, W)."""
+    maps = maps.float()
+    brightness = F.adaptive_avg_pool2d(images.mean(1, keepdim=True), (maps.shape[2], maps.shape[3]))
+    weight = brightness / (brightness + _FAINT)
+    weight = weight / (weight.sum((2, 3), keepdim=True) + 1e-6)
+    mean = (weight * maps).sum((2, 3))
+    variance = (weight * (maps - mean[:, :, None, None]) ** 2).sum((2, 3))
+    return torch.cat([mean, torch.sqrt(variance + 1e-4)], 1)
+
+
+def _layer_norm(maps: torch.Tensor) -> torch.Tensor:
+    """Maps (B, C, h, w), each cell normalised over its channels."""
+    return F.layer_norm(maps.float().movedim(1, 3), maps.shape[1:2]).movedim(3, 1)

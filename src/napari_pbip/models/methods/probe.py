@@ -72,7 +72,7 @@ class Probe(Method):
     def forward(self, images: torch.Tensor) -> MethodOutput:
         """One score map, at the stride of the encoder's dense features."""
         maps = self.class_map(self.encoder.network.dense(images))
-        return MethodOutput((maps,), (self._presence(maps),))
+        return MethodOutput((maps,), (self.image_logits(maps),))
 
     def class_map(self, features: torch.Tensor) -> torch.Tensor:
         """Scores (B, N, h, w) of dense features (B, D, h, w)."""
@@ -82,9 +82,11 @@ class Probe(Method):
         return logits.log_softmax(1) + self.ceiling
 
     def presence(self, output: MethodOutput) -> torch.Tensor:
-        """See :meth:`Method.presence`: what the likeliest cells say."""
+        """See :meth:`Method.presence`: what the likeliest cells say, 0 where that is chance."""
         return output.class_scores[0]
 
-    def _presence(self, maps: torch.Tensor) -> torch.Tensor:
-        likeliest = maps.flatten(2).quantile(1 - _PRESENT_FROM, dim=2) - self.ceiling
-        return likeliest.exp().clamp(_CERTAIN, 1 - _CERTAIN).logit()
+    def image_logits(self, maps: torch.Tensor) -> torch.Tensor:
+        """Logits of each class being in the image, (B, N), of score maps (B, N, h, w)."""
+        likeliest = (maps.flatten(2).quantile(1 - _PRESENT_FROM, dim=2) - self.ceiling).exp()
+        # of many classes few ever reach a probability of a half: what counts is to be likelier than by chance
+        return likeliest.clamp(_CERTAIN, 1 - _CERTAIN).logit() + math.log(self.classes - 1)

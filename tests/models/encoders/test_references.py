@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel, CLIPModel, CLIPTokenizer, Dinov2
 from napari_pbip.errors import ConfigError, WeightsUnavailable
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders.catalogue import from_spec
-from tests.models.small_encoders import DEPTH, HEADS, WIDTH, small
+from tests.models.encoders.small_encoders import DEPTH, HEADS, WIDTH, small
 
 SENTENCES = ("an image of tumour", "muscle", "a long sentence, longer than what fits: " + "word " * 40)
 

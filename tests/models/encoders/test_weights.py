@@ -15,7 +15,7 @@ from napari_pbip.errors import WeightsUnavailable
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders import EncoderSpec, catalogue, find_weights
 from napari_pbip.models.encoders.catalogue import from_spec
-from tests.models.small_encoders import small
+from tests.models.encoders.small_encoders import small
 
 FAMILIES = ("uni2-h", "conch", "medclip", "plip", "dinov2-base")
 
@@ -175,7 +175,7 @@ def test_a_pickle_is_converted_as_the_documentation_shows(
     weights = load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
     torch.save({"state_dict": weights} if wrapped else weights, tmp_path / "pytorch_model.bin")
-    page = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "methods.md").read_text(encoding="utf-8")
     snippet = page.partition("## Encoders")[2].partition("```text\n")[2].partition("```")[0]
     monkeypatch.chdir(tmp_path)
     exec(snippet, {})

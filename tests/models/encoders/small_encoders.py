@@ -80,7 +80,7 @@ def _huggingface(spec: EncoderSpec, folder: Path) -> EncoderSpec:
 def _stage_statistics(spec: EncoderSpec, folder: Path) -> EncoderSpec:
     """As `napari-pbip pretrain` writes it."""
     backbone = Backbone(backbones.catalogue()["mit-b0"]).eval()
-    tensors = {f"backbone.{name}": tensor.half() for name, tensor in backbone.state_dict().items()}
+    tensors = {f"backbone.{name}": tensor.half().contiguous() for name, tensor in backbone.state_dict().items()}
     length = sum(part.shape[1] for part in describe(backbone, torch.rand(1, 3, 64, 64)))
     tensors |= {"centre": _random(length).half(), "projection": _random(24, length).half()}
     save_file(tensors, folder / "model.safetensors", {"backbone": "mit-b0"})

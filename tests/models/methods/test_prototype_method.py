@@ -31,7 +31,7 @@ METHODS = {
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return encoders.load("builtin")
+    return encoders.load("efficientnet-lite0")
 
 
 @pytest.fixture(params=METHODS)

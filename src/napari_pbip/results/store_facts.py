@@ -1,0 +1,97 @@
+"""What a score store says about itself, in the attributes of its root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from napari_pbip.errors import OutputError
+from napari_pbip.results.lattice import Lattice
+from napari_pbip.slides import SlideFacts, TileGrid
+from napari_pbip.taxonomy import TissueClass
+
+
+class ModelFacts(BaseModel):
+    """The model that computed the scores. A subclass may add more."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    hash: str
+    """Hash of the weights."""
+    run: str = ""
+    """Name of the run."""
+    folder: str = ""
+    """Folder of the run when the slide was segmented."""
+    ceiling: float | None = None
+    """Score of a class that is certain, the same for all classes, if the model has such a score: then no largest score
+    is looked for on the slide, and scores of classes are compared as they are."""
+
+
+class GridFacts(BaseModel):
+    """The grid of tiles, in model pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tile: int
+    overlap: int
+    stride: int
+    rows: int
+    columns: int
+    model_mpp: float
+    """Micrometres per model pixel."""
+    cell: int = 8
+    """Side of a score cell: the stride of the finest stage that carries fusion weight."""
+
+    @classmethod
+    def from_tiles(cls, tiles: TileGrid, model_mpp: float, cell: int) -> Self:
+        """Return the facts of a grid of tiles."""
+        return cls(
+            tile=tiles.tile,
+            overlap=tiles.overlap,
+            stride=tiles.stride,
+            rows=tiles.rows,
+            columns=tiles.columns,
+            model_mpp=model_mpp,
+            cell=cell,
+        )
+
+
+class StoreFacts(BaseModel):
+    """The facts about a store, which are in the attributes of its root under ``pbip``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    classes: tuple[TissueClass, ...]
+    slide: SlideFacts
+    model: ModelFacts
+    settings: dict[str, Any]
+    """The settings that change the scores."""
+    grid: GridFacts
+    score_shape: tuple[int, int]
+    """Number of cells, (height, width)."""
+
+    @property
+    def lattice(self) -> Lattice:
+        """The lattice of tiles on the score cells; raises ValueError if they do not fit together."""
+        g = self.grid
+        return Lattice(*self.score_shape, g.tile // g.cell, g.stride // g.cell, g.rows, g.columns)
+
+
+def parse_facts(path: Path, values: Any) -> StoreFacts:
+    """Return the facts of the store at ``path``; raises OutputError if they are damaged or of another version."""
+    if isinstance(values, dict) and values.get("version") != 1:
+        raise OutputError(
+            f"{path} is a score store of version {values.get('version')!r}, and this program reads version 1; "
+            "update the program, or segment the slide again."
+        )
+    try:
+        return StoreFacts.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise OutputError(
+            f"{path} is damaged ({where}: {fault['msg']}); segment the slide again with --overwrite."
+        ) from error

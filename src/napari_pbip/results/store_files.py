@@ -1,0 +1,47 @@
+"""Arrays of a score store on disk, and the sentences for what goes wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import zarr
+import zarr.errors
+
+from napari_pbip.errors import OutputError, PbipError
+from napari_pbip.files import output_error
+
+
+def get_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """Return the array of this name; raises KeyError if there is none."""
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise KeyError(name)
+    return array
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Raise OutputError with a clear message if the disk is full or the folder may not be written."""
+    try:
+        yield
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+@contextmanager
+def reading(path: Path, way_out: str = "segment the slide again with --overwrite") -> Iterator[None]:
+    """Raise OutputError with a clear message instead of the errors of zarr on missing or damaged files."""
+    try:
+        yield
+    except (FileNotFoundError, zarr.errors.NodeTypeValidationError) as error:
+        raise OutputError(f"{path} is not a score store; name the <slide>.ome.zarr that 'segment' wrote.") from error
+    except PermissionError as error:
+        raise OutputError(f"{path} may not be read; ask its owner for access.") from error
+    except PbipError:
+        raise
+    except Exception as error:  # zarr may raise any error on damaged metadata
+        reason = " ".join(str(error).split())
+        raise OutputError(f"{path} is damaged ({reason}); {way_out}.") from error

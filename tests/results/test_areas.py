@@ -1,0 +1,54 @@
+"""Areas add up, and can be read back."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from stores import create, halves
+
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.errors import OutputError
+from napari_pbip.results import areas, open_labels, write_areas, write_labels
+
+
+def test_areas_are_those_of_the_picture(tmp_path):
+    rows = {row.name: row for row in areas(halves(tmp_path / "s.ome.zarr"))}
+    assert list(rows) == ["TUM", "STR", "LYM", "NEC", "not assigned", "not analysed"]
+    # tile 29 is the last: it covers cells 696 to 723
+    height = 724
+    assert rows["TUM"].cells == rows["LYM"].cells == height * 600
+    assert rows["TUM"].area_mm2 == pytest.approx(height * 600 * 64e-6)  # cells of 8 microns
+    assert rows["not analysed"].cells == (800 - height) * 1200
+    assert rows["TUM"].percent_of_tissue == pytest.approx(100 * height / 800 / 2)
+
+
+def test_percentages_add_up(labelled):
+    rows = areas(labelled)
+    assert sum(row.percent_of_tissue for row in rows) == pytest.approx(100)
+    assert sum(row.cells for row in rows) == labelled.tissue_cells
+    labels = open_labels(labelled)[0][0][:]
+    assert [row.cells for row in rows[:-1]] == [(labels == row.label).sum() for row in rows[:-1]]
+
+
+def test_the_table_can_be_read_back(tmp_path, labelled):
+    rows = areas(labelled)
+    write_areas(tmp_path / "areas.csv", rows)
+    with (tmp_path / "areas.csv").open(newline="", encoding="utf-8") as file:
+        read = list(csv.DictReader(file))
+    assert list(read[0]) == ["name", "label", "cells", "area_mm2", "percent_of_tissue"]
+    assert [row["name"] for row in read] == [row.name for row in rows]
+    assert [float(row["area_mm2"]) for row in read] == pytest.approx([row.area_mm2 for row in rows], rel=1e-5)
+
+
+def test_a_slide_without_tissue_has_no_areas(tmp_path):
+    store = create(tmp_path / "s.ome.zarr", (100, 100), np.zeros((4, 4), bool), np.zeros((25, 25), bool))
+    write_labels(store, ThresholdSettings())
+    assert [row.percent_of_tissue for row in areas(store)] == [0] * 6
+
+
+def test_a_table_that_cannot_be_written_is_said_so(tmp_path, labelled):
+    (tmp_path / "areas.csv").mkdir()
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_areas(tmp_path / "areas.csv", areas(labelled))
