@@ -185,7 +185,8 @@ class LiveMap:
             before, self._wanted = self._wanted, wanted
             if before is None or not _fits(before, wanted):
                 self._remove()
-            elif before.labelled.taxonomy != wanted.labelled.taxonomy:
+            elif before.labelled != wanted.labelled:
+                self._checking.stop()  # it is of other labels, and the fit wants the processor
                 self._paint()
             self._say(self.note)
             self._mapping.start(lambda: self._make(wanted), lambda job: self._listen(job, wanted))
@@ -280,7 +281,9 @@ class LiveMap:
             return check_labels(fit)
 
         def take(job: RunningJob) -> None:
-            if job.result is not None and fit is self._fit:
+            if job.error is not None:
+                self._say(self.note, job.error)
+            elif job.result is not None and fit is self._fit:
                 self.checked = {**job.result.summary, "names": fit.names}
                 self.checked_changed.emit()
 
