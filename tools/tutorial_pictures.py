@@ -74,7 +74,7 @@ def main() -> None:
     """All pictures."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    steps = ("slides", "label-tiles", "bank", "preview", "train", "segment", "tune")
+    steps = ("slides", "label-tiles", "live-map", "bank", "train", "segment", "tune")
     play("skin", SKIN, {step: step for step in steps}, folder)
     play("carcinoma", CARCINOMA, {"segment": "carcinoma"}, folder)
     play("spindle cells", SPINDLE_CELLS, {"segment": "spindle-cells"}, folder)

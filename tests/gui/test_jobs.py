@@ -21,7 +21,7 @@ from qtpy.QtTest import QTest
 from napari_pbip import samples
 from napari_pbip.errors import DataError, JobFailed
 from napari_pbip.events import Finished, Job, Noted, Started, Step, Warned
-from napari_pbip.gui.jobs import RunningJob, State, last
+from napari_pbip.gui.jobs import NewestJob, RunningJob, State, last
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.job_bar import JobBar
 
@@ -43,6 +43,22 @@ def followed(job: RunningJob) -> tuple[list, list]:
     job.events.connect(events.extend)
     job.ended.connect(ends.append)
     return events, ends
+
+
+def test_the_newest_job_wins_and_never_two_run_at_once(application, settle):
+    begun: list[tuple[str, RunningJob]] = []
+    newest = NewestJob(RunningJob)
+    for name in "abc":
+        newest.start(lambda: counting(500, []), lambda job, name=name: begun.append((name, job)))
+    first = begun[0][1]
+    assert newest.job is first
+    settle(lambda: newest.job is not first)
+    assert first.state is State.CANCELLED
+    assert [name for name, _ in begun] == ["a", "c"]  # b came and went while a was stopping
+    newest.start(lambda: counting(2, []), lambda job: begun.append(("d", job)))
+    newest.stop()
+    settle(lambda: newest.job is None)
+    assert len(begun) == 2
 
 
 def test_events_arrive_in_order_on_the_main_thread(application, settle):

@@ -97,7 +97,7 @@ class Workflow:
         self.session.tissue.mask(slide).layer.visible = False
 
     def label_tiles(self) -> None:
-        """Label tiles on the slide, some of them with two classes."""
+        """Label tiles on the slide, some of them with two classes, and see the map that follows from them."""
         teach = self.dock("2 Label tiles")
         part = teach.slide_labels
         table, lesson = part.table, self.lesson
@@ -131,9 +131,16 @@ class Workflow:
         self.settle(lambda: not self.session.jobs)
         self.shot("label-tiles")
         assert "Labelled tiles" in self.viewer.layers
+        live = self.session.live_map
+        click(part.live.live_button)
+        self.settle(lambda: live.layer is not None and live.checked and not self.session.jobs, seconds=300)
+        self.settle()
+        self.shot("live-map")
+        click(part.live.live_button)
+        assert live.layer is None
 
     def build_bank(self) -> None:
-        """Make the image bank, and colour the view by it alone."""
+        """Make the image bank."""
         bank = self.dock("3 Image bank")
         assert "Labelled tiles" not in self.viewer.layers  # they would cover what comes
         self.settle(lambda: self.session.bank.tiles is not None)
@@ -142,11 +149,6 @@ class Workflow:
         self.settle(lambda: self.session.bank.bank is not None and self.session.bank.places)
         self.settle()
         self.shot("bank")
-        click(bank.preview_button)
-        self.settle(lambda: any("Preview" in layer.name for layer in self.viewer.layers) and not self.session.jobs)
-        self.settle()
-        self.shot("preview")
-        self.viewer.layers.remove(next(layer for layer in self.viewer.layers if "Preview" in layer.name))
 
     def train(self, **settings: Any) -> None:
         """Train PBIP; ``settings`` are those of training that differ from what the widget shows."""

@@ -285,6 +285,9 @@ class ProbeSettings(MethodSettings):
         "and the best of all where tiles are few. Nothing else is trained."
     )
     sees_through_encoder = True
+    window: ClassVar[int] = 224
+    """Side in pixels of the squares that a probe looks at, if tiles are smaller: a frozen encoder saw no less when it
+    was trained, and at the border of a small square it sees nothing."""
 
     name: Literal["probe"] = "probe"
     """The method."""

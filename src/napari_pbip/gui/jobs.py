@@ -177,6 +177,47 @@ class RunningJob(QObject):
         return _End(State.FAILED, error=JobFailed("The job ended without a result."))
 
 
+class NewestJob:
+    """One job at a time: a newer one stops the one that runs, and begins when that has ended.
+
+    Parameters
+    ----------
+    start
+        Starts a job in a thread.
+    """
+
+    def __init__(self, start: Callable[[JobMaker], RunningJob]) -> None:
+        self._start = start
+        self._next: tuple[JobMaker, Callable[[RunningJob], object]] | None = None
+        self.job: RunningJob | None = None
+        """The one that runs, or None."""
+
+    def start(self, make: JobMaker, begun: Callable[[RunningJob], object]) -> None:
+        """Start a job as soon as none runs; ``begun`` is told then, unless there is a newer one by that time."""
+        self._next = make, begun
+        if self.job is None:
+            self._go()
+        else:
+            self.job.cancel()
+
+    def stop(self) -> None:
+        """Stop the one that runs, and begin none."""
+        self._next = None
+        if self.job is not None:
+            self.job.cancel()
+
+    def _go(self) -> None:
+        if self._next is not None:
+            (make, begun), self._next = self._next, None
+            self.job = self._start(make)
+            begun(self.job)
+            self.job.ended.connect(self._on_end)
+
+    def _on_end(self, state: State) -> None:
+        self.job = None
+        self._go()
+
+
 def _give_way() -> None:
     """Lower the priority of this thread, and of those that it starts (such as torch's), below that of drawing.
 

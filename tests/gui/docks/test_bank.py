@@ -398,51 +398,6 @@ def test_follows_the_theme(viewer, built, settle):
     assert paper.lightness() > ink.lightness() + 100
 
 
-def test_preview_colours_the_view(viewer, built, session, settle, tiles):
-    click(built.preview_button)
-    assert "No slide is selected" in built.preview_notice.text()
-    slide = session.slides.open(samples.slide())
-    settle()
-    click(built.preview_button)
-    assert not built.preview_notice.isVisible()
-    settle(lambda: session.bank.preview.job is None)
-    layer = viewer.layers["Preview of CMU-1-Small-Region"]
-    assert len(np.unique(layer.data)) > 2
-    assert layer.units == slide.layer.units
-    assert viewer.layers.selection.active is slide.layer
-    # cells are squares of the bank's tiles, and the first one begins where the slide does
-    cell_um = 224 * 0.5
-    np.testing.assert_allclose(layer.scale, cell_um, rtol=0.01)
-    edges = np.array(layer.translate) - np.array(layer.scale) / 2
-    np.testing.assert_allclose(edges, -slide.slide.mpp / 2, atol=1e-6)
-    _, bottom_right = layer.extent.world
-    assert bottom_right[0] > (slide.slide.height - 1) * slide.slide.mpp
-    assert layer.metadata["napari_pbip_preview"] == str(slide.slide.path)
-    place = np.argwhere(layer.data == layer.data.max())[0] * cell_um
-    name = session.bank.bank.taxonomy.names[layer.data.max() - 1]
-    assert name in str(layer.get_status(place, world=True))
-    settle(lambda: session.bank.preview.job is None)
-    other = session.slides.open(Path(shutil.copy(samples.slide(), tiles / "other.svs")))
-    assert not layer.visible  # it belongs to the slide that went out of sight
-    session.slides.show(slide)
-    assert layer.visible
-    viewer.layers.remove(other.layer)
-    click(built.preview_button)
-    settle(lambda: session.bank.preview.job is None)
-    assert len([one for one in viewer.layers if one.name.startswith("Preview")]) == 1
-
-
-def test_removing_the_slide_stops_the_preview(viewer, built, session, settle):
-    slide = session.slides.open(samples.slide())
-    settle()
-    click(built.preview_button)
-    job = session.bank.preview.job
-    viewer.layers.remove(slide.layer)
-    settle(lambda: job.state.ended)
-    assert job.error is None
-    assert not [one for one in viewer.layers if one.name.startswith("Preview")]
-
-
 def test_classes_that_were_renamed_since_are_told_until_the_bank_is_up_to_date(built, session, settle, tiles):
     assert not built.tiles_notice.isVisible()
     (tiles / "LYM").rename(tiles / "lymphocytes")

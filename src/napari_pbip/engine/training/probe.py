@@ -46,9 +46,6 @@ from napari_pbip.models import encoders
 from napari_pbip.models.methods.probe import Probe
 from napari_pbip.signals import held_back
 
-WINDOW = 224
-"""Side in pixels of the squares that a probe looks at, if tiles are smaller: a frozen encoder saw no less when it was
-trained, and at the border of a small square it sees nothing."""
 MOST_TILES = 500
 """Of each class, and of tiles with several: hundreds say what thousands do."""
 _CELLS = 60_000
@@ -137,7 +134,7 @@ def fit_probe(
     strength = settings.strength
     if strength == "auto":
         strength = DEFAULT_STRENGTH if seen is None else seen.strength
-    probe = _fit_with_mixed(of_single, classes, of_mixed, strength)
+    probe = fit_with_mixed(of_single, classes, of_mixed, strength)
     method.load_state_dict(probe.tensors)
     method.eval()
     report = None if validation is None else (yield from _validate(facts, method, validation, read))
@@ -146,7 +143,7 @@ def fit_probe(
         "strength": strength,
         "tiles": len(single),
         "mixed_tiles": len(mixed),
-        **_told_apart(tiles, single, classes, seen),
+        **told_apart(tiles.taxonomy.names, single, classes, seen),
     }
     with held_back():
         for name in (runs.BEST, runs.LAST):
@@ -218,7 +215,7 @@ def _validate_across(
     facts: runs.RunFacts, cells: Cells, classes: Ints, settings: ProbeSettings
 ) -> Generator[Event, None, CrossValidation | None]:
     """Cross-validate over slides or else tiles; None where every class has one alone."""
-    groups = _groups(cells.tiles, classes)
+    groups = groups_of(cells.tiles, classes)
     count = groups_of_classes(classes, groups)
     if lonely := [name for name, one in zip(facts.taxonomy.names, count == 1, strict=True) if one]:
         yield Noted(f"How well {', '.join(lonely)} can be told is not known, with one tile; label another.")
@@ -229,7 +226,7 @@ def _validate_across(
     return (yield from heard(cross_validate(few, classes, groups, strengths), facts.steps))
 
 
-def _groups(tiles: Sequence[LabelledTile], classes: Ints) -> Ints:
+def groups_of(tiles: Sequence[LabelledTile], classes: Ints) -> Ints:
     """What is left out together, a number a tile: its slide, if every class was seen on two; else itself."""
     if all(tile.origin is not None for tile in tiles):
         slides: Ints = np.unique([tile.origin.slide for tile in tiles if tile.origin], return_inverse=True)[1]
@@ -238,11 +235,13 @@ def _groups(tiles: Sequence[LabelledTile], classes: Ints) -> Ints:
     return np.arange(len(tiles))
 
 
-def _fit_with_mixed(single: Cells, classes: Ints, mixed: Cells, strength: float) -> LinearProbe:
-    """Fit to the tiles of one class, and then also to what is sure in the tiles of several."""
+def fit_with_mixed(
+    single: Cells, classes: Ints, mixed: Cells, strength: float, start: LinearProbe | None = None
+) -> LinearProbe:
+    """Fit to the tiles of one class (T,), and then also to what is sure in the tiles of several."""
     dimension = single.features.shape[2]
     features, labels = single.features.reshape(-1, dimension), classes.repeat(single.features.shape[1])
-    probe = fit(features, labels, strength)
+    probe = fit(features, labels, strength, start)
     if not mixed.tiles:
         return probe
     others = mixed.features.reshape(-1, dimension)
@@ -282,13 +281,12 @@ def _validate(
     return (yield from heard(scoring, facts.steps))
 
 
-def _told_apart(
-    tiles: TileSet, single: Sequence[LabelledTile], classes: Ints, seen: CrossValidation | None
+def told_apart(
+    names: Sequence[str], single: Sequence[LabelledTile], classes: Ints, seen: CrossValidation | None
 ) -> dict[str, Any]:
-    """What cross-validation says of the classes and of the tiles, for ``run.json``."""
+    """What cross-validation says of the classes and of the tiles; JSON-ready."""
     if seen is None:
         return {"balanced_accuracy": None, "confusion": None, "worst": []}
-    names = tiles.taxonomy.names
     asked = ~np.isnan(seen.log_probability[:, 0])
     single, classes = [tile for tile, one in zip(single, asked, strict=True) if one], classes[asked]
     of_classes = seen.log_probability[asked]

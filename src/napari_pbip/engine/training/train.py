@@ -28,7 +28,7 @@ from napari_pbip.engine.jobs import heard, job
 from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.loop import TrainingLoop, check_resume
-from napari_pbip.engine.training.probe import WINDOW, fit_probe, load_probe
+from napari_pbip.engine.training.probe import fit_probe, load_probe
 from napari_pbip.engine.training.prototypes import build_start, existing_start
 from napari_pbip.engine.training.synthesis import Composer, Mosaics
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
@@ -100,7 +100,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     device = choose_device(settings.train.device)
     if isinstance(settings.method, ProbeSettings):
         probe, remembered = load_probe(settings, tiles)
-        window = max(side, WINDOW)
+        window = max(side, ProbeSettings.window)
         facts = _begin(settings, tiles, window, out, len(tiles), resume=resume, overwrite=overwrite)
         facts.device, facts.fit = str(device), remembered
         yield from (*tile_notes(tiles), *told)

@@ -1,4 +1,4 @@
-"""The dock *Image bank*: builds the image bank, shows and corrects its clusters, and previews its map of a slide."""
+"""The dock *Image bank*: builds the image bank, and shows and corrects its clusters."""
 
 from __future__ import annotations
 
@@ -90,14 +90,6 @@ class BankWidget(QWidget):
         self.correct_notice = Notice()
         self.clusters.k_refused.connect(self.correct_notice.error)
 
-        self.preview_button = push_button(
-            "Preview on slide",
-            "Colour what is in view by the class of the most similar prototype; nothing is trained",
-            self.preview,
-        )
-        self.preview_notice = Notice()
-        self.preview_bar = JobBar()
-
         self._lay_out()
         for keys, act in (("Del", self.remove), ("Ctrl+Z", self.undo), ("M", self.move_button.showMenu)):
             shortcut = QShortcut(QKeySequence(keys), self._corrections)
@@ -113,15 +105,12 @@ class BankWidget(QWidget):
             (work.selection_changed, self._show_picked),
             (work.building, self._follow_build),
             (work.refused, self.correct_notice.error),
-            (work.preview.started, self.preview_bar.follow),
         )
         self._show_settings(settings)
         self._show_bank()
         self._show_picked()
         if self._work.job is not None:
             self._follow_build(self._work.job)
-        if self._work.preview.job is not None:
-            self.preview_bar.follow(self._work.preview.job)
         self._work.load()
 
     def _lay_out(self) -> None:
@@ -168,9 +157,6 @@ class BankWidget(QWidget):
         below.addWidget(self.picked_label)
         below.addLayout(correct)
         below.addWidget(self.correct_notice)
-        below.addWidget(self.preview_button)
-        below.addWidget(self.preview_notice)
-        below.addWidget(self.preview_bar)
 
         parts = QSplitter(Qt.Orientation.Vertical)
         parts.addWidget(above)
@@ -357,17 +343,3 @@ class BankWidget(QWidget):
         if undo is not None:
             undo.setEnabled(self._work.can_undo)
         menu.popup(self.clusters.pane.mapToGlobal(place))
-
-    # preview -------------------------------------------------------------------------------------------------
-
-    def preview(self) -> None:
-        """Start the map that the bank alone predicts for the part of the current slide in view."""
-        self.preview_notice.clear()
-        bank = self._work.bank
-        if bank is None:
-            self.preview_notice.error("There is no image bank yet; build one first.")
-            return
-        try:
-            self._work.preview.start(bank.taxonomy)
-        except PbipError as error:
-            self.preview_notice.error(error)

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
+    QScrollArea,
     QTabWidget,
     QVBoxLayout,
     QWidget,
@@ -20,6 +21,7 @@ from napari_pbip.errors import DataError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.panels.label_tool import LabelTool
+from napari_pbip.gui.panels.live_map import LiveMapPanel
 from napari_pbip.gui.panels.mpp_panel import MppBox
 from napari_pbip.gui.panels.tile_folder import TileFolder
 from napari_pbip.gui.state.session import Session, session_of
@@ -145,6 +147,7 @@ class SlideLabelling(QWidget):
         self.total = QLabel()
         self.total.setWordWrap(True)
         self.bar = JobBar()
+        self.live = LiveMapPanel(session)
         self._lay_out()
         for keys, button in (("Ctrl+Z", self.undo_button), ("Ctrl+Shift+Z", self.redo_button)):
             shortcut = QShortcut(QKeySequence(keys), self)
@@ -163,7 +166,9 @@ class SlideLabelling(QWidget):
         form.addRow("Slide", self.slide_label)
         form.addRow("Tile", size)
         form.addRow("", self.side)
-        layout = QVBoxLayout(self)
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
         layout.addWidget(self.number_notice)
         layout.addWidget(self.size_notice)
@@ -177,7 +182,18 @@ class SlideLabelling(QWidget):
         layout.addLayout(_row(self.undo_button, self.redo_button, self.clear_button))
         layout.addWidget(self.total)
         layout.addWidget(self.bar)
+        layout.addWidget(self.live)
         layout.addStretch(1)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(content)
+        bar = area.verticalScrollBar()
+        area.setMinimumWidth(content.minimumSizeHint().width() + (0 if bar is None else bar.sizeHint().width()))
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 6, 0, 0)
+        outer.addWidget(area)
 
     # what there is -------------------------------------------------------------------------------------------
 

@@ -11,24 +11,26 @@ from superqt.utils import signals_blocked
 
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.swatch import Swatch
 from napari_pbip.gui.widgets.words import PlainLabel, caption, rich, tip
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
 from napari_pbip.results.labels import UNASSIGNED_NAME, UNASSIGNED_RGB
-from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, Taxonomy
 
-_NOTHING = "No tissue map is open. Segment a slide, or open a result: its classes appear here."
+_NOTHING = "No tissue map is open. Segment a slide, open a result, or switch the live map on: its classes appear here."
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 
 
 class LegendWidget(QWidget):
-    """Widget with the colour, name and area of every class of the selected result; classes can be hidden."""
+    """Widget with colour, name and area of every class of the selected result or live map; classes can be hidden."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._session = session_of(viewer)
-        self._result: ResultLayer | None = None
+        self._shown: ResultLayer | LiveMap | None = None
+        self._taxonomy: Taxonomy | None = None
         self.title = QLabel()
         self.title.setWordWrap(True)
         self.exactness = QLabel()
@@ -40,28 +42,33 @@ class LegendWidget(QWidget):
         layout.addWidget(self.table)
         layout.addWidget(self.exactness)
         layout.addStretch(1)
-        listen(self, (self._session.results.selected, self._select))
+        listen(self, (self._session.results.selected, self._select), (self._session.live_map.changed, self._select))
         self.destroyed.connect(self._forget)
-        self._select(self._session.results.current)
+        self._select()
 
     def _forget(self) -> None:
-        if self._result is not None:
-            self._result.areas.changed.disconnect(self._show_areas)
-            self._result.display.events.hidden.disconnect(self._show_hidden)
-            self._result = None
+        if self._shown is not None:
+            self._shown.display.events.hidden.disconnect(self._show_hidden)
+        if isinstance(self._shown, ResultLayer):
+            self._shown.areas.changed.disconnect(self._show_areas)
+        self._shown = None
 
-    def _select(self, result: ResultLayer | None) -> None:
-        if result is self._result and result is not None:
+    def _select(self, _: object = None) -> None:
+        live = self._session.live_map
+        shown = live if live.layer is not None else self._session.results.current
+        taxonomy = None if shown is None else shown.taxonomy
+        if shown is self._shown and taxonomy == self._taxonomy and shown is not None:
             return
         self._forget()
-        self._result = result
-        self.title.setText(_NOTHING if result is None else f"<b>{rich(result.store.facts.slide.name)}</b>")
+        self._shown, self._taxonomy = shown, taxonomy
+        self.title.setText(_NOTHING if shown is None else f"<b>{rich(shown.title)}</b>")
         self.exactness.setText("")
         self._make_rows()
-        if result is not None:
-            result.areas.changed.connect(self._show_areas)
-            result.display.events.hidden.connect(self._show_hidden)
+        if shown is not None:
+            shown.display.events.hidden.connect(self._show_hidden)
             self._show_hidden()
+        if isinstance(shown, ResultLayer):
+            shown.areas.changed.connect(self._show_areas)
             self._show_areas()
 
     def _make_rows(self) -> None:
@@ -70,36 +77,39 @@ class LegendWidget(QWidget):
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setColumnStretch(1, 1)
         self.rows = {}
-        if self._result is not None:
-            for column, heading in ((2, "mm²"), (3, "% of tissue")):
-                grid.addWidget(QLabel(heading), 0, column, _RIGHT)
-            taxonomy = self._result.store.taxonomy
-            for n, one in enumerate(taxonomy):
-                self.rows[n + 1] = _Row(grid, n + 1, one.name, one.rgb, self._toggle)
+        taxonomy = self._taxonomy or ()
+        for n, one in enumerate(taxonomy, 1):
+            self.rows[n] = _Row(grid, n, one.name, one.rgb, self._toggle)
+        if isinstance(self._shown, ResultLayer):  # of a whole slide, so that there are areas
             self.rows[UNASSIGNED] = _Row(grid, len(taxonomy) + 1, UNASSIGNED_NAME, UNASSIGNED_RGB, self._toggle)
             self.rows[NOT_ANALYSED] = _Row(grid, len(taxonomy) + 2, NOT_ANALYSED_NAME, None, self._toggle)
+            for column, heading in ((2, "mm²"), (3, "% of tissue")):
+                grid.addWidget(QLabel(heading), 0, column, _RIGHT)
+            for line, row in enumerate(self.rows.values(), 1):
+                row.add_areas(grid, line)
         layout = self.layout()
         if layout is not None:
             layout.replaceWidget(self.table, fresh)
+        self.table.hide()  # or Qt shows it as a window, if its layout has not shown it yet
         self.table.setParent(None)
         self.table.deleteLater()
         self.table = fresh
 
     def _toggle(self) -> None:
-        if self._result is not None:
+        if self._shown is not None:
             hidden = {value for value, row in self.rows.items() if row.eye is not None and not row.eye.isChecked()}
-            self._result.display.hidden = frozenset(hidden)
+            self._shown.display.hidden = frozenset(hidden)
 
     def _show_hidden(self) -> None:
-        if self._result is not None:
+        if self._shown is not None:
             for value, row in self.rows.items():
                 if row.eye is not None:
                     with signals_blocked(row.eye):
-                        row.eye.setChecked(value not in self._result.display.hidden)
+                        row.eye.setChecked(value not in self._shown.display.hidden)
 
     def _show_areas(self) -> None:
-        result = self._result
-        if result is None:
+        result = self._shown
+        if not isinstance(result, ResultLayer):
             return
         about = "" if result.areas.exact else "≈ "
         for area in result.areas.rows:
@@ -128,5 +138,8 @@ class _Row:
         self.area, self.share = QLabel("–"), QLabel("–")
         self.area.setAccessibleName(f"area of {name} in square millimetres")
         self.share.setAccessibleName(f"share of {name} in the tissue, percent")
+
+    def add_areas(self, grid: QGridLayout, line: int) -> None:
+        """Show the figures, too."""
         grid.addWidget(self.area, line, 2, _RIGHT)
         grid.addWidget(self.share, line, 3, _RIGHT)

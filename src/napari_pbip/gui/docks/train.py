@@ -250,7 +250,7 @@ class TrainWidget(QWidget):
                 self.models.setCurrentItem(item)
         self.models.blockSignals(False)
         if not chosen:
-            self.name.setText(_free_name(set(training.models)))
+            self.name.setText(training.free_name)
         self._show_actions()
 
     @property
@@ -389,10 +389,3 @@ def _score(facts: RunFacts | ModelError) -> str:
     if isinstance(facts, ModelError) or facts.best_score is None:
         return "–"
     return f"{facts.best_score:.1f} %"
-
-
-def _free_name(taken: set[str]) -> str:
-    number = 1
-    while f"model {number}" in taken:
-        number += 1
-    return f"model {number}"

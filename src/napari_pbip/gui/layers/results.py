@@ -34,7 +34,7 @@ from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
 from napari_pbip.results.labels import UNASSIGNED_NAME, UNASSIGNED_RGB
 from napari_pbip.results.view import ViewedStore
-from napari_pbip.taxonomy import UNASSIGNED
+from napari_pbip.taxonomy import UNASSIGNED, Taxonomy
 
 if TYPE_CHECKING:
     from napari.layers import Labels as LabelsLayer
@@ -95,6 +95,16 @@ class ResultLayer:
     def store(self) -> ViewedStore:
         """The store of the scores."""
         return self.view.store
+
+    @property
+    def title(self) -> str:
+        """What to call it: the name of its slide."""
+        return self.store.facts.slide.name
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The classes."""
+        return self.store.taxonomy
 
     @property
     def display(self) -> Display:

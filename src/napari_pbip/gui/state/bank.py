@@ -26,7 +26,6 @@ from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.errors import BankError, DataError, PbipError
 from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
-from napari_pbip.gui.state.preview import BankPreview
 from napari_pbip.gui.state.thumbnails import Thumbnails
 from napari_pbip.wording import Interface
 
@@ -85,8 +84,6 @@ class BankWork:
         Positions of the tiles on a plane, by hash; empty until they are computed.
     job
         The running build or update, or None.
-    preview
-        The previews of maps that the bank alone predicts.
     thumbnails
         The thumbnails of the tiles.
     """
@@ -120,7 +117,6 @@ class BankWork:
         self.selected: frozenset[str] = frozenset()
         self.places: dict[str, Place] = {}
         self.job: RunningJob | None = None
-        self.preview = BankPreview(session)
         self.thumbnails = Thumbnails(session.start)
         session.folder_changed.connect(self._on_folder)
 

@@ -26,9 +26,11 @@ from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
 from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.encoders import Encoders
 from napari_pbip.gui.state.labelling import Labelling
+from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.segmenting import TISSUE, SegmentQueue
 from napari_pbip.gui.state.tissue import Tissue
 from napari_pbip.gui.state.training import Training
+from napari_pbip.gui.state.whole_map import WholeMap
 from napari_pbip.gui.state.zero_shot import ZeroShot
 from napari_pbip.results.places import result_folder
 from napari_pbip.slides import Slide
@@ -66,6 +68,10 @@ class Session:
         Jobs that have not ended, oldest first.
     labelling
         The labels of tiles on slides.
+    live_map
+        The map that follows the labels.
+    whole_map
+        The map of a whole slide that is made from the labels.
     tissue
         The tissue masks of the slides.
     """
@@ -96,6 +102,8 @@ class Session:
         self.bank = BankWork(self)
         self.encoders = Encoders(self)
         self.zero_shot = ZeroShot(self)
+        self.live_map = LiveMap(self)
+        self.whole_map = WholeMap(self)
         viewer.layers.selection.events.active.connect(self._on_active)
 
     @property
@@ -245,6 +253,7 @@ class Session:
             return
         self._closed = True
         self.segmenting.close()
+        self.live_map.close()
         stopped: set[RunningJob] = set()
         while running := [job for job in self.jobs if job not in stopped]:  # the end of one may start another
             for job in running:

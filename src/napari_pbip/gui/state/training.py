@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
 from napari_pbip.bank.bank_folder import FACTS as BANK
-from napari_pbip.config import JobSettings, TrainSettings
+from napari_pbip.config import JobSettings, MethodSettings, TrainSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.engine.run_facts import RunFacts, runs_in
 from napari_pbip.errors import ModelError
@@ -135,9 +136,26 @@ class Training:
 
     # training ------------------------------------------------------------------------------------------------
 
-    def start(self, name: str, *, replace: bool = False) -> RunningJob:
-        """Train a new model with the session's settings; ``replace`` deletes an earlier one of that name."""
+    @property
+    def free_name(self) -> str:
+        """A name that no model has."""
+        return next(name for n in count(1) if (name := f"model {n}") not in self.models)
+
+    def start(self, name: str, method: MethodSettings | None = None, *, replace: bool = False) -> RunningJob:
+        """Train a new model with the session's settings.
+
+        Parameters
+        ----------
+        name
+            Of the model.
+        method
+            Another one than the settings name.
+        replace
+            Whether an earlier model of that name is deleted.
+        """
         settings, out = job_settings(self._session), self._session.models_folder / name
+        if method is not None:
+            settings = settings.model_copy(update={"method": method})
 
         def make() -> Job:
             from napari_pbip.engine.training.train import train

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -29,6 +29,9 @@ _MOST_CLASSES = 12
 
 class FitReport(QWidget):
     """Shows what cross-validation found (:attr:`napari_pbip.engine.run_facts.RunFacts.fit`)."""
+
+    picked = Signal(str)
+    """A tile was chosen; its path."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -113,6 +116,7 @@ class FitReport(QWidget):
         for part in (self.says, self.picture):
             part.setVisible(tile is not None)
         if tile is not None:
+            self.picked.emit(tile["path"])
             picture = QPixmap(tile["path"])
             self.says.setText(_sentence(tile) + (" It is no longer there." if picture.isNull() else ""))
             size = QSize(_LARGE, _LARGE)

@@ -1,0 +1,271 @@
+"""A map that follows the labels while they are given: a linear probe on what is in view, fitted anew at each change.
+
+Whatever does not depend on the labels is kept: features of tiles in memory and on disk, sampled cells of the labelled
+tiles, the tissue, and the last fit, from which the next one begins. So a change costs a fit to some thousands of cells
+and a product of matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import cachetools
+import numpy as np
+import numpy.typing as npt
+
+from napari_pbip.bank import LabelledTile, Origin
+from napari_pbip.bank.labelled_slides import LabelledSlides, corner
+from napari_pbip.engine.dense import DenseFeatures
+from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.encoding import chunks
+from napari_pbip.engine.feature_cache import Features
+from napari_pbip.engine.jobs import heard, job
+from napari_pbip.engine.loading import Image, ahead
+from napari_pbip.engine.training.linear_probe import DEFAULT_STRENGTH, cross_validate, groups_of_classes
+from napari_pbip.engine.training.live_view import Coloured, Fit, Fitted, Labels, View
+from napari_pbip.engine.training.probe import ENOUGH, Cells, fit_with_mixed, groups_of, told_apart
+from napari_pbip.errors import DataError, SlideError
+from napari_pbip.events import Event, Finished, Job, Started, Step, Warned
+from napari_pbip.models import encoders
+from napari_pbip.slides import Position, SlideFacts, TileSize, TissueMask, find_tissue, open_slide
+
+_MEMORY = 1 << 29
+"""Bytes of features that are kept."""
+_CELLS = 3_000
+"""Cells in all that are fitted to: a fit takes some tenths of a second."""
+_CELLS_A_TILE = 100
+_PIXELS = 4 * 224**2
+"""Pixels that are encoded between two pictures: few, so that a move of the view is heard soon."""
+_HELD = 64
+"""Tiles between two pictures where their features are in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A tile of a slide."""
+
+    slide: SlideFacts
+    size: TileSize
+    position: Position
+
+
+class LiveProbe:
+    """What is kept from one change to the next; one job at a time uses it.
+
+    Parameters
+    ----------
+    encoder
+        Name in the catalogue.
+    weights
+        Its weights, for encoders that need them.
+    device
+        Where it computes.
+    """
+
+    def __init__(self, encoder: str, weights: Path | None = None, device: str = "auto") -> None:
+        self._encoder = encoder, weights, device
+        self._dense: DenseFeatures | None = None
+        self._features: cachetools.LRUCache[_Place, Features] = cachetools.LRUCache(_MEMORY, lambda f: f.nbytes)
+        self._samples: dict[_Place, npt.NDArray[np.float32]] = {}
+        self._tissue: tuple[object, TissueMask] | None = None
+        self._last: tuple[LabelledSlides, Fit] | None = None
+
+    # the labels ------------------------------------------------------------------------------------------------
+
+    def learn(self, labelled: LabelledSlides, folder: Path) -> Generator[Event, None, Fit]:
+        """Fit to labelled tiles; at once if they are those of the last time."""
+        if self._last is not None and self._last[0] == labelled:
+            return self._last[1]
+        yield from self._sample(labelled)
+        places = {
+            (slide, place): labels
+            for slide, tiles in zip(labelled.slides, labelled.tiles, strict=True)
+            for place, labels in tiles.items()
+            if _Place(slide, labelled.size, place) in self._samples
+        }
+        counts = [list(places.values()).count(frozenset({n})) for n in range(len(labelled.taxonomy))]
+        known = [n for n, count in enumerate(counts) if count]
+        if len(known) < 2:
+            raise DataError("Tiles of two classes are needed, each with one class alone; label some more.")
+        index = {n: i for i, n in enumerate(known)}
+        single: list[tuple[LabelledTile, _Place]] = []
+        mixed: list[tuple[LabelledTile, _Place]] = []
+        for (slide, place), labels in places.items():
+            if not labels <= index.keys() or (len(labels) > 1 and min(counts[n] for n in known) < ENOUGH):
+                continue
+            x, y = corner(slide.grid(labelled.size), place)
+            path, ours = folder / labelled.picture(slide, place), frozenset(index[n] for n in labels)
+            tile = LabelledTile(path, ours, origin=Origin(slide.name, x, y))
+            (mixed if len(labels) > 1 else single).append((tile, _Place(slide, labelled.size, place)))
+        names = tuple(labelled.taxonomy.names[n] for n in known)
+        each = max(1, min(_CELLS_A_TILE, _CELLS // (len(single) + len(mixed))))
+        of_single, of_mixed = (self._cells(tiles, each) for tiles in (single, mixed))
+        classes = np.array([tile.class_index for tile in of_single.tiles])
+        start = self._last[1].probe if self._last is not None and self._last[1].names == names else None
+        probe = fit_with_mixed(of_single, classes, of_mixed, DEFAULT_STRENGTH, start)
+        fit = Fit(names, np.array(known, np.uint8) + 1, of_single, classes, probe)
+        self._last = labelled, fit
+        return fit
+
+    def _sample(self, labelled: LabelledSlides) -> Generator[Event, None, None]:
+        """Take cells of the labelled tiles that are new."""
+        lacking = {
+            slide: places
+            for slide, tiles in zip(labelled.slides, labelled.tiles, strict=True)
+            if (places := [p for p in tiles if _Place(slide, labelled.size, p) not in self._samples])
+        }
+        total, done = sum(map(len, lacking.values())), 0
+        if total:
+            yield Started("Reading labelled tiles", total, "tiles")
+        for slide, places in lacking.items():
+            why = "."
+            try:
+                for found in self._read(slide, labelled.size, places):
+                    for place, features in found.items():
+                        if features is not None:
+                            cells = features.reshape(len(features), -1).T
+                            chosen = np.resize(np.random.default_rng(0).permutation(len(cells)), _CELLS_A_TILE)
+                            self._samples[_Place(slide, labelled.size, place)] = cells[chosen].astype(np.float32)
+                    done += len(found)
+                    yield Step(done)
+            except SlideError as error:
+                why = f": {error}"
+            if lost := sum(_Place(slide, labelled.size, place) not in self._samples for place in places):
+                which = "1 labelled tile" if lost == 1 else f"{lost:,} labelled tiles"
+                yield Warned(f"{which} of {slide.name} cannot be read and {'is' if lost == 1 else 'are'} left out{why}")
+
+    def _cells(self, tiles: Sequence[tuple[LabelledTile, _Place]], each: int) -> Cells:
+        dimension = next(iter(self._samples.values())).shape[1]
+        features = np.array([self._samples[place][:each] for _, place in tiles], np.float32)
+        return Cells([tile for tile, _ in tiles], features.reshape(len(tiles), each, dimension))
+
+    # the view --------------------------------------------------------------------------------------------------
+
+    def colour(self, fit: Fit, view: View) -> Generator[Event, None, None]:
+        """Colour a view: what is in memory at once, the rest as it is computed."""
+        yield Started("Colouring", len(view.places), "tiles")
+        tissue = self._tissue_of(view)
+        held = [p for p in view.places if _Place(view.slide, view.size, p) in self._features]
+        lacking = [p for p in view.places if _Place(view.slide, view.size, p) not in self._features]
+        known: Iterator[dict[Position, Features | None]] = (
+            {p: self._features[_Place(view.slide, view.size, p)] for p in batch} for batch in chunks(iter(held), _HELD)
+        )
+        done = 0
+        for found in chain(known, self._read(view.slide, view.size, lacking)):
+            done += len(found)
+            tiles = {p: _labels(fit, f, tissue, view, p) for p, f in found.items() if f is not None}
+            yield Coloured(done, tiles=tiles)
+
+    def _tissue_of(self, view: View) -> TissueMask:
+        file = view.tissue_file
+        written = file.stat().st_mtime_ns if file.exists() else None
+        key = view.slide, view.tissue, written
+        if self._tissue is None or self._tissue[0] != key:
+            with open_slide(view.slide.path, view.slide.mpp) as slide:
+                mask = find_tissue(slide, view.tissue) if written is None else TissueMask.read(file, slide)
+            self._tissue = key, mask
+        return self._tissue[1]
+
+    # features --------------------------------------------------------------------------------------------------
+
+    def _read(
+        self, slide: SlideFacts, size: TileSize, places: Sequence[Position]
+    ) -> Iterator[dict[Position, Features | None]]:
+        """Features of tiles, some at a time; None where the slide cannot be read."""
+        if not places:
+            return
+        grid, together = slide.grid(size), max(1, _PIXELS // size.pixels**2)
+        with open_slide(slide.path, slide.mpp) as opened:
+            if opened.identity != slide.identity:
+                raise SlideError(f"{slide.path} is another slide now; open {slide.name} from where it lies.")
+
+            def read(place: Position) -> tuple[Position, Image | None]:
+                try:
+                    return place, opened.read(*corner(grid, place), size.pixels, size.pixels, size.mpp)
+                except SlideError:
+                    return place, None
+
+            with closing(ahead(read, places, depth=2 * together)) as images:  # before the slide: threads read from it
+                for batch in chunks(images, together):
+                    found: dict[Position, Features | None] = dict.fromkeys(place for place, _ in batch)
+                    readable = [(place, image) for place, image in batch if image is not None]
+                    features = self._encode([image for _, image in readable])
+                    for (place, _), one in zip(readable, features, strict=True):
+                        found[place] = self._features[_Place(slide, size, place)] = one
+                    yield found
+
+    def _encode(self, images: Sequence[Image]) -> list[Features]:
+        if self._dense is None:
+            name, weights, device = self._encoder
+            self._dense = DenseFeatures(encoders.load(name, weights).to(choose_device(device)))
+        return self._dense(images)
+
+
+def _labels(fit: Fit, features: Features, tissue: TissueMask, view: View, place: Position) -> Labels:
+    """Class index + 1 of each cell of a square, 0 where most of it is no tissue; shape (h, w)."""
+    dimension, rows, columns = features.shape
+    x, y = corner(view.slide.grid(view.size), place)
+    side = view.size.microns / view.slide.mpp
+    height, width = side / rows, side / columns
+    share = tissue.fraction(x + width * np.arange(columns), y + height * np.arange(rows)[:, None], width, height)
+    cells = np.ascontiguousarray(features.reshape(dimension, -1).T, np.float32)
+    likeliest = fit.values[fit.probe.log_probability(cells).argmax(1)].reshape(rows, columns)
+    labels: Labels = np.where(share >= 0.5, likeliest, 0).astype(np.uint8)
+    return labels
+
+
+@job
+def live_map(live: LiveProbe, labelled: LabelledSlides, folder: Path, view: View) -> Job:
+    """Learn from the labels, and colour what is in view.
+
+    Parameters
+    ----------
+    live
+        What earlier calls found out.
+    labelled
+        The labels; tiles of several slides count.
+    folder
+        Where the labelled tiles are cut to: what :func:`check_labels` names its tiles by.
+    view
+        Where to.
+
+    Yields
+    ------
+    Event
+        ``Fitted`` once, ``Coloured`` a batch of tiles, ``Warned`` for labelled tiles that cannot be read, ``Finished``.
+
+    Raises
+    ------
+    DataError
+        If fewer than two classes have a tile that shows them alone.
+    SlideError
+        If a slide cannot be opened, or shows no tissue.
+    ConfigError, WeightsUnavailable
+        If the encoder cannot be loaded, or has no dense features.
+    """
+    yield Started("Learning from the labels", 1, "fits")
+    fit = yield from live.learn(labelled, folder)
+    yield Fitted(1, fit=fit)
+    yield from live.colour(fit, view)
+    yield Finished(None, {"tiles": len(view.places)})
+
+
+@job
+def check_labels(fit: Fit) -> Job:
+    """Cross-validate the labels: how well the classes are told apart, and which tiles are unlike their label.
+
+    Yields
+    ------
+    Event
+        ``Finished`` with ``balanced_accuracy``, ``confusion`` and ``worst`` as in the facts of a run of the probe;
+        where a class has one tile, nothing is known.
+    """
+    yield Started("Checking the labels", 1, "fits")
+    groups, seen = groups_of(fit.single.tiles, fit.classes), None
+    if (groups_of_classes(fit.classes, groups) > 1).any():
+        seen = yield from heard(cross_validate(fit.single.features, fit.classes, groups, (DEFAULT_STRENGTH,)), 0)
+    yield Finished(None, told_apart(fit.names, fit.single.tiles, fit.classes, seen))

@@ -1,0 +1,94 @@
+"""The switch of the live map, what it says, what the labels are worth, and the way to the map of the whole slide."""
+
+from __future__ import annotations
+
+from qtpy.QtGui import QHideEvent, QShowEvent
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+
+from napari_pbip.gui.connections import listen
+from napari_pbip.gui.state.segmenting import Status
+from napari_pbip.gui.state.session import Session
+from napari_pbip.gui.widgets.buttons import push_button, toggle_button
+from napari_pbip.gui.widgets.fit_report import FitReport
+from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+
+
+class LiveMapPanel(QWidget):
+    """What one sees of :class:`~napari_pbip.gui.state.live_map.LiveMap` and of the map of the whole slide."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._live, self._whole = session.live_map, session.whole_map
+        self.live_button = toggle_button(
+            "Live map", "Colour what is in view by the labels, and follow every label that is given", self._toggle
+        )
+        self.whole_button = push_button(
+            "Map the whole slide",
+            "Train a linear probe on the labelled tiles and segment the slide with it, as 4 Train and 5 Segment do",
+            self._whole.start,
+        )
+        self.note, self.warning, self.problem = Notice(), Notice(), Notice()
+        self.report = FitReport()
+        self.report.picked.connect(self._live.go_to)
+        self.bar = JobBar()
+        self.whole_note, self.whole_problem = Notice(), Notice()
+        self.replace_button = push_button("Replace it", "Delete that map and make this one", self._whole.replace)
+        buttons = QHBoxLayout()
+        for button in (self.live_button, self.whole_button):
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(buttons)
+        for part in (
+            self.note,
+            self.warning,
+            self.problem,
+            self.bar,
+            self.whole_note,
+            self.whole_problem,
+            self.replace_button,
+            self.report,
+        ):
+            layout.addWidget(part)
+        listen(
+            self,
+            (self._live.changed, self._show),
+            (self._live.checked_changed, self._show_report),
+            (self._whole.changed, self._show_whole),
+            (self._whole.training, self.bar.follow),
+        )
+        self._show()
+        self._show_report()
+        self._show_whole()
+
+    def _toggle(self, on: bool) -> None:
+        self._live.on = on
+        self._show_report()
+
+    def _show(self) -> None:
+        live = self._live
+        if self.live_button.isChecked() != live.on:
+            self.live_button.setChecked(live.on)
+        self.note.info(live.note)
+        self.warning.warn(" ".join(live.warnings))
+        self.problem.error(live.problem or "")
+
+    def _show_report(self) -> None:
+        checked = self._live.checked
+        self.report.setVisible(self._live.on and bool(checked))
+        if checked:
+            self.report.show_fit(checked, checked["names"])
+
+    def _show_whole(self) -> None:
+        whole = self._whole
+        self.whole_note.info(whole.note)
+        self.whole_problem.error(whole.problem)
+        self.replace_button.setVisible(whole.queued is not None and whole.queued.status is Status.OTHER)
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        super().showEvent(event)
+        self._live.shown = True
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        super().hideEvent(event)
+        self._live.shown = False

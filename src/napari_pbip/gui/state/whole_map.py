@@ -1,0 +1,115 @@
+"""From labelled tiles to the map of their slide in one step: a linear probe is trained, and segments the slide."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from napari_pbip.config import ProbeSettings
+from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.state.segmenting import QueuedSlide, Status
+
+if TYPE_CHECKING:
+    from napari_pbip.gui.state.session import Session
+
+
+class WholeMap:
+    """Maps a whole slide by the labels; what it starts are a training and a slide of the queue like any other.
+
+    Attributes
+    ----------
+    queued
+        The slide in the queue, once its model is trained.
+    note
+        How far it is: a sentence, or nothing.
+    problem
+        Why it does not go on: a sentence, or nothing.
+    """
+
+    changed = Signal()
+    """It is further."""
+    training = Signal(RunningJob)
+    """The model is being trained."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = weakref.proxy(session)
+        self.queued: QueuedSlide | None = None
+        self.note = self.problem = ""
+        self._path: Path | None = None
+        session.labelling.cutting.connect(self._on_cutting)
+        session.labelling.tiles_cut.connect(self._train)
+        session.segmenting.updated.connect(self._on_segmented)
+
+    def start(self) -> None:
+        """Map the slide that is being labelled."""
+        slide = self._session.labelling.slide
+        self.queued, self._path = None, None
+        if slide is None:
+            self._say(problem="No slide is selected; open one, or select its layer.")
+        elif self._session.training.job is not None:
+            self._say(problem="A model is being trained already; stop it in 4 Train, or wait until it is finished.")
+        else:
+            self._path = slide.slide.path
+            self._say("Cutting the labelled tiles…")
+            self._session.labelling.use()
+
+    def replace(self) -> None:
+        """Map it anew, in place of the result that there is."""
+        if self.queued is not None:
+            self._session.segmenting.replace(self.queued)
+
+    def _on_cutting(self, job: RunningJob) -> None:
+        def ended(state: State) -> None:
+            if state is State.FAILED and self._path is not None:
+                self._path = None
+                self._say()  # whoever cuts tells why
+
+        job.ended.connect(ended)
+
+    def _train(self) -> None:
+        path, self._path = self._path, None
+        if path is None:
+            return
+        session = self._session
+        chosen = session.settings.method
+        method = chosen if isinstance(chosen, ProbeSettings) else ProbeSettings()
+        run = session.models_folder / session.training.free_name
+        job = session.training.start(run.name, method)
+        job.ended.connect(lambda state: self._segment(state, path, run))
+        self._say()
+        self.training.emit(job)
+
+    def _segment(self, state: State, path: Path, run: Path) -> None:
+        if state is State.FINISHED:
+            queue = self._session.segmenting
+            queue.add([path], run)
+            self.queued = next(slide for slide in queue.slides if slide.path == path)
+            self._on_segmented(self.queued)
+
+    def _on_segmented(self, slide: QueuedSlide) -> None:
+        if slide is not self.queued:
+            return
+        name = slide.path.name
+        match slide.status:
+            case Status.WAITING:
+                self._say(f"{name} waits for its turn in 5 Segment.")
+            case Status.RUNNING | Status.STOPPING if slide.total:
+                self._session.live_map.on = False  # its layer would cover the map that grows
+                self._say(f"{name}: {slide.done:,} of {slide.total:,} tiles. 5 Segment can stop it.")
+            case Status.RUNNING | Status.STOPPING:
+                self._say(f"{name}: starting…")
+            case Status.STOPPED:
+                self._say(f"{name} was stopped; 5 Segment resumes it.")
+            case Status.DONE:
+                self._say(f"{name} is mapped by “{slide.run.name}”. Next: 6 Tune.")
+            case Status.OTHER:
+                self._say(problem=f"{name} has a tissue map already, made by another model.")
+            case Status.FAILED:
+                self._say(problem=slide.sentence)
+
+    def _say(self, note: str = "", problem: str = "") -> None:
+        self.note, self.problem = note, problem
+        self.changed.emit()

@@ -1,0 +1,219 @@
+"""The map that follows the labels: labels given and taken back with mouse and keys, and the pixels that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from napari_pbip import samples
+from napari_pbip.config import BankSettings, ProbeSettings
+from napari_pbip.engine.run_facts import RunFacts
+from napari_pbip.gui.compat import camera_of
+from napari_pbip.gui.docks.legend import LegendWidget
+from napari_pbip.results import ScoreStore
+from tests.gui.docks.test_label_tiles import Bench
+from tests.gui.qt_helpers import click
+
+LEFT = Qt.MouseButton.LeftButton
+DERMIS, KERATIN, GLASS = [(4, 4), (4, 5), (4, 10)], [(6, 5), (6, 6), (6, 7)], (1, 8)
+"""Places of tiles of 224 pixels on the bundled slide."""
+
+
+class LiveBench(Bench):
+    """A bench that knows the live map."""
+
+    @property
+    def live(self) -> Any:
+        return self.session.live_map
+
+    @property
+    def panel(self) -> Any:
+        return self.part.live
+
+    def look_at(self, column: float, row: float, tiles: float = 3) -> None:
+        """Bring the middle of a tile to the middle of the view, in which there are as many tiles from top to bottom."""
+        camera, microns = camera_of(self.viewer), self.labels.size.microns
+        camera.center = ((row + 0.5) * microns, (column + 0.5) * microns)
+        camera.zoom = self.canvas.height() / (tiles * microns)
+        self.settle()
+
+    def give(self, label: int, *places: tuple[int, int]) -> None:
+        self.part.table.choose(label)
+        for place in places:
+            self.click(*place)
+
+    def drawn(self) -> None:
+        """Wait until the map is as it is wanted."""
+        live = self.live
+        self.settle(lambda: not live.busy)
+
+    def cells(self, column: int, row: int) -> np.ndarray:
+        """Cells of the layer that lie on a tile."""
+        side = self.labels.size.microns
+        corners = [((row + d) * side, (column + d) * side) for d in (0.02, 0.98)]
+        (top, left), (bottom, right) = (np.round(self.live.layer.world_to_data(c)).astype(int) for c in corners)
+        return np.asarray(self.live.layer.data)[top : bottom + 1, left : right + 1]
+
+
+@pytest.fixture
+def bench(
+    viewer: Any, settle: Callable[..., None], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> LiveBench:
+    folder = tmp_path_factory.getbasetemp() / "features"  # what one test has computed the next one need not
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: folder)
+    bench = LiveBench(viewer, settle, samples.slide())
+    bench.switch_on()
+    bench.look_at(4.5, 6.5, tiles=8)
+    return bench
+
+
+def test_the_map_follows_every_label_and_every_move(viewer: Any, bench: LiveBench) -> None:
+    click(bench.panel.live_button)
+    assert "two classes" in bench.panel.note.text()
+    assert bench.live.layer is None
+    bench.give(0, *DERMIS[:2])
+    bench.settle()
+    assert bench.live.layer is None
+    active = viewer.layers.selection.active
+    bench.give(1, *KERATIN[:2])
+    bench.drawn()
+    layer = bench.live.layer
+    assert viewer.layers.selection.active is active
+    assert not bench.panel.note.isVisible()
+    names = [one.name for one in viewer.layers]
+    assert names == ["CMU-1-Small-Region", "Live map of CMU-1-Small-Region", "Labelled tiles", "Tile grid"]
+    assert bench.cells(4, 4).shape == (28, 28)  # a cell every eight pixels
+    assert np.mean(bench.cells(4, 4) == 1) > 0.8
+    assert np.mean(bench.cells(6, 5) == 2) > 0.8
+    assert not bench.cells(*GLASS).any()  # no tissue, no colour
+    before = np.array(layer.data)
+    bench.key(Qt.Key.Key_2, 4, 5)  # another opinion
+    bench.settle(lambda: bench.live.busy)
+    bench.drawn()
+    assert bench.live.layer is layer
+    assert (layer.data != before).any()
+    bench.key(Qt.Key.Key_Z, 4, 5, Qt.KeyboardModifier.ControlModifier)
+    bench.settle(lambda: bench.live.busy)
+    bench.drawn()
+    assert np.mean(layer.data == before) > 0.98  # but for where the fit began
+    bench.look_at(4, 11)
+    bench.drawn()
+    assert np.isin([1, 2], bench.cells(4, 11)).any()
+    bench.look_at(6, 6)
+    bench.key(Qt.Key.Key_Delete, *KERATIN[0])
+    bench.key(Qt.Key.Key_Delete, *KERATIN[1])
+    bench.settle(lambda: bench.live.layer is None)
+    assert "two classes" in bench.panel.note.text()
+    bench.labels.undo()
+    bench.settle(lambda: bench.live.layer is not None)
+    QTest.mouseClick(bench.panel.live_button, LEFT)
+    assert bench.live.layer is None
+    assert not [one for one in viewer.layers if "Live" in one.name]
+
+
+def test_it_is_there_as_long_as_its_switch(viewer: Any, bench: LiveBench) -> None:
+    bench.look_at(5, 4.5, tiles=3)
+    bench.give(0, DERMIS[0])
+    bench.give(1, KERATIN[0])
+    click(bench.panel.live_button)
+    bench.drawn()
+    viewer.window.remove_dock_widget(bench.dock)
+    assert bench.live.layer is None
+    again = LiveBench(viewer, bench.settle)
+    assert again.panel.live_button.isChecked()
+    again.settle(lambda: again.live.layer is not None)
+    viewer.layers.remove(again.live.layer)
+    assert not again.panel.live_button.isChecked()
+    click(again.panel.live_button)
+    again.settle(lambda: again.live.layer is not None)
+    viewer.layers.remove(bench.session.slides[0].layer)
+    again.settle(lambda: again.live.layer is None and not bench.session.jobs)
+
+
+def test_colours_and_hidden_classes_are_those_of_the_legend(viewer: Any, bench: LiveBench) -> None:
+    legend = LegendWidget(viewer)
+    viewer.window.add_dock_widget(legend, name="Legend")
+    bench.look_at(5, 4.5, tiles=3)
+    bench.give(0, DERMIS[0])
+    bench.give(1, KERATIN[0])
+    assert not legend.rows
+    click(bench.panel.live_button)
+    bench.drawn()
+    bench.settle()
+    assert sorted(legend.rows) == [1, 2]
+    layer = bench.live.layer
+    assert layer.colormap.map(1)[3] > 0
+    QTest.mouseClick(legend.rows[1].eye, LEFT, pos=legend.rows[1].eye.rect().center())
+    legend.rows[1].eye.setChecked(False)
+    assert layer.colormap.map(1)[3] == 0
+    assert layer.colormap.map(2)[3] > 0
+    bench.labels.recolour_class(1, "#FF0000")
+    bench.settle(lambda: np.allclose(layer.colormap.map(2), (1, 0, 0, 1)))
+    assert layer.colormap.map(1)[3] == 0
+    layer.opacity = 0.25
+    bench.labels.rename_class(1, "muscle")
+    bench.settle(lambda: legend.rows[2].eye.text() == "muscle")
+    bench.drawn()
+    assert bench.live.layer.opacity == 0.25
+    assert "muscle" in str(bench.live.layer.features["class"].tolist())
+
+
+def test_it_says_what_is_wrong_and_goes_on_when_it_is_mended(bench: LiveBench) -> None:
+    bench.look_at(5, 4.5, tiles=3)
+    bench.session.change(bank=BankSettings(encoder="texture"))
+    bench.give(0, DERMIS[0])
+    bench.give(1, KERATIN[0])
+    click(bench.panel.live_button)
+    bench.settle(lambda: bench.panel.problem.isVisible())
+    assert "no dense features" in bench.panel.problem.text()
+    assert bench.live.layer is None
+    bench.session.change(bank=BankSettings())
+    bench.settle(lambda: bench.live.layer is not None)
+    assert not bench.panel.problem.isVisible()
+    bench.drawn()
+
+
+def test_labels_are_checked_and_a_doubtful_tile_is_gone_to(bench: LiveBench) -> None:
+    bench.give(0, *DERMIS)
+    bench.give(1, *KERATIN, (4, 7))  # the last one by mistake
+    bench.look_at(5, 5, tiles=2)
+    click(bench.panel.live_button)
+    bench.settle(lambda: bench.panel.report.isVisible() and not bench.session.jobs)
+    assert "told right" in bench.panel.report.accuracy.text()
+    tiles = bench.panel.report.tiles
+    assert not tiles.item(0).icon().isNull()
+    wrong = [i for i in range(tiles.count()) if "x898_y1571" in tiles.item(i).toolTip()]
+    assert wrong, [tiles.item(i).toolTip() for i in range(tiles.count())]
+    bench.panel.report.tiles.setCurrentRow(wrong[0])
+    microns = bench.labels.size.microns
+    assert np.allclose(camera_of(bench.viewer).center[-2:], (7.5 * microns, 4.5 * microns), atol=1)
+    bench.drawn()
+
+
+def test_the_whole_slide_is_mapped_in_one_step(bench: LiveBench) -> None:
+    bench.give(0, *DERMIS)
+    bench.give(1, *KERATIN)
+    bench.look_at(5, 5, tiles=2)
+    click(bench.panel.live_button)
+    bench.drawn()
+    click(bench.panel.whole_button)
+    session = bench.session
+    bench.settle(lambda: len(session.results) == 1, seconds=240)
+    assert not bench.live.on
+    bench.settle(lambda: "Next: 6 Tune" in bench.panel.whole_note.text() and not session.jobs, seconds=240)
+    facts = RunFacts.read(session.models_folder / "model 1")
+    assert isinstance(facts.settings.method, ProbeSettings)
+    assert session.settings.method.name != "probe"  # what the user chose for the next training stays
+    store = ScoreStore.open(Path(session.results[0].store.path))
+    assert store.taxonomy == bench.labels.taxonomy
+    bench.labels.label(session.labelling.facts.identity, [(5, 8)], (0,))
+    click(bench.panel.whole_button)
+    bench.settle(lambda: bench.panel.replace_button.isVisible(), seconds=240)
+    assert "a tissue map already" in bench.panel.whole_problem.text()
