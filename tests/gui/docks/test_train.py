@@ -124,6 +124,10 @@ def test_each_method_says_what_it_learns_from_and_lacks(
     choose_method(widget, "pbip")
     assert not weights.isVisible()
     assert "approved" in widget.about.text()
+    choose_method(widget, "deeplab")
+    assert "tiles with masks" in widget.about.text()
+    assert not widget.encoder.isVisible()
+    assert widget.form.editor("backbone.name").isEnabled()
 
 
 def test_lpd_learns_with_the_encoder_that_is_chosen_here(
