@@ -124,7 +124,8 @@ def test_a_description_counts_only_what_is_not_black(tissue):
 
 def test_an_encoder_of_an_earlier_version_says_how_to_make_it_anew(tmp_path: Path):
     """Fewer statistics were projected then."""
-    tensors = {f"backbone.{name}": t for name, t in backbones.load("mit-b0").state_dict().items()}
+    state = backbones.load("mit-b0").state_dict()
+    tensors = {f"backbone.{name}": tensor.contiguous() for name, tensor in state.items()}
     tensors |= {"centre": torch.zeros(700), "projection": torch.zeros(128, 700)}
     save_file(tensors, tmp_path / "model.safetensors", {"backbone": "mit-b0"})
     with pytest.raises(WeightsUnavailable, match="with `resume=True`, which writes it again"):

@@ -108,7 +108,7 @@ def test_a_stopped_job_goes_on(run: Path, pseudo: Path, weak_data: Path, tmp_pat
     list(islice((event for event in stopped if isinstance(event, Step)), 3))
     stopped.close()
     assert len(list((out / "masks").iterdir())) == 3
-    with pytest.raises(OutputError, match="--resume"):
+    with pytest.raises(OutputError, match="`resume=True` to go on with it"):
         list(pseudo_masks(run, data, out))
     with pytest.raises(ConfigError, match="other min_confidence"):
         list(pseudo_masks(run, data, out, min_confidence=0.5, resume=True))
