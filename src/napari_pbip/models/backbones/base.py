@@ -56,11 +56,13 @@ class Backbone(Pyramid):
         """Whether its weights were loaded from a run of ours, and not from published ones."""
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
-        self.to(memory_format=torch.channels_last)  # convolutions on a processor take half the time
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """See :class:`Pyramid`."""
-        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        normalised = (images - self.mean) / self.std
+        if torch.is_grad_enabled():  # torch crashed in the backward pass of a network of narrow convolutions
+            return normalised
+        return normalised.contiguous(memory_format=torch.channels_last)  # convolutions take half the time on a processor
 
     def as_pretrained(self) -> Self:
         """Switch to the normalisation that the weights were published with, for use without training; returns itself.
