@@ -62,7 +62,9 @@ class Backbone(Pyramid):
         normalised = (images - self.mean) / self.std
         if torch.is_grad_enabled():  # torch crashed in the backward pass of a network of narrow convolutions
             return normalised
-        return normalised.contiguous(memory_format=torch.channels_last)  # convolutions take half the time on a processor
+        return normalised.contiguous(
+            memory_format=torch.channels_last
+        )  # convolutions take half the time on a processor
 
     def as_pretrained(self) -> Self:
         """Switch to the normalisation that the weights were published with, for use without training; returns itself.
