@@ -51,7 +51,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a backbone, in a file."""
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("teacher") / "model.safetensors"
-    save_file({f"backbone.{n}": t for n, t in backbones.load("mit-b0").state_dict().items()}, path)
+    save_file({f"backbone.{n}": t for n, t in backbones.load("efficientnet-lite0").state_dict().items()}, path)
     return path
 
 
@@ -175,7 +175,7 @@ def test_what_comes_with_the_package_is_student_and_teacher(
     """Without any weights of one's own; the same network, so they differ once the adapters do."""
     values: dict[str, Any] = {
         "method": {"name": "construct", "memory": 16},
-        "bank": {"k": 2},
+        "bank": {"encoder": "efficientnet-lite0", "k": 2},
     }
     job = settings_for(weak_data, **values, backbone={"weights": "builtin"}, train={"steps": 4, "precision": "float32"})
     losses = [e.values for e in run(train(job, tmp_path / "run")) if isinstance(e, Step) and "loss" in e.values]

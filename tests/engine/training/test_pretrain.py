@@ -55,7 +55,9 @@ def test_it_leaves_weights_and_what_they_were_made_of(finished: tuple[Path, list
     with (out / "curves.csv").open() as file:
         assert list(csv.DictReader(file))[-1].keys() == {"step", "learning_rate", "loss"}
     assert (out / "model.safetensors").stat().st_size < 8e6
-    assert {t.dtype for t in load_file(out / "model.safetensors").values()} == {torch.float16}
+    whole = {name for name, t in load_file(out / "model.safetensors").items() if t.dtype != torch.float16}
+    assert whole
+    assert all(".running_" in name for name in whole)
 
 
 def test_resumed_it_is_bit_for_bit_an_uninterrupted_one(finished: tuple[Path, list[Event]], tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_trainings_start_from_it_and_banks_are_made_with_it(
         train(settings_for(weak_data, method={"name": "pbip"}, train={"steps": 2}, **changes), tmp_path / "run")
     )
     assert isinstance(events[-1], Finished)
-    with pytest.raises(WeightsUnavailable, match="pretrain"):
+    with pytest.raises(WeightsUnavailable, match="pre-training"):
         encoders.load("pretrained", tmp_path / "run" / "best.safetensors")
 
 

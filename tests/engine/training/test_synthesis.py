@@ -105,7 +105,7 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(folder: Path, synthesis: float, **changes: object) -> JobSettings:
     method = {"name": "cam", "synthesis": synthesis}
     quick = {"steps": 30, "flip_and_turn": False, "warmup": 5, "learning_rate": 1e-3}
-    return settings_for(folder, method=method, train={**quick, **changes})
+    return settings_for(folder, method=method, backbone={"name": "mit-b0"}, train={**quick, **changes})
 
 
 def test_pixels_of_mosaics_teach_where_a_class_ends(stripes: Path, tmp_path: Path) -> None:

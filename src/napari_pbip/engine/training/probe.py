@@ -41,7 +41,7 @@ from napari_pbip.engine.training.linear_probe import (
     groups_of_classes,
 )
 from napari_pbip.errors import DataError
-from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Started, Step
+from napari_pbip.events import Epoch, Event, Finished, Noted, Started, Step
 from napari_pbip.models import encoders
 from napari_pbip.models.methods.probe import Probe
 from napari_pbip.signals import held_back
@@ -101,7 +101,7 @@ def fit_probe(
     validation: TileSet | None,
     out: Path,
     read: TileReader,
-) -> Job:
+) -> Generator[Event, None, None]:
     """Fit ``method`` (on its device) to the tiles, validate it, and write the run.
 
     Parameters

