@@ -186,7 +186,7 @@ def test_labels_are_checked_and_a_doubtful_tile_is_gone_to(bench: LiveBench) -> 
     bench.look_at(5, 5, tiles=2)
     click(bench.panel.live_button)
     bench.settle(lambda: bench.panel.report.isVisible() and not bench.session.jobs)
-    assert "told right" in bench.panel.report.accuracy.text()
+    assert "predicted correctly" in bench.panel.report.accuracy.text()
     tiles = bench.panel.report.tiles
     assert not tiles.item(0).icon().isNull()
     wrong = [i for i in range(tiles.count()) if "x898_y1571" in tiles.item(i).toolTip()]

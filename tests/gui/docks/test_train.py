@@ -642,7 +642,7 @@ def test_a_probe_is_fitted_and_says_what_it_found(
     settle(lambda: widget.report.isVisible())
     assert not widget.plot.isVisible()
     assert not widget.resume_button.isVisible()
-    assert "told right" in widget.report.accuracy.text()
+    assert "predicted correctly" in widget.report.accuracy.text()
     counts = [[widget.report.confusion.item(r, c).text() for c in range(2)] for r in range(2)]
     assert int(counts[1][0]) >= 1
     first = widget.report.tiles.item(0)

@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QLabel,
-    QScrollArea,
     QTabWidget,
     QVBoxLayout,
     QWidget,
@@ -29,6 +28,7 @@ from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.class_table import ClassTable
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.number_box import NumberBox
+from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.words import rich, tip
 from napari_pbip.slides.mpp import is_usual
 
@@ -184,16 +184,9 @@ class SlideLabelling(QWidget):
         layout.addWidget(self.bar)
         layout.addWidget(self.live)
         layout.addStretch(1)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QScrollArea.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(content)
-        bar = area.verticalScrollBar()
-        area.setMinimumWidth(content.minimumSizeHint().width() + (0 if bar is None else bar.sizeHint().width()))
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 6, 0, 0)
-        outer.addWidget(area)
+        outer.addWidget(ScrollColumn(content))
 
     # what there is -------------------------------------------------------------------------------------------
 

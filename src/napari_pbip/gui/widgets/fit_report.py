@@ -74,7 +74,7 @@ class FitReport(QWidget):
             )
         else:
             self.accuracy.setText(
-                f"Of the tiles of a class, <b>{found:.0f} %</b> are told right by a fit that did not see them."
+                f"<b>{found:.0f} %</b> of the tiles are predicted correctly by a fit that did not contain them."
             )
         self._show_confusion(fit.get("confusion"), names)
         wrong = [tile for tile in fit.get("worst", ()) if tile["predicted"] != tile["label"]]
