@@ -47,6 +47,8 @@ from napari_pbip.results.report import write_map
 MARKER = "pseudo.json"
 MASKS, CONFIDENCE = "masks", "confidence"
 _FORMAT = 1
+_SCORED = ("val", "test")
+"""Splits whose tiles stay as they are."""
 Labels = npt.NDArray[np.uint8]
 Margin = npt.NDArray[np.float32]
 
@@ -148,9 +150,6 @@ def pseudo_masks(
         yield Step(masks.done)
     masks.write_tables(others)
     yield Finished(out, masks.summary())
-
-
-_SCORED = ("val", "test")
 
 
 def _begin(out: Path, facts: dict[str, Any], *, resume: bool, overwrite: bool) -> None:

@@ -8,16 +8,14 @@ and a product of matrices.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
 from itertools import chain
 from pathlib import Path
 
 import cachetools
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import ThreadpoolController
 
 from napari_pbip.bank import LabelledTile, Origin
 from napari_pbip.bank.labelled_slides import LabelledSlides, corner
@@ -108,8 +106,7 @@ class LiveProbe:
         of_single, of_mixed = (self._cells(tiles, each) for tiles in (single, mixed))
         classes = np.array([tile.class_index for tile in of_single.tiles])
         start = self._last[1].probe if self._last is not None and self._last[1].names == names else None
-        with _one_thread():
-            probe = fit_with_mixed(of_single, classes, of_mixed, DEFAULT_STRENGTH, start)
+        probe = fit_with_mixed(of_single, classes, of_mixed, DEFAULT_STRENGTH, start)
         fit = Fit(names, np.array(known, np.uint8) + 1, of_single, classes, probe)
         self._last = labelled, fit
         return fit
@@ -160,8 +157,7 @@ class LiveProbe:
         done = 0
         for found in chain(known, self._read(view.slide, view.size, lacking)):
             done += len(found)
-            with _one_thread():
-                tiles = {p: _labels(fit, f, tissue, view, p) for p, f in found.items() if f is not None}
+            tiles = {p: _labels(fit, f, tissue, view, p) for p, f in found.items() if f is not None}
             yield Coloured(done, tiles=tiles)
 
     def _tissue_of(self, view: View) -> TissueMask:
@@ -207,17 +203,6 @@ class LiveProbe:
             name, weights, device = self._encoder
             self._dense = DenseFeatures(encoders.load(name, weights).to(choose_device(device)))
         return self._dense(images)
-
-
-def _one_thread() -> AbstractContextManager[object]:
-    """Small products of matrices by one thread: where the cores are busy, several wait for each other at every one."""
-    context: AbstractContextManager[object] = _pools().limit(limits=1, user_api="blas")
-    return context
-
-
-@cache
-def _pools() -> ThreadpoolController:
-    return ThreadpoolController()
 
 
 def _labels(fit: Fit, features: Features, tissue: TissueMask, view: View, place: Position) -> Labels:
@@ -282,6 +267,5 @@ def check_labels(fit: Fit) -> Job:
     yield Started("Checking the labels", 1, "fits")
     groups, seen = groups_of(fit.single.tiles, fit.classes), None
     if (groups_of_classes(fit.classes, groups) > 1).any():
-        with _one_thread():
-            seen = yield from heard(cross_validate(fit.single.features, fit.classes, groups, (DEFAULT_STRENGTH,)), 0)
+        seen = yield from heard(cross_validate(fit.single.features, fit.classes, groups, (DEFAULT_STRENGTH,)), 0)
     yield Finished(None, told_apart(fit.names, fit.single.tiles, fit.classes, seen))

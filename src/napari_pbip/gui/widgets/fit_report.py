@@ -33,8 +33,8 @@ class FitReport(QWidget):
     picked = Signal(str)
     """A tile was chosen; its path."""
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self) -> None:
+        super().__init__()
         self.accuracy = QLabel()
         self.accuracy.setWordWrap(True)
         self.confusion = QTableWidget()
@@ -74,7 +74,8 @@ class FitReport(QWidget):
             )
         else:
             self.accuracy.setText(
-                f"<b>{found:.0f} %</b> of the tiles are predicted correctly by a fit that did not contain them."
+                f"On average over the classes, <b>{found:.0f} %</b> of the tiles are predicted correctly by a fit that "
+                "did not contain them (balanced accuracy)."
             )
         self._show_confusion(fit.get("confusion"), names)
         wrong = [tile for tile in fit.get("worst", ()) if tile["predicted"] != tile["label"]]
