@@ -136,7 +136,7 @@ def test_scores_with_a_ceiling_are_compared_as_they_are(tmp_path, scope):
     segment(store, network(field))
     counts = LargestScores(store)
     assert counts.percentile(99.5).tolist() == [2.0] * 4
-    thresholds = ThresholdSettings(delta=0.25, presence=0, scope=scope)
+    thresholds = ThresholdSettings(delta=0.25, presence=0, scope=scope, smoothing_um=0)
     labels = label_region(store, thresholds, counts.percentile(99.5), 0, slice(None), slice(None))
     scores = store.read_scores(0, slice(None), slice(None)).astype(np.float32)
     np.testing.assert_array_equal(labels, np.where(scores.max(0) >= 0.25 * 2, scores.argmax(0) + 1, 255))
@@ -185,7 +185,9 @@ def test_labels_lie_where_the_scores_lie(labelled):
 
 @pytest.mark.parametrize("scope", ["slide", "tile"])
 def test_labels_follow_the_thresholds(labelled, scope):
-    thresholds = ThresholdSettings(delta=0.3, class_delta={"STR": 0.6}, presence=0.4, scope=scope, percentile=98)
+    thresholds = ThresholdSettings(
+        delta=0.3, class_delta={"STR": 0.6}, presence=0.4, scope=scope, percentile=98, smoothing_um=0
+    )
     write_labels(labelled, thresholds)
     levels, facts = open_labels(labelled)
     rows, columns, tissue = labelled.tiles_and_tissue(0, slice(None), slice(None))

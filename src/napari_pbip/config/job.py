@@ -137,7 +137,7 @@ class SegmentSettings(Settings):
 
 
 class ThresholdSettings(Settings):
-    """Thresholds by which scores become labels, without running the network again."""
+    """How scores become labels, without running the network again."""
 
     delta: Fraction = 0.15
     """A class is labelled where its score reaches delta times its largest score (Eq. 4). Not `method.delta`, which cuts
@@ -150,6 +150,8 @@ class ThresholdSettings(Settings):
     """Whether the largest score of a class is that over the slide (no seams) or over each tile (as published)."""
     percentile: Annotated[float, Field(ge=50, le=100)] = 99.5
     """Percentile of the scores over a slide that counts as the largest, so that a few outliers do not matter."""
+    smoothing_um: Annotated[float, Field(ge=0, le=200)] = Field(25.0, title="Smoothing, µm")
+    """Width in micrometres over which scores are averaged before they become labels; 0 leaves them as they are."""
 
     def of_classes(self, names: Collection[str]) -> ThresholdSettings:
         """Return these settings without the thresholds of other classes than these."""

@@ -1,10 +1,10 @@
 """Labels from scores: the class of a cell as a pure function of the stored scores and the thresholds.
 
-Candidates for the label of a cell are the classes that are present and whose score reaches the threshold
-tau = delta * (largest score of the class). The label is the candidate with the largest score after division by the
-largest score of its class. A cell without a candidate is not assigned (255). Cells outside the tissue, or in tiles that
-were not computed, are not analysed (0). Negative scores do not count (the ReLU of the released evaluation): a cell
-without a positive score is not assigned at any delta.
+Scores are smoothed over neighbouring cells. Candidates for the label of a cell are then the classes that are present
+and whose score reaches the threshold tau = delta * (largest score of the class). The label is the candidate with the
+largest score after division by the largest score of its class. A cell without a candidate is not assigned (255). Cells
+outside the tissue, or in tiles that were not computed, are not analysed (0). Negative scores do not count (the ReLU of
+the released evaluation): a cell without a positive score is not assigned at any delta.
 
 Presence is predicted for each tile, and interpolated between the centres of tiles so that classes do not end at the
 borders of tiles. The largest score is a high percentile over the slide or, as published, the maximum over the tile,
@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import ConfigError
+from napari_pbip.results.smoothing import deviation, reach, smooth
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.taxonomy import UNASSIGNED, Taxonomy
 
@@ -248,15 +249,37 @@ def score_window(
 ) -> ScoreWindow:
     """Return the scores and presence that :func:`label_region` uses, to try several thresholds on one window.
 
-    Of the thresholds, only the scope is used. ``presence``, (N, rows, columns), replaces the presence in the store.
+    Of the thresholds, only the scope and the smoothing are used. ``presence``, (N, rows, columns), replaces that of the
+    store.
     """
     rows, columns, tissue = store.tiles_and_tissue(level, y, x)
     window = slice(int(rows[0]), int(rows[-1]) + 2), slice(int(columns[0]), int(columns[-1]) + 2)
     return ScoreWindow(
-        store.read_scores(level, y, x),
+        _smoothed(store, thresholds.smoothing_um, level, y, x),
         store.peak(*window) if thresholds.scope == "tile" and store.ceiling is None else largest[:, None, None],
         store.presence(*window) if presence is None else presence[:, *window],
         rows - window[0].start,
         columns - window[1].start,
         tissue,
     )
+
+
+def _smoothed(store: ScoreStore, width: float, level: int, y: slice, x: slice) -> npt.NDArray[np.floating]:
+    """Return the scores of a rectangle, (N, h, w), smoothed over a width in micrometres.
+
+    Only tissue counts, and what lies around the rectangle counts as far as it matters: parts join without a seam.
+    """
+    sigma = deviation(width, store.cell_um * 2**level)
+    if not sigma:
+        return store.read_scores(level, y, x)
+    margin, sides = reach(sigma), store.scores[level].shape[1:]
+    spans = [part.indices(side) for part, side in zip((y, x), sides, strict=True)]
+    outer = [
+        slice(max(0, start - margin), min(side, stop + margin))
+        for (start, stop, _), side in zip(spans, sides, strict=True)
+    ]
+    scores = store.read_scores(level, *outer)
+    tissue = store.tiles_and_tissue(level, *outer)[2]
+    smoothed = smooth(scores, tissue & ~np.isnan(scores[0]), sigma)
+    rows, columns = (slice(a - o.start, b - o.start) for (a, b, _), o in zip(spans, outer, strict=True))
+    return smoothed[:, rows, columns]

@@ -168,8 +168,9 @@ def test_areas_are_those_that_would_be_written(viewer, settle, result, finished,
 
 
 def test_what_is_under_the_cursor(result, finished):
+    result.display.thresholds = ThresholdSettings(smoothing_um=0)
     labels = expected(finished, result.thresholds)
-    scores = ScoreStore.open(finished).read_scores(0, ALL, ALL)
+    scores = ScoreStore.open(finished).read_scores(0, ALL, ALL).astype(np.float32)
     result.view.micrometres = 0
     set_data_level(result.layer, 0)
     um = result.store.cell_um
@@ -177,7 +178,7 @@ def test_what_is_under_the_cursor(result, finished):
         offset = (um - result.store.facts.slide.mpp) / 2
         label, there = result.value_at((row * um + offset, column * um + offset))
         assert label == labels[row, column]
-        np.testing.assert_array_equal(there, scores[:, row, column].astype(np.float32))
+        np.testing.assert_array_equal(there, scores[:, row, column] / result.view.largest)
     assert result.value_at((-100, 0)) is None
 
 

@@ -19,8 +19,8 @@ from napari_pbip.config import DataSettings
 from napari_pbip.gui.docks.label_tiles import LabelTilesWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.state.session import session_of
-from napari_pbip.gui.widgets.fraction import FractionSlider
 from napari_pbip.gui.widgets.number_box import NumberBox, read_number
+from napari_pbip.gui.widgets.number_slider import NumberSlider
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from tests.gui.qt_helpers import click
 
@@ -114,7 +114,7 @@ def test_whole_numbers_have_no_mark_for_thousands(in_window, locale):
 
 @pytest.mark.parametrize("text", ["0.3", "0,3"])
 def test_sliders_take_both(in_window, locale, text):
-    slider = in_window(FractionSlider("threshold", "a threshold"))
+    slider = in_window(NumberSlider("threshold", "a threshold"))
     moved = []
     slider.value_changed.connect(moved.append)
     enter(slider.number, text)

@@ -196,13 +196,12 @@ class TuneWidget(QWidget):
         if self._result is None or found is None:
             self.hover.setText(_HOVER)
             return
-        label, scores = found
+        label, shares = found
         names = self._result.store.taxonomy.names
         text = f"<b>{self._name(label)}</b>"
         if label != NOT_ANALYSED:
-            largest = self._result.view.largest
-            shares = [s / m if m > 0 else 0.0 for s, m in zip(scores.tolist(), largest.tolist(), strict=True)]
-            text += " · " + " · ".join(f"{name} {share:.2f}" for name, share in zip(names, shares, strict=True))
+            shown = shares.clip(0).tolist()
+            text += " · " + " · ".join(f"{name} {share:.0%}" for name, share in zip(names, shown, strict=True))
         self.hover.setText(text)
 
     def _name(self, label: int) -> str:

@@ -117,10 +117,18 @@ class ResultView:
         """Return the labels of a rectangle of one level of the store."""
         return label_region(self.store, self.thresholds, self.largest, level, y, x)
 
+    def label_and_shares(self, level: int, row: int, column: int) -> tuple[int, npt.NDArray[np.float32]]:
+        """Return the label of a cell, and the share of its largest score that each class has there, (N,)."""
+        cell = slice(row, row + 1), slice(column, column + 1)
+        thresholds = self.thresholds
+        found = score_window(self.store, thresholds, self.largest, level, *cell).rows(ALL)
+        label = found.labels(deltas(self.store.taxonomy, thresholds), thresholds.presence)
+        return int(label[0, 0]), found.shares[:, 0, 0]
+
     def _labels_again(self, level: int, y: slice, x: slice) -> Labels:
         """Return the labels of a rectangle, and keep its scores because often only thresholds change between calls."""
         thresholds = self.thresholds
-        wanted = (level, y, x, thresholds.scope, self.largest.tobytes(), self.store.version)
+        wanted = (level, y, x, thresholds.scope, thresholds.smoothing_um, self.largest.tobytes(), self.store.version)
         if self._kept is None or self._kept[0] != wanted:
             found = score_window(self.store, thresholds, self.largest, level, y, x)
             self._kept = wanted, list(self._pool.map(found.rows, found.strips))

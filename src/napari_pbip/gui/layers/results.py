@@ -121,15 +121,16 @@ class ResultLayer:
         self._growth.update(regions)
 
     def value_at(self, position: Sequence[float]) -> tuple[int, npt.NDArray[np.float32]] | None:
-        """Return the label and raw scores, (N,), drawn at a position in micrometres; None outside the slide."""
+        """Return the label drawn at a position in micrometres, and the share of each class, (N,); None off the slide.
+
+        A share is the score that the label is chosen by, divided by the largest of its class.
+        """
         level = self.view.drawn_level(int(self.layer.data_level))
         row, column = (math.floor(p + 0.5) >> level for p in self.layer.world_to_data(position)[-2:])
         _, height, width = self.store.scores[level].shape
         if not (0 <= row < height and 0 <= column < width):
             return None
-        cell = slice(row, row + 1), slice(column, column + 1)
-        scores = self.store.read_scores(level, *cell)[:, 0, 0].astype(np.float32)
-        return int(self.view.labels(level, *cell)[0, 0]), scores
+        return self.view.label_and_shares(level, row, column)
 
     def close(self) -> RunningJob | None:
         """Close the store after the layer was removed; return the job that is still stopping, or None."""

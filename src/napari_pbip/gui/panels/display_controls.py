@@ -19,7 +19,7 @@ from superqt.utils import signals_blocked
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.gui.layers.display import Display
-from napari_pbip.gui.widgets.fraction import FractionSlider
+from napari_pbip.gui.widgets.number_slider import NumberSlider
 from napari_pbip.gui.widgets.swatch import Swatch
 from napari_pbip.gui.widgets.words import caption, tip
 from napari_pbip.taxonomy import Taxonomy
@@ -36,18 +36,25 @@ class DisplayControls(QGroupBox):
     def __init__(self) -> None:
         super().__init__("Thresholds")
         self._display = Display()
-        self.delta = FractionSlider(
+        self.delta = NumberSlider(
             "threshold of all classes", "A class needs this share of its largest score; higher leaves more not assigned"
         )
-        self.presence = FractionSlider(
+        self.presence = NumberSlider(
             "class presence", "A class is drawn only in tiles that show it with this probability"
+        )
+        self.smoothing = NumberSlider(
+            "smoothing, micrometres",
+            "Scores are averaged over this width before they become labels, so that single cells do not stand out",
+            high=200,
+            step=5,
         )
         self.scope = QComboBox()
         self.scope.addItems(list(_SCOPES.values()))
         self.scope.setToolTip("Over what the largest score is taken; tile by tile is as published and leaves seams")
-        self.opacity = FractionSlider("opacity", "How much the map covers the slide")
+        self.opacity = NumberSlider("opacity", "How much the map covers the slide")
         self.delta.value_changed.connect(lambda delta: self._change(delta=delta))
         self.presence.value_changed.connect(lambda presence: self._change(presence=presence))
+        self.smoothing.value_changed.connect(lambda width: self._change(smoothing_um=width))
         self.scope.currentIndexChanged.connect(lambda index: self._change(scope=list(_SCOPES)[index]))
         self.opacity.value_changed.connect(self._change_opacity)
         form = QFormLayout()
@@ -57,6 +64,7 @@ class DisplayControls(QGroupBox):
         self.rows: list[ClassRow] = []
         below = QFormLayout()
         below.addRow("Class presence", self.presence)
+        below.addRow("Smoothing, µm", self.smoothing)
         below.addRow("Largest score of", self.scope)
         below.addRow("Opacity", self.opacity)
         layout = QVBoxLayout(self)
@@ -114,6 +122,7 @@ class DisplayControls(QGroupBox):
     def _show_thresholds(self, thresholds: ThresholdSettings) -> None:
         self.delta.set_value(thresholds.delta)
         self.presence.set_value(thresholds.presence)
+        self.smoothing.set_value(thresholds.smoothing_um)
         with signals_blocked(self.scope):
             self.scope.setCurrentIndex(list(_SCOPES).index(thresholds.scope))
         for row in self.rows:
@@ -146,7 +155,7 @@ class ClassRow:
         self.eye = QCheckBox(caption(name))
         self.eye.setToolTip(tip(f"Show {name} on the slide"))
         self.eye.toggled.connect(lambda shown: toggle(self.value, shown))
-        self.slider = FractionSlider(f"threshold of {name}", tip(f"A threshold of its own for {name}"))
+        self.slider = NumberSlider(f"threshold of {name}", tip(f"A threshold of its own for {name}"))
         self.slider.value_changed.connect(lambda delta: change(name, delta))
         self.follow = QToolButton()
         self.follow.setText("↺")

@@ -9,8 +9,8 @@ from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.gui.widgets.buttons import push_button
-from napari_pbip.gui.widgets.fraction import FractionSlider
 from napari_pbip.gui.widgets.job_bar import Notice
+from napari_pbip.gui.widgets.number_slider import NumberSlider
 
 _SETTLE_MS = 150
 """Milliseconds without a move of the slider after which tissue is searched for."""
@@ -30,7 +30,7 @@ class TissuePanel(QGroupBox):
             "Only tissue is analysed; paint or erase it with the brush of the layer 'tissue of …'",
             self._ask_or_find,
         )
-        self.slider = FractionSlider(
+        self.slider = NumberSlider(
             "darkness threshold of tissue",
             "How dark a place must be to count as tissue; lower finds paler tissue",
             low=0.01,

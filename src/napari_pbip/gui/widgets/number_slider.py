@@ -1,4 +1,4 @@
-"""A slider for fractions, which can also be typed or changed with keys; superqt's slider does not support keys."""
+"""A slider whose number can also be typed or changed with keys; superqt's slider does not support keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_pbip.gui.widgets.number_box import NumberBox
 _NUMBER_WIDTH = 56
 
 
-class FractionSlider(QWidget):
+class NumberSlider(QWidget):
     """A slider with a number box beside it.
 
     Parameters
