@@ -23,13 +23,13 @@ class CompareSettings(Settings):
     """The axes of a comparison, of which every combination of choices is trained with every seed."""
 
     axes: Annotated[dict[str, dict[str, Changes]], Field(min_length=1)]
-    """Names of the axes, such as `method` or `encoder`; for each the names of its choices and the settings of each."""
+    """Axes by name, such as `method` or `encoder`; each has choices by name, and each choice its settings."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2, 3, 4)
-    """Each combination is trained once with each of these as `train.seed`; the image bank is that of `bank.seed`."""
+    """Values of `train.seed`, with each of which every combination is trained; the bank has the seed `bank.seed`."""
     split: Literal["test", "val"] = "test"
-    """The tiles with masks that are scored."""
+    """The split of the tiles with masks that are scored."""
     pictures: Annotated[int, Field(ge=0)] = 4
-    """Tiles whose maps are shown side by side in the report: those with the most classes."""
+    """Number of tiles whose maps are shown side by side in the report; these are the tiles with the most classes."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -41,10 +41,10 @@ class CompareSettings(Settings):
 
 
 class CompareJob(JobSettings):
-    """A settings file with a section `compare`; the rest of it is what all runs share."""
+    """A settings file with a section `compare`; its other settings are those of all runs."""
 
     compare: CompareSettings
-    """What is compared."""
+    """The axes of the comparison."""
 
     @classmethod
     def read_values(cls, path: Path) -> dict[str, Any]:

@@ -37,11 +37,11 @@ class BankSettings(Settings):
     k: Annotated[int, Field(ge=1)] | Literal["auto"] | dict[str, Annotated[int, Field(ge=1)] | Literal["auto"]] = Field(
         3, title="Clusters per class"
     )
-    """Clusters (subclasses) of each class: a number, `auto` (silhouette), or one of these for each class name."""
+    """Number of clusters (subclasses) of each class: a number, `auto` (silhouette), or one of both by class name."""
     k_max: Annotated[int, Field(ge=2)] = Field(6, title="Most clusters per class")
     """Largest number of clusters that `auto` tries."""
     nearest: Annotated[int, Field(ge=1)] = Field(100, title="Tiles per prototype")
-    """Tiles nearest the centre of each cluster whose mean is the prototype (N_K of PBIP)."""
+    """Number of tiles nearest to the centre of a cluster whose mean is its prototype (N_K of PBIP)."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the clustering."""
     batch_size: Annotated[int, Field(ge=1)] = 32
@@ -61,8 +61,8 @@ class BackboneSettings(Settings):
     name: str = _DEFAULT_BACKBONE
     """Name of the backbone in the catalogue, such as efficientnet-lite0 or mit-b1 (docs/methods.md lists them)."""
     weights: Path | Literal["builtin"] | None = Field(default_factory=_weights_that_come_with)
-    """Where training starts: a folder or safetensors file with weights of this backbone; builtin, the ImageNet
-    weights that are installed with the package, the default of efficientnet-lite0; or nothing, which is random values,
+    """Initial weights: a folder or safetensors file with weights of this backbone; builtin, the ImageNet weights that
+    are installed with the package, which is the default of efficientnet-lite0; or nothing for random values, which is
     the default of all others."""
 
 
@@ -70,14 +70,14 @@ class TrainSettings(Settings):
     """How a model is trained."""
 
     epochs: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """How often the training tiles are seen; auto is 8, or more for few tiles, so that there are 200 steps."""
+    """Number of passes through the training tiles; auto is 8, or more for few tiles, so that there are 200 steps."""
     steps: Annotated[int, Field(ge=1)] | None = None
-    """Optimiser steps in all; overrides epochs."""
+    """Total number of optimiser steps; overrides epochs."""
     batch_size: Annotated[int, Field(ge=1)] = 10
     """Tiles per step."""
     learning_rate: Positive | Literal["auto"] = "auto"
-    """Peak learning rate of AdamW; auto is 5e-5, as released, from weights of your own file, and 5e-4 from builtin
-    ones, from those of a run, and from scratch."""
+    """Peak learning rate of AdamW; auto is 5e-5, as released, with weights from your own file, and 5e-4 with builtin
+    ones, with those of a run, and from scratch."""
     weight_decay: Weight = 1e-3
     """Weight decay of AdamW."""
     warmup: Annotated[int, Field(ge=0)] = 0
@@ -87,7 +87,7 @@ class TrainSettings(Settings):
     stain_augmentation: Fraction = 0.0
     """Strength of random changes of the haematoxylin and eosin amounts; 0 is off."""
     validate_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Epochs between two validations (when validation masks exist); auto is as many as make about eight of them."""
+    """Epochs between two validations (if there are validation masks); auto gives about eight validations."""
     select_by: Literal["predicted", "oracle"] = "predicted"
     """The protocol whose mIoU chooses the best model."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -114,14 +114,14 @@ class TissueSettings(Settings):
 
 
 class SegmentSettings(Settings):
-    """How a slide is read and put through the network."""
+    """How a slide is read and segmented."""
 
     mpp: Positive | None = None
     """Microns per pixel of the slide, if its file does not contain them."""
     tile: Annotated[int, Field(ge=64, multiple_of=16)] | None = None
     """Side of the square that the network sees, in model pixels; by default that of the training tiles."""
     overlap: Annotated[int, Field(ge=0, multiple_of=16)] = 32
-    """Pixels shared by neighbouring tiles, blended by weights that fall off towards the border."""
+    """Overlap of neighbouring tiles in pixels, blended with weights that decrease towards the border."""
     min_tissue: Fraction = 0.02
     """A tile with a smaller share of tissue is not analysed."""
     batch_size: Annotated[int, Field(ge=1)] = 16
@@ -140,8 +140,8 @@ class ThresholdSettings(Settings):
     """How scores become labels, without running the network again."""
 
     delta: Fraction = 0.15
-    """A class is labelled where its score reaches delta times its largest score (Eq. 4). Not `method.delta`, which cuts
-    out masks while training."""
+    """A class is labelled where its score reaches delta times its largest score (Eq. 4). It is not `method.delta`, the
+    threshold of masks in training."""
     class_delta: dict[str, Fraction] = Field(default={})
     """Delta of single classes by their names, instead of the common one."""
     presence: Fraction = 0.5

@@ -1,4 +1,4 @@
-"""The methods' settings: one class each. It says where the network is and what it learns from besides the tiles."""
+"""The settings of each method, which also name its network and what its training needs besides labelled tiles."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from napari_pbip.plugins import plugins
 
 
 class MethodSettings(Settings):
-    """What all methods have. The fields of a method are the options of its network, but for `name` and `preset`.
+    """Base class of the methods' settings, whose fields are the options of the network, except `name` and `preset`.
 
-    As the type of a field it stands for the settings of any of the :func:`methods`, told apart by `name`.
+    As the type of a field, it stands for the settings of any of the :func:`methods`, which is selected by `name`.
     """
 
-    model_config = ConfigDict(defer_build=True)  # other packages are asked for their methods when values are validated
+    model_config = ConfigDict(defer_build=True)  # until values are validated, when methods of other packages are known
 
     network: ClassVar[str]
     """``module:class`` of the network, a :class:`napari_pbip.models.methods.base.Method`."""
     learns_from: ClassVar[Literal["tiles", "encoder", "bank", "masks"]] = "tiles"
-    """What training needs: the labelled tiles alone, a frozen encoder too, an image bank with its encoder, or tiles
-    with masks."""
+    """What training needs: only labelled tiles, also a frozen encoder, an image bank with its encoder, or tiles with
+    masks."""
     sees_through_encoder: ClassVar[bool] = False
-    """Whether a trained model still needs the encoder to look at images."""
+    """Whether a trained model computes its maps with the encoder, and needs it for inference."""
     about: ClassVar[str] = ""
-    """What it makes of the tiles, needs and costs, in the words of those who choose among methods."""
+    """What the method learns, needs and costs, for users who choose a method."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Values that a preset gives to every setting not given."""
+    """For each preset, the values of settings that are not given."""
 
     name: str
     """The method."""
@@ -47,12 +47,12 @@ class MethodSettings(Settings):
         return values
 
     def options(self) -> dict[str, Any]:
-        """What the network is made with."""
+        """Return the options with which the network is built."""
         return self.model_dump(exclude={"name", "preset"})
 
     @classmethod
     def variants(cls) -> tuple[type[MethodSettings], ...]:
-        """The classes that a field of this type stands for."""
+        """Return the classes that a field of this type stands for."""
         return tuple(methods().values())
 
     @classmethod
@@ -63,30 +63,30 @@ class MethodSettings(Settings):
 
 
 class TrainedSettings(MethodSettings):
-    """What the methods have in common that train a backbone, a pyramid of four stages, step by step."""
+    """Base class of the settings of methods that train a backbone, a pyramid of four stages, in steps."""
 
 
 class PyramidSettings(TrainedSettings):
-    """What the methods have that give a score map to each of the four stages, and learn from image-level labels."""
+    """The settings of all methods with a score map for each of the four stages, trained on image-level labels."""
 
     stage_weights: FourStages = (0.0, 0.1, 1.0, 1.0)
     """Weight of the classification loss of each backbone stage."""
     fusion_weights: FourStages = (0.0, 0.3, 0.3, 0.4)
-    """Weight of each stage's score map in the fused map (Eq. 3 of PBIP). With a weight for the first stage, scores of a
-    slide lie every 4 pixels instead of 8, and take four times the room."""
+    """Weight of each stage's score map in the fused map (Eq. 3 of PBIP). With a weight for the first stage, a slide has
+    a score every 4 pixels instead of every 8, and its scores need four times the space."""
     synthesis: Weight = 0.0
-    """Weight of a loss on the pixels of mosaics that are composed of the single-class tiles while training, and make a
+    """Weight of a loss on the pixels of mosaics, which are composed of single-class tiles during training and make a
     step half as long again; 0 leaves it out."""
 
 
 class PrototypeSettings(PyramidSettings):
-    """What the methods with prototypes share: how features are compared with them, and the contrast."""
+    """The settings of all methods with prototypes: the comparison of features with prototypes, and the contrast."""
 
     similarity: Literal["centred", "plain"] = "centred"
-    """Cosine of features and prototypes, without what all prototypes share or as they are."""
+    """Prototypes in the cosine with features: centred by subtracting their mean, or plain."""
     delta: Fraction = 0.15
-    """Threshold scale delta of the masks that training cuts out (Eq. 4 of PBIP). Not the delta of the thresholds, which
-    says which pixels of a finished map are labelled."""
+    """Threshold scale delta of the masks of images in training (Eq. 4 of PBIP). It is not the delta of the thresholds,
+    which decides which pixels of a finished map are labelled."""
     temperature: Positive = 1.0
     """Temperature of the contrastive losses."""
     alpha: Weight = 1.0
@@ -96,10 +96,11 @@ class PrototypeSettings(PyramidSettings):
 
 
 class ImgMatchSettings(PrototypeSettings):
-    """What PBIP and LPD share besides: the parts of ImgMatchNet that the papers switch on and off."""
+    """The settings of PBIP and LPD: the parts of ImgMatchNet that the papers switch on and off."""
 
     subclass_merge: Literal["mean", "softmax"] = "mean"
-    """Prototype maps to class map at evaluation: their mean (Eq. 2 of PBIP), or the released softmax-weighted sum."""
+    """How prototype maps become a class map at evaluation: by their mean (Eq. 2 of PBIP), or by the softmax-weighted
+    sum of the released code."""
     theta_foreground: Weight = 1.0
     """Weight of the foreground term within the similarity loss; 0 leaves it out (Table 2 of PBIP)."""
     theta_background: Weight = 1.0
@@ -109,13 +110,13 @@ class ImgMatchSettings(PrototypeSettings):
 
 
 class PbipSettings(ImgMatchSettings):
-    """PBIP: ClassNet and ImgMatchNet. Defaults are ours; `preset` takes the paper's or the released code's."""
+    """PBIP: ClassNet and ImgMatchNet. Defaults are ours; `preset` selects those of the paper or the released code."""
 
     network = "napari_pbip.models.methods.pbip:Pbip"
     learns_from = "bank"
     about = (
-        "Learns from labelled tiles and an image bank. The bank's clusters are the prototypes, and stay as you "
-        "approved them. Every step looks through the bank's encoder."
+        "Learns from labelled tiles and an image bank. The clusters of the bank are the prototypes, and training does "
+        "not change them. Every step of training computes the bank's encoder."
     )
     presets = {  # noqa: RUF012  # declared a class variable above
         "paper": {
@@ -139,29 +140,31 @@ class PbipSettings(ImgMatchSettings):
     name: Literal["pbip"] = "pbip"
     """The method."""
     preset: Literal["default", "paper", "released"] = "default"
-    """Values for every setting not given: ours, the paper's, or those of the authors' released code."""
+    """Values of all settings that are not given: ours, the paper's, or those of the authors' released code."""
     similarity: Literal["centred", "plain", "released"] = "centred"  # type: ignore[assignment]  # wider
-    """Cosine of features and prototypes, without what all prototypes share or as they are; or only the features are
-    normalised, as released."""
+    """Prototypes in the cosine with features: centred by subtracting their mean, or plain; or, as in the released code,
+    only features are normalised."""
     similarity_maps: bool = True
-    """Compare features with projected prototypes; off: a plain 1x1 convolution (Table 5)."""
+    """Whether features are compared with projected prototypes; if off, a 1x1 convolution is used (Table 5)."""
     adaptive_threshold: bool = True
-    """Mask by M >= delta * max(M) (Eq. 4); off: foreground and background are weighted by M alone (Table 5)."""
+    """Whether masks are M >= delta * max(M) (Eq. 4); if off, foreground and background are only weighted by M
+    (Table 5)."""
     mask: Literal["clipped", "released"] = "clipped"
-    """How M weights the masked image (Eq. 5): clipped to [0, 1], or raw with the product min-max stretched."""
+    """How M weights the masked image (Eq. 5): clipped to [0, 1], or raw with products stretched to [0, 1], as in the
+    released code."""
     contrast: Literal["classes", "subclasses", "equations", "released"] = "classes"
-    """What is contrasted: a class against the other classes, per sample or as Eq. 9-12 are written, or each
-    subclass against all others, per sample or as released."""
+    """What is contrasted: each class with the other classes, with a loss per sample or exactly as in Eq. 9-12; or each
+    subclass with all others, with a loss per sample or as in the released code."""
 
 
 class LpdSettings(ImgMatchSettings):
-    """LPD: PBIP with prototypes that are learned instead of a bank. Defaults are ours; `preset` takes the released."""
+    """LPD: PBIP with learned prototypes instead of a bank. Defaults are ours; `preset` selects the released ones."""
 
     network = "napari_pbip.models.methods.lpd:Lpd"
     learns_from = "encoder"
     about = (
         "Learns from labelled tiles and an encoder, without an image bank: the prototypes are learned too, and kept "
-        "apart from each other."
+        "different from each other."
     )
     presets = {  # noqa: RUF012  # declared a class variable above
         "released": {
@@ -179,39 +182,42 @@ class LpdSettings(ImgMatchSettings):
     name: Literal["lpd"] = "lpd"
     """The method."""
     preset: Literal["default", "released"] = "default"
-    """Values for every setting not given: ours, or those of the authors' released code."""
+    """Values of all settings that are not given: ours, or those of the authors' released code."""
     k: Annotated[int, Field(ge=1)] = Field(10, title="Prototypes per class")
-    """Prototypes learned for each class."""
+    """Number of prototypes that are learned for each class."""
     mask: Literal["clipped", "raw"] = "clipped"
-    """How the score map weights the masked image: clipped to [0, 1], or as it is (released)."""
+    """How the score map weights the masked image: clipped to [0, 1], or raw, as in the released code."""
     contrast: Literal["classes", "infonce"] = "classes"
-    """What is contrasted: a class with the other classes, or each subclass with all others, as released."""
+    """What is contrasted: each class with the other classes, or each subclass with all others, as in the released
+    code."""
     diversity: Weight = 0.5
-    """Weight of the diversity loss, which spreads the prototypes of a class; 0 leaves it out."""
+    """Weight of the diversity loss, which separates the prototypes of a class; 0 leaves it out."""
     diversity_temperature: Positive | None = 0.07
-    """The cosines are divided by it in the diversity loss; empty: the released form, which hardly changes."""
+    """Divisor of the cosines in the diversity loss; if empty, the loss is that of the released code, which is nearly
+    constant."""
     warm_up: Fraction = 0.16
-    """Share of the training before the similarity and diversity losses join (3,000 of 18,737 steps, as released)."""
+    """Share of the training before the similarity and diversity losses are added (3,000 of 18,737 steps, as
+    released)."""
 
     def options(self) -> dict[str, Any]:
-        """What the network is made with; how many prototypes, they say themselves."""
+        """Return the options with which the network is built; it knows the number of its prototypes."""
         return self.model_dump(exclude={"name", "preset", "k"})
 
 
 class ConstructSettings(PrototypeSettings):
     """ConStruct: adapters and prototypes on a frozen encoder, which learns structure from the backbone.
 
-    The student is the encoder of the bank, the teacher the pretrained backbone; both stay as they are. Defaults are
-    ours; `preset` takes the released.
+    The student is the encoder of the bank, the teacher the pretrained backbone; both remain unchanged. Defaults are
+    ours; `preset` selects the released ones.
     """
 
     network = "napari_pbip.models.methods.construct:ConStruct"
     learns_from = "bank"
     about = (
-        "Learns small adapters and prototypes on an encoder that stays as it is: a vision transformer, or "
-        "efficientnet-lite0. Needs an image bank made with it, and pretrained weights of the backbone, which teaches "
-        "where tissues end. Few weights are trained; slides are read through the encoder, which takes longer if it is "
-        "large."
+        "Learns small adapters and prototypes on a frozen encoder, which is a vision transformer or "
+        "efficientnet-lite0. Needs an image bank built with it, and pretrained weights of the backbone, from which it "
+        "learns the borders of tissues. Few weights are trained; segmenting a slide computes the encoder, which takes "
+        "longer if it is large."
     )
     sees_through_encoder = True
     presets = {  # noqa: RUF012  # declared a class variable above
@@ -225,24 +231,24 @@ class ConstructSettings(PrototypeSettings):
     name: Literal["construct"] = "construct"
     """The method."""
     preset: Literal["default", "released"] = "default"
-    """Values for every setting not given: ours, or those of the authors' released code."""
+    """Values of all settings that are not given: ours, or those of the authors' released code."""
     temperature: Positive = 0.07
     """Temperature of the contrastive losses."""
     structure: Weight = 1.5
-    """Weight of the structural distillation; 0 leaves it out, and the teacher with it."""
+    """Weight of the structural distillation; 0 leaves it out, and the teacher is then not needed."""
     beta: Weight = 0.2
     """Weight of the similarity loss."""
     memory: Annotated[int, Field(ge=1)] = 2048
-    """Backgrounds of earlier batches that are negatives of the foreground."""
+    """Number of backgrounds of earlier batches that are additional negatives of the foreground."""
     start: Literal["bank", "text"] = "bank"
-    """Where the prototypes start: at those of the image bank, or at a sentence a class (encoders with a text tower)."""
+    """Initial prototypes: those of the image bank, or a sentence for each class (encoders with a text tower)."""
     sentences: dict[str, str] = Field(default_factory=dict)
-    """A sentence of your own for the named classes, if they start there; the others have one of ours."""
+    """Your own sentences for some classes, by their names, if `start` is text; other classes have a default one."""
     k: Annotated[int, Field(ge=1)] = Field(10, title="Prototypes per class")
-    """Prototypes of each class, if they start at its sentence."""
+    """Number of prototypes of each class, if `start` is text."""
 
     def options(self) -> dict[str, Any]:
-        """What the network is made with; where the prototypes start is not part of it."""
+        """Return the options with which the network is built, without those of the initial prototypes."""
         return self.model_dump(exclude={"name", "preset", "start", "sentences", "k"})
 
 
@@ -250,20 +256,20 @@ class CamSettings(PyramidSettings):
     """CAM: the baseline, a 1x1 convolution on the backbone and global average pooling."""
 
     network = "napari_pbip.models.methods.cam:Cam"
-    about = "Learns from labelled tiles alone: the baseline, and the quickest. It has no prototypes to look at."
+    about = "Learns only from labelled tiles: the baseline, and the fastest to train. It has no prototypes to look at."
 
     name: Literal["cam"] = "cam"
     """The method."""
 
 
 class DeepLabSettings(TrainedSettings):
-    """DeepLab: a segmentation network that learns from tiles with masks, such as the pseudo masks of a first stage."""
+    """DeepLab: a segmentation network that is trained on masks, such as the pseudo masks of a first stage."""
 
     network = "napari_pbip.models.methods.deeplab:DeepLab"
     learns_from = "masks"
     about = (
-        "The second stage: learns from tiles with masks, not from image-level labels. The command napari-pbip pseudo "
-        "makes such tiles with any trained model."
+        "The second stage: learns from tiles with masks instead of image-level labels. The command napari-pbip pseudo "
+        "makes such masks with any trained model."
     )
 
     name: Literal["deeplab"] = "deeplab"
@@ -272,7 +278,8 @@ class DeepLabSettings(TrainedSettings):
     """Decoder on the backbone: DeepLabV3+, which joins coarse features with those of the second stage; or DeepLab-v2,
     four dilated convolutions on the last stage, as in the paper (with the backbone resnet101)."""
     easy_examples: bool = False
-    """Pixels weigh the more the likelier the network finds their class (online easy example mining)."""
+    """Whether each pixel is weighted by the probability that the network gives its class (online easy example
+    mining)."""
 
 
 class ProbeSettings(MethodSettings):
@@ -281,24 +288,24 @@ class ProbeSettings(MethodSettings):
     network = "napari_pbip.models.methods.probe:Probe"
     learns_from = "encoder"
     about = (
-        "Fits a linear classifier to what an encoder sees in the labelled tiles of one class each: seconds of work, "
-        "and the best of all where tiles are few. Nothing else is trained."
+        "Fits a linear classifier to the features that an encoder has of the single-class tiles. This takes seconds, "
+        "and gives the best maps of all methods if there are few tiles. Nothing else is trained."
     )
     sees_through_encoder = True
     window: ClassVar[int] = 224
-    """Side in pixels of the squares that a probe looks at, if tiles are smaller: a frozen encoder saw no less when it
-    was trained, and at the border of a small square it sees nothing."""
+    """Smallest side in pixels of the squares of a slide that the encoder gets: it was trained on images of this size,
+    and has no surroundings at the border of a small square."""
 
     name: Literal["probe"] = "probe"
     """The method."""
     cells: Annotated[int, Field(ge=1)] = 200
-    """Cells of a tile that are learned from at most; fewer where tiles are many."""
+    """Largest number of cells of a tile that are used in the fit; there are fewer if there are many tiles."""
     strength: Positive | Literal["auto"] = "auto"
-    """Strength of the penalty on large weights (L2); auto is the one that tells tiles best that were left out of the
-    fit (cross-validation)."""
+    """Strength of the penalty on large weights (L2); auto is the one with the best predictions for tiles that were left
+    out of the fit (cross-validation)."""
 
     def options(self) -> dict[str, Any]:
-        """What the network is made with: how it is fitted is not part of it."""
+        """Return no options, because the settings concern only the fit."""
         return {}
 
 
@@ -307,13 +314,13 @@ _OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings, ProbeSetting
 
 @cache
 def methods() -> Mapping[str, type[MethodSettings]]:
-    """The settings class of each method by its name: ours, then those that installed packages add."""
+    """Return the settings class of each method by name: the built-in ones, then those of other installed packages."""
     ours: dict[str, type[MethodSettings]] = {method.model_fields["name"].default: method for method in _OURS}
     return MappingProxyType(ours | plugins("method", ours, _checked))
 
 
 def _checked(name: str, method: Any) -> type[MethodSettings]:
-    """The settings class that another package registered under a name."""
+    """Return the settings class that another package registered under a name, after checking it."""
     if not (isinstance(method, type) and issubclass(method, PyramidSettings)):
         raise PbipError("it is no class derived from PyramidSettings")
     if get_args(method.model_fields["name"].annotation) != (name,) or method.parse({}).name != name:

@@ -13,18 +13,18 @@ from napari_pbip.engine.loading import Image, to_tensor
 from napari_pbip.models.encoders.base import Encoder
 
 _REVISION = 1
-"""Of how features are computed from the encoder's maps: kept ones of another revision are not used."""
+"""Revision of the computation of features from the encoder's maps; cached features of another one are not used."""
 
 
 class DenseFeatures:
-    """Dense features of pictures by one encoder; what was seen before comes from the cache.
+    """Computes dense features of pictures with one encoder; those of known pictures come from the cache.
 
     Parameters
     ----------
     encoder
-        On the device that computes.
+        The encoder, on the device of the computation.
     cache
-        By default that of the user.
+        Cache of the features; by default that in the user's cache folder.
     """
 
     def __init__(self, encoder: Encoder, cache: FeatureCache | None = None) -> None:
@@ -33,7 +33,7 @@ class DenseFeatures:
         self._network = f"{encoder.weights_hash}-{_REVISION}"
 
     def __call__(self, images: Sequence[Image]) -> list[Features]:
-        """Features of each picture; pictures of one size that are not known go through the encoder together.
+        """Return the features of each picture; unknown pictures of the same size are encoded together.
 
         Parameters
         ----------
@@ -43,8 +43,8 @@ class DenseFeatures:
         Returns
         -------
         list of float16 arrays
-            Shape (D, h, w) each, a cell every :attr:`Encoder.dense_stride` pixels. Half precision changes the
-            log-probabilities of a linear probe by 0.002 at most, and takes half the room.
+            Shape (D, h, w) each, with one cell per :attr:`Encoder.dense_stride` pixels. Half precision changes the
+            log-probabilities of a linear probe by 0.002 at most, and needs half the space.
 
         Raises
         ------
@@ -65,5 +65,5 @@ class DenseFeatures:
 
 
 def _content(image: Image) -> str:
-    """Hash of a picture's pixels, hexadecimal."""
+    """Return the hash of a picture's pixels, hexadecimal."""
     return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()

@@ -72,6 +72,6 @@ def encode(encoder: Encoder, images: Sequence[npt.NDArray[np.uint8]]) -> Feature
 
 
 def chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    """Yield lists of ``size`` items; the last one may be shorter."""
+    """Yield lists of ``size`` items; the last list may be shorter."""
     while chunk := list(islice(items, size)):
         yield chunk

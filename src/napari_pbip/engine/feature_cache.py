@@ -1,4 +1,4 @@
-"""Features on disk, so that what a frozen network has seen is not computed twice: bounded, and shared by processes.
+"""A cache of dense features on disk, of limited size and shared by processes.
 
 ```text
 CACHE/dense/
@@ -6,8 +6,8 @@ CACHE/dense/
     <hash of the picture>.safetensors      features as float16, and their checksum
 ```
 
-Whatever happens to a file costs time and nothing else: one that is damaged, or of another kind, counts as missing, and
-a full disk as a cache that is never hit.
+A problem with the cache costs time and nothing else: a damaged or unknown file counts as missing, and features that
+cannot be written are computed again the next time.
 """
 
 from __future__ import annotations
@@ -30,31 +30,32 @@ from napari_pbip.files import writing
 Features = npt.NDArray[np.float16]
 
 LIMIT = 4 << 30
-"""Bytes on disk at most: about 15,000 tiles of 224 pixels with 176 channels a cell of 8 pixels."""
+"""Bytes on disk at most: about 15,000 tiles of 224 pixels with 176 channels per cell of 8 pixels."""
 _PRUNE_TO = 0.9
+"""Share of the limit that is left after files were deleted."""
 _LOOK_EVERY = 0.02
-"""Share of the limit that is written between two looks at how much there is."""
+"""Share of the limit that is written before the size of the cache is measured again."""
 
 
 class FeatureCache:
-    """Features by the hash of what they are of; safe to use from several threads and processes.
+    """Features by the hashes of network and picture; it may be used from several threads and processes.
 
     Parameters
     ----------
     folder
-        Where they lie; by default in the user's cache folder.
+        Folder of the cache; by default in the user's cache folder.
     limit
-        Bytes that are kept; those that were used least recently go first.
+        Bytes on disk at most; the least recently used features are deleted first.
     """
 
     def __init__(self, folder: Path | None = None, limit: int = LIMIT) -> None:
         self.folder = folder or platformdirs.user_cache_path("napari-pbip") / "dense"
         self.limit = limit
-        self._unseen = limit  # so that the first write looks
+        self._unseen = limit  # so that the first write measures the size
         self._lock = threading.Lock()
 
     def get(self, network: str, picture: str) -> Features | None:
-        """What a network (by its hash) made of a picture (by its own), or None where that is not known."""
+        """Return the features of a picture by a network, both given by their hashes, or None if they are not known."""
         path = self._path(network, picture)
         try:
             arrays = load(path.read_bytes())
@@ -63,12 +64,12 @@ class FeatureCache:
             return None
         if features.dtype != np.float16 or zlib.crc32(features.tobytes()) != checksum:
             return None
-        with suppress(OSError):  # the time of the last use; what is only readable is kept by somebody else
+        with suppress(OSError):  # records the last use; in a cache that is only readable, another user does
             os.utime(path)
         return features
 
     def put(self, network: str, picture: str, features: Features) -> None:
-        """Keep features, in place of what was kept of the same."""
+        """Save the features of a picture by a network, replacing earlier ones."""
         checksum = np.array([zlib.crc32(features.tobytes())], np.uint32)
         content = save({"features": np.ascontiguousarray(features), "checksum": checksum})
         with suppress(OutputError), writing(self._path(network, picture)) as temporary:
@@ -83,10 +84,10 @@ class FeatureCache:
         return self.folder / network / f"{picture}.safetensors"
 
     def _prune(self) -> None:
-        """Delete what was used least recently, if there is too much."""
+        """Delete the least recently used files if the cache exceeds its limit."""
         found = []
         for path in self.folder.glob("*/*"):
-            with suppress(OSError):  # another process was quicker
+            with suppress(OSError):  # another process may have deleted it
                 facts = path.stat()
                 found.append((facts.st_mtime, facts.st_size, path))
         held = sum(size for _, size, _ in found)

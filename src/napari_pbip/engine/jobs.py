@@ -77,14 +77,14 @@ def explained(error: Exception, name: str = "", less_memory: str = _MORE_MEMORY)
 
 
 def heard(inner: Generator[object, None, Result], done: int) -> Generator[Step, None, Result]:
-    """Go through work that is no progress of the job's own, with a ``Step`` now and then so that a cancel is heard.
+    """Run a generator inside a job and return its value; yield a ``Step`` whenever it yields, so that a cancel works.
 
     Parameters
     ----------
     inner
-        The work; what it yields is not told, what it returns is returned.
+        The generator; the values that it yields are ignored.
     done
-        How much of the job is done meanwhile.
+        Value of ``done`` in these steps, which do not count as progress of the job.
     """
     with closing(inner):
         while True:

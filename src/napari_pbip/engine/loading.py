@@ -43,7 +43,7 @@ class Batch:
     labels: torch.Tensor
     """Image-level labels, 0 or 1, shape (B, N), float32."""
     masks: torch.Tensor | None = None
-    """Class index of each pixel, shape (B, H, W), int64, :data:`LEFT_OUT` where it does not count; where asked for."""
+    """Class index of each pixel, shape (B, H, W), int64, :data:`LEFT_OUT` for ignored pixels; None without masks."""
 
 
 class TileReader:
@@ -90,7 +90,7 @@ def ahead(work: Callable[[In], Out], items: Iterable[In], depth: int = 4) -> Gen
 
 
 def batches_of_one_kind(items: Iterable[In], kind: Callable[[In], object], size: int) -> Iterator[list[In]]:
-    """Items in batches of up to ``size``, in order; those of a batch are of one kind, such as one shape of image."""
+    """Yield items in order in batches of up to ``size``; all items of a batch have the same value of ``kind``."""
     for _, alike in groupby(items, kind):
         while batch := list(islice(alike, size)):
             yield batch
@@ -124,7 +124,7 @@ def training_batches(
         images = []
         for i in chosen:
             image = read(tiles[i])
-            if masks:  # one picture of four channels, which is turned as a whole
+            if masks:  # as a fourth channel, so that image and mask are flipped and turned together
                 image = np.dstack([image, tiles[i].read_mask(classes)])
             images.append(flip_and_turn(image, rng) if settings.flip_and_turn else image)
         batch = to_batch(images, [tiles[i] for i in chosen], classes)
@@ -141,7 +141,7 @@ def steps_per_epoch(tiles: int, batch_size: int) -> int:
 
 
 def to_batch(images: Sequence[Image], tiles: Sequence[LabelledTile], classes: int) -> Batch:
-    """Stack tiles and their labels, and their masks where those are a fourth channel of the images.
+    """Stack tiles and their labels, and their masks if the images have them as a fourth channel.
 
     Raises
     ------

@@ -23,15 +23,16 @@ class RunFacts:
     settings: JobSettings
     taxonomy: Taxonomy
     prototypes: dict[str, Any] | None = None
-    """Of a method with prototypes: identity of the bank (None if they are learned), encoder, K per class, dimension."""
+    """For a method with prototypes: identity of the bank (None if they are learned), encoder, K per class, dimension;
+    otherwise None."""
     fit: dict[str, Any] = field(default_factory=dict)
-    """Of a method that is fitted: encoder, strength of the penalty, number of tiles, and what cross-validation found:
+    """For a linear probe: encoder, strength of the penalty, number of tiles, and the result of cross-validation:
     balanced accuracy in percent, confusion of the classes (rows are labels), and the tiles with the largest loss."""
     tile_size: int = 0
     """Side of the training tiles in pixels, which is also the default side of the squares that slides are read in."""
     device: str = ""
     steps: int = 0
-    """Number of planned optimiser steps; of a method that is fitted, the number of tiles."""
+    """Number of planned optimiser steps; for a linear probe, the number of tiles."""
     step: int = 0
     """Number of steps at the last save."""
     seconds: float = 0.0
@@ -47,7 +48,7 @@ class RunFacts:
 
     @property
     def encoder(self) -> dict[str, Any] | None:
-        """What is remembered of the encoder (:class:`~napari_pbip.bank.EncoderFacts`), if one took part."""
+        """The facts about the encoder (:class:`~napari_pbip.bank.EncoderFacts`), or None if none was used."""
         return (self.prototypes or self.fit).get("encoder")
 
     @property
@@ -92,7 +93,7 @@ class RunFacts:
             values = document.pop("settings")
             change_paths(JobSettings, values, lambda _, path: _found(path, folder))
             facts = cls(JobSettings(), Taxonomy.from_json(document.pop("classes")), **document)
-            if facts.encoder:  # the bank decides, where the settings do not name one
+            if facts.encoder:  # the settings may have left the encoder to the bank
                 values.setdefault("bank", {})["encoder"] = facts.encoder["name"]
             facts.settings = JobSettings.parse(values)
             return facts

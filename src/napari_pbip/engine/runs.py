@@ -1,14 +1,14 @@
-"""A training run on disk: its models, its facts, and what is needed to go on with it.
+"""A training run on disk: its models, its facts, and the state for resuming it.
 
 ```text
 RUN/
-  run.json             facts: settings, classes, bank, seeds, versions, progress, validation scores
-  curves.csv           a row a step: step, learning rate, every loss term
-  best.safetensors     the model with the best validation score (of the last epoch when nothing validates)
-  last.safetensors     the model after the last epoch or at the stop
-  state.safetensors    weights and optimiser state at the last save, for resuming
-  exemplars.safetensors  cells of the tiles that a probe was fitted to, which explain its map
-  bank/                the image bank, if training built it
+  run.json               facts: settings, classes, bank, seeds, versions, progress, validation scores
+  curves.csv             a row per step: step, learning rate, every loss term
+  best.safetensors       the model with the best validation score (without validation, of the last epoch)
+  last.safetensors       the model after the last epoch, or when the training was stopped
+  state.safetensors      weights and optimiser state at the last save, for resuming
+  exemplars.safetensors  cells of the tiles that a linear probe was fitted to, which explain its map
+  bank/                  the image bank, if the training built it
 ```
 """
 
@@ -47,18 +47,18 @@ Which = Literal["best", "last"]
 def build_method(
     settings: JobSettings, classes: int, prototypes: Prototypes | None, encoder: Encoder | None = None
 ) -> Method:
-    """The network that the settings describe, freshly initialised from torch's current random state.
+    """Return the network that the settings describe, newly initialised from torch's current random state.
 
     Parameters
     ----------
     settings
-        Method and backbone.
+        Settings of method and backbone.
     classes
         Number of tissue classes N.
     prototypes
-        For a method that learns from a bank.
+        Prototypes, for a method that has them.
     encoder
-        The frozen encoder; only training needs it, unless the method sees through it.
+        The frozen encoder; only training needs it, unless the method computes its maps with it.
     """
     backbone = None
     if isinstance(settings.method, TrainedSettings):
@@ -69,31 +69,31 @@ def build_method(
 
 
 def without_start(settings: JobSettings) -> JobSettings:
-    """The same settings for a network whose weights are all loaded afterwards."""
+    """Return the settings without initial weights of the backbone, for a network whose weights are loaded later."""
     backbone = settings.backbone.model_copy(update={"weights": None})
     return settings.model_copy(update={"backbone": backbone})
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model ready to look at slides."""
+    """A trained model, ready for inference."""
 
     method: Method
     facts: RunFacts
     run: Path
     which: Which
     identity: str
-    """Hash of the weights: results made with it can be told from those of another model."""
+    """Hash of the weights, which tells its results from those of another model."""
     note: str = ""
-    """What a user should know of it; empty if there is nothing."""
+    """A sentence that a user should know about the model, or an empty string."""
 
     def require_classes(self, names: Sequence[str]) -> None:
-        """Stop where tiles have other classes than the model, or in another order.
+        """Check that data have the classes of the model, in the same order.
 
         Raises
         ------
         ModelError
-            If they do.
+            If they do not.
         """
         known = self.facts.taxonomy.names
         if known != tuple(names):
@@ -104,20 +104,20 @@ class TrainedModel:
 
 
 def load_model(folder: Path, which: Which = "best", device: torch.device | None = None) -> TrainedModel:
-    """The best or last model of a run, in evaluation mode.
+    """Load the best or last model of a run, in evaluation mode.
 
-    A training that was stopped before its first validation has no best model yet; its last one then takes that place,
+    A training that was stopped before its first validation has no best model yet; the last one then takes its place,
     and :attr:`TrainedModel.note` says so.
 
-    It needs neither the bank nor the encoder; only a method that sees through its encoder (ConStruct) does. That one's
-    weights are not copied into every checkpoint of every run: they are large, and often may not be passed on. They are
-    read from where they lay in the training or, if they do not lie there any more, from where encoders are looked for.
+    The bank is not needed, and the encoder only for a method that computes its maps with it (ConStruct, the linear
+    probe). Weights of encoders are not copied into the run, because they are large and often may not be passed on; they
+    are read from the path that the training used or, if it no longer exists, from the usual places of encoders.
 
     Raises
     ------
     ModelError
-        If the folder is no run, the weights are missing, damaged or of another network, or those of the encoder
-        that the model sees through are.
+        If the folder is not a run, or the weights of the model or of its encoder are missing, damaged or of another
+        network.
     """
     facts = RunFacts.read(folder)
     note = ""
@@ -128,7 +128,7 @@ def load_model(folder: Path, which: Which = "best", device: torch.device | None 
         )
     path = folder / f"{there}.safetensors"
     weights = read_weights(path)
-    settings = without_start(facts.settings)  # those weights may be gone by now
+    settings = without_start(facts.settings)  # the initial weights are not needed, and may no longer exist
     prototypes = Prototypes.zeros(facts.prototypes["k"], facts.prototypes["dimension"]) if facts.prototypes else None
     encoder = recorded_encoder(facts) if settings.method.sees_through_encoder else None
     method = build_method(settings, len(facts.taxonomy), prototypes, encoder)
@@ -140,13 +140,19 @@ def load_model(folder: Path, which: Which = "best", device: torch.device | None 
 
 
 def available(folder: Path, facts: RunFacts, which: Which) -> Which:
-    """Which model of a run there is to look at: the last one, where nothing was validated yet."""
+    """Return which model of a run can be loaded: ``last`` if nothing was validated yet, otherwise ``which``."""
     unscored = not facts.best_epoch and not (folder / BEST).exists() and (folder / LAST).exists()
     return "last" if unscored else which
 
 
 def recorded_encoder(facts: RunFacts) -> Encoder:
-    """The encoder of a training, checked to be the same."""
+    """Load the encoder of a training.
+
+    Raises
+    ------
+    ModelError
+        If its weights are missing, or are not those of the training.
+    """
     recorded = facts.encoder or {}
     name, kept = recorded["name"], recorded["weights"]
     place = kept or "the cache"
@@ -166,7 +172,7 @@ def recorded_encoder(facts: RunFacts) -> Encoder:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors of a safetensors file.
+    """Read the tensors of a safetensors file by name.
 
     Raises
     ------
@@ -182,14 +188,14 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def write_weights(path: Path, tensors: Mapping[str, torch.Tensor], facts: dict[str, str] | None = None) -> None:
-    """Write tensors as safetensors, whole or not at all; ``facts`` go into the file's metadata."""
+    """Write tensors as safetensors, completely or not at all; ``facts`` become the file's metadata."""
     with writing(path) as temporary:
-        # by way of bytes: safetensors creates files of mode 0600, which colleagues cannot read
+        # as bytes, because safetensors itself creates files of mode 0600, which colleagues cannot read
         temporary.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, facts))
 
 
 def weights_identity(weights: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names and values, 16 hex digits: the same weights give it whatever file they lie in."""
+    """Return the first 16 hex digits of the SHA-256 of all names and values, which does not depend on the file."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
@@ -200,7 +206,7 @@ def weights_identity(weights: Mapping[str, torch.Tensor]) -> str:
 def write_state(
     folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, step: int, facts: dict[str, str]
 ) -> None:
-    """Write weights and optimiser state after so many steps, for resuming; ``facts`` go into the file's metadata."""
+    """Write weights and optimiser state after ``step`` steps, for resuming; ``facts`` become the file's metadata."""
     tensors = {f"model/{name}": value for name, value in network.state_dict().items()}
     tensors["step"] = torch.tensor(step)
     for name, parameter in network.named_parameters():
@@ -210,7 +216,7 @@ def write_state(
 
 
 def read_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, Mapping[str, str]]:
-    """Put weights and optimiser state of the last save back; returns the steps it had done, and its facts.
+    """Load weights and optimiser state of the last save into the network and the optimiser; return its step and facts.
 
     Raises
     ------
@@ -225,7 +231,7 @@ def read_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimize
         for name, tensor in tensors.items():
             if name.startswith("optimiser/"):
                 _, key, parameter = name.split("/", 2)
-                # AdamW keeps its step counts on the CPU whatever the device of the weights
+                # AdamW keeps its step counts on the CPU even if the weights are on another device
                 moved = tensor if key == "step" else tensor.to(parameters[parameter].device)
                 optimiser.state[parameters[parameter]][key] = moved
         step = int(tensors["step"])
@@ -236,7 +242,7 @@ def read_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimize
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes."""
+    """Return the versions of Python and of the packages on which results depend."""
     packages = ("napari-pbip", "transformers", "numpy")
     builds = {"python": platform.python_version(), "torch": str(torch.__version__)}
     return builds | {name: version(name) for name in packages}
@@ -246,7 +252,7 @@ Curve = list[dict[str, float]]
 
 
 def write_curves(folder: Path, curve: Sequence[Mapping[str, float]]) -> None:
-    """Write ``curves.csv``, a row a step."""
+    """Write ``curves.csv``, a row per step."""
     with writing(folder / "curves.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         names = list(curve[0]) if curve else ["step"]
         table = csv.DictWriter(file, names)
@@ -255,7 +261,7 @@ def write_curves(folder: Path, curve: Sequence[Mapping[str, float]]) -> None:
 
 
 def read_curves(folder: Path, steps: int) -> Curve:
-    """The first ``steps`` rows of ``curves.csv``."""
+    """Read the first ``steps`` rows of ``curves.csv``; an empty list if it does not exist."""
     path = folder / "curves.csv"
     if not path.exists():
         return []

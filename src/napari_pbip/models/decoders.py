@@ -1,4 +1,4 @@
-"""Decoders of segmentation networks: from the four maps of a backbone to a logit for each class and cell."""
+"""Decoders of segmentation networks, which compute logits of each class and cell from the four maps of a backbone."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torchvision.ops import Conv2dNormActivation
 class DeepLabV3Plus(nn.Module):
     """Dilated convolutions and a pooled one on the last stage (ASPP), joined with the second stage.
 
-    Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", made light:
-    half of the channels, dilations for tiles of 7 to 14 cells, and joined at stride 8, where slides are scored.
+    Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", in a light
+    form: half of the channels, dilations for tiles of 7 to 14 cells, and joined at stride 8, the grid of slides.
 
     Parameters
     ----------
     channels
-        Of the four stages.
+        Channels of the four stages.
     classes
         Number of classes N.
     """
@@ -36,7 +36,7 @@ class DeepLabV3Plus(nn.Module):
         self.classify = nn.Conv2d(self.WIDTH, classes, 1)
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Maps (B, C_i, h_i, w_i) to logits (B, N, h_2, w_2)."""
+        """Return logits (B, N, h_2, w_2) of feature maps (B, C_i, h_i, w_i)."""
         fine = self.fine(features[1])
         coarse = F.interpolate(self.aspp(features[3]), fine.shape[-2:], mode="bilinear")
         logits: torch.Tensor = self.classify(self.join(torch.cat([coarse, fine], 1)))
@@ -52,7 +52,7 @@ class DeepLabV2(nn.Module):
     Parameters
     ----------
     channels
-        Of the four stages.
+        Channels of the four stages.
     classes
         Number of classes N.
     """
@@ -67,5 +67,5 @@ class DeepLabV2(nn.Module):
         self.branches = nn.ModuleList(branches)
 
     def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Maps (B, C_i, h_i, w_i) to logits (B, N, h_4, w_4)."""
+        """Return logits (B, N, h_4, w_4) of feature maps (B, C_i, h_i, w_i)."""
         return torch.stack([branch(features[3]) for branch in self.branches]).sum(0)

@@ -1,19 +1,19 @@
-"""A dense conditional random field: labels that agree with those of near pixels and of pixels of similar colour.
+"""A dense conditional random field, which adapts labels to those of nearby pixels and of pixels of similar colour.
 
 Krähenbühl & Koltun (NIPS 2011, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials"): every
 pixel is connected to every other one by a Gaussian of their distance and one of distance and colour, and mean-field
 iterations make the class probabilities of connected pixels more similar. Kernels are normalised symmetrically and
 labels compared by the Potts model, as in the authors' library; all constants are those of LPD's released evaluation.
 
-No library of it has wheels for every system (2026-11: pydensecrf and its forks are built from source or not on the
-registry at all), so the kernels are computed here, in two ways instead of their permutohedral lattice:
+No library has wheels for every system (2026-11: pydensecrf and its forks are built from source or not on the registry
+at all), so the kernels are computed here, in two ways, instead of the authors' permutohedral lattice:
 
 * :func:`refine_image`, for images at full resolution, factorises the colour kernel. A tile of 224 x 224 pixels and four
   classes takes 1.0 to 1.6 s on one core, and 0.01 to 0.03 % of the labels differ from those of the sum over all pairs
   of pixels (a sum over windows of three deviations: 4.2 s, 0.004 %; a bilateral grid of cells of one deviation: 1 s,
-  0.04 to 0.3 %). Memory: about 1 kB for each pixel.
-* :func:`refine_cells`, for the coarse grid of a slide, sums over windows of three deviations. A cell then depends on
-  cells within :func:`reach` only, so that parts of a slide give the same result as the whole.
+  0.04 to 0.3 %). It needs about 1 kB of memory per pixel.
+* :func:`refine_cells`, for the coarse grid of a slide, sums over windows of three deviations. A cell then depends only
+  on cells within :func:`reach`, so that a part of a slide gets the same labels as in the whole.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from collections.abc import Callable, Sequence
 import torch
 
 POSITION_SIGMA, POSITION_WEIGHT = 15.0, 30.0
-"""Pixels, and compatibility, of the kernel of distances."""
+"""Standard deviation in pixels, and compatibility, of the kernel of distances."""
 COLOUR_SIGMA, COLOUR_DISTANCE, COLOUR_WEIGHT = 10.0, 20.0 / 255, 50.0
-"""Pixels, RGB in [0, 1], and compatibility, of the kernel of distances and colours."""
+"""Standard deviations in pixels and in RGB in [0, 1], and compatibility, of the kernel of distances and colours."""
 ITERATIONS = 5
 BACKGROUND_POWER = 10
-_DEVIATIONS = 3  # where windows end
-_SMALLEST_EIGENVALUE = 0.1  # of colours about one deviation apart: below it lies only what costs time
-_SMALLEST_SHARE = 1e-3  # of the largest eigenvalue, for positions
+_DEVIATIONS = 3  # radius of windows
+_SMALLEST_EIGENVALUE = 0.1  # for colours about one deviation apart; features with smaller ones hardly change labels
+_SMALLEST_SHARE = 1e-3  # for positions, as a share of the largest eigenvalue
 _FEATURES_AT_ONCE = 32
 
 Kernel = Callable[[torch.Tensor], torch.Tensor]
-"""From maps (..., H, W) to weighted sums over all pixels, of the same shape."""
+"""A function from maps (..., H, W) to weighted sums over all pixels, of the same shape."""
 
 
 def refine_image(image: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """Class probabilities of the pixels of an image.
+    """Return the class probabilities of the pixels of an image.
 
     Parameters
     ----------
     image
         RGB in [0, 1], shape (3, H, W).
     maps
-        Class maps between 0 and 1, 0 for an absent class, shape (S, N, H, W): S sets of maps for the one image.
+        Class maps between 0 and 1, 0 for an absent class, shape (S, N, H, W): S sets of maps for the same image.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def refine_image(image: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
 
 
 def refine_cells(image: torch.Tensor, maps: torch.Tensor, known: torch.Tensor, cell: int) -> torch.Tensor:
-    """Class probabilities of the cells of a coarse grid.
+    """Return the class probabilities of the cells of a coarse grid.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ def refine_cells(image: torch.Tensor, maps: torch.Tensor, known: torch.Tensor, c
     maps
         Class maps between 0 and 1, shape (S, N, H, W).
     known
-        Which cells exist, bool, shape (H, W); the others neither change nor influence any.
+        Whether each cell has scores, bool, shape (H, W); other cells have no influence.
     cell
-        Side of a cell in pixels: the deviations are lengths in pixels.
+        Side of a cell in pixels, the unit of the standard deviations.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def refine_cells(image: torch.Tensor, maps: torch.Tensor, known: torch.Tensor, c
 
 
 def reach(cell: int) -> int:
-    """Largest distance, in cells, at which a cell influences another in :func:`refine_cells`; ``cell`` as there.
+    """Return the largest distance, in cells of ``cell`` pixels, at which cells interact in :func:`refine_cells`.
 
     Each iteration adds the radius of one window, and the normalisation of the kernels another one.
     """
@@ -101,29 +101,29 @@ def reach(cell: int) -> int:
 
 
 def unary(maps: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities (S, N + 1, H, W) of class maps (S, N, H, W) in 0..1: softmax of the maps and (1 - max)^10."""
+    """Return log-probabilities (S, N + 1, H, W): log-softmax of class maps (S, N, H, W) in 0..1 and (1 - max)^10."""
     background = (1 - maps.amax(1, keepdim=True)).clamp_min(0) ** BACKGROUND_POWER
     return torch.cat([maps, background], 1).log_softmax(1)
 
 
 def mean_field(log_unary: torch.Tensor, kernels: Sequence[tuple[float, Kernel]], known: torch.Tensor) -> torch.Tensor:
-    """Mean-field iterations: Q = softmax(log unary + sum of weight * D^-1/2 K D^-1/2 Q), D the row sums of K.
+    """Iterate Q = softmax(log unary + sum of weight * D^-1/2 K D^-1/2 Q), D being the row sums of K, and return Q.
 
     Parameters
     ----------
     log_unary
         Log-probabilities of each class, shape (S, C, H, W).
     kernels
-        Compatibility and kernel K of each kind of connection; a pixel is connected with itself.
+        Compatibility and kernel K of each kind of connection; a pixel is also connected with itself.
     known
-        1 where there is a pixel, 0 where there is none, shape (H, W).
+        1 for pixels with scores, 0 for others, shape (H, W).
 
     Returns
     -------
     torch.Tensor
         Probabilities, same shape.
     """
-    # a factorised kernel can come out a little below 1, which is what a pixel has with itself alone
+    # the sum of a kernel is at least 1, a pixel's connection with itself, but a factorised one may be a little smaller
     norms = [known * kernel(known).clamp_min(1).rsqrt() for _, kernel in kernels]
     probability = log_unary.softmax(1)
     for _ in range(ITERATIONS):
@@ -135,7 +135,7 @@ def mean_field(log_unary: torch.Tensor, kernels: Sequence[tuple[float, Kernel]],
 
 
 def _distances(length: int, device: torch.device) -> torch.Tensor:
-    """Distance of each place along an axis from each other one, (n, n)."""
+    """Return the distances between all positions along an axis, (n, n)."""
     place = torch.arange(length, device=device, dtype=torch.float32)
     return (place[:, None] - place).abs()
 
@@ -149,15 +149,15 @@ def _radius(sigma: float) -> int:
 
 
 def _separable(rows: torch.Tensor, columns: torch.Tensor) -> Kernel:
-    """A kernel of positions alone: the product of one of rows (H, H) and one of columns (W, W)."""
+    """Return a kernel of positions only: the product of one of rows (H, H) and one of columns (W, W)."""
     return lambda maps: rows @ maps @ columns
 
 
 def _factorised(image: torch.Tensor) -> Kernel:
-    """The kernel of positions and colours as a product of few features, K = F F^T.
+    """Return the kernel of positions and colours as a product of few features, K = F F^T.
 
-    A Gaussian of positions and colours is the product of three: of rows, of columns and of colours. The first two have
-    few eigenvalues worth keeping, being smooth; for the third, the colours of a stained tissue fill a small part of RGB
+    A Gaussian of positions and colours is the product of three: of rows, of columns and of colours. The first two are
+    smooth and have few eigenvalues that matter. For the third, the colours of stained tissue are a small part of RGB
     (Nyström's method, with landmarks one deviation apart).
     """
     _, height, width = image.shape
@@ -177,7 +177,7 @@ def _factorised(image: torch.Tensor) -> Kernel:
 
 
 def _position_features(length: int, device: torch.device) -> torch.Tensor:
-    """Features (n, r) of the places along an axis, whose products are their Gaussian."""
+    """Return features (n, r) of the positions along an axis, whose products are their Gaussian."""
     values, vectors = torch.linalg.eigh(_gaussian(length, COLOUR_SIGMA, torch.device("cpu")).double())
     kept = values > _SMALLEST_SHARE * values.max()
     features: torch.Tensor = vectors[:, kept] * values[kept].sqrt()
@@ -185,7 +185,7 @@ def _position_features(length: int, device: torch.device) -> torch.Tensor:
 
 
 def _colour_features(colours: torch.Tensor) -> torch.Tensor:
-    """Features (P, r) of colours (P, 3), in deviations, whose products are about their Gaussian."""
+    """Return features (P, r) of colours (P, 3), in deviations, whose products approximate their Gaussian."""
     landmarks = torch.unique(colours.round(), dim=0)
 
     def affinity(some: torch.Tensor) -> torch.Tensor:
@@ -198,11 +198,11 @@ def _colour_features(colours: torch.Tensor) -> torch.Tensor:
 
 
 def _windowed(image: torch.Tensor, sigma: float) -> Kernel:
-    """The kernel of positions and colours, summed over a window around each cell."""
+    """Return the kernel of positions and colours, summed over a window around each cell."""
     _, height, width = image.shape
     down, across = (min(_radius(sigma), side - 1) for side in (height, width))
     pairs = []
-    # half of the window: what one cell is to another, the other is to it
+    # half of the window is enough, because the kernel is symmetric
     for y in range(down + 1):
         for x in range(-across, across + 1):
             if y == 0 and x <= 0:

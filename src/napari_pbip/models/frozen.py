@@ -14,18 +14,18 @@ Network = TypeVar("Network", bound=nn.Module)
 class Frozen(nn.Module, Generic[Network]):
     """Holds a network that moves between devices with the method, but is not in ``parameters()`` and ``state_dict()``.
 
-    A checkpoint thus holds trained weights only, an optimiser receives trainable weights only, and weights that must
+    A checkpoint thus contains only trained weights, an optimiser receives only trainable ones, and weights that must
     not be redistributed are not copied.
 
     Parameters
     ----------
     network
-        The network; it is put into evaluation mode, and its parameters take no gradient from then on.
+        The network, which is set to evaluation mode, and whose parameters will require no gradients.
     """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self._network = (network.requires_grad_(False).eval(),)  # torch does not look into tuples
+        self._network = (network.requires_grad_(False).eval(),)  # in a tuple, torch does not register it
 
     @property
     def network(self) -> Network:

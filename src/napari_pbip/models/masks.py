@@ -1,6 +1,6 @@
-"""Foreground and background images: the adaptive threshold (Eq. 4) and the masked images (Eq. 5). Pure functions.
+"""Foreground and background images: the adaptive threshold (Eq. 4) and the masked images (Eq. 5), as pure functions.
 
-Q pairs of an image and one of its classes (or subclasses), images of H x W pixels.
+In shapes, Q is the number of pairs of an image and one of its classes (or subclasses); images have H x W pixels.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from napari_pbip.models.score_maps import stretch
 
 
 def enlarge(maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Maps (B, C, h, w) at the size (H, W) of the image, bilinear with aligned corners, as released."""
+    """Resize maps (B, C, h, w) to the size (H, W) of the image, bilinear with aligned corners, as released."""
     return F.interpolate(maps, tuple(size), mode="bilinear", align_corners=True)
 
 
 def to_unit(maps: torch.Tensor) -> torch.Tensor:
-    """Raw scores as weights M between 0 and 1: clipped at 0, divided by the maximum of each map if that is above 1.
+    """Return raw scores as weights M from 0 to 1: clipped at 0, and divided by the map's maximum if that is above 1.
 
-    The paper multiplies an image by a cosine, which may be negative, and does not give its range. Zero separates
-    present from absent in the classification loss, so it stays zero. The division makes the weights independent of
-    the learnable scale of the scores and of the general level of similarity: the encoder sees the core of the
-    foreground at full brightness, and delta is the threshold itself. A map whose maximum is below 1 is not divided:
-    the division would enlarge its gradient, and one such map in a batch undid what a hundred steps had learned.
+    The paper multiplies an image by a cosine, which may be negative, and does not say which range is meant. Zero
+    separates present from absent in the classification loss, so it remains zero. The division makes the weights
+    independent of the learnable scale of the scores and of the general level of similarity: the encoder sees the core
+    of the foreground at full brightness, and delta itself is the threshold. A map whose maximum is below 1 is not
+    divided, because the division would enlarge its gradient; one such map in a batch undid what a hundred steps had
+    learned.
 
     Parameters
     ----------
     maps
-        Shape (Q, 1, H, W), any range.
+        Raw scores of any range, shape (Q, 1, H, W).
 
     Returns
     -------
@@ -42,14 +43,14 @@ def to_unit(maps: torch.Tensor) -> torch.Tensor:
 
 
 def threshold_mask(maps: torch.Tensor, peak: torch.Tensor, delta: float) -> torch.Tensor:
-    """The mask b = [M >= delta * max(M)] (Eq. 4).
+    """Return the mask b = [M >= delta * max(M)] (Eq. 4).
 
     Parameters
     ----------
     maps
         M, shape (Q, 1, H, W).
     peak
-        max(M) of each pair, shape (Q,): the maximum of that map, or, as released, over all maps of its image.
+        max(M) of each pair, shape (Q,): the maximum of its map or, as released, of all maps of its image.
     delta
         Threshold scale, 0 to 1.
 
@@ -62,13 +63,13 @@ def threshold_mask(maps: torch.Tensor, peak: torch.Tensor, delta: float) -> torc
 
 
 def pseudo_mask(maps: torch.Tensor, labels: torch.Tensor, background: float) -> torch.Tensor:
-    """The class of each cell: the present class with the largest score, or the background if that score is lower.
+    """Return the class of each cell: the present class with the largest score, or background if that score is lower.
 
     Parameters
     ----------
     maps
-        Score maps of the classes, shape (B, N, h, w). They are compared after :func:`to_unit`, so that a score of
-        ``background`` means the same in every image.
+        Score maps of the classes, shape (B, N, h, w). They are compared after :func:`to_unit`, so that ``background``
+        has the same effect in every image.
     labels
         Image-level labels, shape (B, N).
     background
@@ -85,14 +86,14 @@ def pseudo_mask(maps: torch.Tensor, labels: torch.Tensor, background: float) -> 
 
 
 def separate(images: torch.Tensor, maps: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The images X_FG = b * M * X and X_BG = (1 - b) * (1 - M) * X (Eq. 5).
+    """Return the images X_FG = b * M * X and X_BG = (1 - b) * (1 - M) * X (Eq. 5).
 
     Parameters
     ----------
     images
         X, RGB in [0, 1], shape (Q, 3, H, W).
     maps
-        M, 0 to 1, shape (Q, 1, H, W). LPD's released code passes raw scores here, and normalised images as X.
+        M, 0 to 1, shape (Q, 1, H, W). LPD's released code uses raw scores as M, and normalised images as X.
     mask
         b, shape (Q, 1, H, W); None leaves it out of both products (Table 5).
     """
@@ -102,7 +103,7 @@ def separate(images: torch.Tensor, maps: torch.Tensor, mask: torch.Tensor | None
 def separate_released(
     images: torch.Tensor, maps: torch.Tensor, mask: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eq. 5 as released: the products with the raw map are stretched to [0, 1] per channel, then masked.
+    """Return the images of Eq. 5 as released: products with the raw map, stretched to [0, 1] per channel, then masked.
 
     Parameters
     ----------

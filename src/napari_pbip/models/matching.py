@@ -1,4 +1,4 @@
-"""ImgMatchNet (PBIP 3.4): foreground and background that score maps cut out, encoded and compared with prototypes."""
+"""ImgMatchNet (PBIP 3.4): images are masked by score maps, encoded, and their features compared with prototypes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_pbip.models.memory import FeatureMemory
 
 Contrast = Literal["classes", "subclasses", "equations", "infonce", "released"]
 Mask = Literal["clipped", "raw", "released"]
-"""M in Eq. 5: clipped to [0, 1], as it is (LPD's released code), or as it is and the product stretched (PBIP's)."""
+"""M in Eq. 5: clipped to [0, 1]; raw, as in LPD's released code; or raw with stretched products, as in PBIP's."""
 Loss = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 _LOSSES: Mapping[Contrast, tuple[Loss, Loss]] = {
     "classes": (info_nce, info_nce_of_means),
@@ -26,25 +26,25 @@ _LOSSES: Mapping[Contrast, tuple[Loss, Loss]] = {
     "infonce": (info_nce, info_nce),
     "released": (partial(info_nce, over_batch=True), partial(info_nce_of_means, over_batch=True)),
 }
-"""The losses of foreground and background."""
+"""The losses of foreground and background for each kind of contrast."""
 
 
 class Contrasted(NamedTuple):
-    """What is contrasted: score maps of M classes or subclasses of B images, with P prototypes."""
+    """The input of the contrast: score maps of M classes or subclasses of B images, and P prototypes."""
 
     maps: torch.Tensor
     """Raw score maps, shape (B, M, h, w)."""
     selected: torch.Tensor
-    """Which of them are contrasted, bool, shape (B, M); Q pairs in all."""
+    """Whether each map is contrasted, bool, shape (B, M); Q maps are."""
     positives: torch.Tensor
-    """Which prototypes the foreground of each map should resemble, and its background should not; bool, (M, P)."""
+    """Prototypes that the foreground of each map should resemble and its background should not; bool, (M, P)."""
     prototypes: torch.Tensor
-    """Shape (P, D); of unit length for true cosines."""
+    """Prototypes, shape (P, D); of unit length for true cosines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImgMatchNet:
-    """The contrast of foregrounds and backgrounds with prototypes; it has settings and no weights.
+    """The contrast of foregrounds and backgrounds with prototypes; it has settings, but no weights.
 
     The fields are those of :class:`napari_pbip.config.PbipSettings`.
     """
@@ -59,12 +59,12 @@ class ImgMatchNet:
 
     @property
     def active(self) -> bool:
-        """Whether any of its terms has a weight."""
+        """Whether any term has a weight."""
         return any(self.thetas.values())
 
     @property
     def of_subclasses(self) -> bool:
-        """Whether each subclass is contrasted with all others, instead of each class with all others."""
+        """Whether each subclass is contrasted with all others, rather than each class with all others."""
         return self.contrast in ("subclasses", "infonce", "released")
 
     @property
@@ -80,30 +80,31 @@ class ImgMatchNet:
         contrasted: Contrasted,
         memory: FeatureMemory | None = None,
     ) -> dict[str, torch.Tensor]:
-        """L_FGS and L_BGS, those that have a weight; 0 if nothing is selected.
+        """Return L_FGS and L_BGS by name, those that have a weight; they are 0 if no map is selected.
 
         Parameters
         ----------
         encoder
-            The frozen encoder that the prototypes belong to, with features of length D.
+            The frozen encoder of the prototypes, with features of length D.
         images
             X, RGB in [0, 1], shape (B, 3, H, W).
         normalised
-            The same as the backbone sees it; the released masks multiply this.
+            The images normalised for the backbone, which the released masks are applied to.
         contrasted
             The score maps and prototypes.
         memory
-            Backgrounds of earlier batches, which are negatives of the foreground too; those of this batch join them.
+            Backgrounds of earlier batches, which are additional negatives of the foreground; those of this batch are
+            added to it.
         """
         maps, selected, positives, prototypes = contrasted
         names = [name for name, theta in self.thetas.items() if theta]
-        if self.mask == "clipped":  # a map without a positive value cuts out nothing and has no gradient
+        if self.mask == "clipped":  # a map without positive values has an empty foreground and no gradient
             selected = selected & (maps.amax((2, 3)) > 0)
         image, which = selected.nonzero(as_tuple=True)
         if len(image) == 0:
             return {name: maps.new_zeros(()) for name in names}
         pictures = dict(zip(self.thetas, self._separate(images, normalised, maps, image, which), strict=True))
-        features = encoder(torch.cat([pictures[name] for name in names]))  # all at once: fewer, larger products
+        features = encoder(torch.cat([pictures[name] for name in names]))  # in one batch, which is faster
         encoded = dict(zip(names, features.split(len(image)), strict=True))
         foreground_loss, background_loss = _LOSSES[self.contrast]
         terms = {}
@@ -127,7 +128,7 @@ class ImgMatchNet:
         image: torch.Tensor,
         which: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """X_FG and X_BG of each pair, (Q, 3, H, W)."""
+        """Return X_FG and X_BG of each pair, (Q, 3, H, W)."""
         size = images.shape[-2:]
         if self.mask != "clipped":
             enlarged = masks.enlarge(maps, size)

@@ -1,4 +1,4 @@
-"""Features of earlier batches, as extra negatives of a contrast."""
+"""Features of earlier batches, as additional negatives of a contrast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class FeatureMemory(nn.Module):
     Parameters
     ----------
     size
-        Number of features that it can hold.
+        Largest number of features in the queue.
     dimension
         Length D of the features.
     """
@@ -29,12 +29,12 @@ class FeatureMemory(nn.Module):
         self.register_buffer("written", torch.tensor(0))
 
     def forward(self) -> torch.Tensor:
-        """The features in the queue, of unit length, shape (M, D); M is 0 at first."""
-        return self.features[: min(int(self.written), len(self.features))].clone()  # add() changes it before backward()
+        """Return the features in the queue, of unit length, shape (M, D); M is 0 at first."""
+        return self.features[: min(int(self.written), len(self.features))].clone()  # add() may precede backward()
 
     @torch.no_grad()
     def add(self, features: torch.Tensor) -> None:
-        """Add features (Q, D) of any length; they replace the oldest."""
+        """Add features (Q, D), which are scaled to unit length and replace the oldest ones."""
         size = len(self.features)
         places = (self.written + torch.arange(len(features), device=features.device)) % size
         self.features[places[-size:]] = F.normalize(features.float(), dim=1)[-size:]

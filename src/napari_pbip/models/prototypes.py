@@ -1,4 +1,4 @@
-"""Prototypes, and the heads that turn features into score maps: by similarity to projected prototypes (PBIP 3.4)."""
+"""Prototypes, and heads that turn features into score maps by their similarity to projected prototypes (PBIP 3.4)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Similarity = Literal["centred", "plain", "released"]
 
 @dataclass(frozen=True, slots=True)
 class Prototypes:
-    """One vector for each subclass, in class order; P subclasses of all classes together.
+    """One vector for each of P subclasses of all classes together, in the order of the classes.
 
     Raises
     ------
     ModelError
-        If there is not one class for each vector.
+        If the numbers of vectors and of their classes differ.
     """
 
     vectors: torch.Tensor
@@ -41,29 +41,29 @@ class Prototypes:
 
     @classmethod
     def zeros(cls, k: Sequence[int], dimension: int) -> Self:
-        """Zeros for ``k[n]`` subclasses of each class n: trained weights are loaded into them."""
+        """Return zeros for ``k[n]`` subclasses of each class n, into which trained weights are loaded."""
         return cls(torch.zeros(sum(k), dimension), torch.repeat_interleave(torch.arange(len(k)), torch.tensor(k)))
 
     @classmethod
     def random(cls, k: Sequence[int], dimension: int) -> Self:
-        """As :meth:`zeros`, but drawn from a normal distribution by torch's current random state, to be learned."""
+        """Return normally distributed random vectors for ``k[n]`` subclasses of each class n, from which to train."""
         empty = cls.zeros(k, dimension)
         return cls(torch.randn_like(empty.vectors), empty.subclass_class)
 
 
 def standardise(prototypes: torch.Tensor) -> torch.Tensor:
-    """Prototypes (P, d) with their mean subtracted, each of length sqrt(d).
+    """Return prototypes (P, d) with their mean subtracted, scaled to length sqrt(d).
 
-    The first layer of the projection could undo it, so the model is the same; but features of most encoders
-    have one dominant direction in common and any length, with which the projected prototypes, and so all score
-    maps, start out almost equal.
+    The first layer of the projection could learn the inverse, so the model is the same. But the features of most
+    encoders have one dominant direction in common and any length; without this step, the projected prototypes, and thus
+    all score maps, would be almost equal at the start.
     """
     centred = prototypes - prototypes.mean(0)
     return F.normalize(centred, dim=1) * math.sqrt(prototypes.shape[1])
 
 
 class Projection(nn.Sequential):
-    """MLP that takes prototypes to the width of a stage (PBIP 3.4): Linear d -> d/2, ReLU, Linear -> C_i.
+    """An MLP that maps prototypes to the width of a stage (PBIP 3.4): Linear d -> d/2, ReLU, Linear -> C_i.
 
     Parameters
     ----------
@@ -79,10 +79,10 @@ class Projection(nn.Sequential):
 
 
 class SimilarityHead(nn.Module):
-    """Score maps of one stage: how similar its features are to each projected prototype.
+    """Computes the score maps of one stage: the similarity of its features to each projected prototype.
 
-    The similarity is multiplied by a learnable scale that starts at 1 / 0.07, as released: a sigmoid of bare
-    cosines could not tell a present class (0.73 at most) from an absent one (0.27 at least).
+    The similarity is multiplied by a learnable scale that starts at 1 / 0.07, as released: a sigmoid of cosines ranges
+    only from 0.27 to 0.73, which is too little to distinguish present and absent classes.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ class SimilarityHead(nn.Module):
     channels
         Width C_i of the stage.
     similarity
-        ``centred``: the cosine of Eq. 2, of standardised prototypes. ``plain``: of prototypes as they are.
-        ``released``: the length of the projected prototypes is left in, as in the released code of PBIP.
+        ``centred``: the cosine of Eq. 2 with standardised prototypes. ``plain``: that with unchanged prototypes.
+        ``released``: projected prototypes are not normalised, as in the released code of PBIP.
     """
 
     def __init__(self, dimension: int, channels: int, similarity: Similarity) -> None:
@@ -102,26 +102,26 @@ class SimilarityHead(nn.Module):
         self.similarity = similarity
 
     def directions(self, prototypes: torch.Tensor) -> torch.Tensor:
-        """The scaled projected prototypes P_i that features are multiplied with, (P, d) -> (P, C_i)."""
+        """Return the scaled projected prototypes P_i, with which features are multiplied, (P, d) -> (P, C_i)."""
         if self.similarity == "centred":
             prototypes = standardise(prototypes)
         projected: torch.Tensor = self.projection(prototypes).float()
         return self.scale * (projected if self.similarity == "released" else F.normalize(projected, dim=1))
 
     def forward(self, features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
-        """Score maps (B, P, h, w) of features (B, C_i, h, w) and prototypes (P, d)."""
+        """Return the score maps (B, P, h, w) of features (B, C_i, h, w) and prototypes (P, d)."""
         return similarity_map(features, self.directions(prototypes))
 
     def class_means(
         self, features: torch.Tensor, prototypes: torch.Tensor, subclass_class: torch.Tensor, classes: int
     ) -> torch.Tensor:
-        """The mean map of each class (Eq. 2), as one product with the mean of its directions, which need no image."""
+        """Return the mean map of each class (Eq. 2), computed faster as the product with the mean of its directions."""
         directions = merge_subclasses(self.directions(prototypes).T, subclass_class, classes, "mean").T
         return similarity_map(features, directions)
 
 
 class ConvolutionHead(nn.Conv2d):
-    """A 1x1 convolution to P maps in place of similarities (Table 5 of PBIP); it does not look at the prototypes.
+    """A 1x1 convolution to P maps instead of similarities (Table 5 of PBIP), which does not use the prototypes.
 
     Parameters
     ----------
@@ -138,16 +138,16 @@ class ConvolutionHead(nn.Conv2d):
         self.register_buffer("scale", torch.ones(1), persistent=False)
 
     def forward(self, features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """Score maps (B, P, h, w) of features (B, C_i, h, w)."""
+        """Return the score maps (B, P, h, w) of features (B, C_i, h, w)."""
         return super().forward(features).float()
 
     def class_means(
         self, features: torch.Tensor, prototypes: torch.Tensor, subclass_class: torch.Tensor, classes: int
     ) -> torch.Tensor:
-        """The mean map of each class."""
+        """Return the mean map of each class."""
         return merge_subclasses(self(features, prototypes), subclass_class, classes, "mean")
 
 
 Head = SimilarityHead | ConvolutionHead
-"""Score maps of one stage. Both kinds take features and prototypes, give ``class_means``, and have a ``scale``, shape
-(1,): what similarities are multiplied by in the maps; 1 where there are no similarities."""
+"""A head of one stage. Both kinds take features and prototypes, and have ``class_means`` and a ``scale`` of shape (1,),
+the factor of the similarities in the maps, which is 1 for a head without similarities."""

@@ -1,6 +1,7 @@
-"""Score maps: similarity (Eq. 2), subclasses to classes, stages to one map (Eq. 3). Pure functions.
+"""Score maps: similarity (Eq. 2), merging of subclasses, fusion of stages (Eq. 3), as pure functions.
 
-B images, P subclasses of all classes together, N classes, K_n subclasses of class n, h x w cells.
+In shapes, B is the number of images, P that of subclasses of all classes together, N that of classes; maps have h x w
+cells.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ Size = Sequence[int]
 
 
 def similarity_map(features: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
-    """Product of the normalised feature of every cell with every direction (Eq. 2, before the mean over k).
+    """Return the product of the normalised feature of every cell with every direction (Eq. 2 before the mean over k).
 
-    With unit directions it is the cosine; their length scales it. One matrix product, then a division by the
-    norms of the features: no normalised copy of the features is made.
+    For directions of unit length it is the cosine. The norms of the features are divided out after the product, which
+    avoids a normalised copy of the features.
 
     Parameters
     ----------
@@ -41,11 +42,11 @@ def similarity_map(features: torch.Tensor, directions: torch.Tensor) -> torch.Te
 
 
 def merge_subclasses(values: torch.Tensor, subclass_class: torch.Tensor, classes: int, how: Merge) -> torch.Tensor:
-    """Values of subclasses to values of classes.
+    """Merge values of subclasses into values of classes.
 
-    ``mean`` is Eq. 2. ``softmax`` weights each subclass by the softmax of the values themselves over the
-    subclasses of its class, which leans towards the largest; the released code does this at evaluation and
-    calls it "max". ``max`` takes the largest (ConStruct).
+    ``mean`` is Eq. 2. ``softmax`` weights each subclass by the softmax of the values themselves over the subclasses of
+    its class, which favours the largest; the released code does this at evaluation and calls it "max". ``max`` is the
+    largest value (ConStruct).
 
     Parameters
     ----------
@@ -75,24 +76,24 @@ _MERGES: dict[Merge, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def pool(maps: torch.Tensor) -> torch.Tensor:
-    """Global average of each map: (B, P, h, w) -> (B, P)."""
+    """Return the global average of each map: (B, P, h, w) -> (B, P)."""
     return maps.mean((2, 3))
 
 
 def pool_log_mean_exp(maps: torch.Tensor) -> torch.Tensor:
-    """Log of the mean of exp of each map: (B, P, h, w) -> (B, P), between its mean and its maximum.
+    """Return log(mean(exp)) of each map, (B, P, h, w) -> (B, P), which is between its mean and its maximum.
 
-    A class that fills one corner of the image counts as present, while the mean demands it everywhere; so this pooling
-    agrees with a loss on pixels (Pinheiro & Collobert 2015, with r = 1).
+    With this pooling, a class that fills one corner of the image is present, as in a loss on pixels, while the mean
+    would require it everywhere (Pinheiro & Collobert 2015, with r = 1).
     """
     cells = maps.flatten(2)
     return cells.logsumexp(2) - math.log(cells.shape[2])
 
 
 def log_odds(logits: torch.Tensor) -> torch.Tensor:
-    """Logits of a softmax, (B, N, h, w), as the log-odds of each class against all others together, same shape.
+    """Return the log-odds of each class against all others together, from logits of a softmax (B, N, h, w), N >= 2.
 
-    A sigmoid makes of them what the softmax makes of the logits. N is two or more.
+    Their sigmoid equals the softmax of the logits.
     """
     classes = logits.shape[1]
     own = torch.eye(classes, dtype=torch.bool, device=logits.device)[:, :, None, None]
@@ -101,9 +102,9 @@ def log_odds(logits: torch.Tensor) -> torch.Tensor:
 
 
 def fuse(weighted: Sequence[tuple[float, torch.Tensor]], size: Size) -> torch.Tensor:
-    """Weighted mean of the stages' maps on one grid (Eq. 3, divided by the sum of the weights).
+    """Return the weighted mean of the stages' maps on one grid (Eq. 3, divided by the sum of the weights).
 
-    A cell of the result depends on cells at its place only, so neighbouring tiles of a slide agree.
+    A cell of the result depends only on cells at its position, so that overlapping tiles of a slide agree.
 
     Parameters
     ----------
@@ -119,19 +120,20 @@ def fuse(weighted: Sequence[tuple[float, torch.Tensor]], size: Size) -> torch.Te
 def fuse_per_tile(
     maps: Sequence[torch.Tensor], labels: torch.Tensor, weights: Sequence[float], size: Size
 ) -> torch.Tensor:
-    """The released evaluation: each map by itself ReLU, stretched to [0, 1], times label, enlarged; then summed.
+    """Return the sum of the stages' maps as in the released evaluation.
 
-    Every class that counts as present reaches 1 somewhere in every tile, however weak it is. Use it to compare with
-    published figures, and :func:`fuse` for slides.
+    ReLU is applied to each map, which is then stretched to [0, 1], multiplied by the label and enlarged. Every present
+    class thus reaches 1 somewhere in every tile, however weak it is. This function is for comparison with published
+    figures, and :func:`fuse` for slides.
 
     Parameters
     ----------
     maps
         Class maps of each stage, (B, N, h, w).
     labels
-        Which classes count as present, shape (B, N).
+        Whether each class is present, shape (B, N).
     weights
-        Weight of each stage; stages of weight 0 are left out.
+        Weight of each stage; stages with weight 0 are left out.
     size
         (H, W) of the result.
 
@@ -152,6 +154,6 @@ def fuse_per_tile(
 
 
 def stretch(maps: torch.Tensor, eps: float) -> torch.Tensor:
-    """Each map (h, w) of (B, C, h, w) shifted and scaled to [0, 1] by its own minimum and maximum."""
+    """Shift and scale each map (h, w) of (B, C, h, w) to [0, 1] by its minimum and maximum."""
     low = maps.amin((2, 3), keepdim=True)
     return (maps - low) / (maps.amax((2, 3), keepdim=True) - low + eps)

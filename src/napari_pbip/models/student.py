@@ -1,4 +1,4 @@
-"""The student of ConStruct: a frozen encoder as a pyramid of four feature maps, each with a trainable adapter."""
+"""The student of ConStruct: a pyramid of four feature maps of a frozen encoder, each with a trainable adapter."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LEVELS = 4
 
 
 class ResidualAdapter(nn.Module):
-    """Residual adapter, initialised to the identity.
+    """A residual adapter, initialised to the identity.
 
-    The map plus: 1x1 convolution, depthwise 3x3 convolution, 1x1 convolution, with batch normalisation and GELU between
-    them; weights and bias of the last one start at zero.
+    It adds to the map the output of a 1x1, a depthwise 3x3 and a 1x1 convolution, with batch normalisation and GELU
+    between them; weights and bias of the last one start at zero.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class ResidualAdapter(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Adapted maps of maps (B, C, h, w), same shape."""
+        """Return the adapted maps of maps (B, C, h, w), same shape."""
         adapted: torch.Tensor = maps + self.net(maps)
         return adapted
 
@@ -52,18 +52,18 @@ class StudentPyramid(Pyramid):
     """Four feature maps of a frozen encoder, called levels; only the adapters are trained.
 
     The levels of a vision transformer have four times, twice, once and half the resolution of its patches. The levels
-    of an encoder that is a pyramid itself are its stages.
+    of a pyramid are its stages.
 
     Parameters
     ----------
     encoder
-        A vision transformer of four blocks or more, or a pyramid. It is neither in ``parameters()`` nor in
+        A vision transformer of four blocks or more, or a pyramid. Its weights are neither in ``parameters()`` nor in
         ``state_dict()``.
 
     Raises
     ------
     ModelError
-        If it is neither.
+        If the encoder is neither of both.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -71,7 +71,7 @@ class StudentPyramid(Pyramid):
         network = encoder.network
         self.encoder = Frozen(encoder)
         self.blocks: tuple[int, ...] = ()
-        """The block of each level, counted from 1, a quarter of the network apart; empty for a pyramid."""
+        """Number of the block of each level, counted from 1, at each quarter of the network; empty for a pyramid."""
         if isinstance(network, StageNetwork):
             self.channels = network.channels
         elif isinstance(network, VisionTransformer) and network.depth >= _LEVELS:
@@ -79,17 +79,17 @@ class StudentPyramid(Pyramid):
             self.blocks = tuple(round(network.depth * level / _LEVELS) for level in range(1, _LEVELS + 1))
         else:
             raise ModelError(
-                f"ConStruct looks into four blocks of a vision transformer or stages of a pyramid, and the encoder "
+                f"ConStruct needs four blocks of a vision transformer or stages of a pyramid, and the encoder "
                 f"{encoder.spec.name!r} has neither; build the bank with another encoder, such as efficientnet-lite0."
             )
         self.adapters = nn.ModuleList(ResidualAdapter(channels) for channels in self.channels)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """See :class:`Pyramid`; with the statistics that the encoder was trained with."""
+        """See :class:`Pyramid`; the statistics are those of the encoder."""
         return self.encoder.network.normalise(images)
 
     def forward(self, images: torch.Tensor) -> Features:
-        """All four levels.
+        """Return the maps of all four levels.
 
         Parameters
         ----------
@@ -99,14 +99,14 @@ class StudentPyramid(Pyramid):
         Returns
         -------
         tuple of four tensors
-            Shape (B, C, 4h, 4w), (B, C, 2h, 2w), (B, C, h, w) and (B, C, h / 2, w / 2), rounded up, of h x w patches;
-            or the shapes of the stages.
+            Shapes (B, C, 4h, 4w), (B, C, 2h, 2w), (B, C, h, w) and (B, C, h / 2, w / 2), rounded up, for h x w patches;
+            or the shapes of the stages of a pyramid.
         """
         levels = self.levels(images, range(_LEVELS))
         return levels[0], levels[1], levels[2], levels[3]
 
     def levels(self, images: torch.Tensor, wanted: Collection[int]) -> dict[int, torch.Tensor]:
-        """Some of the levels, by their indices 0..3. Blocks and stages after the last wanted one are not computed."""
+        """Return some of the levels by their indices 0..3, without computing blocks or stages after the last one."""
         places = sorted(wanted)
         with torch.no_grad():
             frozen = self._of_blocks(images, places) if self.blocks else self._of_stages(images, places)
@@ -124,7 +124,7 @@ class StudentPyramid(Pyramid):
 
 
 def _resize(maps: torch.Tensor, level: int) -> torch.Tensor:
-    """Patch maps (B, C, h, w) at the resolution of a level."""
+    """Resize patch maps (B, C, h, w) to the resolution of a level."""
     if level == _LEVELS - 1:
         return F.avg_pool2d(maps, 2, ceil_mode=True)
     factor = (4, 2, 1)[level]

@@ -1,4 +1,4 @@
-"""Test-time augmentation: outputs of a network averaged over the flips and quarter turns of an image."""
+"""Test-time augmentation: the outputs of a network, averaged over flips and rotations by 90 degrees of an image."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ Infer = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 
 
 def average_over_views(infer: Infer, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Mean outputs over the eight flips and quarter turns of an image (four where it is not square).
+    """Return mean outputs over the eight flips and rotations of images, or four if they are not square.
 
     Raw scores are averaged, before any sigmoid or threshold.
 
     Parameters
     ----------
     infer
-        Gives maps (B, C, h, w), which are turned back before they are averaged, and scores (B, C) of images.
+        Function from images to maps (B, C, h, w), which are turned back before they are averaged, and scores (B, C).
     images
         Shape (B, 3, H, W).
 
     Returns
     -------
     tuple of torch.Tensor
-        In the order and shapes of the outputs of ``infer``.
+        Means, in the order and shapes of the outputs of ``infer``.
     """
     turns = range(4) if images.shape[-1] == images.shape[-2] else (0, 2)
     views = [(turn, flip) for turn in turns for flip in (False, True)]

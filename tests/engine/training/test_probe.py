@@ -56,7 +56,7 @@ def test_a_run_tells_what_cross_validation_found(finished: tuple[Path, list[Even
     done = [e.done for e in events if isinstance(e, Step)]
     assert done == sorted(done)
     assert done[-1] == len(tiles.single_class)
-    assert any("16 tiles with several classes are not learned" in e.message for e in events if isinstance(e, Noted))
+    assert any("16 tiles with several classes are left out" in e.message for e in events if isinstance(e, Noted))
     (epoch,) = [e for e in events if isinstance(e, Epoch)]
     assert epoch.scores["predicted/miou"] > 45
     assert isinstance(events[-1], Finished)
@@ -180,7 +180,7 @@ def test_one_tile_of_a_class_is_enough_to_fit_and_not_to_validate(weak_data: Pat
     for path in sorted((data / "train").glob("*[[]10[]]*"))[1:]:
         path.unlink()
     events = list(train(settings(data), tmp_path / "run"))
-    assert any(isinstance(e, Noted) and "How well LYM can be told" in e.message for e in events)
+    assert any(isinstance(e, Noted) and "How well LYM can be recognised" in e.message for e in events)
     fit = runs.RunFacts.read(tmp_path / "run").fit
     assert fit["balanced_accuracy"] == 100
     assert fit["confusion"] == [[0, 0], [0, 5]]
@@ -212,7 +212,7 @@ def test_many_tiles_are_not_all_learned_from_and_that_is_said(
 ) -> None:
     monkeypatch.setattr(probe, "MOST_TILES", 2)
     events = list(train(settings(weak_data), tmp_path / "run"))
-    assert any(isinstance(e, Noted) and "are left out: 2 of a class" in e.message for e in events)
+    assert any(isinstance(e, Noted) and "are left out: 2 of each class" in e.message for e in events)
     assert runs.RunFacts.read(tmp_path / "run").fit["tiles"] == 4
 
 

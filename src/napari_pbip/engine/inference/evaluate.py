@@ -1,7 +1,7 @@
-"""The job that scores a model on tiles with masks, under both protocols.
+"""The job that scores a model on tiles with masks, under two protocols, whose figures are never mixed.
 
-``oracle``: the true image-level labels say which classes a pixel may have, as in the published code.
-``predicted``: the network says it itself; this is what a slide gets. The two are never mixed.
+Under ``oracle`` the true image-level labels decide which classes a pixel may have, as in the published code. Under
+``predicted`` the class presence that the network predicts decides it, as on a slide.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from napari_pbip.models.methods.base import Method
 from napari_pbip.results.metrics import PROTOCOLS, SegmentationScores
 
 BATCH = 16
-"""Images that go through the network at once."""
+"""Number of images that the network gets at once."""
 Report = dict[str, dict[str, Any]]
 
 
@@ -50,29 +50,29 @@ def evaluate(
     precision: Precision = "float32",
     refine: RefineSettings | None = None,
 ) -> Job:
-    """Score a trained model; the summary of ``Finished`` holds the figures in percent, and the confusion matrices.
+    """Score a trained model; the summary of ``Finished`` contains the figures in percent and the confusion matrices.
 
     Parameters
     ----------
     run
         Folder of the training.
     data
-        Where the tiles with masks are.
+        The data set, with the folder of the tiles and their masks.
     split
         ``test`` or ``val``.
     which
-        The best or the last model.
+        The best or the last model of the training.
     device, precision
-        Where and how to compute.
+        Device and number format of the computation.
     refine
-        Test-time augmentation and dense CRF; none by default.
+        Test-time augmentation and dense CRF; by default neither.
 
     Raises
     ------
     ConfigError
-        If ``data`` names no folder, or there is no such device.
+        If ``data`` names no folder, or the device does not exist.
     ModelError
-        If the run cannot be read or its classes are not those of the data.
+        If the run cannot be read, or its classes differ from those of the data.
     DataError
         If tiles or masks are missing or wrong.
     """
@@ -110,7 +110,7 @@ def evaluate(
 def score_tiles(
     method: Method, tiles: TileSet, tile_size: int, device: torch.device, precision: Precision, read: TileReader
 ) -> Generator[Step, None, Report]:
-    """Score a method (in evaluation mode) on tiles with masks; yields a ``Step`` a batch, returns the report.
+    """Score a method (in evaluation mode) on tiles with masks; yield a ``Step`` for each batch, return the report.
 
     Returns
     -------
@@ -125,20 +125,20 @@ def score_tiles(
 def predict_labels(
     image: Image, truth: Image, maps: ImageMaps, weights: Sequence[float], *, crf: bool = False
 ) -> dict[str, Label]:
-    """The class of each pixel of an image under each protocol.
+    """Return the class of each pixel of an image under each protocol.
 
     Parameters
     ----------
     image
         RGB uint8 (H, W, 3).
     truth
-        Its mask, which tells the ``oracle`` protocol what the image shows; uint8 (H, W).
+        Its mask, from which the ``oracle`` protocol takes the classes in the image; uint8 (H, W).
     maps
-        What the network sees in it.
+        The network's output for it.
     weights
         Fusion weight of each stage.
     crf
-        Whether to refine the labels by a dense CRF.
+        Whether to refine the labels with a dense CRF.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def _add(
     read: TileReader,
     refine: RefineSettings,
 ) -> Iterator[Step]:
-    """Add all tiles to the scores of each protocol."""
+    """Add all tiles to the scores of each protocol; yield a ``Step`` for each batch."""
     done, classes = 0, len(tiles.taxonomy)
 
     def load(tile: LabelledTile) -> tuple[Image, Image]:

@@ -1,4 +1,4 @@
-"""Why the map says what it says at one place: which prototype is nearest, how near, and the tiles that made it."""
+"""The explanation of a map at one place: how similar the place is to each prototype, and the tiles behind them."""
 
 from __future__ import annotations
 
@@ -24,50 +24,51 @@ from napari_pbip.models.score_maps import fuse
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide, open_slide
 
-_LEARNED = "The prototypes have learned since they left the image bank; the tiles show where they began."
-_NEAREST = "The prototypes were learned; the tiles are the labelled ones that are nearest to each."
-_ASK = "The prototypes were learned; look at them once with Prototypes in Train, and tiles are shown here too."
+_LEARNED = "Training has changed the prototypes of the image bank; the tiles show where they began."
+_NEAREST = "The prototypes were learned; the tiles shown are the labelled tiles that are nearest to them."
+_ASK = "The prototypes were learned; open Prototypes in Train once, and their nearest tiles are shown here too."
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A prototype and how near a place is to it."""
+    """A prototype and its similarity to a place."""
 
     class_name: str
     cluster: int
-    """Number of the cluster within its class, from 1; 0 where the class as a whole is meant, as of a linear probe."""
+    """Number of the cluster within its class, from 1; 0 if it stands for the whole class, as with a linear probe."""
     subclass: int
     """Index of the prototype among those of all classes."""
     similarity: float
-    """Mean cosine over the stages by their fusion weights, -1 to 1; of a probe, cosine to the nearest cell that it
-    learned from."""
+    """Mean cosine over the stages, weighted by their fusion weights, -1 to 1; for a linear probe, the cosine to the
+    nearest cell of its training tiles."""
     tiles: tuple[Path, ...]
-    """Pictures of the tiles behind it, nearest first: of the bank, or for a learned prototype those that
-    :func:`~napari_pbip.engine.banks.nearest_tiles.nearest_tiles` found; none without either."""
+    """Pictures of the tiles behind the prototype, nearest first: those of the bank, or for a learned prototype those
+    that :func:`~napari_pbip.engine.banks.nearest_tiles.nearest_tiles` found; empty if there are neither."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a model sees at one place."""
+    """The prototypes of a model, compared with one place of a slide."""
 
     x: float
     """Level-0 pixels."""
     y: float
     matches: tuple[Match, ...]
-    """Every prototype, the most similar first; none for a model without prototypes."""
+    """All prototypes, the most similar first; empty for a model without prototypes."""
     note: str = ""
-    """A sentence about what is missing, if anything."""
+    """A sentence for the user about what is missing, or an empty string."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explainer:
-    """Explains places of one result; holds the model that made it, and the bank behind the model."""
+    """Explains places of one result, with the model that made it and the image bank of the model."""
 
     store: ScoreStore
     model: TrainedModel
     bank: tuple[ImageBank, Path] | None
+    """The bank that shows the tiles behind the prototypes, and its folder."""
     note: str
-    """A sentence about the bank, for every explanation."""
+    """A sentence about the bank, which becomes part of every explanation."""
 
     @classmethod
     def from_store(cls, path: Path, runs: tuple[Path, ...], banks: tuple[Path, ...]) -> Explainer:
@@ -78,10 +79,10 @@ class Explainer:
         path
             Folder of the score store.
         runs
-            Folders of trained models, among which the one that made the store is looked for by its hash, if it no
-            longer lies where it lay.
+            Folders of trained models, which are searched for the one that made the store, by its hash, if it is no
+            longer in its folder.
         banks
-            Folders in which the image bank of the model is looked for; that of the run itself comes first.
+            Folders of image banks, which are searched for that of the model; the bank in the run itself comes first.
 
         Raises
         ------
@@ -100,7 +101,7 @@ class Explainer:
             try:
                 bank = ImageBank.read(folder)
             except BankError:
-                continue  # the next may do
+                continue  # there is no readable bank here, but there may be one in the next folder
             if bank.identity == identity:
                 return cls(store, model, (bank, folder), _LEARNED if learned else "")
         if learned and identity is None:
@@ -109,12 +110,14 @@ class Explainer:
         return cls(store, model, None, note)
 
     def explain(self, x: float, y: float) -> Explanation:
-        """What the model sees at (x, y), level-0 pixels.
+        """Explain the map at (x, y), in level-0 pixels.
 
         Raises
         ------
         SlideError
             If the slide cannot be read.
+        ModelError
+            If the cells that a linear probe was fitted to are missing or damaged.
         """
         method, facts = self.model.method, self.store.facts.slide
         if isinstance(method, Probe):
@@ -145,11 +148,17 @@ class Explainer:
 
 
 def _find_model(store: ScoreStore, runs: tuple[Path, ...]) -> TrainedModel:
-    """The model that made a store, by its hash; likely folders first, since reading weights takes time."""
+    """Return the model that made a store, recognised by its hash; reading weights is slow, so likely folders go first.
+
+    Raises
+    ------
+    ModelError
+        If none of the folders contains it.
+    """
     wanted = store.facts.model
     where = [*([Path(wanted.folder)] if wanted.folder else []), *sorted(runs, key=lambda run: run.name != wanted.run)]
     for folder in where:
-        with suppress(ModelError):  # a folder that holds no model is not the one that is looked for
+        with suppress(ModelError):  # a folder without a readable model is skipped
             if RunFacts.read(folder).taxonomy.names == store.taxonomy.names:
                 model = load_model(folder, "best", choose_device("auto"))
                 if model.identity == wanted.hash:
@@ -164,7 +173,7 @@ def _find_model(store: ScoreStore, runs: tuple[Path, ...]) -> TrainedModel:
 def _similarity(
     result: Explainer, method: PrototypeMethod, slide: Slide, x: float, y: float
 ) -> npt.NDArray[np.float32]:
-    """Similarity of a place to every prototype, (P,)."""
+    """Return the similarity of a place to every prototype, (P,)."""
     image, row, column = _tile_around(result, slide, x, y)
     device = next(method.parameters()).device
     subclass_maps = method(to_tensor(image[None]).to(device)).subclass_maps
@@ -180,7 +189,7 @@ def _similarity(
 
 @torch.inference_mode()
 def _feature(result: Explainer, method: Probe, slide: Slide, x: float, y: float) -> torch.Tensor:
-    """Dense features of a place, (D,)."""
+    """Return the dense features of a place, (D,)."""
     image, row, column = _tile_around(result, slide, x, y)
     dense = method.encoder.network.dense(to_tensor(image[None]).to(method.mean.device))
     cells = result.store.lattice.tile
@@ -188,7 +197,7 @@ def _feature(result: Explainer, method: Probe, slide: Slide, x: float, y: float)
 
 
 def _tile_around(result: Explainer, slide: Slide, x: float, y: float) -> tuple[Image, int, int]:
-    """The tile of the store's grid that a place is most central in, and the row and column of its cell there."""
+    """Return the tile of the store's grid in which a place is most central, and the row and column of its cell."""
     grid, lattice = result.store.facts.grid, result.store.lattice
     side = grid.cell * grid.model_mpp / slide.require_mpp()  # of a cell, in level-0 pixels
     cells = np.array([y, x]) / side

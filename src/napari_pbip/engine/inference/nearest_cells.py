@@ -1,4 +1,4 @@
-"""Which labelled tiles a place of a slide is like, of a linear probe: the nearest cells that it learned from."""
+"""The labelled tiles that a place of a slide resembles, by the cells that a linear probe was fitted to."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from napari_pbip.models.methods.probe import Probe
 
 FILE = "exemplars.safetensors"
 _TILES = 8
-"""Tiles that are named of each class."""
+"""Number of tiles that are named for each class."""
 
 
 class Nearest(NamedTuple):
-    """How near a place is to what was learned from of one class."""
+    """The cells of one class that are nearest to a place."""
 
     class_index: int
     similarity: float
-    """Cosine to the nearest cell, after standardising, -1 to 1."""
+    """Cosine of the standardised features of the place and of the nearest cell, -1 to 1."""
     tiles: tuple[Path, ...]
     """Pictures of the tiles with the nearest cells, nearest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exemplars:
-    """Some cells of the tiles that a probe learned from."""
+    """Some cells of the tiles that a probe was fitted to."""
 
     features: npt.NDArray[np.float16]
-    """Their dense features, (M, D)."""
+    """Dense features of the cells, (M, D)."""
     tile: npt.NDArray[np.int32]
-    """Which tile each is of, (M,)."""
+    """Index of the tile of each cell in :attr:`tiles`, (M,)."""
     tiles: tuple[Path, ...]
     """Pictures of the tiles."""
     labels: tuple[int, ...]
     """Class of each tile."""
 
     def write(self, run: Path) -> None:
-        """Write them into the folder of a run."""
+        """Write the cells into the folder of a run."""
         arrays = {"features": torch.from_numpy(self.features), "tile": torch.from_numpy(self.tile)}
         write_weights(
             run / FILE, arrays, {"tiles": json.dumps([str(p) for p in self.tiles]), "labels": json.dumps(self.labels)}
@@ -54,7 +54,7 @@ class Exemplars:
 
     @classmethod
     def read(cls, run: Path) -> Exemplars:
-        """Those of a run.
+        """Read the cells of a run.
 
         Raises
         ------
@@ -72,7 +72,7 @@ class Exemplars:
             ) from error
 
     def nearest(self, method: Probe, feature: torch.Tensor) -> list[Nearest]:
-        """What is nearest to the dense feature (D,) of a place: of each class, the nearest class first."""
+        """Return the nearest cells of each class to a place with dense features (D,), the nearest class first."""
         cells = (torch.from_numpy(self.features).to(method.mean) - method.mean) / method.scale
         place = (feature - method.mean) / method.scale
         similarity = F.cosine_similarity(cells, place[None]).cpu().numpy()

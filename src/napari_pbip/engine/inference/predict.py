@@ -1,8 +1,8 @@
-"""Score maps of single images, whatever their size: what validation and evaluation look at.
+"""Score maps and labels of single images of any size, for validation, evaluation and pseudo masks.
 
-An image about as large as the training tiles goes through the network in one piece, as published. A larger
-one goes through in overlapping windows of the training size (attention sees no more context than it learned
-with), whose maps are blended by weights that fall off towards the border.
+The network gets an image in one piece, as published, if it is about as large as the training tiles. It gets a larger
+image in overlapping windows of the training size, so that attention has the context that it was trained with; the maps
+of the windows are averaged with weights that decrease towards their borders.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from napari_pbip.models.score_maps import fuse, fuse_per_tile
 from napari_pbip.models.views import average_over_views
 
 SMALLEST = 32
-"""Smallest side of a tile, pixels: one cell of the coarsest stage of the backbones."""
+"""Smallest side of a tile in pixels: one cell of the coarsest stage of the backbones."""
 _ONE_PIECE = 1.5
-"""Largest side, in training tiles, of an image that is looked at in one piece."""
+"""Longest side of an image that the network gets in one piece, in sides of training tiles."""
 _WINDOWS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
 class ImageMaps:
-    """What the network sees in one image."""
+    """The network's output for one image."""
 
     stages: tuple[torch.Tensor, ...]
     """Class maps of each stage, (1, N, h, w)."""
     presence: torch.Tensor
-    """Probability that a class is present: (1, N, 1, 1), or (1, N, h, w) where windows were blended."""
+    """Probability that each class is present: (1, N, 1, 1), or (1, N, h, w) if windows were blended."""
     calibrated: bool = False
-    """Whether the maps of classes can be compared as they are (:attr:`Method.calibrated`)."""
+    """Whether the maps of different classes can be compared without scaling (:attr:`Method.calibrated`)."""
 
 
 def image_maps(
@@ -50,18 +50,18 @@ def image_maps(
     *,
     tta: bool = False,
 ) -> list[ImageMaps]:
-    """Maps of images of one size.
+    """Return the network's output for images of one size.
 
     Parameters
     ----------
     method
-        In evaluation mode, on ``device``.
+        The method, in evaluation mode, on ``device``.
     images
         RGB uint8 (H, W, 3), all of one size.
     tile
         Side of the training tiles in pixels.
     device, precision
-        Where and how to compute.
+        Device and number format of the computation.
     tta
         Whether to average over flips and quarter turns.
     """
@@ -80,16 +80,17 @@ def image_maps(
 
 
 def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[float], size: tuple[int, int]) -> Label:
-    """The class of each pixel among the present ones, as released: maps stretched per image, fused, argmax.
+    """Return the class of each pixel among the present ones.
 
-    Maps that are calibrated are fused as they are: stretched, each class would reach the same in every image.
+    As in the released code, each map is scaled to 0 to 1 over the image, the stages are fused, and the argmax is taken.
+    Calibrated maps are fused without scaling, which would give every class the same maximum in every image.
 
     Parameters
     ----------
     maps
-        Of one image.
+        The network's output for the image.
     present
-        Which classes may be chosen, bool, (1, N, 1, 1) or (1, N, h, w).
+        The classes that may be chosen, bool, (1, N, 1, 1) or (1, N, h, w).
     weights
         Fusion weight of each stage.
     size
@@ -98,8 +99,8 @@ def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[floa
     Returns
     -------
     uint8 array
-        Class indices, shape (H, W). Background is never chosen, as in the published evaluation. Where all
-        present classes score zero the first of them is chosen; the released code may choose an absent one.
+        Class indices, shape (H, W). Background is never chosen, as in the published evaluation. If all present
+        classes score zero, the first of them is chosen; the released code may choose an absent one.
     """
     labels: Label = _best(_fused(maps, weights, size), _at_pixels(present, size))[0]
     return labels
@@ -108,16 +109,16 @@ def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[floa
 def refined_image(
     image: Image, maps: ImageMaps, presences: Sequence[torch.Tensor], weights: Sequence[float]
 ) -> list[Label]:
-    """The class of each pixel as :func:`segment_image` chooses it, after a dense CRF; background takes part in it.
+    """Return the class of each pixel, as :func:`segment_image` does, after a dense CRF in which background takes part.
 
     Parameters
     ----------
     image
         RGB uint8 (H, W, 3).
     maps
-        Of this image.
+        The network's output for the image.
     presences
-        Which classes may be chosen, once or more, as :func:`segment_image` takes it.
+        One or more arrays of the classes that may be chosen, as in :func:`segment_image`.
     weights
         Fusion weight of each stage.
 
@@ -137,27 +138,27 @@ def refined_image(
 def label_with_margin(
     image: Image, maps: ImageMaps, present: torch.Tensor, weights: Sequence[float], *, crf: bool = False
 ) -> tuple[Label, npt.NDArray[np.float32]]:
-    """The class of each pixel among the present ones, and how far it is ahead of the next one.
+    """Return the class of each pixel among the present ones, and how far it is ahead of the next one.
 
     Parameters
     ----------
     image
         RGB uint8 (H, W, 3).
     maps
-        Of this image.
+        The network's output for the image.
     present
-        Which classes may be chosen, bool, (1, N, 1, 1); two or more.
+        The classes that may be chosen, bool, (1, N, 1, 1); N is two or more.
     weights
         Fusion weight of each stage.
     crf
-        Whether to refine by a dense CRF.
+        Whether to refine with a dense CRF.
 
     Returns
     -------
     label
         Class indices, uint8 (H, W).
     margin
-        0 to 1, (H, W): difference of the scores of the best and the second-best present class.
+        Difference of the scores of the best and the second-best present class, 0 to 1, (H, W).
     """
     scores = _fused(maps, weights, image.shape[:2])
     if crf:
@@ -167,7 +168,7 @@ def label_with_margin(
 
 
 def _fused(maps: ImageMaps, weights: Sequence[float], size: tuple[int, int]) -> torch.Tensor:
-    """Fused class scores at the pixels of an image, 0 to 1, shape (1, N, H, W)."""
+    """Return the fused class scores at the pixels of an image, 0 to 1, shape (1, N, H, W)."""
     if maps.calibrated:
         return fuse([(w, m) for w, m in zip(weights, maps.stages, strict=True) if w], size).sigmoid()
     classes = maps.stages[0].shape[1]
@@ -176,12 +177,12 @@ def _fused(maps: ImageMaps, weights: Sequence[float], size: tuple[int, int]) -> 
 
 
 def _at_pixels(present: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Presence (1, N, h, w) at the pixels of the image; (1, N, 1, 1) stays."""
+    """Return presence (1, N, h, w) at the pixels of the image, (1, N, H, W), or (1, N, 1, 1) unchanged."""
     return F.interpolate(present.float(), size, mode="nearest").bool() if present.shape[-1] > 1 else present
 
 
 def _best(scores: torch.Tensor, present: torch.Tensor) -> npt.NDArray[np.uint8]:
-    """Class of the best score among the present ones, (S, H, W)."""
+    """Return the present class with the largest score at each pixel, for S presences: (S, H, W)."""
     best: npt.NDArray[np.uint8] = scores.masked_fill(~present, -1).argmax(1).to(torch.uint8).cpu().numpy()
     return best
 
@@ -190,7 +191,7 @@ Label = npt.NDArray[np.uint8]
 
 
 def predicted_presence(probability: torch.Tensor) -> torch.Tensor:
-    """Which classes count as present: those that reach 0.5, or else the likeliest; bool, same shape."""
+    """Return which classes count as present: those that reach 0.5, or else the most likely one; bool, same shape."""
     likeliest = probability == probability.amax(1, keepdim=True)
     reached = probability >= 0.5
     return reached | (likeliest & ~reached.any(1, keepdim=True))
@@ -200,7 +201,7 @@ def predicted_presence(probability: torch.Tensor) -> torch.Tensor:
 def _forward(
     method: Method, images: torch.Tensor, device: torch.device, precision: Precision, *, tta: bool
 ) -> ImageMaps:
-    """Maps of a batch, (B, N, h, w) a stage and (B, N, 1, 1)."""
+    """Return the output for a batch: maps (B, N, h, w) for each stage, and presence (B, N, 1, 1)."""
 
     def infer(some: torch.Tensor) -> list[torch.Tensor]:
         with autocast(device, precision):
@@ -214,7 +215,7 @@ def _forward(
 def _blended(
     infer: Callable[[torch.Tensor], ImageMaps], image: Image, tile: int, cell: int, device: torch.device
 ) -> ImageMaps:
-    """Maps of a large image from overlapping windows, on a grid of cells of that many pixels."""
+    """Return the output for a large image, blended from windows, on a grid of cells of ``cell`` x ``cell`` pixels."""
     side = max(SMALLEST, tile - tile % SMALLEST)
     height, width = image.shape[:2]
     padding = [(0, max(side, n + -n % cell) - n) for n in (height, width)]
@@ -238,13 +239,13 @@ def _blended(
             total[place] += window_weight
             for whole, m in zip(sums, maps, strict=True):
                 whole[:, *place] += m[i] * window_weight
-    # a last cell that is mostly padding stays: maps are stretched over the image when they are enlarged
+    # Keep the last cell even if it is mostly padding, because the maps are later enlarged to the whole image.
     kept = (slice(0, -(-height // cell)), slice(0, -(-width // cell)))
     *stages, presence = ((whole / total)[:, *kept][None] for whole in sums)
     return ImageMaps(tuple(stages), presence, output.calibrated)
 
 
 def _starts(length: int, side: int, cell: int) -> list[int]:
-    """Window positions along one axis: half a window apart, the last one at the end, multiples of the grid."""
+    """Return window positions along one axis: multiples of the cell, half a window apart, the last one at the end."""
     last = length - side
     return sorted({*range(0, last, side // 2 // cell * cell), last})

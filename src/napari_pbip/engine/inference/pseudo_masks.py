@@ -1,15 +1,15 @@
-"""The job that gives labelled tiles the masks that a trained model sees in them, for a second stage to learn from.
+"""The job that makes pseudo masks of labelled tiles with a trained model, from which a second stage is trained.
 
 ```text
 OUT/
   pseudo.json              the models and settings that made the masks
-  tiles.csv, classes.txt   the data set (layout ``csv``): train tiles with these masks; val and test as they were
-  masks/                   a palette PNG a tile, in the colours of the classes: class index, 255 not assigned
-  confidence/              a grey PNG a tile: how far the class is ahead of the next one, 0 to 255
+  tiles.csv, classes.txt   the data set (layout ``csv``): train tiles with pseudo masks, val and test unchanged
+  masks/                   a palette PNG per tile, in the colours of the classes: class index, 255 not assigned
+  confidence/              a grey PNG per tile: how far the class is ahead of the next one, 0 to 255
 ```
 
-The true image-level labels say which classes a tile may show: they are known of training tiles. A tile that shows one
-class shows it everywhere.
+The true image-level labels, which training tiles have, decide which classes a tile may show. A tile of a single class
+has that class everywhere.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MARKER = "pseudo.json"
 MASKS, CONFIDENCE = "masks", "confidence"
 _FORMAT = 1
 _SCORED = ("val", "test")
-"""Splits whose tiles stay as they are."""
+"""Splits whose tiles and masks are listed unchanged."""
 Labels = npt.NDArray[np.uint8]
 Margin = npt.NDArray[np.float32]
 
@@ -68,47 +68,47 @@ def pseudo_masks(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Job:
-    """Make a data set of the training tiles with the masks that a model gives them; yields a ``Step`` a batch.
+    """Make a data set of the training tiles and the masks that a model predicts for them.
 
     Parameters
     ----------
     run
         Folder of the training.
     data
-        Where the labelled tiles are; the masks are of their split ``train``.
+        The labelled tiles; the masks are made for their split ``train``.
     out
         Folder of the new data set.
     agree
-        Folder of another training: pixels that its model sees otherwise are not assigned.
+        Folder of another training; pixels for which its model predicts another class are not assigned.
     min_confidence
-        Pixels whose class is less than this ahead of the next one are not assigned, 0 to 1.
+        Smallest distance of a pixel's class to the next one, 0 to 1; other pixels are not assigned.
     which
         The best or the last model.
     device
-        Where to compute.
+        Device of the computation.
     refine
-        Test-time augmentation and dense CRF; none by default.
+        Test-time augmentation and dense CRF; by default neither.
     resume
-        Go on where it was stopped; models and settings have to be the same.
+        Whether to continue a stopped job; models and settings have to be the same.
     overwrite
-        Replace earlier masks.
+        Whether to replace earlier masks.
 
     Yields
     ------
     Event
-        ``Started``, ``Step``, ``Finished`` with ``tiles`` and, in percent of all pixels, ``percent`` of each class by
-        its name and ``not_assigned``.
+        ``Started``; a ``Step`` per batch; ``Finished`` with the number of ``tiles`` and, in percent of all pixels, the
+        ``percent`` of each class by name and ``not_assigned``.
 
     Raises
     ------
     ConfigError
-        If ``data`` names no folder, there is no such device, or what is resumed was begun otherwise.
+        If ``data`` names no folder, the device does not exist, or the job to be resumed had other models or settings.
     ModelError
-        If a run cannot be read or its classes are not those of the data.
+        If a run cannot be read, or its classes differ from those of the data.
     DataError
-        If tiles are missing or wrong, or a class cannot head a column of a table.
+        If tiles are missing or wrong, or the name of a class cannot be the header of a column.
     OutputError
-        If the folder holds something else, or cannot be written.
+        If the folder contains other files, or cannot be written.
     """
     out, refine = Path(out), refine or RefineSettings()
     if data.folder is None:
@@ -137,7 +137,7 @@ def pseudo_masks(
     yield Started("Making pseudo masks", total=len(masks.tiles), unit="tiles", done=masks.done)
     yield from tile_notes(tiles)
     if unlabelled := len(tiles) - len(masks.tiles):
-        yield Noted(f"Left out: {unlabelled:,} tiles without a label, whose mask nothing can be said of.")
+        yield Noted(f"Left out: {unlabelled:,} tiles without a label, because their classes are not known.")
     yield from (Warned(model.note) for model in models if model.note)
     for tile in masks.missing(single=True):
         width, height = upright_size(tile.path)
@@ -153,7 +153,7 @@ def pseudo_masks(
 
 
 def _begin(out: Path, facts: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
-    """Make the folder, or check that it was begun with the same models and settings."""
+    """Create the folder, or check that the job in it has the same models and settings."""
     if not resume:
         ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
         prepare_folder(out, MARKER, overwrite=overwrite, ways=ways)
@@ -162,7 +162,7 @@ def _begin(out: Path, facts: dict[str, Any], *, resume: bool, overwrite: bool) -
     try:
         before = dict(json.loads((out / MARKER).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        raise OutputError(f"{out} holds no pseudo masks to go on with; leave `resume=True` out.") from None
+        raise OutputError(f"{out} holds no pseudo masks that could be resumed; leave `resume=True` out.") from None
     if different := [name for name, value in facts.items() if before.get(name) != value]:
         raise ConfigError(
             f"The pseudo masks in {out} were begun with other {different[0]}; resume with the same, or use "
@@ -176,9 +176,9 @@ class _Masks:
     Parameters
     ----------
     out
-        Folder of the data set.
+        Folder of the data set; masks that are there count as done.
     tiles
-        The split.
+        Tiles of the split; those without labels are left out.
     """
 
     def __init__(self, out: Path, tiles: TileSet) -> None:
@@ -190,16 +190,16 @@ class _Masks:
         for tile, name in self._files.items():
             if (path := out / MASKS / name).exists():
                 labels = read_values(path)
-                if {*np.unique(labels).tolist()} <= {*tile.labels, LEFT_OUT}:  # else it was labelled anew meanwhile
+                if {*np.unique(labels).tolist()} <= {*tile.labels, LEFT_OUT}:  # otherwise the label has changed since
                     self._add(tile, labels)
 
     @property
     def done(self) -> int:
-        """Tiles that have their mask."""
+        """Number of tiles that have a mask."""
         return len(self._written)
 
     def missing(self, *, single: bool) -> list[LabelledTile]:
-        """The tiles without a mask yet that show one class, or that show several."""
+        """Return the tiles without a mask that have a single class, or those that have several."""
         rest = (tile for tile in self.tiles if tile not in self._written)
         return [tile for tile in rest if (tile.class_index is not None) is single]
 
@@ -207,17 +207,17 @@ class _Masks:
         """Write the mask and confidence of a tile."""
         name = self._files[tile]
         write_picture(self._out / CONFIDENCE / name, Image.fromarray((margin * 255).round().astype(np.uint8)), "PNG")
-        write_map(self._out / MASKS / name, labels, self._taxonomy)  # last: a tile with a mask is done
+        write_map(self._out / MASKS / name, labels, self._taxonomy)  # last, because a tile with a mask counts as done
         self._add(tile, labels)
 
     def write_tables(self, others: Sequence[TileSet]) -> None:
-        """Write the data set's table: these tiles with their masks, and those of other splits as they are."""
+        """Write the table of the data set: these tiles with their pseudo masks, and those of other splits unchanged."""
         rows = [(self._row(tile, "train", self._out / MASKS / self._files[tile]), tile.labels) for tile in self.tiles]
         rows += [(self._row(tile, other.split, tile.mask), tile.labels) for other in others for tile in other]
         write_tables(self._out, self._taxonomy, ("path", "mask", "split", "slide", "x", "y"), rows)
 
     def summary(self) -> dict[str, Any]:
-        """How many tiles have a mask, and the share of the pixels that each class has."""
+        """Return the number of tiles with a mask, and the share of each class in their pixels."""
         percent = 100 * self._pixels / max(1, self._pixels.sum())
         shares = dict(zip(self._taxonomy.names, percent.tolist(), strict=False))
         return {"tiles": self.done, "percent": shares, "not_assigned": float(percent[LEFT_OUT])}
@@ -235,7 +235,7 @@ class _Masks:
 def _seen(
     models: Sequence[TrainedModel], tiles: Sequence[LabelledTile], device: torch.device, refine: RefineSettings
 ) -> Generator[list[tuple[LabelledTile, Labels, Margin]], None, None]:
-    """Tiles in batches, each with the class of its pixels and how far that is ahead; 255 where models differ."""
+    """Yield batches of tiles, each with the class of its pixels (255 where models differ) and its confidence."""
     read = TileReader()
     pairs = ahead(lambda tile: (tile, read(tile)), tiles, depth=2 * BATCH)
     for batch in batches_of_one_kind(pairs, lambda pair: pair[1].shape, BATCH):
@@ -261,7 +261,7 @@ def _seen(
 
 
 def _file_names(tiles: Sequence[LabelledTile]) -> list[str]:
-    """A name of a PNG for each tile, like its own; tiles of one name in several folders are numbered."""
+    """Return the file name of each tile's mask: that of the tile, with a number if several tiles have the same."""
     names: list[str] = []
     taken: set[str] = set()
     for tile in tiles:
@@ -273,7 +273,7 @@ def _file_names(tiles: Sequence[LabelledTile]) -> list[str]:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """A path as it stands in a table in a folder; absolute where no relative one leads there (drives of Windows)."""
+    """Return a path relative to the folder of a table, or an absolute one if it is on another drive of Windows."""
     try:
         return Path(os.path.relpath(path.absolute(), folder.resolve())).as_posix()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Labels of a slide after a dense CRF: part by part, with as much around each part as it depends on."""
+"""Labels of a slide after a dense CRF, computed for one part at a time with the margin on which its labels depend."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def refiner(
     refine: RefineSettings | None,
     presence: npt.NDArray[np.floating] | None = None,
 ) -> Iterator[Refine | None]:
-    """What refines the labels of a store, if anything is to; it reads the slide. See :func:`refined_labels`.
+    """Open the slide and yield the function that refines a store's labels, or None if ``refine`` asks for no CRF.
+
+    The other parameters are those of :func:`refined_labels`.
 
     Raises
     ------
@@ -49,25 +51,25 @@ def refined_labels(
     *,
     presence: npt.NDArray[np.floating] | None = None,
 ) -> Refine:
-    """What makes refined labels of any part of a slide; parts join without a seam.
+    """Return a function that computes refined labels of any part of a slide; parts join without seams.
 
-    A class counts in a cell with the share of its largest score that it has there, or not at all if that, or its
-    presence, does not reach the thresholds; the random field has the mean colours of the cells.
+    The CRF starts from each class's score as a share of its largest, which is zero if the share or the class presence
+    is below its threshold, and from the mean colour of each cell.
 
     Parameters
     ----------
     store
         The scores.
     slide
-        The slide they are of, open.
+        The slide of these scores, open.
     thresholds
-        From scores to labels.
+        Thresholds that turn scores into labels.
     device
-        Where to compute; the CPU by default.
+        Device of the computation; the CPU by default.
     presence
-        Takes the place of what the store says of its tiles, (N, rows, columns).
+        Probability that each class is present in each tile, (N, rows, columns); by default that of the store.
     """
-    import torch  # takes seconds to load: in the job's thread
+    import torch  # here, because it takes seconds to load, and jobs have their own thread
 
     from napari_pbip.engine.loading import to_tensor
     from napari_pbip.models.dense_crf import reach, refine_cells
@@ -76,7 +78,7 @@ def refined_labels(
     _, height, width = store.scores[0].shape
     cell = store.facts.grid.cell
     margin = reach(cell)
-    scale = store.cell_um / store.facts.slide.mpp  # level-0 pixels a cell
+    scale = store.cell_um / store.facts.slide.mpp  # level-0 pixels per cell
 
     def refine(largest: npt.NDArray[np.floating], y: slice, x: slice) -> Labels:
         (top, bottom), (left, right) = (
@@ -85,7 +87,7 @@ def refined_labels(
         seen = score_window(store, thresholds, largest, 0, slice(top, bottom), slice(left, right), presence)
         shares = seen.counted(delta, thresholds.presence)
         corner = left * scale, top * scale
-        # Where the slide is damaged no network looked, and there is nothing to refine.
+        # Damaged places have no scores, so their colours do not matter.
         image = slide.read_scaled(*corner, right - left, bottom - top, scale, damage_is_white=True)
         known = torch.from_numpy(~np.isnan(shares[0]))
         maps = torch.from_numpy(np.nan_to_num(shares).clip(0, 1))[None].to(device or "cpu")

@@ -1,12 +1,12 @@
-"""The job that puts a slide through a trained model: tissue tiles -> score store -> labels, areas, overlay.
+"""The job that segments a slide with a trained model: tissue tiles -> score store -> labels, areas, overlay.
 
-Three things happen at once: threads read tiles ahead, the network looks at a batch, one thread writes finished
-blocks of scores. A job that is stopped puts the tiles of unfinished blocks on disk too, and a resumed one computes no
-tile again; of one that is killed, what came after the last minute's save is computed again.
+Three things happen at once: threads read the next tiles, the network computes a batch, and one thread writes finished
+blocks of scores. A job that is stopped also writes the tiles of unfinished blocks, so that a resumed one computes no
+tile again. After a kill, the tiles since the last save, which happens every minute, are computed again.
 
-A block is a hundred tiles, too long to wait for when somebody watches: once a second the blocks that are being filled
-are written as far as they are known, with the coarser levels. That takes 3 ms of the network's thread and 30 to 40 ms
-of the writer's, together 2 % of the time of two cores (``benchmarks/score_store.py``).
+A block consists of about a hundred tiles, too many to wait for on a screen. Once a second, unfinished blocks are
+therefore written as far as they are known, with the coarser levels. This takes 3 ms of the network's thread and 30 to
+40 ms of the writer's, together 2 % of the time of two cores (``benchmarks/score_store.py``).
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ from napari_pbip.results.tile_order import View
 from napari_pbip.slides import Slide, SlideFacts, TileGrid, TissueMask, find_tissue, open_slide
 
 UNWRITTEN = 8
-"""Finished blocks that may wait for the writer before the network waits for it too."""
+"""Largest number of finished blocks that wait for the writer; with more, the network waits too."""
 _NAMED = 3
-"""Damaged places that a warning names."""
+"""Largest number of damaged places that a warning names."""
 SHOW_SECONDS = 1.0
-"""Time between two looks at blocks that are not finished."""
+"""Time between two writes of unfinished blocks for display."""
 KEEP_SECONDS = 60.0
-"""Time between two saves of the tiles of unfinished blocks, against a kill."""
+"""Time between two saves of the tiles of unfinished blocks, so that a kill loses little."""
 
 Focus = Callable[[], tuple[float, float, float, float] | None]
-"""Says what the user is looking at: left edge, top edge, width and height in level-0 pixels, or None."""
+"""Returns what the user is looking at: left edge, top edge, width and height in level-0 pixels, or None."""
 
 
 @job(less_memory="use a smaller segment.batch_size")
@@ -74,32 +74,32 @@ def segment(
     overwrite: bool = False,
     focus: Focus | None = None,
 ) -> Job:
-    """Segment a slide; yields ``Step`` a batch and ``RegionDone`` for everything new that can be shown.
+    """Segment a slide; yield a ``Step`` for each batch, and a ``RegionDone`` for each block with new scores on disk.
 
-    Tiles of which a part is damaged are not analysed, and a ``Warned`` at the end names the places.
-    Writes ``<slide>.ome.zarr`` (raw scores, labels, tissue, provenance), ``overlay.png`` and ``areas.csv``.
+    The job writes ``<slide>.ome.zarr`` (raw scores, labels, tissue, provenance), ``overlay.png`` and ``areas.csv``.
+    Tiles that are partly damaged are not analysed; a ``Warned`` at the end names the places.
 
     Parameters
     ----------
     slide
-        The slide: its file or folder, or an open one (such as :meth:`Slide.from_array` makes), which stays open.
+        File or folder of the slide, or an open slide (for example from :meth:`Slide.from_array`), which stays open.
     run
-        Folder of a training; its best model is taken.
+        Folder of a training; its best model is used.
     out
-        Folder of the results, one a slide.
+        Folder of the results, one for each slide.
     settings
-        Reading, tissue and network; by default those of a settings file that says nothing.
+        Settings of reading, tissue and network; the defaults if None.
     thresholds
-        From scores to labels; they can be changed later without this job.
+        Thresholds that turn scores into labels; they can be changed later without this job.
     refine
-        Test-time augmentation of the scores, dense CRF of the labels; none by default.
+        Test-time augmentation of the scores and dense CRF of the labels; by default neither.
     resume
-        Go on with a store that was begun with the same slide, model and settings.
+        Whether to continue a store that was begun with the same slide, model and settings.
     overwrite
-        Replace an earlier store of this slide.
+        Whether to replace an earlier store of this slide.
     focus
-        Tiles that it shows come first; asked between tiles, in the thread that runs the job. What is read ahead
-        (a batch) and what is in the network (another) comes before a change of it has an effect.
+        Returns the rectangle whose tiles come first; called between tiles, in the thread that runs the job. A change
+        takes effect after two batches: the one that is read ahead and the one in the network.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def segment(
     settings, thresholds = settings or SegmentSettings(), thresholds or ThresholdSettings()
     device = choose_device(settings.device)
     model = load_model(Path(run), "best", device)
-    deltas(model.facts.taxonomy, thresholds)  # a class that there is not is told before hours of work, not after
+    deltas(model.facts.taxonomy, thresholds)  # raises for an unknown class now rather than after hours of work
     if model.note:
         yield Warned(model.note)
     with _opened(slide, settings.mpp) as slide:
@@ -161,7 +161,7 @@ def segment(
 
 
 def _opened(slide: Path | str | Slide, mpp: float | None) -> AbstractContextManager[Slide]:
-    """The slide for as long as the job needs it; what somebody has open stays so."""
+    """Return the slide as a context manager, which closes it only if it was opened here."""
     if hasattr(slide, "dtype"):
         raise SlideError(
             "An array does not say its microns per pixel; give segment() a Slide.from_array(array, mpp=0.5)."
@@ -185,7 +185,7 @@ def _open_store(
     resume: bool,
     overwrite: bool,
 ) -> ScoreStore:
-    """The store to be filled: a new one, or the one begun earlier."""
+    """Return the store to be filled: a new one, or the one that is resumed."""
     path, there = store_for(out, slide.name, slide.identity), stores_in(out)
     if others := [other.name for other in there if other != path]:
         raise OutputError(f"{out} holds the result of another slide ({others[0]}); choose another folder.")
@@ -215,7 +215,7 @@ def _facts(
     grid: TileGrid,
     model_mpp: float,
 ) -> dict[str, Any]:
-    """What makes the scores what they are: recorded, and compared on resuming."""
+    """Return the facts on which the scores depend; the store records them, and compares them when it is resumed."""
     trained = model.facts.settings
     return {
         "slide": SlideFacts.from_slide(slide).model_dump(mode="json"),
@@ -244,7 +244,7 @@ def _fill(
     device: torch.device,
     focus: Focus | None,
 ) -> Job:
-    """Put the tiles that are not done yet through the network and into the store."""
+    """Compute the scores of the tiles that are not done yet, and write them into the store."""
     blender = store.blender()
     kept = store.kept()
     completed = [] if kept is None else blender.restore(kept)
@@ -309,7 +309,7 @@ def _fill(
                 yield from _written(*writing.popleft())
         finally:
             tiles.close()
-            # what was handed to the writer is written, also when the job is cancelled: it was computed
+            # The pool's exit waits for the writer, so that computed scores are on disk also when the job is cancelled.
     if left_out:
         places = "; ".join(slide.damage[:_NAMED]) + (" and elsewhere" if len(slide.damage) > _NAMED else "")
         yield Warned(
@@ -319,13 +319,13 @@ def _fill(
 
 
 def _keep(store: ScoreStore, blender: Blender) -> None:
-    """At the end, whatever it is: what is computed and in no finished block."""
-    with suppress(OutputError):  # of a full disk the job itself tells; these tiles are computed again then
+    """Save the tiles of unfinished blocks, however the job ends."""
+    with suppress(OutputError):  # the job itself reports a full disk; these tiles are then computed again
         store.keep(blender.keep())
 
 
 def _show(store: ScoreStore, regions: Sequence[Region]) -> None:
-    """In the writer's thread: make what is known so far readable at all levels."""
+    """Write unfinished blocks, as far as they are known, at all levels; runs in the writer's thread."""
     for region in regions:
         store.write_region(region)
     store.commit()
@@ -337,7 +337,7 @@ def _done(region: Region) -> RegionDone:
 
 
 def _written(future: Future[None], regions: Sequence[RegionDone]) -> Iterator[RegionDone]:
-    """What can be shown once it is on disk; raises what the writer met."""
+    """Wait until regions are on disk, then yield them; an error of the writer is raised here."""
     future.result()
     yield from regions
 
@@ -350,9 +350,9 @@ def _infer(
     refine: RefineSettings,
     device: torch.device,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Raw class scores (B, N, h, w) and presence probabilities (B, N) of a batch of tiles."""
-    # Always a full batch: libraries sum in another order for another batch size, and a tile should score the
-    # same bits however a slide was stopped and resumed.
+    """Return raw class scores (B, N, h, w) and presence probabilities (B, N) of a batch of tiles."""
+    # The batch is always full: libraries sum in another order for another batch size, but a tile should get the same
+    # scores, bit for bit, wherever the job was stopped and resumed.
     batch = np.zeros((settings.batch_size, *images[0].shape), np.uint8)
     batch[: len(images)] = images
 

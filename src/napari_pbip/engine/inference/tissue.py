@@ -1,4 +1,4 @@
-"""The job that finds the tissue of a slide, for a user who looks at it and moves the threshold."""
+"""The job that finds the tissue of a slide, for a user who looks at the outline and changes the threshold."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from napari_pbip.slides import TissueMap, open_slide
 def outline_tissue(
     path: Path, settings: TissueSettings, out: Path, *, mpp: float | None = None, measure: TissueMap | None = None
 ) -> Job:
-    """Find tissue and write the mask as PNG, which :meth:`~napari_pbip.slides.TissueMask.read` reads.
+    """Find the tissue and write the mask as PNG, which :meth:`~napari_pbip.slides.TissueMask.read` reads.
 
     Parameters
     ----------
     path
         The slide.
     settings
-        How tissue is found.
+        Settings by which tissue is found.
     out
         PNG file to write.
     mpp
-        Microns per pixel, where the slide does not say.
+        Microns per pixel, for a slide that does not say them.
     measure
-        What an earlier call measured; the slide is read again only if it does not fit the settings.
+        The measurements of an earlier call; without them, or if they do not suit the settings, the slide is read.
 
     Yields
     ------
     Event
-        ``Warned`` of what is odd about the slide or its tissue.
-        ``Finished`` with ``threshold``, ``area_mm2``, ``mpp`` of the mask, and the ``measure`` for the next call.
+        ``Warned`` for what is odd about the slide or its tissue; ``Finished`` with ``threshold``, ``area_mm2``, the
+        ``mpp`` of the mask, and the ``measure`` for the next call.
 
     Raises
     ------

@@ -1,8 +1,9 @@
-"""A linear map of descriptors that keeps what tells tissue apart and shrinks what does not; no labels are needed.
+"""A linear map of descriptors that keeps differences between tissues and suppresses others, fitted without labels.
 
-A tile is described as it is, and again in ways that leave its tissue what it is. The scatter over these views is
-nuisance, the scatter over tiles is signal: the map makes the nuisance equally strong in every direction (within-class
-covariance normalisation, Hatch et al. 2006) and keeps the directions with the most signal (Fisher 1936).
+Each tile is described unchanged, and again after changes that leave its tissue the same, such as of the stain. The
+scatter over these changes is nuisance, the scatter over tiles is signal: the map makes the nuisance equally strong in
+every direction (within-class covariance normalisation, Hatch et al. 2006) and keeps the directions with the most signal
+(Fisher 1936).
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ _REGULARISE = 0.1
 
 
 def discriminant(tiles: Array, nuisances: Sequence[Sequence[Array]], dimension: int) -> tuple[Array, Array]:
-    """The map ``(x - centre) @ projection.T``.
+    """Return the centre and the projection of the map ``(x - centre) @ projection.T``.
 
     Parameters
     ----------
     tiles
-        Descriptors of tiles as they are, shape (T, F).
+        Descriptors of unchanged tiles, shape (T, F).
     nuisances
-        For each kind of change, differences of descriptors that it made, each of shape (T', F). Every kind weighs the
-        same.
+        For each kind of change, the differences of descriptors that it causes, each of shape (T', F). All kinds have
+        the same weight.
     dimension
-        D, at most F.
+        Number D of features of the map, at most F.
 
     Returns
     -------
@@ -39,7 +40,7 @@ def discriminant(tiles: Array, nuisances: Sequence[Sequence[Array]], dimension: 
     kinds = [np.mean([_scatter(difference / scale) for difference in kind], axis=0) for kind in nuisances]
     nuisance = np.sum([kind / np.trace(kind) for kind in kinds], axis=0)
     nuisance += _REGULARISE * np.trace(nuisance) / len(nuisance) * np.eye(len(nuisance))
-    nuisance *= len(nuisance)  # so that features are of the order of one
+    nuisance *= len(nuisance)  # so that features have magnitudes around one
     _, directions = eigh(_scatter((tiles - centre) / scale), nuisance)
     directions = directions[:, ::-1][:, :dimension]
     directions *= np.sign(directions.sum(0))  # the sign of an eigenvector is arbitrary
@@ -47,5 +48,5 @@ def discriminant(tiles: Array, nuisances: Sequence[Sequence[Array]], dimension: 
 
 
 def _scatter(rows: Array) -> Array:
-    """Mean outer product, shape (F, F), of rows (T, F)."""
+    """Return the mean outer product, shape (F, F), of rows (T, F)."""
     return rows.T @ rows / len(rows)

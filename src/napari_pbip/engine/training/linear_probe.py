@@ -1,4 +1,4 @@
-"""The linear probe as numbers: multinomial logistic regression on standardised features of cells."""
+"""The computation of a linear probe, without files: multinomial logistic regression on standardised cell features."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3)
-"""Penalties that cross-validation tries, from strong to weak: each fit starts from the one before."""
+"""L2 penalties that cross-validation tries, from strong to weak, because each fit starts from the one before."""
 DEFAULT_STRENGTH = 1e-2
-"""Where there is nothing to choose it by."""
+"""L2 penalty where cross-validation is not possible."""
 _FOLDS = 5
 _ITERATIONS = 200
 _TOLERANCE = 3e-4
-"""Largest component of the gradient at the end, in units of the mean loss of a cell."""
+"""Largest component of the gradient at which the fit stops, in units of the mean loss of a cell."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinearProbe:
-    """Log-probabilities of classes, linear in standardised features."""
+    """A fitted probe: the softmax over classes of a linear function of standardised features."""
 
     mean: Floats
-    """Subtracted from the features, (D,)."""
+    """Mean of the features, which is subtracted from them, (D,)."""
     scale: Floats
-    """The features are divided by it then, (D,)."""
+    """Standard deviation of the features, by which they are then divided, (D,)."""
     weight: Floats
-    """Of each class, (N, D)."""
+    """Weights of each class, (N, D)."""
     bias: Floats
-    """Of each class, (N,)."""
+    """Bias of each class, (N,)."""
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -49,12 +49,12 @@ class LinearProbe:
         return {name: torch.from_numpy(values) for name, values in asdict(self).items()}
 
     def standardised(self, features: Floats) -> Floats:
-        """Features (n, D) with mean 0 and deviation 1 where it was fitted."""
+        """Return features (n, D), scaled so that those of the fit have mean 0 and standard deviation 1."""
         values: Floats = (features - self.mean) / self.scale
         return values
 
     def log_probability(self, features: Floats) -> Floats:
-        """Of each class, (n, N), of features (n, D)."""
+        """Return the log-probability of each class, (n, N), from features (n, D)."""
         with _one_thread():
             logits = self.standardised(features) @ self.weight.T + self.bias
         values: Floats = log_softmax(logits, axis=1)
@@ -62,7 +62,7 @@ class LinearProbe:
 
 
 def _one_thread() -> AbstractContextManager[object]:
-    """One thread for small matrix products: on busy cores several wait for each other, seconds in place of 0.1 s."""
+    """Limit BLAS to one thread: on busy cores, several wait for each other, and 0.1 s of work takes seconds."""
     context: AbstractContextManager[object] = _pools().limit(limits=1, user_api="blas")
     return context
 
@@ -73,35 +73,35 @@ def _pools() -> ThreadpoolController:
 
 
 def fit(features: Floats, classes: Ints, strength: float, start: LinearProbe | None = None) -> LinearProbe:
-    """Fit a probe, in which all classes weigh the same however many cells they have.
+    """Fit a probe in which all classes have the same weight, whatever their numbers of cells.
 
-    What is minimised is the mean cross entropy of a cell and ``strength`` times half the squared weights, so that a
-    strength means the same whatever the number of cells.
+    The loss is the mean cross entropy of a cell plus ``strength`` times half the squared weights, so that a strength
+    has the same effect for any number of cells.
 
     Parameters
     ----------
     features
-        Of cells, (n, D).
+        Features of cells, (n, D).
     classes
-        Class of each, (n,), every one of 0..N-1 at least once, N of 2 and more.
+        Class of each cell, (n,); each of 0..N-1 occurs at least once, and N is 2 or more.
     strength
-        Of the L2 penalty.
+        Strength of the L2 penalty.
     start
-        A probe of the same classes and features to begin with, which saves time where little has changed.
+        A probe with the same classes and features from which the fit starts, which saves time if little has changed.
     """
     count = np.bincount(classes)
     share = (1 / (len(count) * count)).astype(np.float32)[classes]
     mean = share @ features
     scale = np.sqrt(share @ (features - mean) ** 2)
-    scale[scale < 1e-6] = 1  # a channel that is the same everywhere
+    scale[scale < 1e-6] = 1  # for channels that are constant
     regression = LogisticRegression(C=1 / strength, tol=_TOLERANCE, max_iter=_ITERATIONS, warm_start=True)
     if start is not None:
         raw = start.weight / start.scale
         weight, bias = raw * scale, start.bias + raw @ (mean - start.mean)
-        if len(count) == 2:  # of two classes one row says it all
+        if len(count) == 2:  # for two classes, scikit-learn has one row of coefficients
             weight, bias = weight[1:] - weight[:1], bias[1:] - bias[:1]
         regression.coef_, regression.intercept_ = weight, bias
-    with _one_thread(), warnings.catch_warnings():  # after so many iterations it is near enough
+    with _one_thread(), warnings.catch_warnings():  # after the last iteration, the fit is close enough
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression.fit((features - mean) / scale, classes, share)
     fitted = regression.coef_, regression.intercept_
@@ -111,28 +111,31 @@ def fit(features: Floats, classes: Ints, strength: float, start: LinearProbe | N
 
 @dataclass(frozen=True, slots=True)
 class CrossValidation:
-    """What probes say of tiles that they were not fitted to."""
+    """The predictions of probes for tiles that they were not fitted to."""
 
     strength: float
-    """The one with the smallest loss."""
+    """Strength of the penalty with the smallest loss."""
     log_probability: Floats
-    """Mean over the cells of each tile, (T, N), with that strength; NaN for tiles that were never left out."""
+    """Log-probability of each class with that strength, averaged over the cells of each tile, (T, N); NaN for tiles
+    that were never left out."""
 
 
 def cross_validate(
     features: Floats, classes: Ints, groups: Ints, strengths: Sequence[float]
 ) -> Generator[None, None, CrossValidation]:
-    """Fit without each group of tiles in turn, and look at it; yields between the fits, and returns what was seen.
+    """Fit probes without some groups of tiles in turn, and predict these tiles; yields None after each fit.
+
+    The strength with the smallest mean loss over the classes is chosen.
 
     Parameters
     ----------
     features
-        Of cells of each tile, (T, cells, D).
+        Features of the cells of each tile, (T, cells, D).
     classes
         Class of each tile, (T,), 0..N-1.
     groups
-        What each tile is of, (T,): tiles of one group (a slide) are left out together. Tiles of a class of one group
-        are never left out; one class at least has two.
+        Group of each tile, (T,), such as its slide; tiles of one group are left out together. Tiles of a class that
+        occurs in a single group are never left out; at least one class has to occur in two.
     strengths
         Penalties to choose from, from strong to weak.
     """
@@ -144,7 +147,7 @@ def cross_validate(
     for _, places in splitter.split(tested, classes[tested], groups[tested]):
         left_out = tested[places]
         kept = np.setdiff1d(np.arange(tiles), left_out)
-        # groups of several classes cannot always be dealt so that each class is left
+        # if groups have several classes, a fold may contain all other tiles of a class: these tiles are not left out
         left_out = left_out[np.isin(classes[left_out], classes[kept])]
         kept = np.setdiff1d(np.arange(tiles), left_out)
         probe = None
@@ -161,5 +164,5 @@ def cross_validate(
 
 
 def groups_of_classes(classes: Ints, groups: Ints) -> Ints:
-    """In how many groups each class is, (N,)."""
+    """Return the number of groups in which each class occurs, (N,)."""
     return np.array([len(np.unique(groups[classes == n])) for n in range(classes.max() + 1)])

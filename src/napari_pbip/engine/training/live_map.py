@@ -1,8 +1,8 @@
-"""A map that follows the labels while they are given: a linear probe on what is in view, fitted anew at each change.
+"""The live map: the tiles in view, classified by a linear probe that is fitted again whenever a label changes.
 
-Whatever does not depend on the labels is kept: features of tiles in memory and on disk, sampled cells of the labelled
-tiles, the tissue, and the last fit, from which the next one begins. So a change costs a fit to some thousands of cells
-and a product of matrices.
+What does not depend on the labels is kept: features of tiles in memory and on disk, sampled cells of the labelled
+tiles, the tissue, and the last fit, from which the next one starts. A change of a label therefore costs only a fit to
+some thousands of cells and a matrix product.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from napari_pbip.models import encoders
 from napari_pbip.slides import Position, SlideFacts, TileSize, TissueMask, find_tissue, open_slide
 
 _MEMORY = 1 << 29
-"""Bytes of features that are kept."""
+"""Bytes of features that are kept in memory."""
 _CELLS = 3_000
-"""Cells in all that are fitted to: a fit takes some tenths of a second."""
+"""Largest number of cells that the probe is fitted to, so that a fit takes some tenths of a second."""
 _CELLS_A_TILE = 100
 _PIXELS = 4 * 224**2
-"""Pixels that are encoded between two pictures: few, so that a move of the view is heard soon."""
+"""Pixels that are encoded at once: few, so that the job can be replaced soon after the view has moved."""
 _HELD = 64
-"""Tiles between two pictures where their features are in memory."""
+"""Number of tiles that are coloured at once if their features are in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,16 @@ class _Place:
 
 
 class LiveProbe:
-    """What is kept from one change to the next; one job at a time uses it.
+    """The probe of a live map with all that is kept between its jobs, of which only one may run at a time.
 
     Parameters
     ----------
     encoder
-        Name in the catalogue.
+        Name of the encoder in the catalogue.
     weights
-        Its weights, for encoders that need them.
+        Path of its weights, for encoders that need them.
     device
-        Where it computes.
+        Device of the computation.
     """
 
     def __init__(self, encoder: str, weights: Path | None = None, device: str = "auto") -> None:
@@ -77,7 +77,22 @@ class LiveProbe:
     # the labels ------------------------------------------------------------------------------------------------
 
     def learn(self, labelled: LabelledSlides, folder: Path) -> Generator[Event, None, Fit]:
-        """Fit to labelled tiles; at once if they are those of the last time."""
+        """Fit the probe to labelled tiles and return the fit; the last one if the labels have not changed.
+
+        Parameters
+        ----------
+        labelled
+            The labelled tiles; those that cannot be read are left out with a ``Warned``.
+        folder
+            Folder of the pictures of the tiles, whose paths become part of the fit.
+
+        Raises
+        ------
+        DataError
+            If fewer than two classes have a tile that shows them alone.
+        ConfigError, WeightsUnavailable
+            If the encoder cannot be loaded, or has no dense features.
+        """
         if self._last is not None and self._last[0] == labelled:
             return self._last[1]
         yield from self._sample(labelled)
@@ -90,7 +105,7 @@ class LiveProbe:
         counts = [list(places.values()).count(frozenset({n})) for n in range(len(labelled.taxonomy))]
         known = [n for n, count in enumerate(counts) if count]
         if len(known) < 2:
-            raise DataError("Tiles of two classes are needed, each with one class alone; label some more.")
+            raise DataError("Tiles of two classes are needed, each showing one class alone; label some more.")
         index = {n: i for i, n in enumerate(known)}
         single: list[tuple[LabelledTile, _Place]] = []
         mixed: list[tuple[LabelledTile, _Place]] = []
@@ -112,7 +127,7 @@ class LiveProbe:
         return fit
 
     def _sample(self, labelled: LabelledSlides) -> Generator[Event, None, None]:
-        """Take cells of the labelled tiles that are new."""
+        """Sample cells of the labelled tiles that have no sample yet."""
         lacking = {
             slide: places
             for slide, tiles in zip(labelled.slides, labelled.tiles, strict=True)
@@ -146,7 +161,13 @@ class LiveProbe:
     # the view --------------------------------------------------------------------------------------------------
 
     def colour(self, fit: Fit, view: View) -> Generator[Event, None, None]:
-        """Colour a view: what is in memory at once, the rest as it is computed."""
+        """Yield the labels of a view, first of squares whose features are in memory, then of the others.
+
+        Raises
+        ------
+        SlideError
+            If the slide cannot be opened, or shows no tissue.
+        """
         yield Started("Colouring", len(view.places), "tiles")
         tissue = self._tissue_of(view)
         held = [p for p in view.places if _Place(view.slide, view.size, p) in self._features]
@@ -175,7 +196,7 @@ class LiveProbe:
     def _read(
         self, slide: SlideFacts, size: TileSize, places: Sequence[Position]
     ) -> Iterator[dict[Position, Features | None]]:
-        """Features of tiles, some at a time; None where the slide cannot be read."""
+        """Yield the features of some tiles at a time; None for a tile that cannot be read."""
         if not places:
             return
         grid, together = slide.grid(size), max(1, _PIXELS // size.pixels**2)
@@ -189,7 +210,8 @@ class LiveProbe:
                 except SlideError:
                     return place, None
 
-            with closing(ahead(read, places, depth=2 * together)) as images:  # before the slide: threads read from it
+            # closed before the slide, from which its threads read
+            with closing(ahead(read, places, depth=2 * together)) as images:
                 for batch in chunks(images, together):
                     found: dict[Position, Features | None] = dict.fromkeys(place for place, _ in batch)
                     readable = [(place, image) for place, image in batch if image is not None]
@@ -206,7 +228,7 @@ class LiveProbe:
 
 
 def _labels(fit: Fit, features: Features, tissue: TissueMask, view: View, place: Position) -> Labels:
-    """Class index + 1 of each cell of a square, 0 where most of it is no tissue; shape (h, w)."""
+    """Return class index + 1 of each cell of a square, or 0 for cells that are mostly not tissue; shape (h, w)."""
     dimension, rows, columns = features.shape
     x, y = corner(view.slide.grid(view.size), place)
     side = view.size.microns / view.slide.mpp
@@ -220,23 +242,24 @@ def _labels(fit: Fit, features: Features, tissue: TissueMask, view: View, place:
 
 @job
 def live_map(live: LiveProbe, labelled: LabelledSlides, folder: Path, view: View) -> Job:
-    """Learn from the labels, and colour what is in view.
+    """Fit a probe to the labels, and classify the cells of the squares in view.
 
     Parameters
     ----------
     live
-        What earlier calls found out.
+        The probe, with all that earlier calls have computed.
     labelled
-        The labels; tiles of several slides count.
+        The labelled tiles of all slides.
     folder
-        Where the labelled tiles are cut to: what :func:`check_labels` names its tiles by.
+        Folder of the pictures of the labelled tiles, whose paths :func:`check_labels` returns.
     view
-        Where to.
+        The squares to be coloured.
 
     Yields
     ------
     Event
-        ``Fitted`` once, ``Coloured`` a batch of tiles, ``Warned`` for labelled tiles that cannot be read, ``Finished``.
+        ``Fitted`` once; a ``Coloured`` per batch of squares; ``Warned`` for labelled tiles that cannot be read;
+        ``Finished``.
 
     Raises
     ------
@@ -256,13 +279,14 @@ def live_map(live: LiveProbe, labelled: LabelledSlides, folder: Path, view: View
 
 @job
 def check_labels(fit: Fit) -> Job:
-    """Cross-validate the labels: how well the classes are told apart, and which tiles are unlike their label.
+    """Cross-validate the labels: how well the classes are distinguished, and which tiles do not look like their label.
 
     Yields
     ------
     Event
-        ``Finished`` with ``balanced_accuracy``, ``confusion`` and ``worst`` as in the facts of a run of the probe;
-        where a class has one tile, nothing is known.
+        ``Finished`` with ``balanced_accuracy``, ``confusion`` and ``worst`` as in
+        :attr:`~napari_pbip.engine.run_facts.RunFacts.fit`. Classes with a single tile are left out; if no class has
+        two, the values are None and empty.
     """
     yield Started("Checking the labels", 1, "fits")
     groups, seen = groups_of(fit.single.tiles, fit.classes), None

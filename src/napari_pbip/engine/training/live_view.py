@@ -1,4 +1,4 @@
-"""What is asked of a live map and what it answers; nothing here needs torch, so that the window can look at it."""
+"""The input and the events of the job ``live_map``, without torch, so that the window can import them."""
 
 from __future__ import annotations
 
@@ -23,68 +23,68 @@ Labels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is to be coloured."""
+    """The part of a slide that is to be coloured."""
 
     slide: SlideFacts
     size: TileSize
-    """Of the squares that it is made of (:func:`squares_for`)."""
+    """Size of the squares (:func:`squares_for`)."""
     places: tuple[Position, ...]
-    """Squares of the slide in the order in which they are wanted; those at its edges may hang over."""
+    """Squares of the slide in the order in which they are to be coloured; they may reach beyond its edges."""
     tissue_file: Path
-    """Mask of the slide, which counts where it exists; else tissue is looked for."""
+    """Tissue mask of the slide; if the file does not exist, tissue is found by ``tissue``."""
     tissue: TissueSettings = field(default_factory=TissueSettings)
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A probe and what it was fitted to."""
+    """A probe and the tiles that it was fitted to."""
 
     names: tuple[str, ...]
-    """The classes that a tile shows alone: the others cannot be told yet."""
+    """The classes of the probe, (N,): those that at least one tile shows alone."""
     values: Labels
-    """Class index + 1 in the taxonomy of each of these."""
+    """Class index + 1 in the taxonomy of each class of the probe, (N,)."""
     single: Cells
-    """Of the tiles of one class."""
+    """Cells of the tiles that show one class alone."""
     classes: Ints
-    """Of these tiles, as indices into :attr:`names`."""
+    """Class of each of these tiles, as an index into :attr:`names`."""
     probe: LinearProbe
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted(Step):
-    """The labels were learned from."""
+    """The event that the probe has been fitted to the labels."""
 
     fit: Fit | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Coloured(Step):
-    """More of the view has colours."""
+    """The event that labels of some squares have been computed."""
 
     tiles: Mapping[Position, Labels] = field(default_factory=dict)
-    """Class index + 1 of each cell of these squares, (h, w); 0 where there is no tissue."""
+    """Class index + 1 of each cell of each square, (h, w); 0 where there is no tissue."""
 
 
 def squares_for(size: TileSize) -> TileSize:
-    """What a map of tiles of this size is made of: of tiles, or of squares of several if they are small for a probe."""
+    """Return the size of a map's squares: that of a tile, or of several if tiles are smaller than a probe's window."""
     return TileSize(pixels=size.pixels * -(-ProbeSettings.window // size.pixels), mpp=size.mpp)
 
 
 def places_in(
     slide: SlideFacts, size: TileSize, rectangle: tuple[float, float, float, float], most: int
 ) -> tuple[Position, ...]:
-    """Squares that a rectangle of a slide touches, from its middle outwards, ``most`` at most.
+    """Return the squares of a slide that a rectangle touches, from its middle outwards.
 
     Parameters
     ----------
     slide
         The slide.
     size
-        Of the squares.
+        Size of the squares.
     rectangle
         Left edge, top edge, width and height in level-0 pixels.
     most
-        How many squares.
+        Largest number of squares.
     """
     side = size.microns / slide.mpp
     grid = SquareGrid.covering(rectangle, slide.width, slide.height, side)

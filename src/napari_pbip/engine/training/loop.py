@@ -1,4 +1,4 @@
-"""The training loop: steps, learning rate, and saves that are whole, on every way out."""
+"""The training loop: optimiser steps, learning rate, and consistent saves, however the training ends."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Batch = TypeVar("Batch")
 
 
 class Progress(Protocol):
-    """How far a training is."""
+    """The progress of a training."""
 
     step: int
-    """Optimiser steps done."""
+    """Number of finished optimiser steps."""
     seconds: float
-    """Time spent on them, over all sittings."""
+    """Seconds spent on them, including those before the training was resumed."""
 
 
 class Diverged(ModelError):
@@ -39,29 +39,29 @@ class Diverged(ModelError):
 
 
 class TrainingLoop(ABC, Generic[Batch]):
-    """Goes through batches; what is learned, and what is written beside the state, a subclass says.
+    """Trains a network batch by batch; a subclass defines the loss, and what is saved besides the state.
 
-    It saves when a subclass asks for it, when a save is overdue, after the last step, and whenever it is left: by
+    The loop saves when a subclass asks for it, when a save is overdue, after the last step, and whenever it is left: by
     closing the generator, by an error, and by Ctrl+C or another signal that raises an exception in the middle of a
-    step. What is saved is of one moment: an unfinished step is undone. Only where the update of the weights
-    themselves fails (there is no undoing that), or the training diverged, the save before it stays.
+    step. A save is always of a finished step; an unfinished step is undone. If the update of the weights itself fails,
+    which cannot be undone, or the training diverges, the loop does not save, and the previous save remains.
 
     Parameters
     ----------
     progress
-        Is kept up to date.
+        Progress of the training, which the loop updates.
     network
-        What is trained, on its device.
+        The network to be trained, on its device.
     optimiser
-        With the peak learning rate.
+        Its optimiser, with the peak learning rate.
     out
         Folder of the state and the curves.
     steps
-        Optimiser steps in all.
+        Total number of optimiser steps.
     seed
-        Of what is random in the network (dropout), in each step anew, so that a resumed training draws the same.
+        Seed of randomness in the network (dropout); it is set for every step, so that a resumed training is the same.
     save_every
-        Seconds after which a save is overdue: the longest work that a crash costs.
+        Seconds after which a save is overdue: a crash costs no more than that.
     """
 
     def __init__(
@@ -82,49 +82,49 @@ class TrainingLoop(ABC, Generic[Batch]):
         self._buffers: list[torch.Tensor] | None = None
         self._saved_at = time.monotonic()
 
-    # what a subclass says -----------------------------------------------------------------------------------------
+    # what a subclass defines --------------------------------------------------------------------------------------
 
     @abstractmethod
     def rate(self, step: int) -> float:
-        """Share of the peak learning rate in a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0, as a share of the peak."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        """What is minimised, a scalar; and scalars for the curves, by name, the same names in every step."""
+        """Return the loss, a scalar, and scalars for the curves by name; the names are the same in every step."""
 
     @abstractmethod
     def write(self) -> None:
-        """Write what belongs to a save besides curves and state."""
+        """Write the files of a save other than curves and state."""
 
     def updated(self) -> None:
-        """The optimiser has changed the weights; part of the step."""
+        """Called in a step after the optimiser has changed the weights."""
 
     def between_steps(self) -> Generator[Event, None, bool]:
-        """Before the first step and after each; says whether to save."""
+        """Called before the first step and after each step; yields events, and returns whether to save."""
         yield from ()
         return False
 
     def restored(self, facts: Mapping[str, str]) -> None:
-        """Take up :attr:`state_facts` of the save that is gone on from; empty if an older version wrote it."""
+        """Called with the :attr:`state_facts` of the save that is resumed; empty if an older version wrote it."""
 
     @property
     def state_facts(self) -> dict[str, str]:
-        """Kept in the state's own file, and therefore of the same moment whatever happens."""
+        """Facts that are saved in the file of the state, so that they always belong to the same step as the weights."""
         return {}
 
-    # what all have ------------------------------------------------------------------------------------------------
+    # what all trainings share -------------------------------------------------------------------------------------
 
     def run(self, name: str, batches: Generator[Batch, None, None], *, resume: bool) -> Generator[Event, None, None]:
-        """Train; yields ``Started``, a ``Step`` for each step that was not done, and what lies between.
+        """Train; yields ``Started``, a ``Step`` with the loss terms for each step, and the events of ``between_steps``.
 
         Parameters
         ----------
         name
-            Of the job.
+            Name of the job.
         batches
-            What each step from ``progress.step`` on learns from; asked for after the last save was read.
+            Batches of the steps from ``progress.step``; the first is requested after the last save was read.
         resume
-            Go on from the last save, if there is one.
+            Whether to continue from the last save, if there is one.
 
         Raises
         ------
@@ -145,8 +145,8 @@ class TrainingLoop(ABC, Generic[Batch]):
         self.network.train()
         with closing(batches):
             try:
-                asked = yield from self.between_steps()  # a stop in the middle of a validation left it undone
-                if asked or first:  # a kill between two files of a save left them of two moments
+                asked = yield from self.between_steps()  # a stop during a validation may have left it undone
+                if asked or first:  # a kill during a save may have left files of different steps
                     self.save()
                 for batch in batches:
                     terms = self._step(batch, schedule, began)
@@ -155,14 +155,14 @@ class TrainingLoop(ABC, Generic[Batch]):
                     overdue = time.monotonic() - self._saved_at > self.save_every
                     if asked or overdue or progress.step == self.steps:
                         self.save()
-            except BaseException as error:  # whatever it is, what was computed is kept
+            except BaseException as error:  # cancelling and signals included: save what was computed
                 self._leave(error)
                 raise
 
     def save(self) -> None:
-        """Write all that going on needs; a signal waits until that is done."""
+        """Write everything that resuming needs; signals are delayed until it is written."""
         with held_back():
-            self._whole = False  # a save that fails is not tried again
+            self._whole = False  # so that a save that fails is not repeated
             runs.write_curves(self.out, self.curve)
             runs.write_state(self.out, self.network, self.optimiser, self.progress.step, self.state_facts)
             self.write()
@@ -170,8 +170,8 @@ class TrainingLoop(ABC, Generic[Batch]):
             self._saved_at = time.monotonic()
 
     def _step(self, batch: Batch, schedule: LambdaLR, began: float) -> Mapping[str, float]:
-        """One optimiser step; returns the loss and the terms."""
-        # networks may count what they see while they look at it: running means, a memory of features
+        """Do one optimiser step; return the loss and its terms."""
+        # a forward pass may change buffers, such as running means or a memory of features
         self._buffers = [buffer.clone() for buffer in self.network.buffers()]
         # Dropout draws from torch's global state: seeding it by the step makes a resumed run draw the same.
         with torch.random.fork_rng():
@@ -196,11 +196,11 @@ class TrainingLoop(ABC, Generic[Batch]):
         return values
 
     def _leave(self, error: BaseException) -> None:
-        """Save the last moment that was whole."""
+        """Undo an unfinished step and save, if that is possible."""
         if self.progress.step == 0 or not self._whole or isinstance(error, Diverged):
             return
         with held_back():
-            self.optimiser.zero_grad(set_to_none=True)  # room, if memory is what is lacking
+            self.optimiser.zero_grad(set_to_none=True)  # frees memory, which may be full
             if self._buffers is not None:
                 with torch.no_grad():
                     for buffer, before in zip(self.network.buffers(), self._buffers, strict=True):
@@ -230,25 +230,25 @@ def check_resume(
     done: int,
     steps: int,
 ) -> None:
-    """Check that a training can go on with the settings of now.
+    """Check that a training can be resumed with these settings.
 
     Parameters
     ----------
     what
-        The training in words.
+        What the message calls the training.
     out
-        Its folder.
+        Folder of the training.
     before, now
-        The settings that it was begun with, and those that it is to go on with.
+        The earlier and the present settings.
     may_change
         Settings that may differ, as pydantic's ``exclude``.
     done, steps
-        Optimiser steps that are done, and those of the settings of now.
+        Finished optimiser steps, and those that the present settings ask for.
 
     Raises
     ------
     ConfigError
-        If another setting differs, or more steps are done than are asked for.
+        If another setting differs, or more steps are finished than are asked for.
     """
     old, new = (settings.model_dump(mode="json", exclude=may_change) for settings in (before, now))
     if (different := first_difference(old, new)) is not None:

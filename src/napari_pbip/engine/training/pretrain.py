@@ -1,15 +1,15 @@
-"""The job that pretrains a backbone on unlabelled slides.
+"""The job that pre-trains a backbone on unlabelled slides.
 
 ```text
 OUT/
-  pretrain.json        settings, what was learned from, progress, versions
-  curves.csv           a row a step: step, learning rate, loss
-  model.safetensors    the backbone, and the map that makes an encoder of it; in half precision
+  pretrain.json        settings, images, progress, versions
+  curves.csv           a row per step: step, learning rate, loss
+  model.safetensors    the backbone, and the linear map that turns it into an encoder; in half precision
   state.safetensors    weights and optimiser state of the last save, for resuming
 ```
 
-``backbone.weights`` and ``bank.weights`` take the folder: a training then starts from the backbone, a bank is made with
-the encoder ``pretrained``.
+If ``backbone.weights`` names this folder, a training starts from the backbone. If ``bank.weights`` does, an image bank
+is built with the encoder ``pretrained``.
 """
 
 from __future__ import annotations
@@ -47,26 +47,26 @@ MODEL = "model.safetensors"
 _FORMAT = 1
 SAVE_EVERY_SECONDS = 120.0
 _STAIN = 0.4
-"""Strength of the stain changes, strong on purpose: laboratories differ by as much."""
+"""Strength of the random stain changes, which is large because the stains of laboratories differ as much."""
 _MOMENTUM = 0.99
 """Initial momentum of the EMA teacher; increased to 1 over training."""
 _TILE, _BATCH, _DIMENSION = 224, 16, 64
-"""Of the maps at the end: side of the tiles that they are fitted on, how many at once, features of each map."""
+"""For the linear maps: side of the tiles that they are fitted to in pixels, tiles at once, features of each map."""
 
 
 @job(less_memory="use a smaller batch_size")
 @claims("out", "pre-training")
 def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, overwrite: bool = False) -> Job:
-    """Pre-train a backbone; yields ``Step`` with the loss.
+    """Pre-train a backbone; yields a ``Step`` with the loss for each step.
 
-    Whatever stops it, the state is saved first. Parameters as for :func:`napari_pbip.engine.training.train.train`.
+    The state is saved however the job ends. Parameters as for :func:`napari_pbip.engine.training.train.train`.
 
     Raises
     ------
     ConfigError
-        If the settings differ from those of the run to be resumed, but for more steps or another device.
+        If the settings differ from those of the pre-training to be resumed in more than the device or more steps.
     DataError, SlideError
-        If there is nothing to learn from, or an image does not say its microns per pixel.
+        If the images show no tissue, or an image does not say its microns per pixel.
     ModelError
         If the loss is no longer a number; the last save is kept.
     OutputError
@@ -90,7 +90,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, ove
 
 @dataclass
 class _Facts:
-    """What ``pretrain.json`` holds."""
+    """The contents of ``pretrain.json``."""
 
     settings: PretrainSettings
     step: int
@@ -124,20 +124,20 @@ def _resumed(settings: PretrainSettings, out: Path) -> _Facts:
 
 
 class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
-    """Pre-trains a backbone, and makes an encoder of it.
+    """Pre-trains a backbone, and makes an encoder from it.
 
     Parameters
     ----------
     facts
-        Of the run; kept up to date.
+        Facts about the run, which are updated.
     network
-        On ``device``.
+        The network, on ``device``.
     device
-        Where to compute.
+        Device of the computation.
     sources
         The images.
     out
-        The folder of the run.
+        Folder of the run.
     """
 
     def __init__(
@@ -153,24 +153,24 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
         self.settings = settings
 
     def pretrain(self, *, resume: bool) -> Job:
-        """The job, from where it was stopped if ``resume``."""
+        """Return the job, which continues a stopped one if ``resume``."""
         name = f"Pre-training {self.settings.backbone.name} on {self.device}"
         yield from self.run(name, self._batches(), resume=resume)
         yield from self._make_encoder()
         yield Finished(self.out, {"steps": self.facts.step, "seconds": self.facts.seconds})
 
     def _batches(self) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:
-        """The views of each step, made ahead of it."""
+        """Yield the two views of each step, which threads compute ahead of it."""
         steps = range(self.facts.step, self.settings.steps)
         with closing(Crops(self.sources, self.settings)) as crops:
             yield from ahead(lambda step: views(crops.batch(step), step, self.settings), steps)
 
     def rate(self, step: int) -> float:
-        """Linear warm-up over a twentieth of the steps, and cosine decay."""
+        """Return the share of the peak learning rate: linear warm-up over a twentieth of the steps, cosine decay."""
         return min(1.0, 20 * (step + 1) / self.settings.steps) * self._decay(step)
 
     def _decay(self, step: int) -> float:
-        """Half a cosine, 1 at the first step and 0 after the last."""
+        """Return half a cosine wave: 1 at the first step, 0 after the last."""
         return (1 + math.cos(math.pi * step / self.settings.steps)) / 2
 
     def loss(self, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
@@ -182,11 +182,11 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
         self.pretraining.update_ema(1 - (1 - _MOMENTUM) * self._decay(self.facts.step))
 
     def write(self) -> None:
-        """Write ``pretrain.json``, which names the step."""
+        """Write ``pretrain.json``, which contains the step."""
         self.facts.write(self.out, self.sources)
 
     def _make_encoder(self) -> Job:
-        """Fit the maps at the end on tiles of the same tissue, and write backbone and maps."""
+        """Fit the linear maps to tiles of the same images, and write backbone and maps."""
         count = self.settings.encoder_tiles
         yield Started("Fitting the encoder", total=count, unit="tiles")
         backbone = self.pretraining.backbone.eval()
@@ -195,7 +195,7 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
         rng = np.random.default_rng(settings.seed)
         generator = torch.Generator().manual_seed(settings.seed)
         whole: list[npt.NDArray[np.float64]] = []
-        changed: dict[str, list[npt.NDArray[np.float64]]] = {}  # what leaves the tissue what it is
+        changed: dict[str, list[npt.NDArray[np.float64]]] = {}  # differences by changes that keep the tissue the same
 
         @torch.inference_mode()
         def seen(images: torch.Tensor) -> npt.NDArray[np.float64]:
@@ -210,7 +210,7 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
                     "stain": change_stain(tiles, _STAIN / 2, rng),
                     "mask": mask_patches(tiles, 0.5, generator),
                     "turn": tiles.rot90(1, (2, 3)),
-                    "shift": tiles.roll((5, 11), (2, 3)),  # no multiple of what a cell sees
+                    "shift": tiles.roll((5, 11), (2, 3)),  # not a multiple of the stride of a stage
                 }.items():
                     changed.setdefault(kind, []).append(seen(other) - whole[-1])
                 top, bottom = tiles.chunk(2, 2)
@@ -228,13 +228,13 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
         tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
         tensors["centre"] = torch.from_numpy(np.concatenate([centre for centre, _ in maps]))
         tensors["projection"] = torch.from_numpy(block_diag(*(projection for _, projection in maps)))
-        # half a float is too coarse for the small variances of batch normalisation
+        # half precision is too coarse for the small variances of batch normalisation
         small = {name: tensor if ".running_" in name else tensor.half() for name, tensor in tensors.items()}
         runs.write_weights(self.out / MODEL, small, {"backbone": settings.backbone.name})
 
 
 def views(crops: Image, step: int, settings: PretrainSettings) -> tuple[torch.Tensor, torch.Tensor]:
-    """Masked view and target view of crops, RGB uint8 (B, side, side, 3); determined by seed and step."""
+    """Return the masked and the target view of crops, RGB uint8 (B, side, side, 3); they depend on seed and step."""
     rng = np.random.default_rng((settings.seed, step, 1))
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
     plain = to_tensor(np.stack([flip_and_turn(crop, rng) for crop in crops]))

@@ -1,12 +1,12 @@
-"""Fitting a linear probe to labelled tiles: what a training by steps is for the other methods.
+"""The fit of a linear probe to labelled tiles, which takes the place of the training by steps of the other methods.
 
-1. Dense features of the tiles, from the cache where they were computed before; of each tile some cells at random.
-2. The strength of the penalty by cross-validation over tiles of one class, which also says how well classes are told
-   apart, and which tiles are unlike their label.
-3. A fit to the cells of tiles of one class.
-4. Cells of tiles with several classes join where the probe is sure which of these they are, and it is fitted again
-   (multiple-instance learning by self-training): worth one to three points of mIoU on the validation images of GlaS
-   with 100 tiles of a class, little with ten, and harmful with three.
+1. Dense features of the tiles are computed or taken from the cache, and some cells of each tile are sampled.
+2. Cross-validation over single-class tiles chooses the strength of the penalty, and measures how well the classes are
+   distinguished and which tiles do not look like their label.
+3. The probe is fitted to the cells of single-class tiles.
+4. Cells of tiles with several classes are added if the probe is sure which of these classes they have, and it is fitted
+   again (multiple-instance learning by self-training). This gains one to three points of mIoU on the validation images
+   of GlaS with 100 tiles per class, little with ten, and is harmful with three.
 """
 
 from __future__ import annotations
@@ -47,39 +47,39 @@ from napari_pbip.models.methods.probe import Probe
 from napari_pbip.signals import held_back
 
 MOST_TILES = 500
-"""Of each class, and of tiles with several: hundreds say what thousands do."""
+"""Largest number of tiles per class, and of tiles with several classes; more hardly improve the fit."""
 _CELLS = 60_000
-"""Cells in all that are fitted to at most, and a sixth of them in cross-validation: a fit takes seconds."""
+"""Largest number of cells in a fit, so that it takes seconds; a sixth of them are used in cross-validation."""
 _BATCH = 16
 ENOUGH = 10
-"""Tiles of each class from which on a probe may say what is in tiles with several: one of three tiles errs too much."""
+"""Smallest number of tiles per class for using tiles with several classes: a probe of three tiles errs too often."""
 _SURE = 0.8
-"""Probability from which a cell of a tile with several classes counts as of one of them."""
+"""Probability from which a cell of a tile with several classes is added to one of them."""
 _ROUNDS = 3
 _WORST = 24
-"""Tiles to look at again that ``run.json`` names."""
+"""Number of tiles with the largest loss that ``run.json`` lists."""
 _EXEMPLARS = 4_000
-"""Cells in all that are kept with the run."""
+"""Largest number of cells that are saved with the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Features of some cells of each of some tiles."""
+    """Features of sampled cells of some tiles."""
 
     tiles: Sequence[LabelledTile]
     features: Floats
-    """Shape (T, cells, D)."""
+    """Dense features, (T, cells, D)."""
 
 
 def load_probe(settings: JobSettings, tiles: TileSet) -> tuple[Probe, dict[str, Any]]:
-    """A probe that is not fitted yet on the encoder that the settings name, and what a run remembers of that.
+    """Return a probe with the encoder of the settings, not fitted yet, and the facts about the encoder for the run.
 
     Raises
     ------
     ConfigError, WeightsUnavailable
-        As :func:`napari_pbip.models.encoders.load`; or the encoder has no dense features.
+        If the encoder cannot be loaded (:func:`napari_pbip.models.encoders.load`), or has no dense features.
     DataError
-        If a class has no tile of its own.
+        If a class has no single-class tile.
     """
     alone = {tile.class_index for tile in tiles.single_class}
     if lacking := [name for n, name in enumerate(tiles.taxonomy.names) if n not in alone]:
@@ -107,17 +107,17 @@ def fit_probe(
     Parameters
     ----------
     facts
-        Of the run; completed and written.
+        Facts about the run, which are completed and written.
     settings
-        How to fit.
+        Settings of the fit.
     method
-        Takes the weights.
+        The probe that gets the fitted weights.
     tiles, validation
-        What is learned from, and scored on, if there is anything.
+        Tiles for fitting, and tiles with masks for scoring or None.
     out
         The run folder.
     read
-        Reads tiles.
+        The reader of tiles.
     """
     began = time.monotonic()
     rng = np.random.default_rng(facts.settings.train.seed)
@@ -166,7 +166,7 @@ def fit_probe(
 
 
 def _chosen(tiles: TileSet, rng: np.random.Generator) -> tuple[list[LabelledTile], list[LabelledTile]]:
-    """The tiles of one class and those of several that are learned from, each in their order."""
+    """Return the single-class tiles, by class, and the tiles with several classes to which the probe is fitted."""
     of_classes = [[tile for tile in tiles.single_class if tile.class_index == n] for n in range(len(tiles.taxonomy))]
     single = [_some(own, rng) for own in of_classes]
     several = [tile for tile in tiles if len(tile.labels) > 1]
@@ -175,15 +175,15 @@ def _chosen(tiles: TileSet, rng: np.random.Generator) -> tuple[list[LabelledTile
 
 
 def _left_out(tiles: TileSet, single: int, mixed: int) -> Iterator[Noted]:
-    """What is not learned from, and why."""
+    """Yield which tiles are left out, and why."""
     several = sum(len(tile.labels) > 1 for tile in tiles)
     if several and not mixed:
         yield Noted(
-            f"{several:,} tiles with several classes are not learned from: they help from {ENOUGH} tiles of each class "
-            "alone on."
+            f"{several:,} tiles with several classes are left out: they only help if each class has {ENOUGH} tiles "
+            "that show it alone."
         )
     if (others := len(tiles.single_class) - single + (several - mixed if mixed else 0)) > 0:
-        yield Noted(f"{others:,} of {len(tiles):,} tiles are left out: {MOST_TILES} of a class say as much.")
+        yield Noted(f"{others:,} of {len(tiles):,} tiles are left out: {MOST_TILES} of each class are enough.")
 
 
 def _some(tiles: Sequence[LabelledTile], rng: np.random.Generator) -> list[LabelledTile]:
@@ -198,7 +198,7 @@ def _cells(
     rng: np.random.Generator,
     done: int,
 ) -> Generator[Event, None, Cells]:
-    """Features of ``count`` random cells of each tile; of fewer, some twice. Yields a ``Step`` a batch."""
+    """Return the features of ``count`` random cells of each tile, which may repeat; yield a ``Step`` per batch."""
     found = np.empty((len(tiles), count, dense.encoder.dense_dimension), np.float32)
     filled = 0
     for images in chunks(ahead(read, tiles, depth=2 * _BATCH), _BATCH):
@@ -214,11 +214,11 @@ def _cells(
 def _validate_across(
     facts: runs.RunFacts, cells: Cells, classes: Ints, settings: ProbeSettings
 ) -> Generator[Event, None, CrossValidation | None]:
-    """Cross-validate over slides or else tiles; None where every class has one alone."""
+    """Cross-validate over slides or tiles (:func:`groups_of`); return None if every class has a single one."""
     groups = groups_of(cells.tiles, classes)
     count = groups_of_classes(classes, groups)
     if lonely := [name for name, one in zip(facts.taxonomy.names, count == 1, strict=True) if one]:
-        yield Noted(f"How well {', '.join(lonely)} can be told is not known, with one tile; label another.")
+        yield Noted(f"How well {', '.join(lonely)} can be recognised is not known from one tile; label another.")
     if (count == 1).all():
         return None
     few = cells.features[:, : max(1, _CELLS // 6 // len(classes))]
@@ -227,7 +227,7 @@ def _validate_across(
 
 
 def groups_of(tiles: Sequence[LabelledTile], classes: Ints) -> Ints:
-    """What is left out together, a number a tile: its slide, if every class was seen on two; else itself."""
+    """Return the group of each tile, (T,): its slide if every class occurs on two slides, otherwise the tile itself."""
     if all(tile.origin is not None for tile in tiles):
         slides: Ints = np.unique([tile.origin.slide for tile in tiles if tile.origin], return_inverse=True)[1]
         if groups_of_classes(classes, slides).min() > 1:
@@ -238,7 +238,21 @@ def groups_of(tiles: Sequence[LabelledTile], classes: Ints) -> Ints:
 def fit_with_mixed(
     single: Cells, classes: Ints, mixed: Cells, strength: float, start: LinearProbe | None = None
 ) -> LinearProbe:
-    """Fit to the tiles of one class (T,), and then also to what is sure in the tiles of several."""
+    """Fit a probe to single-class tiles, and then also to the cells of other tiles whose class is sure.
+
+    Parameters
+    ----------
+    single
+        Cells of T single-class tiles.
+    classes
+        Class of each of them, (T,).
+    mixed
+        Cells of tiles with several classes; there may be none.
+    strength
+        Strength of the penalty.
+    start
+        A probe from which the fit starts (:func:`~napari_pbip.engine.training.linear_probe.fit`).
+    """
     dimension = single.features.shape[2]
     features, labels = single.features.reshape(-1, dimension), classes.repeat(single.features.shape[1])
     probe = fit(features, labels, strength, start)
@@ -263,7 +277,7 @@ def fit_with_mixed(
 
 
 def _exemplars(cells: Cells) -> Exemplars:
-    """As many cells of each tile as make some thousands."""
+    """Return some cells of each tile, to be saved with the run."""
     few = cells.features[:, : max(1, _EXEMPLARS // len(cells.tiles))].astype(np.float16)
     return Exemplars(
         few.reshape(-1, few.shape[2]),
@@ -284,7 +298,19 @@ def _validate(
 def told_apart(
     names: Sequence[str], single: Sequence[LabelledTile], classes: Ints, seen: CrossValidation | None
 ) -> dict[str, Any]:
-    """What cross-validation says of the classes and of the tiles; JSON-ready."""
+    """Return the result of cross-validation for :attr:`~napari_pbip.engine.run_facts.RunFacts.fit`, ready for JSON.
+
+    Parameters
+    ----------
+    names
+        Names of the classes, (N,).
+    single
+        The single-class tiles, (T,).
+    classes
+        Class of each of them, (T,).
+    seen
+        The cross-validation, or None if it was not possible.
+    """
     if seen is None:
         return {"balanced_accuracy": None, "confusion": None, "worst": []}
     asked = ~np.isnan(seen.log_probability[:, 0])

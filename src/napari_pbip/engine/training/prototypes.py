@@ -1,4 +1,4 @@
-"""What a training starts from besides the tiles: prototypes of an image bank, of sentences, or random ones to learn."""
+"""The prototypes and the encoder of a training: prototypes of an image bank, of sentences, or random ones."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ from napari_pbip.models.prototypes import Prototypes
 from napari_pbip.models.student import StudentPyramid
 
 _SENTENCE_NOISE = 0.02
-"""Standard deviation of what tells the prototypes of one sentence apart, as ConStruct's released code has it."""
+"""Standard deviation of the noise that separates the prototypes of a sentence, as in ConStruct's released code."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a method with prototypes starts from."""
+    """The prototypes and the encoder with which the training of a method begins."""
 
     prototypes: Prototypes
     encoder: Encoder
     facts: dict[str, Any]
-    """What a run remembers of it: bank, encoder, K of each class, dimension."""
+    """Facts for the run: bank, encoder, K of each class, dimension."""
 
 
 def existing_start(settings: JobSettings, tiles: TileSet) -> Start | None:
-    """What the settings name and is there already; None for a method without prototypes, or a bank still to be built.
+    """Return the start of a training, or None if the method has no prototypes or its bank has yet to be built.
 
     Raises
     ------
     BankError
-        If the bank cannot be read, its classes are not those of the tiles, the settings ask for another encoder, or
-        that encoder's weights have changed since.
+        If the bank cannot be read, its classes are not those of the tiles, the settings name another encoder, or the
+        weights of its encoder have changed.
     ConfigError, WeightsUnavailable
-        As :func:`napari_pbip.models.encoders.load`; or ConStruct has no pretrained backbone to learn from, or a
-        sentence of a class that there is not.
+        If the encoder cannot be loaded (:func:`napari_pbip.models.encoders.load`), ConStruct has no pretrained
+        backbone, or a sentence is for an unknown class.
     ModelError
-        If ConStruct cannot look into the encoder.
+        If ConStruct cannot use the encoder, because it is neither a vision transformer nor a pyramid.
     """
     if isinstance(settings.method, ConstructSettings):
         return _of_construct(settings, settings.method, tiles)
@@ -65,15 +65,15 @@ def existing_start(settings: JobSettings, tiles: TileSet) -> Start | None:
 
 
 def build_start(settings: JobSettings, tiles: TileSet, folder: Path, *, resume: bool) -> Generator[Event, None, Start]:
-    """Build a bank in ``folder`` from the single-class tiles of the data, and start from that.
+    """Build a bank in ``folder`` from the single-class tiles of the data, and return the start from it.
 
-    ``resume`` goes on with one that was begun. Raises as :func:`build_bank`.
+    With ``resume``, a bank that was begun is completed. Raises the errors of :func:`build_bank`.
     """
     assert settings.data.folder is not None
-    if not (resume and (folder / BANK).exists()):  # it may have been stopped while the bank was built
+    if not (resume and (folder / BANK).exists()):  # the training may have been stopped while the bank was built
         bank_tiles = load_single_tiles(settings.data.folder, settings.data)
         on = settings.train.device
-        told = tuple(tile_notes(tiles))  # mostly these are the same tiles, of which the training has told
+        told = tuple(tile_notes(tiles))  # these are mostly the same tiles, and the training has given these notes
         building = phase(build_bank(bank_tiles, folder, settings.bank, settings.data, device=on, update=resume))
         with closing(building):
             for event in building:
@@ -83,7 +83,7 @@ def build_start(settings: JobSettings, tiles: TileSet, folder: Path, *, resume: 
 
 
 def _of_construct(settings: JobSettings, method: ConstructSettings, tiles: TileSet) -> Start | None:
-    """The start of ConStruct; what it cannot train with is found before a bank is built."""
+    """Return the start of ConStruct, or None if its bank has yet to be built; check settings and encoder first."""
     there = starts_from_bank(settings) and settings.bank_folder is not None
     for error in missing_requirements(settings, None if there else encoders.lookup(settings.bank.encoder)).values():
         raise error
@@ -97,7 +97,7 @@ def _of_construct(settings: JobSettings, method: ConstructSettings, tiles: TileS
 
 
 def _of_bank(folder: Path, settings: JobSettings, tiles: TileSet) -> Start:
-    """The prototypes of a bank, and the encoder that it was made with."""
+    """Return the prototypes of a bank, and the encoder with which it was built."""
     bank = ImageBank.read(folder)
     if bank.taxonomy.names != tiles.taxonomy.names:
         raise BankError(
@@ -121,7 +121,7 @@ def _of_bank(folder: Path, settings: JobSettings, tiles: TileSet) -> Start:
 
 
 def _random(k: int, bank: BankSettings, classes: int, seed: int) -> Start:
-    """Random prototypes in the space of the encoder that ``bank.encoder`` names."""
+    """Return random prototypes in the feature space of the encoder that ``bank.encoder`` names."""
     encoder = encoders.load(bank.encoder, bank.weights)
     dimension = encoder.spec.dimension
     assert dimension is not None  # complete in a loaded encoder
@@ -132,7 +132,7 @@ def _random(k: int, bank: BankSettings, classes: int, seed: int) -> Start:
 
 
 def _of_sentences(settings: JobSettings, method: ConstructSettings, tiles: TileSet) -> Start:
-    """Prototypes around the text features of a sentence a class, told apart by a little noise."""
+    """Return prototypes that are the text features of one sentence per class, plus a little noise."""
     names = tiles.taxonomy.names
     if unknown := set(method.sentences) - set(names):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a training still needs, as far as settings tell: no network is loaded, so that it can be asked at any time."""
+"""The requirements of a training that settings do not meet, found quickly, without loading a network."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from napari_pbip.models.weight_files import safetensors_file
 
 
 def starts_from_bank(settings: JobSettings) -> bool:
-    """Whether the prototypes are those of an image bank, and the encoder with them."""
+    """Return whether the prototypes and the encoder are those of an image bank."""
     method = settings.method
     return method.learns_from == "bank" and not (isinstance(method, ConstructSettings) and method.start == "text")
 
 
 def missing_requirements(settings: JobSettings, encoder: EncoderSpec | None) -> dict[str, PbipError]:
-    """What is missing, by the dotted name of the setting that can mend it.
+    """Return an error for each missing requirement, by the dotted name of the setting that can correct it.
 
     Parameters
     ----------
     settings
-        Of the training.
+        Settings of the training.
     encoder
-        The encoder that it would use: that of the image bank, if it starts from one. None if that is not known.
+        The encoder of the training, which is that of the image bank if it starts from one; None if it is not known.
     """
     needed: dict[str, PbipError] = {}
     if isinstance(settings.method, ConstructSettings):
         needed = _of_construct(settings, settings.method, encoder)
     if isinstance(settings.method, ProbeSettings) and encoder is not None and not encoder.dense:
         needed["bank.encoder"] = ModelError(
-            f"A linear probe looks into a vision transformer or a pyramid, and the encoder {encoder.name!r} is "
-            "neither; choose another, such as efficientnet-lite0."
+            f"A linear probe needs a vision transformer or a pyramid, and the encoder {encoder.name!r} is neither; "
+            "choose another, such as efficientnet-lite0."
         )
     if isinstance(settings.method, TrainedSettings):
         try:
@@ -54,8 +54,8 @@ def _of_construct(
     needed: dict[str, PbipError] = {}
     if encoder is not None and not (encoder.blocks or encoder.stages):
         needed["bank.encoder"] = ModelError(
-            f"ConStruct looks into a vision transformer or a pyramid, and the encoder {encoder.name!r} is neither; "
-            "choose another, such as efficientnet-lite0, and build the image bank with it."
+            f"ConStruct needs a vision transformer or a pyramid, and the encoder {encoder.name!r} is neither; choose "
+            "another, such as efficientnet-lite0, and build the image bank with it."
         )
     elif encoder is not None and method.start == "text" and not encoder.may_read:
         needed["method.start"] = ConfigError(

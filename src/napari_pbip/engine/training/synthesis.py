@@ -1,8 +1,8 @@
-"""Mosaics for training: single-class tiles have known pixels, and pieces of several make images that have them too.
+"""Mosaics for training: images composed of pieces of single-class tiles, so that the class of every pixel is known.
 
-The idea of composing single-class tiles is that of PistoSeg (AAAI 2023) and HisynSeg (IEEE TMI 2025). Here the stain of
-each piece is changed at random, in place of matching stains: a border then says nothing of whether the class changes
-there, and colour stays a mark of classes whose colour differs.
+The idea is that of PistoSeg (AAAI 2023) and HisynSeg (IEEE TMI 2025), which match the stains of the pieces. Here the
+stain of each piece is changed at random instead: a border of stains is then no sign of a border of classes, and classes
+may still be recognised by their colours.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from napari_pbip.errors import DataError
 
 _STAIN = 0.2
 _PIECES = (2, 5)
-"""Fewest and most pieces of a mosaic."""
+"""Smallest and largest number of pieces of a mosaic."""
 _SHARE = 0.5
-"""Mosaics in a step, for each tile in it."""
+"""Number of mosaics in a step, as a share of the number of tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Mosaics:
 
 
 class Composer:
-    """Composes the mosaics of each step; what it draws follows from seed and step alone.
+    """Composes the mosaics of each step, which depend on seed and step only.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ class Composer:
     settings
         Batch size, seed, and whether tiles may be flipped and turned.
     read
-        Reads a tile.
+        The reader of tiles.
 
     Raises
     ------
     DataError
-        If a class has no tile that shows it alone.
+        If a class has no single-class tile.
     """
 
     def __init__(self, tiles: TileSet, settings: TrainSettings, read: TileReader) -> None:
@@ -71,12 +71,12 @@ class Composer:
         self._read = read
 
     def __call__(self, step: int) -> Mosaics:
-        """The mosaics of a step, counted from 0.
+        """Return the mosaics of a step, counted from 0.
 
         Raises
         ------
         DataError
-            If a tile cannot be read or tiles differ in size.
+            If a tile cannot be read, or tiles differ in size.
         """
         rng = np.random.default_rng((self._seed, step, 2))
         images, masks = zip(*(self._compose(rng) for _ in range(self._count)), strict=True)

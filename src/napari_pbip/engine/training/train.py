@@ -40,50 +40,58 @@ from napari_pbip.models.methods.trained_method import TrainedMethod
 from napari_pbip.signals import held_back
 
 SAVE_EVERY_SECONDS = 60.0
-"""Longest work that a power cut can cost; whatever else stops a training saves first. Not every epoch is saved: of a
-few dozen tiles it takes a second or two, and saving it with the state of the optimiser half a second."""
+"""Time between two saves, which limits what a power cut can cost; a training saves however else it ends. Epochs are not
+saved one by one: with a few dozen tiles, one takes a second or two, and a save half a second."""
 
 _EPOCHS = 8
-"""Of an automatic training on many tiles, and validations of one on few."""
+"""Number of epochs of an automatic training on many tiles, and of validations of one on few tiles."""
 _MAY_CHANGE = {"train": {"epochs", "steps", "device"}, "segment": True, "refine": True, "thresholds": True}
-"""Settings that a resumed run may have another value of."""
+"""Settings that may change when a run is resumed."""
 _PROGRESS = ("seconds", "epoch", "best_epoch", "best_score", "validations")
-"""What ``run.json`` tells of the progress, besides the step: the state's own file holds it too."""
+"""Fields of ``run.json`` on the progress, besides the step, that are also in the file of the state."""
 _FEW_STEPS = 200
-"""Fewer than these teach a network from scratch nothing; on few tiles an automatic training takes as many."""
+"""Smallest number of steps in which a network learns something from scratch; an automatic training has at least as
+many."""
 
 
 @job(less_memory="use a smaller train.batch_size")
 @claims("out", "training")
 def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Job:
-    """Train a method; yields ``Step`` with the loss terms, and ``Epoch`` with validation scores.
+    """Train a method; yields a ``Step`` with the loss terms for each step, and an ``Epoch`` with validation scores.
 
-    A linear probe is fitted instead, in seconds: ``Step`` counts tiles then, and resuming fits it anew.
+    A linear probe is fitted instead, in seconds: a ``Step`` then counts tiles, and resuming fits it again.
 
-    Validation runs on the split ``val`` when it has masks. A method with prototypes takes the bank of
-    ``settings.bank_folder``, or builds one into ``out/bank`` from the single-class tiles of the data.
-    Whatever stops it, the state is saved first. What is written is described in :mod:`napari_pbip.engine.runs`.
+    Validation uses the split ``val`` if it has masks. A method with the prototypes of a bank uses the one in
+    ``settings.bank_folder``, or builds one in ``out/bank`` from the single-class tiles of the data. The state is saved
+    however the job ends. :mod:`napari_pbip.engine.runs` describes the files.
 
     Parameters
     ----------
     settings
-        Data, bank, method, backbone and training settings.
+        Settings of data, bank, method, backbone and training.
     out
         The run folder.
     resume
-        Go on with a run that was stopped: on one machine the weights come out bit for bit as if it had not
-        been. The settings have to be the same, but for a larger number of epochs or steps.
+        Whether to continue a stopped run. On the same machine, the weights are then bit for bit those of a run that was
+        not stopped. The settings must be the same, except that there may be more epochs or steps, and another device.
     overwrite
-        Replace an earlier run.
+        Whether to replace an earlier run.
 
     Raises
     ------
     ConfigError
         If no data folder is given, or the settings differ from those of the run to be resumed.
-    DataError, BankError, ModelError, OutputError
-        If what is read cannot be used, or the output folder not be written.
+    DataError
+        If tiles are missing or wrong, differ in size, are too small, or have fewer than two classes.
+    BankError
+        If the bank cannot be used, or cannot be built.
+    WeightsUnavailable
+        If weights of the encoder or the backbone are missing.
     ModelError
-        If the loss is no longer a number; the last save is kept.
+        If the run to be resumed cannot be read or has other classes, or if the loss is no longer a number; the last
+        save is then kept.
+    OutputError
+        If the folder contains another run or other files, or cannot be written.
     """
     out = Path(out)
     if settings.data.folder is None:
@@ -109,7 +117,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     synthesis = isinstance(settings.method, PyramidSettings) and settings.method.synthesis
     compose = Composer(tiles, settings.train, read) if synthesis else None
     start = existing_start(settings, tiles)
-    if start is not None:  # that of a bank need not be the one of the settings
+    if start is not None:  # the encoder of a bank may differ from the default of the settings
         settings = _with_encoder(settings, start.facts["encoder"]["name"])
     steps = planned_steps(settings.train, len(tiles))
     facts = _begin(settings, tiles, side, out, steps, resume=resume, overwrite=overwrite)
@@ -121,7 +129,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         prototypes, encoder, facts.prototypes = start.prototypes, start.encoder, start.facts
     with torch.random.fork_rng():
         torch.manual_seed(settings.train.seed)
-        # a training that goes on has its weights in its own state; those of an earlier version may be gone
+        # a resumed training loads its weights from its state; built-in weights of an earlier version may not exist
         begun = settings.backbone.weights == "builtin" and resume and (out / runs.STATE).exists()
         network = runs.without_start(settings) if begun else settings
         method = runs.build_method(network, len(tiles.taxonomy), prototypes, encoder).to(device)
@@ -131,7 +139,13 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
 
 
 def _side(tiles: TileSet) -> int:
-    """The shorter side of the tiles, which all have one size, in pixels."""
+    """Return the shorter side of the tiles, which all have one size, in pixels.
+
+    Raises
+    ------
+    DataError
+        If they are too small for a network.
+    """
     height, width = tiles.tiles[0].read().shape[:2]
     if min(height, width) < SMALLEST:
         raise DataError(
@@ -146,7 +160,7 @@ def _with_encoder(settings: JobSettings, name: str) -> JobSettings:
 
 
 def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None, Sequence[Noted | Warned]]:
-    """The validation split, if it has masks to score on, and what there is to say of it."""
+    """Return the validation tiles, or None if they have no masks, and notes about them."""
     without = "the last model counts as the best."
     if "val" not in find_splits(folder, data):
         return None, [Noted(f"There are no validation masks (no split val): {without}")]
@@ -164,7 +178,7 @@ def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None,
 def _begin(
     settings: JobSettings, tiles: TileSet, side: int, out: Path, steps: int, *, resume: bool, overwrite: bool
 ) -> runs.RunFacts:
-    """Make the run folder, or check that it can be resumed."""
+    """Create the run folder, or check that the run in it can be resumed; return the facts about the run."""
     if not resume:
         ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
         prepare_folder(out, runs.MARKER, overwrite=overwrite, ways=ways)
@@ -178,16 +192,16 @@ def _begin(
             f"{', '.join(tiles.taxonomy.names)}; train a new model."
         )
     if not isinstance(settings.method, TrainedSettings):
-        facts.step = 0  # it is fitted anew
+        facts.step = 0  # a probe is fitted again
     check_resume("run", out, facts.settings, settings, _MAY_CHANGE, done=facts.step, steps=steps)
     if facts.step and not (out / runs.STATE).exists():
-        raise OutputError(f"{out} holds a model and no {runs.STATE} to go on from; train a new model.")
+        raise OutputError(f"{out} holds a model, but no {runs.STATE} to resume it from; train a new model.")
     facts.settings, facts.steps = settings, steps
     return facts
 
 
 def planned_steps(settings: TrainSettings, tiles: int) -> int:
-    """Optimiser steps of a training on so many tiles."""
+    """Return the number of optimiser steps of a training with this number of tiles."""
     if settings.steps is not None:
         return settings.steps
     per_epoch = steps_per_epoch(tiles, settings.batch_size)
@@ -196,12 +210,12 @@ def planned_steps(settings: TrainSettings, tiles: int) -> int:
 
 
 def peak_learning_rate(settings: JobSettings, backbone: Pyramid) -> float:
-    """What ``train.learning_rate`` means for this backbone."""
+    """Return the peak learning rate for this backbone, which is chosen here if ``train.learning_rate`` is ``auto``."""
     rate = settings.train.learning_rate
     if rate != "auto":
         return rate
     weights = settings.backbone.weights
-    # those of a run saw little and have much to learn still; others are changed with care, as released
+    # weights from our own trainings have seen few images and may change fast; others have the low rate of the release
     fast = isinstance(backbone, Backbone) and (weights == "builtin" or backbone.from_run)
     return 5e-5 if weights and not fast else 5e-4
 
@@ -212,17 +226,17 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
     Parameters
     ----------
     facts
-        Of the run; kept up to date.
+        Facts about the run, which are updated.
     method
-        On ``device``.
+        The method, on ``device``.
     device
-        Where to compute.
+        Device of the computation.
     tiles, validation
-        What is learned from, and scored on, if there is anything.
+        Tiles for training, and tiles with masks for validation or None.
     out
         The run folder.
     read
-        Reads tiles.
+        The reader of tiles.
     """
 
     def __init__(
@@ -247,7 +261,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         self.per_epoch = steps_per_epoch(len(tiles), settings.batch_size)
 
     def train(self, compose: Composer | None, *, resume: bool) -> Job:
-        """The job, from where it was stopped if ``resume``; ``compose`` makes mosaics for a method that uses them."""
+        """Return the job, which continues a stopped one if ``resume``; ``compose`` makes mosaics, if they are used."""
         facts = self.facts
         if facts.steps < _FEW_STEPS and facts.settings.backbone.weights is None:
             yield Warned(
@@ -260,7 +274,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         yield Finished(self.out, summary)
 
     def _batches(self, compose: Composer | None) -> Generator[tuple[Batch, Mosaics | None], None, None]:
-        """What each step learns from, read and composed ahead of it."""
+        """Yield the tiles and mosaics of each step, which threads prepare ahead of it."""
         facts = self.facts
         first, last = facts.step, facts.steps
         masks = facts.settings.method.learns_from == "masks"
@@ -273,7 +287,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
                 yield batch, next(mosaics) if mosaics else None
 
     def rate(self, step: int) -> float:
-        """Linear warm-up, and linear decay to zero (the released schedule: poly with power 1)."""
+        """Return the share of the peak: linear warm-up, linear decay to zero (poly with power 1, as released)."""
         return min(1.0, (step + 1) / (self.settings.warmup + 1)) * (1 - step / self.facts.steps)
 
     def loss(self, batch: tuple[Batch, Mosaics | None]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
@@ -289,7 +303,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         return loss.total, loss.terms
 
     def between_steps(self) -> Generator[Event, None, bool]:
-        """At the end of an epoch that was not ended yet: validate if it is time to, and keep the best model."""
+        """At the end of an epoch, validate if it is due, and save the best model; return whether to save the state."""
         facts, settings = self.facts, self.settings
         last = facts.step == facts.steps
         epoch = math.ceil(facts.step / self.per_epoch)
@@ -303,8 +317,8 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         scores = {f"{p}/{m}": report[p][m] for p in report for m in ("miou", "fwiou", "biou", "dice")} if report else {}
         score = scores.get(f"{settings.select_by}/miou")
         best = self.validation is None or (score is not None and (facts.best_score is None or score > facts.best_score))
-        with held_back():  # the facts and the best model are of one moment
-            if best and scores:  # where nothing validates every save is the best
+        with held_back():  # so that the facts and the best model belong to the same step
+            if best and scores:  # without validation, write() saves the best model
                 runs.write_weights(self.out / runs.BEST, self.method.state_dict())
             if report:
                 facts.validations.append({"epoch": epoch, "step": facts.step, **report})
@@ -333,7 +347,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
             setattr(self.facts, name, value)
 
     def write(self) -> None:
-        """Write the models, and last ``run.json``, which names the step."""
+        """Write the models and then ``run.json``, which contains the step."""
         for name in (runs.LAST, runs.BEST) if self.validation is None else (runs.LAST,):
             runs.write_weights(self.out / name, self.method.state_dict())
         self.facts.write(self.out)

@@ -1,6 +1,7 @@
-"""Crops of tissue without labels, from slides and pictures.
+"""Random crops of tissue from slides and pictures without labels.
 
-A crop follows from (seed, step, place in the batch), so a resumed pre-training sees what an uninterrupted one would.
+A crop depends only on seed, step and its position in the batch, so that a resumed pre-training gets the same crops as
+an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from napari_pbip.slides import Image, Slide, TissueMap, open_slide
 from napari_pbip.slides.mpp import SIDECAR
 
 _FINEST, _COARSEST = 0.5, 2.0
-"""Of the microns per pixel of a crop, relative to the settings'; none is seen finer than its image was scanned."""
+"""Range of the microns per pixel of a crop relative to those of the settings; they are never less than the image's."""
 _KEPT_OPEN = 64
-"""Images that are opened once; where there are more, each is opened for every crop."""
+"""Largest number of images that stay open; if there are more, each is opened for every crop."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Source:
     path: Path
     mpp: float
     points: npt.NDArray[np.float32] | None
-    """Places with tissue, level-0 pixels (x, y), shape (T, 2); None: tissue is everywhere, as on a cut tile."""
+    """Points with tissue, level-0 pixels (x, y), shape (T, 2); None if tissue is everywhere, as on a cut tile."""
     spacing: float
     """Level-0 pixels between two points."""
     area_mm2: float
@@ -42,14 +43,14 @@ class Source:
 
 
 def find_sources(settings: PretrainSettings) -> Generator[Event, None, tuple[Source, ...]]:
-    """All tissue below ``settings.images``; yields progress.
+    """Find the tissue of all images in ``settings.images``; yields a ``Step`` per image, returns those with tissue.
 
     Raises
     ------
     DataError
-        If a path is not there, or no tissue is found.
+        If a path does not exist, or no tissue is found.
     SlideError
-        If a file does not say its microns per pixel and the settings do not either.
+        If neither an image nor the settings say its microns per pixel.
     """
     paths, left_out = _pictures(settings.images)
     yield Started("Looking for tissue", total=len(paths), unit="images")
@@ -69,12 +70,12 @@ def find_sources(settings: PretrainSettings) -> Generator[Event, None, tuple[Sou
 
 
 def _pictures(named: Sequence[Path]) -> tuple[list[Path], Listing]:
-    """Slides and pictures at and below the named paths, and what is left out: its files are none of either.
+    """Return the slides and pictures among the named paths and in named folders, and what was left out.
 
     Raises
     ------
     DataError
-        If a named path is not there, or is a file that cannot be read.
+        If a named path does not exist, is a result of this package, or is a file that cannot be read.
     """
     pictures: list[Path] = []
     others: list[Path] = []
@@ -86,7 +87,7 @@ def _pictures(named: Sequence[Path]) -> tuple[list[Path], Listing]:
         if not path.exists():
             if path in named:
                 raise DataError(f"{path} is not there; name slides, pictures or folders of them.")
-            others.append(path)  # a link to nothing
+            others.append(path)  # a broken link
         elif path.is_dir() and is_result(path):
             if path in named:
                 raise DataError(f"{path} is a result of napari-pbip; name slides, pictures or folders of them.")
@@ -94,7 +95,7 @@ def _pictures(named: Sequence[Path]) -> tuple[list[Path], Listing]:
         elif _opens(path):
             pictures.append(path)
         elif path.is_dir():
-            if (real := path.resolve()) in seen:  # a link that leads back
+            if (real := path.resolve()) in seen:  # a link to a folder above
                 continue
             seen.add(real)
             here = listing(path)
@@ -110,7 +111,7 @@ def _pictures(named: Sequence[Path]) -> tuple[list[Path], Listing]:
 def _opens(path: Path) -> bool:
     try:
         with open_slide(path) as slide:
-            if slide.is_picture:  # damage is found before anything is learned from it
+            if slide.is_picture:  # decoded now, so that damage is found before the training
                 slide.read_level(0, 0, 0, 1, 1)
             return True
     except SlideError:
@@ -131,15 +132,15 @@ def _mpp(slide: Slide, given: float | None) -> float:
 
 
 def _source(slide: Slide, mpp: float, settings: PretrainSettings) -> Source | None:
-    """None where there is no tissue."""
-    smallest = settings.crop * settings.mpp * _COARSEST  # micrometres
-    if max(slide.width, slide.height) * mpp <= 2 * smallest:  # cut out by somebody, for its tissue
+    """Return the tissue of a slide, or None if it has none."""
+    largest = settings.crop * settings.mpp * _COARSEST  # side of the largest crop in micrometres
+    if max(slide.width, slide.height) * mpp <= 2 * largest:  # an image as small as this was cut out for its tissue
         return Source(slide.path, mpp, None, 0.0, slide.width * slide.height * (mpp / 1000) ** 2)
     with open_slide(slide.path, mpp) as known:
         measure = TissueMap.from_slide(known, settings.tissue)
     try:
         mask = measure.mask(settings.tissue)
-    except SlideError:  # glass alone
+    except SlideError:  # there is only glass
         return None
     rows, columns = np.nonzero(mask.array)
     points = np.stack([columns, rows], 1).astype(np.float32) * mask.scale
@@ -147,19 +148,19 @@ def _source(slide: Slide, mpp: float, settings: PretrainSettings) -> Source | No
 
 
 class Crops:
-    """Draws batches of crops; safe to use from several threads, and to be closed.
+    """Draws batches of crops; it may be used from several threads, and must be closed.
 
     Parameters
     ----------
     sources
-        Where the tissue is.
+        The tissue of all images.
     settings
         Size, resolution, batch size and seed.
     """
 
     def __init__(self, sources: Sequence[Source], settings: PretrainSettings) -> None:
         self._sources = tuple(sources)
-        # as often as there are different crops: a coarse scan has fewer of them on the same area
+        # in proportion to the number of different crops, which is smaller for a coarse scan of the same area
         different = np.array([source.area_mm2 / max(source.mpp, settings.mpp) ** 2 for source in sources])
         self._share = different / different.sum()
         self._settings = settings
@@ -173,7 +174,7 @@ class Crops:
             slide.close()
 
     def batch(self, step: int) -> Image:
-        """The crops of one step, RGB, shape (B, side, side, 3), uint8.
+        """Return the crops of one step, RGB uint8, shape (B, side, side, 3).
 
         Raises
         ------
@@ -190,7 +191,7 @@ class Crops:
         mpp = float(np.exp(rng.uniform(np.log(finest), np.log(coarsest))))
         with nullcontext(self._open[number]) if self._open else open_slide(source.path, source.mpp) as slide:
             sides = np.array([slide.width, slide.height])
-            mpp = min(mpp, float(sides.min()) * source.mpp / side)  # a small picture is seen no coarser than whole
+            mpp = min(mpp, float(sides.min()) * source.mpp / side)  # a crop is no larger than its picture
             reach = side * mpp / source.mpp  # level-0 pixels
             if source.points is None:
                 corner = rng.uniform(0, 1, 2) * np.maximum(sides - reach, 0)

@@ -1,4 +1,4 @@
-"""The switch of the live map, what it says, what the labels are worth, and the way to the map of the whole slide."""
+"""The panel of the live map: its switch, its notes, the check of the labels, and the button for the whole slide."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 
 
 class LiveMapPanel(QWidget):
-    """What one sees of :class:`~napari_pbip.gui.state.live_map.LiveMap` and of the map of the whole slide."""
+    """Shows the session's :class:`~napari_pbip.gui.state.live_map.LiveMap` and its map of the whole slide."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._live, self._whole = session.live_map, session.whole_map
         self.live_button = toggle_button(
-            "Live map", "Colour what is in view by the labels, and follow every label that is given", self._toggle
+            "Live map", "Colour the tissue in view by its class, and update the colours with every label", self._toggle
         )
         self.whole_button = push_button(
             "Map the whole slide",

@@ -1,4 +1,4 @@
-"""The map that follows the labels while they are given, as a layer over what is in view."""
+"""The live map of a session: a layer over the view that is updated whenever a label or the view changes."""
 
 from __future__ import annotations
 
@@ -30,58 +30,58 @@ if TYPE_CHECKING:
     from napari_pbip.engine.training.live_map import LiveProbe
     from napari_pbip.gui.state.session import Session
 
-# torch takes seconds to import: whatever needs it is imported in the thread that does
+# torch takes seconds to import, so modules that need it are imported in the threads of jobs
 
 METADATA = "napari_pbip_live_map"
-"""Key in the metadata of the layer: the path of the slide."""
+"""Key of the layer's metadata with the path of the slide."""
 _MOST = 1_000
-"""Squares that are coloured at most: their features fit into memory."""
+"""Largest number of squares that are coloured, so that their features fit into memory."""
 _FOLLOW_MS = 60
-"""Time after a label or a move of the view before the map follows."""
+"""Milliseconds between a change of a label or of the view and the update of the map."""
 _CHECK_MS = 1_000
-"""Time without a new label after which the labels are checked."""
+"""Milliseconds after the last new fit before the labels are cross-validated."""
 _TILE_ON_SCREEN = 250
-"""Screen pixels a side of a tile that is gone to."""
+"""Side on the screen, in pixels, of a tile that is brought into view."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What the map is to show."""
+    """The input of the map."""
 
     encoder: tuple[str, Path | None, str]
-    """Name, weights and device."""
+    """Name, weights and device of the encoder."""
     folder: Path
-    """Where labelled tiles are cut to."""
+    """Folder of the labelled tiles."""
     labelled: LabelledSlides
     view: View
 
 
 class LiveMap:
-    """The live map of a session: it is there while it is :attr:`on` and its switch is :attr:`shown`.
+    """The live map of a session, which is active while it is :attr:`on` and its switch is :attr:`shown`.
 
     Attributes
     ----------
     display
-        How it is shown.
+        Opacity and hidden classes of the map.
     layer
-        Its layer, or None while there is nothing to show.
+        The layer, or None while there is nothing to show.
     note
-        What it waits for, or how far it is: a sentence, or nothing.
+        A sentence on what the map waits for or on its progress, or an empty string.
     warnings
-        What could not be used: sentences.
+        Sentences on labelled tiles that could not be used.
     problem
-        Why there is no map.
+        The error because of which there is no map, or None.
     checked
-        What cross-validation says of the labels, as the facts of a fitted run, with the ``names`` of the classes that
-        were told apart; empty while that is not known.
+        The result of cross-validating the labels, as in :attr:`~napari_pbip.engine.run_facts.RunFacts.fit`, with the
+        ``names`` of the classes; empty while it is not known.
     """
 
     changed = Signal()
-    """It was switched, has something else to say, or its layer came or went."""
+    """Emitted when the map was switched on or off, its sentences changed, or its layer was added or removed."""
     drawn = Signal()
-    """There are other pixels in the layer."""
+    """Emitted when the pixels of the layer have changed."""
     checked_changed = Signal()
-    """:attr:`checked` is another one."""
+    """Emitted when :attr:`checked` has changed."""
 
     def __init__(self, session: Session) -> None:
         self._session = weakref.proxy(session)
@@ -111,7 +111,7 @@ class LiveMap:
 
     @property
     def on(self) -> bool:
-        """Whether the user wants it."""
+        """Whether the user has switched the map on."""
         return self._on
 
     @on.setter
@@ -122,7 +122,7 @@ class LiveMap:
 
     @property
     def shown(self) -> bool:
-        """Whether its switch is in sight: a map that goes on without it would surprise."""
+        """Whether its switch is visible; the map pauses while it is not, because it could not be switched off."""
         return self._shown
 
     @shown.setter
@@ -133,12 +133,12 @@ class LiveMap:
 
     @property
     def busy(self) -> bool:
-        """Whether it is behind what is wanted."""
+        """Whether an update of the map is running or about to start."""
         return self._soon.isActive() or self._mapping.job is not None
 
     @property
     def title(self) -> str:
-        """What to call it."""
+        """Name of the map for the user."""
         return "Live map" if self.layer is None else str(self.layer.name)
 
     @property
@@ -148,7 +148,7 @@ class LiveMap:
         return taxonomy
 
     def go_to(self, picture: str) -> None:
-        """Bring a labelled tile into view, by the picture that :attr:`checked` names it by."""
+        """Bring a labelled tile into view, given by its picture as in :attr:`checked`."""
         session, labelled = self._session, self._session.labelling.labels.snapshot()
         for slide, tiles in zip(labelled.slides, labelled.tiles, strict=True):
             for column, row in tiles:
@@ -165,18 +165,18 @@ class LiveMap:
                     return
 
     def close(self) -> None:
-        """Stop: the session ends."""
+        """Switch the map off and remove its layer, when the session ends."""
         self._on = False
         self._rest()
 
-    # what is wanted --------------------------------------------------------------------------------------------
+    # updates ---------------------------------------------------------------------------------------------------
 
     def _follow_soon(self, _: object = None) -> None:
         if self._on and self._shown:
             self._soon.start()
 
     def _follow(self) -> None:
-        """See what is wanted now, and have it made."""
+        """Update the map, if its input has changed."""
         wanted, note = self._look() if self._on and self._shown else (None, "")
         if wanted is None:
             self._rest()
@@ -186,17 +186,17 @@ class LiveMap:
             if before is None or not _fits(before, wanted):
                 self._remove()
             elif before.labelled != wanted.labelled:
-                self._checking.stop()  # it is of other labels, and the fit wants the processor
+                self._checking.stop()  # it checks earlier labels, and slows down the fit
                 self._paint()
             self._say(self.note)
             self._mapping.start(lambda: self._make(wanted), lambda job: self._listen(job, wanted))
 
     def _look(self) -> tuple[_Wanted | None, str]:
-        """What is wanted, or what is waited for."""
+        """Return the present input of the map, or None and a sentence on what it waits for."""
         session, labelling = self._session, self._session.labelling
         slide, facts = labelling.slide, labelling.facts
         if slide is None or facts is None:
-            return None, ""  # the dock says why
+            return None, ""  # the dock itself explains this
         labelled = labelling.labels.snapshot()
         alone = {labels for tiles in labelled.tiles for labels in tiles.values() if len(labels) == 1}
         if len(alone) < 2:
@@ -217,7 +217,7 @@ class LiveMap:
         return _Wanted(encoder, session.tiles_folder, labelled, view), ""
 
     def _rest(self) -> None:
-        """Show nothing and do nothing."""
+        """Stop all updates and remove the layer."""
         for timer in (self._soon, self._quiet):
             timer.stop()
         for jobs in (self._mapping, self._checking):
@@ -228,7 +228,7 @@ class LiveMap:
     # the jobs --------------------------------------------------------------------------------------------------
 
     def _make(self, wanted: _Wanted) -> Job:
-        """In the thread."""
+        """Return the job of an update; runs in its thread."""
         from napari_pbip.engine.training.live_map import LiveProbe, live_map
 
         if self._probe is None or self._probe[0] != wanted.encoder:
@@ -242,7 +242,7 @@ class LiveMap:
 
     def _on_events(self, events: Sequence[Event], wanted: _Wanted) -> None:
         if wanted is not self._wanted:
-            return  # there is a newer one
+            return  # the events are those of an earlier update
         coloured = [event for event in events if isinstance(event, Coloured)]
         for event in events:
             if isinstance(event, Started):
@@ -296,10 +296,10 @@ class LiveMap:
     # the layer -------------------------------------------------------------------------------------------------
 
     def _draw(self, wanted: _Wanted) -> None:
-        """Show the tiles of the view that have colours."""
+        """Show the squares of the view whose labels are known."""
         slide = self._session.slides.of_path(wanted.view.slide.path)
         if slide is None or not self._tiles:
-            return  # it was closed meanwhile; or nothing of it can be read
+            return  # the slide was closed, or no square of it could be read
         places = np.array(wanted.view.places)
         (left, top), (right, bottom) = places.min(0), places.max(0) + 1
         height, width = next(iter(self._tiles.values())).shape
@@ -332,7 +332,7 @@ class LiveMap:
         self.changed.emit()
 
     def _paint(self, _: object = None) -> None:
-        """Show the layer as :attr:`display` and the classes say."""
+        """Apply :attr:`display` and the colours of the classes to the layer."""
         if self.layer is not None:
             colours = {n: one.rgb for n, one in enumerate(self.taxonomy, 1)}
             self.layer.colormap = label_colormap(colours, self.display.hidden)
@@ -344,7 +344,7 @@ class LiveMap:
             self.display.opacity = self.layer.opacity
 
     def _on_removed(self, event: Any) -> None:
-        """The user deleted the layer, or the slide's."""
+        """Switch the map off if the user has deleted its layer."""
         if event.value is self.layer:
             self.layer = None
             self.on = False
@@ -360,16 +360,25 @@ class LiveMap:
 
 
 def _fits(before: _Wanted, after: _Wanted) -> bool:
-    """Whether cells that were coloured lie and mean the same still."""
+    """Return whether the labels of cells that are shown are still valid, or at least comparable."""
     lattices = [(wanted.view.slide, wanted.view.size, wanted.encoder) for wanted in (before, after)]
     return lattices[0] == lattices[1] and len(before.labelled.taxonomy) <= len(after.labelled.taxonomy)
 
 
 def _place(slide: SlideLayer, cell: tuple[float, float], corner: tuple[float, float]) -> dict[str, Any]:
-    """Scale, place and units of a layer with cells of that height and width, and that top and left edge, on a slide.
+    """Return scale, translation and units of a layer on a slide.
 
-    A layer's pixel 0 is centred on its translation: the corner of a cell is half a cell before it, and the corner of
-    the slide half a pixel before zero.
+    In napari, the centre of a layer's first pixel is at its translation. The corner of the first cell is therefore half
+    a cell before the translation, and the corner of the slide half a pixel before zero.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    cell
+        Height and width of a cell in level-0 pixels.
+    corner
+        Top and left edge of the layer in level-0 pixels.
     """
     where = placement(slide.slide)
     step = np.array(where["scale"])

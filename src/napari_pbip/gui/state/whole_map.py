@@ -1,4 +1,4 @@
-"""From labelled tiles to the map of their slide in one step: a linear probe is trained, and segments the slide."""
+"""The map of a whole slide from its labelled tiles in one step: a linear probe is trained and segments the slide."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 
 class WholeMap:
-    """Maps a whole slide by the labels; what it starts are a training and a slide of the queue like any other.
+    """Maps a whole slide from the labels, by an ordinary training and an entry in the queue of slides.
 
     Attributes
     ----------
     queued
-        The slide in the queue, once its model is trained.
+        The slide in the queue, or None before its model is trained.
     note
-        How far it is: a sentence, or nothing.
+        A sentence on the progress, or an empty string.
     problem
-        Why it does not go on: a sentence, or nothing.
+        A sentence on why the map cannot be made, or an empty string.
     """
 
     changed = Signal()
-    """It is further."""
+    """Emitted when an attribute has changed."""
     training = Signal(RunningJob)
-    """The model is being trained."""
+    """Emitted with the job when the training of the model has started."""
 
     def __init__(self, session: Session) -> None:
         self._session = weakref.proxy(session)
@@ -44,7 +44,7 @@ class WholeMap:
         session.segmenting.updated.connect(self._on_segmented)
 
     def start(self) -> None:
-        """Map the slide that is being labelled."""
+        """Start to map the slide that is being labelled."""
         slide = self._session.labelling.slide
         self.queued, self._path = None, None
         if slide is None:
@@ -57,7 +57,7 @@ class WholeMap:
             self._session.labelling.use()
 
     def replace(self) -> None:
-        """Map it anew, in place of the result that there is."""
+        """Map the slide again and replace its existing map."""
         if self.queued is not None:
             self._session.segmenting.replace(self.queued)
 
@@ -65,7 +65,7 @@ class WholeMap:
         def ended(state: State) -> None:
             if state is State.FAILED and self._path is not None:
                 self._path = None
-                self._say()  # whoever cuts tells why
+                self._say()  # the labelling reports the error
 
         job.ended.connect(ended)
 
@@ -97,7 +97,7 @@ class WholeMap:
             case Status.WAITING:
                 self._say(f"{name} waits for its turn in 5 Segment.")
             case Status.RUNNING | Status.STOPPING if slide.total:
-                self._session.live_map.on = False  # its layer would cover the map that grows
+                self._session.live_map.on = False  # because its layer would cover the growing map
                 self._say(f"{name}: {slide.done:,} of {slide.total:,} tiles. 5 Segment can stop it.")
             case Status.RUNNING | Status.STOPPING:
                 self._say(f"{name}: starting…")

@@ -1,4 +1,4 @@
-"""What a fitted model says of itself: how well it tells the classes apart, and which tiles to look at again."""
+"""The report on a fitted model: how well it distinguishes the classes, and which labels may be wrong."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from napari_pbip.gui.widgets.words import PlainLabel, tip
 
 _ICON, _LARGE = 56, 224
 _MOST_CLASSES = 12
-"""A larger table of confusions says nothing in a dock."""
+"""Largest number of classes for which the table of confusions is shown, because a larger one does not fit a dock."""
 
 
 class FitReport(QWidget):
-    """Shows what cross-validation found (:attr:`napari_pbip.engine.run_facts.RunFacts.fit`)."""
+    """Shows the result of cross-validation (:attr:`napari_pbip.engine.run_facts.RunFacts.fit`)."""
 
     picked = Signal(str)
-    """A tile was chosen; its path."""
+    """Emitted with the path of a tile when the user has selected it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,13 +39,13 @@ class FitReport(QWidget):
         self.accuracy.setWordWrap(True)
         self.confusion = QTableWidget()
         self.confusion.setToolTip(
-            "Tiles of each class (rows, as labelled) by the class that a fit without them takes them for (columns)"
+            "Number of tiles by their label (rows) and by the class that a fit without them predicts (columns)"
         )
         self.confusion.setAccessibleName("Confusion of the classes")
         self.confusion.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.confusion.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.confusion.setTabKeyNavigation(False)
-        self.again = QLabel("Look at these tiles again; the likeliest mistakes come first:")
+        self.again = QLabel("Check the labels of these tiles; the most likely mistakes come first:")
         self.again.setWordWrap(True)
         self.tiles = QListWidget()
         self.tiles.setViewMode(QListView.ViewMode.IconMode)
@@ -66,11 +66,19 @@ class FitReport(QWidget):
         self.tiles.currentItemChanged.connect(self._show_tile)
 
     def show_fit(self, fit: Mapping[str, Any], names: Sequence[str]) -> None:
-        """Show what was found of the classes of these names."""
+        """Show a result.
+
+        Parameters
+        ----------
+        fit
+            The result, as in :attr:`napari_pbip.engine.run_facts.RunFacts.fit`.
+        names
+            Names of its classes.
+        """
         found = fit.get("balanced_accuracy")
         if found is None:
             self.accuracy.setText(
-                "How well the classes are told apart is not known: every class needs two labelled tiles for that."
+                "How well the classes are distinguished is not known: every class needs two labelled tiles for that."
             )
         else:
             self.accuracy.setText(
@@ -112,14 +120,14 @@ class FitReport(QWidget):
             table.setFixedHeight(header.sizeHint().height() + vertical.length() + 2 * table.frameWidth())
 
     def _show_tile(self, item: QListWidgetItem | None, before: QListWidgetItem | None = None) -> None:
-        """Show the chosen tile as large as it is."""
+        """Show the selected tile, enlarged, and its label."""
         tile = None if item is None else item.data(Qt.ItemDataRole.UserRole)
         for part in (self.says, self.picture):
             part.setVisible(tile is not None)
         if tile is not None:
             self.picked.emit(tile["path"])
             picture = QPixmap(tile["path"])
-            self.says.setText(_sentence(tile) + (" It is no longer there." if picture.isNull() else ""))
+            self.says.setText(_sentence(tile) + (" The picture no longer exists." if picture.isNull() else ""))
             size = QSize(_LARGE, _LARGE)
             self.picture.setPixmap(picture if picture.isNull() else picture.scaled(size, _KEEP))
 

@@ -7,7 +7,7 @@ from qtpy.QtWidgets import QScrollArea, QWidget
 
 
 class ScrollColumn(QScrollArea):
-    """Scroll area that is never narrower than its content, whatever is shown in it later.
+    """A scroll area that is never narrower than its content, even if the content changes.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class ScrollColumn(QScrollArea):
         content.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        """Follow the content's width, which depends on the style and on what is visible."""
+        """Adapt the width to that of the content, which depends on the style and on what is visible."""
         if watched is self._content and event is not None and event.type() == QEvent.Type.LayoutRequest:
             bar = self.verticalScrollBar()
             self.setMinimumWidth(self._content.minimumSizeHint().width() + (bar.sizeHint().width() if bar else 0))

@@ -1,4 +1,4 @@
-"""Trainable pyramid networks: a table of them, and one module for each family."""
+"""Trainable pyramid networks: a catalogue of them, and one module for each family."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ __all__ = ["Backbone", "BackboneSpec", "Features", "Pyramid", "catalogue", "load
 
 
 def load(name: str, weights: Path | Literal["builtin"] | None = None) -> Backbone:
-    """A backbone, randomly initialised from torch's current random state or with pretrained weights.
+    """Return a backbone, randomly initialised from torch's current random state or with pretrained weights.
 
     Nothing is ever downloaded.
 
     Parameters
     ----------
     name
-        Its name in the catalogue.
+        Name of the backbone in the catalogue.
     weights
-        Safetensors file with the weights of this backbone (of ImageNet, say), or a folder with one in it, in one of
-        the layouts of its row, or a model of one of our runs. Classification and segmentation heads in it are not
-        read. ``builtin`` are those that are installed with the package.
+        Safetensors file with the weights of this backbone, for example from ImageNet, or a folder that contains one,
+        in one of the layouts of its row or as a model of one of our runs. Classification and segmentation heads in the
+        file are ignored. ``builtin`` means the weights that are installed with the package.
 
     Raises
     ------
     ConfigError
         If no backbone has that name.
     WeightsUnavailable
-        If there is no such safetensors file, it cannot be read, or none of this backbone is installed with the package.
+        If the safetensors file does not exist or cannot be read, or the package has no weights of this backbone.
     ModelError
-        If the file holds the weights of another network.
+        If the file contains the weights of another network.
     """
     spec = catalogue().get(name)
     if spec is None:

@@ -1,4 +1,4 @@
-"""Base classes of backbones: four consecutive stages, each of which gives a feature map."""
+"""Base classes of backbones: networks of four consecutive stages, each of which returns a feature map."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Pyramid(nn.Module, ABC):
 
     @abstractmethod
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (B, 3, H, W), RGB in [0, 1], with the mean and deviation of its training taken out, per channel."""
+        """Normalise images (B, 3, H, W), RGB in [0, 1], by the mean and deviation of the network's training images."""
 
     @abstractmethod
     def forward(self, images: torch.Tensor) -> Features:
-        """Feature maps F_i (B, C_i, h_i, w_i) of images (B, 3, H, W), RGB in [0, 1]."""
+        """Return the feature maps F_i (B, C_i, h_i, w_i) of images (B, 3, H, W), RGB in [0, 1]."""
 
 
 class Backbone(Pyramid):
-    """A trainable pyramid network: the feature maps F_i of its four stages.
+    """A trainable pyramid network with four stages.
 
     Parameters
     ----------
     spec
-        Its row of the catalogue, or one with other widths or depths.
+        The row of the catalogue, or one with other widths or depths.
     """
 
     mean: torch.Tensor
@@ -49,27 +49,27 @@ class Backbone(Pyramid):
         self.spec = spec
         self.channels = spec.channels
         self.strides = spec.strides
-        """Pixels of the image between two cells of each stage's map."""
-        # Any: the modules of a stage differ from family to family
+        """Stride of each stage's map in pixels of the image."""
+        # Any, because the modules of a stage differ from family to family
         self.stages: Any = getattr(_family(spec), spec.factory.partition(":")[2])(spec)
         self.from_run = False
-        """Whether its weights were loaded from a run of ours, and not from published ones."""
+        """Whether the weights were loaded from a run of this package, and not from a published file."""
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """See :class:`Pyramid`."""
         normalised = (images - self.mean) / self.std
-        # With the channels last in memory, convolutions on a processor take half the time. In training torch keeps its
-        # order: it crashed in the backward pass of a network of narrow convolutions.
+        # With the channels last in memory, convolutions on a processor take half the time. Training uses torch's
+        # default order, because torch crashed in the backward pass of a network of narrow convolutions.
         if torch.is_grad_enabled():
             return normalised
         return normalised.contiguous(memory_format=torch.channels_last)
 
     def as_pretrained(self) -> Self:
-        """Switch to the normalisation that the weights were published with, for use without training; returns itself.
+        """Switch to the normalisation of the published weights, for use without training; return the backbone.
 
-        Published weights may have been trained with other statistics than the backbone is trained with here.
+        Published weights may have been trained with other statistics than those that are used for training here.
         """
         if not self.from_run:
             for buffer, values in zip((self.mean, self.std), self.spec.published, strict=True):
@@ -77,7 +77,7 @@ class Backbone(Pyramid):
         return self
 
     def forward(self, images: torch.Tensor) -> Features:
-        """Feature maps of images.
+        """Return the feature maps of images.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class Backbone(Pyramid):
         return first, second, third, fourth
 
     def up_to(self, count: int, images: torch.Tensor) -> list[torch.Tensor]:
-        """The first ``count`` feature maps, as :meth:`forward` gives them; later stages are not computed."""
+        """Return the first ``count`` maps of :meth:`forward`, without computing later stages."""
         maps, x = [], self.normalise(images)
         for stage in self.stages[:count]:
             x = stage(x)
@@ -102,28 +102,28 @@ class Backbone(Pyramid):
 
 
 def load_weights(backbone: Backbone, weights: Mapping[str, torch.Tensor], source: str = "The file") -> None:
-    """Put weights of any of the known layouts into a backbone.
+    """Load weights of any of the known layouts into a backbone.
 
     Parameters
     ----------
     backbone
-        Changed in place.
+        The backbone, which is changed in place.
     weights
-        Tensors by name, in one of the layouts that the backbone's row lists, or a whole model of one of our runs.
-        Heads are ignored.
+        Tensors by name, in one of the layouts that the backbone's row lists, or the complete model of one of our runs.
+        Classification and segmentation heads are ignored.
     source
         Name of the weights for the error.
 
     Raises
     ------
     ModelError
-        If they do not cover this backbone exactly.
+        If the tensors are not exactly those of this backbone.
     """
     prefix = "backbone.stages."
     ours = {n.removeprefix(prefix): t for n, t in weights.items() if n.startswith(prefix)}
     renamed = ours or _family(backbone.spec).to_stages(weights)
     state = backbone.stages.state_dict()
-    counters = {n for n in state if n.endswith(".num_batches_tracked")}  # older files have none, and none is used
+    counters = {n for n in state if n.endswith(".num_batches_tracked")}  # not in older files, and not used
     missing = state.keys() - renamed.keys() - counters
     wrong = [n for n in state.keys() & renamed.keys() if state[n].shape != renamed[n].shape]
     if missing or wrong or renamed.keys() - state.keys():
@@ -136,5 +136,5 @@ def load_weights(backbone: Backbone, weights: Mapping[str, torch.Tensor], source
 
 
 def _family(spec: BackboneSpec) -> ModuleType:
-    """The module of a backbone's factory."""
+    """Return the module of a backbone's factory."""
     return importlib.import_module(f"{__package__}.{spec.factory.partition(':')[0]}")

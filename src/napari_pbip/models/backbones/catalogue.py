@@ -1,4 +1,4 @@
-"""The catalogue of backbones: one row each. Factories are given by name, so that importing it loads no torch."""
+"""The catalogue of backbones, one row each. Factories are given by name, so that importing it does not load torch."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ Four = tuple[int, int, int, int]
 
 # Statistics of RGB in [0, 1].
 PBIP_MEAN, PBIP_STD = (0.66791496, 0.47791372, 0.70623304), (0.1736589, 0.22564577, 0.19820057)
-"""Of the tiles that PBIP was trained with, from its released code."""
+"""Mean and deviation of the tiles that PBIP was trained with, from its released code."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, slots=True)
 class BackboneSpec:
-    """Facts of a backbone: a row of the catalogue. The defaults are those of PBIP's Mix Transformers."""
+    """The facts about a backbone, a row of the catalogue. The defaults are those of PBIP's Mix Transformers."""
 
     name: str
-    """Its name in settings and on the command line."""
+    """Name in settings and on the command line."""
     channels: Four
     """Channels C_i of each stage."""
     depths: Four
-    """Blocks of each stage."""
+    """Number of blocks of each stage."""
     heads: Four = (1, 2, 5, 8)
-    """Attention heads of each stage, where there is attention."""
+    """Number of attention heads of each stage, for networks with attention."""
     strides: Four = (4, 8, 16, 16)
-    """Stride of each stage's map in pixels of the image. The second is always 8: slides are scored on that grid."""
+    """Stride of each stage's map in pixels of the image. The second is always 8, the grid of slides."""
     factory: str = "mit:stages"
     """``module:function`` of this package that builds the four stages from the row; ``to_stages`` of the same module
     renames published weights."""
     mean: Triple = PBIP_MEAN
-    """Subtracted from RGB in [0, 1]."""
+    """Mean of the training images, which is subtracted from RGB in [0, 1]."""
     std: Triple = PBIP_STD
-    """RGB is divided by this after that."""
+    """Standard deviation of the training images, by which RGB is then divided."""
     published: tuple[Triple, Triple] = (IMAGENET_MEAN, IMAGENET_STD)
-    """Mean and deviation that the published weights were trained with, for use as they are."""
+    """Mean and deviation with which the published weights were trained, for use without training."""
     hub: str = ""
     """Repository or page with pretrained weights."""
     layouts: str = ""
-    """Naming schemes of tensors that are understood, besides that of our own runs."""
+    """Layouts of weights, by the names of their tensors, that can be read in addition to that of our own runs."""
     licence: str = ""
-    """Licence of those weights."""
+    """Licence of the pretrained weights."""
     paper: str = ""
     """The publication that describes it."""
 
@@ -151,5 +151,5 @@ _ROWS = (
 
 
 def catalogue() -> Mapping[str, BackboneSpec]:
-    """Facts of all backbones, by name."""
+    """Return the facts about all backbones, by name."""
     return MappingProxyType({row.name: row for row in _ROWS})

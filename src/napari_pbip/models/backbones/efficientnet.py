@@ -17,11 +17,11 @@ from torch import nn
 from napari_pbip.models.backbones.catalogue import BackboneSpec
 
 _STAGE_OF_GROUP = (0, 0, 1, 2, 2, 3, 3)
-"""The stage of each of the network's seven groups of blocks."""
+"""Stage of each of the network's seven groups of blocks."""
 
 
 def lite(spec: BackboneSpec) -> nn.ModuleList:
-    """The four stages: the stem and the groups of blocks 0 and 1, then 2, then 3 and 4, then 5 and 6."""
+    """Return the four stages: the stem with the groups of blocks 0 and 1; 2; 3 and 4; 5 and 6."""
     network: Any = timm.create_model(f"tf_{spec.name.replace('-', '_')}", output_stride=spec.strides[-1])
     stages = nn.ModuleList(nn.Sequential() for _ in spec.strides)
     for name in ("conv_stem", "bn1"):
@@ -36,7 +36,7 @@ _STEM = re.compile(r"(?:conv_stem|bn1)\..+")
 
 
 def to_stages(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of timm or of the package EfficientNet-PyTorch; what is of no stage is left out."""
+    """Rename weights of timm or of the package EfficientNet-PyTorch; tensors of no stage are left out."""
     renamed = {}
     for name, tensor in _of_timm(weights).items():
         if _STEM.fullmatch(name):
@@ -47,7 +47,7 @@ def to_stages(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 _DEPTHS = (1, 2, 2, 3, 3, 4, 1)
-"""Blocks of each group of Lite0."""
+"""Number of blocks of each group of Lite0."""
 _PLACES = [f"{group}.{block}" for group, depth in enumerate(_DEPTHS) for block in range(depth)]
 _EFFICIENTNET_PYTORCH = re.compile(r"_blocks\.(\d+)\._(\w+?)\.(\w+)")
 _LAYERS = {
@@ -59,11 +59,11 @@ _LAYERS = {
     "bn2": "bn3",
 }
 _FIRST_LAYERS = {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
-"""The first block does not expand its channels."""
+"""Layers of the first block, which does not expand its channels."""
 
 
 def _of_timm(weights: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    """The weights under timm's names, in which blocks are numbered by group."""
+    """Rename weights to timm's names, in which blocks are numbered by group."""
     if "_conv_stem.weight" not in weights:
         return weights
     renamed = {}

@@ -1,8 +1,8 @@
-"""The Mix Transformers (MiT) of SegFormer, with the strides PBIP uses.
+"""The Mix Transformers (MiT) of SegFormer, with the strides that PBIP uses.
 
-Xie et al. 2021, "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers". PBIP's
-released code changes the stride of the last stage from 2 to 1, so that the four stages lie at strides 4, 8, 16
-and 16. The layers are those of :class:`transformers.SegformerModel`, with scaled-dot-product attention.
+Xie et al. 2021, "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers". PBIP's released
+code changes the stride of the last stage from 2 to 1, so that the four stages have strides 4, 8, 16 and 16. The layers
+are those of :class:`transformers.SegformerModel`, with scaled-dot-product attention.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from napari_pbip.models.backbones.catalogue import BackboneSpec
 
 
 def stages(spec: BackboneSpec) -> nn.ModuleList:
-    """The four stages.
+    """Return the four stages.
 
-    No dropout, and stochastic depth that rises to 0.1 over the blocks, as SegFormer and PBIP's released code train
-    it; in evaluation mode there is neither.
+    In training they have no dropout, and stochastic depth that rises to 0.1 over the blocks, as in SegFormer and PBIP's
+    released code.
     """
     config = SegformerConfig(
         hidden_sizes=spec.channels,
@@ -32,7 +32,7 @@ def stages(spec: BackboneSpec) -> nn.ModuleList:
     )
     network: nn.ModuleList = SegformerModel(config).stages
     for name, module in network.named_modules():
-        # The authors' blocks and stages divide with 1e-6 under the root; the library leaves torch's 1e-5.
+        # Blocks and stages of the authors have an epsilon of 1e-6; the library uses torch's default, 1e-5.
         inner = "patch_embeddings" in name or "sequence_reduction" in name
         if isinstance(module, nn.LayerNorm) and not inner:
             module.eps = 1e-6
@@ -72,7 +72,7 @@ _RENAMES = (
 
 
 def to_stages(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of any known layout under the names of :func:`stages`; what is of no stage is left out."""
+    """Rename weights of any known layout to the names of :func:`stages`; tensors of no stage are left out."""
     renamed: dict[str, torch.Tensor] = {}
     for name, tensor in weights.items():
         if match := _HUB.fullmatch(name):
@@ -85,7 +85,7 @@ def to_stages(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             continue
         for old, new in _RENAMES:
             place = place.replace(old, new)
-        if ".kv_proj." in place:  # the authors keep keys and values in one matrix, keys first
+        if ".kv_proj." in place:  # the authors have keys and values in one matrix, keys first
             key, value = tensor.chunk(2)
             renamed[place.replace(".kv_proj.", ".k_proj.")] = key
             renamed[place.replace(".kv_proj.", ".v_proj.")] = value

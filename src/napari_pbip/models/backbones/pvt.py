@@ -1,4 +1,4 @@
-"""Pyramid Vision Transformers v2, through timm, with the last stage at stride 1 as in PBIP's Mix Transformers.
+"""Pyramid Vision Transformers v2 from timm, with a last stage of stride 1 as in PBIP's Mix Transformers.
 
 Wang et al. 2022, "PVT v2: Improved Baselines with Pyramid Vision Transformer".
 """
@@ -17,12 +17,12 @@ from napari_pbip.models.backbones.catalogue import BackboneSpec
 
 
 def stages(spec: BackboneSpec) -> nn.ModuleList:
-    """The four stages, with stochastic depth that rises to 0.1 in training, as published."""
+    """Return the four stages; in training they have stochastic depth that rises to 0.1, as published."""
     network: Any = PyramidVisionTransformerV2(
         depths=spec.depths, embed_dims=spec.channels, num_heads=spec.heads, drop_path_rate=0.1, num_classes=0
     )
     network.stages[0].downsample = network.patch_embed
-    network.stages[3].downsample.proj.stride = (1, 1)  # the library has no output stride for it
+    network.stages[3].downsample.proj.stride = (1, 1)  # the library has no option for this
     return nn.ModuleList(network.stages)
 
 
@@ -32,7 +32,7 @@ _PARTS = {"patch_embed": "downsample", "block": "blocks", "norm": "norm"}
 
 
 def to_stages(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of timm or of the authors; what is of no stage is left out."""
+    """Rename weights of timm or of the authors; tensors of no stage are left out."""
     renamed = {}
     for name, tensor in weights.items():
         if name.startswith("patch_embed."):

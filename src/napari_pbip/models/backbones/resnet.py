@@ -1,4 +1,4 @@
-"""The residual networks, through timm, with the last stage dilated instead of strided.
+"""The residual networks from timm, with a last stage that is dilated instead of strided.
 
 He et al. 2016, "Deep Residual Learning for Image Recognition".
 """
@@ -18,12 +18,12 @@ from napari_pbip.models.backbones.catalogue import BackboneSpec
 
 
 def basic(spec: BackboneSpec) -> nn.ModuleList:
-    """The four stages of a ResNet with blocks of two 3x3 convolutions (18, 34)."""
+    """Return the four stages of a ResNet with blocks of two 3x3 convolutions (18, 34)."""
     return _stages(spec, BasicBlock)
 
 
 def bottleneck(spec: BackboneSpec) -> nn.ModuleList:
-    """The four stages of a ResNet with bottleneck blocks (50 and more)."""
+    """Return the four stages of a ResNet with bottleneck blocks (50 and more)."""
     return _stages(spec, Bottleneck)
 
 
@@ -40,7 +40,7 @@ _LATER = re.compile(r"layer([234])\.(.+)")
 
 
 def to_stages(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of timm or torchvision, which name them alike; what is of no stage is left out."""
+    """Rename weights of timm or torchvision, which have the same names; tensors of no stage are left out."""
     renamed = {}
     for name, tensor in weights.items():
         if _STEM.fullmatch(name):

@@ -1,8 +1,8 @@
-"""The hybrid encoder of TransUNet: a ResNet-50 of three stages, then ViT-B/16 on its last map, both through timm.
+"""The hybrid encoder of TransUNet: a ResNet-50 of three stages, and a ViT-B/16 on its last map, both from timm.
 
 Chen et al. 2021, "TransUNet: Transformers Make Strong Encoders for Medical Image Segmentation"; the encoder is the
-R50+ViT-B/16 of Dosovitskiy et al. 2021. TransUNet's decoder needs masks to learn from and is not part of it: score
-maps are taken from the stages, as from every other backbone.
+R50+ViT-B/16 of Dosovitskiy et al. 2021. TransUNet's decoder is not included, because its training needs masks; score
+maps are computed from the stages, as for all other backbones.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from torch import nn
 from napari_pbip.models.backbones.catalogue import BackboneSpec
 
 _GRID = 14
-"""Side of the grid that the position embeddings are kept for: images of 224 pixels. Others are interpolated."""
+"""Side of the grid of position embeddings, which is that of images of 224 pixels; for others they are interpolated."""
 
 
 def stages(spec: BackboneSpec) -> nn.ModuleList:
-    """The three stages of the ResNet, and the transformer as the fourth; its dropout is 0.1, as published."""
+    """Return the three stages of the ResNet, and the transformer as the fourth; its dropout is 0.1, as published."""
     network = ResNetV2(
         layers=list(spec.depths[:3]),
         channels=spec.channels[:3],
@@ -55,12 +55,12 @@ def stages(spec: BackboneSpec) -> nn.ModuleList:
 
 
 class MapTransformer(nn.Module):
-    """A vision transformer from map to map: every cell is a token.
+    """A vision transformer that maps a feature map to another one, with every cell as a token.
 
     Parameters
     ----------
     transformer
-        Of patches of one cell, without class token.
+        A transformer with patches of one cell and without class token.
     """
 
     def __init__(self, transformer: VisionTransformer) -> None:
@@ -68,7 +68,7 @@ class MapTransformer(nn.Module):
         self.transformer = transformer
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Maps (B, C_3, h, w) to maps (B, C_4, h, w)."""
+        """Return maps (B, C_4, h, w) of maps (B, C_3, h, w)."""
         tokens = self.transformer.forward_features(maps)
         return tokens.mT.reshape(len(maps), -1, *maps.shape[-2:])
 
@@ -82,7 +82,7 @@ _PLACES = (
 
 
 def to_stages(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights of timm's hybrid, of any image size; class token, its position and the head are left out."""
+    """Rename weights of timm's hybrid of any image size; class token, its position and the head are left out."""
     renamed = {}
     for name, tensor in weights.items():
         if name == "pos_embed" and math.isqrt(tensor.shape[1] - 1) ** 2 == tensor.shape[1] - 1:

@@ -1,7 +1,7 @@
-"""ResNet-38 in the layout of the weakly supervised literature: wide, and dilated so that it ends at stride 8.
+"""The wide ResNet-38 of the literature on weak supervision, which is dilated so that it ends at stride 8.
 
-Wu, Shen and van den Hengel 2019, "Wider or Deeper: Revisiting the ResNet Model for Visual Recognition", model A1;
-dilations as Ahn & Kwak 2018 (AffinityNet) and those after them use it. No library has it.
+Wu, Shen and van den Hengel 2019, "Wider or Deeper: Revisiting the ResNet Model for Visual Recognition", model A1, with
+the dilations of Ahn & Kwak 2018 (AffinityNet) and later work. No library contains it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _BRANCHES = ("2a", "2b1", "2b2")
 
 
 class ResidualUnit(nn.Module):
-    """Pre-activation residual unit of two 3x3 convolutions, or of 1x1, 3x3 and 1x1.
+    """A pre-activation residual unit of two 3x3 convolutions, or of 1x1, 3x3 and 1x1.
 
     Parameters
     ----------
     widths
         Channels before, between and after its convolutions.
     stride
-        Of the first convolution.
+        Stride of the first convolution.
     dilations
-        Of each convolution.
+        Dilation of each convolution.
     dropout
-        Before each convolution but the first.
+        Dropout rate before each convolution except the first.
     """
 
     def __init__(self, widths: Sequence[int], dilations: Sequence[int], stride: int = 1, dropout: float = 0.0) -> None:
@@ -53,7 +53,7 @@ class ResidualUnit(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (B, C, h, w) to maps of the last width."""
+        """Return maps of the last width of maps (B, C, h, w)."""
         shortcut = x
         for branch in self.branches:
             x = F.relu(self.get_submodule(f"bn_branch{branch}")(x))
@@ -66,9 +66,9 @@ class ResidualUnit(nn.Module):
 
 
 def stages(spec: BackboneSpec) -> nn.ModuleList:
-    """The four stages: B1 to B3, B4, B5, and B6 with B7.
+    """Return the four stages: B1 to B3, B4, B5, and B6 with B7.
 
-    Widths follow from the channels of the stages; the first stage has half of its blocks in B2 and half in B3.
+    Widths follow from the channels of the stages; half of the blocks of the first stage are in B2, half in B3.
     """
     c1, c2, c3, c4 = spec.channels
     half = spec.depths[0] // 2
@@ -99,7 +99,7 @@ def stages(spec: BackboneSpec) -> nn.ModuleList:
 def _units(
     name: str, count: int, before: int, between: int, after: int, *, stride: int = 1, dilation: int = 1
 ) -> OrderedDict[str, nn.Module]:
-    """The units of one block of the paper; the first convolution changes stride and is not dilated yet."""
+    """Return the units of one block of the paper; its first convolution changes the stride and is not dilated."""
     units = OrderedDict[str, nn.Module]()
     units[name] = ResidualUnit((before, between, after), (1, dilation), stride)
     for number in range(1, count):
@@ -112,7 +112,7 @@ _PUBLISHED = re.compile(r"(conv1a|bn7|b[2-7])(?:_\d+)?\..+")
 
 
 def to_stages(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights under the published names; what is of no stage (the classifier) is left out."""
+    """Rename weights with the published names; tensors of no stage (the classifier) are left out."""
     return {
         f"{_STAGE_OF[match[1]]}.{name}": tensor
         for name, tensor in weights.items()

@@ -1,6 +1,6 @@
-"""Frozen embedding networks (phi_e of PBIP): what turns a tile, or a masked tile, into one vector.
+"""Frozen embedding networks (phi_e of PBIP), which turn a tile or a masked tile into one vector.
 
-The catalogue is listed without loading torch; :class:`~napari_pbip.models.encoders.base.Encoder` is in ``base``.
+The catalogue can be listed without loading torch; :class:`~napari_pbip.models.encoders.base.Encoder` is in ``base``.
 """
 
 from napari_pbip.models.encoders.catalogue import catalogue, load, lookup

@@ -1,4 +1,4 @@
-"""What every encoder is: a frozen, differentiable network."""
+"""The class of all encoders, which are frozen, differentiable networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_pbip.errors import ConfigError
 from napari_pbip.models.encoders.spec import EncoderSpec
 
 STAGE_STRIDE = 8
-"""Pixels from one cell of a pyramid's second stage to the next."""
+"""Stride of a pyramid's second stage in pixels."""
 _DENSE_STAGES = 3
 
 
@@ -23,14 +23,14 @@ class VisionTransformer(Protocol):
     """A network of equal blocks over patches, whose intermediate outputs are available as maps."""
 
     patch: int
-    """Side of a patch, pixels."""
+    """Side of a patch in pixels."""
     depth: int
     """Number of blocks."""
     width: int
     """Channels C of every block."""
 
     def block_maps(self, images: torch.Tensor, blocks: Sequence[int]) -> tuple[torch.Tensor, ...]:
-        """Patch tokens after some blocks, before the last layer norm.
+        """Return the patch tokens after some blocks, before the last layer norm.
 
         Parameters
         ----------
@@ -47,7 +47,7 @@ class VisionTransformer(Protocol):
         ...
 
     def patch_map(self, images: torch.Tensor) -> torch.Tensor:
-        """Patch tokens of the last block, after the last layer norm if there is one; see :meth:`block_maps`."""
+        """Return the patch tokens of the last block, after the last layer norm, if any; see :meth:`block_maps`."""
         ...
 
 
@@ -59,7 +59,7 @@ class StageNetwork(Protocol):
     """Channels C_i of each stage."""
 
     def stage_maps(self, images: torch.Tensor, count: int) -> Sequence[torch.Tensor]:
-        """The maps of the first stages; later ones are not computed.
+        """Return the maps of the first stages, without computing later ones.
 
         Parameters
         ----------
@@ -77,21 +77,21 @@ class StageNetwork(Protocol):
 
 
 class Encoder(nn.Module):
-    """A frozen network, with gradients from its features back to the image.
+    """A frozen network, through which gradients flow from the features back to the image.
 
-    PBIP masks images by score maps and backpropagates through the encoder, so nothing in here may cut the graph
-    (``no_grad``, ``inference_mode``, ``detach``). Parameters take no gradient, and the network stays in evaluation
-    mode also inside another module.
+    PBIP masks images by score maps and backpropagates through the encoder, so nothing in :meth:`forward` may cut the
+    graph (``no_grad``, ``inference_mode``, ``detach``). Parameters require no gradients, and the network stays in
+    evaluation mode, also as a part of another module.
 
     Parameters
     ----------
     spec
-        The row of the catalogue, complete (``dimension`` known).
+        The row of the catalogue, with its ``dimension``.
     network
-        Takes normalised RGB (B, 3, H, W) and returns (B, D).
+        A network that takes normalised RGB (B, 3, H, W) and returns (B, D).
     text
-        Takes sentences and returns (T, D) in the same space; None if there is no text tower. The tower is loaded for
-        each call and not kept: sentences are few, and most work needs none.
+        A function that takes sentences and returns (T, D) in the same space; None if there is no text tower. It loads
+        the tower for each call, because sentences are few and rarely needed.
     """
 
     mean: torch.Tensor
@@ -114,7 +114,7 @@ class Encoder(nn.Module):
         """SHA-256 over the weights, the normalisation and the revision, 16 hex digits."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features of images.
+        """Return the features of images.
 
         Parameters
         ----------
@@ -133,17 +133,17 @@ class Encoder(nn.Module):
         return features.float()
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (B, 3, H, W), RGB in [0, 1], with the mean and deviation of the network's training taken out."""
+        """Normalise images (B, 3, H, W), RGB in [0, 1], by the mean and deviation of the network's training images."""
         return (images - self.mean) / self.std
 
     def block_maps(self, images: torch.Tensor, blocks: Sequence[int] = (3, 6, 9, 12)) -> tuple[torch.Tensor, ...]:
-        """Patch tokens after some blocks of a vision transformer, as maps; gradients flow.
+        """Return the patch tokens after some blocks of a vision transformer, as maps; gradients flow.
 
         Parameters
         ----------
         images
-            RGB in [0, 1], shape (B, 3, H, W), of any size: positions are interpolated, and an image whose sides are
-            no multiples of the patch is stretched to the next ones.
+            RGB in [0, 1], shape (B, 3, H, W), of any size. Positions are interpolated, and images are stretched so that
+            their sides are multiples of the patch.
         blocks
             Numbers of the blocks, in rising order, counted from 1.
 
@@ -155,7 +155,7 @@ class Encoder(nn.Module):
         Raises
         ------
         ConfigError
-            If the network is no vision transformer or has no such blocks.
+            If the network is not a vision transformer, or does not have these blocks.
         """
         network = self.network
         if not isinstance(network, VisionTransformer):
@@ -171,7 +171,7 @@ class Encoder(nn.Module):
 
     @property
     def dense_stride(self) -> int:
-        """Pixels from one cell of the dense features to the next.
+        """Stride of the dense features in pixels.
 
         Raises
         ------
@@ -186,7 +186,7 @@ class Encoder(nn.Module):
 
     @property
     def dense_dimension(self) -> int:
-        """Length D of the dense features of a cell; raises as :attr:`dense_stride`."""
+        """Length D of the dense features of a cell; it raises the errors of :attr:`dense_stride`."""
         if isinstance(self.network, StageNetwork):
             return sum(self.network.channels[:_DENSE_STAGES])
         if isinstance(self.network, VisionTransformer):
@@ -201,22 +201,21 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def dense(self, images: torch.Tensor) -> torch.Tensor:
-        """Features of every cell of images, without gradients.
+        """Return a feature vector of every cell of images, without gradients.
 
-        Of a pyramid they are the maps of its first three stages, each normalised over its channels and brought to the
-        grid of the second stage, one after the other; of a vision transformer, the patch tokens that its vector is
-        pooled from.
+        For a pyramid, these are the maps of its first three stages, normalised over their channels, resized to the grid
+        of the second stage and concatenated; for a vision transformer, the patch tokens of the last block.
 
         Parameters
         ----------
         images
-            RGB in [0, 1], shape (B, 3, H, W), of any size of 32 pixels and more; they keep it, but for transformers
-            sides are stretched to the next multiples of the patch.
+            RGB in [0, 1], shape (B, 3, H, W), with sides of 32 pixels or more. For a transformer they are stretched so
+            that their sides are multiples of the patch.
 
         Returns
         -------
         torch.Tensor
-            Shape (B, D, h, w), float32, a cell every :attr:`dense_stride` pixels.
+            Shape (B, D, h, w), float32, with one cell per :attr:`dense_stride` pixels.
 
         Raises
         ------
@@ -227,26 +226,26 @@ class Encoder(nn.Module):
         if isinstance(network, VisionTransformer):
             return network.patch_map(self._in_patches(images, stride)).float()
         assert isinstance(network, StageNetwork)
-        # convolutions over few channels and many pixels are twice as quick in this order
+        # convolutions with few channels and many pixels are twice as fast in this memory order
         normalised = self.normalise(images).contiguous(memory_format=torch.channels_last)
         maps = [functional.normalize(m.float(), dim=1) for m in network.stage_maps(normalised, _DENSE_STAGES)]
         grid = maps[1].shape[-2:]
         return torch.cat([functional.interpolate(m, grid, mode="bilinear") for m in maps], 1)
 
     def _in_patches(self, images: torch.Tensor, patch: int) -> torch.Tensor:
-        """Normalised images, stretched so that their sides are multiples of a patch."""
+        """Return normalised images, stretched so that their sides are multiples of a patch."""
         height, width = (-(-side // patch) * patch for side in images.shape[-2:])
         if images.shape[-2:] != (height, width):
             images = functional.interpolate(images, (height, width), mode="bilinear", antialias=True)
         return self.normalise(images)
 
     def text_features(self, sentences: Sequence[str]) -> torch.Tensor:
-        """Features of sentences, to be compared with those of images by their cosine.
+        """Return the features of sentences, which are comparable with those of images by their cosine.
 
         Parameters
         ----------
         sentences
-            One description of what an image shows for each class.
+            Sentences that describe what an image shows, T of them.
 
         Returns
         -------
@@ -269,7 +268,7 @@ class Encoder(nn.Module):
         return self._text(sentences).float().to(self.mean.device)
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode: a frozen network has no other."""
+        """Stay in evaluation mode, the only mode of a frozen network."""
         return super().train(False)
 
 

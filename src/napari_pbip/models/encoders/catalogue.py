@@ -1,4 +1,4 @@
-"""The catalogue of encoders: one row each. Factories are given by name, so that importing it loads no torch.
+"""The catalogue of encoders, one row each. Factories are given by name, so that importing it does not load torch.
 
 Shapes, statistics and poolings are those of the model cards and configuration files; the microns per pixel are those of
 the encoder's training.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Statistics(TypedDict):
-    """Mean and deviation that images are normalised with."""
+    """Mean and deviation by which images are normalised."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -34,7 +34,7 @@ _ZERO, _ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 _IMAGENET: _Statistics = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _OPENAI: _Statistics = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 _OPTIMUS: _Statistics = {"mean": (0.707223, 0.578729, 0.703617), "std": (0.211883, 0.230117, 0.177517)}
-# of the authors' release notes; the copy on the hub names those of ImageNet
+# from the authors' release notes; the copy on the hub has those of ImageNet
 _LUNIT: _Statistics = {"mean": (0.70322989, 0.53606487, 0.66096631), "std": (0.21716536, 0.26081574, 0.20723464)}
 _SWIGLU = {"mlp_layer": "SwiGLUPacked", "act_layer": "silu"}
 _CC = "CC-BY-NC-ND-4.0"
@@ -449,20 +449,20 @@ _ROWS = (
 
 @cache
 def catalogue() -> Mapping[str, EncoderSpec]:
-    """Facts of all encoders, by name: ours, then those that installed packages add."""
+    """Return the facts about all encoders by name: the built-in ones, then those of other installed packages."""
     ours = {row.name: row for row in _ROWS}
     return MappingProxyType(ours | plugins("encoder", ours, _checked))
 
 
 def _checked(name: str, row: Any) -> EncoderSpec:
-    """The row that another package registered under a name."""
+    """Return the row that another package registered under a name, after checking it."""
     if not isinstance(row, EncoderSpec) or row.name != name:
         raise PbipError(f"it is no EncoderSpec with the name {name!r}")
     return row
 
 
 def lookup(name: str) -> EncoderSpec:
-    """Facts of one encoder.
+    """Return the facts about an encoder.
 
     Raises
     ------
@@ -481,12 +481,12 @@ def lookup(name: str) -> EncoderSpec:
 
 
 def load(name: str, weights: Path | None = None) -> Encoder:
-    """An encoder, ready to use. Nothing is ever downloaded.
+    """Load an encoder. Nothing is ever downloaded.
 
     Parameters
     ----------
     name
-        Its name in the catalogue.
+        Name of the encoder in the catalogue.
     weights
         Folder or file with its weights, for encoders that need them. By default they are searched for in the folder
         that the environment variable ``NAPARI_PBIP_WEIGHTS`` names, and in the Hugging Face cache.
@@ -494,15 +494,15 @@ def load(name: str, weights: Path | None = None) -> Encoder:
     Raises
     ------
     ConfigError
-        If no encoder has that name, or weights are given to one that takes none.
+        If no encoder has that name, or weights are given to one that needs none.
     WeightsUnavailable
-        If it needs weights and they are not there, damaged, incomplete, of another network, or a pickle.
+        If the weights are missing, damaged, incomplete, of another network, or a pickle.
     """
     return from_spec(lookup(name), weights)
 
 
 def from_spec(spec: EncoderSpec, weights: Path | None = None) -> Encoder:
-    """The encoder of a row; parameters and errors as in :func:`load`."""
+    """Load the encoder of a row; parameters and errors as for :func:`load`."""
     if weights is not None and not spec.needs_weights:
         raise ConfigError(f"The encoder {spec.name!r} takes no weights; leave bank.weights out.")
     place = require(spec, weights) if spec.needs_weights else None

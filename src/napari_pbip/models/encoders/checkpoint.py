@@ -1,4 +1,4 @@
-"""Putting weights into a network: all of them, and nothing else."""
+"""Loading weights into a network, which must be exactly those of the network."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ Weights = Mapping[str, torch.Tensor]
 
 
 def below(weights: Weights, prefix: str) -> Weights:
-    """The tensors whose names begin with a prefix, without it."""
+    """Return the tensors whose names begin with a prefix, which is removed."""
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
 
 
 def fill(network: nn.Module, weights: Weights, name: str, path: Path) -> None:
-    """Put weights into a network made on the meta device, as float32.
+    """Load weights as float32 into a network on the meta device.
 
     Parameters
     ----------
     network
-        Changed in place.
+        The network, which is changed in place.
     weights
         Tensors by the names in its ``state_dict()``.
     name
         Name of the encoder, for the error.
     path
-        The file that they were read from, for the error.
+        File of the weights, for the error.
 
     Raises
     ------
     WeightsUnavailable
-        If they are not exactly those of the network.
+        If the tensors are not exactly those of the network.
     """
     state = network.state_dict()
     missing = sorted(state.keys() - weights.keys())

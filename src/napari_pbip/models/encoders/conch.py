@@ -1,8 +1,8 @@
 """CONCH: image and text towers of a contrastive captioner for histology (Lu et al. 2024, Nature Medicine 30:863).
 
-Image: ViT-B/16 of timm; one learned query attends to all its tokens; layer norm; projection. Text: a causal
-transformer with a learned summary token at the end. The caption decoder is not released, and the pooler that feeds it
-not loaded. What follows are the names of the released checkpoint.
+The image tower is a ViT-B/16 of timm, to whose tokens one learned query attends, with layer norm and projection. The
+text tower is a causal transformer with a learned summary token at the end. The caption decoder is not released, and the
+pooler that feeds it is not loaded. Modules have the names of the released checkpoint.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from napari_pbip.models.encoders.weights import safetensors_file
 from napari_pbip.models.weight_files import read
 
 TOKENIZER = "conch_byte_level_bpe_uncased.json"
-"""The tokenizer in the authors' code repository; ``tokenizer.json`` will do as a name, too."""
+"""File of the tokenizer in the authors' code repository; it may also be named ``tokenizer.json``."""
 _CAPTION = ("attn_pool_caption.", "ln_caption.")
 
 
 def build(spec: EncoderSpec, weights: Path) -> Encoder:
-    """Load the image tower; the text tower follows when there is text.
+    """Load the image tower; the text tower is loaded when sentences are encoded.
 
     Raises
     ------
     WeightsUnavailable
-        If there is no such safetensors file, it is damaged, or holds the weights of another network.
+        If the safetensors file does not exist, is damaged, or contains the weights of another network.
     """
     path = safetensors_file(weights, spec)
     with torch.device("meta"):
@@ -46,7 +46,7 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
 
 
 class AttentionPooler(nn.Module):
-    """Learned queries attend to tokens: (B, L, C) becomes (B, Q, D)."""
+    """Learned queries that attend to tokens (B, L, C) and give vectors (B, Q, D)."""
 
     def __init__(self, queries: int, width: int, tokens: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class AttentionPooler(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """Images to the space that they share with text.
+    """The network from images to the feature space that they share with text.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class ImageTower(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention and MLP, each after a layer norm and with a residual."""
+    """A transformer block: attention and MLP, each after a layer norm and with a residual connection."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -116,14 +116,14 @@ class _Block(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Token indices to the space that they share with images.
+    """The network from token indices to the feature space that text shares with images.
 
     Parameters
     ----------
     vocabulary, context
-        How many tokens there are, and how many a sentence has, the summary token included.
+        Number of known tokens, and of tokens in a sentence, including the summary token.
     width, depth, heads
-        Channels, blocks and attention heads.
+        Number of channels, blocks and attention heads.
     dimension
         Length D of the features.
     """
@@ -139,7 +139,7 @@ class TextTower(nn.Module):
         self.text_projection = nn.Parameter(torch.empty(width, dimension))
 
     def forward(self, tokens: torch.Tensor, padding: int) -> torch.Tensor:
-        """Features (T, D) of token indices (T, context - 1), filled up with ``padding``."""
+        """Return the features (T, D) of token indices (T, context - 1), which are padded with ``padding``."""
         count, length = tokens.shape
         x = torch.cat([self.token_embedding(tokens), self.cls_emb.expand(count, 1, -1)], 1) + self.positional_embedding
         hidden = self._hidden(tokens == padding, length + 1)
@@ -149,10 +149,11 @@ class TextTower(nn.Module):
         return vectors
 
     def _hidden(self, padded: torch.Tensor, length: int) -> torch.Tensor:
-        """Which positions (last axis) a position does not see, shape (T heads, L, L): later ones.
+        """Return which positions (last axis) are hidden from a position, shape (T heads, L, L): later ones.
 
-        The summary token does not see padding either. As released, and so as trained, that part of the mask is one
-        position too far to the right: it sees the first padding, and itself only if nothing is padded.
+        Padding is hidden from the summary token too. As in the released code, with which the weights were trained, that
+        part of the mask is shifted to the right by one: the token sees the first padding, and itself only if nothing is
+        padded.
         """
         later = torch.ones(length, length, dtype=torch.bool, device=padded.device).triu(1)
         hidden = later.repeat(len(padded), 1, 1)
@@ -171,7 +172,7 @@ def _text(spec: EncoderSpec, path: Path, sentences: Sequence[str]) -> torch.Tens
 
 
 def _tokens(folder: Path, sentences: Sequence[str], length: int) -> tuple[torch.Tensor, int]:
-    """Token indices of sentences, shape (T, length), and the index of the padding."""
+    """Return the token indices of sentences, shape (T, length), and the index of the padding."""
     from transformers import PreTrainedTokenizerFast
 
     file = next((folder / name for name in (TOKENIZER, "tokenizer.json") if (folder / name).is_file()), None)
@@ -181,7 +182,7 @@ def _tokens(folder: Path, sentences: Sequence[str], length: int) -> tuple[torch.
             "https://github.com/mahmoodlab/CONCH there."
         )
     try:
-        make: Any = PreTrainedTokenizerFast  # carries no types
+        make: Any = PreTrainedTokenizerFast  # it has no types
         tokenizer = make(
             tokenizer_file=str(file), bos_token="<start_of_text>", eos_token="<end_of_text>", pad_token="<pad>"
         )

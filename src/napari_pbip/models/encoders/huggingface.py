@@ -1,8 +1,8 @@
 """Networks of the transformers library, from a local folder in the layout of the Hugging Face hub.
 
-The folder holds ``config.json`` and ``model.safetensors``; a text tower also needs the files of its tokenizer. For
-encoders of the catalogue, its row gives all other facts. For any other folder, mean, deviation and input size are read
-from its ``preprocessor_config.json``, and the pooling of tokens follows from the kind of network.
+The folder contains ``config.json`` and ``model.safetensors``; a text tower also needs the files of its tokenizer. All
+other facts about an encoder of the catalogue are in its row. For other folders, mean, deviation and input size are read
+from ``preprocessor_config.json``, and the pooling of tokens follows from the kind of network.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _POOLING = {
     "swinv2": MEAN,
     "clip": PROJECTED,
 }
-"""The pooling that each kind of network (``model_type`` of config.json) was trained with."""
+"""The pooling with which each kind of network (``model_type`` of config.json) was trained."""
 _FILES = ("config.json", "preprocessor_config.json")
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
@@ -49,7 +49,7 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
     Raises
     ------
     WeightsUnavailable
-        If the folder or one of its files is missing or damaged, or the network is another one.
+        If the folder or one of its files is missing or damaged, or contains another network.
     """
     from transformers import AutoConfig
 
@@ -64,7 +64,7 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
 
 
 def build_folder(spec: EncoderSpec, weights: Path) -> Encoder:
-    """Load any network of a kind that is known, and read its facts from the folder.
+    """Load a network of any known kind, with its facts from the folder.
 
     Raises
     ------
@@ -97,13 +97,13 @@ def build_folder(spec: EncoderSpec, weights: Path) -> Encoder:
 def _encoder(spec: EncoderSpec, folder: Path, kind: str) -> Encoder:
     from transformers import AutoConfig, AutoModel, CLIPVisionModelWithProjection
 
-    if spec.pooling == PROJECTED:  # the text tower is loaded when there is text
+    if spec.pooling == PROJECTED:  # the text tower is loaded when sentences are encoded
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         config.vision_config.projection_dim = config.projection_dim
         options: dict[str, Any] = {"config": config.vision_config}
         model = load_model(CLIPVisionModelWithProjection, folder, folder, use_safetensors=True, **options)
         return Encoder(spec, ClassProjection(model), partial(_clip_text, folder))
-    # Without their pooling layer: it is not used, and absent from many files. DINO has no such layer.
+    # without their pooling layer, which is not used and missing in many files; DINO has no such layer
     options = {"add_pooling_layer": False} if kind in ("vit", "deit", "swin", "swinv2") else {}
     model = load_model(AutoModel, folder, folder, use_safetensors=True, trust_remote_code=False, **options)
     if kind.startswith("swin"):
@@ -112,7 +112,7 @@ def _encoder(spec: EncoderSpec, folder: Path, kind: str) -> Encoder:
 
 
 class MeanOfTokens(nn.Module):
-    """A network whose stages have ever fewer tokens, such as Swin; its vector is the mean of the last ones."""
+    """A network whose stages have fewer and fewer tokens, such as Swin; its vector is the mean of the last ones."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class MeanOfTokens(nn.Module):
 
 
 class _Transformer(nn.Module):
-    """A vision transformer, with access to its blocks."""
+    """A vision transformer whose block outputs are available as maps."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class _Transformer(nn.Module):
         self.patch = int(model.config.patch_size)
         self.depth = int(model.config.num_hidden_layers)
         self.width = int(model.config.hidden_size)
-        # those without the option always interpolate, or have no table of positions
+        # networks without this option always interpolate positions, or have no table of them
         asked = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
         self._options = {"interpolate_pos_encoding": True} if asked else {}
 
@@ -166,7 +166,7 @@ class ClassProjection(_Transformer):
         return vectors
 
     def patch_map(self, images: torch.Tensor) -> torch.Tensor:
-        # the library puts only the class token through the last layer norm
+        # the library applies the last layer norm only to the class token
         vision: Any = self.model.vision_model
         tokens = self.model(pixel_values=images, **self._options).last_hidden_state
         return self._to_map(vision.post_layernorm(tokens), images)
@@ -180,7 +180,7 @@ def _clip_text(folder: Path, sentences: Sequence[str]) -> torch.Tensor:
         f"{folder} holds no tokenizer for the text tower that can be read; put the model's tokenizer.json there, "
         "or its vocab.json and merges.txt."
     )
-    # the library makes an empty tokenizer out of nothing
+    # without these files, the library would make an empty tokenizer
     if not any(all((folder / name).is_file() for name in names) for names in _TOKENIZERS):
         raise unusable
     try:
@@ -195,16 +195,16 @@ def _clip_text(folder: Path, sentences: Sequence[str]) -> torch.Tensor:
 
 
 def load_model(kind: Any, source: Path, where: Path | None, *, tensors: Weights | None = None, **options: Any) -> Any:
-    """A network of the library, with every weight read from a file and none initialised at random.
+    """Load a network of the library, all weights of which must be in the file.
 
     Parameters
     ----------
     kind
-        Class of the library with ``from_pretrained``.
+        Class of the library with a method ``from_pretrained``.
     source
-        Name of the weights for errors.
+        Path of the weights for errors.
     where
-        Folder to read it from; None if ``tensors`` and the option ``config`` are given.
+        Folder of the network; None if ``tensors`` and the option ``config`` are given.
     tensors
         Weights by name, in the layout of the hub.
     **options
@@ -238,10 +238,10 @@ def load_model(kind: Any, source: Path, where: Path | None, *, tensors: Weights 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the library's progress bar and loading report; what matters of them is raised as an error."""
+    """Silence the library's progress bar and loading report; missing weights are raised as an error instead."""
     from transformers.utils import logging as library
 
-    logging: Any = library  # its functions carry no types
+    logging: Any = library  # its functions have no types
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -254,7 +254,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _folder(weights: Path, spec: EncoderSpec, needed: Sequence[str]) -> Path:
-    """The folder that the user gave, or the folder of the file that the user gave; checked to hold all files."""
+    """Return the folder that the user gave, or that of the file; check that it contains all files."""
     folder = weights.parent if weights.name == "model.safetensors" else weights
     for name in needed:
         if not (folder / name).is_file():
@@ -263,12 +263,12 @@ def _folder(weights: Path, spec: EncoderSpec, needed: Sequence[str]) -> Path:
                 f"({', '.join(needed)}, model.safetensors)."
             )
     if not any(folder.glob("*.safetensors")):
-        safetensors_file(folder, spec)  # says why not
+        safetensors_file(folder, spec)  # raises the error with the reason
     return folder
 
 
 def _difference(given: Mapping[str, Any], wanted: Mapping[str, Any], within: str = "") -> str:
-    """The first option in which a network differs from the wanted one, in words; empty if there is none."""
+    """Return in words the first option in which a network differs from the wanted one; empty if there is none."""
     for key, value in wanted.items():
         if isinstance(value, Mapping):
             if difference := _difference(given.get(key) or {}, value, f"{within}{key}."):
@@ -293,7 +293,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _input_size(preprocessor: Mapping[str, Any]) -> int:
-    """Side of the square input in pixels: that of the centre crop, or else of the resized image."""
+    """Return the side of the square input in pixels: that of the centre crop, or else of the resized image."""
     key = "crop_size" if preprocessor.get("do_center_crop") and "crop_size" in preprocessor else "size"
     size = preprocessor.get(key, 224)
     if isinstance(size, dict):

@@ -1,7 +1,7 @@
-"""MedCLIP: a Swin-T for images and a BERT for text, each projected to 512 without bias (Wang et al. 2022).
+"""MedCLIP: a Swin-T for images and a BERT for text, each projected to 512 dimensions without bias (Wang et al. 2022).
 
-The released checkpoint holds them below ``vision_model.`` and ``text_model.``, in the layout of transformers 4. It was
-trained on grey chest radiographs and on lower-case sentences of their reports.
+In the released checkpoint, their names begin with ``vision_model.`` and ``text_model.``, in the layout of transformers
+4. It was trained on grey chest radiographs and lower-case sentences of their reports.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _LONGEST = 77
 
 
 def build(spec: EncoderSpec, weights: Path) -> Encoder:
-    """Load the image tower; the text tower follows when there is text.
+    """Load the image tower; the text tower is loaded when sentences are encoded.
 
     Raises
     ------
     WeightsUnavailable
-        If there is no such safetensors file, it is damaged, or holds the weights of another network.
+        If the safetensors file does not exist, is damaged, or contains the weights of another network.
     """
     path = safetensors_file(weights, spec)
     tensors = read(path)
@@ -52,7 +52,7 @@ def _projection(width: int, tower: str, tensors: checkpoint.Weights, spec: Encod
 
 
 def _text(spec: EncoderSpec, path: Path, sentences: Sequence[str]) -> torch.Tensor:
-    """As released: the mean over all tokens of the first, the second and the last layer, projected."""
+    """Return the features of sentences: as released, the projected mean of all tokens of layers 1, 2 and the last."""
     tensors = read(path)
     config = BertConfig(**spec.network["text"])
     model = load_model(BertModel, path, None, tensors=checkpoint.below(tensors, "text_model.model."), config=config)
@@ -60,7 +60,7 @@ def _text(spec: EncoderSpec, path: Path, sentences: Sequence[str]) -> torch.Tens
     tokenizer = _tokenizer(path.parent)
     vectors = []
     with torch.no_grad():
-        # One by one: the mean takes padding in, and would make a sentence depend on its neighbours.
+        # One by one, because the mean would include padding, which depends on the other sentences of a batch.
         for sentence in sentences:
             states = model.eval()(
                 torch.tensor([tokenizer.encode(sentence.lower()).ids]), output_hidden_states=True

@@ -70,17 +70,17 @@ _SENTENCES = {name: sentence for names, sentence in _TABLE for name in names}
 
 
 def default_sentence(class_name: str) -> str:
-    """The sentence for a tissue class.
+    """Return the sentence for a tissue class.
 
     Parameters
     ----------
     class_name
-        A name or an abbreviation as data sets use it (``TUM``, ``lymphocytes``), in any case. A longer name is
-        recognised by the last known word in it (``invasive tumour``); an unknown name is used as it is.
+        A name or an abbreviation as data sets use it (``TUM``, ``lymphocytes``), in upper or lower case. A longer name
+        is recognised by the last known word in it (``invasive tumour``); an unknown name becomes part of the sentence.
     """
     words = re.findall(r"[\w&]+", class_name.casefold().replace("_", " "))
     whole = " ".join(words)
-    parts = () if {"no", "non", "not", "without"} & {*words} else reversed(words)  # a negation describes nothing
+    parts = () if {"no", "non", "not", "without"} & {*words} else reversed(words)  # "no tumour" is not tumour
     for name in (whole, whole.replace(" ", "-", 1), *parts):
         if name in _SENTENCES:
             return _SENTENCES[name]

@@ -1,4 +1,4 @@
-"""The facts of an encoder that are known without loading it."""
+"""The facts about an encoder that are known without loading it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
-    """Facts of an encoder: a row of the catalogue."""
+    """The facts about an encoder, a row of the catalogue."""
 
     name: str
-    """Its name in settings and on the command line."""
+    """Name in settings and on the command line."""
     title: str
     """A description in a few words."""
     factory: str
-    """``module:function`` that builds it from this row and the path of its weights."""
+    """``module:function`` that builds the encoder from this row and the path of its weights."""
     dimension: int | None
-    """Length D of its features; None if that follows from the weights."""
+    """Length D of the features; None if it depends on the weights."""
     input_size: int | None
-    """Side in pixels of the square that images are resized to. None: images keep their size, because scale is part of
-    what the encoder measures; or the size follows from the weights."""
+    """Side in pixels of the square to which images are resized; None if images keep their size, because the features
+    depend on the scale, or if the size depends on the weights."""
     mpp: float | None
-    """Microns per pixel that it was trained at, None if there was no fixed one."""
+    """Microns per pixel of the training; None if they were not fixed."""
     mean: tuple[float, float, float]
-    """Subtracted from RGB in [0, 1]."""
+    """Mean of the training images, which is subtracted from RGB in [0, 1]."""
     std: tuple[float, float, float]
-    """RGB is divided by this after ``mean`` is subtracted."""
+    """Standard deviation of the training images, by which RGB is then divided."""
     pooling: str
-    """How its maps or tokens become one vector."""
+    """How maps or tokens become one vector, in words."""
     licence: str
     """Licence of the weights."""
     gated: bool
@@ -39,28 +39,28 @@ class EncoderSpec:
     needs_weights: bool
     """Whether a file of weights is required."""
     revision: int = 1
-    """Number of the computation: features of different revisions cannot be compared."""
+    """Revision of the computation; features of different revisions cannot be compared."""
     text: bool = False
-    """Whether it has a text tower, which maps sentences to the same feature space."""
+    """Whether there is a text tower, which maps sentences to the same feature space."""
     blocks: bool = False
-    """Whether it is a :class:`~napari_pbip.models.encoders.base.VisionTransformer`."""
+    """Whether the network is a :class:`~napari_pbip.models.encoders.base.VisionTransformer`."""
     stages: bool = False
-    """Whether it is a :class:`~napari_pbip.models.encoders.base.StageNetwork`."""
+    """Whether the network is a :class:`~napari_pbip.models.encoders.base.StageNetwork`."""
     hub: str | None = None
     """Repository of the Hugging Face hub from which its weights can be fetched."""
     page: str | None = None
     """Web page that offers the weights, if they are on no hub."""
     megabytes: int | None = None
-    """Size of the weights, 10^6 bytes."""
+    """Size of the weights in 10^6 bytes."""
     network: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Options of the network, named as in the library that builds it."""
 
     @property
     def dense(self) -> bool:
-        """Whether it has a vector for every cell (:meth:`~napari_pbip.models.encoders.base.Encoder.dense`)."""
+        """Whether the encoder has dense features (:meth:`~napari_pbip.models.encoders.base.Encoder.dense`)."""
         return self.blocks or self.stages
 
     @property
     def may_read(self) -> bool:
-        """Whether it has a text tower, or may have one depending on the weights."""
+        """Whether the encoder has a text tower, or may have one, depending on the weights."""
         return self.text or (self.blocks and self.dimension is None)

@@ -1,13 +1,14 @@
-"""Encoders made of a backbone: mean and deviation of its stages over the tissue.
+"""Encoders whose features are the mean and deviation of a backbone's stages over the tissue.
 
-:class:`TissueStatistics` takes the third stage of a backbone with ImageNet weights as it is. :class:`StageStatistics`
-is what the job ``pretrain`` makes of a backbone that was trained on unlabelled slides. Such a network describes shapes
-and ignores stain; the statistics of the encoder ``texture`` describe colours. Each of the two has its own linear map:
-in a common one, the many numbers of the network would outweigh the few of the texture. The last stage is left out: it
-takes a third of the time, and does not make the features better.
+:class:`TissueStatistics` uses the third stage of a backbone with ImageNet weights, without further changes.
+:class:`StageStatistics` is the encoder that the job ``pretrain`` makes from a backbone trained on unlabelled slides.
+Such a network describes shapes and ignores stain; the statistics of the encoder ``texture`` are added to describe
+colours. Network and texture have separate linear maps, because in a common one the many numbers of the network would
+outweigh the few of the texture. The last stage is left out: it takes a third of the time and does not improve the
+features.
 
-The weights are one safetensors file of ``pretrain``: the backbone under ``backbone.``, as in trained models, so that
-trainings can start from it as well, and the two linear maps in one, ``centre`` and ``projection``.
+The weights of the latter are a safetensors file of ``pretrain``, which contains the backbone under ``backbone.``, as in
+trained models, so that trainings can start from it too, and both linear maps as one ``centre`` and ``projection``.
 """
 
 from __future__ import annotations
@@ -30,49 +31,49 @@ from napari_pbip.models.encoders.texture import statistics
 from napari_pbip.models.encoders.weights import safetensors_file
 
 _FAINT = 0.05
-"""Brightness at which a cell has half weight; masked pixels are black and have none."""
+"""Brightness at which a cell has half weight; masked pixels are black and have no weight."""
 
 
 def build_imagenet(spec: EncoderSpec, weights: Path | None) -> Encoder:
-    """The encoder of a backbone in the catalogue that has the encoder's name.
+    """Return the encoder of the backbone that has the same name in the catalogue.
 
     Parameters
     ----------
     spec
         The row of the encoder.
     weights
-        Weights of the backbone in one of its layouts; by default those that come with the installation.
+        Weights of the backbone in one of its layouts; by default those that are installed with the package.
 
     Raises
     ------
     WeightsUnavailable
-        If there is no such file, or it is damaged.
+        If the file does not exist or is damaged.
     ModelError
-        If it holds the weights of another network.
+        If it contains the weights of another network.
     """
-    with torch.random.fork_rng():  # the first values are random, and replaced
+    with torch.random.fork_rng():  # the random initial values are replaced
         backbone = backbones.load(spec.name, weights or "builtin").as_pretrained()
     return Encoder(spec, TissueStatistics(backbone).eval())
 
 
 def build(spec: EncoderSpec, weights: Path) -> Encoder:
-    """The encoder of a file that ``pretrain`` wrote.
+    """Return the encoder of a file that ``pretrain`` wrote.
 
     Raises
     ------
     WeightsUnavailable
-        If there is no such file, or it is damaged or of another kind.
+        If the file does not exist, is damaged or of another kind.
     """
     path = safetensors_file(weights, spec)
     try:
         with safe_open(path, "pt") as file:
             name = (file.metadata() or {}).get("backbone", "")
         tensors = {key: tensor.float() for key, tensor in load_file(path).items()}
-        with torch.random.fork_rng():  # the first values are random, and replaced
+        with torch.random.fork_rng():  # the random initial values are replaced
             backbone = Backbone(backbones.catalogue()[name])
         backbones.load_weights(backbone, tensors, str(path))
         network = StageStatistics(backbone, tensors["centre"], tensors["projection"]).eval()
-        with torch.no_grad():  # do the maps fit what is described?
+        with torch.no_grad():  # raises if the linear maps have other sizes
             network(torch.full((1, 3, 64, 64), 0.5))
     except (SafetensorError, OSError, KeyError, RuntimeError, ModelError) as error:
         raise WeightsUnavailable(
@@ -83,7 +84,7 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
 
 
 class _Stages(nn.Module):
-    """A backbone whose stages are available, see :class:`~napari_pbip.models.encoders.base.StageNetwork`."""
+    """A backbone whose stages are available; see :class:`~napari_pbip.models.encoders.base.StageNetwork`."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -98,11 +99,11 @@ class _Stages(nn.Module):
 class TissueStatistics(_Stages):
     """Mean and deviation of a backbone's third stage over the tissue, (B, 2 C_3).
 
-    The fourth stage knows more of ImageNet's classes and less of tissue (docs/benchmarks.md).
+    The fourth stage is more specific to the classes of ImageNet, and worse for tissue (docs/benchmarks.md).
     """
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features, shape (B, D), of RGB in [0, 1], shape (B, 3, H, W)."""
+        """Return the features, shape (B, D), of RGB in [0, 1], shape (B, 3, H, W)."""
         return tissue_statistics(self.backbone.up_to(3, images)[2], images)
 
 
@@ -114,7 +115,7 @@ class StageStatistics(_Stages):
     backbone
         The pyramid.
     centre
-        What is subtracted from the means and deviations, shape (F,).
+        Mean of the descriptors, which is subtracted from them, shape (F,).
     projection
         The linear map, shape (D, F).
     """
@@ -128,14 +129,14 @@ class StageStatistics(_Stages):
         self.register_buffer("projection", projection)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features, shape (B, D), of RGB in [0, 1], shape (B, 3, H, W)."""
+        """Return the features, shape (B, D), of RGB in [0, 1], shape (B, 3, H, W)."""
         return (torch.cat(describe(self.backbone, images), 1) - self.centre) @ self.projection.T
 
 
 def describe(backbone: Backbone, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of stages 2 and 3 over the cells that are not black, and texture statistics.
+    """Return the descriptors before the linear maps.
 
-    These are the descriptors before the linear maps.
+    These are mean and deviation of stages 2 and 3 over the cells that are not black, and texture statistics.
 
     Parameters
     ----------
@@ -154,7 +155,7 @@ def describe(backbone: Backbone, images: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 def tissue_statistics(maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Mean and deviation (B, 2 C) of maps (B, C, h, w) over the cells that are not black in the images (B, 3, H, W)."""
+    """Return mean and deviation (B, 2 C) of maps (B, C, h, w) over cells that are not black in images (B, 3, H, W)."""
     maps = maps.float()
     brightness = F.adaptive_avg_pool2d(images.mean(1, keepdim=True), (maps.shape[2], maps.shape[3]))
     weight = brightness / (brightness + _FAINT)
@@ -165,5 +166,5 @@ def tissue_statistics(maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
 
 
 def _layer_norm(maps: torch.Tensor) -> torch.Tensor:
-    """Maps (B, C, h, w), each cell normalised over its channels."""
+    """Return maps (B, C, h, w) with each cell normalised over its channels."""
     return F.layer_norm(maps.float().movedim(1, 3), maps.shape[1:2]).movedim(3, 1)

@@ -1,16 +1,16 @@
 """The encoder without weights: statistics of the amount of each stain, and of its texture at four scales.
 
-In the line of the hand-made descriptors of Kather et al. (2016), "Multi-class texture analysis in colorectal
-cancer histology", Sci Rep 6:27988 (grey-level statistics, Gabor and perception-like features), but made for PBIP:
-every step is differentiable, and black means "no tissue here".
+It resembles the hand-made descriptors of Kather et al. (2016), "Multi-class texture analysis in colorectal cancer
+histology", Sci Rep 6:27988 (grey-level statistics, Gabor and perception-like features), but is made for PBIP: every
+step is differentiable, and black means "no tissue here".
 
-1. Brightness is divided out, so an image times any factor gives the same features.
+1. Intensities are divided by the image's brightness, so that an image times any factor gives the same features.
 2. Optical density (Beer-Lambert), and amounts of haematoxylin, eosin and residual by the colour deconvolution
    of Ruifrok & Johnston (2001).
 3. At pixel sizes of 2, 4, 8 and 16: edges, dark and bright spots, and ridges (gradient, Laplacian and Hessian
    of the stain amounts, the same in every orientation), and how these vary at coarser scales (as in the
    scattering transform of Bruna & Mallat 2013).
-4. Mean and deviation over the tissue, logarithms of what is a size.
+4. Mean and deviation over the tissue; the logarithm of those that are magnitudes.
 5. A fixed linear map. Raw statistics differ in scale by orders of magnitude and all have the same sign, so their
    cosines are hardly informative. The map subtracts the mean of real tissue, and scales all variation that is
    not due to tissue to equal strength: staining, the part of the tile that is shown, a mask over it. Its
@@ -59,7 +59,7 @@ _UNMIX = torch.tensor(
 
 
 def build(spec: EncoderSpec, weights: Path | None) -> Encoder:
-    """The encoder with its constants."""
+    """Return the encoder with its constants."""
     constants = load_file(CONSTANTS)
     return Encoder(spec, Texture(constants["centre"], constants["projection"]))
 
@@ -84,16 +84,16 @@ class Texture(nn.Module):
         self.register_buffer("projection", projection)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features, shape (B, D), of RGB in [0, 1], shape (B, 3, H, W), at any brightness."""
+        """Return the features, shape (B, D), of RGB in [0, 1], shape (B, 3, H, W), of any brightness."""
         return (statistics(images) - self.centre) @ self.projection.T
 
 
 def statistics(images: torch.Tensor) -> torch.Tensor:
-    """Statistics before the linear map, shape (B, F), of RGB in [0, 1], shape (B, 3, H, W).
+    """Return the statistics before the linear map, shape (B, F), of RGB in [0, 1], shape (B, 3, H, W).
 
-    Small differences of large sums are taken, so this is computed in float32 also under autocast.
+    They are computed in float32 also under autocast, because they contain small differences of large sums.
     """
-    # A processor waits for memory here: a few images at a time stay in its cache, which takes less time.
+    # On a processor, memory is the bottleneck; the maps of a few images at a time stay in its cache.
     parts = torch.split(images, _IN_CACHE) if images.device.type == "cpu" else (images,)
     return torch.cat([_of_some(part) for part in parts])
 
@@ -118,9 +118,9 @@ def _of_some(images: torch.Tensor) -> torch.Tensor:
 
 
 def _stains(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Stain amounts (B, 3, h, w) at half the resolution, the variance lost by halving, and the weights (B, 1, h, w)."""
+    """Return stains (B, 3, h, w) at half the resolution, the variance lost by halving, and weights (B, 1, h, w)."""
     brightness = images.mean(1, keepdim=True)
-    # the brightness of what is bright: black areas change neither sum of the ratio
+    # the mean brightness weighted by itself, which black areas do not change
     level = ((brightness**2).mean((2, 3), keepdim=True) + 1e-8) / (brightness.mean((2, 3), keepdim=True) + 1e-6)
     density = -torch.log((images / level).clamp(min=_DARKEST))
     relative = brightness / level
@@ -128,7 +128,7 @@ def _stains(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     square, density, weight = _halve(weight * density**2), _halve(weight * density), _halve(weight)
     local = density / (weight + 1e-3)
     fine = (square / (weight + 1e-3) - local**2).clamp(min=0)
-    # what has no weight takes the density around it, so that the border of a mask is no edge
+    # pixels without weight get the density around them, so that the border of a mask is no edge
     around = functional.avg_pool2d(density, 8, ceil_mode=True) / (
         functional.avg_pool2d(weight, 8, ceil_mode=True) + 1e-3
     )
@@ -139,17 +139,17 @@ def _stains(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
 
 
 def _moments(stains: torch.Tensor, fine: torch.Tensor, weight: torch.Tensor) -> list[torch.Tensor]:
-    """Amount and spread of each stain, and the texture below the finest scale."""
+    """Return amount and deviation of each stain, and the texture below the finest scale."""
     share = _share(weight)
     mean, deviation = _mean_and_deviation(stains, share)
     return [mean, torch.log(deviation), torch.log(_mean(fine, share) + 1e-3)]
 
 
 def _responses(stains: torch.Tensor) -> torch.Tensor:
-    """Edges, dark spots, bright spots and ridges of each stain, none negative, shape (B, 12, h, w).
+    """Return edges, dark spots, bright spots and ridges of each stain, 0 or more, shape (B, 12, h, w).
 
-    Central differences: gradient magnitude, the two signs of the Laplacian, and the difference of the
-    eigenvalues of the Hessian (large on lines, zero on round spots). All are the same in every orientation.
+    By central differences: gradient magnitude, the two signs of the Laplacian, and the difference of the eigenvalues
+    of the Hessian (large on lines, zero on round spots). None of them depends on orientation.
     """
     near = functional.pad(stains, (1, 1, 1, 1), mode="replicate")
     left, right, up, down = near[..., 1:-1, :-2], near[..., 1:-1, 2:], near[..., :-2, 1:-1], near[..., 2:, 1:-1]
@@ -161,7 +161,7 @@ def _responses(stains: torch.Tensor) -> torch.Tensor:
 
 
 def _coarser_variation(maps: torch.Tensor, weight: torch.Tensor, scales: int) -> list[torch.Tensor]:
-    """How strongly responses vary over distances two and four times theirs, as far as there are scales."""
+    """Return the variation of responses at scales two and four times coarser, as far as there are such scales."""
     parts = []
     for _ in range(min(2, scales)):
         maps, weight = _halve(_smooth(maps)), _halve(weight)
@@ -172,7 +172,7 @@ def _coarser_variation(maps: torch.Tensor, weight: torch.Tensor, scales: int) ->
 
 
 def _histogram(stains: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """Logarithm of a soft histogram of each stain, shape (B, 2 x 6)."""
+    """Return the logarithm of a soft histogram of each stain, shape (B, 2 x 6)."""
     levels = _HISTOGRAM.to(stains).view(1, 1, -1, 1, 1)
     near = torch.exp(-(((stains.unsqueeze(2) - levels) / _HISTOGRAM_WIDTH) ** 2) / 2)
     return torch.log(_mean(near.flatten(1, 2), share) + 0.02)
@@ -183,13 +183,13 @@ def _gradient(left: torch.Tensor, right: torch.Tensor, up: torch.Tensor, down: t
 
 
 def _share(weight: torch.Tensor) -> torch.Tensor:
-    """Weights as shares of one, shape (B, h w, 1)."""
+    """Return the weights divided by their sum, shape (B, h w, 1)."""
     flat = weight.flatten(2)
     return (flat / (flat.sum(2, keepdim=True) + 1e-6)).mT
 
 
 def _mean(maps: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """Weighted mean of each map, shape (B, C)."""
+    """Return the weighted mean of each map, shape (B, C)."""
     return (maps.flatten(2) @ share).squeeze(2)
 
 
@@ -200,7 +200,7 @@ def _mean_and_deviation(maps: torch.Tensor, share: torch.Tensor) -> tuple[torch.
 
 
 def _smooth(maps: torch.Tensor) -> torch.Tensor:
-    """Binomial smoothing, 1 2 1 each way."""
+    """Smooth maps with the binomial filter 1 2 1 in both directions."""
     maps = functional.pad(maps, (1, 1, 1, 1), mode="replicate")
     maps = (maps[..., :-2] + maps[..., 2:]) / 4 + maps[..., 1:-1] / 2
     return (maps[..., :-2, :] + maps[..., 2:, :]) / 4 + maps[..., 1:-1, :] / 2

@@ -1,4 +1,4 @@
-"""Vision transformers of the timm library, with weights in its own layout."""
+"""Vision transformers of the timm library, with weights in its layout."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from napari_pbip.models.weight_files import read
 
 
 def build(spec: EncoderSpec, weights: Path) -> Encoder:
-    """Make the network of a row and load its weights.
+    """Build the network of a row and load its weights.
 
     Raises
     ------
     WeightsUnavailable
-        If there is no such safetensors file, it is damaged, or holds the weights of another network.
+        If the safetensors file does not exist, is damaged, or contains the weights of another network.
     """
     path = safetensors_file(weights, spec)
     model = vision_transformer(**spec.network, img_size=spec.input_size)
@@ -34,16 +34,16 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
 
 
 def vision_transformer(architecture: str, *, mlp_layer: str | None = None, **options: Any) -> Any:
-    """A :class:`timm.models.VisionTransformer` for images of any size, on the meta device (without weights).
+    """Return a :class:`timm.models.VisionTransformer` for images of any size, on the meta device (without weights).
 
     Parameters
     ----------
     architecture
         Name in timm.
     mlp_layer
-        Name of a class of ``timm.layers``, instead of the architecture's own.
+        Name of a class of ``timm.layers`` that replaces the architecture's.
     **options
-        Other options that differ from the architecture's, named as in timm.
+        Other options of timm that differ from the architecture's.
     """
     if mlp_layer is not None:
         options["mlp_layer"] = getattr(timm.layers, mlp_layer)
@@ -76,9 +76,9 @@ class TimmTransformer(nn.Module):
 def timm_block_maps(
     model: Any, images: torch.Tensor, blocks: Sequence[int], *, norm: bool = False
 ) -> tuple[torch.Tensor, ...]:
-    """:meth:`~napari_pbip.models.encoders.base.VisionTransformer.block_maps` for a network of timm.
+    """Return the :meth:`~napari_pbip.models.encoders.base.VisionTransformer.block_maps` of a network of timm.
 
-    ``norm`` puts each through the last layer norm.
+    With ``norm``, the last layer norm is applied to each.
     """
     indices = [block - 1 for block in blocks]
     return tuple(model.forward_intermediates(images, indices, norm=norm, stop_early=True, intermediates_only=True))

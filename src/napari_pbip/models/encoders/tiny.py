@@ -12,8 +12,8 @@ from napari_pbip.models.encoders.spec import EncoderSpec
 
 
 def build(spec: EncoderSpec, weights: Path | None) -> Encoder:
-    """Two strided convolutions and a mean over positions."""
-    with torch.random.fork_rng():  # torch's random state stays as it is
+    """Return an encoder of two strided convolutions and a mean over positions."""
+    with torch.random.fork_rng():  # does not change torch's random state
         torch.manual_seed(0)
         network = nn.Sequential(
             nn.Conv2d(3, 16, 5, stride=4, padding=2),

@@ -1,4 +1,4 @@
-"""From the tokens of a vision transformer to one vector, or to a map."""
+"""Conversion of the tokens of a vision transformer to one vector or to a map."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MEAN = "mean of tokens"
 
 
 def pool(tokens: torch.Tensor, patches: int, pooling: str) -> torch.Tensor:
-    """One vector an image.
+    """Return one vector per image.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def pool(tokens: torch.Tensor, patches: int, pooling: str) -> torch.Tensor:
     patches
         Number of patches among them.
     pooling
-        :data:`CLASS_TOKEN`, :data:`CLASS_AND_MEAN` (twice as long a vector) or :data:`MEAN`.
+        :data:`CLASS_TOKEN`, :data:`CLASS_AND_MEAN` (a vector of length 2 C) or :data:`MEAN`.
     """
     if pooling == CLASS_TOKEN:
         return tokens[:, 0]
@@ -31,5 +31,5 @@ def pool(tokens: torch.Tensor, patches: int, pooling: str) -> torch.Tensor:
 
 
 def to_map(tokens: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Patch tokens, the last of (B, L, C), as a map (B, C, height, width)."""
+    """Return the patch tokens, which are the last of tokens (B, L, C), as a map (B, C, height, width)."""
     return tokens[:, -height * width :].mT.reshape(len(tokens), tokens.shape[2], height, width)

@@ -1,4 +1,4 @@
-"""Finding the weights of encoders on this machine. Nothing here reads or downloads them."""
+"""Finding the weights of encoders on this machine, without reading or downloading them."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from napari_pbip.models import weight_files
 from napari_pbip.models.encoders.spec import EncoderSpec
 
 FOLDER_VARIABLE = "NAPARI_PBIP_WEIGHTS"
-"""Environment variable with a folder that holds a folder for each encoder, by its name."""
+"""Environment variable that names a folder, in which each encoder has a folder with its name."""
 
 
 def find(spec: EncoderSpec) -> Path | None:
-    """The folder on this machine with an encoder's weights, None if there is none.
+    """Return the folder on this machine with an encoder's weights, or None.
 
-    Looked for in the folder of :data:`FOLDER_VARIABLE`, then in the Hugging Face cache (where that lies is
-    decided by ``HF_HOME`` and ``HF_HUB_CACHE``).
+    The folder of :data:`FOLDER_VARIABLE` is searched first, then the Hugging Face cache (in ``HF_HOME`` or
+    ``HF_HUB_CACHE``).
     """
     return next((folder for folder in _places(spec) if any(folder.glob("*.safetensors"))), None)
 
 
 def require(spec: EncoderSpec, given: Path | None) -> Path:
-    """The folder or file with an encoder's weights.
+    """Return the folder or file with an encoder's weights.
 
     Parameters
     ----------
     spec
         The encoder.
     given
-        The place in the settings; if there is none, they are searched for.
+        The path in the settings; without one, the weights are searched for.
 
     Raises
     ------
@@ -43,18 +43,18 @@ def require(spec: EncoderSpec, given: Path | None) -> Path:
     folder = find(spec)
     if folder is None:
         for place in _places(spec):
-            safetensors_file(place, spec)  # says why not
+            safetensors_file(place, spec)  # raises the error with the reason
         raise WeightsUnavailable(f"The weights of {spec.name!r} are not on this machine; {how_to_get(spec)}.")
     return folder
 
 
 def safetensors_file(path: Path, spec: EncoderSpec) -> Path:
-    """The safetensors file that a path names, as :func:`napari_pbip.models.weight_files.safetensors_file`."""
+    """Return the safetensors file of a path; see :func:`napari_pbip.models.weight_files.safetensors_file`."""
     return weight_files.safetensors_file(path, repr(spec.name), "bank.weights", how_to_get(spec))
 
 
 def how_to_get(spec: EncoderSpec) -> str:
-    """How to get the weights, with source, size and licence, and where to put them by hand; the end of a sentence."""
+    """Return the end of a sentence on how to get the weights: source, size, licence, and the folder for them."""
     root = os.environ.get(FOLDER_VARIABLE)
     place = Path(root) / spec.name if root else f"a folder {spec.name} in the folder that {FOLDER_VARIABLE} names"
     by_hand = f"put model.safetensors into {place}, or name its folder with bank.weights"
@@ -68,7 +68,7 @@ def how_to_get(spec: EncoderSpec) -> str:
 
 
 def _places(spec: EncoderSpec) -> Iterator[Path]:
-    """Existing folders that may hold the weights, in order of precedence."""
+    """Yield the existing folders that may contain the weights, in order of precedence."""
     if root := os.environ.get(FOLDER_VARIABLE):
         folder = Path(root).expanduser() / spec.name
         if folder.is_dir():
@@ -78,7 +78,7 @@ def _places(spec: EncoderSpec) -> Iterator[Path]:
 
 
 def _cached(hub: str) -> Path | None:
-    """Folder of a repository's current snapshot in the Hugging Face cache, complete or not."""
+    """Return the folder of a repository's current snapshot in the Hugging Face cache, which may be incomplete."""
     from huggingface_hub import try_to_load_from_cache
 
     for name in ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"):

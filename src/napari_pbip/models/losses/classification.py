@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 def classification_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """L_CLS[i] of one stage (Eq. 7): binary cross entropy of the pooled class scores, mean over images and classes.
+    """Return L_CLS[i] of one stage (Eq. 7): binary cross entropy of pooled class scores, mean over images and classes.
 
     Parameters
     ----------

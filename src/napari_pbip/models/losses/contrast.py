@@ -1,17 +1,17 @@
 """The contrastive losses of ImgMatchNet (PBIP, Eq. 9-12): InfoNCE over prototypes.
 
-Each takes the similarities s of Q features to all P prototypes, and which prototypes are the *positives* of a feature,
-those that it should resemble; all others are its *negatives*. The positives of a foreground are the prototypes of its
-class (or of its one subclass), the positives of a background are all others: one loss serves both, with its mask turned
-round. The losses differ in how the several positives, and the several negatives, of a feature become one number:
+Each loss gets the similarities s of Q features to all P prototypes. The *positives* of a feature are the prototypes
+that it should resemble; all others are its *negatives*. The positives of a foreground are the prototypes of its class
+(or of its subclass), the positives of a background are all others, so that the same loss serves both with an inverted
+mask. The losses differ in how the positives, and the negatives, of a feature are reduced to one number:
 
-* :func:`info_nce` sums exp(s / t), so the hardest negatives weigh most. It is the foreground loss of all methods, and
-  the background loss of LPD's and ConStruct's released code.
-* :func:`info_nce_of_means` averages exp(s / t), so the number of prototypes does not matter to the balance. It is the
-  background loss of PBIP.
-* :func:`logistic_loss` sums or averages s itself before it is exponentiated: PBIP's Eq. 9-12 to the letter.
+* :func:`info_nce` sums exp(s / t), so that the hardest negatives have the largest influence. It is the foreground loss
+  of all methods, and the background loss of LPD's and ConStruct's released code.
+* :func:`info_nce_of_means` averages exp(s / t), so that the balance does not depend on the number of prototypes. It is
+  the background loss of PBIP.
+* :func:`logistic_loss` sums or averages s itself before it is exponentiated, exactly as PBIP's Eq. 9-12.
 
-PBIP's released code takes the first two with one ratio over the whole batch in place of one for each feature
+PBIP's released code uses the first two with one ratio over the whole batch instead of one for each feature
 (``over_batch``). All are computed by log-sum-exp in float32 (in float64 if the similarities are), so that no
 temperature overflows.
 
@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 
 def similarities(features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tensor:
-    """Products of the normalised features with the prototypes, in float32; cosines if those are normalised too.
+    """Return the products of normalised features and prototypes, in float32; cosines if prototypes have unit length.
 
     Parameters
     ----------
@@ -50,9 +50,10 @@ def similarities(features: torch.Tensor, prototypes: torch.Tensor) -> torch.Tens
 def info_nce(
     similarity: torch.Tensor, positives: torch.Tensor, temperature: float, *, over_batch: bool = False
 ) -> torch.Tensor:
-    """InfoNCE with several positives: ``-log(p / (p + n))``, p and n the sums of exp(s / t) over positives, negatives.
+    """Return InfoNCE with several positives: ``-log(p / (p + n))``.
 
-    The mean over features; with ``over_batch`` one ratio, of the sums over all features.
+    p and n are the sums of exp(s / t) over positives and negatives. The result is the mean over features or, with
+    ``over_batch``, the loss of the sums over all features.
     """
     s = similarity / temperature
     positive = _log_sum(s, positives)
@@ -64,7 +65,7 @@ def info_nce(
 def info_nce_of_means(
     similarity: torch.Tensor, positives: torch.Tensor, temperature: float, *, over_batch: bool = False
 ) -> torch.Tensor:
-    """As :func:`info_nce`, p and n being the means of exp(s / t) over positives and negatives."""
+    """Return the loss of :func:`info_nce` with the means of exp(s / t) as p and n."""
     s = similarity / temperature
     positive, negative = _log_mean(s, positives), _log_mean(s, ~positives)
     if over_batch:
@@ -75,25 +76,25 @@ def info_nce_of_means(
 def logistic_loss(
     similarity: torch.Tensor, positives: torch.Tensor, temperature: float, pool: Literal["sum", "mean"]
 ) -> torch.Tensor:
-    """``-log(exp(a / t) / (exp(a / t) + exp(b / t)))``, a and b the sums (Eq. 10) or the means (Eq. 12) of s.
+    """Return ``-log(exp(a / t) / (exp(a / t) + exp(b / t)))``, averaged over features.
 
-    a is over the positives, b over the negatives; the mean over features.
+    a and b are the sums (Eq. 10) or the means (Eq. 12) of s over the positives and the negatives.
     """
     positive, negative = _pool(similarity, positives, pool), _pool(similarity, ~positives, pool)
     return F.softplus((negative - positive) / temperature).mean()
 
 
 def _pool(values: torch.Tensor, chosen: torch.Tensor, how: Literal["sum", "mean"]) -> torch.Tensor:
-    """Sum or mean of the chosen values of each row."""
+    """Return the sum or mean of the chosen values of each row."""
     total = values.masked_fill(~chosen, 0).sum(1)
     return total if how == "sum" else total / chosen.sum(1)
 
 
 def _log_sum(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """log(sum of exp(values)) over the chosen of each row."""
+    """Return log(sum of exp(values)) over the chosen values of each row."""
     return values.masked_fill(~chosen, -math.inf).logsumexp(1)
 
 
 def _log_mean(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """log(mean of exp(values)) over the chosen of each row."""
+    """Return log(mean of exp(values)) over the chosen values of each row."""
     return _log_sum(values, chosen) - chosen.sum(1).log()

@@ -1,8 +1,8 @@
-"""The diversity loss of LPD: prototypes of one class should be active in different places.
+"""The diversity loss of LPD, by which the prototypes of a class become active in different places.
 
 The activation of a prototype is a distribution over the pixels of its class in one image: a softmax of its cosines
-there. The similarity of two distributions p and q is ``exp(-J(p, q))``, J being Jeffreys' divergence, the sum of both
-Kullback-Leibler divergences: 1 where they are equal, near 0 where they share no pixel.
+there. The similarity of two distributions p and q is ``exp(-J(p, q))``, where J is Jeffreys' divergence, the sum of
+both Kullback-Leibler divergences: 1 if they are equal, near 0 if they share no pixel.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ import torch
 def diversity_loss(
     cosines: torch.Tensor, mask: torch.Tensor, subclass_class: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """L_div of LPD: mean similarity of the activations of two prototypes of a class, over all pairs and images.
+    """Return L_div of LPD: the mean similarity of the activations of two prototypes of a class.
+
+    The mean is over all pairs of prototypes and all images.
 
     Parameters
     ----------
     cosines
-        Of every cell with each prototype, shape (B, P, h, w).
+        Cosine of every cell and each prototype, shape (B, P, h, w).
     mask
         Class index of every cell, shape (B, h, w); other values belong to no class.
     subclass_class
         Class index of each prototype, shape (P,).
     temperature
-        The cosines are divided by it before the softmax. Cosines range from -1 to 1: without a temperature their
-        softmax over hundreds of pixels is flat for every prototype, so there is no gradient to separate prototypes.
+        Divisor of the cosines before the softmax. Cosines range from -1 to 1: without a temperature their softmax over
+        hundreds of pixels is flat for every prototype, so that there is no gradient to separate prototypes.
 
     Returns
     -------
@@ -36,7 +38,7 @@ def diversity_loss(
 
 
 def diversity_loss_released(cosines: torch.Tensor, mask: torch.Tensor, subclass_class: torch.Tensor) -> torch.Tensor:
-    """L_div as released: a softmax of a softmax of plain cosines, 0.99999 for any prototypes.
+    """Return L_div as released: with a softmax of a softmax of plain cosines, it is 0.99999 for any prototypes.
 
     Parameters as in :func:`diversity_loss`.
     """
@@ -45,10 +47,10 @@ def diversity_loss_released(cosines: torch.Tensor, mask: torch.Tensor, subclass_
 
 
 def _mean_similarity(logits: torch.Tensor, mask: torch.Tensor, subclass_class: torch.Tensor) -> torch.Tensor:
-    """Mean of exp(-J) over the pairs; logits of the distributions have shape (B, P, h, w)."""
+    """Return the mean of exp(-J) over all pairs; the logits of the distributions have shape (B, P, h, w)."""
     of_class = mask[:, None] == subclass_class.view(1, -1, 1, 1)
     log_p = _log_softmax(logits, of_class).flatten(2)
-    # J(p, q) = sum (p - q) (log p - log q), for all pairs at once; cells outside the class count nothing
+    # J(p, q) = sum (p - q) (log p - log q), for all pairs at once, without cells outside the class
     p = log_p.exp() * of_class.flatten(2)
     log_p = log_p.masked_fill(~of_class.flatten(2), 0.0)
     cross = p @ log_p.mT
@@ -61,6 +63,6 @@ def _mean_similarity(logits: torch.Tensor, mask: torch.Tensor, subclass_class: t
 
 
 def _log_softmax(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Logarithm of the softmax over the chosen cells of each map; finite everywhere, meaningless elsewhere."""
-    # a number, not -inf: a map without any chosen cell must not give a gradient that is not a number
+    """Return the log-softmax over the chosen cells of each map; other cells have finite values without meaning."""
+    # a finite number instead of -inf, which would give NaN gradients for a map without chosen cells
     return values.float().masked_fill(~chosen, -1e4).flatten(2).log_softmax(2).view_as(values)

@@ -1,4 +1,4 @@
-"""The losses on pixels whose class is known."""
+"""Losses on pixels whose class is known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 def pixel_loss(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Binary cross entropy of each class in each cell of a map, whose target is the share of the cell that it fills.
+    """Return the binary cross entropy of each class in each cell; the target is the share of the cell that it covers.
 
     Parameters
     ----------
@@ -22,21 +22,21 @@ def pixel_loss(maps: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 
 
 IGNORED = 255
-"""Value of a mask where a pixel does not count."""
+"""Value of ignored pixels in a mask."""
 
 
 def pixel_cross_entropy(logits: torch.Tensor, masks: torch.Tensor, *, easy: bool) -> torch.Tensor:
-    """Cross entropy of the softmax over the classes, mean over the pixels that count; 0 if none does.
+    """Return the cross entropy of the softmax over classes, mean over pixels that are not ignored; 0 without such.
 
     Parameters
     ----------
     logits
-        At the size of the masks, shape (B, N, H, W).
+        Logits at the size of the masks, shape (B, N, H, W).
     masks
-        Class index of each pixel, int64, shape (B, H, W); 255 does not count.
+        Class index of each pixel, int64, shape (B, H, W); 255 is ignored.
     easy
-        Weigh each pixel by the probability that the network gives its class (online easy example mining): what is
-        labelled against the evidence of all else then teaches little. No gradient passes through the weights.
+        Whether each pixel is weighted by the probability that the network gives its class (online easy example mining),
+        so that labels that contradict most others have little influence. No gradient passes through the weights.
     """
     loss = F.cross_entropy(logits.float(), masks, ignore_index=IGNORED, reduction="none")
     weights = (masks != IGNORED).float()

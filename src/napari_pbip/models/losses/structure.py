@@ -1,4 +1,4 @@
-"""The structural distillation loss of ConStruct: cells should be as similar for the student as for the teacher."""
+"""The structural distillation loss of ConStruct, by which the student learns the teacher's similarities of cells."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ LARGEST_SIDE = 64
 
 
 def structural_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """L_struct: mean squared difference of the cosines of all pairs of cells of an image, mean over images.
+    """Return L_struct: the mean squared difference of the cosines of all pairs of cells of an image, over all images.
 
     Parameters
     ----------
     student
-        Shape (B, C, h, w).
+        Feature maps, shape (B, C, h, w).
     teacher
-        Shape (B, D, h', w'); resized to the student. Compute it under ``no_grad``.
+        Feature maps, shape (B, D, h', w'), computed under ``no_grad``; they are resized to those of the student.
     """
     size = student.shape[-2:]
     teacher = F.interpolate(teacher, size, mode="bilinear")
@@ -27,7 +27,7 @@ def structural_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tenso
 
 
 def _affinity(maps: torch.Tensor) -> torch.Tensor:
-    """Cosine of every cell with every cell, (B, h w, h w), in float32 also under autocast."""
+    """Return the cosines of all pairs of cells, (B, h w, h w), in float32 also under autocast."""
     with torch.autocast(maps.device.type, enabled=False):
         directions = F.normalize(maps.float().flatten(2), dim=1)
         return directions.mT @ directions

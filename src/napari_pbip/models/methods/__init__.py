@@ -1,1 +1,1 @@
-"""The methods: what each adds to a backbone, and how it learns from image-level labels."""
+"""The methods: networks that give class score maps, with their losses."""

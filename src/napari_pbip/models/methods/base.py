@@ -1,4 +1,4 @@
-"""The base class of methods: what a network that gives class score maps can be asked, however it learned."""
+"""The base class of methods: the interface of networks that give class score maps, however they are trained."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from napari_pbip.models.score_maps import fuse
 
 @dataclass(frozen=True, slots=True)
 class MethodInputs:
-    """What a method is put together from, besides its settings."""
+    """The parts from which a method is built, in addition to its settings."""
 
     backbone: Backbone | None
-    """The pyramid, of a method that trains one."""
+    """The pyramid, for a method that trains one."""
     classes: int
     """Number of tissue classes N."""
     prototypes: Prototypes | None = None
-    """The prototypes of the image bank, or random ones; trained weights that are loaded afterwards replace them."""
+    """The prototypes of the image bank, or random ones; trained weights that are loaded later replace them."""
     encoder: Encoder | None = None
-    """The frozen encoder; only training needs it, but for a method that sees through it."""
+    """The frozen encoder; only training needs it, unless the method computes its maps with it."""
 
     @property
     def pyramid(self) -> Backbone:
-        """The backbone, for a method that cannot do without.
+        """The backbone, for a method that needs one.
 
         Raises
         ------
@@ -48,20 +48,20 @@ class MethodInputs:
 
 @dataclass(frozen=True, slots=True)
 class MethodOutput:
-    """Output of a method for a batch of images, one tensor for each of its maps: of the four stages, or of one.
+    """Output of a method for a batch of images, with one tensor for each stage that has maps (four, or a single one).
 
-    Maps are raw scores: logits, before any sigmoid, clipping or stretching. B images, N classes, P subclasses
-    of all classes together, h x w cells at the map's stride.
+    Maps are raw scores: logits, before any sigmoid, clipping or stretching. In shapes, B is the number of images, N
+    that of classes, P that of subclasses of all classes together, and h x w are the cells at the stride of the map.
     """
 
     class_maps: tuple[torch.Tensor, ...]
     """Score map M_i of each class, (B, N, h, w)."""
     class_scores: tuple[torch.Tensor, ...]
-    """Logits of the image-level prediction that each map alone would make, (B, N)."""
+    """Logits of the image-level prediction from each map alone, (B, N)."""
     subclass_maps: tuple[torch.Tensor, ...] | None = None
-    """Score map of each subclass, (B, P, h, w), if the method has subclasses."""
+    """Score map of each subclass, (B, P, h, w); None if the method has no subclasses."""
     subclass_scores: tuple[torch.Tensor, ...] | None = None
-    """Their global averages, (B, P)."""
+    """Global averages of the subclass maps, (B, P); None if the method has no subclasses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,13 @@ class Scores:
     """Scores of a batch of tiles of a slide."""
 
     maps: torch.Tensor
-    """Fused raw class scores, a value a cell (:attr:`Method.cell`), (B, N, H / cell, W / cell), rounded up."""
+    """Fused raw class scores of each cell (:attr:`Method.cell`), (B, N, H / cell, W / cell), rounded up."""
     presence: torch.Tensor
-    """Logits of each class being in the tile, (B, N)."""
+    """Logits of class presence in the tile, (B, N)."""
 
 
 class Method(nn.Module, ABC):
-    """Base of the methods.
+    """Base class of methods.
 
     Parameters
     ----------
@@ -93,12 +93,12 @@ class Method(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def from_inputs(cls, inputs: MethodInputs, **options: Any) -> Self:
-        """Put the network together.
+        """Build the network.
 
         Parameters
         ----------
         inputs
-            What it is made of.
+            The parts of the network.
         **options
             The fields of its settings.
 
@@ -111,11 +111,11 @@ class Method(nn.Module, ABC):
     @property
     @abstractmethod
     def calibrated(self) -> bool:
-        """Whether a score above 0 means presence, and the scores of classes can be compared as they are."""
+        """Whether a score above 0 means presence, and scores of different classes can be compared without scaling."""
 
     @property
     def ceiling(self) -> float | None:
-        """The score of a class that is certain, if there is one: no score is higher, whatever the class."""
+        """The score of certainty, above which no class can get; None if there is no such limit."""
         return None
 
     @property
@@ -125,7 +125,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: torch.Tensor) -> MethodOutput:
-        """Score maps of all stages.
+        """Return the score maps of all stages.
 
         Parameters
         ----------
@@ -135,15 +135,15 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def presence(self, output: MethodOutput) -> torch.Tensor:
-        """Logits of each class being in the image, (B, N)."""
+        """Return the logits of class presence in the images, (B, N)."""
 
     def grid(self, images: torch.Tensor) -> tuple[int, int]:
-        """Height and width of the scores of images (B, 3, H, W)."""
+        """Return the height and width of the scores of images (B, 3, H, W)."""
         height, width = (-(-side // self.cell) for side in images.shape[-2:])
         return height, width
 
     def scores(self, images: torch.Tensor) -> Scores:
-        """Fused class scores and presence, without computing what they do not need; see :class:`Scores`.
+        """Return fused class scores and presence, without computing maps that are not used.
 
         Parameters
         ----------

@@ -1,7 +1,7 @@
-"""CAM, the baseline PBIP is compared with: a 1x1 convolution a stage instead of similarity maps.
+"""CAM, the baseline of PBIP: a 1x1 convolution for each stage instead of similarity maps.
 
-Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", on the pyramid, stage weights and
-fusion of PBIP, so that a comparison differs in the method alone.
+Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", with the pyramid, stage weights and fusion
+of PBIP, so that a comparison with PBIP differs only in the method.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from napari_pbip.models.methods.trained_method import LossTerms
 
 
 class Cam(PyramidMethod):
-    """Class activation maps of every stage, trained by global average pooling and binary cross entropy.
+    """Class activation maps of every stage, trained with global average pooling and binary cross entropy.
 
     Parameters
     ----------
@@ -42,17 +42,17 @@ class Cam(PyramidMethod):
         self.heads = nn.ModuleList(nn.Conv2d(channels, classes, 1) for channels in backbone.channels)
 
     def forward(self, images: torch.Tensor) -> MethodOutput:
-        """Score maps of all stages; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
+        """Return the score maps of all stages; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
         seen = [self.class_scores(i, features) for i, features in enumerate(self.backbone(images))]
         return MethodOutput(class_maps=tuple(m for m, _ in seen), class_scores=tuple(s for _, s in seen))
 
     def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class activation map of one stage and its pooled logits."""
+        """Return the class activation map of one stage and its pooled logits."""
         maps = self.heads[stage](features).float()
         return maps, self.pool(maps)
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
-        """Weighted sum of the stages' classification losses; terms are named ``classification_i``."""
+        """Return the weighted sum of the stages' classification losses, whose terms are named ``classification_i``."""
         features = self.backbone(images)
         logits = {i: self.class_scores(i, features[i])[1] for i, weight in enumerate(self.stage_weights) if weight}
         return LossTerms.weighted(self.classification(logits, labels))

@@ -1,4 +1,4 @@
-"""ConStruct: a frozen encoder learns where tissues end from a frozen pyramid, by adapters and prototypes.
+"""ConStruct: prototypes on a frozen encoder, whose adapters learn the borders of tissues from a frozen pyramid.
 
 "ConStruct: Structural Distillation of Foundation Models for Prototype-Based Weakly Supervised Histopathology
 Segmentation" (arXiv 2512.10316). ``docs/methods.md`` says where paper, released code and our defaults differ.
@@ -26,21 +26,21 @@ from napari_pbip.models.score_maps import fuse
 from napari_pbip.models.student import StudentPyramid
 
 _DISTILLED = 2
-"""The level, counted from 0, whose structure is learned: the one at the resolution of the patches."""
+"""The level, counted from 0, whose structure is distilled: the one at the resolution of the patches."""
 
 
 class ConStruct(PrototypeMethod):
-    """Adapters on a frozen student, learned prototypes, and a teacher for the structure.
+    """Adapters on a frozen student, learned prototypes, and a teacher of the structure.
 
-    Trained are the adapters, the projections with their scales, and the prototypes. Neither student nor teacher is in
-    ``parameters()`` or ``state_dict()``; the student is needed to look at images, the teacher only to train.
+    The adapters, the projections with their scales, and the prototypes are trained. Student and teacher are neither in
+    ``parameters()`` nor in ``state_dict()``; inference needs the student, and only training needs the teacher.
 
     Parameters
     ----------
     teacher
         The frozen pyramid, with pretrained weights.
     prototypes
-        Where learning starts, in the feature space of the student.
+        Initial prototypes, in the feature space of the student.
     encoder
         The student: a frozen vision transformer or pyramid, which also encodes the masked images.
     delta, temperature, structure, memory
@@ -76,7 +76,7 @@ class ConStruct(PrototypeMethod):
             StudentPyramid(encoder),
             prototypes,
             encoder=encoder,
-            merge="max",  # a class is where the nearest of its prototypes is
+            merge="max",  # the score of a class is that of its most similar prototype
             trained_merge="max",
             matching=ImgMatchNet(contrast="infonce", temperature=temperature, delta=delta),
             **shared,
@@ -86,11 +86,11 @@ class ConStruct(PrototypeMethod):
         self.structure = structure
 
     def features(self, images: torch.Tensor, stages: Collection[int]) -> Mapping[int, torch.Tensor]:
-        """Adapted maps of those levels alone."""
+        """Return the adapted maps of these levels."""
         return self.backbone.levels(images, stages)
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
-        """L = alpha * L_CLS + structure * L_struct + beta * L_SIM.
+        """Return L = alpha * L_CLS + structure * L_struct + beta * L_SIM.
 
         Parameters
         ----------
@@ -99,13 +99,13 @@ class ConStruct(PrototypeMethod):
         labels
             Image-level labels, 0 or 1, float, shape (B, N).
         progress
-            Not used: all terms are there from the start.
+            Not used, because all terms are computed from the start.
 
         Returns
         -------
         LossTerms
-            With ``classification_i`` of each level i = 1..4 that has a weight, ``structure``, ``foreground`` and
-            ``background`` as far as they have one. A batch without any pair to contrast has 0 in the last two.
+            The terms ``classification_i`` of each level i = 1..4, ``structure``, ``foreground`` and ``background``, as
+            far as they have a weight. The last two are 0 for a batch without any pair to contrast.
         """
         features = self.features(images, self._trained_stages)
         seen = {i: self.class_scores(i, maps) for i, maps in features.items()}
@@ -119,9 +119,9 @@ class ConStruct(PrototypeMethod):
         return LossTerms.weighted(weighted)
 
     def _matching(self, images: torch.Tensor, maps: Mapping[int, torch.Tensor], labels: torch.Tensor) -> WeightedTerms:
-        """L_SIM: what the fused map of each present class cuts out, against the mean prototype of every class.
+        """Return L_SIM, which contrasts the images masked by fused maps of present classes with the classes' means.
 
-        The prototypes are detached: only the maps receive gradients.
+        A class is represented by the mean of its prototypes. They are detached, so that only the maps get gradients.
         """
         fused = fuse([(w, maps[i]) for i, w in enumerate(self.fusion_weights) if w], self.grid(images))
         means = F.normalize(self.to_classes(self.prototypes.detach().T, "mean").T, dim=1).contiguous()
@@ -130,7 +130,7 @@ class ConStruct(PrototypeMethod):
 
     @property
     def _trained_stages(self) -> list[int]:
-        """Levels that enter the loss."""
+        """Levels whose maps are used in the loss."""
         stages = {i for i, w in enumerate(self.stage_weights) if w}
         stages |= {i for i, w in enumerate(self.fusion_weights) if w and self.beta}
         stages |= {_DISTILLED} if self.structure else set()

@@ -1,8 +1,8 @@
-"""DeepLab: a segmentation network that learns from pixels, the second stage of weakly supervised segmentation.
+"""DeepLab: a segmentation network that is trained on masks, the second stage of weakly supervised segmentation.
 
-Its masks may be drawn by somebody, or be the pseudo masks of a first stage that learned from image-level labels. Online
+The masks may be drawn by hand, or be the pseudo masks of a first stage that was trained on image-level labels. Online
 easy example mining (Li et al. 2022, "Online Easy Example Mining for Weakly-supervised Gland Segmentation from Histology
-Images") lets pixels count less whose label the network does not believe.
+Images") gives a small weight to pixels whose label the network finds unlikely.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _DECODERS = {"v3+": DeepLabV3Plus, "v2": DeepLabV2}
 
 
 class DeepLab(TrainedMethod):
-    """A decoder on a backbone, trained by the cross entropy of pixels; it has one score map.
+    """A decoder on a backbone, trained with the cross entropy of pixels, with a single score map.
 
-    Scores are the log-odds of the softmax over the classes: above 0 a class is likelier than all others together.
+    Scores are the log-odds of the softmax over the classes: above 0, a class is more likely than all others together.
 
     Parameters
     ----------
@@ -48,21 +48,27 @@ class DeepLab(TrainedMethod):
         self.easy_examples = easy_examples
 
     def forward(self, images: torch.Tensor) -> MethodOutput:
-        """The one score map; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
+        """Return the score map; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
         maps = log_odds(self.logits(images))
         return MethodOutput((maps,), (maps.amax((2, 3)),))
 
     def presence(self, output: MethodOutput) -> torch.Tensor:
-        """See :meth:`Method.presence`: a class is present where it is likelier than all others anywhere."""
+        """See :meth:`Method.presence`: a class is present if it is more likely than all others together in any cell."""
         return output.class_scores[0]
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits (B, N, h, w) of images (B, 3, H, W), as the softmax takes them."""
+        """Return the logits (B, N, h, w) of images (B, 3, H, W), before the softmax."""
         logits: torch.Tensor = self.decoder(self.backbone(images))
         return logits.float()
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
-        """Cross entropy of the pixels; ``labels`` are masks (B, H, W), 255 where a pixel does not count."""
+        """Return the cross entropy of the pixels; ``labels`` are masks (B, H, W), in which 255 is ignored.
+
+        Raises
+        ------
+        ModelError
+            If there is only one image, because the pooled branch of the decoder normalises over the batch.
+        """
         if len(images) < 2:
             raise ModelError("DeepLab normalises over the tiles of a step; set train.batch_size to 2 or more.")
         logits = F.interpolate(self.logits(images), labels.shape[-2:], mode="bilinear")

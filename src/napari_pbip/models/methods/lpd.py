@@ -1,4 +1,4 @@
-"""LPD: PBIP whose prototypes are learned with everything else, and kept apart; no bank and no clustering.
+"""LPD: PBIP with prototypes that are learned together with the network and kept different, without image bank.
 
 "Learnable Prototypes with Diversity" (arXiv 2512.05922). ``docs/methods.md`` says where paper, released code and our
 defaults differ.
@@ -30,7 +30,7 @@ class Lpd(Pbip):
     backbone
         The pyramid.
     prototypes
-        Where learning starts.
+        Initial prototypes.
     diversity, diversity_temperature, warm_up
         The fields of :class:`napari_pbip.config.LpdSettings`.
     **pbip
@@ -39,7 +39,7 @@ class Lpd(Pbip):
     Raises
     ------
     ModelError
-        As :class:`Pbip`.
+        As for :class:`Pbip`.
     """
 
     learns_prototypes = True
@@ -58,7 +58,7 @@ class Lpd(Pbip):
         self.diversity, self.diversity_temperature, self.warm_up = diversity, diversity_temperature, warm_up
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
-        """L = alpha * L_CLS + beta * L_SIM + diversity * L_div.
+        """Return L = alpha * L_CLS + beta * L_SIM + diversity * L_div.
 
         Parameters
         ----------
@@ -67,19 +67,19 @@ class Lpd(Pbip):
         labels
             Image-level labels, 0 or 1, float, shape (B, N).
         progress
-            Share of the training that is done, 0 to 1. Until it reaches ``warm_up`` the maps follow the labels alone:
-            what they cut out before that means nothing, and random prototypes would be pulled to it.
+            Share of the training that is done, 0 to 1. Until it reaches ``warm_up``, only the classification loss is
+            used: the maps have no meaning yet, and random prototypes would be drawn to meaningless foregrounds.
 
         Returns
         -------
         LossTerms
-            Those of :class:`Pbip`, and ``diversity`` if it has a weight; all but the classification are 0 during the
-            warm-up.
+            The terms of :class:`Pbip`, and ``diversity`` if it has a weight; all except the classification are 0 during
+            the warm-up.
 
         Raises
         ------
         ModelError
-            If the contrast has a weight and there is no encoder.
+            If the contrast has a weight, but there is no encoder.
         """
         maps = self._training_maps(images)
         classification = self._classification(maps, labels)
@@ -91,7 +91,7 @@ class Lpd(Pbip):
         )
 
     def _diversity(self, maps: dict[int, torch.Tensor], labels: torch.Tensor) -> WeightedTerms:
-        """L_div of the stage-4 maps, on the pixels that the maps themselves give to each class."""
+        """Return L_div of the stage-4 maps, on the cells that the maps themselves assign to each class."""
         if not self.diversity:
             return {}
         last = maps[STAGES - 1]
@@ -105,7 +105,7 @@ class Lpd(Pbip):
 
     @property
     def _later_terms(self) -> list[str]:
-        """Names of the terms that the warm-up leaves out."""
+        """Names of the terms that are 0 during the warm-up."""
         names = [name for name, theta in self.matching.thetas.items() if theta] if self.beta else []
         names += ["sparsity"] if self.beta and self.sparsity else []
         return names + (["diversity"] if self.diversity else [])

@@ -1,4 +1,4 @@
-"""PBIP: prototypes of an image bank prompt a classifier and correct its score maps.
+"""PBIP: prototypes of an image bank act as prompts of a classifier and correct its score maps.
 
 Tang et al. 2025, "Prototype-Based Image Prompting for Weakly Supervised Histopathological Image Segmentation"
 (arXiv 2503.12068). ``docs/methods.md`` says where paper, released code and our defaults differ.
@@ -29,7 +29,7 @@ class Pbip(PrototypeMethod):
     backbone
         The pyramid.
     prototypes
-        Those of the image bank.
+        The prototypes of the image bank.
     subclass_merge, adaptive_threshold, delta, mask, contrast, temperature, theta_foreground, theta_background, sparsity
         The fields of :class:`napari_pbip.config.PbipSettings`.
     **shared
@@ -38,7 +38,7 @@ class Pbip(PrototypeMethod):
     Raises
     ------
     ModelError
-        As :class:`PrototypeMethod`.
+        As for :class:`PrototypeMethod`.
     """
 
     learns_prototypes = False
@@ -72,7 +72,7 @@ class Pbip(PrototypeMethod):
         self.sparsity = sparsity
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
-        """L = alpha * L_CLS + beta * L_SIM (Eq. 6).
+        """Return L = alpha * L_CLS + beta * L_SIM (Eq. 6).
 
         Parameters
         ----------
@@ -81,34 +81,34 @@ class Pbip(PrototypeMethod):
         labels
             Image-level labels, 0 or 1, float, shape (B, N).
         progress
-            Not used: all terms are there from the start.
+            Not used, because all terms are computed from the start.
 
         Returns
         -------
         LossTerms
-            With ``classification_i`` of each stage i = 1..4 that has a weight, ``foreground``, ``background``
-            and ``sparsity`` as far as they have one. A batch without any pair to contrast has 0 there.
+            The terms ``classification_i`` of each stage i = 1..4, ``foreground``, ``background`` and ``sparsity``, as
+            far as they have a weight. Foreground and background are 0 for a batch without any pair to contrast.
 
         Raises
         ------
         ModelError
-            If the contrast has a weight and there is no encoder.
+            If the contrast has a weight, but there is no encoder.
         """
         maps = self._training_maps(images)
         return LossTerms.weighted({**self._classification(maps, labels), **self._matching(images, maps, labels)})
 
     def _training_maps(self, images: torch.Tensor) -> dict[int, torch.Tensor]:
-        """Subclass maps (B, P, h, w) of the stages whose maps enter the loss."""
+        """Return the subclass maps (B, P, h, w) of the stages whose maps are used in the loss."""
         features = self.backbone(images)
         return {i: self.subclass_maps(i, features[i]) for i in self._trained_stages}
 
     def _classification(self, maps: dict[int, torch.Tensor], labels: torch.Tensor) -> WeightedTerms:
-        """L_CLS of each stage (Eq. 7-8)."""
+        """Return L_CLS of each stage (Eq. 7-8)."""
         logits = {i: self.image_logits(i, maps[i]) for i, weight in enumerate(self.stage_weights) if weight}
         return self.classification(logits, labels, self.alpha)
 
     def _matching(self, images: torch.Tensor, maps: dict[int, torch.Tensor], labels: torch.Tensor) -> WeightedTerms:
-        """L_SIM (Eq. 13), and the sparsity of the released code."""
+        """Return L_SIM (Eq. 13), and the sparsity of the released code."""
         weighted: dict[str, tuple[float, torch.Tensor]] = {}
         if self.beta and self.matching.active:
             weighted |= self.contrast(images, self._contrasted(maps, labels, self.grid(images)))
@@ -117,10 +117,11 @@ class Pbip(PrototypeMethod):
         return weighted
 
     def _contrasted(self, maps: dict[int, torch.Tensor], labels: torch.Tensor, grid: Sequence[int]) -> Contrasted:
-        """What ImgMatchNet contrasts.
+        """Return the input of ImgMatchNet.
 
-        Classes: the fused map of each present class (Eq. 3), whose positives are all prototypes of the class.
-        Subclasses, as released: the stage-4 maps of selected subclasses, whose one positive is their own prototype.
+        For classes, this is the fused map of each present class (Eq. 3), whose positives are all prototypes of the
+        class. For subclasses, as released, it is the stage-4 maps of selected subclasses, each of which has its own
+        prototype as the only positive.
         """
         if self.matching.of_subclasses:
             scores = pool(maps[STAGES - 1])
@@ -135,7 +136,7 @@ class Pbip(PrototypeMethod):
 
     @property
     def _trained_stages(self) -> list[int]:
-        """Stages whose maps enter the loss."""
+        """Stages whose maps are used in the loss."""
         stages = {i for i, w in enumerate(self.stage_weights) if w}
         if self.beta:
             by_class = self.matching.active and not self.matching.of_subclasses
@@ -145,14 +146,14 @@ class Pbip(PrototypeMethod):
 
     @property
     def _targets(self) -> torch.Tensor:
-        """The prototypes as the contrastive losses see them, (P, D)."""
+        """The prototypes for the contrastive losses, (P, D); of unit length, except in the released form."""
         return self.prototypes if self.similarity == "released" else F.normalize(self.prototypes, dim=1)
 
 
 def select_subclasses(
     scores: torch.Tensor, labels: torch.Tensor, subclass_class: torch.Tensor, *, only_children: bool
 ) -> torch.Tensor:
-    """Subclasses of the present classes whose pooled score exceeds the mean of their class (released code).
+    """Return the subclasses of present classes whose pooled score exceeds the mean of their class (released code).
 
     Parameters
     ----------
@@ -163,13 +164,13 @@ def select_subclasses(
     subclass_class
         Class index of each subclass, shape (P,).
     only_children
-        Whether the one subclass of a class with K = 1 counts as selected. It never exceeds its own mean, so
-        the released code leaves such classes out of the contrast from then on.
+        Whether the only subclass of a class with K = 1 is selected. It never exceeds its own mean, so that the
+        released code leaves such classes out of the contrast.
 
     Returns
     -------
     torch.Tensor
-        bool, shape (B, P).
+        Whether each subclass is selected, bool, shape (B, P).
     """
     classes = labels.shape[1]
     above = scores > merge_subclasses(scores, subclass_class, classes, "mean")[:, subclass_class]

@@ -1,4 +1,4 @@
-"""The linear probe: class probabilities of every cell, linear in the dense features of a frozen encoder."""
+"""The linear probe: multinomial logistic regression of the class of a cell on dense features of a frozen encoder."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from napari_pbip.models.frozen import Frozen
 from napari_pbip.models.methods.base import Method, MethodInputs, MethodOutput
 
 _PRESENT_FROM = 0.05
-"""Share of the cells in which a class has to be likely to count as present: the likeliest cells of all are outliers."""
+"""Share of the cells in which a class must be likely to count as present; the very likeliest cells are outliers."""
 _CERTAIN = 1e-6
-"""Nothing is more certain than one minus this."""
+"""Probabilities are limited to this and to one minus this."""
 
 
 class Probe(Method):
-    """Multinomial logistic regression on standardised dense features; it is fitted, and not trained step by step.
+    """Multinomial logistic regression on standardised dense features, which is fitted rather than trained in steps.
 
-    A score is log(N p), with the probability p of one of N classes: 0 is what guessing gives, a class with a score
-    above 0 is likelier than that, and of all classes the likeliest has the highest score.
+    A score is log(N p), where p is the probability of one of N classes: 0 is chance, and a class with a score above 0
+    is more likely than chance.
 
     Parameters
     ----------
     encoder
-        The frozen encoder, which has dense features. Its weights are neither in ``parameters()`` nor in
+        The frozen encoder, which must have dense features. Its weights are neither in ``parameters()`` nor in
         ``state_dict()``.
     classes
         Number of tissue classes N.
@@ -54,39 +54,39 @@ class Probe(Method):
 
     @classmethod
     def from_inputs(cls, inputs: MethodInputs, **options: Any) -> Self:
-        """Put the network together; see :meth:`Method.from_inputs`."""
+        """Build the network; see :meth:`Method.from_inputs`."""
         if inputs.encoder is None:
-            raise ModelError("The probe looks through an encoder, and there is none; train the model again.")
+            raise ModelError("A linear probe needs an encoder, and there is none; train the model again.")
         return cls(inputs.encoder, inputs.classes)
 
     @property
     def calibrated(self) -> bool:
-        """Scores are log-probabilities, relative to chance."""
+        """True, because scores are log-probabilities relative to chance."""
         return True
 
     @property
     def ceiling(self) -> float:
-        """log(N)."""
+        """The score of probability 1, log(N)."""
         return math.log(self.classes)
 
     def forward(self, images: torch.Tensor) -> MethodOutput:
-        """One score map, at the stride of the encoder's dense features."""
+        """Return the score map, at the stride of the encoder's dense features."""
         maps = self.class_map(self.encoder.network.dense(images))
         return MethodOutput((maps,), (self.image_logits(maps),))
 
     def class_map(self, features: torch.Tensor) -> torch.Tensor:
-        """Scores (B, N, h, w) of dense features (B, D, h, w)."""
+        """Return the scores (B, N, h, w) of dense features (B, D, h, w)."""
         weight = self.weight / self.scale
-        with torch.autocast(features.device.type, enabled=False):  # few numbers, and differences of large sums
+        with torch.autocast(features.device.type, enabled=False):  # float32 for small differences of large sums
             logits = F.conv2d(features.float(), weight[:, :, None, None], self.bias - weight @ self.mean)
         return logits.log_softmax(1) + self.ceiling
 
     def presence(self, output: MethodOutput) -> torch.Tensor:
-        """See :meth:`Method.presence`: what the likeliest cells say, 0 where that is chance."""
+        """See :meth:`Method.presence`: the logits of :meth:`image_logits`."""
         return output.class_scores[0]
 
     def image_logits(self, maps: torch.Tensor) -> torch.Tensor:
-        """Logits of each class being in the image, (B, N), of score maps (B, N, h, w)."""
+        """Return logits of class presence in the images, (B, N), from score maps (B, N, h, w); 0 stands for chance."""
         likeliest = (maps.flatten(2).quantile(1 - _PRESENT_FROM, dim=2) - self.ceiling).exp()
-        # of many classes few ever reach a probability of a half: what counts is to be likelier than by chance
+        # with many classes, few reach a probability of 0.5, so a probability above chance counts as present
         return likeliest.clamp(_CERTAIN, 1 - _CERTAIN).logit() + math.log(self.classes - 1)

@@ -1,4 +1,4 @@
-"""What PBIP, LPD and ConStruct share: class maps that are similarities to prototypes, and ImgMatchNet's contrast."""
+"""The base class of PBIP, LPD and ConStruct, with class maps from similarities to prototypes, and their contrast."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ class PrototypeMethod(PyramidMethod):
     backbone
         The pyramid.
     prototypes
-        Prototypes in the encoder's feature space, D being its dimension; kept in ``state_dict()``.
+        Prototypes in the encoder's feature space of dimension D; they are part of ``state_dict()``.
     classes
         Number of tissue classes N, at least two.
     encoder
-        The frozen encoder that the prototypes belong to. It is held as :class:`~napari_pbip.models.frozen.Frozen`; only
-        training needs it (ConStruct: inference too).
+        The frozen encoder of the prototypes, which is kept as :class:`~napari_pbip.models.frozen.Frozen`; only training
+        needs it (with ConStruct, inference does too).
     similarity
         See :class:`~napari_pbip.models.prototypes.SimilarityHead`.
     merge
         How subclass maps become the class maps of :meth:`forward` and :meth:`scores`.
     trained_merge
-        The same where the loss and the image-level logits are computed.
+        How subclass maps become class maps in the loss and for image-level logits.
     alpha, beta
         Weights of the classification loss and of the similarity loss.
     matching
         ImgMatchNet, which computes the similarity loss.
     similarity_maps
-        Whether maps are similarities to prototypes; if not, a 1x1 convolution stands in (Table 5 of PBIP).
+        Whether maps are similarities to prototypes, or the output of a 1x1 convolution (Table 5 of PBIP).
     **weights
         stage_weights, fusion_weights and synthesis; see :class:`PyramidMethod`.
 
@@ -57,7 +57,7 @@ class PrototypeMethod(PyramidMethod):
     """
 
     learns_prototypes: ClassVar[bool]
-    """Whether the prototypes are weights; if not, they stay as they are given."""
+    """Whether the prototypes are trained; otherwise they remain unchanged."""
 
     prototypes: torch.Tensor
     subclass_class: torch.Tensor
@@ -95,9 +95,9 @@ class PrototypeMethod(PyramidMethod):
             SimilarityHead(dimension, channels, similarity) if similarity_maps else ConvolutionHead(channels, count)
             for channels in backbone.channels
         )
-        self.heads = cast("Sequence[Head]", nn.ModuleList(heads))  # torch's list does not say what is in it
-        # A class is in an image from some share of its pixels on, not from a mean cosine of zero on: where that border
-        # lies is learned, as a 1x1 convolution learns it in its bias. In units of the cosine; the maps do not change.
+        self.heads = cast("Sequence[Head]", nn.ModuleList(heads))  # torch's list has no type of its modules
+        # A class is present from some share of its pixels on, which need not be where the mean cosine is zero. That
+        # threshold is learned as an offset of the logits, in units of the cosine, like the bias of a 1x1 convolution.
         with_offsets = similarity_maps and similarity == "centred"
         self.offsets = nn.Parameter(torch.zeros(STAGES, classes)) if with_offsets else None
         self.encoder = None if encoder is None else Frozen(encoder)
@@ -107,13 +107,13 @@ class PrototypeMethod(PyramidMethod):
 
     @classmethod
     def from_inputs(cls, inputs: MethodInputs, **options: Any) -> Self:
-        """Put the network together; see :meth:`Method.from_inputs`."""
+        """Build the network; see :meth:`Method.from_inputs`."""
         if inputs.prototypes is None:
             raise ModelError("The method needs prototypes, and this model has none; train it again.")
         return cls(inputs.pyramid, inputs.prototypes, classes=inputs.classes, encoder=inputs.encoder, **options)
 
     def forward(self, images: torch.Tensor) -> MethodOutput:
-        """Score maps of all stages; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
+        """Return the score maps of all stages; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
         maps = tuple(self.subclass_maps(i, features) for i, features in enumerate(self.backbone(images)))
         classes = [self._class_scores(i, m) for i, m in enumerate(maps)]
         return MethodOutput(
@@ -124,29 +124,29 @@ class PrototypeMethod(PyramidMethod):
         )
 
     def subclass_maps(self, stage: int, features: torch.Tensor) -> torch.Tensor:
-        """Score maps (B, P, h, w) of the features (B, C, h, w) of one stage, counted from 0; float32."""
+        """Return the score maps (B, P, h, w), float32, of features (B, C, h, w) of one stage, counted from 0."""
         maps: torch.Tensor = self.heads[stage](features, self.prototypes)
         return maps
 
     def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class score map of one stage and its pooled logits, as :meth:`forward` gives them, but cheaper."""
+        """Return the class score map of one stage and its pooled logits, as :meth:`forward` does, but faster."""
         if self.merge == self.trained_merge == "mean":
             maps = self.heads[stage].class_means(features, self.prototypes, self.subclass_class, self.classes)
             return maps, self.pool(maps) + self._offset(stage)
         return self._class_scores(stage, self.subclass_maps(stage, features))
 
     def to_classes(self, values: torch.Tensor, how: Merge) -> torch.Tensor:
-        """Values of subclasses, (B, P, ...), as values of classes, (B, N, ...)."""
+        """Merge values of subclasses, (B, P, ...), into values of classes, (B, N, ...)."""
         return merge_subclasses(values, self.subclass_class, self.classes, how)
 
     def image_logits(self, stage: int, subclass_maps: torch.Tensor) -> torch.Tensor:
-        """Image-level logits (B, N) of subclass maps (B, P, h, w): merged, pooled, and the offset added."""
+        """Return image-level logits (B, N) of subclass maps (B, P, h, w), which are merged, pooled and offset."""
         return self.pool(self.to_classes(subclass_maps, self.trained_merge)) + self._offset(stage)
 
     def contrast(
         self, images: torch.Tensor, contrasted: Contrasted, memory: FeatureMemory | None = None
     ) -> WeightedTerms:
-        """The terms of L_SIM (Eq. 13) by name, each with its weight; parameters as for :meth:`ImgMatchNet.terms`.
+        """Return the terms of L_SIM (Eq. 13) by name, each with its weight; see :meth:`ImgMatchNet.terms`.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What methods on a pyramid share: a map and a prediction of every stage, learned step by step from image labels."""
+"""The base class of methods with a score map and an image-level prediction of every stage, trained on image labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STAGES = 4
 
 
 class PyramidMethod(TrainedMethod):
-    """A pyramid with heads, trained on image-level labels, that gives a score map of each of its four stages.
+    """A pyramid with heads, trained on image-level labels, which computes a score map of each of its four stages.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class PyramidMethod(TrainedMethod):
     Raises
     ------
     ModelError
-        If the four weights are all zero, or are not four.
+        If there are not four weights, or all are zero.
     """
 
     def __init__(
@@ -57,27 +57,27 @@ class PyramidMethod(TrainedMethod):
 
     @property
     def calibrated(self) -> bool:
-        """Whether the method was trained on pixels: a score above 0 means presence, and classes can be compared."""
+        """Whether the method was trained on pixels, so that a score above 0 means presence."""
         return self.synthesis > 0
 
     @property
     def cell(self) -> int:
-        """Side of a cell of the fused scores in pixels: the stride of the finest stage that carries fusion weight.
+        """Side of a cell of the fused scores in pixels: the stride of the finest stage with a fusion weight.
 
-        That is 4 of the first stage and 8 of the second; the maps of later stages are enlarged to 8.
+        This is 4 for the first stage and 8 for the second; the maps of later stages are enlarged to stride 8.
         """
         return 4 if self.fusion_weights[0] else 8
 
     @abstractmethod
     def class_scores(self, stage: int, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Class score map (B, N, h, w) of one stage's features (B, C, h, w), and its pooled logits (B, N)."""
+        """Return the score map (B, N, h, w) of features (B, C, h, w) of one stage, and its pooled logits (B, N)."""
 
     def pool(self, maps: torch.Tensor) -> torch.Tensor:
-        """Pooled logits (B, N) of class maps (B, N, h, w)."""
+        """Return the pooled logits (B, N) of class maps (B, N, h, w)."""
         return pool_log_mean_exp(maps) if self.calibrated else pool(maps)
 
     def pixel_loss(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """Loss on images with known pixels, weighted over the stages like the classification loss.
+        """Return the loss on images with known pixels, weighted over the stages like the classification loss.
 
         Parameters
         ----------
@@ -93,12 +93,12 @@ class PyramidMethod(TrainedMethod):
         ).sum()
 
     def features(self, images: torch.Tensor, stages: Collection[int]) -> Mapping[int, torch.Tensor]:
-        """Feature maps (B, C, h, w) by stage, counted from 0: at least those of ``stages``."""
+        """Return the feature maps (B, C, h, w) of at least these stages, by stage, counted from 0."""
         return dict(enumerate(self.backbone(images)))
 
     def scores(self, images: torch.Tensor) -> Scores:
         """See :meth:`Method.scores`."""
-        # a stage that carries no weight needs no head
+        # the heads of stages without weights are not needed
         used = [i for i in range(STAGES) if self.fusion_weights[i] or self.stage_weights[i]]
         features = self.features(images, used)
         seen = {i: self.class_scores(i, features[i]) for i in used}
@@ -108,16 +108,16 @@ class PyramidMethod(TrainedMethod):
     def classification(
         self, logits: Mapping[int, torch.Tensor], labels: torch.Tensor, alpha: float = 1.0
     ) -> WeightedTerms:
-        """The term ``classification_i`` of each stage i = 1..4 that has a weight.
+        """Return the term ``classification_i`` of each stage i = 1..4 that has a weight.
 
         Parameters
         ----------
         logits
-            Pooled class scores (B, N) of those stages, counted from 0.
+            Pooled class scores (B, N) of these stages, which are counted from 0 here.
         labels
             Image-level labels, 0 or 1, float, shape (B, N).
         alpha
-            A weight of all of them together.
+            A common factor of the weights.
         """
         return {
             f"classification_{i + 1}": (alpha * weight, classification_loss(logits[i], labels))

@@ -1,4 +1,4 @@
-"""What methods have that train a backbone step by step: a loss of a batch, in named terms."""
+"""The base class of methods that train a backbone in steps, and the loss of a batch as named terms."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class LossTerms:
     """The loss of a batch and its terms."""
 
     total: torch.Tensor
-    """The weighted sum that is minimised, a scalar."""
+    """The weighted sum, which is minimised, a scalar."""
     terms: dict[str, torch.Tensor]
-    """Each term before its weight, a scalar; the names do not change from batch to batch."""
+    """Each term without its weight, a scalar; the names are the same for every batch."""
 
     @classmethod
     def weighted(cls, losses: WeightedTerms) -> Self:
-        """The sum of losses, each given with its weight."""
+        """Return the weighted sum of losses, with its terms."""
         total = torch.stack([weight * loss for weight, loss in losses.values()]).sum()
         return cls(total, {name: loss for name, (_, loss) in losses.items()})
 
     def plus(self, name: str, weight: float, loss: torch.Tensor) -> Self:
-        """These terms and one more."""
+        """Return these terms with an additional one."""
         return type(self)(self.total + weight * loss, {**self.terms, name: loss})
 
 
@@ -55,20 +55,20 @@ class TrainedMethod(Method):
 
     @classmethod
     def from_inputs(cls, inputs: MethodInputs, **options: Any) -> Self:
-        """Put the network together; see :meth:`Method.from_inputs`. This one takes backbone and number of classes."""
+        """Build the network from the backbone and the number of classes; see :meth:`Method.from_inputs`."""
         return cls(inputs.pyramid, inputs.classes, **options)
 
     @abstractmethod
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
-        """The training loss.
+        """Return the training loss of a batch.
 
         Parameters
         ----------
         images
             RGB in [0, 1], shape (B, 3, H, W).
         labels
-            Image-level labels, 0 or 1, float, shape (B, N). For a method that learns from masks they are the class
-            index of each pixel, int64, shape (B, H, W); 255 is left out.
+            Image-level labels, 0 or 1, float, shape (B, N). For a method that is trained on masks, the class index of
+            each pixel, int64, shape (B, H, W); 255 is ignored.
         progress
             Share of the training that is done, 0 to 1, for terms that start later.
         """
