@@ -6,12 +6,10 @@ import napari.viewer
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QKeySequence, QShortcut, QShowEvent
 from qtpy.QtWidgets import (
-    QFrame,
     QHBoxLayout,
     QLabel,
     QMenu,
     QMessageBox,
-    QScrollArea,
     QSplitter,
     QVBoxLayout,
     QWidget,
@@ -30,6 +28,7 @@ from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.session import Session, session_of
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.words import caption, rich, tip
 
@@ -131,11 +130,6 @@ class BankWidget(QWidget):
         ):
             top.addWidget(part)
         top.addStretch(1)
-        above = QScrollArea()
-        above.setFrameShape(QFrame.Shape.NoFrame)
-        above.setWidgetResizable(True)
-        above.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        above.setWidget(inside)
 
         views = QSplitter(Qt.Orientation.Vertical)
         views.addWidget(self.clusters)
@@ -159,7 +153,7 @@ class BankWidget(QWidget):
         below.addWidget(self.correct_notice)
 
         parts = QSplitter(Qt.Orientation.Vertical)
-        parts.addWidget(above)
+        parts.addWidget(ScrollColumn(inside))
         parts.addWidget(self._corrections)
         parts.setStretchFactor(1, 1)
         parts.setChildrenCollapsible(False)

@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -36,6 +35,7 @@ from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.job_bar import Notice, duration, show_details
+from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.words import tip
 
@@ -261,14 +261,9 @@ class QueueView(QWidget):
         self._rows = QVBoxLayout(content)
         self._rows.setContentsMargins(0, 0, 0, 0)
         self._rows.addStretch()
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(content)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(area, 1)
+        layout.addWidget(ScrollColumn(content), 1)
         layout.addLayout(buttons)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         listen(self, (queue.changed, self._fill), (queue.updated, self._show))
