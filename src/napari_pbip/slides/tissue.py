@@ -210,7 +210,7 @@ class TissueMap:
         if width * height > LARGEST_PIECE:
             raise SlideError(
                 f"{slide.path.name} would be {width * mpp / 1000:.3g} x {height * mpp / 1000:.3g} mm large at its "
-                f"{slide_mpp:.4g} microns per pixel; correct them, or raise segment.tissue.mpp."
+                f"{slide_mpp:.4g} microns per pixel; correct them, or raise `segment.tissue.mpp`."
             )
         measure = _saturation if settings.measure == "saturation" else _optical_density
         values = np.empty((height, width), np.float32)
@@ -248,8 +248,8 @@ class TissueMap:
                 )
             raise SlideError(
                 f"No tissue was found on {self.slide} ({settings.measure} above {threshold:.3g}); lower "
-                "segment.tissue.threshold or segment.tissue.smallest_um, or give a mask of your own "
-                "(segment.tissue_mask)."
+                "`segment.tissue.threshold` or `segment.tissue.smallest_um`, or give a mask of your own "
+                "(`segment.tissue_mask`)."
             )
         return TissueMask(mask, self.scale, self.mpp, threshold, notes=tuple(self._notes(mask, threshold)))
 
@@ -262,7 +262,7 @@ class TissueMap:
         if (share := mask.mean()) >= _ALL:
             yield (
                 f"{share:.0%} of {self.slide} counts as tissue; if there is glass on it, raise "
-                f"segment.tissue.threshold above {threshold:.3g}, or give a mask of your own (segment.tissue_mask)."
+                f"`segment.tissue.threshold` above {threshold:.3g}, or give a mask of your own (`segment.tissue_mask`)."
             )
 
     @property

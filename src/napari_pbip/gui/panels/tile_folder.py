@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_pbip import samples
 from napari_pbip.config import DataSettings
+from napari_pbip.config.labels import label
 from napari_pbip.engine.banks.inspect_tiles import inspect_tiles
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
@@ -30,14 +31,7 @@ from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import PlainLabel
 from napari_pbip.slides.mpp import is_usual
 from napari_pbip.taxonomy import Taxonomy
-
-_LAYOUTS = {
-    "auto": "recognise it",
-    "folders": "a folder for each class",
-    "bcss": "digits in file names, [101]",
-    "luad": "digits in file names, [1 0 1]",
-    "csv": "a table (CSV)",
-}
+from napari_pbip.wording import LAYOUTS
 
 
 class TileFolder(QWidget):
@@ -64,7 +58,7 @@ class TileFolder(QWidget):
             self._use_samples,
         )
         self.layout_box = QComboBox()
-        for key, text in _LAYOUTS.items():
+        for key, text in LAYOUTS.items():
             self.layout_box.addItem(text, key)
         self.layout_box.setToolTip("How the labels of a tile are written down")
         self.layout_box.activated.connect(self._on_edited)
@@ -82,8 +76,8 @@ class TileFolder(QWidget):
         form = QFormLayout()
         form.addRow("Tiles", row)
         form.addRow("", self.sample_button)
-        form.addRow("Labels are", self.layout_box)
-        form.addRow("Class names", self.names)
+        form.addRow(_label("layout"), self.layout_box)
+        form.addRow(_label("classes"), self.names)
         form.addRow("Resolution", resolution)
         self.notice = Notice()
         self.mpp_notice = Notice()
@@ -199,3 +193,7 @@ class TileFolder(QWidget):
         self.mpp.setValue(data.mpp or 0)
         del blocked
         self._inspect(data)
+
+
+def _label(name: str) -> str:
+    return label(name, DataSettings.model_fields[name])

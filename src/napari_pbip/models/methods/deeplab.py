@@ -64,6 +64,6 @@ class DeepLab(TrainedMethod):
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
         """Cross entropy of the pixels; ``labels`` are masks (B, H, W), 255 where a pixel does not count."""
         if len(images) < 2:
-            raise ModelError("DeepLab normalises over the tiles of a step; set train.batch_size to 2 or more.")
+            raise ModelError("DeepLab normalises over the tiles of a step; set `train.batch_size` to 2 or more.")
         logits = F.interpolate(self.logits(images), labels.shape[-2:], mode="bilinear")
         return LossTerms.weighted({"pixels": (1.0, pixel_cross_entropy(logits, labels, easy=self.easy_examples))})
