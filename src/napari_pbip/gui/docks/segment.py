@@ -30,6 +30,7 @@ from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import ModelError, PbipError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.slides import SlideLayer
+from napari_pbip.gui.panels.replacing import ask_to_replace
 from napari_pbip.gui.state.segmenting import QueuedSlide, SegmentQueue, Status
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.buttons import push_button
@@ -321,7 +322,9 @@ class SlideRow(QFrame):
         self.notice = Notice()
         self.stop_button = push_button("Stop", _STOP, self._call(queue.cancel))
         self.resume_button = push_button("Resume", "Go on where it was stopped", self._call(queue.resume))
-        self.replace_button = push_button("Replace", "Delete that result and segment anew", self._call(queue.replace))
+        self.replace_button = push_button(
+            "Replace", "Delete that result and segment anew", partial(ask_to_replace, self, queue, slide)
+        )
         self.show_button = push_button("Show", "Bring the slide and its tissue map into view", self._show)
         self.details_button = push_button("Details…", "The technical description, for a report", self._show_details)
         self.remove_button = push_button(
@@ -367,9 +370,9 @@ class SlideRow(QFrame):
             self.notice.warn(slide.sentence)
         self.stop_button.setVisible(status in (Status.RUNNING, Status.STOPPING))
         self.stop_button.setEnabled(status is Status.RUNNING)
-        self.resume_button.setText("Try again" if status is Status.FAILED else "Resume")
-        self.resume_button.setVisible(status in (Status.STOPPED, Status.FAILED))
-        self.replace_button.setVisible(status is Status.OTHER)
+        self.resume_button.setText("Resume" if status is Status.STOPPED else "Try again")
+        self.resume_button.setVisible(status in (Status.STOPPED, Status.FAILED, Status.OCCUPIED))
+        self.replace_button.setVisible(status is Status.OCCUPIED)
         self.show_button.setVisible(slide.total > 0)
         self.details_button.setVisible(slide.error is not None and slide.error.__cause__ is not None)
         self.remove_button.setVisible(status not in (Status.RUNNING, Status.STOPPING))
@@ -414,7 +417,7 @@ def _state(slide: QueuedSlide) -> str:
             return f"Done: {slide.total:,} tiles, {slide.tissue_mm2:.3g} mm² of tissue"
         case Status.FAILED:
             return "Failed"
-        case Status.OTHER:
+        case Status.OCCUPIED:
             return "Not begun"
 
 

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLabel,
     QLineEdit,
-    QMessageBox,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
@@ -33,6 +32,7 @@ from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.curves import CurvesPlot
 from napari_pbip.gui.widgets.fit_report import FitReport
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice, duration
+from napari_pbip.gui.widgets.question import ask
 from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.words import rich, tip
@@ -340,14 +340,8 @@ class TrainWidget(QWidget):
         if not self._ready():
             return
         name = self.name.text().strip()
-        box = QMessageBox(self)
-        box.setWindowTitle("Replace a model")
-        box.setText(f"Delete the model “{name}” with its curves, and train it anew?")
-        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.Cancel
-        box.setStandardButtons(yes | no)
-        box.setDefaultButton(no)
-        box.finished.connect(lambda answer: self._training.start(name, replace=True) if answer == yes else None)
-        box.open()
+        question = f"Delete the model “{name}” with its curves, and train it anew?"
+        ask(self, "Replace a model", question, {"Replace it": lambda: self._training.start(name, replace=True)})
 
     def _show_prototypes(self) -> None:
         PrototypesDialog(self._session.viewer, ModelPrototypes(self._session, self._run), self).show()
