@@ -462,7 +462,7 @@ def test_a_folder_that_appeared_meanwhile_is_not_overwritten(
     precious.parent.mkdir(parents=True)
     precious.write_text("chapter one")
     run_job(widget.start_button, session, settle)
-    assert "exists already" in widget.bar.notice.text()
+    assert "holds other files than an earlier result" in widget.bar.notice.text()
     assert precious.read_text() == "chapter one"
 
 
