@@ -21,6 +21,7 @@ from napari_pbip.config import TissueSettings
 from napari_pbip.errors import DataError, SlideError
 from napari_pbip.files import write_picture
 from napari_pbip.pictures import read_drawn
+from napari_pbip.slides.proportions import scale_over
 from napari_pbip.slides.reader import LARGEST_PIECE, Image
 from napari_pbip.slides.slide import Slide
 
@@ -48,7 +49,6 @@ _NAMED = 3
 _THRESHOLD, _CORRECTED = "napari-pbip threshold", "napari-pbip corrected"
 """Text keys of a mask's PNG file: the threshold that found the tissue (missing in masks that the user drew), and
 ``yes`` if the mask was corrected by hand."""
-_PROPORTION = 0.02
 _BINS = np.linspace(0, 3, 769)
 """Bins of the histogram from which Otsu's threshold is computed."""
 _BAND = 512
@@ -144,10 +144,8 @@ class TissueMask:
         except DataError as error:
             raise SlideError(f"The tissue mask cannot be used: {error}") from error
         height, width = pixels.shape
-        # find_tissue computes the size of a mask along the longer side; the other side is off by less than a pixel.
-        scale = max(slide.width, slide.height) / max(width, height)
-        off = abs(slide.width - width * scale), abs(slide.height - height * scale)
-        if max(off) > max(scale, _PROPORTION * min(slide.width, slide.height)):
+        scale = scale_over(slide, height, width)
+        if scale is None:
             raise SlideError(
                 f"The tissue mask {path} has {width} x {height} pixels, not the proportions of {slide.path.name} "
                 f"({slide.width} x {slide.height}); draw it on a thumbnail of the slide."
