@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,6 @@ import napari.viewer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QFrame,
     QGridLayout,
     QHBoxLayout,
@@ -35,6 +34,7 @@ from napari_pbip.gui.state.segmenting import QueuedSlide, SegmentQueue, Status
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import Notice, duration, show_details
 from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.settings_form import SettingsForm
@@ -160,11 +160,8 @@ class SegmentWidget(DropZone):
         self._enable()
 
     def _browse(self) -> None:
-        dialog = QFileDialog(self, "The folder of a model", str(self._session.models_folder))
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.setFileMode(QFileDialog.FileMode.Directory)
-        dialog.fileSelected.connect(lambda name: self.choose_model(Path(name)))
-        dialog.open()
+        title, start = "The folder of a model", self._session.models_folder
+        ask_for(self, title, Mode.Directory, lambda folders: self.choose_model(folders[0]), start=start)
 
     def choose_model(self, run: Path) -> None:
         """Use the model in a folder; show the error if it cannot be read."""
@@ -222,13 +219,9 @@ class SegmentWidget(DropZone):
         self.take(self.slide.currentData() or [])
 
     def _choose_files(self) -> None:
-        dialog = QFileDialog(self, "Slides")
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
-        dialog.filesSelected.connect(lambda names: self.take([Path(name) for name in names]))
-        dialog.open()
+        ask_for(self, "Slides", Mode.ExistingFiles, self.take)
 
-    def take(self, paths: list[Path]) -> None:
+    def take(self, paths: Sequence[Path]) -> None:
         """Add slides and folders of slides to the queue, to be segmented with the chosen model."""
         self.notice.clear()
         run = self._queue.run

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import napari.viewer
 from qtpy.QtWidgets import (
-    QFileDialog,
     QHBoxLayout,
     QLabel,
     QVBoxLayout,
@@ -27,6 +26,7 @@ from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.panels.display_controls import DisplayControls
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.why import WhyPanel
@@ -134,9 +134,13 @@ class TuneWidget(QWidget):
             self.controls.unbind()
 
     def _choose(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Result (.ome.zarr)", str(self._session.results_folder))
-        if folder:
-            self.open(Path(folder))
+        ask_for(
+            self,
+            "Result (.ome.zarr)",
+            Mode.Directory,
+            lambda folders: self.open(folders[0]),
+            start=self._session.results_folder,
+        )
 
     def open(self, folder: Path) -> None:
         """Open a result, or show why it cannot be opened."""

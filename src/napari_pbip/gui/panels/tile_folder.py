@@ -8,7 +8,6 @@ from typing import Any
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -27,6 +26,7 @@ from napari_pbip.gui.panels.mpp_panel import MppBox
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.class_table import ClassTable
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import PlainLabel
 from napari_pbip.slides.mpp import is_usual
@@ -108,17 +108,17 @@ class TileFolder(QWidget):
         self._inspect(self._entered())
 
     def _ask_folder(self) -> None:
-        if chosen := QFileDialog.getExistingDirectory(self, "Folder with labelled tiles", self.path.text()):
-            self.choose(Path(chosen))
+        self._ask("Folder with labelled tiles", Mode.Directory)
 
     def _use_samples(self) -> None:
         self.mpp.setValue(samples.TILES_MPP)
         self.choose(samples.tiles())
 
     def _ask_table(self) -> None:
-        chosen, _ = QFileDialog.getOpenFileName(self, "Table of labelled tiles", self.path.text(), "CSV (*.csv)")
-        if chosen:
-            self.choose(Path(chosen))
+        self._ask("Table of labelled tiles", Mode.ExistingFile, "CSV (*.csv)")
+
+    def _ask(self, title: str, mode: Mode, formats: str = "") -> None:
+        ask_for(self, title, mode, lambda paths: self.choose(paths[0]), start=self.path.text(), formats=formats)
 
     def _entered(self) -> DataSettings:
         text = self.path.text().strip()
