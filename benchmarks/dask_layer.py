@@ -22,6 +22,7 @@ from typing import Any
 import dask.array as da
 import napari
 import numpy as np
+from napari.layers import Labels
 from napari.qt import get_qapp
 
 from napari_pbip.config import ThresholdSettings
@@ -86,7 +87,7 @@ class Ours:
 
     def move(self, thresholds: ThresholdSettings) -> None:
         """Show the labels of other thresholds."""
-        self.result.thresholds = thresholds
+        self.result.display.thresholds = thresholds
 
     def grow(self, regions: list[RegionDone]) -> None:
         """Show what was written."""
@@ -132,7 +133,7 @@ def slider(path: Path, way: str, moves: int) -> dict[str, float]:
     """Median milliseconds from a move of delta to its picture, at each zoom."""
     viewer = open_viewer()
     shown = WAYS[way](viewer, path)
-    frames, report = Frames(viewer), {}
+    frames, report = Frames(), {}
     wait(5)
     for zoom, pixels in ZOOMS.items():
         look(viewer, shown, pixels)
@@ -172,12 +173,18 @@ def stale(folder: Path, way: str, cells: int) -> dict[str, int]:
     found = {}
     for zoom, pixels in GROWING.items():
         look(viewer, shown, pixels)
-        seen = np.asarray(shown.layer._slice.image.raw)
         # where scores are by now nothing may be called not analysed: the whole slide is tissue
-        places = {(y // SQUARE, x // SQUARE) for y, x in np.argwhere(seen == 0).tolist()}
-        found[f"stale, {zoom}"] = len(places)
+        found[f"stale, {zoom}"] = len(unanalysed(shown.layer))
     close(viewer)
     return found
+
+
+def unanalysed(layer: Labels) -> set[tuple[int, int]]:
+    """Squares of ``SQUARE`` shown values, by row and column, in which one of every eighth value is not analysed."""
+    scale = layer.downsample_factors[layer.data_level]
+    rows, columns = (range(int(values)) for values in layer.level_shapes[layer.data_level])
+    sampled = ((y, x) for y in rows[::8] for x in columns[::8])
+    return {(y // SQUARE, x // SQUARE) for y, x in sampled if np.ravel(layer.get_value((y, x) * scale))[-1] == 0}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Every message names arguments as Python does; the command line and the window have a word for each of them."""
+"""Every message names arguments and settings as Python does; command line and window have a word for each of them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import napari_pbip
+from napari_pbip.config import JobSettings
+from napari_pbip.config.labels import fields
 from napari_pbip.wording import Interface
 
 SOURCE = Path(napari_pbip.__file__).parent
-ARGUMENT = re.compile(r"`[a-z_.]+(?:=[^`]+|\([^`]*\))`|`(?:image_mpp|data\.\w+)`")
+SETTINGS = "|".join(re.escape(name) for name, _ in fields(JobSettings) if "." in name)
+BARE_SETTING = re.compile(rf"(?<![`\w.])(?:{SETTINGS})\b")
+ARGUMENT = re.compile(rf"`[a-z_.]+(?:=[^`]+|\([^`]*\))`|`(?:image_mpp|{SETTINGS})`")
 OPTION = re.compile(r"--(?:out|resume|overwrite|update|data|mpp|image-mpp)\b")
 COMMAND_LINE = ("cli", "doctor.py", "wording.py", "settings_file.py")
 """Modules whose texts are read on the command line, or are about it."""
@@ -32,9 +36,14 @@ def test_no_message_names_an_option_of_the_command_line() -> None:
     assert [(module, text) for module, text in texts() if OPTION.search(text)] == []
 
 
+def test_no_message_names_a_setting_out_of_backquotes() -> None:
+    sentences = [(module, text) for module, text in texts() if " " in text.strip() and "--set" not in text]
+    assert [(module, text) for module, text in sentences if BARE_SETTING.search(text)] == []
+
+
 def test_the_command_line_and_the_window_have_a_word_for_each_argument() -> None:
     named = {argument for _, text in texts() for argument in ARGUMENT.findall(text)}
-    assert {"`resume=True`", "`overwrite=True`", "`build_bank()`", "`mpp=0.5`"} <= named
+    assert {"`resume=True`", "`overwrite=True`", "`build_bank()`", "`mpp=0.5`", "`train.batch_size`"} <= named
     for _, text in texts():
         for interface in Interface:
             assert not ARGUMENT.search(interface.sentence(text)), text

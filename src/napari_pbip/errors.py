@@ -68,6 +68,20 @@ class OtherResult(OutputError):
         self.what = what
 
 
+class UnreadableResult(OutputError):
+    """A result on disk is damaged or of another version; it can be replaced but neither read nor resumed.
+
+    Attributes
+    ----------
+    reason
+        What is wrong, without what to do: the first part of the message.
+    """
+
+    def __init__(self, reason: str, way_out: str) -> None:
+        super().__init__(f"{reason}; {way_out}.")
+        self.reason = reason
+
+
 class WeightsUnavailable(PbipError):
     """The weights of an encoder or backbone are not on this machine; the message says where to put them."""
 

@@ -168,13 +168,13 @@ def prepare_folder(
         held = [one for one in folder.iterdir() if not one.name.startswith(".in-use.") and one.name not in _NOTHING]
         begun = [one for one in held if one.name.startswith(".") and one.name.endswith(".part")]
         held = [one for one in held if one not in begun]
-        if held and not overwrite:
-            raise OutputError(f"{folder} exists already; use {ways}, or choose another folder.")
         if held and not any((place / marker).exists() for place in (folder, leaving)):
             raise OutputError(
-                f"{folder} holds other files than an earlier result (no {marker}) and is not deleted; "
-                "choose another folder."
+                f"{folder} holds other files than an earlier result (no {marker}) and is not deleted; move it away, "
+                "or choose another folder."
             )
+        if held and not overwrite:
+            raise OutputError(f"{folder} exists already; use {ways}, or choose another folder.")
         # Files are moved before they are deleted, the marker with the last: if the process is killed in between, the
         # folder is still recognised as a result.
         for one in begun:

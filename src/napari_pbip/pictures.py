@@ -77,11 +77,7 @@ def read_values(path: Path) -> npt.NDArray[np.integer[Any]]:
         If the file is missing, damaged or not a picture, contains several pictures, colours or fractions, or was
         compressed with losses.
     """
-    with _opened(path) as image:
-        _require_one(image, path)
-        _require_exact(image, path)
-        image.load()
-        upright = ImageOps.exif_transpose(image)
+    upright = _drawing(path)
     if upright.mode not in _VALUE_MODES:
         kind = "has an alpha channel" if upright.mode == "LA" else "is a colour picture"
         raise DataError(
@@ -99,11 +95,7 @@ def read_drawn(path: Path) -> npt.NDArray[np.bool_]:
         If the file is missing, damaged or not a picture, contains several pictures, or was compressed with losses, so
         that black is not exactly black.
     """
-    with _opened(path) as image:
-        _require_one(image, path)
-        _require_exact(image, path)
-        image.load()
-        upright = ImageOps.exif_transpose(image)
+    upright = _drawing(path)
     if upright.has_transparency_data:
         red, green, blue, alpha = np.moveaxis(np.asarray(upright.convert("RGBA")), -1, 0)
         return np.asarray((red | green | blue).astype(bool) & (alpha > 0))
@@ -144,6 +136,15 @@ def upright_size(path: Path) -> tuple[int, int]:
         if image.format != "TIFF" and image.getexif().get(0x0112, 1) >= _SIDEWAYS:
             return height, width
         return width, height
+
+
+def _drawing(path: Path) -> Image.Image:
+    """Read a picture whose values mean something, upright."""
+    with _opened(path) as image:
+        _require_one(image, path)
+        _require_exact(image, path)
+        image.load()
+        return ImageOps.exif_transpose(image)
 
 
 @contextmanager

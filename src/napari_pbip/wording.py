@@ -1,19 +1,32 @@
 """Sentences in the words of the interface where they are read.
 
-A sentence that tells the user what to do names arguments as a script or notebook gives them, in backquotes:
-"choose another folder, or use `overwrite=True`". The command line and the window put their own words in their place.
+A sentence that tells the user what to do names arguments and settings as a script or notebook gives them, in
+backquotes: "choose another folder, or use `overwrite=True`"; "use a smaller `train.batch_size`". The command line and
+the window put their own words in their place. The window names a setting as its form does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from enum import Enum
+from functools import cache
 
+from napari_pbip.config import JobSettings
+from napari_pbip.config.labels import fields, label
 from napari_pbip.errors import PbipError
 from napari_pbip.events import Job, Noted, Warned
 
+LAYOUTS = {
+    "auto": "recognise it",
+    "folders": "a folder for each class",
+    "bcss": "digits in file names, [101]",
+    "luad": "digits in file names, [1 0 1]",
+    "csv": "a table (CSV)",
+}
+"""What the window calls each layout of labelled tiles; it goes on after the label of the setting."""
 _WORDS = {
     "`resume=True`": ("--resume", "Resume"),
     "`overwrite=True`": ("--overwrite", "Replace"),
@@ -25,8 +38,37 @@ _WORDS = {
     "with `image_mpp`": ("with --image-mpp", "in the setting image_mpp"),
     "with `data.folder`": ("with --data or the setting data.folder", "in Label tiles"),
     "with `data.mpp`": ("with --set data.mpp=0.5", "in Label tiles"),
+    "`data.white_fraction`": ("data.white_fraction", "“White fraction” in Image bank"),
+    "`segment.tissue.threshold`": ("segment.tissue.threshold", "the darkness threshold of tissue in Slides"),
+    "`segment.tissue.smallest_um`": ("segment.tissue.smallest_um", "segment.tissue.smallest_um of a settings file"),
+    "`segment.tissue.mpp`": ("segment.tissue.mpp", "segment.tissue.mpp of a settings file"),
+    "(`segment.tissue_mask`)": ("(segment.tissue_mask)", "(painted with the brush in Slides)"),
+    "`thresholds.class_delta`": ("thresholds.class_delta", "thresholds.class_delta of a settings file"),
+    **{f"`data.layout={name}`": (f"data.layout={name}", f"“Labels are {words}”") for name, words in LAYOUTS.items()},
 }
-"""For each argument as Python names it: its name on the command line, and its place in the window."""
+"""For each argument as Python names it: its name on the command line, and its place in the window. Settings that are
+not among them are named as their form labels them."""
+_SETTING = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
+_DOCKS = {
+    "data": "Label tiles",
+    "bank": "Image bank",
+    "method": "Train",
+    "backbone": "Train",
+    "train": "Train",
+    "segment": "Segment",
+    "refine": "Segment",
+}
+"""The dock with the form of each section of the settings."""
+
+
+@cache
+def _settings() -> Mapping[str, tuple[str, str]]:
+    """For each setting that a form of the window shows: its name on the command line, and its place in the window."""
+    return {
+        name: (name, f"“{label(name, field)}” in {_DOCKS[section]}")
+        for name, field in fields(JobSettings)
+        if (section := name.partition(".")[0]) in _DOCKS
+    }
 
 
 class Interface(Enum):
@@ -40,7 +82,7 @@ class Interface(Enum):
         text = str(said)
         for argument, words in _WORDS.items():
             text = text.replace(argument, words[self.value])
-        return text
+        return _SETTING.sub(lambda found: _settings().get(found[1], (found[0],) * 2)[self.value], text)
 
     def job(self, make: Callable[[], Job]) -> Job:
         """Yield the events of a job, with its notes, its warnings and its error in the words of this interface.

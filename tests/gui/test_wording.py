@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from napari_pbip import cli, samples
 from napari_pbip.config import JobSettings
 from napari_pbip.errors import PbipError
 from napari_pbip.events import Job
+from napari_pbip.wording import Interface
+from tests.test_wording import texts
 
 
 def in_python(make: Callable[[], Job]) -> str:
@@ -104,3 +107,25 @@ def test_a_slide_without_microns_per_pixel_is_mended_where_it_is_read(
     assert "give it with `mpp=0.5`, or in a file" in in_python(make)
     assert "give it with --mpp 0.5, or in a file" in on_the_command_line(arguments, monkeypatch, capsys)
     assert "give it in the Slides widget, or in a file" in in_the_window(make, viewer, settle)
+
+
+def test_the_window_names_settings_as_its_forms_do(viewer: Any, settle: Callable[..., None]) -> None:
+    from qtpy.QtWidgets import QComboBox, QLabel
+
+    said = [Interface.WINDOW.sentence(text) for _, text in texts()]
+    named = {
+        found for text in said for found in re.findall(r"“([^”]+)” in (Label tiles|Image bank|Train|Segment)", text)
+    }
+    assert {("Batch size", "Train"), ("Class names", "Label tiles"), ("Weights", "Image bank")} <= named
+    layouts = {found for text in said for found in re.findall("“Labels are ([^”]+)”", text)}
+    labels, choices = {}, set()
+    for name in ("2 Label tiles", "3 Image bank", "4 Train", "5 Segment"):
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-pbip", name)
+        settle()
+        labels[name[2:]] = {label.text() for label in widget.findChildren(QLabel)}
+        choices |= {box.itemText(i) for box in widget.findChildren(QComboBox) for i in range(box.count())}
+        dock.close()
+        settle()
+    assert [(label, dock) for label, dock in named if label not in labels[dock]] == []
+    assert layouts
+    assert layouts <= choices

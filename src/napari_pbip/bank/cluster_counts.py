@@ -17,9 +17,9 @@ def k_of_classes(taxonomy: Taxonomy, settings: BankSettings) -> list[int | Liter
     names = ", ".join(taxonomy.names)
     for name in settings.k:
         if name not in taxonomy.names:
-            raise ConfigError(f"bank.k names the class {name!r}, but the classes are {names}.")
+            raise ConfigError(f"`bank.k` names the class {name!r}, but the classes are {names}.")
     if missing := [name for name in taxonomy.names if name not in settings.k]:
-        raise ConfigError(f"bank.k lacks the class {missing[0]!r}; give a number or auto for each of {names}.")
+        raise ConfigError(f"`bank.k` lacks the class {missing[0]!r}; give a number or auto for each of {names}.")
     return [settings.k[name] for name in taxonomy.names]
 
 
@@ -45,7 +45,7 @@ def check_enough_tiles(
     for n, (name, wanted) in enumerate(zip(taxonomy.names, k_of_classes(taxonomy, settings), strict=True)):
         count, pale = list(tiles).count(n), list(white).count(n)
         if not count and pale:
-            raise BankError(f"All {pale} single-class tiles of {name} are mostly white; raise data.white_fraction.")
+            raise BankError(f"All {pale} single-class tiles of {name} are mostly white; raise `data.white_fraction`.")
         if not count:
             raise BankError(f"The class {name} has no tile that shows it alone; add tiles of this class only.")
         if isinstance(wanted, int) and wanted > count:

@@ -17,7 +17,18 @@ from napari_pbip.cli.bank import app as bank_app
 from napari_pbip.cli.bank import show_scores
 from napari_pbip.cli.encoders import app as encoders_app
 from napari_pbip.cli.following import follow, report_json
-from napari_pbip.cli.options import JobFile, JobOption, JsonOut, Overwrite, Set, settings_from, values_from
+from napari_pbip.cli.options import (
+    Device,
+    EncoderWeights,
+    JobFile,
+    JobOption,
+    JsonOut,
+    Last,
+    Overwrite,
+    Set,
+    settings_from,
+    values_from,
+)
 from napari_pbip.cli.terminal import (
     output,
     print_plugin_warnings_as_sentences,
@@ -87,8 +98,8 @@ def zero_shot(
     sentence: Annotated[
         list[str] | None, typer.Option(metavar="CLASS=TEXT", help="A sentence for a class instead of the default.")
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    weights: EncoderWeights = None,
+    device: Device = "auto",
     job: JobOption = None,
     assignments: Set = None,
     json_out: JsonOut = None,
@@ -199,8 +210,8 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a training.")],
     data: Annotated[Path, typer.Argument(help="Folder of tiles with masks.")],
     split: Annotated[str, typer.Option(help="test or val.")] = "test",
-    last: Annotated[bool, typer.Option("--last", help="The last model instead of the best.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    last: Last = False,
+    device: Device = "auto",
     job: JobOption = None,
     assignments: Set = None,
     json_out: JsonOut = None,
@@ -235,8 +246,8 @@ def pseudo(
     min_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Pixels less sure than this are not assigned.")
     ] = 0.0,
-    last: Annotated[bool, typer.Option("--last", help="The last model instead of the best.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    last: Last = False,
+    device: Device = "auto",
     job: JobOption = None,
     assignments: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with masks that were stopped.")] = False,

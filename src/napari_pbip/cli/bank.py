@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from napari_pbip.cli.following import follow, report_json
-from napari_pbip.cli.options import JobOption, JsonOut, Overwrite, Set, settings_from
+from napari_pbip.cli.options import Device, EncoderWeights, JobOption, JsonOut, Overwrite, Set, settings_from
 from napari_pbip.cli.terminal import output, say
 
 app = typer.Typer(help="Build, look at and use an image bank.", no_args_is_help=True)
@@ -21,10 +21,10 @@ def bank_build(
     tiles: Annotated[Path, typer.Argument(help="Folder (or CSV) of labelled tiles.")],
     out: Annotated[Path, typer.Option(help="Folder of the bank.")],
     encoder: Annotated[str | None, typer.Option(help="Encoder of the catalogue (see encoders).")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")] = None,
+    weights: EncoderWeights = None,
     k: Annotated[str | None, typer.Option(help="Clusters a class: a number or auto.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the clustering.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    device: Device = "auto",
     job: JobOption = None,
     assignments: Set = None,
     update: Annotated[
@@ -83,8 +83,8 @@ def bank_show(
 def bank_classify(
     bank: Annotated[Path, typer.Argument(help="Folder of the bank.")],
     tiles: Annotated[Path, typer.Argument(help="Folder (or CSV) of tiles.")],
-    weights: Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    weights: EncoderWeights = None,
+    device: Device = "auto",
     job: JobOption = None,
     assignments: Set = None,
     json_out: JsonOut = None,

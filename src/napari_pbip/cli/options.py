@@ -18,6 +18,9 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as train.batch_size=4.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
+Last = Annotated[bool, typer.Option("--last", help="The last model instead of the best.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+EncoderWeights = Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")]
 
 
 def _can_be_written(path: Path | None) -> Path | None:

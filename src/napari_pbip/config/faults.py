@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from napari_pbip.config.annotations import alternatives, leaves, models_in
+from napari_pbip.config.labels import fields
 
 
 def sentence(model: type[BaseModel], error: ValidationError) -> str:
@@ -116,7 +117,7 @@ def _unknown(model: type[BaseModel], place: _Place) -> str:
         return f"With {'.'.join(parents)}.name={place.tag} there is no setting {where!r}; leave it out."
     prefix = "".join(f"{part}." for part in parents)
     here = [prefix + field for section in place.section for field in section.model_fields]
-    known = [*here, *(key for key in keys(model) if not prefix or not key.startswith(prefix))]
+    known = [*here, *(key for key, _ in fields(model) if not prefix or not key.startswith(prefix))]
     best = max(known, key=lambda key: _likeness(name, key, near=key in here))
     # if several other sections have this name, the user may mean any of them
     same = dict.fromkeys(key for key in known if key.rpartition(".")[2] == name)
@@ -131,11 +132,3 @@ def _likeness(name: str, key: str, *, near: bool) -> float:
     initials = "".join(word[:1] for word in last.split("_"))
     alike = 1.0 if name == initials else difflib.SequenceMatcher(None, name, last).ratio()
     return alike + 0.25 * near
-
-
-def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yield the dotted names of all settings of a model and its sections."""
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        for part in models_in(field.annotation):
-            yield from keys(part, f"{prefix}{name}.")

@@ -17,9 +17,9 @@ class DataSettings(Settings):
 
     folder: Path | None = None
     """Folder (or CSV file) with the labelled tiles."""
-    layout: Literal["auto", "bcss", "luad", "folders", "csv"] = "auto"
+    layout: Literal["auto", "bcss", "luad", "folders", "csv"] = Field("auto", title="Labels are")
     """Layout of the labels; `auto` recognises it, and the job says which it is."""
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = Field(None, title="Class names")
     """Class names in label order; by default from the layout (its folders, classes.txt or CSV columns)."""
     mpp: Positive | None = None
     """Microns per pixel of the tiles, if known; the model then reads slides at this resolution."""

@@ -55,7 +55,7 @@ def bank_encoder(bank: ImageBank, weights: Path | None = None) -> Encoder:
     if encoder.weights_hash != bank.encoder["weights_hash"]:
         raise BankError(
             f"The encoder {name!r} has other weights than when the bank was made; build the bank again, "
-            "or point bank.weights to the weights it was made with."
+            "or point `bank.weights` to the weights it was made with."
         )
     return encoder
 

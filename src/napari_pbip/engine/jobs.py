@@ -34,7 +34,7 @@ def job(run: Callable[P, Job] | None = None, *, less_memory: str = _MORE_MEMORY)
     run
         The job.
     less_memory
-        What a user can do if the memory is full, for example "use a smaller train.batch_size".
+        What a user can do if the memory is full, for example "use a smaller `train.batch_size`".
     """
 
     def decorate(run: Callable[P, Job]) -> Callable[P, Job]:

@@ -41,8 +41,8 @@ def find(backbone: str) -> Path:
     """
     if backbone != BACKBONE:
         raise WeightsUnavailable(
-            f"napari-pbip comes with weights of {BACKBONE} only; leave backbone.weights empty to train {backbone} from "
-            "scratch, or name a file with its weights."
+            f"napari-pbip comes with weights of {BACKBONE} only; leave `backbone.weights` empty to train {backbone} "
+            "from scratch, or name a file with its weights."
         )
     try:
         path = Path(str(distribution(PACKAGE).locate_file(_FILE)))

@@ -207,7 +207,7 @@ def deltas(taxonomy: Taxonomy, thresholds: ThresholdSettings) -> npt.NDArray[np.
     for name in thresholds.class_delta:
         if name not in taxonomy.names:
             near = difflib.get_close_matches(name, taxonomy.names, n=1, cutoff=0.0)[0]
-            raise ConfigError(f"thresholds.class_delta names {name!r}, which is no class; the nearest is {near!r}.")
+            raise ConfigError(f"`thresholds.class_delta` names {name!r}, which is no class; the nearest is {near!r}.")
     return np.array([thresholds.class_delta.get(name, thresholds.delta) for name in taxonomy.names], np.float32)
 
 

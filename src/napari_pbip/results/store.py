@@ -45,7 +45,7 @@ from napari_pbip.folders import STORE_MARKER
 from napari_pbip.results.blend import Blender, Region, Tiles
 from napari_pbip.results.lattice import BLOCK
 from napari_pbip.results.store_facts import GridFacts, ModelFacts, StoreFacts, parse_facts
-from napari_pbip.results.store_files import get_array, reading, writing_to
+from napari_pbip.results.store_files import get_array, no_store, reading, writing_to
 from napari_pbip.results.store_writer import StoreWriter, create_arrays
 from napari_pbip.slides import SlideFacts
 from napari_pbip.taxonomy import Taxonomy
@@ -82,7 +82,7 @@ class ScoreStore:
             self._group = zarr.open_group(path, mode=mode, zarr_format=3)
             attributes = dict(self._group.attrs)
             if "pbip" not in attributes:
-                raise OutputError(f"{path} is not a score store; name the <slide>.ome.zarr that 'segment' wrote.")
+                raise no_store(path)
             self.facts = parse_facts(path, attributes["pbip"])
             self.taxonomy = Taxonomy(classes=self.facts.classes)
             ome: Any = attributes["ome"]

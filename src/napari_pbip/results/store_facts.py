@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_pbip.errors import OutputError
+from napari_pbip.errors import UnreadableResult
 from napari_pbip.results.lattice import Lattice
 from napari_pbip.slides import SlideFacts, TileGrid
 from napari_pbip.taxonomy import TissueClass
@@ -81,17 +81,17 @@ class StoreFacts(BaseModel):
 
 
 def parse_facts(path: Path, values: Any) -> StoreFacts:
-    """Return the facts of the store at ``path``; raises OutputError if they are damaged or of another version."""
+    """Return the facts of the store at ``path``; raises UnreadableResult if they are damaged or of another version."""
     if isinstance(values, dict) and values.get("version") != 1:
-        raise OutputError(
-            f"{path} is a score store of version {values.get('version')!r}, and this program reads version 1; "
-            "update the program, or segment the slide again."
+        raise UnreadableResult(
+            f"{path} is a score store of version {values.get('version')!r}, and this program reads version 1",
+            "update the program, or segment the slide again",
         )
     try:
         return StoreFacts.model_validate(values)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
-        raise OutputError(
-            f"{path} is damaged ({where}: {fault['msg']}); remove it and segment the slide again."
+        raise UnreadableResult(
+            f"{path} is damaged ({where}: {fault['msg']})", "remove it and segment the slide again"
         ) from error

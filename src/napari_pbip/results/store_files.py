@@ -10,7 +10,7 @@ from typing import Any
 import zarr
 import zarr.errors
 
-from napari_pbip.errors import OutputError, PbipError
+from napari_pbip.errors import OutputError, PbipError, UnreadableResult
 from napari_pbip.files import output_error
 
 
@@ -20,6 +20,11 @@ def get_array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     if not isinstance(array, zarr.Array):
         raise KeyError(name)
     return array
+
+
+def no_store(path: Path) -> UnreadableResult:
+    """Return the error for a folder that is no score store."""
+    return UnreadableResult(f"{path} is not a score store", "name the <slide>.ome.zarr that 'segment' wrote")
 
 
 @contextmanager
@@ -33,15 +38,15 @@ def writing_to(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path, way_out: str = "remove it and segment the slide again") -> Iterator[None]:
-    """Raise OutputError with a clear message instead of the errors of zarr on missing or damaged files."""
+    """Raise UnreadableResult with a clear message instead of the errors of zarr on missing or damaged files."""
     try:
         yield
     except (FileNotFoundError, zarr.errors.NodeTypeValidationError) as error:
-        raise OutputError(f"{path} is not a score store; name the <slide>.ome.zarr that 'segment' wrote.") from error
+        raise no_store(path) from error
     except PermissionError as error:
         raise OutputError(f"{path} may not be read; ask its owner for access.") from error
     except PbipError:
         raise
     except Exception as error:  # zarr may raise any error on damaged metadata
         reason = " ".join(str(error).split())
-        raise OutputError(f"{path} is damaged ({reason}); {way_out}.") from error
+        raise UnreadableResult(f"{path} is damaged ({reason})", way_out) from error

@@ -21,6 +21,7 @@ from napari_pbip.config import TissueSettings
 from napari_pbip.errors import DataError, SlideError
 from napari_pbip.files import write_picture
 from napari_pbip.pictures import read_drawn
+from napari_pbip.slides.proportions import scale_over
 from napari_pbip.slides.reader import LARGEST_PIECE, Image
 from napari_pbip.slides.slide import Slide
 
@@ -48,7 +49,6 @@ _NAMED = 3
 _THRESHOLD, _CORRECTED = "napari-pbip threshold", "napari-pbip corrected"
 """Text keys of a mask's PNG file: the threshold that found the tissue (missing in masks that the user drew), and
 ``yes`` if the mask was corrected by hand."""
-_PROPORTION = 0.02
 _BINS = np.linspace(0, 3, 769)
 """Bins of the histogram from which Otsu's threshold is computed."""
 _BAND = 512
@@ -144,10 +144,8 @@ class TissueMask:
         except DataError as error:
             raise SlideError(f"The tissue mask cannot be used: {error}") from error
         height, width = pixels.shape
-        # find_tissue computes the size of a mask along the longer side; the other side is off by less than a pixel.
-        scale = max(slide.width, slide.height) / max(width, height)
-        off = abs(slide.width - width * scale), abs(slide.height - height * scale)
-        if max(off) > max(scale, _PROPORTION * min(slide.width, slide.height)):
+        scale = scale_over(slide, height, width)
+        if scale is None:
             raise SlideError(
                 f"The tissue mask {path} has {width} x {height} pixels, not the proportions of {slide.path.name} "
                 f"({slide.width} x {slide.height}); draw it on a thumbnail of the slide."
@@ -210,7 +208,7 @@ class TissueMap:
         if width * height > LARGEST_PIECE:
             raise SlideError(
                 f"{slide.path.name} would be {width * mpp / 1000:.3g} x {height * mpp / 1000:.3g} mm large at its "
-                f"{slide_mpp:.4g} microns per pixel; correct them, or raise segment.tissue.mpp."
+                f"{slide_mpp:.4g} microns per pixel; correct them, or raise `segment.tissue.mpp`."
             )
         measure = _saturation if settings.measure == "saturation" else _optical_density
         values = np.empty((height, width), np.float32)
@@ -248,8 +246,8 @@ class TissueMap:
                 )
             raise SlideError(
                 f"No tissue was found on {self.slide} ({settings.measure} above {threshold:.3g}); lower "
-                "segment.tissue.threshold or segment.tissue.smallest_um, or give a mask of your own "
-                "(segment.tissue_mask)."
+                "`segment.tissue.threshold` or `segment.tissue.smallest_um`, or give a mask of your own "
+                "(`segment.tissue_mask`)."
             )
         return TissueMask(mask, self.scale, self.mpp, threshold, notes=tuple(self._notes(mask, threshold)))
 
@@ -262,7 +260,7 @@ class TissueMap:
         if (share := mask.mean()) >= _ALL:
             yield (
                 f"{share:.0%} of {self.slide} counts as tissue; if there is glass on it, raise "
-                f"segment.tissue.threshold above {threshold:.3g}, or give a mask of your own (segment.tissue_mask)."
+                f"`segment.tissue.threshold` above {threshold:.3g}, or give a mask of your own (`segment.tissue_mask`)."
             )
 
     @property

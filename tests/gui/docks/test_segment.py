@@ -13,7 +13,7 @@ from PIL import Image
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_pbip import samples
 from napari_pbip.bank.mosaics import write_training
@@ -87,6 +87,17 @@ def drop(widget, *paths):
     QApplication.sendEvent(widget, enter)
     assert enter.isAccepted()
     QApplication.sendEvent(widget, QDropEvent(QPointF(20, 20), action, data, buttons, keys))
+
+
+def answer(row, settle, text: str) -> str:
+    """Press *Replace*, and answer the question; returns what it says."""
+    click(row.replace_button)
+    settle(lambda: row.findChildren(QMessageBox))
+    box = row.findChild(QMessageBox)
+    said = f"{box.text()} {box.informativeText()}"
+    click(next(b for b in box.buttons() if b.text().replace("&", "") == text))
+    settle(lambda: not row.findChildren(QMessageBox))
+    return said
 
 
 def all_ended(session):
@@ -240,15 +251,45 @@ def test_a_result_of_another_model_is_replaced_only_when_the_user_says_so(viewer
     click(widget.segment_button)
     settle(all_ended(session))
     [queued], [row] = session.segmenting.slides, widget.queue.rows
-    assert queued.status is Status.OTHER
+    assert queued.status is Status.OCCUPIED
     assert "another model" in row.notice.text()
+    asked = answer(row, settle, "Cancel")
+    assert queued.store.name in asked
+    assert "labels that were saved" in asked
     assert ScoreStore.open(queued.store).facts.model.hash == before
-    click(row.replace_button)
+    answer(row, settle, "Replace it")
     settle(all_ended(session))
     assert queued.status is Status.DONE
     assert ScoreStore.open(queued.store).facts.model.hash != before
     assert [result.store.facts.model.hash == before for result in session.results] == [False]
     assert len(viewer.layers) == 2
+
+
+def test_a_damaged_result_is_replaced_when_the_user_says_so(viewer, session, widget, settle):
+    session.slides.open(samples.slide())
+    click(widget.segment_button)
+    settle(all_ended(session))
+    [queued], [row] = session.segmenting.slides, widget.queue.rows
+    facts = queued.store / "zarr.json"
+    whole = facts.read_bytes()
+    facts.write_bytes(whole[:100])
+    click(widget.segment_button)
+    settle(all_ended(session))
+    [queued], [row] = session.segmenting.slides, widget.queue.rows
+    assert queued.status is Status.OCCUPIED
+    assert f"{queued.store} is damaged" in row.notice.text()
+    assert row.notice.text().endswith("; replace it, or restore it and try again.")
+    click(row.resume_button)  # in vain
+    settle(all_ended(session))
+    assert queued.status is Status.OCCUPIED
+    answer(row, settle, "Cancel")
+    settle()
+    assert facts.read_bytes() == whole[:100]
+    answer(row, settle, "Replace it")
+    settle(all_ended(session))
+    assert queued.status is Status.DONE
+    assert ScoreStore.open(queued.store).progress == (queued.total, queued.total)
+    assert not row.replace_button.isVisible()
 
 
 def test_layers_deleted_while_it_runs_stay_away_and_the_result_is_whole(viewer, session, fine, settle):

@@ -281,7 +281,7 @@ def test_replacing_a_model_needs_a_yes(viewer: Any, widget: Any, settle: Settle,
     type_text(widget.name, "mine")
     assert "finished" in widget.name_notice.text()
     click(widget.replace_button)
-    click(widget.findChild(QMessageBox).button(QMessageBox.StandardButton.Yes))
+    click(next(b for b in widget.findChild(QMessageBox).buttons() if b.text() == "Replace it"))
     settle(lambda: session.training.job is not None)
     settle(lambda: not session.jobs)
     assert RunFacts.read(run).settings.train.seed == 0
@@ -462,7 +462,7 @@ def test_a_folder_that_appeared_meanwhile_is_not_overwritten(
     precious.parent.mkdir(parents=True)
     precious.write_text("chapter one")
     run_job(widget.start_button, session, settle)
-    assert "exists already" in widget.bar.notice.text()
+    assert "holds other files than an earlier result" in widget.bar.notice.text()
     assert precious.read_text() == "chapter one"
 
 

@@ -37,7 +37,7 @@ def read(
         if name not in taxonomy.names:
             raise DataError(
                 f"The folder {folders[0]} is none of the classes {', '.join(taxonomy.names)}; "
-                "rename it, or correct classes.txt or data.classes."
+                "rename it, or correct classes.txt or `data.classes`."
             )
         found = walk(folders, list_folder)
         pictures = left_out.but_pictures(found)

@@ -114,9 +114,9 @@ class Table:
         for name in names:
             if (value := self.rows[row][name]) not in ("0", "1"):
                 raise DataError(
-                    f"Row {self.lines[row]} of {self.path} holds {value!r} in the column {name}; it may be 0 or 1. If "
-                    f"the table does not tell the classes, leave it out with data.layout=folders, and if {name} is no "
-                    "class, name the classes with data.classes."
+                    f"Row {self.lines[row]} of {self.path} holds {value!r} in the column {name}; it may be 0 or 1. "
+                    "If the table does not tell the classes, leave it out with `data.layout=folders`, and if "
+                    f"{name} is no class, name the classes with `data.classes`."
                 )
         return frozenset(n for n, name in enumerate(names) if self.rows[row][name] == "1")
 
@@ -156,12 +156,12 @@ class Table:
                 return False
             raise DataError(
                 f"{self.path} seems to list tiles, but in a column {files!r}; call that column path, or leave the "
-                "table out with data.layout=folders."
+                "table out with `data.layout=folders`."
             )
         if not marked:
             raise DataError(
                 f"{self.path} names classes in the column {worded[0]!r}; give it a 0/1 column for each class instead, "
-                "or leave the table out with data.layout=folders."
+                "or leave the table out with `data.layout=folders`."
             )
         return True
 

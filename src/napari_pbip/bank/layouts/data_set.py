@@ -21,6 +21,11 @@ from napari_pbip.folders import Listing, listing, walk
 from napari_pbip.pictures import FORMATS, is_picture
 from napari_pbip.taxonomy import Taxonomy
 
+_SAY_WHERE = (
+    "use `data.layout=folders` if the labels are in the folders, and `data.layout=bcss` or `data.layout=luad` if they "
+    "are in the file names."
+)
+
 
 class DataSet:
     """A folder or table of tiles whose layout was recognised.
@@ -132,8 +137,7 @@ class DataSet:
         pictures = [path for path in here.files if is_picture(path)]
         if pictures and here.folders:
             raise DataError(
-                f"{part} holds pictures and folders ({pictures[0].name}, {here.folders[0].name}); say with data.layout "
-                "whether labels are in the file names (bcss, luad) or in the folders (folders)."
+                f"{part} holds pictures and folders ({pictures[0].name}, {here.folders[0].name}); {_SAY_WHERE}"
             )
         if not here.folders:
             return naming_of(pictures)
@@ -141,7 +145,7 @@ class DataSet:
         if splits := [path for path in (*here.folders, *below.folders) if path != part and split_of(path.name)]:
             raise DataError(
                 f"{splits[0]} is called like a split and lies where a class was looked for; name the folder that holds "
-                "the folders of the splits, put them above those of the classes, or set data.layout."
+                "the folders of the splits, put them above those of the classes, or set `data.layout`."
             )
         pictures = [path for path in below.files if is_picture(path)]
         carry = sum(LABEL_IN_NAME.fullmatch(path.stem) is not None for path in pictures)
@@ -149,8 +153,7 @@ class DataSet:
             return "folders"
         if carry < len(pictures):
             raise DataError(
-                f"{carry:,} of {len(pictures):,} pictures in {part} carry labels in their names; say with data.layout "
-                "whether labels are in the file names (bcss, luad) or in the folders (folders)."
+                f"{carry:,} of {len(pictures):,} pictures in {part} carry labels in their names; {_SAY_WHERE}"
             )
         naming = naming_of(pictures)
         digits = len(digits_of(pictures[0], naming))
@@ -177,12 +180,12 @@ class DataSet:
                     return KNOWN[layout]
                 raise DataError(
                     f"{pictures[0]} carries {len(digits)} labels and their class names are not known; "
-                    "write them into classes.txt, one a line, or set data.classes."
+                    "write them into classes.txt, one a line, or set `data.classes`."
                 )
         if self.settings.layout in KNOWN:
             return KNOWN[self.settings.layout]
         raise DataError(
-            f"The class names of {self.folder} are not known; write them into classes.txt or set data.classes."
+            f"The class names of {self.folder} are not known; write them into classes.txt or set `data.classes`."
         )
 
 

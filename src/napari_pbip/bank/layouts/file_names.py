@@ -55,7 +55,7 @@ def read(pictures: Sequence[Path], digits: Sequence[str], taxonomy: Taxonomy) ->
         if len(bits) != len(taxonomy):
             raise DataError(
                 f"{path} carries {len(bits)} labels but there are {len(taxonomy)} classes "
-                f"({', '.join(taxonomy.names)}); correct the file name, classes.txt or data.classes."
+                f"({', '.join(taxonomy.names)}); correct the file name, classes.txt or `data.classes`."
             )
         labels = frozenset(n for n, bit in enumerate(bits) if bit == "1")
         tiles.append(LabelledTile(path, labels, origin=Origin.from_name(path.name)))

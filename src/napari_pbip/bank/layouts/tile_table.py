@@ -49,7 +49,8 @@ def find(folder: Path, here: Listing, layout: str) -> tuple[Table | None, list[s
     if telling and any(LABEL_IN_NAME.fullmatch(path.stem) for path in pictures):
         raise DataError(
             f"{folder} holds a table of labelled tiles ({telling[0].name}) and pictures with labels in their "
-            f"names ({pictures[0].name}); say with data.layout which counts (csv, or bcss or luad)."
+            f"names ({pictures[0].name}); use `data.layout=csv` to go by the table, or `data.layout=bcss` or "
+            "`data.layout=luad` to go by the names."
         )
     notes = [f"{path.name} is not read: it does not list labelled tiles." for path in paths if not telling]
     notes += [
@@ -164,7 +165,7 @@ def _stray_table(path: Path) -> Table | None:
             header = file.read(4096).replace(b"\0", b"").partition(b"\n")[0]
         if b"path" not in header.lower():
             return None
-        raise DataError(f"{str(error).removesuffix('.')}, or leave it out with data.layout=folders.") from error
+        raise DataError(f"{str(error).removesuffix('.')}, or leave it out with `data.layout=folders`.") from error
 
 
 def _listed_twice(table: Table, tiles: Sequence[LabelledTile], rows: Sequence[int], names: Sequence[str]) -> str | None:
@@ -210,5 +211,5 @@ def _shown_everywhere(tiles: Sequence[LabelledTile], names: Sequence[str]) -> st
         return None
     return (
         f"Every tile shows {everywhere[0]}, so nothing can be learned of it; if that column is no class, name the "
-        "classes with data.classes."
+        "classes with `data.classes`."
     )

@@ -42,7 +42,7 @@ from napari_pbip.taxonomy import Taxonomy
 SAVE_EVERY_SECONDS = 60.0
 
 
-@job(less_memory="use a smaller bank.batch_size")
+@job(less_memory="use a smaller `bank.batch_size`")
 @claims("out", "building an image bank")
 def build_bank(
     tiles: TileSet,

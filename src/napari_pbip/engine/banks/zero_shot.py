@@ -107,7 +107,7 @@ def zero_shot(
         If the tiles cannot be read, or neither labels, a bank nor sentences determine the classes.
     """
     if data.folder is None:
-        raise ConfigError("There is nothing to classify; name the folder of the tiles with data.folder.")
+        raise ConfigError("There is nothing to classify; name the folder of the tiles with `data.folder`.")
     image_bank = None if bank is None else _read_bank(bank, encoder)
     tiles = _load(data.folder, data, split, image_bank, sentences or {})
     names = tiles.taxonomy.names if image_bank is None else image_bank.taxonomy.names

@@ -78,7 +78,7 @@ def evaluate(
     """
     began = time.monotonic()
     if data.folder is None:
-        raise ConfigError("There is nothing to score on; name the folder of tiles with masks with data.folder.")
+        raise ConfigError("There is nothing to score on; name the folder of tiles with masks with `data.folder`.")
     chosen = choose_device(device)
     model = load_model(Path(run), which, chosen)
     names = model.facts.taxonomy.names

@@ -112,7 +112,7 @@ def pseudo_masks(
     """
     out, refine = Path(out), refine or RefineSettings()
     if data.folder is None:
-        raise ConfigError("Pseudo masks need labelled tiles; name their folder with data.folder.")
+        raise ConfigError("Pseudo masks need labelled tiles; name their folder with `data.folder`.")
     chosen = choose_device(device)
     models = [load_model(Path(one), which, chosen) for one in (run, agree) if one is not None]
     tiles = load_tiles(data.folder, "train", data)

@@ -60,7 +60,7 @@ Focus = Callable[[], tuple[float, float, float, float] | None]
 """Returns what the user is looking at: left edge, top edge, width and height in level-0 pixels, or None."""
 
 
-@job(less_memory="use a smaller segment.batch_size")
+@job(less_memory="use a smaller `segment.batch_size`")
 @claims("out", "segmenting")
 def segment(
     slide: Path | str | Slide,

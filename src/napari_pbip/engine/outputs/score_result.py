@@ -26,10 +26,10 @@ from napari_pbip.results import LargestScores, ScoreStore, SegmentationScores
 from napari_pbip.results.label_image import CHUNK
 from napari_pbip.results.lazy import computed, lazy_labels
 from napari_pbip.results.metrics import PROTOCOLS
+from napari_pbip.slides.proportions import scale_over
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
 
 Mask = npt.NDArray[np.integer[Any]]
-_PROPORTION = 0.02
 _LOSSY = frozenset({6, 7, 33007, 34892})
 """Values of the TIFF tag Compression that mean JPEG."""
 
@@ -150,9 +150,7 @@ def read_mask(path: Path) -> Mask:
 def _check(truth: Truth, store: ScoreStore) -> None:
     slide = store.facts.slide
     height, width = truth.values.shape
-    scale = max(slide.width, slide.height) / max(width, height)
-    off = abs(slide.width - width * scale), abs(slide.height - height * scale)
-    if max(off) > max(scale, _PROPORTION * min(slide.width, slide.height)):
+    if scale_over(slide, height, width) is None:
         raise DataError(
             f"The mask has {width} x {height} pixels, not the proportions of {slide.name} "
             f"({slide.width} x {slide.height}); draw it over the whole slide."

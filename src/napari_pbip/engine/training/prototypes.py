@@ -108,7 +108,7 @@ def _of_bank(folder: Path, settings: JobSettings, tiles: TileSet) -> Start:
     if "encoder" in settings.bank.model_fields_set and settings.bank.encoder != name:
         raise BankError(
             f"The bank was made with the encoder {name!r}, and the settings ask for {settings.bank.encoder!r}; "
-            "build the bank again with that encoder, or leave bank.encoder out."
+            "build the bank again with that encoder, or choose the bank's own with `bank.encoder`."
         )
     prototypes = Prototypes(torch.from_numpy(bank.prototypes), torch.from_numpy(bank.subclass_class).long())
     facts = {
@@ -136,7 +136,7 @@ def _of_sentences(settings: JobSettings, method: ConstructSettings, tiles: TileS
     names = tiles.taxonomy.names
     if unknown := set(method.sentences) - set(names):
         raise ConfigError(
-            f"method.sentences describes {', '.join(sorted(unknown))}, and the classes of the tiles are "
+            f"`method.sentences` describes {', '.join(sorted(unknown))}, and the classes of the tiles are "
             f"{', '.join(names)}; use these names."
         )
     sentences = [method.sentences.get(name, default_sentence(name)) for name in names]

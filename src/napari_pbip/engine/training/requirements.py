@@ -45,7 +45,7 @@ def _check_weights(backbone: BackboneSettings) -> None:
     if backbone.weights == "builtin":
         builtin.find(backbone.name)
     elif backbone.weights is not None:
-        safetensors_file(backbone.weights, backbone.name, "backbone.weights", "name another file or folder")
+        safetensors_file(backbone.weights, backbone.name, "`backbone.weights`", "name another file or folder")
 
 
 def _of_construct(
@@ -64,7 +64,7 @@ def _of_construct(
         )
     if method.structure and settings.backbone.weights is None:
         needed["backbone.weights"] = ConfigError(
-            "ConStruct learns structure from a pretrained backbone; name its weights with backbone.weights, "
-            "or set method.structure to 0."
+            "ConStruct learns structure from a pretrained backbone; name its weights with `backbone.weights`, "
+            "or set `method.structure` to 0."
         )
     return needed

@@ -64,7 +64,7 @@ class Composer:
             if not own:
                 raise DataError(
                     f"Mosaics are composed of tiles that show one class alone, and {name} has none; add some, or set "
-                    "method.synthesis to 0."
+                    "`method.synthesis` to 0."
                 )
         self._seed, self._turn = settings.seed, settings.flip_and_turn
         self._count = max(1, round(_SHARE * settings.batch_size))

@@ -54,7 +54,7 @@ _FEW_STEPS = 200
 many."""
 
 
-@job(less_memory="use a smaller train.batch_size")
+@job(less_memory="use a smaller `train.batch_size`")
 @claims("out", "training")
 def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Job:
     """Train a method; yields a ``Step`` with the loss terms for each step, and an ``Epoch`` with validation scores.
@@ -266,7 +266,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         if facts.steps < _FEW_STEPS and facts.settings.backbone.weights is None:
             yield Warned(
                 f"{facts.steps} steps with {len(self.tiles)} tiles are planned, and a network that starts from scratch "
-                "needs some hundreds: ask for more epochs (train.epochs, or train.steps)."
+                "needs some hundreds: ask for more epochs (`train.epochs`, or `train.steps`)."
             )
         name = f"Training {facts.settings.method.name} on {self.device}"
         yield from self.run(name, self._batches(compose), resume=resume)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import napari.viewer
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QKeySequence, QShortcut, QShowEvent
 from qtpy.QtWidgets import (
-    QFrame,
     QHBoxLayout,
     QLabel,
     QMenu,
-    QMessageBox,
-    QScrollArea,
     QSplitter,
     QVBoxLayout,
     QWidget,
@@ -30,6 +29,8 @@ from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.session import Session, session_of
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.question import ask
+from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.words import caption, rich, tip
 
@@ -131,11 +132,6 @@ class BankWidget(QWidget):
         ):
             top.addWidget(part)
         top.addStretch(1)
-        above = QScrollArea()
-        above.setFrameShape(QFrame.Shape.NoFrame)
-        above.setWidgetResizable(True)
-        above.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        above.setWidget(inside)
 
         views = QSplitter(Qt.Orientation.Vertical)
         views.addWidget(self.clusters)
@@ -159,7 +155,7 @@ class BankWidget(QWidget):
         below.addWidget(self.correct_notice)
 
         parts = QSplitter(Qt.Orientation.Vertical)
-        parts.addWidget(above)
+        parts.addWidget(ScrollColumn(inside))
         parts.addWidget(self._corrections)
         parts.setStretchFactor(1, 1)
         parts.setChildrenCollapsible(False)
@@ -224,6 +220,7 @@ class BankWidget(QWidget):
     def build(self) -> None:
         """Build the bank or bring it up to date; ask before one of another encoder is replaced."""
         work = self._work
+        anew = partial(work.build, overwrite=True)
         if self.form.problems() or self.white_form.problems():
             return
         if work.tiles is None:
@@ -232,36 +229,20 @@ class BankWidget(QWidget):
         if not (self.encoder.usable() and self._check_k()):
             return
         if work.problem:
-            self._ask(f"{work.problem} What should be done?", "Mend it", "Build it anew")
+            question = f"{work.problem} What should be done?"
+            ask(self, "Image bank", question, {"Mend it": work.build, "Build it anew": anew})
         elif work.would_replace() and work.bank is not None:
-            self._ask(
+            question = (
                 f"The image bank was made with the encoder {work.bank.encoder['name']}. With another encoder all "
-                "features are computed again; removed and moved tiles stay so.",
-                None,
-                "Replace it",
+                "features are computed again; removed and moved tiles stay so."
             )
+            ask(self, "Image bank", question, {"Replace it": anew})
         else:
             work.build()
 
     def test_without_training(self) -> None:
         """Open the window that classifies tiles by sentences and prototypes."""
         ZeroShotDialog(self._session, self).show()
-
-    def _ask(self, question: str, mend: str | None, replace: str) -> None:
-        box = QMessageBox(QMessageBox.Icon.Question, "Image bank", question, QMessageBox.StandardButton.Cancel, self)
-        if mend is not None:
-            box.addButton(mend, QMessageBox.ButtonRole.AcceptRole)
-        anew = box.addButton(replace, QMessageBox.ButtonRole.DestructiveRole)
-        cancel = box.button(QMessageBox.StandardButton.Cancel)
-
-        def answered() -> None:
-            clicked = box.clickedButton()
-            if clicked is not None and clicked is not cancel:
-                self._work.build(overwrite=clicked is anew)
-
-        box.finished.connect(lambda _: answered())
-        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        box.open()
 
     def _follow_build(self, job: RunningJob) -> None:
         self.correct_notice.clear()

@@ -15,7 +15,6 @@ from qtpy.QtCore import QSignalBlocker, Qt, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QGroupBox,
     QHBoxLayout,
@@ -35,8 +34,8 @@ from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.buttons import push_button
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
-from napari_pbip.gui.widgets.save_dialog import ask_where_to_save
 from napari_pbip.gui.widgets.words import PlainLabel
 
 _FILE = "A file…"
@@ -137,9 +136,8 @@ class EvaluateWidget(QWidget):
 
     def _mask_chosen(self, index: int) -> None:
         if self.mask_box.itemText(index) == _FILE and self.mask_box.itemData(index) is None:
-            name, _ = QFileDialog.getOpenFileName(self, "Mask", "", "Masks (*.png *.tif *.tiff)")
-            if name:
-                self.choose_file(Path(name))
+            formats = "Masks (*.png *.tif *.tiff)"
+            ask_for(self, "Mask", Mode.ExistingFile, lambda files: self.choose_file(files[0]), formats=formats)
 
     # comparing -----------------------------------------------------------------------------------------------
 

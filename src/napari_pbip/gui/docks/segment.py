@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,12 @@ import napari.viewer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QFrame,
     QGridLayout,
     QHBoxLayout,
     QLabel,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -31,11 +29,14 @@ from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import ModelError, PbipError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.slides import SlideLayer
+from napari_pbip.gui.panels.replacing import ask_to_replace
 from napari_pbip.gui.state.segmenting import QueuedSlide, SegmentQueue, Status
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import Notice, duration, show_details
+from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.words import tip
 
@@ -159,11 +160,8 @@ class SegmentWidget(DropZone):
         self._enable()
 
     def _browse(self) -> None:
-        dialog = QFileDialog(self, "The folder of a model", str(self._session.models_folder))
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.setFileMode(QFileDialog.FileMode.Directory)
-        dialog.fileSelected.connect(lambda name: self.choose_model(Path(name)))
-        dialog.open()
+        title, start = "The folder of a model", self._session.models_folder
+        ask_for(self, title, Mode.Directory, lambda folders: self.choose_model(folders[0]), start=start)
 
     def choose_model(self, run: Path) -> None:
         """Use the model in a folder; show the error if it cannot be read."""
@@ -221,13 +219,9 @@ class SegmentWidget(DropZone):
         self.take(self.slide.currentData() or [])
 
     def _choose_files(self) -> None:
-        dialog = QFileDialog(self, "Slides")
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
-        dialog.filesSelected.connect(lambda names: self.take([Path(name) for name in names]))
-        dialog.open()
+        ask_for(self, "Slides", Mode.ExistingFiles, self.take)
 
-    def take(self, paths: list[Path]) -> None:
+    def take(self, paths: Sequence[Path]) -> None:
         """Add slides and folders of slides to the queue, to be segmented with the chosen model."""
         self.notice.clear()
         run = self._queue.run
@@ -261,14 +255,9 @@ class QueueView(QWidget):
         self._rows = QVBoxLayout(content)
         self._rows.setContentsMargins(0, 0, 0, 0)
         self._rows.addStretch()
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(content)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(area, 1)
+        layout.addWidget(ScrollColumn(content), 1)
         layout.addLayout(buttons)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         listen(self, (queue.changed, self._fill), (queue.updated, self._show))
@@ -326,7 +315,9 @@ class SlideRow(QFrame):
         self.notice = Notice()
         self.stop_button = push_button("Stop", _STOP, self._call(queue.cancel))
         self.resume_button = push_button("Resume", "Go on where it was stopped", self._call(queue.resume))
-        self.replace_button = push_button("Replace", "Delete that result and segment anew", self._call(queue.replace))
+        self.replace_button = push_button(
+            "Replace", "Delete that result and segment anew", partial(ask_to_replace, self, queue, slide)
+        )
         self.show_button = push_button("Show", "Bring the slide and its tissue map into view", self._show)
         self.details_button = push_button("Details…", "The technical description, for a report", self._show_details)
         self.remove_button = push_button(
@@ -372,9 +363,9 @@ class SlideRow(QFrame):
             self.notice.warn(slide.sentence)
         self.stop_button.setVisible(status in (Status.RUNNING, Status.STOPPING))
         self.stop_button.setEnabled(status is Status.RUNNING)
-        self.resume_button.setText("Try again" if status is Status.FAILED else "Resume")
-        self.resume_button.setVisible(status in (Status.STOPPED, Status.FAILED))
-        self.replace_button.setVisible(status is Status.OTHER)
+        self.resume_button.setText("Resume" if status is Status.STOPPED else "Try again")
+        self.resume_button.setVisible(status in (Status.STOPPED, Status.FAILED, Status.OCCUPIED))
+        self.replace_button.setVisible(status is Status.OCCUPIED)
         self.show_button.setVisible(slide.total > 0)
         self.details_button.setVisible(slide.error is not None and slide.error.__cause__ is not None)
         self.remove_button.setVisible(status not in (Status.RUNNING, Status.STOPPING))
@@ -419,7 +410,7 @@ def _state(slide: QueuedSlide) -> str:
             return f"Done: {slide.total:,} tiles, {slide.tissue_mm2:.3g} mm² of tissue"
         case Status.FAILED:
             return "Failed"
-        case Status.OTHER:
+        case Status.OCCUPIED:
             return "Not begun"
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import napari.viewer
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QFileDialog,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -26,6 +25,7 @@ from napari_pbip.gui.panels.tissue import TissuePanel
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.words import PlainLabel, tip
 from napari_pbip.slides import save_mpp, slides_in
@@ -101,8 +101,7 @@ class SlidesWidget(DropZone):
     # slides --------------------------------------------------------------------------------------------------
 
     def _choose(self) -> None:
-        names, _ = QFileDialog.getOpenFileNames(self, "Open slides")
-        self.take([Path(name) for name in names])
+        ask_for(self, "Open slides", Mode.ExistingFiles, self.take)
 
     def _fill(self) -> None:
         self.list.blockSignals(True)
@@ -164,9 +163,8 @@ class SlidesWidget(DropZone):
         return row
 
     def _choose_folder(self) -> None:
-        name = QFileDialog.getExistingDirectory(self, "Project folder", str(self._session.folder))
-        if name:
-            self.choose_folder(Path(name))
+        title, start = "Project folder", self._session.folder
+        ask_for(self, title, Mode.Directory, lambda folders: self.choose_folder(folders[0]), start=start)
 
     def choose_folder(self, folder: Path) -> None:
         """Change the project folder, if the new one can be written."""

@@ -12,8 +12,6 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLabel,
     QLineEdit,
-    QMessageBox,
-    QScrollArea,
     QTreeWidget,
     QTreeWidgetItem,
     QVBoxLayout,
@@ -34,9 +32,12 @@ from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.curves import CurvesPlot
 from napari_pbip.gui.widgets.fit_report import FitReport
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice, duration
+from napari_pbip.gui.widgets.question import ask
+from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.words import rich, tip
 from napari_pbip.models.encoders import catalogue
+from napari_pbip.wording import Interface
 
 _SECTIONS = ("method", "backbone", "train")
 _MAIN = (
@@ -169,13 +170,9 @@ class TrainWidget(QWidget):
         inner.addWidget(self.report)
         inner.addWidget(self.models, 1)
         inner.addWidget(self.prototypes_button)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QScrollArea.Shape.NoFrame)
-        area.setWidget(content)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(area)
+        layout.addWidget(ScrollColumn(content))
         self.setMinimumWidth(340)
 
     # settings ------------------------------------------------------------------------------------------------
@@ -244,7 +241,7 @@ class TrainWidget(QWidget):
         self.models.clear()
         for name, facts in training.models.items():
             item = QTreeWidgetItem([name, _state(facts, running == name), _score(facts)])
-            item.setToolTip(1, str(facts) if isinstance(facts, ModelError) else "")
+            item.setToolTip(1, Interface.WINDOW.sentence(facts) if isinstance(facts, ModelError) else "")
             self.models.addTopLevelItem(item)
             if name == chosen:
                 self.models.setCurrentItem(item)
@@ -343,14 +340,8 @@ class TrainWidget(QWidget):
         if not self._ready():
             return
         name = self.name.text().strip()
-        box = QMessageBox(self)
-        box.setWindowTitle("Replace a model")
-        box.setText(f"Delete the model “{name}” with its curves, and train it anew?")
-        yes, no = QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.Cancel
-        box.setStandardButtons(yes | no)
-        box.setDefaultButton(no)
-        box.finished.connect(lambda answer: self._training.start(name, replace=True) if answer == yes else None)
-        box.open()
+        question = f"Delete the model “{name}” with its curves, and train it anew?"
+        ask(self, "Replace a model", question, {"Replace it": lambda: self._training.start(name, replace=True)})
 
     def _show_prototypes(self) -> None:
         PrototypesDialog(self._session.viewer, ModelPrototypes(self._session, self._run), self).show()

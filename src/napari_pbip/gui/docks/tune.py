@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari.viewer
-from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
-    QFileDialog,
     QHBoxLayout,
     QLabel,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -29,7 +26,9 @@ from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.panels.display_controls import DisplayControls
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.why import WhyPanel
 from napari_pbip.gui.widgets.words import rich
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
@@ -41,7 +40,6 @@ if TYPE_CHECKING:  # it brings torch, which takes seconds to load
 
 _NOTHING = "No tissue map is open. Segment a slide, or open a result folder here."
 _HOVER = "Move over the map to read its scores."
-_WIDEST = 440
 
 
 class TuneWidget(QWidget):
@@ -101,25 +99,9 @@ class TuneWidget(QWidget):
         for below in (self.bar, self.hover, self.why_button, self.why):
             layout.addWidget(below)
         layout.addStretch(1)
-        scroll = self._scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        scroll.setWidget(inside)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
-
-    def _fit(self) -> None:
-        """Make the widget as wide as its rows need, up to a limit for docks."""
-        inside, bar = self._scroll.widget(), self._scroll.verticalScrollBar()
-        if inside is not None and bar is not None:
-            needed = inside.minimumSizeHint().width() + bar.sizeHint().width()
-            self._scroll.setMinimumWidth(min(needed, _WIDEST))
-
-    def showEvent(self, event: QShowEvent | None) -> None:
-        """Adjust the width now that the style of the window, on which that of the rows depends, is known."""
-        super().showEvent(event)
-        self._fit()
+        outer.addWidget(ScrollColumn(inside))
 
     # the selected result -------------------------------------------------------------------------------------
 
@@ -141,7 +123,6 @@ class TuneWidget(QWidget):
         if result is None:
             return
         self.controls.bind(result.display, result.store.taxonomy)
-        self._fit()
         result.failed.connect(self.notice.error)
         if result.error:
             self.notice.error(result.error)
@@ -153,9 +134,13 @@ class TuneWidget(QWidget):
             self.controls.unbind()
 
     def _choose(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Result (.ome.zarr)", str(self._session.results_folder))
-        if folder:
-            self.open(Path(folder))
+        ask_for(
+            self,
+            "Result (.ome.zarr)",
+            Mode.Directory,
+            lambda folders: self.open(folders[0]),
+            start=self._session.results_folder,
+        )
 
     def open(self, folder: Path) -> None:
         """Open a result, or show why it cannot be opened."""

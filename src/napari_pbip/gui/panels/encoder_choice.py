@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QMessageBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_pbip.config import BankSettings, JobSettings
 from napari_pbip.gui.connections import listen
@@ -12,6 +12,7 @@ from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.question import ask
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.models.encoders import EncoderSpec, catalogue
 from napari_pbip.models.encoders.weights import FOLDER_VARIABLE
@@ -131,17 +132,13 @@ class EncoderChoice(QWidget):
         spec = self._lacking
         if spec is None:
             return
-        box = QMessageBox(QMessageBox.Icon.Question, "Fetch weights", f"Fetch the weights of {spec.name}?", parent=self)
         gate = "\nThey are given out on request: without access, nothing can be fetched." if spec.gated else ""
-        box.setInformativeText(
+        details = (
             f"{spec.title}\n\nSize: {spec.megabytes:,} MB\nLicence: {spec.licence}\nSource: {_page(spec)}{gate}\n\n"
             f"They are kept in the folder that {FOLDER_VARIABLE} names, or else in the Hugging Face cache."
         )
-        fetch = box.addButton("Fetch", QMessageBox.ButtonRole.AcceptRole)
-        box.setDefaultButton(box.addButton(QMessageBox.StandardButton.Cancel))
-        box.finished.connect(lambda _: self._encoders.fetch(spec.name) if box.clickedButton() is fetch else None)
-        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        box.open()
+        question = f"Fetch the weights of {spec.name}?"
+        ask(self, "Fetch weights", question, {"Fetch": lambda: self._encoders.fetch(spec.name)}, details)
 
     def _follow(self, job: RunningJob) -> None:
         self.bar.follow(job)

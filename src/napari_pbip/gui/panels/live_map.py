@@ -6,6 +6,7 @@ from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_pbip.gui.connections import listen
+from napari_pbip.gui.panels.replacing import ask_to_replace
 from napari_pbip.gui.state.segmenting import Status
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
@@ -18,7 +19,7 @@ class LiveMapPanel(QWidget):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self._live, self._whole = session.live_map, session.whole_map
+        self._live, self._whole, self._queue = session.live_map, session.whole_map, session.segmenting
         self.live_button = toggle_button(
             "Live map", "Colour the tissue in view by its class, and update the colours with every label", self._toggle
         )
@@ -32,7 +33,7 @@ class LiveMapPanel(QWidget):
         self.report.picked.connect(self._live.go_to)
         self.bar = JobBar()
         self.whole_note, self.whole_problem = Notice(), Notice()
-        self.replace_button = push_button("Replace it", "Delete that map and make this one", self._whole.replace)
+        self.replace_button = push_button("Replace it", "Delete that map and make this one", self._replace)
         buttons = QHBoxLayout()
         for button in (self.live_button, self.whole_button):
             buttons.addWidget(button)
@@ -83,7 +84,11 @@ class LiveMapPanel(QWidget):
         whole = self._whole
         self.whole_note.info(whole.note)
         self.whole_problem.error(whole.problem)
-        self.replace_button.setVisible(whole.queued is not None and whole.queued.status is Status.OTHER)
+        self.replace_button.setVisible(whole.queued is not None and whole.queued.status is Status.OCCUPIED)
+
+    def _replace(self) -> None:
+        if self._whole.queued is not None:
+            ask_to_replace(self, self._queue, self._whole.queued)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         super().showEvent(event)

@@ -8,7 +8,6 @@ from typing import Any
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -19,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_pbip import samples
 from napari_pbip.config import DataSettings
+from napari_pbip.config.labels import label
 from napari_pbip.engine.banks.inspect_tiles import inspect_tiles
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
@@ -26,18 +26,12 @@ from napari_pbip.gui.panels.mpp_panel import MppBox
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.class_table import ClassTable
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import PlainLabel
 from napari_pbip.slides.mpp import is_usual
 from napari_pbip.taxonomy import Taxonomy
-
-_LAYOUTS = {
-    "auto": "recognise it",
-    "folders": "a folder for each class",
-    "bcss": "digits in file names, [101]",
-    "luad": "digits in file names, [1 0 1]",
-    "csv": "a table (CSV)",
-}
+from napari_pbip.wording import LAYOUTS
 
 
 class TileFolder(QWidget):
@@ -64,7 +58,7 @@ class TileFolder(QWidget):
             self._use_samples,
         )
         self.layout_box = QComboBox()
-        for key, text in _LAYOUTS.items():
+        for key, text in LAYOUTS.items():
             self.layout_box.addItem(text, key)
         self.layout_box.setToolTip("How the labels of a tile are written down")
         self.layout_box.activated.connect(self._on_edited)
@@ -82,8 +76,8 @@ class TileFolder(QWidget):
         form = QFormLayout()
         form.addRow("Tiles", row)
         form.addRow("", self.sample_button)
-        form.addRow("Labels are", self.layout_box)
-        form.addRow("Class names", self.names)
+        form.addRow(_label("layout"), self.layout_box)
+        form.addRow(_label("classes"), self.names)
         form.addRow("Resolution", resolution)
         self.notice = Notice()
         self.mpp_notice = Notice()
@@ -114,17 +108,17 @@ class TileFolder(QWidget):
         self._inspect(self._entered())
 
     def _ask_folder(self) -> None:
-        if chosen := QFileDialog.getExistingDirectory(self, "Folder with labelled tiles", self.path.text()):
-            self.choose(Path(chosen))
+        self._ask("Folder with labelled tiles", Mode.Directory)
 
     def _use_samples(self) -> None:
         self.mpp.setValue(samples.TILES_MPP)
         self.choose(samples.tiles())
 
     def _ask_table(self) -> None:
-        chosen, _ = QFileDialog.getOpenFileName(self, "Table of labelled tiles", self.path.text(), "CSV (*.csv)")
-        if chosen:
-            self.choose(Path(chosen))
+        self._ask("Table of labelled tiles", Mode.ExistingFile, "CSV (*.csv)")
+
+    def _ask(self, title: str, mode: Mode, formats: str = "") -> None:
+        ask_for(self, title, mode, lambda paths: self.choose(paths[0]), start=self.path.text(), formats=formats)
 
     def _entered(self) -> DataSettings:
         text = self.path.text().strip()
@@ -199,3 +193,7 @@ class TileFolder(QWidget):
         self.mpp.setValue(data.mpp or 0)
         del blocked
         self._inspect(data)
+
+
+def _label(name: str) -> str:
+    return label(name, DataSettings.model_fields[name])

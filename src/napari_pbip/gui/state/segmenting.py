@@ -19,7 +19,7 @@ from psygnal import Signal
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.engine.run_facts import RunFacts
-from napari_pbip.errors import OtherResult, PbipError, SlideError
+from napari_pbip.errors import OtherResult, PbipError, SlideError, UnreadableResult
 from napari_pbip.events import Event, Job, RegionDone, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
@@ -44,8 +44,8 @@ class Status(Enum):
     STOPPED = "stopped"
     DONE = "done"
     FAILED = "failed"
-    OTHER = "made from something else"
-    """There is a result that cannot be resumed; the user is asked whether to replace it."""
+    OCCUPIED = "there is another result"
+    """There is a result that cannot be resumed; the user may replace it, or mend it and try again."""
 
     @property
     def active(self) -> bool:
@@ -297,9 +297,9 @@ class SegmentQueue:
             self._become(slide, Status.STOPPED)
         else:
             slide.error = job.error
-            replaceable = isinstance(job.error, OtherResult) and job.error.what != "slide"
+            other = isinstance(job.error, OtherResult) and job.error.what != "slide"
             slide.sentence = _sentence(slide, job.error)
-            self._become(slide, Status.OTHER if replaceable else Status.FAILED)
+            self._become(slide, Status.OCCUPIED if other or isinstance(job.error, UnreadableResult) else Status.FAILED)
         self._begin_next()
 
     def _become(self, slide: QueuedSlide, status: Status) -> None:
@@ -348,6 +348,8 @@ class SegmentQueue:
 
 def _sentence(slide: QueuedSlide, error: PbipError | None) -> str:
     """What went wrong; of a result that exists already, with what the buttons of its row do."""
+    if isinstance(error, UnreadableResult):
+        return f"There is a result already, but {error.reason}; replace it, or restore it and try again."
     if not isinstance(error, OtherResult):
         return str(error)
     if error.what == "slide":

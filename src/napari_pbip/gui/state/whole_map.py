@@ -56,11 +56,6 @@ class WholeMap:
             self._say("Cutting the labelled tiles…")
             self._session.labelling.use()
 
-    def replace(self) -> None:
-        """Map the slide again and replace its existing map."""
-        if self.queued is not None:
-            self._session.segmenting.replace(self.queued)
-
     def _on_cutting(self, job: RunningJob) -> None:
         def ended(state: State) -> None:
             if state is State.FAILED and self._path is not None:
@@ -105,8 +100,8 @@ class WholeMap:
                 self._say(f"{name} was stopped; 5 Segment resumes it.")
             case Status.DONE:
                 self._say(f"{name} is mapped by “{slide.run.name}”. Next: 6 Tune.")
-            case Status.OTHER:
-                self._say(problem=f"{name} has a tissue map already, made by another model.")
+            case Status.OCCUPIED:
+                self._say(problem=f"{name} has a tissue map already, which this one cannot go on with.")
             case Status.FAILED:
                 self._say(problem=slide.sentence)
 

@@ -17,9 +17,10 @@ import yaml
 from magicgui.widgets import FileEdit, LineEdit, create_widget
 from magicgui.widgets.bases import BaseValueWidget, ValuedContainerWidget, ValueWidget
 from qtpy.QtCore import QEvent, QModelIndex, QObject, Qt
-from qtpy.QtWidgets import QComboBox, QFileDialog, QMenu, QStyledItemDelegate, QStyleOptionViewItem
+from qtpy.QtWidgets import QComboBox, QMenu, QStyledItemDelegate, QStyleOptionViewItem
 
 from napari_pbip.config.annotations import alternatives
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.number_box import read_number, read_whole_number
 
 _NOTE = Qt.ItemDataRole.UserRole
@@ -160,8 +161,8 @@ class FileOrFolder(FileEdit):
         menu = QMenu(button)
         for word in words:
             menu.addAction(word.capitalize(), partial(self._chosen, word))
-        menu.addAction("Choose a folder…", partial(self.browse, QFileDialog.FileMode.Directory))
-        menu.addAction("Choose a file…", partial(self.browse, QFileDialog.FileMode.ExistingFile))
+        menu.addAction("Choose a folder…", partial(self.browse, Mode.Directory))
+        menu.addAction("Choose a file…", partial(self.browse, Mode.ExistingFile))
         button.setMenu(menu)
 
     def get_value(self) -> Any:
@@ -170,13 +171,10 @@ class FileOrFolder(FileEdit):
     def set_value(self, value: Any) -> None:
         self.line_edit.native.setText(as_typed(value))
 
-    def browse(self, mode: QFileDialog.FileMode) -> None:
+    def browse(self, mode: Mode) -> None:
         """Open a file dialog that does not block the window."""
-        dialog = QFileDialog(self.native, "Choose", self.line_edit.native.text())
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.setFileMode(mode)
-        dialog.fileSelected.connect(self._chosen)
-        dialog.open()
+        start = self.line_edit.native.text()
+        ask_for(self.native, "Choose", mode, lambda paths: self._chosen(str(paths[0])), start=start)
 
     def _commit(self) -> None:
         self.changed.emit(self.value)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QScrollArea, QWidget
+
+_WIDEST = 440
+"""Width in pixels up to which it grows with its content; beyond, it scrolls horizontally too."""
 
 
 class ScrollColumn(QScrollArea):
-    """A scroll area that is never narrower than its content, even if the content changes.
+    """Scroll area that is as wide as its content at least, whatever is shown in it later, up to a limit for docks.
 
     Parameters
     ----------
@@ -19,7 +22,6 @@ class ScrollColumn(QScrollArea):
         super().__init__()
         self.setWidgetResizable(True)
         self.setFrameShape(QScrollArea.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._content = content
         self.setWidget(content)
         content.installEventFilter(self)
@@ -28,5 +30,6 @@ class ScrollColumn(QScrollArea):
         """Adapt the width to that of the content, which depends on the style and on what is visible."""
         if watched is self._content and event is not None and event.type() == QEvent.Type.LayoutRequest:
             bar = self.verticalScrollBar()
-            self.setMinimumWidth(self._content.minimumSizeHint().width() + (bar.sizeHint().width() if bar else 0))
+            needed = self._content.minimumSizeHint().width() + (bar.sizeHint().width() if bar else 0)
+            self.setMinimumWidth(min(needed, _WIDEST))
         return super().eventFilter(watched, event)

@@ -27,6 +27,7 @@ from qtpy.QtWidgets import (
 
 from napari_pbip.config import Settings
 from napari_pbip.config.annotations import alternatives
+from napari_pbip.config.labels import label
 from napari_pbip.gui.widgets.field_editors import Suggestions, as_typed, field_editor
 from napari_pbip.gui.widgets.job_bar import Notice
 
@@ -73,7 +74,7 @@ class SettingsForm(QWidget, Generic[S]):
             if not section:
                 _place(rows, layout)
                 continue
-            group = QGroupBox(_label(section))
+            group = QGroupBox(label(".".join(section)))
             _place(rows, QVBoxLayout(group))
             layout.addWidget(group)
             self._groups.append((group, rows))
@@ -191,7 +192,7 @@ class _Row:
         self.wrong = False
         self.remark: object = ""
         self.place: tuple[QGridLayout, int] | None = None
-        self.label = QLabel(self.info.title or _label(self.names))
+        self.label = QLabel(label(self.dotted, self.info))
         self.editor = field_editor(self.info.annotation)
         self.problem = Notice()
         tip = f"<qt>{html.escape(self.info.description or '')}</qt>"  # rich text, because it is wrapped
@@ -280,12 +281,6 @@ def replaced(model: Settings, names: Names, raw: object) -> Any:
     elif name == PRESET:
         given = {}
     return type(model).model_validate({**given, name: raw})
-
-
-def _label(names: Names) -> str:
-    """Return the label of a field: "Learning rate" of ``learning_rate``; of ``name``, that of its section."""
-    name = names[-2] if names[-1] == "name" and len(names) > 1 else names[-1]
-    return name.replace("_", " ").capitalize()
 
 
 def _fault(error: Exception) -> str:

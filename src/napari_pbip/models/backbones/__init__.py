@@ -44,12 +44,12 @@ def load(name: str, weights: Path | Literal["builtin"] | None = None) -> Backbon
     backbone = Backbone(spec)
     if weights is not None:
         hint = (
-            f"put its safetensors file there ({spec.hub}, {spec.licence}), point backbone.weights to it, or leave "
-            "backbone.weights empty to train from scratch"
+            f"put its safetensors file there ({spec.hub}, {spec.licence}), point `backbone.weights` to it, or leave "
+            "`backbone.weights` empty to train from scratch"
         )
         if weights == "builtin":
             load_weights(backbone, builtin.read(name), builtin.PACKAGE)
         else:
-            path = safetensors_file(weights, name, "backbone.weights", hint)
+            path = safetensors_file(weights, name, "`backbone.weights`", hint)
             load_weights(backbone, read(path), str(path))
     return backbone

@@ -504,7 +504,7 @@ def load(name: str, weights: Path | None = None) -> Encoder:
 def from_spec(spec: EncoderSpec, weights: Path | None = None) -> Encoder:
     """Load the encoder of a row; parameters and errors as for :func:`load`."""
     if weights is not None and not spec.needs_weights:
-        raise ConfigError(f"The encoder {spec.name!r} takes no weights; leave bank.weights out.")
+        raise ConfigError(f"The encoder {spec.name!r} takes no weights; leave `bank.weights` empty.")
     place = require(spec, weights) if spec.needs_weights else None
     module, _, function = spec.factory.partition(":")
     encoder: Encoder = getattr(importlib.import_module(module), function)(spec, place)

@@ -50,16 +50,16 @@ def require(spec: EncoderSpec, given: Path | None) -> Path:
 
 def safetensors_file(path: Path, spec: EncoderSpec) -> Path:
     """Return the safetensors file of a path; see :func:`napari_pbip.models.weight_files.safetensors_file`."""
-    return weight_files.safetensors_file(path, repr(spec.name), "bank.weights", how_to_get(spec))
+    return weight_files.safetensors_file(path, repr(spec.name), "`bank.weights`", how_to_get(spec))
 
 
 def how_to_get(spec: EncoderSpec) -> str:
     """Return the end of a sentence on how to get the weights: source, size, licence, and the folder for them."""
     root = os.environ.get(FOLDER_VARIABLE)
     place = Path(root) / spec.name if root else f"a folder {spec.name} in the folder that {FOLDER_VARIABLE} names"
-    by_hand = f"put model.safetensors into {place}, or name its folder with bank.weights"
+    by_hand = f"put model.safetensors into {place}, or name its folder with `bank.weights`"
     if spec.hub is None and spec.page is None:
-        return "name the folder of the weights with bank.weights"
+        return "name the folder of the weights with `bank.weights`"
     size = f"{spec.megabytes} MB, licence: {spec.licence}"
     if spec.hub is None:
         return f"get them from {spec.page} ({size}), and {by_hand}"

@@ -70,6 +70,6 @@ class DeepLab(TrainedMethod):
             If there is only one image, because the pooled branch of the decoder normalises over the batch.
         """
         if len(images) < 2:
-            raise ModelError("DeepLab normalises over the tiles of a step; set train.batch_size to 2 or more.")
+            raise ModelError("DeepLab normalises over the tiles of a step; set `train.batch_size` to 2 or more.")
         logits = F.interpolate(self.logits(images), labels.shape[-2:], mode="bilinear")
         return LossTerms.weighted({"pixels": (1.0, pixel_cross_entropy(logits, labels, easy=self.easy_examples))})

@@ -1,19 +1,54 @@
-"""A file dialog for saving, which asks before it replaces a file, also if it has completed the name."""
+"""File dialogs that do not block the window; the one for saving asks before it replaces a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
+Mode = QFileDialog.FileMode
+
+
+def ask_for(
+    parent: QWidget,
+    title: str,
+    mode: Mode,
+    then: Callable[[Sequence[Path]], object],
+    *,
+    start: Path | str = "",
+    formats: str = "",
+) -> None:
+    """Ask for files or a folder that exist.
+
+    Parameters
+    ----------
+    parent
+        Over which the dialog opens.
+    title
+        Of the dialog.
+    mode
+        Whether a folder, a file or several files are chosen.
+    then
+        Called with what was chosen, and not called if the user cancels.
+    start
+        The folder to begin in, or the earlier choice.
+    formats
+        Which files are offered, in the words of Qt: ``CSV (*.csv)``. By default all are.
+    """
+    dialog = QFileDialog(parent, title, str(start), formats)
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    dialog.setFileMode(mode)
+    dialog.filesSelected.connect(lambda names: then([Path(name) for name in names]))
+    dialog.open()
+
 
 def ask_where_to_save(
     parent: QWidget, title: str, start: Path, formats: Mapping[str, str], then: Callable[[Path], None]
 ) -> None:
-    """Ask for the name of a new file without blocking the window.
+    """Ask for the name of a new file, and before a file is replaced, also if the dialog has completed its name.
 
     Parameters
     ----------
