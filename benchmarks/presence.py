@@ -19,7 +19,7 @@ from sklearn.metrics import balanced_accuracy_score, recall_score, roc_auc_score
 
 from napari_pbip.bank import load_tiles
 from napari_pbip.config import DataSettings
-from napari_pbip.engine.inference.predict import ImageMaps, image_maps, predicted_presence, segment_image
+from napari_pbip.engine.inference.predict import ImageMaps, Predictor, predicted_presence, segment_image
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.results.metrics import Confusion
 
@@ -42,7 +42,8 @@ def look(model: TrainedModel, data: Path, split: str) -> Looked:
     classes = len(tiles.taxonomy)
     truth = [tile.read_mask(classes) for tile in tiles]
     cpu = torch.device("cpu")
-    maps = [image_maps(model.method, [tile.read()], model.facts.tile_size, cpu, "float32")[0] for tile in tiles]
+    predictor = Predictor.of_run(model.method, model.facts, cpu)
+    maps = [predictor.maps([tile.read()])[0] for tile in tiles]
     presence = np.stack([m.presence.mean((0, 2, 3)).numpy() for m in maps])
     shown = np.array([[(mask == n).any() for n in range(classes)] for mask in truth])
     return Looked(maps, truth, presence, shown)

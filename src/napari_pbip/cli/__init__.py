@@ -224,7 +224,15 @@ def evaluate(
 
     settings = settings_from(job, assignments, {"data.folder": data})
     summary = follow(
-        score(run, settings.data, split, which="last" if last else "best", device=device, refine=settings.refine)
+        score(
+            run,
+            settings.data,
+            split,
+            which="last" if last else "best",
+            device=device,
+            refine=settings.refine,
+            thresholds=settings.thresholds,
+        )
     )
     table = Table("protocol", "mIoU", "FwIoU", "bIoU", "Dice", *(f"IoU {name}" for name in summary["classes"]))
     for protocol, figures in summary["protocols"].items():

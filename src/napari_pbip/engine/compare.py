@@ -33,7 +33,7 @@ from napari_pbip.config import CompareSettings, JobSettings, PlannedRun, planned
 from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.inference.evaluate import evaluate, predict_labels
-from napari_pbip.engine.inference.predict import image_maps
+from napari_pbip.engine.inference.predict import Predictor
 from napari_pbip.engine.jobs import explained, job, phase
 from napari_pbip.engine.run_facts import MARKER as RUN
 from napari_pbip.engine.run_facts import RunFacts
@@ -180,7 +180,10 @@ def _run(
             before = now if stepped else None  # only training steps are timed, not validations and saves
             yield event
     device, refine = settings.train.device, settings.refine
-    summary = yield from phase(evaluate(folder, settings.data, split, device=device, refine=refine))
+    thresholds = settings.thresholds
+    summary = yield from phase(
+        evaluate(folder, settings.data, split, device=device, refine=refine, thresholds=thresholds)
+    )
     model = load_model(folder, "best", choose_device(device))
     _write_maps(folder, model, shown, run.settings)
     facts = {
@@ -248,9 +251,10 @@ def _write_maps(folder: Path, model: TrainedModel, tiles: Sequence[LabelledTile]
     """Write the maps of the tiles that a model predicts (protocol ``predicted``)."""
     taxonomy, refine = model.facts.taxonomy, settings.refine
     device = choose_device(settings.train.device)
+    predictor = Predictor.of_run(model.method, model.facts, device, thresholds=settings.thresholds, tta=refine.tta)
     for i, tile in enumerate(tiles):
         image, truth = tile.read(), tile.read_mask(len(taxonomy))
-        (maps,) = image_maps(model.method, [image], model.facts.tile_size, device, "float32", tta=refine.tta)
+        (maps,) = predictor.maps([image])
         labels = predict_labels(image, truth, maps, model.method.fusion_weights, crf=refine.crf)
         write_map(folder / f"map_{i}.png", labels["predicted"], taxonomy)
 

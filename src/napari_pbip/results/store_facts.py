@@ -57,6 +57,11 @@ class GridFacts(BaseModel):
             cell=cell,
         )
 
+    def lattice(self, height: int, width: int) -> Lattice:
+        """Return the lattice of tiles on a grid of score cells; raises ValueError if they do not fit together."""
+        cell = self.cell
+        return Lattice(height, width, self.tile // cell, self.stride // cell, self.rows, self.columns)
+
 
 class StoreFacts(BaseModel):
     """The facts about a store, which are in the attributes of its root under ``pbip``."""
@@ -76,8 +81,7 @@ class StoreFacts(BaseModel):
     @property
     def lattice(self) -> Lattice:
         """The lattice of tiles on the score cells; raises ValueError if they do not fit together."""
-        g = self.grid
-        return Lattice(*self.score_shape, g.tile // g.cell, g.stride // g.cell, g.rows, g.columns)
+        return self.grid.lattice(*self.score_shape)
 
 
 def parse_facts(path: Path, values: Any) -> StoreFacts:

@@ -34,7 +34,7 @@ class Tile:
 class TileGrid:
     """Square tiles every ``stride`` model pixels from the slide's top left corner.
 
-    Tiles of the last row and column may reach beyond the slide's edge, where pixels are white. A *model pixel* has the
+    Tiles of the last row and column may reach beyond the slide's edge. A *model pixel* has the
     microns per pixel that the network was trained at; it is ``scale`` level-0 pixels wide.
     """
 
@@ -104,6 +104,11 @@ class TileGrid:
             raise IndexError(f"no tile ({row}, {column}) in a grid of {self.rows} x {self.columns}")
         model_x, model_y = column * self.stride, row * self.stride
         return Tile(row, column, model_x * self.scale, model_y * self.scale, model_x, model_y, self.tile)
+
+    def inside(self, tile: Tile) -> tuple[int, int]:
+        """Return height and width of the part of a tile that is on the slide, in model pixels."""
+        height, width = self.model_size
+        return min(tile.size, height - tile.model_y), min(tile.size, width - tile.model_x)
 
     def corners(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the columns' left edges, shape (1, columns), and the rows' top edges, (rows, 1), in level-0 pixels.

@@ -4,24 +4,30 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-from napari_pbip.engine.inference.predict import ImageMaps, image_maps, predicted_presence, segment_image
+from napari_pbip.config import SegmentSettings
+from napari_pbip.engine.inference.predict import ImageMaps, Predictor, predicted_presence, segment_image
+from napari_pbip.engine.inference.windows import Windows
 from napari_pbip.models.backbones import load
+from napari_pbip.models.methods.base import Method
 from napari_pbip.models.methods.cam import Cam
 
 
 @pytest.fixture(scope="module")
-def cam() -> nn.Module:
+def cam() -> Cam:
     torch.manual_seed(0)
     return Cam(load("mit-b0"), 2, stage_weights=(0, 0.1, 1, 1), fusion_weights=(0, 0.3, 0.3, 0.4)).eval()
 
 
+def predictor(method: Method, tile: int) -> Predictor:
+    return Predictor(method, Windows.plan(tile, SegmentSettings()), torch.device("cpu"))
+
+
 def test_a_small_image_is_looked_at_in_one_piece(cam: Cam) -> None:
-    images = [np.random.default_rng(i).integers(0, 255, (96, 80, 3), dtype=np.uint8) for i in range(2)]
-    together = image_maps(cam, images, 64, torch.device("cpu"), "float32")
-    alone = image_maps(cam, images[1:], 64, torch.device("cpu"), "float32")
-    assert [m.shape[-2:] for m in together[0].stages] == [(24, 20), (12, 10), (6, 5), (6, 5)]
+    images = [np.random.default_rng(i).integers(0, 255, (64, 60, 3), dtype=np.uint8) for i in range(2)]
+    together = predictor(cam, 64).maps(images)
+    alone = predictor(cam, 64).maps(images[1:])
+    assert [m.shape[-2:] for m in together[0].stages] == [(16, 15), (8, 8), (4, 4), (4, 4)]
     for a, b in zip(together[1].stages, alone[0].stages, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
@@ -30,20 +36,20 @@ def test_a_small_image_is_looked_at_in_one_piece(cam: Cam) -> None:
 def test_a_plain_large_image_has_seamless_maps(cam: Cam, size: tuple[int, int]) -> None:
     """Of a constant image every window looks the same, so blended maps repeat with the windows and stay in range."""
     image = np.full((*size, 3), 180, np.uint8)
-    maps = image_maps(cam, [image], 64, torch.device("cpu"), "float32")[0]
-    whole = image_maps(cam, [image[:64, :64]], 64, torch.device("cpu"), "float32")[0]
+    maps = predictor(cam, 64).maps([image])[0]
+    whole = predictor(cam, 64).maps([image[:64, :64]])[0]
     cells = tuple(-(-n // 8) for n in size)
     for stage, one in zip(maps.stages, whole.stages, strict=True):
         assert stage.shape == (1, 2, *cells)
         one = F.interpolate(one, (8, 8), mode="bilinear")
-        assert stage.amin() >= one.amin() - 1e-4
-        assert stage.amax() <= one.amax() + 1e-4
+        assert stage.amin() >= one.amin() - 1e-3
+        assert stage.amax() <= one.amax() + 1e-3
     torch.testing.assert_close(maps.presence, whole.presence.expand(1, 2, *cells), atol=1e-4, rtol=1e-4)
 
 
 def test_a_model_of_small_tiles_sees_large_images_in_windows_that_its_network_takes(cam: Cam) -> None:
     image = np.random.default_rng(0).integers(0, 255, (70, 90, 3), dtype=np.uint8)
-    maps = image_maps(cam, [image], 24, torch.device("cpu"), "float32")[0]
+    maps = predictor(cam, 24).maps([image])[0]
     assert {m.shape[-2:] for m in maps.stages} == {(9, 12)}
 
 
@@ -52,10 +58,10 @@ def test_the_first_stage_keeps_its_resolution_where_it_carries_weight() -> None:
     torch.manual_seed(0)
     fine = Cam(load("mit-b0"), 2, stage_weights=(1, 1, 1, 0), fusion_weights=(1, 1, 1, 0)).eval()
     image = np.random.default_rng(0).integers(0, 255, (160, 128, 3), dtype=np.uint8)
-    (maps,) = image_maps(fine, [image], 64, torch.device("cpu"), "float32")
-    (corner,) = image_maps(fine, [image[:64, :64]], 64, torch.device("cpu"), "float32")
+    (maps,) = predictor(fine, 64).maps([image])
+    (corner,) = predictor(fine, 64).maps([image[:64, :64]])
     assert {stage.shape[-2:] for stage in maps.stages} == {(40, 32)}
-    torch.testing.assert_close(maps.stages[0][..., :8, :8], corner.stages[0][..., :8, :8], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(maps.stages[0][..., :8, :8], corner.stages[0][..., :8, :8], atol=1e-3, rtol=1e-3)
 
 
 def test_only_present_classes_are_chosen() -> None:

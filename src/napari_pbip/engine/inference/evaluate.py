@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from napari_pbip.bank import LabelledTile, TileSet, load_tiles
-from napari_pbip.config import DataSettings, RefineSettings
+from napari_pbip.config import DataSettings, RefineSettings, ThresholdSettings
 from napari_pbip.engine.device import Precision, choose_device
 from napari_pbip.engine.inference.predict import (
     ImageMaps,
     Label,
-    image_maps,
+    Predictor,
     predicted_presence,
     refined_image,
     segment_image,
@@ -31,7 +31,6 @@ from napari_pbip.engine.runs import Which, load_model
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.errors import ConfigError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
-from napari_pbip.models.methods.base import Method
 from napari_pbip.results.metrics import PROTOCOLS, SegmentationScores
 
 BATCH = 16
@@ -49,6 +48,7 @@ def evaluate(
     device: str = "auto",
     precision: Precision = "float32",
     refine: RefineSettings | None = None,
+    thresholds: ThresholdSettings | None = None,
 ) -> Job:
     """Score a trained model; the summary of ``Finished`` contains the figures in percent and the confusion matrices.
 
@@ -66,6 +66,8 @@ def evaluate(
         Device and number format of the computation.
     refine
         Test-time augmentation and dense CRF; by default neither.
+    thresholds
+        Only the smoothing is used, if the microns per pixel of the tiles are known; by default that of the training.
 
     Raises
     ------
@@ -91,11 +93,21 @@ def evaluate(
         yield Warned(model.note)
     refine = refine or RefineSettings()
     scores = _new_scores(tiles)
-    yield from _add(scores, model.method, tiles, model.facts.tile_size, chosen, precision, TileReader(), refine)
+    predictor = Predictor.of_run(
+        model.method,
+        model.facts,
+        chosen,
+        precision=precision,
+        thresholds=thresholds,
+        tta=refine.tta,
+        mpp=data.mpp,
+    )
+    yield from _add(scores, predictor, tiles, TileReader(), crf=refine.crf)
     summary = {
         "protocols": {protocol: score.report() for protocol, score in scores.items()},
         "confusion": {protocol: score.confusion.matrix[:-1].tolist() for protocol, score in scores.items()},
         "refine": refine.model_dump(mode="json"),
+        "smoothing_pixels": predictor.smoothing,
         "run": str(run),
         "model": {"which": model.which, "identity": model.identity, "method": model.facts.settings.method.name},
         "data": str(data.folder),
@@ -107,10 +119,8 @@ def evaluate(
     yield Finished(None, summary)
 
 
-def score_tiles(
-    method: Method, tiles: TileSet, tile_size: int, device: torch.device, precision: Precision, read: TileReader
-) -> Generator[Step, None, Report]:
-    """Score a method (in evaluation mode) on tiles with masks; yield a ``Step`` for each batch, return the report.
+def score_tiles(predictor: Predictor, tiles: TileSet, read: TileReader) -> Generator[Step, None, Report]:
+    """Score a network on tiles with masks; yield a ``Step`` for each batch, return the report.
 
     Returns
     -------
@@ -118,7 +128,7 @@ def score_tiles(
         ``{"oracle": {"miou", "fwiou", "biou", "dice", "per_class"}, "predicted": {...}}`` in percent.
     """
     scores = _new_scores(tiles)
-    yield from _add(scores, method, tiles, tile_size, device, precision, read, RefineSettings())
+    yield from _add(scores, predictor, tiles, read)
     return {protocol: score.report() for protocol, score in scores.items()}
 
 
@@ -164,14 +174,7 @@ def _new_scores(tiles: TileSet) -> Scores:
 
 
 def _add(
-    scores: Scores,
-    method: Method,
-    tiles: TileSet,
-    tile_size: int,
-    device: torch.device,
-    precision: Precision,
-    read: TileReader,
-    refine: RefineSettings,
+    scores: Scores, predictor: Predictor, tiles: TileSet, read: TileReader, *, crf: bool = False
 ) -> Iterator[Step]:
     """Add all tiles to the scores of each protocol; yield a ``Step`` for each batch."""
     done, classes = 0, len(tiles.taxonomy)
@@ -181,9 +184,9 @@ def _add(
 
     pairs = ahead(load, tiles.tiles, depth=2 * BATCH)
     for batch in batches_of_one_kind(pairs, lambda pair: pair[0].shape, BATCH):
-        seen = image_maps(method, [image for image, _ in batch], tile_size, device, precision, tta=refine.tta)
+        seen = predictor.maps([image for image, _ in batch])
         for maps, (image, truth) in zip(seen, batch, strict=True):
-            labels = predict_labels(image, truth, maps, method.fusion_weights, crf=refine.crf)
+            labels = predict_labels(image, truth, maps, predictor.method.fusion_weights, crf=crf)
             for protocol, predicted in labels.items():
                 scores[protocol].add(truth, predicted)
         done += len(batch)

@@ -1,31 +1,37 @@
 """Score maps and labels of single images of any size, for validation, evaluation and pseudo masks.
 
-The network gets an image in one piece, as published, if it is about as large as the training tiles. It gets a larger
-image in overlapping windows of the training size, so that attention has the context that it was trained with; the maps
-of the windows are averaged with weights that decrease towards their borders.
+The network gets an image in one piece, as published, if it is no larger than the training tiles. It gets a larger image
+in the windows that it gets a slide in (:mod:`.windows`), blended in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import map_coordinates
 
+from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.device import Precision, autocast
+from napari_pbip.engine.encoding import chunks
+from napari_pbip.engine.inference.windows import Windows, mirrored
 from napari_pbip.engine.loading import Image, to_tensor
+from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.models.dense_crf import refine_image
 from napari_pbip.models.methods.base import Method
 from napari_pbip.models.score_maps import fuse, fuse_per_tile
 from napari_pbip.models.views import average_over_views
+from napari_pbip.results.blend import Blender
+from napari_pbip.results.smoothing import deviation, smooth
+from napari_pbip.results.store_facts import GridFacts
+from napari_pbip.slides import Tile
 
-SMALLEST = 32
-"""Smallest side of a tile in pixels: one cell of the coarsest stage of the backbones."""
-_ONE_PIECE = 1.5
-"""Longest side of an image that the network gets in one piece, in sides of training tiles."""
+Label = npt.NDArray[np.uint8]
 _WINDOWS_AT_ONCE = 16
 
 
@@ -39,44 +45,112 @@ class ImageMaps:
     """Probability that each class is present: (1, N, 1, 1), or (1, N, h, w) if windows were blended."""
     calibrated: bool = False
     """Whether the maps of different classes can be compared without scaling (:attr:`Method.calibrated`)."""
+    smoothing: float = 0.0
+    """Standard deviation, in pixels of the image, of the Gaussian that smooths fused scores."""
 
 
-def image_maps(
-    method: Method,
-    images: Sequence[Image],
-    tile: int,
-    device: torch.device,
-    precision: Precision,
-    *,
-    tta: bool = False,
-) -> list[ImageMaps]:
-    """Return the network's output for images of one size.
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """A network, and everything else that its maps of an image depend on."""
 
-    Parameters
-    ----------
-    method
-        The method, in evaluation mode, on ``device``.
-    images
-        RGB uint8 (H, W, 3), all of one size.
-    tile
-        Side of the training tiles in pixels.
-    device, precision
-        Device and number format of the computation.
-    tta
-        Whether to average over flips and quarter turns.
-    """
+    method: Method
+    """The method, in evaluation mode, on :attr:`device`."""
+    windows: Windows
+    """The windows in which the network gets larger images."""
+    device: torch.device
+    precision: Precision = "float32"
+    tta: bool = False
+    """Whether to average over flips and quarter turns."""
+    smoothing: float = 0.0
+    """See :attr:`ImageMaps.smoothing`."""
 
-    def infer(tensor: torch.Tensor) -> ImageMaps:
-        return _forward(method, tensor, device, precision, tta=tta)
+    @classmethod
+    def of_run(
+        cls,
+        method: Method,
+        facts: RunFacts,
+        device: torch.device,
+        *,
+        precision: Precision = "float32",
+        thresholds: ThresholdSettings | None = None,
+        tta: bool = False,
+        mpp: float | None = None,
+    ) -> Self:
+        """Return the predictor of a method as it was trained.
 
-    height, width = images[0].shape[:2]
-    if max(height, width) <= _ONE_PIECE * tile:
-        output = infer(to_tensor(np.stack(images)))
+        Parameters
+        ----------
+        method, device, precision, tta
+            The attributes.
+        facts
+            The facts of the training.
+        thresholds
+            How scores become labels; by default those of the training. Scores are smoothed if the microns per pixel
+            are known.
+        mpp
+            Microns per pixel of the images, by default those of the training tiles.
+        """
+        trained = facts.settings
+        mpp = mpp or trained.data.mpp
+        width = (thresholds or trained.thresholds).smoothing_um
+        smoothing = deviation(width, mpp) if mpp else 0.0
+        return cls(method, Windows.plan(facts.tile_size, trained.segment), device, precision, tta, smoothing)
+
+    def maps(self, images: Sequence[Image]) -> list[ImageMaps]:
+        """Return the network's output for RGB images, uint8 (H, W, 3), all of one size."""
+        if max(images[0].shape[:2]) > self.windows.tile:
+            return [self._in_windows(image) for image in images]
+        output = self._forward(images)
         return [
-            ImageMaps(tuple(m[i : i + 1] for m in output.stages), output.presence[i : i + 1], output.calibrated)
+            replace(output, stages=tuple(m[i : i + 1] for m in output.stages), presence=output.presence[i : i + 1])
             for i in range(len(images))
         ]
-    return [_blended(infer, image, tile, method.cell, device) for image in images]
+
+    @torch.no_grad()
+    def _forward(self, images: Sequence[Image]) -> ImageMaps:
+        """Return the maps of a batch, (B, N, h, w) for each stage, and presence (B, N, 1, 1)."""
+
+        def infer(some: torch.Tensor) -> list[torch.Tensor]:
+            with autocast(self.device, self.precision):
+                output = self.method(some)
+            return [m.float() for m in (*output.class_maps, self.method.presence(output))]
+
+        batch = to_tensor(np.stack(images)).to(self.device)
+        *stages, presence = average_over_views(infer, batch) if self.tta else infer(batch)
+        present = presence.sigmoid()[:, :, None, None]
+        return ImageMaps(tuple(stages), present, self.method.calibrated, self.smoothing)
+
+    def _in_windows(self, image: Image) -> ImageMaps:
+        """Return the maps of a large image, blended from windows as on a slide, at the cells of the method."""
+        (height, width), cell = image.shape[:2], self.method.cell
+        grid = self.windows.grid(width, height)
+        lattice = GridFacts.from_tiles(grid, 1, cell).lattice(-(-height // cell), -(-width // cell))
+        every, none_written = np.ones((grid.rows, grid.columns), np.bool_), np.zeros((1, 1), np.bool_)
+        blender = Blender(lattice, every, none_written, block=max(lattice.height, lattice.width))
+        presence = np.empty((len(every), grid.columns, 0), np.float32)
+        for places in chunks(iter(blender.order), _WINDOWS_AT_ONCE):
+            output = self._forward([_window(image, grid.box(*place)) for place in places])
+            cells = [F.interpolate(maps, (lattice.tile, lattice.tile), mode="bilinear") for maps in output.stages]
+            scores, present = (values.cpu().numpy() for values in (torch.cat(cells, 1), output.presence[:, :, 0, 0]))
+            if not presence.size:
+                presence = np.empty((*every.shape, present.shape[1]), np.float32)
+            for place, of_window, of_classes in zip(places, scores, present, strict=True):
+                presence[place] = of_classes
+                complete = blender.add(*place, of_window, of_classes)
+        (whole,) = complete
+        stages = torch.from_numpy(whole.scores.astype(np.float32))[None].to(self.device).chunk(len(output.stages), 1)
+        rows, columns = (
+            lattice.positions(np.arange(cells, dtype=np.float64), count)
+            for cells, count in ((lattice.height, grid.rows), (lattice.width, grid.columns))
+        )
+        between = np.meshgrid(rows, columns, indexing="ij")
+        of_cells = [map_coordinates(one, between, order=1, mode="nearest") for one in np.moveaxis(presence, 2, 0)]
+        return replace(output, stages=stages, presence=torch.from_numpy(np.stack(of_cells))[None].to(self.device))
+
+
+def _window(image: Image, tile: Tile) -> Image:
+    y, x = tile.model_y, tile.model_x
+    return mirrored(image[y : y + tile.size, x : x + tile.size], tile.size)
 
 
 def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[float], size: tuple[int, int]) -> Label:
@@ -170,10 +244,14 @@ def label_with_margin(
 def _fused(maps: ImageMaps, weights: Sequence[float], size: tuple[int, int]) -> torch.Tensor:
     """Return the fused class scores at the pixels of an image, 0 to 1, shape (1, N, H, W)."""
     if maps.calibrated:
-        return fuse([(w, m) for w, m in zip(weights, maps.stages, strict=True) if w], size).sigmoid()
-    classes = maps.stages[0].shape[1]
-    present = torch.ones(1, classes, device=maps.presence.device)
-    return fuse_per_tile(maps.stages, present, weights, size) / sum(weights)
+        fused = fuse([(w, m) for w, m in zip(weights, maps.stages, strict=True) if w], size).sigmoid()
+    else:
+        present = torch.ones(1, maps.stages[0].shape[1], device=maps.presence.device)
+        fused = fuse_per_tile(maps.stages, present, weights, size) / sum(weights)
+    if not maps.smoothing:
+        return fused
+    smoothed = smooth(fused[0].cpu().numpy(), np.ones(size, np.bool_), maps.smoothing)
+    return torch.from_numpy(smoothed)[None].to(fused.device)
 
 
 def _at_pixels(present: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -187,65 +265,8 @@ def _best(scores: torch.Tensor, present: torch.Tensor) -> npt.NDArray[np.uint8]:
     return best
 
 
-Label = npt.NDArray[np.uint8]
-
-
 def predicted_presence(probability: torch.Tensor) -> torch.Tensor:
     """Return which classes count as present: those that reach 0.5, or else the most likely one; bool, same shape."""
     likeliest = probability == probability.amax(1, keepdim=True)
     reached = probability >= 0.5
     return reached | (likeliest & ~reached.any(1, keepdim=True))
-
-
-@torch.no_grad()
-def _forward(
-    method: Method, images: torch.Tensor, device: torch.device, precision: Precision, *, tta: bool
-) -> ImageMaps:
-    """Return the output for a batch: maps (B, N, h, w) for each stage, and presence (B, N, 1, 1)."""
-
-    def infer(some: torch.Tensor) -> list[torch.Tensor]:
-        with autocast(device, precision):
-            output = method(some)
-        return [m.float() for m in (*output.class_maps, method.presence(output))]
-
-    *stages, presence = average_over_views(infer, images.to(device)) if tta else infer(images.to(device))
-    return ImageMaps(tuple(stages), presence.sigmoid()[:, :, None, None], method.calibrated)
-
-
-def _blended(
-    infer: Callable[[torch.Tensor], ImageMaps], image: Image, tile: int, cell: int, device: torch.device
-) -> ImageMaps:
-    """Return the output for a large image, blended from windows, on a grid of cells of ``cell`` x ``cell`` pixels."""
-    side = max(SMALLEST, tile - tile % SMALLEST)
-    height, width = image.shape[:2]
-    padding = [(0, max(side, n + -n % cell) - n) for n in (height, width)]
-    padded = np.pad(image, (*padding, (0, 0)), mode="symmetric")
-    corners = [(y, x) for y in _starts(padded.shape[0], side, cell) for x in _starts(padded.shape[1], side, cell)]
-    grid = (padded.shape[0] // cell, padded.shape[1] // cell)
-    cells = side // cell
-    ramp = torch.minimum(torch.arange(cells) + 1, cells - torch.arange(cells)).float()
-    window_weight = (ramp[:, None] * ramp[None, :]).to(device)
-    sums: list[torch.Tensor] = []
-    total = torch.zeros(grid, device=device)
-    for first in range(0, len(corners), _WINDOWS_AT_ONCE):
-        part = corners[first : first + _WINDOWS_AT_ONCE]
-        output = infer(to_tensor(np.stack([padded[y : y + side, x : x + side] for y, x in part])))
-        maps = [F.interpolate(m, (cells, cells), mode="bilinear") for m in output.stages]
-        maps.append(output.presence.expand(-1, -1, cells, cells))
-        if not sums:
-            sums = [torch.zeros(m.shape[1], *grid, device=device) for m in maps]
-        for i, (y, x) in enumerate(part):
-            place = (slice(y // cell, y // cell + cells), slice(x // cell, x // cell + cells))
-            total[place] += window_weight
-            for whole, m in zip(sums, maps, strict=True):
-                whole[:, *place] += m[i] * window_weight
-    # Keep the last cell even if it is mostly padding, because the maps are later enlarged to the whole image.
-    kept = (slice(0, -(-height // cell)), slice(0, -(-width // cell)))
-    *stages, presence = ((whole / total)[:, *kept][None] for whole in sums)
-    return ImageMaps(tuple(stages), presence, output.calibrated)
-
-
-def _starts(length: int, side: int, cell: int) -> list[int]:
-    """Return window positions along one axis: multiples of the cell, half a window apart, the last one at the end."""
-    last = length - side
-    return sorted({*range(0, last, side // 2 // cell * cell), last})

@@ -33,7 +33,7 @@ from napari_pbip.claims import claims
 from napari_pbip.config import DataSettings, RefineSettings
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.inference.evaluate import BATCH
-from napari_pbip.engine.inference.predict import image_maps, label_with_margin
+from napari_pbip.engine.inference.predict import Predictor, label_with_margin
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import TileReader, ahead, batches_of_one_kind
 from napari_pbip.engine.runs import TrainedModel, Which, load_model
@@ -242,7 +242,7 @@ def _seen(
         images = [image for _, image in batch]
         found: list[list[tuple[Labels, Margin]]] = []
         for model in models:
-            seen = image_maps(model.method, images, model.facts.tile_size, device, "float32", tta=refine.tta)
+            seen = Predictor.of_run(model.method, model.facts, device, tta=refine.tta).maps(images)
             present = torch.zeros(len(batch), len(model.facts.taxonomy), 1, 1, dtype=torch.bool, device=device)
             for shown, (tile, _) in zip(present, batch, strict=True):
                 shown[list(tile.labels)] = True

@@ -29,6 +29,7 @@ from napari_pbip.claims import claims
 from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings, TrainedSettings
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.inference.refine import refined_labels
+from napari_pbip.engine.inference.windows import Windows, mirrored
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, ahead, to_tensor
 from napari_pbip.engine.runs import TrainedModel, load_model
@@ -140,8 +141,8 @@ def segment(
         )
         for note in tissue.notes:
             yield Warned(note)
-        tile = settings.tile or model.facts.tile_size // 16 * 16
-        grid = TileGrid.plan(slide.width, slide.height, slide_mpp, model_mpp, tile, settings.overlap)
+        windows = Windows.plan(model.facts.tile_size, settings)
+        grid = windows.grid(slide.width, slide.height, slide_mpp, model_mpp)
         facts = _facts(slide, model, settings, refine, grid, model_mpp)
         store = _open_store(out, slide, model, grid, tissue, settings, facts, resume=resume, overwrite=overwrite)
         with store:
@@ -262,8 +263,9 @@ def _fill(
 
     def read(place: Place) -> tuple[Place, Image | None]:
         tile = grid.box(*place)
+        height, width = grid.inside(tile)
         try:
-            return place, slide.read(tile.x, tile.y, tile.size, tile.size, model_mpp)
+            return place, mirrored(slide.read(tile.x, tile.y, width, height, model_mpp), tile.size)
         except DamagedPlace:
             return place, None
 

@@ -27,6 +27,7 @@ from napari_pbip.engine.dense import DenseFeatures
 from napari_pbip.engine.encoding import chunks, encoder_facts
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
 from napari_pbip.engine.inference.nearest_cells import Exemplars
+from napari_pbip.engine.inference.predict import Predictor
 from napari_pbip.engine.jobs import heard
 from napari_pbip.engine.loading import TileReader, ahead
 from napari_pbip.engine.training.linear_probe import (
@@ -290,9 +291,9 @@ def _exemplars(cells: Cells) -> Exemplars:
 def _validate(
     facts: runs.RunFacts, method: Probe, validation: TileSet, read: TileReader
 ) -> Generator[Event, None, Report]:
-    device, precision = method.weight.device, facts.settings.train.precision
-    scoring = score_tiles(method, validation, facts.tile_size, device, precision, read)
-    return (yield from heard(scoring, facts.steps))
+    precision = facts.settings.train.precision
+    predictor = Predictor.of_run(method, facts, method.weight.device, precision=precision)
+    return (yield from heard(score_tiles(predictor, validation, read), facts.steps))
 
 
 def told_apart(

@@ -23,7 +23,8 @@ from napari_pbip.config import (
 from napari_pbip.engine import runs
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
-from napari_pbip.engine.inference.predict import SMALLEST
+from napari_pbip.engine.inference.predict import Predictor
+from napari_pbip.engine.inference.windows import SMALLEST
 from napari_pbip.engine.jobs import heard, job
 from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
 from napari_pbip.engine.tile_notes import tile_notes
@@ -331,10 +332,8 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
     def _validate(self, validation: TileSet) -> Generator[Step, None, Report]:
         self.method.eval()
         try:
-            scoring = score_tiles(
-                self.method, validation, self.facts.tile_size, self.device, self.settings.precision, self.read
-            )
-            return (yield from heard(scoring, self.facts.step))
+            predictor = Predictor.of_run(self.method, self.facts, self.device, precision=self.settings.precision)
+            return (yield from heard(score_tiles(predictor, validation, self.read), self.facts.step))
         finally:
             self.method.train()
 
