@@ -6,7 +6,7 @@
 DATA is a folder in one of the known layouts with a `test` split with masks. Finished trainings in OUT are not
 repeated. Every variant has the same backbone, steps, batch size, learning rate and augmentation; a variant is
 a few settings on top. It is `napari-pbip compare` with these settings, and a slide scored beside the tiles. The tables
-of docs/benchmarks.md are printed by this script.
+of docs/experiments.md are printed by this script.
 """
 
 from __future__ import annotations
