@@ -65,7 +65,7 @@ def state(labels: SlideLabels) -> tuple:
 
 
 def change(labels: SlideLabels, chance: random.Random) -> None:
-    """Make a random change of those that a user can make."""
+    """Make one of the changes that a user can make, at random."""
     n = len(labels.taxonomy)
     where = [(chance.randrange(6), chance.randrange(6)) for _ in range(chance.randrange(1, 8))]
     match chance.randrange(10):
