@@ -174,7 +174,7 @@ def stale(folder: Path, way: str, cells: int) -> dict[str, int]:
     for zoom, pixels in GROWING.items():
         look(viewer, shown, pixels)
         seen = np.asarray(shown.layer._slice.image.raw)
-        # the whole slide is tissue and has scores now, so no cell may be labelled as not analysed
+        # where scores are by now nothing may be called not analysed: the whole slide is tissue
         places = {(y // SQUARE, x // SQUARE) for y, x in np.argwhere(seen == 0).tolist()}
         found[f"stale, {zoom}"] = len(places)
     close(viewer)
