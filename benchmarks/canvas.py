@@ -1,4 +1,4 @@
-"""What the benchmarks of the window share."""
+"""Code that the benchmarks of the window share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from qtpy.QtOpenGLWidgets import QOpenGLWidget
 
 
 def canvas_of_window() -> QOpenGLWidget:
-    """The widget that napari draws on, of the one window there is; it says when a frame is swapped."""
+    """Return the widget on which napari draws in the only window; it emits a signal when a frame is swapped."""
     (canvas,) = [found for one in get_qapp().topLevelWidgets() for found in one.findChildren(QOpenGLWidget)]
     return canvas

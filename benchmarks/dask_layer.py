@@ -1,13 +1,14 @@
-"""Whether the map could sit on dask: its layer against one of dask arrays over the same store, in a real viewer.
+"""Compare the layer of the map with layers of dask arrays over the same store, in a real viewer.
 
     python benchmarks/dask_layer.py [--cells 3000] [--moves 20] [--json OUT.json]
 
-Three ways to show labels: ours (``gui.layers.results``), ``lazy_labels`` anew for every move of a slider, and one set
-of dask arrays whose blocks look thresholds up when they are computed, which is the least that dask can be asked to do;
-both with ``cache=False``, so their blocks are computed in dask's threads whenever napari slices. For each zoom the
-milliseconds from a move to the swapped frame, and how many times ours that is. Then half of a store is shown, the other
-half is written, and the layer refreshed: stale chunks are squares of 64 values of the picture in which something is
-still not analysed, with a cell a pixel and from afar. Without a screen run it under Xvfb.
+There are three ways to show labels: ours (``gui.layers.results``); ``lazy_labels``, computed again for every move of a
+slider; and one set of dask arrays whose blocks look up the thresholds when they are computed, which is the least work
+for dask. The latter two have ``cache=False``, so that their blocks are computed in dask's threads whenever napari
+slices. For each zoom, the milliseconds from a move to the swapped frame are measured, and their ratio to ours. Then
+half of a store is shown, the other half is written, and the layer is refreshed; stale chunks are squares of 64 values
+of the picture in which something is still not analysed, with one cell per pixel and at a coarse zoom. Without a screen,
+run it under Xvfb.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ WAYS: dict[str, Callable[[napari.Viewer, Path], Any]] = {
 
 
 def open_viewer() -> napari.Viewer:
-    """A viewer of 1920 x 1080."""
+    """Return a viewer of 1920 x 1080 pixels."""
     viewer = napari.Viewer()
     viewer.window.resize(1920, 1080)
     wait(1)
@@ -114,15 +115,15 @@ def open_viewer() -> napari.Viewer:
 
 
 def close(viewer: napari.Viewer) -> None:
-    """End its session and the viewer."""
-    wait(3)  # what follows a move is over
+    """Close a viewer and its session."""
+    wait(3)  # until all work that follows a move has ended
     session_of(viewer).close()
     viewer.close()
     wait(0.5)
 
 
 def look(viewer: napari.Viewer, shown: Any, pixels: float | None) -> None:
-    """Go to a zoom, screen pixels a cell."""
+    """Set the zoom, in screen pixels per cell."""
     viewer.reset_view()
     if pixels:
         camera_of(viewer).zoom = pixels / shown.store.cell_um
@@ -130,7 +131,7 @@ def look(viewer: napari.Viewer, shown: Any, pixels: float | None) -> None:
 
 
 def slider(path: Path, way: str, moves: int) -> dict[str, float]:
-    """Median milliseconds from a move of delta to its picture, at each zoom."""
+    """Return the median milliseconds from a move of delta to its picture, for each zoom."""
     viewer = open_viewer()
     shown = WAYS[way](viewer, path)
     frames, report = Frames(), {}
@@ -147,7 +148,7 @@ def slider(path: Path, way: str, moves: int) -> dict[str, float]:
 
 
 def stale(folder: Path, way: str, cells: int) -> dict[str, int]:
-    """Squares of the screen that still show the half-written store, after the rest was written."""
+    """Return the number of squares of the screen that still show the half-written store after the rest was written."""
     path = folder / f"{list(WAYS).index(way)}.ome.zarr"
     create(path, cells)
     field, presence = smooth_field(cells), np.full(4, 0.9)
@@ -164,7 +165,7 @@ def stale(folder: Path, way: str, cells: int) -> dict[str, int]:
         viewer = open_viewer()
         shown = WAYS[way](viewer, path)
         for pixels in GROWING.values():
-            look(viewer, shown, pixels)  # seen before it grows
+            look(viewer, shown, pixels)  # before the store grows
         for region in regions[half:]:
             store.write_region(region)
         store.commit()
@@ -188,7 +189,7 @@ def unanalysed(layer: Labels) -> set[tuple[int, int]]:
 
 
 def main() -> None:
-    """Run and print."""
+    """Run the benchmark and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=3000, help="side of the score grid")
     parser.add_argument("--moves", type=int, default=20, help="changes of a threshold at each zoom")

@@ -1,12 +1,12 @@
-"""Accuracy and speed of an encoder's features on single-class tiles, a folder a class.
+"""Measure accuracy and speed of an encoder's features on single-class tiles, with one folder per class.
 
     python benchmarks/encoder_quality.py --folds LUNG --leave-one-out src/napari_pbip/samples/crc
 
-Nearest prototype is the image bank's classification (K clusters a class, cosine); nearest centroid is K = 1;
-the linear probe is a logistic regression on standardised features; the purity of a bank is the share of its own tiles
-that are nearest to a prototype of their class. Five-fold cross-validation, stratified, over five seeds; leave-one-out
-where tiles are few (classes of one tile are left out). `--masked` scores tiles seen through a random smooth mask
-(0 outside, as PBIP masks them) against prototypes of whole tiles.
+Nearest prototype is the classification by an image bank (K clusters per class, cosine), nearest centroid is the same
+with K = 1; the linear probe is a logistic regression on standardised features; the purity of a bank is the share of its
+own tiles that are nearest to a prototype of their class. Accuracies are measured by stratified five-fold
+cross-validation with five seeds, or by leave-one-out if there are few tiles (without classes of one tile). `--masked`
+scores tiles with a random smooth mask (0 outside, as PBIP masks them) against prototypes of whole tiles.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NEAREST = 100
 
 
 def nearest_prototype(k: int) -> Predict:
-    """Classification by the nearest of K prototypes a class, made as in the image bank."""
+    """Classify queries by the nearest of K prototypes per class, which are made as in the image bank."""
 
     def predict(features: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
         prototypes, of_class = [], []
@@ -53,13 +53,13 @@ def nearest_prototype(k: int) -> Predict:
 
 
 def linear_probe(features: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Classes of queries by logistic regression."""
+    """Classify queries by logistic regression."""
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     return probe.fit(features, labels).predict(queries)
 
 
 def accuracy(predict: Predict, features: np.ndarray, queries: np.ndarray, labels: np.ndarray, splits: list) -> str:
-    """Percent, mean and deviation over seeds; ``queries`` are the features the tested tiles are seen by."""
+    """Return mean and deviation over seeds, in percent; ``queries`` are the features of the tested tiles."""
     seeds = []
     for split in splits:
         hits = [predict(features[a], labels[a], queries[b]) == labels[b] for a, b in split]
@@ -96,7 +96,7 @@ def report(folder: Path, encoder: encoders.Encoder, folds: bool, masked: bool) -
 
 
 def speed(encoder: encoders.Encoder) -> None:
-    """Print what a training step costs."""
+    """Print the time of a training step."""
     images = torch.rand(20, 3, 224, 224, requires_grad=True)
     seconds = []
     for _ in range(6):

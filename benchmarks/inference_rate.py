@@ -1,4 +1,4 @@
-"""Tiles a second through the network against what the arithmetic allows on this machine.
+"""Measure tiles per second of inference, compared with what the arithmetic allows on this machine.
 
     python benchmarks/inference_rate.py [--backbone mit-b0] [--tile 224] [--batch 16] [--precision float32 bfloat16]
 
@@ -23,7 +23,7 @@ from napari_pbip.models.prototypes import Prototypes
 
 
 def best(work: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Shortest of several timings, seconds: on a shared machine the others measure the neighbours."""
+    """Return the shortest of several timings in seconds; on a shared machine, the others include other work."""
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
@@ -35,7 +35,7 @@ def best(work: Callable[[], object], repeats: int, device: torch.device) -> floa
 
 
 def roof(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a 1x1 convolution of 1024 to 1024 channels."""
+    """Return the FLOP/s of a 1x1 convolution from 1024 to 1024 channels."""
     x = torch.randn(4, 1024, 32, 32, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     weight = torch.randn(1024, 1024, 1, 1, device=device, dtype=dtype)
     flops = 2 * 4 * 1024 * 1024 * 32 * 32
@@ -44,7 +44,7 @@ def roof(device: torch.device, dtype: torch.dtype) -> float:
 
 @torch.inference_mode()
 def main() -> None:
-    """Print one line a precision."""
+    """Print one line per precision."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="mit-b0")
     parser.add_argument("--tile", type=int, default=224)

@@ -1,10 +1,10 @@
-"""What labelled tiles are worth, from a random start and from ImageNet weights.
+"""Measure trainings with different numbers of labelled tiles, from random weights and from ImageNet weights.
 
     python benchmarks/learning_curves.py DATA OUT --tiles 10 30 100 300 --seeds 0 1 2 [--method cam] [--mpp 0.5]
 
-Every training takes the same number of steps, whatever the number of tiles. The tiles are drawn anew for each seed, all
-starts get the same ones. DATA is as for weak_labels.py; scored on its `test` split. Finished trainings in OUT are not
-repeated.
+Every training has the same number of steps, whatever the number of tiles. The tiles are drawn again for each seed, and
+all starts get the same tiles. DATA is as for weak_labels.py; models are scored on its `test` split. Finished trainings
+in OUT are not repeated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STARTS = {"random": None, "ImageNet": "builtin"}
 
 
 def subset(data: Path, count: int, seed: int, out: Path) -> None:
-    """Link ``count`` random training tiles, every class on one of them at least, and the other splits whole."""
+    """Link ``count`` random training tiles, among which every class occurs, and all tiles of the other splits."""
     found = load_tiles(data, "train", DataSettings())
     tiles = found.tiles
     labels = np.array([[n in tile.labels for n in range(len(found.taxonomy))] for tile in tiles])
@@ -66,7 +66,7 @@ def main() -> None:
                 "method": {"name": args.method},
                 "train": {
                     "steps": args.steps,
-                    # one of all tiles, where there are fewer than a batch
+                    # all tiles, if there are fewer than a batch
                     "batch_size": min(args.batch_size, count),
                     "learning_rate": 5e-4,
                     "warmup": 20,

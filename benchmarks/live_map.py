@@ -1,13 +1,13 @@
-"""How soon the live map follows: seconds from a label to its picture, and from a move to the picture of the new place.
+"""Measure how soon the live map is updated: seconds from a label, or from a move of the view, to the new picture.
 
     python benchmarks/live_map.py [--encoder NAME] [--labels 60] [--classes 8] [--tiles 6] [--json OUT.json]
 
-A real viewer on the bundled slide (under Xvfb without a screen), with so many labelled tiles of so many classes; a
-class is where on the slide a tile lies, which is as hard to fit as labels can be. The view is as many tiles high as
---tiles says. Cold: nothing was computed before, and the encoder is loaded; warm: the features of what is in view and
-of the labelled tiles are there. Of each: seconds to the first picture and until all of the view is coloured; of warm
-labels the median and the worst of four. How many times the warm time the cold one is can be compared with other
-machines. Says also how long the window was kept from its work at most, ms.
+A real viewer shows the bundled slide (under Xvfb without a screen) with the given numbers of labelled tiles and
+classes. The class of a tile is its position on the slide, which is as hard to fit as labels can be. The view is --tiles
+tiles high. *Cold* means that nothing was computed before and the encoder has to be loaded; *warm* means that the
+features of the view and of the labelled tiles are known. For each, the seconds to the first picture and to the complete
+one are printed; for warm labels, the median and the worst of four. The ratio of cold and warm times is comparable
+between machines. The longest time in ms for which the window was blocked is printed too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Clock:
         """Seconds between two rounds of the event loop, at most."""
 
     def picture(self, act: Callable[[], object]) -> tuple[float, float]:
-        """Seconds from an act to the first picture that follows from it, and to the last."""
+        """Return the seconds from an action to its first picture, and to the last one."""
         live = self._session.live_map
         drawn: list[float] = []
         live.drawn.connect(lambda: drawn.append(time.perf_counter()))
@@ -51,7 +51,7 @@ class Clock:
             get_qapp().processEvents()
             now = time.perf_counter()
             self.longest, before = max(self.longest, now - before), now
-            time.sleep(0.002)  # jobs run below the window
+            time.sleep(0.002)  # lets the threads of jobs run, which have a lower priority
         live.drawn.disconnect()
         return drawn[0] - began, time.perf_counter() - began
 
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def measure(session: Session, count: int, classes: int, high: float) -> dict[str, float]:
-    """The figures by their names."""
+    """Return the figures by name."""
     labels, live, clock = session.labelling.labels, session.live_map, Clock(session)
     labels.resize(TileSize(pixels=112, mpp=0.5))
     while len(labels.taxonomy) < classes:

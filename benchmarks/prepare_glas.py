@@ -1,10 +1,11 @@
-"""GlaS as a weakly supervised data set: image-level labels of crops, derived from the masks of the train images.
+"""Make a weakly supervised data set of GlaS: crops with image-level labels, derived from the masks of the train images.
 
     python benchmarks/prepare_glas.py GLAS OUT [--crop 112] [--stride 56]
 
-Writes the layout of BCSS-WSSS with the classes rest, gland: `train/` crops with labels in their names (a class
-counts from 5 % of the crop; crops of one class alone serve the image bank), `val/` whole train images that no
-crop comes from, `test/` the 60 testA images at full size. The labels are simulated: the masks made them.
+It has the layout of BCSS-WSSS and the classes rest and gland. `train/` contains crops with labels in their names (a
+class is present from 5 % of the crop; single-class crops are used for the image bank), `val/` whole train images from
+which no crop comes, `test/` the 60 testA images at full size. The labels are simulated, since they are derived from
+masks.
 """
 
 from __future__ import annotations
@@ -56,14 +57,14 @@ def main() -> None:
 
 
 def read(glas: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Image and mask (0 rest, 1 gland)."""
+    """Read an image and its mask (0 rest, 1 gland)."""
     image = next((glas / "images").glob(f"{name}.*"))
     mask = next((glas / "masks").glob(f"{name}.*"))
     return np.asarray(Image.open(image).convert("RGB")), (np.asarray(Image.open(mask)) > 0).astype(np.uint8)
 
 
 def save(folder: Path, name: str, image: np.ndarray, mask: np.ndarray) -> None:
-    """Write one pair."""
+    """Write an image and its mask."""
     for kind, array in (("img", image), ("mask", mask)):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         Image.fromarray(array).save(folder / kind / f"{name}.png")

@@ -1,10 +1,11 @@
-"""How well trained models say which classes an image shows, apart from where: what separates the two protocols.
+"""Measure how well models predict class presence, which is the difference between the two protocols.
 
     python benchmarks/presence.py DATA RUN [RUN ...]
 
-DATA has the splits `val` and `test` with masks. For each class: area under the ROC curve of the presence on the test
-split, and recall and false-positive rate at 0.5. Then the predicted mIoU on the test split with the threshold 0.5,
-with one threshold a class chosen on the validation split (best balanced accuracy), and with every class present.
+DATA has the splits `val` and `test` with masks. For each class, the area under the ROC curve of presence on the test
+split, and recall and false-positive rate at 0.5 are printed; then the predicted mIoU on the test split with the
+threshold 0.5, with one threshold per class chosen on the validation split (best balanced accuracy), and with every
+class present.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from napari_pbip.results.metrics import Confusion
 
 @dataclass
 class Looked:
-    """What a model sees in a split."""
+    """The output of a model for a split."""
 
     maps: list[ImageMaps]
     truth: list[np.ndarray]
@@ -50,9 +51,10 @@ def look(model: TrainedModel, data: Path, split: str) -> Looked:
 
 
 def miou(model: TrainedModel, seen: Looked, thresholds: np.ndarray) -> float:
-    """Mean IoU in percent with one presence threshold a class."""
+    """Return the mean IoU in percent with one presence threshold per class."""
     confusion = Confusion(len(thresholds))
-    shift = torch.from_numpy(0.5 - thresholds).float()[None, :, None, None]  # so that 0.5 is every class's threshold
+    # shifted so that 0.5 is the threshold of every class
+    shift = torch.from_numpy(0.5 - thresholds).float()[None, :, None, None]
     for maps, mask in zip(seen.maps, seen.truth, strict=True):
         present = predicted_presence(maps.presence + shift)
         confusion.add(mask, segment_image(maps, present, model.method.fusion_weights, mask.shape))
@@ -60,13 +62,13 @@ def miou(model: TrainedModel, seen: Looked, thresholds: np.ndarray) -> float:
 
 
 def best_threshold(presence: np.ndarray, shown: np.ndarray) -> float:
-    """The threshold of the best balanced accuracy."""
+    """Return the threshold with the best balanced accuracy."""
     candidates = np.unique(presence)
     return float(candidates[np.argmax([balanced_accuracy_score(shown, presence >= t) for t in candidates])])
 
 
 def main() -> None:
-    """Print a few lines a run."""
+    """Print a few lines per run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")

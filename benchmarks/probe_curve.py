@@ -1,13 +1,13 @@
-"""What a linear probe makes of few labelled tiles, and beside it the rule of the nearest prototype.
+"""Measure a linear probe with few labelled tiles, compared with classification by the nearest prototype.
 
     python benchmarks/probe_curve.py DATA [--encoders efficientnet-lite0] [--tiles 1 3 10 30 100] [--draws 10]
 
-Of each class so many tiles of one class are drawn from the split `train`, anew for every draw. The probe is fitted as
-`--method probe` does it, but with a fixed strength and without tiles of several classes: the curve is of the features.
-The nearest prototype is the class whose mean standardised feature has the highest cosine. Where the
-split `test` has masks, both are scored on every pixel of it (mean IoU, no ground-truth label); else on the tiles that
-were not drawn, by the class of the mean score (balanced accuracy). Dense features are cached: a second call takes
-seconds.
+The given numbers of single-class tiles of each class are drawn from the split `train`, again for every draw. The probe
+is fitted as by `--method probe`, but with a fixed strength and without tiles of several classes, so that the curve
+depends only on the features. The nearest prototype is the class whose mean standardised feature has the highest cosine.
+If the split `test` has masks, both are scored on all its pixels (mean IoU, without true labels); otherwise on the tiles
+that were not drawn, by the class of the mean score (balanced accuracy). Dense features are cached, so that a second
+call takes seconds.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
         for count in args.tiles:
             for figures in found.values():
                 figures.append([])
-            if min(map(len, pools)) < count + (test is None):  # some have to be left to be looked at
+            if min(map(len, pools)) < count + (test is None):  # some must remain for scoring
                 continue
             for draw in range(args.draws):
                 drawn = [
@@ -88,26 +88,26 @@ def main() -> None:
 
 
 def picture(dense: DenseFeatures, tile: LabelledTile) -> np.ndarray:
-    """Dense features (D, h, w), float32."""
+    """Return dense features (D, h, w), float32."""
     return dense([TileReader()(tile)])[0].astype(np.float32)
 
 
 def cells(dense: DenseFeatures, tile: LabelledTile) -> np.ndarray:
-    """Some cells of a tile, always the same ones, (CELLS or fewer, D)."""
+    """Return some cells of a tile, always the same ones, (at most CELLS, D)."""
     maps = picture(dense, tile)
     flat = maps.reshape(len(maps), -1).T
     return flat[np.random.default_rng(0).permutation(len(flat))[:CELLS]]
 
 
 def fitted(features: list[list[np.ndarray]], drawn: list[set[int]]) -> LinearProbe:
-    """A probe of the drawn tiles of each class."""
+    """Return a probe that is fitted to the drawn tiles of each class."""
     parts = [(n, features[n][i]) for n, own in enumerate(drawn) for i in own]
     classes = np.concatenate([np.full(len(part), n) for n, part in parts])
     return fit(np.concatenate([part for _, part in parts]), classes, DEFAULT_STRENGTH)
 
 
 def prototypes(probe: LinearProbe, features: list[list[np.ndarray]], drawn: list[set[int]]) -> Scorer:
-    """Cosines to the mean standardised feature of each class."""
+    """Return cosines to the mean standardised feature of each class."""
     means = np.stack(
         [np.mean([probe.standardised(features[n][i]).mean(0) for i in own], axis=0) for n, own in enumerate(drawn)]
     )
@@ -122,7 +122,7 @@ def prototypes(probe: LinearProbe, features: list[list[np.ndarray]], drawn: list
 
 
 def on_pixels(scorer: Scorer, pictures: list[tuple[np.ndarray, np.ndarray]], names: tuple[str, ...]) -> float:
-    """Mean IoU in percent."""
+    """Return the mean IoU in percent."""
     confusion = Confusion(len(names))
     for maps, mask in pictures:
         of_cells = scorer(maps.reshape(len(maps), -1).T).T.reshape(1, len(names), *maps.shape[1:])
@@ -132,14 +132,14 @@ def on_pixels(scorer: Scorer, pictures: list[tuple[np.ndarray, np.ndarray]], nam
 
 
 def on_tiles(scorer: Scorer, features: list[list[np.ndarray]], drawn: list[set[int]]) -> float:
-    """Balanced accuracy in percent of the tiles that were not drawn."""
+    """Return the balanced accuracy, in percent, of the tiles that were not drawn."""
     others = [(n, part) for n, pool in enumerate(features) for i, part in enumerate(pool) if i not in drawn[n]]
     predicted = [int(scorer(part).mean(0).argmax()) for _, part in others]
     return 100 * float(balanced_accuracy_score([n for n, _ in others], predicted)) if others else float("nan")
 
 
 def spread(figures: list[float]) -> str:
-    """Mean and deviation over the draws."""
+    """Return mean and deviation over the draws."""
     if not figures:
         return "–"
     return f"{mean(figures):.1f}" + (f" ± {stdev(figures):.1f}" if len(figures) > 1 else "")

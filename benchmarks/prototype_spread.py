@@ -1,10 +1,10 @@
-"""How alike the prototypes of a class are: mean pairwise likeness of where they are active, on real images.
+"""Measure the mean similarity of the activations of two prototypes of a class, on real images.
 
     python benchmarks/prototype_spread.py DATA RUN [RUN ...]
 
-The likeness is that of LPD's diversity loss, exp(-J) of the distributions over the pixels of the class: 1 where two
-prototypes are active in the same places, near 0 where they share none. The pixels are those of the true masks of the
-split `val`, the stage is the last. `weak_labels.py --study diversity` makes runs to compare.
+The similarity is that of LPD's diversity loss, exp(-J) of the distributions over the pixels of the class: 1 if two
+prototypes are active in the same places, near 0 if they have no place in common. The pixels are those of the true masks
+of the split `val`, the maps those of the last stage. `weak_labels.py --study diversity` makes runs to compare.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TEMPERATURE = 0.07
 
 @torch.inference_mode()
 def spread(run: Path, data: Path) -> float:
-    """Mean likeness over all pairs of prototypes of one class, in all images of the split that show it."""
+    """Return the mean similarity over all pairs of prototypes of a class, in all images of the split that show it."""
     model = load_model(run)
     method = model.method
     if not isinstance(method, PrototypeMethod):
@@ -45,7 +45,7 @@ def spread(run: Path, data: Path) -> float:
 
 
 def main() -> None:
-    """Print a line a run."""
+    """Print a line per run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")

@@ -1,9 +1,9 @@
-"""How far the colours of tiles differ: copies of a tile, and the most alike of different tiles.
+"""Measure how much the colours of tiles differ: of copies of a tile, and of the most similar different tiles.
 
     python benchmarks/same_colours.py FOLDER ...
 
-The largest difference of the means and deviations of red, green and blue, in grey levels of 255: what
-:mod:`napari_pbip.bank.checks` calls the same. All pictures below the folders.
+For all pictures in the folders and below, it prints the largest difference of the means and deviations of red, green
+and blue, in grey levels of 255, by which :mod:`napari_pbip.bank.checks` recognises copies.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
 def colours(image: np.ndarray) -> np.ndarray:
-    """Means and deviations in grey levels, shape (6,)."""
+    """Return means and deviations in grey levels, shape (6,)."""
     mean, square = np.split(colour_moments(image).astype(np.float64), 2)
     return 255 * np.concatenate([mean, np.sqrt(np.maximum(square - mean**2, 0))])
 
 
 def saved_again(image: np.ndarray) -> np.ndarray:
-    """Through JPEG of quality 95."""
+    """Return a picture after saving it as JPEG of quality 95."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=95)
     return np.asarray(Image.open(file))

@@ -1,16 +1,16 @@
-"""How fast scores are written, read and turned into labels, each against the obvious way, in one run.
+"""Measure how fast scores are written, read and turned into labels, compared with a naive implementation.
 
     python benchmarks/score_store.py [--cells 2048] [--repeats 5] [--json OUT.json]
 
-* write: tiles of 28 x 28 cells every 24 through ``Blender`` and ``ScoreStore`` (blended, with all coarser
-  levels, presence and progress), against adding each tile to the float32 sums of a zarr of the same chunks.
-* look: what it takes to show unfinished blocks once a second while 25 tiles a second come, those in view first.
-* labels: ``labels_from_scores`` on four classes x 1024 x 1024, against nan_to_num, divide, where, argmax; and
-  ``label_region``, which reads the scores first.
-* chunks: milliseconds to write a block and to read a view of 1024 x 1024 cells by chunk side, classes in a
-  chunk, and codec: what the store's choice rests on.
+* write: tiles of 28 x 28 cells every 24 cells with ``Blender`` and ``ScoreStore`` (blended, with all coarser levels,
+  presence and progress), compared with adding each tile to float32 sums in a zarr with the same chunks.
+* look: the time for showing unfinished blocks once a second while 25 tiles per second arrive, those in view first.
+* labels: ``labels_from_scores`` on four classes x 1024 x 1024, compared with nan_to_num, divide, where, argmax; and
+  ``label_region``, which also reads the scores.
+* chunks: milliseconds for writing a block and reading a view of 1024 x 1024 cells, by side of the chunks, classes in a
+  chunk, and codec, on which the choice of the store's chunks is based.
 
-Best of the repeats: other work on the machine only ever adds time.
+The best of the repeats is printed, because other work on the machine can only add time.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CLASSES = len(BCSS)
 
 
 def best(run: Callable[[], object], repeats: int, before: Callable[[], object] = lambda: None) -> float:
-    """Shortest seconds of a call."""
+    """Return the seconds of the shortest call."""
     seconds = []
     for _ in range(repeats):
         before()
@@ -51,14 +51,14 @@ def best(run: Callable[[], object], repeats: int, before: Callable[[], object] =
 
 
 def smooth_field(cells: int) -> np.ndarray:
-    """Scores that vary over a dozen cells, as a network's do, (N, cells + tile, cells + tile) float32."""
+    """Return scores that vary over a dozen cells, as those of a network, (N, cells + tile, cells + tile) float32."""
     rng = np.random.default_rng(0)
     size = (cells + TILE, cells + TILE)
     return np.stack([gaussian_filter(rng.normal(size=size).astype(np.float32), 6) * 40 for _ in range(CLASSES)])
 
 
 def create(path: Path, cells: int) -> ScoreStore:
-    """An empty store of a whole slide of tissue."""
+    """Return an empty store of a slide that is all tissue."""
     tiles = -(-(cells - TILE) // STRIDE) + 1
     side = cells * CELL
     return ScoreStore.create(
@@ -94,7 +94,7 @@ def write_store(path: Path, field: np.ndarray) -> None:
 
 
 def write_naive(path: Path, field: np.ndarray, tiles: int) -> None:
-    """Each tile is added to sums and weights in a zarr, read and written again for every tile."""
+    """Add each tile to sums and weights in a zarr, which are read and written for every tile."""
     group = zarr.open_group(path, mode="w")
     side = field.shape[1]
     sums = group.create_array("sums", shape=field.shape, chunks=(CLASSES, BLOCK, BLOCK), dtype="float32")
@@ -107,12 +107,12 @@ def write_naive(path: Path, field: np.ndarray, tiles: int) -> None:
 
 
 def bench_write(folder: Path, cells: int, repeats: int) -> dict[str, float]:
-    """Tiles a second into the store, and the obvious way."""
+    """Return tiles per second with the store, and with the naive implementation."""
     field = smooth_field(cells)
     path = folder / "store.ome.zarr"
     ours = best(lambda: write_store(path, field), repeats, before=lambda: create(path, cells))
     tiles = -(-(cells - TILE) // STRIDE) + 1
-    few = min(tiles, 12)  # the naive way is too slow for the whole
+    few = min(tiles, 12)  # the naive implementation is too slow for all tiles
     naive = best(lambda: write_naive(folder / "naive.zarr", field, few), 1) / few**2 * tiles**2
     return {
         "tiles/s": tiles**2 / ours,
@@ -124,7 +124,7 @@ def bench_write(folder: Path, cells: int, repeats: int) -> dict[str, float]:
 
 
 def bench_look(folder: Path, cells: int, repeats: int) -> dict[str, float]:
-    """Processor time to show unfinished blocks, for every 25 tiles."""
+    """Return the processor time for showing unfinished blocks, per 25 tiles."""
     field = smooth_field(cells)
     presence = np.full(CLASSES, 0.9)
     store = create(folder / "looked.ome.zarr", cells)
@@ -155,7 +155,7 @@ def bench_look(folder: Path, cells: int, repeats: int) -> dict[str, float]:
 
 
 def naive_labels(scores: np.ndarray, scale: np.ndarray, tissue: np.ndarray) -> np.ndarray:
-    """The rule as one would first write it."""
+    """Apply the rule of labels in a naive implementation."""
     normalised = np.nan_to_num(scores.astype(np.float32)) / scale
     normalised = np.where(normalised >= 0.15, normalised, 0)
     labels = normalised.argmax(0) + 1
@@ -165,7 +165,7 @@ def naive_labels(scores: np.ndarray, scale: np.ndarray, tissue: np.ndarray) -> n
 
 
 def bench_labels(folder: Path, repeats: int) -> dict[str, float]:
-    """Milliseconds from scores to labels."""
+    """Return the milliseconds from scores to labels."""
     store = ScoreStore.open(folder / "store.ome.zarr")
     view = slice(100, 100 + VIEW)
     counts = LargestScores(store)
@@ -194,7 +194,7 @@ def bench_labels(folder: Path, repeats: int) -> dict[str, float]:
 
 
 def bench_chunks(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """Write and read times by chunk and codec."""
+    """Return write and read times by chunk and codec."""
     side = 2048
     field = smooth_field(side)[:, :side, :side].astype(np.float16)
     codecs = {

@@ -1,10 +1,10 @@
-"""First stage, pseudo masks, second stage, and the same network trained on the true masks (the ceiling), on GlaS.
+"""Train a first stage, pseudo masks, a second stage, and the same network on true masks (the upper limit), on GlaS.
 
     python benchmarks/prepare_glas.py GLAS DATA
     python benchmarks/second_stage.py GLAS DATA OUT [--variants default ceiling] [--seed 0] [--split val]
 
-Every variant is a few settings on top of the second stage's defaults; choose among them on the split `val`, and look at
-`test` at the end. What is finished in OUT is not done again.
+Every variant changes a few settings of the second stage's defaults; choose among them on the split `val`, and use
+`test` only at the end. Finished steps in OUT are not repeated.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def trained(out: Path, args: argparse.Namespace, data: Path, method: dict[str, Any], steps: int) -> Path:
-    """The folder of a finished training."""
+    """Train, if that is not done, and return the folder of the training."""
     values = {
         "data": {"folder": data, "mpp": 0.62},
         "bank": {"encoder": "texture"},
@@ -63,7 +63,7 @@ def trained(out: Path, args: argparse.Namespace, data: Path, method: dict[str, A
 
 
 def pseudo(out: Path, first: Path, data: Path, min_confidence: float) -> Path:
-    """The data set of pseudo masks."""
+    """Make pseudo masks, if that is not done, and return the folder of the data set."""
     if not (out / "tiles.csv").exists():
         begun = (out / "pseudo.json").exists()
         settings = DataSettings(folder=data)
@@ -72,7 +72,7 @@ def pseudo(out: Path, first: Path, data: Path, min_confidence: float) -> Path:
 
 
 def true_masks(out: Path, glas: Path, data: Path) -> Path:
-    """The same crops with the masks that somebody drew."""
+    """Return a data set of the same crops with the true masks."""
     if not (out / "classes.txt").exists():
         for kind in ("img", "mask"):
             (out / "train" / kind).mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def true_masks(out: Path, glas: Path, data: Path) -> Path:
 
 
 def scores(folder: Path, data: Path, split: str) -> str:
-    """Mean and boundary IoU under both protocols, as the cells of a row."""
+    """Return mean and boundary IoU under both protocols, as the cells of a row."""
     path = folder / f"{split}.json"
     if not path.exists():
         path.write_text(json.dumps(run(evaluate(folder, DataSettings(folder=data), split))["protocols"], indent=2))

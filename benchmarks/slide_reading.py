@@ -1,10 +1,11 @@
-"""How fast slides are read, against the decoder alone on the same tiles in the same run.
+"""Measure how fast slides are read, compared with the decoder alone on the same tiles in the same run.
 
     python benchmarks/slide_reading.py SLIDE [SLIDE ...] [--mpp 0.5] [--repeat 5]
 
-The floor decodes every tile of level 0 with imagecodecs, from memory. Below it are the library's reads of the whole
-level, and OpenSlide's, as megapixels of level 0 a second of processor time (all threads together, so that a busy
-machine does not change them much) and as a share of the floor. Best of the repetitions; caches are empty at each start.
+The floor is decoding every tile of level 0 with imagecodecs, from memory. It is followed by reading the whole level
+with this package and with OpenSlide, in megapixels of level 0 per second of processor time (of all threads, so that
+other work has little influence) and as a share of the floor. The best of the repetitions is printed; caches are empty
+at the start of each.
 """
 
 from __future__ import annotations
@@ -46,14 +47,14 @@ def main() -> None:
 
 
 def processor_time(work: Callable[[], None]) -> float:
-    """Seconds of processor time, all threads."""
+    """Return the seconds of processor time of all threads."""
     start = time.process_time()
     work()
     return time.process_time() - start
 
 
 def candidates(path: Path, mpp: float) -> Iterator[tuple[str, Callable[[], None]]]:
-    """What is compared, the floor first where there is one."""
+    """Return the functions that are compared, with the floor first if there is one."""
     if (floor := decoder_alone(path)) is not None:
         yield "imagecodecs, tiles in memory (floor)", floor
     yield "Slide, tiles of 224 at the slide's resolution", lambda: tiles(path, mpp, 1)
@@ -67,7 +68,7 @@ def candidates(path: Path, mpp: float) -> Iterator[tuple[str, Callable[[], None]
 
 
 def decoder_alone(path: Path) -> Callable[[], None] | None:
-    """Decoding of the tiles of level 0, or None if the file is no JPEG or JPEG 2000 TIFF."""
+    """Return a function that decodes the tiles of level 0, or None if the file is not a JPEG or JPEG 2000 TIFF."""
     if not path.is_file():
         return None
     try:
@@ -88,7 +89,7 @@ def decoder_alone(path: Path) -> Callable[[], None] | None:
 
 
 def tiles(path: Path, mpp: float, factor: float, threads: int = 1) -> None:
-    """All tiles of the slide, row by row, each read by the next free thread."""
+    """Read all tiles of the slide, row by row, each by the next free thread."""
     with open_slide(path, mpp=mpp) as slide, ThreadPoolExecutor(threads) as pool:
         grid = TileGrid.plan(slide.width, slide.height, mpp, mpp * factor, TILE, 0)
         places = [grid.box(row, column) for row in range(grid.rows) for column in range(grid.columns)]
@@ -97,13 +98,13 @@ def tiles(path: Path, mpp: float, factor: float, threads: int = 1) -> None:
 
 
 def thumbnail(path: Path) -> None:
-    """The whole slide in small."""
+    """Read the thumbnail of the slide."""
     with open_slide(path) as slide:
         slide.thumbnail(1024)
 
 
 def with_openslide(path: Path, side: int) -> None:
-    """Level 0 in squares, with OpenSlide's own cache."""
+    """Read level 0 in squares, with OpenSlide's cache."""
     with openslide.OpenSlide(path) as slide:
         width, height = slide.dimensions
         for y in range(0, height, side):

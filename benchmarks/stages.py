@@ -1,9 +1,9 @@
-"""Time and peak memory of each stage of the main job, as whole processes, on data of your own.
+"""Measure time and peak memory of each stage of the main job, as separate processes, on your own data.
 
     python benchmarks/stages.py DATA SLIDE OUT [--mpp 0.5] [--set key=value]
 
-DATA is a folder with a `test` split with masks, in one of the known layouts. Importing torch is part of every
-stage but `doctor`'s figures show how much of it is that. Peak memory is the largest resident set, in MB.
+DATA is a folder with a `test` split with masks, in one of the known layouts. Every stage includes importing torch,
+which is nearly all that `doctor` does. Peak memory is the largest resident set, in MB.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def stage(name: str, *arguments: object) -> None:
     process = subprocess.Popen(["napari-pbip", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
     errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)  # the peak of this child alone
+    _, status, usage = os.wait4(process.pid, 0)  # the peak of this child only
     if status:
         sys.exit(f"{name} failed:\n{errors.decode()}")
     scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in kB on Linux

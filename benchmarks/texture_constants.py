@@ -1,10 +1,10 @@
-"""Make the constants of the `texture` encoder from the slide and the tiles that come with the package.
+"""Make the constants of the `texture` encoder from the bundled slide and tiles.
 
     python benchmarks/texture_constants.py
 
-Nothing here sees a label. The reference tissue is cut into tiles of 224 pixels at about 0.5 microns. Each tile
-is seen again in ways that leave its tissue what it is: with other amounts of stain, through a random mask of
-random brightness, and as two halves; :mod:`napari_pbip.engine.training.discriminant` does the rest.
+No labels are used. The reference tissue is cut into tiles of 224 pixels at about 0.5 microns per pixel. Each tile is
+described again after changes that keep its tissue the same: with other amounts of stain, with a random mask and
+brightness, and as two halves; :mod:`napari_pbip.engine.training.discriminant` fits the linear map.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WHITE, MOSTLY = 220, 0.7
 
 
 def reference() -> torch.Tensor:
-    """Tiles of the reference tissue, RGB in [0, 1], shape (T, 3, 224, 224)."""
+    """Return tiles of the reference tissue, RGB in [0, 1], shape (T, 3, 224, 224)."""
     tiles = [np.asarray(Image.open(p).convert("RGB")) for p in sorted(samples.tiles().glob("*/*.png"))]
     with open_slide(samples.slide()) as slide:
         pixels = slide.read_level(0, 0, 0, slide.width, slide.height)
@@ -43,7 +43,7 @@ def reference() -> torch.Tensor:
 
 
 def masks(count: int, rng: np.random.Generator) -> torch.Tensor:
-    """Smooth masks, zero over a fifth to seven tenths of the image, else 0.06 to 1, shape (count, 1, 224, 224)."""
+    """Return smooth masks, 0 over a fifth to seven tenths of the image, else 0.06 to 1, shape (count, 1, 224, 224)."""
     drawn = []
     for _ in range(count):
         shape, level = (gaussian_filter(rng.normal(size=(SIDE, SIDE)), 20) for _ in range(2))
@@ -55,13 +55,13 @@ def masks(count: int, rng: np.random.Generator) -> torch.Tensor:
 
 
 def measure(images: torch.Tensor) -> np.ndarray:
-    """Statistics in float64, shape (T, F)."""
+    """Return statistics in float64, shape (T, F)."""
     with torch.no_grad():
         return torch.cat([statistics(part) for part in images.split(16)]).double().numpy()
 
 
 def fit() -> dict[str, torch.Tensor]:
-    """The constants: ``centre`` (F,) and ``projection`` (64, F)."""
+    """Return the constants ``centre`` (F,) and ``projection`` (64, F)."""
     rng = np.random.default_rng(0)
     images = reference()
     whole = measure(images)

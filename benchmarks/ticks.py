@@ -1,13 +1,14 @@
-"""Whether the window stays fluid: how late a timer of 10 ms comes while jobs run and the user pans.
+"""Measure whether the window stays responsive: how late a timer of 10 ms is while jobs run and the user pans.
 
     python benchmarks/ticks.py DATA [--slide SLIDE] [--seconds 30] [--window 1920 1080] [--json OUT.json]
 
-A real viewer (under Xvfb without a screen; then the processor paints, which is most of what is measured). Four phases
-with the same panning and zooming: the slide alone, PBIP trains on DATA, the slide is segmented and its map grows, and
-the map alone. The first is the baseline of the second, the last that of the third. For each: median, 99th percentile
-and maximum of the time between two ticks, ms. Aim: p99 below 50 ms and no tick above 200 ms. napari takes a while to
-make a labels layer, whatever is in it, so the layer of the map is made before its phase, and timed beside an empty one.
-Says also how soon the slide was to be seen after it was opened.
+It uses a real viewer (under Xvfb without a screen; then the processor paints, which is most of the time). There are
+four phases with the same panning and zooming: the slide alone, PBIP trains on DATA, the slide is segmented and its map
+grows, and the map alone. The first is the baseline of the second, the last that of the third. For each, the median,
+99th percentile and maximum of the time between two ticks are printed in ms. The aim is a p99 below 50 ms and no tick
+above 200 ms. napari takes long to create a labels layer, whatever it contains, so the layer of the map is created
+before its phase, and its time compared with that of an empty one. The time from opening the slide to its first picture
+is printed too.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ TICK_MS = 10
 
 
 def settings(data: Path, **method: str) -> JobSettings:
-    """A training as a user would start it, long enough to be cancelled."""
+    """Return settings of a training as a user would start it, which takes long enough to be cancelled."""
     return JobSettings.parse(
         {"data": {"folder": str(data), "mpp": 0.5}, "method": method, "train": {"steps": 100_000, "batch_size": 10}}
     )
 
 
 def ticks(session: Session, seconds: float) -> np.ndarray:
-    """Milliseconds between ticks while the view moves over the slide ten times a second."""
+    """Return the milliseconds between ticks while the view moves ten times a second."""
     viewer, times = session.viewer, []
     camera = camera_of(viewer)
     low, high = session.slides[0].layer.extent.world
@@ -71,7 +72,7 @@ def ticks(session: Session, seconds: float) -> np.ndarray:
 
 
 def first_picture(session: Session, slide: Path) -> float:
-    """Seconds from dropping a slide to the frame that shows it."""
+    """Return the seconds from dropping a slide to the frame that shows it."""
     canvas = canvas_of_window()
     frames: list[float] = []
     began = time.perf_counter()
@@ -83,7 +84,7 @@ def first_picture(session: Session, slide: Path) -> float:
 
 
 def work_until(end: float) -> None:
-    """Run the event loop."""
+    """Run the event loop until a time."""
     application = get_qapp()
     while True:
         application.processEvents()
@@ -128,7 +129,7 @@ def main() -> None:
         short = settings(args.data, name="cam")
         short = short.model_copy(update={"train": short.train.model_copy(update={"steps": 1})})
         session.start(lambda: train(short, folder / "cam")).wait(600)
-        run = SegmentSettings(overlap=96)  # more tiles, so that the slide lasts
+        run = SegmentSettings(overlap=96)  # more tiles, so that the job takes longer
         job = session.start(lambda: segment(args.slide, folder / "cam", folder / "out", run, ThresholdSettings()))
         regions: list[RegionDone] = []
         job.events.connect(lambda events: regions.extend(e for e in events if isinstance(e, RegionDone)))

@@ -1,10 +1,10 @@
-"""How soon the map follows a slider: from the change of a threshold to the swapped frame, in a real viewer.
+"""Measure how soon the map follows a slider: from the change of a threshold to the swapped frame, in a real viewer.
 
     python benchmarks/tune.py [--cells 5000] [--moves 40] [--store FOLDER] [--json OUT.json]
 
-A store of 40,000 x 40,000 model pixels (5,000 x 5,000 cells, four classes) in a window of 1920 x 1080, at four zooms.
-Without a screen run it under Xvfb; the picture is then painted by the processor, which is part of the time: "paint" is
-a frame without any change. Against it: reading all scores and computing all labels again.
+It shows a store of 40,000 x 40,000 model pixels (5,000 x 5,000 cells, four classes) in a window of 1920 x 1080 pixels,
+at four zooms. Without a screen, run it under Xvfb; the processor then paints the picture, which is part of the time
+("paint" is a frame without any change). For comparison, all scores are read and all labels computed again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ALL = slice(None)
 
 
 def make_store(path: Path, cells: int) -> None:
-    """A store whose scores are a patch of a quarter of its side, again and again."""
+    """Return a store whose scores repeat a patch of a quarter of its side."""
     create(path, cells)
     period = cells // 4 // STRIDE * STRIDE
     patch = smooth_field(period)[:, :period, :period].astype(np.float16)
@@ -43,7 +43,7 @@ def make_store(path: Path, cells: int) -> None:
 
 
 def wait(until: float) -> None:
-    """Let the window work for some seconds."""
+    """Run the event loop for some seconds."""
     end = time.monotonic() + until
     while time.monotonic() < end:
         QApplication.processEvents()
@@ -69,7 +69,7 @@ class Frames:
 
 
 def moves(frames: Frames, result: ResultLayer, count: int, name: str) -> list[float]:
-    """Milliseconds from each change of one threshold to its picture."""
+    """Return the milliseconds from each change of one threshold to its picture."""
     ms = []
     for value in np.linspace(0.05, 0.6, count).tolist():
         before = frames.canvas.grabFramebuffer()
@@ -81,7 +81,7 @@ def moves(frames: Frames, result: ResultLayer, count: int, name: str) -> list[fl
 
 
 def everything(path: Path) -> float:
-    """Milliseconds to read all scores and compute all labels of level 0."""
+    """Return the milliseconds for reading all scores and computing all labels of level 0."""
     store = ScoreStore.open(path)
     largest = LargestScores(store).percentile(99.5)
     began = time.perf_counter()
@@ -90,7 +90,7 @@ def everything(path: Path) -> float:
 
 
 def main() -> None:
-    """Run and print."""
+    """Run the benchmark and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=5000, help="side of the score grid")
     parser.add_argument("--moves", type=int, default=40, help="changes of a threshold at each zoom")

@@ -3,10 +3,10 @@
     python benchmarks/weak_labels.py DATA OUT --study methods [--variants CAM] --seeds 0 1 2 --epochs 12
         [--slide S --slide-mask M]
 
-DATA is a folder in one of the known layouts with a `test` split with masks. Finished trainings in OUT are not
-repeated. Every variant has the same backbone, steps, batch size, learning rate and augmentation; a variant is
-a few settings on top. It is `napari-pbip compare` with these settings, and a slide scored beside the tiles. The tables
-of docs/benchmarks.md are printed by this script.
+DATA is a folder in one of the known layouts with a `test` split with masks. Finished trainings in OUT are not repeated.
+All variants have the same backbone, steps, batch size, learning rate and augmentation, and differ in a few settings.
+The script runs `napari-pbip compare` with these settings, and scores a slide in addition to the tiles. It prints the
+tables of docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ PBIP: dict[str, Any] = {"method": {"name": "pbip"}}
 
 
 def pbip(**options: Any) -> dict[str, Any]:
-    """PBIP with some settings of its own."""
+    """Return settings of PBIP with some changes."""
     return {"method": {"name": "pbip", **options}}
 
 
 def lpd(**options: Any) -> dict[str, Any]:
-    """LPD with some settings of its own."""
+    """Return settings of LPD with some changes."""
     return {"method": {"name": "lpd", **options}}
 
 
@@ -49,7 +49,7 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "CAM": CAM,
         "PBIP": PBIP,
         "LPD": lpd(),
-        # the network that comes with the package is student and teacher
+        # the network that is installed with the package is student and teacher
         "ConStruct": {"method": {"name": "construct"}, "bank.encoder": "efficientnet-lite0"},
     },
     "presets": {
@@ -70,28 +70,28 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
         "threshold": pbip(similarity_maps=False),
         "both": PBIP,
     },
-    "recipe": {  # what the baseline owes to how it is trained
+    "recipe": {  # influence of the training on the baseline
         "CAM": CAM,
         "half the steps": {**CAM, "train.epochs": 1},
         "twice the steps": {**CAM, "train.epochs": 4},
         "no stain changes": {**CAM, "train.stain_augmentation": 0},
         "no flips and turns": {**CAM, "train.flip_and_turn": False},
     },
-    "starts": {  # what the ImageNet weights are worth, as start and as encoder
+    "starts": {  # effect of the ImageNet weights, as start and as encoder
         "CAM, random": {**CAM, "backbone.weights": None},
         "CAM, ImageNet": CAM,
         "PBIP, random, texture": {**PBIP, "backbone.weights": None, "bank.encoder": "texture"},
         "PBIP, ImageNet, texture": {**PBIP, "bank.encoder": "texture"},
         "PBIP, ImageNet, ImageNet": {**PBIP, "bank.encoder": "efficientnet-lite0"},
     },
-    "synthesis": {  # pixels of mosaics beside labels of images, and what as much time gives without them
+    "synthesis": {  # pixels of mosaics in addition to labels of images, and as much time without them
         "CAM": CAM,
         "CAM, half as many steps again": {**CAM, "train.epochs": 3},
         "CAM, synthesis": {"method": {"name": "cam", "synthesis": 1}},
         "PBIP": PBIP,
         "PBIP, synthesis": pbip(synthesis=1),
     },
-    "diversity": {  # do learned prototypes spread: benchmarks/prototype_spread.py
+    "diversity": {  # whether learned prototypes spread (benchmarks/prototype_spread.py)
         "without": lpd(diversity=0),
         "released": lpd(diversity_temperature=None),
         "ours": lpd(),
@@ -100,7 +100,7 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def run(job: Job) -> Mapping[str, Any]:
-    """The summary of a job's last event; runs that are finished are printed."""
+    """Run a job, print finished runs, and return the summary of its last event."""
     for event in job:
         match event:
             case RunStep() if event.finished:
@@ -116,7 +116,7 @@ def run(job: Job) -> Mapping[str, Any]:
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The comparison that the arguments describe."""
+    """Return the comparison that the arguments describe."""
     variants = {name: STUDIES[args.study][name] for name in args.variants or STUDIES[args.study]}
     every = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in args.set)}
     return {
@@ -139,7 +139,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def score_slide(run_folder: Path, settings: JobSettings, slide: Path, mask: Path) -> dict[str, Any]:
-    """Segment a slide whose truth is known and score the labels on the grid of the score store, if that is not done."""
+    """Segment a slide with a known mask and score its labels on the grid of the score store, if that is not done."""
     out, done = run_folder / "slide", run_folder / "slide.json"
     if done.exists():
         return json.loads(done.read_text())
@@ -149,7 +149,7 @@ def score_slide(run_folder: Path, settings: JobSettings, slide: Path, mask: Path
     truth = tifffile.imread(mask)
     small = Image.fromarray(truth).resize((labels.shape[1], labels.shape[0]), Image.Resampling.NEAREST)
     scores = SegmentationScores(store.taxonomy.names)
-    # background and pixels that were not analysed are wrong answers, not missing ones
+    # background and pixels that were not analysed count as errors
     predicted = np.where((labels == 0) | (labels == 255), 255, labels - 1).astype(np.uint8)
     scores.add(np.asarray(small), predicted)
     figures = {**scores.report(), "seconds": summary["seconds"]}
@@ -158,7 +158,7 @@ def score_slide(run_folder: Path, settings: JobSettings, slide: Path, mask: Path
 
 
 def table(results: dict[str, list[dict[str, Any]]], slide: bool) -> str:
-    """Markdown: mean ± standard deviation over seeds."""
+    """Return a table in Markdown with mean ± standard deviation over seeds."""
     head = "| variant | seeds |" + "".join(
         f" {p} {m} |" for p in ("oracle", "predicted") for m in ("mIoU", "FwIoU", "bIoU", "Dice")
     )
@@ -177,7 +177,7 @@ def table(results: dict[str, list[dict[str, Any]]], slide: bool) -> str:
 
 
 def spread(values: list[float]) -> str:
-    """Mean ± sample standard deviation."""
+    """Return the mean ± sample standard deviation."""
     return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
 
 

@@ -1,4 +1,4 @@
-"""Real slides, and a made one too large for memory, for all tests."""
+"""Real slides, and an artificial one that is too large for memory, for all tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packages of somebody else: those of the how-to pages, installed into a folder as pip does, and quickly."""
+"""The packages of the how-to pages, installed into a folder as pip does, but faster."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def install_page(page: str, site: Path) -> None:
 
 
 def register(site: Path, package: str, entry_points: Mapping[str, Mapping[str, str]]) -> None:
-    """Write what pip would of a package's name and entry points."""
+    """Write the files in which pip records a package's name and entry points."""
     facts = site / f"{package.replace('-', '_')}-0.1.0.dist-info"
     facts.mkdir(parents=True)
     (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 0.1.0\n", encoding="utf-8")
@@ -37,5 +37,5 @@ def register(site: Path, package: str, entry_points: Mapping[str, Mapping[str, s
 
 
 def with_site(site: Path) -> dict[str, str]:
-    """The environment of a program that finds the packages of a folder."""
+    """Return an environment in which a program finds the packages of a folder."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}

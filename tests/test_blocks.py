@@ -1,4 +1,4 @@
-"""Blocks decoded in threads: at once or blurred, sharp when asked again, each decoded once, faults told."""
+"""Blocks decoded in threads: blurred at first, sharp when asked again, each decoded once, errors reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COARSE = FINE[::4, ::4]
 
 
 class Decoder:
-    """Decodes two levels of a picture: counts, waits at a gate, and fails where it is told to."""
+    """Decodes two levels of a picture; it counts, waits at a gate, and fails at given blocks."""
 
     def __init__(self):
         self.calls = []
@@ -50,7 +50,7 @@ def loader(decoder):
 
 
 def read(loader, *place):
-    """As a viewer does: take what there is, and ask again when more has arrived."""
+    """Read as a viewer does: take what is available, and ask again when more has arrived."""
     end = time.monotonic() + 20
     while True:
         pixels = loader.read(*place)

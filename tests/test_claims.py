@@ -1,4 +1,4 @@
-"""Who writes a folder has it alone: tried with real processes."""
+"""Only one process at a time writes a folder; tested with real processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ with claim(Path(sys.argv[1]), "training"):
 
 @contextmanager
 def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has the folder until its input ends."""
+    """Start a process that claims the folder until its input ends."""
     command = [sys.executable, "-c", _HOLD, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -78,7 +78,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch):
 
 
 def test_a_broken_package_is_a_failure_in_words():
-    """Without torch the report is still made: an interpreter that cannot import it says so."""
+    """Without torch there is still a report, made by an interpreter that cannot import it."""
     code = (
         "import sys, json; sys.modules['torch'] = None\n"
         "from napari_pbip.doctor import examine\n"

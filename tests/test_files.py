@@ -33,7 +33,7 @@ def test_an_earlier_result_is_never_replaced_silently(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_began_to_write_is_no_result(tmp_path: Path) -> None:
-    """Killed before its first file has its name, a job must be able to start anew, without ``--overwrite``."""
+    """A job that was killed before its first file had its name can start again without ``--overwrite``."""
     (tmp_path / ".run.json.part").write_text("{")
     prepare_folder(tmp_path, "run.json", overwrite=False)
     assert list(tmp_path.iterdir()) == []
@@ -61,7 +61,7 @@ def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_replaced_folder_is_there_whenever_the_process_is_killed(tmp_path: Path, monkeypatch: Any) -> None:
-    """Killed at each step of the replacement (renames and removals raise what no except clause stops)."""
+    """It is killed at each step of the replacement (renames and removals raise an error that nothing catches)."""
 
     class Killed(BaseException):
         pass
@@ -102,7 +102,7 @@ def test_a_replaced_folder_is_there_whenever_the_process_is_killed(tmp_path: Pat
 
 @pytest.mark.parametrize("kept", range(4))
 def test_replacing_a_result_is_finished_after_a_kill(kept: int, tmp_path: Path, monkeypatch: Any) -> None:
-    """Whatever was deleted already, the folder is still known as a result of ours, and nothing of it comes back."""
+    """Whatever was deleted before the kill, the folder is still recognised as a result, and no deleted file returns."""
     folder = tmp_path / "run"
     prepare_folder(folder, "run.json", overwrite=False)
     for name in ("a.safetensors", "run.json", "z.csv"):
@@ -132,7 +132,7 @@ def test_what_a_file_manager_leaves_in_a_folder_is_nothing(tmp_path: Path) -> No
 
 
 def test_a_file_that_another_program_has_open_is_waited_for(tmp_path: Path, monkeypatch: Any) -> None:
-    """As Windows answers while a virus scanner or viewer reads the file."""
+    """With the error of Windows while a virus scanner or viewer reads the file."""
     target, refused = tmp_path / "facts.json", 0
     write_json(target, {"a": 1})
 

@@ -1,4 +1,4 @@
-"""What a folder of pictures holds besides pictures: links, folders of the system, results of ours."""
+"""Other contents of folders with pictures: links, folders of the system, our results."""
 
 from __future__ import annotations
 

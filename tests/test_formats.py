@@ -1,4 +1,4 @@
-"""What earlier versions left on users' disks still opens; see tests/data/formats/README.md."""
+"""Files of earlier versions can still be opened; see tests/data/formats/README.md."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STORE = Path("results", "CMU-1-Small-Region", "CMU-1-Small-Region.ome.zarr")
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
-    """The files as they lay on a disk, in a folder that may be written."""
+    """Unpack the files into a folder that may be changed."""
     folder = tmp_path / "kept"
     shutil.copytree(FORMATS, folder)
     for packed in folder.rglob("*.xz"):
@@ -46,7 +46,7 @@ def kept(tmp_path: Path) -> Path:
 
 
 def move(file: Path, before: str, now: Path) -> None:
-    """Write another place into a file, as if it had been made with what lies there."""
+    """Replace a path in a file, as if the file had been made with that path."""
     text = file.read_text(encoding="utf-8")
     assert before in text
     file.write_text(text.replace(json.dumps(before), json.dumps(str(now))), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What an import brings along, asked of a fresh interpreter."""
+"""The packages that an import loads, in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODULES = sorted(
 
 
 def brought_along(*modules: str) -> set[str]:
-    """Top-level packages that importing these modules loads."""
+    """Return the top-level packages that importing these modules loads."""
     code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
@@ -44,7 +44,7 @@ def test_everything_but_the_window_works_without_napari_and_qt():
 
 
 def test_the_state_of_the_window_has_no_widgets():
-    """What a user works on outlives every dock; only what a queue or timer needs of Qt may be in it."""
+    """The state outlives every dock, and may use only those parts of Qt that a queue or timer needs."""
     modules = list((PACKAGE / "gui" / "state").glob("*.py"))
     assert modules
     named = {
@@ -59,7 +59,7 @@ def test_the_state_of_the_window_has_no_widgets():
 
 
 def test_docks_open_without_torch_and_sklearn():
-    """Both take seconds to load, on the thread that imports them: jobs do it, in theirs."""
+    """Both take seconds to load and block the thread that imports them, so only jobs load them, in their threads."""
     docks = [path.stem for path in (PACKAGE / "gui" / "docks").glob("*.py") if path.stem != "__init__"]
     assert "train" in docks
     loaded = brought_along(*(f"napari_pbip.gui.docks.{name}" for name in docks))

@@ -1,4 +1,4 @@
-"""Pictures as people save them: upright, on white, in 8 bits, or refused in one sentence."""
+"""Pictures in common forms are read upright, on white, in 8 bits, or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_mask_is_upright_too(tmp_path: Path) -> None:
 
 
 def test_more_than_8_bits_are_refused(tmp_path: Path) -> None:
-    """12 bits in 16, as cameras give them, would come out black."""
+    """12 bits in 16, as from cameras, would be shown as black."""
     deep = np.full((8, 8, 3), (2600, 1500, 2100), np.uint16)
     imagecodecs.imwrite(str(tmp_path / "rgb.png"), deep)
     imagecodecs.imwrite(str(tmp_path / "grey_alpha.png"), np.ascontiguousarray(deep[..., :2]))

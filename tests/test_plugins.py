@@ -1,4 +1,4 @@
-"""Packages of others add methods, encoders and slide readers: the how-to pages, followed word by word."""
+"""Other packages add methods, encoders and slide readers, as the how-to pages show."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def do(site: Path, folder: Path, *arguments: str) -> str:
 
 
 def follow(page: str, site: Path, folder: Path) -> list[str]:
-    """Install a page's package and do what the end of the page says; what each step prints."""
+    """Install a page's package and run the steps at the end of the page; return what each prints."""
     install_page(page, site)
     used = blocks(HOW_TO / f"{page}.md")[3:]
     assert used
@@ -78,7 +78,7 @@ def test_a_reader_of_another_package_opens_slides(tmp_path: Path) -> None:
 
 
 def test_a_plugin_may_be_imported_before_the_settings(tmp_path: Path) -> None:
-    """Its module imports ours, and settings ask for plugins: the one must not need the other half done."""
+    """Its module imports ours, and our settings load plugins, which must not fail as a circular import."""
     install_page("add-a-method", tmp_path)
     code = (
         "from pbip_lse.settings import LseSettings; from napari_pbip import CompareJob, JobSettings\n"

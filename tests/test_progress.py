@@ -70,7 +70,7 @@ run(job())
 
 
 def test_a_notebook_shows_one_bar_that_moves():
-    """A kernel of Jupyter's own, as a notebook starts it, without ipywidgets."""
+    """The test starts a Jupyter kernel as a notebook does, without ipywidgets."""
     done = subprocess.run([sys.executable, "-c", KERNEL, CELL], capture_output=True, text=True, check=True)
     shown = [(kind, content["data"]["text/plain"]) for kind, content in json.loads(done.stdout) if "data" in content]
     assert [text for kind, text in shown if kind == "display_data"] == ["", "\x1b[33mNote:\x1b[0m One is white.\n"]

@@ -1,4 +1,4 @@
-"""What ``import napari_pbip`` gives; what it costs is in ``test_imports.py``."""
+"""The public names of ``import napari_pbip``; ``test_imports.py`` tests what it loads."""
 
 from __future__ import annotations
 

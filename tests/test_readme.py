@@ -1,4 +1,4 @@
-"""The documentation is true: its commands run, in the order of a reader, on the bundled tissue."""
+"""The commands of the documentation run in the order of the pages, on the bundled tissue."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """Every call of napari-pbip on a page, split as a shell does."""
+    """Return every call of napari-pbip on a page, split as a shell does."""
     lines = [line for block in blocks(page) if block.language == "console" for line in block.text.splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.startswith("napari-pbip ")]
 
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of somebody who did the whole tutorial."""
+    """Return a folder in which the whole tutorial was done."""
     folder = tmp_path_factory.mktemp("reader")
     for block in blocks(TUTORIAL):
         follow(block, folder)
@@ -61,7 +61,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def follow(block: Block, folder: Path) -> None:
-    """Do what a block says, in this process: importing torch anew for each line would take most of the time."""
+    """Run a block in this process, because importing torch again for each line would take most of the time."""
     with contextlib.chdir(folder):
         match block.language:
             case "python":
@@ -135,7 +135,7 @@ def test_the_readme_has_the_two_commands():
 
 
 def test_commands_of_the_readme_exist_with_these_options():
-    """With --help nothing runs, but an unknown command or option is refused; the tutorial runs the like of them."""
+    """With --help nothing runs, but an unknown command or option is refused; the tutorial runs similar commands."""
     calls = commands(ROOT / "README.md")
     assert len(calls) >= 6
     for arguments in calls:

@@ -1,4 +1,4 @@
-"""The job files of docs/reproduce: all valid, and one run as a user would, on small data in the published layout."""
+"""The job files of docs/reproduce: all are valid, and one is run on small data in the published layout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RUNS = {"figure4": 70, "table1": 40, "table2": 20, "table3": 100, "table4": 25, 
 
 @pytest.fixture(scope="module")
 def bcss(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real tissue in the layout of BCSS-WSSS: ``train/*[abcd].png``, ``val`` and ``test`` with ``img`` and ``mask``."""
+    """Write the layout of BCSS-WSSS: ``train/*[abcd].png``, ``val`` and ``test`` with ``img`` and ``mask``."""
     folder = tmp_path_factory.mktemp("bcss") / "BCSS-WSSS"
     tiles = {
         name: [np.asarray(Image.open(path).convert("RGB")) for path in sorted((samples.tiles() / name).iterdir())]
@@ -41,7 +41,7 @@ def bcss(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def luad(bcss: Path, tmp_path: Path) -> Path:
-    """The same in the layout of LUAD-HistoSeg: ``training/*-[a b c d].png``."""
+    """Write the same in the layout of LUAD-HistoSeg: ``training/*-[a b c d].png``."""
     folder = shutil.copytree(bcss, tmp_path / "LUAD-HistoSeg")
     (folder / "train").rename(folder / "training")
     for path in (folder / "training").iterdir():
@@ -79,7 +79,7 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 
 
 class Compare:
-    """The command, called in this process with settings for tests."""
+    """Calls the command in this process with settings for tests."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch

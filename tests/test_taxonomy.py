@@ -17,7 +17,7 @@ def test_wrong_names_are_refused(names: tuple[str, ...]) -> None:
 
 
 def test_names_are_equal_that_look_equal() -> None:
-    """A Mac spells accents in two characters (NFD)."""
+    """macOS writes accents as two characters (NFD)."""
     apart = unicodedata.normalize("NFD", "Stróma")
     assert apart != "Stróma"
     assert Taxonomy.from_names((f"{apart} ", "TUM")) == Taxonomy.from_names(("Stróma", "TUM"))

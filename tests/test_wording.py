@@ -22,7 +22,7 @@ COMMAND_LINE = ("cli", "doctor.py", "wording.py", "settings_file.py")
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """All string literals but docstrings, with the module that they are in."""
+    """Return all string literals except docstrings, with the module that contains them."""
     for path in SOURCE.rglob("*.py"):
         if not set(path.relative_to(SOURCE).parts) & set(COMMAND_LINE):
             tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Run ``napari-pbip demo`` and show what it made, on the desktop if there is one."""
+"""Run ``napari-pbip demo`` and open its pictures, if there is a desktop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run the demo into a folder, in place of an earlier one."""
+    """Run the demo into a folder, replacing an earlier one."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", nargs="?", type=Path, default=Path("demo-result"), help="folder of the results")
     parser.add_argument("--full", action="store_true", help="train for longer: some five times the time")

@@ -1,9 +1,9 @@
-"""Make the bundled project's image bank and model anew, of its labels.
+"""Make the image bank and the model of the bundled project from its labels.
 
     python tools/make_sample_project.py
 
-Reads ``samples/skin/labels.json`` and the bundled slide, and writes ``bank/`` and ``model/`` beside the labels. Paths
-of tiles become relative, weights are stored in half precision. Minutes on two processor cores.
+It reads ``samples/skin/labels.json`` and the bundled slide, and writes ``bank/`` and ``model/`` beside the labels.
+Paths of tiles become relative, weights are stored in half precision. It takes minutes on two processor cores.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from napari_pbip.events import Job, Step
 
 
 def run(job: Job) -> None:
-    """Run a job to its end and show how far it is."""
+    """Run a job to its end and show its progress."""
     for event in job:
         if not isinstance(event, Step) or event.done % 20 == 0:
             print(event, flush=True)
 
 
 def main() -> None:
-    """Make both."""
+    """Make the bank and the model."""
     shipped = samples.project()
     labelled = sample_labels()
     for part in ("bank", "model"):

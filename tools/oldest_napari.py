@@ -1,7 +1,7 @@
-"""Run tests of the window with the oldest napari that is supported, in place of the one in this environment.
+"""Run tests of the window with the oldest supported napari, which replaces the one in this environment.
 
-Those of what another napari can change: layers, canvas, docks, readers and writers. Forms and number boxes are Qt's.
-The environment keeps that napari afterwards; ``tox run -r -e py`` makes it anew.
+These are the tests that depend on napari: of layers, canvas, docks, readers and writers. Forms and number boxes depend
+only on Qt. The environment keeps that napari afterwards; ``tox run -r -e py`` creates it again.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Make the copies of golden files that come with the tests: the same arrays under the same names, in half the room.
+"""Make the copies of golden files for the tests, with the same arrays under the same names in half the space.
 
     python tools/shrink_golden.py GOLDEN/pbip.npz tests/data/golden/pbip.npz
     python tools/shrink_golden.py GOLDEN/lpd.npz tests/data/golden/lpd.npz --beside GOLDEN/pbip.npz
     python tools/shrink_golden.py GOLDEN/construct.npz tests/data/golden/construct.npz --beside GOLDEN/pbip.npz
 
-Left out is what no loss and no label depends on: the maps, merged maps, prototype MLP and scale of stage 1; and what
-is equal in a file that lies beside it. The images, which are smooth, are kept as third differences of 20-bit fixed
-point (5e-7 away at most, under the name ``image_differences``); the tests put them together again. The features of
-LPD's diversity term and the maps of ConStruct's structural loss, whose values hardly depend on that, are kept in half
-precision; the input of ConStruct's adapter is one of these maps, and kept once. All else is bit for bit the same,
-packed with LZMA.
+Arrays on which no loss and no label depends are left out (the maps, merged maps, prototype MLP and scale of stage 1),
+and those that are equal in the file of ``--beside``. The images, which are smooth, are stored as third differences of
+20-bit fixed point (with an error of at most 5e-7, under the name ``image_differences``), from which the tests restore
+them. The features of LPD's diversity term and the maps of ConStruct's structural loss are stored in half precision,
+which hardly changes the values; the input of ConStruct's adapter is one of these maps, and stored once. All other
+arrays are bit for bit the same, packed with LZMA.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ORDER = 3
 
 
 def differences(image: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
-    """Third differences along both axes of the image (B, 3, H, W), in units of 2**-20."""
+    """Return third differences along both axes of the image (B, 3, H, W), in units of 2**-20."""
     values = np.round(image.astype(np.float64) * SCALE).astype(np.int64)
     for axis in (2, 3) * ORDER:
         values = np.diff(values, axis=axis, prepend=0)

@@ -1,7 +1,7 @@
-"""Install, or name, the system libraries that a window needs and that no Python package brings.
+"""Install or name the system libraries that a window needs and that are not part of a Python package.
 
-Debian and Ubuntu as root: installs what is missing. Other Linux: prints the line to run, if anything is missing.
-macOS and Windows have all of it. Nothing but a window needs these libraries, so a fault here stops nothing.
+On Debian and Ubuntu, as root, missing libraries are installed. On other Linux systems, the command that installs them
+is printed. macOS and Windows have all of them. Only a window needs these libraries, so an error here stops nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 
-# Debian package -> the library that it brings. libgl1 brings Mesa's drivers along.
+# Debian package -> library that it contains; libgl1 depends on Mesa's drivers
 LIBRARIES = {
     "libdbus-1-3": "libdbus-1.so.3",
     "libegl1": "libEGL.so.1",
@@ -31,14 +31,14 @@ LIBRARIES = {
 
 
 def missing() -> list[str]:
-    """Debian names of what this machine lacks."""
+    """Return the Debian packages of the libraries that are missing on this machine."""
     packages = [package for package, library in LIBRARIES.items() if not _loads(library)]
     has_screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or shutil.which("Xvfb")
     return packages if has_screen else [*packages, "xvfb"]
 
 
 def main() -> None:
-    """Install what is missing, or print how."""
+    """Install missing libraries, or print how to."""
     if sys.platform != "linux" or not (packages := missing()):
         return
     install = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]

@@ -1,11 +1,11 @@
-"""Make the pictures of docs/tutorial.md from the running plugin: the workflow of tests/gui.
+"""Make the pictures of docs/tutorial.md from the running plugin, with the workflow of tests/gui.
 
     python tools/tutorial_pictures.py [docs/images]
 
-The bundled skin is shown step by step; of the other two bundled slides the map is shown. Models are trained as they are
-for a user who changes nothing.
+The bundled skin is shown step by step, and only the maps of the other two bundled slides. Models are trained with the
+default settings.
 
-Needs a screen; without one run it under Xvfb: xvfb-run -s "-screen 0 1600x1000x24" python tools/tutorial_pictures.py
+It needs a screen; without one, use Xvfb: xvfb-run -s "-screen 0 1600x1000x24" python tools/tutorial_pictures.py
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.gui.workflow import Workflow  # noqa: E402
 
 
 def settle(until: Callable[[], Any] | None = None, seconds: float = 300) -> None:
-    """Let the window work until a condition holds, or for a moment."""
+    """Run the event loop until a condition holds, or for a moment."""
     end = time.monotonic() + (seconds if until else 0.3)
     while time.monotonic() < end and not (until is not None and until()):
         get_qapp().processEvents()
@@ -42,7 +42,7 @@ def settle(until: Callable[[], Any] | None = None, seconds: float = 300) -> None
 
 
 def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> None:
-    """Run the workflow on a slide; write pictures of the steps that ``pictures`` names, under those names."""
+    """Run the workflow on a slide; write pictures of the steps in ``pictures``, under their names."""
     viewer = napari.Viewer()
     viewer.window.resize(1400, 900)
     session = session_of(viewer)
@@ -56,7 +56,7 @@ def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> N
             picture.save(folder / f"{pictures[step]}.jpg", quality=85)
 
     with tempfile.TemporaryDirectory() as project:
-        # what is said of a slide is kept beside it, and not in the package
+        # the microns per pixel that are entered are saved beside the slide, which must not be in the package
         slide = Path(shutil.copy(lesson.slide, project))
         session.folder = Path(project) / name  # the pictures show it
         workflow = Workflow(viewer, settle, shot, replace(lesson, slide=slide))
@@ -71,7 +71,7 @@ def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> N
 
 
 def main() -> None:
-    """All pictures."""
+    """Make all pictures."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
     folder.mkdir(parents=True, exist_ok=True)
     steps = ("slides", "label-tiles", "live-map", "bank", "train", "segment", "tune")

@@ -28,7 +28,7 @@ def bank_of(features: np.ndarray, classes: list[int], colours: np.ndarray | None
 
 @pytest.fixture
 def strangers() -> np.ndarray:
-    """Features that have a large part in common, as those of networks have."""
+    """Return features with a large common part, like those of networks."""
     return 20 + np.random.default_rng(0).normal(size=(12, 16))
 
 

@@ -9,7 +9,7 @@ from napari_pbip.bank.cluster import normalise
 
 
 def blobs(k: int, each: int, spread: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors around k orthogonal directions, of random length, and the direction of each."""
+    """Return vectors of random length around k orthogonal directions, and the direction of each."""
     rng = np.random.default_rng(seed)
     truth = np.repeat(np.arange(k), each)
     directions = np.eye(16)[truth] + spread * rng.normal(size=(k * each, 16))
@@ -36,7 +36,7 @@ def test_every_vector_is_with_its_nearest_centre() -> None:
 
 
 def test_is_not_what_scikit_learn_does_on_normalised_vectors() -> None:
-    """Euclidean K-Means does not put its centres back on the sphere: its fixed point is not ours."""
+    """Euclidean K-Means does not project its centres onto the sphere, so that it has another fixed point."""
     rng = np.random.default_rng(0)
     tight = np.array([1.0, 0, 0]) + 0.01 * rng.normal(size=(60, 3))
     loose = np.array([0, 1.0, 0]) + 0.6 * rng.normal(size=(60, 3))

@@ -21,7 +21,7 @@ CLASSES = ("MUS", "TUM")
 
 @pytest.fixture(scope="module")
 def real() -> tuple[tuple[BankTile, ...], FeatureFile]:
-    """Ten real tiles of two classes with made-up features: two directions a class."""
+    """Return ten real tiles of two classes with artificial features that have two directions per class."""
     tiles = load_tiles(samples.tiles())
     rng = np.random.default_rng(0)
     measures, records = FeatureFile("texture ab"), []

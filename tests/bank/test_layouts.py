@@ -1,4 +1,4 @@
-"""Every layout that people have, written to disk and read back; every fault told in one sentence."""
+"""Every layout is written to disk and read back; every fault is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_pictures_without_labels(tmp_path: Path) -> None:
 
 
 def _faults(folder: Path) -> dict[str, tuple[str, str]]:
-    """A data set with each fault, by name: the split to load, and what the sentence has to say."""
+    """Write a data set with each fault; return by name the split to load and the words of the sentence."""
     (folder / "empty").mkdir()
     picture(folder / "no label" / "train" / "a.png")
     picture(folder / "bad label" / "train" / "a[10].png")

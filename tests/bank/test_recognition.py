@@ -1,4 +1,4 @@
-"""Data sets as people leave them: what is recognised is told, what is not is left out and told, nothing is guessed."""
+"""Real data sets: what is recognised is reported, everything else is left out and reported, nothing is guessed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AUTO = DataSettings()
 
 
 def picture(path: Path) -> Path:
-    """A place where a picture is; recognition decodes none."""
+    """Write a file that stands for a picture; recognition decodes none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     return path
@@ -122,7 +122,7 @@ def test_names_with_labels_in_a_folder_for_each_patient(tmp_path: Path) -> None:
 
 
 def test_class_folders_of_tiles_whose_names_carry_labels(tmp_path: Path) -> None:
-    """As BCSS-WSSS is sorted for a bank; a name that says otherwise is told."""
+    """BCSS-WSSS sorted into class folders; names that contradict their folder are reported."""
     picture(tmp_path / "train" / "a[1100].png")
     picture(tmp_path / "train_single" / "TUM" / "a[1000].png")
     picture(tmp_path / "train_single" / "STR" / "b[0100].png")
@@ -174,7 +174,7 @@ def test_a_folder_and_pictures_without_labels(tmp_path: Path) -> None:
 
 
 def test_many_files_are_listed_quickly(tmp_path: Path) -> None:
-    """No picture is opened, and each folder is read a few times at most."""
+    """No picture is opened, and each folder is listed only a few times."""
     for name in ("A", "B"):
         for i in range(1500):
             picture(tmp_path / name / f"{i}.png")

@@ -1,4 +1,4 @@
-"""Labels of tiles on slides: steps that undo exactly, and what survives on disk."""
+"""Labels of tiles on slides: undo restores them exactly, and they are read as they were written."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def state(labels: SlideLabels) -> tuple:
 
 
 def change(labels: SlideLabels, chance: random.Random) -> None:
-    """Anything a user can do."""
+    """Make one of the changes that a user can make, at random."""
     n = len(labels.taxonomy)
     where = [(chance.randrange(6), chance.randrange(6)) for _ in range(chance.randrange(1, 8))]
     match chance.randrange(10):

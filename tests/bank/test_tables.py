@@ -1,4 +1,4 @@
-"""Tables of tiles as spreadsheets, R and pandas write them; other tables lie about in data folders."""
+"""Tables of tiles as spreadsheets, R and pandas write them, and other tables in data folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLAIN = f"path,TUM,STR\n{ROWS}"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two tiles in a folder for each slide, which must not become classes."""
+    """Write two tiles in a folder per slide; these folders must not become classes."""
     for path in ("S1/a.png", "S2/b.png"):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).touch()

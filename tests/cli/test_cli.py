@@ -1,4 +1,4 @@
-"""The calls that the README promises, as written, and what wrong input is answered."""
+"""The commands of the README, and the messages about wrong input."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.cli.conftest import Called
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with weakly labelled data in it."""
+    """Return a folder with weakly labelled data."""
     folder = tmp_path_factory.mktemp("work")
     tiles = {
         name: [np.asarray(Image.open(path).convert("RGB")) for path in sorted((samples.tiles() / name).iterdir())]
@@ -35,7 +35,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(work: Path) -> Path:
-    """A model that learned nothing, of the data's classes."""
+    """Return an untrained model with the classes of the data."""
     values = {"data": {"folder": work / "data"}, "method": {"name": "cam"}, "train": {"steps": 1, "batch_size": 4}}
     list(train(JobSettings.parse(values), work / "model"))
     return work / "model"
@@ -81,7 +81,7 @@ def test_bank_training_evaluation_and_segmentation_leave_what_they_promise(call:
 
 
 def test_a_log_says_what_is_going_on(call: Called, work: Path) -> None:
-    """Where no bar can be drawn, each job is named when it begins, not when it is over."""
+    """Without a terminal for progress bars, each job is named when it begins rather than when it ends."""
     settings = ("--method", "cam", "--set", "train.steps=2", "--set", "train.batch_size=4")
     assert call("train", "--data", work / "data", "--out", work / "logged", *settings) == 0, call.error
     said = [line.strip() for line in call.error.splitlines()]

@@ -1,4 +1,4 @@
-"""What users type, name their files and send to programs, and what the command line makes of it."""
+"""How the command line treats unusual input, file names and output encodings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = ("case [he]", "[/b]", "[red]x", ":warning:", "[/old]/a.png", "a[0]", "\\
 
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What a job prints on a terminal that would know markup."""
+    """Return what a job prints on a terminal that supports markup."""
     monkeypatch.setattr(progress, "console", console := Console(file=io.StringIO(), width=40))
     return console.file  # type: ignore[return-value]
 
@@ -68,7 +68,7 @@ def test_errors_name_what_is_wrong(
 
 
 def test_tables_hold_names_as_they_are(call: Called, tmp_path: Path) -> None:
-    """Classes become cells of tables: brackets stay, also in those of a bank."""
+    """Class names in cells of tables keep their brackets, also in those of a bank."""
     for source, name in (("LYM", "LYM [a]"), ("MUS", "[b]MUS")):
         shutil.copytree(samples.tiles() / source, tmp_path / "t [1]" / name)
     assert call("bank", "build", tmp_path / "t [1]", "--out", tmp_path / "b [2]", "--k", 1) == 0, call.error
@@ -84,7 +84,7 @@ def test_tables_hold_names_as_they_are(call: Called, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["gbk", "ascii", "cp1252", "shift-jis"])
 def test_output_of_any_encoding(encoding: str, tmp_path: Path) -> None:
-    """As Windows writes files and pipes, and Linux without a locale: what it lacks is shown by its number."""
+    """With the encodings of Windows and of Linux without a locale, missing characters are shown by their numbers."""
     names = ("µ² –", "肿瘤")
     rows = "; ".join(f"t.add_row('{name}')" for name in names)
     program = (
@@ -150,7 +150,7 @@ def test_slips_in_settings_are_answered_with_the_way_out(
 
 
 def test_words_are_words_in_yaml(tmp_path: Path) -> None:
-    """YAML 1.1 takes NO, on and dates for something else; only true and false are truth values here."""
+    """In YAML 1.1, NO, on and dates are no words; here only true and false are truth values."""
     (tmp_path / "job.yaml").write_text(
         "data: {classes: [NO, Yes, on, 2024-01-31]}\ntrain: {flip_and_turn: no}\nrefine: {tta: true, crf: False}\n"
         "thresholds: {class_delta: {NO: 0.2}}\n"
@@ -220,7 +220,7 @@ def test_paths_are_recorded_absolute(
 
 
 def test_a_run_names_the_encoder_that_was_used(tmp_path: Path) -> None:
-    """Where the bank decided it, earlier versions wrote the default."""
+    """Earlier versions wrote the default if the encoder was that of the bank."""
     facts = RunFacts(JobSettings(data=DataSettings()), Taxonomy.from_names(("A", "B")))
     facts.prototypes = {"bank": "1", "encoder": {"name": "texture"}, "k": [1, 1], "dimension": 4}
     facts.write(tmp_path)

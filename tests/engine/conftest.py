@@ -16,7 +16,7 @@ SIDE = 64
 
 @pytest.fixture(scope="session")
 def weak_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small weakly labelled data set of real tissue: two classes, 64-pixel images, val and test with masks."""
+    """Write a small weakly labelled data set of real tissue: two classes, 64-pixel images, val and test with masks."""
     folder = tmp_path_factory.mktemp("weak")
     tiles = {
         name: [np.asarray(Image.open(path).convert("RGB")) for path in sorted((samples.tiles() / name).iterdir())]
@@ -30,7 +30,7 @@ def weak_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_for(folder: Path, **changes: Any) -> JobSettings:
-    """Small and quick settings; ``changes`` are whole sections."""
+    """Return settings for a small and quick job; ``changes`` replace whole sections."""
     values: dict[str, Any] = {
         "data": {"folder": folder, "mpp": 0.5},
         "bank": {"encoder": "tiny", "k": 2},

@@ -1,7 +1,7 @@
-"""A program that trains and pre-trains while signals come at any moment; ``python -m tests.engine.interrupted``.
+"""A program that trains and pre-trains while it gets signals; ``python -m tests.engine.interrupted``.
 
-It is a process of its own, since the signals are real. Arguments: ``train`` or ``pretrain``, a folder to work in, and
-the folder of the tiles or a slide. Prints how many sittings it took.
+It is a separate process, since the signals are real. Arguments: ``train`` or ``pretrain``, a folder to work in, and
+the folder of the tiles or a slide. It prints how often the job was started.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.engine.conftest import settings_for
 
 
 def sit(job: Job, stops: list[signal.Signals], after: float) -> bool:
-    """Follow a job until signals stop it, some time after its first step; whether it came to its end."""
+    """Run a job until signals stop it, some time after its first step; return whether it finished."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     answer_signals()

@@ -20,7 +20,7 @@ from napari_pbip.events import Event, Finished, RunStep, Started, Warned
 
 
 def values_for(folder: Path, **changes: Any) -> dict[str, Any]:
-    """CAM, PBIP, and an encoder that is not on this machine, two seeds each."""
+    """Return settings of CAM, PBIP, and an encoder that is not on this machine, with two seeds each."""
     values: dict[str, Any] = {
         "data": {"folder": str(folder), "mpp": 0.5},
         "bank": {"encoder": "tiny", "k": 2},

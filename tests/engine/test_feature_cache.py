@@ -1,4 +1,4 @@
-"""Dense features on disk: the same as computed, never computed twice, bounded, and never believed blindly."""
+"""The cache of dense features: exact, of limited size, checked when it is read, and computed only once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fetching weights, from a hub on this machine that speaks the hub's protocol."""
+"""Fetching weights from a local server with the protocol of the hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMIT = "1" * 40
 
 
 class Hub:
-    """Repositories by name, as files by name."""
+    """A local hub; its repositories by name, each a mapping of files."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, bytes]] = {}
@@ -105,7 +105,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def release(hub: Hub, name: str, folder: Path) -> None:
-    """Put a small network of a row on the hub, among files that nobody needs."""
+    """Put a small network of a row on the hub, with other files that are not needed."""
     folder.mkdir()
     small(name, folder)
     spec = catalogue()[name]

@@ -1,4 +1,4 @@
-"""Every job that is given labelled tiles says first what it recognised, and what is probably wrong."""
+"""Every job with labelled tiles first reports what it recognised, and what is probably wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLOURS = {"A": (230, 150, 190), "B": (120, 90, 170)}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> DataSettings:
-    """Two classes with masks that number them from 1, and a file that is no tile."""
+    """Write two classes with masks that number them from 1, and a file that is not a tile."""
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
 
@@ -62,7 +62,7 @@ VAL = "Found 1 tile for validation: masks, which tell the classes (A 0, B 1). Th
 
 
 def said(job: Job) -> tuple[list[str], list[str], list[Event]]:
-    """What a job noted and what it warned of."""
+    """Return the notes and the warnings of a job."""
     events = list(job)
     assert isinstance(events[-1], Finished)
     noted = [event.message for event in events if isinstance(event, Noted)]

@@ -1,4 +1,4 @@
-"""A real viewer on a real (virtual) display. Whatever a test leaves behind - threads, timers, windows - fails it."""
+"""A real viewer on a (virtual) display. A test fails if it leaves threads, timers or windows behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCREEN = "1600x1000x24"
 
 @pytest.fixture(scope="session")
 def display(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A screen: the one there is, or a virtual one; and settings of napari's own, apart from the user's."""
+    """Provide the screen or a virtual one, and settings of napari that are separate from those of the user."""
     os.environ["NAPARI_CONFIG"] = str(tmp_path_factory.mktemp("napari") / "settings.yaml")
     if sys.platform != "linux" or os.environ.get("DISPLAY"):
         yield
@@ -48,7 +48,7 @@ def application(display: None) -> Any:
 
 @pytest.fixture(autouse=True)
 def no_hidden_errors() -> Iterator[None]:
-    """Fail on what is raised in a slot or event handler: Qt hands it to ``sys.excepthook``, or else aborts."""
+    """Fail on errors in slots and event handlers, which Qt passes to ``sys.excepthook`` or aborts on."""
     raised: list[BaseException] = []
     before = sys.excepthook
     sys.excepthook = lambda kind, error, trace: raised.append(error)
@@ -60,7 +60,7 @@ def no_hidden_errors() -> Iterator[None]:
 
 @pytest.fixture
 def stray_windows(application: Any) -> Iterator[Callable[[], None]]:
-    """Looks for windows of ours beside the viewer, dialogs and menus: they would take the keyboard."""
+    """Finds windows of this package besides the viewer, dialogs and menus, because they would take the keyboard."""
     from qtpy.QtCore import Qt
     from qtpy.QtWidgets import QDialog, QMainWindow
 
@@ -79,14 +79,14 @@ def stray_windows(application: Any) -> Iterator[Callable[[], None]]:
 
 @pytest.fixture(autouse=True)
 def no_stray_windows(request: pytest.FixtureRequest) -> None:
-    """In every test that has a viewer, no other window of ours opens, whatever jobs run."""
+    """Check that no other window of this package opens in a test with a viewer."""
     if "viewer" in request.fixturenames:
         request.getfixturevalue("stray_windows")
 
 
 @pytest.fixture
 def settle(request: pytest.FixtureRequest, application: Any) -> Callable[..., None]:
-    """Let the window work until a condition holds (or for a moment); fails when that takes too long."""
+    """Run the event loop until a condition holds, or for a moment; fail if that takes too long."""
     look = request.getfixturevalue("stray_windows") if "viewer" in request.fixturenames else lambda: None
 
     def run(until: Callable[[], Any] | None = None, seconds: float = 90.0) -> None:
@@ -106,7 +106,7 @@ def settle(request: pytest.FixtureRequest, application: Any) -> Callable[..., No
 
 @pytest.fixture
 def viewer(application: Any, settle: Callable[..., None], tmp_path: Path) -> Iterator[Any]:
-    """A shown napari viewer, whose session works in ``tmp_path / "project"``."""
+    """Return a shown napari viewer, whose session has the project ``tmp_path / "project"``."""
     import napari
     from qtpy.QtCore import QTimer
 

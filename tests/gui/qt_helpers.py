@@ -1,4 +1,4 @@
-"""What a hand does on mouse and keyboard, and what it waits for."""
+"""Actions with mouse and keyboard, and waiting for their effects."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Settle = Callable[..., None]
 
 
 def click(button: Any) -> None:
-    """Press a button that can be seen and pressed."""
+    """Click a button that is visible and enabled."""
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
@@ -20,7 +20,7 @@ def click(button: Any) -> None:
 
 
 def type_text(line: Any, text: str) -> None:
-    """Replace what is written in a line."""
+    """Replace the text of a line."""
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
@@ -30,7 +30,7 @@ def type_text(line: Any, text: str) -> None:
 
 
 def choose_encoder(choice: Any, name: str) -> None:
-    """Type the name of an encoder where it is chosen, and press Return."""
+    """Type the name of an encoder into its field, and press Return."""
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
@@ -40,6 +40,6 @@ def choose_encoder(choice: Any, name: str) -> None:
 
 
 def run_job(button: Any, session: Any, settle: Settle) -> None:
-    """Press a button that starts a job, and wait until no job runs any more."""
+    """Click a button that starts a job, and wait until no job runs."""
     click(button)
     settle(lambda: not session.jobs)

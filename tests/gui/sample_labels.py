@@ -1,6 +1,6 @@
-"""What to say of the bundled slides: where on each of them ten tiles of a class are, and some that show two.
+"""Labels of tiles of the bundled slides: ten tiles of each class, and some with two classes.
 
-By the authors of napari-pbip, who are no pathologists. Run by a test and by the tutorial.
+They are by the authors of napari-pbip, who are not pathologists, and are used by a test and the tutorial.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from napari_pbip.slides import Position, TileSize
 
 @dataclass(frozen=True)
 class Lesson:
-    """Tiles of a slide, each by its column and row."""
+    """Labelled tiles of a slide, each given by its column and row."""
 
     slide: Path
     mpp: float | None
@@ -33,7 +33,7 @@ class Lesson:
 
 
 def _skin() -> Lesson:
-    """The labels of the bundled project, of which its model is made."""
+    """Return the labels of the bundled project, on which its model was trained."""
     labelled = LabelledSlides.read(samples.project())
     assert labelled is not None
     (placed,) = labelled.tiles

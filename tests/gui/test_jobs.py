@@ -1,4 +1,4 @@
-"""The bridge between jobs and the window."""
+"""Running jobs in threads, and the transfer of their events to the window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels that follow the colours of the picture, asked for in the window: wherever labels are made, and only then."""
+"""Refined labels in the window: the CRF is applied whenever labels are written, and only then."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_siz
 
 @pytest.fixture
 def results(tmp_path: Path, weak_data: Path) -> Path:  # noqa: F811
-    """The project of a slide that was segmented, without any refinement."""
+    """Return the project of a slide that was segmented without refinement."""
     project = tmp_path / "refined"
     settings = settings_for(weak_data, data={"mpp": 2.0}, train={"steps": 2})
     list(train(settings, project / "models" / "cam"))
@@ -42,7 +42,7 @@ def labels_of(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def tick(box: Any) -> None:
-    """Click the box of a check box, not the room beside it."""
+    """Click the box of a check box, rather than the space beside it."""
     from qtpy.QtCore import QPoint, Qt
     from qtpy.QtTest import QTest
 

@@ -1,4 +1,4 @@
-"""Results and tissue masks of the window belong to a slide by what it is, not by how its file is called."""
+"""Results and tissue masks belong to a slide by its identity rather than by the name of its file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(tmp_path_factory):
 
 
 def slide_file(path: Path, top: int, left: int, seed: int = 0) -> Path:
-    """A slide of 1600 x 1200 pixels with a square of tissue."""
+    """Write a slide of 1600 x 1200 pixels with a square of tissue."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.full((1200, 1600, 3), 245, np.uint8)
     tissue = np.random.default_rng(seed).normal((230, 150, 190), 10, (500, 500, 3))
@@ -60,7 +60,7 @@ def slide_file(path: Path, top: int, left: int, seed: int = 0) -> Path:
     [("caseA/slide.tif", "caseB/slide.tif"), ("case/slide.tif", "case/slide.tiff")],
 )
 def test_slides_of_one_name_are_told_apart(viewer, settle, run, tmp_path, first, second):
-    """Tissue is found on the first, painted over by nobody, and the second has its own; each gets its own result."""
+    """Each has its own tissue mask and its own result."""
     places = {slide_file(tmp_path / first, 100, 100): (100, 100), slide_file(tmp_path / second, 600, 900): (600, 900)}
     session = session_of(viewer)
     session.change(segment=SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2))

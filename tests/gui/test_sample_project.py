@@ -1,4 +1,4 @@
-"""The bundled project: every dock has something to work on a moment after it was opened."""
+"""The bundled project: every dock has data a moment after it was opened."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.gui.sample_labels import SKIN
 
 @pytest.fixture
 def session(viewer: Any, settle: Settle) -> Any:
-    """With the project open."""
+    """Return a session with the open project."""
     viewer.open_sample("napari-pbip", "project")
     session = session_of(viewer)
     settle(lambda: session.folder.name == PROJECT)

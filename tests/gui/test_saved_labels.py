@@ -1,4 +1,4 @@
-"""Labels saved by napari's own menu, and opened again; banks opened by dropping them."""
+"""Labels that are saved with napari's menu and opened again; banks that are opened by dropping them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ALL = slice(None)
 
 @pytest.fixture
 def painted(viewer: Any) -> Any:
-    """A mask as a user paints it, larger than a chunk, in micrometres, with colours and names."""
+    """Return a painted mask, larger than a chunk, in micrometres, with colours and names."""
     values = np.zeros((700, 900), np.uint8)
     values[100:400, 200:800], values[500:, :300] = 1, 7
     colours = {None: "transparent", 0: "transparent", 1: (0.8, 0.4, 0.0, 1.0), 7: (0.0, 0.6, 0.4, 1.0)}
@@ -45,7 +45,7 @@ def painted(viewer: Any) -> Any:
 
 
 def save(viewer: Any, layer: Any, target: Path, settle: Settle) -> None:
-    """As *File > Save Selected Layers* does."""
+    """Save a layer as *File > Save Selected Layers* does."""
     viewer.layers.selection = {layer}
     notification_manager.records.clear()
     assert viewer.layers.save(str(target), selected=True) == [str(target)]

@@ -1,4 +1,4 @@
-"""Settings of the widgets as a file, by the dialogs of the menu. That it trains the same is in test_train.py."""
+"""Saving and loading settings with the dialogs of the menu; test_train.py tests a training with them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = JobSettings.parse(
 
 @pytest.fixture
 def told() -> Iterator[list[Any]]:
-    """What napari notifies the user of."""
+    """Collect napari's notifications."""
     from napari.utils.notifications import notification_manager
 
     seen: list[Any] = []

@@ -1,4 +1,4 @@
-"""Networks are loaded long after the window, whose driver may have brought libraries of its own."""
+"""Networks are loaded after the window, whose graphics driver may have loaded other libraries."""
 
 from __future__ import annotations
 

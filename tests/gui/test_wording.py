@@ -1,4 +1,4 @@
-"""One fault, read in a notebook, on the command line and in the window: each names what there is to do in its words."""
+"""The same fault in a notebook, on the command line and in the window: each has its words for the way out."""
 
 from __future__ import annotations
 

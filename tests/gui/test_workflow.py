@@ -1,4 +1,4 @@
-"""The whole workflow in one sitting."""
+"""The whole workflow in one session."""
 
 from __future__ import annotations
 

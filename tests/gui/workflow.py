@@ -1,4 +1,4 @@
-"""What a pathologist does from a slide to a tuned tissue map, with mouse and keys; run by a test and by the tutorial.
+"""The workflow of a user from a slide to a tuned tissue map, with mouse and keys, for a test and the tutorial.
 
 Every step is a method that acts on the real docks of the plugin's menu and waits until the window shows the outcome.
 """
@@ -31,18 +31,18 @@ def enter(box: Any, value: float) -> None:
 
 
 class Workflow:
-    """One sitting.
+    """One run of the workflow.
 
     Parameters
     ----------
     viewer
         A shown viewer.
     settle
-        Lets the window work until a condition holds.
+        Function that runs the event loop until a condition holds.
     shot
-        Called with a name when there is something to see.
+        Function that is called with a name when there is something to see.
     lesson
-        Which slide, and what its user says of it.
+        The slide and its labels.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Workflow:
         self._dock: Any = None
 
     def dock(self, name: str) -> Any:
-        """Open a dock of the plugin's menu in place of the one before."""
+        """Open a dock of the plugin's menu, replacing the one before."""
         if self._dock is not None:
             self.viewer.window.remove_dock_widget(self._dock)
         self._dock, widget = self.viewer.window.add_plugin_dock_widget("napari-pbip", name)
@@ -65,7 +65,7 @@ class Workflow:
         return widget
 
     def at(self, column: float, row: float) -> QPoint:
-        """Where the middle of a tile is on the canvas."""
+        """Return the position of the middle of a tile on the canvas."""
         canvas, camera = canvas_of(self.viewer), camera_of(self.viewer)
         microns = np.array([row + 0.5, column + 0.5]) * self.session.labelling.labels.size.microns
         y, x = (microns - np.array(camera.center)[-2:]) * camera.zoom
@@ -80,7 +80,7 @@ class Workflow:
     # the steps -----------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Open the slide, say how large its pixels are if it does not, and see where there is tissue."""
+        """Open the slide, enter its microns per pixel if they are missing, and find tissue."""
         slides = self.dock("1 Slides")
         self.viewer.open(str(self.lesson.slide), plugin="napari-pbip")
         self.settle(lambda: self.session.slides[0].pyramid.pending == 0)
@@ -97,7 +97,7 @@ class Workflow:
         self.session.tissue.mask(slide).layer.visible = False
 
     def label_tiles(self) -> None:
-        """Label tiles on the slide, some of them with two classes, and see the map that follows from them."""
+        """Label tiles on the slide, some of them with two classes, and show the live map."""
         teach = self.dock("2 Label tiles")
         part = teach.slide_labels
         table, lesson = part.table, self.lesson
@@ -140,7 +140,7 @@ class Workflow:
         assert live.layer is None
 
     def build_bank(self) -> None:
-        """Make the image bank."""
+        """Build the image bank."""
         bank = self.dock("3 Image bank")
         assert "Labelled tiles" not in self.viewer.layers  # they would cover what comes
         self.settle(lambda: self.session.bank.tiles is not None)
@@ -151,7 +151,7 @@ class Workflow:
         self.shot("bank")
 
     def train(self, **settings: Any) -> None:
-        """Train PBIP; ``settings`` are those of training that differ from what the widget shows."""
+        """Train PBIP; ``settings`` are training settings that differ from the defaults."""
         train = self.dock("4 Train")
         before = self.session.settings
         self.session.change(train=before.train.model_copy(update=settings))
@@ -174,7 +174,7 @@ class Workflow:
         self.shot("segment")
 
     def tune(self) -> None:
-        """Move the threshold, see the map and the areas follow, and freeze them."""
+        """Move the threshold, show the map and the areas, and save the labels."""
         tune = self.dock("6 Tune")
         result = self.session.results[0]
         before = np.array(result.view.labels(0, slice(None), slice(None)))
@@ -190,7 +190,7 @@ class Workflow:
         self.settle(lambda: not self.session.jobs)
 
     def export(self, folder: Path) -> None:
-        """Hand the areas on."""
+        """Export the areas."""
         evaluate = self.dock("Evaluate and export")
         evaluate.save(folder / "areas.csv")
         self.settle(lambda: (folder / "areas.csv").exists() and not self.session.jobs)

@@ -20,12 +20,12 @@ from napari_pbip.models.prototypes import Prototypes
 
 
 def options(**changes: object) -> dict[str, object]:
-    """Keyword arguments of Pbip: those of its settings."""
+    """Return the keyword arguments of Pbip from its settings."""
     return PbipSettings.model_validate(changes).options()
 
 
 class StubEncoder(nn.Module):
-    """The encoder of the golden arrays: average pool to 8 x 8, flatten in (C, H, W) order, times a matrix."""
+    """The encoder of the golden arrays: average pooling to 8 x 8, flattened in (C, H, W) order, times a matrix."""
 
     def __init__(self, weight: torch.Tensor) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class StubEncoder(nn.Module):
 
 
 class Golden(Mapping[str, torch.Tensor]):
-    """Arrays of a golden file as tensors: one as it was made, or one that ``tools/shrink_golden.py`` made smaller."""
+    """The arrays of a golden file as tensors; the file may have been made smaller by ``tools/shrink_golden.py``."""
 
     def __init__(self, *paths: Path) -> None:
         arrays = {}
@@ -63,7 +63,7 @@ class Golden(Mapping[str, torch.Tensor]):
 
     @property
     def stages(self) -> list[int]:
-        """Indices 0..3 of the stages whose maps are in the file."""
+        """Return the indices 0..3 of the stages whose maps are in the file."""
         return [i for i in range(4) if f"cam{i + 1}" in self]
 
     @property
@@ -72,7 +72,7 @@ class Golden(Mapping[str, torch.Tensor]):
 
     @property
     def settings(self) -> list[tuple[float, float]]:
-        """Each (delta, temperature) that losses were stored for."""
+        """Return each (delta, temperature) for which losses are stored."""
         found = (name.split("/") for name in self if name.endswith("/loss_fg"))
         return sorted((float(d.removeprefix("d")), float(t.removeprefix("T"))) for d, t, _ in found)
 
@@ -80,16 +80,16 @@ class Golden(Mapping[str, torch.Tensor]):
         return {name.removeprefix(prefix): tensor for name, tensor in self.items() if name.startswith(prefix)}
 
     def images(self, backbone: Backbone) -> torch.Tensor:
-        """RGB in [0, 1]: the file holds what is left when mean and deviation are taken out."""
+        """Return RGB in [0, 1] from the normalised images of the file."""
         return self["image"] * backbone.std + backbone.mean
 
     def pbip(self, **changes: object) -> Pbip:
-        """PBIP with the weights of the file and the settings of the released code, in evaluation mode."""
+        """Return PBIP with the weights of the file and the settings of the released code, in evaluation mode."""
         settings = PbipSettings.model_validate({"preset": "released", **changes})
         return self._loaded(Pbip, self["prototypes"], settings)
 
     def lpd(self, **changes: object) -> Lpd:
-        """LPD likewise; the file's total loss leaves its diversity out."""
+        """Return LPD in the same way; the total loss in the file is without its diversity."""
         settings = LpdSettings.model_validate({"preset": "released", "diversity": 0, **changes})
         method = self._loaded(Lpd, self["weights/prototypes"], settings)
         assert isinstance(method, Lpd)
@@ -115,7 +115,7 @@ class Golden(Mapping[str, torch.Tensor]):
         return method.eval()
 
     def head_names(self) -> dict[str, str]:
-        """Our names of the heads' weights, and the released ones."""
+        """Return our names of the heads' weights, and the released ones."""
         names = {}
         for i in self.stages:
             names[f"heads.{i}.scale"] = f"logit_scale{i + 1}"
@@ -125,7 +125,7 @@ class Golden(Mapping[str, torch.Tensor]):
         return names
 
     def parameter_names(self) -> dict[tuple[str, ...], str]:
-        """Our parameters, and the released one whose gradient theirs is: keys and values are one matrix there."""
+        """Return our parameters and the released ones with their gradients, where keys and values are one matrix."""
         names = {(ours,): theirs for ours, theirs in self.head_names().items()}
         for name, weight in self.part("weights/").items():
             if name.startswith("encoder."):
@@ -147,19 +147,19 @@ class Golden(Mapping[str, torch.Tensor]):
 
 @pytest.fixture(scope="session")
 def golden_folder() -> Path:
-    """The folder NAPARI_PBIP_GOLDEN, or the copies that come with the tests."""
+    """Return the folder NAPARI_PBIP_GOLDEN, or the copies in the tests."""
     return Path(os.environ.get("NAPARI_PBIP_GOLDEN") or Path(__file__).parents[1] / "data" / "golden")
 
 
 @pytest.fixture(scope="session")
 def golden(golden_folder: Path) -> Golden:
-    """What the released code of PBIP computed."""
+    """Return the arrays that the released code of PBIP computed."""
     return Golden(golden_folder / "pbip.npz")
 
 
 @pytest.fixture(scope="session")
 def golden_lpd(golden_folder: Path) -> Golden:
-    """What the released code of LPD computed."""
+    """Return the arrays that the released code of LPD computed."""
     return Golden(golden_folder / "pbip.npz", golden_folder / "lpd.npz")
 
 

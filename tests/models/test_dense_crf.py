@@ -1,4 +1,4 @@
-"""The random field against sums over all pairs of pixels, on real tissue."""
+"""The random field, compared with sums over all pairs of pixels, on real tissue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIDE = 56
 
 
 def tissue(side: int, corner: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two real tissues side by side, RGB (3, S, S), and which is where (S, S)."""
+    """Return two real tissues side by side, RGB (3, S, S), and the tissue of each pixel (S, S)."""
     tumour, stroma = (
         np.asarray(Image.open(sorted((samples.tiles() / name).iterdir())[0]).convert("RGB")) for name in ("TUM", "STR")
     )
@@ -27,7 +27,7 @@ def tissue(side: int, corner: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def network_maps(truth: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """What a network of stride 8 might say of it: coarse, blurred and sometimes wrong, (1, 2, S, S)."""
+    """Return maps like those of a network of stride 8: coarse, blurred and sometimes wrong, (1, 2, S, S)."""
     coarse = F.adaptive_avg_pool2d(F.one_hot(truth, 2).permute(2, 0, 1).float(), truth.shape[0] // 8)
     noise = torch.rand(coarse.shape, generator=torch.Generator().manual_seed(seed))
     return F.interpolate((0.4 * coarse + 0.6 * noise)[None], truth.shape, mode="bilinear")
@@ -36,7 +36,7 @@ def network_maps(truth: torch.Tensor, seed: int = 0) -> torch.Tensor:
 def all_pairs(
     image: torch.Tensor, maps: torch.Tensor, cell: int = 1, known: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The same field with every pair of pixels written out: sigmas 15 and 10 pixels, 20 grey values; 30 and 50."""
+    """Return the same field, computed with all pairs of pixels: sigmas 15 and 10 pixels, 20 grey values; 30 and 50."""
     height, width = maps.shape[-2:]
     place = torch.cartesian_prod(torch.arange(height), torch.arange(width)).float() * cell
     distance = torch.cdist(place, place).square()

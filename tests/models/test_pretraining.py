@@ -1,4 +1,4 @@
-"""Pre-training: what is asked of a backbone, and that it learns it."""
+"""Pre-training: its task, and that a backbone learns it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def network() -> Pretraining:
 
 @pytest.fixture(scope="module")
 def tissue() -> torch.Tensor:
-    """Sixteen real tiles of 128 pixels, RGB in [0, 1]."""
+    """Return sixteen real tiles of 128 pixels, RGB in [0, 1]."""
     paths: list[Path] = sorted(samples.tiles().glob("*/*.png"))[::2][:16]
     tiles = [np.asarray(Image.open(path).convert("RGB"))[:128, :128] for path in paths]
     return torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2).float() / 255
@@ -90,7 +90,7 @@ def test_a_batch_is_shown_in_all_positions_of_a_square_and_maps_follow_their_ima
 
 def test_a_turned_tile_is_asked_for_what_it_shows_where_it_shows_it(network, tissue):
     class Colours(torch.nn.Module):
-        """Sees the same in every position of a square: nothing is left to be learned."""
+        """A network whose features are the same in every orientation, so that there is nothing left to learn."""
 
         def forward(self, images):
             return [torch.nn.functional.avg_pool2d(images, stride) for stride in (4, 8, 16, 16)]
@@ -123,7 +123,7 @@ def test_a_description_counts_only_what_is_not_black(tissue):
 
 
 def test_an_encoder_of_an_earlier_version_says_how_to_make_it_anew(tmp_path: Path):
-    """Fewer statistics were projected then."""
+    """The linear map of that version had fewer statistics."""
     state = backbones.load("mit-b0").state_dict()
     tensors = {f"backbone.{name}": tensor.contiguous() for name, tensor in state.items()}
     tensors |= {"centre": torch.zeros(700), "projection": torch.zeros(128, 700)}

@@ -1,4 +1,4 @@
-"""Similarity maps, merging, fusing, masking: against their definitions."""
+"""Similarity maps, merging, fusing and masking, compared with their definitions."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_to_unit_keeps_zero_and_reaches_one():
 
 @pytest.mark.parametrize("largest", [1e-6, 0.1, 1.0, 30.0])
 def test_to_unit_never_enlarges_a_gradient(largest):
-    """A map that was almost nowhere positive, divided by its maximum, once undid a whole training (gradient 1e2)."""
+    """A map with a small maximum, divided by that maximum, once ruined a whole training (gradient 1e2)."""
     maps = torch.tensor([[[[-1.0, 0.3 * largest, largest]]]], dtype=torch.float64, requires_grad=True)
     unit = masks.to_unit(maps)
     for value in unit.flatten():

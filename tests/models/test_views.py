@@ -25,7 +25,7 @@ def cam_maps(backbone: Backbone) -> Cam:
 
 @torch.no_grad()
 def test_a_turned_image_gives_the_turned_mean(backbone: Backbone, images: torch.Tensor) -> None:
-    """A network sees a turned tile differently; the mean over all turns cannot."""
+    """A network gives other maps for a rotated tile, but their mean over all rotations is the same."""
     method = cam_maps(backbone)
 
     def look(some: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,7 +19,7 @@ from napari_pbip.results import ScoreStore, write_labels
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished store of 700 x 900 cells: a third of the tiles left out, tissue not everywhere. Not to be changed."""
+    """Return a finished store of 700 x 900 cells, partly tissue, a third left out; it must not be changed."""
     path = tmp_path_factory.mktemp("store") / "slide.ome.zarr"
     shape = (700, 900)
     grid = facts(shape)["grid"]
@@ -32,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def labelled(tmp_path: Path, finished: Path) -> ScoreStore:
-    """A copy of the finished store with labels; may be changed."""
+    """Return a copy of the finished store with labels, which may be changed."""
     path = tmp_path / "slide.ome.zarr"
     shutil.copytree(finished, path)
     store = ScoreStore.open(path)

@@ -1,4 +1,4 @@
-"""Making small stores, tile by tile as a segmentation does; also run by the tests' own processes."""
+"""Making small stores, tile by tile as a segmentation does; processes of the tests use it too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TILE, STRIDE = 28, 24
 def facts(
     shape: tuple[int, int], *, identity: str = "a1", weights: str = "w1", tissue_mpp: float = 8
 ) -> dict[str, Any]:
-    """The facts of a slide at 0.5 microns per pixel, looked at by a model at 1."""
+    """Return the facts of a slide at 0.5 microns per pixel, segmented by a model at 1."""
     rows, columns = (max(1, -(-(cells - TILE) // STRIDE) + 1) for cells in shape)
     return {
         "slide": {
@@ -44,7 +44,7 @@ def facts(
 
 
 def create(path: Path, shape: tuple[int, int], planned: Any = None, tissue: Any = None, **options: Any) -> ScoreStore:
-    """An empty store of four classes."""
+    """Return an empty store of four classes."""
     values = facts(shape)
     if planned is None:
         planned = np.ones((values["grid"]["rows"], values["grid"]["columns"]), bool)
@@ -56,7 +56,7 @@ def create(path: Path, shape: tuple[int, int], planned: Any = None, tissue: Any 
 
 
 def smooth_field(shape: tuple[int, int], classes: int = 4, seed: int = 0) -> np.ndarray:
-    """What a network might answer: smooth scores of either sign on the whole grid and a tile beyond."""
+    """Return scores like those of a network: smooth, of both signs, on the whole grid and one tile beyond."""
     rng = np.random.default_rng(seed)
     size = (shape[0] + 2 * TILE, shape[1] + 2 * TILE)
     return np.stack([gaussian_filter(rng.normal(size=size), 12) * 20 for _ in range(classes)]).astype(np.float32)
@@ -66,7 +66,7 @@ Answer = Callable[[int, int], tuple[np.ndarray, np.ndarray]]
 
 
 def network(field: np.ndarray, seed: int = 0) -> Answer:
-    """A tile's scores: the field, plus what depends on the tile (its context), so that blending matters."""
+    """Return a tile's scores: those of the field, with changes in each tile, so that blending matters."""
 
     def answer(row: int, column: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng((seed, row, column))
@@ -78,7 +78,7 @@ def network(field: np.ndarray, seed: int = 0) -> Answer:
 
 
 def segment(store: ScoreStore, answer: Answer, blocks: int | None = None) -> None:
-    """Write what is still to be done; stop after so many blocks."""
+    """Write the missing tiles, and stop after a number of blocks."""
     blender = store.blender()
     with store:
         for row, column in blender.order:
@@ -90,7 +90,7 @@ def segment(store: ScoreStore, answer: Answer, blocks: int | None = None) -> Non
 
 
 def halves(path: Path) -> ScoreStore:
-    """A slide of 800 x 1200 cells: the left half class 0, the right half class 2, a left-out band at the bottom."""
+    """Return a slide of 800 x 1200 cells: class 0 left, class 2 right, and a band that is left out at the bottom."""
     shape = (800, 1200)
     planned = np.ones((34, 50), bool)
     planned[30:] = False

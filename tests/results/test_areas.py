@@ -1,4 +1,4 @@
-"""Areas add up, and can be read back."""
+"""Areas add up, and are read as they were written."""
 
 from __future__ import annotations
 

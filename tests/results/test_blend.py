@@ -1,4 +1,4 @@
-"""Blending: everything covered, constants kept, equal to one canvas for the whole slide, whatever the order."""
+"""Blending: complete, exact for constants, and equal to one canvas for the whole slide, in any order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ramp(tile, overlap):
 
 
 def naive(lattice, tiles, classes):
-    """One canvas for the whole slide."""
+    """Blend all tiles on one canvas for the whole slide."""
     side = (lattice.rows - 1) * lattice.stride + lattice.tile, (lattice.columns - 1) * lattice.stride + lattice.tile
     total, weight = np.zeros((classes, *side)), np.zeros(side)
     one = ramp(lattice.tile, lattice.tile - lattice.stride)
@@ -40,7 +40,7 @@ def naive(lattice, tiles, classes):
 
 
 def assemble(lattice, regions, classes):
-    """The regions on one canvas; fails when a cell is written twice."""
+    """Return the regions on one canvas; fail if a cell is written twice."""
     canvas = np.full((classes, lattice.height, lattice.width), np.nan, np.float16)
     written = np.zeros(canvas.shape[1:], int)
     for region in regions:
@@ -77,7 +77,7 @@ def test_equal_to_one_canvas_for_the_whole_slide(lattice, block, seed):
 
 
 def inside(lattice):
-    """Tiles that begin on the grid (the last may be wholly beyond its edge)."""
+    """Return the tiles that begin on the grid (the last one may be beyond its edge)."""
     rows, columns = np.arange(lattice.rows), np.arange(lattice.columns)
     return np.outer(rows * lattice.stride < lattice.height, columns * lattice.stride < lattice.width)
 

@@ -1,4 +1,4 @@
-"""Scores to labels against a naive rule, and the label image that is written."""
+"""Labels from scores, compared with a naive rule, and the label image on disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from napari_pbip.taxonomy import BCSS
 
 
 def naive_label(scores, presence, largest, delta, threshold, tissue):
-    """The rule of the documentation for one cell."""
+    """Apply the rule of the documentation to one cell."""
     if not tissue or np.isnan(scores).any() or np.isnan(presence).any() or np.isnan(largest).any():
         return 0
     best, label = 0.0, 255
@@ -36,7 +36,7 @@ def naive_label(scores, presence, largest, delta, threshold, tissue):
 
 
 def naive_presence(presence, row, column):
-    """Presence at one place: the four tiles around it, those that are not analysed left out; NaN if all are."""
+    """Return the presence at one place, from the analysed tiles of the four around it; NaN if there are none."""
     total, weights = np.zeros(len(presence)), 0.0
     for r in range(presence.shape[1]):
         for c in range(presence.shape[2]):
@@ -81,7 +81,7 @@ def one_tile(scores, largest, delta, presence=0.9):
 
 
 def test_a_class_does_not_end_at_the_border_of_a_tile():
-    """Between a tile that shows a class (0.9) and one that does not (0.1) it ends where presence passes 0.5."""
+    """Between a tile with a class (0.9) and one without (0.1), the class ends where its presence is 0.5."""
     scores, positions = np.ones((1, 1, 101), np.float16), np.linspace(0, 1, 101)
     presence = np.array([[[0.9, 0.1]]])
     tissue = np.ones((1, 101), bool)

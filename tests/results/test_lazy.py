@@ -1,4 +1,4 @@
-"""The dask arrays of a store: the values that reading it gives, where its files say, and nothing more is read."""
+"""The dask arrays of a store: their values, their positions, and that only what is needed is read."""
 
 from __future__ import annotations
 

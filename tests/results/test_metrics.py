@@ -1,4 +1,4 @@
-"""Figures of merit against the released code's arrays and an independent brute force."""
+"""Metrics, compared with arrays of the released code and an independent brute-force computation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_released_figures_come_out():
 
 
 def brute_force(images, classes):
-    """IoU, Dice and frequency of each class, pixel by pixel."""
+    """Compute IoU, Dice and frequency of each class, pixel by pixel."""
     iou, dice, pixels = [], [], []
     for n in range(classes):
         both = either = true = seen = 0
@@ -71,7 +71,7 @@ def test_equal_to_counting_pixel_by_pixel(classes, images, seed):
 
 
 def cheng(images, n):
-    """Boundary IoU as in the authors' description: mask minus d erosions by a 3 x 3 square, border included."""
+    """Compute boundary IoU as its authors describe: mask minus d erosions by a 3 x 3 square, border included."""
     both = either = 0
     for truth, predicted in images:
         d = max(1, round(0.02 * np.hypot(*truth.shape)))

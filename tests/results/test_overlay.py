@@ -1,4 +1,4 @@
-"""The overlay lies where the labels lie and can be read."""
+"""The overlay is aligned with the labels and can be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The score store: valid for others, readable while it grows, resumable, and whole whatever happens."""
+"""The score store: readable by other programs and while it grows, resumable, and consistent after any stop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 
 
 def contents(path):
-    """Every array of a store by its path."""
+    """Return every array of a store by path."""
     group = zarr.open_group(path, mode="r")
     return {name: node[...] for name, node in group.members(max_depth=None) if isinstance(node, zarr.Array)}
 
@@ -133,7 +133,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, finished):
 
 
 def watch(store, answer, tiles):
-    """Put so many tiles in, looking at the unfinished blocks after each ten."""
+    """Add a number of tiles, and write the unfinished blocks after every ten."""
     blender = store.blender()
     with store:
         for i, (row, column) in enumerate(blender.order[:tiles]):
@@ -388,7 +388,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
 
 @pytest.fixture
 def ordinary_user():
-    """Root may write everywhere: for the time of a test it is nobody."""
+    """Run a test as an ordinary user, because root may write everywhere."""
     if os.name != "posix":
         pytest.skip("permissions are POSIX")
     before = os.geteuid()
@@ -429,7 +429,7 @@ def test_a_file_in_the_way(tmp_path):
 
 
 def fill(path):
-    """Write random (incompressible) scores until the disk is full; returns the error."""
+    """Write random (incompressible) scores until the disk is full; return the error."""
     shape = (2000, 2000)
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(4, 28, 28)).astype(np.float32)
@@ -531,7 +531,7 @@ print(int(peak[1]) // 1024, int(store.written.sum()))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_memory_does_not_grow_with_the_slide(tmp_path):
-    """100,000 x 100,000 pixels at stride 8, partly written, labels included."""
+    """The slide has 100,000 x 100,000 pixels at stride 8, and is partly written, including labels."""
     peaks = []
     for blocks in (10, 120):
         found = subprocess.run(
@@ -548,7 +548,7 @@ def test_memory_does_not_grow_with_the_slide(tmp_path):
 
 
 def test_tiles_of_unfinished_blocks_are_kept_and_gone_on_with_bit_for_bit(tmp_path):
-    """Stopped at any tile, also between the keeping and what followed it, a run ends with the same store."""
+    """A run that is stopped at any tile, also between a save and the next block, ends with the same store."""
     shape = (600, 600)
     answer = network(smooth_field(shape))
     whole = create(tmp_path / "whole.ome.zarr", shape)

@@ -1,4 +1,4 @@
-"""A store that is looked at: quick answers, exact a moment later, and again when the store grows."""
+"""A store for display: fast approximate answers, exact ones a moment later, and new ones when the store grows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def viewed(tmp_path):
 
 
 def read_until_there(store, *place):
-    """As a viewer does: take what there is, and ask again when the rest has arrived."""
+    """Read as a viewer does: take what is available, and ask again when more has arrived."""
     end = time.monotonic() + 20
     while True:
         scores = store.read_scores(*place)

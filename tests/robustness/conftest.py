@@ -1,1 +1,1 @@
-"""Tests that break things on purpose: damaged files, killed processes, full disks."""
+"""Tests with damaged files, killed processes and full disks."""

@@ -1,4 +1,4 @@
-"""Every job as a process that is killed and called again, until it ends as if it had never been.
+"""Run every job as a process that is killed and called again, and compare with an uninterrupted one.
 
 ``python -m tests.robustness.kills --kills 10`` kills at random moments; ``--kills 50`` is the long form. With
 ``--renames`` it kills before each renaming of a file in turn: what is written whole or not at all gets its name by one,
@@ -59,7 +59,7 @@ def values(root: Path, **changes: Any) -> dict[str, Any]:
 
 
 def prepare(root: Path) -> None:
-    """What the jobs work on: labelled tiles, a model, a result."""
+    """Make the input of the jobs: labelled tiles, a model, a result."""
     weak_data(root / "weak")
     for one in ("LYM", "MUS", "TUM"):
         shutil.copytree(samples.tiles() / one, root / "tiles" / one)
@@ -142,7 +142,7 @@ def _saved_slide(out: Path) -> bool:
 
 @dataclass(frozen=True)
 class Kind:
-    """A job of the product."""
+    """A job, how it is called, and its results."""
 
     start: Callable[[Path, Path], Job]
     saved: Callable[[Path], bool] = Path.exists
@@ -162,9 +162,9 @@ JOBS = {
 
 
 def work(name: str, root: Path, out: Path, *, leave: bool = True, renames: Any = None, last: int = 0) -> None:
-    """Do a job in this process, with a save after every step, and leave it.
+    """Run a job in this process, with a save after every step, and exit.
 
-    ``renames``, a shared number, counts the files that got their names; at the ``last``-th the process kills itself.
+    ``renames``, a shared number, counts the renamings; at the ``last``-th, the process kills itself.
     """
     if renames is not None:
         _count_renames(renames, last)
@@ -196,7 +196,7 @@ def _count_renames(renames: Any, last: int) -> None:
 
 
 def context() -> Any:
-    """Makes processes."""
+    """Return the context that starts processes."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     forking = multiprocessing.get_context("forkserver")
@@ -206,7 +206,7 @@ def context() -> Any:
 
 @dataclass
 class Outcome:
-    """What came of one job."""
+    """The outcome of one job."""
 
     kills: int = 0
     after_a_save: int = 0
@@ -215,7 +215,7 @@ class Outcome:
 
 
 def torture(name: str, root: Path, kills: int, rng: random.Random) -> Outcome:
-    """Kill a job that often, at random moments; each time it is called again.
+    """Kill a job a number of times at random moments, and call it again each time.
 
     Raises
     ------
@@ -249,7 +249,7 @@ def torture(name: str, root: Path, kills: int, rng: random.Random) -> Outcome:
 
 
 def kill_at_renames(name: str, root: Path, choose: Callable[[int], Iterable[int]]) -> Outcome:
-    """Kill a job before chosen ones of its renamings, which count from 1; each time it is called again.
+    """Kill a job before some of its renamings, counted from 1, and call it again each time.
 
     Raises
     ------
@@ -276,14 +276,14 @@ def kill_at_renames(name: str, root: Path, choose: Callable[[int], Iterable[int]
 
 
 def warm() -> None:
-    """Have the server of processes load torch, which is no part of a job."""
+    """Make the server of processes load torch, so that jobs need not."""
     process = context().Process(target=os.getpid)
     process.start()
     process.join()
 
 
 def run(name: str, root: Path, out: Path, kill_after: float | None = None, **counting: Any) -> int | None:
-    """Do a job in a process of its own; its exit code, which has to be 0, or None if it was killed."""
+    """Run a job in a separate process; return its exit code, which has to be 0, or None if it was killed."""
     process = context().Process(target=work, args=(name, root, out), kwargs=counting)
     process.start()
     process.join(600 if kill_after is None else kill_after)
@@ -302,7 +302,7 @@ def run(name: str, root: Path, out: Path, kill_after: float | None = None, **cou
 
 
 def different(whole: Path, other: Path) -> Iterator[str]:
-    """What differs between two results: nothing, but for clocks."""
+    """Return the differences between two results, except times."""
     names = [
         {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         for folder in (whole, other)

@@ -1,4 +1,4 @@
-"""Files of ours that something has damaged: each is opened as before, or refused in one sentence.
+"""Open damaged files of this package: each is read as before, or refused in one sentence.
 
 ``python -m tests.robustness.mutate_files --cases 1000`` is the long form. A file of the kept formats
 (tests/data/formats) is changed at random: bytes (cut, flipped, zeroed, replaced, gone, a folder in its place) or, where
@@ -66,7 +66,7 @@ _VALUES: tuple[Any, ...] = (
 
 
 def unpack(root: Path) -> Path:
-    """The kept formats as they lay on a disk, and the tiles that a run is resumed with."""
+    """Unpack the kept formats, and the tiles with which a run is resumed."""
     kept = root / "kept"
     shutil.copytree(FORMATS, kept, ignore=shutil.ignore_patterns("*.py", "*.md", "__pycache__"))
     for packed in kept.rglob("*.xz"):
@@ -164,7 +164,7 @@ _UNREAD = {".jpg", ".csv"}
 
 
 def damage(file: Path, rng: random.Random) -> str:
-    """Change a file at random; says how."""
+    """Change a file at random; return how."""
     if file.suffix in (".json", ".yaml") and rng.random() < 0.6:
         return _change_value(file, rng)
     content = bytearray(file.read_bytes())
@@ -244,7 +244,7 @@ def _time_limit() -> Iterator[None]:
 
 
 def case(number: int, kept: Path) -> tuple[str, str | None]:
-    """Try a case; its name, and what is wrong with how it ended, or None."""
+    """Try a case; return its name, and what is wrong with its outcome, or None."""
     rng = random.Random(number)
     kind = list(USES)[number % len(USES)]
     place = kept / kind

@@ -1,4 +1,4 @@
-"""Opens thousands of damaged slides: ``python -m tests.robustness.mutate_slides --count 10000 --seed 0``.
+"""Open thousands of damaged slides: ``python -m tests.robustness.mutate_slides --count 10000 --seed 0``.
 
 Every slide is to be read or to be answered by a sentence: no crash, no traceback, no more than ten seconds of processor
 time, no more than 2 GiB of memory. Prints a table and exits 1 if that is not so. Mutation N of a seed is the same
@@ -32,7 +32,7 @@ _FINE = ("read", "refused or told")
 
 @dataclass
 class Outcome:
-    """What became of one damaged slide."""
+    """The outcome of one damaged slide."""
 
     number: int
     kind: str
@@ -58,7 +58,7 @@ class Visitor:
     _process: subprocess.Popen[str] | None = None
 
     def visit(self, path: Path) -> tuple[str, str]:
-        """How it went and what was said."""
+        """Open a slide; return the outcome and the messages."""
         process = self._process or self._start()
         assert process.stdin
         assert process.stdout
@@ -96,7 +96,7 @@ class Visitor:
         return self._process
 
     def _end(self, process: subprocess.Popen[str]) -> int:
-        """Kill it, and return how it ended."""
+        """Kill the process, and return how it ended."""
         process.kill()
         process.stdin.close()
         process.stdout.close()
@@ -105,7 +105,7 @@ class Visitor:
 
 
 def outcomes(folder: Path, numbers: range, seed: int, keep: Path | None = None):
-    """Damage and open one slide after the other; yields what became of each."""
+    """Damage and open slides, and yield the outcome of each."""
     slides = write_slides(folder / "whole")
     kinds, visitor = list(slides), Visitor(folder / "noise.log")
     try:

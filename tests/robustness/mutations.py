@@ -1,4 +1,4 @@
-"""Damage done to files: bits flipped, ends cut off, pieces overwritten, tags and metadata edited."""
+"""Damaging files: bits are flipped, ends cut off, parts overwritten, tags and metadata edited."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TEXT = (b"0", b"-1", b"99999999", b"nan", b"1e9", b"", b"0,5", b"\xff\xfe", b"<
 
 
 def mutate(path: Path, rng: np.random.Generator) -> str:
-    """Damage a slide in place; returns what was done, in words."""
+    """Damage a slide in place; return in words what was done."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         if not files:
@@ -86,7 +86,7 @@ def _shift(content: bytearray, rng: np.random.Generator) -> str:
 
 
 def _edit_text(content: bytearray, rng: np.random.Generator) -> str:
-    """A number or word of the description becomes another."""
+    """Replace a number or word of the description."""
     start = max(content.find(b"<?xml"), content.find(b"Aperio"))
     found = list(re.finditer(rb'(?<==)"[^"]*"|\d+(\.\d+)?', bytes(content[start : start + 4000])))
     if not found:
@@ -100,7 +100,7 @@ def _edit_text(content: bytearray, rng: np.random.Generator) -> str:
 
 
 def _edit_tag(content: bytearray, rng: np.random.Generator) -> str:
-    """A tag of a page gets another code, type, count or value."""
+    """Give a tag of a page another code, type, count or value."""
     order = "<" if content[:2] == b"II" else ">"
     big = struct.unpack_from(order + "H", content, 2)[0] == 43
     place, offset = ("Q", 8) if big else ("I", 4)
@@ -133,7 +133,7 @@ def _edit_tag(content: bytearray, rng: np.random.Generator) -> str:
 
 
 def _edit_json(path: Path, rng: np.random.Generator) -> str:
-    """A value becomes another, or goes; or the text itself is damaged."""
+    """Replace or remove a value, or damage the text."""
     if rng.random() < 0.1:
         content = bytearray(path.read_bytes()) or bytearray(b"x")
         did = (_flip, _cut, _shift)[rng.integers(3)](content, rng)
@@ -167,7 +167,7 @@ def _edit_json(path: Path, rng: np.random.Generator) -> str:
 
 
 def copy(source: Path, folder: Path) -> Path:
-    """A copy of a slide, file or folder, that may be damaged."""
+    """Return a copy of a slide, file or folder, which may be damaged."""
     target = folder / source.name
     if source.is_dir():
         shutil.copytree(source, target)

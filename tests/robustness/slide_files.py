@@ -1,4 +1,4 @@
-"""Small slides in every format that is at hand or can be written, to be damaged."""
+"""Small slides in every format that is available or can be written, to be damaged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNTILED_NDPI = [
 
 
 def write_slides(folder: Path) -> dict[str, Path]:
-    """A slide of each format in a folder; returns where they are, by the name of the format."""
+    """Write a slide of each format into a folder; return their paths by the name of the format."""
     with open_slide(samples.slide()) as slide:
         pixels = slide.read_level(0, 300, 500, 701, 901)
     written = {}
@@ -81,7 +81,7 @@ def _ome_tiff(folder: Path, pixels: np.ndarray) -> Path:
 
 
 def _ndpi(folder: Path, pixels: np.ndarray) -> Path:
-    """A single level by the tags that OpenSlide looks for: maker, lens, focal plane, one JPEG strip."""
+    """Write a single level with the tags that OpenSlide expects: maker, lens, focal plane, one JPEG strip."""
     tifffile.imwrite(
         folder / "slide.ndpi", pixels[:512, :512], photometric="rgb", compression="jpeg", rowsperstrip=512,
         resolution=(40_000, 40_000), resolutionunit="CENTIMETER", metadata=None, extratags=_UNTILED_NDPI,

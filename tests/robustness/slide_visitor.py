@@ -30,7 +30,7 @@ _WHOLE = 100_000_000
 
 
 def visit(path: Path) -> dict[str, str]:
-    """All that is done with a slide; returns how it went and, if it was refused, the sentences."""
+    """Do everything with a slide; return the outcome and, if it was refused, the sentences."""
     said = []
     is_slide(path)
     try:
@@ -48,7 +48,7 @@ def visit(path: Path) -> dict[str, str]:
 
 
 def _read(slide: Slide) -> list[str]:
-    """Read parts of a slide; returns what went wrong, in words."""
+    """Read parts of a slide; return in words what went wrong."""
     said = []
     rng = np.random.default_rng(zlib.crc32(slide.path.name.encode()))
     parts = [lambda: slide.identity]
@@ -69,7 +69,7 @@ def _read(slide: Slide) -> list[str]:
 
 
 def _peak() -> int:
-    """Largest memory of this process so far, bytes; ``ru_maxrss`` of Linux begins with that of the parent."""
+    """Return the peak memory of this process in bytes; ``ru_maxrss`` of Linux starts with that of the parent."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -79,7 +79,7 @@ def _peak() -> int:
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Answer paths until the input ends."""
     with suppress(ValueError, OSError):  # macOS has no such limit
         pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
         limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY

@@ -35,7 +35,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=JOBS)
 def job(request: pytest.FixtureRequest, root: Path) -> tuple[str, Path, int]:
-    """A job, what it leaves when nothing disturbs it, and how many files it gives their names."""
+    """A job, the result of an undisturbed run, and its number of renamings."""
     name: str = request.param
     whole, renames = root / f"{name}-whole", context().Value("i")
     assert run(name, root, whole, renames=renames) == 0
@@ -43,7 +43,7 @@ def job(request: pytest.FixtureRequest, root: Path) -> tuple[str, Path, int]:
 
 
 def full(out: Path, bytes_left: int) -> None:
-    """No file of this process may be larger from now on."""
+    """Limit the size of all files that this process writes."""
     import resource
     import signal
 
@@ -52,7 +52,7 @@ def full(out: Path, bytes_left: int) -> None:
 
 
 def read_only(out: Path, renames_left: int) -> None:
-    """Nothing in the folder can be changed by this process once so many files got their names; -1 is at once."""
+    """Refuse all changes of the folder by this process after a number of renamings; -1 means at once."""
     left = renames_left
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
@@ -88,7 +88,7 @@ def _disturbed(name: str, root: Path, out: Path, said: Path, trouble: Callable[[
 
 
 def disturbed(name: str, root: Path, out: Path, trouble: Callable[[Path, int], None], left: int) -> str:
-    """What a job says that is done in a process of its own, on such a disk."""
+    """Run a job in a separate process on such a disk; return its message."""
     said = out.with_name("said.txt")
     process = context().Process(target=_disturbed, args=(name, root, out, said, trouble, left))
     process.start()
@@ -101,7 +101,7 @@ def disturbed(name: str, root: Path, out: Path, trouble: Callable[[Path, int], N
 def test_a_disk_that_can_be_written_no_more(
     job: tuple[str, Path, int], root: Path, tmp_path: Path, trouble: Callable[[Path, int], None]
 ) -> None:
-    """In the middle of the job, which ends when it is called again; and while its result is made once more."""
+    """In the middle of the job, which finishes when it is called again, and while its result is replaced."""
     name, whole, renames = job
     out = tmp_path / "out"
     if name == "write_results":  # a result that was there before
@@ -141,7 +141,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_small_disk(root: Path, small_disk: Path) -> None:
-    """Too small for a model; and filled by somebody else in the middle of a slide, which goes on when there is room."""
+    """Too small for a model, and filled by another process in the middle of a slide, which is resumed afterwards."""
     with pytest.raises(PbipError, match="disk is full") as caught:
         list(JOBS["train"].start(root, small_disk / "run"))
     assert "\n" not in str(caught.value)

@@ -1,6 +1,6 @@
 """The short form for CI: each job is killed before four of its renamings, the same four each time.
 
-``python -m tests.robustness.kills`` kills before every one, or at random moments any number of times.
+``python -m tests.robustness.kills`` kills them before every renaming, or at random moments.
 """
 
 from __future__ import annotations

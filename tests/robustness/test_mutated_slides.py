@@ -1,4 +1,4 @@
-"""Damaged slides of every format: read, or answered by a sentence. The long form is ``mutate_slides``."""
+"""Damaged slides of every format are read, or refused in one sentence. The long form is ``mutate_slides``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small files that unpack to gigabytes: refused, or read, without the memory that they ask for."""
+"""Small files that unpack to gigabytes are read or refused without using that memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MEMORY = 500 << 20
 
 
 def _deflated(wbits: int) -> bytes:
-    """A gigabyte of zeros, compressed: one piece, again and again."""
+    """Return a gigabyte of zeros, compressed as repetitions of one piece."""
     packer = zlib.compressobj(9, zlib.DEFLATED, wbits)
     first = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     again = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -41,7 +41,7 @@ def _zstd() -> bytes:
 
 
 def _blosc() -> bytes:
-    """A header that says a gigabyte; what follows it is not looked at."""
+    """Return a header that claims a gigabyte; the data after it are not read."""
     packed = bytearray(numcodecs.Blosc().encode(bytes(1 << 16)))
     packed[4:8] = struct.pack("<I", _GIGABYTE)
     return bytes(packed)
@@ -64,7 +64,7 @@ _ZARRS: dict[str, tuple[dict[str, object], Callable[[], bytes]]] = {
 
 @pytest.fixture(scope="module")
 def visit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], str]]:
-    """What is said of a slide by a process of its own, which may not take much memory."""
+    """Open a slide in a separate process with little memory; return its message."""
     visitor = Visitor(tmp_path_factory.mktemp("visitor") / "noise.log")
 
     def visited(path: Path) -> str:

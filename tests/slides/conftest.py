@@ -1,4 +1,4 @@
-"""Small files in the formats that people have, written by the libraries that write them."""
+"""Small files in common formats, written by the libraries that write them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PIECE = slice(500, 1401), slice(300, 1003)
 
 @pytest.fixture(scope="session")
 def pixels(sample_pixels: np.ndarray) -> np.ndarray:
-    """A piece of tissue, shape (901, 703, 3)."""
+    """Return a piece of tissue, shape (901, 703, 3)."""
     return np.ascontiguousarray(sample_pixels[PIECE])
 
 
@@ -26,7 +26,7 @@ def make(tmp_path: Path) -> Maker:
 
 
 def pyramid_of(pixels: np.ndarray, levels: int) -> list[np.ndarray]:
-    """Averages of 2 x 2 pixels, again and again; the odd row and column are cut off, as writers do."""
+    """Return repeated averages of 2 x 2 pixels; odd rows and columns are cut off, as writers do."""
     images = [pixels]
     while len(images) < levels:
         height, width = images[-1].shape[0] // 2, images[-1].shape[1] // 2
@@ -44,7 +44,7 @@ class Maker:
     pyramid = staticmethod(pyramid_of)
 
     def ome_tiff(self, pixels: np.ndarray, levels: int = 3, **metadata: object) -> Path:
-        """OME-TIFF with its pyramid in SubIFDs, as QuPath and Bio-Formats write it."""
+        """Write OME-TIFF with its pyramid in SubIFDs, like QuPath and Bio-Formats."""
         path = self.folder / "slide.ome.tif"
         first, *rest = pyramid_of(pixels, levels)
         options = {"tile": (256, 256), "photometric": "rgb", "compression": "zlib"}
@@ -55,7 +55,7 @@ class Maker:
         return path
 
     def tiff(self, pixels: np.ndarray, levels: int = 1, **options: object) -> Path:
-        """TIFF without OME, its pyramid in the chain of pages, as libvips writes it."""
+        """Write TIFF without OME, with its pyramid in the chain of pages, like libvips."""
         path = self.folder / "slide.tif"
         options = {"tile": (256, 256), "photometric": "rgb", "metadata": None, **options}
         with tifffile.TiffWriter(path) as tiff:
@@ -71,7 +71,7 @@ class Maker:
         levels: int = 2,
         unit: str | None = "micrometer",
     ) -> Path:
-        """OME-Zarr 0.4 (zarr format 2) or 0.5 (format 3), half a unit per pixel; t and z have size 1."""
+        """Write OME-Zarr 0.4 (zarr format 2) or 0.5 (format 3), half a unit per pixel; t and z have size 1."""
         path = self.folder / "slide.ome.zarr"
         group = zarr.open_group(path, mode="w", zarr_format=2 if version == "0.4" else 3)
         datasets = []

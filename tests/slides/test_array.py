@@ -1,4 +1,4 @@
-"""Slides of pixels that are an array already."""
+"""Slides that are made of arrays of pixels."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_levels_of_a_pyramid_are_used(pixels: np.ndarray):
 
 
 def test_of_a_dask_array_only_what_is_read_is_computed():
-    """100,000 x 100,000 pixels, 30 GB if they were computed."""
+    """The array has 100,000 x 100,000 pixels, which would take 30 GB."""
     computed = []
 
     def chunk(block_info: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is no slide, or no longer one: always a SlideError of one sentence that names the file."""
+"""Files that are not slides, or damaged: always a SlideError of one sentence that names the file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_pbip.slides import open_slide
 
 
 def refusal(path: Path) -> str:
-    """The sentence with which a slide is refused, when it is opened or when all of it is read."""
+    """Return the sentence with which a slide is refused, when it is opened or when all of it is read."""
     with pytest.raises(SlideError) as caught, open_slide(path) as slide:
         for number, level in enumerate(slide.levels):
             slide.read_level(number, 0, 0, level.width, level.height)
@@ -67,7 +67,7 @@ def test_truncated_tiff(make, pixels: np.ndarray, kind: str, share: float) -> No
 
 
 def test_pyramid_in_subifds_cut_at_every_page(make, pixels: np.ndarray) -> None:
-    """Without its last levels a file would still open, and be slow."""
+    """Without its last levels, a file could still be opened, but would be slow."""
     path = make.ome_tiff(pixels)
     with tifffile.TiffFile(path) as tiff:
         places = [tiff.pages[0].offset, *tiff.pages[0].subifds]

@@ -1,4 +1,4 @@
-"""The grid covers the slide, every tile says where it is in level-0 and model pixels."""
+"""The grid covers the slide, and every tile has its position in level-0 and model pixels."""
 
 from __future__ import annotations
 

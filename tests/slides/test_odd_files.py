@@ -1,4 +1,4 @@
-"""Files as other programs, converters and scanners write them: shown right, or refused with the true reason."""
+"""Files of other programs, converters and scanners are read correctly, or refused with the true reason."""
 
 from __future__ import annotations
 
@@ -450,7 +450,7 @@ def test_descriptions_that_nobody_understands(
 
 
 def test_png_with_long_texts(tmp_path: Path, pixels: np.ndarray) -> None:
-    """More than Pillow unpacks: before the pixels, as a colour profile, and after them."""
+    """The texts are longer than Pillow accepts: before the pixels, as a colour profile, and after them."""
     info = PIL.PngImagePlugin.PngInfo()
     info.add_itxt("XML:com.adobe.xmp", "x" * 5_000_000, zip=True)
     info.add_text("a", "y" * 5_000_000, zip=True)
@@ -509,7 +509,7 @@ def test_zip_archives(make, pixels: np.ndarray, tmp_path: Path) -> None:
 
 
 def test_slides_that_openslide_has_no_hash_of_are_told_apart(tmp_path: Path) -> None:
-    """Where the smallest level is large: two pictures of one size."""
+    """The smallest level is large: two pictures have the same size."""
     rng = np.random.default_rng(0)
     identities = []
     for name in "ab":
@@ -522,7 +522,7 @@ def test_slides_that_openslide_has_no_hash_of_are_told_apart(tmp_path: Path) -> 
 
 
 def test_dicom_without_its_slide(dicom_folder: Path, tmp_path: Path) -> None:
-    """All but the largest file, which holds the slide: label, overview and thumbnail."""
+    """Only label, overview and thumbnail remain, without the largest file, which contains the slide."""
     folder = Path(shutil.copytree(dicom_folder, tmp_path / "dicom"))
     max(folder.iterdir(), key=lambda file: file.stat().st_size).unlink()
     for path in (folder, *folder.glob("*.dcm")):
@@ -563,7 +563,7 @@ def test_sizes_that_nothing_has(make, pixels: np.ndarray) -> None:
 
 
 def test_pictures_are_not_decoded_to_be_recognised(tmp_path: Path, pixels: np.ndarray) -> None:
-    """Only the header of a picture is there: enough to say that it is none of ours, and to show its size."""
+    """The files contain only the header of a picture, which suffices for recognising it and showing its size."""
     PIL.Image.fromarray(pixels).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(content[:100])
@@ -605,7 +605,7 @@ def test_damaged_tile_is_named_and_the_others_can_be_read(
 
 
 def test_jpeg_that_says_it_is_larger_than_its_tile(make, pixels: np.ndarray) -> None:
-    """The decoder would make room for 12 GB."""
+    """The decoder would allocate 12 GB."""
     path = make.tiff(pixels, compression="jpeg")
     content = bytearray(path.read_bytes())
     with tifffile.TiffFile(path) as tiff:
@@ -620,7 +620,7 @@ def test_jpeg_that_says_it_is_larger_than_its_tile(make, pixels: np.ndarray) -> 
 
 
 def test_damage_of_dicom_does_not_spread(dicom_folder: Path, sample_pixels: np.ndarray, tmp_path: Path) -> None:
-    """OpenSlide answers nothing after it met damage, until the slide is opened again."""
+    """After OpenSlide has found damage, it reads nothing until the slide is opened again."""
     folder = Path(shutil.copytree(dicom_folder, tmp_path / "dicom"))
     largest = max(folder.iterdir(), key=lambda file: file.stat().st_size)
     content = bytearray(largest.read_bytes())
@@ -636,7 +636,7 @@ def test_damage_of_dicom_does_not_spread(dicom_folder: Path, sample_pixels: np.n
 
 
 def test_drive_that_does_not_answer_is_no_damage(make, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Linux says of a share that went away; as damage it would be white, and stay so."""
+    """With the error of Linux for a missing network share; if it were treated as damage, the place would stay white."""
 
     def read(*args: object) -> np.ndarray:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -652,7 +652,7 @@ def test_drive_that_does_not_answer_is_no_damage(make, pixels: np.ndarray, monke
 
 @pytest.mark.parametrize("name", ["A" * 3000, "two\nlines"])
 def test_long_names_in_a_file_make_no_long_sentence(make, pixels: np.ndarray, name: str) -> None:
-    """Of its channels, and of its axes."""
+    """The names are those of channels and of axes."""
     path = make.ome_zarr(pixels, "cyx")
     header = json.loads((path / "zarr.json").read_text())
     ome = header["attributes"]["ome"]
@@ -670,12 +670,12 @@ def test_long_names_in_a_file_make_no_long_sentence(make, pixels: np.ndarray, na
 
 
 def _elements(*values: tuple[int, bytes, bytes]) -> list[tuple[tuple[int, int], bytes]]:
-    """Elements of DICOM's group 0x20, by their tags."""
+    """Return the elements of DICOM's group 0x20 by their tags."""
     return [((0x20, tag), struct.pack("<HH2sH", 0x20, tag, kind, len(value)) + value) for tag, kind, value in values]
 
 
 def _with_elements(content: bytes, elements: list[tuple[tuple[int, int], bytes]]) -> bytes:
-    """A DICOM file (explicit VR, little endian) with further elements in their order."""
+    """Return a DICOM file (explicit VR, little endian) with additional elements in order."""
     place, out = 132, bytearray(content[:132])
     while elements:
         tag, kind = struct.unpack_from("<HH", content, place), content[place + 4 : place + 6]

@@ -1,4 +1,4 @@
-"""Every format: who reads it, its levels, its microns per pixel, and pixels equal to what was written."""
+"""Every format: its reader, its levels, its microns per pixel, and pixels equal to those that were written."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_png_with_palette_and_transparency(tmp_path: Path, pixels: np.ndarray) -
 
 
 def test_ndpi_is_left_to_openslide(tmp_path: Path, pixels: np.ndarray) -> None:
-    """A single-level NDPI by its tags: maker, lens, focal plane, and one JPEG strip for the image."""
+    """The file is a single-level NDPI by its tags: maker, lens, focal plane, and one JPEG strip for the image."""
     height, width = 512, 512
     path = tmp_path / "slide.ndpi"
     with tifffile.TiffWriter(path) as tiff:
@@ -280,7 +280,7 @@ def test_ndpi_is_left_to_openslide(tmp_path: Path, pixels: np.ndarray) -> None:
 
 
 def _svs(path: Path, tiles: list[bytes], compression: int) -> Path:
-    """An Aperio file of 512 x 512 pixels from four encoded tiles, which tifffile's writer does not encode itself."""
+    """Write an Aperio file of 512 x 512 pixels from four tiles that are already encoded."""
     description = b"Aperio Image Library v1\n512x512 (256x256) test|AppMag = 20|MPP = 0.4990\0"
     entries = [
         (254, 4, 1, 0), (256, 4, 1, 512), (257, 4, 1, 512), (258, 3, 3, None), (259, 3, 1, compression),
@@ -309,7 +309,7 @@ def _quarters(pixels: np.ndarray) -> list[np.ndarray]:
 
 
 def test_svs_of_jpeg_2000_in_rgb_and_ycbcr(tmp_path: Path, pixels: np.ndarray) -> None:
-    """33005 holds RGB, 33003 YCbCr that only OpenSlide turns into RGB: both show the same colours."""
+    """33005 contains RGB, 33003 YCbCr, which only OpenSlide converts to RGB; both must have the same colours."""
     piece = pixels[:512, :512]
     ycbcr = np.asarray(PIL.Image.fromarray(piece).convert("YCbCr"))
     rgb = _svs(

@@ -1,4 +1,4 @@
-"""Reading at any resolution: exact places, no seams, the right level; microns per pixel; identity; threads."""
+"""Reading at any resolution: exact positions, no seams, the right level; microns per pixel; identity; threads."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_real_slide(sample_slide: Path, sample_pixels: np.ndarray, measure: str)
 @pytest.mark.parametrize("name", ["TUM", "STR", "MUS", "NORM", "LYM", "MUC", "DEB"])
 @pytest.mark.parametrize("measure", ["optical density", "saturation"])
 def test_tiles_of_tissue_are_mostly_tissue(name: str, measure: str) -> None:
-    """Otsu alone would call the pale half of each of them glass."""
+    """With Otsu's threshold alone, the pale half of each would be glass."""
     settings = TissueSettings(measure=measure, mpp=4, smallest_um=20)
     shares = []
     for path in sorted((samples.tiles() / name).glob("*.png")):
@@ -105,7 +105,7 @@ def test_ink_and_black_border_are_no_tissue(tmp_path: Path) -> None:
 
 
 def test_dark_nuclei_are_tissue(tmp_path: Path) -> None:
-    """Pure haematoxylin of Ruifrok & Johnston at the densities of lymph nodes, and what eosin makes of it."""
+    """The colours mix haematoxylin and eosin of Ruifrok & Johnston at the densities of lymph nodes."""
     haematoxylin, eosin = np.array([0.65, 0.70, 0.29]), np.array([0.07, 0.99, 0.11])
     for amounts in ((0.3, 0.1), (0.5, 0.1), (0.7, 0.2), (0.9, 0.4)):
         colour = tuple(int(v) for v in 255 * 10 ** -(haematoxylin * amounts[0] + eosin * amounts[1]))
@@ -115,7 +115,7 @@ def test_dark_nuclei_are_tissue(tmp_path: Path) -> None:
 
 
 def test_all_tissue_is_told(tmp_path: Path) -> None:
-    """Glass of 200 is darker than what counts as glass; that is not known, and said."""
+    """Glass of 200 is darker than other glass, so all of the slide is taken for tissue, with a warning."""
     grey = ((-400, -400, 2000, 1600), (200, 200, 200))
     with painted(tmp_path, glass=grey, tissue=((200, 200, 800, 800), PINK)) as slide:
         mask = find_tissue(slide, TissueSettings())
@@ -128,7 +128,7 @@ def test_all_tissue_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", [16, 64, 150, 400])
 def test_small_pictures(tmp_path: Path, side: int) -> None:
-    """Pieces under 100 microns are dust on a slide; a picture of 32 microns of tissue is not."""
+    """Pieces under 100 microns are dust on a slide, but not in a picture that shows 32 microns of tissue."""
     PIL.Image.new("RGB", (side, side), PINK).save(tmp_path / "small.png")
     with open_slide(tmp_path / "small.png", mpp=0.5) as slide:
         assert find_tissue(slide, TissueSettings()).array.all()
@@ -232,7 +232,7 @@ def test_mask_of_the_users_own(sample_slide: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "F", "1"])
 def test_a_mask_is_what_is_drawn(sample_slide: Path, tmp_path: Path, mode: str) -> None:
-    """On transparent ground, whatever colour lies below it, and in any kind of value."""
+    """On a transparent ground of any colour, and with any type of values."""
     drawn = np.zeros((742, 555), bool)
     drawn[:371] = True
     if mode in ("RGBA", "LA"):
@@ -252,7 +252,7 @@ def test_a_mask_is_what_is_drawn(sample_slide: Path, tmp_path: Path, mode: str) 
 
 
 def test_a_jpeg_is_no_tissue_mask(sample_slide: Path, tmp_path: Path) -> None:
-    """Around what is white in it lies a seam that is not quite black."""
+    """JPEG makes a border around white areas that is not quite black."""
     drawing = PIL.Image.new("L", (555, 742))
     PIL.ImageDraw.Draw(drawing).ellipse((100, 100, 300, 300), fill=255)
     drawing.save(tmp_path / "drawn.jpg", quality=75)

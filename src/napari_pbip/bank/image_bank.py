@@ -295,7 +295,7 @@ class ImageBank:
 
 
 def encoder_key(encoder: EncoderFacts) -> str:
-    """What features have in common that can be compared: encoder and weights, wherever those lie."""
+    """Return the name and the weights' hash of an encoder; features with the same key can be compared."""
     return f"{encoder['name']} {encoder['weights_hash']}"
 
 

@@ -22,7 +22,7 @@ def say(text: str, on: Console = console) -> None:
 
 
 def print_what_cannot_be_encoded() -> None:
-    r"""Let output to a file or pipe of another encoding than UTF-8 show what that lacks as \xb2, as errors do."""
+    r"""Show characters that the encoding of a file or pipe lacks as escapes such as \xb2, as errors do."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

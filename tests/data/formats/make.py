@@ -1,6 +1,6 @@
-"""Makes the files of this folder: ``python -m tests.data.formats.make FOLDER`` in a checkout of the version to keep.
+"""Make the files of this folder: ``python -m tests.data.formats.make FOLDER`` in a checkout of the version to keep.
 
-Weights are made of one number a tensor, so that they compress to nothing; what is tested of them is that they load.
+Each tensor of the weights has a single value, so that they compress well; the tests only check that they load.
 Paths of the machine become ``/data``.
 """
 
@@ -36,7 +36,7 @@ TEXT = {".json", ".yaml", ".csv", ".txt"}
 
 
 def weak_data(folder: Path) -> None:
-    """As the fixture of this name in ``tests/engine/conftest.py``."""
+    """Make the data of the fixture with this name in ``tests/engine/conftest.py``."""
     tiles = {
         name: [np.asarray(Image.open(path).convert("RGB")) for path in sorted((samples.tiles() / name).iterdir())]
         for name in ("LYM", "MUS")

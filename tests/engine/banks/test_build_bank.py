@@ -25,7 +25,7 @@ CLASSES = ("LYM", "MUS", "TUM")
 
 @pytest.fixture
 def tiles(tmp_path: Path) -> Path:
-    """Fifteen real tiles in a folder a class, to be changed by the test."""
+    """Return fifteen real tiles in class folders, which the test may change."""
     for name in CLASSES:
         shutil.copytree(samples.tiles() / name, tmp_path / "tiles" / name)
     return tmp_path / "tiles"
@@ -100,7 +100,7 @@ def test_an_update_encodes_and_clusters_only_what_changed(tiles: Path, tmp_path:
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Hash of each tile of a bank, by its path."""
+    """Return the hash of each tile of a bank by path."""
     return {t.path: t.hash for t in ImageBank.read(folder).tiles}
 
 

@@ -1,4 +1,4 @@
-"""The real tiles nearest to prototypes that were learned."""
+"""The real tiles that are nearest to learned prototypes."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ CLASSES = ("LYM", "MUS", "TUM")
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real tiles, some to make banks of and others to classify; a small CLIP, and a bank by it and by texture."""
+    """Return tiles for banks and others to classify, a small CLIP, and banks built with it and with texture."""
     folder = tmp_path_factory.mktemp("work")
     for name in CLASSES:
         for i, path in enumerate(sorted((samples.tiles() / name).iterdir())):
@@ -139,7 +139,7 @@ def test_tiles_that_made_the_bank_are_told(work: Path) -> None:
 
 
 def test_tiles_of_another_split_have_the_classes_of_their_masks(work: Path, tmp_path: Path) -> None:
-    """Those that show several classes are left out, and said."""
+    """Tiles with several classes are left out, which is reported."""
     (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
     for part in ("train", "test/img", "test/mask"):
         (tmp_path / part).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Which prototype a place is nearest to, and freezing thresholds."""
+"""Explanations of places by prototypes, and saving labels at new thresholds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_siz
 
 
 def made(weak_data: Path, folder: Path, method: str) -> tuple[Path, Path]:
-    """A run of two steps and the store that it made of the sample slide."""
+    """Return a run of two steps and its store of the sample slide."""
     run = folder / "models" / method
     list(train(settings_for(weak_data, data={"mpp": 4.0}, method={"name": method}, train={"steps": 2}), run))
     list(segment(samples.slide(), run, folder / method, QUICK, ThresholdSettings()))
@@ -45,7 +45,7 @@ def pbip(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 
 def moved(path: Path, folder: Path, run: Path) -> Path:
-    """A copy of a store whose model lies no longer where it lay."""
+    """Return a copy of a store whose model has been moved."""
     copy = folder / path.name
     shutil.copytree(path, copy)
     root = copy / "zarr.json"
@@ -54,7 +54,7 @@ def moved(path: Path, folder: Path, run: Path) -> Path:
 
 
 def test_similarities_are_cosines_that_make_the_scores(pbip: tuple[Path, Path]) -> None:
-    """In the middle of a tile the stored class score is the scaled mean of the similarities of its prototypes."""
+    """In the middle of a tile, the stored score of a class is the scaled mean similarity of its prototypes."""
     run, path = pbip
     store, model = ScoreStore.open(path), load_model(run)
     grid = store.facts.grid

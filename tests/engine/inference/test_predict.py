@@ -34,7 +34,7 @@ def test_a_small_image_is_looked_at_in_one_piece(cam: Cam) -> None:
 
 @pytest.mark.parametrize("size", [(200, 136), (97, 64), (130, 300)])
 def test_a_plain_large_image_has_seamless_maps(cam: Cam, size: tuple[int, int]) -> None:
-    """Of a constant image every window looks the same, so blended maps repeat with the windows and stay in range."""
+    """All windows of a constant image are equal, so blended maps repeat with the windows and have the same range."""
     image = np.full((*size, 3), 180, np.uint8)
     maps = predictor(cam, 64).maps([image])[0]
     whole = predictor(cam, 64).maps([image[:64, :64]])[0]
@@ -54,7 +54,7 @@ def test_a_model_of_small_tiles_sees_large_images_in_windows_that_its_network_ta
 
 
 def test_the_first_stage_keeps_its_resolution_where_it_carries_weight() -> None:
-    """In the corner of a large image, which one window covers, the blended map is the stage's own, cell for cell."""
+    """In the corner of a large image, which only one window covers, the blended map equals that of the stage."""
     torch.manual_seed(0)
     fine = Cam(load("mit-b0"), 2, stage_weights=(1, 1, 1, 0), fusion_weights=(1, 1, 1, 0)).eval()
     image = np.random.default_rng(0).integers(0, 255, (160, 128, 3), dtype=np.uint8)

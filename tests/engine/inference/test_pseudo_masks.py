@@ -1,4 +1,4 @@
-"""Pseudo masks: a data set that is read as tiles with masks, made in several sittings or in one."""
+"""Pseudo masks are read as tiles with masks, and are the same after a stop and without one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.engine.conftest import SIDE, settings_for
 
 @pytest.fixture(scope="module")
 def run(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that learned from image-level labels for a moment."""
+    """Return a model that was trained on image-level labels for a few steps."""
     folder = tmp_path_factory.mktemp("first")
     list(train(settings_for(weak_data, train={"steps": 6}), folder / "run"))
     return folder / "run"

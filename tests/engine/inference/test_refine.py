@@ -1,4 +1,4 @@
-"""Refinement of slides and of evaluation: dense CRF and test-time augmentation through the jobs."""
+"""Refinement by dense CRF and test-time augmentation in the jobs for slides and evaluation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def summary(job: Job) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ScoreStore:
-    """Scores of the sample slide, as fine as a model at its own resolution gives them, with what a noisy one says."""
+    """Return a store of noisy scores of the sample slide, at the slide's own resolution."""
     path = tmp_path_factory.mktemp("store") / "slide.ome.zarr"
     height, width = (part.stop for part in ALL)
     rng = np.random.default_rng(0)
@@ -149,7 +149,7 @@ def test_without_its_slide_a_result_cannot_be_refined(store: ScoreStore, tmp_pat
 
 @pytest.fixture(scope="module")
 def run(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of a few steps that reads slides at 4 microns per pixel, so that the sample slide is a few tiles."""
+    """Return a model of a few steps at 4 microns per pixel, for which the sample slide is a few tiles."""
     out = tmp_path_factory.mktemp("model") / "run"
     list(train(settings_for(weak_data, data={"mpp": 4.0}, train={"steps": 6}), out))
     return out

@@ -36,7 +36,7 @@ THRESHOLDS = ThresholdSettings()
 
 @pytest.fixture(scope="module")
 def model(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of two steps that reads slides at 4 microns per pixel, so that the sample slide is a few tiles."""
+    """Return a model of two steps at 4 microns per pixel, for which the sample slide is a few tiles."""
     out = tmp_path_factory.mktemp("model") / "run"
     list(train(settings_for(weak_data, data={"mpp": 4.0}, train={"steps": 2}), out))
     return out
@@ -102,7 +102,7 @@ def test_microns_of_the_settings_count_for_an_open_slide(
 
 
 def check_scores(store: ScoreStore, run: Path) -> None:
-    """The middle of a tile belongs to that tile alone: there the store holds what the network says."""
+    """Check that the store has the network's scores in the middle of a tile, which no other tile covers."""
     row, column = np.argwhere(store.planned)[len(np.argwhere(store.planned)) // 2]
     grid, lattice = store.facts.grid, store.lattice
     with open_slide(samples.slide()) as slide:
@@ -337,7 +337,7 @@ print(total, int(peak[1]) // 1024)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_memory_does_not_grow_with_the_slide(weak_data: Path, huge_slide: Path, tmp_path: Path) -> None:
-    """A slide of 100,000 x 100,000 pixels is planned and partly run under 2 GB."""
+    """A slide of 100,000 x 100,000 pixels is planned and partly segmented with less than 2 GB."""
     run = tmp_path / "run"
     list(train(settings_for(weak_data, data={"mpp": 0.499}, train={"steps": 1}), run))
     called = subprocess.run(
@@ -355,7 +355,7 @@ def test_memory_does_not_grow_with_the_slide(weak_data: Path, huge_slide: Path, 
 def test_damaged_tiles_are_left_out_and_told(
     segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path, sample_pixels: np.ndarray
 ) -> None:
-    """Damage of the finest level alone: tissue is found on a coarser one, and the network meets the damage."""
+    """Only the finest level is damaged: tissue is found on a coarser one, and tiles are damaged."""
     path = tmp_path / "slide.tif"
     side = 256
     with tifffile.TiffWriter(path) as tiff:
@@ -407,7 +407,7 @@ def test_damaged_tiles_are_left_out_and_told(
 
 
 def test_odd_size_is_told(model: Path, tmp_path: Path, sample_pixels: np.ndarray) -> None:
-    """Twenty thousand pixels to the inch instead of to the centimetre."""
+    """The file says twenty thousand pixels per inch instead of per centimetre."""
     tifffile.imwrite(
         tmp_path / "slide.tif", sample_pixels[:1024, :1024], tile=(256, 256), photometric="rgb", metadata=None,
         resolution=(200_000, 200_000), resolutionunit="CENTIMETER",

@@ -66,7 +66,7 @@ def test_what_labels_call_background_is_a_miss(store):
 
 
 def test_the_oracle_is_told_the_classes_of_each_tile(store):
-    """With presence from the mask, what the network says of presence does not matter; a slide of one class is right."""
+    """Presence from the mask replaces that of the network, so that a slide of one class is labelled correctly."""
     one_class = np.full(SHAPE, 3)
     thresholds = ThresholdSettings(delta=0)
     summary = scored(store, one_class, thresholds=thresholds)

@@ -1,4 +1,4 @@
-"""ConStruct end to end: bank, training, resuming, a slide; and what a run keeps of the networks it looks through."""
+"""ConStruct end to end: bank, training, resuming, a slide; and what a run saves of its frozen networks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_facts(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a vision transformer in the layout of the hub."""
+    """Return the folder of a vision transformer in the layout of the hub."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("student")
     ViTModel(ViTConfig(**SMALL, image_size=SIDE)).save_pretrained(folder)
@@ -48,7 +48,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a backbone, in a file."""
+    """Return a file with the weights of a backbone."""
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("teacher") / "model.safetensors"
     save_file({f"backbone.{n}": t for n, t in backbones.load("efficientnet-lite0").state_dict().items()}, path)
@@ -103,7 +103,7 @@ def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(
 def test_a_trained_model_scores_and_segments(
     weak_data: Path, finished: Path, sample_slide: Path, tmp_path: Path
 ) -> None:
-    """Without bank and teacher, which may be gone by now."""
+    """Neither the bank nor the teacher is needed."""
     shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("bank"))
     job = settings_for(weak_data)
     scored = run(evaluate(tmp_path / "run", job.data, "test"))[-1]
@@ -172,7 +172,7 @@ def test_without_structure_there_is_no_teacher(weak_data: Path, student: Path, t
 def test_what_comes_with_the_package_is_student_and_teacher(
     weak_data: Path, sample_slide: Path, tmp_path: Path
 ) -> None:
-    """Without any weights of one's own; the same network, so they differ once the adapters do."""
+    """Without other weights, student and teacher are the same network, and differ only by the adapters."""
     values: dict[str, Any] = {
         "method": {"name": "construct", "memory": 16},
         "bank": {"encoder": "efficientnet-lite0", "k": 2},
@@ -186,7 +186,7 @@ def test_what_comes_with_the_package_is_student_and_teacher(
 
 
 def clip(folder: Path) -> Path:
-    """A vision-language model in the layout of the hub, with a vocabulary of letters."""
+    """Return the folder of a vision-language model in the layout of the hub, with a vocabulary of letters."""
     torch.manual_seed(0)
     text = {**SMALL, "vocab_size": 99, "bos_token_id": 97, "eos_token_id": 98}
     vision = {**SMALL, "image_size": SIDE, "patch_size": 16}
@@ -200,7 +200,7 @@ def clip(folder: Path) -> Path:
 
 
 def test_prototypes_start_at_sentences(weak_data: Path, teacher: Path, tmp_path: Path) -> None:
-    """Of ours, but where the user wrote one; with an encoder that has a text tower, and no bank."""
+    """Default sentences, or those of the user, with an encoder that has a text tower and without a bank."""
     own = {"MUS": "Pink bundles of fibres."}
     method = {"start": "text", "sentences": own, "k": 3}
     job = settings(

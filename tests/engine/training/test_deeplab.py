@@ -1,4 +1,4 @@
-"""The second stage: a segmentation network that learns from tiles with masks."""
+"""The second stage: a segmentation network that is trained on tiles with masks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.engine.training.test_train import run, same, sentence, stop_after
 
 @pytest.fixture(scope="module")
 def masked_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images of two classes, all of them with masks."""
+    """Write images of two classes, all of them with masks."""
     folder = tmp_path_factory.mktemp("masked")
     tiles = {
         name: [np.asarray(Image.open(path).convert("RGB")) for path in sorted((samples.tiles() / name).iterdir())]

@@ -1,4 +1,4 @@
-"""The numbers of the linear probe, against what they have to be."""
+"""The computation of the linear probe, compared with definitions and known results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_pbip.engine.training.linear_probe import (
 
 
 def cells(classes: int, tiles: int = 6, of_tile: int = 30, channels: int = 12, seed: int = 0) -> tuple[Floats, Ints]:
-    """Cells (T, cells, D) of tiles that differ among themselves, around the mean of their class; classes (T,)."""
+    """Return cells (T, cells, D) of different tiles around the mean of their class, and the classes (T,)."""
     rng = np.random.default_rng(seed)
     labels = np.arange(classes * tiles) % classes
     means = rng.normal(size=(classes, channels))[labels] + 0.5 * rng.normal(size=(len(labels), channels))
@@ -94,7 +94,7 @@ def test_a_channel_that_never_changes_and_units_change_nothing() -> None:
 def test_cross_validation_asks_of_tiles_that_were_left_out() -> None:
     features, labels = cells(3)
     rng = np.random.default_rng(0)
-    nothing = rng.normal(size=features.shape).astype(np.float32)  # no class can be told
+    nothing = rng.normal(size=features.shape).astype(np.float32)  # without information on the class
     seen = finish(nothing, labels, np.arange(len(labels)))
     assert seen.strength == STRENGTHS[0]
     assert (seen.log_probability.argmax(1) == labels).mean() < 0.7
@@ -102,7 +102,7 @@ def test_cross_validation_asks_of_tiles_that_were_left_out() -> None:
 
 
 def test_tiles_of_one_slide_are_left_out_together() -> None:
-    """Tiles are recognised by their slide, which says nothing of the class: only leaving out slides shows it."""
+    """The features recognise the slide rather than the class, which only leaving out whole slides reveals."""
     rng = np.random.default_rng(0)
     slides = np.repeat(np.arange(12), 4)
     labels = slides % 2
@@ -134,7 +134,7 @@ def test_a_class_of_one_tile_is_always_learned_from() -> None:
 
 
 def test_a_label_more_is_followed_within_a_second() -> None:
-    """60 tiles x 200 cells x 176 channels x 8 classes, as in the window."""
+    """The fit has 60 tiles of 200 cells, 176 channels and 8 classes, as in the window."""
     features, labels = flat(*cells(8, tiles=8, of_tile=200, channels=176))
     start = fit(features[:-200], labels[:-200], 1e-2)
     began = time.process_time()

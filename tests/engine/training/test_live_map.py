@@ -1,4 +1,4 @@
-"""The job behind the live map: what it colours is what a probe says, and nothing is computed twice."""
+"""The job of the live map: its labels are those of a probe, and nothing is computed twice."""
 
 from __future__ import annotations
 

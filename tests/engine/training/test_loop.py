@@ -1,4 +1,4 @@
-"""What stops a training costs nothing that was computed: real signals to real processes, full memory, divergence."""
+"""However a training is stopped, nothing is lost: real signals to real processes, full memory, divergence."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def same(a: Path, b: Path) -> bool:
 
 
 def failing_at(call: int, run: Callable[..., Any], error: Exception) -> Callable[..., Any]:
-    """``run``, but once so many calls were made it fails after it has done its work."""
+    """Return ``run`` with an error after the work of the call with this number."""
     calls = 0
 
     def failing(*args: Any, **options: Any) -> Any:
@@ -64,7 +64,7 @@ def pretraining() -> PretrainSettings:
 @POSIX
 @pytest.mark.parametrize("kind", ["train", "pretrain"])
 def test_signals_at_any_moment_change_nothing(weak_data: Path, tmp_path: Path, kind: str) -> None:
-    """Ctrl+C, SIGTERM and both at once, somewhere in a step, a validation or a save, many times."""
+    """Ctrl+C, SIGTERM and both at once, many times, in a step, a validation or a save."""
     source = weak_data if kind == "train" else samples.slide()
     command = [sys.executable, "-m", "tests.engine.interrupted", kind, tmp_path, source]
     done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
@@ -82,7 +82,7 @@ def test_signals_at_any_moment_change_nothing(weak_data: Path, tmp_path: Path, k
 @POSIX
 @pytest.mark.parametrize(("kind", "number", "code"), [("train", signal.SIGTERM, 143), ("pretrain", signal.SIGINT, 130)])
 def test_the_program_stops_cleanly(weak_data: Path, tmp_path: Path, kind: str, number: int, code: int) -> None:
-    """As ``timeout``, ``scancel`` or a user stop it: one line, the signal's exit code, a state to go on from."""
+    """After ``timeout``, ``scancel`` or Ctrl+C, there is one line, the signal's exit code, and a state for resuming."""
     out = tmp_path / "out"
     options = {
         "train": ["--method", "cam", "--data", weak_data, "--set", "train.steps=5000", "--set", "train.batch_size=4"],
@@ -115,7 +115,7 @@ def test_the_program_stops_cleanly(weak_data: Path, tmp_path: Path, kind: str, n
 @POSIX
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_bank_keeps_what_was_encoded(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The signal comes while the encoder is at work on the second batch."""
+    """The signal comes while the encoder computes the second batch."""
     for name in ("LYM", "MUS"):
         shutil.copytree(samples.tiles() / name, tmp_path / "tiles" / name)
     tiles = load_single_tiles(tmp_path / "tiles", DataSettings())
@@ -162,7 +162,7 @@ def test_full_memory_costs_nothing(weak_data: Path, tmp_path: Path, monkeypatch:
 def test_what_a_step_has_counted_before_it_failed_is_not_counted_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Batch normalisation keeps running means, and has added those of the batch when the memory is full."""
+    """Batch normalisation has already updated its running means when the memory is full."""
     list(pretrain(pretraining(), tmp_path / "whole"))
     with monkeypatch.context() as patch:
         patch.setattr(Pretraining, "loss", failing_at(3, Pretraining.loss, MemoryError()))
@@ -231,7 +231,7 @@ def test_a_score_of_zero_is_a_score(weak_data: Path, tmp_path: Path, monkeypatch
 
 
 def test_the_progress_is_of_the_moment_of_the_state(weak_data: Path, tmp_path: Path) -> None:
-    """A power cut between two files of a save: ``run.json`` tells of the save before."""
+    """After a power cut between two files of a save, ``run.json`` is that of the save before."""
     settings, out = settings_for(weak_data, train={"epochs": 3}), tmp_path / "run"
     list(train(settings, tmp_path / "whole"))
     stop_at(train(settings, out), 4)

@@ -121,7 +121,7 @@ def test_crops_are_real_tissue_and_follow_from_the_seed(tmp_path: Path) -> None:
 
 
 def test_results_and_system_folders_of_an_archive_are_left_out(tmp_path: Path) -> None:
-    """An overlay picture is no tissue to learn from, and links may lead in circles."""
+    """Overlay pictures are not training data, and links may form cycles."""
     tile = next(iter(sorted((samples.tiles() / "TUM").iterdir())))
     archive = tmp_path / "archive"
     for place in ("case", "case/result", "case/@eaDir", "case/model"):
@@ -143,7 +143,7 @@ def test_results_and_system_folders_of_an_archive_are_left_out(tmp_path: Path) -
 
 
 def test_nothing_is_seen_finer_than_it_was_scanned(tmp_path: Path) -> None:
-    """A coarse scan that is enlarged is blurred; and it has fewer crops to give than a fine one of the same area."""
+    """Enlarged coarse scans would be blurred; they also have fewer crops than a fine scan of the same area."""
     pink, purple = (220, 130, 180), (90, 40, 120)
     board = (np.indices((512, 512)) // 4).sum(0) % 2  # another colour every four pixels
     Image.fromarray(np.array([pink, purple], np.uint8)[board]).save(tmp_path / "coarse.png")

@@ -1,4 +1,4 @@
-"""The linear probe as a method: fitted in seconds, and from then on a model like any other."""
+"""The linear probe as a method: it is fitted in seconds, and is then a model like any other."""
 
 from __future__ import annotations
 

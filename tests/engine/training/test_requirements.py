@@ -1,4 +1,4 @@
-"""What is missing before a training is begun, told by the settings alone."""
+"""Missing requirements of a training, found from the settings only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mosaics in training: pixels are known, and what is learned from them."""
+"""Mosaics in training: their pixels are known, and a method learns from them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GREYS = (60, 120, 200)
 
 @pytest.fixture
 def plain_tiles(tmp_path: Path) -> TileSet:
-    """Single-class tiles of one grey each, 64 x 48 pixels: the class of a pixel can be seen."""
+    """Return single-class tiles of 64 x 48 pixels, each of one grey, which shows the class of a pixel."""
     for name, grey in zip("abc", GREYS, strict=True):
         (tmp_path / name).mkdir()
         for number in range(2):
@@ -76,7 +76,7 @@ def test_tiles_of_two_sizes_are_told(plain_tiles: TileSet) -> None:
 
 @pytest.fixture(scope="module")
 def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes that differ in direction; training images show one or both, the masked ones both."""
+    """Write two classes of stripes in different directions; training images show one or both, masked ones both."""
     folder, rng = tmp_path_factory.mktemp("stripes"), np.random.default_rng(0)
 
     def texture(vertical: bool) -> np.ndarray:

@@ -28,7 +28,7 @@ def run(job: Job) -> list[Event]:
 
 
 def stop_after(job: Job, steps: int) -> None:
-    """Cancel a job once so many steps were announced."""
+    """Cancel a job after a number of steps."""
     for event in job:
         if isinstance(event, Step) and "loss" in event.values and event.done >= steps:
             break
@@ -42,7 +42,7 @@ def same(a: Path, b: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def finished(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Event]]:
-    """A PBIP run to its end."""
+    """Return a finished PBIP run."""
     out = tmp_path_factory.mktemp("runs") / "pbip"
     return out, run(train(settings_for(weak_data, method=PBIP), out))
 
@@ -231,7 +231,7 @@ def test_what_cannot_be_trained_is_said_before_anything_is_written(weak_data: Pa
 def test_a_run_goes_on_with_the_encoder_of_its_bank(
     weak_data: Path, finished: tuple[Path, list[Event]], tmp_path: Path
 ) -> None:
-    """The command line leaves the encoder to the bank; the window goes on with what the run recorded."""
+    """The command line leaves the encoder to the bank; the window resumes with that of the run."""
     bank = finished[0] / "bank"
     values = settings_for(weak_data, method=PBIP, bank_folder=bank).model_dump(mode="json", exclude={"bank"})
     settings = JobSettings.parse(values)

@@ -1,4 +1,4 @@
-"""Backbones of other libraries in a run: batch statistics and dropout survive a stop, and weights are read again."""
+"""Backbones of other libraries in a run: batch statistics and dropout survive a stop, and weights are loaded."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ CLASSES = ("LYM", "MUS", "TUM")
 
 @pytest.fixture
 def tiles(tmp_path: Path) -> Path:
-    """Fifteen real tiles of three classes, to be changed by the test."""
+    """Return fifteen real tiles of three classes, which the test may change."""
     for name in CLASSES:
         shutil.copytree(samples.tiles() / name, tmp_path / "tiles" / name)
     return tmp_path / "tiles"
@@ -58,7 +58,7 @@ def session_bank(widget: Any) -> Any:
 
 @pytest.fixture
 def built(widget: Any, session: Any, settle: Callable[..., None]) -> Any:
-    """The widget with a bank of fifteen tiles."""
+    """Return the widget with a bank of fifteen tiles."""
     click(widget.build_button)
     settle(lambda: session.bank.bank is not None and session.bank.places)
     settle()
@@ -75,7 +75,7 @@ def of_file(bank: ImageBank, name: str) -> Any:
 
 
 def cell(widget: Any, tile_hash: str) -> Any:
-    """Middle of a tile's picture in the rows."""
+    """Return the middle of a tile's picture in the rows."""
     view = widget.clusters
     index = view.clusters.index(*view.clusters.where(tile_hash)[0])
     view.scrollTo(index)

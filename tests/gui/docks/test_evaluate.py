@@ -1,4 +1,4 @@
-"""Comparing a result with a mask, and handing it on."""
+"""Comparing a result with a mask, and exporting it."""
 
 from __future__ import annotations
 

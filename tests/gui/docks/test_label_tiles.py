@@ -1,4 +1,4 @@
-"""Teaching: labels given to tiles with mouse and keys on the real canvas, and folders of labelled tiles."""
+"""Labelling tiles with mouse and keys on the real canvas, and folders of labelled tiles."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CONTROL = Qt.KeyboardModifier.ControlModifier
 
 
 class Bench:
-    """A viewer with a slide and the widget, and a hand for mouse and keys."""
+    """A viewer with a slide and the widget, and methods that use mouse and keys."""
 
     def __init__(self, viewer, settle: Callable[..., None], slide: Path | None = None) -> None:
         self.viewer, self.settle = viewer, settle
@@ -63,7 +63,7 @@ class Bench:
         assert self.part.tool.on
 
     def at(self, column: float, row: float) -> QPoint:
-        """Where the middle of a tile is on the canvas."""
+        """Return the position of the middle of a tile on the canvas."""
         camera = camera_of(self.viewer)
         microns = np.array([row + 0.5, column + 0.5]) * self.labels.size.microns
         y, x = (microns - np.array(camera.center)[-2:]) * camera.zoom
@@ -102,7 +102,7 @@ class Bench:
         QTest.keyClick(self.canvas, key, modifiers)
 
     def saved(self) -> None:
-        """Wait until the folder is up to date."""
+        """Wait until the folder contains the present labels."""
         labelling = self.session.labelling
         self.settle(lambda: not labelling.saving)
 
@@ -344,7 +344,7 @@ def test_colours_start_out_safe_for_the_colour_blind(bench):
 
 
 def test_keys_reach_the_tiles_while_tiles_are_cut(bench):
-    """Labels are given faster than they are saved: a job runs nearly all the time, and takes no key away."""
+    """Labels are given faster than they are saved, so that a job runs nearly all the time; it must not take keys."""
     for column in range(6):
         QTest.mouseMove(bench.canvas, bench.at(column, 2))
         bench.settle()

@@ -1,4 +1,4 @@
-"""The map that follows the labels: labels given and taken back with mouse and keys, and the pixels that follow."""
+"""The live map: labels are given and removed with mouse and keys, and the pixels of the map change."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DERMIS, KERATIN, GLASS = [(4, 4), (4, 5), (4, 10)], [(6, 5), (6, 6), (6, 7)], (1
 
 
 class LiveBench(Bench):
-    """A bench that knows the live map."""
+    """A bench with the live map."""
 
     @property
     def live(self) -> Any:
@@ -38,7 +38,7 @@ class LiveBench(Bench):
         return self.part.live
 
     def look_at(self, column: float, row: float, tiles: float = 3) -> None:
-        """Bring the middle of a tile to the middle of the view, in which there are as many tiles from top to bottom."""
+        """Move the middle of a tile to the middle of the view, which is a number of tiles high."""
         camera, microns = camera_of(self.viewer), self.labels.size.microns
         camera.center = ((row + 0.5) * microns, (column + 0.5) * microns)
         camera.zoom = self.canvas.height() / (tiles * microns)
@@ -50,12 +50,12 @@ class LiveBench(Bench):
             self.click(*place)
 
     def drawn(self) -> None:
-        """Wait until the map is as it is wanted."""
+        """Wait until the map is up to date."""
         live = self.live
         self.settle(lambda: not live.busy)
 
     def cells(self, column: int, row: int) -> np.ndarray:
-        """Cells of the layer that lie on a tile."""
+        """Return the cells of the layer on a tile."""
         side = self.labels.size.microns
         corners = [((row + d) * side, (column + d) * side) for d in (0.02, 0.98)]
         (top, left), (bottom, right) = (np.round(self.live.layer.world_to_data(c)).astype(int) for c in corners)
@@ -66,7 +66,7 @@ class LiveBench(Bench):
 def bench(
     viewer: Any, settle: Callable[..., None], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> LiveBench:
-    folder = tmp_path_factory.getbasetemp() / "features"  # what one test has computed the next one need not
+    folder = tmp_path_factory.getbasetemp() / "features"  # shared by all tests of this module
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: folder)
     bench = LiveBench(viewer, settle, samples.slide())
     bench.switch_on()

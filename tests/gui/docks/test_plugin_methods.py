@@ -1,4 +1,4 @@
-"""A method of another package stands in the form of the window, which knows nothing of it."""
+"""A method of another package appears in the form of the window, without code for it."""
 
 from __future__ import annotations
 

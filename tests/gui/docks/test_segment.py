@@ -1,4 +1,4 @@
-"""Segmenting in the window: the queue, the widget, and the tissue map that grows while one looks."""
+"""Segmenting in the window: the queue, the widget, and the growing tissue map."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_siz
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models of a step: by two of them a slide is 30 tiles, by a fine one 100, to be stopped in the middle."""
+    """Return models of one step; for two a slide has 30 tiles, for a fine one 100, so that it can be stopped."""
     folder = tmp_path_factory.mktemp("runs")
     tiles = {
         name: [np.asarray(Image.open(path).convert("RGB")) for path in sorted((samples.tiles() / name).iterdir())[:3]]
@@ -73,13 +73,13 @@ def widget(viewer, session, settle):
 
 @pytest.fixture
 def fine(session, widget):
-    """The widget, about to segment slowly."""
+    """Return the widget with a model that segments slowly."""
     widget.choose_model(session.models_folder / "fine")
     return widget
 
 
 def drop(widget, *paths):
-    """Files from a file manager, let go over the widget."""
+    """Drop files on the widget, as from a file manager."""
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
     buttons, keys, action = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.DropAction.CopyAction
@@ -159,14 +159,14 @@ def test_what_the_user_looks_at_comes_first_and_again_when_the_view_moves(viewer
         settle()
 
     def nearest(x, y):
-        """Tiles from a place to the middle of the nearest one that is known."""
+        """Return the distance, in tiles, from a place to the middle of the nearest analysed tile."""
         store = ScoreStore.open(queued.store)
         pixels = store.facts.grid.model_mpp / store.facts.slide.mpp
         known = np.argwhere(~np.isnan(store.presence()[0])) * store.facts.grid.stride + store.facts.grid.tile / 2
         return np.abs(known - np.array([y, x]) / pixels).max(1).min(initial=99999) / store.facts.grid.tile
 
     def go_on(tiles):
-        """A batch at a time: the window of a test may be slower than the network."""
+        """Let the job continue by one batch, because the window of a test may be slower than the network."""
         upto = queued.done + tiles
         while queued.done < upto:
             job.resume()

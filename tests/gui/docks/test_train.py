@@ -1,4 +1,4 @@
-"""The Train widget: real trainings of seconds, begun, watched, stopped and taken up again by mouse and keyboard."""
+"""The Train widget: real trainings of seconds, started, watched, stopped and resumed by mouse and keyboard."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def widget(viewer: Any, settle: Settle) -> Any:
 
 
 def open_widget(viewer: Any, settle: Settle) -> Any:
-    """The widget as the user has it: docked, and told what there is to choose from."""
+    """Return the docked widget, after it has listed the choices."""
     from napari_pbip.gui.docks.train import TrainWidget
 
     widget = TrainWidget(viewer)
@@ -86,7 +86,7 @@ def test_the_form_and_the_session_follow_each_other(viewer: Any, widget: Any) ->
 
 
 def choose_method(widget: Any, name: str) -> None:
-    """With the arrow keys."""
+    """Choose a method with the arrow keys."""
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
@@ -544,7 +544,7 @@ def test_the_curves_can_be_read_on_both_themes(viewer: Any, widget: Any, settle:
 
 
 def contrast(one: Any, other: Any) -> float:
-    """WCAG contrast of two colours, 1 to 21."""
+    """Return the WCAG contrast of two colours, 1 to 21."""
 
     def luminance(colour: Any) -> float:
         parts = np.array(colour.getRgbF()[:3])
@@ -594,7 +594,7 @@ def test_cancelled_while_the_bank_is_built_it_can_be_resumed(
 
 
 def test_the_keyboards_focus_chooses_no_other_model(viewer: Any, widget: Any, settle: Settle) -> None:
-    """As where Train is pressed: the button is switched off, and Qt gives the focus to what follows."""
+    """When Train is pressed, the button is disabled, and Qt moves the focus to the next widget."""
     from qtpy.QtCore import QEvent, Qt
     from qtpy.QtGui import QFocusEvent
     from qtpy.QtTest import QTest

@@ -1,4 +1,4 @@
-"""Thresholds by hand, the legend, and why the map says what it says; with real moves, keys and clicks."""
+"""Thresholds, the legend, and the explanation of the map, with real moves, keys and clicks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def tune(viewer, settle):
 
 
 def place(viewer, y: float, x: float) -> QPoint:
-    """Where a position in micrometres is on the canvas."""
+    """Return the position on the canvas of a position in micrometres."""
     camera, canvas = camera_of(viewer), canvas_of(viewer)
     _, cy, cx = camera.center
     return QPoint(
@@ -266,7 +266,7 @@ def test_docks_can_be_closed_and_opened_again(tune, viewer, settle, result):
 
 @pytest.fixture(scope="module")
 def trained(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
-    """A project with a PBIP model of two steps, and what it made of the sample slide."""
+    """Return a project with a PBIP model of two steps and its result for the sample slide."""
     project = tmp_path_factory.mktemp("project")
     run = project / "models" / "first"
     list(train(settings_for(weak_data, data={"mpp": 4.0}, method={"name": "pbip"}, train={"steps": 2}), run))
@@ -277,7 +277,7 @@ def trained(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path: 
 
 @contextmanager
 def gone(path: Path) -> Iterator[None]:
-    """A file that is not there for a while."""
+    """Remove a file for a while."""
     away = path.rename(path.with_suffix(".away"))
     yield
     away.rename(path)

@@ -1,4 +1,4 @@
-"""Results as layers: the screen shows what thresholds make of the scores, at every zoom, also while they grow."""
+"""Results as layers: the screen shows the labels at the thresholds, at every zoom, also while a store grows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def expected(path: Path, thresholds: ThresholdSettings, level: int = 0) -> np.nd
 
 
 def shown(result) -> np.ndarray:
-    """What napari holds of the present view."""
+    """Return the pixels of the present view that napari has."""
     return pixels_shown(result.layer)
 
 
@@ -117,7 +117,7 @@ def test_hidden_classes_are_not_drawn(viewer, settle, result):
 
 @pytest.mark.parametrize("zoom", [0.002, 0.05, 0.5])
 def test_a_growing_store_is_seen_at_every_zoom(viewer, settle, tmp_path, zoom):
-    """At the first zoom the slide is a dozen screen pixels: napari then shows the coarsest level."""
+    """At the first zoom the slide has a dozen screen pixels, so that napari shows the coarsest level."""
     store = create(tmp_path / "slide.ome.zarr", SHAPE)
     result = session_of(viewer).results.open(store.path)
     result.layer.opacity = 1
@@ -135,7 +135,7 @@ def test_a_growing_store_is_seen_at_every_zoom(viewer, settle, tmp_path, zoom):
 
 
 def test_blocks_that_are_committed_later_appear(viewer, settle, tmp_path, monkeypatch):
-    """A region is told before its commit; the layer looks again by itself."""
+    """A region is reported before its commit; the layer reads it again without another event."""
     store = create(tmp_path / "slide.ome.zarr", SHAPE)
     result = session_of(viewer).results.open(store.path)
     viewer.reset_view()

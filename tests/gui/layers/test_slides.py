@@ -52,7 +52,7 @@ def slide_without_mpp(tmp_path: Path, sample_pixels: np.ndarray) -> Path:
 
 
 def drop(widget, *paths: Path) -> None:
-    """Drop files on a widget that says that it takes them."""
+    """Drop files on a widget that accepts them."""
     assert dropped(widget, *paths).isAccepted()
 
 
@@ -71,7 +71,7 @@ def dropped(widget, *paths: Path) -> QDropEvent:
 
 
 def mask_layer(viewer) -> Labels | None:
-    """The tissue mask of the current slide."""
+    """Return the layer of the tissue mask of the current slide."""
     session = session_of(viewer)
     mask = session.tissue.mask(session.current_slide)
     return None if mask is None else mask.layer
@@ -149,7 +149,7 @@ def test_a_slide_without_a_pyramid_appears_piece_by_piece(application, settle, t
 
 @pytest.fixture
 def damaged_slide(tmp_path: Path, sample_pixels: np.ndarray) -> Path:
-    """A tiled TIFF of 2560 x 2048 pixels without a pyramid; the tile of rows and columns 1024 to 1535 is no JPEG."""
+    """Write a tiled TIFF of 2560 x 2048 pixels, one level; the tile of rows and columns 1024 to 1535 is no JPEG."""
     path = tmp_path / "damaged.tif"
     tifffile.imwrite(path, sample_pixels[:2560, :2048], tile=(512, 512), photometric="rgb", compression="jpeg")
     with tifffile.TiffFile(path) as tiff:
@@ -248,7 +248,7 @@ def test_missing_mpp_is_asked_for_and_remembered(viewer, widget, slide_without_m
 
 @pytest.fixture
 def bare_viewer(application, settle):
-    """A viewer as napari opens it: nothing of ours is there before something of ours is opened."""
+    """Return a viewer as napari opens it, before anything of this package is opened."""
     viewer = napari.Viewer()
     viewer.window.resize(1200, 800)
     settle()
@@ -442,7 +442,7 @@ def test_a_reopened_dock_shows_what_was_there(viewer, widget, settle):
 
 @pytest.fixture
 def others(tmp_path, sample_pixels) -> dict[str, Path]:
-    """What is no slide: pictures, a stack, notes, a folder of pictures."""
+    """Return files that are not slides: pictures, a stack, notes, a folder of pictures."""
     folder = tmp_path / "others"
     (folder / "pictures").mkdir(parents=True)
     files = {name: folder / name for name in ("cells.tif", "plain.tif", "picture.png", "photo.jpg", "notes.txt")}
@@ -455,7 +455,7 @@ def others(tmp_path, sample_pixels) -> dict[str, Path]:
 
 
 def drop_on_viewer(viewer, settle, path: Path) -> str:
-    """Drop a file on napari's window and press OK where a reader is asked for; the readers that were offered."""
+    """Drop a file on napari's window and press OK if it asks for a reader; return the readers that it offered."""
     offered = []
 
     def press_ok() -> None:
@@ -562,7 +562,7 @@ def test_every_dock_of_the_menu_opens_on_one_session(viewer, settle):
 
 
 class Painter:
-    """A slide with found tissue, and a hand with napari's brush."""
+    """A slide with found tissue, and methods that use napari's brush."""
 
     def __init__(self, viewer, settle) -> None:
         self.viewer, self.settle, self.session = viewer, settle, session_of(viewer)
@@ -595,7 +595,7 @@ class Painter:
         self.settle()
 
     def stroke(self, row: int, column: int, mode: str = "paint") -> None:
-        """One click of the brush or bucket on the canvas."""
+        """Click once with the brush or bucket on the canvas."""
         layer, canvas = self.layer, qt_viewer(self.viewer).canvas
         layer.mode, layer.selected_label = mode, 1
         self.settle()

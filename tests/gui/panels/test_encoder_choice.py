@@ -1,4 +1,4 @@
-"""Choosing an encoder: what is ready or missing, and nothing fetched without a yes; from a hub on this machine."""
+"""Choosing an encoder: it says what is missing, and fetches only after a yes, from a local hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.gui.qt_helpers import Settle, choose_encoder, click
 
 @pytest.fixture
 def bank(viewer: Any, settle: Settle, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
-    """The Bank widget on a machine that has the weights of one encoder only."""
+    """Return the Bank widget on a machine that has the weights of only one encoder."""
     import torch
 
     from napari_pbip.gui.docks.bank import BankWidget
@@ -34,7 +34,7 @@ def bank(viewer: Any, settle: Settle, hub: Hub, tmp_path: Path, monkeypatch: pyt
 
 
 def answer(bank: Any, settle: Settle, text: str) -> str:
-    """Answer the question that is open; returns what it says."""
+    """Answer the open question; return its text."""
     from qtpy.QtWidgets import QMessageBox
 
     settle(lambda: bank.findChildren(QMessageBox))

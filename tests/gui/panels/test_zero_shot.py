@@ -26,7 +26,7 @@ def session(viewer: Any, weak_data: Path) -> Any:  # noqa: F811
 
 @pytest.fixture
 def opened(viewer: Any, session: Any, settle: Settle) -> Callable[[], Any]:
-    """Opens the window from a docked Bank widget."""
+    """Open the window from a docked Bank widget."""
     from napari_pbip.gui.docks.bank import BankWidget
     from napari_pbip.gui.panels.zero_shot import ZeroShotDialog
 

@@ -1,4 +1,4 @@
-"""Two windows, or two people, at one project: nobody's labels are overwritten, and everybody is told."""
+"""Two windows with the same project: no labels are overwritten, and both users are informed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ with claim(folder, "labelling"):
 
 @pytest.fixture
 def second(viewer, settle):
-    """Another viewer at the same project."""
+    """Return another viewer with the same project."""
     other = napari.Viewer()
     session = session_of(other)
     session.folder = session_of(viewer).folder

@@ -1,4 +1,4 @@
-"""Numbers mean the same with a point and with a comma, whatever the language of the computer; typed with real keys."""
+"""Numbers with point and comma mean the same in every language of the computer; typed with real keys."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def locale(request) -> Iterator[str]:
 
 @pytest.fixture
 def in_window(application, settle):
-    """Shows a widget in a window of its own."""
+    """Show a widget in a separate window."""
     shown = []
 
     def show(widget):
@@ -56,7 +56,7 @@ def in_window(application, settle):
 
 
 def enter(box, text: str, *, paste: bool = False) -> None:
-    """Type a text in place of what is in a box, or paste it, and leave with Return."""
+    """Replace the text of a box by typing or pasting, and press Return."""
     box.setFocus()
     box.selectAll()
     if paste:
@@ -150,7 +150,7 @@ def test_whole_numbers_of_settings_forms_have_no_mark_for_thousands(in_window):
 
 @pytest.fixture
 def picture(tmp_path, sample_pixels) -> Path:
-    """A slide that does not say its microns per pixel."""
+    """Write a slide that does not say its microns per pixel."""
     path = tmp_path / "picture.png"
     Image.fromarray(sample_pixels[500:1500, 500:1300]).save(path)
     return path

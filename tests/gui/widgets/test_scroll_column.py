@@ -1,4 +1,4 @@
-"""A column that scrolls is never narrower than what it shows."""
+"""A scrolling column is never narrower than its content."""
 
 from __future__ import annotations
 

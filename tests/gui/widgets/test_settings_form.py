@@ -1,4 +1,4 @@
-"""The form of settings: every model, real typing, and nothing said twice."""
+"""The form of settings: every model, every field once, with real typing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def made(model: type[Settings]) -> Settings:
 
 @pytest.fixture
 def shown(application: Any, settle: Any) -> Any:
-    """Shows a form; closes it when the test ends."""
+    """Show a form, and close it when the test ends."""
     forms = []
 
     def show(form: SettingsForm[Any]) -> SettingsForm[Any]:
@@ -64,7 +64,7 @@ def shown(application: Any, settle: Any) -> Any:
 
 
 def type_into(form: SettingsForm[Any], name: str, text: str, *, leave: bool = True) -> None:
-    """Replace what a field says, key by key."""
+    """Replace the text of a field, key by key."""
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
@@ -78,7 +78,7 @@ def type_into(form: SettingsForm[Any], name: str, text: str, *, leave: bool = Tr
 
 
 def choose(form: SettingsForm[Any], name: str, text: str) -> None:
-    """Choose from a list with the keyboard."""
+    """Choose an item of a list with the keyboard."""
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
@@ -90,7 +90,7 @@ def choose(form: SettingsForm[Any], name: str, text: str) -> None:
 
 
 def entered_anew(form: SettingsForm[Any]) -> Settings:
-    """Settings made of nothing but what the fields say."""
+    """Return settings that are made only from the values of the fields."""
     value = made(type(form.value()))
     rows = [row for row in form.rows if row.belongs_to(form.value())]
     for row in sorted(rows, key=lambda row: (row.owner is not None, row.names[-1] != "preset")):
@@ -324,7 +324,7 @@ def test_names_can_be_offered_and_others_typed(shown: Any) -> None:
 
 
 def painted(view: Any, row: int) -> str:
-    """What a line of a list says."""
+    """Return the text that a line of a list shows."""
     from qtpy.QtWidgets import QStyleOptionViewItem
 
     option, index = QStyleOptionViewItem(), view.model().index(row, 0)

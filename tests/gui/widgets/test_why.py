@@ -1,4 +1,4 @@
-"""The panel that explains a place, for a model whose classes have no clusters."""
+"""The panel that explains a place, for a model without clusters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of classes and files are shown as they are written, also where they look like HTML or hold a ``&``."""
+"""Names of classes and files are shown unchanged, also if they look like HTML or contain a ``&``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME = "<b>tumour</b> & co"
 
 
 def seen(label: QLabel) -> str:
-    """What a reader reads."""
+    """Return the text that a user reads."""
     plain = label.textFormat() == Qt.TextFormat.PlainText or not Qt.mightBeRichText(label.text())
     return label.text() if plain else QTextDocumentFragment.fromHtml(label.text()).toPlainText()
 

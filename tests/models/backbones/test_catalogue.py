@@ -32,7 +32,7 @@ SMALL = {
 
 
 class PooledPixels(torch.nn.Module):
-    """A frozen encoder without weights: the pixels, pooled to 8 x 8."""
+    """A frozen encoder without weights, whose features are the pixels, pooled to 8 x 8."""
 
     def forward(self, images):
         return torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1)
@@ -60,7 +60,7 @@ def test_shapes_are_as_declared(name, size):
 
 
 def test_numbers_of_parameters_are_the_published_ones():
-    """In millions, less the classifier of 1000 classes (and for TransUNet the larger grid of positions)."""
+    """In millions, without the classifier of 1000 classes (and for TransUNet without the larger grid of positions)."""
     published = {
         "efficientnet-lite0": 4.65 - 1.69,  # the head is 1280 channels of 320, and their classes
         "resnet18": 11.18,
@@ -113,7 +113,7 @@ def test_maps_are_finite_and_take_a_gradient_back_to_the_first_layer(small, size
 
 
 def test_every_weight_matters(small):
-    """No module is left in it that no map comes from."""
+    """Every module has an influence on a map."""
     sum(m.square().mean() for m in small.train()(torch.rand(3, 3, 64, 64))).backward()
     unused = [name for name, p in small.named_parameters() if p.grad is None]
     assert not unused
@@ -130,7 +130,7 @@ def test_evaluation_is_deterministic_and_looks_at_each_image_alone(small):
 
 
 def test_training_differs_from_evaluation(small):
-    """By batch statistics, dropout or stochastic depth; every network here has at least one of them."""
+    """The difference is batch statistics, dropout or stochastic depth, of which every network has at least one."""
     images = torch.rand(8, 3, 64, 64)
     with torch.no_grad():
         evaluated = small.eval()(images)[3]
@@ -160,7 +160,7 @@ def test_normalises_as_it_was_trained(small):
 @pytest.mark.parametrize(("fusion", "cell"), [((0.0, 0.3, 0.3, 0.4), 8), ((0.0, 0, 0, 1), 8), ((1.0, 1, 1, 0), 4)])
 @pytest.mark.parametrize("size", [(64, 96), (50, 75)])
 def test_a_method_gives_scores_on_the_grid_of_slides(small, size, fusion, cell):
-    """A cell is 8 pixels, or 4 where the first stage carries weight, whatever the strides of the backbone."""
+    """A cell is 8 pixels, or 4 if the first stage has a weight, with all strides of backbones."""
     method = Cam(small, 3, (0.0, 0.1, 1.0, 1.0), fusion).eval()
     assert method.cell == cell
     scores = method.scores(torch.rand(2, 3, *size))
@@ -170,7 +170,7 @@ def test_a_method_gives_scores_on_the_grid_of_slides(small, size, fusion, cell):
 
 @pytest.mark.parametrize("preset", ["default", "released"])
 def test_prototypes_and_contrast_work_on_it(small, preset):
-    """Whatever the channels and strides, and with the released masks, which need the image as the backbone sees it."""
+    """With all channels and strides, and with the released masks, which need the normalised image."""
     prototypes = Prototypes.random([2, 1, 2], 192)
     options = PbipSettings(preset=preset).options()
     method = Pbip.from_inputs(MethodInputs(small, 3, prototypes, PooledPixels()), **options)

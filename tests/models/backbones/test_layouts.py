@@ -1,4 +1,4 @@
-"""Weights of EfficientNet, ResNet, PVT v2, ResNet-38 and TransUNet in the layouts they are published in."""
+"""Weights of EfficientNet, ResNet, PVT v2, ResNet-38 and TransUNet in their published layouts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGES = torch.rand(2, 3, 96, 64, generator=torch.Generator().manual_seed(0))
 
 
 def published(name, **options):
-    """A network of timm, with batch statistics that are not those of a fresh one."""
+    """Return a network of timm with changed batch statistics."""
     torch.manual_seed(4)
     network = timm.create_model(name, **options)
     for module in network.modules():
@@ -116,7 +116,7 @@ def test_pvt(tmp_path, layout):
 
 
 def authors_name(name):
-    """A name of timm as PVT's authors wrote it."""
+    """Return the name of a timm tensor in the layout of PVT's authors."""
     name = name.replace("dwconv.", "dwconv.dwconv.")
     name = re.sub(r"^patch_embed\.", "patch_embed1.", name)
     name = re.sub(r"^stages\.(\d)\.downsample", lambda m: f"patch_embed{int(m[1]) + 1}", name)
@@ -125,7 +125,7 @@ def authors_name(name):
 
 
 def resnet38_shapes():
-    """Names and shapes of ResNet-38 (model A1) as published, from the paper's Table 1 and Figure 2."""
+    """Return the published names and shapes of ResNet-38 (model A1), from the paper's Table 1 and Figure 2."""
     shapes = {"conv1a.weight": (64, 3, 3, 3)}
 
     def norm(name, width):
@@ -157,7 +157,7 @@ def resnet38_shapes():
 
 
 def test_resnet38_covers_the_published_names_and_shapes():
-    """Older files have no counters of batches, and a classifier on top."""
+    """Older files have a classifier, but no counters of batches."""
     with torch.device("meta"):
         backbone = backbones.load("wide-resnet38")
         weights = {name: torch.empty(shape) for name, shape in resnet38_shapes().items()}
@@ -193,7 +193,7 @@ def test_resnet38_sees_as_far_as_its_dilations_say():
 
 
 def test_transunet_of_the_hybrid_of_timm():
-    """The class token is left out, positions are interpolated from 384 to 224 pixels, and its maps are timm's."""
+    """The class token is left out, positions are interpolated from 384 to 224 pixels, and the maps equal timm's."""
     small = {"embed_dim": 48, "depth": 2, "num_heads": 4}
     reference = published("vit_base_r50_s16_224", class_token=False, global_pool="", num_classes=0, **small)
     layout = published("vit_base_r50_s16_384", **small).state_dict()

@@ -26,7 +26,7 @@ def test_attention_is_scaled_dot_product(backbone):
 
 @pytest.fixture
 def hub_folder(tmp_path):
-    """A checkpoint as the hub has it: another stride, a classifier on top, names of its own."""
+    """Return a checkpoint in the layout of the hub, with another stride, a classifier and other names."""
     torch.manual_seed(3)
     config = SegformerConfig(hidden_sizes=SMALL.channels, depths=SMALL.depths, num_labels=7)
     network = SegformerForImageClassification(config)
@@ -49,7 +49,7 @@ def test_hub_layout(hub_folder, backbone):
 
 
 def released(stages):
-    """Weights in the authors' layout: keys and values in one matrix, stages from 1."""
+    """Return weights in the authors' layout, with keys and values in one matrix, and stages from 1."""
     inner = {
         "attention.q_proj": "attn.q",
         "attention.o_proj": "attn.proj",

@@ -27,7 +27,7 @@ SHRUNK = {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads
 
 
 def small(name: str, folder: Path) -> tuple[EncoderSpec, Path | None]:
-    """A row with a small network, and where its weights were written; always the same ones."""
+    """Return a row with a small network, and the path of its weights, which are always the same."""
     spec = catalogue()[name]
     if not spec.needs_weights:
         return spec, None
@@ -37,7 +37,7 @@ def small(name: str, folder: Path) -> tuple[EncoderSpec, Path | None]:
 
 
 def write_folder(folder: Path, model: Any, **preprocessor: object) -> Path:
-    """A model in the layout of the hub, with its facts."""
+    """Write a model in the layout of the hub, with its configuration."""
     model.save_pretrained(folder)
     facts = {"size": {"height": 32, "width": 32}, "image_mean": MEAN, "image_std": STD, **preprocessor}
     (folder / "preprocessor_config.json").write_text(json.dumps(facts))
@@ -78,7 +78,7 @@ def _huggingface(spec: EncoderSpec, folder: Path) -> EncoderSpec:
 
 
 def _stage_statistics(spec: EncoderSpec, folder: Path) -> EncoderSpec:
-    """As `napari-pbip pretrain` writes it."""
+    """Write weights as `napari-pbip pretrain` does."""
     backbone = Backbone(backbones.catalogue()["mit-b0"]).eval()
     tensors = {f"backbone.{name}": tensor.half().contiguous() for name, tensor in backbone.state_dict().items()}
     length = sum(part.shape[1] for part in describe(backbone, torch.rand(1, 3, 64, 64)))
@@ -91,7 +91,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz&,:.-"
 
 
 def _write_clip_tokenizer(folder: Path) -> None:
-    """A vocabulary of letters, within and at the end of a word."""
+    """Write a vocabulary of letters, within and at the end of a word."""
     names = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS)]
     vocabulary = {name: i for i, name in enumerate(names)} | {"<|startoftext|>": 97, "<|endoftext|>": 98}
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
@@ -99,7 +99,7 @@ def _write_clip_tokenizer(folder: Path) -> None:
 
 
 def _write_conch_tokenizer(folder: Path) -> None:
-    """As the released one, with a vocabulary of letters."""
+    """Write a tokenizer like the released one, with a vocabulary of letters."""
     special = ["<pad>", "<start_of_text>", "<end_of_text>"]
     vocabulary = {name: i for i, name in enumerate([*special, "Ġ", *LETTERS])}
     tokenizer = Tokenizer(BPE(vocabulary, []))
@@ -138,7 +138,7 @@ def vit_layout(
     registers: int = 0,
     positions_of_patches_only: bool = False,
 ) -> dict[str, torch.Tensor]:
-    """Random weights under the names of a timm vision transformer of 4 x 4 patches, written out."""
+    """Return random weights with the names of a timm vision transformer of 4 x 4 patches."""
     hidden = int(WIDTH * (gated or 4))
     tensors = {
         "cls_token": _random(1, 1, WIDTH),
@@ -172,7 +172,7 @@ def vit_layout(
 
 
 def _medclip(spec: EncoderSpec, folder: Path) -> EncoderSpec:
-    """As released: image tower, text tower, scale; the buffers of transformers 4 too."""
+    """Return weights like the released ones: image tower, text tower, scale, and the buffers of transformers 4."""
     image = {"image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
     text = {**SHRUNK, "num_hidden_layers": 3, "vocab_size": len(words), "intermediate_size": 64}
@@ -197,7 +197,7 @@ def _medclip(spec: EncoderSpec, folder: Path) -> EncoderSpec:
 
 
 def _conch(spec: EncoderSpec, folder: Path) -> EncoderSpec:
-    """As released: image tower with both poolers, text tower, scale."""
+    """Return weights like the released ones: image tower with both poolers, text tower, scale."""
     size, words, context = 16, 99, 12
     tensors = {f"visual.trunk.{name}": tensor for name, tensor in vit_layout(16, scale=False).items()}
     for pooler, width, queries in (("contrast", size, 1), ("caption", WIDTH, 5)):

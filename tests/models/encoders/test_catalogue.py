@@ -1,4 +1,4 @@
-"""Facts of the catalogue against the libraries that build the networks, at full size and without weights."""
+"""Facts of the catalogue, compared with the libraries that build the networks, at full size without weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS = {name: row for name, row in catalogue().items() if row.megabytes is not N
 
 
 def full_size(spec: EncoderSpec) -> tuple[int, int]:
-    """Parameters of the released file and length of the features, told by the libraries."""
+    """Return the parameters of the released file and the length of the features, from the libraries."""
     family = spec.factory.partition(":")[0].rpartition(".")[2]
     if family == "timm_vit":
         model = vision_transformer(**spec.network, img_size=spec.input_size)

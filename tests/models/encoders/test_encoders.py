@@ -1,4 +1,4 @@
-"""The contract of every encoder in the catalogue, and what each promises beyond it."""
+"""The contract of all encoders in the catalogue, and the particular properties of each."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _tissue() -> torch.Tensor:
 
 
 def real_images(count: int = 3, side: int = 224) -> torch.Tensor:
-    """Real tissue, RGB in [0, 1], shape (count, 3, side, side)."""
+    """Return real tissue, RGB in [0, 1], shape (count, 3, side, side)."""
     return _tissue()[:: 40 // count][:count, :, :side, :side].clone()
 
 
@@ -233,7 +233,7 @@ def test_texture_does_not_see_brightness(texture: Encoder) -> None:
 
 
 def test_texture_looks_past_a_mask(texture: Encoder) -> None:
-    """Half a tile, the rest black, is more like the whole tile than like any other tissue."""
+    """Half a tile on black is more similar to the whole tile than to any other tissue."""
     images = real_images(40)[::4]
     masked = images.clone()
     masked[..., 112:] = 0
@@ -247,7 +247,7 @@ def test_texture_is_the_same_in_every_orientation(texture: Encoder) -> None:
 
 
 def test_texture_tells_a_mask_which_pixels_belong(texture: Encoder) -> None:
-    """Following the gradient towards one tissue uncovers that tissue, in a picture of two."""
+    """In a picture of two tissues, following the gradient towards one uncovers that tissue."""
     folder = samples.tiles()
     tissue = {
         name: [np.asarray(Image.open(p).convert("RGB")) for p in sorted((folder / name).iterdir())]

@@ -1,4 +1,4 @@
-"""What each family computes, against the libraries' own classes or the released equations written out."""
+"""The features of each family, compared with the libraries' classes or the released equations."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_clip_gives_the_features_of_the_library(name: str, tmp_path: Path) -> No
 def attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, seen: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Of one sequence: (Q, D) and (L, D) to (Q, D)."""
+    """Return the attention of one sequence: (Q, D) and (L, D) to (Q, D)."""
     width = q.shape[1] // heads
     parts = []
     for head in range(heads):
@@ -143,7 +143,7 @@ def test_conch_pools_images_by_attention(tmp_path: Path) -> None:
 
 
 def conch_text(letters: list[int], tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Features (1, D) of eleven token indices, the last of which may be padding (0)."""
+    """Return features (1, D) of eleven token indices, the last of which may be padding (0)."""
     x = torch.cat([tensors["text.token_embedding.weight"][letters], tensors["text.cls_emb"][None]])
     x = x + tensors["text.positional_embedding"]
     seen = torch.ones(12, 12, dtype=torch.bool).tril()

@@ -1,4 +1,4 @@
-"""Where weights are looked for, what is refused, and what is said."""
+"""Where weights are searched for, what is refused, and with which message."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FAMILIES = ("uni2-h", "conch", "medclip", "plip", "dinov2-base")
 
 @pytest.fixture(autouse=True)
 def nothing_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No weights of the machine that the tests run on."""
+    """Hide the weights of the machine on which the tests run."""
     monkeypatch.delenv("NAPARI_PBIP_WEIGHTS", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
 def cached(spec: EncoderSpec, tmp_path: Path) -> Path:
-    """The folder of a repository's snapshot, in the layout of the Hugging Face cache."""
+    """Return the folder of a repository's snapshot, in the layout of the Hugging Face cache."""
     assert spec.hub is not None
     repository = tmp_path / "hub" / f"models--{spec.hub.replace('/', '--')}"
     commit = "0" * 40
@@ -130,7 +130,7 @@ def _spoil(folder: Path, fault: str) -> None:
 
 
 class _Trap:
-    """What a pickle can do: it writes a file when it is read."""
+    """An object whose pickle writes a file when it is read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

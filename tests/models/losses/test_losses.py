@@ -1,4 +1,4 @@
-"""The losses against loops written from the equations, closed forms, and numerical gradients."""
+"""The losses, compared with loops written from the equations, closed forms, and numerical gradients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUBCLASS_CLASS = torch.tensor([0, 0, 0, 1, 1, 2, 2])
 
 @pytest.fixture(params=["classes", "subclasses"])
 def positives(request) -> torch.Tensor:
-    """Positives of five features: the prototypes of a class, or one."""
+    """Return the positives of five features: the prototypes of a class, or one prototype."""
     if request.param == "classes":
         return torch.tensor([0, 1, 2, 1, 0])[:, None] == SUBCLASS_CLASS
     return torch.tensor([0, 4, 6, 3, 2])[:, None] == torch.arange(PROTOTYPES)
@@ -32,7 +32,7 @@ def similarity() -> torch.Tensor:
 
 
 def parts(similarity, positives):
-    """Similarities of each feature to its positives and to its negatives."""
+    """Return the similarities of each feature to its positives and to its negatives."""
     for row, chosen in zip(similarity.tolist(), positives.tolist(), strict=True):
         yield [s for s, m in zip(row, chosen, strict=True) if m], [s for s, m in zip(row, chosen, strict=True) if not m]
 
@@ -140,7 +140,7 @@ def test_pixel_loss_asks_each_cell_for_the_share_that_a_class_fills():
 
 
 def test_similarities_are_exact_where_the_networks_are_not():
-    """A sharp temperature would multiply what bfloat16 rounds away."""
+    """A low temperature would amplify the rounding errors of bfloat16."""
     features, prototypes = torch.randn(5, 64), torch.randn(3, 64)
     with torch.autocast("cpu", torch.bfloat16):
         inside = similarities(features, prototypes)

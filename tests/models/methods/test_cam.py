@@ -1,4 +1,4 @@
-"""CAM, and what every method shares."""
+"""CAM, and properties that all methods share."""
 
 from __future__ import annotations
 

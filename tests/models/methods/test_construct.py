@@ -35,7 +35,7 @@ IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 def vision_transformer(folder: Path, depth: int = 4, patch: int = 16) -> Encoder:
-    """A small vision transformer with random weights in the layout of the hub."""
+    """Return a small vision transformer with random weights in the layout of the hub."""
     config = ViTConfig(
         hidden_size=WIDTH, num_hidden_layers=depth, num_attention_heads=4, intermediate_size=64, image_size=64
     )
@@ -64,7 +64,7 @@ def build(encoder: Encoder, **changes: Any) -> ConStruct:
 
 @pytest.fixture(scope="module")
 def golden(golden_folder: Path) -> Golden:
-    """What the released code of ConStruct computed."""
+    """Return the arrays that the released code of ConStruct computed."""
     return Golden(golden_folder / "construct.npz")
 
 
@@ -84,7 +84,7 @@ def test_golden_adapter(golden: Golden) -> None:
 
 
 def test_golden_contrast_with_a_memory(golden: Golden) -> None:
-    """Released, each foreground has a prototype of its own class, those of others, and the memory."""
+    """In the released code, each foreground has a prototype of its class, those of others, and the memory."""
     positive, negative, memory = golden["nce/pos"], golden["nce/neg"], golden["nce/mem"]
     foreground, background = [], []
     positives = torch.zeros(1, 1 + negative.shape[1], dtype=torch.bool)
@@ -241,7 +241,7 @@ def test_scores_lie_on_the_grid_of_slides(encoder: Encoder, size: tuple[int, int
 
 
 def test_patches_of_another_side_are_put_on_the_grid(tmp_path: Path) -> None:
-    """Networks with patches of 14 pixels see 5 x 5 of them in an image of 64."""
+    """Networks with patches of 14 pixels have 5 x 5 of them in an image of 64 pixels."""
     method = build(vision_transformer(tmp_path, patch=14)).eval()
     assert method(IMAGES).class_maps[2].shape == (2, 3, 5, 5)
     assert method.scores(IMAGES).maps.shape == (2, 3, 8, 8)
@@ -309,7 +309,7 @@ def test_what_each_term_trains(encoder: Encoder, term: str, trained: set[str]) -
 
 
 def test_as_released_the_distilled_level_makes_no_map(encoder: Encoder) -> None:
-    """The map is that of level 4, the structure is learned by the adapter of level 3, and they share nothing."""
+    """The map is that of level 4, the structure is learned by the adapter of level 3, and they share no weights."""
 
     def reached(loss: torch.Tensor) -> set[str]:
         method.zero_grad()
@@ -395,7 +395,7 @@ def test_a_teacher_of_our_own_sees_images_as_it_was_trained_to(encoder: Encoder)
 
 
 def test_it_learns_where_two_textures_are(encoder: Encoder) -> None:
-    """From labels of whole images; half of each test image shows the other texture."""
+    """It is trained with image-level labels; half of each test image shows the other texture."""
     generator = torch.Generator().manual_seed(1)
 
     def texture(kind: int, width: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""DeepLab: its scores are what its loss trains, and its decoders are those of the papers."""
+"""DeepLab: its loss trains its scores, and its decoders are those of the papers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_pbip.models.score_maps import log_odds
 
 @pytest.fixture
 def resnet() -> Backbone:
-    """A small ResNet that ends at stride 8, as DeepLab-v2's ResNet-101 does."""
+    """Return a small ResNet that ends at stride 8, like DeepLab-v2's ResNet-101."""
     torch.manual_seed(0)
     row = backbones.catalogue()["resnet101"]
     backbone = Backbone(replace(row, channels=(32, 64, 96, 128), depths=(1, 1, 2, 1)))

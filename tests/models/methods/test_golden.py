@@ -1,4 +1,4 @@
-"""Parity with the authors' published code, on arrays that it computed."""
+"""Parity with the authors' published code, on arrays that this code computed."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_classification_losses(golden):
 
 
 def test_total_loss_and_gradient_norms(golden):
-    """The preset ``released``, as a user gets it, on the public class."""
+    """The preset ``released`` of the public class."""
     method = golden.pbip()
     loss = method.loss(golden.images(method.backbone), golden["labels"])
     torch.testing.assert_close(loss.total, golden["loss_total"], **LOSSES)

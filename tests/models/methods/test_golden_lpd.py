@@ -1,4 +1,4 @@
-"""Parity of LPD with the authors' published code: what differs from PBIP, and the whole."""
+"""Parity of LPD with the authors' published code, in the differences to PBIP and as a whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LPD: what it adds to PBIP. Its prototypes learn, spread, and find tissue without a bank."""
+"""The additions of LPD to PBIP: its prototypes are learned, spread, and find tissue without a bank."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def build(encoder: nn.Module | None = None, k: int = 2, dimension: int = 20, **c
 
 
 def likeness(p: torch.Tensor, q: torch.Tensor) -> float:
-    """exp(-J) from the definition of the Kullback-Leibler divergence."""
+    """Return exp(-J) from the definition of the Kullback-Leibler divergence."""
     one = sum(float(a * torch.log(a / b)) for a, b in zip(p, q, strict=True))
     other = sum(float(b * torch.log(b / a)) for a, b in zip(p, q, strict=True))
     return math.exp(-(one + other))
@@ -125,7 +125,7 @@ def test_without_prototypes_it_says_what_to_do() -> None:
 
 
 class WideColourEncoder(ColourEncoder):
-    """Colours in 16 dimensions: three leave nine random prototypes too little room."""
+    """Colours in 16 dimensions, because three are too few for nine random prototypes."""
 
     def forward(self, images):
         mixed = torch.randn(3, 16, generator=torch.Generator().manual_seed(5))
@@ -133,7 +133,7 @@ class WideColourEncoder(ColourEncoder):
 
 
 def train(**changes: object) -> tuple[float, float]:
-    """LPD on coloured tiles: the share of pixels it then finds on new tiles, and how alike prototypes are."""
+    """Train LPD on coloured tiles; return the share of correct pixels on new tiles, and the prototypes' similarity."""
     generator = torch.Generator().manual_seed(0)
     method = build(WideColourEncoder(), k=3, dimension=16, **changes).train()
     optimiser = torch.optim.AdamW(method.parameters(), lr=3e-3)

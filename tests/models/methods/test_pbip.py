@@ -1,4 +1,4 @@
-"""PBIP as a whole: what flows where, its variants, and that it learns to find what it was never shown."""
+"""PBIP as a whole: its gradients, its variants, and that it learns to locate classes from image-level labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 class PoolingEncoder(nn.Module):
-    """Average pool to 8 x 8 times a random matrix; remembers the sizes of the batches it saw."""
+    """Average pooling to 8 x 8 times a random matrix; it records the sizes of its batches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class PoolingEncoder(nn.Module):
 
 
 def options(**changes):
-    """Keyword arguments of Pbip: those of its settings."""
+    """Return the keyword arguments of Pbip from its settings."""
     return PbipSettings.model_validate(changes).options()
 
 
@@ -47,7 +47,7 @@ def build(encoder=True, **changes) -> Pbip:
 
 
 def gradient(method, term):
-    """Gradient norm of the first layer of the backbone for one term of the loss."""
+    """Return the gradient norm of the first layer of the backbone for one term of the loss."""
     method.zero_grad()
     method.loss(IMAGES, LABELS).terms[term].backward()
     grad = method.backbone.stages[0].patch_embeddings.proj.weight.grad
@@ -173,7 +173,7 @@ def test_no_pair_to_contrast_is_a_zero_not_an_error(contrast):
 
 
 def test_a_map_without_anything_positive_shows_no_foreground():
-    """Its foreground and background would both be black, and no gradient could change that."""
+    """Its foreground and background would be black, without a gradient that could change this."""
     method = build(similarity_maps=False)
     with torch.no_grad():
         for head in method.heads:
@@ -254,7 +254,7 @@ def test_what_cannot_be():
 
 
 class ColourEncoder(nn.Module):
-    """Mean colour of what is not black, so that a masked image is as good as a whole one."""
+    """The mean colour of pixels that are not black, which a mask does not change."""
 
     def forward(self, images):
         weight = images.sum(1, keepdim=True)
@@ -266,7 +266,7 @@ COLOURS = torch.tensor([[0.8, 0.4, 0.4], [0.4, 0.8, 0.4], [0.4, 0.4, 0.8]])
 
 
 def coloured_tiles(count, generator):
-    """Tiles 64 x 64 of one colour, or two side by side, with noise; labels and the truth."""
+    """Return noisy tiles of 64 x 64 pixels with one colour, or two side by side, their labels and masks."""
     images, labels, truth = [], torch.zeros(count, 3), torch.zeros(count, 64, 64, dtype=torch.long)
     for i in range(count):
         a, b = torch.randperm(3, generator=generator)[:2].tolist()
@@ -282,7 +282,7 @@ def coloured_tiles(count, generator):
 
 
 def train(steps, **changes):
-    """PBIP on coloured tiles; the losses of the steps, and the share of pixels it then finds on new tiles."""
+    """Train PBIP on coloured tiles; return the losses of the steps, and the share of correct pixels on new tiles."""
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     encoder = ColourEncoder()

@@ -1,4 +1,4 @@
-"""What PBIP, LPD and ConStruct share: names of saved weights, the frozen encoder, and heads that answer alike."""
+"""The common parts of PBIP, LPD and ConStruct: names of saved weights, the frozen encoder, equivalent heads."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build(request: pytest.FixtureRequest, encoder: Encoder) -> Callable[..., Pro
 
 
 def test_names_of_saved_weights_do_not_change(build: Callable[..., PrototypeMethod]) -> None:
-    """Runs on users' disks hold these names."""
+    """Existing runs of users contain these names."""
     method = build()
     names = {name for name in method.state_dict() if not name.startswith("backbone.")}
     heads = ("scale", "projection.0.weight", "projection.0.bias", "projection.2.weight", "projection.2.bias")

@@ -98,7 +98,7 @@ class ResultLayer:
 
     @property
     def title(self) -> str:
-        """What to call it: the name of its slide."""
+        """Name of the result for the user, which is that of its slide."""
         return self.store.facts.slide.name
 
     @property
