@@ -19,6 +19,18 @@ def click(button: Any) -> None:
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
+def answer(parent: Any, settle: Settle, text: str) -> str:
+    """Answer the question that is open over a widget; returns what it says."""
+    from qtpy.QtWidgets import QMessageBox
+
+    settle(lambda: parent.findChildren(QMessageBox))
+    box = parent.findChildren(QMessageBox)[0]
+    said = f"{box.text()} {box.informativeText()}"
+    click(next(b for b in box.buttons() if b.text().replace("&", "") == text))
+    settle(lambda: not parent.findChildren(QMessageBox))
+    return said
+
+
 def type_text(line: Any, text: str) -> None:
     """Replace the text of a line."""
     from qtpy.QtCore import Qt

@@ -151,7 +151,7 @@ def test_full_memory_costs_nothing(weak_data: Path, tmp_path: Path, monkeypatch:
         out = tmp_path / f"parts{number}"
         with monkeypatch.context() as patch:
             patch.setattr(Cam, "loss", failing_at(5, Cam.loss, error))
-            with pytest.raises(JobFailed, match=r"memory is full; use a smaller train\.batch_size"):
+            with pytest.raises(JobFailed, match=r"memory is full; use a smaller `train\.batch_size`"):
                 list(train(settings, out))
         assert runs.RunFacts.read(out).step == 4
         list(train(settings, out, resume=True))

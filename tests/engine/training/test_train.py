@@ -144,7 +144,7 @@ def test_divergence_stops_with_the_last_good_model(weak_data: Path, tmp_path: Pa
     runs.write_weights(tmp_path / "run/state.safetensors", poisoned)
     with pytest.raises(ModelError, match="diverged at step 4") as caught:
         run(train(settings_for(weak_data, train={"epochs": 3}), tmp_path / "run", resume=True))
-    assert "learning_rate" in str(caught.value)
+    assert "learning rate" in str(caught.value)
     kept = load_file(tmp_path / "run/last.safetensors")
     assert all(torch.equal(weights[name], kept[name]) for name in weights)
 

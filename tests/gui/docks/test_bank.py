@@ -16,7 +16,7 @@ from napari_pbip import samples
 from napari_pbip.bank import Curation, ImageBank
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.gui.state.session import session_of
-from tests.gui.qt_helpers import click
+from tests.gui.qt_helpers import answer, click
 
 CLASSES = ("LYM", "MUS", "TUM")
 
@@ -273,26 +273,18 @@ def test_lasso_and_rows_share_one_selection(built, session, settle):
 
 
 def test_another_encoder_asks_before_it_replaces(built, session, settle):
-    from qtpy.QtWidgets import QMessageBox
-
     before, gone = session.bank.bank, session.bank.bank.tiles[0].hash
     session.change(bank=BankSettings(encoder="tiny", k=1))
     session.bank.remove([gone])  # of the bank as it is, whatever is chosen for the next one
     kept = updated(session, settle, before)
     assert (kept.encoder["name"], len(kept.tiles), kept.k) == ("texture", 14, before.k)
 
-    def answer(text: str) -> None:
-        click(built.build_button)
-        settle(lambda: built.findChildren(QMessageBox))
-        box = built.findChildren(QMessageBox)[0]
-        assert "texture" in box.text()
-        click(next(b for b in box.buttons() if text in b.text()))
-        settle(lambda: not built.findChildren(QMessageBox))
-
-    answer("Cancel")
+    click(built.build_button)
+    assert "texture" in answer(built, settle, "Cancel")
     assert session.bank.job is None
     assert session.bank.bank is kept
-    answer("Replace it")
+    click(built.build_button)
+    answer(built, settle, "Replace it")
     settle(lambda: session.bank.job is None and session.bank.bank.encoder["name"] == "tiny")
     assert session.bank.bank.k == (1, 1, 1)
     assert [t.hash for t in session.bank.bank.removed] == [gone]
@@ -313,8 +305,6 @@ def test_another_project_has_another_bank(built, session, settle, tmp_path):
 
 
 def test_a_damaged_bank_is_told_and_mended(built, session, settle):
-    from qtpy.QtWidgets import QMessageBox
-
     identity = session.bank.bank.identity
     (session.bank_folder / "prototypes.safetensors").write_bytes(b"no")
     session.bank.load()
@@ -322,8 +312,7 @@ def test_a_damaged_bank_is_told_and_mended(built, session, settle):
     assert "damaged" in built.bank_notice.text()
     assert not built.clusters.isVisible()
     click(built.build_button)
-    settle(lambda: built.findChildren(QMessageBox))
-    click(next(b for b in built.findChildren(QMessageBox)[0].buttons() if b.text() == "Mend it"))
+    answer(built, settle, "Mend it")
     settle(lambda: session.bank.bank is not None)
     assert session.bank.bank.identity == identity
     assert not built.bank_notice.isVisible()

@@ -19,7 +19,7 @@ from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.legend import LegendWidget
 from napari_pbip.results import ScoreStore
 from tests.gui.docks.test_label_tiles import Bench
-from tests.gui.qt_helpers import click
+from tests.gui.qt_helpers import answer, click
 
 LEFT = Qt.MouseButton.LeftButton
 DERMIS, KERATIN, GLASS = [(4, 4), (4, 5), (4, 10)], [(6, 5), (6, 6), (6, 7)], (1, 8)
@@ -217,3 +217,8 @@ def test_the_whole_slide_is_mapped_in_one_step(bench: LiveBench) -> None:
     click(bench.panel.whole_button)
     bench.settle(lambda: bench.panel.replace_button.isVisible(), seconds=240)
     assert "a tissue map already" in bench.panel.whole_problem.text()
+    click(bench.panel.replace_button)
+    assert str(store.path) in answer(bench.panel, bench.settle, "Replace it")
+    bench.settle(lambda: session.segmenting.running is not None)
+    session.segmenting.stop()
+    bench.settle(lambda: not session.jobs, seconds=240)

@@ -13,7 +13,7 @@ from PIL import Image
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QMessageBox
+from qtpy.QtWidgets import QApplication
 
 from napari_pbip import samples
 from napari_pbip.bank.mosaics import write_training
@@ -27,7 +27,7 @@ from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.slides import open_slide
 from tests.gui.napari_privates import pixels_shown
-from tests.gui.qt_helpers import click
+from tests.gui.qt_helpers import answer, click
 
 QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
 
@@ -87,17 +87,6 @@ def drop(widget, *paths):
     QApplication.sendEvent(widget, enter)
     assert enter.isAccepted()
     QApplication.sendEvent(widget, QDropEvent(QPointF(20, 20), action, data, buttons, keys))
-
-
-def answer(row, settle, text: str) -> str:
-    """Press *Replace*, and answer the question; returns what it says."""
-    click(row.replace_button)
-    settle(lambda: row.findChildren(QMessageBox))
-    box = row.findChild(QMessageBox)
-    said = f"{box.text()} {box.informativeText()}"
-    click(next(b for b in box.buttons() if b.text().replace("&", "") == text))
-    settle(lambda: not row.findChildren(QMessageBox))
-    return said
 
 
 def all_ended(session):
@@ -253,10 +242,12 @@ def test_a_result_of_another_model_is_replaced_only_when_the_user_says_so(viewer
     [queued], [row] = session.segmenting.slides, widget.queue.rows
     assert queued.status is Status.OCCUPIED
     assert "another model" in row.notice.text()
+    click(row.replace_button)
     asked = answer(row, settle, "Cancel")
     assert queued.store.name in asked
     assert "labels that were saved" in asked
     assert ScoreStore.open(queued.store).facts.model.hash == before
+    click(row.replace_button)
     answer(row, settle, "Replace it")
     settle(all_ended(session))
     assert queued.status is Status.DONE
@@ -282,9 +273,10 @@ def test_a_damaged_result_is_replaced_when_the_user_says_so(viewer, session, wid
     click(row.resume_button)  # in vain
     settle(all_ended(session))
     assert queued.status is Status.OCCUPIED
+    click(row.replace_button)
     answer(row, settle, "Cancel")
-    settle()
     assert facts.read_bytes() == whole[:100]
+    click(row.replace_button)
     answer(row, settle, "Replace it")
     settle(all_ended(session))
     assert queued.status is Status.DONE

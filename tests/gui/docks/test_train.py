@@ -25,7 +25,7 @@ from napari_pbip.gui.jobs import State
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.models import backbones
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
-from tests.gui.qt_helpers import Settle, choose_encoder, click, run_job, type_text
+from tests.gui.qt_helpers import Settle, answer, choose_encoder, click, run_job, type_text
 
 
 @pytest.fixture
@@ -250,12 +250,7 @@ def test_a_training_from_the_first_click_to_the_last_model(
     click(widget.resume_button)
     assert f"3 epochs, {facts.steps} steps" in widget.name_notice.text()
     click(widget.replace_button)
-    from qtpy.QtWidgets import QMessageBox
-
-    box = widget.findChild(QMessageBox)
-    assert "first" in box.text()
-    click(box.button(QMessageBox.StandardButton.Cancel))
-    settle()
+    assert "first" in answer(widget, settle, "Cancel")
     assert session.training.job is None
     assert RunFacts.read(run) == facts
     # more epochs: it goes on, with the curves of before
@@ -270,8 +265,6 @@ def test_a_training_from_the_first_click_to_the_last_model(
 
 
 def test_replacing_a_model_needs_a_yes(viewer: Any, widget: Any, settle: Settle, weak_data: Path) -> None:  # noqa: F811
-    from qtpy.QtWidgets import QMessageBox
-
     session = session_of(viewer)
     run = session.models_folder / "mine"
     list(train(settings_for(weak_data, train={"steps": 1, "seed": 7}), run))
@@ -281,7 +274,7 @@ def test_replacing_a_model_needs_a_yes(viewer: Any, widget: Any, settle: Settle,
     type_text(widget.name, "mine")
     assert "finished" in widget.name_notice.text()
     click(widget.replace_button)
-    click(next(b for b in widget.findChild(QMessageBox).buttons() if b.text() == "Replace it"))
+    answer(widget, settle, "Replace it")
     settle(lambda: session.training.job is not None)
     settle(lambda: not session.jobs)
     assert RunFacts.read(run).settings.train.seed == 0

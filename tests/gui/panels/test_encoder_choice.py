@@ -12,7 +12,7 @@ from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.models.encoders import catalogue, find_weights
 from tests.engine.test_fetch_weights import Hub, hub, release  # noqa: F401 - a fixture
-from tests.gui.qt_helpers import Settle, choose_encoder, click
+from tests.gui.qt_helpers import Settle, answer, choose_encoder, click
 
 
 @pytest.fixture
@@ -31,18 +31,6 @@ def bank(viewer: Any, settle: Settle, hub: Hub, tmp_path: Path, monkeypatch: pyt
     settle(lambda: session_of(viewer).encoders.places)
     settle()
     return widget
-
-
-def answer(bank: Any, settle: Settle, text: str) -> str:
-    """Answer the open question; return its text."""
-    from qtpy.QtWidgets import QMessageBox
-
-    settle(lambda: bank.findChildren(QMessageBox))
-    box = bank.findChildren(QMessageBox)[0]
-    said = f"{box.text()} {box.informativeText()}"
-    click(next(b for b in box.buttons() if b.text().replace("&", "") == text))
-    settle(lambda: not bank.findChildren(QMessageBox))
-    return said
 
 
 def test_the_list_tells_ready_ones_from_missing_ones(bank: Any) -> None:

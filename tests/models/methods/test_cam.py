@@ -52,5 +52,5 @@ def test_scores_are_the_fused_maps_and_presence(cam):
 
 @pytest.mark.parametrize("weights", [(0, 0, 0, 0), (1, 1, 1)])
 def test_weights_that_cannot_be(backbone, weights):
-    with pytest.raises(ModelError, match="fusion_weights needs four weights"):
+    with pytest.raises(ModelError, match=r"`method\.fusion_weights` needs four weights"):
         Cam(backbone, 3, STAGE_WEIGHTS, weights)

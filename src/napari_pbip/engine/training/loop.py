@@ -216,7 +216,7 @@ class TrainingLoop(ABC, Generic[Batch]):
             )
             raise Diverged(
                 f"The training diverged at step {self.progress.step + 1} ({what} is no longer a number); {kept}. "
-                "Try a smaller learning_rate."
+                "Try a smaller learning rate."
             )
 
 

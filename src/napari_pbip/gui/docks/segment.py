@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -32,7 +31,7 @@ from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.panels.replacing import ask_to_replace
 from napari_pbip.gui.state.segmenting import QueuedSlide, SegmentQueue, Status
 from napari_pbip.gui.state.session import session_of
-from napari_pbip.gui.widgets.buttons import push_button
+from napari_pbip.gui.widgets.buttons import folding_button, push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import Notice, duration, show_details
@@ -68,17 +67,11 @@ class SegmentWidget(DropZone):
         )
         self.files_button = push_button("Choose…", "Segment slides that are not open", self._choose_files)
         self.notice = Notice()
-        self.more_button = QToolButton()
-        self.more_button.setText("▸ More")
-        self.more_button.setToolTip("Settings that seldom need a change")
-        self.more_button.setCheckable(True)
-        self.more_button.setAutoRaise(True)
-        self.more_button.toggled.connect(self._show_more)
         self.form = SettingsForm(self._session.settings.segment, only=_SETTINGS)
         self.refine_form = SettingsForm(self._session.settings.refine)
         for form, changed in ((self.form, self._on_form), (self.refine_form, self._on_refine)):
-            form.hide()
             form.value_changed.connect(changed)
+        self.more_button = folding_button("More", "Settings that seldom need a change", self.form, self.refine_form)
         self.queue = QueueView(self._queue)
         self._lay_out()
         listen(
@@ -178,11 +171,6 @@ class SegmentWidget(DropZone):
         return self._queue.run is not None and isinstance(self._models().get(self._queue.run), RunFacts)
 
     # settings ------------------------------------------------------------------------------------------------
-
-    def _show_more(self, opened: bool) -> None:
-        self.more_button.setText("▾ More" if opened else "▸ More")
-        self.form.setVisible(opened)
-        self.refine_form.setVisible(opened)
 
     def _on_refine(self, settings: RefineSettings) -> None:
         self._session.change(refine=settings)

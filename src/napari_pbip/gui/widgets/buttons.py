@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtWidgets import QPushButton, QToolButton, QWidget
 
 
 def push_button(text: str, tip: str = "", clicked: Callable[[], object] | None = None) -> QPushButton:
@@ -21,4 +21,21 @@ def toggle_button(text: str, tip: str, toggled: Callable[..., object]) -> QPushB
     button = push_button(text, tip)
     button.setCheckable(True)
     button.toggled.connect(toggled)
+    return button
+
+
+def folding_button(text: str, tip: str, *panels: QWidget) -> QToolButton:
+    """Return a button that shows and hides panels, which are hidden now; the Tab key skips what is in them then."""
+    button = QToolButton()
+    button.setToolTip(tip)
+    button.setCheckable(True)
+    button.setAutoRaise(True)
+
+    def fold(opened: bool) -> None:
+        button.setText(f"{'▾' if opened else '▸'} {text}")
+        for panel in panels:
+            panel.setVisible(opened)
+
+    button.toggled.connect(fold)
+    fold(False)
     return button

@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
 from napari_pbip.config import Settings
 from napari_pbip.config.annotations import alternatives
 from napari_pbip.config.labels import label
+from napari_pbip.gui.widgets.buttons import folding_button
 from napari_pbip.gui.widgets.field_editors import Suggestions, as_typed, field_editor
 from napari_pbip.gui.widgets.job_bar import Notice
 
@@ -68,7 +69,13 @@ class SettingsForm(QWidget, Generic[S]):
         self._left_out: Sequence[str] = ()
         others = [row for row in self.rows if row.dotted not in main]
         if main and others:
-            self.others_button, layout = _panel(layout)
+            panel = QWidget()
+            tip = "Show the settings that seldom need a change"
+            self.others_button = folding_button("All settings", tip, panel)
+            layout.addWidget(self.others_button)
+            layout.addWidget(panel)
+            layout = QVBoxLayout(panel)
+            layout.setContentsMargins(0, 0, 0, 0)
         for section in dict.fromkeys(row.names[:-1] for row in others):
             rows = [row for row in others if row.names[:-1] == section]
             if not section:
@@ -315,21 +322,3 @@ def _place(rows: Sequence[_Row], into: QVBoxLayout) -> None:
         grid.addWidget(row.problem, _LINES * i + 1, 0, 1, 2)
         row.place = (grid, _LINES * i + 2)
     into.addLayout(grid)
-
-
-def _panel(into: QVBoxLayout) -> tuple[QToolButton, QVBoxLayout]:
-    """Return the button and layout of a closed panel; the Tab key skips the fields of closed panels."""
-    button = QToolButton()
-    button.setText("▸ All settings")
-    button.setToolTip("Show the settings that seldom need a change")
-    button.setCheckable(True)
-    button.setAutoRaise(True)
-    panel = QWidget()
-    panel.hide()
-    layout = QVBoxLayout(panel)
-    layout.setContentsMargins(0, 0, 0, 0)
-    button.toggled.connect(panel.setVisible)
-    button.toggled.connect(lambda opened: button.setText("▾ All settings" if opened else "▸ All settings"))
-    into.addWidget(button)
-    into.addWidget(panel)
-    return button, layout

@@ -51,7 +51,7 @@ class PyramidMethod(TrainedMethod):
         super().__init__(backbone, classes, fusion_weights)
         for name, weights in (("stage_weights", stage_weights), ("fusion_weights", fusion_weights)):
             if len(weights) != STAGES or not any(weights):
-                raise ModelError(f"The setting {name} needs four weights, one a stage, of which one is not zero.")
+                raise ModelError(f"`method.{name}` needs four weights, one a stage, of which one is not zero.")
         self.stage_weights = tuple(stage_weights)
         self.synthesis = synthesis
 
