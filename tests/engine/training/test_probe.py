@@ -151,7 +151,9 @@ def test_it_is_evaluated_and_segments_as_any_other(
     store = ScoreStore.open(path)
     scores = store.read_scores(0, slice(None), slice(None)).astype(np.float32)
     largest = LargestScores(store).percentile(99.5)
-    labels = label_region(store, ThresholdSettings(delta=0, presence=0), largest, 0, slice(None), slice(None))
+    labels = label_region(
+        store, ThresholdSettings(delta=0, presence=0, smoothing_um=0), largest, 0, slice(None), slice(None)
+    )
     analysed = labels != 0
     assert analysed.any()
     assert np.nanmax(scores) <= np.log(2) + 1e-3
