@@ -289,7 +289,7 @@ class ProbeSettings(MethodSettings):
     learns_from = "encoder"
     about = (
         "Fits a linear classifier to the features that an encoder has of the single-class tiles. This takes seconds, "
-        "and gives the best maps of all methods if there are few tiles. Nothing else is trained."
+        "and is meant for few tiles. Nothing else is trained."
     )
     sees_through_encoder = True
     window: ClassVar[int] = 224

@@ -317,3 +317,16 @@ def test_a_missing_model_is_one_sentence(tune, viewer, settle, trained, tmp_path
     QTest.mouseClick(canvas_of(viewer), Qt.MouseButton.LeftButton, pos=place(viewer, 600, 500))
     settle(lambda: tune.why.notice.isVisible())
     assert "put it back" in tune.why.notice.text()
+
+
+def test_the_map_follows_the_smoothing(tune, result, settle):
+    """A wide smoothing moves the slider's map at once, and what is saved with the settings."""
+    level = result.view.drawn_level(0)
+    everything = slice(None), slice(None)
+    tune.controls.smoothing.slider.setValue(0)
+    rough = result.view.read(level, *everything)
+    QTest.keyClick(tune.controls.smoothing.slider, Qt.Key.Key_End)
+    assert result.display.thresholds.smoothing_um == 200
+    smooth = result.view.read(level, *everything)
+    edges = [np.count_nonzero(np.diff(labels.astype(int), axis=0)) for labels in (rough, smooth)]
+    assert edges[1] < edges[0]

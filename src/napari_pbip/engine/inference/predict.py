@@ -127,15 +127,11 @@ class Predictor:
         lattice = GridFacts.from_tiles(grid, 1, cell).lattice(-(-height // cell), -(-width // cell))
         every, none_written = np.ones((grid.rows, grid.columns), np.bool_), np.zeros((1, 1), np.bool_)
         blender = Blender(lattice, every, none_written, block=max(lattice.height, lattice.width))
-        presence = np.empty((len(every), grid.columns, 0), np.float32)
         for places in chunks(iter(blender.order), _WINDOWS_AT_ONCE):
             output = self._forward([_window(image, grid.box(*place)) for place in places])
             cells = [F.interpolate(maps, (lattice.tile, lattice.tile), mode="bilinear") for maps in output.stages]
             scores, present = (values.cpu().numpy() for values in (torch.cat(cells, 1), output.presence[:, :, 0, 0]))
-            if not presence.size:
-                presence = np.empty((*every.shape, present.shape[1]), np.float32)
             for place, of_window, of_classes in zip(places, scores, present, strict=True):
-                presence[place] = of_classes
                 complete = blender.add(*place, of_window, of_classes)
         (whole,) = complete
         stages = torch.from_numpy(whole.scores.astype(np.float32))[None].to(self.device).chunk(len(output.stages), 1)
@@ -144,7 +140,8 @@ class Predictor:
             for cells, count in ((lattice.height, grid.rows), (lattice.width, grid.columns))
         )
         between = np.meshgrid(rows, columns, indexing="ij")
-        of_cells = [map_coordinates(one, between, order=1, mode="nearest") for one in np.moveaxis(presence, 2, 0)]
+        of_tiles = whole.presence.T.reshape(-1, grid.rows, grid.columns)
+        of_cells = [map_coordinates(one, between, order=1, mode="nearest") for one in of_tiles]
         return replace(output, stages=stages, presence=torch.from_numpy(np.stack(of_cells))[None].to(self.device))
 
 
