@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QLabel,
-    QLineEdit,
     QListWidget,
     QListWidgetItem,
     QVBoxLayout,
@@ -22,6 +20,7 @@ from napari_pbip.errors import OutputError, PbipError
 from napari_pbip.gui.connections import listen, while_alive
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.panels.mpp_panel import MppPanel
+from napari_pbip.gui.panels.project import ProjectPanel
 from napari_pbip.gui.panels.tissue import TissuePanel
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.buttons import push_button
@@ -56,6 +55,7 @@ class SlidesWidget(DropZone):
         self.mpp = MppPanel()
         self.mpp.given.connect(self._set_mpp)
         self.tissue = TissuePanel(self._session)
+        self.project = ProjectPanel(self._session)
         layout = QVBoxLayout(self)
         layout.addLayout(row)
         layout.addWidget(self.list)
@@ -64,15 +64,13 @@ class SlidesWidget(DropZone):
         layout.addWidget(self.slide_notice)
         layout.addWidget(self.mpp)
         layout.addWidget(self.tissue)
-        layout.addLayout(self._project_row())
-        layout.addWidget(self.folder_notice)
+        layout.addWidget(self.project)
         layout.addStretch()
         session = self._session
         listen(
             self,
             (session.slides.changed, self._fill),
             (session.slide_selected, self._show),
-            (session.folder_changed, self._show_folder),
         )
         self._fill()
 
@@ -149,40 +147,6 @@ class SlidesWidget(DropZone):
         except PbipError as error:
             self.notice.error(error)
 
-    # the project folder --------------------------------------------------------------------------------------
-
-    def _project_row(self) -> QHBoxLayout:
-        self.folder = QLineEdit()
-        self.folder.setReadOnly(True)
-        self.folder_notice = Notice()
-        button = push_button("Change…", clicked=self._choose_folder)
-        row = QHBoxLayout()
-        row.addWidget(QLabel("Project folder"))
-        row.addWidget(self.folder, 1)
-        row.addWidget(button)
-        self._show_folder(self._session.folder)
-        return row
-
-    def _choose_folder(self) -> None:
-        name = QFileDialog.getExistingDirectory(self, "Project folder", str(self._session.folder))
-        if name:
-            self.choose_folder(Path(name))
-
-    def choose_folder(self, folder: Path) -> None:
-        """Change the project folder, if the new one can be written."""
-        self.folder_notice.clear()
-        try:
-            _require_writable(folder)
-        except OutputError as error:
-            self.folder_notice.error(error)
-        else:
-            self._session.folder = folder
-
-    def _show_folder(self, folder: Path) -> None:
-        self.folder.setText(str(folder))
-        self.folder.setCursorPosition(len(str(folder)))
-        self.folder.setToolTip(tip(f"{folder}\nTiles, image bank, models and results of this project are written here"))
-
 
 def describe(slide: SlideLayer) -> str:
     """Return the size of a slide in pixels and, if it is known, in millimetres."""
@@ -191,19 +155,3 @@ def describe(slide: SlideLayer) -> str:
     if it.size_um is not None:
         text += f", {it.size_um[0] / 1000:.2f} x {it.size_um[1] / 1000:.2f} mm"
     return text
-
-
-def _require_writable(folder: Path) -> None:
-    """Check that a project folder, or the parent of one that does not exist yet, can be written.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise OutputError(f"Nothing can be saved in {folder} ({error.strerror}); choose another folder.") from error

@@ -110,7 +110,6 @@ class BankWork:
         self._undo: list[Curation] = []
         self._wanted: _Wanted | None = None
         self._again = False
-        self._told: Path | None = None
         self._loads = 0
         self.tiles: TileSet | None = None
         self.tiles_problem = ""
@@ -343,7 +342,6 @@ class BankWork:
             return
         if state is State.FINISHED:
             self._known = self._known if wanted.curation is None else wanted.curation
-            self._told = folder
             self._session.change(bank_folder=folder)
             if again and self._wanted is not None:
                 self._run(self._wanted)
@@ -356,8 +354,6 @@ class BankWork:
     def _on_folder(self) -> None:
         self._undo.clear()
         self._wanted, self._again = None, False
-        if self._told is not None and self._session.settings.bank_folder == self._told:
-            self._session.change(bank_folder=None)  # it was the bank of the previous project
         self.places = {}
         self._show(_OnDisk(None))
         self.load()
