@@ -125,7 +125,7 @@ def test_a_folder_without_the_file_says_what_it_can(tmp_path: Path) -> None:
         b'{"format": "1"}',
         b'{"format": 1, "slides": 3}',
         b'{"format": 1, "slides": [{"path": "a.svs"}]}',
-        b'{"format": 1, "slides": [{"path": "a.svs", "identity": "0", "mpp": 1e9}]}',
+        b'{"format": 1, "slides": [{"path": "a.svs", "name": "a", "identity": "0", "mpp": 1e9}]}',
         b'{"format": 1, "colour": "red"}',
         b'{"format": 1, "settings": {"method": {"name": "of another package"}}}',
     ],

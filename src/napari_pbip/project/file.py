@@ -35,6 +35,8 @@ class ProjectSlide(Settings):
     """A slide of a project."""
 
     path: Path
+    name: str
+    """Name of the slide, by which its results are named."""
     identity: str
     """Hash of the slide's content, by which it is recognised when it was moved."""
     mpp: Annotated[float, Field(ge=SMALLEST, le=LARGEST)] | None = None
@@ -48,7 +50,9 @@ class ProjectSlide(Settings):
     def of(cls, slide: Slide, *, is_open: bool = False) -> Self:
         """Return what is remembered of an open slide."""
         source = None if slide.mpp is None else "user" if slide.mpp_is_given else "slide"
-        return cls(path=slide.path, identity=slide.identity, mpp=slide.mpp, mpp_from=source, open=is_open)
+        return cls(
+            path=slide.path, name=slide.name, identity=slide.identity, mpp=slide.mpp, mpp_from=source, open=is_open
+        )
 
     def give_mpp(self, slide: Slide) -> None:
         """Give an open slide the microns per pixel of the user, unless the file beside the slide gives others."""

@@ -507,7 +507,7 @@ def test_labels_come_back_in_another_session(bench, tmp_path):
     bench.settle()
     assert bench.tiles == {}
     bench.session.folder = project
-    bench.settle()
+    bench.settle(lambda: bench.session.labelling.slide is not None)  # it is opened as it was
     assert bench.tiles == {(2, 3): {0}, (3, 3): {0}}
     assert not bench.labels.can_undo
     bench.saved()
@@ -527,7 +527,7 @@ def test_labels_are_kept_where_the_project_is_left_and_taken_up_again_while_tile
     bench.settle(lambda: not session.jobs)
     assert sum(map(len, LabelledSlides.read(project / "tiles").tiles)) == 2
     session.folder = project
-    bench.settle()
+    bench.settle(lambda: session.labelling.slide is not None)
     assert bench.tiles == {(2, 3): {0}, (3, 3): {0}}
 
 

@@ -27,7 +27,7 @@ from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.words import PlainLabel, tip
-from napari_pbip.slides import save_mpp, slides_in
+from napari_pbip.slides import slides_in
 
 
 class SlidesWidget(DropZone):
@@ -137,12 +137,11 @@ class SlidesWidget(DropZone):
             return
         self.notice.clear()
         try:
-            self._session.slides.give_mpp(slide, mpp)
-            save_mpp(slide.slide.path, mpp)
+            self._session.project.give_mpp(slide.slide.path, mpp)
         except OutputError as error:
             reason = getattr(error.__cause__, "strerror", None) or "it cannot be written"
             self.notice.warn(
-                f"The microns per pixel hold only until the slide is closed: they cannot be kept beside it ({reason})."
+                f"Only this project knows these microns per pixel: they cannot be kept beside the slide ({reason})."
             )
         except PbipError as error:
             self.notice.error(error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +16,19 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_pbip.claims import claim
-from napari_pbip.errors import FolderInUse, OutputError, PbipError, ProjectError
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.errors import FolderInUse, OutputError, PbipError, ProjectError, SlideError
+from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.project import FILE, Project, ProjectResult, ProjectSlide, find_slides, last_project, remember
-from napari_pbip.slides import Slide, SlideFacts, open_slide
+from napari_pbip.results.places import result_folder, store_for
+from napari_pbip.slides import Slide, SlideFacts, open_slide, save_mpp, slides_in
+from napari_pbip.slides.mpp import require_believable
+from napari_pbip.wording import Interface
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
@@ -64,7 +70,7 @@ class ProjectWork:
         self._results: dict[Path, ProjectResult] = {}
         self._current: Path | None = None
         self._written = Project()
-        self._to_open: deque[ProjectSlide | ProjectResult] = deque()
+        self._to_open: deque[ProjectSlide | Path] = deque()  # and stores of results
         self._seen: weakref.WeakSet[SlideLayer | ResultLayer] = weakref.WeakSet()
         self._claim: ExitStack | None = None
         self._quiet = single_shot(_QUIET_MS, self.save)
@@ -89,6 +95,73 @@ class ProjectWork:
         """Return the microns per pixel that the user gave a slide in this project, or None."""
         slide = self._slides.get(path)
         return slide.mpp if slide is not None and slide.mpp_from == "user" else None
+
+    def store_of(self, slide: ProjectSlide) -> Path:
+        """Return the path of a slide's score store; it need not exist."""
+        folder = result_folder(self._session.results_folder, slide.name, slide.identity)
+        return store_for(folder, slide.name, slide.identity)
+
+    @property
+    def thresholds(self) -> Mapping[Path, ThresholdSettings]:
+        """The thresholds with which results are, or were last, shown, by the path of their store."""
+        earlier = {path: result.thresholds for path, result in self._results.items()}
+        return earlier | {result.store.path: result.thresholds for result in self._session.results}
+
+    def add(self, paths: Sequence[Path]) -> RunningJob:
+        """Add slides, and those directly in folders, without opening them in the viewer; return the job that does."""
+        found: list[ProjectSlide] = []
+        faults: list[str] = []
+
+        def make() -> Job:
+            slides = [slide for path in paths for slide in slides_in(path)]
+            yield Started("Looking at slides", len(slides), "slides")
+            for done, path in enumerate(slides, 1):
+                try:
+                    with open_slide(path) as slide:
+                        found.append(ProjectSlide.of(slide))
+                except SlideError as error:
+                    faults.append(Interface.WINDOW.sentence(error))
+                yield Step(done)
+            yield Finished(None)
+
+        def ended(_: object) -> None:
+            if folder == self._session.folder:
+                self._slides = {slide.path: slide for slide in found} | self._slides
+                self.faults = tuple(faults)
+                self._save_soon()
+                self.changed.emit()
+
+        folder = self._session.folder
+        job = self._session.start(make)
+        job.ended.connect(ended)
+        return job
+
+    def show(self, path: Path) -> None:
+        """Bring a slide of the project and its result, if there is one, into view; they are opened in a thread."""
+        slide = self._slides[path]
+        store = self.store_of(slide)
+        self._current, self.faults = path, ()
+        self._open([slide, store] if store.exists() else [slide])
+
+    def give_mpp(self, path: Path, mpp: float) -> None:
+        """Set the microns per pixel of a slide that the user gave, open or not, and keep them beside the slide, too.
+
+        Raises
+        ------
+        SlideError
+            If the value is impossible.
+        OutputError
+            If the file beside the slide cannot be written; the project keeps the value all the same.
+        """
+        layer = self._session.slides.of_path(path)
+        if layer is not None:
+            self._session.slides.give_mpp(layer, mpp)
+        elif path in self._slides:
+            mpp = require_believable(mpp, "The given value")
+            self._slides[path] = self._slides[path].model_copy(update={"mpp": mpp, "mpp_from": "user"})
+            self._save_soon()
+            self.changed.emit()
+        save_mpp(path, mpp)
 
     def remove(self, paths: Collection[Path]) -> None:
         """Remove slides from the project and close their layers; their labels and results stay on disk."""
@@ -149,7 +222,7 @@ class ProjectWork:
         self.chosen, self.offered, self.faults = True, None, ()
         if self._session.folder.exists():
             remember(self._session.folder)
-        results = [result for result in self._results.values() if result.open]
+        results = [result.path for result in self._results.values() if result.open]
         self._open([*(slide for slide in self.slides if slide.open), *results])
         self.changed.emit()
 
@@ -217,7 +290,7 @@ class ProjectWork:
 
     # what is open --------------------------------------------------------------------------------------------
 
-    def _open(self, these: Sequence[ProjectSlide | ProjectResult]) -> None:
+    def _open(self, these: Sequence[ProjectSlide | Path]) -> None:
         self._to_open.extend(these)
         self._next.start()
 
@@ -228,7 +301,9 @@ class ProjectWork:
         one, session = self._to_open[0], self._session
         if isinstance(one, ProjectSlide):
             opening = one
-            if not one.path.exists():
+            if session.slides.of_path(one.path) is not None:
+                self._opened(one)
+            elif not one.path.exists():
                 self.missing = (*(slide for slide in self.missing if slide is not one), one)
                 self._opened(one)
             else:
@@ -237,13 +312,13 @@ class ProjectWork:
                 )
         else:
             try:
-                session.results.open(one.path)
+                session.results.open(one)
             except PbipError as error:
                 self._opened(one, error)
             else:
                 self._opened(one)
 
-    def _opened(self, one: ProjectSlide | ProjectResult, got: Slide | PbipError | None = None) -> None:
+    def _opened(self, one: ProjectSlide | Path, got: Slide | PbipError | None = None) -> None:
         if not self._to_open or self._to_open[0] is not one:  # another project was opened meanwhile
             if isinstance(got, Slide):
                 got.close()
@@ -341,7 +416,9 @@ class ProjectWork:
     def _now(self) -> Project:
         """Return the present state, in which what is still to be opened counts as open."""
         session = self._session
-        waiting = {one.path for one in self._to_open} | {slide.path for slide in self.missing if slide.open}
+        waiting = {one.path if isinstance(one, ProjectSlide) else one for one in self._to_open} | {
+            slide.path for slide in self.missing if slide.open
+        }
         slides = waiting | {one.slide.path for one in session.slides}
         for result in session.results:
             self._results[result.store.path] = ProjectResult(

@@ -24,6 +24,7 @@ from napari_pbip.gui.layers.display import Display
 from napari_pbip.gui.layers.results import ResultLayer, ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
 from napari_pbip.gui.state.bank import BankWork
+from napari_pbip.gui.state.cohort import Cohort
 from napari_pbip.gui.state.encoders import Encoders
 from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
@@ -76,6 +77,8 @@ class Session:
         The tissue masks of the slides.
     project
         The slides of the project, and what is remembered of it.
+    cohort
+        The slides of the project as a table.
     """
 
     settings_changed = Signal(JobSettings)
@@ -107,6 +110,7 @@ class Session:
         self.live_map = LiveMap(self)
         self.whole_map = WholeMap(self)
         self.project = ProjectWork(self)
+        self.cohort = Cohort(self)
         self.project.read(self._folder)
         viewer.layers.selection.events.active.connect(self._on_active)
 
