@@ -12,6 +12,7 @@ from napari_pbip.errors import PbipError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.panels.cohort_table import CohortTable
 from napari_pbip.gui.panels.project import ProjectPanel
+from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.gui.widgets.buttons import push_button
@@ -50,6 +51,7 @@ class ProjectWidget(DropZone):
             "Remove", "Take the selected slides out of the project; labels and results stay on disk", self._remove
         )
         self.save_button = push_button("Save table…", "Areas of all slides as one CSV file", self._save)
+        self.undo = UndoButtons(session, self)
         self._lay_out()
         self._soon = single_shot(_SOON_MS, self._show, self)
         model = self.table.cohort_model
@@ -83,6 +85,7 @@ class ProjectWidget(DropZone):
         model.addWidget(self.model, 1)
         model.addWidget(self.segment_button)
         below.addWidget(self.remove_button)
+        below.addWidget(self.undo)
         below.addStretch()
         below.addWidget(self.save_button)
         layout = QVBoxLayout(self)

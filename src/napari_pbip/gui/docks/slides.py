@@ -22,6 +22,7 @@ from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.panels.mpp_panel import MppPanel
 from napari_pbip.gui.panels.project import ProjectPanel
 from napari_pbip.gui.panels.tissue import TissuePanel
+from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
@@ -56,6 +57,7 @@ class SlidesWidget(DropZone):
         self.mpp.given.connect(self._set_mpp)
         self.tissue = TissuePanel(self._session)
         self.project = ProjectPanel(self._session)
+        self.undo = UndoButtons(self._session, self)
         layout = QVBoxLayout(self)
         layout.addLayout(row)
         layout.addWidget(self.list)
@@ -64,6 +66,7 @@ class SlidesWidget(DropZone):
         layout.addWidget(self.slide_notice)
         layout.addWidget(self.mpp)
         layout.addWidget(self.tissue)
+        layout.addWidget(self.undo)
         layout.addWidget(self.project)
         layout.addStretch()
         session = self._session

@@ -107,7 +107,6 @@ class BankWork:
         self._disk = _OnDisk(None)
         self._known = Curation()
         self._building: tuple[Path, _Wanted] | None = None
-        self._undo: list[Curation] = []
         self._wanted: _Wanted | None = None
         self._again = False
         self._loads = 0
@@ -251,15 +250,6 @@ class BankWork:
         """Give tiles another class."""
         self._correct(self.curation.move(hashes, class_name))
 
-    @property
-    def can_undo(self) -> bool:
-        return bool(self._undo)
-
-    def undo(self) -> None:
-        """Undo the last correction."""
-        if self._undo:
-            self._apply(self._undo.pop())
-
     def change_k(self, class_name: str, k: int) -> None:
         """Change the number of clusters of a class; 0 chooses it automatically. The other classes keep theirs."""
         bank = self.bank
@@ -281,7 +271,9 @@ class BankWork:
     def _correct(self, curation: Curation) -> None:
         before = self.curation
         if curation != before and self._apply(curation):
-            self._undo.append(before)
+            self._session.history.did(
+                "correction of the image bank", lambda: self._apply(before), lambda: self._apply(curation), about=self
+            )
 
     def _apply(self, curation: Curation) -> bool:
         """Apply a correction; return whether a bank can still be built with it."""
@@ -347,12 +339,11 @@ class BankWork:
                 self._run(self._wanted)
                 return
         else:  # the state on disk counts
-            self._undo.clear()
+            self._session.history.forget(self)
             self._wanted = None
         self.load()
 
     def _on_folder(self) -> None:
-        self._undo.clear()
         self._wanted, self._again = None, False
         self.places = {}
         self._show(_OnDisk(None))

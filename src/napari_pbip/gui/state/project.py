@@ -10,6 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,8 +105,7 @@ class ProjectWork:
     @property
     def thresholds(self) -> Mapping[Path, ThresholdSettings]:
         """The thresholds with which results are, or were last, shown, by the path of their store."""
-        earlier = {path: result.thresholds for path, result in self._results.items()}
-        return earlier | {result.store.path: result.thresholds for result in self._session.results}
+        return {path: result.thresholds for path, result in self._results.items()}
 
     def add(self, paths: Sequence[Path]) -> RunningJob:
         """Add slides, and those directly in folders, without opening them in the viewer; return the job that does."""
@@ -165,6 +165,18 @@ class ProjectWork:
 
     def remove(self, paths: Collection[Path]) -> None:
         """Remove slides from the project and close their layers; their labels and results stay on disk."""
+        before, paths = self._slides, frozenset(paths)
+        opened = [path for path in paths if self._session.slides.of_path(path) is not None]
+        stores = [result.store.path for result in self._session.results if Path(result.layer.metadata[SLIDE]) in opened]
+
+        def undo() -> None:
+            self._slides = before | self._slides
+            self._open([*(self._slides[path] for path in opened), *stores])
+            self._check()
+            self._save_soon()
+            self.changed.emit()
+
+        self._session.history.did("removal of slides", undo, lambda: self.remove(paths), about=self)
         self._slides = {path: slide for path, slide in self._slides.items() if path not in paths}
         self.missing = tuple(slide for slide in self.missing if slide.path not in paths)
         self._close_layers({str(path) for path in paths})
@@ -374,8 +386,34 @@ class ProjectWork:
                 if (earlier := self._results.get(result.store.path)) is not None:
                     result.display.thresholds = earlier.thresholds
                     result.display.hidden, result.display.opacity = earlier.hidden, earlier.opacity
-                result.display.events.connect(self._save_soon)
+                self._on_display(result)
+                result.display.events.connect(partial(self._on_display, result))
+                result.display.events.thresholds.connect(partial(self._on_thresholds, result.store.path))
         self._save_soon()
+
+    def _on_display(self, result: ResultLayer, _: object = None) -> None:
+        if result not in list(self._session.results):
+            return  # it was closed; the display of the last result follows the settings all the same
+        display, store = result.display, result.store.path
+        self._results[store] = ProjectResult(
+            path=store, thresholds=result.thresholds, hidden=display.hidden, opacity=display.opacity
+        )
+        self._save_soon()
+
+    def _on_thresholds(self, store: Path, new: ThresholdSettings, old: ThresholdSettings) -> None:
+        if self._session.results.of_store(store) is None:
+            return
+        undo, redo = partial(self._set_thresholds, store, old), partial(self._set_thresholds, store, new)
+        self._session.history.did("thresholds", undo, redo, about=store, merge=True)
+
+    def _set_thresholds(self, store: Path, thresholds: ThresholdSettings) -> None:
+        """Set the thresholds of a result, which may have been closed since."""
+        if (result := self._session.results.of_store(store)) is not None:
+            result.display.thresholds = thresholds
+        elif store in self._results:
+            self._results[store] = self._results[store].model_copy(update={"thresholds": thresholds})
+            self._save_soon()
+            self.changed.emit()
 
     def _path_of(self, slide: SlideFacts) -> Path:
         """Return the present path of the slide of a result, which may have been moved since."""
@@ -420,13 +458,6 @@ class ProjectWork:
             slide.path for slide in self.missing if slide.open
         }
         slides = waiting | {one.slide.path for one in session.slides}
-        for result in session.results:
-            self._results[result.store.path] = ProjectResult(
-                path=result.store.path,
-                thresholds=result.thresholds,
-                hidden=result.display.hidden,
-                opacity=result.display.opacity,
-            )
         results = waiting | {one.store.path for one in session.results}
         return Project(
             slides=tuple(one.model_copy(update={"open": one.path in slides}) for one in self.slides),

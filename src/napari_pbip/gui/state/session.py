@@ -26,6 +26,7 @@ from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
 from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.cohort import Cohort
 from napari_pbip.gui.state.encoders import Encoders
+from napari_pbip.gui.state.history import History
 from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.project import ProjectWork
@@ -79,6 +80,8 @@ class Session:
         The slides of the project, and what is remembered of it.
     cohort
         The slides of the project as a table.
+    history
+        What the user has changed by hand and can undo, since the project was opened.
     """
 
     settings_changed = Signal(JobSettings)
@@ -95,6 +98,7 @@ class Session:
         self._display = Display()
         self._folder = platformdirs.user_documents_path() / "napari-pbip"
         self.jobs: list[RunningJob] = []
+        self.history = History()
         self.slides = SlideLayers(viewer)
         self._closed = False
         self.tissue = Tissue(self)
@@ -174,6 +178,7 @@ class Session:
             self.project.leave(folder)
             self._folder = folder
             self.project.read(folder)
+            self.history.clear()
             self.folder_changed.emit(folder)
             self.project.restore()
 
