@@ -36,6 +36,10 @@ class ModelError(PbipError):
     """A trained model is missing or damaged, or does not belong to the data."""
 
 
+class ProjectError(PbipError):
+    """A project file is damaged, of a newer version, or in use by another window."""
+
+
 class OutputError(PbipError):
     """An output folder exists already or cannot be written, or the disk is full."""
 

@@ -204,5 +204,5 @@ def test_what_cannot_be_fetched(hub: Hub) -> None:
         list(fetch_weights("texture"))
     with pytest.raises(WeightsUnavailable, match=r"on no hub: get them from https://github.com/RyanWangZf/MedCLIP"):
         list(fetch_weights("medclip"))
-    with pytest.raises(WeightsUnavailable, match=r"name the folder of the weights with bank\.weights"):
+    with pytest.raises(WeightsUnavailable, match=r"name the folder of the weights with `bank\.weights`"):
         list(fetch_weights("transformers"))

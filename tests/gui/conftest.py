@@ -47,6 +47,12 @@ def application(display: None) -> Any:
 
 
 @pytest.fixture(autouse=True)
+def no_last_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project that was used last is remembered apart from the user's."""
+    monkeypatch.setattr("napari_pbip.project.recent._file", lambda: tmp_path / "last-project.txt")
+
+
+@pytest.fixture(autouse=True)
 def no_hidden_errors() -> Iterator[None]:
     """Fail on errors in slots and event handlers, which Qt passes to ``sys.excepthook`` or aborts on."""
     raised: list[BaseException] = []

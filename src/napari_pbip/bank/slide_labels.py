@@ -57,6 +57,8 @@ class SlideLabels:
 
     changed = Signal()
     """Emitted when labels, classes or the tile size have changed."""
+    stepped = Signal()
+    """Emitted when a step was made that can be undone."""
 
     def __init__(self) -> None:
         self.taxonomy = Taxonomy.from_names(_FIRST_CLASSES)
@@ -289,6 +291,7 @@ class SlideLabels:
             self._done.append(step)
             self._undone.clear()
             self._apply(step)
+            self.stepped.emit()
 
     def _apply(self, step: _Step) -> None:
         self.taxonomy, self.size = step.taxonomies[1], step.sizes[1]

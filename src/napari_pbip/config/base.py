@@ -184,9 +184,11 @@ def change_paths(
     for name, field in model.model_fields.items():
         value, where = values.get(name), prefix + name
         kinds = leaves(field.annotation)
-        if isinstance(value, dict):
+        sections = [one for one in (value if isinstance(value, list | tuple) else [value]) if isinstance(one, dict)]
+        if sections:
             for part in models_in(field.annotation):
-                change_paths(part, value, change, f"{where}.")
+                for section in sections:
+                    change_paths(part, section, change, f"{where}.")
         elif Path in kinds and isinstance(value, list | tuple):
             values[name] = [change(where, str(one)) if isinstance(one, str | Path) else one for one in value]
         elif Path in kinds and isinstance(value, str | Path) and value not in kinds:  # "builtin" is not a path

@@ -14,7 +14,8 @@ from napari_pbip.engine.sample_project import sample_project
 from napari_pbip.errors import ModelError
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.slides import layer_data
-from napari_pbip.gui.state.session import BANK, MODELS, TILES, Session, begin_session, session_of
+from napari_pbip.gui.state.session import Session, begin_session, session_of
+from napari_pbip.project import BANK, MODELS, TILES
 from napari_pbip.slides import open_slide
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -39,7 +40,7 @@ def tumour() -> list[LayerData]:
 def project() -> list[LayerData]:
     """Return the bundled slide as a layer, and open a project with labelled tiles, an image bank and a model of it.
 
-    The project is unpacked beside the present one, which is not changed. If it exists already, it is kept as it is.
+    The project is unpacked beside the present one, which is not changed. If it exists already, it opens as it was left.
     """
     viewer = napari.current_viewer()
     if viewer is not None:
@@ -58,13 +59,17 @@ def _open_project(session: Session) -> None:
     if (run / MARKER).exists():
         _use(session, folder)
         return
+    foreign = all(one.path != samples.slide() for one in session.project.slides)
     job = session.start(lambda: sample_project(folder / TILES, folder / BANK, run))
-    job.ended.connect(lambda state: _unpacked(session, folder, job, state))
+    job.ended.connect(lambda state: _unpacked(session, folder, job, state, foreign))
 
 
-def _unpacked(session: Session, folder: Path, job: RunningJob, state: State) -> None:
+def _unpacked(session: Session, folder: Path, job: RunningJob, state: State, foreign: bool) -> None:
     if state is State.FINISHED:
+        if foreign:  # the layer that napari has added meanwhile is none of the present project
+            session.project.remove([samples.slide()])
         _use(session, folder)
+        session.slides.open(samples.slide())
     elif job.error is not None:
         show_error(str(job.error))
 

@@ -54,7 +54,7 @@ def test_masks_say_what_the_pixels_of_mosaics_show(plain_tiles: TileSet) -> None
 
 def test_a_class_that_no_tile_shows_alone_is_told(plain_tiles: TileSet) -> None:
     both = tuple(replace(t, labels=(0, 2)) if t.class_index == 2 else t for t in plain_tiles.tiles)
-    with pytest.raises(DataError, match=r"c has none; .* method\.synthesis to 0"):
+    with pytest.raises(DataError, match=r"c has none; .* `method\.synthesis` to 0"):
         Composer(replace(plain_tiles, tiles=both), TrainSettings(), TileReader())
 
 

@@ -184,9 +184,9 @@ def test_delete_undo_and_move_by_keys_and_menu(built, session, settle):
     press(built.clusters, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     back = updated(session, settle, moved)
     assert back.identity == bank.identity
-    click(built.undo_button)
+    click(built.undo.undo_button)
     assert len(updated(session, settle, back).tiles) == 15
-    assert not built.undo_button.isEnabled()
+    assert not built.undo.undo_button.isEnabled()
 
 
 def test_corrections_made_quickly_are_all_worked_in(built, session, settle):
@@ -197,8 +197,8 @@ def test_corrections_made_quickly_are_all_worked_in(built, session, settle):
     session.bank.move([three], "LYM")
     settle(lambda: session.bank.job is None and len(session.bank.bank.tiles) == 13)
     assert Curation.read(session.bank_folder).tiles == {one: None, two: None, three: "LYM"}
-    session.bank.undo()
-    session.bank.undo()
+    session.history.undo()
+    session.history.undo()
     settle(lambda: session.bank.job is None and len(session.bank.bank.tiles) == 14)
     assert Curation.read(session.bank_folder).tiles == {one: None}
 
@@ -223,7 +223,7 @@ def test_a_correction_that_leaves_too_few_is_refused(built, session, settle):
     click(built.remove_button)
     assert "MUS has no tile" in built.correct_notice.text()
     assert session.bank.job is None
-    assert not session.bank.can_undo
+    assert not session.history.last
 
 
 def test_k_of_one_class(built, session, settle):
@@ -357,8 +357,8 @@ def test_closing_the_dock_loses_nothing(viewer, built, session, settle):
     widget = docked(viewer, settle)
     settle()
     assert [widget.clusters.clusters.tile(i).hash for i in widget.clusters.selectedIndexes()] == [chosen]
-    assert widget.undo_button.isEnabled()
-    click(widget.undo_button)
+    assert widget.undo.undo_button.isEnabled()
+    click(widget.undo.undo_button)
     settle(lambda: session.bank.job is None and session.bank.bank.identity == bank.identity)
     assert again.identity != bank.identity
 

@@ -227,7 +227,7 @@ def test_a_rectangle_shows_what_it_will_label(bench):
 
     bench.drag((2, 3), (4, 5), SHIFT, meanwhile=look)
     assert seen == [0, 1, 1]  # the second of three moves reaches it
-    QTest.mouseClick(bench.part.undo_button, LEFT)
+    QTest.mouseClick(bench.part.undo.undo_button, LEFT)
     look()
     assert seen[-1] == 0
 
@@ -245,8 +245,8 @@ def test_labels_are_removed_and_undone_exactly(bench, key):
     assert bench.tiles == {(2, 3): {0}}
     QTest.keyClick(bench.canvas, Qt.Key.Key_Z, CONTROL | SHIFT)
     assert bench.tiles == full
-    QTest.mouseClick(bench.part.undo_button, LEFT)
-    QTest.mouseClick(bench.part.redo_button, LEFT)
+    QTest.mouseClick(bench.part.undo.undo_button, LEFT)
+    QTest.mouseClick(bench.part.undo.redo_button, LEFT)
     assert bench.tiles == full
 
 
@@ -322,7 +322,7 @@ def test_classes_are_added_renamed_recoloured_and_removed_in_the_middle(bench, a
     assert "1 tile lost the class stroma" in bench.part.class_notice.text()
     bench.saved()
     assert load_tiles(bench.session.tiles_folder).taxonomy.names == ("carcinoma", "necrosis")
-    QTest.mouseClick(bench.part.undo_button, LEFT)
+    QTest.mouseClick(bench.part.undo.undo_button, LEFT)
     assert names(bench.part) == ["carcinoma", "stroma", "necrosis"]
     assert bench.tiles == {(2, 3): {0}, (3, 3): {2}, (4, 3): {1}}
 
@@ -432,7 +432,7 @@ def test_a_slide_without_microns_is_refused_until_it_has_them(viewer, settle, tm
     QTest.mouseClick(bench.part.restart_button, LEFT)
     assert bench.tiles == {}
     assert bench.part.tool.on
-    QTest.mouseClick(bench.part.undo_button, LEFT)
+    QTest.mouseClick(bench.part.undo.undo_button, LEFT)
     assert bench.tiles == {(1, 1): {0}}
     assert bench.part.slide_notice.isVisible()
 
@@ -453,8 +453,8 @@ def test_closing_the_dock_loses_nothing(bench):
     again.switch_on()
     again.click(3, 3)
     assert len(again.tiles) == 2
-    again.part.undo_button.click()
-    again.part.undo_button.click()
+    again.part.undo.undo_button.click()
+    again.part.undo.undo_button.click()
     assert names(again.part) == ["tumour", "stroma"]
 
 
@@ -505,9 +505,10 @@ def test_labels_come_back_in_another_session(bench, tmp_path):
     bench.click(3, 3)
     bench.session.folder = tmp_path / "elsewhere"  # saves what is not saved
     bench.settle()
-    assert bench.tiles == {}
+    assert bench.session.labelling.slide is None
+    assert len(bench.labels) == 0
     bench.session.folder = project
-    bench.settle()
+    bench.settle(lambda: bench.session.labelling.slide is not None)  # it is opened as it was
     assert bench.tiles == {(2, 3): {0}, (3, 3): {0}}
     assert not bench.labels.can_undo
     bench.saved()
@@ -527,7 +528,7 @@ def test_labels_are_kept_where_the_project_is_left_and_taken_up_again_while_tile
     bench.settle(lambda: not session.jobs)
     assert sum(map(len, LabelledSlides.read(project / "tiles").tiles)) == 2
     session.folder = project
-    bench.settle()
+    bench.settle(lambda: session.labelling.slide is not None)
     assert bench.tiles == {(2, 3): {0}, (3, 3): {0}}
 
 

@@ -34,5 +34,5 @@ def test_a_method_of_another_package_can_be_chosen(display: None, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "lse 5.0 True",
-        "<qt>Of the pooling: near 0 it is the mean, far above 1 the maximum.</qt>",
+        "<qt>Sharpness of the pooling: near 0 it is the mean, far above 1 the maximum.</qt>",
     ]

@@ -104,7 +104,7 @@ def test_each_method_says_what_it_learns_from_and_lacks(
 ) -> None:
     session = session_of(viewer)
     session.settings = settings_for(weak_data, backbone={"weights": None})
-    assert "labelled tiles alone" in widget.about.text()
+    assert "only from labelled tiles" in widget.about.text()
     assert not widget.encoder.isVisible()
     choose_method(widget, "lpd")
     assert "without an image bank" in widget.about.text()
@@ -123,7 +123,7 @@ def test_each_method_says_what_it_learns_from_and_lacks(
     assert not widget.needs.isVisible()
     choose_method(widget, "pbip")
     assert not weights.isVisible()
-    assert "approved" in widget.about.text()
+    assert "an image bank" in widget.about.text()
     choose_method(widget, "deeplab")
     assert "tiles with masks" in widget.about.text()
     assert not widget.encoder.isVisible()

@@ -549,7 +549,7 @@ def test_every_dock_of_the_menu_opens_on_one_session(viewer, settle):
         viewer.window.add_plugin_dock_widget("napari-pbip", w.display_name) for w in manifest.contributions.widgets
     ]
     settle()
-    assert len(docks) == 8
+    assert len(docks) == 9
     settle(lambda: not session_of(viewer).jobs)
     viewer.open_sample("napari-pbip", "slide")
     settle()
@@ -724,13 +724,13 @@ def test_a_project_folder_that_cannot_be_written_is_refused_when_it_is_chosen(vi
     session = session_of(viewer)
     before = session.folder
     (tmp_path / "file").write_text("no folder")
-    widget.choose_folder(tmp_path / "file" / "project")
-    assert f"Nothing can be saved in {tmp_path / 'file' / 'project'} (" in widget.folder_notice.text()
-    assert widget.folder_notice.text().endswith("choose another folder.")
+    widget.project.choose_folder(tmp_path / "file" / "project")
+    assert f"Nothing can be saved in {tmp_path / 'file' / 'project'} (" in widget.project.notice.text()
+    assert widget.project.notice.text().endswith("choose another folder.")
     assert session.folder == before
-    assert widget.folder.text() == str(before)
-    widget.choose_folder(tmp_path / "project")
-    assert widget.folder_notice.isHidden()
+    assert widget.project.folder.text() == str(before)
+    widget.project.choose_folder(tmp_path / "project")
+    assert widget.project.notice.isHidden()
     assert session.folder == tmp_path / "project"
 
 

@@ -114,5 +114,5 @@ def test_what_the_network_does_not_believe_counts_less():
 
 
 def test_one_tile_a_step_is_one_sentence(backbone):
-    with pytest.raises(ModelError, match=r"train\.batch_size to 2"):
+    with pytest.raises(ModelError, match=r"`train\.batch_size` to 2"):
         DeepLab(backbone, 2).loss(torch.rand(1, 3, 64, 64), torch.zeros(1, 64, 64, dtype=torch.int64))

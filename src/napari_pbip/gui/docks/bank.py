@@ -24,6 +24,7 @@ from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.panels.cluster_view import ClusterView
 from napari_pbip.gui.panels.encoder_choice import EncoderChoice
 from napari_pbip.gui.panels.scatter import Scatter
+from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.panels.zero_shot import ZeroShotDialog
 from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.session import Session, session_of
@@ -87,12 +88,13 @@ class BankWidget(QWidget):
         self.move_button = push_button("Move to class…", "Give the selected tiles another class (M)")
         self.move_menu = QMenu("Move to class", self)
         self.move_button.setMenu(self.move_menu)
-        self.undo_button = push_button("Undo", "Take the last correction back (Ctrl+Z)", self.undo)
         self.correct_notice = Notice()
         self.clusters.k_refused.connect(self.correct_notice.error)
 
+        self._corrections = QWidget()
+        self.undo = UndoButtons(self._session, self._corrections)
         self._lay_out()
-        for keys, act in (("Del", self.remove), ("Ctrl+Z", self.undo), ("M", self.move_button.showMenu)):
+        for keys, act in (("Del", self.remove), ("M", self.move_button.showMenu)):
             shortcut = QShortcut(QKeySequence(keys), self._corrections)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(act)
@@ -141,9 +143,8 @@ class BankWidget(QWidget):
         views.setSizes([300, 200])
         views.setChildrenCollapsible(False)
         correct = QHBoxLayout()
-        for button in (self.remove_button, self.move_button, self.undo_button):
+        for button in (self.remove_button, self.move_button, self.undo):
             correct.addWidget(button)
-        self._corrections = QWidget()
         below = QVBoxLayout(self._corrections)
         below.setContentsMargins(0, 0, 0, 0)
         below.addWidget(self.warnings)
@@ -295,10 +296,6 @@ class BankWidget(QWidget):
         """Give the selected tiles another class."""
         self._work.move(self._work.selected, class_name)
 
-    def undo(self) -> None:
-        """Undo the last correction."""
-        self._work.undo()
-
     def _change_k(self, class_name: str, k: int) -> None:
         self._work.change_k(class_name, k)
 
@@ -312,7 +309,6 @@ class BankWidget(QWidget):
         )
         for button in (self.remove_button, self.move_button):
             button.setEnabled(count > 0)
-        self.undo_button.setEnabled(self._work.can_undo)
 
     def _open_menu(self, place: QPoint) -> None:
         menu = QMenu(self)
@@ -320,7 +316,7 @@ class BankWidget(QWidget):
         for action in (menu.addAction("Remove", self.remove), menu.addMenu(self.move_menu)):
             if action is not None:
                 action.setEnabled(bool(self._work.selected))
-        undo = menu.addAction("Undo", self.undo)
+        undo = menu.addAction("Undo", self._session.history.undo)
         if undo is not None:
-            undo.setEnabled(self._work.can_undo)
+            undo.setEnabled(bool(self._session.history.last))
         menu.popup(self.clusters.pane.mapToGlobal(place))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import napari
-from qtpy.QtCore import QSignalBlocker, Qt
-from qtpy.QtGui import QHideEvent, QKeySequence, QShortcut, QShowEvent
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
@@ -23,6 +23,7 @@ from napari_pbip.gui.panels.label_tool import LabelTool
 from napari_pbip.gui.panels.live_map import LiveMapPanel
 from napari_pbip.gui.panels.mpp_panel import MppBox
 from napari_pbip.gui.panels.tile_folder import TileFolder
+from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.state.session import Session, session_of
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.class_table import ClassTable
@@ -139,20 +140,13 @@ class SlideLabelling(QWidget):
         )
         self.help = QLabel()
         self.help.setWordWrap(True)
-        self.undo_button = push_button(
-            "Undo", "Take the last change back (Ctrl+Z)", lambda: self._labelling.labels.undo()
-        )
-        self.redo_button = push_button("Redo", "Do it again (Ctrl+Shift+Z)", lambda: self._labelling.labels.redo())
+        self.undo = UndoButtons(session, self)
         self.clear_button = push_button("Remove all labels", "Of all slides; can be undone", self._clear)
         self.total = QLabel()
         self.total.setWordWrap(True)
         self.bar = JobBar()
         self.live = LiveMapPanel(session)
         self._lay_out()
-        for keys, button in (("Ctrl+Z", self.undo_button), ("Ctrl+Shift+Z", self.redo_button)):
-            shortcut = QShortcut(QKeySequence(keys), self)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(button.click)
         listen(self, (self._labelling.changed, self._show), (self._labelling.cutting, self._follow))
         self._labelling.open()
 
@@ -179,7 +173,7 @@ class SlideLabelling(QWidget):
         layout.addWidget(self.class_notice)
         layout.addLayout(_row(self.tool_button, self.rectangle_button))
         layout.addWidget(self.help)
-        layout.addLayout(_row(self.undo_button, self.redo_button, self.clear_button))
+        layout.addLayout(_row(self.undo, self.clear_button))
         layout.addWidget(self.total)
         layout.addWidget(self.bar)
         layout.addWidget(self.live)
@@ -224,8 +218,6 @@ class SlideLabelling(QWidget):
         for part in (self.table, self.add_button, self.rename_button, self.colour_button, self.pixels, self.mpp):
             part.setEnabled(not broken)
         self.remove_button.setEnabled(not broken and len(labels.taxonomy) > 1)
-        self.undo_button.setEnabled(labels.can_undo)
-        self.redo_button.setEnabled(labels.can_redo)
         self.clear_button.setEnabled(len(labels) > 0)
         self.tool_button.setEnabled(not broken and grid is not None)
         self._show_total()

@@ -80,6 +80,7 @@ class SegmentWidget(DropZone):
             (self._session.settings_changed, self._show_settings),
             (self._session.slides.changed, self._show_slides),
             (self._session.slide_selected, self._on_slide_selected),
+            (self._session.folder_changed, self._on_folder),
         )
         self._show_models()
         self._show_slides()
@@ -120,10 +121,14 @@ class SegmentWidget(DropZone):
     def _models(self) -> dict[Path, RunFacts | ModelError]:
         """Return the models of the project, newest first, and those that were chosen in other folders."""
         folder = self._session.models_folder
-        return {folder / name: facts for name, facts in self._session.training.models.items()} | self._browsed
+        own = {folder / name: facts for name, facts in self._session.training.models.items()}
+        return own | {run: facts for run, facts in self._browsed.items() if run not in own}
 
     def _show_models(self) -> None:
-        models = self._models()
+        run, models = self._queue.run, self._models()
+        if run is not None and run not in models and run.exists():  # it lies elsewhere, or is not listed yet
+            self._browsed[run] = _facts(run)
+            models = self._models()
         if self._queue.run not in models:
             usable = (run for run, facts in models.items() if isinstance(facts, RunFacts))
             self._queue.run = next(usable, next(iter(models), None))
@@ -135,6 +140,10 @@ class SegmentWidget(DropZone):
         if self._session.training.devices:
             self.form.offer("device", self._session.training.devices)
         self._show_facts()
+
+    def _on_folder(self) -> None:
+        self._browsed.clear()
+        self._show_models()
 
     def _on_model(self) -> None:
         self._queue.run = Path(self.model.currentData())
@@ -158,11 +167,6 @@ class SegmentWidget(DropZone):
 
     def choose_model(self, run: Path) -> None:
         """Use the model in a folder; show the error if it cannot be read."""
-        if run not in self._models():
-            try:
-                self._browsed[run] = RunFacts.read(run)
-            except ModelError as error:
-                self._browsed[run] = error
         self._queue.run = run
         self._show_models()
 
@@ -367,6 +371,13 @@ class SlideRow(QFrame):
     def _show_details(self) -> None:
         if self.slide.error is not None:
             show_details(self, self.slide.error)
+
+
+def _facts(run: Path) -> RunFacts | ModelError:
+    try:
+        return RunFacts.read(run)
+    except ModelError as error:
+        return error
 
 
 def describe(facts: RunFacts) -> str:

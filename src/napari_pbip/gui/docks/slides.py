@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
-    QLineEdit,
     QListWidget,
     QListWidgetItem,
     QVBoxLayout,
@@ -21,14 +19,16 @@ from napari_pbip.errors import OutputError, PbipError
 from napari_pbip.gui.connections import listen, while_alive
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.panels.mpp_panel import MppPanel
+from napari_pbip.gui.panels.project import ProjectPanel
 from napari_pbip.gui.panels.tissue import TissuePanel
+from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.words import PlainLabel, tip
-from napari_pbip.slides import save_mpp, slides_in
+from napari_pbip.slides import slides_in
 
 
 class SlidesWidget(DropZone):
@@ -56,6 +56,8 @@ class SlidesWidget(DropZone):
         self.mpp = MppPanel()
         self.mpp.given.connect(self._set_mpp)
         self.tissue = TissuePanel(self._session)
+        self.project = ProjectPanel(self._session)
+        self.undo = UndoButtons(self._session, self)
         layout = QVBoxLayout(self)
         layout.addLayout(row)
         layout.addWidget(self.list)
@@ -64,15 +66,14 @@ class SlidesWidget(DropZone):
         layout.addWidget(self.slide_notice)
         layout.addWidget(self.mpp)
         layout.addWidget(self.tissue)
-        layout.addLayout(self._project_row())
-        layout.addWidget(self.folder_notice)
+        layout.addWidget(self.undo)
+        layout.addWidget(self.project)
         layout.addStretch()
         session = self._session
         listen(
             self,
             (session.slides.changed, self._fill),
             (session.slide_selected, self._show),
-            (session.folder_changed, self._show_folder),
         )
         self._fill()
 
@@ -138,48 +139,14 @@ class SlidesWidget(DropZone):
             return
         self.notice.clear()
         try:
-            self._session.slides.give_mpp(slide, mpp)
-            save_mpp(slide.slide.path, mpp)
+            self._session.project.give_mpp(slide.slide.path, mpp)
         except OutputError as error:
             reason = getattr(error.__cause__, "strerror", None) or "it cannot be written"
             self.notice.warn(
-                f"The microns per pixel hold only until the slide is closed: they cannot be kept beside it ({reason})."
+                f"Only this project knows these microns per pixel: they cannot be kept beside the slide ({reason})."
             )
         except PbipError as error:
             self.notice.error(error)
-
-    # the project folder --------------------------------------------------------------------------------------
-
-    def _project_row(self) -> QHBoxLayout:
-        self.folder = QLineEdit()
-        self.folder.setReadOnly(True)
-        self.folder_notice = Notice()
-        button = push_button("Change…", clicked=self._choose_folder)
-        row = QHBoxLayout()
-        row.addWidget(QLabel("Project folder"))
-        row.addWidget(self.folder, 1)
-        row.addWidget(button)
-        self._show_folder(self._session.folder)
-        return row
-
-    def _choose_folder(self) -> None:
-        title, start = "Project folder", self._session.folder
-        ask_for(self, title, Mode.Directory, lambda folders: self.choose_folder(folders[0]), start=start)
-
-    def choose_folder(self, folder: Path) -> None:
-        """Change the project folder, if the new one can be written."""
-        self.folder_notice.clear()
-        try:
-            _require_writable(folder)
-        except OutputError as error:
-            self.folder_notice.error(error)
-        else:
-            self._session.folder = folder
-
-    def _show_folder(self, folder: Path) -> None:
-        self.folder.setText(str(folder))
-        self.folder.setCursorPosition(len(str(folder)))
-        self.folder.setToolTip(tip(f"{folder}\nTiles, image bank, models and results of this project are written here"))
 
 
 def describe(slide: SlideLayer) -> str:
@@ -189,19 +156,3 @@ def describe(slide: SlideLayer) -> str:
     if it.size_um is not None:
         text += f", {it.size_um[0] / 1000:.2f} x {it.size_um[1] / 1000:.2f} mm"
     return text
-
-
-def _require_writable(folder: Path) -> None:
-    """Check that a project folder, or the parent of one that does not exist yet, can be written.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be written.
-    """
-    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise OutputError(f"Nothing can be saved in {folder} ({error.strerror}); choose another folder.") from error

@@ -24,6 +24,7 @@ from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.panels.display_controls import DisplayControls
+from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
@@ -69,6 +70,7 @@ class TuneWidget(QWidget):
             "Write the map as it is now: labels into the result, areas.csv and overlay.png beside it",
             self._save_labels,
         )
+        self.undo = UndoButtons(self._session, self)
         self.bar = JobBar()
         self.bar.hide()
         self.why_button = toggle_button(
@@ -96,6 +98,7 @@ class TuneWidget(QWidget):
         for part in (self.title, self.open_button, self.notice, self.controls):
             layout.addWidget(part)
         layout.addLayout(buttons)
+        layout.addWidget(self.undo)
         for below in (self.bar, self.hover, self.why_button, self.why):
             layout.addWidget(below)
         layout.addStretch(1)

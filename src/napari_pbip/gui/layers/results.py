@@ -230,7 +230,7 @@ class ResultLayers(LayerRegistry[ResultLayer]):
         if active is not None:
             path = active.metadata.get(SLIDE)
             for result in self:
-                if result.layer is active or (path is not None and path == str(result.store.facts.slide.path)):
+                if result.layer is active or (path is not None and path == result.layer.metadata.get(SLIDE)):
                     return result
         return self[0] if len(self) == 1 else None
 

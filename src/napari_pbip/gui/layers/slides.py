@@ -223,11 +223,15 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         """
         slide = self.of_path(Path(path).absolute())
         if slide is None:
-            data, options, _ = layer_data(open_slide(path, mpp))
-            self.viewer.add_image(data, **options)
-            slide = self[-1]
+            slide = self.add(open_slide(path, mpp))
         self.show(slide)
         return slide
+
+    def add(self, slide: Slide) -> SlideLayer:
+        """Add a layer of an open slide, which is closed with it."""
+        data, options, _ = layer_data(slide)
+        self.viewer.add_image(data, **options)
+        return self[-1]
 
     def show(self, slide: SlideLayer) -> None:
         """Show a slide and hide the layers of the others, which lie at the same place."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -32,7 +33,7 @@ from qtpy.QtWidgets import (
 
 from napari_pbip.bank import BankTile, ClusterFacts, Curation, ImageBank
 from napari_pbip.gui.connections import listen
-from napari_pbip.gui.state.thumbnails import SIDE, Thumbnails
+from napari_pbip.gui.state.thumbnails import SIDE, Thumbnails, read_tile
 from napari_pbip.gui.widgets.number_box import NumberBox
 from napari_pbip.gui.widgets.swatch import square
 from napari_pbip.gui.widgets.words import tip
@@ -146,7 +147,7 @@ class ClusterModel(QAbstractTableModel):
         if tile is None or bank is None:
             return None
         if role == PICTURE:
-            return self._work.thumbnails.get(self._work.folder, tile)
+            return self._work.thumbnails.get(tile.hash, partial(read_tile, self._work.folder, tile))
         if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
             lines = [tile.path.replace("\\", "/").rsplit("/", 1)[-1], f"{bank.taxonomy.names[tile.class_index]}"]
             lines.append(f"similarity to the {self._work.one} {tile.similarity:.2f}")

@@ -129,9 +129,9 @@ class LabelTool(QObject):
     def _on_key(self, event: QKeyEvent) -> bool:
         labels = self._labelling.labels
         if event.matches(QKeySequence.StandardKey.Undo):
-            labels.undo()
+            self._labelling.undo()
         elif event.matches(QKeySequence.StandardKey.Redo) or _is_redo(event):
-            labels.redo()
+            self._labelling.redo()
         elif event.modifiers() & ~(Qt.KeyboardModifier.ShiftModifier | Qt.KeyboardModifier.KeypadModifier):
             return False
         elif event.key() in _REMOVING or digit(event) == 0:

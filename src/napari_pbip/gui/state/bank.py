@@ -107,10 +107,8 @@ class BankWork:
         self._disk = _OnDisk(None)
         self._known = Curation()
         self._building: tuple[Path, _Wanted] | None = None
-        self._undo: list[Curation] = []
         self._wanted: _Wanted | None = None
         self._again = False
-        self._told: Path | None = None
         self._loads = 0
         self.tiles: TileSet | None = None
         self.tiles_problem = ""
@@ -252,15 +250,6 @@ class BankWork:
         """Give tiles another class."""
         self._correct(self.curation.move(hashes, class_name))
 
-    @property
-    def can_undo(self) -> bool:
-        return bool(self._undo)
-
-    def undo(self) -> None:
-        """Undo the last correction."""
-        if self._undo:
-            self._apply(self._undo.pop())
-
     def change_k(self, class_name: str, k: int) -> None:
         """Change the number of clusters of a class; 0 chooses it automatically. The other classes keep theirs."""
         bank = self.bank
@@ -282,7 +271,9 @@ class BankWork:
     def _correct(self, curation: Curation) -> None:
         before = self.curation
         if curation != before and self._apply(curation):
-            self._undo.append(before)
+            self._session.history.did(
+                "correction of the image bank", lambda: self._apply(before), lambda: self._apply(curation), about=self
+            )
 
     def _apply(self, curation: Curation) -> bool:
         """Apply a correction; return whether a bank can still be built with it."""
@@ -343,21 +334,17 @@ class BankWork:
             return
         if state is State.FINISHED:
             self._known = self._known if wanted.curation is None else wanted.curation
-            self._told = folder
             self._session.change(bank_folder=folder)
             if again and self._wanted is not None:
                 self._run(self._wanted)
                 return
         else:  # the state on disk counts
-            self._undo.clear()
+            self._session.history.forget(self)
             self._wanted = None
         self.load()
 
     def _on_folder(self) -> None:
-        self._undo.clear()
         self._wanted, self._again = None, False
-        if self._told is not None and self._session.settings.bank_folder == self._told:
-            self._session.change(bank_folder=None)  # it was the bank of the previous project
         self.places = {}
         self._show(_OnDisk(None))
         self.load()

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -227,6 +228,18 @@ class Labelling:
         self._quiet.start()
         self._refresh()
 
+    def _on_step(self, labels: SlideLabels) -> None:
+        if labels is self.labels:  # else another window was faster
+            self._session.history.did("labels", labels.undo, labels.redo, about=self)
+
+    def undo(self) -> None:
+        """Take back the last change, of labels or of anything else."""
+        self._session.history.undo()
+
+    def redo(self) -> None:
+        """Make it again."""
+        self._session.history.redo()
+
     # on disk -------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
@@ -254,6 +267,8 @@ class Labelling:
         except DataError as error:
             self.problem = error
         labels.changed.connect(self._on_labels)
+        labels.stepped.connect(partial(self._on_step, labels))
+        self._session.history.forget(self)
         self.labels, self._opened = labels, folder
         self._adopt, self._counts = False, tuple(filter(None, labels.counts))
         if len(labels) or unwritten is not None:  # an earlier session may have ended before its tiles were cut

@@ -183,6 +183,11 @@ class SegmentQueue:
             self.slides.remove(slide)
             self.changed.emit()
 
+    def forget_finished(self) -> None:
+        """Remove all slides but those that are waiting or running."""
+        self.slides = [slide for slide in self.slides if slide.status.active]
+        self.changed.emit()
+
     def stop(self) -> None:
         """Stop all waiting and running slides."""
         for slide in self.slides:
@@ -231,6 +236,7 @@ class SegmentQueue:
         layer = self._layer_of(slide)
         # a value that was given in the window counts even if it could not be saved beside the slide
         given = layer.slide.mpp if layer is not None and layer.slide.mpp_is_given else None
+        given = given or self._session.project.given_mpp(slide.path)
 
         def make() -> Job:
             from napari_pbip.engine.inference.segment import segment  # brings torch: not on the main thread

@@ -24,14 +24,18 @@ from napari_pbip.gui.layers.display import Display
 from napari_pbip.gui.layers.results import ResultLayer, ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
 from napari_pbip.gui.state.bank import BankWork
+from napari_pbip.gui.state.cohort import Cohort
 from napari_pbip.gui.state.encoders import Encoders
+from napari_pbip.gui.state.history import History
 from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
+from napari_pbip.gui.state.project import ProjectWork
 from napari_pbip.gui.state.segmenting import TISSUE, SegmentQueue
 from napari_pbip.gui.state.tissue import Tissue
 from napari_pbip.gui.state.training import Training
 from napari_pbip.gui.state.whole_map import WholeMap
 from napari_pbip.gui.state.zero_shot import ZeroShot
+from napari_pbip.project import BANK, MODELS, RESULTS, TILES
 from napari_pbip.results.places import result_folder
 from napari_pbip.slides import Slide
 
@@ -39,8 +43,6 @@ if TYPE_CHECKING:
     from napari.viewer import ViewerModel
 
 Value = TypeVar("Value")
-TILES, BANK, MODELS, RESULTS = "tiles", "bank", "models", "results"
-"""Names of the folders in a project folder."""
 _CLOSES = "napari-pbip closes its sessions"
 _sessions: weakref.WeakKeyDictionary[ViewerModel, Session] = weakref.WeakKeyDictionary()
 
@@ -74,6 +76,12 @@ class Session:
         The map of a whole slide that is made from the labels.
     tissue
         The tissue masks of the slides.
+    project
+        The slides of the project, and what is remembered of it.
+    cohort
+        The slides of the project as a table.
+    history
+        What the user has changed by hand and can undo, since the project was opened.
     """
 
     settings_changed = Signal(JobSettings)
@@ -90,6 +98,7 @@ class Session:
         self._display = Display()
         self._folder = platformdirs.user_documents_path() / "napari-pbip"
         self.jobs: list[RunningJob] = []
+        self.history = History()
         self.slides = SlideLayers(viewer)
         self._closed = False
         self.tissue = Tissue(self)
@@ -104,6 +113,9 @@ class Session:
         self.zero_shot = ZeroShot(self)
         self.live_map = LiveMap(self)
         self.whole_map = WholeMap(self)
+        self.project = ProjectWork(self)
+        self.cohort = Cohort(self)
+        self.project.read(self._folder)
         viewer.layers.selection.events.active.connect(self._on_active)
 
     @property
@@ -154,14 +166,21 @@ class Session:
 
     @property
     def folder(self) -> Path:
-        """The project folder, in which the widgets save everything. It is created when it is first needed."""
+        """The project folder, in which the widgets save everything. It is created when it is first needed.
+
+        Setting the property closes what is open of the present project, and opens the other one as it was left.
+        """
         return self._folder
 
     @folder.setter
     def folder(self, folder: Path) -> None:
-        if folder != self._folder:
+        if folder != self._folder or not self.project.chosen:
+            self.project.leave(folder)
             self._folder = folder
+            self.project.read(folder)
+            self.history.clear()
             self.folder_changed.emit(folder)
+            self.project.restore()
 
     @property
     def tiles_folder(self) -> Path:
@@ -261,6 +280,7 @@ class Session:
             for job in running:
                 job.wait()
             stopped.update(running)
+        self.project.close()
         self.tissue.close()
         self.labelling.close()
         self.results.close()

@@ -1,112 +1,39 @@
-"""Thumbnails of the bank's tiles, read in a thread and cached."""
+"""Small pictures for lists and tables, read in a thread and cached."""
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from cachetools import LRUCache
 from PIL import Image
-from psygnal import Signal
 from qtpy.QtGui import QImage, QPixmap
 
 from napari_pbip.bank import BankTile
 from napari_pbip.bank.bank_folder import thumbnail_path
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import DataError
-from napari_pbip.events import Finished, Job, Step
-from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.gui.state.lazy import LazyValues
 from napari_pbip.pictures import read_rgb
 
 SIDE = 72
-"""Longer side of a thumbnail in screen pixels."""
-_KEPT = 4000
-_WANTED = 300
-"""Largest number of waiting thumbnails; those that were scrolled past long ago are not read."""
-_AT_ONCE = 16
+"""Longer side of a tile's thumbnail in screen pixels."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
-class Thumbnails:
-    """Thumbnails by the hash of the tile's file.
-
-    Parameters
-    ----------
-    start
-        Function that starts a job in a thread and keeps it until it ends.
-    """
-
-    arrived = Signal()
-    """Emitted when requested thumbnails have been read."""
+class Thumbnails(LazyValues[Pixels | None, QPixmap]):
+    """Thumbnails by any key, such as the hash of a tile's file; one that cannot be read is a null pixmap."""
 
     def __init__(self, start: Callable[[JobMaker], RunningJob]) -> None:
-        self._start = start
-        self._pictures: LRUCache[str, QPixmap] = LRUCache(_KEPT)
-        self._wanted: dict[str, tuple[Path, Path]] = {}  # oldest first
-        self._lock = threading.Lock()
-        self._read: queue.SimpleQueue[tuple[str, Pixels | None]] = queue.SimpleQueue()
-        self._job: RunningJob | None = None
-
-    def get(self, folder: Path, tile: BankTile) -> QPixmap | None:
-        """Return the thumbnail of a tile: a null pixmap if it cannot be read, None while it is being read.
-
-        Parameters
-        ----------
-        folder
-            Folder of the bank, which contains thumbnails of many tiles.
-        tile
-            The tile; its own file is read if the bank has no thumbnail of it.
-        """
-        picture = self._pictures.get(tile.hash)
-        if picture is None:
-            with self._lock:
-                self._wanted.pop(tile.hash, None)
-                self._wanted[tile.hash] = (thumbnail_path(folder, tile), Path(tile.path))
-                while len(self._wanted) > _WANTED:
-                    del self._wanted[next(iter(self._wanted))]
-            self._begin()
-        return picture
-
-    def _begin(self) -> None:
-        if self._job is None:
-            self._job = self._start(self._reading)
-            self._job.events.connect(lambda _: self._collect())
-            self._job.ended.connect(self._end)
-
-    def _collect(self) -> None:
-        while not self._read.empty():
-            tile_hash, pixels = self._read.get_nowait()
-            self._pictures[tile_hash] = _pixmap(pixels) if pixels is not None else QPixmap()
-        self.arrived.emit()
-
-    def _end(self, state: State) -> None:
-        self._job = None
-        if self._wanted and state is not State.CANCELLED:
-            self._begin()
-
-    # in the thread -------------------------------------------------------------------------------------------
-
-    def _reading(self) -> Job:
-        done = 0
-        while newest := self._newest():
-            for tile_hash, paths in newest:
-                self._read.put((tile_hash, _small(paths)))
-            done += len(newest)
-            yield Step(done)
-        yield Finished(None)
-
-    def _newest(self) -> list[tuple[str, tuple[Path, Path]]]:
-        with self._lock:
-            return [self._wanted.popitem() for _ in range(min(_AT_ONCE, len(self._wanted)))]
+        super().__init__(start, pixmap)
 
 
-def _small(paths: tuple[Path, Path]) -> Pixels | None:
-    for path in paths:
+def read_tile(folder: Path, tile: BankTile) -> Pixels | None:
+    """Read the thumbnail of a tile in the folder of a bank, else the tile's own file; None if neither can be read."""
+    for path in (thumbnail_path(folder, tile), Path(tile.path)):
         try:
             picture = Image.fromarray(read_rgb(path))
         except DataError:
@@ -116,7 +43,9 @@ def _small(paths: tuple[Path, Path]) -> Pixels | None:
     return None
 
 
-def _pixmap(pixels: Pixels) -> QPixmap:
+def pixmap(pixels: Pixels | None) -> QPixmap:
+    """Return a picture for the screen; a null pixmap for None."""
+    if pixels is None:
+        return QPixmap()
     height, width, _ = pixels.shape
-    image = QImage(pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
-    return QPixmap.fromImage(image)
+    return QPixmap.fromImage(QImage(pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888))

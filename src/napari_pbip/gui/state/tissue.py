@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,10 @@ class ShownMask:
 
     def array(self) -> npt.NDArray[np.bool_]:
         return np.asarray(self.layer.data) > 0
+
+    def as_saved(self) -> TissueMask:
+        """Return the mask in the file."""
+        return TissueMask(self.saved, self.scale, self.mpp, self.threshold, corrected=self.corrected)
 
     def as_painted(self) -> TissueMask:
         """Return the mask in the layer, marked as corrected by hand."""
@@ -173,7 +178,10 @@ class Tissue:
             if mask is not None and mask.changed:
                 self._save(path, mask)  # it was corrected meanwhile, which takes precedence
             elif slide in list(self._session.slides) and file == self._session.tissue_file(slide.slide):
+                before = None if mask is None else mask.as_saved()
                 self._read(slide, file)
+                if before is not None and (mask := self._masks.get(path)) is not None:
+                    self._did(path, before, mask.as_saved(), "found")
         following, self._next = self._next, None
         if following is not None:
             self.find(following)
@@ -235,7 +243,7 @@ class Tissue:
 
     def _save(self, path: Path, mask: ShownMask) -> None:
         """Write the mask in the layer to its file, as corrected by hand."""
-        painted = mask.as_painted()
+        before, painted = mask.as_saved(), mask.as_painted()
         try:
             painted.write(mask.file)
         except PbipError as error:
@@ -243,6 +251,26 @@ class Tissue:
         else:
             self.problems.pop(path, None)
             mask.saved, mask.corrected = painted.array, True
+            self._did(path, before, painted, "painted")
+        self.changed.emit()
+
+    def _did(self, path: Path, before: TissueMask, after: TissueMask, how: str) -> None:
+        undo, redo = partial(self._put_back, path, before), partial(self._put_back, path, after)
+        self._session.history.did("tissue", undo, redo, about=(how, path), merge=how == "found")
+
+    def _put_back(self, path: Path, mask: TissueMask) -> None:
+        """Replace the mask of a slide, in its file and in its layer."""
+        slide = self._session.slides.of_path(path)
+        if slide is None or path == self._being_searched:
+            return
+        self.flush()
+        file = self._session.tissue_file(slide.slide)
+        try:
+            mask.write(file)
+        except PbipError as error:
+            self.problems[path] = error
+        else:
+            self._read(slide, file)
         self.changed.emit()
 
     def _on_removed(self, event: Any) -> None:

@@ -65,14 +65,14 @@ class Training:
         self._read = Curves()
         self._reading: RunningJob | None = None
         self._again = False
-        session.folder_changed.connect(self.refresh)
+        session.folder_changed.connect(self._on_folder)
 
     # what is on disk -----------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """Read the models on disk, in a thread; :attr:`models_changed` is emitted when they have been read.
 
-        This also happens when a training starts, is saved or ends, and when the project folder changes.
+        This also happens when a training starts, is saved or ends, and when another project is opened.
         """
         if self._reading is not None:
             self._again = True
@@ -81,6 +81,14 @@ class Training:
         self._again = False
         self._reading = self._session.in_thread(lambda: runs_in(folder), self._take)
         self._reading.ended.connect(self._on_read)
+
+    def _on_folder(self) -> None:
+        self.models, self._selected, self._read = {}, None, Curves()
+        if self.job is None:
+            self.run, self._live = None, Curves()
+        self.curves_changed.emit()
+        self.models_changed.emit()
+        self.refresh()
 
     def _take(self, models: Mapping[str, RunFacts | ModelError]) -> None:
         self.models = models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from qtpy.QtCore import QMimeData
@@ -16,7 +17,7 @@ class DropZone(QWidget):
         super().__init__()
         self.setAcceptDrops(True)
 
-    def take(self, paths: list[Path]) -> None:
+    def take(self, paths: Sequence[Path]) -> None:
         """Handle dropped files and folders."""
         raise TypeError(f"{type(self).__name__} does not say what to do with {len(paths)} files")
 

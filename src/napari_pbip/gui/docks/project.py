@@ -1,0 +1,154 @@
+"""The dock *Project*: the project folder, and the table of its slides, their maps and their areas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import napari.viewer
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QSizePolicy, QVBoxLayout
+
+from napari_pbip.engine.run_facts import RunFacts
+from napari_pbip.errors import PbipError
+from napari_pbip.gui.connections import listen
+from napari_pbip.gui.panels.cohort_table import CohortTable
+from napari_pbip.gui.panels.project import ProjectPanel
+from napari_pbip.gui.panels.undo import UndoButtons
+from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.timers import single_shot
+from napari_pbip.gui.widgets.buttons import push_button
+from napari_pbip.gui.widgets.dropped import DropZone
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
+from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.results.cohort import write_cohort
+
+_SOON_MS = 50
+"""Milliseconds in which several changes are shown at once."""
+
+
+class ProjectWidget(DropZone):
+    """Widget with the project folder and the table of its slides, to which slides can be dropped."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        session = self._session = session_of(viewer)
+        self.project = ProjectPanel(session)
+        self.search = QLineEdit()
+        self.search.setPlaceholderText("Filter by any column")
+        self.search.setAccessibleName("Filter of the slides")
+        self.search.setClearButtonEnabled(True)
+        self.add_button = push_button("Add slides…", "Slides of the project are not opened until you do", self._choose)
+        self.table = CohortTable(session.cohort, session.project.show)
+        self.search.textChanged.connect(self.table.filter)
+        self.notice = Notice()
+        self.bar = JobBar()
+        self.model = QComboBox()
+        self.model.setToolTip("The model that segments the selected slides")
+        self.model.setAccessibleName("Model")
+        self.segment_button = push_button(
+            "Segment", "Segment the selected slides with this model; 5 Segment shows how far they are", self._segment
+        )
+        self.remove_button = push_button(
+            "Remove", "Take the selected slides out of the project; labels and results stay on disk", self._remove
+        )
+        self.save_button = push_button("Save table…", "Areas of all slides as one CSV file", self._save)
+        self.undo = UndoButtons(session, self)
+        self._lay_out()
+        self._soon = single_shot(_SOON_MS, self._show, self)
+        model = self.table.cohort_model
+        model.mpp_given.connect(self._give_mpp)
+        model.refused.connect(self.notice.error)
+        if (selection := self.table.selectionModel()) is not None:
+            selection.selectionChanged.connect(self._enable)
+        self.model.activated.connect(self._enable)
+        listen(
+            self,
+            (session.cohort.changed, self._show_soon),
+            (session.folder_changed, self.notice.clear),
+            (session.training.models_changed, self._show_models),
+        )
+        self._show()
+        self._show_models()
+        session.training.refresh()
+
+    def take(self, paths: Sequence[Path]) -> None:
+        """Add slides, and all slides directly in folders, to the project."""
+        self.notice.clear()
+        self.bar.follow(self._session.project.add(paths))
+
+    def _lay_out(self) -> None:
+        above, model, below = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        above.addWidget(self.search, 1)
+        above.addWidget(self.add_button)
+        label = QLabel("Model")
+        label.setBuddy(self.model)
+        model.addWidget(label)
+        model.addWidget(self.model, 1)
+        model.addWidget(self.segment_button)
+        below.addWidget(self.remove_button)
+        below.addWidget(self.undo)
+        below.addStretch()
+        below.addWidget(self.save_button)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.project)
+        layout.addLayout(above)
+        layout.addWidget(self.table, 1)
+        layout.addWidget(self.bar)
+        layout.addWidget(self.notice)
+        layout.addLayout(model)
+        layout.addLayout(below)
+        self.model.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def _show_soon(self) -> None:
+        if not self._soon.isActive():  # while values arrive, the table is renewed at this interval
+            self._soon.start()
+
+    def _show(self) -> None:
+        self.table.refresh()
+        self._enable()
+
+    def _show_models(self) -> None:
+        session = self._session
+        usable = [name for name, facts in session.training.models.items() if isinstance(facts, RunFacts)]
+        chosen = self.model.currentText() or (session.segmenting.run.name if session.segmenting.run else "")
+        self.model.clear()
+        self.model.addItems(usable)
+        self.model.setCurrentIndex(max(0, self.model.findText(chosen)))
+        self._enable()
+
+    def _enable(self) -> None:
+        entries, some = self.table.cohort_model.entries, bool(self.table.selected())
+        self.segment_button.setEnabled(some and bool(self.model.currentText()))
+        self.remove_button.setEnabled(some)
+        self.save_button.setEnabled(bool(entries) and all(entry.known for entry in entries))
+
+    # what the user does --------------------------------------------------------------------------------------
+
+    def _choose(self) -> None:
+        ask_for(self, "Add slides", Mode.ExistingFiles, self.take)
+
+    def _give_mpp(self, path: Path, mpp: float) -> None:
+        try:
+            self._session.project.give_mpp(path, mpp)
+        except PbipError as error:
+            self.notice.error(error)
+
+    def _segment(self) -> None:
+        run = self._session.models_folder / self.model.currentText()
+        self._session.segmenting.add(self.table.selected(), run)
+
+    def _remove(self) -> None:
+        self._session.project.remove(self.table.selected())
+
+    def _save(self) -> None:
+        start = self._session.folder / "slides"
+        ask_where_to_save(self, "Save table", start, {".csv": "Table (*.csv)"}, self.write)
+
+    def write(self, path: Path) -> None:
+        """Write the table of all slides as CSV, also of those that are filtered out."""
+        try:
+            write_cohort(path, [entry.row for entry in self.table.cohort_model.entries])
+        except PbipError as error:
+            self.notice.error(error)
+        else:
+            self.notice.info(f"Saved as {path.name}.")

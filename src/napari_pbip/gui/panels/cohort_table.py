@@ -1,0 +1,227 @@
+"""The slides of a project as a table: sorted by any column, filtered by text; microns per pixel can be edited in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import (
+    QAbstractTableModel,
+    QItemSelection,
+    QItemSelectionModel,
+    QModelIndex,
+    QPersistentModelIndex,
+    QSize,
+    QSortFilterProxyModel,
+    Qt,
+    Signal,
+)
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
+
+from napari_pbip.gui.state.cohort import SIDE, Cohort, CohortEntry
+from napari_pbip.gui.widgets.number_box import read_number
+from napari_pbip.gui.widgets.words import tip
+from napari_pbip.results.areas import Area
+from napari_pbip.results.cohort import class_names
+from napari_pbip.slides.mpp import is_usual
+
+SLIDE, MAP, MPP, TISSUE, MODEL, STATE, AREAS = range(7)
+"""The columns; from the last on, two for each class: mm² and percent."""
+_HEADERS = ("Slide", "Map", "µm per pixel", "Tissue mm²", "Model", "State")
+_SORT = Qt.ItemDataRole.UserRole
+_UNKNOWN = float("-inf")
+Index = QModelIndex | QPersistentModelIndex
+
+
+class CohortModel(QAbstractTableModel):
+    """The table of a cohort; a row is a slide. Pictures and areas appear when they have been read."""
+
+    mpp_given = Signal(object, float)
+    """Emitted with the path of a slide and the microns per pixel that the user typed for it."""
+    refused = Signal(str)
+    """Emitted with a sentence on why what the user typed is refused, or an empty text."""
+
+    def __init__(self, cohort: Cohort) -> None:
+        super().__init__()
+        self._cohort = cohort
+        self.entries: list[CohortEntry] = []
+        self.classes: tuple[str, ...] = ()
+
+    def refresh(self) -> None:
+        """Show the entries as they are now."""
+        entries = self._cohort.entries()
+        classes = class_names(entry.row for entry in entries)
+        same = classes == self.classes and [e.row.path for e in entries] == [e.row.path for e in self.entries]
+        if not same:
+            self.beginResetModel()
+        self.entries, self.classes = entries, classes
+        if not same:
+            self.endResetModel()
+        elif entries:
+            self.dataChanged.emit(self.index(0, 0), self.index(len(entries) - 1, self.columnCount() - 1))
+
+    def path(self, row: int) -> Path:
+        """Return the path of the slide in a row."""
+        return self.entries[row].row.path
+
+    # what Qt asks --------------------------------------------------------------------------------------------
+
+    def rowCount(self, parent: Index | None = None) -> int:
+        return 0 if parent is not None and parent.isValid() else len(self.entries)
+
+    def columnCount(self, parent: Index | None = None) -> int:
+        return 0 if parent is not None and parent.isValid() else AREAS + 2 * len(self.classes)
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if orientation is not Qt.Orientation.Horizontal or role != Qt.ItemDataRole.DisplayRole:
+            return None
+        if section < AREAS:
+            return _HEADERS[section]
+        return f"{self.classes[(section - AREAS) // 2]} {'%' if (section - AREAS) % 2 else 'mm²'}"
+
+    def flags(self, index: QModelIndex) -> Qt.ItemFlag:
+        flags = super().flags(index)
+        return flags | Qt.ItemFlag.ItemIsEditable if index.column() == MPP else flags
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        if not index.isValid():
+            return None
+        entry, column = self.entries[index.row()], index.column()
+        if role in (Qt.ItemDataRole.DisplayRole, _SORT, Qt.ItemDataRole.EditRole):
+            value = self._value(entry, column)
+            if role == _SORT:
+                return (
+                    _UNKNOWN if value is None and column in (MPP, TISSUE, *range(AREAS, self.columnCount())) else value
+                )
+            if value is None and column == MPP:
+                return "unknown" if role == Qt.ItemDataRole.DisplayRole else ""
+            return f"{value:.4g}" if isinstance(value, float) else value
+        if role == Qt.ItemDataRole.DecorationRole and column == SLIDE:
+            return self._cohort.picture(entry.row.path)
+        if role == Qt.ItemDataRole.DecorationRole and column == MAP:
+            return entry.map
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return tip(f"{entry.row.path}\n{entry.problem}".strip())
+        if role == Qt.ItemDataRole.TextAlignmentRole and column in (MPP, TISSUE, *range(AREAS, self.columnCount())):
+            return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        return None
+
+    def setData(self, index: Index, value: Any, role: int = Qt.ItemDataRole.EditRole) -> bool:
+        if index.column() != MPP or role != Qt.ItemDataRole.EditRole:
+            return False
+        row, mpp = self.entries[index.row()].row, read_number(str(value))
+        if str(value).strip() in ("", f"{row.mpp:.4g}" if row.mpp is not None else ""):
+            return False  # it was only looked at
+        if mpp is None:
+            self.refused.emit(f"“{value}” is not a number; type microns per pixel, such as 0.25.")
+            return False
+        if not is_usual(mpp):
+            self.refused.emit(f"{mpp:g} µm per pixel is unusual; if it is so for {row.path.name}, give it in Slides.")
+            return False
+        self.refused.emit("")
+        self.mpp_given.emit(row.path, mpp)
+        return True
+
+    def _value(self, entry: CohortEntry, column: int) -> str | float | None:
+        row, result = entry.row, entry.row.result
+        match column:
+            case 0:
+                return row.path.name
+            case 1:
+                return "" if entry.map is not None or entry.known else "…"
+            case 2:
+                return row.mpp
+            case 3:
+                return row.tissue_mm2
+            case 4:
+                return "" if result is None else result.model
+            case 5:
+                return "cannot be read" if entry.problem else entry.state
+        area = self._area(entry, self.classes[(column - AREAS) // 2])
+        if area is None:
+            return None
+        return area.percent_of_tissue if (column - AREAS) % 2 else area.area_mm2
+
+    def _area(self, entry: CohortEntry, name: str) -> Area | None:
+        areas: Sequence[Area] = () if entry.row.result is None else entry.row.result.areas
+        return next((area for area in areas if area.name == name), None)
+
+
+class CohortTable(QTableView):
+    """The view of a cohort.
+
+    Parameters
+    ----------
+    cohort
+        The slides.
+    opened
+        Called with the path of a slide that was double-clicked.
+    """
+
+    def __init__(self, cohort: Cohort, opened: Callable[[Path], None]) -> None:
+        super().__init__()
+        self.cohort_model = CohortModel(cohort)
+        self._proxy = QSortFilterProxyModel(self)
+        self._proxy.setSourceModel(self.cohort_model)
+        self._proxy.setSortRole(_SORT)
+        self._proxy.setSortCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+        self._proxy.setFilterCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+        self._proxy.setFilterKeyColumn(-1)
+        self.setModel(self._proxy)
+        self.setSortingEnabled(True)
+        self.sortByColumn(-1, Qt.SortOrder.AscendingOrder)  # as they were added
+        self.setAccessibleName("Slides of the project")
+        self.setToolTip(
+            "Double-click a slide to bring it and its map into view, its microns per pixel to change them (F2)"
+        )
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        triggers = QAbstractItemView.EditTrigger
+        self.setEditTriggers(triggers.DoubleClicked | triggers.EditKeyPressed)
+        self.setTabKeyNavigation(False)
+        self.setIconSize(QSize(SIDE, SIDE))
+        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        vertical, header = self.verticalHeader(), self.horizontalHeader()
+        if vertical is not None and header is not None:
+            vertical.hide()
+            vertical.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+            vertical.setDefaultSectionSize(SIDE + 4)
+            header.setStretchLastSection(False)
+            header.resizeSection(SLIDE, 3 * SIDE)
+            header.resizeSection(MAP, SIDE + 8)
+        self._opened = opened
+        self.doubleClicked.connect(self._on_double_click)
+
+    def _on_double_click(self, index: QModelIndex) -> None:
+        if index.column() != MPP:  # which is edited
+            self._opened(self.path(index))
+
+    def refresh(self) -> None:
+        """Show the slides as they are now; those that were selected still are."""
+        before = self.selected()
+        self.cohort_model.refresh()
+        selection = self.selectionModel()
+        if selection is None or self.selected() == before:
+            return
+        again = QItemSelection()
+        for row in range(self._proxy.rowCount()):
+            index = self._proxy.index(row, 0)
+            if self.path(index) in before:
+                again.select(index, index)
+        flags = QItemSelectionModel.SelectionFlag
+        selection.select(again, flags.ClearAndSelect | flags.Rows)
+
+    def filter(self, text: str) -> None:
+        """Show only slides that have a text in any column."""
+        self._proxy.setFilterFixedString(text)
+
+    def path(self, index: QModelIndex) -> Path:
+        """Return the path of the slide in a row of the view."""
+        return self.cohort_model.path(self._proxy.mapToSource(index).row())
+
+    def selected(self) -> list[Path]:
+        """Return the paths of the selected slides, from top to bottom."""
+        selection = self.selectionModel()
+        rows = [] if selection is None else sorted(selection.selectedRows(), key=lambda index: index.row())
+        return [self.path(index) for index in rows]

@@ -1,0 +1,110 @@
+"""The project: its folder, the offer of the last one, and what could not be opened as it was left."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+
+from napari_pbip.errors import OutputError
+from napari_pbip.gui.connections import listen
+from napari_pbip.gui.state.session import Session
+from napari_pbip.gui.widgets.buttons import push_button
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
+from napari_pbip.gui.widgets.job_bar import Notice
+from napari_pbip.gui.widgets.words import tip
+
+_NAMED = 3
+"""Number of missing slides that are named."""
+
+
+class ProjectPanel(QWidget):
+    """Panel that shows the project folder and lets the user open another project."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self.offer = Notice()
+        self.offer_button = push_button("Open it", "Open the project as it was left", self._open_last)
+        self.folder = QLineEdit()
+        self.folder.setReadOnly(True)
+        self.change_button = push_button("Change…", "Open another project, or begin one in a folder", self._choose)
+        self.notice = Notice()
+        self.problem = Notice()
+        self.missing = Notice()
+        self.missing_button = push_button(
+            "Find them…", "Choose a folder; the slides are looked for in it and in all folders below", self._find
+        )
+        folder = QHBoxLayout()
+        folder.addWidget(QLabel("Project folder"))
+        folder.addWidget(self.folder, 1)
+        folder.addWidget(self.change_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for notice, button in ((self.offer, self.offer_button), (self.missing, self.missing_button)):
+            row = QHBoxLayout()
+            row.addWidget(notice, 1)
+            row.addWidget(button)
+            layout.addLayout(row)
+        layout.addLayout(folder)
+        layout.addWidget(self.notice)
+        layout.addWidget(self.problem)
+        listen(self, (session.folder_changed, self._show), (session.project.changed, self._show))
+        self._show()
+
+    def choose_folder(self, folder: Path) -> None:
+        """Open the project of a folder, if it can be written."""
+        self.notice.clear()
+        try:
+            _require_writable(folder)
+        except OutputError as error:
+            self.notice.error(error)
+        else:
+            self._session.folder = folder
+
+    def _show(self, _: object = None) -> None:
+        folder, project = self._session.folder, self._session.project
+        self.folder.setText(str(folder))
+        self.folder.setCursorPosition(len(str(folder)))
+        self.folder.setToolTip(tip(f"{folder}\nTiles, image bank, models and results of this project are written here"))
+        offered = project.offered
+        self.offer.info("" if offered is None else f"Last time you worked in the project {offered.name}.")
+        self.offer.setToolTip("" if offered is None else tip(offered))
+        self.offer_button.setVisible(offered is not None)
+        self.problem.error(" ".join(filter(None, [str(project.problem or ""), *project.faults])))
+        names = [slide.path.name for slide in project.missing]
+        named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        self.missing.warn(f"Slides that are not where they were: {named}." if names else "")
+        self.missing.setToolTip(tip("\n".join(str(slide.path) for slide in project.missing)))
+        self.missing_button.setVisible(bool(names))
+
+    def _open_last(self) -> None:
+        if (folder := self._session.project.offered) is not None:
+            self.choose_folder(folder)
+
+    def _choose(self) -> None:
+        self._ask("Project folder", self.choose_folder)
+
+    def _find(self) -> None:
+        self._ask("Folder with the missing slides", self._session.project.find_missing)
+
+    def _ask(self, title: str, then: Callable[[Path], None]) -> None:
+        ask_for(self, title, Mode.Directory, lambda folders: then(folders[0]), start=self._session.folder)
+
+
+def _require_writable(folder: Path) -> None:
+    """Check that a project folder, or the parent of one that does not exist yet, can be written.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OutputError(f"Nothing can be saved in {folder} ({error.strerror}); choose another folder.") from error

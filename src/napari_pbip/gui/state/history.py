@@ -1,0 +1,110 @@
+"""One history of all that the user changes by hand: labels, bank, thresholds, tissue, slides of the project."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from psygnal import Signal
+
+_LONGEST = 200
+_ONE_MOVE_S = 1.0
+"""Seconds between two changes of one thing that count as one, such as those of a slider that is being moved."""
+
+
+@dataclass(slots=True)
+class _Step:
+    """A change that was made."""
+
+    what: str
+    about: Hashable
+    undo: Callable[[], object]
+    redo: Callable[[], object]
+    when: float
+
+
+class History:
+    """The steps that can be undone, newest first, and those that can be done again."""
+
+    changed = Signal()
+    """Emitted when there are other steps."""
+
+    def __init__(self) -> None:
+        self._done: list[_Step] = []
+        self._undone: list[_Step] = []
+        self._busy = False
+
+    def did(
+        self,
+        what: str,
+        undo: Callable[[], object],
+        redo: Callable[[], object],
+        *,
+        about: Hashable,
+        merge: bool = False,
+    ) -> None:
+        """Record a change that was made; ignored while a step is undone or done again.
+
+        Parameters
+        ----------
+        what
+            Name of the change for the user, such as ``labels``.
+        undo, redo
+            Take the change back, and make it again.
+        about
+            What was changed, for ``merge`` and :meth:`forget`.
+        merge
+            Whether changes of this that follow at once count as one.
+        """
+        if self._busy:
+            return
+        now, last = time.monotonic(), self._done[-1] if self._done else None
+        if merge and last is not None and last.about == about and now - last.when < _ONE_MOVE_S:
+            last.redo, last.when = redo, now
+        else:
+            self._done = [*self._done, _Step(what, about, undo, redo, now)][-_LONGEST:]
+        self._undone.clear()
+        self.changed.emit()
+
+    @property
+    def last(self) -> str:
+        """What :meth:`undo` takes back; empty if there is nothing."""
+        return self._done[-1].what if self._done else ""
+
+    @property
+    def next(self) -> str:
+        """What :meth:`redo` makes again; empty if there is nothing."""
+        return self._undone[-1].what if self._undone else ""
+
+    def undo(self) -> None:
+        """Take the last change back."""
+        self._move(self._done, self._undone, lambda step: step.undo())
+
+    def redo(self) -> None:
+        """Make the last change again that was taken back."""
+        self._move(self._undone, self._done, lambda step: step.redo())
+
+    def forget(self, about: Hashable) -> None:
+        """Forget the changes of one thing, which cannot be taken back any more."""
+        self._done = [step for step in self._done if step.about != about]
+        self._undone = [step for step in self._undone if step.about != about]
+        self.changed.emit()
+
+    def clear(self) -> None:
+        """Forget all changes."""
+        self._done, self._undone = [], []
+        self.changed.emit()
+
+    def _move(self, source: list[_Step], target: list[_Step], act: Callable[[_Step], object]) -> None:
+        if not source or self._busy:
+            return
+        step = source.pop()
+        step.when = float("-inf")  # what follows is a change of its own
+        target.append(step)
+        self._busy = True
+        try:
+            act(step)
+        finally:
+            self._busy = False
+            self.changed.emit()

@@ -1,0 +1,482 @@
+"""The project of a session: its slides, and the file by which it opens as it was left.
+
+What is open in the viewer, the settings and the display of results are written a moment after they change, and when the
+project is left. A folder is not made for that: a project begins with the first thing that is saved in it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from napari_pbip.claims import claim
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.errors import FolderInUse, OutputError, PbipError, ProjectError, SlideError
+from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.gui.jobs import RunningJob
+from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.layers.slides import METADATA as SLIDE
+from napari_pbip.gui.layers.slides import SlideLayer
+from napari_pbip.gui.timers import single_shot
+from napari_pbip.project import FILE, Project, ProjectResult, ProjectSlide, find_slides, last_project, remember
+from napari_pbip.results.places import result_folder, store_for
+from napari_pbip.slides import Slide, SlideFacts, open_slide, save_mpp, slides_in
+from napari_pbip.slides.mpp import require_believable
+from napari_pbip.wording import Interface
+
+if TYPE_CHECKING:
+    from napari_pbip.gui.state.session import Session
+
+_QUIET_MS = 500
+"""Milliseconds without a change after which the project is saved."""
+_WAITING_MS = 2000
+"""Milliseconds between two checks whether another window still has the project open."""
+
+
+class ProjectWork:
+    """The slides of a session's project, and what is remembered of it.
+
+    Attributes
+    ----------
+    chosen
+        Whether the user has chosen the project; else the session began with it, and nothing of it was opened.
+    offered
+        The project of the last time, while none is chosen; or None.
+    missing
+        Slides that are not where they were.
+    problem
+        Why the project is not saved, or None.
+    faults
+        Why slides and results could not be opened as they were left, as sentences.
+    """
+
+    changed = Signal()
+    """Emitted when the slides of the project, or an attribute, have changed."""
+
+    def __init__(self, session: Session) -> None:
+        self._session: Session = weakref.proxy(session)
+        self.chosen = False
+        self.offered = last_project()
+        self.missing: tuple[ProjectSlide, ...] = ()
+        self.problem: PbipError | None = None
+        self.faults: tuple[str, ...] = ()
+        self._slides: dict[Path, ProjectSlide] = {}
+        self._results: dict[Path, ProjectResult] = {}
+        self._current: Path | None = None
+        self._written = Project()
+        self._to_open: deque[ProjectSlide | Path] = deque()  # and stores of results
+        self._seen: weakref.WeakSet[SlideLayer | ResultLayer] = weakref.WeakSet()
+        self._claim: ExitStack | None = None
+        self._quiet = single_shot(_QUIET_MS, self.save)
+        self._waiting = single_shot(_WAITING_MS, self._try_again)
+        self._next = single_shot(0, self._open_next)
+        session.slides.changed.connect(self._on_slides)
+        session.results.changed.connect(self._on_results)
+        session.settings_changed.connect(self._save_soon)
+        session.slide_selected.connect(self._on_selected)
+
+    @property
+    def slides(self) -> tuple[ProjectSlide, ...]:
+        """The slides of the project, open or not."""
+        return tuple(self._slides.values())
+
+    @property
+    def opening(self) -> bool:
+        """Whether slides or results are still to be opened as they were left."""
+        return bool(self._to_open)
+
+    def given_mpp(self, path: Path) -> float | None:
+        """Return the microns per pixel that the user gave a slide in this project, or None."""
+        slide = self._slides.get(path)
+        return slide.mpp if slide is not None and slide.mpp_from == "user" else None
+
+    def store_of(self, slide: ProjectSlide) -> Path:
+        """Return the path of a slide's score store; it need not exist."""
+        folder = result_folder(self._session.results_folder, slide.name, slide.identity)
+        return store_for(folder, slide.name, slide.identity)
+
+    @property
+    def thresholds(self) -> Mapping[Path, ThresholdSettings]:
+        """The thresholds with which results are, or were last, shown, by the path of their store."""
+        return {path: result.thresholds for path, result in self._results.items()}
+
+    def add(self, paths: Sequence[Path]) -> RunningJob:
+        """Add slides, and those directly in folders, without opening them in the viewer; return the job that does."""
+        found: list[ProjectSlide] = []
+        faults: list[str] = []
+
+        def make() -> Job:
+            slides = [slide for path in paths for slide in slides_in(path)]
+            yield Started("Looking at slides", len(slides), "slides")
+            for done, path in enumerate(slides, 1):
+                try:
+                    with open_slide(path) as slide:
+                        found.append(ProjectSlide.of(slide))
+                except SlideError as error:
+                    faults.append(Interface.WINDOW.sentence(error))
+                yield Step(done)
+            yield Finished(None)
+
+        def ended(_: object) -> None:
+            if folder == self._session.folder:
+                self._slides = {slide.path: slide for slide in found} | self._slides
+                self.faults = tuple(faults)
+                self._save_soon()
+                self.changed.emit()
+
+        folder = self._session.folder
+        job = self._session.start(make)
+        job.ended.connect(ended)
+        return job
+
+    def show(self, path: Path) -> None:
+        """Bring a slide of the project and its result, if there is one, into view; they are opened in a thread."""
+        slide = self._slides[path]
+        store = self.store_of(slide)
+        self._current, self.faults = path, ()
+        self._open([slide, store] if store.exists() else [slide])
+
+    def give_mpp(self, path: Path, mpp: float) -> None:
+        """Set the microns per pixel of a slide that the user gave, open or not, and keep them beside the slide, too.
+
+        Raises
+        ------
+        SlideError
+            If the value is impossible.
+        OutputError
+            If the file beside the slide cannot be written; the project keeps the value all the same.
+        """
+        layer = self._session.slides.of_path(path)
+        if layer is not None:
+            self._session.slides.give_mpp(layer, mpp)
+        elif path in self._slides:
+            mpp = require_believable(mpp, "The given value")
+            self._slides[path] = self._slides[path].model_copy(update={"mpp": mpp, "mpp_from": "user"})
+            self._save_soon()
+            self.changed.emit()
+        save_mpp(path, mpp)
+
+    def remove(self, paths: Collection[Path]) -> None:
+        """Remove slides from the project and close their layers; their labels and results stay on disk."""
+        before, paths = self._slides, frozenset(paths)
+        opened = [path for path in paths if self._session.slides.of_path(path) is not None]
+        stores = [result.store.path for result in self._session.results if Path(result.layer.metadata[SLIDE]) in opened]
+
+        def undo() -> None:
+            self._slides = before | self._slides
+            self._open([*(self._slides[path] for path in opened), *stores])
+            self._check()
+            self._save_soon()
+            self.changed.emit()
+
+        self._session.history.did("removal of slides", undo, lambda: self.remove(paths), about=self)
+        self._slides = {path: slide for path, slide in self._slides.items() if path not in paths}
+        self.missing = tuple(slide for slide in self.missing if slide.path not in paths)
+        self._close_layers({str(path) for path in paths})
+        self._save_soon()
+        self.changed.emit()
+
+    def find_missing(self, folder: Path) -> None:
+        """Look for the missing slides in a folder and those below it, in a thread, and open those that were open."""
+        missing = self.missing
+
+        def then(found: dict[Path, Path]) -> None:
+            for earlier, path in found.items():
+                self._move(earlier, path)
+            self._check()
+            self._open([slide for slide in self.slides if slide.open and slide.path in found.values()])
+
+        self._session.in_thread(lambda: find_slides(missing, folder), then)
+
+    # opening and leaving a project ---------------------------------------------------------------------------
+
+    def leave(self, following: Path) -> None:
+        """Save the project and close what is open of it.
+
+        Slides that were opened before a project was chosen come along into a new one.
+        """
+        self.save()
+        self._release()
+        for timer in (self._quiet, self._waiting, self._next):
+            timer.stop()
+        self._to_open.clear()
+        if self.chosen or (following / FILE).exists():
+            self._close_layers()
+        self._session.segmenting.forget_finished()
+
+    def read(self, folder: Path) -> None:
+        """Read what is remembered of a project folder; nothing is opened in the viewer."""
+        self.problem = None
+        if self._claim is None and folder.exists():
+            self._take(folder)
+        try:
+            project = Project.open(folder)
+        except ProjectError as error:
+            project, self.problem = Project(), error
+        self._written = project
+        self._slides = {slide.path: slide for slide in project.slides}
+        self._results = {result.path: result for result in project.results}
+        self._current = project.current
+        self._session.segmenting.run = project.model
+        self._session.settings = project.settings
+        self._on_slides()
+        self._check()
+
+    def restore(self) -> None:
+        """Open the slides and results that were open when the project was left."""
+        self.chosen, self.offered, self.faults = True, None, ()
+        if self._session.folder.exists():
+            remember(self._session.folder)
+        results = [result.path for result in self._results.values() if result.open]
+        self._open([*(slide for slide in self.slides if slide.open), *results])
+        self.changed.emit()
+
+    def close(self) -> None:
+        """Save the project and let other windows have it."""
+        self.save()
+        self._release()
+        for timer in (self._quiet, self._waiting, self._next):
+            timer.stop()
+
+    def _close_layers(self, slides: Collection[str] | None = None) -> None:
+        """Remove the layers that belong to slides: of these, or all."""
+        layers = self._session.viewer.layers
+        for layer in list(layers):
+            slide = layer.metadata.get(SLIDE)
+            # one may have taken another along
+            if slide is not None and (slides is None or slide in slides) and layer in layers:
+                layers.remove(layer)
+
+    def _take(self, folder: Path) -> bool:
+        """Claim the folder, because two windows would overwrite each other's file; return False if another one has."""
+        with ExitStack() as claimed, suppress(OutputError):  # saving reports a folder that cannot be written
+            try:
+                claimed.enter_context(claim(folder, "a project"))
+            except FolderInUse as error:
+                self.problem = ProjectError(
+                    f"This project is open in another window ({error.holder}); slides, settings and thresholds that "
+                    "you change here are not remembered until that window is closed."
+                )
+                self._waiting.start()
+                return False
+            self._claim = claimed.pop_all()
+        return True
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
+
+    def _try_again(self) -> None:
+        if self._take(self._session.folder):
+            self.read(self._session.folder)
+
+    def _check(self) -> None:
+        """Find the slides that are not where they were, in a thread."""
+        paths = tuple(self._slides)
+
+        def then(gone: list[Path]) -> None:
+            self.missing = tuple(self._slides[path] for path in gone if path in self._slides)
+            self.changed.emit()
+
+        self.missing = ()
+        self._session.in_thread(lambda: [path for path in paths if not path.exists()], then)
+
+    def _move(self, earlier: Path, path: Path) -> None:
+        """Record that a slide lies elsewhere now."""
+        moved = self._slides[earlier].model_copy(update={"path": path})
+        self._slides = {slide.path: slide for slide in (moved if s.path == earlier else s for s in self.slides)}
+        if self._current == earlier:
+            self._current = path
+        for layer in self._session.viewer.layers:
+            if layer.metadata.get(SLIDE) == str(earlier):  # such as its result
+                layer.metadata[SLIDE] = str(path)
+        self._save_soon()
+
+    # what is open --------------------------------------------------------------------------------------------
+
+    def _open(self, these: Sequence[ProjectSlide | Path]) -> None:
+        self._to_open.extend(these)
+        self._next.start()
+
+    def _open_next(self) -> None:
+        """Open the next slide or result, one at a time, so that the window stays alive."""
+        if not self._to_open:
+            return
+        one, session = self._to_open[0], self._session
+        if isinstance(one, ProjectSlide):
+            opening = one
+            if session.slides.of_path(one.path) is not None:
+                self._opened(one)
+            elif not one.path.exists():
+                self.missing = (*(slide for slide in self.missing if slide is not one), one)
+                self._opened(one)
+            else:
+                session.in_thread(
+                    lambda: _read(opening), lambda slide: self._opened(one, slide), lambda e: self._opened(one, e)
+                )
+        else:
+            try:
+                session.results.open(one)
+            except PbipError as error:
+                self._opened(one, error)
+            else:
+                self._opened(one)
+
+    def _opened(self, one: ProjectSlide | Path, got: Slide | PbipError | None = None) -> None:
+        if not self._to_open or self._to_open[0] is not one:  # another project was opened meanwhile
+            if isinstance(got, Slide):
+                got.close()
+            return
+        if isinstance(got, Slide):
+            if self._session.slides.of_path(got.path) is None:
+                self._session.slides.add(got)
+            else:  # the user has opened it meanwhile
+                got.close()
+        elif got is not None:
+            self.faults += (str(got),)
+        self._to_open.popleft()
+        if self._to_open:
+            self._next.start()
+        else:
+            self._show_current()
+        self.changed.emit()
+
+    def _show_current(self) -> None:
+        slides = self._session.slides
+        current = None if self._current is None else slides.of_path(self._current)
+        if current is None and len(slides):
+            current = slides[-1]
+        if current is not None:
+            slides.show(current)
+
+    def _on_slides(self) -> None:
+        for layer in self._session.slides:
+            slide = layer.slide
+            if layer not in self._seen:
+                self._seen.add(layer)
+                earlier = self._slides.get(slide.path) or self._moved(slide)
+                if earlier is not None:
+                    earlier.give_mpp(slide)
+                    layer.place()
+            self._slides[slide.path] = ProjectSlide.of(slide, is_open=True)
+        self._save_soon()
+        self.changed.emit()
+
+    def _moved(self, slide: Slide) -> ProjectSlide | None:
+        """Return the missing slide of the project that this one is, after recording where it lies now."""
+        same = next((one for one in self.missing if one.identity == slide.identity), None)
+        if same is not None and same.path in self._slides:
+            self._move(same.path, slide.path)
+            self.missing = tuple(one for one in self.missing if one is not same)
+        return same
+
+    def _on_results(self) -> None:
+        for result in self._session.results:
+            if result not in self._seen:
+                self._seen.add(result)
+                result.layer.metadata[SLIDE] = str(self._path_of(result.store.facts.slide))
+                if (earlier := self._results.get(result.store.path)) is not None:
+                    result.display.thresholds = earlier.thresholds
+                    result.display.hidden, result.display.opacity = earlier.hidden, earlier.opacity
+                self._on_display(result)
+                result.display.events.connect(partial(self._on_display, result))
+                result.display.events.thresholds.connect(partial(self._on_thresholds, result.store.path))
+        self._save_soon()
+
+    def _on_display(self, result: ResultLayer, _: object = None) -> None:
+        if result not in list(self._session.results):
+            return  # it was closed; the display of the last result follows the settings all the same
+        display, store = result.display, result.store.path
+        self._results[store] = ProjectResult(
+            path=store, thresholds=result.thresholds, hidden=display.hidden, opacity=display.opacity
+        )
+        self._save_soon()
+
+    def _on_thresholds(self, store: Path, new: ThresholdSettings, old: ThresholdSettings) -> None:
+        if self._session.results.of_store(store) is None:
+            return
+        undo, redo = partial(self._set_thresholds, store, old), partial(self._set_thresholds, store, new)
+        self._session.history.did("thresholds", undo, redo, about=store, merge=True)
+
+    def _set_thresholds(self, store: Path, thresholds: ThresholdSettings) -> None:
+        """Set the thresholds of a result, which may have been closed since."""
+        if (result := self._session.results.of_store(store)) is not None:
+            result.display.thresholds = thresholds
+        elif store in self._results:
+            self._results[store] = self._results[store].model_copy(update={"thresholds": thresholds})
+            self._save_soon()
+            self.changed.emit()
+
+    def _path_of(self, slide: SlideFacts) -> Path:
+        """Return the present path of the slide of a result, which may have been moved since."""
+        if slide.path in self._slides:
+            return slide.path
+        return next((one.path for one in self.slides if one.identity == slide.identity), slide.path)
+
+    def _on_selected(self, slide: SlideLayer | None) -> None:
+        if slide is not None and not self._to_open:
+            self._current = slide.slide.path
+            self._save_soon()
+
+    # the file ------------------------------------------------------------------------------------------------
+
+    def _save_soon(self, _: object = None) -> None:
+        self._quiet.start()
+
+    def save(self) -> None:
+        """Write the file of the project if something has changed and the folder exists."""
+        self._quiet.stop()
+        folder, project = self._session.folder, self._now()
+        if isinstance(self.problem, ProjectError) or project == self._written or not folder.exists():
+            return
+        before = self.problem
+        try:
+            if self._claim is None and not self._take(folder):
+                self.read(folder)  # another window has begun this project meanwhile
+                return
+            project.write(folder)
+        except OutputError as error:
+            self.problem = error
+        else:
+            self.problem, self._written = None, project
+            remember(folder)
+        if (self.problem is None) is not (before is None):
+            self.changed.emit()
+
+    def _now(self) -> Project:
+        """Return the present state, in which what is still to be opened counts as open."""
+        session = self._session
+        waiting = {one.path if isinstance(one, ProjectSlide) else one for one in self._to_open} | {
+            slide.path for slide in self.missing if slide.open
+        }
+        slides = waiting | {one.slide.path for one in session.slides}
+        results = waiting | {one.store.path for one in session.results}
+        return Project(
+            slides=tuple(one.model_copy(update={"open": one.path in slides}) for one in self.slides),
+            current=self._current,
+            results=tuple(one.model_copy(update={"open": one.path in results}) for one in self._results.values()),
+            model=session.segmenting.run,
+            settings=session.settings,
+        )
+
+
+def _read(slide: ProjectSlide) -> Slide:
+    """Open a slide, with the microns per pixel that the user gave; called in a thread.
+
+    Raises
+    ------
+    SlideError
+        If it cannot be opened.
+    """
+    opened = open_slide(slide.path)
+    slide.give_mpp(opened)
+    _ = opened.identity  # it is needed on the main thread, and reads the file
+    return opened

@@ -1,0 +1,23 @@
+"""The project: what is remembered of a project folder beside its tiles, image bank, models and results.
+
+The file ``project.json`` names the slides, the settings of the jobs, and how each result is shown, so that a project
+opens as it was left, also on another machine.
+"""
+
+from napari_pbip.project.file import BANK, FILE, MODELS, RESULTS, TILES, Project, ProjectResult, ProjectSlide
+from napari_pbip.project.recent import last_project, remember
+from napari_pbip.project.relocate import find_slides
+
+__all__ = [
+    "BANK",
+    "FILE",
+    "MODELS",
+    "RESULTS",
+    "TILES",
+    "Project",
+    "ProjectResult",
+    "ProjectSlide",
+    "find_slides",
+    "last_project",
+    "remember",
+]

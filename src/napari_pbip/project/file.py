@@ -1,0 +1,150 @@
+"""The file ``project.json`` of a project folder.
+
+It is JSON as all facts that this package writes, because YAML takes words such as ``no`` and ``1e3`` for other values.
+A path in it is relative to the project folder if it lies in the folder around the project, so that a project can be
+moved alone or with the slides beside it; else it is absolute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from napari_pbip.bank.labelled_slides import LabelledSlides
+from napari_pbip.bank.layouts.tile_table import TABLE
+from napari_pbip.config import DataSettings, JobSettings, Settings, ThresholdSettings, change_paths
+from napari_pbip.config.base import Fraction
+from napari_pbip.config.faults import sentence
+from napari_pbip.errors import DataError, ProjectError
+from napari_pbip.files import write_json
+from napari_pbip.slides import Slide
+from napari_pbip.slides.mpp import LARGEST, SMALLEST
+from napari_pbip.taxonomy import UNASSIGNED
+
+FILE = "project.json"
+TILES, BANK, MODELS, RESULTS = "tiles", "bank", "models", "results"
+"""Names of the folders in a project folder."""
+_FORMAT = 1
+
+
+class ProjectSlide(Settings):
+    """A slide of a project."""
+
+    path: Path
+    name: str
+    """Name of the slide, by which its results are named."""
+    identity: str
+    """Hash of the slide's content, by which it is recognised when it was moved."""
+    mpp: Annotated[float, Field(ge=SMALLEST, le=LARGEST)] | None = None
+    """Microns per level-0 pixel, or None if unknown."""
+    mpp_from: Literal["slide", "user"] | None = None
+    """Who says so: the file of the slide, or the user."""
+    open: bool = False
+    """Whether it was open in the viewer."""
+
+    @classmethod
+    def of(cls, slide: Slide, *, is_open: bool = False) -> Self:
+        """Return what is remembered of an open slide."""
+        source = None if slide.mpp is None else "user" if slide.mpp_is_given else "slide"
+        return cls(
+            path=slide.path, name=slide.name, identity=slide.identity, mpp=slide.mpp, mpp_from=source, open=is_open
+        )
+
+    def give_mpp(self, slide: Slide) -> None:
+        """Give an open slide the microns per pixel of the user, unless the file beside the slide gives others."""
+        if self.mpp is not None and self.mpp_from == "user" and not slide.mpp_is_given:
+            slide.give_mpp(self.mpp)
+
+
+class ProjectResult(Settings):
+    """How a result of a project is shown."""
+
+    path: Path
+    """Path of the score store."""
+    thresholds: ThresholdSettings
+    hidden: frozenset[Annotated[int, Field(ge=1, le=UNASSIGNED)]] = frozenset()
+    """Label values that are hidden."""
+    opacity: Fraction = 0.5
+    open: bool = False
+    """Whether it was open in the viewer."""
+
+
+class Project(Settings):
+    """What is remembered of a project folder beside its tiles, image bank, models and results. Paths are absolute."""
+
+    model_config = ConfigDict(defer_build=True)  # because the settings of jobs are
+
+    slides: tuple[ProjectSlide, ...] = ()
+    """Each path occurs once."""
+    current: Path | None = None
+    """The slide in view."""
+    results: tuple[ProjectResult, ...] = ()
+    model: Path | None = None
+    """Folder of the model that was chosen for the next slides."""
+    settings: JobSettings = JobSettings()
+    """The settings of the next jobs; those of each job that has run lie beside its result."""
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read the file of a project folder; without one, return what the folder says by itself.
+
+        Raises
+        ------
+        ProjectError
+            If the file is damaged, or of a newer version of this package.
+        """
+        path = folder / FILE
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return cls(settings=JobSettings(data=_labelled_tiles(folder / TILES)))
+        except (OSError, ValueError, RecursionError) as error:
+            raise _damaged(path) from error
+        if not isinstance(document, dict) or not isinstance(version := document.pop("format", None), int):
+            raise _damaged(path)
+        if version > _FORMAT:
+            raise ProjectError(f"{path} was written by a newer version of napari-pbip; update napari-pbip to open it.")
+        change_paths(cls, document, lambda _, path: os.path.normpath(folder.absolute() / path))
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise _damaged(path, sentence(cls, error)) from error
+
+    def write(self, folder: Path) -> None:
+        """Write the file; it is replaced only when complete.
+
+        Raises
+        ------
+        OutputError
+            If the folder cannot be written.
+        """
+        values = self.model_dump(mode="json")
+        change_paths(type(self), values, lambda _, path: _portable(Path(path), folder.absolute()))
+        write_json(folder / FILE, {"format": _FORMAT, **values})
+
+
+def _labelled_tiles(folder: Path) -> DataSettings:
+    """Return the settings of the tiles that were labelled on slides, if there are some."""
+    try:
+        labelled = LabelledSlides.read(folder)
+    except DataError:  # said where tiles are labelled
+        labelled = None
+    if labelled is None or not (folder / TABLE).exists():
+        return DataSettings()
+    return DataSettings(folder=folder, mpp=labelled.size.mpp)
+
+
+def _portable(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix() if path.is_relative_to(folder.parent) else str(path)
+
+
+def _damaged(path: Path, reason: str = "") -> ProjectError:
+    why = f" ({reason[0].lower()}{reason[1:].rstrip('.')})" if reason else ""
+    return ProjectError(
+        f"{path} cannot be read{why} and is left as it is; restore it from a backup, or move it away to begin "
+        "a new one: the tiles, image bank, models and results of the project stay."
+    )

@@ -1,0 +1,133 @@
+"""The results of many slides side by side: a summary of each, and one table of all."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.errors import OutputError
+from napari_pbip.files import writing
+from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area
+from napari_pbip.results.label_files import open_labels
+from napari_pbip.results.labels import UNASSIGNED_NAME
+from napari_pbip.results.lazy import label_blocks
+from napari_pbip.results.overlay import LabelSummary, overlay
+from napari_pbip.results.store import ScoreStore
+
+_PAPER = 255
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSummary:
+    """What a result says about its slide."""
+
+    store: Path
+    model: str
+    """Name of the run."""
+    done: int
+    """Number of analysed tiles."""
+    planned: int
+    tissue_mm2: float
+    areas: tuple[Area, ...]
+    """The table of :func:`~napari_pbip.results.areas.areas`."""
+    picture: npt.NDArray[np.uint8]
+    """The labels in the colours of their classes, RGB, (H, W, 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CohortRow:
+    """A slide of a cohort."""
+
+    slide: str
+    path: Path
+    mpp: float | None
+    """Microns per level-0 pixel."""
+    mpp_from: str | None
+    """Who says so: ``slide`` or ``user``."""
+    tissue_mm2: float | None
+    result: ResultSummary | None
+
+
+def summarise(path: Path, thresholds: ThresholdSettings | None = None, side: int = 64) -> ResultSummary:
+    """Summarise a score store, finished or not. All its scores are read.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    thresholds
+        Thresholds by which scores become labels; by default those of the labels in the store, else the usual ones.
+    side
+        Longer side of the picture in pixels.
+
+    Raises
+    ------
+    OutputError
+        If the folder is not a score store, or the store is damaged.
+    """
+    store = ScoreStore.open(path)
+    slide = store.facts.slide
+    height, width = (
+        max(1, round(side * length / max(slide.height, slide.width))) for length in (slide.height, slide.width)
+    )
+    summary = LabelSummary(store, height, width)
+    for block in label_blocks(store, (thresholds or _own_thresholds(store)).of_classes(store.taxonomy.names)):
+        summary.add(*block)
+    done, planned = store.progress
+    return ResultSummary(
+        store=path,
+        model=store.facts.model.run,
+        done=done,
+        planned=planned,
+        tissue_mm2=store.tissue_cells * (store.cell_um / 1000) ** 2,
+        areas=tuple(summary.areas),
+        picture=overlay(np.full((height, width, 3), _PAPER, np.uint8), summary.picture, store.taxonomy, 1),
+    )
+
+
+def class_names(rows: Iterable[CohortRow]) -> tuple[str, ...]:
+    """Return the names of all classes that occur in results, then those of tissue without a class."""
+    others = (UNASSIGNED_NAME, NOT_ANALYSED_NAME)
+    names = dict.fromkeys(area.name for row in rows if row.result is not None for area in row.result.areas)
+    return (*(name for name in names if name not in others), *(name for name in others if name in names))
+
+
+def write_cohort(path: Path, rows: Sequence[CohortRow]) -> None:
+    """Write one row per slide as CSV (UTF-8, commas, decimal points); what is not known is left empty.
+
+    The columns are slide, path, mpp, mpp_from, model, tiles_done, tiles_planned and tissue_mm2, and of each class its
+    area ``<class> mm2`` and its share of the tissue ``<class> percent``.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written or the disk is full.
+    """
+    names = class_names(rows)
+    header = ["slide", "path", "mpp", "mpp_from", "model", "tiles_done", "tiles_planned", "tissue_mm2"]
+    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow([*header, *(f"{name} {unit}" for name in names for unit in ("mm2", "percent"))])
+        for row in rows:
+            result = row.result
+            areas = {} if result is None else {area.name: area for area in result.areas}
+            values: list[object] = [row.slide, row.path, row.mpp, row.mpp_from]
+            values += [None] * 3 if result is None else [result.model, result.done, result.planned]
+            values.append(row.tissue_mm2)
+            for name in names:
+                area = areas.get(name)
+                values += [None, None] if area is None else [area.area_mm2, area.percent_of_tissue]
+            table.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in values])
+
+
+def _own_thresholds(store: ScoreStore) -> ThresholdSettings:
+    try:
+        return open_labels(store)[1].thresholds
+    except OutputError:
+        return ThresholdSettings()

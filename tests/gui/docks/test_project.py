@@ -1,0 +1,252 @@
+"""The dock *Project*: a table of all slides that is read lazily, and what one does with it by mouse and keys."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from qtpy.QtCore import QPoint, Qt, QTimer
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QLineEdit
+
+from napari_pbip import samples
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.gui.docks.project import ProjectWidget
+from napari_pbip.gui.panels.cohort_table import AREAS, MAP, MODEL, MPP, SLIDE, STATE, TISSUE
+from napari_pbip.gui.state.segmenting import Status
+from napari_pbip.gui.state.session import session_of
+from napari_pbip.project import Project
+from napari_pbip.slides import open_slide
+from tests.gui.docks.test_segment import QUICK, drop, runs  # noqa: F401 - a fixture
+from tests.gui.qt_helpers import Settle, click, type_text
+from tests.gui.state.project_process import make_store
+
+MANY = 300
+STALL = 0.5
+"""Seconds of work between which the window has to come to itself; 0.1 is usual."""
+
+
+@pytest.fixture
+def widget(viewer: Any, settle: Settle) -> ProjectWidget:
+    session_of(viewer).folder.mkdir()
+    widget = ProjectWidget(viewer)
+    viewer.window.add_dock_widget(widget, area="bottom")
+    settle()
+    return widget
+
+
+@pytest.fixture
+def study(viewer: Any, widget: Any, settle: Settle, tmp_path: Path) -> Path:
+    """Three slides of which one has a result, in the table."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    shutil.copy(samples.slide(), folder / "skin.svs")
+    shutil.copy(samples.tumour(), folder / "tumour.tif")
+    shutil.copy(samples.frozen_section(), folder / "frozen.svs")
+    with open_slide(folder / "skin.svs") as slide:
+        result = session_of(viewer).results_folder / f"skin-{slide.identity[:12]}"
+        result.mkdir(parents=True)
+        make_store(slide, result / "skin.ome.zarr")
+    drop(widget, folder)
+    all_known(widget, settle, 3)
+    return folder
+
+
+def all_known(widget: Any, settle: Settle, count: int) -> None:
+    model = widget.table.cohort_model
+    settle(lambda: len(model.entries) == count and all(entry.known for entry in model.entries), 180)
+
+
+def shown(widget: Any, column: int) -> list[str]:
+    model = widget.table.model()
+    return [model.index(row, column).data() for row in range(model.rowCount())]
+
+
+def row_of(widget: Any, name: str) -> int:
+    return shown(widget, SLIDE).index(name)
+
+
+def place(widget: Any, row: int, column: int) -> QPoint:
+    index = widget.table.model().index(row, column)
+    widget.table.scrollTo(index)
+    return widget.table.visualRect(index).center()
+
+
+def click_cell(widget: Any, row: int, column: int, *, twice: bool = False) -> None:
+    spot, viewport = place(widget, row, column), widget.table.viewport()
+    QTest.mouseClick(viewport, Qt.MouseButton.LeftButton, pos=spot)
+    if twice:
+        QTest.mouseDClick(viewport, Qt.MouseButton.LeftButton, pos=spot)
+
+
+def click_header(widget: Any, column: int) -> None:
+    header = widget.table.horizontalHeader()
+    x = header.sectionViewportPosition(column) + header.sectionSize(column) // 2
+    QTest.mouseClick(header.viewport(), Qt.MouseButton.LeftButton, pos=QPoint(x, header.height() // 2))
+
+
+def header(widget: Any) -> list[str]:
+    model = widget.table.model()
+    return [model.headerData(n, Qt.Orientation.Horizontal) for n in range(model.columnCount())]
+
+
+@contextmanager
+def pulse() -> Iterator[list[float]]:
+    """The work of the window's thread between two beats of its heart, which other processes do not lengthen."""
+    beats, last = [], [time.thread_time()]
+
+    def beat() -> None:
+        now = time.thread_time()
+        beats.append(now - last[0])
+        last[0] = now
+
+    timer = QTimer()
+    timer.setInterval(10)
+    timer.timeout.connect(beat)
+    timer.start()
+    yield beats
+    timer.stop()
+
+
+def test_three_hundred_slides_leave_the_window_alive(
+    viewer: Any, widget: Any, settle: Settle, sample_pixels: np.ndarray, tmp_path: Path
+) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for n in range(MANY):
+        part = sample_pixels[4 * n : 4 * n + 512, 600:1112]
+        tifffile.imwrite(
+            folder / f"slide {n:03}.tif", part, tile=(256, 256), compression="jpeg", photometric="rgb",
+            resolution=(20_000 + 10 * n,) * 2, resolutionunit="CENTIMETER",
+        )  # fmt: skip
+    session = session_of(viewer)
+    with pulse() as beats:
+        drop(widget, folder)
+        all_known(widget, settle, MANY)
+        settle()
+        assert len({entry.row.mpp for entry in widget.table.cohort_model.entries}) == MANY
+        visible = widget.table.viewport().height() // widget.table.rowHeight(0) + 2
+        assert 0 < len(session.cohort._pictures._values) <= 3 * visible  # not all are read
+        click_header(widget, MPP)
+        settle()
+        assert shown(widget, MPP) == sorted(shown(widget, MPP), key=float)
+        click_header(widget, MPP)
+        settle()
+        assert shown(widget, MPP) == sorted(shown(widget, MPP), key=float, reverse=True)
+        type_text(widget.search, "slide 29")
+        settle()
+        assert sorted(shown(widget, SLIDE)) == [f"slide 29{n}.tif" for n in range(10)]
+        type_text(widget.search, "")
+        QTest.keyClick(widget.table, Qt.Key.Key_End)
+        settle()
+    assert max(beats) < STALL, f"the window was busy for {max(beats):.2f} s"
+    assert not len(session.slides)
+    session.project.save()
+    assert len(Project.open(session.folder).slides) == MANY
+
+
+def test_a_row_says_what_the_map_says(viewer: Any, widget: Any, settle: Settle, study: Path) -> None:
+    session = session_of(viewer)
+    row = row_of(widget, "skin.svs")
+    assert shown(widget, STATE)[row] == "done"
+    assert shown(widget, MODEL)[row] == "run"
+    assert float(shown(widget, TISSUE)[row]) > 0.5
+    assert header(widget)[AREAS : AREAS + 2] == ["TUM mm²", "TUM %"]
+    index = widget.table.model().index(row, MAP)
+    assert not index.data(Qt.ItemDataRole.DecorationRole).isNull()
+    settle(lambda: widget.table.model().index(row, SLIDE).data(Qt.ItemDataRole.DecorationRole) is not None)
+    click_cell(widget, row, SLIDE, twice=True)
+    settle(lambda: len(session.results) and not session.project.opening)
+    assert session.current_slide.slide.path == study / "skin.svs"
+    result = session.results[0]
+    result.display.thresholds = ThresholdSettings(delta=0.6)
+    settle(lambda: result.areas.exact and not session.jobs)
+    settle()
+    areas = [area for area in result.areas.rows if area.name == "TUM"]
+    assert float(shown(widget, AREAS)[row]) == pytest.approx(areas[0].area_mm2, rel=1e-3)
+    viewer.layers.remove(result.layer)  # without the layer, by the thresholds that it had
+    settle()
+    all_known(widget, settle, 3)
+    assert float(shown(widget, AREAS)[row]) == pytest.approx(areas[0].area_mm2, rel=1e-3)
+
+
+@pytest.mark.parametrize("typed", ["0.25", "0,25"])
+def test_microns_per_pixel_are_edited_in_the_table(
+    viewer: Any, widget: Any, settle: Settle, study: Path, typed: str
+) -> None:
+    session = session_of(viewer)
+    row = row_of(widget, "tumour.tif")
+    assert shown(widget, MPP)[row] == "unknown"
+    for text, kept in (("much", "unknown"), ("25", "unknown"), (typed, "0.25")):
+        click_cell(widget, row, MPP, twice=True)
+        [editor] = widget.table.viewport().findChildren(QLineEdit)
+        QTest.keyClicks(editor, text)
+        QTest.keyClick(editor, Qt.Key.Key_Return)
+        settle()
+        assert shown(widget, MPP)[row] == kept
+        assert widget.notice.isVisible() is (kept == "unknown")
+    assert json.loads((study / "tumour.tif.mpp.json").read_text()) == {"mpp": 0.25}
+    session.project.save()
+    saved = {slide.path.name: slide for slide in Project.open(session.folder).slides}
+    assert (saved["tumour.tif"].mpp, saved["tumour.tif"].mpp_from) == (0.25, "user")
+    assert session.slides.open(study / "tumour.tif").slide.mpp == 0.25
+
+
+def test_one_csv_of_all(widget: Any, settle: Settle, study: Path, tmp_path: Path) -> None:
+    type_text(widget.search, "skin")
+    settle()
+    assert shown(widget, SLIDE) == ["skin.svs"]
+    widget.write(tmp_path / "all.csv")
+    assert widget.notice.text().endswith("Saved as all.csv.")
+    with (tmp_path / "all.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["slide"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"skin", "tumour", "frozen"}
+    assert float(rows["skin"]["TUM percent"]) > 0
+    assert rows["tumour"]["TUM percent"] == ""
+
+
+def test_selected_slides_are_segmented_and_removed(
+    viewer: Any,
+    widget: Any,
+    settle: Settle,
+    study: Path,
+    runs: Path,  # noqa: F811
+) -> None:
+    session = session_of(viewer)
+    shutil.copytree(runs, session.models_folder)
+    session.change(segment=QUICK)
+    session.training.refresh()
+    settle(lambda: widget.model.count() == 3)
+    assert not widget.segment_button.isEnabled()
+    row = row_of(widget, "tumour.tif")
+    session.project.give_mpp(study / "tumour.tif", 0.5)
+    settle()
+    click_cell(widget, row, SLIDE)
+    widget.model.setCurrentText("first")
+    click(widget.segment_button)
+    settle(lambda: shown(widget, STATE)[row] == "done", 180)
+    [queued] = session.segmenting.slides
+    assert queued.status is Status.DONE
+    assert queued.run.name == "first"
+    assert shown(widget, MODEL)[row] == "first"
+    assert not len(session.slides)  # nothing was opened for it
+    click(widget.remove_button)
+    settle()
+    assert sorted(shown(widget, SLIDE)) == ["frozen.svs", "skin.svs"]
+    assert queued.store.exists()
+
+
+def test_slides_that_cannot_be_read_are_told(viewer: Any, widget: Any, settle: Settle, tmp_path: Path) -> None:
+    (tmp_path / "no.svs").write_bytes(b"no slide")
+    drop(widget, tmp_path / "no.svs", samples.slide())
+    all_known(widget, settle, 1)
+    assert "no.svs" in widget.project.problem.text()
