@@ -150,7 +150,7 @@ class ThresholdSettings(Settings):
     """Whether the largest score of a class is that over the slide (no seams) or over each tile (as published)."""
     percentile: Annotated[float, Field(ge=50, le=100)] = 99.5
     """Percentile of the scores over a slide that counts as the largest, so that a few outliers do not matter."""
-    smoothing_um: Annotated[float, Field(ge=0, le=200)] = Field(25.0, title="Smoothing, µm")
+    smoothing_um: Annotated[float, Field(ge=0, le=200)] = Field(15.0, title="Smoothing, µm")
     """Width in micrometres over which scores are averaged before they become labels; 0 leaves them as they are."""
 
     def of_classes(self, names: Collection[str]) -> ThresholdSettings:

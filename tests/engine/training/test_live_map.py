@@ -20,6 +20,7 @@ from napari_pbip.errors import ConfigError, DataError
 from napari_pbip.events import Event, Finished, Started, Warned
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.results.smoothing import deviation, smooth
 from napari_pbip.slides import Position, SlideFacts, TileSize, TissueMask, find_tissue, open_slide
 from napari_pbip.taxonomy import Taxonomy
 from tests.gui.sample_labels import SKIN
@@ -90,6 +91,37 @@ def test_every_cell_of_the_view_has_its_likeliest_class(live: LiveProbe, labelle
             expected = np.where(shares >= 0.5, likeliest, 0)
             assert np.mean(tiles[place] == expected) > 0.98  # features are kept in half precision
     assert len(np.unique(np.stack(list(tiles.values())))) == 4
+
+
+def test_the_map_is_smoothed_like_that_of_a_slide(live: LiveProbe, labelled: LabelledSlides, view: View) -> None:
+    """Single cells of another class go, and squares join without a seam, in whatever order they have arrived."""
+    size = view.size.pixels // 8
+    raw = coloured(list(live_map(live, labelled, Path("tiles"), view)))
+    smoothed = replace(view, smoothing_um=15.0)
+    fresh = LiveProbe("efficientnet-lite0", device="cpu")  # squares arrive a few at a time
+    maps = coloured(list(live_map(fresh, labelled, Path("tiles"), smoothed)))
+    assert maps.keys() == raw.keys()
+    (left, top), (right, bottom) = np.min(view.places, 0), np.max(view.places, 0) + 1
+    pictures = [
+        np.block([[tiles[c, r] for c in range(left, right)] for r in range(top, bottom)]) for tiles in (raw, maps)
+    ]
+    edges = [np.count_nonzero(p[:, 1:] != p[:, :-1]) + np.count_nonzero(p[1:] != p[:-1]) for p in pictures]
+    assert edges[1] < 0.7 * edges[0]
+    fit = fitted(list(live_map(fresh, labelled, Path("tiles"), smoothed)))
+    encoder, cells = encoders.load("efficientnet-lite0"), np.arange(size)
+    grid, cell = view.slide.grid(view.size), view.size.microns / view.slide.mpp / size
+    rows, shares = [], []
+    with open_slide(samples.slide()) as opened:
+        found = find_tissue(opened, view.tissue)
+        for r in range(top, bottom):
+            corners = [corner(grid, (c, r)) for c in range(left, right)]
+            pixels = np.stack([opened.read(x, y, 224, 224, view.size.mpp) for x, y in corners])
+            features = encoder.dense(to_tensor(pixels)).half().float().flatten(2).mT.numpy()
+            rows.append(np.hstack([fit.probe.log_probability(f).reshape(size, size, -1) for f in features]))
+            shares.append([found.fraction(x + cell * cells, y + cell * cells[:, None], cell, cell) for x, y in corners])
+    tissue = np.block(shares) >= 0.5
+    whole = smooth(np.concatenate(rows).transpose(2, 0, 1), tissue, deviation(15.0, 8 * view.size.mpp)).argmax(0) + 1
+    assert np.mean(pictures[1] == np.where(tissue, whole, 0)) > 0.998
 
 
 def test_only_the_fit_is_done_again(

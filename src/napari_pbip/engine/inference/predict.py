@@ -241,14 +241,14 @@ def label_with_margin(
 def _fused(maps: ImageMaps, weights: Sequence[float], size: tuple[int, int]) -> torch.Tensor:
     """Return the fused class scores at the pixels of an image, 0 to 1, shape (1, N, H, W)."""
     if maps.calibrated:
-        fused = fuse([(w, m) for w, m in zip(weights, maps.stages, strict=True) if w], size).sigmoid()
+        fused = fuse([(w, m) for w, m in zip(weights, maps.stages, strict=True) if w], size)
     else:
         present = torch.ones(1, maps.stages[0].shape[1], device=maps.presence.device)
         fused = fuse_per_tile(maps.stages, present, weights, size) / sum(weights)
-    if not maps.smoothing:
-        return fused
-    smoothed = smooth(fused[0].cpu().numpy(), np.ones(size, np.bool_), maps.smoothing)
-    return torch.from_numpy(smoothed)[None].to(fused.device)
+    if maps.smoothing:  # before the sigmoid, as scores of slides are smoothed
+        smoothed = smooth(fused[0].cpu().numpy(), np.ones(size, np.bool_), maps.smoothing)
+        fused = torch.from_numpy(smoothed)[None].to(fused.device)
+    return fused.sigmoid() if maps.calibrated else fused
 
 
 def _at_pixels(present: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -26,6 +26,7 @@ from napari_pbip.engine.feature_cache import Features
 from napari_pbip.engine.jobs import heard, job
 from napari_pbip.engine.loading import Image, ahead
 from napari_pbip.engine.training.linear_probe import DEFAULT_STRENGTH, cross_validate, groups_of_classes
+from napari_pbip.engine.training.live_cells import Bools, LiveCells, Scores
 from napari_pbip.engine.training.live_view import Coloured, Fit, Fitted, Labels, View
 from napari_pbip.engine.training.probe import ENOUGH, Cells, fit_with_mixed, groups_of, told_apart
 from napari_pbip.errors import DataError, SlideError
@@ -40,8 +41,8 @@ _CELLS = 3_000
 _CELLS_A_TILE = 100
 _PIXELS = 4 * 224**2
 """Pixels that are encoded at once: few, so that the job can be replaced soon after the view has moved."""
-_HELD = 64
-"""Number of tiles that are coloured at once if their features are in memory."""
+_AT_ONCE = 64
+"""Largest number of squares that are drawn at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,8 @@ class LiveProbe:
     def colour(self, fit: Fit, view: View) -> Generator[Event, None, None]:
         """Yield the labels of a view, first of squares whose features are in memory, then of the others.
 
+        The labels of a square are yielded again when a neighbour has arrived, with which it is smoothed.
+
         Raises
         ------
         SlideError
@@ -170,16 +173,17 @@ class LiveProbe:
         """
         yield Started("Colouring", len(view.places), "tiles")
         tissue = self._tissue_of(view)
-        held = [p for p in view.places if _Place(view.slide, view.size, p) in self._features]
-        lacking = [p for p in view.places if _Place(view.slide, view.size, p) not in self._features]
-        known: Iterator[dict[Position, Features | None]] = (
-            {p: self._features[_Place(view.slide, view.size, p)] for p in batch} for batch in chunks(iter(held), _HELD)
-        )
-        done = 0
+        held = {p: f for p in view.places if (f := self._features.get(_Place(view.slide, view.size, p))) is not None}
+        lacking = [p for p in view.places if p not in held]
+        known: Iterator[dict[Position, Features | None]] = iter([dict(held)])
+        cells, done = LiveCells(view.smoothing_um / view.size.microns), 0
         for found in chain(known, self._read(view.slide, view.size, lacking)):
             done += len(found)
-            tiles = {p: _labels(fit, f, tissue, view, p) for p, f in found.items() if f is not None}
-            yield Coloured(done, tiles=tiles)
+            readable = {place: features for place, features in found.items() if features is not None}
+            for place, features in readable.items():
+                cells.add(place, _scores(fit, features), _tissue_in(tissue, view, place, features))
+            for batch in chunks(iter(cells.touched(readable)), _AT_ONCE):
+                yield Coloured(done, tiles={place: _labels(fit, cells.best(place)) for place in batch})
 
     def _tissue_of(self, view: View) -> TissueMask:
         file = view.tissue_file
@@ -227,17 +231,28 @@ class LiveProbe:
         return self._dense(images)
 
 
-def _labels(fit: Fit, features: Features, tissue: TissueMask, view: View, place: Position) -> Labels:
-    """Return class index + 1 of each cell of a square, or 0 for cells that are mostly not tissue; shape (h, w)."""
+def _scores(fit: Fit, features: Features) -> Scores:
+    """Return the log-probability of each class in each cell of a square, (N, h, w)."""
     dimension, rows, columns = features.shape
+    cells = np.ascontiguousarray(features.reshape(dimension, -1).T, np.float32)
+    of_cells = fit.probe.log_probability(cells).astype(np.float32)
+    return of_cells.T.reshape(-1, rows, columns)
+
+
+def _tissue_in(tissue: TissueMask, view: View, place: Position, features: Features) -> Bools:
+    """Return which cells of a square are at least half tissue, (h, w)."""
+    _, rows, columns = features.shape
     x, y = corner(view.slide.grid(view.size), place)
     side = view.size.microns / view.slide.mpp
     height, width = side / rows, side / columns
     share = tissue.fraction(x + width * np.arange(columns), y + height * np.arange(rows)[:, None], width, height)
-    cells = np.ascontiguousarray(features.reshape(dimension, -1).T, np.float32)
-    likeliest = fit.values[fit.probe.log_probability(cells).argmax(1)].reshape(rows, columns)
-    labels: Labels = np.where(share >= 0.5, likeliest, 0).astype(np.uint8)
-    return labels
+    inside: Bools = share >= 0.5
+    return inside
+
+
+def _labels(fit: Fit, best: npt.NDArray[np.intp]) -> Labels:
+    """Return class index + 1 of each cell, or 0 where ``best`` is -1."""
+    return np.where(best >= 0, fit.values[best], 0).astype(np.uint8)
 
 
 @job

@@ -33,6 +33,8 @@ class View:
     tissue_file: Path
     """Tissue mask of the slide; if the file does not exist, tissue is found by ``tissue``."""
     tissue: TissueSettings = field(default_factory=TissueSettings)
+    smoothing_um: float = 0.0
+    """Width over which scores are smoothed (:attr:`~napari_pbip.config.ThresholdSettings.smoothing_um`)."""
 
 
 @dataclass(frozen=True, slots=True)

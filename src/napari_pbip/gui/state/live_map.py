@@ -212,6 +212,7 @@ class LiveMap:
             places_in(facts, size, rectangle, _MOST),
             session.tissue_file(slide.slide),
             settings.segment.tissue,
+            settings.thresholds.smoothing_um,
         )
         encoder = settings.bank.encoder, settings.bank.weights, settings.train.device
         return _Wanted(encoder, session.tiles_folder, labelled, view), ""
