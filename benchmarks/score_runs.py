@@ -1,12 +1,14 @@
 """Score trained models on images with masks with different widths of smoothing, and compare the methods image by image.
 
-    python benchmarks/score_runs.py RUNS DATA --mpp 0.62 [--split test] [--smoothing 0 10 15 25 40] [--tested 25]
+    python benchmarks/score_runs.py RUNS DATA --mpp 0.62 [--split test] [--smoothing 0 10 15 25 40] [--tested 15]
+        [--slide-mask MASK]
 
 RUNS is a folder with one folder per method, which contains one run per seed, as `benchmarks/weak_labels.py` and
 `napari-pbip compare` leave it. Every image is looked at once for all widths. The first table has the figures of each
 method as mean and standard deviation over its seeds. The second compares two methods at a time under *predicted* with
 the width --tested: the mIoU of every image is averaged over the seeds, and the Wilcoxon signed-rank test over images
 gets a p-value, with Holm's correction for the number of pairs. Choose a width with `--split val` only.
+With a mask of the slide that `weak_labels.py` has segmented, a third table has the mean IoU of its map.
 """
 
 from __future__ import annotations
@@ -19,17 +21,21 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
+import tifffile
 import torch
+from PIL import Image
 from scipy.stats import wilcoxon
 
 from napari_pbip.bank import TileSet, load_tiles
-from napari_pbip.config import DataSettings
+from napari_pbip.config import DataSettings, ThresholdSettings
 from napari_pbip.engine.inference.evaluate import predict_labels
 from napari_pbip.engine.inference.predict import Predictor
 from napari_pbip.engine.loading import TileReader
 from napari_pbip.engine.runs import load_model
+from napari_pbip.results.lazy import lazy_labels
 from napari_pbip.results.metrics import PROTOCOLS, Confusion, SegmentationScores
 from napari_pbip.results.smoothing import deviation
+from napari_pbip.results.store import ScoreStore
 
 DEVICE = torch.device("cpu")
 FIGURES = ("miou", "biou")
@@ -53,7 +59,8 @@ def main() -> None:
     parser.add_argument("--mpp", type=float, required=True, help="microns per pixel of the images")
     parser.add_argument("--split", default="test", choices=("test", "val"))
     parser.add_argument("--smoothing", type=float, nargs="+", default=[0.0, 10.0, 15.0, 25.0, 40.0], help="microns")
-    parser.add_argument("--tested", type=float, default=25.0, help="the width of the second table, microns")
+    parser.add_argument("--tested", type=float, default=15.0, help="the width of the second table, microns")
+    parser.add_argument("--slide-mask", type=Path)
     args = parser.parse_args()
     tiles = load_tiles(args.data, args.split, DataSettings(folder=args.data, mpp=args.mpp))
     widths = sorted({*args.smoothing, args.tested})
@@ -71,6 +78,13 @@ def main() -> None:
         print("\n| pair | difference of mean mIoU per image | images better, worse | p | p, Holm |")
         for row in compared({name: of_widths[args.tested] for name, of_widths in methods.items()}):
             print(row)
+    if args.slide_mask is not None:
+        truth = tifffile.imread(args.slide_mask)
+        print("\n| method | smoothing, µm | slide mIoU |")
+        for name in methods:
+            stores = sorted((args.runs / name).glob("*/slide/*.ome.zarr"))
+            for width in widths:
+                print(f"| {name} | {width:g} | {spread([on_slide(store, truth, width) for store in stores])} |")
 
 
 def score(run: Path, tiles: TileSet, widths: list[float], mpp: float) -> dict[float, Scored]:
@@ -91,6 +105,16 @@ def score(run: Path, tiles: TileSet, widths: list[float], mpp: float) -> dict[fl
             alone.add(truth, labels["predicted"])
             figures.of_images.append(alone.miou)
     return scored
+
+
+def on_slide(path: Path, truth: np.ndarray, width: float) -> float:
+    """Return the mean IoU of a map; background and pixels that were not analysed count as errors."""
+    store = ScoreStore.open(path)
+    labels = np.asarray(lazy_labels(store, ThresholdSettings(smoothing_um=width)).data)
+    small = Image.fromarray(truth).resize((labels.shape[1], labels.shape[0]), Image.Resampling.NEAREST)
+    confusion = Confusion(len(store.taxonomy))
+    confusion.add(np.asarray(small), np.where((labels == 0) | (labels == 255), 255, labels - 1).astype(np.uint8))
+    return confusion.miou
 
 
 def compared(methods: dict[str, list[Scored]]) -> list[str]:
