@@ -26,7 +26,7 @@ LAYOUTS = {
     "luad": "digits in file names, [1 0 1]",
     "csv": "a table (CSV)",
 }
-"""What the window calls each layout of labelled tiles; it goes on after the label of the setting."""
+"""What the window calls each layout of labelled tiles; it follows the label of the setting."""
 _WORDS = {
     "`resume=True`": ("--resume", "Resume"),
     "`overwrite=True`": ("--overwrite", "Replace"),

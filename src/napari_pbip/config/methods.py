@@ -116,7 +116,7 @@ class PbipSettings(ImgMatchSettings):
     learns_from = "bank"
     about = (
         "Learns from labelled tiles and an image bank. The clusters of the bank are the prototypes, and training does "
-        "not change them. Every step of training computes the bank's encoder."
+        "not change them. Every training step runs the bank's encoder."
     )
     presets = {  # noqa: RUF012  # declared a class variable above
         "paper": {
@@ -216,7 +216,7 @@ class ConstructSettings(PrototypeSettings):
     about = (
         "Learns small adapters and prototypes on a frozen encoder, which is a vision transformer or "
         "efficientnet-lite0. Needs an image bank built with it, and pretrained weights of the backbone, from which it "
-        "learns the borders of tissues. Few weights are trained; segmenting a slide computes the encoder, which takes "
+        "learns the borders of tissues. Few weights are trained; segmenting a slide runs the encoder, which takes "
         "longer if it is large."
     )
     sees_through_encoder = True
@@ -288,8 +288,8 @@ class ProbeSettings(MethodSettings):
     network = "napari_pbip.models.methods.probe:Probe"
     learns_from = "encoder"
     about = (
-        "Fits a linear classifier to the features that an encoder has of the single-class tiles. This takes seconds, "
-        "and is meant for few tiles. Nothing else is trained."
+        "Fits a linear classifier to the features that an encoder computes from single-class tiles. This takes "
+        "seconds, and is meant for few tiles. Nothing else is trained."
     )
     sees_through_encoder = True
     window: ClassVar[int] = 224

@@ -98,8 +98,8 @@ class TrainedModel:
         known = self.facts.taxonomy.names
         if known != tuple(names):
             raise ModelError(
-                f"The model in {self.run} knows the classes {', '.join(known)}, and the data have {', '.join(names)}; "
-                "give it data with its own classes, in its order."
+                f"The model in {self.run} was trained on the classes {', '.join(known)}, and the data have "
+                f"{', '.join(names)}; give it data with the same classes in the same order."
             )
 
 
@@ -165,7 +165,7 @@ def recorded_encoder(facts: RunFacts) -> Encoder:
         ) from error
     if encoder.weights_hash != recorded["weights_hash"]:
         raise ModelError(
-            f"The model needs the encoder {name!r}, whose weights are others than in the training; "
+            f"The model needs the encoder {name!r}, whose weights are not those of the training; "
             f"put those back into {place}, or train again."
         )
     return encoder

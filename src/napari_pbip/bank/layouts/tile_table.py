@@ -96,7 +96,7 @@ def read(
         tiles.append(LabelledTile(path, labels, mask, table.origin(row, path)))
         rows.append(row)
     if not tiles:
-        raise DataError(f"{table.path} lists no tiles of the split {split!r}; splits stand in a column 'split'.")
+        raise DataError(f"{table.path} lists no tiles of the split {split!r}; splits are given in a column 'split'.")
     for name, count in unknown.items():
         left_out.others.append(f"Left out: {count:,} rows of {table.path.name} (their split is {name!r}).")
     if "" in table.columns:
@@ -210,6 +210,6 @@ def _shown_everywhere(tiles: Sequence[LabelledTile], names: Sequence[str]) -> st
     if not everywhere or len(names) < 3 or len(tiles) < 2:
         return None
     return (
-        f"Every tile shows {everywhere[0]}, so nothing can be learned of it; if that column is no class, name the "
+        f"Every tile shows {everywhere[0]}, so nothing can be learned about it; if that column is no class, name the "
         "classes with `data.classes`."
     )

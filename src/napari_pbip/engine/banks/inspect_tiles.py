@@ -28,7 +28,7 @@ def inspect_tiles(data: DataSettings) -> Job:
         If the folder contains no labelled tiles, or they are invalid.
     """
     if data.folder is None:
-        raise ConfigError("There is nothing to look at; choose the folder (or CSV file) with the labelled tiles.")
+        raise ConfigError("No labelled tiles are given; choose the folder (or CSV file) with the labelled tiles.")
     splits = find_splits(data.folder, data)
     yield Started("Reading labels", total=len(splits), unit="splits")
     found, told, notes = {}, list[str](), dict[str, None]()

@@ -202,7 +202,7 @@ class LiveProbe:
         grid, together = slide.grid(size), max(1, _PIXELS // size.pixels**2)
         with open_slide(slide.path, slide.mpp) as opened:
             if opened.identity != slide.identity:
-                raise SlideError(f"{slide.path} is another slide now; open {slide.name} from where it lies.")
+                raise SlideError(f"{slide.path} is another slide now; open {slide.name} from its present folder.")
 
             def read(place: Position) -> tuple[Position, Image | None]:
                 try:

@@ -181,7 +181,7 @@ def _begin(
 ) -> runs.RunFacts:
     """Create the run folder, or check that the run in it can be resumed; return the facts about the run."""
     if not resume:
-        ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
+        ways = "`resume=True` to continue it, `overwrite=True` to replace it"
         prepare_folder(out, runs.MARKER, overwrite=overwrite, ways=ways)
         facts = runs.RunFacts(settings, tiles.taxonomy, tile_size=side, steps=steps, versions=runs.versions())
         facts.write(out)

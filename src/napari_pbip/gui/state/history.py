@@ -78,7 +78,7 @@ class History:
         return self._undone[-1].what if self._undone else ""
 
     def undo(self) -> None:
-        """Take the last change back."""
+        """Undo the last change."""
         self._move(self._done, self._undone, lambda step: step.undo())
 
     def redo(self) -> None:

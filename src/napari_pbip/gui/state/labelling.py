@@ -261,7 +261,7 @@ class Labelling:
         except FolderInUse as error:
             self.problem = DataError(
                 f"The labels of this project are edited in another window ({error.holder}); close that window, "
-                "and this one goes on."
+                "and you can label here."
             )
             self._waiting.start()
         except DataError as error:

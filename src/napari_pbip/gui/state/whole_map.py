@@ -101,7 +101,9 @@ class WholeMap:
             case Status.DONE:
                 self._say(f"{name} is mapped by “{slide.run.name}”. Next: 6 Tune.")
             case Status.OCCUPIED:
-                self._say(problem=f"{name} has a tissue map already, which this one cannot go on with.")
+                self._say(
+                    problem=f"{name} has a tissue map already, which was made with another model or other settings."
+                )
             case Status.FAILED:
                 self._say(problem=slide.sentence)
 

@@ -73,11 +73,11 @@ class JobBar(QWidget):
         self.progress.setTextVisible(True)
         self.text = PlainLabel()
         self.text.setWordWrap(True)
-        self.pause_button = push_button("Pause", "Stop for a while; nothing is lost", self._toggle_pause)
+        self.pause_button = push_button("Pause", "Pause; nothing is lost", self._toggle_pause)
         self.cancel_button = push_button("Cancel", "Stop; what is finished is kept", self._cancel)
         self.noted = Notice()
         self.notice = Notice()
-        self.details_button = push_button("Details…", "The technical description, for a report", self._show_details)
+        self.details_button = push_button("Details…", "Technical details, for an error report", self._show_details)
         row = QHBoxLayout()
         row.addWidget(self.progress, 1)
         row.addWidget(self.pause_button)  # even if it is not used: a button without a parent is a window of its own
@@ -162,7 +162,7 @@ class JobBar(QWidget):
         self.text.setText(text)
 
     def _on_state(self, state: State) -> None:
-        self.pause_button.setText("Go on" if state is State.PAUSED else "Pause")
+        self.pause_button.setText("Continue" if state is State.PAUSED else "Pause")
         self.pause_button.setEnabled(state in (State.RUNNING, State.PAUSED))
         self.cancel_button.setEnabled(state in (State.RUNNING, State.PAUSED))
         if state is State.PAUSED:

@@ -59,7 +59,9 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
     except (OSError, ValueError) as error:
         raise _unreadable(folder / _FILES[0]) from error
     if difference := _difference(config.to_dict(), spec.network):
-        raise WeightsUnavailable(f"{folder} holds another network than {spec.name!r}: {difference}; give that one's.")
+        raise WeightsUnavailable(
+            f"{folder} holds another network than {spec.name!r}: {difference}; give the folder of that encoder."
+        )
     return _encoder(spec, folder, config.model_type)
 
 
