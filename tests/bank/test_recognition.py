@@ -297,7 +297,7 @@ def test_masks_without_tile_and_tiles_of_one_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.png and a\.tif have the same name"):
         load_tiles(tmp_path, "test", AB)
     (tmp_path / "test" / "mask" / "a.tif").rename(tmp_path / "test" / "img" / "a.jpg")
-    with pytest.raises(DataError, match="have one name"):
+    with pytest.raises(DataError, match="have the same name"):
         load_tiles(tmp_path, "test", AB)
 
 

@@ -109,7 +109,7 @@ def test_the_window_is_told_by_one_place(data: DataSettings) -> None:
     _, warned, events = said(inspect_tiles(data))
     end = events[-1]
     assert isinstance(end, Finished)
-    assert end.summary["told"] == [
+    assert end.summary["notes"] == [
         "Found 6 tiles for training: a folder for each class (A 3, B 3).",
         "Found 1 tile for validation: masks, which give the classes (A 0, B 1).",
         "Left out: 1 .npy, such as extra.npy (no pictures that are read).",

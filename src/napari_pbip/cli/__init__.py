@@ -199,8 +199,8 @@ def train(
     score = (
         "" if summary["miou"] is None else f", best validation mIoU {summary['miou']:.1f} % in epoch {summary['epoch']}"
     )
-    if (told := summary.get("balanced_accuracy")) is not None:
-        score = f", balanced accuracy {told:.1f} % in cross-validation{score}"
+    if (accuracy := summary.get("balanced_accuracy")) is not None:
+        score = f", balanced accuracy {accuracy:.1f} % in cross-validation{score}"
     done = f"Fitted to {summary['tiles']} tiles" if "tiles" in summary else f"Trained {summary['steps']} steps"
     say(f"{done} in {summary['seconds']:.0f} s{score}: {out}")
 

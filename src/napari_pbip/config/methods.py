@@ -29,7 +29,7 @@ class MethodSettings(Settings):
     learns_from: ClassVar[Literal["tiles", "encoder", "bank", "masks"]] = "tiles"
     """What training needs: only labelled tiles, also a frozen encoder, an image bank with its encoder, or tiles with
     masks."""
-    sees_through_encoder: ClassVar[bool] = False
+    uses_encoder_features: ClassVar[bool] = False
     """Whether a trained model computes its maps with the encoder, and needs it for inference."""
     about: ClassVar[str] = ""
     """What the method learns, needs and costs, for users who choose a method."""
@@ -219,7 +219,7 @@ class ConstructSettings(PrototypeSettings):
         "learns the borders of tissues. Few weights are trained; segmenting a slide runs the encoder, which takes "
         "longer if it is large."
     )
-    sees_through_encoder = True
+    uses_encoder_features = True
     presets = {  # noqa: RUF012  # declared a class variable above
         "released": {
             "stage_weights": (0.0, 0.0, 0.0, 1.0),
@@ -291,7 +291,7 @@ class ProbeSettings(MethodSettings):
         "Fits a linear classifier to the features that an encoder computes from single-class tiles. This takes "
         "seconds, and is meant for few tiles. Nothing else is trained."
     )
-    sees_through_encoder = True
+    uses_encoder_features = True
     window: ClassVar[int] = 224
     """Smallest side in pixels of the squares of a slide that the encoder gets: it was trained on images of this size,
     and has no surroundings at the border of a small square."""

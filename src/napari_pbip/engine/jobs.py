@@ -76,7 +76,7 @@ def explained(error: Exception, name: str = "", less_memory: str = _MORE_MEMORY)
     return JobFailed(f"{what}: {type(error).__name__}: {said}.")
 
 
-def heard(inner: Generator[object, None, Result], done: int) -> Generator[Step, None, Result]:
+def cancellable(inner: Generator[object, None, Result], done: int) -> Generator[Step, None, Result]:
     """Run a generator inside a job and return its value; yield a ``Step`` whenever it yields, so that a cancel works.
 
     Parameters

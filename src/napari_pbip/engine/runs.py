@@ -130,7 +130,7 @@ def load_model(folder: Path, which: Which = "best", device: torch.device | None 
     weights = read_weights(path)
     settings = without_start(facts.settings)  # the initial weights are not needed, and may no longer exist
     prototypes = Prototypes.zeros(facts.prototypes["k"], facts.prototypes["dimension"]) if facts.prototypes else None
-    encoder = recorded_encoder(facts) if settings.method.sees_through_encoder else None
+    encoder = recorded_encoder(facts) if settings.method.uses_encoder_features else None
     method = build_method(settings, len(facts.taxonomy), prototypes, encoder)
     try:
         method.load_state_dict(weights)

@@ -138,7 +138,7 @@ class Table:
                 f"Row {self.lines[row]} of {self.path} names a slide but x and y are no whole numbers."
             ) from None
 
-    def tells_labels(self) -> bool:
+    def lists_labels(self) -> bool:
         """Return whether the table lists labelled tiles, unlike other tables such as a manifest of files.
 
         Raises

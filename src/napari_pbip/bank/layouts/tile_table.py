@@ -42,23 +42,23 @@ def find(folder: Path, here: Listing, layout: str) -> tuple[Table | None, list[s
     if len(paths) == 1 and not pictures and not here.folders:
         return Table(paths[0]), []  # there is nothing else in the folder
     tables = {path: table for path in paths if (table := _stray_table(path)) is not None}
-    telling = [path for path, table in tables.items() if table.tells_labels()]
-    if len(telling) > 1:
-        names = ", ".join(path.name for path in telling)
+    labelled = [path for path, table in tables.items() if table.lists_labels()]
+    if len(labelled) > 1:
+        names = ", ".join(path.name for path in labelled)
         raise DataError(f"{folder} holds several tables of labelled tiles ({names}); name the one to use.")
-    if telling and any(LABEL_IN_NAME.fullmatch(path.stem) for path in pictures):
+    if labelled and any(LABEL_IN_NAME.fullmatch(path.stem) for path in pictures):
         raise DataError(
-            f"{folder} holds a table of labelled tiles ({telling[0].name}) and pictures with labels in their "
+            f"{folder} holds a table of labelled tiles ({labelled[0].name}) and pictures with labels in their "
             f"names ({pictures[0].name}); use `data.layout=csv` to go by the table, or `data.layout=bcss` or "
             "`data.layout=luad` to go by the names."
         )
-    notes = [f"{path.name} is not read: it does not list labelled tiles." for path in paths if not telling]
+    notes = [f"{path.name} is not read: it does not list labelled tiles." for path in paths if not labelled]
     notes += [
         f"{path.name} is not read; save it as CSV if it lists the tiles."
         for path in here.files
         if path.suffix.lower() in OTHER_TABLES
     ]
-    return (tables[telling[0]] if telling else None), notes
+    return (tables[labelled[0]] if labelled else None), notes
 
 
 def read(

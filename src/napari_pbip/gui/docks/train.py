@@ -66,7 +66,7 @@ _OF_STEPS = (
         )
     ),
 )
-"""What says nothing to a method that is fitted at once."""
+"""Settings that do not apply to a method that is fitted at once."""
 _NAME = re.compile(r"\w[\w .-]*")
 
 

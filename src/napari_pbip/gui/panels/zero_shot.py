@@ -102,7 +102,7 @@ class ZeroShotDialog(QDialog):
     def _show(self) -> None:
         work = self._work
         spec = work.encoder
-        reads = spec is not None and spec.may_read
+        reads = spec is not None and spec.may_have_text
         ways = ["whose sentence"] * reads + ["whose nearest prototype in the image bank"] * work.with_bank
         name = "" if spec is None else spec.name
         self.about.setText(
