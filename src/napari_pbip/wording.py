@@ -38,7 +38,7 @@ _WORDS = {
     "with `image_mpp`": ("with --image-mpp", "in the setting image_mpp"),
     "with `data.folder`": ("with --data or the setting data.folder", "in Label tiles"),
     "with `data.mpp`": ("with --set data.mpp=0.5", "in Label tiles"),
-    "`data.white_fraction`": ("data.white_fraction", "“White fraction” in Image bank"),
+    "`data.white_fraction`": ("data.white_fraction", "“Largest share of white” in Image bank"),
     "`segment.tissue.threshold`": ("segment.tissue.threshold", "the darkness threshold of tissue in Slides"),
     "`segment.tissue.smallest_um`": ("segment.tissue.smallest_um", "segment.tissue.smallest_um of a settings file"),
     "`segment.tissue.mpp`": ("segment.tissue.mpp", "segment.tissue.mpp of a settings file"),
