@@ -116,7 +116,7 @@ def test_broken_plugins_are_named_and_break_nothing_else(tmp_path: Path) -> None
         ("unnamed", 'its settings do not say name: Literal["unnamed"] = "unnamed"'),
         ("pbip", "another one has this name"),
     ):
-        said = f"The method {name!r} of the package 'pbip-broken' is left out ({why}); mend or remove that package."
+        said = f"The method {name!r} of the package 'pbip-broken' is left out ({why}); repair or remove that package."
         assert done.stderr.count(said) == 1
 
 
@@ -132,7 +132,7 @@ def test_the_command_line_names_a_broken_plugin_in_one_line(tmp_path: Path) -> N
     )
     assert done.stderr == (
         "Note: The encoder 'odd' of the package 'pbip-broken' is left out (it is no EncoderSpec with the name 'odd'); "
-        "mend or remove that package.\n"
+        "repair or remove that package.\n"
     )
 
 

@@ -259,7 +259,7 @@ class BlockLoader:
     def _try(self, level: int, rows: slice, columns: slice) -> Pixels | None:
         try:
             return self._decode(level, rows, columns)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the rest of the picture is shown, and it is told
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rest of the picture is shown, and it is reported
             self.error = self.error or error
             return None
 

@@ -96,7 +96,7 @@ def render(report: Report, console: Console) -> None:
         name = Text(f"{finding.name}: ", style=_STYLES[finding.status])
         console.print(name.append(finding.remedy, style="default"), soft_wrap=True)
     if not faults:
-        console.print("Everything is there.")
+        console.print("Everything is in order.")
 
 
 def _versions() -> Iterator[Finding]:
@@ -196,7 +196,7 @@ def _encoders() -> Iterator[Finding]:
             absent.append(spec.name)
         else:
             yield Finding("encoders", spec.name, "ok", spec.title + (f"; weights in {place}" if place else "; ready"))
-    detail = f"{', '.join(absent)}; `napari-pbip encoders` says what each needs"
+    detail = f"{', '.join(absent)}; `napari-pbip encoders` shows what each needs"
     yield Finding("encoders", "without weights here", "ok", detail)
 
 
@@ -219,7 +219,7 @@ def _storage() -> Iterator[Finding]:
             pass
     except OSError as error:
         detail = f"{cache} cannot be written: {error.strerror}"
-        yield Finding("storage", "cache", "warn", detail, f"Give yourself the right to write to {cache}.")
+        yield Finding("storage", "cache", "warn", detail, f"Give yourself permission to write to {cache}.")
     else:
         yield Finding("storage", "cache", "ok", f"{cache} (writable)")
     folder = Path.cwd()

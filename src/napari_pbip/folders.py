@@ -75,7 +75,9 @@ def listing(folder: Path) -> Listing:
                 else:
                     folders.append(path)
     except OSError as error:
-        raise DataError(f"The folder {folder} cannot be read ({error.strerror}); allow it, or name another.") from error
+        raise DataError(
+            f"The folder {folder} cannot be read ({error.strerror}); allow reading it, or name another folder."
+        ) from error
     return Listing(tuple(files), tuple(folders), tuple(system), tuple(results))
 
 

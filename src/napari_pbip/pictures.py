@@ -60,7 +60,7 @@ def read_rgb(path: Path) -> npt.NDArray[np.uint8]:
         image.load()
         upright = ImageOps.exif_transpose(image)
     if upright.mode not in _RGB_MODES or bits > 8:
-        kind = f"{bits} bits a colour" if upright.mode in _RGB_MODES else f"mode {upright.mode}"
+        kind = f"{bits} bits per channel" if upright.mode in _RGB_MODES else f"mode {upright.mode}"
         raise DataError(f"The tile {path} is no 8-bit picture ({kind}); save it as 8-bit RGB.")
     if upright.has_transparency_data:
         colour = upright.convert("RGBA")

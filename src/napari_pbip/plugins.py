@@ -45,8 +45,8 @@ def plugins(kind: str, ours: Collection[str], checked: Callable[[str, Any], T]) 
             package = entry.dist.name if entry.dist else "unknown"
             why = str(error) if isinstance(error, PbipError) else f"{type(error).__name__}: {error}"
             warnings.warn(
-                f"The {kind} {entry.name!r} of the package {package!r} is left out ({' '.join(why.split())}); mend or "
-                "remove that package.",
+                f"The {kind} {entry.name!r} of the package {package!r} is left out ({' '.join(why.split())}); repair "
+                "or remove that package.",
                 PluginWarning,
                 stacklevel=2,
             )

@@ -26,7 +26,7 @@ LAYOUTS = {
     "luad": "digits in file names, [1 0 1]",
     "csv": "a table (CSV)",
 }
-"""What the window calls each layout of labelled tiles; it goes on after the label of the setting."""
+"""What the window calls each layout of labelled tiles; it follows the label of the setting."""
 _WORDS = {
     "`resume=True`": ("--resume", "Resume"),
     "`overwrite=True`": ("--overwrite", "Replace"),
@@ -38,7 +38,7 @@ _WORDS = {
     "with `image_mpp`": ("with --image-mpp", "in the setting image_mpp"),
     "with `data.folder`": ("with --data or the setting data.folder", "in Label tiles"),
     "with `data.mpp`": ("with --set data.mpp=0.5", "in Label tiles"),
-    "`data.white_fraction`": ("data.white_fraction", "“White fraction” in Image bank"),
+    "`data.white_fraction`": ("data.white_fraction", "“Largest share of white” in Image bank"),
     "`segment.tissue.threshold`": ("segment.tissue.threshold", "the darkness threshold of tissue in Slides"),
     "`segment.tissue.smallest_um`": ("segment.tissue.smallest_um", "segment.tissue.smallest_um of a settings file"),
     "`segment.tissue.mpp`": ("segment.tissue.mpp", "segment.tissue.mpp of a settings file"),

@@ -47,7 +47,7 @@ def test_near_duplicates_are_found_within_and_across_classes(strangers: np.ndarr
     assert all(p.similarity > 0.99 for p in found)
     sentence = bank_warnings(bank, found)[0]
     assert "2 tiles are nearly the same" in sentence
-    assert "1 of them labelled otherwise" in sentence
+    assert "1 of them with different labels" in sentence
     assert "3.png and 1.png" in sentence
 
 

@@ -256,7 +256,7 @@ AB = DataSettings(classes=("A", "B"))
     [
         (
             (0, 255),
-            "shows B, so nothing tells how well that is found: the masks hold 0, 255",
+            "shows B, so that is not evaluated: the masks contain 0, 255",
         ),
         ((1, 2), "count the classes from 1, subtract 1"),
         ((0, 0), "No mask of the split test shows B"),
@@ -294,10 +294,10 @@ def test_masks_without_tile_and_tiles_of_one_name(tmp_path: Path) -> None:
     Image.fromarray(HALVES).save(tmp_path / "test" / "mask" / "extra.png")
     assert any("extra.png" in note for note in load_tiles(tmp_path, "test", AB).notes)
     Image.fromarray(HALVES).save(tmp_path / "test" / "mask" / "a.tif")
-    with pytest.raises(DataError, match=r"a\.png and a\.tif have one name"):
+    with pytest.raises(DataError, match=r"a\.png and a\.tif have the same name"):
         load_tiles(tmp_path, "test", AB)
     (tmp_path / "test" / "mask" / "a.tif").rename(tmp_path / "test" / "img" / "a.jpg")
-    with pytest.raises(DataError, match="have one name"):
+    with pytest.raises(DataError, match="have the same name"):
         load_tiles(tmp_path, "test", AB)
 
 

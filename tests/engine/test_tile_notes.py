@@ -58,7 +58,7 @@ TRAIN = (
     "Found 6 tiles for training: a folder for each class (A 3, B 3). The data also hold val. "
     "Left out: 1 .npy, such as extra.npy (no pictures that are read)."
 )
-VAL = "Found 1 tile for validation: masks, which tell the classes (A 0, B 1). The data also hold train."
+VAL = "Found 1 tile for validation: masks, which give the classes (A 0, B 1). The data also hold train."
 
 
 def said(job: Job) -> tuple[list[str], list[str], list[Event]]:
@@ -109,9 +109,9 @@ def test_the_window_is_told_by_one_place(data: DataSettings) -> None:
     _, warned, events = said(inspect_tiles(data))
     end = events[-1]
     assert isinstance(end, Finished)
-    assert end.summary["told"] == [
+    assert end.summary["notes"] == [
         "Found 6 tiles for training: a folder for each class (A 3, B 3).",
-        "Found 1 tile for validation: masks, which tell the classes (A 0, B 1).",
+        "Found 1 tile for validation: masks, which give the classes (A 0, B 1).",
         "Left out: 1 .npy, such as extra.npy (no pictures that are read).",
     ]
     assert "count the classes from 1" in warned[0]

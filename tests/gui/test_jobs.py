@@ -262,8 +262,13 @@ def test_who_comes_late_hears_how_far_a_job_is(application, settle):
         yield Finished(None)
 
     running = RunningJob(job)
-    settle(lambda: Step(33) in running.said)
-    assert running.said == [Started("Counting", 45, "steps"), Step(33), Noted("3 classes"), Warned("few tiles")]
+    settle(lambda: Step(33) in running.recent_events)
+    assert running.recent_events == [
+        Started("Counting", 45, "steps"),
+        Step(33),
+        Noted("3 classes"),
+        Warned("few tiles"),
+    ]
     bar = JobBar()
     bar.show()
     bar.follow(running)

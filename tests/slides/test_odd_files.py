@@ -699,5 +699,5 @@ def test_a_part_of_a_picture_in_several_dicom_files_lacks_the_others(dicom_folde
     )
     part.write_bytes(_with_elements(part.read_bytes(), first_of_two))
     for path in (part, folder):
-        with pytest.raises(SlideError, match=f"^{path.name} lacks files of its slide, .*; put the others beside them"):
+        with pytest.raises(SlideError, match=f"^{path.name} is only a part of a slide .*; put the others beside it"):
             open_slide(path)

@@ -92,7 +92,7 @@ def bank_warnings(
         sentences.append(f"{white} of {total} tiles are mostly white and are left out of the bank.")
     for name, count in (curation or Curation()).unknown(bank.taxonomy).items():
         sentences.append(
-            f"{count} tile{'s' * (count > 1)} moved to {name}, which is no class any more, count by their labels until "
+            f"{count} tile{'s' * (count > 1)} moved to {name}, which is no longer a class; their labels count until "
             "it is one again."
         )
     if contradiction := _labelled_twice(bank):
@@ -101,10 +101,10 @@ def bank_warnings(
         most = duplicates[0]
         several = f"{len(duplicates)} tiles are" if len(duplicates) > 1 else "1 tile is"
         across = sum(pair.first.class_index != pair.second.class_index for pair in duplicates)
-        between = f" ({across} of them labelled otherwise)" if across else ""
+        between = f" ({across} of them with different labels)" if across else ""
         sentences.append(
             f"{several} nearly the same as another{between}, such as {_file(most.second)} and {_file(most.first)}; "
-            "remove what is there twice, for it counts twice."
+            "remove the duplicates, because they count twice."
         )
     counts = Counter(t.class_index for t in bank.tiles)
     most_n, fewest_n = max(counts, key=lambda n: counts[n]), min(counts, key=lambda n: counts[n])

@@ -119,10 +119,10 @@ class FeatureFile:
                 arrays = {name: file.get_tensor(name) for name in ("hash", "features", "colour", "white")}
         except (SafetensorError, OSError, KeyError) as error:
             raise BankError(
-                f"{path} is missing or damaged; restore it or build the bank anew with `build_bank(overwrite=True)`."
+                f"{path} is missing or damaged; restore it or build the bank again with `build_bank(overwrite=True)`."
             ) from error
         if len({len(a) for a in arrays.values()}) != 1 or not np.isfinite(arrays["features"]).all():
-            raise BankError(f"{path} is damaged; restore it or build the bank anew with `build_bank(overwrite=True)`.")
+            raise BankError(f"{path} is damaged; restore it or build the bank again with `build_bank(overwrite=True)`.")
         for digest, feature, colour, white in zip(*arrays.values(), strict=True):
             measures[digest.tobytes().hex()] = TileMeasures(feature, colour, float(white))
         return measures

@@ -91,7 +91,7 @@ class LabelledSlides:
             return None
         except (OSError, ValidationError) as error:
             raise DataError(
-                f"The labels in {path} cannot be read; restore the file from a backup, or move it away to begin anew."
+                f"The labels in {path} cannot be read; restore the file from a backup, or move it away to start again."
             ) from error
         return cls(
             Taxonomy(classes=document.classes),
@@ -149,7 +149,7 @@ class _Document(BaseModel):
         known = range(len(self.classes))
         for slide in self.slides:
             if any(not labels or any(n not in known for n in labels) for _, _, labels in slide.tiles):
-                raise ValueError("a tile carries a class that does not exist")
+                raise ValueError("a tile has a class that does not exist")
         return self
 
 

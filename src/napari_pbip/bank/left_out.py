@@ -39,13 +39,13 @@ class LeftOut:
 
     def sentences(self) -> tuple[str, ...]:
         """Return sentences on what was left out, and why."""
-        told = []
+        sentences = []
         if self.files:
             kinds = Counter(path.suffix.lower() or "no ending" for path in self.files)
             by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(5))
-            told.append(f"Left out: {by_kind}, such as {self.files[0].name} (no pictures that are read).")
+            sentences.append(f"Left out: {by_kind}, such as {self.files[0].name} (no pictures that are read).")
         for paths, what in ((self.system, "folders of the system"), (self.results, "results of napari-pbip")):
             if paths:
                 names = ", ".join(dict.fromkeys(path.name for path in paths))
-                told.append(f"Left out: {names} ({what}).")
-        return (*told, *self.others)
+                sentences.append(f"Left out: {names} ({what}).")
+        return (*sentences, *self.others)

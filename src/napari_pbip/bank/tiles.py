@@ -136,7 +136,7 @@ _LAYOUTS = {
     "bcss": "digits in the file names, as in BCSS-WSSS",
     "luad": "digits in the file names, as in LUAD-HistoSeg",
     "csv": "a table, a column for each class",
-    "masks": "masks, which tell the classes",
+    "masks": "masks, which give the classes",
     "unlabelled": "pictures without labels",
 }
 _SPLITS = {"train": "for training", "train_single": "of one class each", "val": "for validation", "test": "for testing"}

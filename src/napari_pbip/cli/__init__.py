@@ -93,7 +93,7 @@ def zero_shot(
     encoder: Annotated[str | None, typer.Option(help="Encoder with a text tower (see encoders).")] = None,
     bank: Annotated[Path | None, typer.Option(help="Image bank, for image prompts; it names its encoder.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="train, val or test; by default the tiles banks are made of.")
+        str | None, typer.Option(help="train, val or test; by default the tiles that banks are built from.")
     ] = None,
     sentence: Annotated[
         list[str] | None, typer.Option(metavar="CLASS=TEXT", help="A sentence for a class instead of the default.")
@@ -136,12 +136,12 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of the weights.")] = Path("pretrained"),
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     image_mpp: Annotated[
-        float | None, typer.Option(help="Microns per pixel of images whose file does not say.")
+        float | None, typer.Option(help="Microns per pixel of images whose file does not give them.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed.")] = None,
     job: JobOption = None,
     assignments: Set = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a pre-training that was stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume a pre-training that was stopped.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Pretrain a backbone on unlabelled slides; trainings and banks can then start from it.
@@ -170,10 +170,10 @@ def train(
     data: Annotated[Path | None, typer.Option(help="Folder of labelled tiles.")] = None,
     bank: Annotated[Path | None, typer.Option(help="Image bank; without it one is built from the data.")] = None,
     backbone: Annotated[str | None, typer.Option(help="efficientnet-lite0, mit-b1 ...: see docs/methods.md.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Times the tiles are seen.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of passes through the tiles.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed.")] = None,
     assignments: Set = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume a run that was stopped.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a model on image-level labels.
@@ -199,8 +199,8 @@ def train(
     score = (
         "" if summary["miou"] is None else f", best validation mIoU {summary['miou']:.1f} % in epoch {summary['epoch']}"
     )
-    if (told := summary.get("balanced_accuracy")) is not None:
-        score = f", balanced accuracy {told:.1f} % in cross-validation{score}"
+    if (accuracy := summary.get("balanced_accuracy")) is not None:
+        score = f", balanced accuracy {accuracy:.1f} % in cross-validation{score}"
     done = f"Fitted to {summary['tiles']} tiles" if "tiles" in summary else f"Trained {summary['steps']} steps"
     say(f"{done} in {summary['seconds']:.0f} s{score}: {out}")
 
@@ -252,13 +252,13 @@ def pseudo(
         Path | None, typer.Option(help="Another training; where its model disagrees, pixels are not assigned.")
     ] = None,
     min_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Pixels less sure than this are not assigned.")
+        float, typer.Option(min=0, max=1, help="Pixels with a lower confidence are not assigned.")
     ] = 0.0,
     last: Last = False,
     device: Device = "auto",
     job: JobOption = None,
     assignments: Set = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with masks that were stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume pseudo masks that were stopped.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Give training tiles the masks that a model sees in them, as a data set for a second stage.
@@ -292,7 +292,9 @@ def pseudo(
 @app.command()
 def compare(
     job: Annotated[Path, typer.Argument(help="Settings file (YAML) with a section 'compare'.")],
-    out: Annotated[Path, typer.Option(help="Folder of the comparison; what lies there already is not done again.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the comparison; runs that it contains already are not repeated.")
+    ],
     data: Annotated[Path | None, typer.Option(help="Folder of labelled tiles.")] = None,
     assignments: Set = None,
     overwrite: Overwrite = False,
@@ -304,10 +306,13 @@ def compare(
     from napari_pbip.engine.compare import compare as run
 
     values = values_from(CompareJob, job, assignments, {"data.folder": data})
-    summary = follow(run(values, out, overwrite=overwrite), "the same call")
+    summary = follow(run(values, out, overwrite=overwrite), "the same command")
     say(f"Report: {summary['report']}")
     if summary["failed"]:
-        say(f"{summary['failed']} of {len(summary['runs'])} runs failed; mend that, and call it again.")
+        say(
+            f"{summary['failed']} of {len(summary['runs'])} runs failed; correct the cause, and run the same "
+            "command again."
+        )
         raise typer.Exit(1)
 
 
@@ -316,11 +321,11 @@ def segment(
     slide: Annotated[Path, typer.Argument(help="Slide file or folder.")],
     model: Annotated[Path, typer.Option(help="Folder of a training.")],
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
-    mpp: Annotated[float | None, typer.Option(help="Microns per pixel, where the slide does not say.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="Microns per pixel, if the slide does not give them.")] = None,
     tissue: Annotated[Path | None, typer.Option(help="A tissue mask of your own (an image).")] = None,
     job: JobOption = None,
     assignments: Set = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on in the middle of the slide.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume a segmentation that was stopped.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Segment a slide: DIR/<slide>.ome.zarr with scores and labels, overlay.png, areas.csv.
@@ -351,7 +356,7 @@ def segment(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
-    full: Annotated[bool, typer.Option("--full", help="Train for longer: some five times the time.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Train for longer; all takes about five times as long.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Run the whole path on bundled real tissue: bank, training, scores, a segmented slide; it takes minutes.

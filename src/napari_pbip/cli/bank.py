@@ -13,7 +13,7 @@ from napari_pbip.cli.following import follow, report_json
 from napari_pbip.cli.options import Device, EncoderWeights, JobOption, JsonOut, Overwrite, Set, settings_from
 from napari_pbip.cli.terminal import output, say
 
-app = typer.Typer(help="Build, look at and use an image bank.", no_args_is_help=True)
+app = typer.Typer(help="Build, inspect and use an image bank.", no_args_is_help=True)
 
 
 @app.command("build")
@@ -22,13 +22,13 @@ def bank_build(
     out: Annotated[Path, typer.Option(help="Folder of the bank.")],
     encoder: Annotated[str | None, typer.Option(help="Encoder of the catalogue (see encoders).")] = None,
     weights: EncoderWeights = None,
-    k: Annotated[str | None, typer.Option(help="Clusters a class: a number or auto.")] = None,
+    k: Annotated[str | None, typer.Option(help="Clusters per class: a number or auto.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the clustering.")] = None,
     device: Device = "auto",
     job: JobOption = None,
     assignments: Set = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Change an earlier bank; only what differs is computed.")
+        bool, typer.Option("--update", help="Update an earlier bank; only what has changed is computed.")
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:

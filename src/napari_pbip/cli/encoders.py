@@ -24,17 +24,17 @@ def encoders_list(context: typer.Context) -> None:
         return
     from napari_pbip.models.encoders import catalogue, find_weights
 
-    table = Table(Column("name", no_wrap=True), "what it is", Column("weights", overflow="fold"))
+    table = Table(Column("name", no_wrap=True), "description", Column("weights", overflow="fold"))
     for spec in catalogue().values():
         where = find_weights(spec)
         missing = "" if spec.megabytes is None else f"{spec.megabytes} MB, "
         place = "not needed" if not spec.needs_weights else f"{missing}not here" if where is None else str(where)
         facts = [
-            "" if spec.dimension is None else f"{spec.dimension} numbers a tile",
-            "" if spec.mpp is None else f"made for {spec.mpp:g} µm a pixel",
+            "" if spec.dimension is None else f"{spec.dimension} features per tile",
+            "" if spec.mpp is None else f"made for {spec.mpp:g} µm per pixel",
             "reads sentences" if spec.text else "",
             f"licence: {spec.licence}",
-            "given out on request" if spec.gated else "",
+            "available on request" if spec.gated else "",
         ]
         table.add_row(
             spec.name, Text.assemble(f"{spec.title}\n", ("; ".join(fact for fact in facts if fact), "dim")), place
@@ -52,5 +52,5 @@ def encoders_fetch(name: Annotated[str, typer.Argument(help="Name of the encoder
     """
     from napari_pbip.engine.fetch_weights import fetch_weights
 
-    summary = follow(fetch_weights(name), "the same call")
+    summary = follow(fetch_weights(name), "the same command")
     say(f"Weights of {name} in {summary['folder']}")

@@ -36,7 +36,7 @@ def follow(job: Job, resume: str = "") -> Mapping[str, Any]:
     except (KeyboardInterrupt, Stopped) as stop:
         let_signals_kill()
         with suppress(OSError):  # the terminal may have been closed
-            say(f"Stopped; what was finished is kept, and {resume} goes on from there." if resume else "Stopped.")
+            say(f"Stopped; what was finished is kept, and {resume} continues from there." if resume else "Stopped.")
         raise typer.Exit(stop.status if isinstance(stop, Stopped) else 130) from None
 
 

@@ -12,8 +12,8 @@ import typer
 from napari_pbip.config import JobSettings, Settings, anchor_paths, overlay, override
 from napari_pbip.errors import OutputError
 
-JobFile = Annotated[Path | None, typer.Argument(help="Settings file (YAML); the options below go on top of it.")]
-JobOption = Annotated[Path | None, typer.Option("--job", help="Settings file (YAML); the options go on top of it.")]
+JobFile = Annotated[Path | None, typer.Argument(help="Settings file (YAML); the options below override it.")]
+JobOption = Annotated[Path | None, typer.Option("--job", help="Settings file (YAML); the options override it.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as train.batch_size=4.")
 ]

@@ -23,7 +23,7 @@ class DataSettings(Settings):
     """Class names in label order; by default from the layout (its folders, classes.txt or CSV columns)."""
     mpp: Positive | None = None
     """Microns per pixel of the tiles, if known; the model then reads slides at this resolution."""
-    white_fraction: Fraction = 0.7
+    white_fraction: Fraction = Field(0.7, title="Largest share of white")
     """A tile with a larger share of near-white pixels than this is left out of the bank (and counted)."""
 
 
@@ -80,15 +80,15 @@ class TrainSettings(Settings):
     ones, with those of a run, and from scratch."""
     weight_decay: Weight = 1e-3
     """Weight decay of AdamW."""
-    warmup: Annotated[int, Field(ge=0)] = 0
+    warmup: Annotated[int, Field(ge=0)] = Field(0, title="Warm-up steps")
     """Steps over which the learning rate rises to its peak."""
-    flip_and_turn: bool = True
+    flip_and_turn: bool = Field(True, title="Flips and quarter turns")
     """Random flips and quarter turns."""
     stain_augmentation: Fraction = 0.0
     """Strength of random changes of the haematoxylin and eosin amounts; 0 is off."""
-    validate_every: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    validate_every: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", title="Epochs per validation")
     """Epochs between two validations (if there are validation masks); auto gives about eight validations."""
-    select_by: Literal["predicted", "oracle"] = "predicted"
+    select_by: Literal["predicted", "oracle"] = Field("predicted", title="Best model by")
     """The protocol whose mIoU chooses the best model."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of initial weights, order and augmentation."""
@@ -122,7 +122,7 @@ class SegmentSettings(Settings):
     """Side of the square that the network sees, in model pixels; by default that of the training tiles."""
     overlap: Annotated[int, Field(ge=0, multiple_of=16)] = 32
     """Overlap of neighbouring tiles in pixels, blended with weights that decrease towards the border."""
-    min_tissue: Fraction = 0.02
+    min_tissue: Fraction = Field(0.02, title="Least share of tissue")
     """A tile with a smaller share of tissue is not analysed."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Tiles that go through the network at once."""
@@ -164,9 +164,9 @@ class ThresholdSettings(Settings):
 class RefineSettings(Settings):
     """Options for better maps that take more time; neither changes how a model is trained."""
 
-    tta: bool = False
+    tta: bool = Field(False, title="Test-time augmentation")
     """Test-time augmentation: mean of the scores of eight flips and quarter turns, at eight times the cost."""
-    crf: bool = False
+    crf: bool = Field(False, title="Conditional random field")
     """Let labels follow the colours of the picture: a dense conditional random field, as in LPD's evaluation."""
 
 

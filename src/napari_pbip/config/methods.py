@@ -29,7 +29,7 @@ class MethodSettings(Settings):
     learns_from: ClassVar[Literal["tiles", "encoder", "bank", "masks"]] = "tiles"
     """What training needs: only labelled tiles, also a frozen encoder, an image bank with its encoder, or tiles with
     masks."""
-    sees_through_encoder: ClassVar[bool] = False
+    uses_encoder_features: ClassVar[bool] = False
     """Whether a trained model computes its maps with the encoder, and needs it for inference."""
     about: ClassVar[str] = ""
     """What the method learns, needs and costs, for users who choose a method."""
@@ -74,7 +74,7 @@ class PyramidSettings(TrainedSettings):
     fusion_weights: FourStages = (0.0, 0.3, 0.3, 0.4)
     """Weight of each stage's score map in the fused map (Eq. 3 of PBIP). With a weight for the first stage, a slide has
     a score every 4 pixels instead of every 8, and its scores need four times the space."""
-    synthesis: Weight = 0.0
+    synthesis: Weight = Field(0.0, title="Mosaic weight")
     """Weight of a loss on the pixels of mosaics, which are composed of single-class tiles during training and make a
     step half as long again; 0 leaves it out."""
 
@@ -84,14 +84,14 @@ class PrototypeSettings(PyramidSettings):
 
     similarity: Literal["centred", "plain"] = "centred"
     """Prototypes in the cosine with features: centred by subtracting their mean, or plain."""
-    delta: Fraction = 0.15
+    delta: Fraction = Field(0.15, title="Mask threshold, delta")
     """Threshold scale delta of the masks of images in training (Eq. 4 of PBIP). It is not the delta of the thresholds,
     which decides which pixels of a finished map are labelled."""
     temperature: Positive = 1.0
     """Temperature of the contrastive losses."""
-    alpha: Weight = 1.0
+    alpha: Weight = Field(1.0, title="Classification weight")
     """Weight of the classification loss."""
-    beta: Weight = 0.5
+    beta: Weight = Field(0.5, title="Similarity weight")
     """Weight of the similarity loss."""
 
 
@@ -101,11 +101,11 @@ class ImgMatchSettings(PrototypeSettings):
     subclass_merge: Literal["mean", "softmax"] = "mean"
     """How prototype maps become a class map at evaluation: by their mean (Eq. 2 of PBIP), or by the softmax-weighted
     sum of the released code."""
-    theta_foreground: Weight = 1.0
+    theta_foreground: Weight = Field(1.0, title="Foreground weight")
     """Weight of the foreground term within the similarity loss; 0 leaves it out (Table 2 of PBIP)."""
-    theta_background: Weight = 1.0
+    theta_background: Weight = Field(1.0, title="Background weight")
     """Weight of the background term within the similarity loss; 0 leaves it out (Table 2 of PBIP)."""
-    sparsity: Weight = 0.0005
+    sparsity: Weight = Field(0.0005, title="Sparsity weight")
     """Weight of mean(M_4) within the similarity loss (released code only)."""
 
 
@@ -116,7 +116,7 @@ class PbipSettings(ImgMatchSettings):
     learns_from = "bank"
     about = (
         "Learns from labelled tiles and an image bank. The clusters of the bank are the prototypes, and training does "
-        "not change them. Every step of training computes the bank's encoder."
+        "not change them. Every training step runs the bank's encoder."
     )
     presets = {  # noqa: RUF012  # declared a class variable above
         "paper": {
@@ -190,7 +190,7 @@ class LpdSettings(ImgMatchSettings):
     contrast: Literal["classes", "infonce"] = "classes"
     """What is contrasted: each class with the other classes, or each subclass with all others, as in the released
     code."""
-    diversity: Weight = 0.5
+    diversity: Weight = Field(0.5, title="Diversity weight")
     """Weight of the diversity loss, which separates the prototypes of a class; 0 leaves it out."""
     diversity_temperature: Positive | None = 0.07
     """Divisor of the cosines in the diversity loss; if empty, the loss is that of the released code, which is nearly
@@ -216,10 +216,10 @@ class ConstructSettings(PrototypeSettings):
     about = (
         "Learns small adapters and prototypes on a frozen encoder, which is a vision transformer or "
         "efficientnet-lite0. Needs an image bank built with it, and pretrained weights of the backbone, from which it "
-        "learns the borders of tissues. Few weights are trained; segmenting a slide computes the encoder, which takes "
+        "learns the borders of tissues. Few weights are trained; segmenting a slide runs the encoder, which takes "
         "longer if it is large."
     )
-    sees_through_encoder = True
+    uses_encoder_features = True
     presets = {  # noqa: RUF012  # declared a class variable above
         "released": {
             "stage_weights": (0.0, 0.0, 0.0, 1.0),
@@ -234,13 +234,13 @@ class ConstructSettings(PrototypeSettings):
     """Values of all settings that are not given: ours, or those of the authors' released code."""
     temperature: Positive = 0.07
     """Temperature of the contrastive losses."""
-    structure: Weight = 1.5
+    structure: Weight = Field(1.5, title="Structure weight")
     """Weight of the structural distillation; 0 leaves it out, and the teacher is then not needed."""
-    beta: Weight = 0.2
+    beta: Weight = Field(0.2, title="Similarity weight")
     """Weight of the similarity loss."""
     memory: Annotated[int, Field(ge=1)] = 2048
     """Number of backgrounds of earlier batches that are additional negatives of the foreground."""
-    start: Literal["bank", "text"] = "bank"
+    start: Literal["bank", "text"] = Field("bank", title="Initial prototypes")
     """Initial prototypes: those of the image bank, or a sentence for each class (encoders with a text tower)."""
     sentences: dict[str, str] = Field(default_factory=dict)
     """Your own sentences for some classes, by their names, if `start` is text; other classes have a default one."""
@@ -274,10 +274,10 @@ class DeepLabSettings(TrainedSettings):
 
     name: Literal["deeplab"] = "deeplab"
     """The method."""
-    version: Literal["v3+", "v2"] = "v3+"
+    version: Literal["v3+", "v2"] = Field("v3+", title="DeepLab version")
     """Decoder on the backbone: DeepLabV3+, which joins coarse features with those of the second stage; or DeepLab-v2,
     four dilated convolutions on the last stage, as in the paper (with the backbone resnet101)."""
-    easy_examples: bool = False
+    easy_examples: bool = Field(False, title="Easy example mining")
     """Whether each pixel is weighted by the probability that the network gives its class (online easy example
     mining)."""
 
@@ -288,19 +288,19 @@ class ProbeSettings(MethodSettings):
     network = "napari_pbip.models.methods.probe:Probe"
     learns_from = "encoder"
     about = (
-        "Fits a linear classifier to the features that an encoder has of the single-class tiles. This takes seconds, "
-        "and is meant for few tiles. Nothing else is trained."
+        "Fits a linear classifier to the features that an encoder computes from single-class tiles. This takes "
+        "seconds, and is meant for few tiles. Nothing else is trained."
     )
-    sees_through_encoder = True
+    uses_encoder_features = True
     window: ClassVar[int] = 224
     """Smallest side in pixels of the squares of a slide that the encoder gets: it was trained on images of this size,
     and has no surroundings at the border of a small square."""
 
     name: Literal["probe"] = "probe"
     """The method."""
-    cells: Annotated[int, Field(ge=1)] = 200
+    cells: Annotated[int, Field(ge=1)] = Field(200, title="Most cells per tile")
     """Largest number of cells of a tile that are used in the fit; there are fewer if there are many tiles."""
-    strength: Positive | Literal["auto"] = "auto"
+    strength: Positive | Literal["auto"] = Field("auto", title="Regularisation (L2)")
     """Strength of the penalty on large weights (L2); auto is the one with the best predictions for tiles that were left
     out of the fit (cross-validation)."""
 

@@ -98,7 +98,7 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
     shown = _with_most_classes(tiles, settings.pictures)
     _write_tiles(out / "tiles", shown, tiles.taxonomy)
     results: dict[str, RunResult] = {}
-    told: set[str] = set()
+    reported: set[str] = set()
 
     def write() -> None:
         found = [results.get(run.name, RunResult(run.choices, run.seed)) for run in runs]
@@ -117,7 +117,7 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
 
     yield Started(f"Comparing {', '.join(settings.axes)}", total=len(runs), unit="runs")
     for said in tile_notes(tiles):
-        told.add(said.message)
+        reported.add(said.message)
         yield said
     for done, run in enumerate(runs, 1):
         folder = out / "runs" / run.folder
@@ -127,11 +127,11 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
                 for event in events:
                     if isinstance(event, Step):
                         yield RunStep(done - 1, event.values, run=run.name)
-                    elif isinstance(event, Warned) and event.message not in told:
-                        told.add(event.message)  # most runs have the same notes and warnings
+                    elif isinstance(event, Warned) and event.message not in reported:
+                        reported.add(event.message)  # most runs have the same notes and warnings
                         yield Warned(f"{run.name}: {event.message}")
-                    elif isinstance(event, Noted) and event.message not in told:
-                        told.add(event.message)
+                    elif isinstance(event, Noted) and event.message not in reported:
+                        reported.add(event.message)
                         yield event
         except Exception as fault:  # noqa: BLE001 - whatever it is, it is that run's, and the next one may do well
             error = str(explained(fault, run.name, "use a smaller batch_size"))

@@ -38,7 +38,7 @@ _HELD_OUT = 2
 _TRAINING_IMAGES = 240
 _SCORED_IMAGES = 40
 _SCORED_SIDE = 160
-_TELLING = 30
+_ENOUGH_SECONDS = 30
 """Expected seconds of finished stages that suffice to estimate the speed of the machine."""
 
 
@@ -169,7 +169,7 @@ class _Stages:
         self._lap()
         # the speed of this machine is estimated from the first stages
         before = sum(self._expected[finished] for finished in self._seconds)
-        pace = sum(self._seconds.values()) / before if before >= _TELLING else 1.0
+        pace = sum(self._seconds.values()) / before if before >= _ENOUGH_SECONDS else 1.0
         seconds = max(1, round(self._expected[stage] * pace))
         self._stage = stage
         place = list(self._expected).index(stage) + 1

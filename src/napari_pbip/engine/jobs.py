@@ -72,11 +72,11 @@ def explained(error: Exception, name: str = "", less_memory: str = _MORE_MEMORY)
         return JobFailed(f"The {whose} memory is full; {less_memory}.")
     if isinstance(error, OSError):
         return OutputError(f"A file could not be read or written: {said}.")
-    what = f"The job {name!r} failed" if name else "Something unforeseen went wrong"
+    what = f"The job {name!r} failed" if name else "An unexpected error occurred"
     return JobFailed(f"{what}: {type(error).__name__}: {said}.")
 
 
-def heard(inner: Generator[object, None, Result], done: int) -> Generator[Step, None, Result]:
+def cancellable(inner: Generator[object, None, Result], done: int) -> Generator[Step, None, Result]:
     """Run a generator inside a job and return its value; yield a ``Step`` whenever it yields, so that a cancel works.
 
     Parameters

@@ -98,8 +98,8 @@ class TrainedModel:
         known = self.facts.taxonomy.names
         if known != tuple(names):
             raise ModelError(
-                f"The model in {self.run} knows the classes {', '.join(known)}, and the data have {', '.join(names)}; "
-                "give it data with its own classes, in its order."
+                f"The model in {self.run} was trained on the classes {', '.join(known)}, and the data have "
+                f"{', '.join(names)}; give it data with the same classes in the same order."
             )
 
 
@@ -130,7 +130,7 @@ def load_model(folder: Path, which: Which = "best", device: torch.device | None 
     weights = read_weights(path)
     settings = without_start(facts.settings)  # the initial weights are not needed, and may no longer exist
     prototypes = Prototypes.zeros(facts.prototypes["k"], facts.prototypes["dimension"]) if facts.prototypes else None
-    encoder = recorded_encoder(facts) if settings.method.sees_through_encoder else None
+    encoder = recorded_encoder(facts) if settings.method.uses_encoder_features else None
     method = build_method(settings, len(facts.taxonomy), prototypes, encoder)
     try:
         method.load_state_dict(weights)
@@ -165,7 +165,7 @@ def recorded_encoder(facts: RunFacts) -> Encoder:
         ) from error
     if encoder.weights_hash != recorded["weights_hash"]:
         raise ModelError(
-            f"The model needs the encoder {name!r}, whose weights are others than in the training; "
+            f"The model needs the encoder {name!r}, whose weights are not those of the training; "
             f"put those back into {place}, or train again."
         )
     return encoder

@@ -24,7 +24,7 @@ from napari_pbip.wording import Interface
 
 DRAIN_MS = 100
 """Milliseconds between two times that the queue is emptied."""
-_FURTHER_DOWN = 10
+_NICENESS = 10
 """Niceness of job threads relative to the process: they get about a tenth of a core that the window uses fully."""
 
 
@@ -59,11 +59,11 @@ class RunningJob(QObject):
         The last event of a job that ran to its end, else None.
     error
         The error of a job that failed, with a sentence for the user; the original error is its ``__cause__``.
-    said
+    recent_events
         Events for a widget that connects late: the last ``Started`` and ``Step``, and all notes and warnings.
     followed
         Whether a widget has shown the progress.
-    told
+    end_shown
         Whether a widget has shown how the job ended.
     """
 
@@ -79,8 +79,8 @@ class RunningJob(QObject):
         self.state = State.RUNNING
         self.result: Finished | None = None
         self.error: PbipError | None = None
-        self.said: list[Event] = []
-        self.followed = self.told = False
+        self.recent_events: list[Event] = []
+        self.followed = self.end_shown = False
         self._queue: queue.SimpleQueue[Event | _End] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._go = threading.Event()
@@ -134,7 +134,7 @@ class RunningJob(QObject):
             else:
                 batch.append(item)
         if batch:
-            self.said = _summary([*self.said, *batch])
+            self.recent_events = _summary([*self.recent_events, *batch])
             self.events.emit(batch)
         if end is not None:
             self._timer.stop()
@@ -149,7 +149,7 @@ class RunningJob(QObject):
     # in the thread -------------------------------------------------------------------------------------------
 
     def _run(self, make: JobMaker) -> None:
-        _give_way()
+        _lower_priority()
         _queues[threading.get_ident()] = self._queue.put
         try:
             self._queue.put(self._follow(make))
@@ -170,7 +170,7 @@ class RunningJob(QObject):
                     return _End(State.CANCELLED)
         except PbipError as error:
             return _End(State.FAILED, error=error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the user must hear of it
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user must see it
             failed = explained(error)
             failed.__cause__ = error
             return _End(State.FAILED, error=failed)
@@ -193,7 +193,7 @@ class NewestJob:
         """The one that runs, or None."""
 
     def start(self, make: JobMaker, begun: Callable[[RunningJob], object]) -> None:
-        """Start a job as soon as none runs; ``begun`` is told then, unless there is a newer one by that time."""
+        """Start a job as soon as none runs; ``begun`` is called then, unless there is a newer one by that time."""
         self._next = make, begun
         if self.job is None:
             self._go()
@@ -218,13 +218,13 @@ class NewestJob:
         self._go()
 
 
-def _give_way() -> None:
+def _lower_priority() -> None:
     """Lower the priority of this thread, and of those that it starts (such as torch's), below that of drawing.
 
     A network uses all cores. Only on Linux can a thread lower its own priority without that of the whole process.
     """
     if sys.platform == "linux":
-        os.nice(_FURTHER_DOWN)
+        os.nice(_NICENESS)
 
 
 class _End:

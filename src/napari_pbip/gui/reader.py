@@ -57,7 +57,7 @@ def _in_one_sentence(read: Reader) -> Reader:
     """Show an error of the reader as one sentence if there is a window, where napari would show a traceback."""
 
     @wraps(read)
-    def told(path: Paths) -> list[LayerData]:
+    def read_or_report(path: Paths) -> list[LayerData]:
         try:
             return read(path)
         except PbipError as error:
@@ -66,7 +66,7 @@ def _in_one_sentence(read: Reader) -> Reader:
             show_error(Interface.WINDOW.sentence(error))
             return _NOTHING
 
-    return told
+    return read_or_report
 
 
 def read_as_napari(path: Paths) -> list[LayerData]:

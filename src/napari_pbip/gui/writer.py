@@ -44,7 +44,7 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
             pass
         return [path]
     job = session.start(make)
-    job.ended.connect(lambda state: _tell(state, job, target))
+    job.ended.connect(lambda state: _notify(state, job, target))
     return [path]
 
 
@@ -61,7 +61,7 @@ def _maker(target: Path, labels: Any, meta: dict[str, Any], session: Session | N
     return make
 
 
-def _tell(state: State, job: RunningJob, target: Path) -> None:
+def _notify(state: State, job: RunningJob, target: Path) -> None:
     if state is State.FINISHED:
         show_info(f"Saved {target}.")
     elif job.error is not None:

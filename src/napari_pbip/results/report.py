@@ -19,7 +19,7 @@ from napari_pbip.results.metrics import PROTOCOLS
 from napari_pbip.taxonomy import Taxonomy
 
 _HEADINGS = {"miou": "mIoU", "fwiou": "FwIoU", "biou": "boundary IoU", "dice": "Dice"}
-_SAYS = {
+_DESCRIPTIONS = {
     "oracle": "The true image-level labels say which classes a pixel may have, as in the published evaluations.",
     "predicted": "The network itself says which classes an image shows, as it has to on a slide.",
 }
@@ -68,7 +68,8 @@ def write_report(
         classes=comparison.classes,
         measures=[_HEADINGS[measure] for measure in MEASURES],
         protocols=[
-            {"name": protocol, "says": _SAYS[protocol], "rows": _rows(comparison, protocol)} for protocol in PROTOCOLS
+            {"name": protocol, "description": _DESCRIPTIONS[protocol], "rows": _rows(comparison, protocol)}
+            for protocol in PROTOCOLS
         ],
         pictures=[[{"title": name, "data": _embedded(file)} for name, file in row.items()] for row in pictures],
         legend=[] if taxonomy is None else [{"name": one.name, "colour": one.colour} for one in taxonomy],

@@ -177,7 +177,7 @@ class ScoreStore:
         lattice = facts.lattice
         if planned.shape != (lattice.rows, lattice.columns):
             raise ValueError(f"the plan is for {planned.shape} tiles, the grid has {(g.rows, g.columns)}")
-        ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
+        ways = "`resume=True` to continue it, `overwrite=True` to replace it"
         prepare_folder(path, STORE_MARKER, overwrite=overwrite, ways=ways)
         with writing_folder(path) as begun:
             create_arrays(begun, facts, tissue, planned)

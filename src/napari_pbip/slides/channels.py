@@ -35,5 +35,5 @@ def why_not_rgb(names: Sequence[str], colours: Sequence[tuple[int, int, int] | N
         return f"its channels are {brief(', '.join(named))}"
     shown = [colour for colour in colours if colour not in (None, (255, 255, 255))]  # white is OME's default
     if shown and list(colours) != [(255, 0, 0), (0, 255, 0), (0, 0, 255)]:
-        return "its channels are to be shown in other colours than red, green and blue"
+        return "its channels are displayed in other colours than red, green and blue"
     return None

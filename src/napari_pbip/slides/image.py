@@ -44,9 +44,9 @@ def open_image(path: Path) -> WholeImage | None:
         raise _too_large(path) from error
     with file:
         if file.mode not in ("RGB", "RGBA", "P"):
-            raise SlideError(f"{path.name} is not RGB of 8 bits a colour (Pillow mode {file.mode}); save it as RGB.")
+            raise SlideError(f"{path.name} is not RGB of 8 bits per channel (Pillow mode {file.mode}); save it as RGB.")
         if _bits(path, file) > 8:
-            raise SlideError(f"{path.name} has 16 bits a colour; save it as RGB of 8 bits a colour.")
+            raise SlideError(f"{path.name} has 16 bits per channel; save it as RGB of 8 bits per channel.")
         width, height = file.size
         if _orientation(file) in (5, 6, 7, 8):
             width, height = height, width
@@ -169,7 +169,7 @@ class WholeImage:
                 else:
                     level = self.levels[0]
                     if self._pixels.shape != (level.height, level.width, 3):
-                        self._pixels = SlideError(damaged(self._path, ValueError("its size is not what it says")))
+                        self._pixels = SlideError(damaged(self._path, ValueError("its size is not that of its header")))
             if isinstance(self._pixels, SlideError):
                 raise SlideError(str(self._pixels)) from self._pixels
             return self._pixels

@@ -143,7 +143,7 @@ def _require_rgb(name: str, axes: Sequence[str], array: Any, omero: Any) -> None
     shape = dict(zip(axes, array.shape, strict=True))
     described = brief(" x ".join(f"{n} {axis}" for axis, n in shape.items()) + f" of {array.dtype}")
     if not {"x", "y"} <= shape.keys() or shape.get("c") not in (3, 4) or array.dtype != np.uint8:
-        raise SlideError(f"{name} is not RGB of 8 bits a colour (it is {described}); export it as RGB.")
+        raise SlideError(f"{name} is not RGB of 8 bits per channel (it is {described}); export it as RGB.")
     if any(size > 1 for axis, size in shape.items() if axis not in "cyx"):
         raise SlideError(f"{name} is a stack ({described}); export a single plane.")
     pieces = dict(zip(axes, read_as_one(array), strict=True))

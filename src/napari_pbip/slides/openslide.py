@@ -15,7 +15,7 @@ from napari_pbip.slides.reader import Image, fingerprint, over_white, pyramid
 
 _MISSING = {
     "No pyramid levels": "{} holds only label and overview pictures; put the files of the slide itself beside them.",
-    "concatenation": "{} lacks files of its slide, of which one picture lies in several; put the others beside them.",
+    "concatenation": "{} is only a part of a slide that consists of several files; put the others beside it.",
 }
 """Errors that OpenSlide raises on undamaged DICOM slides, and what the user can do."""
 

@@ -66,7 +66,7 @@ def open_tiff(path: Path) -> Reader | None:
             return None
         if why := why_not_rgb(tiff, series):
             raise SlideError(
-                f"{path.name} is not one RGB image of 8 bits a colour ({why}); export a single plane as RGB."
+                f"{path.name} is not one RGB image of 8 bits per channel ({why}); export a single plane as RGB."
             )
         if not series.keyframe.is_tiled:
             image = _whole_image(path, tiff, series)
@@ -134,7 +134,7 @@ class TiffReader:
         self.mpp = stored_mpp(tiff, series)
         self.notes: tuple[str, ...] = ()
         if _orientation(series.keyframe) != 1:
-            self.notes = ("says that it is to be turned or mirrored to be looked at; it is read as it is stored",)
+            self.notes = ("is marked to be turned or mirrored for display; it is read as it is stored",)
         used = [stored[level.stored] for level in self.levels]
         self._frames = [level.keyframe for level in used]
         # tifffile reads the headers and tables of a page lazily. They are read here, so that reading threads find

@@ -108,7 +108,7 @@ def test_a_stopped_job_goes_on(run: Path, pseudo: Path, weak_data: Path, tmp_pat
     list(islice((event for event in stopped if isinstance(event, Step)), 3))
     stopped.close()
     assert len(list((out / "masks").iterdir())) == 3
-    with pytest.raises(OutputError, match="`resume=True` to go on with it"):
+    with pytest.raises(OutputError, match="`resume=True` to continue it"):
         list(pseudo_masks(run, data, out))
     with pytest.raises(ConfigError, match="other min_confidence"):
         list(pseudo_masks(run, data, out, min_confidence=0.5, resume=True))
@@ -140,7 +140,7 @@ def test_tiles_of_one_name_and_without_a_label(run: Path, weak_data: Path, tmp_p
 
 
 def test_data_of_other_classes_are_refused(run: Path, weak_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="knows the classes LYM, MUS, and the data have MUS, LYM"):
+    with pytest.raises(ModelError, match="was trained on the classes LYM, MUS, and the data have MUS, LYM"):
         list(pseudo_masks(run, DataSettings(folder=weak_data, classes=("MUS", "LYM")), tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

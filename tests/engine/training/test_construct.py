@@ -142,7 +142,7 @@ def test_the_encoder_is_found_again_or_missed_in_one_sentence(
     weights = load_file(path)
     weights["layernorm.bias"] += 1
     save_file(weights, path, {"format": "pt"})
-    with pytest.raises(ModelError, match="others than in the training"):
+    with pytest.raises(ModelError, match="not those of the training"):
         runs.load_model(tmp_path / "run")
 
 

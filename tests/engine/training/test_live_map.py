@@ -164,7 +164,7 @@ def test_labels_of_a_slide_that_is_gone_are_left_out(
     events = list(live_map(live, both, Path("tiles"), view))
     of_gone, of_other = [e.message for e in events if isinstance(e, Warned)]
     assert of_gone.startswith("2 labelled tiles of gone cannot be read and are left out: There is no slide")
-    assert "is another slide now; open other from where it lies." in of_other
+    assert "is another slide now; open other from its present folder." in of_other
     assert len(fitted(events).single.tiles) == 12
 
 

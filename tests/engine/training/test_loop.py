@@ -106,7 +106,7 @@ def test_the_program_stops_cleanly(weak_data: Path, tmp_path: Path, kind: str, n
     said = process.communicate(timeout=60)[1]
     assert process.returncode == code, said
     assert "Traceback" not in said
-    assert "--resume goes on from there" in said
+    assert "--resume continues from there" in said
     assert json.loads(marker.read_text())["step"] > 0
     with safe_open(out / "state.safetensors", "pt") as state:
         assert int(state.get_tensor("step")) == json.loads(marker.read_text())["step"]

@@ -222,6 +222,6 @@ def test_an_encoder_with_other_weights_is_refused(finished: tuple[Path, list[Eve
     out, _ = finished
     facts = runs.RunFacts.read(out)
     changed = replace(facts, fit={**facts.fit, "encoder": {**facts.fit["encoder"], "weights_hash": "0" * 16}})
-    with pytest.raises(Exception, match="others than in the training"):
+    with pytest.raises(Exception, match="not those of the training"):
         runs.recorded_encoder(changed)
     assert runs.recorded_encoder(facts).weights_hash == encoders.load("efficientnet-lite0").weights_hash

@@ -312,7 +312,7 @@ def test_a_damaged_bank_is_told_and_mended(built, session, settle):
     assert "damaged" in built.bank_notice.text()
     assert not built.clusters.isVisible()
     click(built.build_button)
-    answer(built, settle, "Mend it")
+    answer(built, settle, "Repair it")
     settle(lambda: session.bank.bank is not None)
     assert session.bank.bank.identity == identity
     assert not built.bank_notice.isVisible()

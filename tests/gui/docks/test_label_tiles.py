@@ -628,7 +628,7 @@ def test_what_was_left_out_and_what_is_probably_wrong_is_shown(folder, tmp_path)
     assert part.found.text().splitlines() == [
         "Found 10 tiles for training: a folder for each class (STR 5, TUM 5).",
         "Found 10 tiles for validation: a folder for each class (STR 5, TUM 5).",
-        "Found 1 tile for testing: masks, which tell the classes (STR 0, TUM 1).",
+        "Found 1 tile for testing: masks, which give the classes (STR 0, TUM 1).",
         "Left out: 1 .npy, such as notes.npy (no pictures that are read).",
         "Left out: Other (beside the folders of the splits).",
     ]

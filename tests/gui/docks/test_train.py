@@ -644,7 +644,7 @@ def test_a_probe_is_fitted_and_says_what_it_found(
     assert not widget.report.picture.isVisible()
     widget.report.tiles.setCurrentItem(first)
     assert not widget.report.picture.pixmap().isNull()
-    assert widget.report.says.text() == f"{wrong.name} is labelled MUS and looks like LYM."
+    assert widget.report.sentence.text() == f"{wrong.name} is labelled MUS and looks like LYM."
     choose_method(widget, "cam")
     type_text(widget.name, "another")
     assert widget.plot.isVisible()

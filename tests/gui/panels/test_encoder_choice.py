@@ -45,7 +45,7 @@ def test_the_list_tells_ready_ones_from_missing_ones(bank: Any) -> None:
     assert lines["phikon"] == "phikon  –  343 MB to fetch"
     assert lines["conch"] == "conch  –  810 MB to fetch, on request"
     assert "by hand" in lines["medclip"]
-    assert "of yours" in lines["transformers"]
+    assert "your own" in lines["transformers"]
 
 
 @pytest.mark.parametrize(

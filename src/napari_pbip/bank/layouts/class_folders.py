@@ -29,7 +29,7 @@ def read(
     left_out.beside(here)
     classes = classes_of(here.folders)
     if not classes:
-        raise DataError(f"{part} holds no class folders; make one folder a class with its tiles in it.")
+        raise DataError(f"{part} holds no class folders; make one folder per class with its tiles in it.")
     if loose := [path for path in here.files if is_picture(path)]:
         left_out.others.append(f"Left out: {len(loose):,} pictures, such as {loose[0].name} (in no class folder).")
     tiles = []
@@ -47,7 +47,7 @@ def read(
                 f"The class folder {folders[0]} holds no pictures ({FORMATS}){holds}; add tiles or remove it."
             )
         if len(folders) > 1:
-            left_out.others.append(f"{len(folders)} folders whose names read {name} are one class.")
+            left_out.others.append(f"{len(folders)} folders are named {name}; they are read as one class.")
         labels = frozenset({taxonomy.index(name)})
         tiles += [LabelledTile(p, labels, origin=Origin.from_name(p.name)) for p in pictures]
     warnings = (_classes_one_level_down(here.folders), _other_label_in_name(tiles, len(taxonomy)))

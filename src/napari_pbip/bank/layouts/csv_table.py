@@ -74,7 +74,7 @@ class Table:
                 self.lines.append(reader.line_num + first)
         except csv.Error as error:
             line = reader.line_num + first
-            raise DataError(f"Row {line} of {path} has other columns than its header; mend it.") from error
+            raise DataError(f"Row {line} of {path} does not match its header; correct it.") from error
 
     @property
     def class_columns(self) -> tuple[str, ...]:
@@ -114,8 +114,8 @@ class Table:
         for name in names:
             if (value := self.rows[row][name]) not in ("0", "1"):
                 raise DataError(
-                    f"Row {self.lines[row]} of {self.path} holds {value!r} in the column {name}; it may be 0 or 1. "
-                    "If the table does not tell the classes, leave it out with `data.layout=folders`, and if "
+                    f"Row {self.lines[row]} of {self.path} holds {value!r} in the column {name}; it must be 0 or 1. "
+                    "If the table does not give the classes, leave it out with `data.layout=folders`, and if "
                     f"{name} is no class, name the classes with `data.classes`."
                 )
         return frozenset(n for n, name in enumerate(names) if self.rows[row][name] == "1")
@@ -138,7 +138,7 @@ class Table:
                 f"Row {self.lines[row]} of {self.path} names a slide but x and y are no whole numbers."
             ) from None
 
-    def tells_labels(self) -> bool:
+    def lists_labels(self) -> bool:
         """Return whether the table lists labelled tiles, unlike other tables such as a manifest of files.
 
         Raises

@@ -72,6 +72,9 @@ def _by_stem(folder: Path, pictures: Sequence[Path]) -> Mapping[str, Path]:
     for path in pictures:
         stem = class_name(path.relative_to(folder).with_suffix("").as_posix())
         if stem in found:
-            raise DataError(f"{found[stem]} and {path.name} have one name, so which mask is whose? Rename one of them.")
+            raise DataError(
+                f"{found[stem]} and {path.name} have the same name, so it is not clear which mask belongs to "
+                "which tile; rename one of them."
+            )
         found[stem] = path
     return found

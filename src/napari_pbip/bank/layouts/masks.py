@@ -59,9 +59,9 @@ def numbering_warning(values: frozenset[int], names: Sequence[str], first: int =
     if not missing:
         return None
     held = ", ".join(str(v) for v in sorted(values))
-    shown = f"No mask{where} shows {', '.join(missing)}, so nothing tells how well that is found: the masks hold {held}"
+    shown = f"No mask{where} shows {', '.join(missing)}, so that is not evaluated: the masks contain {held}"
     if LEFT_OUT in values and len(values) == 2:
-        return f"{shown}, and {LEFT_OUT} means left out. If it stands for a class, write the class's number."
+        return f"{shown}, and {LEFT_OUT} means left out. If it means a class, write the number of the class."
     if first not in values and numbers.stop in values:
         return f"{shown}, and {numbers.stop} means left out. If they count the classes from {first + 1}, subtract 1."
     return f"{shown}; {names[0]} is {first}, and so on."

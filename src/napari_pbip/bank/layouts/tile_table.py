@@ -42,23 +42,23 @@ def find(folder: Path, here: Listing, layout: str) -> tuple[Table | None, list[s
     if len(paths) == 1 and not pictures and not here.folders:
         return Table(paths[0]), []  # there is nothing else in the folder
     tables = {path: table for path in paths if (table := _stray_table(path)) is not None}
-    telling = [path for path, table in tables.items() if table.tells_labels()]
-    if len(telling) > 1:
-        names = ", ".join(path.name for path in telling)
+    labelled = [path for path, table in tables.items() if table.lists_labels()]
+    if len(labelled) > 1:
+        names = ", ".join(path.name for path in labelled)
         raise DataError(f"{folder} holds several tables of labelled tiles ({names}); name the one to use.")
-    if telling and any(LABEL_IN_NAME.fullmatch(path.stem) for path in pictures):
+    if labelled and any(LABEL_IN_NAME.fullmatch(path.stem) for path in pictures):
         raise DataError(
-            f"{folder} holds a table of labelled tiles ({telling[0].name}) and pictures with labels in their "
+            f"{folder} holds a table of labelled tiles ({labelled[0].name}) and pictures with labels in their "
             f"names ({pictures[0].name}); use `data.layout=csv` to go by the table, or `data.layout=bcss` or "
             "`data.layout=luad` to go by the names."
         )
-    notes = [f"{path.name} is not read: it does not list labelled tiles." for path in paths if not telling]
+    notes = [f"{path.name} is not read: it does not list labelled tiles." for path in paths if not labelled]
     notes += [
         f"{path.name} is not read; save it as CSV if it lists the tiles."
         for path in here.files
         if path.suffix.lower() in OTHER_TABLES
     ]
-    return (tables[telling[0]] if telling else None), notes
+    return (tables[labelled[0]] if labelled else None), notes
 
 
 def read(
@@ -96,7 +96,7 @@ def read(
         tiles.append(LabelledTile(path, labels, mask, table.origin(row, path)))
         rows.append(row)
     if not tiles:
-        raise DataError(f"{table.path} lists no tiles of the split {split!r}; splits stand in a column 'split'.")
+        raise DataError(f"{table.path} lists no tiles of the split {split!r}; splits are given in a column 'split'.")
     for name, count in unknown.items():
         left_out.others.append(f"Left out: {count:,} rows of {table.path.name} (their split is {name!r}).")
     if "" in table.columns:
@@ -210,6 +210,6 @@ def _shown_everywhere(tiles: Sequence[LabelledTile], names: Sequence[str]) -> st
     if not everywhere or len(names) < 3 or len(tiles) < 2:
         return None
     return (
-        f"Every tile shows {everywhere[0]}, so nothing can be learned of it; if that column is no class, name the "
+        f"Every tile shows {everywhere[0]}, so nothing can be learned about it; if that column is no class, name the "
         "classes with `data.classes`."
     )

@@ -71,7 +71,7 @@ def _cut(slide: SlideFacts, size: TileSize, places: dict[Path, Position], folder
     grid = slide.grid(size)
     with open_slide(slide.path, slide.mpp) as opened:
         if opened.identity != slide.identity:
-            raise SlideError(f"{slide.path} is another slide now; open {slide.name} from where it lies.")
+            raise SlideError(f"{slide.path} is another slide now; open {slide.name} from its present folder.")
         for path, place in list(places.items()):
             pixels = opened.read(*corner(grid, place), size.pixels, size.pixels, size.mpp)
             write_picture(folder / path, Image.fromarray(pixels), "PNG")

@@ -62,7 +62,7 @@ def nearest_tiles(run: Path, device: str = "cpu") -> Job:
     recorded = (facts.prototypes or {})["encoder"]
     data = facts.settings.data
     if data.folder is None:
-        raise DataError("The model does not say which tiles it was trained on; train it again.")
+        raise DataError("The model does not record which tiles it was trained on; train it again.")
     encoder = recorded_encoder(facts).to(choose_device(device))
     tiles = load_single_tiles(data.folder, data)
     single = tiles.single_class

@@ -24,7 +24,7 @@ from napari_pbip.models.score_maps import fuse
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide, open_slide
 
-_LEARNED = "Training has changed the prototypes of the image bank; the tiles show where they began."
+_LEARNED = "Training has changed the prototypes of the image bank; the tiles are those they started from."
 _NEAREST = "The prototypes were learned; the tiles shown are the labelled tiles that are nearest to them."
 _ASK = "The prototypes were learned; open Prototypes in Train once, and their nearest tiles are shown here too."
 

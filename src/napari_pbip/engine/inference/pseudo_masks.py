@@ -155,7 +155,7 @@ def pseudo_masks(
 def _begin(out: Path, facts: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Create the folder, or check that the job in it has the same models and settings."""
     if not resume:
-        ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
+        ways = "`resume=True` to continue it, `overwrite=True` to replace it"
         prepare_folder(out, MARKER, overwrite=overwrite, ways=ways)
         write_json(out / MARKER, facts)
         return

@@ -130,9 +130,9 @@ def segment(
         if model_mpp is None:
             model_mpp = slide_mpp
             yield Warned(
-                f"The tiles that this model learned from did not say their microns per pixel, so the slide is read "
-                f"pixel for pixel at its own {slide_mpp:.4g}; to be sure of the scale, give that of the tiles with "
-                "`data.mpp` and train anew."
+                f"The microns per pixel of the tiles that this model was trained on are not known, so the slide is "
+                f"read pixel for pixel at its own {slide_mpp:.4g}; to be sure of the scale, give those of the tiles "
+                "with `data.mpp` and train again."
             )
         tissue = (
             TissueMask.read(settings.tissue_mask, slide)
@@ -316,7 +316,7 @@ def _fill(
         places = "; ".join(slide.damage[:_NAMED]) + (" and elsewhere" if len(slide.damage) > _NAMED else "")
         yield Warned(
             f"{left_out} of {planned} tiles were not analysed, because {slide.name} is damaged at {places} (level-0 "
-            "pixels); copy or export it again and segment it anew to have them."
+            "pixels); copy or export it again and segment it again to include them."
         )
 
 

@@ -24,7 +24,7 @@ class Windows:
     """Overlapping square windows in model pixels."""
 
     tile: int
-    """Side of the training tiles; an image that is no larger is looked at in one piece."""
+    """Side of the training tiles; an image that is no larger is one window."""
     side: int
     overlap: int
     """Pixels that neighbouring windows share."""

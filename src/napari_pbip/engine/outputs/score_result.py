@@ -137,7 +137,7 @@ def read_mask(path: Path) -> Mask:
     except DataError:
         raise
     except Exception as error:  # a codec may raise any error on a damaged file
-        raise DataError(f"The mask {path} cannot be read; give a PNG or TIFF with a number a class.") from error
+        raise DataError(f"The mask {path} cannot be read; give a PNG or TIFF with one number per class.") from error
     if values.ndim != 2:
         shape = " x ".join(map(str, values.shape))
         raise DataError(

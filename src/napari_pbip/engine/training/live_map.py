@@ -23,12 +23,12 @@ from napari_pbip.engine.dense import DenseFeatures
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.feature_cache import Features
-from napari_pbip.engine.jobs import heard, job
+from napari_pbip.engine.jobs import cancellable, job
 from napari_pbip.engine.loading import Image, ahead
 from napari_pbip.engine.training.linear_probe import DEFAULT_STRENGTH, cross_validate, groups_of_classes
 from napari_pbip.engine.training.live_cells import Bools, LiveCells, Scores
 from napari_pbip.engine.training.live_view import Coloured, Fit, Fitted, Labels, View
-from napari_pbip.engine.training.probe import ENOUGH, Cells, fit_with_mixed, groups_of, told_apart
+from napari_pbip.engine.training.probe import ENOUGH, Cells, cross_validation_summary, fit_with_mixed, groups_of
 from napari_pbip.errors import DataError, SlideError
 from napari_pbip.events import Event, Finished, Job, Started, Step, Warned
 from napari_pbip.models import encoders
@@ -206,7 +206,7 @@ class LiveProbe:
         grid, together = slide.grid(size), max(1, _PIXELS // size.pixels**2)
         with open_slide(slide.path, slide.mpp) as opened:
             if opened.identity != slide.identity:
-                raise SlideError(f"{slide.path} is another slide now; open {slide.name} from where it lies.")
+                raise SlideError(f"{slide.path} is another slide now; open {slide.name} from its present folder.")
 
             def read(place: Position) -> tuple[Position, Image | None]:
                 try:
@@ -306,5 +306,5 @@ def check_labels(fit: Fit) -> Job:
     yield Started("Checking the labels", 1, "fits")
     groups, seen = groups_of(fit.single.tiles, fit.classes), None
     if (groups_of_classes(fit.classes, groups) > 1).any():
-        seen = yield from heard(cross_validate(fit.single.features, fit.classes, groups, (DEFAULT_STRENGTH,)), 0)
-    yield Finished(None, told_apart(fit.names, fit.single.tiles, fit.classes, seen))
+        seen = yield from cancellable(cross_validate(fit.single.features, fit.classes, groups, (DEFAULT_STRENGTH,)), 0)
+    yield Finished(None, cross_validation_summary(fit.names, fit.single.tiles, fit.classes, seen))

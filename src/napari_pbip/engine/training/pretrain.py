@@ -77,7 +77,7 @@ def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, ove
         facts = _resumed(settings, out)
     sources = yield from find_sources(settings)
     if not resume:
-        ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
+        ways = "`resume=True` to continue it, `overwrite=True` to replace it"
         prepare_folder(out, MARKER, overwrite=overwrite, ways=ways)
         facts = _Facts(settings, step=0, seconds=0.0)
         facts.write(out, sources)

@@ -28,7 +28,7 @@ from napari_pbip.engine.encoding import chunks, encoder_facts
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
 from napari_pbip.engine.inference.nearest_cells import Exemplars
 from napari_pbip.engine.inference.predict import Predictor
-from napari_pbip.engine.jobs import heard
+from napari_pbip.engine.jobs import cancellable
 from napari_pbip.engine.loading import TileReader, ahead
 from napari_pbip.engine.training.linear_probe import (
     DEFAULT_STRENGTH,
@@ -144,7 +144,7 @@ def fit_probe(
         "strength": strength,
         "tiles": len(single),
         "mixed_tiles": len(mixed),
-        **told_apart(tiles.taxonomy.names, single, classes, seen),
+        **cross_validation_summary(tiles.taxonomy.names, single, classes, seen),
     }
     with held_back():
         for name in (runs.BEST, runs.LAST):
@@ -224,7 +224,7 @@ def _validate_across(
         return None
     few = cells.features[:, : max(1, _CELLS // 6 // len(classes))]
     strengths = STRENGTHS if settings.strength == "auto" else (settings.strength,)
-    return (yield from heard(cross_validate(few, classes, groups, strengths), facts.steps))
+    return (yield from cancellable(cross_validate(few, classes, groups, strengths), facts.steps))
 
 
 def groups_of(tiles: Sequence[LabelledTile], classes: Ints) -> Ints:
@@ -293,10 +293,10 @@ def _validate(
 ) -> Generator[Event, None, Report]:
     precision = facts.settings.train.precision
     predictor = Predictor.of_run(method, facts, method.weight.device, precision=precision)
-    return (yield from heard(score_tiles(predictor, validation, read), facts.steps))
+    return (yield from cancellable(score_tiles(predictor, validation, read), facts.steps))
 
 
-def told_apart(
+def cross_validation_summary(
     names: Sequence[str], single: Sequence[LabelledTile], classes: Ints, seen: CrossValidation | None
 ) -> dict[str, Any]:
     """Return the result of cross-validation for :attr:`~napari_pbip.engine.run_facts.RunFacts.fit`, ready for JSON.

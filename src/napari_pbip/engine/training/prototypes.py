@@ -73,11 +73,11 @@ def build_start(settings: JobSettings, tiles: TileSet, folder: Path, *, resume: 
     if not (resume and (folder / BANK).exists()):  # the training may have been stopped while the bank was built
         bank_tiles = load_single_tiles(settings.data.folder, settings.data)
         on = settings.train.device
-        told = tuple(tile_notes(tiles))  # these are mostly the same tiles, and the training has given these notes
+        known = tuple(tile_notes(tiles))  # these are mostly the same tiles, and the training has given these notes
         building = phase(build_bank(bank_tiles, folder, settings.bank, settings.data, device=on, update=resume))
         with closing(building):
             for event in building:
-                if event not in told:
+                if event not in known:
                     yield event
     return _of_bank(folder, settings, tiles)
 

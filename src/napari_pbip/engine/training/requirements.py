@@ -57,7 +57,7 @@ def _of_construct(
             f"ConStruct needs a vision transformer or a pyramid, and the encoder {encoder.name!r} is neither; choose "
             "another, such as efficientnet-lite0, and build the image bank with it."
         )
-    elif encoder is not None and method.start == "text" and not encoder.may_read:
+    elif encoder is not None and method.start == "text" and not encoder.may_have_text:
         needed["method.start"] = ConfigError(
             f"The encoder {encoder.name!r} has no text tower; start from the image bank, or choose an encoder that has "
             "one, such as clip, plip or conch."

@@ -25,7 +25,7 @@ from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
 from napari_pbip.engine.inference.predict import Predictor
 from napari_pbip.engine.inference.windows import SMALLEST
-from napari_pbip.engine.jobs import heard, job
+from napari_pbip.engine.jobs import cancellable, job
 from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.loop import TrainingLoop, check_resume
@@ -102,7 +102,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     if settings.method.learns_from == "masks":
         tiles.require_masks(f"{settings.method.name} learns from them; make some with napari-pbip pseudo")
     side = _side(tiles)
-    validation, told = _validation_tiles(settings.data.folder, settings.data)
+    validation, notes = _validation_tiles(settings.data.folder, settings.data)
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
     read = TileReader()
@@ -112,7 +112,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         window = max(side, ProbeSettings.window)
         facts = _begin(settings, tiles, window, out, len(tiles), resume=resume, overwrite=overwrite)
         facts.device, facts.fit = str(device), remembered
-        yield from (*tile_notes(tiles), *told)
+        yield from (*tile_notes(tiles), *notes)
         yield from fit_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
         return
     synthesis = isinstance(settings.method, PyramidSettings) and settings.method.synthesis
@@ -122,7 +122,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         settings = _with_encoder(settings, start.facts["encoder"]["name"])
     steps = planned_steps(settings.train, len(tiles))
     facts = _begin(settings, tiles, side, out, steps, resume=resume, overwrite=overwrite)
-    yield from (*tile_notes(tiles), *told)
+    yield from (*tile_notes(tiles), *notes)
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
     prototypes, encoder = None, None
@@ -166,14 +166,14 @@ def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None,
     if "val" not in find_splits(folder, data):
         return None, [Noted(f"There are no validation masks (no split val): {without}")]
     validation = load_tiles(folder, "val", data)
-    told = list(tile_notes(validation))
+    notes = list(tile_notes(validation))
     masked = sum(tile.mask is not None for tile in validation)
     if masked == len(validation):
-        return validation, told
+        return validation, notes
     if masked:
         few = Warned(f"Only {masked} of {len(validation)} validation tiles have masks, so none is used: {without}")
-        return None, [*told, few]
-    return None, [*told, Noted(f"There are no validation masks (the split val has labels only): {without}")]
+        return None, [*notes, few]
+    return None, [*notes, Noted(f"There are no validation masks (the split val has labels only): {without}")]
 
 
 def _begin(
@@ -181,7 +181,7 @@ def _begin(
 ) -> runs.RunFacts:
     """Create the run folder, or check that the run in it can be resumed; return the facts about the run."""
     if not resume:
-        ways = "`resume=True` to go on with it, `overwrite=True` to replace it"
+        ways = "`resume=True` to continue it, `overwrite=True` to replace it"
         prepare_folder(out, runs.MARKER, overwrite=overwrite, ways=ways)
         facts = runs.RunFacts(settings, tiles.taxonomy, tile_size=side, steps=steps, versions=runs.versions())
         facts.write(out)
@@ -333,7 +333,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         self.method.eval()
         try:
             predictor = Predictor.of_run(self.method, self.facts, self.device, precision=self.settings.precision)
-            return (yield from heard(score_tiles(predictor, validation, self.read), self.facts.step))
+            return (yield from cancellable(score_tiles(predictor, validation, self.read), self.facts.step))
         finally:
             self.method.train()
 

@@ -67,7 +67,7 @@ class BankWidget(QWidget):
         self.build_bar = JobBar()
         self.zero_shot_button = push_button(
             "Test without training…",
-            "How often tiles are told by a sentence a class, or by the nearest prototype",
+            "How well tiles are classified by a sentence per class, or by the nearest prototype",
             self.test_without_training,
         )
         self.bank_notice = Notice()
@@ -225,13 +225,13 @@ class BankWidget(QWidget):
         if self.form.problems() or self.white_form.problems():
             return
         if work.tiles is None:
-            self.tiles_notice.error(work.tiles_problem or "The tiles are still being looked for; try again.")
+            self.tiles_notice.error(work.tiles_problem or "The tiles are still being read; try again in a moment.")
             return
         if not (self.encoder.usable() and self._check_k()):
             return
         if work.problem:
             question = f"{work.problem} What should be done?"
-            ask(self, "Image bank", question, {"Mend it": work.build, "Build it anew": anew})
+            ask(self, "Image bank", question, {"Repair it": work.build, "Build it again": anew})
         elif work.would_replace() and work.bank is not None:
             question = (
                 f"The image bank was made with the encoder {work.bank.encoder['name']}. With another encoder all "

@@ -56,7 +56,7 @@ class EvaluateWidget(QWidget):
         self._names: tuple[str, ...] = ()
         self.result_name = PlainLabel()
         self.mask_box = QComboBox()
-        self.mask_box.setToolTip("What somebody drew over the whole slide: a labels layer, or a PNG or TIFF")
+        self.mask_box.setToolTip("An annotation of the whole slide: a labels layer, or a PNG or TIFF")
         self.mask_box.activated.connect(self._mask_chosen)
         self.numbering = QComboBox()
         self.numbering.addItem("1 is the first class, 0 is not scored", 1)
@@ -72,8 +72,8 @@ class EvaluateWidget(QWidget):
         if header is not None:
             header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.table.setToolTip(
-            "Per cent. 'As shown': the map on screen. 'Classes given': the mask says which classes each tile "
-            "shows, as published scores assume; a slide never gets that help"
+            "Per cent. 'As shown': the map on screen. 'Classes given': the mask gives the classes that each tile "
+            "shows, as in published evaluations; on a new slide they are not known"
         )
         self.protocol = QComboBox()
         for key, text in _PROTOCOLS.items():
@@ -256,7 +256,7 @@ class ConfusionPicture(QWidget):
         self._plot.setMenuEnabled(False)
         self._plot.invertY(True)
         self._plot.setLabel("bottom", "labelled as")
-        self._plot.setLabel("left", "true class, 100 % a row")
+        self._plot.setLabel("left", "true class, 100 % per row")
         self._image = pg.ImageItem(axisOrder="row-major")
         self._image.setColorMap(pg.colormap.get("cividis"))
         self._plot.addItem(self._image)

@@ -120,7 +120,9 @@ class SlideLabelling(QWidget):
         for box in (self.pixels, self.mpp):
             box.problem.connect(self.number_notice.error)
         self.slide_notice = Notice()
-        self.restart_button = push_button("Remove this slide's labels", "Label the slide anew", self._restart)
+        self.restart_button = push_button(
+            "Remove this slide's labels", "Remove all labels of this slide and start again", self._restart
+        )
         self.table = ClassTable(editable=True)
         self.tool = LabelTool(session.viewer, self._labelling, self)
         self.tool.class_chosen.connect(self.table.choose)

@@ -46,7 +46,7 @@ class ProjectWidget(DropZone):
         self.model.setToolTip("The model that segments the selected slides")
         self.model.setAccessibleName("Model")
         self.segment_button = push_button(
-            "Segment", "Segment the selected slides with this model; 5 Segment shows how far they are", self._segment
+            "Segment", "Segment the selected slides with this model; 5 Segment shows the progress", self._segment
         )
         self.remove_button = push_button(
             "Remove", "Take the selected slides out of the project; labels and results stay on disk", self._remove

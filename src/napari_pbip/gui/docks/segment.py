@@ -53,7 +53,7 @@ class SegmentWidget(DropZone):
         self._session = session_of(viewer)
         self._queue = self._session.segmenting
         self._browsed: dict[Path, RunFacts | ModelError] = {}
-        self.model = _combo("The model that looks at the slides")
+        self.model = _combo("The model that segments the slides")
         self.model.activated.connect(self._on_model)
         self.browse_button = push_button(
             "Browse…", "Choose the folder of a model that was trained elsewhere", self._browse
@@ -63,7 +63,7 @@ class SegmentWidget(DropZone):
         self.model_notice = Notice()
         self.slide = _combo("The slide that is segmented next")
         self.segment_button = push_button(
-            "Segment", "Colour the slide by its tissue, what you look at first", self._segment
+            "Segment", "Map the tissue of the slide, the part in view first", self._segment
         )
         self.files_button = push_button("Choose…", "Segment slides that are not open", self._choose_files)
         self.notice = Notice()
@@ -306,12 +306,12 @@ class SlideRow(QFrame):
         self.text.setWordWrap(True)
         self.notice = Notice()
         self.stop_button = push_button("Stop", _STOP, self._call(queue.cancel))
-        self.resume_button = push_button("Resume", "Go on where it was stopped", self._call(queue.resume))
+        self.resume_button = push_button("Resume", "Continue where it was stopped", self._call(queue.resume))
         self.replace_button = push_button(
-            "Replace", "Delete that result and segment anew", partial(ask_to_replace, self, queue, slide)
+            "Replace", "Delete that result and segment the slide again", partial(ask_to_replace, self, queue, slide)
         )
         self.show_button = push_button("Show", "Bring the slide and its tissue map into view", self._show)
-        self.details_button = push_button("Details…", "The technical description, for a report", self._show_details)
+        self.details_button = push_button("Details…", "Technical details, for an error report", self._show_details)
         self.remove_button = push_button(
             "Remove", "Take it off the list; its result stays on disk", self._call(queue.remove)
         )

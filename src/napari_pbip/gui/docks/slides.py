@@ -143,7 +143,8 @@ class SlidesWidget(DropZone):
         except OutputError as error:
             reason = getattr(error.__cause__, "strerror", None) or "it cannot be written"
             self.notice.warn(
-                f"Only this project knows these microns per pixel: they cannot be kept beside the slide ({reason})."
+                f"These microns per pixel are kept in this project only: they cannot be written beside the slide "
+                f"({reason})."
             )
         except PbipError as error:
             self.notice.error(error)

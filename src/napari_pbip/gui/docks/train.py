@@ -66,7 +66,7 @@ _OF_STEPS = (
         )
     ),
 )
-"""What says nothing to a method that is fitted at once."""
+"""Settings that do not apply to a method that is fitted at once."""
 _NAME = re.compile(r"\w[\w .-]*")
 
 
@@ -91,10 +91,12 @@ class TrainWidget(QWidget):
         self.name.setAccessibleName("Name of the model")
         self.name_notice = Notice()
         self.start_button = push_button(
-            "Train", "Train a new model in the background; the window stays free", self._start
+            "Train", "Train a new model in the background; the window can be used meanwhile", self._start
         )
-        self.resume_button = push_button("Resume", "Go on where this model was stopped, as it was begun", self._resume)
-        self.replace_button = push_button("Replace…", "Delete this model and train it anew", self._replace)
+        self.resume_button = push_button(
+            "Resume", "Continue this training where it was stopped, with the same settings", self._resume
+        )
+        self.replace_button = push_button("Replace…", "Delete this model and train it again", self._replace)
         self.prototypes_button = push_button(
             "Prototypes…", "What this model looks for: the real tiles nearest to each prototype", self._show_prototypes
         )
@@ -289,7 +291,7 @@ class TrainWidget(QWidget):
             self.report.show_fit(facts.fit, facts.taxonomy.names)
         self.name_notice.clear()
         if not usable:
-            self.name_notice.error("A name is made of letters, figures, spaces, dots, hyphens and underscores.")
+            self.name_notice.error("A name may contain letters, digits, spaces, dots, hyphens and underscores.")
         elif isinstance(facts, ModelError):
             self.name_notice.error(facts)
         elif there and idle:
@@ -309,11 +311,11 @@ class TrainWidget(QWidget):
         problems = self.form.problems()
         if problems:
             self.form.reveal(problems[0])
-            self.name_notice.error("Mend the marked setting first.")
+            self.name_notice.error("Correct the marked setting first.")
         elif self._session.settings.data.folder is None:
             self.name_notice.error("There are no labelled tiles to learn from yet; see above.")
         elif self._needed or (self.encoder.isVisible() and not self.encoder.usable()):
-            self.name_notice.error("Something is missing yet; see above.")
+            self.name_notice.error("Something is still missing; see above.")
         else:
             return True
         return False
@@ -334,13 +336,15 @@ class TrainWidget(QWidget):
             self._training.resume(self.name.text().strip(), asked)
         else:
             done = f"{facts.epoch} epochs, {facts.steps:,} steps"
-            self.name_notice.error(f"This model has had all it was to have ({done}); ask for more above.")
+            self.name_notice.error(
+                f"This model has completed its training ({done}); set more epochs or steps above to train it further."
+            )
 
     def _replace(self) -> None:
         if not self._ready():
             return
         name = self.name.text().strip()
-        question = f"Delete the model “{name}” with its curves, and train it anew?"
+        question = f"Delete the model “{name}” with its curves, and train it again?"
         ask(self, "Replace a model", question, {"Replace it": lambda: self._training.start(name, replace=True)})
 
     def _show_prototypes(self) -> None:

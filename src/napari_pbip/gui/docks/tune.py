@@ -64,7 +64,7 @@ class TuneWidget(QWidget):
         self.hover = QLabel(_HOVER)
         self.hover.setWordWrap(True)
         self.hover.setToolTip("Scores as a share of the largest score of their class")
-        self.reset_button = push_button("Reset", "Back to the usual thresholds, with all classes shown", self._reset)
+        self.reset_button = push_button("Reset", "Back to the default thresholds, with all classes shown", self._reset)
         self.save_button = push_button(
             "Save labels",
             "Write the map as it is now: labels into the result, areas.csv and overlay.png beside it",

@@ -59,7 +59,9 @@ def label_image(labels: npt.NDArray[Any], meta: Mapping[str, Any]) -> LabelImage
         If the layer has more than two dimensions.
     """
     if labels.ndim != 2:
-        raise DataError(f"The layer {meta['name']} has {labels.ndim} dimensions; only labels of two can be saved so.")
+        raise DataError(
+            f"The layer {meta['name']} has {labels.ndim} dimensions; only two-dimensional labels can be saved."
+        )
     values = [int(value) for value in np.unique(np.asarray(labels)) if value]
     colours = np.atleast_2d(meta["colormap"].map(np.array(values, labels.dtype))) if values else np.empty((0, 4))
     features = meta.get("features")

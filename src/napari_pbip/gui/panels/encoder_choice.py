@@ -120,7 +120,7 @@ class EncoderChoice(QWidget):
         """Return what is wrong with the values of the fields; empty if nothing is."""
         settings, spec = self._session.settings.bank, self._spec
         if spec is None:
-            return f"There is no encoder {settings.encoder!r}; choose one of the list."
+            return f"There is no encoder {settings.encoder!r}; choose one from the list."
         if settings.weights is not None and not spec.needs_weights:
             return f"The encoder {spec.name} takes no weights; leave them empty."
         return ""
@@ -132,7 +132,7 @@ class EncoderChoice(QWidget):
         spec = self._lacking
         if spec is None:
             return
-        gate = "\nThey are given out on request: without access, nothing can be fetched." if spec.gated else ""
+        gate = "\nThey are available on request: without access, nothing can be fetched." if spec.gated else ""
         details = (
             f"{spec.title}\n\nSize: {spec.megabytes:,} MB\nLicence: {spec.licence}\nSource: {_page(spec)}{gate}\n\n"
             f"They are kept in the folder that {FOLDER_VARIABLE} names, or else in the Hugging Face cache."
@@ -154,7 +154,7 @@ def _note(spec: EncoderSpec, lacking: bool) -> str:
     if not lacking:
         return "ready"
     if spec.hub is None:
-        return "needs weights of yours" if spec.page is None else "weights to be got by hand"
+        return "needs your own weights" if spec.page is None else "weights to be fetched by hand"
     return f"{spec.megabytes:,} MB to fetch" + ", on request" * spec.gated
 
 
@@ -167,7 +167,7 @@ def _how(spec: EncoderSpec) -> str:
         return f"{missing}; get them from {spec.page} ({_price(spec)}), and choose their folder."
     if spec.gated:
         return (
-            f"{missing} and are given out on request: ask for access at {_page(spec)}, log in with `hf auth login`, "
+            f"{missing} and are available on request: ask for access at {_page(spec)}, log in with `hf auth login`, "
             f"then fetch them ({_price(spec)}), or choose their folder."
         )
     return f"{missing}; fetch them ({_price(spec)}), or choose their folder."

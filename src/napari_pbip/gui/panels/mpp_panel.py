@@ -46,7 +46,7 @@ class MppPanel(QGroupBox):
         self.note.setWordWrap(True)
         self.value = MppBox(empty="unknown")  # no value is guessed
         self.value.setAccessibleName("Microns per pixel")
-        self.value.setToolTip("Microns per pixel of the slide at full resolution; the scanner's report says it")
+        self.value.setToolTip("Microns per pixel of the slide at full resolution; see the scanner's report")
         self.button = push_button("", clicked=self._give)
         self.cancel_button = push_button("Cancel", clicked=lambda: self._ask(changing=False))
         self.notice = Notice()
@@ -100,7 +100,7 @@ class MppPanel(QGroupBox):
         self.notice.clear()
         scans = "A 40x scan has about 0.25, a 20x scan about 0.5."
         kept = sidecar(slide.path)  # not the whole path, which would widen the dock because it does not wrap
-        place = "beside the slide" if kept.parent == slide.path.parent else "in your own data of napari-pbip"
+        place = "beside the slide" if kept.parent == slide.path.parent else "in napari-pbip's folder in your user data"
         where = f"It is kept in {kept.name} {place}."
         if mpp is None:
             why = "This slide does not say its microns per pixel, which areas and models need."
@@ -110,7 +110,7 @@ class MppPanel(QGroupBox):
                 "If the slide is wrong, give the true microns per pixel; if it is right, convert it to square pixels."
             )
         else:
-            why = "Areas follow at once; maps that were made before do not, so segment the slide again."
+            why = "Areas change at once; earlier maps do not, so segment the slide again."
         self.note.setText(f"{why} {scans} {where}")
         self.value.setValue(slide.mpp if changing and slide.mpp is not None else 0)
         self._on_typed()
@@ -121,7 +121,7 @@ class MppPanel(QGroupBox):
     def _on_typed(self, _: object = None) -> None:
         self._confirmed = 0.0
         self.button.setText("Remember")
-        self.button.setToolTip("Kept in a small file, from now on")
+        self.button.setToolTip("Keep this value in a small file")
         self.button.setEnabled(bool(self.value.bare_text()))
         self.notice.clear()
 

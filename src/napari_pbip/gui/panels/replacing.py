@@ -9,7 +9,7 @@ from napari_pbip.gui.widgets.question import ask
 
 
 def ask_to_replace(parent: QWidget, queue: SegmentQueue, slide: QueuedSlide) -> None:
-    """Segment a slide of the queue anew, if the user agrees to lose its earlier result."""
-    question = f"Delete the result of {slide.path.name}, and segment it anew?"
+    """Segment a slide of the queue again, if the user agrees to lose its earlier result."""
+    question = f"Delete the result of {slide.path.name}, and segment it again?"
     lost = f"Its scores, and the labels that were saved with them, are lost: {slide.store}"
     ask(parent, "Replace a result", question, {"Replace it": lambda: queue.replace(slide)}, lost)

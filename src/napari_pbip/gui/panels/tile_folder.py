@@ -81,7 +81,7 @@ class TileFolder(QWidget):
         form.addRow("Resolution", resolution)
         self.notice = Notice()
         self.mpp_notice = Notice()
-        self.mpp.problem.connect(self._mpp_told)
+        self.mpp.problem.connect(self._show_mpp_problem)
         self.bar = JobBar()
         self.found = PlainLabel()
         self.found.setWordWrap(True)
@@ -144,7 +144,7 @@ class TileFolder(QWidget):
         if data.folder is not None and str(data.folder) == self.path.text():
             self._session.change(data=data.model_copy(update={"mpp": self.mpp.value() or None}))
 
-    def _mpp_told(self, problem: str) -> None:
+    def _show_mpp_problem(self, problem: str) -> None:
         mpp = self.mpp.value()
         if problem:
             self.mpp_notice.error(problem)
@@ -175,7 +175,7 @@ class TileFolder(QWidget):
     def _show(self, summary: Any) -> None:
         taxonomy = Taxonomy.from_json(summary["classes"])
         splits = summary["splits"]
-        self.found.setText("\n".join(summary["told"]))
+        self.found.setText("\n".join(summary["notes"]))
         shown = splits.get("train") or next(iter(splits.values()))
         self.table.show_classes(taxonomy, shown["counts"])
         self.table.show()

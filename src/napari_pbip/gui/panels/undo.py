@@ -39,8 +39,8 @@ class UndoButtons(QWidget):
 
     def _show(self) -> None:
         for button, step, what, keys in (
-            (self.undo_button, self._history.last, "Take the last change back", "Ctrl+Z"),
-            (self.redo_button, self._history.next, "Make it again", "Ctrl+Shift+Z"),
+            (self.undo_button, self._history.last, "Undo the last change", "Ctrl+Z"),
+            (self.redo_button, self._history.next, "Redo the last change that was undone", "Ctrl+Shift+Z"),
         ):
             button.setEnabled(bool(step))
             button.setToolTip(f"{what}{f': {step}' if step else ''} ({keys})")

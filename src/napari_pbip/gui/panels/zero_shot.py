@@ -22,7 +22,7 @@ from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 
-_OF_THE_BANK = "those of which the image bank is made"
+_OF_THE_BANK = "those of the image bank"
 _TABLE = 20
 """Stretch factor of a table's height; that of the empty space below is 1."""
 _PROMPTS = {"text": "by sentence", "image": "by prototype"}
@@ -49,13 +49,15 @@ class ZeroShotDialog(QDialog):
         self.sentences = QTableWidget(0, 2)
         self.sentences.setHorizontalHeaderLabels(["Class", "Sentence (double-click to change)"])
         self.sentences.setAccessibleName("A sentence for each class")
-        self.sentences.setToolTip("What the encoder's text tower is asked; an emptied sentence becomes ours again")
+        self.sentences.setToolTip(
+            "The text that tiles are compared with; if it is deleted, the default sentence returns"
+        )
         self.sentences.itemChanged.connect(self._on_sentence)
         self.split = QComboBox()
         self.split.setAccessibleName("Tiles to classify")
         self.split.setToolTip("Tiles that are in the image bank look better than others would")
         self.start_button = push_button(
-            "Classify", "Give each tile a class in the background, and count how often it is the right one", self._start
+            "Classify", "Classify each tile in the background, and compute the accuracy", self._start
         )
         self.bar = JobBar()
         self.notice = Notice()
@@ -100,12 +102,12 @@ class ZeroShotDialog(QDialog):
     def _show(self) -> None:
         work = self._work
         spec = work.encoder
-        reads = spec is not None and spec.may_read
+        reads = spec is not None and spec.may_have_text
         ways = ["whose sentence"] * reads + ["whose nearest prototype in the image bank"] * work.with_bank
         name = "" if spec is None else spec.name
         self.about.setText(
-            f"Each tile gets the class {' or '.join(ways)} is most like it, as the encoder {name} sees them. "
-            "Nothing is trained."
+            f"Each tile gets the class {' or '.join(ways)} is most similar to it by the features of the encoder "
+            f"{name}. Nothing is trained."
             if ways
             else f"The encoder {name} has no text tower, and there is no image bank made with it; build one first, or "
             "choose an encoder that has a text tower, such as clip, plip or conch."

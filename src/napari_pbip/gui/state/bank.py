@@ -271,7 +271,7 @@ class BankWork:
     def _correct(self, curation: Curation) -> None:
         before = self.curation
         if curation != before and self._apply(curation):
-            self._session.history.did(
+            self._session.history.push(
                 "correction of the image bank", lambda: self._apply(before), lambda: self._apply(curation), about=self
             )
 

@@ -25,7 +25,7 @@ class _Step:
 
 
 class History:
-    """The steps that can be undone, newest first, and those that can be done again."""
+    """The steps that can be undone, newest first, and those that can be redone."""
 
     changed = Signal()
     """Emitted when there are other steps."""
@@ -35,7 +35,7 @@ class History:
         self._undone: list[_Step] = []
         self._busy = False
 
-    def did(
+    def push(
         self,
         what: str,
         undo: Callable[[], object],
@@ -44,14 +44,14 @@ class History:
         about: Hashable,
         merge: bool = False,
     ) -> None:
-        """Record a change that was made; ignored while a step is undone or done again.
+        """Record a change that was made; ignored while a step is undone or redone.
 
         Parameters
         ----------
         what
             Name of the change for the user, such as ``labels``.
         undo, redo
-            Take the change back, and make it again.
+            Undo the change, and redo it.
         about
             What was changed, for ``merge`` and :meth:`forget`.
         merge
@@ -69,24 +69,24 @@ class History:
 
     @property
     def last(self) -> str:
-        """What :meth:`undo` takes back; empty if there is nothing."""
+        """Name of the change that :meth:`undo` undoes; empty if there is nothing."""
         return self._done[-1].what if self._done else ""
 
     @property
     def next(self) -> str:
-        """What :meth:`redo` makes again; empty if there is nothing."""
+        """Name of the change that :meth:`redo` redoes; empty if there is nothing."""
         return self._undone[-1].what if self._undone else ""
 
     def undo(self) -> None:
-        """Take the last change back."""
+        """Undo the last change."""
         self._move(self._done, self._undone, lambda step: step.undo())
 
     def redo(self) -> None:
-        """Make the last change again that was taken back."""
+        """Redo the last change that was undone."""
         self._move(self._undone, self._done, lambda step: step.redo())
 
     def forget(self, about: Hashable) -> None:
-        """Forget the changes of one thing, which cannot be taken back any more."""
+        """Forget the changes of one thing, which cannot be undone any more."""
         self._done = [step for step in self._done if step.about != about]
         self._undone = [step for step in self._undone if step.about != about]
         self.changed.emit()

@@ -37,7 +37,7 @@ _WAITING_MS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class _Left:
+class _Closing:
     """The remaining work for a project folder that the user has left."""
 
     labels: LabelledSlides | None
@@ -87,7 +87,7 @@ class Labelling:
         self._unsaved = self._adopt = False
         self._counts: tuple[int, ...] = ()
         self._job: RunningJob | None = None
-        self._leaving: dict[Path, _Left] = {}
+        self._closing: dict[Path, _Closing] = {}
         self._quiet = single_shot(_QUIET_MS, self._save)
         self._soon = single_shot(0, self._refresh)
         self._waiting = single_shot(_WAITING_MS, self._read)
@@ -230,14 +230,14 @@ class Labelling:
 
     def _on_step(self, labels: SlideLabels) -> None:
         if labels is self.labels:  # else another window was faster
-            self._session.history.did("labels", labels.undo, labels.redo, about=self)
+            self._session.history.push("labels", labels.undo, labels.redo, about=self)
 
     def undo(self) -> None:
-        """Take back the last change, of labels or of anything else."""
+        """Undo the last change, of labels or of anything else."""
         self._session.history.undo()
 
     def redo(self) -> None:
-        """Make it again."""
+        """Redo the last change that was undone."""
         self._session.history.redo()
 
     # on disk -------------------------------------------------------------------------------------------------
@@ -248,20 +248,20 @@ class Labelling:
         folder = self._session.tiles_folder
         self.problem = None
         labels = SlideLabels()
-        left = self._leaving.pop(folder, None)
-        unwritten = None if left is None else left.labels
+        closing = self._closing.pop(folder, None)
+        unwritten = None if closing is None else closing.labels
         try:
-            if left is not None:  # it is not written yet: go on with it
-                self._claim, self._job = left.claim, left.job
+            if closing is not None:  # it is not written yet, and is opened again
+                self._claim, self._job = closing.claim, closing.job
             elif folder.exists():  # it is made when there is something to write
-                self._take(folder)
+                self._claim_folder(folder)
             labelled = LabelledSlides.read(folder) if unwritten is None else unwritten
             if labelled is not None:
                 labels = SlideLabels.from_labelled(labelled)
         except FolderInUse as error:
             self.problem = DataError(
                 f"The labels of this project are edited in another window ({error.holder}); close that window, "
-                "and this one goes on."
+                "and you can label here."
             )
             self._waiting.start()
         except DataError as error:
@@ -276,7 +276,7 @@ class Labelling:
             self._quiet.start()
         self._soon.start()
 
-    def _take(self, folder: Path) -> None:
+    def _claim_folder(self, folder: Path) -> None:
         """Claim the folder, because two windows would overwrite each other's labels.
 
         Raises
@@ -293,7 +293,7 @@ class Labelling:
         """Claim the folder, which did not exist, at the first change; return False if another window was faster."""
         if self._opened is not None:
             try:
-                self._take(self._opened)
+                self._claim_folder(self._opened)
             except FolderInUse:
                 pass
             else:
@@ -308,27 +308,27 @@ class Labelling:
         if folder is None:
             return
         unsaved = (self._unsaved or job is not None) and self.problem is None
-        self._leaving[folder] = _Left(self.labels.snapshot() if unsaved else None, self._claim, job)
+        self._closing[folder] = _Closing(self.labels.snapshot() if unsaved else None, self._claim, job)
         self._unsaved, self._claim, self._job, self._opened = False, None, None, None
         if job is None:
-            self._let_go(folder)
+            self._release(folder)
         else:
             job.cancel()
-            job.ended.connect(lambda _: self._let_go(folder, job))
+            job.ended.connect(lambda _: self._release(folder, job))
 
-    def _let_go(self, folder: Path, job: RunningJob | None = None) -> None:
-        left = self._leaving.get(folder)
-        if left is None or left.job is not job:
+    def _release(self, folder: Path, job: RunningJob | None = None) -> None:
+        closing = self._closing.get(folder)
+        if closing is None or closing.job is not job:
             return  # the user has come back to this folder
-        del self._leaving[folder]
+        del self._closing[folder]
         try:
-            if left.labels is not None:
-                left.labels.write(folder)
+            if closing.labels is not None:
+                closing.labels.write(folder)
         except OutputError as error:
             warnings.warn(f"The last labels were not saved: {error}", stacklevel=2)
         finally:
-            if left.claim is not None:
-                left.claim.close()
+            if closing.claim is not None:
+                closing.claim.close()
 
     def _save(self) -> None:
         """Write labels and tiles in the background."""

@@ -157,7 +157,7 @@ class LiveMap:
                         if session.current_slide is None or session.current_slide.slide.path != slide.path:
                             session.slides.open(slide.path, slide.mpp)
                     except PbipError as error:
-                        self._say("", error)
+                        self._report("", error)
                         return
                     camera, size = camera_of(session.viewer), labelled.size
                     camera.center = ((row + 0.5) * size.microns, (column + 0.5) * size.microns)
@@ -167,7 +167,7 @@ class LiveMap:
     def close(self) -> None:
         """Switch the map off and remove its layer, when the session ends."""
         self._on = False
-        self._rest()
+        self._stop()
 
     # updates ---------------------------------------------------------------------------------------------------
 
@@ -177,10 +177,10 @@ class LiveMap:
 
     def _follow(self) -> None:
         """Update the map, if its input has changed."""
-        wanted, note = self._look() if self._on and self._shown else (None, "")
+        wanted, note = self._input() if self._on and self._shown else (None, "")
         if wanted is None:
-            self._rest()
-            self._say(note)
+            self._stop()
+            self._report(note)
         elif wanted != self._wanted:
             before, self._wanted = self._wanted, wanted
             if before is None or not _fits(before, wanted):
@@ -188,10 +188,10 @@ class LiveMap:
             elif before.labelled != wanted.labelled:
                 self._checking.stop()  # it checks earlier labels, and slows down the fit
                 self._paint()
-            self._say(self.note)
+            self._report(self.note)
             self._mapping.start(lambda: self._make(wanted), lambda job: self._listen(job, wanted))
 
-    def _look(self) -> tuple[_Wanted | None, str]:
+    def _input(self) -> tuple[_Wanted | None, str]:
         """Return the present input of the map, or None and a sentence on what it waits for."""
         session, labelling = self._session, self._session.labelling
         slide, facts = labelling.slide, labelling.facts
@@ -217,7 +217,7 @@ class LiveMap:
         encoder = settings.bank.encoder, settings.bank.weights, settings.train.device
         return _Wanted(encoder, session.tiles_folder, labelled, view), ""
 
-    def _rest(self) -> None:
+    def _stop(self) -> None:
         """Stop all updates and remove the layer."""
         for timer in (self._soon, self._quiet):
             timer.stop()
@@ -256,7 +256,7 @@ class LiveMap:
                 self.warnings += (event.message,)
             elif isinstance(event, Step) and self._started is not None:
                 started = self._started
-                self._say(f"{started.job}: {event.done:,} of {started.total:,} {started.unit}.")
+                self._report(f"{started.job}: {event.done:,} of {started.total:,} {started.unit}.")
         for event in coloured:
             self._tiles.update(event.tiles)
         if coloured:
@@ -266,10 +266,10 @@ class LiveMap:
         if wanted is not self._wanted:
             return
         if state is State.FAILED:
-            self._say("", job.error)
+            self._report("", job.error)
         elif state is State.FINISHED:
             whole = len(wanted.view.places) < _MOST
-            self._say("" if whole else "The middle of the view is coloured; zoom in to see all of it coloured.")
+            self._report("" if whole else "The middle of the view is coloured; zoom in to see all of it coloured.")
 
     def _check(self) -> None:
         fit = self._fit
@@ -283,14 +283,14 @@ class LiveMap:
 
         def take(job: RunningJob) -> None:
             if job.error is not None:
-                self._say(self.note, job.error)
+                self._report(self.note, job.error)
             elif job.result is not None and fit is self._fit:
                 self.checked = {**job.result.summary, "names": fit.names}
                 self.checked_changed.emit()
 
         self._checking.start(make, lambda job: job.ended.connect(lambda _: take(job)))
 
-    def _say(self, note: str, problem: PbipError | None = None) -> None:
+    def _report(self, note: str, problem: PbipError | None = None) -> None:
         self.note, self.problem = note, problem
         self.changed.emit()
 

@@ -176,7 +176,7 @@ class ProjectWork:
             self._save_soon()
             self.changed.emit()
 
-        self._session.history.did("removal of slides", undo, lambda: self.remove(paths), about=self)
+        self._session.history.push("removal of slides", undo, lambda: self.remove(paths), about=self)
         self._slides = {path: slide for path, slide in self._slides.items() if path not in paths}
         self.missing = tuple(slide for slide in self.missing if slide.path not in paths)
         self._close_layers({str(path) for path in paths})
@@ -215,7 +215,7 @@ class ProjectWork:
         """Read what is remembered of a project folder; nothing is opened in the viewer."""
         self.problem = None
         if self._claim is None and folder.exists():
-            self._take(folder)
+            self._claim_folder(folder)
         try:
             project = Project.open(folder)
         except ProjectError as error:
@@ -254,7 +254,7 @@ class ProjectWork:
             if slide is not None and (slides is None or slide in slides) and layer in layers:
                 layers.remove(layer)
 
-    def _take(self, folder: Path) -> bool:
+    def _claim_folder(self, folder: Path) -> bool:
         """Claim the folder, because two windows would overwrite each other's file; return False if another one has."""
         with ExitStack() as claimed, suppress(OutputError):  # saving reports a folder that cannot be written
             try:
@@ -275,7 +275,7 @@ class ProjectWork:
             self._claim = None
 
     def _try_again(self) -> None:
-        if self._take(self._session.folder):
+        if self._claim_folder(self._session.folder):
             self.read(self._session.folder)
 
     def _check(self) -> None:
@@ -404,7 +404,7 @@ class ProjectWork:
         if self._session.results.of_store(store) is None:
             return
         undo, redo = partial(self._set_thresholds, store, old), partial(self._set_thresholds, store, new)
-        self._session.history.did("thresholds", undo, redo, about=store, merge=True)
+        self._session.history.push("thresholds", undo, redo, about=store, merge=True)
 
     def _set_thresholds(self, store: Path, thresholds: ThresholdSettings) -> None:
         """Set the thresholds of a result, which may have been closed since."""
@@ -439,7 +439,7 @@ class ProjectWork:
             return
         before = self.problem
         try:
-            if self._claim is None and not self._take(folder):
+            if self._claim is None and not self._claim_folder(folder):
                 self.read(folder)  # another window has begun this project meanwhile
                 return
             project.write(folder)

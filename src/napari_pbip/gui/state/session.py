@@ -264,7 +264,7 @@ class Session:
 
     def _ended(self, job: RunningJob) -> None:
         self.jobs.remove(job)
-        QTimer.singleShot(0, lambda: _tell(job))  # after the widgets that show the job
+        QTimer.singleShot(0, lambda: _show_unseen_error(job))  # after the widgets that show the job
 
     def close(self) -> None:
         """Stop all jobs, which save what is finished, and close all slides. Further calls do nothing."""
@@ -287,9 +287,9 @@ class Session:
         self.slides.close()
 
 
-def _tell(job: RunningJob) -> None:
+def _show_unseen_error(job: RunningJob) -> None:
     """Show the error of a job whose dock was closed meanwhile."""
-    if job.followed and not job.told and job.error is not None:
+    if job.followed and not job.end_shown and job.error is not None:
         show_error(str(job.error))
 
 

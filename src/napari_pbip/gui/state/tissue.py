@@ -181,7 +181,7 @@ class Tissue:
                 before = None if mask is None else mask.as_saved()
                 self._read(slide, file)
                 if before is not None and (mask := self._masks.get(path)) is not None:
-                    self._did(path, before, mask.as_saved(), "found")
+                    self._record(path, before, mask.as_saved(), "found")
         following, self._next = self._next, None
         if following is not None:
             self.find(following)
@@ -251,14 +251,14 @@ class Tissue:
         else:
             self.problems.pop(path, None)
             mask.saved, mask.corrected = painted.array, True
-            self._did(path, before, painted, "painted")
+            self._record(path, before, painted, "painted")
         self.changed.emit()
 
-    def _did(self, path: Path, before: TissueMask, after: TissueMask, how: str) -> None:
-        undo, redo = partial(self._put_back, path, before), partial(self._put_back, path, after)
-        self._session.history.did("tissue", undo, redo, about=(how, path), merge=how == "found")
+    def _record(self, path: Path, before: TissueMask, after: TissueMask, how: str) -> None:
+        undo, redo = partial(self._restore, path, before), partial(self._restore, path, after)
+        self._session.history.push("tissue", undo, redo, about=(how, path), merge=how == "found")
 
-    def _put_back(self, path: Path, mask: TissueMask) -> None:
+    def _restore(self, path: Path, mask: TissueMask) -> None:
         """Replace the mask of a slide, in its file and in its layer."""
         slide = self._session.slides.of_path(path)
         if slide is None or path == self._being_searched:

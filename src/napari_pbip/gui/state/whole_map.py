@@ -48,19 +48,19 @@ class WholeMap:
         slide = self._session.labelling.slide
         self.queued, self._path = None, None
         if slide is None:
-            self._say(problem="No slide is selected; open one, or select its layer.")
+            self._report(problem="No slide is selected; open one, or select its layer.")
         elif self._session.training.job is not None:
-            self._say(problem="A model is being trained already; stop it in 4 Train, or wait until it is finished.")
+            self._report(problem="A model is being trained already; stop it in 4 Train, or wait until it is finished.")
         else:
             self._path = slide.slide.path
-            self._say("Cutting the labelled tiles…")
+            self._report("Cutting the labelled tiles…")
             self._session.labelling.use()
 
     def _on_cutting(self, job: RunningJob) -> None:
         def ended(state: State) -> None:
             if state is State.FAILED and self._path is not None:
                 self._path = None
-                self._say()  # the labelling reports the error
+                self._report()  # the labelling reports the error
 
         job.ended.connect(ended)
 
@@ -74,7 +74,7 @@ class WholeMap:
         run = session.models_folder / session.training.free_name
         job = session.training.start(run.name, method)
         job.ended.connect(lambda state: self._segment(state, path, run))
-        self._say()
+        self._report()
         self.training.emit(job)
 
     def _segment(self, state: State, path: Path, run: Path) -> None:
@@ -90,21 +90,23 @@ class WholeMap:
         name = slide.path.name
         match slide.status:
             case Status.WAITING:
-                self._say(f"{name} waits for its turn in 5 Segment.")
+                self._report(f"{name} waits for its turn in 5 Segment.")
             case Status.RUNNING | Status.STOPPING if slide.total:
                 self._session.live_map.on = False  # because its layer would cover the growing map
-                self._say(f"{name}: {slide.done:,} of {slide.total:,} tiles. 5 Segment can stop it.")
+                self._report(f"{name}: {slide.done:,} of {slide.total:,} tiles. 5 Segment can stop it.")
             case Status.RUNNING | Status.STOPPING:
-                self._say(f"{name}: starting…")
+                self._report(f"{name}: starting…")
             case Status.STOPPED:
-                self._say(f"{name} was stopped; 5 Segment resumes it.")
+                self._report(f"{name} was stopped; 5 Segment resumes it.")
             case Status.DONE:
-                self._say(f"{name} is mapped by “{slide.run.name}”. Next: 6 Tune.")
+                self._report(f"{name} is mapped by “{slide.run.name}”. Next: 6 Tune.")
             case Status.OCCUPIED:
-                self._say(problem=f"{name} has a tissue map already, which this one cannot go on with.")
+                self._report(
+                    problem=f"{name} has a tissue map already, which was made with another model or other settings."
+                )
             case Status.FAILED:
-                self._say(problem=slide.sentence)
+                self._report(problem=slide.sentence)
 
-    def _say(self, note: str = "", problem: str = "") -> None:
+    def _report(self, note: str = "", problem: str = "") -> None:
         self.note, self.problem = note, problem
         self.changed.emit()

@@ -52,7 +52,7 @@ class ClassTable(QTableWidget):
         self.cellDoubleClicked.connect(self._on_activated)
         self.currentCellChanged.connect(self._on_current)
         if editable:
-            self.setToolTip("Double-click a name or a colour to change it; the selected class is given by clicks")
+            self.setToolTip("Double-click a name or a colour to change it; clicks on the slide give the selected class")
 
     def show_classes(self, taxonomy: Taxonomy, counts: Sequence[int]) -> None:
         """Show these classes with their numbers of tiles, and keep the chosen row."""

@@ -157,7 +157,7 @@ class FileOrFolder(FileEdit):
         self.native.setFocusProxy(line)
         self.choose_btn.text = "…"
         button.setMaximumWidth(36)
-        button.setToolTip("Look for it")
+        button.setToolTip("Browse")
         menu = QMenu(button)
         for word in words:
             menu.addAction(word.capitalize(), partial(self._chosen, word))

@@ -57,11 +57,11 @@ class FitReport(QWidget):
         self.tiles.setAccessibleName("Tiles to look at again")
         self.again.setBuddy(self.tiles)
         self.picture = QLabel()
-        self.says = PlainLabel()
-        self.says.setWordWrap(True)
+        self.sentence = PlainLabel()
+        self.sentence.setWordWrap(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for part in (self.accuracy, self.confusion, self.again, self.tiles, self.says, self.picture):
+        for part in (self.accuracy, self.confusion, self.again, self.tiles, self.sentence, self.picture):
             layout.addWidget(part)
         self.tiles.currentItemChanged.connect(self._show_tile)
 
@@ -122,12 +122,12 @@ class FitReport(QWidget):
     def _show_tile(self, item: QListWidgetItem | None, before: QListWidgetItem | None = None) -> None:
         """Show the selected tile, enlarged, and its label."""
         tile = None if item is None else item.data(Qt.ItemDataRole.UserRole)
-        for part in (self.says, self.picture):
+        for part in (self.sentence, self.picture):
             part.setVisible(tile is not None)
         if tile is not None:
             self.picked.emit(tile["path"])
             picture = QPixmap(tile["path"])
-            self.says.setText(_sentence(tile) + (" The picture no longer exists." if picture.isNull() else ""))
+            self.sentence.setText(_sentence(tile) + (" The picture no longer exists." if picture.isNull() else ""))
             size = QSize(_LARGE, _LARGE)
             self.picture.setPixmap(picture if picture.isNull() else picture.scaled(size, _KEEP))
 

@@ -32,19 +32,19 @@ class Notice(PlainLabel):
         self.hide()
 
     def error(self, sentence: object) -> None:
-        self._say("error", sentence)
+        self._set("error", sentence)
 
     def warn(self, sentence: object) -> None:
-        self._say("warning", sentence)
+        self._set("warning", sentence)
 
     def info(self, sentence: object) -> None:
-        self._say("info", sentence)
+        self._set("info", sentence)
 
     def clear(self) -> None:
         super().clear()
         self.hide()
 
-    def _say(self, kind: str, sentence: object) -> None:
+    def _set(self, kind: str, sentence: object) -> None:
         text = Interface.WINDOW.sentence(sentence)
         if not text:
             self.clear()
@@ -73,11 +73,11 @@ class JobBar(QWidget):
         self.progress.setTextVisible(True)
         self.text = PlainLabel()
         self.text.setWordWrap(True)
-        self.pause_button = push_button("Pause", "Stop for a while; nothing is lost", self._toggle_pause)
+        self.pause_button = push_button("Pause", "Pause; nothing is lost", self._toggle_pause)
         self.cancel_button = push_button("Cancel", "Stop; what is finished is kept", self._cancel)
         self.noted = Notice()
         self.notice = Notice()
-        self.details_button = push_button("Details…", "The technical description, for a report", self._show_details)
+        self.details_button = push_button("Details…", "Technical details, for an error report", self._show_details)
         row = QHBoxLayout()
         row.addWidget(self.progress, 1)
         row.addWidget(self.pause_button)  # even if it is not used: a button without a parent is a window of its own
@@ -91,7 +91,7 @@ class JobBar(QWidget):
         layout.addWidget(self.details_button, 0, Qt.AlignmentFlag.AlignLeft)
         self._clock = QTimer(self)
         self._clock.setInterval(1000)
-        self._clock.timeout.connect(self._tell_time)
+        self._clock.timeout.connect(self._show_time)
         self._show_running(False)
         self.details_button.hide()
 
@@ -124,9 +124,9 @@ class JobBar(QWidget):
         job.ended.connect(self._on_end)
         self._clock.start()
         job.followed = True
-        self._on_events(job.said)  # the events so far, if the job has been running
+        self._on_events(job.recent_events)  # the events so far, if the job has been running
         self._first = self._done  # the rate is measured from now on
-        self._tell_time()
+        self._show_time()
 
     def _show_running(self, running: bool) -> None:
         for part in (self.progress, self.cancel_button, self.text):
@@ -149,9 +149,9 @@ class JobBar(QWidget):
         if self._started is not None:
             self.progress.setRange(0, max(1, self._started.total))
             self.progress.setValue(min(self._done, self._started.total))
-        self._tell_time()
+        self._show_time()
 
-    def _tell_time(self) -> None:
+    def _show_time(self) -> None:
         started = self._started
         if started is None or (self._job is not None and self._job.state is not State.RUNNING):
             return
@@ -162,7 +162,7 @@ class JobBar(QWidget):
         self.text.setText(text)
 
     def _on_state(self, state: State) -> None:
-        self.pause_button.setText("Go on" if state is State.PAUSED else "Pause")
+        self.pause_button.setText("Continue" if state is State.PAUSED else "Pause")
         self.pause_button.setEnabled(state in (State.RUNNING, State.PAUSED))
         self.cancel_button.setEnabled(state in (State.RUNNING, State.PAUSED))
         if state is State.PAUSED:
@@ -176,7 +176,7 @@ class JobBar(QWidget):
         job = self._job
         if job is not None:
             window = self.window()  # after its dock was closed, this is the bar itself, which is hidden
-            job.told = window is not None and window.isVisible()
+            job.end_shown = window is not None and window.isVisible()
         if job is not None and state is State.FAILED:
             self.notice.error(job.error)
             self.details_button.setVisible(job.error is not None and job.error.__cause__ is not None)

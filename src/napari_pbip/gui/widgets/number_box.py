@@ -65,12 +65,12 @@ class NumberBox(QDoubleSpinBox):
         if line is not None:
             line.setPlaceholderText(empty)
             line.textEdited.connect(self._on_typed)
-        self.editingFinished.connect(self._tell)
+        self.editingFinished.connect(self._report)
 
     def commit(self) -> bool:
         """Accept the typed number, as when the box loses the focus; return whether it is valid."""
         self.interpretText()
-        return self._tell()
+        return self._report()
 
     def bare_text(self) -> str:
         """Return the text in the box without its unit."""
@@ -128,7 +128,7 @@ class NumberBox(QDoubleSpinBox):
     def _on_typed(self, text: str) -> None:
         self._typed = text
 
-    def _tell(self) -> bool:
+    def _report(self) -> bool:
         typed, self._typed = self._typed, None
         fault = "" if typed is None else self._fault(self._bare(typed))
         kept = self.bare_text()

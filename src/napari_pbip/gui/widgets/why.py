@@ -81,22 +81,22 @@ class WhyPanel(QWidget):
             self.text.setText(f"The map shows {rich(drawn)}.")
             return
         winner = next((match for match in best if match.class_name == drawn), best[0])
-        says = f"The map shows <b>{rich(drawn)}</b>. "
+        sentence = f"The map shows <b>{rich(drawn)}</b>. "
         if not winner.cluster:
-            says += (
+            sentence += (
                 f"The nearest labelled tiles of {rich(winner.class_name)} have the similarity "
                 f"<b>{winner.similarity:.2f}</b>."
             )
         elif winner.class_name == drawn:
-            says += f"Its nearest prototype is cluster {winner.cluster}, similarity <b>{winner.similarity:.2f}</b>."
+            sentence += f"Its nearest prototype is cluster {winner.cluster}, similarity <b>{winner.similarity:.2f}</b>."
         else:
-            says += (
+            sentence += (
                 f"The nearest prototype is cluster {winner.cluster} of {rich(winner.class_name)}, similarity "
                 f"<b>{winner.similarity:.2f}</b>."
             )
         if winner.tiles:
-            says += " Tiles behind it:" if winner.cluster else " They are:"
-        self.text.setText(says)
+            sentence += " Tiles behind it:" if winner.cluster else " They are:"
+        self.text.setText(sentence)
         self._show_tiles(winner.tiles)
         for line, match in enumerate(best):
             bar = QProgressBar()

@@ -45,6 +45,6 @@ def fill(network: nn.Module, weights: Weights, name: str, path: Path) -> None:
         example = [*missing, *wrong, *extra][0]
         raise WeightsUnavailable(
             f"{path} does not hold the weights of {name!r} ({len(missing)} tensors are missing, {len(wrong)} have "
-            f"another shape, {len(extra)} are not of it; {example} for one); give the file of that encoder."
+            f"another shape, {len(extra)} do not belong to it; {example} for one); give the file of that encoder."
         )
     network.load_state_dict({key: tensor.float() for key, tensor in weights.items()}, assign=True)

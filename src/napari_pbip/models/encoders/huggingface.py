@@ -59,7 +59,9 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
     except (OSError, ValueError) as error:
         raise _unreadable(folder / _FILES[0]) from error
     if difference := _difference(config.to_dict(), spec.network):
-        raise WeightsUnavailable(f"{folder} holds another network than {spec.name!r}: {difference}; give that one's.")
+        raise WeightsUnavailable(
+            f"{folder} holds another network than {spec.name!r}: {difference}; give the folder of that encoder."
+        )
     return _encoder(spec, folder, config.model_type)
 
 
@@ -80,8 +82,8 @@ def build_folder(spec: EncoderSpec, weights: Path) -> Encoder:
     size, mean, std = _input_size(preprocessor), spec.mean, spec.std
     if preprocessor.get("do_normalize", True):
         mean, std = (_triple(preprocessor, key, folder) for key in ("image_mean", "image_std"))
-    told = replace(spec, input_size=size, mean=mean, std=std, pooling=_POOLING[kind], text=kind == "clip")
-    encoder = _encoder(told, folder, kind)
+    completed = replace(spec, input_size=size, mean=mean, std=std, pooling=_POOLING[kind], text=kind == "clip")
+    encoder = _encoder(completed, folder, kind)
     try:
         with torch.no_grad():
             dimension = encoder.network(torch.zeros(1, 3, size, size)).shape[1]
@@ -90,7 +92,7 @@ def build_folder(spec: EncoderSpec, weights: Path) -> Encoder:
             f"The network in {folder} does not take the images of {size} pixels that its preprocessor_config.json "
             "names; restore both files."
         ) from error
-    encoder.spec = replace(told, dimension=dimension)
+    encoder.spec = replace(completed, dimension=dimension)
     return encoder
 
 

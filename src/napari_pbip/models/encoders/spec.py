@@ -61,6 +61,6 @@ class EncoderSpec:
         return self.blocks or self.stages
 
     @property
-    def may_read(self) -> bool:
+    def may_have_text(self) -> bool:
         """Whether the encoder has a text tower, or may have one, depending on the weights."""
         return self.text or (self.blocks and self.dimension is None)

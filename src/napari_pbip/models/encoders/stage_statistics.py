@@ -78,7 +78,7 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
     except (SafetensorError, OSError, KeyError, RuntimeError, ModelError) as error:
         raise WeightsUnavailable(
             f"{path} cannot be used as an encoder; give the model.safetensors that a pre-training wrote (if an earlier "
-            "version wrote it, go on with that pre-training with `resume=True`, which writes it again)."
+            "version wrote it, resume that pre-training with `resume=True`, which writes it again)."
         ) from error
     return Encoder(replace(spec, dimension=len(network.projection)), network)
 

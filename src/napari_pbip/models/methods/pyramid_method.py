@@ -51,7 +51,9 @@ class PyramidMethod(TrainedMethod):
         super().__init__(backbone, classes, fusion_weights)
         for name, weights in (("stage_weights", stage_weights), ("fusion_weights", fusion_weights)):
             if len(weights) != STAGES or not any(weights):
-                raise ModelError(f"`method.{name}` needs four weights, one a stage, of which one is not zero.")
+                raise ModelError(
+                    f"`method.{name}` needs four weights, one per stage, of which at least one is not zero."
+                )
         self.stage_weights = tuple(stage_weights)
         self.synthesis = synthesis
 
