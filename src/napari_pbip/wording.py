@@ -48,6 +48,8 @@ _WORDS = {
 }
 """For each argument as Python names it: its name on the command line, and its place in the window. Settings that are
 not among them are named as their form labels them."""
+_FETCH = re.compile(r"run `napari-pbip encoders fetch [^`]+`")
+"""A command for which the window has a button."""
 _SETTING = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
 _DOCKS = {
     "data": "Label tiles",
@@ -82,6 +84,8 @@ class Interface(Enum):
         text = str(said)
         for argument, words in _WORDS.items():
             text = text.replace(argument, words[self.value])
+        if self is Interface.WINDOW:
+            text = _FETCH.sub("press “Fetch…” beside the encoder", text)
         return _SETTING.sub(lambda found: _settings().get(found[1], (found[0],) * 2)[self.value], text)
 
     def job(self, make: Callable[[], Job]) -> Job:

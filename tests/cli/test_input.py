@@ -197,6 +197,12 @@ def test_a_file_is_given_for_a_folder(call: Called, tmp_path: Path) -> None:
     assert f"{weights} is a file; give the folder" in call.error
 
 
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_tiles_are_given_for_a_settings_file(call: Called, tmp_path: Path, command: str) -> None:
+    assert call(command, samples.tiles(), "--out", tmp_path / "o") == 2
+    assert "is a folder where a settings file (YAML) is expected; name a folder of tiles with --data" in call.error
+
+
 def test_paths_are_recorded_absolute(
     call: Called,
     tmp_path: Path,

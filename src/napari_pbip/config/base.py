@@ -58,6 +58,11 @@ class Settings(BaseModel):
         ConfigError
             If the file cannot be read or is not a YAML mapping.
         """
+        if path.is_dir():
+            raise ConfigError(
+                f"{path} is a folder where a settings file (YAML) is expected; name a folder of tiles with "
+                "`data.folder`."
+            )
         try:
             values = read_yaml(path.read_text(encoding="utf-8")) or {}
         except OSError as error:

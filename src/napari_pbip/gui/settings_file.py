@@ -7,23 +7,34 @@ from pathlib import Path
 
 import napari.viewer
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog
 
 from napari_pbip.config import JobSettings
 from napari_pbip.errors import OutputError, PbipError
 from napari_pbip.gui.state.session import Session, session_of
 from napari_pbip.gui.state.training import job_settings
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
+
+_FORMATS = {".yaml": "Settings (*.yaml)", ".yml": "Settings (*.yml)"}
 
 
 def save(viewer: napari.viewer.Viewer) -> None:
     """Menu command: ask for a file and write the settings of all widgets into it."""
-    _ask(viewer, "Save settings", QFileDialog.AcceptMode.AcceptSave, write_settings)
+    start = session_of(viewer).folder / "settings"
+    ask_where_to_save(
+        viewer.window._qt_window, "Save settings", start, _FORMATS, lambda path: _do(viewer, write_settings, path)
+    )
 
 
 def load(viewer: napari.viewer.Viewer) -> None:
     """Menu command: ask for a settings file and show it in all widgets."""
-    _ask(viewer, "Load settings", QFileDialog.AcceptMode.AcceptOpen, read_settings)
+    ask_for(
+        viewer.window._qt_window,
+        "Load settings",
+        Mode.ExistingFile,
+        lambda paths: _do(viewer, read_settings, paths[0]),
+        start=session_of(viewer).folder,
+        formats="Settings (*.yaml *.yml)",
+    )
 
 
 def write_settings(session: Session, path: Path) -> str:
@@ -53,23 +64,8 @@ def read_settings(session: Session, path: Path) -> str:
     return f"The settings of {path} are shown in the widgets."
 
 
-def _ask(
-    viewer: napari.viewer.Viewer, title: str, mode: QFileDialog.AcceptMode, act: Callable[[Session, Path], str]
-) -> None:
-    session = session_of(viewer)
-
-    def chosen(path: str) -> None:
-        try:
-            show_info(act(session, Path(path)))
-        except PbipError as error:
-            show_error(str(error))
-
-    dialog = QFileDialog(viewer.window._qt_window, title, str(session.folder), "Settings (*.yaml *.yml)")
-    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-    dialog.setAcceptMode(mode)
-    dialog.setFileMode(
-        QFileDialog.FileMode.AnyFile if mode is QFileDialog.AcceptMode.AcceptSave else QFileDialog.FileMode.ExistingFile
-    )
-    dialog.setDefaultSuffix("yaml")
-    dialog.fileSelected.connect(chosen)
-    dialog.open()
+def _do(viewer: napari.viewer.Viewer, act: Callable[[Session, Path], str], path: Path) -> None:
+    try:
+        show_info(act(session_of(viewer), path))
+    except PbipError as error:
+        show_error(str(error))

@@ -131,7 +131,8 @@ def save_as(widget, settle, name: str, answer: str | None = None) -> None:
     def press() -> None:
         if (box := visible(QMessageBox)) is not None:
             asked.append(box.text())
-            QTest.mouseClick(next(b for b in box.buttons() if b.text().strip("&") == answer), Qt.MouseButton.LeftButton)
+            words = {"Yes": ("Yes", "Replace"), "No": ("No", "Cancel")}[answer]  # of Qt's question, and of ours
+            QTest.mouseClick(next(b for b in box.buttons() if b.text().strip("&") in words), Qt.MouseButton.LeftButton)
 
     QTest.mouseClick(widget.export_button, Qt.MouseButton.LeftButton)
     settle(lambda: visible(QFileDialog) is not None)

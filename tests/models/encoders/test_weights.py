@@ -15,6 +15,7 @@ from napari_pbip.errors import WeightsUnavailable
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders import EncoderSpec, catalogue, find_weights
 from napari_pbip.models.encoders.catalogue import from_spec
+from napari_pbip.wording import Interface
 from tests.models.encoders.small_encoders import small
 
 FAMILIES = ("uni2-h", "conch", "medclip", "plip", "dinov2-base")
@@ -76,6 +77,7 @@ def test_what_is_missing_comes_with_size_licence_and_place(tmp_path: Path, monke
     message = one_sentence(error)
     for part in ("napari-pbip encoders fetch uni2-h", "MahmoodLab/UNI2-h", "2726 MB", "CC-BY-NC-ND", "ask for access"):
         assert part in message
+    assert "press “Fetch…” beside the encoder to fetch MahmoodLab" in Interface.WINDOW.sentence(message)
     assert str(tmp_path / "weights" / "uni2-h") in message
     with pytest.raises(WeightsUnavailable) as error:
         encoders.load("dinov2-base")

@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from napari_pbip.gui.widgets.question import ask
 
 Mode = QFileDialog.FileMode
 
@@ -78,7 +80,8 @@ def ask_where_to_save(
         if not name.lower().endswith(tuple(formats)):  # Qt leaves "slide.2" as it is
             target = target.with_name(target.name + endings[dialog.selectedNameFilter()])
             if target.exists():
-                _ask_to_replace(parent, target, partial(then, target))
+                question = f"{target.name} already exists. Do you want to replace it?"
+                ask(parent, title, question, {"Replace": partial(then, target)})
                 return
         then(target)
 
@@ -86,16 +89,3 @@ def ask_where_to_save(
     choose_format(dialog.selectedNameFilter())
     dialog.fileSelected.connect(chosen)
     dialog.open()
-
-
-def _ask_to_replace(parent: QWidget, target: Path, then: Callable[[], None]) -> None:
-    box = QMessageBox(parent)
-    box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-    box.setTextFormat(Qt.TextFormat.PlainText)
-    box.setText(f"{target.name} already exists. Do you want to replace it?")
-    box.setStandardButtons(QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.No)
-    box.setDefaultButton(QMessageBox.StandardButton.No)
-    yes = box.button(QMessageBox.StandardButton.Yes)
-    if yes is not None:
-        yes.clicked.connect(lambda: then())
-    box.open()
