@@ -163,7 +163,6 @@ class BankWidget(QWidget):
         parts.setSizes([230, 600])
         layout = QVBoxLayout(self)
         layout.addWidget(parts)
-        self.setMinimumWidth(420)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look for tiles again, because other widgets may have made some."""
