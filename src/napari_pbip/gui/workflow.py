@@ -50,7 +50,9 @@ class WorkflowWidget(QWidget):
     next_button
         The button that shows the page of the next step.
     pages
-        The pages that were shown.
+        The pages of the steps that were shown.
+    docks
+        The docks on them, from above.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -60,7 +62,8 @@ class WorkflowWidget(QWidget):
         self._steps = session.steps
         self.buttons = {step: toggle_button(step.value, "", partial(self._toggled, step)) for step in Step}
         self._stack = QStackedWidget()
-        self.pages: dict[Step, QWidget] = {}
+        self.pages: dict[Step, ScrollColumn] = {}
+        self.docks: dict[Step, list[QWidget]] = {}
         self.missing = PlainLabel()
         self.missing.setWordWrap(True)
         self.next_button = push_button("", clicked=self._go_on)
@@ -92,20 +95,22 @@ class WorkflowWidget(QWidget):
         if on:
             self._steps.shown = step
             if step not in self.pages:
-                self.pages[step] = self._page(step)
-                self._stack.addWidget(self.pages[step])
+                self._make_page(step)
             self._stack.setCurrentWidget(self.pages[step])
             self._show()
 
-    def _page(self, step: Step) -> QWidget:
+    def _make_page(self, step: Step) -> None:
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 0, 0, 0)
-        for place in _WIDGETS[step]:
-            module, _, name = place.partition(":")
-            layout.addWidget(getattr(import_module(f"napari_pbip.gui.docks.{module}"), name)(self._viewer))
+        places = [place.partition(":") for place in _WIDGETS[step]]
+        modules = [import_module(f"napari_pbip.gui.docks.{module}") for module, _, _ in places]
+        self.docks[step] = [getattr(m, name)(self._viewer) for m, (_, _, name) in zip(modules, places, strict=True)]
+        for dock in self.docks[step]:
+            layout.addWidget(dock)
         layout.setStretch(layout.count() - 1, 1)
-        return ScrollColumn(content)
+        self.pages[step] = ScrollColumn(content)
+        self._stack.addWidget(self.pages[step])
 
     def _show(self) -> None:
         """Show which steps are done, and which one is next."""
