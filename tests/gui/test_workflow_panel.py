@@ -162,6 +162,7 @@ def test_the_page_stays_when_the_panel_is_opened_again(
     settle()
     panel = open_panel()
     assert set(panel.pages) == {Step.TUNE}
+    assert panel.missing.text() == "There is no tissue map yet."
     assert shown(panel) is Step.TUNE
     settle(lambda: not session.jobs)
 

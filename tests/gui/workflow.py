@@ -56,6 +56,7 @@ class Workflow:
         self.viewer, self.settle, self.shot, self.lesson = viewer, settle, shot, lesson
         self.session = session_of(viewer)
         _, self.panel = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
+        settle()
 
     def page(self, step: Step) -> Any:
         """Go to a step, with the button *Next* if it leads there; return the dock on its page."""

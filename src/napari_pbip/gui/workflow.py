@@ -32,12 +32,14 @@ _MISSING = {
     Step.LABEL_TILES: "There are no labelled tiles yet.",
     Step.BANK: "There is no image bank yet.",
     Step.TRAIN: "No model is trained yet.",
-    Step.SEGMENT: "This slide is not segmented yet.",
+    Step.SEGMENT: "There is no tissue map yet.",
     Step.TUNE: "The labels are not saved yet.",
 }
 """What is said beside the button of the next step until a step is done."""
 _SHORT = {Step.EVALUATE: "Evaluate"}
 _IN_A_ROW = 4
+_WIDTH = 396
+"""Width in pixels in which all pages fit, so that the canvas keeps its width from page to page."""
 
 
 class WorkflowWidget(QWidget):
@@ -68,6 +70,7 @@ class WorkflowWidget(QWidget):
         self.missing.setWordWrap(True)
         self.next_button = push_button("", clicked=self._go_on)
         self._lay_out()
+        self.setMinimumWidth(_WIDTH)
         for keys, places in (("Ctrl+PgUp", -1), ("Ctrl+PgDown", 1)):
             QShortcut(QKeySequence(keys), self).activated.connect(partial(self._move, places))
         listen(self, (self._steps.changed, self._show))
@@ -119,7 +122,8 @@ class WorkflowWidget(QWidget):
             name = _SHORT.get(step, step.value)
             button.setText(f"{name} ✓" if step in done else name)
             button.setAccessibleName(f"{step.value}, done" if step in done else step.value)
-        self.missing.setText("" if shown in done else _MISSING.get(shown, ""))
+        missing = Step.SEGMENT if shown is Step.TUNE and Step.SEGMENT not in done else shown
+        self.missing.setText("" if missing in done else _MISSING.get(missing, ""))
         following = self._steps.following(shown)
         self.next_button.setVisible(following is not None)
         if following is not None:

@@ -17,8 +17,7 @@ class Welcome(QWidget):
         super().__init__()
         self._session = session
         text = QLabel(
-            "Label some tiles of a slide by the tissue they show. A model that learns from them maps the tissue of "
-            "whole slides."
+            "Label some tiles of a slide by the tissue they show; a model that learns from them maps whole slides."
         )
         text.setWordWrap(True)
         self.slide_button = push_button(
