@@ -73,6 +73,9 @@ def test_every_page_fits_the_screen(
         assert (window.width(), window.height()) == size, step
         columns = [one for one in panel.findChildren(ScrollColumn) if one.isVisible()]
         assert [one for one in columns if one.horizontalScrollBar().maximum() > 0] == [], step
+    [bank] = panel.docks[Step.BANK]
+    assert not bank.form.isVisible()  # so that there is room for the clusters
+    assert bank.clusters.height() > 2 * bank.clusters.rowHeight(1)
     assert set(panel.pages) == set(Step)
     assert ticked(panel) == {Step.SLIDES, Step.LABEL_TILES, Step.BANK, Step.TRAIN}
     click(panel.buttons[Step.SLIDES])
