@@ -1,6 +1,6 @@
 """The workflow of a user from a slide to a tuned tissue map, with mouse and keys, for a test and the tutorial.
 
-Every step is a method that acts on the real docks of the plugin's menu and waits until the window shows the outcome.
+Every step is a method that acts on its page of the workflow panel and waits until the window shows the outcome.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QLineEdit
 
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.state.steps import Step
 from tests.gui.napari_privates import canvas_of
 from tests.gui.qt_helpers import click
 from tests.gui.sample_labels import SKIN, Lesson
@@ -54,15 +55,21 @@ class Workflow:
     ) -> None:
         self.viewer, self.settle, self.shot, self.lesson = viewer, settle, shot, lesson
         self.session = session_of(viewer)
-        self._dock: Any = None
+        _, self.panel = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
+        settle()
 
-    def dock(self, name: str) -> Any:
-        """Open a dock of the plugin's menu, replacing the one before."""
-        if self._dock is not None:
-            self.viewer.window.remove_dock_widget(self._dock)
-        self._dock, widget = self.viewer.window.add_plugin_dock_widget("napari-pbip", name)
+    def page(self, step: Step) -> Any:
+        """Go to a step, with the button *Next* if it leads there; return the dock on its page."""
+        leads_there = self.panel.next_button.text() == f"Next: {step.value}"
+        click(self.panel.next_button if leads_there else self.panel.buttons[step])
         self.settle()
-        return widget
+        assert self.panel.pages[step].isVisible()
+        return self.panel.docks[step][-1]
+
+    def done(self, step: Step) -> None:
+        """Wait until the step that is shown has its tick, after which nothing is said to be missing."""
+        self.settle(lambda: "✓" in self.panel.buttons[step].text())
+        assert not self.panel.missing.text()
 
     def at(self, column: float, row: float) -> QPoint:
         """Return the position of the middle of a tile on the canvas."""
@@ -81,7 +88,7 @@ class Workflow:
 
     def look(self) -> None:
         """Open the slide, enter its microns per pixel if they are missing, and find tissue."""
-        slides = self.dock("1 Slides")
+        slides = self.page(Step.SLIDES)
         self.viewer.open(str(self.lesson.slide), plugin="napari-pbip")
         self.settle(lambda: self.session.slides[0].pyramid.pending == 0)
         if self.lesson.mpp is not None:
@@ -95,10 +102,11 @@ class Workflow:
         self.settle()
         self.shot("slides")
         self.session.tissue.mask(slide).layer.visible = False
+        self.done(Step.SLIDES)
 
     def label_tiles(self) -> None:
         """Label tiles on the slide, some of them with two classes, and show the live map."""
-        teach = self.dock("2 Label tiles")
+        teach = self.page(Step.LABEL_TILES)
         part = teach.slide_labels
         table, lesson = part.table, self.lesson
         enter(part.pixels, lesson.size.pixels)
@@ -129,6 +137,7 @@ class Workflow:
         assert given == singles | mixed
         self.settle(lambda: self.session.settings.data.folder == self.session.tiles_folder)
         self.settle(lambda: not self.session.jobs)
+        self.done(Step.LABEL_TILES)
         self.shot("label-tiles")
         assert "Labelled tiles" in self.viewer.layers
         live = self.session.live_map
@@ -141,18 +150,18 @@ class Workflow:
 
     def build_bank(self) -> None:
         """Build the image bank."""
-        bank = self.dock("3 Image bank")
+        bank = self.page(Step.BANK)
         assert "Labelled tiles" not in self.viewer.layers  # they would cover what comes
         self.settle(lambda: self.session.bank.tiles is not None)
         self.settle()
         click(bank.build_button)
         self.settle(lambda: self.session.bank.bank is not None and self.session.bank.places)
-        self.settle()
+        self.done(Step.BANK)
         self.shot("bank")
 
     def train(self, **settings: Any) -> None:
         """Train PBIP; ``settings`` are training settings that differ from the defaults."""
-        train = self.dock("4 Train")
+        train = self.page(Step.TRAIN)
         before = self.session.settings
         self.session.change(train=before.train.model_copy(update=settings))
         self.settle(lambda: self.session.training.devices)
@@ -160,22 +169,22 @@ class Workflow:
         click(train.start_button)
         self.settle(lambda: self.session.training.job is not None)
         self.settle(lambda: self.session.training.job is None and not self.session.jobs, seconds=1200)
-        self.settle()
+        self.done(Step.TRAIN)
         self.shot("train")
 
     def segment(self) -> None:
         """Segment the slide with the model."""
-        segment = self.dock("5 Segment")
+        segment = self.page(Step.SEGMENT)
         self.settle(lambda: segment.segment_button.isEnabled())
         click(segment.segment_button)
         self.settle(lambda: len(self.session.results) == 1, seconds=120)
         self.settle(lambda: not self.session.jobs, seconds=300)
-        self.settle()
+        self.done(Step.SEGMENT)
         self.shot("segment")
 
     def tune(self) -> None:
         """Move the threshold, show the map and the areas, and save the labels."""
-        tune = self.dock("6 Tune")
+        tune = self.page(Step.TUNE)
         result = self.session.results[0]
         before = np.array(result.view.labels(0, slice(None), slice(None)))
         tune.controls.delta.setFocus()
@@ -186,11 +195,14 @@ class Workflow:
         self.settle(lambda: result.areas.exact)
         assert (result.view.labels(0, slice(None), slice(None)) != before).any()
         self.shot("tune")
+        assert self.panel.missing.text()
         click(tune.save_button)
         self.settle(lambda: not self.session.jobs)
+        self.done(Step.TUNE)
 
     def export(self, folder: Path) -> None:
         """Export the areas."""
-        evaluate = self.dock("Evaluate and export")
+        evaluate = self.page(Step.EVALUATE)
         evaluate.save(folder / "areas.csv")
         self.settle(lambda: (folder / "areas.csv").exists() and not self.session.jobs)
+        self.done(Step.EVALUATE)

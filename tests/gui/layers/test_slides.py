@@ -549,7 +549,7 @@ def test_every_dock_of_the_menu_opens_on_one_session(viewer, settle):
         viewer.window.add_plugin_dock_widget("napari-pbip", w.display_name) for w in manifest.contributions.widgets
     ]
     settle()
-    assert len(docks) == 9
+    assert len(docks) == 10
     settle(lambda: not session_of(viewer).jobs)
     viewer.open_sample("napari-pbip", "slide")
     settle()

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QMenu,
+    QSizePolicy,
     QSplitter,
     QVBoxLayout,
     QWidget,
@@ -28,12 +29,15 @@ from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.panels.zero_shot import ZeroShotDialog
 from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.session import Session, session_of
-from napari_pbip.gui.widgets.buttons import push_button
+from napari_pbip.gui.widgets.buttons import folding_button, push_button
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.question import ask
 from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.words import caption, rich, tip
+
+_VIEWS = 340
+"""Least height in pixels of clusters and scatter; the dock scrolls where there is less."""
 
 
 class BankWidget(QWidget):
@@ -60,6 +64,10 @@ class BankWidget(QWidget):
         self.white_form: SettingsForm[DataSettings] = SettingsForm(settings.data, only=("white_fraction",))
         self.form.value_changed.connect(lambda bank: self._session.change(bank=bank))
         self.white_form.value_changed.connect(lambda data: self._session.change(data=data))
+        self.settings_button = folding_button(
+            "Settings", "Encoder, clusters and other settings of the bank", self.encoder, self.form, self.white_form
+        )
+        self.settings_button.setChecked(True)
         self.k_notice = Notice()
         self.build_button = push_button(
             "Build image bank", "Compute features, clusters and prototypes of the tiles", self.build
@@ -92,6 +100,7 @@ class BankWidget(QWidget):
         self.clusters.k_refused.connect(self.correct_notice.error)
 
         self._corrections = QWidget()
+        self._corrections.hide()
         self.undo = UndoButtons(self._session, self._corrections)
         self._lay_out()
         for keys, act in (("Del", self.remove), ("M", self.move_button.showMenu)):
@@ -117,23 +126,26 @@ class BankWidget(QWidget):
         self._work.load()
 
     def _lay_out(self) -> None:
-        inside = QWidget()
-        top = QVBoxLayout(inside)
-        top.setContentsMargins(0, 0, 6, 0)
+        content = QWidget()
+        top = QVBoxLayout(content)
         for part in (
             self.tiles_label,
             self.tiles_notice,
+            self.settings_button,
             self.encoder,
             self.form,
             self.k_notice,
             self.white_form,
-            self.build_button,
-            self.build_bar,
-            self.bank_notice,
-            self.zero_shot_button,
         ):
             top.addWidget(part)
-        top.addStretch(1)
+        act = QHBoxLayout()
+        act.addWidget(self.build_button)
+        act.addWidget(self.zero_shot_button)
+        top.addLayout(act)
+        top.addWidget(self.build_bar)
+        top.addWidget(self.bank_notice)
+        top.addWidget(self._corrections, 1)
+        top.addStretch()  # while there is no bank
 
         views = QSplitter(Qt.Orientation.Vertical)
         views.addWidget(self.clusters)
@@ -141,6 +153,8 @@ class BankWidget(QWidget):
         views.setStretchFactor(0, 3)
         views.setStretchFactor(1, 2)
         views.setSizes([300, 200])
+        views.setMinimumHeight(_VIEWS)
+        views.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Ignored)  # they take what is left
         views.setChildrenCollapsible(False)
         correct = QHBoxLayout()
         for button in (self.remove_button, self.move_button, self.undo):
@@ -155,15 +169,9 @@ class BankWidget(QWidget):
         below.addLayout(correct)
         below.addWidget(self.correct_notice)
 
-        parts = QSplitter(Qt.Orientation.Vertical)
-        parts.addWidget(ScrollColumn(inside))
-        parts.addWidget(self._corrections)
-        parts.setStretchFactor(1, 1)
-        parts.setChildrenCollapsible(False)
-        parts.setSizes([230, 600])
         layout = QVBoxLayout(self)
-        layout.addWidget(parts)
-        self.setMinimumWidth(420)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(ScrollColumn(content))
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look for tiles again, because other widgets may have made some."""
@@ -223,11 +231,13 @@ class BankWidget(QWidget):
         work = self._work
         anew = partial(work.build, overwrite=True)
         if self.form.problems() or self.white_form.problems():
+            self.settings_button.setChecked(True)
             return
         if work.tiles is None:
             self.tiles_notice.error(work.tiles_problem or "The tiles are still being read; try again in a moment.")
             return
         if not (self.encoder.usable() and self._check_k()):
+            self.settings_button.setChecked(True)
             return
         if work.problem:
             question = f"{work.problem} What should be done?"
@@ -257,7 +267,9 @@ class BankWidget(QWidget):
     def _show_bank(self) -> None:
         work = self._work
         bank = work.bank
-        self._corrections.setVisible(bank is not None)
+        if (bank is None) is not self._corrections.isHidden():  # once there is a bank, its clusters need the room
+            self._corrections.setVisible(bank is not None)
+            self.settings_button.setChecked(bank is None)
         self.build_button.setText("Build image bank" if bank is None else "Update image bank")
         if work.tiles is not None:
             self._show_tiles()  # whose classes may differ from those of the bank

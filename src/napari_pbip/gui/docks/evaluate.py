@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from napari_pbip.gui.jobs import State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
@@ -230,11 +232,12 @@ class EvaluateWidget(QWidget):
             self.saved.clear()
             self.folder_button.hide()
             self.export_bar.follow(job)
-            job.ended.connect(self._on_saved)
+            job.ended.connect(partial(self._on_saved, path))
 
-    def _on_saved(self) -> None:
+    def _on_saved(self, store: Path, _: State) -> None:
         job = self.export_bar.job
         if job is not None and job.result is not None and job.result.output is not None:
+            self._session.steps.wrote(Step.EVALUATE, store)
             self._saved_in = job.result.output.parent
             self.saved.info(f"Saved {job.result.output}.")
             self.folder_button.show()

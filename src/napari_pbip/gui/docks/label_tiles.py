@@ -66,6 +66,7 @@ class LabelTilesWidget(QWidget):
         self.tabs.addTab(self.slide_labels, "Label on the slide")
         self.tabs.addTab(self.folder, "Folder of tiles")
         layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
         layout.addWidget(self.tabs, 1)
         layout.addLayout(_row(self.used, self.use_button))
         self.tabs.currentChanged.connect(self._show_used)
@@ -149,7 +150,12 @@ class SlideLabelling(QWidget):
         self.bar = JobBar()
         self.live = LiveMapPanel(session)
         self._lay_out()
-        listen(self, (self._labelling.changed, self._show), (self._labelling.cutting, self._follow))
+        listen(
+            self,
+            (self._labelling.changed, self._show),
+            (self._labelling.cutting, self._follow),
+            (self._labelling.tool_taken, self._on_taken),
+        )
         self._labelling.open()
 
     def _lay_out(self) -> None:
@@ -157,7 +163,7 @@ class SlideLabelling(QWidget):
         size.addWidget(self.pixels, 1)
         size.addWidget(QLabel("px at"))
         size.addWidget(self.mpp, 1)
-        size.addWidget(QLabel("µm per pixel"))
+        size.addWidget(QLabel("µm/px"))
         form = QFormLayout()
         form.addRow("Slide", self.slide_label)
         form.addRow("Tile", size)
@@ -304,20 +310,27 @@ class SlideLabelling(QWidget):
     def _switch(self) -> None:
         wanted = self.tool_button.isChecked()
         self.tool.rectangles = self.rectangle_button.isChecked()
-        self.tool.on = wanted and self.isVisible() and self._labelling.grid is not None
+        on = wanted and self.isVisible() and self._labelling.grid is not None
+        if on and not self.tool.on:
+            self._labelling.tool_taken.emit(self)
+        self.tool.on = on
         self.rectangle_button.setEnabled(wanted)
         self.help.setText(_HELP_RECTANGLES if self.tool.rectangles else _HELP)
 
+    def _on_taken(self, dock: object) -> None:
+        if dock is not self:
+            self.tool_button.setChecked(False)
+
     def showEvent(self, event: QShowEvent | None) -> None:
         super().showEvent(event)
-        self._labelling.shown = True
+        self._labelling.show_in(self, True)
         self._switch()
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Switch the tool off, because the button that shows its state is not visible any more."""
         super().hideEvent(event)
         self.tool.on = False
-        self._labelling.shown = False
+        self._labelling.show_in(self, False)
 
 
 def _row(*parts: QWidget) -> QHBoxLayout:

@@ -24,11 +24,20 @@ _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 
 
 class LegendWidget(QWidget):
-    """Widget with colour, name and area of every class of the selected result or live map; classes can be hidden."""
+    """Widget with colour, name and area of every class of the selected result or live map; classes can be hidden.
 
-    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+    Parameters
+    ----------
+    viewer
+        The viewer, whose session is shown and changed.
+    beside_tune
+        Whether it is on one page with the thresholds, which name the result and say how one is made.
+    """
+
+    def __init__(self, viewer: napari.viewer.Viewer, *, beside_tune: bool = False) -> None:
         super().__init__()
         self._session = session_of(viewer)
+        self._beside_tune = beside_tune
         self._shown: ResultLayer | LiveMap | None = None
         self._taxonomy: Taxonomy | None = None
         self.title = QLabel()
@@ -62,6 +71,8 @@ class LegendWidget(QWidget):
         self._forget()
         self._shown, self._taxonomy = shown, taxonomy
         self.title.setText(_NOTHING if shown is None else f"<b>{rich(shown.title)}</b>")
+        self.title.setVisible(not self._beside_tune or shown is live)
+        self.setVisible(not self._beside_tune or shown is not None)
         self.exactness.setText("")
         self._make_rows()
         if shown is not None:
@@ -118,6 +129,11 @@ class LegendWidget(QWidget):
             row.share.setText(f"{about}{max(0.0, area.percent_of_tissue):.1f}")
         if result.areas.rows:
             self.exactness.setText("" if result.areas.exact else "≈ approximate; every cell is being counted…")
+
+
+def legend_beside_tune(viewer: napari.viewer.Viewer) -> LegendWidget:
+    """Return a legend for one page with the thresholds."""
+    return LegendWidget(viewer, beside_tune=True)
 
 
 class _Row:

@@ -81,6 +81,7 @@ class SegmentWidget(DropZone):
             (self._session.slides.changed, self._show_slides),
             (self._session.slide_selected, self._on_slide_selected),
             (self._session.folder_changed, self._on_folder),
+            (self._queue.changed, self._show_chosen),
         )
         self._show_models()
         self._show_slides()
@@ -146,8 +147,12 @@ class SegmentWidget(DropZone):
         self._show_models()
 
     def _on_model(self) -> None:
-        self._queue.run = Path(self.model.currentData())
+        self._queue.choose(Path(self.model.currentData()))
         self._show_facts()
+
+    def _show_chosen(self) -> None:
+        if self.model.currentData() != str(self._queue.run):  # it was chosen in another dock
+            self._show_models()
 
     def _show_facts(self) -> None:
         self.model_notice.clear()
@@ -167,8 +172,7 @@ class SegmentWidget(DropZone):
 
     def choose_model(self, run: Path) -> None:
         """Use the model in a folder; show the error if it cannot be read."""
-        self._queue.run = run
-        self._show_models()
+        self._queue.choose(run)
 
     @property
     def _usable(self) -> bool:

@@ -22,6 +22,7 @@ from napari_pbip.gui.panels.mpp_panel import MppPanel
 from napari_pbip.gui.panels.project import ProjectPanel
 from napari_pbip.gui.panels.tissue import TissuePanel
 from napari_pbip.gui.panels.undo import UndoButtons
+from napari_pbip.gui.panels.welcome import Welcome
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
@@ -50,6 +51,7 @@ class SlidesWidget(DropZone):
         row.addWidget(hint)
         row.addWidget(self.open_button)
         row.addStretch()
+        self.welcome = Welcome(self._session)
         self.facts = PlainLabel()
         self.facts.setWordWrap(True)
         self.slide_notice = Notice()
@@ -59,6 +61,7 @@ class SlidesWidget(DropZone):
         self.project = ProjectPanel(self._session)
         self.undo = UndoButtons(self._session, self)
         layout = QVBoxLayout(self)
+        layout.addWidget(self.welcome)
         layout.addLayout(row)
         layout.addWidget(self.list)
         layout.addWidget(self.notice)
@@ -113,6 +116,10 @@ class SlidesWidget(DropZone):
             item.setData(Qt.ItemDataRole.UserRole, slide)
             self.list.addItem(item)
         self.list.blockSignals(False)
+        some = len(self._session.slides) > 0
+        self.welcome.setVisible(not some)
+        for part in (self.list, self.tissue, self.undo):
+            part.setVisible(some)
         self._show(self._session.current_slide)
 
     def _show_chosen(self, item: QListWidgetItem | None) -> None:

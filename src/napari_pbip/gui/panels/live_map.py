@@ -92,8 +92,8 @@ class LiveMapPanel(QWidget):
 
     def showEvent(self, event: QShowEvent | None) -> None:
         super().showEvent(event)
-        self._live.shown = True
+        self._live.show_in(self, True)
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         super().hideEvent(event)
-        self._live.shown = False
+        self._live.show_in(self, False)

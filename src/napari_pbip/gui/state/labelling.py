@@ -6,6 +6,7 @@ The session owns it, so that labels outlive the widget. Nothing is read or drawn
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ class Labelling:
     """Emitted when labels, classes or the slide have changed."""
     cutting = Signal(RunningJob)
     """Emitted with the job that saves labels and cuts tiles."""
+    tool_taken = Signal(object)
+    """Emitted with the dock whose tool for labels was switched on; that of any other dock is switched off."""
     tiles_cut = Signal()
     """Emitted when tiles have changed on disk in the folder that the settings name."""
 
@@ -82,7 +85,7 @@ class Labelling:
         self._facts: SlideFacts | None = None
         self._overlay = TileOverlay(session.viewer)
         self._lines = False
-        self._shown = True
+        self._docks: weakref.WeakSet[object] = weakref.WeakSet()
         self._preview: dict[Position, Labels] = {}
         self._unsaved = self._adopt = False
         self._counts: tuple[int, ...] = ()
@@ -159,16 +162,10 @@ class Labelling:
         self._lines = lines
         self._draw()
 
-    @property
-    def shown(self) -> bool:
-        """Whether labelled tiles are drawn: only while the user labels, because they would cover the tissue map."""
-        return self._shown
-
-    @shown.setter
-    def shown(self, shown: bool) -> None:
-        if shown != self._shown:
-            self._shown = shown
-            self._draw()
+    def show_in(self, dock: object, visible: bool) -> None:
+        """Record whether a dock that labels is visible; else labelled tiles would cover the tissue map."""
+        (self._docks.add if visible else self._docks.discard)(dock)
+        self._draw()
 
     def preview(self, positions: Iterable[Position], labels: Labels, *, add: bool = False) -> None:
         """Draw tiles as if they had these labels until the next change; a call without positions ends it."""
@@ -182,7 +179,7 @@ class Labelling:
     def _draw(self) -> None:
         tiles = {**self._given(), **self._preview}
         grid = self.grid
-        if self.slide is None or grid is None or not (self._shown and (tiles or self._lines)):
+        if self.slide is None or grid is None or not (self._docks and (tiles or self._lines)):
             self._overlay.hide()
         else:
             self._overlay.show(self.slide, grid, self.labels.taxonomy, tiles, lines=self._lines)

@@ -91,7 +91,8 @@ class LiveMap:
         self.warnings: tuple[str, ...] = ()
         self.problem: PbipError | None = None
         self.checked: Mapping[str, Any] = {}
-        self._on = self._shown = False
+        self._on = False
+        self._panels: weakref.WeakSet[object] = weakref.WeakSet()
         self._probe: tuple[object, LiveProbe] | None = None
         self._wanted: _Wanted | None = None
         self._tiles: dict[Position, Labels] = {}
@@ -123,12 +124,13 @@ class LiveMap:
     @property
     def shown(self) -> bool:
         """Whether its switch is visible; the map pauses while it is not, because it could not be switched off."""
-        return self._shown
+        return bool(self._panels)
 
-    @shown.setter
-    def shown(self, shown: bool) -> None:
-        if shown != self._shown:
-            self._shown = shown
+    def show_in(self, panel: object, visible: bool) -> None:
+        """Record whether a panel with the switch is visible; there may be several."""
+        before = self.shown
+        (self._panels.add if visible else self._panels.discard)(panel)
+        if self.shown != before:
             self._follow()
 
     @property
@@ -172,12 +174,12 @@ class LiveMap:
     # updates ---------------------------------------------------------------------------------------------------
 
     def _follow_soon(self, _: object = None) -> None:
-        if self._on and self._shown:
+        if self._on and self.shown:
             self._soon.start()
 
     def _follow(self) -> None:
         """Update the map, if its input has changed."""
-        wanted, note = self._input() if self._on and self._shown else (None, "")
+        wanted, note = self._input() if self._on and self.shown else (None, "")
         if wanted is None:
             self._stop()
             self._report(note)

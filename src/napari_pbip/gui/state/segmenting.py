@@ -110,7 +110,7 @@ class SegmentQueue:
     """
 
     changed = Signal()
-    """Emitted when slides were added or removed."""
+    """Emitted when slides were added or removed, or another model was chosen."""
     updated = Signal(QueuedSlide)
     """Emitted with a slide whose progress or state has changed."""
 
@@ -126,6 +126,11 @@ class SegmentQueue:
     def running(self) -> QueuedSlide | None:
         """The slide that is being segmented."""
         return None if self._running is None else self._running[0]
+
+    def choose(self, run: Path) -> None:
+        """Choose the model for the next slides."""
+        self.run = run
+        self.changed.emit()
 
     def drop(self, paths: Sequence[Path], run: Path) -> None:
         """Add slides, and all slides directly in folders, which are searched in a thread."""

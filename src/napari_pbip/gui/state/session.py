@@ -31,6 +31,7 @@ from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.project import ProjectWork
 from napari_pbip.gui.state.segmenting import TISSUE, SegmentQueue
+from napari_pbip.gui.state.steps import Steps
 from napari_pbip.gui.state.tissue import Tissue
 from napari_pbip.gui.state.training import Training
 from napari_pbip.gui.state.whole_map import WholeMap
@@ -80,6 +81,8 @@ class Session:
         The slides of the project, and what is remembered of it.
     cohort
         The slides of the project as a table.
+    steps
+        Which steps of the work are done.
     history
         What the user has changed by hand and can undo, since the project was opened.
     """
@@ -115,6 +118,7 @@ class Session:
         self.whole_map = WholeMap(self)
         self.project = ProjectWork(self)
         self.cohort = Cohort(self)
+        self.steps = Steps(self)
         self.project.read(self._folder)
         viewer.layers.selection.events.active.connect(self._on_active)
 

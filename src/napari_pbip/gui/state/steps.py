@@ -1,0 +1,110 @@
+"""The steps of the work in their order: which of them are done, and which one the workflow panel shows."""
+
+from __future__ import annotations
+
+import weakref
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from psygnal import Signal
+
+from napari_pbip.bank.features import FeatureFile
+from napari_pbip.engine.run_facts import RunFacts
+from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.state.segmenting import Status
+
+if TYPE_CHECKING:
+    from napari_pbip.gui.state.session import Session
+
+
+class Step(Enum):
+    """A step of the work; its value is the name of its dock in the menu."""
+
+    PROJECT = "Project"
+    SLIDES = "1 Slides"
+    LABEL_TILES = "2 Label tiles"
+    BANK = "3 Image bank"
+    TRAIN = "4 Train"
+    SEGMENT = "5 Segment"
+    TUNE = "6 Tune"
+    EVALUATE = "Evaluate and export"
+
+
+class Steps:
+    """The steps of a session's work.
+
+    Attributes
+    ----------
+    shown
+        The step that the workflow panel shows, or will show when it is opened again.
+    done
+        The steps that are done. The project is a place to return to, and never done; segmenting and what follows count
+        for the current slide.
+    """
+
+    changed = Signal()
+    """Emitted when a step was done or is no longer done."""
+
+    def __init__(self, session: Session) -> None:
+        self._session: Session = weakref.proxy(session)
+        self.shown = Step.SLIDES
+        self.done: frozenset[Step] = frozenset()
+        self._written: set[tuple[Step, Path]] = set()
+        for signal in (
+            session.slides.changed,
+            session.slide_selected,
+            session.settings_changed,
+            session.folder_changed,
+            session.bank.changed,
+            session.training.models_changed,
+            session.segmenting.changed,
+            session.segmenting.updated,
+            session.results.changed,
+            session.results.selected,
+        ):
+            signal.connect(self._check)
+
+    def following(self, step: Step) -> Step | None:
+        """Return the step to go on with after this one, or None after the last.
+
+        A slide that is opened in a project with tiles, bank or model goes on where the project is.
+        """
+        order = list(Step)
+        place = order.index(step)
+        if step is Step.SLIDES:
+            reached = max((order.index(one) for one in self.done), default=place)
+            place = min(max(place, reached), len(order) - 2)
+        return order[place + 1] if place + 1 < len(order) else None
+
+    def wrote(self, step: Step, store: Path) -> None:
+        """Count a step of a result as done, because its outcome was written to files."""
+        self._written.add((step, store))
+        self._check()
+
+    def _check(self, _: object = None) -> None:
+        done = frozenset(step for step, fulfilled in self._conditions().items() if fulfilled)
+        if done != self.done:
+            self.done = done
+            self.changed.emit()
+
+    def _conditions(self) -> dict[Step, bool]:
+        session, result = self._session, self._result()
+        models = session.training.models.values()
+        return {
+            Step.SLIDES: len(session.slides) > 0,
+            Step.LABEL_TILES: session.settings.data.folder is not None,
+            Step.BANK: FeatureFile.exists(session.bank_folder),
+            Step.TRAIN: any(isinstance(facts, RunFacts) and facts.finished for facts in models),
+            Step.SEGMENT: result is not None,
+            Step.TUNE: result is not None and (Step.TUNE, result.store.path) in self._written,
+            Step.EVALUATE: result is not None and (Step.EVALUATE, result.store.path) in self._written,
+        }
+
+    def _result(self) -> ResultLayer | None:
+        """Return the result of the current slide, or None while it is being segmented or was stopped."""
+        result: ResultLayer | None = self._session.results.current
+        for slide in self._session.segmenting.slides:
+            if result is not None and slide.store == result.store.path and slide.status is not Status.DONE:
+                return None
+        return result
