@@ -288,8 +288,8 @@ class ProbeSettings(MethodSettings):
     network = "napari_pbip.models.methods.probe:Probe"
     learns_from = "encoder"
     about = (
-        "Fits a linear classifier to the features that an encoder computes from single-class tiles. This takes "
-        "seconds, and is meant for few tiles. Nothing else is trained."
+        "Fits a linear classifier to the features that an encoder computes from single-class tiles. Nothing else is "
+        "trained, so that there is a first map within seconds. PBIP takes minutes, and its maps are usually better."
     )
     uses_encoder_features = True
     window: ClassVar[int] = 224
