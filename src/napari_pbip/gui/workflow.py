@@ -37,6 +37,7 @@ _MISSING = {
 }
 """What is said beside the button of the next step until a step is done."""
 _SHORT = {Step.EVALUATE: "Evaluate"}
+"""Names of buttons that would be too wide with the name of the dock."""
 _IN_A_ROW = 4
 _WIDTH = 396
 """Width in pixels in which all pages fit, so that the canvas keeps its width from page to page."""
@@ -106,10 +107,11 @@ class WorkflowWidget(QWidget):
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 0, 0, 0)
-        places = [place.partition(":") for place in _WIDGETS[step]]
-        modules = [import_module(f"napari_pbip.gui.docks.{module}") for module, _, _ in places]
-        self.docks[step] = [getattr(m, name)(self._viewer) for m, (_, _, name) in zip(modules, places, strict=True)]
-        for dock in self.docks[step]:
+        self.docks[step] = []
+        for place in _WIDGETS[step]:
+            module, _, name = place.partition(":")
+            dock = getattr(import_module(f"napari_pbip.gui.docks.{module}"), name)(self._viewer)
+            self.docks[step].append(dock)
             layout.addWidget(dock)
         layout.setStretch(layout.count() - 1, 1)
         self.pages[step] = ScrollColumn(content)

@@ -120,7 +120,7 @@ def test_prototypes_can_be_looked_at(finished: Path, sample_slide: Path, tmp_pat
     found = Explainer.from_store(next(tmp_path.glob("*.ome.zarr")), (finished,), ()).explain(1000, 1000)
     assert len(found.matches) == 4
     assert all(-1 <= match.similarity <= 1 and match.tiles for match in found.matches)
-    assert "where they began" in found.note
+    assert "they started from" in found.note
 
 
 def test_the_encoder_is_found_again_or_missed_in_one_sentence(

@@ -191,6 +191,7 @@ def test_only_masks_are_offered_as_masks(viewer, widget, settle):
     session = session_of(viewer)
     slide = session.slides.open(samples.slide())
     session.labelling.open()
+    session.labelling.show_in(widget, True)
     settle(lambda: session.labelling.grid is not None)
     session.labelling.labels.label(slide.slide.identity, [(1, 1)], [0])
     session.labelling.lines = True

@@ -27,6 +27,7 @@ from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.class_table import COLOUR, NAME, TILES
 from napari_pbip.slides import Position
 from tests.gui.napari_privates import as_plugins_get_it, canvas_of
+from tests.gui.state.project_process import make_store
 
 LEFT, NO, SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
 CONTROL = Qt.KeyboardModifier.ControlModifier
@@ -154,12 +155,12 @@ def test_the_picture_over_the_slide_has_the_colours_of_the_classes_at_their_plac
     layer = bench.viewer.layers["Labelled tiles"]
     middle = np.array([3.5, 2.5]) * 112
     assert layer.get_value(middle, world=True) == 1
-    corner = np.array([3, 4]) * 112 + 5
+    corner = np.array([3, 4]) * 112 + 20
     assert layer.get_value(corner, world=True) == 1
     assert layer.get_value(corner + np.array([0, 28]), world=True) == 2  # stripes
     assert layer.get_value(np.array([3.5, 3.5]) * 112, world=True) == 0
     edges = [layer.get_value(np.array([3.5 * 112, x]), world=True) for x in (2 * 112 - 2, 2 * 112 + 2)]
-    assert edges == [0, 1]
+    assert edges == [0, 255]  # an outline
     np.testing.assert_allclose(layer.colormap.map(1)[:3], np.array([0xD5, 0x5E, 0]) / 255, atol=0.01)
     assert {str(unit) for layer in bench.viewer.layers for unit in layer.units} == {"micrometer"}
     assert not layer.editable
@@ -169,6 +170,20 @@ def test_the_picture_over_the_slide_has_the_colours_of_the_classes_at_their_plac
     seen, beside = (bench.at(*place) * scale for place in ((2, 3), (2, 4)))
     red = shot[seen.y(), seen.x()].astype(int), shot[beside.y(), beside.x()].astype(int)
     assert red[0][0] - red[0][2] > red[1][0] - red[1][2] + 40  # half vermilion
+
+
+def test_labelled_tiles_are_outlined_on_top_of_a_map(bench, tmp_path):
+    bench.click(2, 3)
+    make_store(bench.session.slides[0].slide, tmp_path / "skin.ome.zarr")
+    bench.session.results.open(tmp_path / "skin.ome.zarr")
+    bench.settle(lambda: [layer.name for layer in bench.viewer.layers][-2:] == ["Labelled tiles", "Tile grid"])
+    assert len(bench.viewer.layers) == 4
+    bench.settle(lambda: not bench.session.jobs)
+    bench.settle()
+    shot = bench.viewer.screenshot(flash=False)[..., :3].astype(int)
+    scale = shot.shape[1] / bench.canvas.width()
+    outline, inside = (bench.at(*place) * scale for place in ((2 - 0.45, 3), (2, 3)))
+    assert shot[outline.y(), outline.x()].sum() < shot[inside.y(), inside.x()].sum() - 100
 
 
 def test_the_grid_is_drawn_at_every_border_and_left_out_where_it_would_be_a_veil(bench):

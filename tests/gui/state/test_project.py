@@ -13,7 +13,7 @@ import napari
 import pytest
 
 from napari_pbip import samples
-from napari_pbip.config import JobSettings, ThresholdSettings, TrainSettings
+from napari_pbip.config import DataSettings, JobSettings, ThresholdSettings, TrainSettings
 from napari_pbip.engine.sample_project import sample_labels
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.docks.train import TrainWidget
@@ -82,7 +82,7 @@ def test_another_folder_is_another_project(viewer: Any, widget: Any, settle: Set
     labels = sample_labels()
     labels.write(first / "tiles")
     labels.write_tables(first / "tiles")
-    session.change(data={"folder": first / "tiles"}, train=TrainSettings(epochs=7))
+    session.change(data=DataSettings(folder=first / "tiles"), train=TrainSettings(epochs=7))
     widget.take([study / "slides" / "tumour.tif"])
     widget.project.choose_folder(study / "project")
     assert session.settings == JobSettings()

@@ -24,8 +24,10 @@ from napari_pbip.taxonomy import Taxonomy
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
 
-_CELLS = 4
-"""Pixels per side of a tile, enough for stripes if it has several labels."""
+_CELLS = 8
+"""Pixels per side of a tile, enough for an outline, and for stripes if it has several labels."""
+_OUTLINE = 255
+"""Value of the outline of a labelled tile, which stands out from a map in the same colours."""
 _LONGEST = 8192
 """Largest side in pixels of a picture that every graphics card supports."""
 _FINEST = 512
@@ -58,8 +60,12 @@ class TileOverlay:
             self.hide()
             self._layers, self._place = self._add(viewer, slide, grid), place
         picture, frame = self._layers
+        top = _above(viewer, slide)
+        if viewer.layers.index(frame) < top - 1:  # a map was opened since
+            for layer in self._layers:
+                viewer.layers.move(viewer.layers.index(layer), top)
         if taxonomy != self._taxonomy:
-            picture.colormap = label_colormap({n: one.rgb for n, one in enumerate(taxonomy, 1)})
+            picture.colormap = label_colormap({n: one.rgb for n, one in enumerate(taxonomy, 1)} | {_OUTLINE: "#000000"})
             self._taxonomy = taxonomy
         if frame.visible != lines:  # napari redraws everything whenever it is set
             frame.visible = lines
@@ -91,7 +97,7 @@ class TileOverlay:
         )
         frame.editable = False
         active = viewer.layers.selection.active
-        above = viewer.layers.index(slide.layer) + 1
+        above = _above(viewer, slide)
         for layer in (frame, picture):
             viewer.layers.insert(above, layer)
         viewer.layers.selection.active = active
@@ -142,6 +148,12 @@ class _Lines:
         return np.isin(places % self._pixels, (0, self._pixels - 1)) | np.isin(places, (1, length - 2))
 
 
+def _above(viewer: ViewerModel, slide: SlideLayer) -> int:
+    """Return the place in the layer list above a slide and its maps."""
+    path = str(slide.slide.path)
+    return 1 + max(n for n, layer in enumerate(viewer.layers) if layer.metadata.get(METADATA) == path)
+
+
 def _placement(slide: SlideLayer, side: float) -> dict[str, Any]:
     """Return scale, position, units and slide of a layer whose pixels are ``side`` level-0 pixels wide.
 
@@ -158,7 +170,10 @@ def _placement(slide: SlideLayer, side: float) -> dict[str, Any]:
 
 
 def _stripes(labels: Labels, cells: int) -> npt.NDArray[np.uint8]:
-    """Return the pixels of one tile: its classes alternate along the diagonals, class n as n + 1."""
+    """Return the pixels of one tile: its classes alternate along the diagonals, class n as n + 1, in an outline."""
     values = np.array(sorted(labels), np.uint8) + 1 if labels else np.zeros(1, np.uint8)
-    stripes: npt.NDArray[np.uint8] = values[np.add.outer(np.arange(cells), np.arange(cells)) % len(values)]
+    places = np.arange(cells) // 2
+    stripes: npt.NDArray[np.uint8] = values[np.add.outer(places, places) % len(values)]
+    if labels and cells > 2:
+        stripes[[0, -1]] = stripes[:, [0, -1]] = _OUTLINE
     return stripes

@@ -102,6 +102,7 @@ class Labelling:
             session.folder_changed.connect(self._read)
             session.slide_selected.connect(self._refresh_soon)
             session.slides.changed.connect(self._refresh_soon)
+            session.results.changed.connect(self._refresh_soon)
         if self._opened != session.tiles_folder or self.problem is not None:
             self._read()
         self._refresh()
