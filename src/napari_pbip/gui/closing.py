@@ -29,7 +29,7 @@ class AskBeforeClosing(QObject):
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Refuse to close the window until the user has agreed."""
-        if watched is not self._window or event is None or event.type() != QEvent.Type.Close or self._agreed:
+        if event is None or event.type() != QEvent.Type.Close or self._agreed:
             return False
         if self._window._qt_viewer.isHidden():  # a script closes the viewer, and napari has closed the canvas first
             return False
