@@ -51,3 +51,10 @@ def as_plugins_get_it(viewer: Any) -> Any:
     from napari.utils._proxies import PublicOnlyProxy
 
     return PublicOnlyProxy(viewer)
+
+
+def activity_bars(viewer: Any) -> list[Any]:
+    """Return the progress bars in napari's activity dock."""
+    from napari._qt.widgets.qt_progress_bar import QtLabeledProgressBar
+
+    return viewer.window._qt_window._activity_dialog.findChildren(QtLabeledProgressBar)

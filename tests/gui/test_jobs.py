@@ -17,6 +17,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QMessageBox
 
 from napari_pbip import samples
 from napari_pbip.errors import DataError, JobFailed
@@ -24,6 +25,8 @@ from napari_pbip.events import Finished, Job, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import NewestJob, RunningJob, State, last
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.job_bar import JobBar
+from tests.gui.napari_privates import activity_bars
+from tests.gui.qt_helpers import answer, click
 
 
 def counting(steps: int, closed: list[int], pause: float = 0.01) -> Job:
@@ -332,3 +335,86 @@ def test_a_session_ends_with_its_viewer(application, settle):
     settle()
     gc.collect()
     assert session() is None
+
+
+def _messages():
+    told = []
+    notification_manager.notification_ready.connect(told.append)
+    return told
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_long_job_is_in_the_activity_dock_and_its_end_is_told_once(viewer, settle, closed):
+    told = _messages()
+    session = session_of(viewer)
+    running = session.start(lambda: counting(150, []))
+    bar = JobBar()
+    dock = viewer.window.add_dock_widget(bar, name="A job")
+    bar.follow(running)
+    settle(lambda: activity_bars(viewer))
+    (shown,) = activity_bars(viewer)
+    assert shown.description_label.text() == "Counting: "
+    assert shown.qt_progress_bar.maximum() == 150
+    before = shown.qt_progress_bar.value()
+    settle(lambda: shown.qt_progress_bar.value() > before)
+    if closed:
+        dock.destroyOnClose()  # its ×
+    settle(lambda: running.state.ended)
+    settle()
+    assert not activity_bars(viewer)
+    assert [one.message for one in told] == ["Counting is finished."] * closed
+    notification_manager.notification_ready.disconnect(told.append)
+
+
+def test_work_without_phases_and_short_jobs_are_not_announced(viewer, settle):
+    told = _messages()
+    session = session_of(viewer)
+    done = []
+    session.in_thread(lambda: time.sleep(1.5), done.append)
+    session.start(lambda: counting(3, [])).followed = True
+    while not done:
+        settle()
+        assert not activity_bars(viewer)
+    assert not told
+    notification_manager.notification_ready.disconnect(told.append)
+
+
+@pytest.mark.parametrize("close", ["window", "quit"])
+def test_closing_with_a_job_running_asks_once(application, settle, close, monkeypatch):
+    quits = []
+    monkeypatch.setattr("napari._qt.qt_main_window.quit_app_", lambda: quits.append(1), raising=False)
+    viewer = napari.Viewer()
+    window = viewer.window._qt_window
+    session = session_of(viewer)
+    running = [session.start(lambda: counting(100_000, [])) for _ in range(2)]
+    for job in running:
+        job.followed = True
+    settle(lambda: len(session.activity.running) == 2)
+
+    def ask_to_close() -> None:
+        window.close(quit_app=True, confirm_need=True) if close == "quit" else window.close()
+
+    ask_to_close()
+    ask_to_close()
+    settle()
+    assert len(window.findChildren(QMessageBox)) == 1
+    assert window.findChildren(QMessageBox)[0].defaultButton().text() == "Keep running"
+    assert "Still running: Counting; Counting." in answer(window, settle, "Keep running")
+    assert window.isVisible()
+    assert all(job.state is State.RUNNING for job in running)
+    assert not quits
+    ask_to_close()
+    box = window.findChildren(QMessageBox)[0]
+    click(next(button for button in box.buttons() if button.text() == "Close anyway"))
+    settle(lambda: all(job.state is State.CANCELLED for job in running))
+    assert bool(quits) is (close == "quit")
+
+
+def test_a_script_that_closes_the_viewer_is_not_asked(application, settle):
+    viewer = napari.Viewer()
+    session = session_of(viewer)
+    running = session.start(lambda: counting(100_000, []))
+    running.followed = True
+    settle(lambda: session.activity.running)
+    viewer.close()
+    settle(lambda: running.state is State.CANCELLED)

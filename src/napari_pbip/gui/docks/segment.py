@@ -347,6 +347,8 @@ class SlideRow(QFrame):
     def show_state(self) -> None:
         """Show the present state of the slide."""
         slide, status = self.slide, self.slide.status
+        if slide.job is not None and slide.job.state.ended:
+            slide.job.end_shown |= self.isVisible()
         self.progress.setVisible(status in (Status.RUNNING, Status.STOPPING) or 0 < slide.done < slide.total)
         # a busy indicator until the job has said how many tiles there are
         self.progress.setRange(0, slide.total)

@@ -76,6 +76,8 @@ class QueuedSlide:
     view: Rectangle | None = None
     """Rectangle in view in level-0 pixels; written by the window, read by the job."""
     overwrite: bool = False
+    job: RunningJob | None = None
+    """The job that segments it now, or did last."""
     warnings: list[str] = field(default_factory=list)
     _first: int = 0
     _since: float = 0.0
@@ -230,7 +232,8 @@ class SegmentQueue:
         layer = self._layer_of(slide)
         slide.view = None if layer is None else in_view(layer)
         job = self._session.start(self._make(slide))
-        self._running = slide, job
+        slide.job, self._running = job, (slide, job)
+        job.followed = True
         job.events.connect(self._on_events)
         job.ended.connect(self._on_end)
         self._become(slide, Status.RUNNING)
@@ -304,6 +307,7 @@ class SegmentQueue:
             slide.done = slide.total
             slide.tissue_mm2 = float(job.result.summary["tissue_mm2"])
             self._become(slide, Status.DONE)
+            job.end_shown |= any(other.status is Status.WAITING for other in self.slides)  # the last one is announced
         elif state is State.CANCELLED:
             self._become(slide, Status.STOPPED)
         else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,15 +15,17 @@ import napari
 import platformdirs
 from napari.utils.notifications import show_error
 from psygnal import Signal
-from qtpy.QtCore import QCoreApplication, QTimer
+from qtpy.QtCore import QCoreApplication
 
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import PbipError
+from napari_pbip.gui.closing import AskBeforeClosing
 from napari_pbip.gui.jobs import RunningJob, State, returning
 from napari_pbip.gui.layers.display import Display
 from napari_pbip.gui.layers.results import ResultLayer, ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
+from napari_pbip.gui.state.activity import Activity
 from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.cohort import Cohort
 from napari_pbip.gui.state.encoders import Encoders
@@ -69,6 +72,8 @@ class Session:
         The classification of tiles without training.
     jobs
         Jobs that have not ended, oldest first.
+    activity
+        Those of them that napari's activity dock shows.
     labelling
         The labels of tiles on slides.
     live_map
@@ -101,6 +106,7 @@ class Session:
         self._display = Display()
         self._folder = platformdirs.user_documents_path() / "napari-pbip"
         self.jobs: list[RunningJob] = []
+        self.activity = Activity(self.job_started)
         self.history = History()
         self.slides = SlideLayers(viewer)
         self._closed = False
@@ -234,7 +240,7 @@ class Session:
         self.tissue.flush()  # a job may read the mask
         job = RunningJob(make)
         self.jobs.append(job)
-        job.ended.connect(lambda _: self._ended(job))
+        job.ended.connect(lambda _: self.jobs.remove(job))
         self.job_started.emit(job)
         return job
 
@@ -266,15 +272,12 @@ class Session:
         job.ended.connect(ended)
         return job
 
-    def _ended(self, job: RunningJob) -> None:
-        self.jobs.remove(job)
-        QTimer.singleShot(0, lambda: _show_unseen_error(job))  # after the widgets that show the job
-
     def close(self) -> None:
         """Stop all jobs, which save what is finished, and close all slides. Further calls do nothing."""
         if self._closed:  # the signal of the window comes late, when Qt has deleted timers
             return
         self._closed = True
+        self.activity.close()
         self.segmenting.close()
         self.live_map.close()
         stopped: set[RunningJob] = set()
@@ -289,12 +292,6 @@ class Session:
         self.labelling.close()
         self.results.close()
         self.slides.close()
-
-
-def _show_unseen_error(job: RunningJob) -> None:
-    """Show the error of a job whose dock was closed meanwhile."""
-    if job.followed and not job.end_shown and job.error is not None:
-        show_error(str(job.error))
 
 
 def _close_all() -> None:
@@ -326,7 +323,14 @@ def session_of(viewer: ViewerModel) -> Session:
             application.aboutToQuit.connect(_close_all)
         if window is not None:
             window._qt_window.destroyed.connect(_closing(weakref.ref(session)))
+            AskBeforeClosing(window._qt_window, partial(_running, weakref.ref(session)))
     return session
+
+
+def _running(session: weakref.ref[Session]) -> list[str]:
+    """Return what the running jobs of a session do, for the question before its window is closed."""
+    there = session()
+    return [] if there is None else there.activity.running
 
 
 def _closing(session: weakref.ref[Session]) -> Callable[[], None]:

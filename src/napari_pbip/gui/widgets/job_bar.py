@@ -175,8 +175,7 @@ class JobBar(QWidget):
         self._show_running(False)
         job = self._job
         if job is not None:
-            window = self.window()  # after its dock was closed, this is the bar itself, which is hidden
-            job.end_shown = window is not None and window.isVisible()
+            job.end_shown = self.isVisible()  # neither closed nor behind another dock
         if job is not None and state is State.FAILED:
             self.notice.error(job.error)
             self.details_button.setVisible(job.error is not None and job.error.__cause__ is not None)

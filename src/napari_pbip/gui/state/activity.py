@@ -1,0 +1,91 @@
+"""The jobs of a session outside their docks: in napari's activity dock, and as notifications when they end."""
+
+from __future__ import annotations
+
+import time
+
+from napari.utils import progress
+from napari.utils.notifications import show_error, show_info
+from psygnal import SignalInstance
+
+from napari_pbip.events import Started, Step
+from napari_pbip.gui.jobs import RunningJob, State, last
+from napari_pbip.gui.timers import single_shot
+
+SHORT = 1.0
+"""Seconds that a job must have been running to be announced."""
+_REFRESH_MS = 500
+
+
+class Activity:
+    """Announces jobs that take a while and say how much there is to do.
+
+    Parameters
+    ----------
+    started
+        The signal that is emitted with each new job.
+    """
+
+    def __init__(self, started: SignalInstance) -> None:
+        self._began: dict[RunningJob, float] = {}
+        self._bars: dict[RunningJob, progress] = {}
+        # by a timer, not by events of jobs: napari processes Qt's events whenever a bar changes
+        self._soon = single_shot(_REFRESH_MS, self._refresh)
+        started.connect(self._on_start)
+
+    @property
+    def running(self) -> list[str]:
+        """What the announced jobs do that a dock shows, as phrases."""
+        return [bar.desc.removesuffix(": ") for job, bar in self._bars.items() if job.followed]
+
+    def close(self) -> None:
+        """Announce nothing more."""
+        self._soon.stop()
+        self._began.clear()
+        while self._bars:
+            self._bars.popitem()[1].close()
+
+    def _on_start(self, job: RunningJob) -> None:
+        self._began[job] = time.monotonic()
+        job.ended.connect(lambda _: self._on_end(job))
+        self._soon.start()
+
+    def _refresh(self) -> None:
+        for job, began in list(self._began.items()):
+            started: Started | None = last(job.recent_events, Started)
+            if started is None or time.monotonic() - began < SHORT or job not in self._began:
+                continue
+            step: Step | None = last(job.recent_events, Step)
+            done = min(started.done if step is None else step.done, started.total)
+            bar = self._bars.get(job)
+            if bar is None or bar.desc.removesuffix(": ") != started.job or bar.total != started.total:  # a new phase
+                if bar is not None:
+                    bar.close()
+                bar = self._bars[job] = progress(desc=started.job, total=started.total, initial=done)
+            elif done != bar.n:
+                bar.update(done - bar.n)
+            if job not in self._began:  # it has ended while napari processed events
+                self._close_bar(job)
+        if self._began:
+            self._soon.start()
+
+    def _on_end(self, job: RunningJob) -> None:
+        announced = self._began.pop(job, None) is not None and self._close_bar(job)
+        single_shot(0, lambda: _announce_end(job, announced), job).start()  # after the widgets that show the job
+
+    def _close_bar(self, job: RunningJob) -> bool:
+        bar = self._bars.pop(job, None)
+        if bar is not None:
+            bar.close()
+        return bar is not None
+
+
+def _announce_end(job: RunningJob, announced: bool) -> None:
+    """Announce how a job ended whose dock is not visible."""
+    if not job.followed or job.end_shown:
+        return
+    started: Started | None = last(job.recent_events, Started)
+    if job.error is not None:
+        show_error(str(job.error))
+    elif announced and started is not None and job.state is State.FINISHED:
+        show_info(f"{started.job} is finished.")
