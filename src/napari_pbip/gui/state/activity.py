@@ -7,6 +7,7 @@ import time
 from napari.utils import progress
 from napari.utils.notifications import show_error, show_info
 from psygnal import SignalInstance
+from qtpy.QtCore import QTimer
 
 from napari_pbip.events import Started, Step
 from napari_pbip.gui.jobs import RunningJob, State, last
@@ -71,7 +72,9 @@ class Activity:
 
     def _on_end(self, job: RunningJob) -> None:
         announced = self._began.pop(job, None) is not None and self._close_bar(job)
-        single_shot(0, lambda: _announce_end(job, announced), job).start()  # after the widgets that show the job
+        # after the widgets that show the job; by a timer of Qt's own, because one that belonged to the job would be
+        # deleted with it while it fires
+        QTimer.singleShot(0, lambda: _announce_end(job, announced))
 
     def _close_bar(self, job: RunningJob) -> bool:
         bar = self._bars.pop(job, None)
