@@ -535,11 +535,9 @@ def test_labels_are_kept_where_the_project_is_left_and_taken_up_again_while_tile
     bench.click(2, 3)
     bench.settle(lambda: session.jobs)  # its tile is being cut
     bench.click(3, 3)
-    began = time.monotonic()
     session.folder = tmp_path / "elsewhere"
     session.folder = project
     session.folder = tmp_path / "elsewhere"
-    assert time.monotonic() - began < 10  # slides are closed and opened, but nothing waits for the jobs
     bench.settle(lambda: not session.jobs)
     assert sum(map(len, LabelledSlides.read(project / "tiles").tiles)) == 2
     session.folder = project

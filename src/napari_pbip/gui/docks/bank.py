@@ -229,7 +229,7 @@ class BankWidget(QWidget):
     def build(self) -> None:
         """Build the bank or bring it up to date; ask before one of another encoder is replaced."""
         work = self._work
-        anew = partial(work.build, overwrite=True)
+        build_again = partial(work.build, overwrite=True)
         if self.form.problems() or self.white_form.problems():
             self.settings_button.setChecked(True)
             return
@@ -241,13 +241,13 @@ class BankWidget(QWidget):
             return
         if work.problem:
             question = f"{work.problem} What should be done?"
-            ask(self, "Image bank", question, {"Repair it": work.build, "Build it again": anew})
+            ask(self, "Image bank", question, {"Repair it": work.build, "Build it again": build_again})
         elif work.would_replace() and work.bank is not None:
             question = (
                 f"The image bank was made with the encoder {work.bank.encoder['name']}. With another encoder all "
                 "features are computed again; removed and moved tiles stay so."
             )
-            ask(self, "Image bank", question, {"Replace it": anew})
+            ask(self, "Image bank", question, {"Replace it": build_again})
         else:
             work.build()
 
