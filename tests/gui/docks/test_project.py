@@ -170,9 +170,8 @@ def test_a_row_says_what_the_map_says(viewer: Any, widget: Any, settle: Settle, 
     result = session.results[0]
     result.display.thresholds = ThresholdSettings(delta=0.6)
     settle(lambda: result.areas.exact and not session.jobs)
-    settle()
     areas = [area for area in result.areas.rows if area.name == "TUM"]
-    assert float(shown(widget, AREAS)[row]) == pytest.approx(areas[0].area_mm2, rel=1e-3)
+    settle(lambda: float(shown(widget, AREAS)[row]) == pytest.approx(areas[0].area_mm2, rel=1e-3))
     viewer.layers.remove(result.layer)  # without the layer, by the thresholds that it had
     settle()
     all_known(widget, settle, 3)

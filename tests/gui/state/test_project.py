@@ -59,6 +59,20 @@ def sitting(what: str, study: Path, locale: str) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
+def test_a_script_that_ends_without_quitting_loses_nothing(display: None, study: Path) -> None:
+    script = (
+        "import sys, napari; from pathlib import Path; from napari_pbip.gui.state.session import session_of\n"
+        "viewer = napari.Viewer(show=False); session = session_of(viewer); study = Path(sys.argv[1])\n"
+        "session.folder = study / 'project'; session.slides.open(study / 'slides' / 'skin.svs')\n"
+        "viewer.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(study)], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert [slide.path.name for slide in Project.open(study / "project").slides] == ["skin.svs"]
+
+
 @pytest.mark.parametrize("locale", ["de_DE", "C"])
 def test_after_a_restart_everything_is_as_it_was(display: None, study: Path, locale: str) -> None:
     left = sitting("work", study, locale)

@@ -7,7 +7,6 @@ project is left. A folder is not made for that: a project begins with the first 
 from __future__ import annotations
 
 import weakref
-from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -24,6 +23,7 @@ from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.layers.slides import SlideLayer
+from napari_pbip.gui.state.opening import OpeningQueue
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.project import FILE, Project, ProjectResult, ProjectSlide, find_slides, last_project, remember
 from napari_pbip.results.places import result_folder, store_for
@@ -71,12 +71,15 @@ class ProjectWork:
         self._results: dict[Path, ProjectResult] = {}
         self._current: Path | None = None
         self._written = Project()
-        self._to_open: deque[ProjectSlide | Path] = deque()  # and stores of results
         self._seen: weakref.WeakSet[SlideLayer | ResultLayer] = weakref.WeakSet()
         self._claim: ExitStack | None = None
         self._quiet = single_shot(_QUIET_MS, self.save)
         self._waiting = single_shot(_WAITING_MS, self._try_again)
-        self._next = single_shot(0, self._open_next)
+        self._opening = OpeningQueue(session)
+        self._opening.missing.connect(self._on_missing)
+        self._opening.failed.connect(self._on_failed)
+        self._opening.emptied.connect(self._show_current)
+        self._opening.advanced.connect(self.changed)
         session.slides.changed.connect(self._on_slides)
         session.results.changed.connect(self._on_results)
         session.settings_changed.connect(self._save_soon)
@@ -90,7 +93,7 @@ class ProjectWork:
     @property
     def opening(self) -> bool:
         """Whether slides or results are still to be opened as they were left."""
-        return bool(self._to_open)
+        return bool(self._opening)
 
     def given_mpp(self, path: Path) -> float | None:
         """Return the microns per pixel that the user gave a slide in this project, or None."""
@@ -141,7 +144,7 @@ class ProjectWork:
         slide = self._slides[path]
         store = self.store_of(slide)
         self._current, self.faults = path, ()
-        self._open([slide, store] if store.exists() else [slide])
+        self._opening.add([slide, store] if store.exists() else [slide])
 
     def give_mpp(self, path: Path, mpp: float) -> None:
         """Set the microns per pixel of a slide that the user gave, open or not, and keep them beside the slide, too.
@@ -171,7 +174,7 @@ class ProjectWork:
 
         def undo() -> None:
             self._slides = before | self._slides
-            self._open([*(self._slides[path] for path in opened), *stores])
+            self._opening.add([*(self._slides[path] for path in opened), *stores])
             self._check()
             self._save_soon()
             self.changed.emit()
@@ -191,7 +194,7 @@ class ProjectWork:
             for earlier, path in found.items():
                 self._move(earlier, path)
             self._check()
-            self._open([slide for slide in self.slides if slide.open and slide.path in found.values()])
+            self._opening.add([slide for slide in self.slides if slide.open and slide.path in found.values()])
 
         self._session.in_thread(lambda: find_slides(missing, folder), then)
 
@@ -204,9 +207,8 @@ class ProjectWork:
         """
         self.save()
         self._release()
-        for timer in (self._quiet, self._waiting, self._next):
-            timer.stop()
-        self._to_open.clear()
+        self._stop_timers()
+        self._opening.clear()
         if self.chosen or (following / FILE).exists():
             self._close_layers()
         self._session.segmenting.forget_finished()
@@ -235,15 +237,19 @@ class ProjectWork:
         if self._session.folder.exists():
             remember(self._session.folder)
         results = [result.path for result in self._results.values() if result.open]
-        self._open([*(slide for slide in self.slides if slide.open), *results])
+        self._opening.add([*(slide for slide in self.slides if slide.open), *results])
         self.changed.emit()
 
     def close(self) -> None:
         """Save the project and let other windows have it."""
         self.save()
         self._release()
-        for timer in (self._quiet, self._waiting, self._next):
-            timer.stop()
+        self._stop_timers()
+        self._opening.stop()
+
+    def _stop_timers(self) -> None:
+        self._quiet.stop()
+        self._waiting.stop()
 
     def _close_layers(self, slides: Collection[str] | None = None) -> None:
         """Remove the layers that belong to slides: of these, or all."""
@@ -302,52 +308,11 @@ class ProjectWork:
 
     # what is open --------------------------------------------------------------------------------------------
 
-    def _open(self, these: Sequence[ProjectSlide | Path]) -> None:
-        self._to_open.extend(these)
-        self._next.start()
+    def _on_missing(self, slide: ProjectSlide) -> None:
+        self.missing = (*(one for one in self.missing if one is not slide), slide)
 
-    def _open_next(self) -> None:
-        """Open the next slide or result, one at a time, so that the window stays alive."""
-        if not self._to_open:
-            return
-        one, session = self._to_open[0], self._session
-        if isinstance(one, ProjectSlide):
-            opening = one
-            if session.slides.of_path(one.path) is not None:
-                self._opened(one)
-            elif not one.path.exists():
-                self.missing = (*(slide for slide in self.missing if slide is not one), one)
-                self._opened(one)
-            else:
-                session.in_thread(
-                    lambda: _read(opening), lambda slide: self._opened(one, slide), lambda e: self._opened(one, e)
-                )
-        else:
-            try:
-                session.results.open(one)
-            except PbipError as error:
-                self._opened(one, error)
-            else:
-                self._opened(one)
-
-    def _opened(self, one: ProjectSlide | Path, got: Slide | PbipError | None = None) -> None:
-        if not self._to_open or self._to_open[0] is not one:  # another project was opened meanwhile
-            if isinstance(got, Slide):
-                got.close()
-            return
-        if isinstance(got, Slide):
-            if self._session.slides.of_path(got.path) is None:
-                self._session.slides.add(got)
-            else:  # the user has opened it meanwhile
-                got.close()
-        elif got is not None:
-            self.faults += (str(got),)
-        self._to_open.popleft()
-        if self._to_open:
-            self._next.start()
-        else:
-            self._show_current()
-        self.changed.emit()
+    def _on_failed(self, sentence: str) -> None:
+        self.faults += (sentence,)
 
     def _show_current(self) -> None:
         slides = self._session.slides
@@ -422,7 +387,7 @@ class ProjectWork:
         return next((one.path for one in self.slides if one.identity == slide.identity), slide.path)
 
     def _on_selected(self, slide: SlideLayer | None) -> None:
-        if slide is not None and not self._to_open:
+        if slide is not None and not self._opening:
             self._current = slide.slide.path
             self._save_soon()
 
@@ -454,9 +419,7 @@ class ProjectWork:
     def _now(self) -> Project:
         """Return the present state, in which what is still to be opened counts as open."""
         session = self._session
-        waiting = {one.path if isinstance(one, ProjectSlide) else one for one in self._to_open} | {
-            slide.path for slide in self.missing if slide.open
-        }
+        waiting = self._opening.paths | {slide.path for slide in self.missing if slide.open}
         slides = waiting | {one.slide.path for one in session.slides}
         results = waiting | {one.store.path for one in session.results}
         return Project(
@@ -466,17 +429,3 @@ class ProjectWork:
             model=session.segmenting.run,
             settings=session.settings,
         )
-
-
-def _read(slide: ProjectSlide) -> Slide:
-    """Open a slide, with the microns per pixel that the user gave; called in a thread.
-
-    Raises
-    ------
-    SlideError
-        If it cannot be opened.
-    """
-    opened = open_slide(slide.path)
-    slide.give_mpp(opened)
-    _ = opened.identity  # it is needed on the main thread, and reads the file
-    return opened

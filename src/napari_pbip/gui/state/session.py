@@ -5,6 +5,7 @@ Widgets read the session, change it through its methods, and redraw on its signa
 
 from __future__ import annotations
 
+import atexit
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -321,6 +322,7 @@ def session_of(viewer: ViewerModel) -> Session:
         if application is not None and not application.property(_CLOSES):
             application.setProperty(_CLOSES, True)
             application.aboutToQuit.connect(_close_all)
+            atexit.register(_close_all)  # a script that ends without having run Qt; Qt deletes timers after that
         if window is not None:
             window._qt_window.destroyed.connect(_closing(weakref.ref(session)))
             AskBeforeClosing(window._qt_window, partial(_running, weakref.ref(session)))
