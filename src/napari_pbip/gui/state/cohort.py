@@ -111,6 +111,9 @@ class Cohort:
         self.changed.emit()
 
     def _on_results(self) -> None:
+        for closed in [result for result in self._followed if result not in list(self._session.results)]:
+            self._followed.discard(closed)
+            self._found.renew(self._key(closed.store.facts.slide.identity))  # its sliders may have moved since
         for result in self._session.results:
             if result not in self._followed:
                 self._followed.add(result)
