@@ -34,8 +34,10 @@ def open_panel(viewer: Any, settle: Settle) -> Callable[[], Any]:
     """Opens the panel from the plugin's menu."""
 
     def open_it() -> Any:
-        dock, panel = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
+        dock, widget = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
+        settle(lambda: widget.panel is not None)
         settle()
+        panel = widget.panel
         panel.close_dock = dock.destroyOnClose  # the cross of its title
         return panel
 
@@ -67,7 +69,7 @@ def test_every_page_fits_the_screen(
         settle(lambda: not session.jobs)
         settle()
         assert shown(panel) is step
-        window.resizeDocks([panel.parentWidget()], [WIDTH], Qt.Orientation.Horizontal)
+        window.resizeDocks([panel.parentWidget().parentWidget()], [WIDTH], Qt.Orientation.Horizontal)
         settle()
         assert panel.width() <= WIDTH, step
         assert (window.width(), window.height()) == size, step

@@ -55,7 +55,9 @@ class Workflow:
     ) -> None:
         self.viewer, self.settle, self.shot, self.lesson = viewer, settle, shot, lesson
         self.session = session_of(viewer)
-        _, self.panel = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
+        _, dock = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
+        settle(lambda: dock.panel is not None)
+        self.panel = dock.panel
         settle()
 
     def page(self, step: Step) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari.components import Camera
+    from napari.components import Camera, LayerList
     from napari.layers import Layer
     from napari.viewer import ViewerModel
 
@@ -33,6 +34,14 @@ def show_scale_bar(viewer: ViewerModel, visible: bool) -> None:
     bar.box = visible and (getattr(type(bar), "model_fields", None) or type(bar).__fields__)["box"].default
     if "unit" in type(bar).__annotations__:  # before 0.8, the unit does not follow from the layers
         bar.unit = "um"
+
+
+def batched_update(layers: LayerList) -> AbstractContextManager[object]:
+    """Return a context in which several layers can be removed with one collection of garbage.
+
+    Since 0.9 napari collects garbage whenever a layer is removed, which takes up to a second beside torch.
+    """
+    return layers.batched_update() if hasattr(layers, "batched_update") else nullcontext()
 
 
 def fit(viewer: ViewerModel, layer: Layer) -> None:

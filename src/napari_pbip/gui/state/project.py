@@ -19,6 +19,7 @@ from napari_pbip.claims import claim
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import FolderInUse, OutputError, PbipError, ProjectError, SlideError
 from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.gui.compat import batched_update
 from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
@@ -254,11 +255,12 @@ class ProjectWork:
     def _close_layers(self, slides: Collection[str] | None = None) -> None:
         """Remove the layers that belong to slides: of these, or all."""
         layers = self._session.viewer.layers
-        for layer in list(layers):
-            slide = layer.metadata.get(SLIDE)
-            # one may have taken another along
-            if slide is not None and (slides is None or slide in slides) and layer in layers:
-                layers.remove(layer)
+        with batched_update(layers):
+            for layer in list(layers):
+                slide = layer.metadata.get(SLIDE)
+                # one may have taken another along
+                if slide is not None and (slides is None or slide in slides) and layer in layers:
+                    layers.remove(layer)
 
     def _claim_folder(self, folder: Path) -> bool:
         """Claim the folder, because two windows would overwrite each other's file; return False if another one has."""

@@ -21,6 +21,7 @@ from qtpy.QtCore import QCoreApplication
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import PbipError
+from napari_pbip.gui import imports
 from napari_pbip.gui.closing import AskBeforeClosing
 from napari_pbip.gui.jobs import RunningJob, State, returning
 from napari_pbip.gui.layers.display import Display
@@ -325,6 +326,7 @@ def session_of(viewer: ViewerModel) -> Session:
             atexit.register(_close_all)  # a script that ends without having run Qt; Qt deletes timers after that
         if window is not None:
             window._qt_window.destroyed.connect(_closing(weakref.ref(session)))
+            imports.begin()
             AskBeforeClosing(window._qt_window, partial(_running, weakref.ref(session)))
     return session
 
