@@ -28,13 +28,16 @@ from weak_labels import run
 VARIANTS: dict[str, dict[str, Any]] = {
     "probe": {"method": {"name": "probe"}},
     "PBIP": {"method": {"name": "pbip"}},
-    "PBIP, synthesis": {"method": {"name": "pbip", "synthesis": 1}},
+    "PBIP, no mosaics": {"method": {"name": "pbip", "synthesis": 0}},
     "PBIP, 60 steps": {"method": {"name": "pbip"}, "train": {"steps": 60}},
-    "PBIP, 60 steps, synthesis": {"method": {"name": "pbip", "synthesis": 1}, "train": {"steps": 60}},
-    "PBIP, a tenth of the rate": {"method": {"name": "pbip"}, "train": {"learning_rate": 5e-5}},
+    "PBIP, 60 steps, no mosaics": {"method": {"name": "pbip", "synthesis": 0}, "train": {"steps": 60}},
+    "PBIP, a tenth of the rate, no mosaics": {
+        "method": {"name": "pbip", "synthesis": 0},
+        "train": {"learning_rate": 5e-5},
+    },
     "CAM": {"method": {"name": "cam"}},
-    "CAM, synthesis": {"method": {"name": "cam", "synthesis": 1}},
-    "CAM, 60 steps, synthesis": {"method": {"name": "cam", "synthesis": 1}, "train": {"steps": 60}},
+    "CAM, no mosaics": {"method": {"name": "cam", "synthesis": 0}},
+    "CAM, 60 steps": {"method": {"name": "cam"}, "train": {"steps": 60}},
 }
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,28 +31,25 @@ from napari_pbip.results.label_files import open_labels
 from napari_pbip.results.metrics import SegmentationScores
 from napari_pbip.results.store import ScoreStore
 
-CAM: dict[str, Any] = {"method": {"name": "cam"}}
-PBIP: dict[str, Any] = {"method": {"name": "pbip"}}
+
+def published(name: str, **options: Any) -> dict[str, Any]:
+    """Return settings of a method with some changes, without mosaics, which no paper of these methods has."""
+    return {"method": {"name": name, "synthesis": 0, **options}}
 
 
-def pbip(**options: Any) -> dict[str, Any]:
-    """Return settings of PBIP with some changes."""
-    return {"method": {"name": "pbip", **options}}
-
-
-def lpd(**options: Any) -> dict[str, Any]:
-    """Return settings of LPD with some changes."""
-    return {"method": {"name": "lpd", **options}}
-
+CAM, PBIP, LPD = published("cam"), published("pbip"), published("lpd")
+# the network that is installed with the package is student and teacher
+CONSTRUCT = {**published("construct"), "bank.encoder": "efficientnet-lite0"}
+pbip, lpd = partial(published, "pbip"), partial(published, "lpd")
 
 STUDIES: dict[str, dict[str, dict[str, Any]]] = {
-    "methods": {
-        "CAM": CAM,
-        "PBIP": PBIP,
-        "LPD": lpd(),
-        # the network that is installed with the package is student and teacher
+    "methods": {  # by default, with mosaics
+        "CAM": {"method": {"name": "cam"}},
+        "PBIP": {"method": {"name": "pbip"}},
+        "LPD": {"method": {"name": "lpd"}},
         "ConStruct": {"method": {"name": "construct"}, "bank.encoder": "efficientnet-lite0"},
     },
+    "published": {"CAM": CAM, "PBIP": PBIP, "LPD": LPD, "ConStruct": CONSTRUCT},
     "presets": {
         "PBIP (ours)": PBIP,
         "PBIP (paper)": pbip(preset="paper"),
@@ -87,14 +85,14 @@ STUDIES: dict[str, dict[str, dict[str, Any]]] = {
     "synthesis": {  # pixels of mosaics in addition to labels of images, and as much time without them
         "CAM": CAM,
         "CAM, half as many steps again": {**CAM, "train.epochs": 3},
-        "CAM, synthesis": {"method": {"name": "cam", "synthesis": 1}},
+        "CAM, synthesis": published("cam", synthesis=1),
         "PBIP": PBIP,
         "PBIP, synthesis": pbip(synthesis=1),
     },
     "diversity": {  # whether learned prototypes spread (benchmarks/prototype_spread.py)
         "without": lpd(diversity=0),
         "released": lpd(diversity_temperature=None),
-        "ours": lpd(),
+        "ours": LPD,
     },
 }
 

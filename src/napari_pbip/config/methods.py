@@ -36,6 +36,9 @@ class MethodSettings(Settings):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """For each preset, the values of settings that are not given."""
 
+    training_only: ClassVar[frozenset[str]] = frozenset()
+    """The settings that concern only the training, and are no options of the network."""
+
     name: str
     """The method."""
 
@@ -48,7 +51,7 @@ class MethodSettings(Settings):
 
     def options(self) -> dict[str, Any]:
         """Return the options with which the network is built."""
-        return self.model_dump(exclude={"name", "preset"})
+        return self.model_dump(exclude={"name", "preset", *self.training_only})
 
     @classmethod
     def variants(cls) -> tuple[type[MethodSettings], ...]:
@@ -74,9 +77,13 @@ class PyramidSettings(TrainedSettings):
     fusion_weights: FourStages = (0.0, 0.3, 0.3, 0.4)
     """Weight of each stage's score map in the fused map (Eq. 3 of PBIP). With a weight for the first stage, a slide has
     a score every 4 pixels instead of every 8, and its scores need four times the space."""
-    synthesis: Weight = Field(0.0, title="Mosaic weight")
+    synthesis: Weight | Literal["auto"] = Field("auto", title="Mosaic weight")
     """Weight of a loss on the pixels of mosaics, which are composed of single-class tiles during training and make a
-    step half as long again; 0 leaves it out."""
+    step half as long again; 0 leaves it out, and auto is 1 if every class has a tile that shows it alone, else 0."""
+
+    def options(self) -> dict[str, Any]:
+        """Return the options with which the network is built; training has replaced ``auto``, else it is 0."""
+        return {**super().options(), "synthesis": 0.0 if self.synthesis == "auto" else self.synthesis}
 
 
 class PrototypeSettings(PyramidSettings):
@@ -120,6 +127,7 @@ class PbipSettings(ImgMatchSettings):
     )
     presets = {  # noqa: RUF012  # declared a class variable above
         "paper": {
+            "synthesis": 0.0,
             "stage_weights": (1.0, 1.0, 1.0, 0.0),
             "fusion_weights": (1.0, 1.0, 1.0, 0.0),
             "contrast": "equations",
@@ -127,6 +135,7 @@ class PbipSettings(ImgMatchSettings):
             "sparsity": 0.0,
         },
         "released": {
+            "synthesis": 0.0,
             "subclass_merge": "softmax",
             "similarity": "released",
             "delta": 0.5,
@@ -166,8 +175,10 @@ class LpdSettings(ImgMatchSettings):
         "Learns from labelled tiles and an encoder, without an image bank: the prototypes are learned too, and kept "
         "different from each other."
     )
+    training_only = frozenset({"k"})  # the network knows the number of its prototypes
     presets = {  # noqa: RUF012  # declared a class variable above
         "released": {
+            "synthesis": 0.0,
             "subclass_merge": "softmax",
             "similarity": "plain",
             "delta": 0.5,
@@ -199,10 +210,6 @@ class LpdSettings(ImgMatchSettings):
     """Share of the training before the similarity and diversity losses are added (3,000 of 18,737 steps, as
     released)."""
 
-    def options(self) -> dict[str, Any]:
-        """Return the options with which the network is built; it knows the number of its prototypes."""
-        return self.model_dump(exclude={"name", "preset", "k"})
-
 
 class ConstructSettings(PrototypeSettings):
     """ConStruct: adapters and prototypes on a frozen encoder, which learns structure from the backbone.
@@ -220,8 +227,10 @@ class ConstructSettings(PrototypeSettings):
         "longer if it is large."
     )
     uses_encoder_features = True
+    training_only = frozenset({"start", "sentences", "k"})
     presets = {  # noqa: RUF012  # declared a class variable above
         "released": {
+            "synthesis": 0.0,
             "stage_weights": (0.0, 0.0, 0.0, 1.0),
             "fusion_weights": (0.0, 0.0, 0.0, 1.0),
             "similarity": "plain",
@@ -246,10 +255,6 @@ class ConstructSettings(PrototypeSettings):
     """Your own sentences for some classes, by their names, if `start` is text; other classes have a default one."""
     k: Annotated[int, Field(ge=1)] = Field(10, title="Prototypes per class")
     """Number of prototypes of each class, if `start` is text."""
-
-    def options(self) -> dict[str, Any]:
-        """Return the options with which the network is built, without those of the initial prototypes."""
-        return self.model_dump(exclude={"name", "preset", "start", "sentences", "k"})
 
 
 class CamSettings(PyramidSettings):
@@ -292,6 +297,7 @@ class ProbeSettings(MethodSettings):
         "trained, so that there is a first map within seconds. PBIP takes minutes, and its maps are usually better."
     )
     uses_encoder_features = True
+    training_only = frozenset({"cells", "strength"})
     window: ClassVar[int] = 224
     """Smallest side in pixels of the squares of a slide that the encoder gets: it was trained on images of this size,
     and has no surroundings at the border of a small square."""
@@ -303,10 +309,6 @@ class ProbeSettings(MethodSettings):
     strength: Positive | Literal["auto"] = Field("auto", title="Regularisation (L2)")
     """Strength of the penalty on large weights (L2); auto is the one with the best predictions for tiles that were left
     out of the fit (cross-validation)."""
-
-    def options(self) -> dict[str, Any]:
-        """Return no options, because the settings concern only the fit."""
-        return {}
 
 
 _OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings, ProbeSettings, DeepLabSettings)

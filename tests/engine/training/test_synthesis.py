@@ -20,7 +20,7 @@ from napari_pbip.engine.loading import TileReader
 from napari_pbip.engine.training.synthesis import Composer
 from napari_pbip.engine.training.train import train
 from napari_pbip.errors import DataError
-from napari_pbip.events import Finished
+from napari_pbip.events import Finished, Noted, Step
 from tests.engine.conftest import settings_for
 
 GREYS = (60, 120, 200)
@@ -68,6 +68,31 @@ def test_a_training_that_cannot_have_mosaics_leaves_no_folder(stripes: Path, tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_by_default_mosaics_are_used_where_every_class_has_tiles_of_its_own(stripes: Path, tmp_path: Path) -> None:
+    out, chosen = tmp_path / "run", settings(stripes, "auto", steps=4)
+    job = train(chosen, out)
+    for event in job:
+        if isinstance(event, Step) and event.done == 2:
+            break
+    job.close()
+    list(train(chosen, out, resume=True))
+    assert runs.RunFacts.read(out).settings.method.synthesis == 1
+    assert runs.load_model(out, "last").method.calibrated
+    rows = list(csv.DictReader((out / "curves.csv").read_text().splitlines()))
+    assert [float(row["synthesis"]) > 0 for row in rows] == [True] * 4
+
+
+def test_without_such_tiles_there_are_none_by_default_and_a_note_says_so(stripes: Path, tmp_path: Path) -> None:
+    shutil.copytree(
+        stripes / "train", tmp_path / "data" / "train", ignore=lambda _, names: [n for n in names if "[01]" in n]
+    )
+    shutil.copy(stripes / "classes.txt", tmp_path / "data")
+    events = list(train(settings(tmp_path / "data", "auto", steps=1), tmp_path / "run"))
+    assert any(isinstance(event, Noted) and "No tile shows steep alone" in event.message for event in events)
+    assert runs.RunFacts.read(tmp_path / "run").settings.method.synthesis == 0
+    assert not runs.load_model(tmp_path / "run", "last").method.calibrated
+
+
 def test_tiles_of_two_sizes_are_told(plain_tiles: TileSet) -> None:
     Image.fromarray(np.full((64, 64, 3), 60, np.uint8)).save(plain_tiles.tiles[0].path)
     with pytest.raises(DataError, match="must all have one size"):
@@ -102,7 +127,7 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def settings(folder: Path, synthesis: float, **changes: object) -> JobSettings:
+def settings(folder: Path, synthesis: float | str, **changes: object) -> JobSettings:
     method = {"name": "cam", "synthesis": synthesis}
     quick = {"steps": 30, "flip_and_turn": False, "warmup": 5, "learning_rate": 1e-3}
     return settings_for(folder, method=method, backbone={"name": "mit-b0"}, train={**quick, **changes})

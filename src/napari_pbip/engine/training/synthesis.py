@@ -37,6 +37,12 @@ class Mosaics:
     """Class index of each pixel, shape (B, S, S), int64."""
 
 
+def missing_alone(tiles: TileSet) -> list[str]:
+    """Return the names of the classes that no tile shows alone, of which mosaics cannot be composed."""
+    alone = {tile.class_index for tile in tiles.single_class}
+    return [name for n, name in enumerate(tiles.taxonomy.names) if n not in alone]
+
+
 class Composer:
     """Composes the mosaics of each step, which depend on seed and step only.
 
@@ -60,12 +66,11 @@ class Composer:
         self._tiles: list[Sequence[LabelledTile]] = [
             [tile for tile in single if tile.class_index == n] for n in range(len(tiles.taxonomy))
         ]
-        for name, own in zip(tiles.taxonomy.names, self._tiles, strict=True):
-            if not own:
-                raise DataError(
-                    f"Mosaics are composed of tiles that show one class alone, and {name} has none; add some, or set "
-                    "`method.synthesis` to 0."
-                )
+        if missing := missing_alone(tiles):
+            raise DataError(
+                f"Mosaics are composed of tiles that show one class alone, and {missing[0]} has none; add some, or set "
+                "`method.synthesis` to 0."
+            )
         self._seed, self._turn = settings.seed, settings.flip_and_turn
         self._count = max(1, round(_SHARE * settings.batch_size))
         self._read = read

@@ -31,7 +31,7 @@ from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.loop import TrainingLoop, check_resume
 from napari_pbip.engine.training.probe import fit_probe, load_probe
 from napari_pbip.engine.training.prototypes import build_start, existing_start
-from napari_pbip.engine.training.synthesis import Composer, Mosaics
+from napari_pbip.engine.training.synthesis import Composer, Mosaics, missing_alone
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
 from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Step, Warned
 from napari_pbip.files import prepare_folder
@@ -115,6 +115,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         yield from (*tile_notes(tiles), *notes)
         yield from fit_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
         return
+    settings, without = _with_synthesis(settings, tiles, runs.RunFacts.read(out).settings if resume else None)
     synthesis = isinstance(settings.method, PyramidSettings) and settings.method.synthesis
     compose = Composer(tiles, settings.train, read) if synthesis else None
     start = existing_start(settings, tiles)
@@ -122,7 +123,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         settings = _with_encoder(settings, start.facts["encoder"]["name"])
     steps = planned_steps(settings.train, len(tiles))
     facts = _begin(settings, tiles, side, out, steps, resume=resume, overwrite=overwrite)
-    yield from (*tile_notes(tiles), *notes)
+    yield from (*tile_notes(tiles), *notes, *without)
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
     prototypes, encoder = None, None
@@ -158,6 +159,28 @@ def _side(tiles: TileSet) -> int:
 
 def _with_encoder(settings: JobSettings, name: str) -> JobSettings:
     return settings.model_copy(update={"bank": settings.bank.model_copy(update={"encoder": name})})
+
+
+def _with_synthesis(
+    settings: JobSettings, tiles: TileSet, earlier: JobSettings | None
+) -> tuple[JobSettings, Sequence[Noted]]:
+    """Return settings in which ``method.synthesis`` is a number, that of the run to be resumed, and a note about it."""
+    method, notes = settings.method, list[Noted]()
+    if not isinstance(method, PyramidSettings) or method.synthesis != "auto":
+        return settings, notes
+    if earlier is not None and isinstance(earlier.method, PyramidSettings):
+        weight = earlier.method.synthesis
+    elif missing := missing_alone(tiles):
+        weight = 0.0
+        notes.append(
+            Noted(
+                f"No tile shows {missing[0]} alone, so that no mosaics are composed for training; maps are usually "
+                "more exact with some such tiles of each class."
+            )
+        )
+    else:
+        weight = 1.0
+    return settings.model_copy(update={"method": method.model_copy(update={"synthesis": weight})}), notes
 
 
 def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None, Sequence[Noted | Warned]]:
