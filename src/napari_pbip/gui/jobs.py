@@ -24,8 +24,9 @@ from napari_pbip.wording import Interface
 
 DRAIN_MS = 100
 """Milliseconds between two times that the queue is emptied."""
-_NICENESS = 10
-"""Niceness of job threads relative to the process: they get about a tenth of a core that the window uses fully."""
+_NICENESS = 5
+"""Niceness of job threads relative to the process: they get about a quarter of a core that the window, or another
+program, uses fully."""
 
 
 class State(Enum):

@@ -403,7 +403,7 @@ def _state(slide: QueuedSlide) -> str:
         case Status.WAITING:
             return "Waiting"
         case Status.RUNNING if not slide.total:
-            return "Starting…"
+            return "Loading the model…"
         case Status.RUNNING:
             left = slide.seconds_left
             return tiles if left is None else f"{tiles}, {slide.rate:.3g}/s, {duration(left)} left"
