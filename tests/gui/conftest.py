@@ -132,9 +132,8 @@ def viewer(application: Any, settle: Callable[..., None], tmp_path: Path) -> Ite
     del viewer, session
     gc.collect()
     settle()
-    names = {thread.name for thread in threading.enumerate() if thread.name.startswith("napari-pbip")}
-    ours = names - {"napari-pbip-imports"}  # which ends by itself
-    assert not ours, f"threads were left behind: {sorted(ours)}"
+    ours = [thread.name for thread in threading.enumerate() if thread.name.startswith("napari-pbip")]
+    assert not ours, f"threads were left behind: {ours}"
     left = [w for w in application.topLevelWidgets() if w.isVisible()]
     assert not left, f"windows were left behind: {left}"
     timers = [t for w in application.topLevelWidgets() for t in w.findChildren(QTimer) if t.isActive()]

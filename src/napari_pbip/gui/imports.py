@@ -26,7 +26,7 @@ def begin() -> None:
     global _begun
     if not _begun:
         _begun = True
-        threading.Thread(target=_import_all, name="napari-pbip-imports").start()
+        threading.Thread(target=_import_all, name="imports of napari-pbip").start()
 
 
 def panel_imported() -> bool:
