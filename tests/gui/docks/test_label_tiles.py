@@ -204,6 +204,50 @@ def test_the_grid_is_drawn_at_every_border_and_left_out_where_it_would_be_a_veil
         assert shot[row, x + 10 : x + 20, 0].min() > 200
 
 
+def test_the_tile_under_the_mouse_is_outlined_in_the_colour_that_a_click_would_give(bench, tmp_path):
+    grid = bench.viewer.layers["Tile grid"]
+    drawn = []
+    grid.events.set_data.connect(lambda: drawn.append(1))
+
+    def at_edge(column: float, row: float) -> int:
+        """Return the value just right of the left border of a tile."""
+        return int(grid.get_value(np.array([row + 0.5, column + 0.02]) * 112, world=True)[1])
+
+    def point(column: float, row: float) -> None:
+        QTest.mouseMove(bench.canvas, bench.at(column, row))
+        bench.settle()
+
+    make_store(bench.session.slides[0].slide, tmp_path / "skin.ome.zarr")
+    bench.session.results.open(tmp_path / "skin.ome.zarr")  # above its map, too
+    bench.settle(lambda: not bench.session.jobs and bench.viewer.layers[-1] is grid)
+    point(1, 3)  # the mouse may have been at the next place before
+    point(2, 3)
+    first = at_edge(2, 3)
+    np.testing.assert_allclose(grid.colormap.map(first)[:3], np.array([0xD5, 0x5E, 0]) / 255, atol=0.01)
+    shot = bench.viewer.screenshot(flash=False)[..., :3].astype(int)
+    place = bench.at(2 - 0.5, 3) * (shot.shape[1] / bench.canvas.width())
+    around = shot[place.y(), place.x() - 2 : place.x() + 6]
+    assert np.abs(around - (0xD5, 0x5E, 0)).sum(1).min() < 20  # not blended with the map
+    before = len(drawn)
+    point(2.2, 3.1)  # within the tile, so that nothing is drawn
+    assert len(drawn) == before
+    point(3, 3)
+    assert (at_edge(2, 3), at_edge(3, 3)) == (0, first)
+    bench.key(Qt.Key.Key_2, 3, 3)  # chooses the class, too
+    assert at_edge(3, 3) == first + 1
+    assert len(bench.viewer.layers) == 4
+    point(-1, 3)  # beside the slide
+    assert not np.isin(grid.data[4][:], (first, first + 1)).any()
+    point(3, 3)
+    assert at_edge(3, 3) == first + 1
+    QTest.mouseMove(bench.part.help)
+    bench.settle()
+    assert at_edge(3, 3) == 0
+    point(3, 4)
+    QTest.mouseClick(bench.part.tool_button, LEFT)
+    assert not grid.visible
+
+
 def test_a_drag_moves_the_view_and_labels_nothing(bench):
     before = camera_of(bench.viewer).center
     bench.drag((2, 3), (4, 5))

@@ -24,13 +24,13 @@ _MAC_DIGITS = {18: 1, 19: 2, 20: 3, 21: 4, 23: 5, 22: 6, 26: 7, 28: 8, 25: 9, 29
 class LabelTool(QObject):
     """The tool for labels: a click labels a tile, a rectangle many tiles, a number key the tile under the mouse.
 
+    The tile under the mouse is outlined in the colour of the class that a click would give it.
+
     Mouse events come from napari's callbacks, which know the position on the slide. Keys are filtered before napari
     handles them, because napari's layers use the number keys for other things.
 
     Attributes
     ----------
-    chosen
-        Index of the class that is used for labels.
     rectangles
         Whether dragging without Shift draws rectangles; it moves the view otherwise.
     """
@@ -40,12 +40,22 @@ class LabelTool(QObject):
 
     def __init__(self, viewer: ViewerModel, labelling: Labelling, parent: QObject) -> None:
         super().__init__(parent)
-        self.chosen = 0
+        self._chosen = 0
         self.rectangles = False
         self._viewer = viewer
         self._labelling = labelling
         self._canvas = viewer.window._qt_viewer.canvas.native
         self._on = False
+
+    @property
+    def chosen(self) -> int:
+        """Index of the class that is used for labels."""
+        return self._chosen
+
+    @chosen.setter
+    def chosen(self, chosen: int) -> None:
+        self._chosen = chosen
+        self._outline()
 
     @property
     def on(self) -> bool:
@@ -59,11 +69,14 @@ class LabelTool(QObject):
         self._labelling.lines = on
         if on:
             self._viewer.mouse_drag_callbacks.append(self._on_drag)
+            self._viewer.mouse_move_callbacks.append(self._outline)
             self._canvas.installEventFilter(self)
             self._canvas.setFocus()
         else:
             self._viewer.mouse_drag_callbacks.remove(self._on_drag)
+            self._viewer.mouse_move_callbacks.remove(self._outline)
             self._canvas.removeEventFilter(self)
+        self._outline()
 
     # the mouse -----------------------------------------------------------------------------------------------
 
@@ -94,6 +107,11 @@ class LabelTool(QObject):
             tiles = [] if place is None else [place]
         self._give(tiles, self.chosen, add=add)
 
+    def _outline(self, viewer: Any = None, event: Any = None) -> None:
+        """Outline the tile that a click would label."""
+        under_mouse = self._under_mouse() if self._on and self._canvas.underMouse() else []
+        self._labelling.outline(under_mouse[0] if under_mouse else None, self._chosen)
+
     def _under_mouse(self) -> list[Position]:
         grid = self._labelling.grid
         place = None if grid is None else grid.at(*self._labelling.place(self._viewer.cursor.position))
@@ -122,6 +140,8 @@ class LabelTool(QObject):
             )
             QApplication.sendEvent(self._canvas, press)
             return True
+        if event is not None and event.type() == QEvent.Type.Leave:
+            self._outline()
         if event is not None and event.type() == QEvent.Type.Enter:
             self._canvas.setFocus()  # so that keys go to the canvas under the mouse
         return False

@@ -168,6 +168,10 @@ class Labelling:
         (self._docks.add if visible else self._docks.discard)(dock)
         self._draw()
 
+    def outline(self, position: Position | None, label: int = 0) -> None:
+        """Outline a tile in the colour of a class while the grid is shown; None outlines no tile."""
+        self._overlay.outline(position, label)
+
     def preview(self, positions: Iterable[Position], labels: Labels, *, add: bool = False) -> None:
         """Draw tiles as if they had these labels until the next change; a call without positions ends it."""
         given = self._given()
