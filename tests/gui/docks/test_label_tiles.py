@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import shutil
 import time
 from collections.abc import Callable
@@ -82,19 +83,31 @@ class Bench:
         meanwhile: Callable[[], None] = lambda: None,
         quick: bool = False,
     ) -> None:
-        # QTest.mouseMove presses no buttons, so the moves between are made by hand
         a, b = self.at(*start), self.at(*end)
         QTest.mousePress(self.canvas, LEFT, modifiers, a)
         for share in (0.1, 0.5, 1.0):
-            place = QPointF(a + (b - a) * share)
-            everywhere = QPointF(self.canvas.mapToGlobal(place.toPoint()))
-            kind = QEvent.Type.MouseMove
-            move = QMouseEvent(kind, place, everywhere, Qt.MouseButton.NoButton, LEFT, modifiers)
-            QApplication.sendEvent(self.canvas, move)
+            self.move(QPointF(a + (b - a) * share), modifiers)
             if not quick:
                 self.settle()
                 meanwhile()
         QTest.mouseRelease(self.canvas, LEFT, modifiers, b)
+        self.settle()
+
+    def move(self, place: QPointF, modifiers=NO) -> None:
+        """Move the mouse with the button down, which QTest.mouseMove does not do."""
+        everywhere = QPointF(self.canvas.mapToGlobal(place.toPoint()))
+        move = QMouseEvent(QEvent.Type.MouseMove, place, everywhere, Qt.MouseButton.NoButton, LEFT, modifiers)
+        QApplication.sendEvent(self.canvas, move)
+
+    def draw(self, *corners: tuple[float, float]) -> None:
+        """Draw around a region, straight from corner to corner."""
+        places = [QPointF(self.at(*corner)) for corner in (*corners, corners[0])]
+        QTest.mousePress(self.canvas, LEFT, NO, places[0].toPoint())
+        for before, after in itertools.pairwise(places):
+            for step in range(1, 6):
+                QTest.qWait(20)  # napari reports no two moves in quick succession
+                self.move(before + (after - before) * step / 5)
+        QTest.mouseRelease(self.canvas, LEFT, NO, places[-1].toPoint())
         self.settle()
 
     def key(self, key, column: float, row: float, modifiers=NO) -> None:
@@ -289,6 +302,77 @@ def test_a_rectangle_shows_what_it_will_label(bench):
     QTest.mouseClick(bench.part.undo.undo_button, LEFT)
     look()
     assert seen[-1] == 0
+
+
+def test_all_tiles_with_their_centre_in_a_drawn_region_get_the_class_in_one_step(bench):
+    bench.click(0, 1)
+    before = camera_of(bench.viewer).center
+    QTest.mouseClick(bench.part.region_button, LEFT)
+    bench.settle()
+    QTest.mouseMove(bench.canvas, bench.at(4, 4))
+    bench.settle()
+    assert not (np.asarray(bench.viewer.layers["Tile grid"].data[4]) > 1).any()  # a click would label no single tile
+    bench.draw((1.6, 1.6), (5.4, 1.6), (5.4, 4.4), (3.4, 4.4), (3.4, 3.4), (1.6, 3.4))
+    drawn = {(c, r) for c in (2, 3, 4, 5) for r in (2, 3)} | {(4, 4), (5, 4)}
+    assert bench.tiles == {(0, 1): {0}, **{place: {0} for place in drawn}}
+    assert bench.part.region_notice.text() == "10 tiles in the region."
+    bench.key(Qt.Key.Key_2, 7, 7)  # wherever the mouse is
+    assert bench.tiles == {(0, 1): {0}, **{place: {1} for place in drawn}}
+    bench.key(Qt.Key.Key_1, 7, 7, SHIFT)
+    assert bench.tiles == {(0, 1): {0}, **{place: {0, 1} for place in drawn}}
+    bench.key(Qt.Key.Key_Delete, 7, 7)
+    assert bench.tiles == {(0, 1): {0}}
+    for expected in ({0, 1}, {1}, {0}):
+        QTest.keyClick(bench.canvas, Qt.Key.Key_Z, CONTROL)
+        assert bench.tiles == {(0, 1): {0}, **dict.fromkeys(drawn, expected)}
+    QTest.mouseClick(bench.part.undo.undo_button, LEFT)
+    assert bench.tiles == {(0, 1): {0}}
+    bench.draw((1.6, 9.6), (3.4, 9.6), (3.4, 10.4), (1.6, 10.4))
+    assert bench.tiles.keys() == {(0, 1), (2, 10), (3, 10)}
+    assert bench.viewer.layers[-1].nshapes == 1
+    bench.draw((5.1, 9.1), (5.4, 9.1), (5.4, 9.4))
+    assert "No tile has its centre in the region" in bench.part.region_notice.text()
+    assert len(bench.tiles) == 3
+    assert np.allclose(camera_of(bench.viewer).center, before)
+    QTest.mouseClick(bench.part.region_button, LEFT)
+    bench.settle()
+    assert "Region to label" not in bench.viewer.layers
+    bench.click(7, 2)
+    assert bench.tiles[7, 2] == {0}
+
+
+def test_other_shapes_of_napari_are_regions_too_and_another_layer_ends_drawing(bench):
+    QTest.mouseClick(bench.part.region_button, LEFT)
+    layer = bench.viewer.layers["Region to label"]
+    layer.mode = "add_rectangle"
+    bench.drag((1.6, 2.6), (3.4, 4.4))
+    assert bench.tiles.keys() == {(c, r) for c in (2, 3) for r in (3, 4)}
+    layer.mode = "add_polygon"
+    for corner in ((5.6, 2.6), (7.4, 2.6), (7.4, 4.4), (5.6, 4.4)):
+        QTest.mouseMove(bench.canvas, bench.at(*corner))
+        bench.settle()
+        bench.click(*corner)
+    QTest.mouseDClick(bench.canvas, LEFT, NO, bench.at(5.6, 4.4))
+    bench.settle()
+    assert bench.tiles.keys() >= {(c, r) for c in (6, 7) for r in (3, 4)}
+    bench.viewer.layers.selection.active = bench.session.slides[0].layer
+    bench.settle()
+    assert not bench.part.region_button.isChecked()
+    assert "Region to label" not in bench.viewer.layers
+    QTest.mouseClick(bench.part.region_button, LEFT)
+    QTest.mouseClick(bench.part.rectangle_button, LEFT)
+    assert not bench.part.region_button.isChecked()
+    QTest.mouseClick(bench.part.region_button, LEFT)
+    assert not bench.part.rectangle_button.isChecked()
+    bench.part.pixels.setValue(96)  # refused while tiles are labelled
+    assert bench.part.region_button.isChecked()
+    QTest.mouseClick(bench.part.clear_button, LEFT)
+    bench.part.pixels.setValue(96)  # another grid
+    bench.settle()
+    assert not bench.part.region_button.isChecked()
+    bench.viewer.layers.remove(bench.session.slides[0].layer)
+    bench.settle()
+    assert not len(bench.viewer.layers)
 
 
 @pytest.mark.parametrize("key", [Qt.Key.Key_Delete, Qt.Key.Key_Backspace, Qt.Key.Key_0])
@@ -635,6 +719,13 @@ def test_thousands_of_labels_on_a_huge_slide_stay_quick(viewer, settle, huge_sli
         took.append(time.perf_counter() - began)
     assert np.median(took) < 0.05, took
     assert len(bench.tiles) == 5020
+    QTest.mouseClick(bench.part.region_button, LEFT)
+    settle()
+    bench.draw((20.6, 100.6), (400.4, 100.6), (400.4, 400.4), (20.6, 400.4))
+    began = time.perf_counter()
+    bench.key(Qt.Key.Key_1, 0, 0)
+    assert time.perf_counter() - began < 2
+    assert len(bench.tiles) > 100_000
     assert (grid.columns, grid.rows) == (445, 445)
 
 

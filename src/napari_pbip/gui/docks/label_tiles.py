@@ -46,6 +46,11 @@ _HELP_RECTANGLES = (
     "A <b>click</b> or a <b>number</b> labels one tile, <b>Delete</b> or <b>0</b> removes labels, <b>Ctrl+Z</b> "
     "undoes. The wheel zooms."
 )
+_HELP_REGIONS = (
+    "<b>Draw</b> around tissue: all tiles with their centre inside get the class. A <b>number</b> gives them another "
+    "one (with <b>Shift</b>, one more), and <b>Delete</b> or <b>0</b> removes their labels. The layer controls have "
+    "rectangles, ellipses and polygons, too."
+)
 
 
 class LabelTilesWidget(QWidget):
@@ -139,8 +144,14 @@ class SlideLabelling(QWidget):
             "Label tiles", "Show the tiles of the slide and label them by mouse and keys", self._switch
         )
         self.rectangle_button = toggle_button(
-            "Rectangles", "Dragging labels a rectangle of tiles instead of moving the view", self._switch
+            "Rectangles", "Dragging labels a rectangle of tiles instead of moving the view", self._switch_dragging
         )
+        self.region_button = toggle_button(
+            "Draw a region", "Draw around tissue; all tiles in the region get the class", self._switch_dragging
+        )
+        self.region_notice = Notice()
+        self.tool.region_labelled.connect(self._on_region)
+        self.tool.region_ended.connect(lambda: self.region_button.setChecked(False))
         self.help = QLabel()
         self.help.setWordWrap(True)
         self.undo = UndoButtons(session, self)
@@ -179,8 +190,9 @@ class SlideLabelling(QWidget):
         layout.addWidget(self.table)
         layout.addLayout(_row(self.add_button, self.rename_button, self.colour_button, self.remove_button))
         layout.addWidget(self.class_notice)
-        layout.addLayout(_row(self.tool_button, self.rectangle_button))
+        layout.addLayout(_row(self.tool_button, self.rectangle_button, self.region_button))
         layout.addWidget(self.help)
+        layout.addWidget(self.region_notice)
         layout.addLayout(_row(self.undo, self.clear_button))
         layout.addWidget(self.total)
         layout.addWidget(self.bar)
@@ -307,6 +319,13 @@ class SlideLabelling(QWidget):
 
     # the tool ------------------------------------------------------------------------------------------------
 
+    def _switch_dragging(self, on: bool) -> None:
+        """Drag in one of the two other ways, or in none of them."""
+        if on:
+            other = self.rectangle_button if self.sender() is self.region_button else self.region_button
+            other.setChecked(False)
+        self._switch()
+
     def _switch(self) -> None:
         wanted = self.tool_button.isChecked()
         self.tool.rectangles = self.rectangle_button.isChecked()
@@ -314,8 +333,17 @@ class SlideLabelling(QWidget):
         if on and not self.tool.on:
             self._labelling.tool_taken.emit(self)
         self.tool.on = on
-        self.rectangle_button.setEnabled(wanted)
-        self.help.setText(_HELP_RECTANGLES if self.tool.rectangles else _HELP)
+        self.tool.regions = on and self.region_button.isChecked()
+        for button in (self.rectangle_button, self.region_button):
+            button.setEnabled(wanted)
+        self.region_notice.clear()
+        self.help.setText(_HELP_REGIONS if self.tool.regions else _HELP_RECTANGLES if self.tool.rectangles else _HELP)
+
+    def _on_region(self, tiles: int) -> None:
+        if tiles:
+            self.region_notice.info(f"{_many(tiles, 'tile')} in the region.")
+        else:
+            self.region_notice.warn("No tile has its centre in the region; draw around more tissue.")
 
     def _on_taken(self, dock: object) -> None:
         if dock is not self:
@@ -329,6 +357,7 @@ class SlideLabelling(QWidget):
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Switch the tool off, because the button that shows its state is not visible any more."""
         super().hideEvent(event)
+        self.region_button.setChecked(False)
         self.tool.on = False
         self._labelling.show_in(self, False)
 

@@ -40,6 +40,9 @@ _LINE, _EDGE, _CLASSES = 1, 2, 3
 _WIDTH, _INSET = 4, 2
 """Widths of outline and edge in pixels; the edge makes it stand out from a map in the same colour."""
 
+REGION = "region"
+"""Value of ``metadata["kind"]`` of a layer in which regions are drawn, which stays on top."""
+
 Places = npt.NDArray[np.intp]
 
 
@@ -105,14 +108,14 @@ class TileOverlay:
         cells = _CELLS if max(grid.rows, grid.columns) * _CELLS <= _LONGEST else 1
         data = np.zeros((grid.rows * cells, grid.columns * cells), np.uint8)
         self._cells = data.reshape(grid.rows, cells, grid.columns, cells).transpose(0, 2, 1, 3)  # a view
-        picture = LabelsLayer(data, name="Labelled tiles", opacity=0.5, **_placement(slide, grid.side / cells))
+        picture = LabelsLayer(data, name="Labelled tiles", opacity=0.5, **placement(slide, grid.side / cells))
         picture.editable = False
         frame = LabelsLayer(
             [_Lines(grid, _FINEST >> halvings) for halvings in range(_FINEST.bit_length())],
             name="Tile grid",
             multiscale=True,
             opacity=1.0,
-            **_placement(slide, grid.side / _FINEST),
+            **placement(slide, grid.side / _FINEST),
         )
         frame.editable = False
         active = viewer.layers.selection.active
@@ -191,10 +194,11 @@ class _Lines:
 def _above(viewer: ViewerModel, slide: SlideLayer) -> int:
     """Return the place in the layer list above a slide and its maps."""
     path = str(slide.slide.path)
-    return 1 + max(n for n, layer in enumerate(viewer.layers) if layer.metadata.get(METADATA) == path)
+    layers = [layer.metadata for layer in viewer.layers]
+    return 1 + max(n for n, one in enumerate(layers) if one.get(METADATA) == path and one.get("kind") != REGION)
 
 
-def _placement(slide: SlideLayer, side: float) -> dict[str, Any]:
+def placement(slide: SlideLayer, side: float) -> dict[str, Any]:
     """Return scale, position, units and slide of a layer whose pixels are ``side`` level-0 pixels wide.
 
     The origin of a layer is the centre of its first pixel, so that larger pixels are moved by half the difference.
