@@ -364,10 +364,10 @@ def test_other_shapes_of_napari_are_regions_too_and_another_layer_ends_drawing(b
     assert not bench.part.region_button.isChecked()
     QTest.mouseClick(bench.part.region_button, LEFT)
     assert not bench.part.rectangle_button.isChecked()
-    bench.part.pixels.setValue(96)  # refused while tiles are labelled
+    bench.part.tile_size.pixels.setValue(96)  # refused while tiles are labelled
     assert bench.part.region_button.isChecked()
     QTest.mouseClick(bench.part.clear_button, LEFT)
-    bench.part.pixels.setValue(96)  # another grid
+    bench.part.tile_size.pixels.setValue(96)  # another grid
     bench.settle()
     assert not bench.part.region_button.isChecked()
     bench.viewer.layers.remove(bench.session.slides[0].layer)
@@ -517,15 +517,15 @@ def test_a_dock_that_is_opened_again_leaves_no_second_widgets(bench):
 
 
 def test_the_size_of_a_tile_is_said_and_stays_while_tiles_are_labelled(bench):
-    assert bench.part.side.text() == "224 px at 0.5 µm = 112 µm"
+    assert bench.part.tile_size.side.text() == "224 px at 0.5 µm = 112 µm"
     bench.click(2, 3)
-    bench.part.pixels.setValue(96)
-    assert "1 tiles are labelled" in bench.part.size_notice.text()
-    assert bench.part.pixels.value() == 224
+    bench.part.tile_size.pixels.setValue(96)
+    assert "1 tiles are labelled" in bench.part.tile_size.notice.text()
+    assert bench.part.tile_size.pixels.value() == 224
     QTest.mouseClick(bench.part.clear_button, LEFT)
-    bench.part.pixels.setValue(96)
-    bench.part.mpp.setValue(1)
-    assert bench.part.side.text() == "96 px at 1 µm = 96 µm"
+    bench.part.tile_size.pixels.setValue(96)
+    bench.part.tile_size.mpp.setValue(1)
+    assert bench.part.tile_size.side.text() == "96 px at 1 µm = 96 µm"
     bench.click(0, 0)
     bench.saved()
     (tile,) = load_tiles(bench.session.tiles_folder)
@@ -533,12 +533,32 @@ def test_the_size_of_a_tile_is_said_and_stays_while_tiles_are_labelled(bench):
     assert bench.session.settings.data.mpp == 1
 
 
+def test_a_size_that_suits_the_slide_is_proposed_with_an_example_from_its_tissue(bench):
+    panel = bench.part.tile_size
+    bench.settle(lambda: panel.example.isVisible())
+    assert panel.room.text() == "The tissue has room for about 49 tiles. Smaller tiles show a single class more often."
+    assert panel.propose_button.text() == "Use 112 px at 0.5 µm = 56 µm"
+    QTest.mouseClick(panel.propose_button, LEFT)
+    assert bench.labels.size.pixels == 112
+    bench.settle(lambda: panel.room.text().startswith("The tissue has room for about 19"))  # four times as many
+    assert not panel.propose_button.isVisible()
+    picture = panel.example.pixmap().toImage()
+    assert picture.width() == picture.height() == 84
+    colours = [picture.pixelColor(x, y).getRgb()[:3] for x in range(84) for y in range(84)]
+    assert np.mean(colours) < 200  # of tissue, not of glass
+    QTest.mouseClick(bench.part.undo.undo_button, LEFT)
+    bench.settle(lambda: panel.propose_button.isVisible())
+    bench.click(2, 3)  # the size stays from now on
+    assert not panel.propose_button.isVisible()
+    assert panel.example.isVisible()
+
+
 def test_tiles_larger_than_the_slide_are_refused(bench):
-    bench.part.pixels.setValue(2048)
-    bench.part.mpp.setValue(2)
+    bench.part.tile_size.pixels.setValue(2048)
+    bench.part.tile_size.mpp.setValue(2)
     assert "smaller than one tile" in bench.part.slide_notice.text()
     assert not bench.part.tool.on
-    bench.part.pixels.setValue(224)
+    bench.part.tile_size.pixels.setValue(224)
     assert not bench.part.slide_notice.isVisible()
     assert bench.part.tool.on
 

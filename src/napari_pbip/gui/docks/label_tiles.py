@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import napari
-from qtpy.QtCore import QSignalBlocker
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import (
     QFormLayout,
@@ -21,17 +20,15 @@ from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.panels.label_tool import LabelTool
 from napari_pbip.gui.panels.live_map import LiveMapPanel
-from napari_pbip.gui.panels.mpp_panel import MppBox
 from napari_pbip.gui.panels.tile_folder import TileFolder
+from napari_pbip.gui.panels.tile_size import TileSizePanel
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.state.session import Session, session_of
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.class_table import ClassTable
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
-from napari_pbip.gui.widgets.number_box import NumberBox
 from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.words import rich, tip
-from napari_pbip.slides.mpp import is_usual
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,22 +106,7 @@ class SlideLabelling(QWidget):
         self._labelling = session.labelling
         self.slide_label = QLabel()
         self.slide_label.setWordWrap(True)
-        self.pixels = NumberBox(32, 2048, step=32)
-        self.pixels.setAccessibleName("Side of a tile in pixels")
-        self.pixels.setToolTip("Side of a tile in pixels, as the network sees it")
-        self.mpp = MppBox(0.05, 20)
-        self.mpp.setAccessibleName("Microns per pixel of tiles")
-        self.mpp.setToolTip(
-            "Microns per pixel at which tiles are cut; a model then reads slides at the same resolution"
-        )
-        self.pixels.valueChanged.connect(lambda pixels: self._resize({"pixels": int(pixels)}))
-        self.mpp.valueChanged.connect(lambda mpp: self._resize({"mpp": mpp}))
-        self.side = QLabel()
-        self.side.setToolTip("Side of a tile on the slide")
-        self.size_notice = Notice()
-        self.number_notice = Notice()
-        for box in (self.pixels, self.mpp):
-            box.problem.connect(self.number_notice.error)
+        self.tile_size = TileSizePanel(session)
         self.slide_notice = Notice()
         self.restart_button = push_button(
             "Remove this slide's labels", "Remove all labels of this slide and start again", self._restart
@@ -170,21 +152,13 @@ class SlideLabelling(QWidget):
         self._labelling.open()
 
     def _lay_out(self) -> None:
-        size = QHBoxLayout()
-        size.addWidget(self.pixels, 1)
-        size.addWidget(QLabel("px at"))
-        size.addWidget(self.mpp, 1)
-        size.addWidget(QLabel("µm/px"))
         form = QFormLayout()
         form.addRow("Slide", self.slide_label)
-        form.addRow("Tile", size)
-        form.addRow("", self.side)
+        form.addRow("Tile", self.tile_size)
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
-        layout.addWidget(self.number_notice)
-        layout.addWidget(self.size_notice)
         layout.addWidget(self.slide_notice)
         layout.addWidget(self.restart_button)
         layout.addWidget(self.table)
@@ -208,11 +182,6 @@ class SlideLabelling(QWidget):
         labelling = self._labelling
         labels, facts, grid = labelling.labels, labelling.facts, labelling.grid
         broken = labelling.problem is not None
-        blocked = [QSignalBlocker(self.pixels), QSignalBlocker(self.mpp)]
-        self.pixels.setValue(labels.size.pixels)
-        self.mpp.setValue(labels.size.mpp)
-        del blocked
-        self.side.setText(f"{labels.size} = {labels.size.microns:.4g} µm")
         self.table.show_classes(labels.taxonomy, labels.counts)
         self.tool.chosen = max(0, min(self.table.currentRow(), len(labels.taxonomy) - 1))
         if labelling.slide is None:
@@ -235,7 +204,7 @@ class SlideLabelling(QWidget):
             )
         else:
             self.slide_notice.clear()
-        for part in (self.table, self.add_button, self.rename_button, self.colour_button, self.pixels, self.mpp):
+        for part in (self.table, self.add_button, self.rename_button, self.colour_button):
             part.setEnabled(not broken)
         self.remove_button.setEnabled(not broken and len(labels.taxonomy) > 1)
         self.clear_button.setEnabled(len(labels) > 0)
@@ -298,20 +267,8 @@ class SlideLabelling(QWidget):
 
     # tiles ---------------------------------------------------------------------------------------------------
 
-    def _resize(self, changes: dict[str, Any]) -> None:
-        self.size_notice.clear()
-        try:
-            size = self._labelling.labels.size.model_copy(update=changes)  # the other box may show a rounded value
-            self._labelling.labels.resize(size)
-        except DataError as error:
-            self.size_notice.error(error)
-            self._show()
-            return
-        if not is_usual(size.mpp):
-            self.size_notice.warn(f"{size.mpp:g} µm per pixel is unusual for tiles: most models see 0.25 to 2.")
-
     def _clear(self) -> None:
-        self.size_notice.clear()
+        self.tile_size.notice.clear()
         self._labelling.labels.clear()
 
     def _restart(self) -> None:
