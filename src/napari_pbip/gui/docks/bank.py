@@ -95,6 +95,7 @@ class BankWidget(QWidget):
         self.clusters.doubleClicked.connect(self._show_on_slide)
         self.scatter = Scatter(viewer, self._work)
         self.picked_label = QLabel()
+        self.picked_label.setWordWrap(True)
         self.remove_button = push_button("Remove", "Take the selected tiles out of the bank (Delete)", self.remove)
         self.move_button = push_button("Move to class…", "Give the selected tiles another class (M)")
         self.move_menu = QMenu("Move to class", self)
