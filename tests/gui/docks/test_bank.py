@@ -335,7 +335,7 @@ def test_from_a_thumbnail_to_its_place_on_the_slide_and_back(viewer, settle):
     menu = widget.findChildren(QMenu)[-1]
     menu.actions()[0].trigger()
     menu.close()
-    assert "CMU-1-Small-Region is not in this project; open it in 1 Slides" in widget.correct_notice.text()
+    assert "CMU-1-Small-Region is not in this project; open it in Slides" in widget.correct_notice.text()
     settle(lambda: not session.jobs)
 
 

@@ -565,7 +565,7 @@ def test_tiles_larger_than_the_slide_are_refused(bench):
 
 def test_without_a_slide_the_way_to_one_is_told(viewer, settle):
     bench = Bench(viewer, settle)
-    assert "Open a slide" in bench.part.slide_notice.text()
+    assert bench.part.slide_notice.text().endswith("Drop a slide on the window, or open one in Slides.")
     assert not bench.part.tool_button.isEnabled()
     bench.session.slides.open(samples.slide())
     settle()

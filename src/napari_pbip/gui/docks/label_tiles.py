@@ -200,7 +200,7 @@ class SlideLabelling(QWidget):
             self.slide_notice.info(
                 "Select the slide to label in the layer list."
                 if several
-                else "Open a slide: drop it on the window, or use the Slides widget."
+                else "Drop a slide on the window, or open one in Slides."
             )
         else:
             self.slide_notice.clear()

@@ -384,7 +384,7 @@ def _facts(slide: SlideLayer) -> SlideFacts:
         return SlideFacts.from_slide(opened)
     except SlideError:
         why = "does not say its microns per pixel" if opened.mpp is None else "has pixels that are not square"
-        raise SlideError(f"{opened.name} {why}; set its microns per pixel in the Slides widget.") from None
+        raise SlideError(f"{opened.name} {why}; set its microns per pixel in Slides.") from None
 
 
 @contextmanager

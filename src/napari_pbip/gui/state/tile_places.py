@@ -81,8 +81,8 @@ class TilePlaces:
         at = slides[0].mpp if slides else None
         if slides and (mpp is None or at is None):
             raise DataError(
-                f"The place of {path.name} is not known; give the microns per pixel of the tiles in 2 Label tiles, and "
-                "of the slide in 1 Slides."
+                f"The place of {path.name} is not known; give the microns per pixel of the tiles in Label tiles, and "
+                "of the slide in Slides."
             )
         self._show(slides, origin.slide, origin.x * (at or 0), origin.y * (at or 0), upright_size(path)[0] * (mpp or 0))
 
@@ -97,7 +97,7 @@ class TilePlaces:
 
     def _show(self, slides: Sequence[ProjectSlide], name: str, left: float, top: float, side: float) -> None:
         if not slides:
-            raise DataError(f"The slide {name} is not in this project; open it in 1 Slides, or add it in Project.")
+            raise DataError(f"The slide {name} is not in this project; open it in Slides, or add it in Project.")
         session, slide = self._session, slides[0]
         target = _Target(slide.path, left, top, side)
         if (layer := session.slides.of_path(slide.path)) is None:
