@@ -34,7 +34,7 @@ _WORDS = {
     "with `build_bank(update=True)`": ("with `napari-pbip bank build --update`", "in Image bank"),
     "with `build_bank(overwrite=True)`": ("with `napari-pbip bank build --overwrite`", "in Image bank"),
     "`update=True`": ("--update", "Update image bank"),
-    "with `mpp=0.5`": ("with --mpp 0.5", "in the Slides widget"),
+    "with `mpp=0.5`": ("with --mpp 0.5", "in Slides"),
     "with `image_mpp`": ("with --image-mpp", "in the setting image_mpp"),
     "with `data.folder`": ("with --data or the setting data.folder", "in Label tiles"),
     "with `data.mpp`": ("with --set data.mpp=0.5", "in Label tiles"),

@@ -106,7 +106,7 @@ def test_a_slide_without_microns_per_pixel_is_mended_where_it_is_read(
     arguments = ["segment", str(slide), "--model", str(model), "--out", str(out)]
     assert "give it with `mpp=0.5`, or in a file" in in_python(make)
     assert "give it with --mpp 0.5, or in a file" in on_the_command_line(arguments, monkeypatch, capsys)
-    assert "give it in the Slides widget, or in a file" in in_the_window(make, viewer, settle)
+    assert "give it in Slides, or in a file" in in_the_window(make, viewer, settle)
 
 
 def test_the_window_names_settings_as_its_forms_do(viewer: Any, settle: Callable[..., None]) -> None:

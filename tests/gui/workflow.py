@@ -111,8 +111,8 @@ class Workflow:
         teach = self.page(Step.LABEL_TILES)
         part = teach.slide_labels
         table, lesson = part.table, self.lesson
-        enter(part.pixels, lesson.size.pixels)
-        enter(part.mpp, lesson.size.mpp)
+        enter(part.tile_size.pixels, lesson.size.pixels)
+        enter(part.tile_size.mpp, lesson.size.mpp)
         while table.rowCount() < len(lesson.classes):
             click(part.add_button)
         for row, name in enumerate(lesson.classes):

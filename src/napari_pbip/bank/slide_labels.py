@@ -119,7 +119,7 @@ class SlideLabels:
         if known is not None and known.mpp != slide.mpp and self._tiles[slide.identity]:
             raise DataError(
                 f"{slide.name} was labelled at {known.mpp:g} microns per pixel and has {slide.mpp:g} now, so its "
-                f"tiles would be elsewhere; change it back in the Slides widget, or remove this slide's labels."
+                f"tiles would be elsewhere; change it back in Slides, or remove this slide's labels."
             )
         self._slides[slide.identity] = slide
         self._tiles.setdefault(slide.identity, {})

@@ -11,11 +11,14 @@ import napari
 import numpy as np
 import pytest
 from PIL import Image
+from qtpy.QtWidgets import QMenu
 
 from napari_pbip import samples
 from napari_pbip.bank import Curation, ImageBank
 from napari_pbip.config import BankSettings, DataSettings
+from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.state.session import session_of
+from tests.gui.napari_privates import canvas_of
 from tests.gui.qt_helpers import answer, click
 
 CLASSES = ("LYM", "MUS", "TUM")
@@ -270,6 +273,75 @@ def test_lasso_and_rows_share_one_selection(built, session, settle):
         plot, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, built.scatter.place(wanted).toPoint()
     )
     settle(lambda: session.bank.selected == {wanted})
+
+
+def double_click(widget: Any, tile_hash: str) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    place, pane = cell(widget, tile_hash), widget.clusters.viewport()
+    QTest.mouseClick(pane, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
+    QTest.mouseDClick(pane, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
+
+
+def test_from_a_thumbnail_to_its_place_on_the_slide_and_back(viewer, settle):
+    from qtpy.QtCore import QPoint, Qt
+    from qtpy.QtTest import QTest
+
+    session = session_of(viewer)
+    slide = session.slides.open(samples.slide())
+    session.labelling.open()
+    settle()
+    labels, identity = session.labelling.labels, slide.slide.identity
+    labels.label(identity, [(4, 4), (4, 5), (5, 5)], {0})
+    labels.label(identity, [(6, 11), (6, 12), (5, 12)], {1})
+    settle(lambda: not session.labelling.saving)
+    session.change(bank=BankSettings(encoder="texture", k=1))
+    widget = docked(viewer, settle)
+    click(widget.build_button)
+    settle(lambda: session.bank.bank is not None and session.bank.places)
+    side = 112 / 0.499
+    by_place = {(round(t.origin.x / side), round(t.origin.y / side)): t.hash for t in session.bank.bank.tiles}
+    camera, canvas = camera_of(viewer), canvas_of(viewer)
+
+    def is_at(column: int, row: int) -> bool:
+        return np.allclose(camera.center[-2:], ((row + 0.5) * 112, (column + 0.5) * 112), atol=0.5)
+
+    double_click(widget, by_place[6, 12])
+    assert is_at(6, 12)
+    settle()
+    middle = QPoint(canvas.width() // 2, canvas.height() // 2)
+    tile_on_screen = QPoint(0, round(112 * camera.zoom))
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, middle - tile_on_screen)
+    assert session.bank.selected == {by_place[6, 11]}
+    assert widget.clusters.selectedIndexes()
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, middle + QPoint(300, 0))
+    assert session.bank.selected == {by_place[6, 11]}  # there is no label
+    labels.label(identity, [(6, 12)], {0, 1})
+    session.bank.remove([by_place[6, 12]])
+    settle(lambda: session.bank.job is None and len(session.bank.bank.tiles) == 5)
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, middle)
+    assert "not in the image bank" in widget.correct_notice.text()
+
+    viewer.layers.remove(slide.layer)
+    settle()
+    double_click(widget, by_place[4, 5])
+    settle(lambda: len(session.slides) == 1 and is_at(4, 5))
+    settle()
+    assert is_at(4, 5)
+    session.project.remove([samples.slide()])
+    settle()
+    widget.clusters.customContextMenuRequested.emit(cell(widget, by_place[4, 4]))
+    menu = widget.findChildren(QMenu)[-1]
+    menu.actions()[0].trigger()
+    menu.close()
+    assert "CMU-1-Small-Region is not in this project; open it in Slides" in widget.correct_notice.text()
+    settle(lambda: not session.jobs)
+
+
+def test_a_tile_of_a_folder_has_no_place_on_a_slide(built, session):
+    double_click(built, session.bank.bank.tiles[0].hash)
+    assert "the slide it was cut from is not known" in built.correct_notice.text()
 
 
 def test_another_encoder_asks_before_it_replaces(built, session, settle):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import shutil
 import time
 from collections.abc import Callable
@@ -82,19 +83,31 @@ class Bench:
         meanwhile: Callable[[], None] = lambda: None,
         quick: bool = False,
     ) -> None:
-        # QTest.mouseMove presses no buttons, so the moves between are made by hand
         a, b = self.at(*start), self.at(*end)
         QTest.mousePress(self.canvas, LEFT, modifiers, a)
         for share in (0.1, 0.5, 1.0):
-            place = QPointF(a + (b - a) * share)
-            everywhere = QPointF(self.canvas.mapToGlobal(place.toPoint()))
-            kind = QEvent.Type.MouseMove
-            move = QMouseEvent(kind, place, everywhere, Qt.MouseButton.NoButton, LEFT, modifiers)
-            QApplication.sendEvent(self.canvas, move)
+            self.move(QPointF(a + (b - a) * share), modifiers)
             if not quick:
                 self.settle()
                 meanwhile()
         QTest.mouseRelease(self.canvas, LEFT, modifiers, b)
+        self.settle()
+
+    def move(self, place: QPointF, modifiers=NO) -> None:
+        """Move the mouse with the button down, which QTest.mouseMove does not do."""
+        everywhere = QPointF(self.canvas.mapToGlobal(place.toPoint()))
+        move = QMouseEvent(QEvent.Type.MouseMove, place, everywhere, Qt.MouseButton.NoButton, LEFT, modifiers)
+        QApplication.sendEvent(self.canvas, move)
+
+    def draw(self, *corners: tuple[float, float]) -> None:
+        """Draw around a region, straight from corner to corner."""
+        places = [QPointF(self.at(*corner)) for corner in (*corners, corners[0])]
+        QTest.mousePress(self.canvas, LEFT, NO, places[0].toPoint())
+        for before, after in itertools.pairwise(places):
+            for step in range(1, 6):
+                QTest.qWait(20)  # napari reports no two moves in quick succession
+                self.move(before + (after - before) * step / 5)
+        QTest.mouseRelease(self.canvas, LEFT, NO, places[-1].toPoint())
         self.settle()
 
     def key(self, key, column: float, row: float, modifiers=NO) -> None:
@@ -204,6 +217,50 @@ def test_the_grid_is_drawn_at_every_border_and_left_out_where_it_would_be_a_veil
         assert shot[row, x + 10 : x + 20, 0].min() > 200
 
 
+def test_the_tile_under_the_mouse_is_outlined_in_the_colour_that_a_click_would_give(bench, tmp_path):
+    grid = bench.viewer.layers["Tile grid"]
+    drawn = []
+    grid.events.set_data.connect(lambda: drawn.append(1))
+
+    def at_edge(column: float, row: float) -> int:
+        """Return the value just right of the left border of a tile."""
+        return int(grid.get_value(np.array([row + 0.5, column + 0.02]) * 112, world=True)[1])
+
+    def point(column: float, row: float) -> None:
+        QTest.mouseMove(bench.canvas, bench.at(column, row))
+        bench.settle()
+
+    make_store(bench.session.slides[0].slide, tmp_path / "skin.ome.zarr")
+    bench.session.results.open(tmp_path / "skin.ome.zarr")  # above its map, too
+    bench.settle(lambda: not bench.session.jobs and bench.viewer.layers[-1] is grid)
+    point(1, 3)  # the mouse may have been at the next place before
+    point(2, 3)
+    first = at_edge(2, 3)
+    np.testing.assert_allclose(grid.colormap.map(first)[:3], np.array([0xD5, 0x5E, 0]) / 255, atol=0.01)
+    shot = bench.viewer.screenshot(flash=False)[..., :3].astype(int)
+    place = bench.at(2 - 0.5, 3) * (shot.shape[1] / bench.canvas.width())
+    around = shot[place.y(), place.x() - 2 : place.x() + 6]
+    assert np.abs(around - (0xD5, 0x5E, 0)).sum(1).min() < 20  # not blended with the map
+    before = len(drawn)
+    point(2.2, 3.1)  # within the tile, so that nothing is drawn
+    assert len(drawn) == before
+    point(3, 3)
+    assert (at_edge(2, 3), at_edge(3, 3)) == (0, first)
+    bench.key(Qt.Key.Key_2, 3, 3)  # chooses the class, too
+    assert at_edge(3, 3) == first + 1
+    assert len(bench.viewer.layers) == 4
+    point(-1, 3)  # beside the slide
+    assert not np.isin(grid.data[4][:], (first, first + 1)).any()
+    point(3, 3)
+    assert at_edge(3, 3) == first + 1
+    QTest.mouseMove(bench.part.help)
+    bench.settle()
+    assert at_edge(3, 3) == 0
+    point(3, 4)
+    QTest.mouseClick(bench.part.tool_button, LEFT)
+    assert not grid.visible
+
+
 def test_a_drag_moves_the_view_and_labels_nothing(bench):
     before = camera_of(bench.viewer).center
     bench.drag((2, 3), (4, 5))
@@ -245,6 +302,77 @@ def test_a_rectangle_shows_what_it_will_label(bench):
     QTest.mouseClick(bench.part.undo.undo_button, LEFT)
     look()
     assert seen[-1] == 0
+
+
+def test_all_tiles_with_their_centre_in_a_drawn_region_get_the_class_in_one_step(bench):
+    bench.click(0, 1)
+    before = camera_of(bench.viewer).center
+    QTest.mouseClick(bench.part.region_button, LEFT)
+    bench.settle()
+    QTest.mouseMove(bench.canvas, bench.at(4, 4))
+    bench.settle()
+    assert not (np.asarray(bench.viewer.layers["Tile grid"].data[4]) > 1).any()  # a click would label no single tile
+    bench.draw((1.6, 1.6), (5.4, 1.6), (5.4, 4.4), (3.4, 4.4), (3.4, 3.4), (1.6, 3.4))
+    drawn = {(c, r) for c in (2, 3, 4, 5) for r in (2, 3)} | {(4, 4), (5, 4)}
+    assert bench.tiles == {(0, 1): {0}, **{place: {0} for place in drawn}}
+    assert bench.part.region_notice.text() == "10 tiles in the region."
+    bench.key(Qt.Key.Key_2, 7, 7)  # wherever the mouse is
+    assert bench.tiles == {(0, 1): {0}, **{place: {1} for place in drawn}}
+    bench.key(Qt.Key.Key_1, 7, 7, SHIFT)
+    assert bench.tiles == {(0, 1): {0}, **{place: {0, 1} for place in drawn}}
+    bench.key(Qt.Key.Key_Delete, 7, 7)
+    assert bench.tiles == {(0, 1): {0}}
+    for expected in ({0, 1}, {1}, {0}):
+        QTest.keyClick(bench.canvas, Qt.Key.Key_Z, CONTROL)
+        assert bench.tiles == {(0, 1): {0}, **dict.fromkeys(drawn, expected)}
+    QTest.mouseClick(bench.part.undo.undo_button, LEFT)
+    assert bench.tiles == {(0, 1): {0}}
+    bench.draw((1.6, 9.6), (3.4, 9.6), (3.4, 10.4), (1.6, 10.4))
+    assert bench.tiles.keys() == {(0, 1), (2, 10), (3, 10)}
+    assert bench.viewer.layers[-1].nshapes == 1
+    bench.draw((5.1, 9.1), (5.4, 9.1), (5.4, 9.4))
+    assert "No tile has its centre in the region" in bench.part.region_notice.text()
+    assert len(bench.tiles) == 3
+    assert np.allclose(camera_of(bench.viewer).center, before)
+    QTest.mouseClick(bench.part.region_button, LEFT)
+    bench.settle()
+    assert "Region to label" not in bench.viewer.layers
+    bench.click(7, 2)
+    assert bench.tiles[7, 2] == {0}
+
+
+def test_other_shapes_of_napari_are_regions_too_and_another_layer_ends_drawing(bench):
+    QTest.mouseClick(bench.part.region_button, LEFT)
+    layer = bench.viewer.layers["Region to label"]
+    layer.mode = "add_rectangle"
+    bench.drag((1.6, 2.6), (3.4, 4.4))
+    assert bench.tiles.keys() == {(c, r) for c in (2, 3) for r in (3, 4)}
+    layer.mode = "add_polygon"
+    for corner in ((5.6, 2.6), (7.4, 2.6), (7.4, 4.4), (5.6, 4.4)):
+        QTest.mouseMove(bench.canvas, bench.at(*corner))
+        bench.settle()
+        bench.click(*corner)
+    QTest.mouseDClick(bench.canvas, LEFT, NO, bench.at(5.6, 4.4))
+    bench.settle()
+    assert bench.tiles.keys() >= {(c, r) for c in (6, 7) for r in (3, 4)}
+    bench.viewer.layers.selection.active = bench.session.slides[0].layer
+    bench.settle()
+    assert not bench.part.region_button.isChecked()
+    assert "Region to label" not in bench.viewer.layers
+    QTest.mouseClick(bench.part.region_button, LEFT)
+    QTest.mouseClick(bench.part.rectangle_button, LEFT)
+    assert not bench.part.region_button.isChecked()
+    QTest.mouseClick(bench.part.region_button, LEFT)
+    assert not bench.part.rectangle_button.isChecked()
+    bench.part.tile_size.pixels.setValue(96)  # refused while tiles are labelled
+    assert bench.part.region_button.isChecked()
+    QTest.mouseClick(bench.part.clear_button, LEFT)
+    bench.part.tile_size.pixels.setValue(96)  # another grid
+    bench.settle()
+    assert not bench.part.region_button.isChecked()
+    bench.viewer.layers.remove(bench.session.slides[0].layer)
+    bench.settle()
+    assert not len(bench.viewer.layers)
 
 
 @pytest.mark.parametrize("key", [Qt.Key.Key_Delete, Qt.Key.Key_Backspace, Qt.Key.Key_0])
@@ -389,15 +517,15 @@ def test_a_dock_that_is_opened_again_leaves_no_second_widgets(bench):
 
 
 def test_the_size_of_a_tile_is_said_and_stays_while_tiles_are_labelled(bench):
-    assert bench.part.side.text() == "224 px at 0.5 µm = 112 µm"
+    assert bench.part.tile_size.side.text() == "224 px at 0.5 µm = 112 µm"
     bench.click(2, 3)
-    bench.part.pixels.setValue(96)
-    assert "1 tiles are labelled" in bench.part.size_notice.text()
-    assert bench.part.pixels.value() == 224
+    bench.part.tile_size.pixels.setValue(96)
+    assert "1 tiles are labelled" in bench.part.tile_size.notice.text()
+    assert bench.part.tile_size.pixels.value() == 224
     QTest.mouseClick(bench.part.clear_button, LEFT)
-    bench.part.pixels.setValue(96)
-    bench.part.mpp.setValue(1)
-    assert bench.part.side.text() == "96 px at 1 µm = 96 µm"
+    bench.part.tile_size.pixels.setValue(96)
+    bench.part.tile_size.mpp.setValue(1)
+    assert bench.part.tile_size.side.text() == "96 px at 1 µm = 96 µm"
     bench.click(0, 0)
     bench.saved()
     (tile,) = load_tiles(bench.session.tiles_folder)
@@ -405,19 +533,39 @@ def test_the_size_of_a_tile_is_said_and_stays_while_tiles_are_labelled(bench):
     assert bench.session.settings.data.mpp == 1
 
 
+def test_a_size_that_suits_the_slide_is_proposed_with_an_example_from_its_tissue(bench):
+    panel = bench.part.tile_size
+    bench.settle(lambda: panel.example.isVisible())
+    assert panel.room.text() == "The tissue has room for about 49 tiles. Smaller tiles show a single class more often."
+    assert panel.propose_button.text() == "Use 112 px at 0.5 µm = 56 µm"
+    QTest.mouseClick(panel.propose_button, LEFT)
+    assert bench.labels.size.pixels == 112
+    bench.settle(lambda: panel.room.text().startswith("The tissue has room for about 19"))  # four times as many
+    assert not panel.propose_button.isVisible()
+    picture = panel.example.pixmap().toImage()
+    assert picture.width() == picture.height() == 84
+    colours = [picture.pixelColor(x, y).getRgb()[:3] for x in range(84) for y in range(84)]
+    assert np.mean(colours) < 200  # of tissue, not of glass
+    QTest.mouseClick(bench.part.undo.undo_button, LEFT)
+    bench.settle(lambda: panel.propose_button.isVisible())
+    bench.click(2, 3)  # the size stays from now on
+    assert not panel.propose_button.isVisible()
+    assert panel.example.isVisible()
+
+
 def test_tiles_larger_than_the_slide_are_refused(bench):
-    bench.part.pixels.setValue(2048)
-    bench.part.mpp.setValue(2)
+    bench.part.tile_size.pixels.setValue(2048)
+    bench.part.tile_size.mpp.setValue(2)
     assert "smaller than one tile" in bench.part.slide_notice.text()
     assert not bench.part.tool.on
-    bench.part.pixels.setValue(224)
+    bench.part.tile_size.pixels.setValue(224)
     assert not bench.part.slide_notice.isVisible()
     assert bench.part.tool.on
 
 
 def test_without_a_slide_the_way_to_one_is_told(viewer, settle):
     bench = Bench(viewer, settle)
-    assert "Open a slide" in bench.part.slide_notice.text()
+    assert bench.part.slide_notice.text().endswith("Drop a slide on the window, or open one in Slides.")
     assert not bench.part.tool_button.isEnabled()
     bench.session.slides.open(samples.slide())
     settle()
@@ -591,6 +739,13 @@ def test_thousands_of_labels_on_a_huge_slide_stay_quick(viewer, settle, huge_sli
         took.append(time.perf_counter() - began)
     assert np.median(took) < 0.05, took
     assert len(bench.tiles) == 5020
+    QTest.mouseClick(bench.part.region_button, LEFT)
+    settle()
+    bench.draw((20.6, 100.6), (400.4, 100.6), (400.4, 400.4), (20.6, 400.4))
+    began = time.perf_counter()
+    bench.key(Qt.Key.Key_1, 0, 0)
+    assert time.perf_counter() - began < 2
+    assert len(bench.tiles) > 100_000
     assert (grid.columns, grid.rows) == (445, 445)
 
 

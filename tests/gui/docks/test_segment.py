@@ -219,7 +219,7 @@ def test_a_bad_slide_says_why_and_the_next_begins(viewer, session, widget, settl
     assert [one.status for one in session.segmenting.slides] == [Status.FAILED, Status.FAILED, Status.DONE]
     bad, unknown, _ = widget.queue.rows
     assert "text.svs" in bad.notice.text()
-    assert "Slides widget" in unknown.notice.text()
+    assert "open it in Slides" in unknown.notice.text()
     assert "--" not in bad.notice.text() + unknown.notice.text()
     # the way out works
     (tmp_path / "plain.tif.mpp.json").write_text(json.dumps({"mpp": 2.0}))

@@ -172,9 +172,9 @@ def test_microns_per_pixel_of_every_dock(viewer, settle, locale, picture):
         assert json.loads(Path(f"{picture}.mpp.json").read_text()) == {"mpp": mpp}
         assert slides.mpp.known.text() == f"{mpp} µm per pixel, given by you"
         teach.tabs.setCurrentWidget(teach.slide_labels)
-        enter(teach.slide_labels.mpp, text)
+        enter(teach.slide_labels.tile_size.mpp, text)
         assert session_of(viewer).labelling.labels.size.mpp == mpp
-        assert teach.slide_labels.mpp.text() == str(mpp)
+        assert teach.slide_labels.tile_size.mpp.text() == str(mpp)
         teach.tabs.setCurrentWidget(teach.folder)
         enter(teach.folder.mpp, text)
         assert teach.folder.mpp.value() == mpp

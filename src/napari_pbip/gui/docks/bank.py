@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import napari.viewer
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtGui import QKeySequence, QShortcut, QShowEvent
+from qtpy.QtCore import QModelIndex, QPoint, Qt
+from qtpy.QtGui import QHideEvent, QKeySequence, QShortcut, QShowEvent
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -19,7 +20,8 @@ from qtpy.QtWidgets import (
 
 from napari_pbip.bank.cluster_counts import check_enough_tiles
 from napari_pbip.config import BankSettings, DataSettings, JobSettings
-from napari_pbip.errors import PbipError
+from napari_pbip.errors import DataError, PbipError
+from napari_pbip.gui.clicks import on_click
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.panels.cluster_view import ClusterView
@@ -90,8 +92,10 @@ class BankWidget(QWidget):
         self.clusters.k_changed.connect(self._change_k)
         self.clusters.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.clusters.customContextMenuRequested.connect(self._open_menu)
+        self.clusters.doubleClicked.connect(self._show_on_slide)
         self.scatter = Scatter(viewer, self._work)
         self.picked_label = QLabel()
+        self.picked_label.setWordWrap(True)
         self.remove_button = push_button("Remove", "Take the selected tiles out of the bank (Delete)", self.remove)
         self.move_button = push_button("Move to class…", "Give the selected tiles another class (M)")
         self.move_menu = QMenu("Move to class", self)
@@ -102,6 +106,7 @@ class BankWidget(QWidget):
         self._corrections = QWidget()
         self._corrections.hide()
         self.undo = UndoButtons(self._session, self._corrections)
+        self._callbacks, self._on_click = viewer.mouse_drag_callbacks, on_click(self._select_at)
         self._lay_out()
         for keys, act in (("Del", self.remove), ("M", self.move_button.showMenu)):
             shortcut = QShortcut(QKeySequence(keys), self._corrections)
@@ -177,6 +182,16 @@ class BankWidget(QWidget):
         """Look for tiles again, because other widgets may have made some."""
         super().showEvent(event)
         self._find_tiles()
+        self._session.labelling.open()
+        self._session.labelling.show_in(self, True)
+        if self._on_click not in self._callbacks:
+            self._callbacks.append(self._on_click)
+
+    def hideEvent(self, event: QHideEvent | None) -> None:
+        super().hideEvent(event)
+        self._session.labelling.show_in(self, False)
+        if self._on_click in self._callbacks:
+            self._callbacks.remove(self._on_click)
 
     # settings ------------------------------------------------------------------------------------------------
 
@@ -317,14 +332,49 @@ class BankWidget(QWidget):
     def _show_picked(self) -> None:
         count = len(self._work.selected)
         self.picked_label.setText(
-            f"{count:,} tile{'s' * (count != 1)} selected" if count else "Click tiles or draw around points to select."
+            f"{count:,} tile{'s' * (count != 1)} selected"
+            if count
+            else "Click tiles or draw around points to select; a double-click shows a tile on its slide."
         )
         for button in (self.remove_button, self.move_button):
             button.setEnabled(count > 0)
 
+    # places on slides ----------------------------------------------------------------------------------------
+
+    def _show_on_slide(self, index: QModelIndex) -> None:
+        """Bring the place of a tile into view."""
+        tile = self.clusters.clusters.tile(index)
+        if tile is None:
+            return
+        self.correct_notice.clear()
+        try:
+            self._session.places.show(tile)
+        except DataError as error:
+            self.correct_notice.error(error)
+
+    def _select_at(self, position: Sequence[float]) -> None:
+        """Select the tile that was cut at a place on the slide, unless a click labels it."""
+        labelling = self._session.labelling
+        place = None if labelling.grid is None or labelling.lines else labelling.grid.at(*labelling.place(position))
+        if place is None or labelling.facts is None or place not in labelling.labels.tiles(labelling.facts.identity):
+            return
+        self.correct_notice.clear()
+        tile = self._session.places.tile_at(place)
+        if tile is None:
+            self.correct_notice.info(
+                f"This tile is not in the image bank, which has tiles of one class each; {self.build_button.text()} "
+                "adds those that were labelled since."
+            )
+        else:
+            self._work.select({tile.hash})
+
     def _open_menu(self, place: QPoint) -> None:
         menu = QMenu(self)
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        index = self.clusters.indexAt(place)
+        there = menu.addAction("Show on the slide", lambda: self._show_on_slide(index))
+        if there is not None:
+            there.setEnabled(self.clusters.clusters.tile(index) is not None)
         for action in (menu.addAction("Remove", self.remove), menu.addMenu(self.move_menu)):
             if action is not None:
                 action.setEnabled(bool(self._work.selected))

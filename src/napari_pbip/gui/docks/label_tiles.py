@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import napari
-from qtpy.QtCore import QSignalBlocker
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import (
     QFormLayout,
@@ -21,17 +20,15 @@ from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.panels.label_tool import LabelTool
 from napari_pbip.gui.panels.live_map import LiveMapPanel
-from napari_pbip.gui.panels.mpp_panel import MppBox
 from napari_pbip.gui.panels.tile_folder import TileFolder
+from napari_pbip.gui.panels.tile_size import TileSizePanel
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.state.session import Session, session_of
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.class_table import ClassTable
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
-from napari_pbip.gui.widgets.number_box import NumberBox
 from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.words import rich, tip
-from napari_pbip.slides.mpp import is_usual
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +42,11 @@ _HELP_RECTANGLES = (
     "<b>Drag</b> a rectangle: all tiles in it get the class; with <b>Shift</b> they keep the labels they have. "
     "A <b>click</b> or a <b>number</b> labels one tile, <b>Delete</b> or <b>0</b> removes labels, <b>Ctrl+Z</b> "
     "undoes. The wheel zooms."
+)
+_HELP_REGIONS = (
+    "<b>Draw</b> around tissue: all tiles with their centre inside get the class. A <b>number</b> gives them another "
+    "one (with <b>Shift</b>, one more), and <b>Delete</b> or <b>0</b> removes their labels. The layer controls have "
+    "rectangles, ellipses and polygons, too."
 )
 
 
@@ -104,22 +106,7 @@ class SlideLabelling(QWidget):
         self._labelling = session.labelling
         self.slide_label = QLabel()
         self.slide_label.setWordWrap(True)
-        self.pixels = NumberBox(32, 2048, step=32)
-        self.pixels.setAccessibleName("Side of a tile in pixels")
-        self.pixels.setToolTip("Side of a tile in pixels, as the network sees it")
-        self.mpp = MppBox(0.05, 20)
-        self.mpp.setAccessibleName("Microns per pixel of tiles")
-        self.mpp.setToolTip(
-            "Microns per pixel at which tiles are cut; a model then reads slides at the same resolution"
-        )
-        self.pixels.valueChanged.connect(lambda pixels: self._resize({"pixels": int(pixels)}))
-        self.mpp.valueChanged.connect(lambda mpp: self._resize({"mpp": mpp}))
-        self.side = QLabel()
-        self.side.setToolTip("Side of a tile on the slide")
-        self.size_notice = Notice()
-        self.number_notice = Notice()
-        for box in (self.pixels, self.mpp):
-            box.problem.connect(self.number_notice.error)
+        self.tile_size = TileSizePanel(session)
         self.slide_notice = Notice()
         self.restart_button = push_button(
             "Remove this slide's labels", "Remove all labels of this slide and start again", self._restart
@@ -139,8 +126,14 @@ class SlideLabelling(QWidget):
             "Label tiles", "Show the tiles of the slide and label them by mouse and keys", self._switch
         )
         self.rectangle_button = toggle_button(
-            "Rectangles", "Dragging labels a rectangle of tiles instead of moving the view", self._switch
+            "Rectangles", "Dragging labels a rectangle of tiles instead of moving the view", self._switch_dragging
         )
+        self.region_button = toggle_button(
+            "Draw a region", "Draw around tissue; all tiles in the region get the class", self._switch_dragging
+        )
+        self.region_notice = Notice()
+        self.tool.region_labelled.connect(self._on_region)
+        self.tool.region_ended.connect(lambda: self.region_button.setChecked(False))
         self.help = QLabel()
         self.help.setWordWrap(True)
         self.undo = UndoButtons(session, self)
@@ -159,28 +152,21 @@ class SlideLabelling(QWidget):
         self._labelling.open()
 
     def _lay_out(self) -> None:
-        size = QHBoxLayout()
-        size.addWidget(self.pixels, 1)
-        size.addWidget(QLabel("px at"))
-        size.addWidget(self.mpp, 1)
-        size.addWidget(QLabel("µm/px"))
         form = QFormLayout()
         form.addRow("Slide", self.slide_label)
-        form.addRow("Tile", size)
-        form.addRow("", self.side)
+        form.addRow("Tile", self.tile_size)
         content = QWidget()
         layout = QVBoxLayout(content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
-        layout.addWidget(self.number_notice)
-        layout.addWidget(self.size_notice)
         layout.addWidget(self.slide_notice)
         layout.addWidget(self.restart_button)
         layout.addWidget(self.table)
         layout.addLayout(_row(self.add_button, self.rename_button, self.colour_button, self.remove_button))
         layout.addWidget(self.class_notice)
-        layout.addLayout(_row(self.tool_button, self.rectangle_button))
+        layout.addLayout(_row(self.tool_button, self.rectangle_button, self.region_button))
         layout.addWidget(self.help)
+        layout.addWidget(self.region_notice)
         layout.addLayout(_row(self.undo, self.clear_button))
         layout.addWidget(self.total)
         layout.addWidget(self.bar)
@@ -196,11 +182,6 @@ class SlideLabelling(QWidget):
         labelling = self._labelling
         labels, facts, grid = labelling.labels, labelling.facts, labelling.grid
         broken = labelling.problem is not None
-        blocked = [QSignalBlocker(self.pixels), QSignalBlocker(self.mpp)]
-        self.pixels.setValue(labels.size.pixels)
-        self.mpp.setValue(labels.size.mpp)
-        del blocked
-        self.side.setText(f"{labels.size} = {labels.size.microns:.4g} µm")
         self.table.show_classes(labels.taxonomy, labels.counts)
         self.tool.chosen = max(0, min(self.table.currentRow(), len(labels.taxonomy) - 1))
         if labelling.slide is None:
@@ -219,11 +200,11 @@ class SlideLabelling(QWidget):
             self.slide_notice.info(
                 "Select the slide to label in the layer list."
                 if several
-                else "Open a slide: drop it on the window, or use the Slides widget."
+                else "Drop a slide on the window, or open one in Slides."
             )
         else:
             self.slide_notice.clear()
-        for part in (self.table, self.add_button, self.rename_button, self.colour_button, self.pixels, self.mpp):
+        for part in (self.table, self.add_button, self.rename_button, self.colour_button):
             part.setEnabled(not broken)
         self.remove_button.setEnabled(not broken and len(labels.taxonomy) > 1)
         self.clear_button.setEnabled(len(labels) > 0)
@@ -286,26 +267,21 @@ class SlideLabelling(QWidget):
 
     # tiles ---------------------------------------------------------------------------------------------------
 
-    def _resize(self, changes: dict[str, Any]) -> None:
-        self.size_notice.clear()
-        try:
-            size = self._labelling.labels.size.model_copy(update=changes)  # the other box may show a rounded value
-            self._labelling.labels.resize(size)
-        except DataError as error:
-            self.size_notice.error(error)
-            self._show()
-            return
-        if not is_usual(size.mpp):
-            self.size_notice.warn(f"{size.mpp:g} µm per pixel is unusual for tiles: most models see 0.25 to 2.")
-
     def _clear(self) -> None:
-        self.size_notice.clear()
+        self.tile_size.notice.clear()
         self._labelling.labels.clear()
 
     def _restart(self) -> None:
         self._labelling.restart_slide()
 
     # the tool ------------------------------------------------------------------------------------------------
+
+    def _switch_dragging(self, on: bool) -> None:
+        """Drag in one of the two other ways, or in none of them."""
+        if on:
+            other = self.rectangle_button if self.sender() is self.region_button else self.region_button
+            other.setChecked(False)
+        self._switch()
 
     def _switch(self) -> None:
         wanted = self.tool_button.isChecked()
@@ -314,8 +290,17 @@ class SlideLabelling(QWidget):
         if on and not self.tool.on:
             self._labelling.tool_taken.emit(self)
         self.tool.on = on
-        self.rectangle_button.setEnabled(wanted)
-        self.help.setText(_HELP_RECTANGLES if self.tool.rectangles else _HELP)
+        self.tool.regions = on and self.region_button.isChecked()
+        for button in (self.rectangle_button, self.region_button):
+            button.setEnabled(wanted)
+        self.region_notice.clear()
+        self.help.setText(_HELP_REGIONS if self.tool.regions else _HELP_RECTANGLES if self.tool.rectangles else _HELP)
+
+    def _on_region(self, tiles: int) -> None:
+        if tiles:
+            self.region_notice.info(f"{_many(tiles, 'tile')} in the region.")
+        else:
+            self.region_notice.warn("No tile has its centre in the region; draw around more tissue.")
 
     def _on_taken(self, dock: object) -> None:
         if dock is not self:
@@ -329,6 +314,7 @@ class SlideLabelling(QWidget):
     def hideEvent(self, event: QHideEvent | None) -> None:
         """Switch the tool off, because the button that shows its state is not visible any more."""
         super().hideEvent(event)
+        self.region_button.setChecked(False)
         self.tool.on = False
         self._labelling.show_in(self, False)
 

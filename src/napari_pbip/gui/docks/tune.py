@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.outputs.write_results import write_results
 from napari_pbip.engine.run_facts import MARKER
 from napari_pbip.errors import PbipError
-from napari_pbip.gui.clicks import is_drag
+from napari_pbip.gui.clicks import on_click
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
@@ -84,9 +84,10 @@ class TuneWidget(QWidget):
         self._lay_out()
         results = self._session.results
         listen(self, (results.selected, self._select))
+        self._on_click = on_click(self._explain)
         viewer.mouse_move_callbacks.append(self._on_move)
         self.destroyed.connect(_without(viewer.mouse_move_callbacks, self._on_move))
-        self.destroyed.connect(_without(viewer.mouse_drag_callbacks, self._on_drag))
+        self.destroyed.connect(_without(viewer.mouse_drag_callbacks, self._on_click))
         self.destroyed.connect(self._forget)
         self._select(results.current)
 
@@ -204,18 +205,9 @@ class TuneWidget(QWidget):
         self.why.setVisible(on)
         callbacks = self._viewer.mouse_drag_callbacks
         if on:
-            callbacks.append(self._on_drag)
-        elif self._on_drag in callbacks:
-            callbacks.remove(self._on_drag)
-
-    def _on_drag(self, viewer: Any, event: Any) -> Generator[None, None, None]:
-        pressed, moved = event.pos, False
-        yield
-        while event.type == "mouse_move":
-            moved = moved or is_drag(pressed, event.pos)
-            yield
-        if not moved:
-            self._explain(event.position)
+            callbacks.append(self._on_click)
+        elif self._on_click in callbacks:
+            callbacks.remove(self._on_click)
 
     def _explain(self, position: Sequence[float]) -> None:
         result = self._result

@@ -2,6 +2,7 @@
 
 A picture with ten thousand labelled tiles is as fast as with one, unlike one shape per tile. The lines are a picture,
 too, which is computed for the view: lines with a width in micrometres would vanish at one zoom and be bars at another.
+The outline of the tile under the mouse is a part of it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,15 @@ _FINEST = 512
 """Pixels per side of a tile in the finest level of the lines; each further level has half as many."""
 _SMALLEST = 16
 """Side of a tile in pixels below which no lines are drawn, because they would merge into grey."""
+_LINE, _EDGE, _CLASSES = 1, 2, 3
+"""Values of the lines, of the white edge inside the outline of a tile, and of that outline for the first class."""
+_WIDTH, _INSET = 4, 2
+"""Widths of outline and edge in pixels; the edge makes it stand out from a map in the same colour."""
+
+REGION = "region"
+"""Value of ``metadata["kind"]`` of a layer in which regions are drawn, which stays on top."""
+
+Places = npt.NDArray[np.intp]
 
 
 class TileOverlay:
@@ -46,6 +56,7 @@ class TileOverlay:
         self._cells = np.zeros((0, 0, 1, 1), np.uint8)
         self._shown: dict[Position, Labels] = {}
         self._taxonomy: Taxonomy | None = None
+        self._outlined: tuple[Position, int] | None = None
 
     def show(
         self, slide: SlideLayer, grid: SquareGrid, taxonomy: Taxonomy, tiles: Mapping[Position, Labels], *, lines: bool
@@ -66,11 +77,23 @@ class TileOverlay:
                 viewer.layers.move(viewer.layers.index(layer), top)
         if taxonomy != self._taxonomy:
             picture.colormap = label_colormap({n: one.rgb for n, one in enumerate(taxonomy, 1)} | {_OUTLINE: "#000000"})
+            outlines = {_CLASSES + n: one.rgb for n, one in enumerate(taxonomy)}
+            frame.colormap = label_colormap({_LINE: "#60606099", _EDGE: "#FFFFFF", **outlines})
             self._taxonomy = taxonomy
         if frame.visible != lines:  # napari redraws everything whenever it is set
             frame.visible = lines
         if self._paint(tiles):
             picture.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def outline(self, position: Position | None, label: int) -> None:
+        """Outline a tile in the colour of a class, as far as the lines are shown; None outlines no tile."""
+        outlined = None if position is None else (position, label)
+        if self._layers is not None and outlined != self._outlined:
+            self._outlined = outlined
+            frame = self._layers[1]
+            for level in frame.data:
+                level.outlined = outlined
+            frame.refresh(thumbnail=False, highlight=False, extent=False)
 
     def hide(self) -> None:
         """Remove the layers."""
@@ -78,22 +101,21 @@ class TileOverlay:
         for layer in self._layers or ():
             if viewer is not None and layer in viewer.layers:
                 viewer.layers.remove(layer)
-        self._layers = self._place = self._taxonomy = None
+        self._layers = self._place = self._taxonomy = self._outlined = None
         self._shown = {}
 
     def _add(self, viewer: ViewerModel, slide: SlideLayer, grid: SquareGrid) -> tuple[LabelsLayer, LabelsLayer]:
         cells = _CELLS if max(grid.rows, grid.columns) * _CELLS <= _LONGEST else 1
         data = np.zeros((grid.rows * cells, grid.columns * cells), np.uint8)
         self._cells = data.reshape(grid.rows, cells, grid.columns, cells).transpose(0, 2, 1, 3)  # a view
-        picture = LabelsLayer(data, name="Labelled tiles", opacity=0.5, **_placement(slide, grid.side / cells))
+        picture = LabelsLayer(data, name="Labelled tiles", opacity=0.5, **placement(slide, grid.side / cells))
         picture.editable = False
         frame = LabelsLayer(
             [_Lines(grid, _FINEST >> halvings) for halvings in range(_FINEST.bit_length())],
             name="Tile grid",
             multiscale=True,
-            opacity=0.6,
-            colormap=label_colormap({1: "#606060"}),
-            **_placement(slide, grid.side / _FINEST),
+            opacity=1.0,
+            **placement(slide, grid.side / _FINEST),
         )
         frame.editable = False
         active = viewer.layers.selection.active
@@ -119,9 +141,14 @@ class TileOverlay:
 
 
 class _Lines:
-    """The lines between tiles at one zoom, as an array for napari: 1 on both sides of a border, 0 elsewhere.
+    """The lines between tiles at one zoom, and the outline of one tile, as an array for napari; 0 elsewhere.
 
     Lines are two pixels wide, because napari draws every pixel or every second one, so that one could be skipped.
+
+    Attributes
+    ----------
+    outlined
+        Position of the tile with an outline and the index of the class in whose colour it is, or None.
     """
 
     dtype = np.dtype(np.uint8)
@@ -132,17 +159,33 @@ class _Lines:
         self.chunks = (512, 512)
         self.size = self.shape[0] * self.shape[1]
         self._pixels = pixels
+        self.outlined: tuple[Position, int] | None = None
 
     def __getitem__(self, key: Any) -> npt.NDArray[np.uint8]:
         key = key if isinstance(key, tuple) else (key,)
         key += (slice(None),) * (2 - len(key))
-        rows, columns = (self._at_border(np.arange(n)[k], n) for n, k in zip(self.shape, key, strict=True))
-        return np.logical_or.outer(rows, columns).astype(np.uint8)
+        rows, columns = (np.arange(n)[k] for n, k in zip(self.shape, key, strict=True))
+        lines = (self._at_border(places.ravel(), n) for places, n in zip((rows, columns), self.shape, strict=True))
+        values = np.logical_or.outer(*lines).astype(np.uint8)
+        if self.outlined is not None:
+            self._draw_outline(values, rows.ravel(), columns.ravel(), *self.outlined)
+        return values.reshape(*rows.shape, *columns.shape)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[np.uint8]:
         return np.asarray(self[:], dtype)
 
-    def _at_border(self, places: npt.NDArray[np.intp], length: int) -> npt.NDArray[np.bool_]:
+    def _draw_outline(self, values: npt.NDArray[np.uint8], rows: Places, columns: Places, at: Position, n: int) -> None:
+        """Draw the outline inside its tile; a tile that is too small for one is filled."""
+        side = self._pixels
+        across, down = (np.flatnonzero(places // side == one) for places, one in zip((columns, rows), at, strict=True))
+        to_edge = (np.minimum(one % side, side - 1 - one % side) for one in (rows[down], columns[across]))
+        depth = np.minimum.outer(*to_edge)
+        tile = values[np.ix_(down, across)]
+        tile[depth < _WIDTH + _INSET] = _EDGE
+        tile[depth < _WIDTH] = _CLASSES + n
+        values[np.ix_(down, across)] = tile
+
+    def _at_border(self, places: Places, length: int) -> npt.NDArray[np.bool_]:
         if self._pixels < _SMALLEST:
             return np.zeros_like(places, bool)
         return np.isin(places % self._pixels, (0, self._pixels - 1)) | np.isin(places, (1, length - 2))
@@ -151,10 +194,11 @@ class _Lines:
 def _above(viewer: ViewerModel, slide: SlideLayer) -> int:
     """Return the place in the layer list above a slide and its maps."""
     path = str(slide.slide.path)
-    return 1 + max(n for n, layer in enumerate(viewer.layers) if layer.metadata.get(METADATA) == path)
+    layers = [layer.metadata for layer in viewer.layers]
+    return 1 + max(n for n, one in enumerate(layers) if one.get(METADATA) == path and one.get("kind") != REGION)
 
 
-def _placement(slide: SlideLayer, side: float) -> dict[str, Any]:
+def placement(slide: SlideLayer, side: float) -> dict[str, Any]:
     """Return scale, position, units and slide of a layer whose pixels are ``side`` level-0 pixels wide.
 
     The origin of a layer is the centre of its first pixel, so that larger pixels are moved by half the difference.

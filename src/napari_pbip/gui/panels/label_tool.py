@@ -11,6 +11,7 @@ from qtpy.QtGui import QKeyEvent, QKeySequence, QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip.gui.clicks import is_drag
+from napari_pbip.gui.layers.region import RegionLayer
 from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.slides import Position
 
@@ -24,28 +25,44 @@ _MAC_DIGITS = {18: 1, 19: 2, 20: 3, 21: 4, 23: 5, 22: 6, 26: 7, 28: 8, 25: 9, 29
 class LabelTool(QObject):
     """The tool for labels: a click labels a tile, a rectangle many tiles, a number key the tile under the mouse.
 
+    The tile under the mouse is outlined in the colour of the class that a click would give it. While regions are drawn,
+    labels go to all tiles in a region: as soon as it is drawn, and by keys until the next one is.
+
     Mouse events come from napari's callbacks, which know the position on the slide. Keys are filtered before napari
     handles them, because napari's layers use the number keys for other things.
 
     Attributes
     ----------
-    chosen
-        Index of the class that is used for labels.
     rectangles
         Whether dragging without Shift draws rectangles; it moves the view otherwise.
     """
 
     class_chosen = Signal(int)
     """Emitted when another class was chosen with its number key."""
+    region_labelled = Signal(int)
+    """Emitted with the number of tiles in a region that was drawn."""
+    region_ended = Signal()
+    """Emitted when no more regions can be drawn, because the slide, the grid or the selected layer is another one."""
 
     def __init__(self, viewer: ViewerModel, labelling: Labelling, parent: QObject) -> None:
         super().__init__(parent)
-        self.chosen = 0
+        self._chosen = 0
         self.rectangles = False
         self._viewer = viewer
         self._labelling = labelling
         self._canvas = viewer.window._qt_viewer.canvas.native
         self._on = False
+        self._region: RegionLayer | None = None
+
+    @property
+    def chosen(self) -> int:
+        """Index of the class that is used for labels."""
+        return self._chosen
+
+    @chosen.setter
+    def chosen(self, chosen: int) -> None:
+        self._chosen = chosen
+        self._outline()
 
     @property
     def on(self) -> bool:
@@ -59,17 +76,42 @@ class LabelTool(QObject):
         self._labelling.lines = on
         if on:
             self._viewer.mouse_drag_callbacks.append(self._on_drag)
+            self._viewer.mouse_move_callbacks.append(self._outline)
             self._canvas.installEventFilter(self)
             self._canvas.setFocus()
         else:
             self._viewer.mouse_drag_callbacks.remove(self._on_drag)
+            self._viewer.mouse_move_callbacks.remove(self._outline)
             self._canvas.removeEventFilter(self)
+        self._outline()
+
+    @property
+    def regions(self) -> bool:
+        """Whether regions are drawn, with the tools of a layer that is there for it."""
+        return self._region is not None
+
+    @regions.setter
+    def regions(self, regions: bool) -> None:
+        if regions == self.regions:
+            return
+        if self._region is not None:
+            region, self._region = self._region, None
+            region.close()
+            self._labelling.changed.disconnect(self._on_change)
+        elif self._labelling.slide is not None and self._labelling.grid is not None:
+            self._region = RegionLayer(self._viewer, self._labelling.slide, self._labelling.grid)
+            self._region.drawn.connect(self._on_region)
+            self._region.ended.connect(self.region_ended.emit)
+            self._labelling.changed.connect(self._on_change)
+            self._canvas.setFocus()
+        self._outline()
 
     # the mouse -----------------------------------------------------------------------------------------------
 
     def _on_drag(self, viewer: Any, event: Any) -> Generator[None, None, None]:
         grid = self._labelling.grid
-        if event.button != 1 or "Alt" in event.modifiers or "Control" in event.modifiers or grid is None:
+        other_use = "Alt" in event.modifiers or "Control" in event.modifiers or self.regions
+        if event.button != 1 or other_use or grid is None:
             return
         add = "Shift" in event.modifiers
         rectangle = self.rectangles or add
@@ -94,7 +136,25 @@ class LabelTool(QObject):
             tiles = [] if place is None else [place]
         self._give(tiles, self.chosen, add=add)
 
-    def _under_mouse(self) -> list[Position]:
+    def _outline(self, viewer: Any = None, event: Any = None) -> None:
+        """Outline the tile that a click would label."""
+        tiles = self._targets() if self._on and not self.regions and self._canvas.underMouse() else []
+        self._labelling.outline(tiles[0] if tiles else None, self._chosen)
+
+    def _on_region(self) -> None:
+        tiles = self._targets()
+        self._give(tiles, self._chosen)
+        self.region_labelled.emit(len(tiles))
+
+    def _on_change(self) -> None:
+        region, labelling = self._region, self._labelling
+        if region is not None and (region.slide, region.grid) != (labelling.slide, labelling.grid):
+            self.region_ended.emit()
+
+    def _targets(self) -> list[Position]:
+        """Return the tiles that keys label: those in the region, or the one under the mouse."""
+        if self._region is not None:
+            return self._region.tiles
         grid = self._labelling.grid
         place = None if grid is None else grid.at(*self._labelling.place(self._viewer.cursor.position))
         return [] if place is None else [place]
@@ -110,7 +170,8 @@ class LabelTool(QObject):
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         if isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress:
             return self._on_key(event)
-        if isinstance(event, QMouseEvent) and event.type() == QEvent.Type.MouseButtonDblClick:
+        double = QEvent.Type.MouseButtonDblClick
+        if isinstance(event, QMouseEvent) and event.type() == double and not self.regions:
             # a double click labels like two clicks, while napari would zoom in
             press = QMouseEvent(
                 QEvent.Type.MouseButtonPress,
@@ -122,6 +183,8 @@ class LabelTool(QObject):
             )
             QApplication.sendEvent(self._canvas, press)
             return True
+        if event is not None and event.type() == QEvent.Type.Leave:
+            self._outline()
         if event is not None and event.type() == QEvent.Type.Enter:
             self._canvas.setFocus()  # so that keys go to the canvas under the mouse
         return False
@@ -135,12 +198,12 @@ class LabelTool(QObject):
         elif event.modifiers() & ~(Qt.KeyboardModifier.ShiftModifier | Qt.KeyboardModifier.KeypadModifier):
             return False
         elif event.key() in _REMOVING or digit(event) == 0:
-            self._give(self._under_mouse(), None)
+            self._give(self._targets(), None)
         elif (number := digit(event)) is not None and number <= len(labels.taxonomy):
             self.chosen = number - 1
             self.class_chosen.emit(self.chosen)
             add = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
-            self._give(self._under_mouse(), self.chosen, add=add)
+            self._give(self._targets(), self.chosen, add=add)
         else:
             return False
         return True

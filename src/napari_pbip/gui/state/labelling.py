@@ -168,6 +168,10 @@ class Labelling:
         (self._docks.add if visible else self._docks.discard)(dock)
         self._draw()
 
+    def outline(self, position: Position | None, label: int = 0) -> None:
+        """Outline a tile in the colour of a class while the grid is shown; None outlines no tile."""
+        self._overlay.outline(position, label)
+
     def preview(self, positions: Iterable[Position], labels: Labels, *, add: bool = False) -> None:
         """Draw tiles as if they had these labels until the next change; a call without positions ends it."""
         given = self._given()
@@ -380,7 +384,7 @@ def _facts(slide: SlideLayer) -> SlideFacts:
         return SlideFacts.from_slide(opened)
     except SlideError:
         why = "does not say its microns per pixel" if opened.mpp is None else "has pixels that are not square"
-        raise SlideError(f"{opened.name} {why}; set its microns per pixel in the Slides widget.") from None
+        raise SlideError(f"{opened.name} {why}; set its microns per pixel in Slides.") from None
 
 
 @contextmanager

@@ -40,8 +40,6 @@ _FOLLOW_MS = 60
 """Milliseconds between a change of a label or of the view and the update of the map."""
 _CHECK_MS = 1_000
 """Milliseconds after the last new fit before the labels are cross-validated."""
-_TILE_ON_SCREEN = 250
-"""Side on the screen, in pixels, of a tile that is brought into view."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +149,10 @@ class LiveMap:
 
     def go_to(self, picture: str) -> None:
         """Bring a labelled tile into view, given by its picture as in :attr:`checked`."""
-        session, labelled = self._session, self._session.labelling.labels.snapshot()
-        for slide, tiles in zip(labelled.slides, labelled.tiles, strict=True):
-            for column, row in tiles:
-                if session.tiles_folder / labelled.picture(slide, (column, row)) == Path(picture):
-                    try:
-                        if session.current_slide is None or session.current_slide.slide.path != slide.path:
-                            session.slides.open(slide.path, slide.mpp)
-                    except PbipError as error:
-                        self._report("", error)
-                        return
-                    camera, size = camera_of(session.viewer), labelled.size
-                    camera.center = ((row + 0.5) * size.microns, (column + 0.5) * size.microns)
-                    camera.zoom = _TILE_ON_SCREEN / size.microns
-                    return
+        try:
+            self._session.places.show_labelled(Path(picture))
+        except PbipError as error:
+            self._report("", error)
 
     def close(self) -> None:
         """Switch the map off and remove its layer, when the session ends."""

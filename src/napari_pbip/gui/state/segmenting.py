@@ -252,7 +252,7 @@ class SegmentQueue:
             with open_slide(slide.path) as opened:
                 if opened.mpp is None and given is None and settings.mpp is None:
                     raise SlideError(
-                        f"{slide.path.name} does not say how large its pixels are; open it in the Slides widget, "
+                        f"{slide.path.name} does not say how large its pixels are; open it in Slides, "
                         "give its microns per pixel there, and try again."
                     )
                 used = settings.model_copy(update={"mpp": given or (settings.mpp if opened.mpp is None else None)})

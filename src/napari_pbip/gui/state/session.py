@@ -37,6 +37,7 @@ from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.project import ProjectWork
 from napari_pbip.gui.state.segmenting import TISSUE, SegmentQueue
 from napari_pbip.gui.state.steps import Steps
+from napari_pbip.gui.state.tile_places import TilePlaces
 from napari_pbip.gui.state.tissue import Tissue
 from napari_pbip.gui.state.training import Training
 from napari_pbip.gui.state.whole_map import WholeMap
@@ -86,6 +87,8 @@ class Session:
         The tissue masks of the slides.
     project
         The slides of the project, and what is remembered of it.
+    places
+        The places of tiles on the slides of the project.
     cohort
         The slides of the project as a table.
     steps
@@ -125,6 +128,7 @@ class Session:
         self.live_map = LiveMap(self)
         self.whole_map = WholeMap(self)
         self.project = ProjectWork(self)
+        self.places = TilePlaces(self)
         self.cohort = Cohort(self)
         self.steps = Steps(self)
         self.project.read(self._folder)
