@@ -6,7 +6,7 @@ from functools import partial
 
 import napari.viewer
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtGui import QKeySequence, QShortcut, QShowEvent
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -22,6 +22,7 @@ from napari_pbip.config import BankSettings, DataSettings, JobSettings
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.keys import Key, bind
 from napari_pbip.gui.panels.cluster_view import ClusterView
 from napari_pbip.gui.panels.encoder_choice import EncoderChoice
 from napari_pbip.gui.panels.scatter import Scatter
@@ -103,10 +104,8 @@ class BankWidget(QWidget):
         self._corrections.hide()
         self.undo = UndoButtons(self._session, self._corrections)
         self._lay_out()
-        for keys, act in (("Del", self.remove), ("M", self.move_button.showMenu)):
-            shortcut = QShortcut(QKeySequence(keys), self._corrections)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(act)
+        bind(Key.REMOVE_TILES, self._corrections, self.remove, inside=True)
+        bind(Key.MOVE_TILES, self._corrections, self.move_button.showMenu, inside=True)
         work = self._work
         listen(
             self,

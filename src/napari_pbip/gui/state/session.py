@@ -34,6 +34,7 @@ from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.project import ProjectWork
 from napari_pbip.gui.state.segmenting import TISSUE, SegmentQueue
+from napari_pbip.gui.state.shortcuts import Shortcuts
 from napari_pbip.gui.state.steps import Steps
 from napari_pbip.gui.state.tissue import Tissue
 from napari_pbip.gui.state.training import Training
@@ -324,6 +325,7 @@ def session_of(viewer: ViewerModel) -> Session:
         if window is not None:
             window._qt_window.destroyed.connect(_closing(weakref.ref(session)))
             AskBeforeClosing(window._qt_window, partial(_running, weakref.ref(session)))
+            Shortcuts(window._qt_window, weakref.ref(session))
     return session
 
 
