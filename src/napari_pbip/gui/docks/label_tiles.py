@@ -66,6 +66,8 @@ class LabelTilesWidget(QWidget):
         self.tabs = QTabWidget()
         self.tabs.addTab(self.slide_labels, "Label on the slide")
         self.tabs.addTab(self.folder, "Folder of tiles")
+        if (bar := self.tabs.tabBar()) is not None:
+            bar.setAccessibleName("Where the labelled tiles are from")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addWidget(self.tabs, 1)

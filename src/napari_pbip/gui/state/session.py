@@ -21,6 +21,7 @@ from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.closing import AskBeforeClosing
+from napari_pbip.gui.focus_frame import FocusFrames
 from napari_pbip.gui.jobs import RunningJob, State, returning
 from napari_pbip.gui.layers.display import Display
 from napari_pbip.gui.layers.results import ResultLayer, ResultLayers
@@ -326,6 +327,7 @@ def session_of(viewer: ViewerModel) -> Session:
             window._qt_window.destroyed.connect(_closing(weakref.ref(session)))
             AskBeforeClosing(window._qt_window, partial(_running, weakref.ref(session)))
             Shortcuts(window._qt_window, weakref.ref(session))
+            FocusFrames(window._qt_window)
     return session
 
 
