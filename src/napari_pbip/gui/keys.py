@@ -25,6 +25,7 @@ class Key(Enum):
     LABEL_TILES = "G", "Label tiles on or off: the grid of tiles", Place.WINDOW
     WHY = "W", "Why? on or off: a click on the map explains it", Place.WINDOW
     MAP = "H", "Hide or show the map; held down, only until the key is released", Place.WINDOW
+    OVERVIEW = "Q", "Hide or show the overview of the slide, which is there while a part is out of sight", Place.WINDOW
     NEXT_SLIDE = "N", "Next slide of the project", Place.WINDOW
     PREVIOUS_SLIDE = "Shift+N", "Previous slide of the project", Place.WINDOW
     NEXT_STEP = "Ctrl+PgDown", "Next step of the workflow panel", Place.WINDOW

@@ -121,6 +121,11 @@ class SlidePyramid:
         return SlidePyramid(slide)
 
     @property
+    def coarsest(self) -> Pixels:
+        """The last level as far as it is decoded, without waiting; ``arrived`` tells that there is more of it."""
+        return self._loader.coarsest
+
+    @property
     def pending(self) -> int:
         """Number of blocks that are being decoded."""
         return self._loader.pending

@@ -26,6 +26,7 @@ from napari_pbip.gui.jobs import RunningJob, State, returning
 from napari_pbip.gui.layers.display import Display
 from napari_pbip.gui.layers.results import ResultLayer, ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
+from napari_pbip.gui.overview import Overview
 from napari_pbip.gui.state.activity import Activity
 from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.cohort import Cohort
@@ -232,6 +233,11 @@ class Session:
             return slide
         return self.slides[0] if len(self.slides) == 1 else None
 
+    @property
+    def slide_in_view(self) -> SlideLayer | None:
+        """The current slide, else the first one that is visible, or None."""
+        return self.current_slide or next((slide for slide in self.slides if slide.layer.visible), None)
+
     def _on_active(self) -> None:
         self.slide_selected.emit(self.current_slide)
 
@@ -328,6 +334,7 @@ def session_of(viewer: ViewerModel) -> Session:
             AskBeforeClosing(window._qt_window, partial(_running, weakref.ref(session)))
             Shortcuts(window._qt_window, weakref.ref(session))
             FocusFrames(window._qt_window)
+            Overview(window._qt_viewer.canvas.native, session)
     return session
 
 

@@ -13,7 +13,6 @@ from qtpy.QtWidgets import QApplication, QPushButton, QTabWidget
 
 from napari_pbip.gui.keys import Key, bind
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
-from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.state.steps import Step
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class Shortcuts(QObject):
         if (session := self._session()) is None:
             return
         paths = [slide.path for slide in session.project.slides if slide not in session.project.missing]
-        slide = _slide_in_view(session)
+        slide = session.slide_in_view
         place = places + (paths.index(slide.slide.path) if slide is not None and slide.slide.path in paths else -1)
         if 0 <= place < len(paths):
             if (opened := session.slides.of_path(paths[place])) is not None:
@@ -85,7 +84,7 @@ class Shortcuts(QObject):
         """Hide the maps of the slide in view, or show them if they are hidden; until the key is released if held."""
         if (session := self._session()) is None:
             return
-        slide = _slide_in_view(session)
+        slide = session.slide_in_view
         maps = [result.layer for result in session.results]
         if session.live_map.layer is not None:
             maps.append(session.live_map.layer)
@@ -112,11 +111,6 @@ class Shortcuts(QObject):
                     layer.visible = visible
             self._before = {}
         return False
-
-
-def _slide_in_view(session: Session) -> SlideLayer | None:
-    """Return the current slide, else the first one that is visible, or None."""
-    return session.current_slide or next((slide for slide in session.slides if slide.layer.visible), None)
 
 
 def _bring_to_front(button: QPushButton | None) -> None:
