@@ -58,3 +58,17 @@ def activity_bars(viewer: Any) -> list[Any]:
     from napari._qt.widgets.qt_progress_bar import QtLabeledProgressBar
 
     return viewer.window._qt_window._activity_dialog.findChildren(QtLabeledProgressBar)
+
+
+def keys_of_napari() -> set[str]:
+    """Return the keys of all actions of the viewer, of layers of all kinds and of the menus, as Qt writes them."""
+    from napari import layers
+    from napari._app_model import get_app_model
+    from napari.components import ViewerModel
+    from napari.utils.shortcuts import default_shortcuts
+
+    bound = {key for keys in default_shortcuts.values() for key in keys}
+    for owner in (ViewerModel, layers.Layer, *layers.Layer.__subclasses__(), layers.Labels):
+        bound |= set(owner.class_keymap)
+    bound |= {one.keybinding for one in get_app_model().keybindings}
+    return {str(key).replace("Meta", "Ctrl") for key in bound}

@@ -31,6 +31,8 @@ class MethodSettings(Settings):
     masks."""
     uses_encoder_features: ClassVar[bool] = False
     """Whether a trained model computes its maps with the encoder, and needs it for inference."""
+    title: ClassVar[str] = ""
+    """What the method is called in the window; by default its `name`."""
     about: ClassVar[str] = ""
     """What the method learns, needs and costs, for users who choose a method."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -120,6 +122,7 @@ class PbipSettings(ImgMatchSettings):
     """PBIP: ClassNet and ImgMatchNet. Defaults are ours; `preset` selects those of the paper or the released code."""
 
     network = "napari_pbip.models.methods.pbip:Pbip"
+    title = "PBIP"
     learns_from = "bank"
     about = (
         "Learns from labelled tiles and an image bank. The clusters of the bank are the prototypes, and training does "
@@ -170,6 +173,7 @@ class LpdSettings(ImgMatchSettings):
     """LPD: PBIP with learned prototypes instead of a bank. Defaults are ours; `preset` selects the released ones."""
 
     network = "napari_pbip.models.methods.lpd:Lpd"
+    title = "LPD"
     learns_from = "encoder"
     about = (
         "Learns from labelled tiles and an encoder, without an image bank: the prototypes are learned too, and kept "
@@ -219,6 +223,7 @@ class ConstructSettings(PrototypeSettings):
     """
 
     network = "napari_pbip.models.methods.construct:ConStruct"
+    title = "ConStruct"
     learns_from = "bank"
     about = (
         "Learns small adapters and prototypes on a frozen encoder, which is a vision transformer or "
@@ -261,6 +266,7 @@ class CamSettings(PyramidSettings):
     """CAM: the baseline, a 1x1 convolution on the backbone and global average pooling."""
 
     network = "napari_pbip.models.methods.cam:Cam"
+    title = "CAM"
     about = "Learns only from labelled tiles: the baseline, and the fastest to train. It has no prototypes to look at."
 
     name: Literal["cam"] = "cam"
@@ -271,6 +277,7 @@ class DeepLabSettings(TrainedSettings):
     """DeepLab: a segmentation network that is trained on masks, such as the pseudo masks of a first stage."""
 
     network = "napari_pbip.models.methods.deeplab:DeepLab"
+    title = "DeepLab"
     learns_from = "masks"
     about = (
         "The second stage: learns from tiles with masks instead of image-level labels. The command napari-pbip pseudo "
@@ -291,6 +298,7 @@ class ProbeSettings(MethodSettings):
     """Linear probe: logistic regression on the features that an encoder has of every cell of a picture."""
 
     network = "napari_pbip.models.methods.probe:Probe"
+    title = "Linear probe"
     learns_from = "encoder"
     about = (
         "Fits a linear classifier to the features that an encoder computes from single-class tiles. Nothing else is "

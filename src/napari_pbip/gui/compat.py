@@ -17,9 +17,14 @@ def camera_of(viewer: ViewerModel) -> Camera:
 
 
 def scale_bar(viewer: ViewerModel) -> Any:
-    """Return the scale bar: since 0.9 an overlay of the canvas, because ``viewer.scale_bar`` causes a warning."""
+    """Return the scale bar; since 0.9, ``viewer.scale_bar`` causes a warning."""
+    return overlays(viewer)["scale_bar"]
+
+
+def overlays(viewer: ViewerModel) -> Any:
+    """Return the overlays of the canvas by name, to which others can be added; private before 0.9."""
     canvas = getattr(viewer, "canvas", None)
-    return viewer.scale_bar if canvas is None else canvas.overlays.scale_bar
+    return viewer._overlays if canvas is None else canvas.overlays
 
 
 def show_scale_bar(viewer: ViewerModel, visible: bool) -> None:

@@ -6,13 +6,14 @@ from functools import partial
 from importlib import import_module
 
 import napari.viewer
-from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from napari_pbip.gui.connections import listen
+from napari_pbip.gui.keys import Key, bind
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
+from napari_pbip.gui.widgets.key_list import show_keys
 from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.words import PlainLabel
 
@@ -50,6 +51,8 @@ class WorkflowPanel(QWidget):
     ----------
     buttons
         The button of each step, which is down while its page is shown.
+    keys_button
+        The button that lists the keys of the window.
     next_button
         The button that shows the page of the next step.
     pages
@@ -69,14 +72,19 @@ class WorkflowPanel(QWidget):
         self.docks: dict[Step, list[QWidget]] = {}
         self.missing = PlainLabel()
         self.missing.setWordWrap(True)
+        self.keys_button = push_button("Keys…", "Keyboard shortcuts", lambda: show_keys(self))
         self.next_button = push_button("", clicked=self._go_on)
         self._lay_out()
         self.setMinimumWidth(_WIDTH)
-        for keys, places in (("Ctrl+PgUp", -1), ("Ctrl+PgDown", 1)):
-            QShortcut(QKeySequence(keys), self).activated.connect(partial(self._move, places))
+        bind(Key.PREVIOUS_STEP, self, partial(self._move, -1))
+        bind(Key.NEXT_STEP, self, partial(self._move, 1))
         listen(self, (self._steps.changed, self._show))
         session.training.refresh()
-        self.buttons[self._steps.shown].setChecked(True)
+        self.show_step(self._steps.shown)
+
+    def show_step(self, step: Step) -> None:
+        """Show the page of a step."""
+        self.buttons[step].setChecked(True)
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
@@ -91,6 +99,7 @@ class WorkflowPanel(QWidget):
             row.addWidget(button, 1)
         below = QHBoxLayout()
         below.addWidget(self.missing, 1)
+        below.addWidget(self.keys_button)
         below.addWidget(self.next_button)
         layout.addWidget(self._stack, 1)
         layout.addLayout(below)
@@ -133,11 +142,11 @@ class WorkflowPanel(QWidget):
 
     def _go_on(self) -> None:
         if (following := self._steps.following(self._steps.shown)) is not None:
-            self.buttons[following].setChecked(True)
+            self.show_step(following)
 
     def _move(self, places: int) -> None:
         """Show the page so many places further in the order of the steps, if there is one."""
         steps = list(Step)
         place = steps.index(self._steps.shown) + places
         if 0 <= place < len(steps):
-            self.buttons[steps[place]].setChecked(True)
+            self.show_step(steps[place])

@@ -33,6 +33,6 @@ def test_a_method_of_another_package_can_be_chosen(display: None, tmp_path: Path
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
-        "lse 5.0 True",
+        "LSE 5.0 True",
         "<qt>Sharpness of the pooling: near 0 it is the mean, far above 1 the maximum.</qt>",
     ]

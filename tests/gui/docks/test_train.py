@@ -91,7 +91,7 @@ def choose_method(widget: Any, name: str) -> None:
     from qtpy.QtTest import QTest
 
     box = widget.form.editor("method.name")
-    steps = box.findText(name) - box.currentIndex()
+    steps = box.findData(name) - box.currentIndex()
     for _ in range(abs(steps)):
         QTest.keyClick(box, Qt.Key.Key_Down if steps > 0 else Qt.Key.Key_Up)
 

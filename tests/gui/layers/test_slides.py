@@ -17,13 +17,14 @@ from napari.utils.notifications import notification_manager
 from npe2 import PluginManager
 from PIL import Image
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
-from qtpy.QtGui import QDropEvent
+from qtpy.QtGui import QDropEvent, QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip import samples
-from napari_pbip.gui.compat import camera_of, scale_bar
+from napari_pbip.gui.compat import camera_of, overlays, scale_bar
 from napari_pbip.gui.docks.slides import SlidesWidget
+from napari_pbip.gui.layers.magnification import OVERLAY
 from napari_pbip.gui.layers.slides import SlidePyramid
 from napari_pbip.gui.reader import get_reader
 from napari_pbip.gui.state.session import session_of
@@ -35,6 +36,12 @@ from tests.gui.qt_helpers import click
 def shows_scale_bar(viewer: napari.Viewer) -> bool:
     bar = scale_bar(viewer)
     return bool(bar.visible and bar.opacity > 0)
+
+
+def magnification(viewer: napari.Viewer) -> str:
+    """Return the magnification that is shown, or an empty text."""
+    shown = overlays(viewer).get(OVERLAY)
+    return shown.text if shown is not None and shown.visible and shown.opacity > 0 else ""
 
 
 @pytest.fixture
@@ -319,8 +326,45 @@ def test_slides_with_and_without_mpp_in_one_window(viewer, widget, slide_without
     assert {str(unit) for unit in first.layer.units} == {"micrometer"}
     second.layer.visible = True
     assert not shows_scale_bar(viewer)
+    assert not magnification(viewer)
     assert not told
     notification_manager.notification_ready.disconnect(told.append)
+
+
+def test_the_magnification_follows_the_zoom_while_microns_are_known(viewer, widget, slide_without_mpp, settle):
+    own = overlays(viewer)["text"]  # a text of the user stays as it is
+    own.visible, own.text, own.position = True, "case 7", "bottom_right"
+    widget.take([slide_without_mpp])
+    settle()
+    assert not magnification(viewer)
+    widget.mpp.given.emit(0.5)
+    settle()
+    camera, canvas = camera_of(viewer), canvas_of(viewer)
+    for zoom, said in ((4, "40x"), (1 / 0.5, "20x"), (0.1, "1x"), (0.0625, "0.62x"), (1.04, "10x")):
+        camera.zoom = zoom
+        assert magnification(viewer) == said
+    before = camera.zoom
+    wheel = QWheelEvent(
+        QPointF(canvas.rect().center()),
+        canvas.mapToGlobal(QPointF(canvas.rect().center())),
+        QPoint(),
+        QPoint(0, 480),
+        Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier,
+        Qt.ScrollPhase.NoScrollPhase,
+        False,
+    )
+    QApplication.sendEvent(canvas, wheel)
+    settle(lambda: camera.zoom > before)
+    settle()
+    assert magnification(viewer) == f"{10 * camera.zoom:.0f}x"
+    with_it = viewer.screenshot(flash=False)
+    overlays(viewer)[OVERLAY].opacity = 0
+    assert (with_it != viewer.screenshot(flash=False)).any()  # it is drawn
+    viewer.layers.clear()
+    settle()
+    assert not magnification(viewer)
+    assert (own.visible, own.text, own.position) == (True, "case 7", "bottom_right")
 
 
 def test_when_the_slide_in_view_is_removed_another_one_is_shown(viewer, widget, slide_without_mpp, settle):

@@ -78,15 +78,16 @@ def type_into(form: SettingsForm[Any], name: str, text: str, *, leave: bool = Tr
 
 
 def choose(form: SettingsForm[Any], name: str, text: str) -> None:
-    """Choose an item of a list with the keyboard."""
+    """Choose an item of a list with the keyboard, by its text or by the value that has another title."""
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
     box = form.editor(name)
-    steps = box.findText(text) - box.currentIndex()
+    index = max(box.findText(text), box.findData(text))
+    steps = index - box.currentIndex()
     for _ in range(abs(steps)):
         QTest.keyClick(box, Qt.Key.Key_Down if steps > 0 else Qt.Key.Key_Up)
-    assert box.currentText() == text
+    assert box.currentIndex() == index
 
 
 def entered_anew(form: SettingsForm[Any]) -> Settings:

@@ -7,7 +7,7 @@ from functools import partial
 
 import napari.viewer
 from qtpy.QtCore import QModelIndex, QPoint, Qt
-from qtpy.QtGui import QHideEvent, QKeySequence, QShortcut, QShowEvent
+from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -24,6 +24,7 @@ from napari_pbip.errors import DataError, PbipError
 from napari_pbip.gui.clicks import on_click
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.keys import Key, bind
 from napari_pbip.gui.panels.cluster_view import ClusterView
 from napari_pbip.gui.panels.encoder_choice import EncoderChoice
 from napari_pbip.gui.panels.scatter import Scatter
@@ -108,10 +109,8 @@ class BankWidget(QWidget):
         self.undo = UndoButtons(self._session, self._corrections)
         self._callbacks, self._on_click = viewer.mouse_drag_callbacks, on_click(self._select_at)
         self._lay_out()
-        for keys, act in (("Del", self.remove), ("M", self.move_button.showMenu)):
-            shortcut = QShortcut(QKeySequence(keys), self._corrections)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(act)
+        bind(Key.REMOVE_TILES, self._corrections, self.remove, inside=True)
+        bind(Key.MOVE_TILES, self._corrections, self.move_button.showMenu, inside=True)
         work = self._work
         listen(
             self,

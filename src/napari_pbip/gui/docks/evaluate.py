@@ -195,10 +195,10 @@ class EvaluateWidget(QWidget):
         if self._confusion:
             self.confusion.draw(self._confusion[self.protocol.currentData()], self._names)
 
-    # handing on ----------------------------------------------------------------------------------------------
+    # exporting -----------------------------------------------------------------------------------------------
 
     def _export_box(self) -> QGroupBox:
-        box = QGroupBox("Hand on")
+        box = QGroupBox("Export")
         self.export_button = push_button(
             "Save as…",
             "Areas per class (CSV), a picture (PNG), or the labels (OME-Zarr), as shown now",

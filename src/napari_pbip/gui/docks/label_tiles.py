@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from napari_pbip.errors import DataError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.keys import Key
 from napari_pbip.gui.panels.label_tool import LabelTool
 from napari_pbip.gui.panels.live_map import LiveMapPanel
 from napari_pbip.gui.panels.tile_folder import TileFolder
@@ -67,6 +68,8 @@ class LabelTilesWidget(QWidget):
         self.tabs = QTabWidget()
         self.tabs.addTab(self.slide_labels, "Label on the slide")
         self.tabs.addTab(self.folder, "Folder of tiles")
+        if (bar := self.tabs.tabBar()) is not None:
+            bar.setAccessibleName("Where the labelled tiles are from")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addWidget(self.tabs, 1)
@@ -123,8 +126,11 @@ class SlideLabelling(QWidget):
         self.remove_button = push_button("Remove", "Remove the selected class; its tiles lose it", self._remove_class)
         self.class_notice = Notice()
         self.tool_button = toggle_button(
-            "Label tiles", "Show the tiles of the slide and label them by mouse and keys", self._switch
+            "Label tiles",
+            f"Show the tiles of the slide and label them by mouse and keys ({Key.LABEL_TILES.keys})",
+            self._switch,
         )
+        self.tool_button.setObjectName(Key.LABEL_TILES.name)
         self.rectangle_button = toggle_button(
             "Rectangles", "Dragging labels a rectangle of tiles instead of moving the view", self._switch_dragging
         )

@@ -14,6 +14,7 @@ from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.swatch import Swatch
+from napari_pbip.gui.widgets.tab_order import set_tab_order
 from napari_pbip.gui.widgets.words import PlainLabel, caption, rich, tip
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
 from napari_pbip.results.labels import UNASSIGNED_NAME, UNASSIGNED_RGB
@@ -105,6 +106,7 @@ class LegendWidget(QWidget):
         self.table.setParent(None)
         self.table.deleteLater()
         self.table = fresh
+        set_tab_order(self, *(row.eye for row in self.rows.values() if row.eye is not None))
 
     def _toggle(self) -> None:
         if self._shown is not None:

@@ -392,8 +392,9 @@ def describe(facts: RunFacts) -> str:
         f'<span style="color: {one.colour}">■</span>&nbsp;{html.escape(one.name)}' for one in facts.taxonomy
     )
     state = "trained" if facts.finished else f"training stopped at step {facts.step:,} of {facts.steps:,}"
+    method = facts.settings.method
     score = "" if facts.best_score is None else f", validation mIoU {facts.best_score:.1f} %"
-    return f"{classes}<br>{facts.settings.method.name.upper()}, {state}{score}"
+    return f"{classes}<br>{method.title or method.name}, {state}{score}"
 
 
 def _state(slide: QueuedSlide) -> str:

@@ -43,6 +43,7 @@ class SlidesWidget(DropZone):
         )
         self.list = QListWidget()
         self.list.setToolTip("Click a slide to bring it into view")
+        self.list.setAccessibleName("Open slides")
         self.list.setMaximumHeight(110)
         self.list.currentItemChanged.connect(self._show_chosen)
         self.notice = Notice()

@@ -35,6 +35,7 @@ from napari_pbip.gui.widgets.job_bar import JobBar, Notice, duration
 from napari_pbip.gui.widgets.question import ask
 from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.settings_form import SettingsForm
+from napari_pbip.gui.widgets.tab_order import set_tab_order
 from napari_pbip.gui.widgets.words import rich, tip
 from napari_pbip.models.encoders import catalogue
 from napari_pbip.wording import Interface
@@ -155,10 +156,7 @@ class TrainWidget(QWidget):
         for part in (self.about, self.needs, self.encoder):
             below.addWidget(part)
         self.form.put_below("method.name", chosen)
-        before = self.form.editor("method.name")
-        for field in self.encoder.fields:
-            QWidget.setTabOrder(before, field)
-            before = field
+        set_tab_order(self.form.editor("method.name"), *self.encoder.fields)
         content = QWidget()
         inner = QVBoxLayout(content)
         inner.addWidget(self.source)

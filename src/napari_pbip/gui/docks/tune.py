@@ -22,6 +22,7 @@ from napari_pbip.errors import PbipError
 from napari_pbip.gui.clicks import on_click
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.keys import Key
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.panels.display_controls import DisplayControls
 from napari_pbip.gui.panels.undo import UndoButtons
@@ -76,9 +77,10 @@ class TuneWidget(QWidget):
         self.bar.hide()
         self.why_button = toggle_button(
             "Why? Click on the map",
-            "While this is pressed, a click on the map shows the prototype that is nearest there",
+            f"While this is pressed, a click on the map shows the prototype that is nearest there ({Key.WHY.keys})",
             self._toggle_why,
         )
+        self.why_button.setObjectName(Key.WHY.name)
         self.why = WhyPanel()
         self.why.hide()
         self._lay_out()

@@ -17,6 +17,7 @@ from qtpy.QtCore import QTimer
 
 from napari_pbip.blocks import BlockLoader
 from napari_pbip.gui.compat import fit, show_scale_bar
+from napari_pbip.gui.layers.magnification import Magnification
 from napari_pbip.gui.layers.registry import LayerRegistry
 from napari_pbip.gui.layers.units import MICRONS, PIXELS
 from napari_pbip.gui.timers import single_shot
@@ -120,6 +121,11 @@ class SlidePyramid:
         return SlidePyramid(slide)
 
     @property
+    def coarsest(self) -> Pixels:
+        """The last level as far as it is decoded, without waiting; ``arrived`` tells that there is more of it."""
+        return self._loader.coarsest
+
+    @property
     def pending(self) -> int:
         """Number of blocks that are being decoded."""
         return self._loader.pending
@@ -209,6 +215,7 @@ class SlideLayers(LayerRegistry[SlideLayer]):
     def __init__(self, viewer: ViewerModel) -> None:
         self._newest: SlideLayer | None = None
         self._place = 0
+        self._magnification = Magnification(viewer)
         # shown after napari has handled the change, and once for any number of changes
         self._show_next = single_shot(0, self._on_next)
         super().__init__(viewer)
@@ -301,13 +308,17 @@ class SlideLayers(LayerRegistry[SlideLayer]):
             self.show(newest)
         elif len(self) and not any(slide.layer.visible for slide in self):
             self.show(self[min(self._place, len(self) - 1)])
+        else:
+            self._measure()
 
     def _measure(self) -> None:
-        """Show the scale bar if the microns per pixel of all visible slides are known."""
+        """Show scale bar and magnification if the microns per pixel of all visible slides are known."""
         viewer = self._viewer()
         shown = [slide for slide in self if slide.layer.visible]
+        known = all(slide.slide.mpp_xy is not None for slide in shown)
         if viewer is not None and shown:
-            show_scale_bar(viewer, all(slide.slide.mpp_xy is not None for slide in shown))
+            show_scale_bar(viewer, known)
+        self._magnification.show(known and bool(shown))
 
 
 def layer_data(slide: Slide) -> tuple[list[SlideLevel], dict[str, Any], str]:

@@ -36,6 +36,7 @@ from napari_pbip.gui.connections import listen
 from napari_pbip.gui.state.thumbnails import SIDE, Thumbnails, read_tile
 from napari_pbip.gui.widgets.number_box import NumberBox
 from napari_pbip.gui.widgets.swatch import square
+from napari_pbip.gui.widgets.tab_order import set_tab_order
 from napari_pbip.gui.widgets.words import tip
 
 _MARGIN = 4
@@ -248,6 +249,7 @@ class ClusterView(QTableView):
                 if columns > 1:
                     self.setSpan(number, 0, 1, columns)
                 self.setIndexWidget(self.clusters.index(number, 0), self._class_widget(bank, row.class_index))
+        set_tab_order(self, *self.findChildren(NumberBox))
         _there(self.verticalScrollBar()).setValue(scrolled)
         self._show_picked()
 

@@ -21,6 +21,7 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.gui.layers.display import Display
 from napari_pbip.gui.widgets.number_slider import NumberSlider
 from napari_pbip.gui.widgets.swatch import Swatch
+from napari_pbip.gui.widgets.tab_order import set_tab_order
 from napari_pbip.gui.widgets.words import caption, tip
 from napari_pbip.taxonomy import Taxonomy
 
@@ -83,6 +84,7 @@ class DisplayControls(QGroupBox):
             ClassRow(self.classes, n, one.name, one.rgb, self._change_class, self._toggle)
             for n, one in enumerate(taxonomy)
         ]
+        set_tab_order(self.delta.number, *(control for row in self.rows for control in row.controls))
         self._show_thresholds(display.thresholds)
         self._show_hidden(display.hidden)
         self.opacity.set_value(display.opacity)
@@ -168,6 +170,11 @@ class ClassRow:
     @property
     def _parts(self) -> tuple[QWidget, ...]:
         return self.swatch, self.eye, self.slider, self.follow
+
+    @property
+    def controls(self) -> tuple[QWidget, ...]:
+        """What can have the focus, from left to right."""
+        return self.eye, self.slider.slider, self.slider.number, self.follow
 
     def show_delta(self, own: float | None, common: float) -> None:
         """Show the class's own threshold, or the common one if it has none."""

@@ -30,6 +30,7 @@ class ProjectPanel(QWidget):
         self.offer_button = push_button("Open it", "Open the project as it was left", self._open_last)
         self.folder = QLineEdit()
         self.folder.setReadOnly(True)
+        self.folder.setAccessibleName("Project folder")
         self.change_button = push_button("Change…", "Open another project, or begin one in a folder", self._choose)
         self.notice = Notice()
         self.problem = Notice()

@@ -84,16 +84,18 @@ class TissuePanel(QGroupBox):
         slide = self._slide
         self.setEnabled(slide is not None and slide.slide.is_square())
         mask = None if slide is None else self._tissue.mask(slide)
+        searched = slide is not None and self._tissue.is_searched(slide)
         problem = None if slide is None else self._tissue.problems.get(slide.slide.path)
         self.notice.error("" if problem is None else problem)
-        if slide is not None and self._tissue.is_searched(slide):
+        if searched:
             self.text.setText("Looking for tissue…")
         elif mask is None:
             self.text.clear()
         else:
             self.text.setText(f"{mask.area_mm2:.2f} mm² of tissue{', corrected by hand' if mask.by_hand else ''}")
         self.slider.setEnabled(mask is not None)
-        if mask is not None and mask.threshold is not None and self._threshold is None:
+        # while it is searched for, the mask is that of an earlier threshold, from which keys must not go on
+        if mask is not None and mask.threshold is not None and self._threshold is None and not searched:
             self.slider.set_value(mask.threshold)
 
     # finding -------------------------------------------------------------------------------------------------

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QHBoxLayout, QWidget
 
 from napari_pbip.gui.connections import listen
+from napari_pbip.gui.keys import Key, bind
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import push_button
 
@@ -29,18 +28,16 @@ class UndoButtons(QWidget):
         self.redo_button = push_button("Redo", clicked=self._history.redo)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for button, keys in ((self.undo_button, "Ctrl+Z"), (self.redo_button, "Ctrl+Shift+Z")):
+        for button, key in ((self.undo_button, Key.UNDO), (self.redo_button, Key.REDO)):
             layout.addWidget(button)
-            shortcut = QShortcut(QKeySequence(keys), dock)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(button.click)
+            bind(key, dock, button.click, inside=True)
         listen(self, (self._history.changed, self._show))
         self._show()
 
     def _show(self) -> None:
-        for button, step, what, keys in (
-            (self.undo_button, self._history.last, "Undo the last change", "Ctrl+Z"),
-            (self.redo_button, self._history.next, "Redo the last change that was undone", "Ctrl+Shift+Z"),
+        for button, step, what, key in (
+            (self.undo_button, self._history.last, "Undo the last change", Key.UNDO),
+            (self.redo_button, self._history.next, "Redo the last change that was undone", Key.REDO),
         ):
             button.setEnabled(bool(step))
-            button.setToolTip(f"{what}{f': {step}' if step else ''} ({keys})")
+            button.setToolTip(f"{what}{f': {step}' if step else ''} ({key.keys})")

@@ -23,10 +23,12 @@ from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import PbipError
 from napari_pbip.gui import imports
 from napari_pbip.gui.closing import AskBeforeClosing
+from napari_pbip.gui.focus_frame import FocusFrames
 from napari_pbip.gui.jobs import RunningJob, State, returning
 from napari_pbip.gui.layers.display import Display
 from napari_pbip.gui.layers.results import ResultLayer, ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
+from napari_pbip.gui.overview import Overview
 from napari_pbip.gui.state.activity import Activity
 from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.cohort import Cohort
@@ -36,6 +38,7 @@ from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.project import ProjectWork
 from napari_pbip.gui.state.segmenting import TISSUE, SegmentQueue
+from napari_pbip.gui.state.shortcuts import Shortcuts
 from napari_pbip.gui.state.steps import Steps
 from napari_pbip.gui.state.tile_places import TilePlaces
 from napari_pbip.gui.state.tissue import Tissue
@@ -236,6 +239,11 @@ class Session:
             return slide
         return self.slides[0] if len(self.slides) == 1 else None
 
+    @property
+    def slide_in_view(self) -> SlideLayer | None:
+        """The current slide, else the first one that is visible, or None."""
+        return self.current_slide or next((slide for slide in self.slides if slide.layer.visible), None)
+
     def _on_active(self) -> None:
         self.slide_selected.emit(self.current_slide)
 
@@ -332,6 +340,9 @@ def session_of(viewer: ViewerModel) -> Session:
             window._qt_window.destroyed.connect(_closing(weakref.ref(session)))
             imports.begin()
             AskBeforeClosing(window._qt_window, partial(_running, weakref.ref(session)))
+            Shortcuts(window._qt_window, weakref.ref(session))
+            FocusFrames(window._qt_window)
+            Overview(window._qt_viewer.canvas.native, session)
     return session
 
 

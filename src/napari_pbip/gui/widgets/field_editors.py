@@ -28,8 +28,8 @@ _SCROLL_BAR = 24
 """Width of the scroll bar beside the widest value of a list, in pixels."""
 
 
-def field_editor(annotation: Any) -> BaseValueWidget[Any]:
-    """Return the widget for values of a type.
+def field_editor(annotation: Any, titles: Mapping[str, str]) -> BaseValueWidget[Any]:
+    """Return the widget for values of a type, of which some may have titles to be shown in a list.
 
     Its ``value`` is what was entered, which the settings model validates; reading an ambiguous value raises
     :class:`ValueError`. ``changed`` is emitted when a value was chosen, or when a text loses the focus or Return is
@@ -41,7 +41,8 @@ def field_editor(annotation: Any) -> BaseValueWidget[Any]:
     if parts == [str]:
         return Suggestions()
     if parts == [bool] or (len(parts) == 1 and get_origin(parts[0]) is Literal):
-        widget = create_widget(annotation=parts[0])
+        choices = [(titles.get(value, str(value)), value) for value in get_args(parts[0])]
+        widget = create_widget(annotation=parts[0], options={"choices": choices} if choices else {})
         assert isinstance(widget, BaseValueWidget)
         if isinstance(widget.native, QComboBox):
             _keep_small(widget.native)

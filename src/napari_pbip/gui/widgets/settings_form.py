@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar, cast
 
@@ -194,13 +194,15 @@ class _Row:
     owner: type[Settings] | None
     """Name of the method that the field belongs to; None if all have it."""
     info: FieldInfo
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """What values are called in the list."""
 
     def __post_init__(self) -> None:
         self.wrong = False
         self.remark: object = ""
         self.place: tuple[QGridLayout, int] | None = None
         self.label = QLabel(label(self.dotted, self.info))
-        self.editor = field_editor(self.info.annotation)
+        self.editor = field_editor(self.info.annotation, self.titles)
         self.problem = Notice()
         tip = f"<qt>{html.escape(self.info.description or '')}</qt>"  # rich text, because it is wrapped
         for widget in (self.label, self.editor.native):
@@ -269,7 +271,8 @@ def _rows(model: type[Settings], above: Names = (), common: str | None = None) -
         if isinstance(info.discriminator, str):
             tags = tuple(part.model_fields[info.discriminator].default for part in models)
             choice = FieldInfo(annotation=cast("Any", Literal[tags]), description=info.description)
-            yield _Row((*names, info.discriminator), None, choice)
+            titles = {tag: getattr(part, "title", "") or tag for tag, part in zip(tags, models, strict=True)}
+            yield _Row((*names, info.discriminator), None, choice, titles)
         for part in models:
             yield from _rows(part, names, info.discriminator if isinstance(info.discriminator, str) else None)
         if not models and name != common:

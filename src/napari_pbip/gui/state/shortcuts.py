@@ -1,0 +1,123 @@
+"""The keys that work everywhere in a window of napari, whichever dock is in front."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QKeyEvent
+from qtpy.QtWidgets import QApplication, QPushButton, QTabWidget
+
+from napari_pbip.gui.keys import Key, bind
+from napari_pbip.gui.layers.slides import METADATA as SLIDE
+from napari_pbip.gui.state.steps import Step
+
+if TYPE_CHECKING:
+    from napari_pbip.gui.state.session import Session
+
+_HELD_S = 0.4
+"""Seconds from which a key counts as held down rather than pressed."""
+
+
+class Shortcuts(QObject):
+    """Keys of a window for the tools, the slides and the map of its session.
+
+    Parameters
+    ----------
+    window
+        Main window of napari, which owns this object.
+    session
+        Its session.
+    """
+
+    def __init__(self, window: Any, session: weakref.ref[Session]) -> None:
+        super().__init__(window)
+        self._window, self._session = window, session
+        self._before: dict[Any, bool] = {}
+        self._pressed = 0.0
+        for key, act in (
+            (Key.LABEL_TILES, partial(self._press, Step.LABEL_TILES, Key.LABEL_TILES)),
+            (Key.WHY, partial(self._press, Step.TUNE, Key.WHY)),
+            (Key.NEXT_SLIDE, partial(self._move, 1)),
+            (Key.PREVIOUS_SLIDE, partial(self._move, -1)),
+            (Key.MAP, self._switch_map),
+        ):
+            bind(key, window, act)
+
+    # tools ---------------------------------------------------------------------------------------------------
+
+    def _press(self, step: Step, key: Key) -> None:
+        """Press the button that has the name of a key: the one in sight, or else that of the workflow panel."""
+        buttons: list[QPushButton] = self._window.findChildren(QPushButton, key.name)
+        button = next((one for one in buttons if one.isVisible()), None)
+        if button is None and (session := self._session()) is not None:
+            dock, panel = session.viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
+            dock.show()
+            dock.raise_()
+            panel.show_step(step)
+            button = panel.findChild(QPushButton, key.name)
+            _bring_to_front(button)
+        if button is not None and button.isVisible():
+            button.click()
+
+    # slides --------------------------------------------------------------------------------------------------
+
+    def _move(self, places: int) -> None:
+        """Show the slide so many places further in the project, if there is one."""
+        if (session := self._session()) is None:
+            return
+        paths = [slide.path for slide in session.project.slides if slide not in session.project.missing]
+        slide = session.slide_in_view
+        place = places + (paths.index(slide.slide.path) if slide is not None and slide.slide.path in paths else -1)
+        if 0 <= place < len(paths):
+            if (opened := session.slides.of_path(paths[place])) is not None:
+                session.slides.show(opened)
+            else:
+                session.project.show(paths[place])
+
+    # the map -------------------------------------------------------------------------------------------------
+
+    def _switch_map(self) -> None:
+        """Hide the maps of the slide in view, or show them if they are hidden; until the key is released if held."""
+        if (session := self._session()) is None:
+            return
+        slide = session.slide_in_view
+        maps = [result.layer for result in session.results]
+        if session.live_map.layer is not None:
+            maps.append(session.live_map.layer)
+        if slide is not None:
+            maps = [layer for layer in maps if layer.metadata.get(SLIDE) == str(slide.slide.path)]
+        self._before = {layer: layer.visible for layer in maps}
+        show = not any(self._before.values())
+        for layer in maps:
+            layer.visible = show
+        self._pressed = time.monotonic()
+        if (application := QApplication.instance()) is not None:
+            application.installEventFilter(self)  # the widget that has the focus gets the release
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Wait for the release of the key that hides the map, or for another window, which would get the release."""
+        released = isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyRelease
+        if isinstance(event, QKeyEvent) and released:
+            released = event.key() == Qt.Key.Key_H and not event.isAutoRepeat()
+        if released or (event is not None and event.type() == QEvent.Type.WindowDeactivate):
+            if (application := QApplication.instance()) is not None:
+                application.removeEventFilter(self)
+            if time.monotonic() - self._pressed > _HELD_S:
+                for layer, visible in self._before.items():
+                    layer.visible = visible
+            self._before = {}
+        return False
+
+
+def _bring_to_front(button: QPushButton | None) -> None:
+    """Show the tabs on which a button is."""
+    above = None if button is None else button.parentWidget()
+    while above is not None:
+        if isinstance(above, QTabWidget):
+            pages = [above.widget(n) for n in range(above.count())]
+            above.setCurrentWidget(next(page for page in pages if page is not None and page.isAncestorOf(button)))
+        above = above.parentWidget()

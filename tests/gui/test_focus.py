@@ -1,0 +1,200 @@
+"""Every control of every dock is reached by the Tab key in the order that is seen, has a name and shows its focus."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QPoint, QRect, Qt
+from qtpy.QtGui import QColor
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QFocusFrame,
+    QLabel,
+    QSlider,
+    QWidget,
+)
+
+from napari_pbip import samples
+from napari_pbip.gui.focus_frame import COLOUR
+from napari_pbip.gui.samples import PROJECT
+from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.state.steps import Step
+from tests.gui.napari_privates import canvas_of, main_window
+from tests.gui.qt_helpers import Settle, click
+from tests.gui.state.project_process import make_store
+
+
+@pytest.fixture
+def active(viewer: Any, settle: Settle) -> Any:
+    """The main window, which has the focus."""
+    window = main_window(viewer)
+    window.activateWindow()
+    settle(window.isActiveWindow)
+    return window
+
+
+def controls(page: QWidget) -> set[QWidget]:
+    """Return what can have the focus by the Tab key; a field of a box has the focus of the box."""
+    return {
+        one
+        for one in page.findChildren(QWidget)
+        if one.isVisible()
+        and one.isEnabled()
+        and one.focusPolicy() & Qt.FocusPolicy.TabFocus
+        and not one.focusProxy()
+        and not isinstance(one.parentWidget(), (QComboBox, QAbstractSpinBox))
+    }
+
+
+def name_of(control: QWidget) -> str:
+    """Return what a screen reader calls a control."""
+    if control.accessibleName() or isinstance(control, QAbstractButton):
+        return control.accessibleName() or control.text()  # type: ignore[attr-defined]
+    return next((label.text() for label in control.window().findChildren(QLabel) if label.buddy() is control), "")
+
+
+def place(control: QWidget, page: QWidget) -> QRect:
+    return QRect(control.mapTo(page, QPoint(0, 0)), control.size())
+
+
+def is_read_before(one: QRect, other: QRect) -> bool:
+    """Return whether a place is above another one, or left of it in the same line."""
+    same_line = one.top() < other.center().y() < one.bottom() or other.top() < one.center().y() < other.bottom()
+    return one.left() <= other.left() if same_line else one.top() <= other.top()
+
+
+def out_of_order(visited: list[QWidget], page: QWidget) -> list[tuple[str, str]]:
+    """Return the names of controls that follow each other against the order in which they are seen."""
+
+    def whole(control: QWidget) -> QWidget:  # a table, in which a field may be scrolled out of sight
+        return next((other for other in visited if other.isAncestorOf(control)), control)
+
+    wrong = []
+    for one, other in pairwise(visited):
+        pair = (one, other) if whole(one) is whole(other) else (whole(one), whole(other))
+        if not is_read_before(place(pair[0], page), place(pair[1], page)):
+            wrong.append((name_of(one), name_of(other)))
+    return wrong
+
+
+def press_tab(first: QWidget, page: QWidget) -> list[QWidget]:
+    """Press Tab from a control on until the focus leaves the page, or comes to a control again."""
+    first.setFocus()
+    visited: list[QWidget] = []
+    while (now := QApplication.focusWidget()) is not None and page.isAncestorOf(now) and now not in visited:
+        [frame] = [one for one in now.window().findChildren(QFocusFrame) if one.isVisible()]
+        assert frame.widget() is now
+        visited.append(now)
+        QTest.keyClick(now, Qt.Key.Key_Tab)
+    return visited
+
+
+def test_all_controls_in_the_order_that_is_seen(viewer: Any, settle: Settle, active: Any, tmp_path: Path) -> None:
+    session = session_of(viewer)
+    viewer.open_sample("napari-pbip", "project")
+    settle(lambda: session.folder.name == PROJECT and not session.jobs)
+    [slide] = session.slides
+    make_store(slide.slide, tmp_path / "slide.ome.zarr")
+    _, panel = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
+    settle(lambda: panel.isVisible())
+    found: dict[Step, int] = {}
+    for step in Step:
+        click(panel.buttons[step])
+        if step is Step.TUNE:  # so that there are controls that were made later than those below
+            session.results.open(tmp_path / "slide.ome.zarr")
+        settle(lambda: not session.jobs)
+        settle()
+        page = panel.pages[step]
+        for fold in [one for one in page.findChildren(QAbstractButton) if one.text().startswith("▸")]:
+            if fold.isVisible():
+                click(fold)
+        settle()
+        there = controls(page)
+        assert [one for one in there if not name_of(one)] == [], step
+        first = min(there, key=lambda one: (place(one, page).top(), place(one, page).left()))
+        visited = press_tab(first, page)
+        assert set(visited) == there, step
+        assert out_of_order(visited, page) == [], step
+        found[step] = len(visited)
+    assert found[Step.TUNE] > 10
+    assert found[Step.TRAIN] > 30
+    there = controls(panel)
+    assert [one for one in there if not name_of(one)] == []
+    settle(lambda: not session.jobs)
+
+
+def test_sliders_answer_the_arrow_keys(viewer: Any, settle: Settle, active: Any, tmp_path: Path) -> None:
+    session = session_of(viewer)
+    slide = session.slides.open(samples.slide())
+    make_store(slide.slide, tmp_path / "slide.ome.zarr")
+    session.results.open(tmp_path / "slide.ome.zarr")
+    docks = [viewer.window.add_plugin_dock_widget("napari-pbip", name)[1] for name in ("6 Tune", "1 Slides")]
+    settle()
+    tissue = docks[1].tissue
+    click(tissue.button)
+    settle(lambda: tissue.slider.isEnabled() and not session.jobs)
+    count = 0
+    for dock in docks:
+        dock.parentWidget().raise_()
+        settle()
+        for slider in [one for one in dock.findChildren(QSlider) if one.isVisible()]:
+            slider.setFocus()
+            before = slider.value()
+            keys = (Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Right, Qt.Key.Key_Right)
+            for key in keys:  # also while the tissue is searched for
+                QTest.keyClick(slider, key)
+                settle()
+            assert slider.value() == before - 1 + 3, slider.accessibleName()
+            count += 1
+    settle(lambda: not session.jobs)
+    assert count == 4 + len(session.results[0].taxonomy) + 1
+    mask = session.tissue.mask(slide)
+    assert mask is not None
+    assert mask.threshold == pytest.approx(tissue.slider.value())
+
+
+def luminance(colour: QColor) -> float:
+    """Return the relative luminance that the Web Content Accessibility Guidelines define."""
+    parts = (part / 255 for part in (colour.red(), colour.green(), colour.blue()))
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_focus_is_seen_in_both_themes(viewer: Any, settle: Settle, active: Any, theme: str) -> None:
+    viewer.theme = theme
+    _, panel = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
+    settle()
+    button = panel.keys_button
+    around = place(button, active).adjusted(-2, -2, 2, 2)
+
+    def framed() -> float:
+        image = active.grab(around).toImage()
+        row = [image.pixelColor(x, 1).name().upper() for x in range(image.width())]
+        return row.count(COLOUR) / len(row)
+
+    assert framed() == 0
+    button.setFocus()
+    settle()
+    assert framed() > 0.9
+    canvas_of(viewer).setFocus()
+    settle()
+    assert framed() == 0
+    background = QColor(get_theme(theme).background.as_hex())
+    dock = panel.parentWidget()
+    dock.setFloating(True)
+    dock.activateWindow()
+    settle(dock.isActiveWindow, seconds=10)
+    button.setFocus()
+    [frame] = dock.findChildren(QFocusFrame)
+    assert frame.isVisible()
+    lower, higher = sorted((luminance(QColor(COLOUR)), luminance(background)))
+    assert (higher + 0.05) / (lower + 0.05) > 3
