@@ -19,6 +19,14 @@ def click(button: Any) -> None:
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
+def open_workflow(viewer: Any, settle: Settle) -> Any:
+    """Open the dock *Workflow* from the plugin's menu, and return its panel, which is imported in a thread."""
+    _, widget = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
+    settle(lambda: widget.panel is not None and widget.panel.isVisible())
+    settle()
+    return widget.panel
+
+
 def answer(parent: Any, settle: Settle, text: str) -> str:
     """Answer the question that is open over a widget; returns what it says."""
     from qtpy.QtWidgets import QMessageBox

@@ -28,7 +28,7 @@ from napari_pbip.gui.samples import PROJECT
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.state.steps import Step
 from tests.gui.napari_privates import canvas_of, main_window
-from tests.gui.qt_helpers import Settle, click
+from tests.gui.qt_helpers import Settle, click, open_workflow
 from tests.gui.state.project_process import make_store
 
 
@@ -103,8 +103,7 @@ def test_all_controls_in_the_order_that_is_seen(viewer: Any, settle: Settle, act
     settle(lambda: session.folder.name == PROJECT and not session.jobs)
     [slide] = session.slides
     make_store(slide.slide, tmp_path / "slide.ome.zarr")
-    _, panel = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
-    settle(lambda: panel.isVisible())
+    panel = open_workflow(viewer, settle)
     found: dict[Step, int] = {}
     for step in Step:
         click(panel.buttons[step])
@@ -171,8 +170,7 @@ def luminance(colour: QColor) -> float:
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_the_focus_is_seen_in_both_themes(viewer: Any, settle: Settle, active: Any, theme: str) -> None:
     viewer.theme = theme
-    _, panel = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
-    settle()
+    panel = open_workflow(viewer, settle)
     button = panel.keys_button
     around = place(button, active).adjusted(-2, -2, 2, 2)
 

@@ -19,7 +19,7 @@ from napari_pbip.gui.keys import Key, Place
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.state.steps import Step
 from tests.gui.napari_privates import canvas_of, keys_of_napari, main_window
-from tests.gui.qt_helpers import Settle, click
+from tests.gui.qt_helpers import Settle, click, open_workflow
 from tests.gui.state.project_process import make_store
 
 PAGE = Path(__file__).parents[2] / "docs" / "shortcuts.md"
@@ -51,9 +51,7 @@ def open_result(session: Any, folder: Path) -> Any:
 
 @pytest.fixture
 def panel(viewer: Any, settle: Settle) -> Any:
-    _, panel = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
-    settle()
-    return panel
+    return open_workflow(viewer, settle)
 
 
 def test_the_page_and_the_dialog_list_all_keys(viewer: Any, settle: Settle, panel: Any) -> None:
@@ -93,7 +91,7 @@ def test_tools_are_switched_whatever_is_in_front(
     session.slides.open(samples.slide())
     settle()
     press(Qt.Key.Key_G)  # opens the panel
-    panel = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")[1]
+    panel = open_workflow(viewer, settle)
     [labelling] = panel.docks[Step.LABEL_TILES]
     assert panel.buttons[Step.LABEL_TILES].isChecked()
     assert labelling.slide_labels.tool.on

@@ -15,7 +15,7 @@ from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from tests.gui.napari_privates import canvas_of, main_window
-from tests.gui.qt_helpers import Settle, click
+from tests.gui.qt_helpers import Settle, click, open_workflow
 
 WIDTH = 400
 """Of the panel, in pixels, at which nothing has to be scrolled sideways."""
@@ -34,11 +34,8 @@ def open_panel(viewer: Any, settle: Settle) -> Callable[[], Any]:
     """Opens the panel from the plugin's menu."""
 
     def open_it() -> Any:
-        dock, widget = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
-        settle(lambda: widget.panel is not None)
-        settle()
-        panel = widget.panel
-        panel.close_dock = dock.destroyOnClose  # the cross of its title
+        panel = open_workflow(viewer, settle)
+        panel.close_dock = panel.parentWidget().parentWidget().destroyOnClose  # the cross of its title
         return panel
 
     return open_it
@@ -190,5 +187,5 @@ def test_a_step_beside_its_page_shows_the_same(viewer: Any, settle: Settle, open
     click(panel.buttons[Step.TUNE])
     settle()
     assert beside.slide_labels.tool.on
-    assert "Labelled tiles" in viewer.layers  # the dock is still open
+    assert viewer.layers["Labelled tiles"].visible  # the dock is still open
     settle(lambda: not session.jobs)

@@ -18,7 +18,7 @@ from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.state.steps import Step
 from tests.gui.napari_privates import canvas_of
-from tests.gui.qt_helpers import click
+from tests.gui.qt_helpers import click, open_workflow
 from tests.gui.sample_labels import SKIN, Lesson
 
 LEFT, NO, SHIFT = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
@@ -55,10 +55,7 @@ class Workflow:
     ) -> None:
         self.viewer, self.settle, self.shot, self.lesson = viewer, settle, shot, lesson
         self.session = session_of(viewer)
-        _, dock = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
-        settle(lambda: dock.panel is not None)
-        self.panel = dock.panel
-        settle()
+        self.panel = open_workflow(viewer, settle)
 
     def page(self, step: Step) -> Any:
         """Go to a step, with the button *Next* if it leads there; return the dock on its page."""
@@ -141,7 +138,7 @@ class Workflow:
         self.settle(lambda: not self.session.jobs)
         self.done(Step.LABEL_TILES)
         self.shot("label-tiles")
-        assert "Labelled tiles" in self.viewer.layers
+        assert self.viewer.layers["Labelled tiles"].visible
         live = self.session.live_map
         click(part.live.live_button)
         self.settle(lambda: live.layer is not None and live.checked and not self.session.jobs, seconds=300)
@@ -153,7 +150,7 @@ class Workflow:
     def build_bank(self) -> None:
         """Build the image bank."""
         bank = self.page(Step.BANK)
-        assert "Labelled tiles" not in self.viewer.layers  # they would cover what comes
+        assert not self.viewer.layers["Labelled tiles"].visible  # they would cover what comes
         self.settle(lambda: self.session.bank.tiles is not None)
         self.settle()
         click(bank.build_button)

@@ -12,6 +12,7 @@ from napari_pbip.gui import imports
 from napari_pbip.gui.timers import single_shot
 
 if TYPE_CHECKING:
+    from napari_pbip.gui.state.steps import Step
     from napari_pbip.gui.workflow_panel import WorkflowPanel
 
 _CHECK_MS = 30
@@ -35,16 +36,25 @@ class WorkflowWidget(QWidget):
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.addWidget(self._loading)
-        self._soon = single_shot(_CHECK_MS, self._open_panel, self)
+        self._soon = single_shot(_CHECK_MS, self._open_soon, self)
         imports.begin()
-        self._open_panel()
+        self._open_soon()
 
-    def _open_panel(self) -> None:
-        if not imports.panel_imported():
+    def show_step(self, step: Step) -> None:
+        """Show the page of a step; if the panel is still being imported, wait for it."""
+        self._open().show_step(step)
+
+    def _open_soon(self) -> None:
+        if imports.panel_imported():
+            self._open()
+        else:
             self._soon.start()
-            return
+
+    def _open(self) -> WorkflowPanel:
         from napari_pbip.gui.workflow_panel import WorkflowPanel
 
-        self.panel = WorkflowPanel(self._viewer)
-        self._loading.hide()
-        self._layout.addWidget(self.panel)
+        if self.panel is None:
+            self.panel = WorkflowPanel(self._viewer)
+            self._loading.hide()
+            self._layout.addWidget(self.panel)
+        return self.panel

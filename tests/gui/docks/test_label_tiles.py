@@ -608,9 +608,10 @@ def test_closing_the_dock_loses_nothing(bench):
     bench.settle()
     QTest.mouseClick(bench.canvas, LEFT, NO, bench.at(4, 4))
     assert bench.tiles == before
-    assert "Labelled tiles" not in bench.viewer.layers  # they would cover the tissue map
+    assert not bench.viewer.layers["Labelled tiles"].visible  # they would cover the tissue map
     again = Bench(bench.viewer, bench.settle)
     assert again.tiles == before
+    assert bench.viewer.layers["Labelled tiles"].visible
     assert bench.viewer.layers["Labelled tiles"].get_value((3.5 * 112, 2.5 * 112), world=True) == 1
     assert names(again.part) == ["tumour", "fat"]
     again.switch_on()

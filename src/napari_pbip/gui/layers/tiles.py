@@ -17,6 +17,7 @@ from napari.layers import Labels as LabelsLayer
 
 from napari_pbip.bank.labelled_slides import Labels
 from napari_pbip.bank.slide_labels import NONE
+from napari_pbip.gui.compat import batched_update
 from napari_pbip.gui.layers.colours import label_colormap
 from napari_pbip.gui.layers.slides import METADATA, SlideLayer
 from napari_pbip.slides import Position, SquareGrid
@@ -47,7 +48,11 @@ Places = npt.NDArray[np.intp]
 
 
 class TileOverlay:
-    """The two layers of a slide's labelled tiles. The user may hide or remove them; nothing depends on them."""
+    """The two layers of a slide's labelled tiles. The user may hide or remove them; nothing depends on them.
+
+    While nobody labels they are hidden rather than removed, because napari collects garbage when a layer is removed,
+    which takes up to a second beside torch.
+    """
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
@@ -57,6 +62,7 @@ class TileOverlay:
         self._shown: dict[Position, Labels] = {}
         self._taxonomy: Taxonomy | None = None
         self._outlined: tuple[Position, int] | None = None
+        self._concealed: bool | None = None  # whether the picture was visible before
 
     def show(
         self, slide: SlideLayer, grid: SquareGrid, taxonomy: Taxonomy, tiles: Mapping[Position, Labels], *, lines: bool
@@ -64,13 +70,15 @@ class TileOverlay:
         """Draw the labelled tiles, and if asked for the lines of the grid; only changes are drawn."""
         viewer = self._viewer()
         if viewer is None or slide.layer not in viewer.layers:
-            self.hide()
+            self.remove()
             return
         place = (slide.layer, grid, tuple(slide.layer.scale), tuple(slide.layer.translate))
         if self._layers is None or place != self._place or any(layer not in viewer.layers for layer in self._layers):
-            self.hide()
+            self.remove()
             self._layers, self._place = self._add(viewer, slide, grid), place
         picture, frame = self._layers
+        if self._concealed is not None:
+            self._concealed, picture.visible = None, self._concealed
         top = _above(viewer, slide)
         if viewer.layers.index(frame) < top - 1:  # a map was opened since
             for layer in self._layers:
@@ -95,14 +103,23 @@ class TileOverlay:
                 level.outlined = outlined
             frame.refresh(thumbnail=False, highlight=False, extent=False)
 
-    def hide(self) -> None:
+    def conceal(self) -> None:
+        """Hide the layers until they are shown again."""
+        if self._layers is not None and self._concealed is None:
+            self._concealed = self._layers[0].visible
+            for layer in self._layers:
+                layer.visible = False
+
+    def remove(self) -> None:
         """Remove the layers."""
         viewer = self._viewer()
-        for layer in self._layers or ():
-            if viewer is not None and layer in viewer.layers:
-                viewer.layers.remove(layer)
+        there = [] if viewer is None else [layer for layer in self._layers or () if layer in viewer.layers]
+        if viewer is not None and there:
+            with batched_update(viewer.layers):
+                for layer in there:
+                    viewer.layers.remove(layer)
         self._layers = self._place = self._taxonomy = self._outlined = None
-        self._shown = {}
+        self._shown, self._concealed = {}, None
 
     def _add(self, viewer: ViewerModel, slide: SlideLayer, grid: SquareGrid) -> tuple[LabelsLayer, LabelsLayer]:
         cells = _CELLS if max(grid.rows, grid.columns) * _CELLS <= _LONGEST else 1

@@ -184,8 +184,10 @@ class Labelling:
     def _draw(self) -> None:
         tiles = {**self._given(), **self._preview}
         grid = self.grid
-        if self.slide is None or grid is None or not (self._docks and (tiles or self._lines)):
-            self._overlay.hide()
+        if self.slide is None or grid is None:
+            self._overlay.remove()
+        elif not (self._docks and (tiles or self._lines)):
+            self._overlay.conceal()
         else:
             self._overlay.show(self.slide, grid, self.labels.taxonomy, tiles, lines=self._lines)
 
