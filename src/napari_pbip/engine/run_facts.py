@@ -37,6 +37,8 @@ class RunFacts:
     """Number of steps at the last save."""
     seconds: float = 0.0
     """Seconds of training, including those before it was resumed."""
+    earlier: list[tuple[int, int]] = field(default_factory=list)
+    """Of each earlier length of a training that was made longer the planned steps, and those that were done by then."""
     epoch: int = 0
     """Number of finished epochs, including their validation."""
     best_epoch: int = 0

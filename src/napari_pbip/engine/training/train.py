@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from napari_pbip.bank import TileSet, find_splits, load_tiles
+from napari_pbip.bank.layouts.tile_table import write_tiles
 from napari_pbip.claims import claims
 from napari_pbip.config import (
     DataSettings,
@@ -111,6 +112,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         probe, remembered = load_probe(settings, tiles)
         window = max(side, ProbeSettings.window)
         facts = _begin(settings, tiles, window, out, len(tiles), resume=resume, overwrite=overwrite)
+        _record_tiles(out, settings.data, tiles, validation)
         facts.device, facts.fit = str(device), remembered
         yield from (*tile_notes(tiles), *notes)
         yield from fit_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
@@ -122,6 +124,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         settings = _with_encoder(settings, start.facts["encoder"]["name"])
     steps = planned_steps(settings.train, len(tiles))
     facts = _begin(settings, tiles, side, out, steps, resume=resume, overwrite=overwrite)
+    _record_tiles(out, settings.data, tiles, validation)
     yield from (*tile_notes(tiles), *notes)
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
@@ -197,8 +200,18 @@ def _begin(
     check_resume("run", out, facts.settings, settings, _MAY_CHANGE, done=facts.step, steps=steps)
     if facts.step and not (out / runs.STATE).exists():
         raise OutputError(f"{out} holds a model, but no {runs.STATE} to resume it from; train a new model.")
+    if facts.step and steps != facts.steps:
+        facts.earlier = [*facts.earlier, (facts.steps, facts.step)]
     facts.settings, facts.steps = settings, steps
     return facts
+
+
+def _record_tiles(out: Path, data: DataSettings, tiles: TileSet, validation: TileSet | None) -> None:
+    """Write the tiles of a training as a data set into its folder, because their labels may change afterwards."""
+    sets = {tiles.split: tiles} if validation is None else {tiles.split: tiles, validation.split: validation}
+    if "train_single" in tiles.splits:
+        sets["train_single"] = load_tiles(tiles.folder, "train_single", data)
+    write_tiles(out, tiles.taxonomy, sets)
 
 
 def planned_steps(settings: TrainSettings, tiles: int) -> int:

@@ -1,0 +1,219 @@
+"""A project that the jobs of the window made, made again by the command line, and compared file by file."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from contextlib import chdir
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from safetensors.numpy import load_file
+from typer.testing import CliRunner
+
+from napari_pbip import samples
+from napari_pbip.bank import Curation, ImageBank, load_single_tiles
+from napari_pbip.bank.labelled_slides import LabelledSlides
+from napari_pbip.cli import app
+from napari_pbip.config import (
+    BankSettings,
+    DataSettings,
+    JobSettings,
+    SegmentSettings,
+    ThresholdSettings,
+    TissueSettings,
+)
+from napari_pbip.engine.banks.build_bank import build_bank
+from napari_pbip.engine.banks.cut_tiles import cut_tiles
+from napari_pbip.engine.inference.segment import segment
+from napari_pbip.engine.outputs.write_results import write_results
+from napari_pbip.engine.run_facts import RunFacts
+from napari_pbip.engine.sample_project import sample_labels
+from napari_pbip.engine.training.train import train
+from napari_pbip.project import Project, ProjectSlide
+from napari_pbip.replay import SCRIPT, find_steps
+from napari_pbip.results.places import TISSUE, result_folder, stores_in
+from napari_pbip.slides import find_tissue, open_slide
+from tests.cli.conftest import Called
+
+THRESHOLDS = ThresholdSettings(delta=0.4, percentile=98.0)
+
+
+def _labelled(slide: Path, most: int) -> LabelledSlides:
+    """Return labels of a copy of the bundled slide, with at most so many tiles of each class."""
+    labelled = sample_labels()
+    kept = {}
+    for place, given in labelled.tiles[0].items():
+        if sum(given == other for other in kept.values()) < most:
+            kept[place] = given
+    facts = labelled.slides[0].model_copy(update={"path": slide})
+    return replace(labelled, slides=(facts,), tiles=(kept,))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project in which everything was changed after it had been used."""
+    work = tmp_path_factory.mktemp("it's here")
+    slide, folder = work / "a slide's $copy.svs", work / "Anna's project"
+    shutil.copy(samples.slide(), slide)
+    tiles, bank, run = folder / "tiles", folder / "bank", folder / "models" / "model 1"
+    list(cut_tiles(_labelled(slide, 5), tiles))
+    data = DataSettings(folder=tiles, mpp=sample_labels().size.mpp, white_fraction=0.8)
+    texture = BankSettings(encoder="texture", k=2, nearest=2)
+    list(build_bank(load_single_tiles(tiles, data), bank, texture, data, update=True))
+    first, second = ImageBank.read(bank).tiles[0], ImageBank.read(bank).tiles[-1]
+    curation = Curation().remove([first.hash]).move([second.hash], sample_labels().taxonomy.names[0])
+    list(build_bank(load_single_tiles(tiles, data), bank, texture, data, update=True, curation=curation))
+    values = {
+        "data": data,
+        "bank": texture,
+        "bank_folder": bank,
+        "backbone": {"name": "mit-b0"},
+        "train": {"steps": 2, "batch_size": 2},
+    }
+    settings = JobSettings.parse(values)
+    list(train(settings, run))
+    longer = settings.model_copy(update={"train": settings.train.model_copy(update={"steps": 3})})
+    list(train(longer, run, resume=True))
+    with open_slide(slide) as opened:
+        out = result_folder(folder / "results", opened.name, opened.identity)
+        mask = find_tissue(opened, TissueSettings())
+        corrected = mask.array.copy()
+        corrected[: len(corrected) // 2] = False
+        replace(mask, array=corrected).write(out / TISSUE)
+        used = SegmentSettings(mpp=0.6, tissue_mask=out / TISSUE)
+        slides = (ProjectSlide.of(opened),)
+    list(segment(slide, run, out, used, ThresholdSettings()))
+    (store,) = stores_in(out)
+    list(write_results(store, THRESHOLDS))
+    mask.write(out / TISSUE)
+    list(cut_tiles(_labelled(slide, 3), tiles))
+    Project(slides=slides, model=run, settings=settings).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def again(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder in which the project was made again."""
+    folder = tmp_path_factory.mktemp("again") / "every thing"
+    with chdir(project.parent):
+        done = CliRunner().invoke(app, ["replay", project.name, "--out", str(folder)])
+        assert done.exit_code == 0, (done.output, done.exception)
+        assert done.output.startswith("napari-pbip bank build "), done.output  # there is nothing to note
+    return folder
+
+
+def test_bank_model_scores_and_labels_are_those_of_the_project(project: Path, again: Path) -> None:
+    before, after = (ImageBank.read(folder / "bank") for folder in (project, again))
+    np.testing.assert_array_equal(after.prototypes, before.prototypes)
+    assert after.identity == before.identity
+    assert [t.hash for t in after.removed] == [t.hash for t in before.removed]
+    assert after.white_fraction == 0.8
+    for name in ("best", "last"):
+        files = (load_file(folder / "models" / "model 1" / f"{name}.safetensors") for folder in (project, again))
+        weights, others = files
+        assert weights.keys() == others.keys()
+        for key, value in weights.items():
+            np.testing.assert_array_equal(others[key], value, err_msg=key)
+    (store,) = stores_in(next((project / "results").iterdir()))
+    group, other = (zarr.open_group(folder / store.relative_to(project), mode="r") for folder in (project, again))
+    for array in ("0", "pbip/presence", "pbip/peak", "pbip/tissue", "labels/tissue/0"):
+        np.testing.assert_array_equal(other[array][:], group[array][:], err_msg=array)
+    assert (np.asarray(group["labels/tissue/0"]) > 0).any()
+    for name in ("areas.csv", "overlay.png"):
+        here = store.parent / name
+        assert (again / here.relative_to(project)).read_bytes() == here.read_bytes()
+
+
+def test_the_copy_is_a_project_of_its_own(project: Path, again: Path) -> None:
+    known = Project.open(again)
+    assert known.settings.data.folder == again / "tiles"
+    assert known.model == again / "models" / "model 1"
+    assert known.slides == Project.open(project).slides
+    for made in again.rglob("*.json"):
+        if made.name != "project.json" and "tiles" not in made.parts:
+            assert str(project) not in made.read_text(encoding="utf-8"), made
+
+
+def test_the_copy_can_be_made_again_itself(again: Path, tmp_path: Path) -> None:
+    steps = find_steps(again, tmp_path)
+    assert not steps.notes
+    assert [command.arguments for command in steps.commands] == [
+        command.arguments for command in find_steps(again, again).commands
+    ]
+
+
+def test_what_is_done_is_not_done_again(project: Path, again: Path, call: Called) -> None:
+    (overlay,) = again.glob("results/*/overlay.png")
+    weights = again / "models" / "model 1" / "best.safetensors"
+    before = weights.stat().st_mtime_ns
+    overlay.unlink()
+    assert call("replay", project, "--out", again) == 0, call.error
+    assert overlay.exists()
+    assert weights.stat().st_mtime_ns == before
+    assert call.error.count("Done: ") == 3
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the script is one of a POSIX shell")
+def test_a_shell_reads_the_script_as_the_commands(project: Path, tmp_path: Path) -> None:
+    steps = find_steps(project, tmp_path / "o'clock")
+    steps.write(tmp_path / "o'clock")
+    program = tmp_path / "napari-pbip"
+    program.write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\0" "$word"; done\necho\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = tmp_path / "o'clock" / SCRIPT
+    ran = subprocess.run(["sh", str(script)], env=environment, capture_output=True, text=True, check=True)
+    words = [tuple(line.split("\0")[:-1]) for line in ran.stdout.splitlines()]
+    assert words == [command.arguments for command in steps.commands]
+    assert [line[0] for line in words] == ["bank", "train", "train", "segment"]
+    lines = script.read_text(encoding="utf-8").splitlines()
+    assert [tuple(shlex.split(line)[1:]) for line in lines if line.startswith("napari-pbip")] == words
+
+
+def test_what_differs_is_said_in_a_sentence(project: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(project, changed)
+    run = changed / "models" / "model 1"
+    facts = RunFacts.read(run)
+    facts.step, facts.prototypes = 1, {**(facts.prototypes or {}), "bank": "another"}
+    facts.write(run)
+    (run / "tiles.csv").unlink()
+    shutil.copy(samples.project() / "model" / "best.safetensors", run)
+    notes = find_steps(changed, changed).notes
+    assert len(notes) == 4
+    for part in ("does not record its tiles", "bank was changed", "after 1 of 3 steps", "trained again"):
+        assert sum(part in note for note in notes) == 1, notes
+    shutil.rmtree(run)
+    steps = find_steps(changed, changed)
+    assert [command.arguments[0] for command in steps.commands] == ["bank", "segment"]  # with the model where it was
+    (changed / "bank" / "bank.json").write_text("{")
+    (note,) = [note for note in find_steps(changed, changed).notes if "bank" in note]
+    assert "cannot be made again: " in note
+    assert "\n" not in note
+
+
+def test_a_missing_slide_and_wrong_folders_are_sentences(project: Path, call: Called, tmp_path: Path) -> None:
+    alone = tmp_path / "project"
+    shutil.copytree(project, alone)
+    slide = tmp_path / "gone.svs"
+    known = Project.open(alone)
+    moved = known.slides[0].model_copy(update={"path": slide})
+    known.model_copy(update={"slides": (moved,)}).write(alone)
+    assert call("replay", alone, "--out", tmp_path / "new") == 2
+    assert f"{slide} does not exist" in " ".join(call.error.split("\n"))
+    assert not (tmp_path / "new" / "bank").exists()
+    shutil.copy(samples.slide(), slide)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    assert call("replay", alone, "--out", tmp_path / "other") == 2
+    assert "holds other files" in call.error
+    assert call("replay", alone, "--out", alone) == 2
+    assert "choose another folder" in call.error
+    assert call("replay", tmp_path / "nothing", "--out", tmp_path / "new") == 2
+    assert "it holds no image bank" in call.error
