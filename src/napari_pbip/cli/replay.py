@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from napari_pbip.cli.terminal import say
+from napari_pbip.wording import Interface
 
 
 def replay(
@@ -24,12 +25,12 @@ def replay(
     """
     from napari_pbip.replay import begin_replay
 
-    steps = begin_replay(project, out)
-    for note in steps.notes:
-        say(f"Note: {note}")
+    script = begin_replay(project, out)
+    for note in script.notes:
+        say(f"Note: {Interface.COMMAND_LINE.sentence(note)}")
     program = context.find_root().command
     with chdir(out):
-        for command in steps.commands:
+        for command in script.commands:
             if (arguments := command.left(Path())) is None:
                 say(f"Done: {command.out}")
                 continue

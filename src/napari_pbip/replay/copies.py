@@ -10,12 +10,12 @@ from napari_pbip.config import change_paths
 from napari_pbip.errors import OutputError, ProjectError
 from napari_pbip.files import output_error, prepare_folder
 from napari_pbip.project import BANK, RESULTS, TILES, Project
-from napari_pbip.replay.steps import RECORDS, SCRIPT, Steps, find_steps
+from napari_pbip.replay.script import RECORDS, SCRIPT, Script, find_commands
 from napari_pbip.results.places import TISSUE
 
 
-def begin_replay(project: Path, copy: Path) -> Steps:
-    """Copy what was made by hand in a project, and write its steps for the copy; return the commands to be run there.
+def begin_replay(project: Path, copy: Path) -> Script:
+    """Copy what was made by hand in a project, and write the script for the copy; return what is to be run there.
 
     Labelled tiles, corrections of the image bank, tissue masks and the project file are copied. A copy that was begun
     earlier is completed.
@@ -39,26 +39,26 @@ def begin_replay(project: Path, copy: Path) -> Steps:
         raise OutputError(f"{copy} is the project itself; choose another folder for what is made again.")
     if not (copy / RECORDS).exists():
         prepare_folder(copy, RECORDS, overwrite=False)
-    steps = find_steps(project, copy)
-    if not steps.commands:
-        why = " ".join(steps.notes) or "it holds no image bank, no model and no map."
+    script = find_commands(project, copy)
+    if not script.commands:
+        why = " ".join(script.notes) or "it holds no image bank, no model and no map."
         raise ProjectError(f"Nothing in {project} can be made again: {why}")
-    if steps.missing:
+    if script.missing:
         raise ProjectError(
-            f"{steps.missing[0]} does not exist, of which the project has a map; open the project in the window, which "
-            "asks where its slides are now, and try again."
+            f"{script.missing[0]} does not exist, and the project has a map of it; open the project in the window, "
+            "which asks where its slides are now, and try again."
         )
-    script = copy / SCRIPT
-    if script.exists() and script.read_text(encoding="utf-8") != steps.script:
+    file = copy / SCRIPT
+    if file.exists() and file.read_text(encoding="utf-8") != script.text:
         raise OutputError(
             f"{copy} was begun with other steps than the project has now; choose another folder, or delete that one."
         )
-    steps.write(copy)
+    script.write(copy)
     try:
         _copy_handmade(project, copy)
     except OSError as error:
         raise output_error(copy, error) from error
-    return steps
+    return script
 
 
 def _copy_handmade(project: Path, copy: Path) -> None:

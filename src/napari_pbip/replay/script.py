@@ -38,6 +38,7 @@ from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.results.places import OVERLAY, TISSUE, stores_in
 from napari_pbip.results.store_facts import ModelFacts
 from napari_pbip.slides import TissueMask
+from napari_pbip.wording import Interface
 
 SCRIPT, RECORDS = "steps.sh", "steps"
 """Names of the script, and of the folder of what its commands read, in a project folder."""
@@ -83,8 +84,8 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
-    """The commands of a project."""
+class Script:
+    """The commands that make a project again."""
 
     commands: tuple[Command, ...]
     """In the order in which they are to be run."""
@@ -94,9 +95,9 @@ class Steps:
     """Slides with a map that are not where they were."""
 
     @property
-    def script(self) -> str:
-        """The text of the script."""
-        notes = [f"# Note: {' '.join(note.split())}" for note in self.notes]
+    def text(self) -> str:
+        """The commands as a shell script, which people read."""
+        notes = [f"# Note: {' '.join(Interface.COMMAND_LINE.sentence(note).split())}" for note in self.notes]
         return "\n".join((_HEAD, *notes, "set -e", 'cd "$(dirname "$0")"', *map(str, self.commands), ""))
 
     def write(self, project: Path) -> None:
@@ -108,10 +109,10 @@ class Steps:
             If the folder cannot be written.
         """
         with writing(project / SCRIPT) as temporary:
-            temporary.write_text(self.script, encoding="utf-8", newline="\n")
+            temporary.write_text(self.text, encoding="utf-8", newline="\n")
 
 
-def find_steps(project: Path, target: Path) -> Steps:
+def find_commands(project: Path, target: Path) -> Script:
     """Find the commands of a project, and write the files that they read.
 
     Parameters
@@ -139,7 +140,7 @@ class _Finder:
         self.notes: list[str] = []
         self.missing: list[Path] = []
 
-    def find(self) -> Steps:
+    def find(self) -> Script:
         if (self.project / BANK / BANK_FACTS).exists():
             with self._noting("The image bank"):
                 self._find_bank()
@@ -150,7 +151,7 @@ class _Finder:
             for store in stores_in(folder):
                 with self._noting(f"The map “{folder.name}”"):
                     self._find_map(folder.name, ScoreStore.open(store))
-        return Steps(tuple(self.commands), tuple(self.notes), tuple(self.missing))
+        return Script(tuple(self.commands), tuple(self.notes), tuple(self.missing))
 
     @contextmanager
     def _noting(self, what: str) -> Iterator[None]:
