@@ -74,15 +74,22 @@ class Settings(BaseModel):
         anchor_paths(cls, values, path.parent)
         return values
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, *, given_only: bool = False) -> None:
         """Write the settings as YAML for :meth:`read`; the file is replaced only when complete.
+
+        Parameters
+        ----------
+        path
+            The file.
+        given_only
+            Whether values that were not given, and so are the defaults, are left out.
 
         Raises
         ------
         OutputError
             If the file cannot be written.
         """
-        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        text = yaml.safe_dump(self.model_dump(mode="json", exclude_unset=given_only), sort_keys=False)
         with writing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 

@@ -193,9 +193,8 @@ class _Finder:
             self.notes.append(f"The map “{name}” has {done} of {planned} tiles, and all of them are computed.")
         of_scores: dict[str, Any] = {**facts.settings, "mpp": facts.slide.mpp}
         tta = of_scores.pop("tta", False)
-        if (
-            of_scores["tissue_mask"] is not None
-        ):  # it may have been corrected since; the store has the one that was used
+        if of_scores.get("tissue_mask") is not None:
+            # the mask may have been corrected since; the store has the one that was used
             of_scores["tissue_mask"] = self.target / RECORDS / out / TISSUE
             scale = facts.slide.width / store.tissue.shape[1]
             TissueMask(store.tissue, scale, facts.slide.mpp * scale).write(of_scores["tissue_mask"])
@@ -270,9 +269,9 @@ class _Finder:
 
     def _write_settings(self, out: Path, settings: JobSettings) -> Path:
         file = self.target / RECORDS / out / _SETTINGS
-        values = settings.model_dump(mode="json")
+        values = settings.model_dump(mode="json", exclude_unset=True)  # a map has nothing to do with a training
         change_paths(JobSettings, values, lambda _, path: self._relative(self._moved(Path(path)), file.parent))
-        JobSettings.parse(values).write(file)
+        JobSettings.parse(values).write(file, given_only=True)
         return file
 
     def _add(self, *arguments: str | Path, steps: int = 0) -> None:
