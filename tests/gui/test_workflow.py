@@ -10,6 +10,7 @@ from napari_pbip.bank import ImageBank, load_tiles
 from napari_pbip.cli import app
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.state.steps import Step
+from napari_pbip.project import Project
 from napari_pbip.replay import SCRIPT
 from napari_pbip.results import ScoreStore, open_labels
 from tests.gui.qt_helpers import click
@@ -61,3 +62,4 @@ def test_from_a_slide_to_a_tuned_tissue_map_without_a_command_line(viewer, settl
     assert replayed.exit_code == 0, (replayed.output, replayed.exception)
     assert (tmp_path / "copy" / SCRIPT).read_text() == (session.folder / SCRIPT).read_text()
     assert_same(session.folder, tmp_path / "copy")
+    assert [result.thresholds for result in Project.open(tmp_path / "copy").results] == [facts.thresholds]

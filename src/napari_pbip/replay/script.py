@@ -247,11 +247,11 @@ class _Finder:
     def _model_of(self, name: str, model: ModelFacts) -> Path:
         """Return the model that computed the scores of a map."""
         own = Path(MODELS, model.run)
-        run = self.project / own
-        if not run.exists():
-            run = Path(model.folder)
-        elif all(command.out != own for command in self.commands):
-            raise ModelError(f"its model “{model.run}” cannot.")
+        run = next((run for run in (self.project / own, Path(model.folder)) if (run / MARKER).exists()), None)
+        if run is None:
+            raise ModelError(f"its model “{model.run}” does not exist any more.")
+        if run == self.project / own and all(command.out != own for command in self.commands):
+            raise ModelError(f"its model “{model.run}” cannot be made again.")
         if _weights(run) != model.hash:
             self.notes.append(f"The model “{model.run}” was trained again after the map “{name}”, so the map differs.")
         return self._moved(run)
