@@ -23,6 +23,7 @@ from napari_pbip.bank.bank_folder import FACTS as BANK_FACTS
 from napari_pbip.bank.bank_folder import read_facts
 from napari_pbip.bank.layouts.tile_table import TABLE, write_tiles
 from napari_pbip.config import (
+    BankSettings,
     DataSettings,
     JobSettings,
     RefineSettings,
@@ -171,9 +172,13 @@ class _Finder:
         if isinstance(facts, ModelError):
             raise facts
         out, settings = Path(MODELS, name), facts.settings
-        labelled = {"folder": self._write_tiles(out, settings.data), "layout": "auto", "classes": None}
-        changes = {"data": settings.data.model_copy(update=labelled), "bank_folder": self._bank_of(name, facts)}
-        file = self._write_settings(out, settings.model_copy(update=changes))
+        bank = self._bank_of(name, facts)
+        apart = () if bank["bank_folder"] is None else ("train_single",)
+        labelled = {"folder": self._write_tiles(out, settings.data, *apart), "layout": "auto", "classes": None}
+        if "bank" in bank:
+            labelled["white_fraction"] = 1.0  # white tiles are not among those of the bank
+        data = settings.data.model_copy(update=labelled)
+        file = self._write_settings(out, settings.model_copy(update={"data": data, **bank}))
         lengths = [*facts.earlier, (facts.steps, facts.step)]
         for planned, done in lengths:
             if done < planned:
@@ -215,8 +220,8 @@ class _Finder:
 
     # what a command reads ------------------------------------------------------------------------------------
 
-    def _write_tiles(self, out: Path, data: DataSettings) -> Path:
-        """Write the tiles from which something was made; return the path of their table."""
+    def _write_tiles(self, out: Path, data: DataSettings, *apart: str) -> Path:
+        """Write the tiles from which something was made, but for these splits; return the path of their table."""
         record = self.project / out / TABLE
         if record.exists():
             data = DataSettings(folder=record)
@@ -226,23 +231,26 @@ class _Finder:
                 "now are used."
             )
         source = data.folder if data.folder is not None and data.folder.exists() else self.project / TILES
-        sets = {split: load_tiles(source, split, data) for split in find_splits(source, data) if split != "test"}
+        splits = [split for split in find_splits(source, data) if split not in ("test", *apart)]
+        sets = {split: load_tiles(source, split, data) for split in splits}
         folder = self.target / RECORDS / out
         taxonomy = next(iter(sets.values())).taxonomy
         write_tiles(folder, taxonomy, {split: map(self._moved_tile, tiles) for split, tiles in sets.items()})
         return folder / TABLE
 
-    def _bank_of(self, name: str, facts: RunFacts) -> Path | None:
-        """Return the image bank with whose prototypes a training began, or None if there was none before it."""
+    def _bank_of(self, name: str, facts: RunFacts) -> dict[str, Any]:
+        """Return the settings by which a training begins with the image bank that it had."""
         chosen, own = facts.settings.bank_folder, self.project / BANK
-        used = (facts.prototypes or {}).get("bank")
-        if chosen is None or used is None:
-            return None
+        recorded = facts.prototypes or {}
+        if chosen is None or recorded.get("bank") is None:
+            return {"bank_folder": None}
         for bank in (chosen, own):  # the second one if the project was moved
-            if _identity(bank) == used:
-                return self._moved(bank)
+            if _identity(bank) == recorded["bank"]:
+                return {"bank_folder": self._moved(bank)}
+        if "bank_settings" in recorded:  # it has changed since, and the training builds it from the recorded tiles
+            return {"bank_folder": None, "bank": BankSettings.parse(recorded["bank_settings"])}
         self.notes.append(f"The image bank was changed after the training of “{name}”, so the model differs.")
-        return self._moved(own if _identity(own) else chosen)
+        return {"bank_folder": self._moved(own if _identity(own) else chosen)}
 
     def _model_of(self, name: str, model: ModelFacts) -> Path:
         """Return the model that computed the scores of a map."""
@@ -271,7 +279,7 @@ class _Finder:
         file = self.target / RECORDS / out / _SETTINGS
         values = settings.model_dump(mode="json", exclude_unset=True)  # a map has nothing to do with a training
         change_paths(JobSettings, values, lambda _, path: self._relative(self._moved(Path(path)), file.parent))
-        JobSettings.parse(values).write(file, given_only=True)
+        JobSettings.parse(values).write_given(file)
         return file
 
     def _add(self, *arguments: str | Path, steps: int = 0) -> None:

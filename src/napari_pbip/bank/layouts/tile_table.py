@@ -22,6 +22,8 @@ from napari_pbip.pictures import is_picture
 from napari_pbip.taxonomy import Taxonomy
 
 TABLE = "tiles.csv"
+_FOR_TRAINING = {"train", "train_single"}
+"""Splits that may have tiles in common, because nothing is scored on them."""
 
 
 def find(folder: Path, here: Listing, layout: str) -> tuple[Table | None, list[str]]:
@@ -86,7 +88,8 @@ def read(
     elsewhere = set[str]()
     for row, values in enumerate(table.rows):
         if (of := table.split(row)) != split:
-            elsewhere.add(values["path"])
+            if not {of, split} <= _FOR_TRAINING:
+                elsewhere.add(values["path"])
             if of is None:
                 unknown[values["split"]] += 1
             continue

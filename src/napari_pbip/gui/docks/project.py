@@ -23,6 +23,8 @@ from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.replay import SCRIPT, Script, find_commands
 from napari_pbip.results.cohort import write_cohort
 
+_NAMED = 3
+"""Number of notes on the steps that are shown."""
 _SOON_MS = 50
 """Milliseconds in which several changes are shown at once."""
 
@@ -166,7 +168,10 @@ class ProjectWidget(DropZone):
                 return
             done = f"Saved as {SCRIPT} in the project folder; napari-pbip replay {folder.name} --out COPY runs them."
             show = self.notice.warn if script.notes else self.notice.info
-            show(" ".join((done, *script.notes)))
+            more = len(script.notes) - _NAMED
+            show(
+                " ".join((done, *script.notes[:_NAMED], *([f"It names {more} more differences."] if more > 0 else [])))
+            )
 
         self.notice.clear()
         self._session.project.save()
