@@ -151,6 +151,19 @@ def test_what_is_done_is_not_done_again(project: Path, again: Path, call: Called
     assert call.error.count("Done: ") == 3
 
 
+def test_a_training_that_was_stopped_is_resumed(project: Path, again: Path, tmp_path: Path) -> None:
+    _, first, longer, _ = find_commands(project, tmp_path).commands
+    run = tmp_path / first.out
+    assert first.left(tmp_path) == first.arguments
+    assert "--resume" not in first.arguments
+    for done, expected in ((1, (*first.arguments, "--resume")), (2, None)):
+        facts = RunFacts.read(again / first.out)
+        facts.step = done
+        facts.write(run)
+        assert first.left(tmp_path) == expected
+        assert longer.left(tmp_path) == longer.arguments
+
+
 @pytest.mark.skipif(os.name == "nt", reason="the script is one of a POSIX shell")
 def test_a_shell_reads_the_script_as_the_commands(project: Path, tmp_path: Path) -> None:
     script = find_commands(project, tmp_path / "o'clock")

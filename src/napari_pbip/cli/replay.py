@@ -36,6 +36,6 @@ def replay(
                 continue
             say(f"{command}")
             if status := program.main(list(arguments), standalone_mode=False):
-                say("The same command continues.")
+                say("napari-pbip replay continues there when it is called again.")
                 raise typer.Exit(status)
     say(f"Everything is made again in {out}")
