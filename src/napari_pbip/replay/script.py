@@ -140,6 +140,7 @@ class _Finder:
         self.commands: list[Command] = []
         self.notes: list[str] = []
         self.missing: list[Path] = []
+        self._weights = cache(_weights)  # for this moment: a model may be trained again
 
     def find(self) -> Script:
         if (self.project / BANK / BANK_FACTS).exists():
@@ -231,11 +232,12 @@ class _Finder:
                 "now are used."
             )
         source = data.folder if data.folder is not None and data.folder.exists() else self.project / TILES
-        splits = [split for split in find_splits(source, data) if split not in ("test", *apart)]
-        sets = {split: load_tiles(source, split, data) for split in splits}
+        others = {"train_single", "val"}.intersection(find_splits(source, data)).difference(apart)
+        sets = {split: load_tiles(source, split, data) for split in ("train", *sorted(others))}
         folder = self.target / RECORDS / out
-        taxonomy = next(iter(sets.values())).taxonomy
-        write_tiles(folder, taxonomy, {split: map(self._moved_tile, tiles) for split, tiles in sets.items()})
+        write_tiles(
+            folder, sets["train"].taxonomy, {split: map(self._moved_tile, tiles) for split, tiles in sets.items()}
+        )
         return folder / TABLE
 
     def _bank_of(self, name: str, facts: RunFacts) -> dict[str, Any]:
@@ -260,7 +262,7 @@ class _Finder:
             raise ModelError(f"its model “{model.run}” does not exist any more.")
         if run == self.project / own and all(command.out != own for command in self.commands):
             raise ModelError(f"its model “{model.run}” cannot be made again.")
-        if _weights(run) != model.hash:
+        if self._weights(run) != model.hash:
             self.notes.append(f"The model “{model.run}” was trained again after the map “{name}”, so the map differs.")
         return self._moved(run)
 
@@ -298,7 +300,6 @@ def _identity(bank: Path) -> str | None:
         return None
 
 
-@cache
 def _weights(run: Path) -> str:
     """Return the hash of the weights of a model."""
     from napari_pbip.engine.runs import available, read_weights, weights_identity  # torch takes seconds to load
