@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shlex
 import shutil
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from napari_pbip import samples
@@ -179,6 +181,29 @@ def test_a_shell_reads_the_script_as_the_commands(project: Path, tmp_path: Path)
     assert [line[0] for line in words] == ["bank", "train", "train", "segment"]
     lines = file.read_text(encoding="utf-8").splitlines()
     assert [tuple(shlex.split(line)[1:]) for line in lines if line.startswith("napari-pbip")] == words
+
+
+def test_a_project_that_was_moved_has_the_same_commands(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project.parent, tmp_path / "moved")  # with the slide beside it
+    moved = tmp_path / "moved" / project.name
+    run = moved / "models" / "model 1"
+    facts = RunFacts.read(run)
+    assert facts.prototypes is not None
+    facts.prototypes["bank"] = ImageBank.read(moved / "bank").identity  # as if the bank had not changed
+    facts.settings = facts.settings.model_copy(update={"bank_folder": tmp_path / "earlier" / "bank"})
+    facts.write(run)
+    script = find_commands(moved, moved)
+    assert not script.notes
+    assert not script.missing
+    *made, segmented = script.commands
+    assert made == [*find_commands(project, tmp_path / "other").commands[:-1]]
+    assert Path(segmented.arguments[1]).parent == tmp_path / "moved"
+    records = moved / "steps" / "models" / "model 1"
+    assert yaml.safe_load((records / "settings.yaml").read_text(encoding="utf-8"))["bank_folder"] == "../../../bank"
+    with (records / "tiles.csv").open(encoding="utf-8", newline="") as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    assert paths
+    assert all(path.startswith("../../../tiles/pictures/") for path in paths)
 
 
 def test_what_differs_is_said_in_a_sentence(project: Path, tmp_path: Path) -> None:
