@@ -33,8 +33,10 @@ def test_the_package_is_light():
     assert not brought_along("napari_pbip") & {*HEAVY, "numpy", "pydantic", "rich"}
 
 
-@pytest.mark.parametrize("module", ["napari_pbip.cli", "napari_pbip.slides", "napari_pbip.bank", "napari_pbip.results"])
-def test_slides_bank_results_and_the_command_line_start_without_torch(module: str):
+@pytest.mark.parametrize(
+    "module", ["napari_pbip.cli", "napari_pbip.slides", "napari_pbip.bank", "napari_pbip.results", "napari_pbip.replay"]
+)
+def test_slides_bank_results_replay_and_the_command_line_start_without_torch(module: str):
     assert not brought_along(module) & {"torch", "transformers", "timm", "napari", "magicgui", *QT}
 
 

@@ -136,7 +136,7 @@ def prepare_folder(
     ways: str = "`overwrite=True` to replace it",
     keep: Collection[str] = (),
 ) -> None:
-    """Create an empty output folder.
+    """Create an output folder that is empty but for the files to keep.
 
     It may contain hidden files of this package: a claim (:mod:`napari_pbip.claims`), and unfinished files of a process
     that was killed.
@@ -167,7 +167,7 @@ def prepare_folder(
         folder.mkdir(parents=True, exist_ok=True)
         held = [one for one in folder.iterdir() if not one.name.startswith(".in-use.") and one.name not in _NOTHING]
         begun = [one for one in held if one.name.startswith(".") and one.name.endswith(".part")]
-        held = [one for one in held if one not in begun]
+        held = [one for one in held if one not in begun and one.name not in keep]
         if held and not any((place / marker).exists() for place in (folder, leaving)):
             raise OutputError(
                 f"{folder} holds other files than an earlier result (no {marker}) and is not deleted; move it away, "
@@ -180,7 +180,7 @@ def prepare_folder(
         for one in begun:
             _remove(one)
         first = Path(marker).parts[0]
-        for one in sorted((one for one in held if one.name not in keep), key=lambda one: one.name == first):
+        for one in sorted(held, key=lambda one: one.name == first):
             leaving.mkdir(exist_ok=True)
             _remove(leaving / one.name)
             _rename(one, leaving / one.name)

@@ -6,6 +6,7 @@ BANK/
   features.safetensors    feature of each tile by the hash of its file
   prototypes.safetensors  one vector per subclass
   thumbnails/<hash>.jpg   the tiles whose mean features are the prototypes
+  tiles.csv, classes.txt  the labelled tiles it was built from, as a data set
   curation.json           the user's corrections, if there are any (:mod:`napari_pbip.bank.curation`)
 ```
 """

@@ -30,7 +30,7 @@ from napari_pbip.bank.bank_folder import (
 from napari_pbip.bank.cluster import Clusters, Floats, Ints, choose_k, cosine_kmeans, normalise
 from napari_pbip.bank.cluster_counts import check_enough_tiles, k_of_classes
 from napari_pbip.bank.features import FeatureFile
-from napari_pbip.config import BankSettings
+from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.errors import BankError
 from napari_pbip.files import write_json, writing
 from napari_pbip.taxonomy import Taxonomy
@@ -76,6 +76,8 @@ class ImageBank:
     """Tiles left out because they are mostly white."""
     removed: tuple[BankTile, ...] = ()
     """Tiles that the user removed, with the classes of their labels."""
+    white_fraction: float = DataSettings().white_fraction
+    """Largest share of white of a tile that is not left out."""
     statistics: Mapping[str, Any] = field(default_factory=dict)
     """``mean`` and ``std`` of the tiles' RGB in [0, 1], three numbers each."""
     clustered: tuple[str, ...] = ()
@@ -92,6 +94,7 @@ class ImageBank:
         *,
         left_out: Sequence[BankTile] = (),
         removed: Sequence[BankTile] = (),
+        white_fraction: float = DataSettings().white_fraction,
         previous: ImageBank | None = None,
     ) -> ImageBank:
         """Cluster the features of each class and compute its prototypes.
@@ -108,6 +111,8 @@ class ImageBank:
             Mostly white tiles, which are recorded only.
         removed
             Tiles that the user removed, which are recorded only.
+        white_fraction
+            Share of white above which a tile was left out, which is recorded only.
         previous
             An earlier bank, whose clusters are kept for classes with the same tiles and settings.
 
@@ -150,6 +155,7 @@ class ImageBank:
             prototypes=np.stack(prototypes),
             left_out=tuple(left_out),
             removed=tuple(removed),
+            white_fraction=white_fraction,
             statistics=measures.statistics(hashes),
             clustered=tuple(clustered),
         )
@@ -248,6 +254,7 @@ class ImageBank:
             "k": list(self.k),
             "clusters": [asdict(c) for c in self.clusters()],
             "statistics": dict(self.statistics),
+            "white_fraction": self.white_fraction,
             "left_out": [asdict(t) for t in self.left_out],
             "removed": [asdict(t) for t in self.removed],
             "tiles": [asdict(t) for t in self.tiles],
@@ -284,6 +291,7 @@ class ImageBank:
                 prototypes=load_file(folder / PROTOTYPES)["prototypes"],
                 left_out=_TILES.validate_python(document["left_out"]),
                 removed=_TILES.validate_python(document.get("removed", ())),  # banks before curation have none
+                white_fraction=document.get("white_fraction", cls.white_fraction),  # nor this, in earlier ones
                 statistics=document["statistics"],
             )
             intact = bank.identity == document["identity"]

@@ -29,6 +29,7 @@ from napari_pbip.cli.options import (
     settings_from,
     values_from,
 )
+from napari_pbip.cli.replay import replay
 from napari_pbip.cli.terminal import (
     output,
     print_plugin_warnings_as_sentences,
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 app.add_typer(bank_app, name="bank")
 app.add_typer(encoders_app, name="encoders")
+app.command()(replay)
 
 
 def main() -> None:

@@ -82,9 +82,16 @@ class Settings(BaseModel):
         OutputError
             If the file cannot be written.
         """
-        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-        with writing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        _write_yaml(path, self.model_dump(mode="json"))
+
+    def write_given(self, path: Path) -> None:
+        """Write the settings that were given, without the defaults of others; else as :meth:`write` does."""
+        _write_yaml(path, self.model_dump(mode="json", exclude_unset=True))
+
+
+def _write_yaml(path: Path, values: Mapping[str, Any]) -> None:
+    with writing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:

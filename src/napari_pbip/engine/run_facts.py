@@ -23,8 +23,8 @@ class RunFacts:
     settings: JobSettings
     taxonomy: Taxonomy
     prototypes: dict[str, Any] | None = None
-    """For a method with prototypes: identity of the bank (None if they are learned), encoder, K per class, dimension;
-    otherwise None."""
+    """For a method with prototypes: identity of the bank (None if they are learned) and its settings, encoder, K per
+    class, dimension; otherwise None."""
     fit: dict[str, Any] = field(default_factory=dict)
     """For a linear probe: encoder, strength of the penalty, number of tiles, and the result of cross-validation:
     balanced accuracy in percent, confusion of the classes (rows are labels), and the tiles with the largest loss."""
@@ -37,6 +37,8 @@ class RunFacts:
     """Number of steps at the last save."""
     seconds: float = 0.0
     """Seconds of training, including those before it was resumed."""
+    earlier: list[tuple[int, int]] = field(default_factory=list)
+    """Of each earlier length of a training that was made longer the planned steps, and those that were done by then."""
     epoch: int = 0
     """Number of finished epochs, including their validation."""
     best_epoch: int = 0

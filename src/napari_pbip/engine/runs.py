@@ -3,6 +3,7 @@
 ```text
 RUN/
   run.json               facts: settings, classes, bank, seeds, versions, progress, validation scores
+  tiles.csv, classes.txt the labelled tiles of the training and of its image bank, as a data set
   curves.csv             a row per step: step, learning rate, every loss term
   best.safetensors       the model with the best validation score (without validation, of the last epoch)
   last.safetensors       the model after the last epoch, or when the training was stopped

@@ -13,9 +13,10 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from napari_pbip import samples
-from napari_pbip.bank import ImageBank
+from napari_pbip.bank import ImageBank, load_tiles
 from napari_pbip.bank.features import FeatureFile
 from napari_pbip.bank.labelled_slides import LabelledSlides
+from napari_pbip.bank.layouts.tile_table import write_tiles
 from napari_pbip.config import DataSettings, JobSettings
 from napari_pbip.engine.banks.cut_tiles import cut_tiles
 from napari_pbip.engine.jobs import job, phase
@@ -80,5 +81,8 @@ def sample_project(tiles: Path, bank: Path, run: Path) -> Job:
         temporary.write_bytes(
             save({n: w.astype(np.float32) if w.dtype == np.float16 else w for n, w in weights.items()})
         )
+    labelled = load_tiles(tiles)
+    write_tiles(bank, labelled.taxonomy, {"train": labelled.single_class})
+    write_tiles(run, labelled.taxonomy, {"train": labelled})
     facts.write(run)
     yield Finished(run)

@@ -13,6 +13,8 @@ from napari_pbip.folders import STORE_MARKER
 
 AREAS = "areas.csv"
 OVERLAY = "overlay.png"
+TISSUE = "tissue.png"
+"""File name of the tissue mask of a slide in a project."""
 OVERLAY_SIDE = 1600
 """Longer side of the overlay picture in pixels."""
 _IDENTITY_DIGITS = 12

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import QLineEdit
 
 from napari_pbip import samples
 from napari_pbip.config import ThresholdSettings
+from napari_pbip.engine.sample_project import sample_project
 from napari_pbip.gui.docks.project import ProjectWidget
 from napari_pbip.gui.panels.cohort_table import AREAS, MAP, MODEL, MPP, SLIDE, STATE, TISSUE
 from napari_pbip.gui.state.segmenting import Status
@@ -249,3 +250,26 @@ def test_slides_that_cannot_be_read_are_told(viewer: Any, widget: Any, settle: S
     drop(widget, tmp_path / "no.svs", samples.slide())
     all_known(widget, settle, 1)
     assert "no.svs" in widget.project.problem.text()
+
+
+def test_what_cannot_be_made_again_is_said_when_the_steps_are_saved(
+    viewer: Any, widget: Any, settle: Settle, tmp_path: Path
+) -> None:
+    folder = session_of(viewer).folder
+    click(widget.script_button)
+    settle(widget.notice.isVisible)
+    assert widget.notice.text() == "⚠  There is no image bank, model or map yet."
+    with open_slide(samples.slide()) as slide:
+        (folder / "results" / "skin").mkdir(parents=True)
+        make_store(slide, folder / "results" / "skin" / "skin.ome.zarr")
+    click(widget.script_button)
+    settle(widget.notice.isVisible)
+    assert widget.notice.text() == "⚠  The map “skin” cannot be made again: its model “run” does not exist any more."
+    assert not (folder / "steps.sh").exists()
+    *_, _ = sample_project(folder / "tiles", folder / "bank", folder / "models" / "sample")
+    click(widget.script_button)
+    settle(lambda: "Saved as steps.sh" in widget.notice.text())
+    assert "The map “skin” cannot be made again: " in widget.notice.text()
+    script = (folder / "steps.sh").read_text(encoding="utf-8")
+    assert [line.split()[1] for line in script.splitlines() if line.startswith("napari-pbip ")] == ["bank", "train"]
+    assert "# Note: The map “skin” cannot be made again: " in script

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from napari_pbip.pictures import is_picture
 from napari_pbip.taxonomy import Taxonomy
 
 TABLE = "tiles.csv"
+_FOR_TRAINING = {"train", "train_single"}
+"""Splits that may have tiles in common, because nothing is scored on them."""
 
 
 def find(folder: Path, here: Listing, layout: str) -> tuple[Table | None, list[str]]:
@@ -85,7 +88,8 @@ def read(
     elsewhere = set[str]()
     for row, values in enumerate(table.rows):
         if (of := table.split(row)) != split:
-            elsewhere.add(values["path"])
+            if not {of, split} <= _FOR_TRAINING:
+                elsewhere.add(values["path"])
             if of is None:
                 unknown[values["split"]] += 1
             continue
@@ -148,6 +152,41 @@ def write_tables(
         table = csv.writer(file, lineterminator="\n")
         table.writerow((*columns, *taxonomy.names))
         table.writerows((*values, *(int(n in labels) for n in range(len(taxonomy)))) for values, labels in rows)
+
+
+def write_tiles(folder: Path, taxonomy: Taxonomy, splits: Mapping[str, Iterable[LabelledTile]]) -> None:
+    """Write the table of a data set whose pictures and masks stay where they are.
+
+    Parameters
+    ----------
+    folder
+        Where to write, as :func:`write_tables` does.
+    taxonomy
+        The classes.
+    splits
+        The tiles of each split by its name, such as ``train``.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    """
+    rows = [(_row(folder, split, tile), tile.labels) for split, tiles in splits.items() for tile in tiles]
+    write_tables(folder, taxonomy, ("path", "mask", "split", "slide", "x", "y"), rows)
+
+
+def _row(folder: Path, split: str, tile: LabelledTile) -> tuple[object, ...]:
+    origin = tile.origin
+    place = ("", "", "") if origin is None else (origin.slide, origin.x, origin.y)
+    return (_relative(tile.path, folder), "" if tile.mask is None else _relative(tile.mask, folder), split, *place)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Return a path relative to the folder of a table, or an absolute one if it is on another drive of Windows."""
+    try:
+        return Path(os.path.relpath(path.absolute(), folder.resolve())).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()
 
 
 def _stray_table(path: Path) -> Table | None:

@@ -25,6 +25,7 @@ from napari_pbip.bank.cluster_counts import check_enough_tiles
 from napari_pbip.bank.curation import CURATION
 from napari_pbip.bank.features import FEATURES, FeatureFile, TileMeasures, colour_moments, white_fraction
 from napari_pbip.bank.image_bank import encoder_key
+from napari_pbip.bank.layouts.tile_table import write_tiles
 from napari_pbip.claims import claims
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.device import choose_device
@@ -140,6 +141,7 @@ def build_bank(
             measures,
             left_out=left_out,
             removed=removed,
+            white_fraction=data.white_fraction,
             previous=previous,
         )
         for sentence in bank_warnings(bank, near_duplicates(bank), curation):
@@ -151,6 +153,7 @@ def build_bank(
         raise
     if curation != kept:
         curation.write(out)
+    write_tiles(out, tiles.taxonomy, {"train": single})
     bank.write(out, measures)
     counts = Counter(t.class_index for t in bank.tiles)
     yield Finished(

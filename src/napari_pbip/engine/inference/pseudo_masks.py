@@ -15,8 +15,8 @@ has that class everywhere.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from PIL import Image
 
 from napari_pbip.bank import LEFT_OUT, LabelledTile, TileSet, find_splits, load_tiles
 from napari_pbip.bank.labelled_slides import check_class_name
-from napari_pbip.bank.layouts.tile_table import write_tables
+from napari_pbip.bank.layouts.tile_table import write_tiles
 from napari_pbip.claims import claims
 from napari_pbip.config import DataSettings, RefineSettings
 from napari_pbip.engine.device import choose_device
@@ -212,20 +212,14 @@ class _Masks:
 
     def write_tables(self, others: Sequence[TileSet]) -> None:
         """Write the table of the data set: these tiles with their pseudo masks, and those of other splits unchanged."""
-        rows = [(self._row(tile, "train", self._out / MASKS / self._files[tile]), tile.labels) for tile in self.tiles]
-        rows += [(self._row(tile, other.split, tile.mask), tile.labels) for other in others for tile in other]
-        write_tables(self._out, self._taxonomy, ("path", "mask", "split", "slide", "x", "y"), rows)
+        train = [replace(tile, mask=self._out / MASKS / self._files[tile]) for tile in self.tiles]
+        write_tiles(self._out, self._taxonomy, {"train": train, **{other.split: other for other in others}})
 
     def summary(self) -> dict[str, Any]:
         """Return the number of tiles with a mask, and the share of each class in their pixels."""
         percent = 100 * self._pixels / max(1, self._pixels.sum())
         shares = dict(zip(self._taxonomy.names, percent.tolist(), strict=False))
         return {"tiles": self.done, "percent": shares, "not_assigned": float(percent[LEFT_OUT])}
-
-    def _row(self, tile: LabelledTile, split: str, mask: Path | None) -> tuple[object, ...]:
-        origin = tile.origin
-        place = ("", "", "") if origin is None else (origin.slide, origin.x, origin.y)
-        return (_relative(tile.path, self._out), "" if mask is None else _relative(mask, self._out), split, *place)
 
     def _add(self, tile: LabelledTile, labels: npt.NDArray[np.integer[Any]]) -> None:
         self._written.add(tile)
@@ -270,11 +264,3 @@ def _file_names(tiles: Sequence[LabelledTile]) -> list[str]:
         taken.add(name.casefold())
         names.append(f"{name}.png")
     return names
-
-
-def _relative(path: Path, folder: Path) -> str:
-    """Return a path relative to the folder of a table, or an absolute one if it is on another drive of Windows."""
-    try:
-        return Path(os.path.relpath(path.absolute(), folder.resolve())).as_posix()
-    except ValueError:
-        return path.absolute().as_posix()

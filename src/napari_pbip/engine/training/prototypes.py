@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from napari_pbip.bank import ImageBank, TileSet, load_single_tiles
+from napari_pbip.bank import ImageBank, LabelledTile, TileSet, load_single_tiles
 from napari_pbip.bank.bank_folder import FACTS as BANK
 from napari_pbip.config import BankSettings, ConstructSettings, JobSettings, LpdSettings
 from napari_pbip.engine.banks.build_bank import build_bank
@@ -38,7 +38,9 @@ class Start:
     prototypes: Prototypes
     encoder: Encoder
     facts: dict[str, Any]
-    """Facts for the run: bank, encoder, K of each class, dimension."""
+    """Facts for the run: bank and its settings, encoder, K of each class, dimension."""
+    tiles: tuple[LabelledTile, ...] = ()
+    """Tiles of the bank, with the classes that they have in it."""
 
 
 def existing_start(settings: JobSettings, tiles: TileSet) -> Start | None:
@@ -113,11 +115,13 @@ def _of_bank(folder: Path, settings: JobSettings, tiles: TileSet) -> Start:
     prototypes = Prototypes(torch.from_numpy(bank.prototypes), torch.from_numpy(bank.subclass_class).long())
     facts = {
         "bank": bank.identity,
+        "bank_settings": bank.settings.model_dump(mode="json"),
         "encoder": bank.encoder,
         "k": [int(k) for k in bank.k],
         "dimension": int(bank.prototypes.shape[1]),
     }
-    return Start(prototypes, bank_encoder(bank, settings.bank.weights), facts)
+    own = tuple(LabelledTile(Path(t.path), frozenset({t.class_index}), origin=t.origin) for t in bank.tiles)
+    return Start(prototypes, bank_encoder(bank, settings.bank.weights), facts, own)
 
 
 def _random(k: int, bank: BankSettings, classes: int, seed: int) -> Start:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
 
-from napari_pbip.bank import TileSet, find_splits, load_tiles
+from napari_pbip.bank import LabelledTile, TileSet, find_splits, load_tiles
+from napari_pbip.bank.layouts.tile_table import write_tiles
 from napari_pbip.claims import claims
 from napari_pbip.config import (
     DataSettings,
@@ -30,7 +31,7 @@ from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.loop import TrainingLoop, check_resume
 from napari_pbip.engine.training.probe import fit_probe, load_probe
-from napari_pbip.engine.training.prototypes import build_start, existing_start
+from napari_pbip.engine.training.prototypes import Start, build_start, existing_start
 from napari_pbip.engine.training.synthesis import Composer, Mosaics, missing_alone
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
 from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Step, Warned
@@ -111,6 +112,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         probe, remembered = load_probe(settings, tiles)
         window = max(side, ProbeSettings.window)
         facts = _begin(settings, tiles, window, out, len(tiles), resume=resume, overwrite=overwrite)
+        _record_tiles(out, settings.data, tiles, validation, None)
         facts.device, facts.fit = str(device), remembered
         yield from (*tile_notes(tiles), *notes)
         yield from fit_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
@@ -123,6 +125,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         settings = _with_encoder(settings, start.facts["encoder"]["name"])
     steps = planned_steps(settings.train, len(tiles))
     facts = _begin(settings, tiles, side, out, steps, resume=resume, overwrite=overwrite)
+    _record_tiles(out, settings.data, tiles, validation, start)
     yield from (*tile_notes(tiles), *notes, *without)
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
@@ -220,8 +223,27 @@ def _begin(
     check_resume("run", out, facts.settings, settings, _MAY_CHANGE, done=facts.step, steps=steps)
     if facts.step and not (out / runs.STATE).exists():
         raise OutputError(f"{out} holds a model, but no {runs.STATE} to resume it from; train a new model.")
+    if facts.step and steps != facts.steps:
+        facts.earlier = [*facts.earlier, (facts.steps, facts.step)]
     facts.settings, facts.steps = settings, steps
     return facts
+
+
+def _record_tiles(
+    out: Path, data: DataSettings, tiles: TileSet, validation: TileSet | None, start: Start | None
+) -> None:
+    """Write the tiles of a training, and of the bank it starts from, as a data set into the folder of the run.
+
+    Labels and bank may change afterwards, and the training can be repeated all the same.
+    """
+    sets: dict[str, Iterable[LabelledTile]] = {tiles.split: tiles}
+    if start is not None and start.tiles:
+        sets["train_single"] = start.tiles
+    elif "train_single" in tiles.splits:
+        sets["train_single"] = load_tiles(tiles.folder, "train_single", data)
+    if validation is not None:
+        sets[validation.split] = validation
+    write_tiles(out, tiles.taxonomy, sets)
 
 
 def planned_steps(settings: TrainSettings, tiles: int) -> int:

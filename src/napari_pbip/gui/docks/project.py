@@ -20,8 +20,11 @@ from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.replay import SCRIPT, Script, find_commands
 from napari_pbip.results.cohort import write_cohort
 
+_NAMED = 3
+"""Number of notes on the steps that are shown."""
 _SOON_MS = 50
 """Milliseconds in which several changes are shown at once."""
 
@@ -52,6 +55,11 @@ class ProjectWidget(DropZone):
             "Remove", "Take the selected slides out of the project; labels and results stay on disk", self._remove
         )
         self.save_button = push_button("Save table…", "Areas of all slides as one CSV file", self._save)
+        self.script_button = push_button(
+            "Save steps",
+            "The commands that make image bank, models and maps again without the window",
+            self._save_steps,
+        )
         self.undo = UndoButtons(session, self)
         self._lay_out()
         self._soon = single_shot(_SOON_MS, self._show, self)
@@ -88,6 +96,7 @@ class ProjectWidget(DropZone):
         below.addWidget(self.remove_button)
         below.addWidget(self.undo)
         below.addStretch()
+        below.addWidget(self.script_button)
         below.addWidget(self.save_button)
         layout = QVBoxLayout(self)
         layout.addWidget(self.project)
@@ -143,6 +152,30 @@ class ProjectWidget(DropZone):
     def _save(self) -> None:
         start = self._session.folder / "slides"
         ask_where_to_save(self, "Save table", start, {".csv": "Table (*.csv)"}, self.write)
+
+    def _save_steps(self) -> None:
+        folder = self._session.folder
+
+        def work() -> Script:
+            script = find_commands(folder, folder)
+            if script.commands:
+                script.write(folder)
+            return script
+
+        def then(script: Script) -> None:
+            if not script.commands:
+                self.notice.warn(" ".join(script.notes) or "There is no image bank, model or map yet.")
+                return
+            done = f"Saved as {SCRIPT} in the project folder; napari-pbip replay {folder.name} --out COPY runs them."
+            show = self.notice.warn if script.notes else self.notice.info
+            more = len(script.notes) - _NAMED
+            show(
+                " ".join((done, *script.notes[:_NAMED], *([f"It names {more} more differences."] if more > 0 else [])))
+            )
+
+        self.notice.clear()
+        self._session.project.save()
+        self._session.in_thread(work, then, self.notice.error)
 
     def write(self, path: Path) -> None:
         """Write the table of all slides as CSV, also of those that are filtered out."""

@@ -17,11 +17,11 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import PbipError, SlideError
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.state.lazy import LazyValues
-from napari_pbip.gui.state.segmenting import TISSUE, QueuedSlide, Status
+from napari_pbip.gui.state.segmenting import QueuedSlide, Status
 from napari_pbip.gui.state.thumbnails import Pixels, Thumbnails, pixmap
 from napari_pbip.project import ProjectSlide
 from napari_pbip.results.cohort import CohortRow, ResultSummary, summarise
-from napari_pbip.results.places import result_folder, store_for
+from napari_pbip.results.places import TISSUE, result_folder, store_for
 from napari_pbip.slides import TissueMask, open_slide
 from napari_pbip.wording import Interface
 

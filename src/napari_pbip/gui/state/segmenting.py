@@ -24,14 +24,12 @@ from napari_pbip.events import Event, Job, RegionDone, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import SlideLayer, in_view
-from napari_pbip.results.places import result_folder, store_for
+from napari_pbip.results.places import TISSUE, result_folder, store_for
 from napari_pbip.slides import open_slide, slides_in
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
 
-TISSUE = "tissue.png"
-"""File name of a slide's tissue mask in the folder of its result."""
 Rectangle = tuple[float, float, float, float]
 
 

@@ -37,7 +37,7 @@ from napari_pbip.gui.state.history import History
 from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.project import ProjectWork
-from napari_pbip.gui.state.segmenting import TISSUE, SegmentQueue
+from napari_pbip.gui.state.segmenting import SegmentQueue
 from napari_pbip.gui.state.shortcuts import Shortcuts
 from napari_pbip.gui.state.steps import Steps
 from napari_pbip.gui.state.tile_places import TilePlaces
@@ -46,7 +46,7 @@ from napari_pbip.gui.state.training import Training
 from napari_pbip.gui.state.whole_map import WholeMap
 from napari_pbip.gui.state.zero_shot import ZeroShot
 from napari_pbip.project import BANK, MODELS, RESULTS, TILES
-from napari_pbip.results.places import result_folder
+from napari_pbip.results.places import TISSUE, result_folder
 from napari_pbip.slides import Slide
 
 if TYPE_CHECKING:
