@@ -191,6 +191,6 @@ def test_a_key_is_a_letter_where_somebody_types(viewer: Any, settle: Settle, pre
     QTest.keyClick(editor, Qt.Key.Key_Return)
     settle()
     assert session.labelling.labels.taxonomy.names[0] == "gh"
-    press(Qt.Key.Key_G, widget=labels.slide_labels.pixels)
+    press(Qt.Key.Key_G, widget=labels.slide_labels.tile_size.pixels)
     assert not labels.slide_labels.tool.on
     settle(lambda: not session.jobs)
