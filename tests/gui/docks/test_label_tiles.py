@@ -355,6 +355,12 @@ def test_other_shapes_of_napari_are_regions_too_and_another_layer_ends_drawing(b
     QTest.mouseDClick(bench.canvas, LEFT, NO, bench.at(5.6, 4.4))
     bench.settle()
     assert bench.tiles.keys() >= {(c, r) for c in (6, 7) for r in (3, 4)}
+    layer.mode = "select"
+    layer.selected_data = {0}
+    layer.remove_selected()
+    layer.mode = "add_ellipse"
+    bench.drag((1.2, 8.2), (3.8, 10.8))
+    assert (2, 9) in bench.tiles
     bench.viewer.layers.selection.active = bench.session.slides[0].layer
     bench.settle()
     assert not bench.part.region_button.isChecked()
