@@ -86,6 +86,7 @@ def press_tab(first: QWidget, page: QWidget) -> tuple[list[QWidget], list[tuple[
             wrong.append((name_of(visited[-1]), name_of(now)))
         visited.append(now)
         QTest.keyClick(now, Qt.Key.Key_Tab)
+        QApplication.processEvents()  # which scrolls
     return visited, wrong
 
 

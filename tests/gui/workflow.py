@@ -150,7 +150,7 @@ class Workflow:
     def build_bank(self) -> None:
         """Build the image bank."""
         bank = self.page(Step.BANK)
-        assert not self.viewer.layers["Labelled tiles"].visible  # they would cover what comes
+        assert self.viewer.layers["Labelled tiles"].visible  # a click on one finds it in the bank
         self.settle(lambda: self.session.bank.tiles is not None)
         self.settle()
         click(bank.build_button)
@@ -161,6 +161,7 @@ class Workflow:
     def train(self, **settings: Any) -> None:
         """Train PBIP; ``settings`` are training settings that differ from the defaults."""
         train = self.page(Step.TRAIN)
+        assert not self.viewer.layers["Labelled tiles"].visible  # they would cover what comes
         before = self.session.settings
         self.session.change(train=before.train.model_copy(update=settings))
         self.settle(lambda: self.session.training.devices)

@@ -124,6 +124,7 @@ class Bench:
 @pytest.fixture
 def bench(viewer, settle) -> Bench:
     bench = Bench(viewer, settle, samples.slide())
+    QTest.mouseMove(bench.canvas, QPoint(1, 1))  # beside the slide; it is where the last test has left it
     bench.switch_on()
     return bench
 
@@ -233,7 +234,6 @@ def test_the_tile_under_the_mouse_is_outlined_in_the_colour_that_a_click_would_g
     make_store(bench.session.slides[0].slide, tmp_path / "skin.ome.zarr")
     bench.session.results.open(tmp_path / "skin.ome.zarr")  # above its map, too
     bench.settle(lambda: not bench.session.jobs and bench.viewer.layers[-1] is grid)
-    point(1, 3)  # the mouse may have been at the next place before
     point(2, 3)
     first = at_edge(2, 3)
     np.testing.assert_allclose(grid.colormap.map(first)[:3], np.array([0xD5, 0x5E, 0]) / 255, atol=0.01)
@@ -355,6 +355,12 @@ def test_other_shapes_of_napari_are_regions_too_and_another_layer_ends_drawing(b
     QTest.mouseDClick(bench.canvas, LEFT, NO, bench.at(5.6, 4.4))
     bench.settle()
     assert bench.tiles.keys() >= {(c, r) for c in (6, 7) for r in (3, 4)}
+    layer.mode = "select"
+    layer.selected_data = {0}
+    layer.remove_selected()
+    layer.mode = "add_ellipse"
+    bench.drag((1.2, 8.2), (3.8, 10.8))
+    assert (2, 9) in bench.tiles
     bench.viewer.layers.selection.active = bench.session.slides[0].layer
     bench.settle()
     assert not bench.part.region_button.isChecked()

@@ -79,6 +79,8 @@ class RegionLayer:
     def _on_data(self, event: Any) -> None:
         if event.action == "added" and self._layer.nshapes > self._shapes:  # a line that encloses nothing adds no shape
             self._soon.start()
+        elif event.action == "removed":  # with the tools of the layer
+            self._shapes = self._layer.nshapes
 
     def _replace(self) -> None:
         self._layer.selected_data = set(range(self._layer.nshapes - 1))

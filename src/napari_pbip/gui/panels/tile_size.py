@@ -32,6 +32,7 @@ class TileSizePanel(QWidget):
         super().__init__()
         self._session = session
         self._labelling = session.labelling
+        self._proposed = TileSize()
         self._advice: LazyValues[SizeAdvice | SlideError, tuple[SizeAdvice, QPixmap] | SlideError] = LazyValues(
             session.start, _with_picture, kept=100
         )
@@ -114,13 +115,13 @@ class TileSizePanel(QWidget):
 
     def _show_advice(self, advice: SizeAdvice, picture: QPixmap) -> None:
         labels = self._labelling.labels
+        self._proposed = advice.proposed
         self.example.setPixmap(picture)
         offered = advice.proposed != labels.size and not len(labels)
         reason = f" {_reason(labels.size, advice.proposed)}" if offered else ""
         self.room.setText(f"The tissue has room for about {advice.room:,} tiles.{reason}")
         self.propose_button.setVisible(offered)
         self.propose_button.setText(f"Use {advice.proposed} = {advice.proposed.microns:.4g} µm")
-        self._proposed = advice.proposed
 
     def _propose(self) -> None:
         self._resize(self._proposed.model_dump())

@@ -29,6 +29,7 @@ _TILE_ON_SCREEN = 250
 class _Target:
     """A square of a slide that is to be brought into view."""
 
+    project: Path
     path: Path
     left: float
     """Micrometres from the left edge of the slide."""
@@ -99,7 +100,7 @@ class TilePlaces:
         if not slides:
             raise DataError(f"The slide {name} is not in this project; open it in Slides, or add it in Project.")
         session, slide = self._session, slides[0]
-        target = _Target(slide.path, left, top, side)
+        target = _Target(session.folder, slide.path, left, top, side)
         if (layer := session.slides.of_path(slide.path)) is None:
             session.project.show(slide.path)  # it is opened in a thread
         elif layer is not session.current_slide:
@@ -112,6 +113,8 @@ class TilePlaces:
         if self._target is None or self._session.project.opening:
             return
         target, self._target = self._target, None
+        if target.project != self._session.folder:
+            return
         if self._session.slides.of_path(target.path) is None:
             faults = self._session.project.faults
             show_error(" ".join(faults) or f"{target.path} is not there any more; find it in Project.")
