@@ -115,9 +115,9 @@ def _evaluate(root: Path, out: Path) -> Job:
 def _export(root: Path, out: Path) -> Job:
     (store,) = stores_in(root / "result")
     out.mkdir(exist_ok=True)
-    for name in ("areas.csv", "overlay.png", "labels.ome.zarr"):
-        if name != "labels.ome.zarr" or not (out / name).exists():
-            yield from export.export(store, THRESHOLDS.model_copy(update={"delta": 0.3}), out / name)
+    for name, chosen in export.FORMATS.items():
+        changed = THRESHOLDS.model_copy(update={"delta": 0.3})
+        yield from export.export(store, out / f"slide{chosen.ending}", name, changed, overwrite=True)
 
 
 def _save_labels(root: Path, out: Path) -> Job:

@@ -354,6 +354,33 @@ def segment(
 
 
 @app.command()
+def export(
+    store: Annotated[Path, typer.Argument(help="Score store: the <slide>.ome.zarr that 'segment' wrote.")],
+    format: Annotated[str, typer.Option(help="csv, png, geojson, ome-tiff, ome-zarr or scores.")],
+    out: Annotated[Path, typer.Option(help="File to write; for ome-zarr a folder.")],
+    job: JobOption = None,
+    assignments: Set = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Export the saved labels of a slide for other programs; with --job or --set, labels at those thresholds.
+
+    Examples:
+
+    napari-pbip export result/slide.ome.zarr --format geojson --out slide.geojson
+
+    napari-pbip export result/slide.ome.zarr --format csv --out strict.csv --set thresholds.delta=0.6
+    """
+    from napari_pbip.engine.outputs.export import export as run
+
+    options: dict[str, Any] = {}
+    if job or assignments:
+        settings = settings_from(job, assignments, {})
+        options = {"thresholds": settings.thresholds, "refine": settings.refine}
+    follow(run(store, out, format, **options, overwrite=overwrite))
+    say(f"Written: {out}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
     full: Annotated[bool, typer.Option("--full", help="Train for longer; all takes about five times as long.")] = False,

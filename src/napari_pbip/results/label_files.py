@@ -129,15 +129,22 @@ class LabelFacts:
     """Whether the labels were refined by a dense CRF."""
 
 
-def open_labels(store: ScoreStore) -> tuple[list[zarr.Array[Any]], LabelFacts]:
+def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zarr.Array[Any]], LabelFacts]:
     """Open the levels of a store's label image, finest first, and the facts recorded with it.
+
+    Parameters
+    ----------
+    store
+        The store that the labels belong to.
+    folder
+        The label image; by default the one in the store.
 
     Raises
     ------
     OutputError
         If the store holds no labels, or they are damaged.
     """
-    folder = present(store.path / FOLDER)
+    folder = folder or present(store.path / FOLDER)
     if not folder.exists():
         raise OutputError(f"{store.path} holds scores but no labels yet; write them first.")
     with reading(folder, "write the labels again"):

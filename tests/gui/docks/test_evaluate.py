@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import threading
 from pathlib import Path
 
@@ -19,9 +20,11 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDialogButtonBox, QFileDialog, QLineEdit, QMessageBox
 
 from napari_pbip import samples
+from napari_pbip.engine.outputs.export import FORMATS
 from napari_pbip.gui.docks.evaluate import EvaluateWidget
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore
+from napari_pbip.taxonomy import BCSS
 from tests.gui.qt_helpers import click
 from tests.results import stores
 
@@ -104,24 +107,24 @@ def test_wrong_masks_are_told_at_the_place(viewer, widget, settle, tmp_path):
 
 def test_results_are_handed_on(viewer, widget, settle, tmp_path, store):
     labels = shown_labels(viewer)
-    for name in ("areas.csv", "labels.ome.zarr"):
-        widget.save(tmp_path / name)
+    for name, form in (("areas.csv", "csv"), ("labels.ome.zarr", "ome-zarr")):
+        widget.export(tmp_path / name, form)
         settle(lambda: widget.export_bar.job.state.ended)
     with (tmp_path / "areas.csv").open(newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
     assert int(rows["LYM"]["cells"]) == (labels == 3).sum()
     np.testing.assert_array_equal(zarr.open_group(tmp_path / "labels.ome.zarr", mode="r")["0"][:], labels)
     assert ScoreStore.open(store).progress[0] > 0
-    widget.save(tmp_path / "overlay.png")  # the slide of this store is nowhere
+    widget.export(tmp_path / "overlay.png", "png")  # the slide of this store is nowhere
     settle(lambda: widget.export_bar.job.state.ended)
     assert "slide of slide.ome.zarr is gone" in widget.export_bar.notice.text()
-    widget.save(tmp_path / "labels.ome.zarr")
+    widget.export(tmp_path / "labels.ome.zarr", "ome-zarr")
     settle(lambda: widget.export_bar.job.state.ended)
     assert "exists already" in widget.export_bar.notice.text()
 
 
 def save_as(widget, settle, name: str, answer: str | None = None) -> None:
-    """Press *Save as…*, type a name, press *Save*; answer the question whether to replace a file."""
+    """Press *Export…*, type a name, press *Save*; answer the question whether to replace a file."""
 
     def visible(kind):
         return next((one for one in QApplication.topLevelWidgets() if isinstance(one, kind) and one.isVisible()), None)
@@ -157,11 +160,31 @@ def save_as(widget, settle, name: str, answer: str | None = None) -> None:
     settle(lambda: not session_of(napari.current_viewer()).jobs)
 
 
-def test_save_as_asks_before_it_replaces_and_says_where(widget, settle, tmp_path, monkeypatch):
+def test_a_format_is_explained_and_decides_what_is_written(widget, settle, tmp_path):
+    told = set()
+    widget.format.setFocus()
+    for position, form in enumerate(FORMATS.values()):
+        assert widget.format.itemText(position) == form.title
+        assert widget.about.text() == f"{form.about}."
+        told.add(widget.about.text())
+        QTest.keyClick(widget.format, Qt.Key.Key_Down)
+    assert len(told) == len(FORMATS)
+    QTest.keyClick(widget.format, Qt.Key.Key_Home)
+    for _ in range(2):
+        QTest.keyClick(widget.format, Qt.Key.Key_Down)
+    save_as(widget, settle, str(tmp_path / "map"))
+    names = {
+        one["properties"]["classification"]["name"]
+        for one in json.loads((tmp_path / "map.geojson").read_text())["features"]
+    }
+    assert names >= set(BCSS.names)
+
+
+def test_an_export_asks_before_it_replaces_and_says_where(widget, settle, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(Path(url.toLocalFile())))
     save_as(widget, settle, str(tmp_path / "mine"))
-    assert widget.saved.text() == f"Saved {tmp_path / 'mine.csv'}."
+    assert widget.saved.text() == f"Written: {tmp_path / 'mine.csv'}"
     click(widget.folder_button)
     assert opened == [tmp_path]
     for name in ("mine", "mine.csv"):

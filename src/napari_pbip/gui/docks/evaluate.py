@@ -41,7 +41,6 @@ from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import PlainLabel
 
 _FILE = "A file…"
-_FORMATS = {(".ome.zarr" if ending == ".zarr" else ending): words for ending, words in FORMATS.items()}
 _PROTOCOLS = {"predicted": "as shown", "oracle": "classes given"}
 _FIGURES = {"miou": "mean IoU", "fwiou": "frequency-weighted IoU", "biou": "boundary IoU", "dice": "mean Dice"}
 
@@ -198,48 +197,59 @@ class EvaluateWidget(QWidget):
     # handing on ----------------------------------------------------------------------------------------------
 
     def _export_box(self) -> QGroupBox:
-        box = QGroupBox("Hand on")
-        self.export_button = push_button(
-            "Save as…",
-            "Areas per class (CSV), a picture (PNG), or the labels (OME-Zarr), as shown now",
-            self._choose_target,
-        )
+        box = QGroupBox("Export")
+        self.format = QComboBox()
+        for name, one in FORMATS.items():
+            self.format.addItem(one.title, name)
+        self.format.currentIndexChanged.connect(self._explain)
+        self.about = PlainLabel()
+        self.about.setWordWrap(True)
+        self.export_button = push_button("Export…", "Export the result as it is shown now", self._choose_target)
         self.export_bar = JobBar()
         self.saved = Notice()
-        self.folder_button = push_button("Open folder", "Show the saved file in the file manager", self._open_folder)
+        self.folder_button = push_button("Open folder", "Show what was written in the file manager", self._open_folder)
         self.folder_button.hide()
         row = QHBoxLayout()
+        row.addWidget(self.format, 1)
         row.addWidget(self.export_button)
-        row.addWidget(self.folder_button)
-        row.addStretch()
         layout = QVBoxLayout(box)
         layout.addLayout(row)
-        layout.addWidget(self.saved)
+        layout.addWidget(self.about)
         layout.addWidget(self.export_bar)
+        layout.addWidget(self.saved)
+        layout.addWidget(self.folder_button, 0, Qt.AlignmentFlag.AlignLeft)
+        self._explain()
         return box
+
+    def _explain(self) -> None:
+        self.about.setText(f"{FORMATS[self.format.currentData()].about}.")
 
     def _choose_target(self) -> None:
         if (result := self.result) is None:
             return
         start = result.store.path.parent / result.store.facts.slide.name
-        ask_where_to_save(self, "Save as", start, _FORMATS, self.save)
+        name = self.format.currentData()
+        chosen = FORMATS[name]
+        formats = {chosen.ending: f"{chosen.title.partition(' (')[0]} (*{chosen.ending})"}
+        ask_where_to_save(self, "Export", start, formats, lambda target: self.export(target, name))
 
-    def save(self, target: Path) -> None:
-        """Write the current result, as it is shown, to a file; the suffix of its name decides the format."""
+    def export(self, target: Path, name: str) -> None:
+        """Export the current result, as it is shown, in the format of this name; an existing file is replaced."""
         if (result := self.result) is not None:
             path, thresholds, refine = result.store.path, result.thresholds, self._session.settings.refine
-            job = self._session.start(lambda: export(path, thresholds, target, refine=refine))
+            options: dict[str, Any] = {"refine": refine, "overwrite": target.is_file()}
+            job = self._session.start(lambda: export(path, target, name, thresholds, **options))
             self.saved.clear()
             self.folder_button.hide()
             self.export_bar.follow(job)
-            job.ended.connect(partial(self._on_saved, path))
+            job.ended.connect(partial(self._on_exported, path))
 
-    def _on_saved(self, store: Path, _: State) -> None:
+    def _on_exported(self, store: Path, _: State) -> None:
         job = self.export_bar.job
         if job is not None and job.result is not None and job.result.output is not None:
             self._session.steps.wrote(Step.EVALUATE, store)
             self._saved_in = job.result.output.parent
-            self.saved.info(f"Saved {job.result.output}.")
+            self.saved.info(f"Written: {job.result.output}")
             self.folder_button.show()
 
     def _open_folder(self) -> None:

@@ -1,0 +1,194 @@
+"""Exports are read again by other libraries."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+import tifffile
+import zarr
+from ome_zarr_models.v05 import Image as NgffImage
+from ome_zarr_models.v05 import ImageLabel
+from PIL import Image
+from typer.testing import CliRunner
+
+from napari_pbip import cli
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.engine.outputs.export import FORMATS, export
+from napari_pbip.errors import OutputError
+from napari_pbip.events import Finished, Step, Warned
+from napari_pbip.results import ScoreStore, areas, write_labels
+from napari_pbip.results.label_files import open_labels
+from tests.results import stores
+
+SHAPE = (700, 900)
+STRICT = ThresholdSettings(delta=0.5)
+WRITTEN = [name for name in FORMATS if name != "png"]  # the slide of these stores is nowhere
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ScoreStore:
+    """Return a finished store of two by two blocks, partly tissue, with labels."""
+    path = tmp_path_factory.mktemp("store") / "slide.ome.zarr"
+    tissue = np.random.default_rng(4).random((70, 90)) > 0.2
+    made = stores.create(path, SHAPE, tissue=tissue)
+    stores.segment(made, stores.network(stores.smooth_field(SHAPE)))
+    write_labels(made, ThresholdSettings())
+    return ScoreStore.open(path)
+
+
+def written(store: ScoreStore, folder: Path, name: str, *thresholds: ThresholdSettings) -> Path:
+    target = folder / f"slide{FORMATS[name].ending}"
+    *_, last = export(store.path, target, name, *thresholds)
+    assert last == Finished(target)
+    return target
+
+
+def test_polygons_cover_what_the_table_of_areas_counts(store: ScoreStore, tmp_path: Path):
+    document = json.loads(written(store, tmp_path, "geojson").read_text(encoding="utf-8"))
+    assert document["type"] == "FeatureCollection"
+    polygons = shapely.from_geojson([json.dumps(feature["geometry"]) for feature in document["features"]])
+    classes = [feature["properties"]["classification"] for feature in document["features"]]
+    assert {feature["properties"]["objectType"] for feature in document["features"]} == {"annotation"}
+    assert next(one for one in classes if one["name"] == "LYM")["color"] == [0, 0, 255]
+    names = np.array([one["name"] for one in classes])
+    counted = {row.name: row.cells for row in areas(store) if row.cells and row.label}
+    assert set(names) == set(counted)
+    for name, cells in counted.items():
+        assert shapely.area(polygons[names == name]).sum() == cells * 16**2  # a cell is 16 pixels of this slide
+    assert shapely.is_valid(polygons).all()
+    assert shapely.coverage_is_valid(polygons)
+    assert shapely.union_all(polygons).area == sum(counted.values()) * 16**2
+    labels = open_labels(store)[0][0][:]
+    rows, columns = np.random.default_rng(0).integers(0, SHAPE, (200, 2)).T
+    tree = shapely.STRtree(polygons)
+    points, hits = tree.query(shapely.points(columns * 16 + 8, rows * 16 + 8), predicate="within")
+    at = dict(zip(points.tolist(), names[hits].tolist(), strict=True))
+    values = {**{n + 1: name for n, name in enumerate(store.taxonomy.names)}, 255: "not assigned", 0: None}
+    assert [at.get(n) for n in range(200)] == [values[value] for value in labels[rows, columns].tolist()]
+
+
+def test_labels_as_ome_tiff(store: ScoreStore, tmp_path: Path):
+    path = written(store, tmp_path, "ome-tiff")
+    levels, _ = open_labels(store)
+    with tifffile.TiffFile(path) as tiff:
+        [series] = tiff.series
+        assert len(series.levels) == len(levels)
+        for level, array in zip(series.levels, levels, strict=True):
+            np.testing.assert_array_equal(level.asarray(), array[:])
+            assert level.keyframe.is_tiled
+            assert level.keyframe.compression != 1
+        [image] = (tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"],)
+        assert (image["Pixels"]["PhysicalSizeX"], image["Pixels"]["PhysicalSizeXUnit"]) == (8, "µm")
+        assert "3 = LYM" in image["Description"]
+    with Image.open(path) as picture:
+        assert picture.mode == "P"
+        np.testing.assert_array_equal(np.asarray(picture), levels[0][:])
+        assert picture.getpalette()[3 * 3 : 3 * 3 + 3] == [0, 0, 255]
+
+
+def test_scores_as_ome_tiff(store: ScoreStore, tmp_path: Path):
+    with tifffile.TiffFile(written(store, tmp_path, "scores")) as tiff:
+        [series] = tiff.series
+        assert series.axes == "CYX"
+        for level, array in zip(series.levels, store.scores, strict=True):
+            np.testing.assert_array_equal(level.asarray(), array[:].astype(np.float32))
+        channels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]["Channel"]
+        assert tuple(one["Name"] for one in channels) == store.taxonomy.names
+
+
+def test_labels_as_ome_zarr(store: ScoreStore, tmp_path: Path):
+    group = zarr.open_group(written(store, tmp_path, "ome-zarr"), mode="r")
+    ImageLabel.from_zarr(group)
+    assert "source" not in group.attrs["ome"]["image-label"]  # it lies in no image
+    for level, array in enumerate(open_labels(store)[0]):
+        np.testing.assert_array_equal(group[str(level)][:], array[:])
+    NgffImage.from_zarr(zarr.open_group(store.path, mode="r"))
+    linked = zarr.open_group(store.path / "labels/tissue", mode="r")
+    assert linked.attrs["ome"]["image-label"]["source"] == {"image": "../../"}
+
+
+def test_other_thresholds_change_the_export_and_not_the_store(store: ScoreStore, tmp_path: Path):
+    before = open_labels(store)[0][0][:]
+    path = written(store, tmp_path, "csv", STRICT)
+    with path.open(newline="", encoding="utf-8") as file:
+        cells = {row["name"]: int(row["cells"]) for row in csv.DictReader(file)}
+    assert cells["not assigned"] > np.count_nonzero(before == 255)
+    image = zarr.open_group(written(store, tmp_path, "ome-zarr", STRICT), mode="r")["0"][:]
+    assert cells["LYM"] == np.count_nonzero(image == 3)
+    np.testing.assert_array_equal(open_labels(store)[0][0][:], before)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_cancelled_export_leaves_nothing_and_an_earlier_one_as_it_was(store: ScoreStore, tmp_path: Path, name: str):
+    target = written(store, tmp_path, name)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    job = export(store.path, target, name, STRICT, overwrite=True)
+    next(event for event in job if isinstance(event, Step))
+    job.close()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_exists_is_replaced_only_when_asked(store: ScoreStore, tmp_path: Path, name: str):
+    target = written(store, tmp_path, name)
+    with pytest.raises(OutputError, match=r"exists already; use `overwrite=True`"):
+        list(export(store.path, target, name))
+    assert list(export(store.path, target, name, overwrite=True))[-1] == Finished(target)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine.txt").write_text("of mine")
+    with pytest.raises(OutputError, match="no earlier export of this kind"):
+        list(export(store.path, other, name, overwrite=True))
+    with pytest.raises(OutputError, match="no earlier export of this kind"):
+        list(export(store.path, store.path, name, overwrite=True))
+    assert (other / "mine.txt").exists()
+
+
+def test_a_full_disk_leaves_nothing(store: ScoreStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tifffile.TiffWriter, "write", full)
+    with pytest.raises(OutputError, match="disk is full"):
+        written(store, tmp_path, "ome-tiff")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_is_not_finished_says_so_and_one_without_labels_too(tmp_path: Path):
+    path = tmp_path / "slide.ome.zarr"
+    begun = stores.create(path, SHAPE)
+    stores.segment(begun, stores.network(stores.smooth_field(SHAPE)), blocks=3)
+    with pytest.raises(OutputError, match="no labels yet"):
+        list(export(path, tmp_path / "areas.csv", "csv"))
+    events = list(export(path, tmp_path / "slide.geojson", "geojson", STRICT))
+    [warning] = [event for event in events if isinstance(event, Warned)]
+    assert "tiles of this slide are segmented" in warning.message
+    assert json.loads((tmp_path / "slide.geojson").read_text())["features"]
+
+
+def test_bad_input_is_one_sentence(store: ScoreStore, tmp_path: Path):
+    with pytest.raises(OutputError, match="choose one of csv, png, geojson"):
+        list(export(store.path, tmp_path / "a.shp", "shp"))
+    with pytest.raises(OutputError, match="not a score store"):
+        list(export(tmp_path, tmp_path / "a.csv", "csv"))
+    with pytest.raises(OutputError, match=r"the slide of slide\.ome\.zarr is gone"):
+        list(export(store.path, tmp_path / "a.png", "png"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command(store: ScoreStore, tmp_path: Path):
+    arguments = ["export", str(store.path), "--format", "csv", "--out", str(tmp_path / "areas.csv")]
+    assert CliRunner().invoke(cli.app, arguments).exit_code == 0
+    saved = (tmp_path / "areas.csv").read_text()
+    again = CliRunner().invoke(cli.app, arguments)
+    assert isinstance(again.exception, OutputError)
+    assert "--overwrite" in str(again.exception)
+    strict = [*arguments, "--overwrite", "--set", "thresholds.delta=0.5"]
+    assert CliRunner().invoke(cli.app, strict).exit_code == 0
+    assert (tmp_path / "areas.csv").read_text() != saved
