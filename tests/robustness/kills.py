@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from safetensors.torch import load_file
 
 from napari_pbip import samples
@@ -318,6 +319,8 @@ def _equal(first: Path, second: Path, whole: Path, other: Path) -> bool:
     if first.suffix == ".safetensors":
         a, b = load_file(first), load_file(second)
         return a.keys() == b.keys() and all(np.array_equal(a[key].numpy(), b[key].numpy(), equal_nan=True) for key in a)
+    if first.suffix == ".tiff":  # each file has an identity of its own
+        return np.array_equal(tifffile.imread(first), tifffile.imread(second), equal_nan=True)
     if first.suffix not in (".json", ".csv", ".html", ".yaml"):
         return first.read_bytes() == second.read_bytes()
     texts = first.read_text(encoding="utf-8"), second.read_text(encoding="utf-8").replace(str(other), str(whole))

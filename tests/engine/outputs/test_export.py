@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import sys
 from pathlib import Path
 
+import highdicom as hd
 import numpy as np
+import pydicom
 import pytest
 import shapely
 import tifffile
@@ -23,12 +26,14 @@ from napari_pbip.engine.outputs.export import FORMATS, export
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Finished, Step, Warned
 from napari_pbip.results import ScoreStore, areas, write_labels
+from napari_pbip.results.dicom_seg import is_dicom_seg
 from napari_pbip.results.label_files import open_labels
+from napari_pbip.slides import SlideFacts, open_slide
 from tests.results import stores
 
 SHAPE = (700, 900)
 STRICT = ThresholdSettings(delta=0.5)
-WRITTEN = [name for name in FORMATS if name != "png"]  # the slide of these stores is nowhere
+WRITTEN = [name for name in FORMATS if name not in ("png", "dicom-seg")]  # the slide of these stores is nowhere
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +116,58 @@ def test_labels_as_ome_zarr(store: ScoreStore, tmp_path: Path):
     NgffImage.from_zarr(zarr.open_group(store.path, mode="r"))
     linked = zarr.open_group(store.path / "labels/tissue", mode="r")
     assert linked.attrs["ome"]["image-label"]["source"] == {"image": "../../"}
+
+
+@pytest.fixture
+def dicom_store(dicom_folder: Path, tmp_path: Path) -> ScoreStore:
+    """Return a store with labels of a DICOM slide, with cells of 8 pixels."""
+    with open_slide(dicom_folder) as slide:
+        facts = SlideFacts.from_slide(slide).model_dump()
+    shape = (-(-facts["height"] // 8), -(-facts["width"] // 8))
+    grid = {**stores.facts(shape)["grid"], "model_mpp": facts["mpp"]}
+    made = stores.create(tmp_path / "slide.ome.zarr", shape, slide=facts, grid=grid)
+    stores.segment(made, stores.network(stores.smooth_field(shape)))
+    write_labels(made, ThresholdSettings())
+    return made
+
+
+def test_labels_of_a_dicom_slide_lie_in_their_place(dicom_store: ScoreStore, dicom_folder: Path, tmp_path: Path):
+    folder = written(dicom_store, tmp_path, "dicom-seg")
+    levels, _ = open_labels(dicom_store)
+    headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in dicom_folder.glob("*.dcm")]
+    slide = next(header for header in headers if "VOLUME" in header.ImageType)
+    assert len(list(folder.iterdir())) == len(levels)
+    assert is_dicom_seg(folder)
+    series = set()
+    for n, level in enumerate(levels):
+        seg = hd.seg.segread(folder / f"level-{n}.dcm")
+        series.add((seg.SeriesInstanceUID, seg.PyramidUID, seg.FrameOfReferenceUID))
+        written_back = seg.get_total_pixel_matrix(combine_segments=True)
+        np.testing.assert_array_equal(written_back, np.where(level[:] == 255, 5, level[:]))
+        names = [seg.get_segment_description(number).segment_label for number in range(1, 6)]
+        assert names == [*dicom_store.taxonomy.names, "not assigned"]
+        side = 8 * 2**n  # pixels of the slide under a cell
+        to_slide = hd.spatial.ImageToImageTransformer.for_images(
+            seg, slide, for_total_pixel_matrix_from=True, for_total_pixel_matrix_to=True
+        )
+        cells = np.array([[0, 0], [1, 0], [0, 1], [2, 1]])  # corners of cells, (column, row)
+        np.testing.assert_allclose(to_slide(cells), cells * side, atol=1e-3)
+        plain = pydicom.dcmread(folder / f"level-{n}.dcm")
+        assert plain.pixel_array.shape[-2:] == (256, 256)
+        assert plain.StudyInstanceUID == slide.StudyInstanceUID
+    assert len(series) == 1
+    assert series.pop()[2] == slide.FrameOfReferenceUID
+
+
+def test_dicom_needs_a_dicom_slide_and_a_library(
+    store: ScoreStore, dicom_store: ScoreStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(OutputError, match="choose ome-tiff instead"):
+        list(export(store.path, tmp_path / "seg", "dicom-seg"))
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(OutputError, match=r"pip install napari-pbip\[dicom\]"):
+        list(export(dicom_store.path, tmp_path / "seg", "dicom-seg"))
+    assert not (tmp_path / "seg").exists()
 
 
 def test_other_thresholds_change_the_export_and_not_the_store(store: ScoreStore, tmp_path: Path):

@@ -19,6 +19,7 @@ from napari_pbip.errors import OutputError, SlideError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.files import present, writing_folder
 from napari_pbip.results.areas import areas, write_areas
+from napari_pbip.results.dicom_seg import is_dicom_seg, write_dicom_seg
 from napari_pbip.results.geojson import write_geojson
 from napari_pbip.results.label_files import FOLDER, open_labels, writing_labels
 from napari_pbip.results.label_image import is_label_image
@@ -43,8 +44,8 @@ class Format:
     """Writes a target, whole or not at all, from a store and a folder with its labels; yields no ``Finished``."""
     labels: bool = True
     """Whether it depends on the labels."""
-    folder: bool = False
-    """Whether a folder is written and not a file."""
+    is_earlier: Callable[[Path], bool] | None = None
+    """If a folder is written and not a file: whether a folder is an earlier export, which may be replaced."""
 
 
 def _areas(path: Path, store: ScoreStore, folder: Path) -> Job:
@@ -110,7 +111,14 @@ FORMATS: Mapping[str, Format] = {
         "Labels (OME-Zarr)",
         "A folder with the same image as OME-Zarr 0.5, for napari and Python",
         _label_image,
-        folder=True,
+        is_earlier=is_label_image,
+    ),
+    "dicom-seg": Format(
+        ".dicom-seg",
+        "Segmentation (DICOM)",
+        "A folder of DICOM segmentations in the place of the slide, which must be DICOM itself, for a PACS",
+        write_dicom_seg,
+        is_earlier=is_dicom_seg,
     ),
     "scores": Format(
         ".scores.ome.tiff",
@@ -190,5 +198,5 @@ def _check(target: Path, chosen: Format, overwrite: bool) -> None:
         return
     if not overwrite:
         raise OutputError(f"{target} exists already; use `overwrite=True` to replace it, or choose another name.")
-    if target.is_dir() != chosen.folder or (chosen.folder and not is_label_image(target)):
+    if not (target.is_file() if chosen.is_earlier is None else target.is_dir() and chosen.is_earlier(target)):
         raise OutputError(f"{target} is no earlier export of this kind and is not deleted; choose another name.")
