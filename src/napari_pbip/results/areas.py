@@ -9,9 +9,8 @@ from pathlib import Path
 
 from napari_pbip.files import writing
 from napari_pbip.results.label_files import open_labels
-from napari_pbip.results.labels import UNASSIGNED_NAME
 from napari_pbip.results.store import ScoreStore
-from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME
 
 NOT_ANALYSED_NAME = "not analysed"
 

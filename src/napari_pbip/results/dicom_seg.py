@@ -23,8 +23,8 @@ _LABEL_CHARACTERS = 64
 
 
 def is_dicom_seg(folder: Path) -> bool:
-    """Return whether a folder holds only the files that :func:`write_dicom_seg` writes."""
-    return all(one.name.startswith("level-") and one.suffix == ".dcm" for one in folder.iterdir())
+    """Return whether this is a folder with nothing but files that :func:`write_dicom_seg` writes."""
+    return folder.is_dir() and all(one.name.startswith("level-") and one.suffix == ".dcm" for one in folder.iterdir())
 
 
 def write_dicom_seg(path: Path, store: ScoreStore, folder: Path) -> Job:

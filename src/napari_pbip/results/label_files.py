@@ -20,13 +20,13 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.files import present, writing_folder
 from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage
-from napari_pbip.results.labels import UNASSIGNED_NAME, UNASSIGNED_RGB, Refine, deltas
+from napari_pbip.results.labels import UNASSIGNED_RGB, Refine, deltas
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import get_array, reading, writing_to
-from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME
 
 FOLDER = PurePosixPath("labels/tissue")
 """Path of the label image in the store."""

@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 from napari_pbip import cli
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.outputs.export import FORMATS, export
-from napari_pbip.errors import OutputError
+from napari_pbip.engine.outputs.score_result import annotated_truth, score_result
+from napari_pbip.errors import DataError, OutputError
 from napari_pbip.events import Finished, Step, Warned
 from napari_pbip.results import ScoreStore, areas, write_labels
 from napari_pbip.results.dicom_seg import is_dicom_seg
@@ -76,6 +77,18 @@ def test_polygons_cover_what_the_table_of_areas_counts(store: ScoreStore, tmp_pa
     at = dict(zip(points.tolist(), names[hits].tolist(), strict=True))
     values = {**{n + 1: name for n, name in enumerate(store.taxonomy.names)}, 255: "not assigned", 0: None}
     assert [at.get(n) for n in range(200)] == [values[value] for value in labels[rows, columns].tolist()]
+
+
+def test_exported_polygons_are_a_mask_of_the_same_labels(store: ScoreStore, tmp_path: Path):
+    truth = annotated_truth(written(store, tmp_path, "geojson"), store)
+    labels = open_labels(store)[0][0][:]
+    np.testing.assert_array_equal(truth.values, np.where(labels == 255, 0, labels))
+    *_, last = score_result(store.path, truth, ThresholdSettings())
+    assert last.summary["protocols"]["predicted"]["miou"] == 100
+    other = tmp_path / "other.geojson"
+    other.write_text((tmp_path / "slide.geojson").read_text().replace('"name": "', '"name": "my '))
+    with pytest.raises(DataError, match="name the classes of the areas alike"):
+        annotated_truth(other, store)
 
 
 def test_labels_as_ome_tiff(store: ScoreStore, tmp_path: Path):

@@ -20,7 +20,9 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDialogButtonBox, QFileDialog, QLineEdit, QMessageBox
 
 from napari_pbip import samples
+from napari_pbip.bank import load_tiles
 from napari_pbip.engine.outputs.export import FORMATS
+from napari_pbip.engine.outputs.export_tiles import TILE_FORMATS
 from napari_pbip.gui.docks.evaluate import EvaluateWidget
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore
@@ -94,6 +96,14 @@ def test_a_mask_file_and_the_numbering_of_its_classes(viewer, widget, settle, tm
     assert cells(widget)["mean IoU"][0] == "100.0"
 
 
+def test_annotations_are_a_mask(widget, settle, tmp_path):
+    widget.exports.export(tmp_path / "mask.geojson", "geojson")
+    settle(lambda: widget.exports.bar.job.state.ended)
+    widget.choose_file(tmp_path / "mask.geojson")
+    compare(widget, settle)
+    assert cells(widget)["mean IoU"][0] == "100.0"
+
+
 def test_wrong_masks_are_told_at_the_place(viewer, widget, settle, tmp_path):
     QTest.mouseClick(widget.compare_button, Qt.MouseButton.LeftButton)
     assert "choose a labels layer or a file" in widget.notice.text()
@@ -108,19 +118,19 @@ def test_wrong_masks_are_told_at_the_place(viewer, widget, settle, tmp_path):
 def test_results_are_handed_on(viewer, widget, settle, tmp_path, store):
     labels = shown_labels(viewer)
     for name, form in (("areas.csv", "csv"), ("labels.ome.zarr", "ome-zarr")):
-        widget.export(tmp_path / name, form)
-        settle(lambda: widget.export_bar.job.state.ended)
+        widget.exports.export(tmp_path / name, form)
+        settle(lambda: widget.exports.bar.job.state.ended)
     with (tmp_path / "areas.csv").open(newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
     assert int(rows["LYM"]["cells"]) == (labels == 3).sum()
     np.testing.assert_array_equal(zarr.open_group(tmp_path / "labels.ome.zarr", mode="r")["0"][:], labels)
     assert ScoreStore.open(store).progress[0] > 0
-    widget.export(tmp_path / "overlay.png", "png")  # the slide of this store is nowhere
-    settle(lambda: widget.export_bar.job.state.ended)
-    assert "slide of slide.ome.zarr is gone" in widget.export_bar.notice.text()
-    widget.export(tmp_path / "labels.ome.zarr", "ome-zarr")
-    settle(lambda: widget.export_bar.job.state.ended)
-    assert "exists already" in widget.export_bar.notice.text()
+    widget.exports.export(tmp_path / "overlay.png", "png")  # the slide of this store is nowhere
+    settle(lambda: widget.exports.bar.job.state.ended)
+    assert "slide of slide.ome.zarr is gone" in widget.exports.bar.notice.text()
+    widget.exports.export(tmp_path / "labels.ome.zarr", "ome-zarr")
+    settle(lambda: widget.exports.bar.job.state.ended)
+    assert "exists already" in widget.exports.bar.notice.text()
 
 
 def save_as(widget, settle, name: str, answer: str | None = None) -> None:
@@ -137,7 +147,7 @@ def save_as(widget, settle, name: str, answer: str | None = None) -> None:
             words = {"Yes": ("Yes", "Replace"), "No": ("No", "Cancel")}[answer]  # of Qt's question, and of ours
             QTest.mouseClick(next(b for b in box.buttons() if b.text().strip("&") in words), Qt.MouseButton.LeftButton)
 
-    QTest.mouseClick(widget.export_button, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(widget.exports.button, Qt.MouseButton.LeftButton)
     settle(lambda: visible(QFileDialog) is not None)
     dialog = visible(QFileDialog)
     line = dialog.findChild(QLineEdit, "fileNameEdit")
@@ -161,17 +171,23 @@ def save_as(widget, settle, name: str, answer: str | None = None) -> None:
 
 
 def test_a_format_is_explained_and_decides_what_is_written(widget, settle, tmp_path):
+    formats = {**FORMATS, **TILE_FORMATS}
     told = set()
-    widget.format.setFocus()
-    for position, form in enumerate(FORMATS.values()):
-        assert widget.format.itemText(position) == form.title
-        assert widget.about.text() == f"{form.about}."
-        told.add(widget.about.text())
-        QTest.keyClick(widget.format, Qt.Key.Key_Down)
-    assert len(told) == len(FORMATS)
-    QTest.keyClick(widget.format, Qt.Key.Key_Home)
+    widget.exports.format.setFocus()
+    for position, form in enumerate(formats.values()):
+        assert widget.exports.format.itemText(position) == form.title
+        assert widget.exports.about.text() == f"{form.about}."
+        told.add(widget.exports.about.text())
+        QTest.keyClick(widget.exports.format, Qt.Key.Key_Down)
+    assert len(told) == len(formats)
+    assert not widget.exports.button.isEnabled()  # there are no labelled tiles
+    session = session_of(napari.current_viewer())
+    session.change(data=session.settings.data.model_copy(update={"folder": samples.tiles()}))
+    save_as(widget, settle, str(tmp_path / "mine"))
+    assert load_tiles(tmp_path / "mine.tiles").counts == load_tiles(samples.tiles()).counts
+    QTest.keyClick(widget.exports.format, Qt.Key.Key_Home)
     for _ in range(2):
-        QTest.keyClick(widget.format, Qt.Key.Key_Down)
+        QTest.keyClick(widget.exports.format, Qt.Key.Key_Down)
     save_as(widget, settle, str(tmp_path / "map"))
     names = {
         one["properties"]["classification"]["name"]
@@ -184,8 +200,8 @@ def test_an_export_asks_before_it_replaces_and_says_where(widget, settle, tmp_pa
     opened = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(Path(url.toLocalFile())))
     save_as(widget, settle, str(tmp_path / "mine"))
-    assert widget.saved.text() == f"Written: {tmp_path / 'mine.csv'}"
-    click(widget.folder_button)
+    assert widget.exports.written.text() == f"Written: {tmp_path / 'mine.csv'}"
+    click(widget.exports.folder_button)
     assert opened == [tmp_path]
     for name in ("mine", "mine.csv"):
         (tmp_path / "mine.csv").write_text("of mine")
@@ -206,7 +222,7 @@ def test_without_a_result_there_is_nothing_to_do(viewer, settle):
     widget = EvaluateWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Evaluate")
     assert not widget.compare_button.isEnabled()
-    assert not widget.export_button.isEnabled()
+    assert not widget.exports.button.isEnabled()
     assert "segment a slide first" in widget.result_name.text()
 
 

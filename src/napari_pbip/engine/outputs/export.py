@@ -31,21 +31,27 @@ from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import open_slide
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """A format that a result can be exported in."""
+    """A format of files or folders for other programs."""
 
     ending: str
     """Ending of the name of a file or folder."""
     title: str
     about: str
     """What is written and what for, in one line."""
+    is_earlier: Callable[[Path], bool] = Path.is_file
+    """Whether what exists at a path is an earlier export, which may be replaced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultFormat(Format):
+    """A format for the result of a slide."""
+
     write: Callable[[Path, ScoreStore, Path], Job]
     """Writes a target, whole or not at all, from a store and a folder with its labels; yields no ``Finished``."""
     labels: bool = True
     """Whether it depends on the labels."""
-    is_earlier: Callable[[Path], bool] | None = None
-    """If a folder is written and not a file: whether a folder is an earlier export, which may be replaced."""
 
 
 def _areas(path: Path, store: ScoreStore, folder: Path) -> Job:
@@ -87,44 +93,50 @@ def _scores(path: Path, store: ScoreStore, _: Path) -> Job:
     return write_score_tiff(path, store)
 
 
-FORMATS: Mapping[str, Format] = {
-    "csv": Format(
-        ".csv", "Areas (CSV)", "A table with the area of each class in mm² and its share of the tissue", _areas
+FORMATS: Mapping[str, ResultFormat] = {
+    "csv": ResultFormat(
+        ending=".csv",
+        title="Areas (CSV)",
+        about="A table with the area of each class in mm² and its share of the tissue",
+        write=_areas,
     ),
-    "png": Format(
-        ".png", "Picture (PNG)", "The slide with its labels in colour and a legend, for slides and reports", _overlay
+    "png": ResultFormat(
+        ending=".png",
+        title="Picture (PNG)",
+        about="The slide with its labels in colour and a legend, for talks and reports",
+        write=_overlay,
     ),
-    "geojson": Format(
-        ".geojson",
-        "Polygons (GeoJSON)",
-        "A polygon around each patch of a class, to open in QuPath as annotations",
-        write_geojson,
+    "geojson": ResultFormat(
+        ending=".geojson",
+        title="Polygons (GeoJSON)",
+        about="A polygon around each patch of a class, to open in QuPath as annotations",
+        write=write_geojson,
     ),
-    "ome-tiff": Format(
-        ".ome.tiff",
-        "Labels (OME-TIFF)",
-        "An image whose values are the classes, with a pyramid, for QuPath, Fiji and OMERO",
-        write_label_tiff,
+    "ome-tiff": ResultFormat(
+        ending=".ome.tiff",
+        title="Labels (OME-TIFF)",
+        about="An image whose values are the classes, with a pyramid, for QuPath, Fiji and OMERO",
+        write=write_label_tiff,
     ),
-    "ome-zarr": Format(
-        ".ome.zarr",
-        "Labels (OME-Zarr)",
-        "A folder with the same image as OME-Zarr 0.5, for napari and Python",
-        _label_image,
+    "ome-zarr": ResultFormat(
+        ending=".ome.zarr",
+        title="Labels (OME-Zarr)",
+        about="A folder with the same image as OME-Zarr 0.5, for napari and Python",
+        write=_label_image,
         is_earlier=is_label_image,
     ),
-    "dicom-seg": Format(
-        ".dicom-seg",
-        "Segmentation (DICOM)",
-        "A folder of DICOM segmentations in the place of the slide, which must be DICOM itself, for a PACS",
-        write_dicom_seg,
+    "dicom-seg": ResultFormat(
+        ending=".dicom-seg",
+        title="Labels (DICOM)",
+        about="A folder of DICOM segmentations in the place of the slide, which must be DICOM itself, for a PACS",
+        write=write_dicom_seg,
         is_earlier=is_dicom_seg,
     ),
-    "scores": Format(
-        ".scores.ome.tiff",
-        "Scores (OME-TIFF)",
-        "The raw score of every class before thresholds, an image with a channel for each class",
-        _scores,
+    "scores": ResultFormat(
+        ending=".scores.ome.tiff",
+        title="Scores (OME-TIFF)",
+        about="The scores of every class before thresholds, an image with a channel for each class",
+        write=_scores,
         labels=False,
     ),
 }
@@ -171,7 +183,7 @@ def export(
     if format not in FORMATS:
         raise OutputError(f"There is no format {format!r}; choose one of {', '.join(FORMATS)}.")
     chosen = FORMATS[format]
-    _check(target, chosen, overwrite)
+    check_target(target, chosen, overwrite=overwrite)
     scores = ScoreStore.open(store)
     done, planned = scores.progress
     if done < planned:
@@ -192,11 +204,16 @@ def export(
     yield Finished(target)
 
 
-def _check(target: Path, chosen: Format, overwrite: bool) -> None:
-    """Raise OutputError if the target exists and may not be replaced."""
-    if not target.exists():
-        return
-    if not overwrite:
-        raise OutputError(f"{target} exists already; use `overwrite=True` to replace it, or choose another name.")
-    if not (target.is_file() if chosen.is_earlier is None else target.is_dir() and chosen.is_earlier(target)):
-        raise OutputError(f"{target} is no earlier export of this kind and is not deleted; choose another name.")
+def check_target(target: Path, chosen: Format, *, overwrite: bool) -> None:
+    """Check that a target does not exist, or is an earlier export that may be replaced.
+
+    Raises
+    ------
+    OutputError
+        If it may not be replaced.
+    """
+    if target.exists():
+        if not overwrite:
+            raise OutputError(f"{target} exists already; use `overwrite=True` to replace it, or choose another name.")
+        if not chosen.is_earlier(target):
+            raise OutputError(f"{target} is no earlier export of this kind and is not deleted; choose another name.")

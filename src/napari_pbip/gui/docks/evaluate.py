@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,10 @@ import numpy as np
 import pyqtgraph as pg
 from napari.layers import Labels
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QSignalBlocker, Qt, QUrl
-from qtpy.QtGui import QDesktopServices
+from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
-    QGroupBox,
-    QHBoxLayout,
     QHeaderView,
     QTableWidget,
     QTableWidgetItem,
@@ -26,19 +22,20 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.engine.outputs.export import FORMATS, export
-from napari_pbip.engine.outputs.score_result import Truth, read_mask, score_result
+from napari_pbip.engine.outputs.score_result import Truth, annotated_truth, read_mask, score_result
 from napari_pbip.events import Job
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
+from napari_pbip.gui.panels.export import ExportPanel
 from napari_pbip.gui.state.session import session_of
-from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.widgets.buttons import push_button
-from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import PlainLabel
+from napari_pbip.results import ScoreStore
+from napari_pbip.slides.annotations import SUFFIXES as ANNOTATIONS
 
 _FILE = "A file…"
 _PROTOCOLS = {"predicted": "as shown", "oracle": "classes given"}
@@ -52,12 +49,13 @@ class EvaluateWidget(QWidget):
         super().__init__()
         self._session = session_of(viewer)
         self._file: Path | None = None
-        self._saved_in = Path()
         self._confusion: dict[str, np.ndarray] = {}
         self._names: tuple[str, ...] = ()
         self.result_name = PlainLabel()
         self.mask_box = QComboBox()
-        self.mask_box.setToolTip("An annotation of the whole slide: a labels layer, or a PNG or TIFF")
+        self.mask_box.setToolTip(
+            "An annotation of the whole slide: a labels layer, a PNG or TIFF, or a GeoJSON of QuPath"
+        )
         self.mask_box.activated.connect(self._mask_chosen)
         self.numbering = QComboBox()
         self.numbering.addItem("1 is the first class, 0 is not scored", 1)
@@ -93,12 +91,13 @@ class EvaluateWidget(QWidget):
         scores.addWidget(self.protocol)
         scores.addWidget(self.confusion)
         self._scores.hide()
+        self.exports = ExportPanel(self._session)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         layout.addWidget(self.notice)
         layout.addWidget(self.job_bar)
         layout.addWidget(self._scores)
-        layout.addWidget(self._export_box())
+        layout.addWidget(self.exports)
         layout.addStretch()
         session = self._session
         layers = session.viewer.layers.events
@@ -108,7 +107,7 @@ class EvaluateWidget(QWidget):
 
     @property
     def result(self) -> ResultLayer | None:
-        """The result that is compared and exported."""
+        """The result that is compared."""
         return self._session.results.current
 
     def choose_file(self, path: Path) -> None:
@@ -132,12 +131,11 @@ class EvaluateWidget(QWidget):
                 self.mask_box.addItem(self._file.name, self._file)
             self.mask_box.addItem(_FILE, None)
             self.mask_box.setCurrentIndex(max(0, self.mask_box.findData(chosen)) if chosen is not None else 0)
-        for button in (self.compare_button, self.export_button):
-            button.setEnabled(result is not None)
+        self.compare_button.setEnabled(result is not None)
 
     def _mask_chosen(self, index: int) -> None:
         if self.mask_box.itemText(index) == _FILE and self.mask_box.itemData(index) is None:
-            formats = "Masks (*.png *.tif *.tiff)"
+            formats = f"Masks (*.png *.tif *.tiff{''.join(f' *{one}' for one in ANNOTATIONS)})"
             ask_for(self, "Mask", Mode.ExistingFile, lambda files: self.choose_file(files[0]), formats=formats)
 
     # comparing -----------------------------------------------------------------------------------------------
@@ -155,7 +153,12 @@ class EvaluateWidget(QWidget):
         drawn = None if isinstance(chosen, Path) else chosen.data[0] if chosen.multiscale else chosen.data
 
         def make() -> Job:  # called in the thread, because the layer may be read from a file only now
-            truth = Truth(read_mask(chosen) if drawn is None else np.asarray(drawn), first)
+            if drawn is not None:
+                truth = Truth(np.asarray(drawn), first)
+            elif chosen.suffix.lower() in ANNOTATIONS:
+                truth = annotated_truth(chosen, ScoreStore.open(path))
+            else:
+                truth = Truth(read_mask(chosen), first)
             return score_result(path, truth, thresholds, refine)
 
         job = self._session.start(make)
@@ -193,67 +196,6 @@ class EvaluateWidget(QWidget):
     def _draw_confusion(self) -> None:
         if self._confusion:
             self.confusion.draw(self._confusion[self.protocol.currentData()], self._names)
-
-    # handing on ----------------------------------------------------------------------------------------------
-
-    def _export_box(self) -> QGroupBox:
-        box = QGroupBox("Export")
-        self.format = QComboBox()
-        for name, one in FORMATS.items():
-            self.format.addItem(one.title, name)
-        self.format.currentIndexChanged.connect(self._explain)
-        self.about = PlainLabel()
-        self.about.setWordWrap(True)
-        self.export_button = push_button("Export…", "Export the result as it is shown now", self._choose_target)
-        self.export_bar = JobBar()
-        self.saved = Notice()
-        self.folder_button = push_button("Open folder", "Show what was written in the file manager", self._open_folder)
-        self.folder_button.hide()
-        row = QHBoxLayout()
-        row.addWidget(self.format, 1)
-        row.addWidget(self.export_button)
-        layout = QVBoxLayout(box)
-        layout.addLayout(row)
-        layout.addWidget(self.about)
-        layout.addWidget(self.export_bar)
-        layout.addWidget(self.saved)
-        layout.addWidget(self.folder_button, 0, Qt.AlignmentFlag.AlignLeft)
-        self._explain()
-        return box
-
-    def _explain(self) -> None:
-        self.about.setText(f"{FORMATS[self.format.currentData()].about}.")
-
-    def _choose_target(self) -> None:
-        if (result := self.result) is None:
-            return
-        start = result.store.path.parent / result.store.facts.slide.name
-        name = self.format.currentData()
-        chosen = FORMATS[name]
-        formats = {chosen.ending: f"{chosen.title.partition(' (')[0]} (*{chosen.ending})"}
-        ask_where_to_save(self, "Export", start, formats, lambda target: self.export(target, name))
-
-    def export(self, target: Path, name: str) -> None:
-        """Export the current result, as it is shown, in the format of this name; an existing file is replaced."""
-        if (result := self.result) is not None:
-            path, thresholds, refine = result.store.path, result.thresholds, self._session.settings.refine
-            options: dict[str, Any] = {"refine": refine, "overwrite": target.is_file()}
-            job = self._session.start(lambda: export(path, target, name, thresholds, **options))
-            self.saved.clear()
-            self.folder_button.hide()
-            self.export_bar.follow(job)
-            job.ended.connect(partial(self._on_exported, path))
-
-    def _on_exported(self, store: Path, _: State) -> None:
-        job = self.export_bar.job
-        if job is not None and job.result is not None and job.result.output is not None:
-            self._session.steps.wrote(Step.EVALUATE, store)
-            self._saved_in = job.result.output.parent
-            self.saved.info(f"Written: {job.result.output}")
-            self.folder_button.show()
-
-    def _open_folder(self) -> None:
-        QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._saved_in)))
 
 
 class ConfusionPicture(QWidget):

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 from napari_pbip.errors import DataError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.panels.import_annotations import ImportAnnotations
 from napari_pbip.gui.panels.label_tool import LabelTool
 from napari_pbip.gui.panels.live_map import LiveMapPanel
 from napari_pbip.gui.panels.mpp_panel import MppBox
@@ -147,6 +148,7 @@ class SlideLabelling(QWidget):
         self.clear_button = push_button("Remove all labels", "Of all slides; can be undone", self._clear)
         self.total = QLabel()
         self.total.setWordWrap(True)
+        self.annotations = ImportAnnotations(session)
         self.bar = JobBar()
         self.live = LiveMapPanel(session)
         self._lay_out()
@@ -183,6 +185,7 @@ class SlideLabelling(QWidget):
         layout.addWidget(self.help)
         layout.addLayout(_row(self.undo, self.clear_button))
         layout.addWidget(self.total)
+        layout.addWidget(self.annotations)
         layout.addWidget(self.bar)
         layout.addWidget(self.live)
         layout.addStretch(1)
