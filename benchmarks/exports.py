@@ -1,7 +1,8 @@
-"""Time, time of the processor, peak memory and size of each export, of a slide's result and of one that repeats it over a larger slide.
+"""Time, peak memory and size of each export, for the result of a slide and for one that repeats it on a larger slide.
 
 ``python benchmarks/exports.py STORE --side 40000`` takes the score store of a real slide. Each export is a process of
-its own, so that its peak memory is known; the thresholds differ from the saved ones, so that labels are computed.
+its own, so that its peak memory is known. The columns are seconds, seconds of the processor, peak memory and size. The
+thresholds differ from the saved ones, so that labels are computed.
 """
 
 from __future__ import annotations
