@@ -18,8 +18,9 @@ import zarr
 from napari_pbip.claims import claim
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
+from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import present, writing_folder
-from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage
+from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage, parts
 from napari_pbip.results.labels import UNASSIGNED_RGB, Refine, deltas
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.lazy import label_blocks
@@ -161,6 +162,41 @@ def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zar
             bool(own.get("refined", False)),  # missing in stores of earlier versions
         )
     return levels, facts
+
+
+def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
+    """Write a label image of a store as a separate one, which does not refer to the store's scores as its image.
+
+    Parameters
+    ----------
+    path
+        The folder to write.
+    store
+        The store that the labels belong to.
+    folder
+        The label image.
+
+    Raises
+    ------
+    OutputError
+        If the labels are damaged, or the folder cannot be written.
+    """
+    levels, _ = open_labels(store, folder)
+    yield Started(f"Writing {path.name}", total=sum(len(parts(level.shape)) for level in levels), unit="parts")
+    done = 0
+    with writing_folder(path) as begun:
+        group = zarr.create_group(begun, zarr_format=3)
+        copies = create_levels(group, levels[0].shape, chunk=CHUNK, dtype="uint8", fill_value=NOT_ANALYSED, axes=AXES)
+        for level, copy in zip(levels, copies, strict=True):
+            for y, x in parts(level.shape):
+                with reading(folder):
+                    block = np.asarray(level[y : y + CHUNK, x : x + CHUNK])
+                copy[y : y + CHUNK, x : x + CHUNK] = block
+                done += 1
+                yield Step(done)
+        attributes: Any = dict(zarr.open_group(folder, mode="r", zarr_format=3).attrs)
+        attributes["ome"]["image-label"].pop("source", None)
+        group.attrs.update(attributes)
 
 
 def _attributes(

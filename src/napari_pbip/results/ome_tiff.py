@@ -82,7 +82,8 @@ def _write(
                 raise _Stopped
             y, x = (n * _TILE for n in place[-2:])
             with reading(store.path):
-                yield np.asarray(level[*place[:-2], y : y + _TILE, x : x + _TILE], dtype)
+                tile = np.asarray(level[*place[:-2], y : y + _TILE, x : x + _TILE], dtype)
+            yield tile
             done += 1
 
     def write(begun: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -218,6 +219,19 @@ def test_what_exists_is_replaced_only_when_asked(store: ScoreStore, tmp_path: Pa
     with pytest.raises(OutputError, match="no earlier export of this kind"):
         list(export(store.path, store.path, name, overwrite=True))
     assert (other / "mine.txt").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in WRITTEN if name != "csv"])
+def test_a_damaged_store_is_told_and_leaves_nothing(store: ScoreStore, tmp_path: Path, name: str):
+    shutil.copytree(store.path, tmp_path / "slide.ome.zarr")
+    chunks = "0/c" if name == "scores" else "labels/tissue/0/c"
+    for chunk in (tmp_path / "slide.ome.zarr" / chunks).rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(chunk.read_bytes()[:-20])
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputError, match="is damaged"):
+        list(export(tmp_path / "slide.ome.zarr", tmp_path / "out" / "slide", name))
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_full_disk_leaves_nothing(store: ScoreStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

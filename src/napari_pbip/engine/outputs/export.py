@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import zarr
 
 from napari_pbip.config import RefineSettings, ThresholdSettings
 from napari_pbip.engine.inference.refine import refiner
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import OutputError, SlideError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
-from napari_pbip.files import present, writing_folder
+from napari_pbip.files import present
 from napari_pbip.results.areas import areas, write_areas
 from napari_pbip.results.dicom_seg import is_dicom_seg, write_dicom_seg
 from napari_pbip.results.geojson import write_geojson
-from napari_pbip.results.label_files import FOLDER, open_labels, writing_labels
+from napari_pbip.results.label_files import FOLDER, copy_labels, open_labels, writing_labels
 from napari_pbip.results.label_image import is_label_image
 from napari_pbip.results.lazy import analysed_blocks
 from napari_pbip.results.ome_tiff import write_label_tiff, write_score_tiff
@@ -74,21 +70,6 @@ def _overlay(path: Path, store: ScoreStore, folder: Path) -> Job:
     yield Step(1)
 
 
-def _label_image(path: Path, store: ScoreStore, folder: Path) -> Job:
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-    yield Started(f"Writing {path.name}", total=len(files), unit="files")
-    with writing_folder(path) as begun:
-        for done, file in enumerate(files, 1):
-            copy = begun / file.relative_to(folder)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
-            yield Step(done)
-        group = zarr.open_group(begun, mode="r+", zarr_format=3)
-        ome: Any = group.attrs["ome"]
-        ome["image-label"].pop("source", None)  # it lies in no image now
-        group.attrs["ome"] = ome
-
-
 def _scores(path: Path, store: ScoreStore, _: Path) -> Job:
     return write_score_tiff(path, store)
 
@@ -122,7 +103,7 @@ FORMATS: Mapping[str, ResultFormat] = {
         ending=".ome.zarr",
         title="Labels (OME-Zarr)",
         about="A folder with the same image as OME-Zarr 0.5, for napari and Python",
-        write=_label_image,
+        write=copy_labels,
         is_earlier=is_label_image,
     ),
     "dicom-seg": ResultFormat(
