@@ -72,6 +72,15 @@ def test_the_mask_has_the_class_at_the_centre_of_a_cell(tmp_path: Path):
     assert (truth.sum(0) > 1).any()
 
 
+def test_colours_and_names_of_other_versions_of_qupath(tmp_path: Path):
+    one = feature(shapely.box(0, 0, 100, 100), "Tumor")
+    one["properties"]["classification"] = {"name": "Tumor", "colorRGB": -3670016}
+    other = feature(shapely.box(0, 0, 100, 100), "")
+    other["properties"]["classification"] = {"names": ["Immune cells", "CD3"], "color": [1, 2, 3]}
+    annotations = read_annotations(write(tmp_path / "a.geojson", one, other))
+    assert annotations.colours == {"Tumor": "#C80000", "Immune cells: CD3": "#010203"}
+
+
 def test_areas_without_a_class_are_counted(tmp_path: Path):
     box = shapely.box(0, 0, 100, 100)
     path = write(tmp_path / "a.geojson", feature(box, "Tumor"), feature(box, None), feature(box, "not assigned"))

@@ -11,6 +11,7 @@ import numpy as np
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import writing_folder
+from napari_pbip.results.label_files import REWRITE
 from napari_pbip.results.label_image import open_label_image
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
@@ -84,7 +85,7 @@ def write_dicom_seg(path: Path, store: ScoreStore, folder: Path) -> Job:
     yield Started(f"Writing {path.name}", total=len(levels), unit="levels")
     with writing_folder(path) as begun:
         for n, level in enumerate(levels):
-            with reading(folder):
+            with reading(folder, REWRITE):
                 labels = numbers[np.asarray(level[:])]
             measures, position = _placement(slide, store.cell_um / store.facts.slide.mpp * 2**n)
             hd.seg.Segmentation(

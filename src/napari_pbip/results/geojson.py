@@ -11,6 +11,7 @@ import shapely
 
 from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import writing
+from napari_pbip.results.label_files import REWRITE
 from napari_pbip.results.label_image import CHUNK, open_label_image
 from napari_pbip.results.lazy import analysed_blocks
 from napari_pbip.results.polygons import Patches, Polygons
@@ -64,7 +65,7 @@ def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
         file.write('{"type": "FeatureCollection", "features": [')
         for done, (row, column) in enumerate(places, 1):
             y, x = row * CHUNK, column * CHUNK
-            with reading(folder):
+            with reading(folder, REWRITE):
                 block = np.asarray(labels[y : y + CHUNK, x : x + CHUNK])
             write(patches.add(y, x, block))
             yield Step(done)

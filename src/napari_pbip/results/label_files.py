@@ -31,6 +31,8 @@ from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME
 
 FOLDER = PurePosixPath("labels/tissue")
 """Path of the label image in the store."""
+REWRITE = "write the labels again"
+"""What to do about damaged labels."""
 _WAIT = 30.0
 """Seconds to wait for another process that writes labels of the same store, which takes about this long."""
 
@@ -148,7 +150,7 @@ def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zar
     folder = folder or present(store.path / FOLDER)
     if not folder.exists():
         raise OutputError(f"{store.path} holds scores but no labels yet; write them first.")
-    with reading(folder, "write the labels again"):
+    with reading(folder, REWRITE):
         group = zarr.open_group(folder, mode="r", zarr_format=3)
         attributes: Any = dict(group.attrs)
         levels = [get_array(group, entry["path"]) for entry in attributes["ome"]["multiscales"][0]["datasets"]]
@@ -189,7 +191,7 @@ def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
         copies = create_levels(group, levels[0].shape, chunk=CHUNK, dtype="uint8", fill_value=NOT_ANALYSED, axes=AXES)
         for level, copy in zip(levels, copies, strict=True):
             for y, x in parts(level.shape):
-                with reading(folder):
+                with reading(folder, REWRITE):
                     block = np.asarray(level[y : y + CHUNK, x : x + CHUNK])
                 copy[y : y + CHUNK, x : x + CHUNK] = block
                 done += 1

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import zarr
 
 from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import writing
+from napari_pbip.results.label_files import REWRITE
 from napari_pbip.results.label_image import open_label_image
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
@@ -38,9 +41,9 @@ def write_label_tiff(path: Path, store: ScoreStore, folder: Path) -> Job:
     for value, rgb in facts.colours.items():
         colours[:, value] = np.array(rgb, np.uint16) * 257  # 8 to 16 bits
     named = ", ".join(f"{value} = {name}" for value, name in facts.names.items())
-    return _write(
-        path, store, levels, np.uint8, {"axes": "YX", "Description": named}, photometric="palette", colormap=colours
-    )
+    metadata = {"axes": "YX", "Description": named}
+    read = partial(reading, folder, REWRITE)
+    return _write(path, store, levels, read, np.uint8, metadata, photometric="palette", colormap=colours)
 
 
 def write_score_tiff(path: Path, store: ScoreStore) -> Job:
@@ -52,18 +55,23 @@ def write_score_tiff(path: Path, store: ScoreStore) -> Job:
         If the store is damaged.
     """
     metadata = {"axes": "CYX", "Channel": {"Name": list(store.taxonomy.names)}}
-    return _write(path, store, store.scores, np.float32, metadata, photometric="minisblack", predictor=True)
+    read = partial(reading, store.path)
+    return _write(path, store, store.scores, read, np.float32, metadata, photometric="minisblack", predictor=True)
 
 
 def _write(
     path: Path,
     store: ScoreStore,
     levels: Sequence[zarr.Array[Any]],
+    read: Callable[[], AbstractContextManager[None]],
     dtype: type[np.generic],
     metadata: dict[str, Any],
     **options: Any,
 ) -> Job:
-    """Write levels, (H, W) or (C, H, W), in a thread, because tifffile asks for the tiles of a level by itself."""
+    """Write levels, (H, W) or (C, H, W), in a thread, because tifffile asks for the tiles of a level by itself.
+
+    ``read`` makes the context in which errors of reading get their sentence.
+    """
     total = sum(
         int(np.prod([*level.shape[:-2], *(-(-side // _TILE) for side in level.shape[-2:])])) for level in levels
     )
@@ -81,7 +89,7 @@ def _write(
             if stopped:
                 raise _Stopped
             y, x = (n * _TILE for n in place[-2:])
-            with reading(store.path):
+            with read():
                 tile = np.asarray(level[*place[:-2], y : y + _TILE, x : x + _TILE], dtype)
             yield tile
             done += 1

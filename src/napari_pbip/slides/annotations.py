@@ -139,8 +139,10 @@ def _classification(feature: Any) -> tuple[str, str | None]:
     """Return the name of a feature's class, which is empty if it has none, and its colour."""
     given = (feature.get("properties") or {}).get("classification") or {}
     name = given.get("name") or ": ".join(given.get("names") or ())
-    colour = given.get("color")
-    return class_name(name), None if colour is None else "#{:02X}{:02X}{:02X}".format(*colour)
+    if (colour := given.get("color")) is not None:
+        return class_name(name), "#{:02X}{:02X}{:02X}".format(*colour)
+    packed = given.get("colorRGB")  # of earlier versions of QuPath: a signed integer, alpha in its highest byte
+    return class_name(name), None if packed is None else f"#{packed & 0xFFFFFF:06X}"
 
 
 def _covered(polygons: npt.NDArray[np.object_], grid: SquareGrid) -> Iterator[Position]:
