@@ -30,12 +30,11 @@ class Patches:
 
     def add(self, y: int, x: int, labels: Labels) -> list[tuple[int, Polygons]]:
         """Add a block of labels, whose first cell is (y, x); return the patches that end within it, by label."""
-        faces = shapely.get_parts(shapely.polygonize(_borders(labels)))
-        values = labels[_first_cells(faces)]
-        height, width = labels.shape
+        faces = shapely.get_parts(shapely.polygonize(shapely.linestrings(_borders(labels) + np.array([x, y], float))))
+        rows, columns = _first_cells(faces)
+        values = labels[rows - y, columns - x]
         left, top, right, bottom = shapely.bounds(faces).T
-        inside = (left > 0) & (top > 0) & (right < width) & (bottom < height)
-        faces = shapely.transform(faces, lambda corners: corners + np.array([x, y]))
+        inside = (left > x) & (top > y) & (right < x + labels.shape[1]) & (bottom < y + labels.shape[0])
         found = np.setdiff1d(values, NOT_ANALYSED).tolist()
         for value in found:
             self._begun.setdefault(value, []).append(faces[(values == value) & ~inside])
@@ -47,10 +46,11 @@ class Patches:
             yield value, shapely.get_parts(shapely.coverage_union_all(np.concatenate(self._begun.pop(value))))
 
 
-def _borders(labels: Labels) -> Polygons:
-    """Return the lines between different labels and around the block, divided at all places where lines meet.
+def _borders(labels: Labels) -> npt.NDArray[np.intp]:
+    """Return the ends (x, y), (S, 2, 2), of lines between different labels and around the block.
 
-    Around the block they are divided at every cell, because the labels of its neighbours are not known.
+    They are divided at all places where lines meet, and around the block at every cell, because the labels of its
+    neighbours are not known.
     """
     padded = np.pad(labels.astype(np.int16), 1, constant_values=-1)
     across, down = (
@@ -59,8 +59,7 @@ def _borders(labels: Labels) -> Polygons:
     outline = np.ones((labels.shape[0] + 1, labels.shape[1] + 1), bool)
     outline[1:-1, 1:-1] = False
     ends = _segments(across, outline | _touched(down).T), _segments(down, outline.T | _touched(across).T)[..., ::-1]
-    lines: Polygons = shapely.linestrings(np.concatenate(ends)[..., ::-1].astype(float))
-    return lines
+    return np.concatenate(ends)[..., ::-1]
 
 
 def _touched(lines: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
