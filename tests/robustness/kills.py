@@ -118,7 +118,8 @@ def _export(root: Path, out: Path) -> Job:
     out.mkdir(exist_ok=True)
     for name, chosen in export.FORMATS.items():
         changed = THRESHOLDS.model_copy(update={"delta": 0.3})
-        yield from export.export(store, out / f"slide{chosen.ending}", name, changed, overwrite=True)
+        if name != "dicom-seg":  # the slide is no DICOM slide
+            yield from export.export(store, out / f"slide{chosen.ending}", name, changed, overwrite=True)
 
 
 def _save_labels(root: Path, out: Path) -> Job:
