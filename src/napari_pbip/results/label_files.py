@@ -5,6 +5,7 @@ Label images outside a store have the same format (:mod:`napari_pbip.results.lab
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -167,12 +168,12 @@ def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zar
 
 
 def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
-    """Write a label image of a store as a separate one, which does not refer to the store's scores as its image.
+    """Write a label image of a store as a separate one.
 
     Parameters
     ----------
     path
-        The folder to write.
+        The folder to write. In the folder ``labels`` of an OME-Zarr 0.5 image, the labels are linked to that image.
     store
         The store that the labels belong to.
     folder
@@ -197,8 +198,20 @@ def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
                 done += 1
                 yield Step(done)
         attributes: Any = dict(zarr.open_group(folder, mode="r", zarr_format=3).attrs)
-        attributes["ome"]["image-label"].pop("source", None)
+        attributes["ome"]["image-label"].pop("source", None)  # the store's scores
+        if linked := path.parent.name == "labels" and _is_image(path.parent.parent):
+            attributes["ome"]["image-label"]["source"] = {"image": "../../"}
         group.attrs.update(attributes)
+    if linked:
+        _list_among_labels(path)
+
+
+def _is_image(folder: Path) -> bool:
+    try:
+        attributes = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+        return "multiscales" in attributes["ome"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _attributes(

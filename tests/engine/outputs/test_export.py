@@ -30,6 +30,7 @@ from napari_pbip.events import Finished, Step, Warned
 from napari_pbip.results import ScoreStore, areas, write_labels
 from napari_pbip.results.dicom_seg import is_dicom_seg
 from napari_pbip.results.label_files import open_labels
+from napari_pbip.results.pyramid import create_levels, multiscales
 from napari_pbip.slides import SlideFacts, open_slide
 from tests.results import stores
 
@@ -130,6 +131,19 @@ def test_labels_as_ome_zarr(store: ScoreStore, tmp_path: Path):
     NgffImage.from_zarr(zarr.open_group(store.path, mode="r"))
     linked = zarr.open_group(store.path / "labels/tissue", mode="r")
     assert linked.attrs["ome"]["image-label"]["source"] == {"image": "../../"}
+
+
+def test_labels_are_linked_to_the_image_that_they_are_written_into(store: ScoreStore, tmp_path: Path):
+    image = zarr.create_group(tmp_path / "slide.ome.zarr", zarr_format=3)
+    levels = create_levels(image, (700, 900), chunk=256, dtype="uint8", fill_value=0, axes=("y", "x"))
+    described = multiscales("slide", len(levels), ("y", "x"), (8, 8), (4, 4))
+    image.attrs["ome"] = {"version": "0.5", "multiscales": described}
+    target = tmp_path / "slide.ome.zarr" / "labels" / "tissue map"
+    assert list(export(store.path, target, "ome-zarr"))[-1] == Finished(target)
+    read = NgffImage.from_zarr(zarr.open_group(tmp_path / "slide.ome.zarr", mode="r"))
+    assert read.labels.label_paths == ["tissue map"]
+    label = ImageLabel.from_zarr(zarr.open_group(target, mode="r"))
+    assert label.ome_attributes.image_label.source.image == "../../"
 
 
 @pytest.fixture
