@@ -132,7 +132,7 @@ def _slide(store: ScoreStore) -> Any:
         ):
             return header
     raise OutputError(
-        f"{path} is no DICOM slide, or is gone, so its labels have no place in DICOM; choose ome-tiff instead."
+        f"{path} is no DICOM slide, or is gone, so its labels have no place in DICOM; export them as OME-TIFF."
     )
 
 

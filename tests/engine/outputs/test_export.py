@@ -190,7 +190,7 @@ def test_labels_of_a_dicom_slide_lie_in_their_place(dicom_store: ScoreStore, dic
 def test_dicom_needs_a_dicom_slide_and_a_library(
     store: ScoreStore, dicom_store: ScoreStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    with pytest.raises(OutputError, match="choose ome-tiff instead"):
+    with pytest.raises(OutputError, match="export them as OME-TIFF"):
         list(export(store.path, tmp_path / "seg", "dicom-seg"))
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(OutputError, match=r"pip install napari-pbip\[dicom\]"):

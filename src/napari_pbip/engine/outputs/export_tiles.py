@@ -32,7 +32,9 @@ def _in_class_folder(name: str, tile: LabelledTile, taxonomy: Taxonomy) -> str |
         return None
     folder = taxonomy.names[tile.class_index]
     if safe_name(folder) != folder:
-        raise OutputError(f"A folder cannot be called {folder!r} like this class; choose tile-table, or rename it.")
+        raise OutputError(
+            f"A folder cannot be called {folder!r} like this class; export a table of tiles, or rename it."
+        )
     return f"{folder}/{name}"
 
 
@@ -92,7 +94,9 @@ def export_tiles(tiles: TileSet, target: Path, format: str) -> Job:
         raise OutputError(f"{target} exists already; choose another name.")
     placed = _places(tiles, chosen)
     if left_out := len(tiles) - len(placed):
-        yield Warned(f"{left_out:,} of {len(tiles):,} tiles have no single class and are left out; tile-table has all.")
+        yield Warned(
+            f"{left_out:,} of {len(tiles):,} tiles have no single class and are left out; a table of tiles has them all."
+        )
     yield Started(f"Writing {target.name}", total=len(placed), unit="tiles")
     with writing_folder(target) as begun:
         for done, (place, tile) in enumerate(placed.items(), 1):
