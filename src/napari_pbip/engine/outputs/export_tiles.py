@@ -95,7 +95,7 @@ def export_tiles(tiles: TileSet, target: Path, format: str) -> Job:
     placed = _places(tiles, chosen)
     if left_out := len(tiles) - len(placed):
         yield Warned(
-            f"{left_out:,} of {len(tiles):,} tiles have no single class and are left out; a table of tiles has them all."
+            f"{left_out:,} of {len(tiles):,} tiles have no single class and are left out; a table of tiles has all."
         )
     yield Started(f"Writing {target.name}", total=len(placed), unit="tiles")
     with writing_folder(target) as begun:
