@@ -126,8 +126,8 @@ FORMATS: Mapping[str, ResultFormat] = {
 
 @job
 def export(
-    store: Path,
-    target: Path,
+    store: Path | str,
+    target: Path | str,
     format: str,
     thresholds: ThresholdSettings | None = None,
     *,
@@ -163,7 +163,7 @@ def export(
     """
     if format not in FORMATS:
         raise OutputError(f"There is no format {format!r}; choose one of {', '.join(FORMATS)}.")
-    chosen = FORMATS[format]
+    store, target, chosen = Path(store), Path(target), FORMATS[format]
     check_target(target, chosen, overwrite=overwrite)
     scores = ScoreStore.open(store)
     done, planned = scores.progress

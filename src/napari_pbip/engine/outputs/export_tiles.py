@@ -67,7 +67,7 @@ TILE_FORMATS: Mapping[str, TileFormat] = {
 
 
 @job
-def export_tiles(tiles: TileSet, target: Path, format: str) -> Job:
+def export_tiles(tiles: TileSet, target: Path | str, format: str) -> Job:
     """Copy labelled tiles into a new folder, which appears only when it is complete; ``load_tiles`` reads it again.
 
     Parameters
@@ -89,7 +89,7 @@ def export_tiles(tiles: TileSet, target: Path, format: str) -> Job:
     OutputError
         If the target exists or cannot be written, a picture cannot be read, or a class cannot have a folder.
     """
-    chosen = TILE_FORMATS[format]
+    target, chosen = Path(target), TILE_FORMATS[format]
     if target.exists():  # it is never replaced, because nothing tells it from the user's own data sets
         raise OutputError(f"{target} exists already; choose another name.")
     placed = _places(tiles, chosen)
