@@ -50,7 +50,7 @@ def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
     }
     patches = Patches()
     separator = "\n"
-    yield Started(f"Writing {path.name}", total=len(places) + 1, unit="parts")
+    yield Started(f"Writing {path.name}", total=len(places), unit="parts")
     with writing(path) as begun, begun.open("w", encoding="utf-8") as file:
 
         def write(found: Iterable[tuple[int, Polygons]]) -> None:
@@ -69,6 +69,7 @@ def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
                 block = np.asarray(labels[y : y + CHUNK, x : x + CHUNK])
             write(patches.add(y, x, block))
             yield Step(done)
-        write(patches.finish())
+        for found in patches.finish():
+            write([found])
+            yield Step(len(places))
         file.write("\n]}\n")
-    yield Step(len(places) + 1)

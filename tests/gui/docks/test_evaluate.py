@@ -21,6 +21,7 @@ from qtpy.QtWidgets import QApplication, QDialogButtonBox, QFileDialog, QLineEdi
 
 from napari_pbip import samples
 from napari_pbip.bank import load_tiles
+from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.outputs.export import FORMATS
 from napari_pbip.engine.outputs.export_tiles import TILE_FORMATS
 from napari_pbip.gui.docks.evaluate import EvaluateWidget
@@ -31,6 +32,7 @@ from tests.gui.qt_helpers import click
 from tests.results import stores
 
 SHAPE = (300, 520)
+THRESHOLDS = ThresholdSettings(delta=0.7)
 
 
 @pytest.fixture
@@ -128,9 +130,13 @@ def test_results_are_handed_on(viewer, widget, settle, tmp_path, store):
     widget.exports.export(tmp_path / "overlay.png", "png")  # the slide of this store is nowhere
     settle(lambda: widget.exports.bar.job.state.ended)
     assert "slide of slide.ome.zarr is gone" in widget.exports.bar.notice.text()
+    session_of(viewer).results[0].display.thresholds = THRESHOLDS
     widget.exports.export(tmp_path / "labels.ome.zarr", "ome-zarr")
     settle(lambda: widget.exports.bar.job.state.ended)
-    assert "exists already" in widget.exports.bar.notice.text()
+    assert (zarr.open_group(tmp_path / "labels.ome.zarr", mode="r")["0"][:] != labels).any()
+    widget.exports.export(tmp_path, "ome-zarr")
+    settle(lambda: widget.exports.bar.job.state.ended)
+    assert "no earlier export" in widget.exports.bar.notice.text()
 
 
 def save_as(widget, settle, name: str, answer: str | None = None) -> None:

@@ -78,7 +78,7 @@ class ExportPanel(QGroupBox):
         ask_where_to_save(self, "Export", start, {chosen.ending: words}, lambda target: self.export(target, name))
 
     def export(self, target: Path, name: str) -> None:
-        """Export in the format of this name; an existing file is replaced, an existing folder is not."""
+        """Export in the format of this name; an earlier export is replaced, for which the dialog asks."""
         make = self._of_tiles(target, name) if name in TILE_FORMATS else self._of_result(target, name)
         if make is None:
             return
@@ -93,7 +93,7 @@ class ExportPanel(QGroupBox):
         if (result := self._result) is None:
             return None
         path, thresholds, refine = result.store.path, result.thresholds, self._session.settings.refine
-        return lambda: export(path, target, name, thresholds, refine=refine, overwrite=target.is_file())
+        return lambda: export(path, target, name, thresholds, refine=refine, overwrite=True)
 
     def _of_tiles(self, target: Path, name: str) -> JobMaker | None:
         data = self._session.settings.data
