@@ -53,7 +53,7 @@ def test_a_tile_has_the_classes_that_cover_half_of_it(tmp_path: Path, collection
     annotations = read_annotations(path)
     assert annotations.tiles_of(SLIDE, SIZE) == {"Tumor": [(0, 0), (1, 0), (3, 1)], "Stroma": [(0, 0), (1, 0), (0, 3)]}
     assert annotations.colours == {"Tumor": "#C80000"}
-    assert not annotations.notes
+    assert annotations.notes == ("Left out: points and lines (1).",)
 
 
 def test_the_mask_has_the_class_at_the_centre_of_a_cell(tmp_path: Path):
@@ -81,12 +81,12 @@ def test_colours_and_names_of_other_versions_of_qupath(tmp_path: Path):
     assert annotations.colours == {"Tumor": "#C80000", "Immune cells: CD3": "#010203"}
 
 
-def test_areas_without_a_class_are_counted(tmp_path: Path):
+def test_what_has_no_class_is_counted(tmp_path: Path):
     box = shapely.box(0, 0, 100, 100)
     path = write(tmp_path / "a.geojson", feature(box, "Tumor"), feature(box, None), feature(box, "not assigned"))
     annotations = read_annotations(path)
-    assert annotations.notes == ("Left out: areas without a class (1).",)
-    assert list(annotations.areas) == ["Tumor"]
+    assert annotations.notes == ("Left out: annotations without a class (1).",)
+    assert list(annotations.polygons) == ["Tumor"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_areas_without_a_class_are_counted(tmp_path: Path):
         ("[1, 2]", "is no GeoJSON of annotations"),
         ('{"type": "Polygon"}', "is no GeoJSON of annotations"),
         ('{"type": "FeatureCollection", "features": [{"geometry": {"type": "Polygon"}}]}', "is no GeoJSON"),
-        ('{"type": "FeatureCollection", "features": []}', "has no areas with a class"),
+        ('{"type": "FeatureCollection", "features": []}', "has no polygons with a class"),
     ],
 )
 def test_what_is_no_geojson_is_said(tmp_path: Path, text: str, said: str):
@@ -108,7 +108,7 @@ def test_what_is_no_geojson_is_said(tmp_path: Path, text: str, said: str):
         read_annotations(tmp_path / "gone.geojson")
 
 
-def test_areas_of_another_slide_are_refused(tmp_path: Path):
+def test_annotations_of_another_slide_are_refused(tmp_path: Path):
     path = write(
         tmp_path / "a.geojson", feature(shapely.box(0, 0, 9, 9), "A"), feature(shapely.box(600, 0, 700, 9), "A")
     )

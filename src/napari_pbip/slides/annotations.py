@@ -1,8 +1,9 @@
-"""Areas that were drawn on a slide and given a class in another program, read from GeoJSON as QuPath writes it."""
+"""Annotations: polygons that were drawn on a slide and given a class in another program, read from QuPath's GeoJSON."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +21,14 @@ from napari_pbip.taxonomy import UNASSIGNED_NAME, class_name
 
 SUFFIXES = (".geojson", ".json")
 _ENOUGH = 0.5
-"""Share of a tile that the areas of a class have to cover."""
+"""Share of a tile that the annotations of a class have to cover."""
 
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """The areas of each class, in level-0 pixels of a slide."""
+    """The annotations of each class, in level-0 pixels of a slide."""
 
-    areas: Mapping[str, npt.NDArray[np.object_]]
+    polygons: Mapping[str, npt.NDArray[np.object_]]
     """Valid polygons by class name; those of one class do not overlap, and those of different classes may."""
     colours: Mapping[str, str]
     """Colours ``#RRGGBB`` of the classes for which the file has one."""
@@ -35,34 +36,34 @@ class Annotations:
     """Sentences on what was left out."""
 
     def check_on(self, slide: SlideFacts) -> None:
-        """Check that the areas are on the slide.
+        """Check that the annotations are on the slide.
 
         Raises
         ------
         DataError
-            If an area lies completely outside it, as it does if it was drawn on another slide or at another scale.
+            If one lies completely outside it, as it does if it was drawn on another slide or at another scale.
         """
         whole = shapely.box(0, 0, slide.width, slide.height)
-        for name, polygons in self.areas.items():
+        for name, polygons in self.polygons.items():
             if not shapely.intersects(polygons, whole).all():
                 raise DataError(
-                    f"Areas of {name} lie outside {slide.name} ({slide.width:,} x {slide.height:,} pixels); give the "
-                    "annotations of this slide, in pixels of its full resolution."
+                    f"Annotations of {name} lie outside {slide.name} ({slide.width:,} x {slide.height:,} pixels); give "
+                    "the annotations of this slide, in pixels of its full resolution."
                 )
 
     def tiles_of(self, slide: SlideFacts, size: TileSize) -> dict[str, list[Position]]:
-        """Return the tiles of a slide of which the areas of a class cover at least half, by class name.
+        """Return the tiles of a slide of which the annotations of a class cover at least half, by class name.
 
         Raises
         ------
         DataError
-            If areas are not on the slide, or cover no tile.
+            If annotations are not on the slide, or cover no tile.
         """
         self.check_on(slide)
         grid = slide.grid(size)
-        tiles = {name: covered for name, polygons in self.areas.items() if (covered := [*_covered(polygons, grid)])}
+        tiles = {name: covered for name, polygons in self.polygons.items() if (covered := [*_covered(polygons, grid)])}
         if not tiles:
-            raise DataError(f"No area covers half of a tile of {size}; choose smaller tiles, or draw larger areas.")
+            raise DataError(f"No annotation covers half of a tile of {size}; choose smaller tiles, or draw more.")
         return tiles
 
     def mask(self, names: tuple[str, ...], shape: tuple[int, int], cell: float) -> npt.NDArray[np.uint8]:
@@ -71,7 +72,7 @@ class Annotations:
         Parameters
         ----------
         names
-            Names of the classes; the areas of others are not drawn.
+            Names of the classes; annotations of others are not drawn.
         shape
             Number of cells, (H, W).
         cell
@@ -80,7 +81,7 @@ class Annotations:
         mask = np.zeros(shape, np.uint8)
         several = np.zeros(shape, bool)
         for number, name in enumerate(names, 1):
-            for polygon in self.areas.get(name, ()):
+            for polygon in self.polygons.get(name, ()):
                 rows, columns, inside = _rasterised(polygon, shape, cell)
                 several[rows, columns] |= inside & ~np.isin(mask[rows, columns], (0, number))
                 mask[rows, columns][inside] = number
@@ -89,14 +90,14 @@ class Annotations:
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Read the areas of a GeoJSON file.
+    """Read the annotations of a GeoJSON file.
 
-    Tissue that an export of this package calls not assigned, and points and lines, have no class or area.
+    What an export of this package calls not assigned is left out, because it is no class.
 
     Raises
     ------
     DataError
-        If the file cannot be read, is no GeoJSON, or has no areas with a class.
+        If the file cannot be read, is no GeoJSON, or has no polygons with a class.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -108,22 +109,24 @@ def read_annotations(path: Path) -> Annotations:
     except (ValueError, KeyError, TypeError, AttributeError, shapely.errors.ShapelyError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is no GeoJSON of annotations, or is damaged ({reason}); export it again.") from error
-    areas: dict[str, list[Any]] = {}
+    found: dict[str, list[Any]] = {}
     colours: dict[str, str] = {}
-    without_class = 0
+    left_out = Counter[str]()
     for ((name, colour), _), shape in zip(named, shapes, strict=True):
-        if name == UNASSIGNED_NAME or shapely.get_dimensions(shape) < 2:
+        if name == UNASSIGNED_NAME:
             continue
-        if not name:
-            without_class += 1
-            continue
-        areas.setdefault(name, []).append(shapely.make_valid(shape))
-        if colour is not None:
-            colours[name] = colour
-    if not areas:
-        raise DataError(f"{path} has no areas with a class; give areas a class in the program that drew them.")
-    notes = (f"Left out: areas without a class ({without_class:,}).",) if without_class else ()
-    parts = {name: shapely.get_parts(shapely.union_all(shapes)) for name, shapes in areas.items()}
+        if shapely.get_dimensions(shape) < 2:
+            left_out["points and lines"] += 1
+        elif not name:
+            left_out["annotations without a class"] += 1
+        else:
+            found.setdefault(name, []).append(shapely.make_valid(shape, method="structure", keep_collapsed=False))
+            if colour is not None:
+                colours[name] = colour
+    if not found:
+        raise DataError(f"{path} has no polygons with a class; give annotations a class in the program that drew them.")
+    notes = tuple(f"Left out: {what} ({count:,})." for what, count in left_out.items())
+    parts = {name: shapely.get_parts(shapely.union_all(shapes)) for name, shapes in found.items()}
     return Annotations({name: one[shapely.area(one) > 0] for name, one in parts.items()}, colours, notes)
 
 

@@ -23,7 +23,7 @@ from tests.slides.test_annotations import feature, write
 
 @pytest.fixture
 def annotations(tmp_path: Path) -> Path:
-    """Return two areas on the sample slide of 2220 x 2967 pixels at 0.499 µm."""
+    """Return two annotations on the sample slide of 2220 x 2967 pixels at 0.499 µm."""
     return write(
         tmp_path / "slide.geojson",
         feature(shapely.box(600, 700, 1500, 1700), "Tumor", [200, 0, 0]),
@@ -32,9 +32,11 @@ def annotations(tmp_path: Path) -> Path:
     )
 
 
-def test_areas_become_labelled_tiles(annotations: Path, sample_slide: Path, tmp_path: Path):
+def test_annotations_become_labelled_tiles(annotations: Path, sample_slide: Path, tmp_path: Path):
     *events, last = import_annotations(annotations, sample_slide, tmp_path / "tiles", pixels=100, tile_mpp=0.998)
-    assert [event.message for event in events if isinstance(event, Noted)] == ["Left out: areas without a class (1)."]
+    assert [event.message for event in events if isinstance(event, Noted)] == [
+        "Left out: annotations without a class (1)."
+    ]
     tiles = load_tiles(tmp_path / "tiles")
     assert tiles.taxonomy.names == ("Immune cells: CD3", "Tumor")
     assert tiles.taxonomy.classes[1].colour == "#C80000"

@@ -89,7 +89,7 @@ def test_exported_polygons_are_a_mask_of_the_same_labels(store: ScoreStore, tmp_
     assert last.summary["protocols"]["predicted"]["miou"] == 100
     other = tmp_path / "other.geojson"
     other.write_text((tmp_path / "slide.geojson").read_text().replace('"name": "', '"name": "my '))
-    with pytest.raises(DataError, match="name the classes of the areas alike"):
+    with pytest.raises(DataError, match="name the classes alike"):
         annotated_truth(other, store)
 
 

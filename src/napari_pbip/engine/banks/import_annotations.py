@@ -1,4 +1,4 @@
-"""The job that labels the tiles of a slide by areas that were drawn on it in another program."""
+"""The job that labels the tiles of a slide by annotations of another program."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def import_annotations(
     tile_mpp: float | None = None,
     mpp: float | None = None,
 ) -> Job:
-    """Label the tiles of a slide of which areas of a class cover at least half, and cut them.
+    """Label the tiles of a slide of which annotations of a class cover at least half, and cut them.
 
-    Tiles that the folder has already keep their labels and get those of the areas too.
+    Tiles that the folder has already keep their labels and get those of the annotations too.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def import_annotations(
     Yields
     ------
     Event
-        ``Noted`` for areas without a class; then those of :func:`cut_tiles`; ``Finished`` with the number of tiles
+        ``Noted`` for what was left out; then those of :func:`cut_tiles`; ``Finished`` with the number of tiles
         that were ``labelled`` now, and the numbers of ``cut_tiles``.
 
     Raises

@@ -156,15 +156,15 @@ def annotated_truth(path: Path, store: ScoreStore) -> Truth:
     Raises
     ------
     DataError
-        If the file cannot be read, or its areas are of another slide or of none of the classes.
+        If the file cannot be read, or the annotations are of another slide or of none of the classes.
     """
     found = read_annotations(path)
     slide, names = store.facts.slide, store.taxonomy.names
     found.check_on(slide)
-    if not set(names) & set(found.areas):
+    if not set(names) & set(found.polygons):
         raise DataError(
-            f"The areas of {path.name} have the classes {', '.join(found.areas)}, and the result has "
-            f"{', '.join(names)}; name the classes of the areas alike."
+            f"The annotations in {path.name} have the classes {', '.join(found.polygons)}, and the result has "
+            f"{', '.join(names)}; name the classes alike."
         )
     _, height, width = store.scores[0].shape
     return Truth(found.mask(names, (height, width), store.cell_um / slide.mpp), 1)

@@ -54,7 +54,7 @@ class EvaluateWidget(QWidget):
         self.result_name = PlainLabel()
         self.mask_box = QComboBox()
         self.mask_box.setToolTip(
-            "An annotation of the whole slide: a labels layer, a PNG or TIFF, or a GeoJSON of QuPath"
+            "What is true on the whole slide: a labels layer, a PNG or TIFF, or a GeoJSON of QuPath"
         )
         self.mask_box.activated.connect(self._mask_chosen)
         self.numbering = QComboBox()

@@ -45,7 +45,7 @@ class ImportAnnotations(QWidget):
         ask_for(self, "Import GeoJSON", Mode.ExistingFile, lambda files: self.read(files[0]), formats=formats)
 
     def read(self, path: Path) -> None:
-        """Label the tiles of the present slide by the areas in a file."""
+        """Label the tiles of the present slide by the annotations in a file."""
         facts, labels = self._labelling.facts, self._labelling.labels
         self.notice.clear()
         if facts is None:
