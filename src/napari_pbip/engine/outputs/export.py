@@ -36,8 +36,6 @@ class Format:
     title: str
     about: str
     """What is written and what for, in one line."""
-    is_earlier: Callable[[Path], bool] = Path.is_file
-    """Whether what exists at a path is an earlier export, which may be replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +46,8 @@ class ResultFormat(Format):
     """Writes a target, whole or not at all, from a store and a folder with its labels; yields no ``Finished``."""
     labels: bool = True
     """Whether it depends on the labels."""
+    is_earlier: Callable[[Path], bool] = Path.is_file
+    """Whether what exists at a path is an earlier export, which may be replaced."""
 
 
 def _areas(path: Path, store: ScoreStore, folder: Path) -> Job:
@@ -164,7 +164,10 @@ def export(
     if format not in FORMATS:
         raise OutputError(f"There is no format {format!r}; choose one of {', '.join(FORMATS)}.")
     store, target, chosen = Path(store), Path(target), FORMATS[format]
-    check_target(target, chosen, overwrite=overwrite)
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists already; use `overwrite=True` to replace it, or choose another name.")
+    if target.exists() and not chosen.is_earlier(target):
+        raise OutputError(f"{target} is no earlier export of this kind and is not deleted; choose another name.")
     scores = ScoreStore.open(store)
     done, planned = scores.progress
     if done < planned:
@@ -183,18 +186,3 @@ def export(
                 yield Step(number)
         yield from stack.enter_context(closing(chosen.write(target, scores, folder)))
     yield Finished(target)
-
-
-def check_target(target: Path, chosen: Format, *, overwrite: bool) -> None:
-    """Check that a target does not exist, or is an earlier export that may be replaced.
-
-    Raises
-    ------
-    OutputError
-        If it may not be replaced.
-    """
-    if target.exists():
-        if not overwrite:
-            raise OutputError(f"{target} exists already; use `overwrite=True` to replace it, or choose another name.")
-        if not chosen.is_earlier(target):
-            raise OutputError(f"{target} is no earlier export of this kind and is not deleted; choose another name.")
