@@ -11,7 +11,7 @@ import napari_pbip
 from tests.test_imports import HEAVY, brought_along
 from tests.test_readme import ROOT
 
-NEED_TORCH = {"Backbone", "Cam", "Encoder", "PyramidMethod", "build_bank", "compare", "evaluate"}
+NEED_TORCH = {"Backbone", "Cam", "Encoder", "PyramidMethod", "build_bank", "compare", "evaluate", "export"}
 NEED_TORCH |= {"pseudo_masks", "segment", "train"}
 
 

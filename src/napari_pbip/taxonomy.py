@@ -19,6 +19,7 @@ NOT_ANALYSED = 0
 """Value of a label image where nothing was analysed; napari draws it transparent."""
 UNASSIGNED = 255
 """Value of a label image where tissue was analysed and no class reached its threshold."""
+UNASSIGNED_NAME = "not assigned"
 MAX_CLASSES = 64
 
 # Okabe & Ito (2008), "Color Universal Design": distinct for the common forms of colour blindness. Black

@@ -203,6 +203,6 @@ class Workflow:
     def export(self, folder: Path) -> None:
         """Export the areas."""
         evaluate = self.page(Step.EVALUATE)
-        evaluate.save(folder / "areas.csv")
+        evaluate.exports.export(folder / "areas.csv", "csv")
         self.settle(lambda: (folder / "areas.csv").exists() and not self.session.jobs)
         self.done(Step.EVALUATE)

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from safetensors.torch import load_file
 
 from napari_pbip import samples
@@ -115,9 +116,10 @@ def _evaluate(root: Path, out: Path) -> Job:
 def _export(root: Path, out: Path) -> Job:
     (store,) = stores_in(root / "result")
     out.mkdir(exist_ok=True)
-    for name in ("areas.csv", "overlay.png", "labels.ome.zarr"):
-        if name != "labels.ome.zarr" or not (out / name).exists():
-            yield from export.export(store, THRESHOLDS.model_copy(update={"delta": 0.3}), out / name)
+    for name, chosen in export.FORMATS.items():
+        changed = THRESHOLDS.model_copy(update={"delta": 0.3})
+        if name != "dicom-seg":  # the slide is no DICOM slide
+            yield from export.export(store, out / f"slide{chosen.ending}", name, changed, overwrite=True)
 
 
 def _save_labels(root: Path, out: Path) -> Job:
@@ -318,6 +320,8 @@ def _equal(first: Path, second: Path, whole: Path, other: Path) -> bool:
     if first.suffix == ".safetensors":
         a, b = load_file(first), load_file(second)
         return a.keys() == b.keys() and all(np.array_equal(a[key].numpy(), b[key].numpy(), equal_nan=True) for key in a)
+    if first.suffix == ".tiff":  # each file has an identity of its own
+        return np.array_equal(tifffile.imread(first), tifffile.imread(second), equal_nan=True)
     if first.suffix not in (".json", ".csv", ".html", ".yaml"):
         return first.read_bytes() == second.read_bytes()
     texts = first.read_text(encoding="utf-8"), second.read_text(encoding="utf-8").replace(str(other), str(whole))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Self
@@ -154,6 +154,44 @@ class SlideLabels:
         self._do(tiles=changes)
         return len(changes)
 
+    def annotate(
+        self, identity: str, tiles: Mapping[str, Iterable[Position]], colours: Mapping[str, str] | None = None
+    ) -> int:
+        """Add labels by class name to those that tiles of a slide have; return the number of tiles that changed.
+
+        Classes that do not exist are added, in the same step. They replace the first classes if no tile has a label and
+        nobody has named others.
+
+        Parameters
+        ----------
+        identity
+            Identity of the slide; see :meth:`add_slide`.
+        tiles
+            Positions of tiles by class name.
+        colours
+            Colours ``#RRGGBB`` of new classes; others get the next one.
+
+        Raises
+        ------
+        DataError
+            If a name cannot be used, or there are too many classes.
+        """
+        fresh = not len(self) and self.taxonomy.names == _FIRST_CLASSES
+        classes = [] if fresh else [*self.taxonomy.classes]
+        for name in sorted(set(tiles) - {c.name for c in classes}):
+            colour = (colours or {}).get(name) or _free_colour(classes)
+            classes.append(TissueClass(name=check_class_name(name), colour=colour))
+        taxonomy = _checked(tuple(classes))
+        given: dict[Position, Labels] = {}
+        for name, positions in tiles.items():
+            for position in positions:
+                given[position] = given.get(position, NONE) | {taxonomy.index(name)}
+        known = self.tiles(identity)
+        pairs = ((position, known.get(position, NONE), labels) for position, labels in given.items())
+        changes = {(identity, position): (old, old | new) for position, old, new in pairs if not new <= old}
+        self._do(taxonomy=taxonomy, tiles=changes)
+        return len(changes)
+
     def clear(self) -> int:
         """Remove the labels of all tiles of all slides; return the number of tiles that had one."""
         changes = {
@@ -193,10 +231,8 @@ class SlideLabels:
             name = next(n for i in range(len(taken) + 1) if (n := f"class {len(taken) + 1 + i}") not in taken)
         position = len(self.taxonomy)
         name = check_class_name(name)
-        colours = {c.colour for c in self.taxonomy}
-        palette = Taxonomy.from_names([str(i) for i in range(min(position + 1, MAX_CLASSES))])
-        colour = next((c.colour for c in palette if c.colour not in colours), palette.classes[-1].colour)
-        self._do(taxonomy=_checked((*self.taxonomy.classes, TissueClass(name=name, colour=colour))))
+        new = TissueClass(name=name, colour=_free_colour(self.taxonomy.classes))
+        self._do(taxonomy=_checked((*self.taxonomy.classes, new)))
         return position
 
     def rename_class(self, index: int, name: str) -> None:
@@ -309,6 +345,13 @@ class SlideLabels:
             tiles[position] = labels
             for n in labels:
                 self._counts[n] += 1
+
+
+def _free_colour(classes: Sequence[TissueClass]) -> str:
+    """Return the first colour of the palette that no class has."""
+    colours = {c.colour for c in classes}
+    palette = Taxonomy.from_names([str(i) for i in range(min(len(classes) + 1, MAX_CLASSES))])
+    return next((c.colour for c in palette if c.colour not in colours), palette.classes[-1].colour)
 
 
 def _checked(classes: tuple[TissueClass, ...]) -> Taxonomy:

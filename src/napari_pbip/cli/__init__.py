@@ -356,6 +356,71 @@ def segment(
 
 
 @app.command()
+def export(
+    source: Annotated[
+        Path, typer.Argument(help="The <slide>.ome.zarr that 'segment' wrote; or a folder of labelled tiles.")
+    ],
+    format: Annotated[
+        str,
+        typer.Option(
+            help="Of a slide: csv, png, geojson, ome-tiff, ome-zarr, dicom-seg, scores. "
+            "Of tiles: class-folders, bcss-wsss, tile-table."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="File or folder to write.")],
+    job: JobOption = None,
+    assignments: Set = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Export the saved labels of a slide, or labelled tiles, for other programs.
+
+    With --job or --set, the labels are those at these thresholds.
+
+    Examples:
+
+    napari-pbip export result/slide.ome.zarr --format geojson --out slide.geojson
+
+    napari-pbip export result/slide.ome.zarr --format csv --out strict.csv --set thresholds.delta=0.6
+
+    napari-pbip export project/tiles/ --format bcss-wsss --out tiles-of-mine/
+    """
+    from napari_pbip.bank import load_tiles
+    from napari_pbip.engine.outputs.export import export as run
+    from napari_pbip.engine.outputs.export_tiles import TILE_FORMATS, export_tiles
+
+    settings = settings_from(job, assignments, {})
+    if format in TILE_FORMATS:
+        follow(export_tiles(load_tiles(source, settings=settings.data), out, format))
+    else:
+        given: dict[str, Any] = {"thresholds": settings.thresholds, "refine": settings.refine}
+        follow(run(source, out, format, **(given if job or assignments else {}), overwrite=overwrite))
+    say(f"Written: {out}")
+
+
+@app.command("import")
+def import_(
+    annotations: Annotated[Path, typer.Argument(help="GeoJSON of annotations with classes, as QuPath exports it.")],
+    slide: Annotated[Path, typer.Option(help="The slide that they were drawn on.")],
+    out: Annotated[Path, typer.Option(help="Folder of labelled tiles; those that it has are kept.")],
+    tile: Annotated[
+        int | None, typer.Option(min=32, max=2048, help="Side of a tile in pixels; 224 in a new folder.")
+    ] = None,
+    tile_mpp: Annotated[
+        float | None, typer.Option(min=0.05, max=20, help="Microns per pixel of tiles; 0.5 in a new folder.")
+    ] = None,
+    mpp: Annotated[float | None, typer.Option(help="Microns per pixel, if the slide does not give them.")] = None,
+) -> None:
+    """Label the tiles of a slide by annotations of QuPath: each by the classes that cover at least half of it.
+
+    Example: napari-pbip import slide.geojson --slide slide.svs --out tiles/
+    """
+    from napari_pbip.engine.banks.import_annotations import import_annotations
+
+    summary = follow(import_annotations(annotations, slide, out, pixels=tile, tile_mpp=tile_mpp, mpp=mpp))
+    say(f"{summary['labelled']} tiles labelled, {summary['tiles']} in all: {out}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
     full: Annotated[bool, typer.Option("--full", help="Train for longer; all takes about five times as long.")] = False,

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from napari_pbip.files import writing
 from napari_pbip.results.label_files import open_labels
-from napari_pbip.results.labels import UNASSIGNED_NAME
 from napari_pbip.results.store import ScoreStore
-from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME
 
 NOT_ANALYSED_NAME = "not analysed"
 
@@ -30,18 +29,19 @@ class Area:
     percent_of_tissue: float
 
 
-def areas(store: ScoreStore) -> list[Area]:
+def areas(store: ScoreStore, folder: Path | None = None) -> list[Area]:
     """Return the area of each class, of unassigned and of not analysed tissue, from the labels of a store.
 
     The percentages add up to 100. "Not analysed" is tissue in tiles that contain too little of it, or that had not
     been reached when the labels were written. Cells that reach beyond the edge of the slide count as whole cells.
+    The parameters are those of :func:`open_labels`.
 
     Raises
     ------
     OutputError
         If the store holds no labels, or they are damaged.
     """
-    _, facts = open_labels(store)
+    _, facts = open_labels(store, folder)
     return area_rows(store, facts.cells)
 
 

@@ -15,10 +15,10 @@ from napari_pbip.errors import OutputError
 from napari_pbip.files import writing
 from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area
 from napari_pbip.results.label_files import open_labels
-from napari_pbip.results.labels import UNASSIGNED_NAME
 from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.overlay import LabelSummary, overlay
 from napari_pbip.results.store import ScoreStore
+from napari_pbip.taxonomy import UNASSIGNED_NAME
 
 _PAPER = 255
 

@@ -5,6 +5,7 @@ Label images outside a store have the same format (:mod:`napari_pbip.results.lab
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -18,18 +19,21 @@ import zarr
 from napari_pbip.claims import claim
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
+from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import present, writing_folder
-from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage
-from napari_pbip.results.labels import UNASSIGNED_NAME, UNASSIGNED_RGB, Refine, deltas
+from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage, parts
+from napari_pbip.results.labels import UNASSIGNED_RGB, Refine, deltas
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import get_array, reading, writing_to
-from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME
 
 FOLDER = PurePosixPath("labels/tissue")
 """Path of the label image in the store."""
+REWRITE = "write the labels again"
+"""What to do about damaged labels."""
 _WAIT = 30.0
 """Seconds to wait for another process that writes labels of the same store, which takes about this long."""
 
@@ -129,18 +133,25 @@ class LabelFacts:
     """Whether the labels were refined by a dense CRF."""
 
 
-def open_labels(store: ScoreStore) -> tuple[list[zarr.Array[Any]], LabelFacts]:
+def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zarr.Array[Any]], LabelFacts]:
     """Open the levels of a store's label image, finest first, and the facts recorded with it.
+
+    Parameters
+    ----------
+    store
+        The store that the labels belong to.
+    folder
+        The label image; by default the one in the store.
 
     Raises
     ------
     OutputError
         If the store holds no labels, or they are damaged.
     """
-    folder = present(store.path / FOLDER)
+    folder = folder or present(store.path / FOLDER)
     if not folder.exists():
         raise OutputError(f"{store.path} holds scores but no labels yet; write them first.")
-    with reading(folder, "write the labels again"):
+    with reading(folder, REWRITE):
         group = zarr.open_group(folder, mode="r", zarr_format=3)
         attributes: Any = dict(group.attrs)
         levels = [get_array(group, entry["path"]) for entry in attributes["ome"]["multiscales"][0]["datasets"]]
@@ -154,6 +165,53 @@ def open_labels(store: ScoreStore) -> tuple[list[zarr.Array[Any]], LabelFacts]:
             bool(own.get("refined", False)),  # missing in stores of earlier versions
         )
     return levels, facts
+
+
+def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
+    """Write a label image of a store as a separate one.
+
+    Parameters
+    ----------
+    path
+        The folder to write. In the folder ``labels`` of an OME-Zarr 0.5 image, the labels are linked to that image.
+    store
+        The store that the labels belong to.
+    folder
+        The label image.
+
+    Raises
+    ------
+    OutputError
+        If the labels are damaged, or the folder cannot be written.
+    """
+    levels, _ = open_labels(store, folder)
+    yield Started(f"Writing {path.name}", total=sum(len(parts(level.shape)) for level in levels), unit="parts")
+    done = 0
+    with writing_folder(path) as begun:
+        group = zarr.create_group(begun, zarr_format=3)
+        copies = create_levels(group, levels[0].shape, chunk=CHUNK, dtype="uint8", fill_value=NOT_ANALYSED, axes=AXES)
+        for level, copy in zip(levels, copies, strict=True):
+            for y, x in parts(level.shape):
+                with reading(folder, REWRITE):
+                    block = np.asarray(level[y : y + CHUNK, x : x + CHUNK])
+                copy[y : y + CHUNK, x : x + CHUNK] = block
+                done += 1
+                yield Step(done)
+        attributes: Any = dict(zarr.open_group(folder, mode="r", zarr_format=3).attrs)
+        attributes["ome"]["image-label"].pop("source", None)  # the store's scores
+        if linked := path.parent.name == "labels" and _is_image(path.parent.parent):
+            attributes["ome"]["image-label"]["source"] = {"image": "../../"}
+        group.attrs.update(attributes)
+    if linked:
+        _list_among_labels(path)
+
+
+def _is_image(folder: Path) -> bool:
+    try:
+        attributes = json.loads((folder / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+        return "multiscales" in attributes["ome"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _attributes(

@@ -21,15 +21,17 @@ _INK = (30, 30, 30)
 _PAPER = (255, 255, 255)
 
 
-def labels_like(store: ScoreStore, height: int, width: int) -> Labels:
+def labels_like(store: ScoreStore, height: int, width: int, folder: Path | None = None) -> Labels:
     """Return the labels of a store as a picture of the whole slide with this size, uint8 (height, width).
+
+    ``folder`` is a label image of the store other than its own, as in :func:`open_labels`.
 
     Raises
     ------
     OutputError
         If the store holds no labels, or they are damaged.
     """
-    levels, _ = open_labels(store)
+    levels, _ = open_labels(store, folder)
     level, rows, columns = _cells_under(store, height, width)
     with reading(store.path):
         labels = np.asarray(levels[level][:])
@@ -113,7 +115,7 @@ def overlay(thumbnail: RGB, labels: Labels, taxonomy: Taxonomy, opacity: float =
     return mixed
 
 
-def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, summary: LabelSummary | None = None) -> None:
+def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, folder: Path | None = None) -> None:
     """Write the overlay with a legend (class, colour, share of the tissue) as PNG.
 
     Parameters
@@ -124,17 +126,17 @@ def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, summary: LabelS
         A store with labels.
     thumbnail
         The whole slide, RGB uint8 (H, W, 3).
-    summary
-        Summary of labels to draw instead of the store's own, with a picture of the thumbnail's size.
+    folder
+        Label image to draw instead of the store's own.
 
     Raises
     ------
     OutputError
         If the store holds no labels, or the file cannot be written.
     """
-    labels = labels_like(store, *thumbnail.shape[:2]) if summary is None else summary.picture
-    rows = areas(store) if summary is None else summary.areas
-    write_picture(path, _with_legend(overlay(thumbnail, labels, store.taxonomy), rows, store.taxonomy), "PNG")
+    height, width, _ = thumbnail.shape
+    picture = overlay(thumbnail, labels_like(store, height, width, folder), store.taxonomy)
+    write_picture(path, _with_legend(picture, areas(store, folder), store.taxonomy), "PNG")
 
 
 def _with_legend(picture: RGB, rows: list[Area], taxonomy: Taxonomy) -> Image.Image:

@@ -232,8 +232,8 @@ def test_an_export_can_be_refined_and_changes_nothing_in_the_store(store: ScoreS
     before = {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()}
     strict = THRESHOLDS.model_copy(update={"delta": 0.6})
     refine = RefineSettings(crf=True)
-    for name in ("areas.csv", "labels.ome.zarr", "overlay.png"):
-        summary(export(store.path, strict, tmp_path / name, refine=refine))
+    for name, format in (("areas.csv", "csv"), ("labels.ome.zarr", "ome-zarr"), ("overlay.png", "png")):
+        summary(export(store.path, tmp_path / name, format, strict, refine=refine))
     assert {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()} == before
     written = zarr.open_group(tmp_path / "labels.ome.zarr", mode="r")
     assert "source" not in written.attrs["ome"]["image-label"]  # it lies in no image

@@ -245,7 +245,9 @@ def test_a_slide_that_was_renamed_is_gone_on_with_and_exports_are_no_results_of_
     shutil.copytree(segmented[0], out)
     shutil.copy(samples.slide(), renamed)
     store = store_in(out).path
-    list(export(store, THRESHOLDS, out / "labels.ome.zarr"))  # beside the store, where a file dialog suggests it
+    list(
+        export(store, out / "labels.ome.zarr", "ome-zarr", THRESHOLDS)
+    )  # beside the store, where a file dialog suggests it
     for slide, ways in (
         (samples.slide(), {"resume": True}),
         (renamed, {"resume": True}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import threading
 from pathlib import Path
 
@@ -19,13 +20,19 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDialogButtonBox, QFileDialog, QLineEdit, QMessageBox
 
 from napari_pbip import samples
+from napari_pbip.bank import load_tiles
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.engine.outputs.export import FORMATS
+from napari_pbip.engine.outputs.export_tiles import TILE_FORMATS
 from napari_pbip.gui.docks.evaluate import EvaluateWidget
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore
+from napari_pbip.taxonomy import BCSS
 from tests.gui.qt_helpers import click
 from tests.results import stores
 
 SHAPE = (300, 520)
+THRESHOLDS = ThresholdSettings(delta=0.7)
 
 
 @pytest.fixture
@@ -91,6 +98,14 @@ def test_a_mask_file_and_the_numbering_of_its_classes(viewer, widget, settle, tm
     assert cells(widget)["mean IoU"][0] == "100.0"
 
 
+def test_annotations_are_a_mask(widget, settle, tmp_path):
+    widget.exports.export(tmp_path / "mask.geojson", "geojson")
+    settle(lambda: widget.exports.bar.job.state.ended)
+    widget.choose_file(tmp_path / "mask.geojson")
+    compare(widget, settle)
+    assert cells(widget)["mean IoU"][0] == "100.0"
+
+
 def test_wrong_masks_are_told_at_the_place(viewer, widget, settle, tmp_path):
     QTest.mouseClick(widget.compare_button, Qt.MouseButton.LeftButton)
     assert "choose a labels layer or a file" in widget.notice.text()
@@ -104,24 +119,28 @@ def test_wrong_masks_are_told_at_the_place(viewer, widget, settle, tmp_path):
 
 def test_results_are_handed_on(viewer, widget, settle, tmp_path, store):
     labels = shown_labels(viewer)
-    for name in ("areas.csv", "labels.ome.zarr"):
-        widget.save(tmp_path / name)
-        settle(lambda: widget.export_bar.job.state.ended)
+    for name, form in (("areas.csv", "csv"), ("labels.ome.zarr", "ome-zarr")):
+        widget.exports.export(tmp_path / name, form)
+        settle(lambda: widget.exports.bar.job.state.ended)
     with (tmp_path / "areas.csv").open(newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
     assert int(rows["LYM"]["cells"]) == (labels == 3).sum()
     np.testing.assert_array_equal(zarr.open_group(tmp_path / "labels.ome.zarr", mode="r")["0"][:], labels)
     assert ScoreStore.open(store).progress[0] > 0
-    widget.save(tmp_path / "overlay.png")  # the slide of this store is nowhere
-    settle(lambda: widget.export_bar.job.state.ended)
-    assert "slide of slide.ome.zarr is gone" in widget.export_bar.notice.text()
-    widget.save(tmp_path / "labels.ome.zarr")
-    settle(lambda: widget.export_bar.job.state.ended)
-    assert "exists already" in widget.export_bar.notice.text()
+    widget.exports.export(tmp_path / "overlay.png", "png")  # the slide of this store is nowhere
+    settle(lambda: widget.exports.bar.job.state.ended)
+    assert "slide of slide.ome.zarr is gone" in widget.exports.bar.notice.text()
+    session_of(viewer).results[0].display.thresholds = THRESHOLDS
+    widget.exports.export(tmp_path / "labels.ome.zarr", "ome-zarr")
+    settle(lambda: widget.exports.bar.job.state.ended)
+    assert (zarr.open_group(tmp_path / "labels.ome.zarr", mode="r")["0"][:] != labels).any()
+    widget.exports.export(tmp_path, "ome-zarr")
+    settle(lambda: widget.exports.bar.job.state.ended)
+    assert "no earlier export" in widget.exports.bar.notice.text()
 
 
 def save_as(widget, settle, name: str, answer: str | None = None) -> None:
-    """Press *Save as…*, type a name, press *Save*; answer the question whether to replace a file."""
+    """Press *Export…*, type a name, press *Save*; answer the question whether to replace a file."""
 
     def visible(kind):
         return next((one for one in QApplication.topLevelWidgets() if isinstance(one, kind) and one.isVisible()), None)
@@ -134,7 +153,7 @@ def save_as(widget, settle, name: str, answer: str | None = None) -> None:
             words = {"Yes": ("Yes", "Replace"), "No": ("No", "Cancel")}[answer]  # of Qt's question, and of ours
             QTest.mouseClick(next(b for b in box.buttons() if b.text().strip("&") in words), Qt.MouseButton.LeftButton)
 
-    QTest.mouseClick(widget.export_button, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(widget.exports.button, Qt.MouseButton.LeftButton)
     settle(lambda: visible(QFileDialog) is not None)
     dialog = visible(QFileDialog)
     line = dialog.findChild(QLineEdit, "fileNameEdit")
@@ -157,12 +176,38 @@ def save_as(widget, settle, name: str, answer: str | None = None) -> None:
     settle(lambda: not session_of(napari.current_viewer()).jobs)
 
 
-def test_save_as_asks_before_it_replaces_and_says_where(widget, settle, tmp_path, monkeypatch):
+def test_a_format_is_explained_and_decides_what_is_written(widget, settle, tmp_path):
+    formats = {**FORMATS, **TILE_FORMATS}
+    told = set()
+    widget.exports.format.setFocus()
+    for position, form in enumerate(formats.values()):
+        assert widget.exports.format.itemText(position) == form.title
+        assert widget.exports.about.text() == f"{form.about}."
+        told.add(widget.exports.about.text())
+        QTest.keyClick(widget.exports.format, Qt.Key.Key_Down)
+    assert len(told) == len(formats)
+    assert not widget.exports.button.isEnabled()  # there are no labelled tiles
+    session = session_of(napari.current_viewer())
+    session.change(data=session.settings.data.model_copy(update={"folder": samples.tiles()}))
+    save_as(widget, settle, str(tmp_path / "mine"))
+    assert load_tiles(tmp_path / "mine.tiles").counts == load_tiles(samples.tiles()).counts
+    QTest.keyClick(widget.exports.format, Qt.Key.Key_Home)
+    for _ in range(2):
+        QTest.keyClick(widget.exports.format, Qt.Key.Key_Down)
+    save_as(widget, settle, str(tmp_path / "map"))
+    names = {
+        one["properties"]["classification"]["name"]
+        for one in json.loads((tmp_path / "map.geojson").read_text())["features"]
+    }
+    assert names >= set(BCSS.names)
+
+
+def test_an_export_asks_before_it_replaces_and_says_where(widget, settle, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(Path(url.toLocalFile())))
     save_as(widget, settle, str(tmp_path / "mine"))
-    assert widget.saved.text() == f"Saved {tmp_path / 'mine.csv'}."
-    click(widget.folder_button)
+    assert widget.exports.written.text() == f"Written: {tmp_path / 'mine.csv'}"
+    click(widget.exports.folder_button)
     assert opened == [tmp_path]
     for name in ("mine", "mine.csv"):
         (tmp_path / "mine.csv").write_text("of mine")
@@ -183,7 +228,7 @@ def test_without_a_result_there_is_nothing_to_do(viewer, settle):
     widget = EvaluateWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Evaluate")
     assert not widget.compare_button.isEnabled()
-    assert not widget.export_button.isEnabled()
+    assert not widget.exports.button.isEnabled()
     assert "segment a slide first" in widget.result_name.text()
 
 

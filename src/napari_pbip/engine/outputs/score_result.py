@@ -26,6 +26,7 @@ from napari_pbip.results import LargestScores, ScoreStore, SegmentationScores
 from napari_pbip.results.label_image import CHUNK
 from napari_pbip.results.lazy import computed, lazy_labels
 from napari_pbip.results.metrics import PROTOCOLS
+from napari_pbip.slides.annotations import read_annotations
 from napari_pbip.slides.proportions import scale_over
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
 
@@ -145,6 +146,28 @@ def read_mask(path: Path) -> Mask:
             "that number the classes."
         )
     return whole_numbers(values, path)
+
+
+def annotated_truth(path: Path, store: ScoreStore) -> Truth:
+    """Return annotations of QuPath as a mask of the cells of a store.
+
+    Cells without an annotation, or with those of several classes, are ignored.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or the annotations are of another slide or of none of the classes.
+    """
+    found = read_annotations(path)
+    slide, names = store.facts.slide, store.taxonomy.names
+    found.check_on(slide)
+    if not set(names) & set(found.polygons):
+        raise DataError(
+            f"The annotations in {path.name} have the classes {', '.join(found.polygons)}, and the result has "
+            f"{', '.join(names)}; name the classes alike."
+        )
+    _, height, width = store.scores[0].shape
+    return Truth(found.mask(names, (height, width), store.cell_um / slide.mpp), 1)
 
 
 def _check(truth: Truth, store: ScoreStore) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,10 @@ import numpy as np
 import pyqtgraph as pg
 from napari.layers import Labels
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QSignalBlocker, Qt, QUrl
-from qtpy.QtGui import QDesktopServices
+from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
-    QGroupBox,
-    QHBoxLayout,
     QHeaderView,
     QTableWidget,
     QTableWidgetItem,
@@ -26,22 +22,22 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.engine.outputs.export import FORMATS, export
-from napari_pbip.engine.outputs.score_result import Truth, read_mask, score_result
+from napari_pbip.engine.outputs.score_result import Truth, annotated_truth, read_mask, score_result
 from napari_pbip.events import Job
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
+from napari_pbip.gui.panels.export import ExportPanel
 from napari_pbip.gui.state.session import session_of
-from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.widgets.buttons import push_button
-from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import PlainLabel
+from napari_pbip.results import ScoreStore
+from napari_pbip.slides.annotations import SUFFIXES as ANNOTATIONS
 
 _FILE = "A file…"
-_FORMATS = {(".ome.zarr" if ending == ".zarr" else ending): words for ending, words in FORMATS.items()}
 _PROTOCOLS = {"predicted": "as shown", "oracle": "classes given"}
 _FIGURES = {"miou": "mean IoU", "fwiou": "frequency-weighted IoU", "biou": "boundary IoU", "dice": "mean Dice"}
 
@@ -53,12 +49,13 @@ class EvaluateWidget(QWidget):
         super().__init__()
         self._session = session_of(viewer)
         self._file: Path | None = None
-        self._saved_in = Path()
         self._confusion: dict[str, np.ndarray] = {}
         self._names: tuple[str, ...] = ()
         self.result_name = PlainLabel()
         self.mask_box = QComboBox()
-        self.mask_box.setToolTip("An annotation of the whole slide: a labels layer, or a PNG or TIFF")
+        self.mask_box.setToolTip(
+            "What is true on the whole slide: a labels layer, a PNG or TIFF, or a GeoJSON of QuPath"
+        )
         self.mask_box.activated.connect(self._mask_chosen)
         self.numbering = QComboBox()
         self.numbering.addItem("1 is the first class, 0 is not scored", 1)
@@ -94,12 +91,13 @@ class EvaluateWidget(QWidget):
         scores.addWidget(self.protocol)
         scores.addWidget(self.confusion)
         self._scores.hide()
+        self.exports = ExportPanel(self._session)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
         layout.addWidget(self.notice)
         layout.addWidget(self.job_bar)
         layout.addWidget(self._scores)
-        layout.addWidget(self._export_box())
+        layout.addWidget(self.exports)
         layout.addStretch()
         session = self._session
         layers = session.viewer.layers.events
@@ -109,7 +107,7 @@ class EvaluateWidget(QWidget):
 
     @property
     def result(self) -> ResultLayer | None:
-        """The result that is compared and exported."""
+        """The result that is compared."""
         return self._session.results.current
 
     def choose_file(self, path: Path) -> None:
@@ -133,12 +131,11 @@ class EvaluateWidget(QWidget):
                 self.mask_box.addItem(self._file.name, self._file)
             self.mask_box.addItem(_FILE, None)
             self.mask_box.setCurrentIndex(max(0, self.mask_box.findData(chosen)) if chosen is not None else 0)
-        for button in (self.compare_button, self.export_button):
-            button.setEnabled(result is not None)
+        self.compare_button.setEnabled(result is not None)
 
     def _mask_chosen(self, index: int) -> None:
         if self.mask_box.itemText(index) == _FILE and self.mask_box.itemData(index) is None:
-            formats = "Masks (*.png *.tif *.tiff)"
+            formats = f"Masks (*.png *.tif *.tiff{''.join(f' *{one}' for one in ANNOTATIONS)})"
             ask_for(self, "Mask", Mode.ExistingFile, lambda files: self.choose_file(files[0]), formats=formats)
 
     # comparing -----------------------------------------------------------------------------------------------
@@ -156,7 +153,12 @@ class EvaluateWidget(QWidget):
         drawn = None if isinstance(chosen, Path) else chosen.data[0] if chosen.multiscale else chosen.data
 
         def make() -> Job:  # called in the thread, because the layer may be read from a file only now
-            truth = Truth(read_mask(chosen) if drawn is None else np.asarray(drawn), first)
+            if drawn is not None:
+                truth = Truth(np.asarray(drawn), first)
+            elif chosen.suffix.lower() in ANNOTATIONS:
+                truth = annotated_truth(chosen, ScoreStore.open(path))
+            else:
+                truth = Truth(read_mask(chosen), first)
             return score_result(path, truth, thresholds, refine)
 
         job = self._session.start(make)
@@ -194,56 +196,6 @@ class EvaluateWidget(QWidget):
     def _draw_confusion(self) -> None:
         if self._confusion:
             self.confusion.draw(self._confusion[self.protocol.currentData()], self._names)
-
-    # exporting -----------------------------------------------------------------------------------------------
-
-    def _export_box(self) -> QGroupBox:
-        box = QGroupBox("Export")
-        self.export_button = push_button(
-            "Save as…",
-            "Areas per class (CSV), a picture (PNG), or the labels (OME-Zarr), as shown now",
-            self._choose_target,
-        )
-        self.export_bar = JobBar()
-        self.saved = Notice()
-        self.folder_button = push_button("Open folder", "Show the saved file in the file manager", self._open_folder)
-        self.folder_button.hide()
-        row = QHBoxLayout()
-        row.addWidget(self.export_button)
-        row.addWidget(self.folder_button)
-        row.addStretch()
-        layout = QVBoxLayout(box)
-        layout.addLayout(row)
-        layout.addWidget(self.saved)
-        layout.addWidget(self.export_bar)
-        return box
-
-    def _choose_target(self) -> None:
-        if (result := self.result) is None:
-            return
-        start = result.store.path.parent / result.store.facts.slide.name
-        ask_where_to_save(self, "Save as", start, _FORMATS, self.save)
-
-    def save(self, target: Path) -> None:
-        """Write the current result, as it is shown, to a file; the suffix of its name decides the format."""
-        if (result := self.result) is not None:
-            path, thresholds, refine = result.store.path, result.thresholds, self._session.settings.refine
-            job = self._session.start(lambda: export(path, thresholds, target, refine=refine))
-            self.saved.clear()
-            self.folder_button.hide()
-            self.export_bar.follow(job)
-            job.ended.connect(partial(self._on_saved, path))
-
-    def _on_saved(self, store: Path, _: State) -> None:
-        job = self.export_bar.job
-        if job is not None and job.result is not None and job.result.output is not None:
-            self._session.steps.wrote(Step.EVALUATE, store)
-            self._saved_in = job.result.output.parent
-            self.saved.info(f"Saved {job.result.output}.")
-            self.folder_button.show()
-
-    def _open_folder(self) -> None:
-        QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._saved_in)))
 
 
 class ConfusionPicture(QWidget):

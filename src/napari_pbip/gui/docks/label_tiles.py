@@ -19,6 +19,7 @@ from napari_pbip.errors import DataError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.keys import Key
+from napari_pbip.gui.panels.import_annotations import ImportAnnotations
 from napari_pbip.gui.panels.label_tool import LabelTool
 from napari_pbip.gui.panels.live_map import LiveMapPanel
 from napari_pbip.gui.panels.tile_folder import TileFolder
@@ -146,6 +147,7 @@ class SlideLabelling(QWidget):
         self.clear_button = push_button("Remove all labels", "Of all slides; can be undone", self._clear)
         self.total = QLabel()
         self.total.setWordWrap(True)
+        self.annotations = ImportAnnotations(session)
         self.bar = JobBar()
         self.live = LiveMapPanel(session)
         self._lay_out()
@@ -175,6 +177,7 @@ class SlideLabelling(QWidget):
         layout.addWidget(self.region_notice)
         layout.addLayout(_row(self.undo, self.clear_button))
         layout.addWidget(self.total)
+        layout.addWidget(self.annotations)
         layout.addWidget(self.bar)
         layout.addWidget(self.live)
         layout.addStretch(1)

@@ -17,8 +17,8 @@ from napari_pbip.gui.widgets.swatch import Swatch
 from napari_pbip.gui.widgets.tab_order import set_tab_order
 from napari_pbip.gui.widgets.words import PlainLabel, caption, rich, tip
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
-from napari_pbip.results.labels import UNASSIGNED_NAME, UNASSIGNED_RGB
-from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, Taxonomy
+from napari_pbip.results.labels import UNASSIGNED_RGB
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME, Taxonomy
 
 _NOTHING = "No tissue map is open. Segment a slide, open a result, or switch the live map on: its classes appear here."
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter

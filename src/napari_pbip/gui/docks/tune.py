@@ -35,8 +35,7 @@ from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.why import WhyPanel
 from napari_pbip.gui.widgets.words import rich
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
-from napari_pbip.results.labels import UNASSIGNED_NAME
-from napari_pbip.taxonomy import NOT_ANALYSED
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED_NAME
 
 if TYPE_CHECKING:  # it brings torch, which takes seconds to load
     from napari_pbip.engine.inference.explain import Explainer, Explanation

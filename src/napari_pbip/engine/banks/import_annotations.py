@@ -1,0 +1,73 @@
+"""The job that labels the tiles of a slide by annotations of another program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_pbip.bank.labelled_slides import LabelledSlides
+from napari_pbip.bank.slide_labels import SlideLabels
+from napari_pbip.claims import claims
+from napari_pbip.engine.banks.cut_tiles import cut_tiles
+from napari_pbip.engine.jobs import job, phase
+from napari_pbip.events import Finished, Job, Noted
+from napari_pbip.slides import SlideFacts, open_slide
+from napari_pbip.slides.annotations import read_annotations
+
+
+@job
+@claims("folder", "labelling")
+def import_annotations(
+    annotations: Path,
+    slide: Path,
+    folder: Path,
+    *,
+    pixels: int | None = None,
+    tile_mpp: float | None = None,
+    mpp: float | None = None,
+) -> Job:
+    """Label the tiles of a slide of which annotations of a class cover at least half, and cut them.
+
+    Tiles that the folder has already keep their labels and get those of the annotations too.
+
+    Parameters
+    ----------
+    annotations
+        GeoJSON of QuPath, in level-0 pixels of the slide.
+    slide
+        The slide.
+    folder
+        Folder of labelled tiles, which ``load_tiles`` reads; it need not exist.
+    pixels, tile_mpp
+        Side of a tile in pixels, and its microns per pixel; by default those of the folder.
+    mpp
+        Microns per pixel, if the slide does not give them.
+
+    Yields
+    ------
+    Event
+        ``Noted`` for what was left out; then those of :func:`cut_tiles`; ``Finished`` with the number of tiles
+        that were ``labelled`` now, and the numbers of ``cut_tiles``.
+
+    Raises
+    ------
+    DataError
+        If the annotations cannot be read, are of another slide or cover no tile, or the folder has tiles of another
+        size.
+    SlideError
+        If the slide cannot be read, or its microns per pixel are not known.
+    OutputError
+        If the folder cannot be written.
+    """
+    found = read_annotations(annotations)
+    for note in found.notes:
+        yield Noted(note)
+    with open_slide(slide, mpp) as opened:
+        facts = SlideFacts.from_slide(opened)
+    known = LabelledSlides.read(folder)
+    labels = SlideLabels() if known is None else SlideLabels.from_labelled(known)
+    wanted = {"pixels": pixels, "mpp": tile_mpp}
+    labels.resize(labels.size.model_copy(update={key: value for key, value in wanted.items() if value is not None}))
+    labels.add_slide(facts)
+    labelled = labels.annotate(facts.identity, found.tiles_of(facts, labels.size), found.colours)
+    summary = yield from phase(cut_tiles(labels.snapshot(), folder))
+    yield Finished(folder, {"labelled": labelled, **summary})

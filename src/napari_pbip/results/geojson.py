@@ -1,0 +1,75 @@
+"""Labels of a store as GeoJSON: a polygon for each patch of a class, in the form that QuPath reads and writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from napari_pbip.events import Job, Started, Step
+from napari_pbip.files import writing
+from napari_pbip.results.label_files import REWRITE
+from napari_pbip.results.label_image import CHUNK, open_label_image
+from napari_pbip.results.lazy import analysed_blocks
+from napari_pbip.results.polygons import Patches, Polygons
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.results.store_files import reading
+
+_DECIMALS = 2
+"""Of coordinates in level-0 pixels. All corners of a row or column of cells are rounded alike, so no gaps arise."""
+
+
+def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
+    """Write a feature for each patch of a class, and of tissue that is not assigned, in level-0 pixels of the slide.
+
+    Patches are written when they are found; only those that reach the border of a block are kept in memory to the end.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    store
+        The store that the labels belong to.
+    folder
+        The label image.
+
+    Raises
+    ------
+    OutputError
+        If the labels are damaged.
+    """
+    (labels, *_), facts = open_label_image(folder)
+    places = analysed_blocks(store)
+    cell = store.cell_um / store.facts.slide.mpp
+    properties = {
+        value: {"objectType": "annotation", "classification": {"name": name, "color": facts.colours[value]}}
+        for value, name in facts.names.items()
+    }
+    patches = Patches()
+    separator = "\n"
+    yield Started(f"Writing {path.name}", total=len(places), unit="parts")
+    with writing(path) as begun, begun.open("w", encoding="utf-8") as file:
+
+        def write(found: Iterable[tuple[int, Polygons]]) -> None:
+            nonlocal separator
+            for value, polygons in found:
+                ending = f', "properties": {json.dumps(properties[value])}}}'
+                scaled = shapely.transform(polygons, lambda corners: np.round(corners * cell, _DECIMALS))
+                for geometry in shapely.to_geojson(shapely.orient_polygons(scaled)):
+                    file.write(f'{separator}{{"type": "Feature", "geometry": {geometry}{ending}')
+                    separator = ",\n"
+
+        file.write('{"type": "FeatureCollection", "features": [')
+        for done, (row, column) in enumerate(places, 1):
+            y, x = row * CHUNK, column * CHUNK
+            with reading(folder, REWRITE):
+                block = np.asarray(labels[y : y + CHUNK, x : x + CHUNK])
+            write(patches.add(y, x, block))
+            yield Step(done)
+        for found in patches.finish():
+            write([found])
+            yield Step(len(places))
+        file.write("\n]}\n")
