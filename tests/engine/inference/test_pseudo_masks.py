@@ -70,11 +70,11 @@ def test_another_library_sees_the_colours_of_the_classes(pseudo: Path) -> None:
 
 def test_the_margin_is_that_of_the_present_classes() -> None:
     image = np.zeros((8, 8, 3), np.uint8)
-    logits = torch.tensor([2.0, 9.0, -1.0])[None, :, None, None].expand(1, 3, 2, 2)
-    maps = ImageMaps((logits,), torch.ones(1, 3, 1, 1), calibrated=True)
+    probabilities = torch.tensor([0.6, 0.95, 0.2])[None, :, None, None].expand(1, 3, 2, 2)
+    maps = ImageMaps(((3 * probabilities).log(),), torch.ones(1, 3, 1, 1), calibrated=True)
     labels, margin = label_with_margin(image, maps, torch.tensor([True, False, True])[None, :, None, None], (1.0,))
     assert (labels == 0).all()
-    np.testing.assert_allclose(margin, 1 / (1 + np.exp(-2)) - 1 / (1 + np.exp(1)), rtol=1e-5)
+    np.testing.assert_allclose(margin, 0.6 - 0.2, rtol=1e-5)
 
 
 def test_what_is_not_sure_or_disputed_is_not_assigned(run: Path, pseudo: Path, weak_data: Path, tmp_path: Path) -> None:

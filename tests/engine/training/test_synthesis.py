@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from napari_pbip.bank import TileSet, load_tiles
 from napari_pbip.config import DataSettings, JobSettings, TrainSettings
@@ -80,6 +82,17 @@ def test_by_default_mosaics_are_used_where_every_class_has_tiles_of_its_own(stri
     assert runs.load_model(out, "last").method.calibrated
     rows = list(csv.DictReader((out / "curves.csv").read_text().splitlines()))
     assert [float(row["synthesis"]) > 0 for row in rows] == [True] * 4
+
+
+def test_scores_are_probabilities_of_each_class(stripes: Path, tmp_path: Path) -> None:
+    list(train(settings(stripes, 1.0, steps=2), tmp_path / "run"))
+    method = runs.load_model(tmp_path / "run", "last").method
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        maps, scores = method(images).class_maps, method.scores(images).maps
+    fused = sum(w * F.interpolate(m, (8, 8), mode="bilinear") for w, m in zip((0, 0.3, 0.3, 0.4), maps, strict=True))
+    torch.testing.assert_close(scores.exp() / 2, fused.sigmoid())
+    assert method.ceiling == math.log(2)
 
 
 def test_without_such_tiles_there_are_none_by_default_and_a_note_says_so(stripes: Path, tmp_path: Path) -> None:

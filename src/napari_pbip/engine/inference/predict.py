@@ -24,7 +24,7 @@ from napari_pbip.engine.loading import Image, to_tensor
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.models.dense_crf import refine_image
 from napari_pbip.models.methods.base import Method
-from napari_pbip.models.score_maps import fuse, fuse_per_tile
+from napari_pbip.models.score_maps import fuse_per_tile
 from napari_pbip.models.views import average_over_views
 from napari_pbip.results.blend import Blender
 from napari_pbip.results.smoothing import deviation, smooth
@@ -40,11 +40,11 @@ class ImageMaps:
     """The network's output for one image."""
 
     stages: tuple[torch.Tensor, ...]
-    """Class maps of each stage, (1, N, h, w)."""
+    """Class maps of each stage, (1, N, h, w); of a calibrated method, only its scores, as on a slide."""
     presence: torch.Tensor
     """Probability that each class is present: (1, N, 1, 1), or (1, N, h, w) if windows were blended."""
     calibrated: bool = False
-    """Whether the maps of different classes can be compared without scaling (:attr:`Method.calibrated`)."""
+    """Whether there are scores that can be compared without scaling (:attr:`Method.calibrated`)."""
     smoothing: float = 0.0
     """Standard deviation, in pixels of the image, of the Gaussian that smooths fused scores."""
 
@@ -112,6 +112,9 @@ class Predictor:
 
         def infer(some: torch.Tensor) -> list[torch.Tensor]:
             with autocast(self.device, self.precision):
+                if self.method.calibrated:
+                    seen = self.method.scores(some)
+                    return [seen.maps.float(), seen.presence.float()]
                 output = self.method(some)
             return [m.float() for m in (*output.class_maps, self.method.presence(output))]
 
@@ -154,7 +157,7 @@ def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[floa
     """Return the class of each pixel among the present ones.
 
     As in the released code, each map is scaled to 0 to 1 over the image, the stages are fused, and the argmax is taken.
-    Calibrated maps are fused without scaling, which would give every class the same maximum in every image.
+    Calibrated scores are not scaled, which would give every class the same maximum in every image.
 
     Parameters
     ----------
@@ -239,16 +242,17 @@ def label_with_margin(
 
 
 def _fused(maps: ImageMaps, weights: Sequence[float], size: tuple[int, int]) -> torch.Tensor:
-    """Return the fused class scores at the pixels of an image, 0 to 1, shape (1, N, H, W)."""
+    """Return the class scores at the pixels of an image, 0 to 1, (1, N, H, W); probabilities if calibrated."""
     if maps.calibrated:
-        fused = fuse([(w, m) for w, m in zip(weights, maps.stages, strict=True) if w], size)
+        (scores,) = maps.stages
+        fused = F.interpolate(scores, size, mode="bilinear")
     else:
         present = torch.ones(1, maps.stages[0].shape[1], device=maps.presence.device)
         fused = fuse_per_tile(maps.stages, present, weights, size) / sum(weights)
-    if maps.smoothing:  # before the sigmoid, as scores of slides are smoothed
+    if maps.smoothing:  # as scores, like those of slides
         smoothed = smooth(fused[0].cpu().numpy(), np.ones(size, np.bool_), maps.smoothing)
         fused = torch.from_numpy(smoothed)[None].to(fused.device)
-    return fused.sigmoid() if maps.calibrated else fused
+    return fused.exp() / fused.shape[1] if maps.calibrated else fused
 
 
 def _at_pixels(present: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

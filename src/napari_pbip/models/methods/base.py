@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,12 +112,15 @@ class Method(nn.Module, ABC):
     @property
     @abstractmethod
     def calibrated(self) -> bool:
-        """Whether a score above 0 means presence, and scores of different classes can be compared without scaling."""
+        """Whether scores are probabilities, as log(N p), so that those of classes can be compared as they are.
+
+        0 is chance, and a class with a score above 0 is more likely than chance; N is the number of classes.
+        """
 
     @property
     def ceiling(self) -> float | None:
-        """The score of certainty, above which no class can get; None if there is no such limit."""
-        return None
+        """The score of certainty, above which no class can get: log(N), or None if scores are no probabilities."""
+        return math.log(self.classes) if self.calibrated else None
 
     @property
     def cell(self) -> int:

@@ -7,6 +7,7 @@ Images") gives a small weight to pixels whose label the network finds unlikely.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -49,8 +50,9 @@ class DeepLab(TrainedMethod):
 
     def forward(self, images: torch.Tensor) -> MethodOutput:
         """Return the score map; see :class:`~napari_pbip.models.methods.base.MethodOutput`."""
-        maps = log_odds(self.logits(images))
-        return MethodOutput((maps,), (maps.amax((2, 3)),))
+        logits = self.logits(images)
+        maps = logits.log_softmax(1) + math.log(self.classes)
+        return MethodOutput((maps,), (log_odds(logits).amax((2, 3)),))
 
     def presence(self, output: MethodOutput) -> torch.Tensor:
         """See :meth:`Method.presence`: a class is present if it is more likely than all others together in any cell."""

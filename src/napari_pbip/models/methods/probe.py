@@ -23,9 +23,6 @@ _CERTAIN = 1e-6
 class Probe(Method):
     """Multinomial logistic regression on standardised dense features, which is fitted rather than trained in steps.
 
-    A score is log(N p), where p is the probability of one of N classes: 0 is chance, and a class with a score above 0
-    is more likely than chance.
-
     Parameters
     ----------
     encoder
@@ -61,13 +58,8 @@ class Probe(Method):
 
     @property
     def calibrated(self) -> bool:
-        """True, because scores are log-probabilities relative to chance."""
+        """See :attr:`Method.calibrated`."""
         return True
-
-    @property
-    def ceiling(self) -> float:
-        """The score of probability 1, log(N)."""
-        return math.log(self.classes)
 
     def forward(self, images: torch.Tensor) -> MethodOutput:
         """Return the score map, at the stride of the encoder's dense features."""
@@ -79,7 +71,7 @@ class Probe(Method):
         weight = self.weight / self.scale
         with torch.autocast(features.device.type, enabled=False):  # float32 for small differences of large sums
             logits = F.conv2d(features.float(), weight[:, :, None, None], self.bias - weight @ self.mean)
-        return logits.log_softmax(1) + self.ceiling
+        return logits.log_softmax(1) + math.log(self.classes)
 
     def presence(self, output: MethodOutput) -> torch.Tensor:
         """See :meth:`Method.presence`: the logits of :meth:`image_logits`."""
@@ -87,6 +79,6 @@ class Probe(Method):
 
     def image_logits(self, maps: torch.Tensor) -> torch.Tensor:
         """Return logits of class presence in the images, (B, N), from score maps (B, N, h, w); 0 stands for chance."""
-        likeliest = (maps.flatten(2).quantile(1 - _PRESENT_FROM, dim=2) - self.ceiling).exp()
+        likeliest = (maps.flatten(2).quantile(1 - _PRESENT_FROM, dim=2) - math.log(self.classes)).exp()
         # with many classes, few reach a probability of 0.5, so a probability above chance counts as present
         return likeliest.clamp(_CERTAIN, 1 - _CERTAIN).logit() + math.log(self.classes - 1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
+from torch.nn import functional as F
 
 from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Pyramid
@@ -59,7 +61,7 @@ class PyramidMethod(TrainedMethod):
 
     @property
     def calibrated(self) -> bool:
-        """Whether the method was trained on pixels, so that a score above 0 means presence."""
+        """See :attr:`Method.calibrated`; maps are logits if the method was trained on pixels."""
         return self.synthesis > 0
 
     @property
@@ -105,7 +107,11 @@ class PyramidMethod(TrainedMethod):
         features = self.features(images, used)
         seen = {i: self.class_scores(i, features[i]) for i in used}
         fused = [(self.fusion_weights[i], seen[i][0]) for i in used if self.fusion_weights[i]]
-        return Scores(fuse(fused, self.grid(images)), self._presence({i: seen[i][1] for i in used}))
+        return Scores(self.to_scores(fuse(fused, self.grid(images))), self._presence({i: seen[i][1] for i in used}))
+
+    def to_scores(self, fused: torch.Tensor) -> torch.Tensor:
+        """Return the scores of fused maps (B, N, h, w), which are logits of each class if they are calibrated."""
+        return F.logsigmoid(fused) + math.log(self.classes) if self.calibrated else fused
 
     def classification(
         self, logits: Mapping[int, torch.Tensor], labels: torch.Tensor, alpha: float = 1.0
