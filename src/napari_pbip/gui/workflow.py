@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import napari.viewer
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pbip.gui import imports
 from napari_pbip.gui.timers import single_shot
@@ -33,6 +33,8 @@ class WorkflowWidget(QWidget):
         self.panel: WorkflowPanel | None = None
         self._loading = QLabel("Loading…")
         self._loading.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        # else napari would add a stretch below the label, and the panel would have the other half of the height
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.addWidget(self._loading)
