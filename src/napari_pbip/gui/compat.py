@@ -27,16 +27,23 @@ def overlays(viewer: ViewerModel) -> Any:
     return viewer._overlays if canvas is None else canvas.overlays
 
 
-def show_scale_bar(viewer: ViewerModel, visible: bool) -> None:
-    """Show or hide the scale bar, which is in micrometres.
+def show_overlay(overlay: Any, visible: bool) -> None:
+    """Show or hide an overlay of the canvas.
 
     It is hidden by making it transparent. If ``visible`` were set to False and a layer were then removed, vispy would
     draw from freed memory, and the process could crash (seen with napari 0.9.2 and Mesa's software renderer).
     """
+    overlay.visible = True
+    overlay.opacity = float(visible)
+    fields = getattr(type(overlay), "model_fields", None) or type(overlay).__fields__
+    if "box" in fields:  # a text has none before 0.7
+        overlay.box = visible and fields["box"].default
+
+
+def show_scale_bar(viewer: ViewerModel, visible: bool) -> None:
+    """Show or hide the scale bar, which is in micrometres."""
     bar = scale_bar(viewer)
-    bar.visible = True
-    bar.opacity = float(visible)
-    bar.box = visible and (getattr(type(bar), "model_fields", None) or type(bar).__fields__)["box"].default
+    show_overlay(bar, visible)
     if "unit" in type(bar).__annotations__:  # before 0.8, the unit does not follow from the layers
         bar.unit = "um"
 

@@ -53,4 +53,4 @@ def bind(key: Key, widget: QWidget, act: Callable[[], object], *, inside: bool =
     shortcut.setAutoRepeat(False)
     if inside:
         shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-    shortcut.activated.connect(lambda: act())
+    shortcut.activated.connect(act)  # Qt keeps methods weakly, so that they do not keep a closed window

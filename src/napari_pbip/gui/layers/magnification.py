@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari.components.overlays import TextOverlay
 
-from napari_pbip.gui.compat import camera_of, overlays
+from napari_pbip.gui.compat import camera_of, overlays, show_overlay
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
@@ -27,11 +27,11 @@ class Magnification:
         self._camera.events.zoom.connect(self._follow)
 
     def show(self, visible: bool) -> None:
-        """Show or hide it; it is hidden as the scale bar is, by :func:`~napari_pbip.gui.compat.show_scale_bar`."""
+        """Show or hide it."""
         if self._text is None and visible:
-            self._text = self._overlays[OVERLAY] = TextOverlay(visible=True, position="bottom_right")
+            self._text = self._overlays[OVERLAY] = TextOverlay(position="bottom_right")
         if self._text is not None:
-            self._text.opacity, self._text.box = float(visible), visible
+            show_overlay(self._text, visible)
         self._follow()
 
     def _follow(self) -> None:
