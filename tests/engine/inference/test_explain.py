@@ -54,7 +54,7 @@ def moved(path: Path, folder: Path, run: Path) -> Path:
 
 
 def test_similarities_are_cosines_that_make_the_scores(pbip: tuple[Path, Path]) -> None:
-    """In the middle of a tile, the stored score of a class is the scaled mean similarity of its prototypes."""
+    """In the middle of a tile, the score of a class is made from the scaled mean similarity of its prototypes."""
     run, path = pbip
     store, model = ScoreStore.open(path), load_model(run)
     grid = store.facts.grid
@@ -78,10 +78,11 @@ def test_similarities_are_cosines_that_make_the_scores(pbip: tuple[Path, Path]) 
         ]
         own = fuse(scaled, (grid.tile // 8,) * 2)[0, :, grid.tile // 16, grid.tile // 16]
     np.testing.assert_allclose(similarity, own, atol=1e-5)
-    # two steps leave the scales of all stages where they began: scores are similarities times that
+    # two steps leave the scales of all stages where they began: fused maps are similarities times that
     means = merge_subclasses(torch.from_numpy(similarity[None]), model.method.subclass_class, 2, "mean")[0]
     scores = store.read_scores(0, slice(cell[0], cell[0] + 1), slice(cell[1], cell[1] + 1))[:, 0, 0]
-    np.testing.assert_allclose(scores, means * model.method.heads[2].scale.item(), rtol=0.02, atol=0.02)
+    expected = model.method.to_scores(means * model.method.heads[2].scale.item())
+    np.testing.assert_allclose(scores, expected, rtol=0.02, atol=0.02)
 
 
 def test_tiles_are_those_of_the_bank(pbip: tuple[Path, Path]) -> None:

@@ -30,11 +30,15 @@ CPU = torch.device("cpu")
 MPP = 0.5
 
 
-@pytest.fixture(scope="module", params=["cam", "pbip"])
+@pytest.fixture(
+    scope="module",
+    params=[{"name": "cam", "synthesis": 0}, {"name": "cam"}, {"name": "pbip"}],
+    ids=["maps", "cam", "pbip"],
+)
 def run(request: pytest.FixtureRequest, weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of tiles of 64 pixels."""
     out = tmp_path_factory.mktemp("model") / "run"
-    list(train(settings_for(weak_data, method={"name": request.param}, train={"steps": 4}), out))
+    list(train(settings_for(weak_data, method=request.param, train={"steps": 4}), out))
     return out
 
 
@@ -58,7 +62,8 @@ def test_a_slide_and_an_image_have_the_same_scores_and_presence(run: Path, tissu
     model = load_model(run)
     predictor = Predictor.of_run(model.method, model.facts, CPU)
     (maps,) = predictor.maps([tissue])
-    weighted = [(w, m) for w, m in zip(model.method.fusion_weights, maps.stages, strict=True) if w]
+    weights = (1.0,) if maps.calibrated else model.method.fusion_weights
+    weighted = [(w, m) for w, m in zip(weights, maps.stages, strict=True) if w]
     of_image = fuse(weighted, maps.stages[0].shape[-2:])[0].numpy()
     of_slide = store.read_scores(0, ALL, ALL).astype(np.float32)
     assert of_slide.shape == of_image.shape
@@ -104,9 +109,10 @@ def test_images_up_to_a_training_tile_are_looked_at_in_one_piece(run: Path, weak
     path = next((weak_data / "test" / "img").iterdir())
     image = np.array(Image.open(path).convert("RGB"))
     (maps,) = predictor.maps([image])
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
-        direct = model.method(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
-    for mine, theirs in zip(maps.stages, direct.class_maps, strict=True):
+        direct = (model.method.scores(pixels).maps,) if maps.calibrated else model.method(pixels).class_maps
+    for mine, theirs in zip(maps.stages, direct, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
 
 
