@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 from scipy import ndimage
 from scipy.spatial import cKDTree
 from skimage.measure import perimeter_crofton
@@ -63,6 +64,21 @@ def test_distances_are_those_to_the_nearest_cell_of_the_whole_image(tissue: np.n
         counts, _ = np.histogram(distances, [-1, 50.0001, 100.0001, 250.0001, np.inf])
         assert (counts > 0).all()
         np.testing.assert_allclose(found.distances(n, m), 100 * counts / counts.sum())
+
+
+def test_distances_end_at_the_sides_of_cells_but_for_a_fifth_of_a_cell(tissue: np.ndarray):
+    found = statistics_of(tissue, 64)
+    for n, m in permutations(range(3), 2):
+        rows, columns = np.nonzero(tissue == m + 1)
+        other = shapely.union_all(shapely.box(columns, rows, columns + 1, rows + 1))
+        shapely.prepare(other)
+        rows, columns = np.nonzero(tissue == n + 1)
+        distances = shapely.distance(other, shapely.points(columns + 0.5, rows + 0.5)) * CELL_UM
+        within = np.cumsum(found.distances(n, m))
+        for share, edge in zip(within, (50, 100, 250), strict=False):
+            fifth = (math.sqrt(0.5) - 0.5) * CELL_UM
+            least, most = (100 * np.mean(distances <= limit + 1e-6) for limit in (edge - fifth, edge))
+            assert least <= share + 1e-9 <= most + 2e-9
 
 
 @pytest.mark.parametrize("side", [1, 7, 40])
@@ -152,7 +168,7 @@ def test_the_table(labelled: ScoreStore, tmp_path: Path):
     spatial.add(0, 0, 900)
     spatial.finish()
     sizes = spatial.patches(0)
-    assert found[NAMES[0], "", "patches"] == ("patches", len(sizes))
+    assert found[NAMES[0], "", "patches"] == ("count", len(sizes))
     assert found[NAMES[0], "", "largest patch"] == ("mm2", pytest.approx(sizes.max(), rel=1e-5))
     assert found[NAMES[0], "", "median patch"] == ("mm2", pytest.approx(np.median(sizes), rel=1e-5))
     assert found[NAMES[0], NAMES[1], "interface"] == ("mm", pytest.approx(spatial.interface(0, 1), rel=1e-5))
@@ -175,7 +191,7 @@ def test_areas_at_other_deltas_are_those_of_labels_that_are_made_so(
 def test_what_is_not_defined_has_no_row(tmp_path: Path):
     found = written(stores.halves(tmp_path / "halves.ome.zarr"), tmp_path / "table.csv")
     first, absent, second, _ = NAMES
-    assert found[absent, "", "patches"] == ("patches", 0)
+    assert found[absent, "", "patches"] == ("count", 0)
     assert (absent, "", "median patch") not in found
     assert (first, absent, ">250 um from edge") not in found
     assert found[first, second, "interface"][1] == pytest.approx(728 * 0.008, rel=0.06)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from itertools import combinations, pairwise, permutations
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import shapely
+import zarr
 from scipy.ndimage import distance_transform_edt
 
 from napari_pbip.events import Job, Started, Step
@@ -26,7 +27,7 @@ from napari_pbip.results.label_files import REWRITE, open_labels
 from napari_pbip.results.label_image import CHUNK
 from napari_pbip.results.labels import Labels, deltas, score_window
 from napari_pbip.results.lazy import analysed_blocks
-from napari_pbip.results.polygons import Patches
+from napari_pbip.results.polygons import Patches, Polygons
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
 from napari_pbip.taxonomy import NOT_ANALYSED
@@ -37,19 +38,6 @@ DELTA_FACTORS = (0.5, 1.5)
 """Factors of delta between which the range of an area is found."""
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Row and column steps from a cell to half of its eight neighbours, so that each pair of cells is counted once."""
-
-
-class LabelArray(Protocol):
-    """Labels (H, W) of which parts are read on demand: an array of numpy or zarr."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of rows and columns."""
-        ...
-
-    def __getitem__(self, part: tuple[slice, slice], /) -> Any:
-        """Return a rectangle of the labels."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +51,9 @@ class Statistic:
     """Name of the other class of a quantity of two classes, else empty."""
     quantity: str
     unit: str
-    """``mm2``, ``mm``, ``percent``, or ``patches``."""
+    """``mm2``, ``mm``, ``percent``, or ``count``."""
     value: float
+    """An integer if it is a count."""
 
 
 class SpatialStatistics:
@@ -76,14 +65,14 @@ class SpatialStatistics:
     Parameters
     ----------
     labels
-        The label image, (H, W).
+        The label image, (H, W), of which parts are read.
     classes
         Number of classes, N.
     cell_um
         Side of a cell in micrometres.
     """
 
-    def __init__(self, labels: LabelArray, classes: int, cell_um: float) -> None:
+    def __init__(self, labels: zarr.Array[Any] | Labels, classes: int, cell_um: float) -> None:
         self._labels = labels
         self._values = classes + 1
         self._cell_um = cell_um
@@ -142,7 +131,7 @@ class SpatialStatistics:
         part = np.asarray(self._labels[spans[0], spans[1]])
         return np.pad(np.where(part < self._values, part, 0).astype(np.uint8), pads)
 
-    def _add_patches(self, found: Any) -> None:
+    def _add_patches(self, found: Iterable[tuple[int, Polygons]]) -> None:
         for value, polygons in found:
             self._sizes[value - 1].append(shapely.area(polygons))
 
@@ -154,9 +143,8 @@ class SpatialStatistics:
             second = window[y : y + height, x : x + width]
             apart = block != second
             pairs = block[apart].astype(np.intp) * self._values + second[apart]
-            self._contacts[int(down and right != 0)] += np.bincount(pairs, minlength=self._values**2).reshape(
-                self._values, -1
-            )
+            counts = np.bincount(pairs, minlength=self._values**2)
+            self._contacts[abs(down * right)] += counts.reshape(self._values, self._values)
 
     def _count_near(self, window: Labels, block: Labels) -> None:
         """Count the cells of each class in the bands of distance from each class; the last band is not complete."""
@@ -193,7 +181,7 @@ def write_statistics(path: Path, store: ScoreStore, folder: Path) -> Job:
     places = analysed_blocks(store)
     spatial = SpatialStatistics(labels, len(store.taxonomy), store.cell_um)
     scaled = {} if facts.refined else {factor: np.zeros(256, np.int64) for factor in DELTA_FACTORS}
-    largest, delta = np.array(facts.largest), deltas(store.taxonomy, facts.thresholds)
+    largest, delta = np.array(facts.largest, np.float32), deltas(store.taxonomy, facts.thresholds)
     yield Started(f"Writing {path.name}", total=len(places), unit="parts")
     for done, (row, column) in enumerate(places, 1):
         y, x = row * CHUNK, column * CHUNK
@@ -212,7 +200,9 @@ def write_statistics(path: Path, store: ScoreStore, folder: Path) -> Job:
     with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["slide", "class", "other", "quantity", "unit", "value"])
-        table.writerows([*astuple(row)[:-1], f"{row.value:.6g}"] for row in rows)
+        table.writerows(
+            [f"{value:.6g}" if isinstance(value, float) else value for value in astuple(row)] for row in rows
+        )
 
 
 def _areas(store: ScoreStore, cells: dict[int, int], scaled: dict[float, npt.NDArray[np.int64]]) -> Iterator[Statistic]:
@@ -234,7 +224,7 @@ def _spatial(store: ScoreStore, spatial: SpatialStatistics) -> Iterator[Statisti
     slide, names = store.facts.slide.name, store.taxonomy.names
     for n, name in enumerate(names):
         patches = spatial.patches(n)
-        yield Statistic(slide, name, "", "patches", "patches", len(patches))
+        yield Statistic(slide, name, "", "patches", "count", len(patches))
         if len(patches):
             yield Statistic(slide, name, "", "largest patch", "mm2", float(patches.max()))
             yield Statistic(slide, name, "", "median patch", "mm2", float(np.median(patches)))
