@@ -195,3 +195,18 @@ def test_what_is_not_defined_has_no_row(tmp_path: Path):
     assert (absent, "", "median patch") not in found
     assert (first, absent, ">250 um from edge") not in found
     assert found[first, second, "interface"][1] == pytest.approx(728 * 0.008, rel=0.06)
+
+
+def test_areas_at_other_deltas_are_of_the_cells_that_have_labels(tmp_path: Path):
+    store = stores.create(tmp_path / "slide.ome.zarr", (300, 520))
+    answer = stores.network(stores.smooth_field((300, 520)))
+    stores.segment(store, answer, blocks=2)
+    write_labels(store, ThresholdSettings())
+    stores.segment(ScoreStore.open(store.path, "r+"), answer)  # and labels are not written again
+    found = written(ScoreStore.open(store.path), tmp_path / "table.csv")
+    assert found["not analysed", "", "area"][1] > 0
+    areas, *others = (
+        sum(found[name, "", quantity][1] for name in (*NAMES, "not assigned"))
+        for quantity in ("area", "area at delta x 0.5", "area at delta x 1.5")
+    )
+    assert others == pytest.approx([areas, areas], rel=1e-5)
