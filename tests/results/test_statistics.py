@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from skimage.measure import perimeter_crofton
 
 from napari_pbip.config import ThresholdSettings
-from napari_pbip.results import ScoreStore, areas, write_labels
+from napari_pbip.results import ScoreStore, areas, label_region, write_labels
 from napari_pbip.results.label_files import FOLDER, open_labels
 from napari_pbip.results.statistics import SpatialStatistics, write_statistics
 from napari_pbip.taxonomy import BCSS
@@ -195,6 +195,14 @@ def test_what_is_not_defined_has_no_row(tmp_path: Path):
     assert (absent, "", "median patch") not in found
     assert (first, absent, ">250 um from edge") not in found
     assert found[first, second, "interface"][1] == pytest.approx(728 * 0.008, rel=0.06)
+
+
+def test_refined_labels_have_no_range(labelled: ScoreStore, tmp_path: Path):
+    thresholds = ThresholdSettings()
+    write_labels(labelled, thresholds, lambda largest, y, x: label_region(labelled, thresholds, largest, 0, y, x))
+    quantities = {quantity for _, _, quantity in written(labelled, tmp_path / "table.csv")}
+    assert {"area", "interface"} <= quantities
+    assert not any("delta" in quantity for quantity in quantities)
 
 
 def test_areas_at_other_deltas_are_of_the_cells_that_have_labels(tmp_path: Path):

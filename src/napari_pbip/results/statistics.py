@@ -153,7 +153,7 @@ class SpatialStatistics:
             cells = distance_transform_edt(window != other)[margin:-margin, margin:-margin]
             # from the centre of a cell to the side of the other one, which is half a cell before its centre
             band = np.searchsorted(BANDS_UM[1:], (cells - 0.5) * self._cell_um)
-            counts = np.bincount((block * np.intp(bands) + band).ravel(), minlength=self._values * bands)
+            counts = np.bincount((block.astype(np.intp) * bands + band).ravel(), minlength=self._values * bands)
             self._near[:, other] += counts.reshape(self._values, bands)
 
 
