@@ -363,7 +363,7 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            help="Of a slide: csv, png, geojson, ome-tiff, ome-zarr, dicom-seg, scores. "
+            help="Of a slide: csv, statistics, png, geojson, ome-tiff, ome-zarr, dicom-seg, scores. "
             "Of tiles: class-folders, bcss-wsss, tile-table."
         ),
     ],

@@ -271,7 +271,7 @@ def test_a_store_that_is_not_finished_says_so_and_one_without_labels_too(tmp_pat
 
 
 def test_bad_input_is_one_sentence(store: ScoreStore, tmp_path: Path):
-    with pytest.raises(OutputError, match="choose one of csv, png, geojson"):
+    with pytest.raises(OutputError, match="choose one of csv, statistics, png, geojson"):
         list(export(store.path, tmp_path / "a.shp", "shp"))
     with pytest.raises(OutputError, match="not a score store"):
         list(export(tmp_path, tmp_path / "a.csv", "csv"))

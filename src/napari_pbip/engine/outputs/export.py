@@ -23,6 +23,7 @@ from napari_pbip.results.lazy import analysed_blocks
 from napari_pbip.results.ome_tiff import write_label_tiff, write_score_tiff
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.places import OVERLAY_SIDE
+from napari_pbip.results.statistics import write_statistics
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import open_slide
 
@@ -80,6 +81,12 @@ FORMATS: Mapping[str, ResultFormat] = {
         title="Areas (CSV)",
         about="A table with the area of each class in mm² and its share of the tissue",
         write=_areas,
+    ),
+    "statistics": ResultFormat(
+        ending=".statistics.csv",
+        title="Statistics (CSV)",
+        about="A table with areas, patches, interfaces between classes and distances from one class to another",
+        write=write_statistics,
     ),
     "png": ResultFormat(
         ending=".png",

@@ -1,0 +1,237 @@
+"""Statistics of the labels of a slide: areas, patches, interfaces between classes, and distances between them.
+
+The labels are read block by block with a margin, so that memory is limited and the values do not depend on the blocks.
+The definitions are in ``docs/how-to/export-results.md``.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
+from itertools import combinations, pairwise, permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+import zarr
+from scipy.ndimage import distance_transform_edt
+
+from napari_pbip.events import Job, Started, Step
+from napari_pbip.files import writing
+from napari_pbip.results.areas import area_rows
+from napari_pbip.results.label_files import REWRITE, open_labels
+from napari_pbip.results.label_image import CHUNK
+from napari_pbip.results.labels import Labels, deltas, score_window
+from napari_pbip.results.lazy import analysed_blocks
+from napari_pbip.results.polygons import Patches, Polygons
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.results.store_files import reading
+from napari_pbip.taxonomy import NOT_ANALYSED
+
+BANDS_UM = (0, 50, 100, 250)
+"""Edges of the bands of distance in micrometres; one more band lies beyond the last."""
+DELTA_FACTORS = (0.5, 1.5)
+"""Factors of delta between which the range of an area is found."""
+_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
+"""Row and column steps from a cell to half of its eight neighbours, so that each pair of cells is counted once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """One row of the table of statistics."""
+
+    slide: str
+    name: str
+    """Class name, ``not assigned``, or ``not analysed``."""
+    other: str
+    """Name of the other class of a quantity of two classes, else empty."""
+    quantity: str
+    unit: str
+    """``mm2``, ``mm``, ``percent``, or ``count``."""
+    value: float
+    """An integer if it is a count."""
+
+
+class SpatialStatistics:
+    """Patches, interfaces and distances of the classes of a label image, to which blocks are added one by one.
+
+    Blocks may have any size and order, and those without a class may be left out. Class n of N has the label n + 1;
+    all other values are no class.
+
+    Parameters
+    ----------
+    labels
+        The label image, (H, W), of which parts are read.
+    classes
+        Number of classes, N.
+    cell_um
+        Side of a cell in micrometres.
+    """
+
+    def __init__(self, labels: zarr.Array[Any] | Labels, classes: int, cell_um: float) -> None:
+        self._labels = labels
+        self._values = classes + 1
+        self._cell_um = cell_um
+        self._margin = math.ceil(BANDS_UM[-1] / cell_um + 0.5)
+        self._patches = Patches()
+        self._sizes: list[list[npt.NDArray[np.float64]]] = [[] for _ in range(classes)]
+        self._cells = np.zeros(self._values, np.int64)
+        self._contacts = np.zeros((2, self._values, self._values), np.int64)  # of sides, and of corners
+        self._near = np.zeros((self._values, self._values, len(BANDS_UM)), np.int64)
+
+    def add(self, y: int, x: int, side: int = CHUNK) -> None:
+        """Add the block of at most ``side`` by ``side`` cells whose first cell is (y, x)."""
+        window = self._window(y, x, side)
+        margin = self._margin
+        block = window[margin:-margin, margin:-margin]
+        self._cells += np.bincount(block.ravel(), minlength=self._values)
+        self._add_patches(self._patches.add(y, x, block))
+        self._count_contacts(window, block)
+        self._count_near(window, block)
+
+    def finish(self) -> None:
+        """Complete the patches that cross borders of blocks, after the last block."""
+        self._add_patches(self._patches.finish())
+
+    def patches(self, n: int) -> npt.NDArray[np.float64]:
+        """Return the area of each patch of class n in mm², (P,), in no order; complete after :meth:`finish`.
+
+        Cells that touch only at a corner are not connected.
+        """
+        cells: npt.NDArray[np.float64] = np.concatenate([*self._sizes[n], np.empty(0)])
+        return cells * (self._cell_um / 1000) ** 2
+
+    def interface(self, n: int, m: int) -> float:
+        """Return the length of the border between two classes in mm, by Crofton's formula in four directions."""
+        sides, corners = self._contacts[:, n + 1, m + 1] + self._contacts[:, m + 1, n + 1]
+        return float(math.pi / 8 * (sides + corners / math.sqrt(2)) * self._cell_um / 1000)
+
+    def distances(self, n: int, m: int) -> npt.NDArray[np.float64]:
+        """Return the share of class n in each band of distance from the edge of class m, (B,), in percent.
+
+        The shares add up to 100; they are NaN if either class does not occur.
+        """
+        near, cells = self._near[n + 1, m + 1], self._cells[n + 1]
+        if not cells or not self._cells[m + 1]:
+            return np.full(len(BANDS_UM), np.nan)
+        shares: npt.NDArray[np.float64] = 100 * np.append(near[:-1], cells - near[:-1].sum()) / cells
+        return shares
+
+    def _window(self, y: int, x: int, side: int) -> Labels:
+        """Return a block with its margin, which contains no class beyond the label image."""
+        margin, spans, pads = self._margin, [], []
+        for first, length in zip((y, x), self._labels.shape, strict=True):
+            start, stop = first - margin, min(first + side, length) + margin
+            spans.append(slice(max(0, start), min(stop, length)))
+            pads.append((max(0, -start), max(0, stop - length)))
+        part = np.asarray(self._labels[spans[0], spans[1]])
+        return np.pad(np.where(part < self._values, part, 0).astype(np.uint8), pads)
+
+    def _add_patches(self, found: Iterable[tuple[int, Polygons]]) -> None:
+        for value, polygons in found:
+            self._sizes[value - 1].append(shapely.area(polygons))
+
+    def _count_contacts(self, window: Labels, block: Labels) -> None:
+        """Count the pairs of neighbours of different values; the second of a pair may lie in the margin."""
+        height, width = block.shape
+        for down, right in _NEIGHBOURS:
+            y, x = self._margin + down, self._margin + right
+            second = window[y : y + height, x : x + width]
+            apart = block != second
+            pairs = block[apart].astype(np.intp) * self._values + second[apart]
+            counts = np.bincount(pairs, minlength=self._values**2)
+            self._contacts[abs(down * right)] += counts.reshape(self._values, self._values)
+
+    def _count_near(self, window: Labels, block: Labels) -> None:
+        """Count the cells of each class in the bands of distance from each class; the last band is not complete."""
+        margin, bands = self._margin, len(BANDS_UM)
+        for other in np.setdiff1d(window, 0).tolist():
+            cells = distance_transform_edt(window != other)[margin:-margin, margin:-margin]
+            # from the centre of a cell to the side of the other one, which is half a cell before its centre
+            band = np.searchsorted(BANDS_UM[1:], (cells - 0.5) * self._cell_um)
+            counts = np.bincount((block.astype(np.intp) * bands + band).ravel(), minlength=self._values * bands)
+            self._near[:, other] += counts.reshape(self._values, bands)
+
+
+def write_statistics(path: Path, store: ScoreStore, folder: Path) -> Job:
+    """Write the statistics of the labels of a store as CSV (UTF-8, commas, decimal points), a value in each row.
+
+    The columns are those of :class:`Statistic`, of which ``name`` is called ``class``. Quantities that are not defined,
+    such as the median patch of a class without patches, have no row.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    store
+        The store that the labels belong to.
+    folder
+        The label image.
+
+    Raises
+    ------
+    OutputError
+        If the labels or the store are damaged, or the file cannot be written.
+    """
+    (labels, *_), facts = open_labels(store, folder)
+    places = analysed_blocks(store)
+    spatial = SpatialStatistics(labels, len(store.taxonomy), store.cell_um)
+    scaled = {} if facts.refined else {factor: np.zeros(256, np.int64) for factor in DELTA_FACTORS}
+    largest, delta = np.array(facts.largest, np.float32), deltas(store.taxonomy, facts.thresholds)
+    yield Started(f"Writing {path.name}", total=len(places), unit="parts")
+    for done, (row, column) in enumerate(places, 1):
+        y, x = row * CHUNK, column * CHUNK
+        with reading(folder, REWRITE):
+            analysed = np.asarray(labels[y : y + CHUNK, x : x + CHUNK]) != NOT_ANALYSED
+            spatial.add(y, x)
+        if scaled:
+            spans = slice(y, y + analysed.shape[0]), slice(x, x + analysed.shape[1])
+            scores = score_window(store, facts.thresholds, largest, 0, *spans)
+            for factor, counts in scaled.items():
+                other = scores.labels(np.minimum(delta * np.float32(factor), 1), facts.thresholds.presence)
+                counts += np.bincount(other[analysed], minlength=256)
+        yield Step(done)
+    spatial.finish()
+    rows = [*_areas(store, facts.cells, scaled), *_spatial(store, spatial)]
+    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["slide", "class", "other", "quantity", "unit", "value"])
+        table.writerows(
+            [f"{value:.6g}" if isinstance(value, float) else value for value in astuple(row)] for row in rows
+        )
+
+
+def _areas(store: ScoreStore, cells: dict[int, int], scaled: dict[float, npt.NDArray[np.int64]]) -> Iterator[Statistic]:
+    """Return areas and shares, and the areas at other deltas from the number of cells of each label value there."""
+    slide, names = store.facts.slide.name, store.taxonomy.names
+    for row in area_rows(store, cells):
+        yield Statistic(slide, row.name, "", "area", "mm2", row.area_mm2)
+        yield Statistic(slide, row.name, "", "share of tissue", "percent", row.percent_of_tissue)
+    for factor, counts in scaled.items():
+        for row in area_rows(store, dict(enumerate(counts.tolist())))[:-1]:
+            yield Statistic(slide, row.name, "", f"area at delta x {factor}", "mm2", row.area_mm2)
+    of_class = {name: cells[n + 1] for n, name in enumerate(names)}
+    for name, other in permutations(names, 2):
+        if both := of_class[name] + of_class[other]:
+            yield Statistic(slide, name, other, "share of both", "percent", 100 * of_class[name] / both)
+
+
+def _spatial(store: ScoreStore, spatial: SpatialStatistics) -> Iterator[Statistic]:
+    slide, names = store.facts.slide.name, store.taxonomy.names
+    for n, name in enumerate(names):
+        patches = spatial.patches(n)
+        yield Statistic(slide, name, "", "patches", "count", len(patches))
+        if len(patches):
+            yield Statistic(slide, name, "", "largest patch", "mm2", float(patches.max()))
+            yield Statistic(slide, name, "", "median patch", "mm2", float(np.median(patches)))
+    for n, m in combinations(range(len(names)), 2):
+        yield Statistic(slide, names[n], names[m], "interface", "mm", spatial.interface(n, m))
+    bands = [f"{start}-{stop} um from edge" for start, stop in pairwise(BANDS_UM)] + [f">{BANDS_UM[-1]} um from edge"]
+    for n, m in permutations(range(len(names)), 2):
+        for band, share in zip(bands, spatial.distances(n, m).tolist(), strict=True):
+            if not math.isnan(share):
+                yield Statistic(slide, names[n], names[m], band, "percent", share)
