@@ -39,11 +39,17 @@ def display(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def application(display: None) -> Any:
+def application(display: None) -> Iterator[Any]:
     """The one Qt application of the test run."""
     from napari.qt import get_qapp
+    from qtpy.QtCore import QEvent
 
-    return get_qapp()
+    application = get_qapp()
+    yield application
+    for _ in range(2):  # what draws must not be deleted later, without a screen
+        gc.collect()
+        application.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+        application.processEvents()
 
 
 @pytest.fixture(autouse=True)

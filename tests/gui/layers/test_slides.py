@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import threading
@@ -263,6 +264,8 @@ def bare_viewer(application, settle):
     session_of(viewer).close()
     viewer.close()
     settle()
+    del viewer
+    gc.collect()
 
 
 @pytest.mark.parametrize(("key", "bar"), [("slide", True), ("frozen section", False), ("tumour", False)])
