@@ -58,7 +58,7 @@ def test_a_method_of_another_package_is_trained(tmp_path: Path) -> None:
         "sharpness": 8,
         "stage_weights": [0.0, 0.1, 1.0, 1.0],
         "fusion_weights": [0.0, 0.3, 0.3, 0.4],
-        "synthesis": 0.0,
+        "synthesis": 1.0,
     }
     assert facts["step"] == 2
 
