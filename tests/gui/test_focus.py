@@ -12,6 +12,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
     QAbstractButton,
+    QAbstractScrollArea,
     QAbstractSpinBox,
     QApplication,
     QComboBox,
@@ -92,13 +93,20 @@ def press_tab(first: QWidget, page: QWidget) -> tuple[list[QWidget], list[tuple[
 
 
 def in_order(one: QWidget, other: QWidget, page: QWidget) -> bool:
-    """Return whether a control is seen before another one; a field in a table may be out of sight, the table not."""
+    """Return whether a control is seen before another one.
 
-    def whole(control: QWidget) -> QWidget:
-        return next((around for around in controls(page) if around.isAncestorOf(control)), control)
+    If one is in an area that can be scrolled and the other is not, their areas are compared. Controls of one area of
+    which one is out of sight are in order: it is moved when it is scrolled into sight.
+    """
 
-    pair = (one, other) if whole(one) is whole(other) else (whole(one), whole(other))
-    return is_read_before(*(place(control, page) for control in pair))
+    def within(control: QWidget) -> list[QWidget]:
+        areas = [area for area in page.findChildren(QAbstractScrollArea) if area.isAncestorOf(control)]
+        return [*sorted(areas, key=lambda area: sum(above.isAncestorOf(area) for above in areas)), control]
+
+    first, second = next(pair for pair in zip(within(one), within(other), strict=False) if pair[0] is not pair[1])
+    if first.visibleRegion().isEmpty() or second.visibleRegion().isEmpty():
+        return True
+    return is_read_before(place(first, page), place(second, page))
 
 
 def test_all_controls_in_the_order_that_is_seen(viewer: Any, settle: Settle, active: Any, tmp_path: Path) -> None:

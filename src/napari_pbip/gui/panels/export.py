@@ -34,6 +34,7 @@ class ExportPanel(QGroupBox):
         self._session = session
         self._written_in = Path()
         self.format = QComboBox()
+        self.format.setAccessibleName("Format")
         for name, one in _FORMATS.items():
             self.format.addItem(one.title, name)
         self.format.currentIndexChanged.connect(self._show)
