@@ -28,10 +28,11 @@ from napari_pbip.gui.panels.display_controls import DisplayControls
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.state.steps import Step
+from napari_pbip.gui.timers import single_shot
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
-from napari_pbip.gui.widgets.scroll_column import ScrollColumn
+from napari_pbip.gui.widgets.scroll_column import ScrollColumn, scroll_to
 from napari_pbip.gui.widgets.why import WhyPanel
 from napari_pbip.gui.widgets.words import rich
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
@@ -82,6 +83,7 @@ class TuneWidget(QWidget):
         self.why_button.setObjectName(Key.WHY.name)
         self.why = WhyPanel()
         self.why.hide()
+        self._to_why = single_shot(0, lambda: scroll_to(self.why), self)  # when it has its size
         self._lay_out()
         results = self._session.results
         listen(self, (results.selected, self._select))
@@ -213,7 +215,7 @@ class TuneWidget(QWidget):
     def _explain(self, position: Sequence[float]) -> None:
         result = self._result
         found = None if result is None else result.value_at(position)
-        if result is None or found is None:
+        if result is None or found is None or not self.isVisible():  # on another page a click labels tiles
             return
         mpp = result.store.facts.slide.mpp
         y, x = (float(p) / mpp + 0.5 for p in position[-2:])  # the origin is the centre of the first pixel
@@ -244,6 +246,7 @@ class TuneWidget(QWidget):
                 self._answer()
             elif result is self._result:
                 self.why.show_explanation(found[1], drawn)
+                self._to_why.start()
 
         def otherwise(error: PbipError) -> None:
             if self._asked is not None:
