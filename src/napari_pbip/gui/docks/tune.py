@@ -26,13 +26,14 @@ from napari_pbip.gui.keys import Key
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.panels.display_controls import DisplayControls
 from napari_pbip.gui.panels.undo import UndoButtons
+from napari_pbip.gui.scrolling import scroll_to
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
-from napari_pbip.gui.widgets.scroll_column import ScrollColumn, scroll_to
+from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.why import WhyPanel
 from napari_pbip.gui.widgets.words import rich
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
@@ -42,6 +43,8 @@ if TYPE_CHECKING:  # it brings torch, which takes seconds to load
     from napari_pbip.engine.inference.explain import Explainer, Explanation
 
 _NOTHING = "No tissue map is open. Segment a slide, or open a result folder here."
+_LAID_OUT_MS = 50
+"""Milliseconds after which the pictures of an explanation have their places."""
 _HOVER = "Move over the map to read its scores."
 
 
@@ -83,7 +86,7 @@ class TuneWidget(QWidget):
         self.why_button.setObjectName(Key.WHY.name)
         self.why = WhyPanel()
         self.why.hide()
-        self._to_why = single_shot(0, lambda: scroll_to(self.why), self)  # when it has its size
+        self._to_why = single_shot(_LAID_OUT_MS, lambda: scroll_to(self.why), self)
         self._lay_out()
         results = self._session.results
         listen(self, (results.selected, self._select))

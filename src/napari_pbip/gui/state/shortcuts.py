@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QApplication, QPushButton, QTabWidget
 
 from napari_pbip.gui.keys import Key, bind
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
+from napari_pbip.gui.scrolling import scroll_to
 from napari_pbip.gui.state.steps import Step
-from napari_pbip.gui.widgets.scroll_column import scroll_to
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session

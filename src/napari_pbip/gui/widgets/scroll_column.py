@@ -9,15 +9,6 @@ _WIDEST = 440
 """Width in pixels up to which it grows with its content; beyond, it scrolls horizontally too."""
 
 
-def scroll_to(widget: QWidget) -> None:
-    """Scroll a widget into view."""
-    above = widget.parentWidget()
-    while above is not None:
-        if isinstance(above, QScrollArea):
-            above.ensureWidgetVisible(widget)
-        above = above.parentWidget()
-
-
 class ScrollColumn(QScrollArea):
     """Scroll area that is as wide as its content at least, whatever is shown in it later, up to a limit for docks.
 
