@@ -147,9 +147,9 @@ class SlideLabelling(QWidget):
         self.clear_button = push_button("Remove all labels", "Of all slides; can be undone", self._clear)
         self.total = QLabel()
         self.total.setWordWrap(True)
-        self.annotations = ImportAnnotations(session)
         self.bar = JobBar()
         self.live = LiveMapPanel(session)
+        self.annotations = ImportAnnotations(session)
         self._lay_out()
         listen(
             self,
