@@ -105,11 +105,17 @@ def test_tools_are_switched_whatever_is_in_front(
     [_, tune] = panel.docks[Step.TUNE]
     assert not tune.why_button.isVisible()
     assert not tune.why_button.isChecked()
+    press(Qt.Key.Key_G)  # the tool was on when its page was left
+    assert labelling.slide_labels.tool.on
+    click(panel.buttons[Step.TUNE])
     open_result(session, tmp_path)
     settle(lambda: tune.why_button.isVisible())
     click(panel.buttons[Step.SLIDES])
     press(Qt.Key.Key_W)
     assert panel.buttons[Step.TUNE].isChecked()
+    assert tune.why_button.isChecked()
+    click(panel.buttons[Step.SLIDES])
+    press(Qt.Key.Key_W)
     assert tune.why_button.isChecked()
     press(Qt.Key.Key_W, widget=tune.controls.delta.slider)
     assert not tune.why_button.isChecked()

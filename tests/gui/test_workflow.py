@@ -56,7 +56,7 @@ def test_from_a_slide_to_a_tuned_tissue_map_without_a_command_line(viewer, settl
     click(project.script_button)
     settle(project.notice.isVisible)
     assert project.notice.text() == (
-        "Saved as steps.sh in the project folder; napari-pbip replay project --out COPY runs them."
+        'Saved as steps.sh in the project folder; napari-pbip replay "project" --out COPY runs them.'
     )
     replayed = CliRunner().invoke(app, ["replay", str(session.folder), "--out", str(tmp_path / "copy")])
     assert replayed.exit_code == 0, (replayed.output, replayed.exception)

@@ -329,6 +329,14 @@ def test_from_a_thumbnail_to_its_place_on_the_slide_and_back(viewer, settle):
     settle(lambda: len(session.slides) == 1 and is_at(4, 5))
     settle()
     assert is_at(4, 5)
+    before, moved = session.folder, session.folder.with_name("moved")
+    session.folder = before.with_name("other")
+    settle(lambda: not session.jobs)
+    shutil.move(before, moved)
+    session.folder = moved
+    settle(lambda: session.bank.bank is not None and len(session.slides) == 1 and not session.jobs)
+    double_click(widget, by_place[4, 4])
+    settle(lambda: is_at(4, 4))  # the bank names the picture where it was
     session.project.remove([samples.slide()])
     settle()
     widget.clusters.customContextMenuRequested.emit(cell(widget, by_place[4, 4]))

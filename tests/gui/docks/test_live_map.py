@@ -118,6 +118,20 @@ def test_the_map_follows_every_label_and_every_move(viewer: Any, bench: LiveBenc
     assert not [one for one in viewer.layers if "Live" in one.name]
 
 
+def test_regions_are_drawn_while_the_map_comes(viewer: Any, bench: LiveBench) -> None:
+    bench.look_at(5, 4.5, tiles=3)
+    bench.give(0, DERMIS[0])
+    bench.give(1, KERATIN[0])
+    click(bench.part.region_button)
+    click(bench.panel.live_button)
+    bench.drawn()
+    assert bench.live.layer in viewer.layers  # napari selects every new layer for a moment
+    assert viewer.layers.selection.active is viewer.layers["Region to label"]
+    assert bench.part.region_button.isChecked()
+    bench.draw((3.6, 4.6), (4.4, 4.6), (4.4, 5.4), (3.6, 5.4))
+    assert bench.tiles == {DERMIS[0]: {0}, KERATIN[0]: {1}, DERMIS[1]: {1}}
+
+
 def test_it_is_there_as_long_as_its_switch(viewer: Any, bench: LiveBench) -> None:
     bench.look_at(5, 4.5, tiles=3)
     bench.give(0, DERMIS[0])

@@ -233,6 +233,26 @@ def test_one_slide_is_shown_at_a_time(viewer, widget, slide_without_mpp, settle)
     assert viewer.layers.selection.active is first
 
 
+def test_what_the_user_has_hidden_stays_hidden_from_slide_to_slide(viewer, settle, slide_without_mpp):
+    session = session_of(viewer)
+    first = session.slides.open(samples.slide())
+    session.tissue.find(first)
+    settle(lambda: session.tissue.mask(first) is not None and not session.jobs)
+    mask = session.tissue.mask(first).layer
+    second = session.slides.open(slide_without_mpp)
+    for hidden in (False, True):
+        assert not mask.visible
+        session.slides.show(first)
+        assert mask.visible is not hidden
+        mask.visible = False
+        session.slides.show(first)
+        assert not mask.visible
+        session.slides.show(second)
+    first.layer.visible = False
+    session.slides.show(first)
+    assert first.layer.visible
+
+
 def test_missing_mpp_is_asked_for_and_remembered(viewer, widget, slide_without_mpp, settle):
     widget.take([slide_without_mpp])
     layer = viewer.layers[0]

@@ -147,9 +147,9 @@ class SlideLabelling(QWidget):
         self.clear_button = push_button("Remove all labels", "Of all slides; can be undone", self._clear)
         self.total = QLabel()
         self.total.setWordWrap(True)
-        self.annotations = ImportAnnotations(session)
         self.bar = JobBar()
         self.live = LiveMapPanel(session)
+        self.annotations = ImportAnnotations(session)
         self._lay_out()
         listen(
             self,
@@ -177,9 +177,9 @@ class SlideLabelling(QWidget):
         layout.addWidget(self.region_notice)
         layout.addLayout(_row(self.undo, self.clear_button))
         layout.addWidget(self.total)
-        layout.addWidget(self.annotations)
         layout.addWidget(self.bar)
         layout.addWidget(self.live)
+        layout.addWidget(self.annotations)
         layout.addStretch(1)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 6, 0, 0)

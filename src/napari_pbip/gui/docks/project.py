@@ -166,7 +166,7 @@ class ProjectWidget(DropZone):
             if not script.commands:
                 self.notice.warn(" ".join(script.notes) or "There is no image bank, model or map yet.")
                 return
-            done = f"Saved as {SCRIPT} in the project folder; napari-pbip replay {folder.name} --out COPY runs them."
+            done = f'Saved as {SCRIPT} in the project folder; napari-pbip replay "{folder.name}" --out COPY runs them.'
             show = self.notice.warn if script.notes else self.notice.info
             more = len(script.notes) - _NAMED
             show(

@@ -26,8 +26,10 @@ from napari_pbip.gui.keys import Key
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.panels.display_controls import DisplayControls
 from napari_pbip.gui.panels.undo import UndoButtons
+from napari_pbip.gui.scrolling import scroll_to
 from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.state.steps import Step
+from napari_pbip.gui.timers import single_shot
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
@@ -41,6 +43,8 @@ if TYPE_CHECKING:  # it brings torch, which takes seconds to load
     from napari_pbip.engine.inference.explain import Explainer, Explanation
 
 _NOTHING = "No tissue map is open. Segment a slide, or open a result folder here."
+_LAID_OUT_MS = 50
+"""Milliseconds after which the pictures of an explanation have their places."""
 _HOVER = "Move over the map to read its scores."
 
 
@@ -82,6 +86,7 @@ class TuneWidget(QWidget):
         self.why_button.setObjectName(Key.WHY.name)
         self.why = WhyPanel()
         self.why.hide()
+        self._to_why = single_shot(_LAID_OUT_MS, lambda: scroll_to(self.why), self)
         self._lay_out()
         results = self._session.results
         listen(self, (results.selected, self._select))
@@ -213,7 +218,7 @@ class TuneWidget(QWidget):
     def _explain(self, position: Sequence[float]) -> None:
         result = self._result
         found = None if result is None else result.value_at(position)
-        if result is None or found is None:
+        if result is None or found is None or not self.isVisible():  # on another page a click labels tiles
             return
         mpp = result.store.facts.slide.mpp
         y, x = (float(p) / mpp + 0.5 for p in position[-2:])  # the origin is the centre of the first pixel
@@ -244,6 +249,7 @@ class TuneWidget(QWidget):
                 self._answer()
             elif result is self._result:
                 self.why.show_explanation(found[1], drawn)
+                self._to_why.start()
 
         def otherwise(error: PbipError) -> None:
             if self._asked is not None:

@@ -44,7 +44,7 @@ class RegionLayer:
         self._layer.current_edge_width = _EDGE / (camera_of(viewer).zoom * place["scale"][0])
         self._shapes = 0
         self._soon = single_shot(0, self._replace)  # after napari has finished the shape
-        self._ending = single_shot(0, self.ended.emit)  # after napari has selected the other layer
+        self._ending = single_shot(0, self._end_if_left)  # napari selects every new layer, but it may not stay so
         viewer.layers.append(self._layer)
         viewer.layers.selection.active = self._layer
         self._layer.mode = "add_polygon_lasso"
@@ -56,10 +56,12 @@ class RegionLayer:
         """The tiles in the region, row by row; none before one is drawn."""
         if not self._layer.nshapes:
             return []
-        # napari computes the mask of a shape; its pixels are the tiles, and coordinates are those of their centres
-        shape = (np.asarray(self._layer.data[-1]) + 0.5) / self.grid.side - 0.5
-        in_tiles = Shapes([shape], shape_type=self._layer.shape_type[-1])
-        rows, columns = np.nonzero(in_tiles.to_masks((self.grid.rows, self.grid.columns))[0])
+        # napari computes the mask of a shape; its pixels are the tiles, and coordinates are those of their centres. A
+        # layer with the shape in tiles would triangulate it again, which fails for some regions that cross themselves
+        side = self.grid.side
+        shape = self._layer._data_view.shapes[-1]
+        mask = shape.to_mask((self.grid.rows, self.grid.columns), zoom_factor=1 / side, offset=((side - 1) / 2,) * 2)
+        rows, columns = np.nonzero(mask)
         return list(zip(columns.tolist(), rows.tolist(), strict=True))
 
     def close(self) -> None:
@@ -91,3 +93,8 @@ class RegionLayer:
     def _on_active(self, event: Any) -> None:
         if event.value is not self._layer:
             self._ending.start()
+
+    def _end_if_left(self) -> None:
+        viewer = self._viewer()
+        if viewer is None or viewer.layers.selection.active is not self._layer:
+            self.ended.emit()

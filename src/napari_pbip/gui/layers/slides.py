@@ -6,6 +6,7 @@ shown from the coarsest level, blurred, until they are. The coarsest level itsel
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,6 +216,7 @@ class SlideLayers(LayerRegistry[SlideLayer]):
     def __init__(self, viewer: ViewerModel) -> None:
         self._newest: SlideLayer | None = None
         self._place = 0
+        self._put_away: weakref.WeakSet[Layer] = weakref.WeakSet()
         self._magnification = Magnification(viewer)
         # shown after napari has handled the change, and once for any number of changes
         self._show_next = single_shot(0, self._on_next)
@@ -241,7 +243,10 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         return self[-1]
 
     def show(self, slide: SlideLayer) -> None:
-        """Show a slide and hide the layers of the others, which lie at the same place."""
+        """Show a slide and put the layers of the others away, which lie at the same place.
+
+        Layers that the user has hidden stay hidden.
+        """
         self._show_next.stop()
         self._newest = None
         viewer = self._viewer()
@@ -249,12 +254,21 @@ class SlideLayers(LayerRegistry[SlideLayer]):
             return
         for layer in viewer.layers:
             belongs_to = layer.metadata.get(METADATA)
-            if belongs_to is not None:
-                layer.visible = belongs_to == str(slide.slide.path)
+            if belongs_to == str(slide.slide.path):
+                layer.visible = layer.visible or layer is slide.layer or layer in self._put_away
+                self._put_away.discard(layer)
+            elif belongs_to is not None:
+                self.put_away(layer)
         slide.pyramid.retry()
         viewer.layers.selection.active = slide.layer
         fit(viewer, slide.layer)
         self._measure()
+
+    def put_away(self, layer: Layer) -> None:
+        """Hide a layer until its slide is shown."""
+        if layer.visible:
+            layer.visible = False
+            self._put_away.add(layer)
 
     def give_mpp(self, slide: SlideLayer, mpp: float) -> None:
         """Set the microns per pixel of a slide that the user gave.

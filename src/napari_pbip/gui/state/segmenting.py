@@ -348,8 +348,8 @@ class SegmentQueue:
         selection = self._session.viewer.layers.selection
         before, layer = selection.active, self._layer_of(slide)
         result = self._session.results.open(slide.store, slide.settings.thresholds)
-        if layer is not None:
-            result.layer.visible = layer.layer.visible  # all slides lie at the same place
+        if layer is not None and not layer.layer.visible:
+            self._session.slides.put_away(result.layer)  # all slides lie at the same place
         selection.active = before  # keep the user's selection
 
     def _close_result(self, slide: QueuedSlide) -> None:

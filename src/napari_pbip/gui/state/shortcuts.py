@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication, QPushButton, QTabWidget
 
 from napari_pbip.gui.keys import Key, bind
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
+from napari_pbip.gui.scrolling import scroll_to
 from napari_pbip.gui.state.steps import Step
 
 if TYPE_CHECKING:
@@ -50,9 +51,10 @@ class Shortcuts(QObject):
     # tools ---------------------------------------------------------------------------------------------------
 
     def _press(self, step: Step, key: Key) -> None:
-        """Press the button that has the name of a key: the one in sight, or else that of the workflow panel."""
+        """Press the button that has the name of a key, or bring that of the workflow panel into sight, pressed."""
         buttons: list[QPushButton] = self._window.findChildren(QPushButton, key.name)
         button = next((one for one in buttons if one.isVisible()), None)
+        in_sight = button is not None
         if button is None and (session := self._session()) is not None:
             dock, panel = session.viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
             dock.show()
@@ -60,8 +62,9 @@ class Shortcuts(QObject):
             panel.show_step(step)
             button = panel.findChild(QPushButton, key.name)
             _bring_to_front(button)
-        if button is not None and button.isVisible():
+        if button is not None and button.isVisible() and (in_sight or not button.isChecked()):
             button.click()
+            scroll_to(button)
 
     # slides --------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _TILE_ON_SCREEN = 250
 """Side on the screen, in pixels, of a tile that is brought into view."""
+_PARTS = 4
+"""Parts of the path of a tile's picture within the folder of labelled tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class TilePlaces:
         DataError
             If it was not cut from a slide of the project, or its microns per pixel are not known.
         """
-        path, origin = Path(tile.path), tile.origin
+        path, origin = self._present(Path(tile.path)), tile.origin
         if origin is None:
             raise DataError(f"{path.name} is a picture of a folder; the slide it was cut from is not known.")
         own = self._session.tiles_folder.resolve() in path.parents
@@ -95,6 +97,11 @@ class TilePlaces:
         origin = Origin(facts.name, *corner(facts.grid(self._session.labelling.labels.size), position))
         tiles = [tile for tile in bank.tiles if tile.origin == origin]
         return max(tiles, key=lambda tile: _names(Path(tile.path), facts.identity), default=None)
+
+    def _present(self, picture: Path) -> Path:
+        """Return where a picture of the bank is now: tiles that were labelled on slides move with the project."""
+        moved = self._session.tiles_folder.joinpath(*picture.parts[-_PARTS:])
+        return moved if moved.exists() and not picture.exists() else picture
 
     def _show(self, slides: Sequence[ProjectSlide], name: str, left: float, top: float, side: float) -> None:
         if not slides:

@@ -115,7 +115,7 @@ class JobBar(QWidget):
         self.notice.clear()
         self.noted.clear()
         self.details_button.hide()
-        self.text.setText("Loading networks; the first time in a sitting takes up to half a minute…")
+        self.text.setText("Starting; the first time that networks are loaded takes up to half a minute…")
         self.progress.setRange(0, 0)  # a busy indicator until the job has said how much there is to do
         self._show_running(True)
         self._on_state(job.state)
