@@ -29,7 +29,7 @@ from napari.qt import get_qapp
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.events import RegionDone
 from napari_pbip.gui.compat import camera_of
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import LargestScores, ScoreStore, label_region, lazy_labels
 from napari_pbip.results.lattice import BLOCK
 from score_store import STRIDE, TILE, create, smooth_field

@@ -28,7 +28,8 @@ from napari_pbip import samples
 from napari_pbip.config import BankSettings
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.label_tiles import LabelTilesWidget
-from napari_pbip.gui.state.session import Session, session_of
+from napari_pbip.gui.sessions import session_of
+from napari_pbip.gui.state.session import Session
 from napari_pbip.slides import TileSize
 
 

@@ -101,7 +101,7 @@ def main() -> None:
         lambda: docks[0].panel is not None,
     )
     panel = docks[0].panel
-    from napari_pbip.gui.state.session import session_of  # the panel has imported it
+    from napari_pbip.gui.sessions import session_of  # the panel has imported it
     from napari_pbip.gui.state.steps import Step
 
     session = session_of(viewer)

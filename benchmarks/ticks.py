@@ -33,7 +33,8 @@ from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.training.train import train
 from napari_pbip.events import RegionDone
 from napari_pbip.gui.compat import camera_of
-from napari_pbip.gui.state.session import Session, session_of
+from napari_pbip.gui.sessions import session_of
+from napari_pbip.gui.state.session import Session
 
 TICK_MS = 10
 

@@ -25,7 +25,7 @@ from canvas import canvas_of_window
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.layers.results import ResultLayer
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import LargestScores, ScoreStore, label_region
 from score_store import STRIDE, TILE, create, smooth_field, write_store
 

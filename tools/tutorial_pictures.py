@@ -26,7 +26,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from napari_pbip.gui.state.session import session_of  # noqa: E402
+from napari_pbip.gui.sessions import session_of  # noqa: E402
 from tests.gui.sample_labels import CARCINOMA, SKIN, SPINDLE_CELLS, Lesson  # noqa: E402
 from tests.gui.workflow import Workflow  # noqa: E402
 

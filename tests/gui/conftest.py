@@ -122,7 +122,7 @@ def viewer(application: Any, settle: Callable[..., None], tmp_path: Path) -> Ite
     import napari
     from qtpy.QtCore import QTimer
 
-    from napari_pbip.gui.state.session import session_of
+    from napari_pbip.gui.sessions import session_of
 
     # napari's own dialogs would wait for a click that nobody makes
     napari.settings.get_settings().application.confirm_close_window = False

@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
 from napari_pbip import samples
 from napari_pbip.gui.focus_frame import COLOUR
 from napari_pbip.gui.samples import PROJECT
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.steps import Step
 from tests.gui.napari_privates import main_window
 from tests.gui.qt_helpers import Settle, click, open_workflow

@@ -23,7 +23,7 @@ from napari_pbip import samples
 from napari_pbip.errors import DataError, JobFailed
 from napari_pbip.events import Finished, Job, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import NewestJob, RunningJob, State, last
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.job_bar import JobBar
 from tests.gui.napari_privates import activity_bars
 from tests.gui.qt_helpers import answer, click

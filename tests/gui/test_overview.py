@@ -18,7 +18,7 @@ from napari_pbip import samples
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.overview import Overview
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from tests.gui.napari_privates import canvas_of, main_window
 from tests.gui.qt_helpers import Settle
 

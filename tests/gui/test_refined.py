@@ -18,7 +18,7 @@ from napari_pbip.engine.training.train import train
 from napari_pbip.gui.docks.evaluate import EvaluateWidget
 from napari_pbip.gui.docks.segment import SegmentWidget
 from napari_pbip.gui.docks.tune import TuneWidget
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import ScoreStore, open_labels
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
 from tests.gui.qt_helpers import click

@@ -19,7 +19,7 @@ from napari_pbip.bank import load_single_tiles
 from napari_pbip.config import BankSettings, DataSettings, ThresholdSettings
 from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.gui.reader import get_reader, read_as_napari
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.results.label_image import LabelImage, write_label_image
 from tests.gui.qt_helpers import Settle
 from tests.results import stores

@@ -10,7 +10,7 @@ import pytest
 
 from napari_pbip.config import JobSettings
 from napari_pbip.errors import OutputError
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from tests.gui.napari_privates import main_window
 from tests.gui.qt_helpers import Settle, click
 

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QDialog, QLabel
 
 from napari_pbip import samples
 from napari_pbip.gui.keys import Key, Place
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.steps import Step
 from tests.gui.napari_privates import canvas_of, keys_of_napari, main_window
 from tests.gui.qt_helpers import Settle, click, open_workflow

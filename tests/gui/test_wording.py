@@ -37,7 +37,7 @@ def on_the_command_line(
 
 def in_the_window(make: Callable[[], Job], viewer: Any, settle: Callable[..., None]) -> str:
     from napari_pbip.gui.jobs import State
-    from napari_pbip.gui.state.session import session_of
+    from napari_pbip.gui.sessions import session_of
     from napari_pbip.gui.widgets.job_bar import JobBar
 
     bar = JobBar()

@@ -11,7 +11,7 @@ from qtpy.QtTest import QTest
 
 from napari_pbip import samples
 from napari_pbip.gui.samples import PROJECT
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from tests.gui.napari_privates import canvas_of, main_window

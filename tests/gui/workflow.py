@@ -15,7 +15,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QLineEdit
 
 from napari_pbip.gui.compat import camera_of
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.steps import Step
 from tests.gui.napari_privates import canvas_of
 from tests.gui.qt_helpers import click, open_workflow

@@ -79,7 +79,7 @@ def read_as_napari(path: Paths) -> list[LayerData]:
 def read_slides(path: Paths) -> list[LayerData]:
     """Read slides as multiscale RGB layers, in micrometres if their microns per pixel are known."""
     from napari_pbip.gui.layers.slides import layer_data
-    from napari_pbip.gui.state.session import begin_session
+    from napari_pbip.gui.sessions import begin_session
 
     begin_session()
     return [layer_data(open_slide(one)) for one in _listed(path)]
@@ -94,7 +94,7 @@ def is_store(path: Path) -> bool:
 def read_stores(path: Paths) -> list[LayerData]:
     """Read score stores as layers of labels, which are computed from the scores and thresholds."""
     from napari_pbip.gui.layers.results import layer_data
-    from napari_pbip.gui.state.session import begin_session
+    from napari_pbip.gui.sessions import begin_session
 
     session = begin_session()
     thresholds = None if session is None else session.display.thresholds

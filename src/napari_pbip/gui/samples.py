@@ -14,7 +14,8 @@ from napari_pbip.engine.sample_project import sample_project
 from napari_pbip.errors import ModelError
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.slides import layer_data
-from napari_pbip.gui.state.session import Session, begin_session, session_of
+from napari_pbip.gui.sessions import begin_session, session_of
+from napari_pbip.gui.state.session import Session
 from napari_pbip.project import BANK, MODELS, TILES
 from napari_pbip.slides import open_slide
 

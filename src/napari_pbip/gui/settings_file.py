@@ -10,7 +10,8 @@ from napari.utils.notifications import show_error, show_info
 
 from napari_pbip.config import JobSettings
 from napari_pbip.errors import OutputError, PbipError
-from napari_pbip.gui.state.session import Session, session_of
+from napari_pbip.gui.sessions import session_of
+from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.state.training import job_settings
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
 

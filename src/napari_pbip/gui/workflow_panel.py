@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QButtonGroup, QHBoxLayout, QStackedWidget, QVBoxLayou
 
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.keys import Key, bind
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.key_list import show_keys

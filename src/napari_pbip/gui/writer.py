@@ -15,7 +15,8 @@ from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.label_images import label_image
 from napari_pbip.gui.layers.results import METADATA
-from napari_pbip.gui.state.session import Session, session_of
+from napari_pbip.gui.sessions import session_of
+from napari_pbip.gui.state.session import Session
 
 
 def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:

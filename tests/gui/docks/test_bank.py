@@ -17,7 +17,7 @@ from napari_pbip import samples
 from napari_pbip.bank import Curation, ImageBank
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.gui.compat import camera_of
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from tests.gui.napari_privates import canvas_of
 from tests.gui.qt_helpers import answer, click
 
@@ -34,7 +34,7 @@ def tiles(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def session(viewer: Any, tiles: Path) -> Any:
-    from napari_pbip.gui.state.session import session_of
+    from napari_pbip.gui.sessions import session_of
 
     session = session_of(viewer)
     session.change(data=DataSettings(folder=tiles, mpp=0.5), bank=BankSettings(encoder="texture", k=2))

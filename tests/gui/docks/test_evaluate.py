@@ -25,7 +25,7 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.outputs.export import FORMATS
 from napari_pbip.engine.outputs.export_tiles import TILE_FORMATS
 from napari_pbip.gui.docks.evaluate import EvaluateWidget
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import ScoreStore
 from napari_pbip.taxonomy import BCSS
 from tests.gui.qt_helpers import click

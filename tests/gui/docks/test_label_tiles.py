@@ -24,7 +24,7 @@ from napari_pbip.bank.labelled_slides import LABELS, LabelledSlides, Labels
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.label_tiles import LabelTilesWidget, SlideLabelling
 from napari_pbip.gui.panels.label_tool import digit
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.class_table import COLOUR, NAME, TILES
 from napari_pbip.slides import Position
 from tests.gui.napari_privates import as_plugins_get_it, canvas_of

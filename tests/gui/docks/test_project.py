@@ -23,8 +23,8 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.sample_project import sample_project
 from napari_pbip.gui.docks.project import ProjectWidget
 from napari_pbip.gui.panels.cohort_table import AREAS, MAP, MODEL, MPP, SLIDE, STATE, TISSUE
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.segmenting import Status
-from napari_pbip.gui.state.session import session_of
 from napari_pbip.project import Project
 from napari_pbip.slides import open_slide
 from tests.gui.docks.test_segment import QUICK, drop, runs  # noqa: F401 - a fixture

@@ -22,8 +22,8 @@ from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.training.train import train
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.segment import SegmentWidget
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.segmenting import Status
-from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.slides import open_slide
 from tests.gui.napari_privates import pixels_shown

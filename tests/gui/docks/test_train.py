@@ -22,7 +22,7 @@ from napari_pbip.engine.training.train import train
 from napari_pbip.events import Epoch, Finished, Started, Step
 from napari_pbip.gui.curves import Curves
 from napari_pbip.gui.jobs import State
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.models import backbones
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
 from tests.gui.qt_helpers import Settle, answer, choose_encoder, click, run_job, type_text

@@ -21,8 +21,8 @@ from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.legend import LegendWidget
 from napari_pbip.gui.docks.train import TrainWidget
 from napari_pbip.gui.docks.tune import TuneWidget
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.settings_file import read_settings, write_settings
-from napari_pbip.gui.state.session import session_of
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.taxonomy import BCSS, UNASSIGNED
 from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture

@@ -14,7 +14,7 @@ from napari_pbip.errors import OutputError
 from napari_pbip.events import RegionDone
 from napari_pbip.gui.compat import camera_of, show_scale_bar
 from napari_pbip.gui.layers.results import METADATA
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import LargestScores, ScoreStore, areas, label_region, write_labels
 from napari_pbip.taxonomy import BCSS
 from tests.gui.napari_privates import duplicate, pixels_shown, set_data_level

@@ -28,7 +28,7 @@ from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.layers.magnification import OVERLAY
 from napari_pbip.gui.layers.slides import SlidePyramid
 from napari_pbip.gui.reader import get_reader
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.slides import Slide, TissueMask, open_slide
 from tests.gui.napari_privates import canvas_of, duplicate, is_reader_dialog, pixels_shown, qt_viewer
 from tests.gui.qt_helpers import click

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import save_file
 
 from napari_pbip.config import BankSettings, DataSettings
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.models.encoders import catalogue, find_weights
 from tests.engine.test_fetch_weights import Hub, hub, release  # noqa: F401 - a fixture
 from tests.gui.qt_helpers import Settle, answer, choose_encoder, click

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QApplication, QDialogButtonBox, QFileDialog, QLineEdi
 
 from napari_pbip.bank import load_tiles
 from napari_pbip.gui.docks.label_tiles import LabelTilesWidget
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from tests.gui.qt_helpers import click
 from tests.slides.test_annotations import feature, write
 

@@ -10,7 +10,7 @@ import pytest
 
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.banks.zero_shot import zero_shot
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.models.encoders import default_sentence
 from tests.engine.conftest import weak_data  # noqa: F401 - a fixture
 from tests.engine.training.test_construct import clip

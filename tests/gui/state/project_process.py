@@ -38,7 +38,7 @@ def work(viewer: Any, study: Path, settle: Callable[..., None]) -> None:
     from qtpy.QtCore import QPoint, Qt
     from qtpy.QtTest import QTest
 
-    from napari_pbip.gui.state.session import session_of
+    from napari_pbip.gui.sessions import session_of
     from tests.gui.qt_helpers import click, type_text
 
     session = session_of(viewer)
@@ -66,7 +66,7 @@ def work(viewer: Any, study: Path, settle: Callable[..., None]) -> None:
 
 def look(viewer: Any, study: Path, settle: Callable[..., None]) -> None:
     """Accept the project that is offered."""
-    from napari_pbip.gui.state.session import session_of
+    from napari_pbip.gui.sessions import session_of
     from tests.gui.qt_helpers import click
 
     session = session_of(viewer)
@@ -83,7 +83,7 @@ def look(viewer: Any, study: Path, settle: Callable[..., None]) -> None:
 
 def state(viewer: Any, study: Path) -> dict[str, Any]:
     """Return what the window shows of a project."""
-    from napari_pbip.gui.state.session import session_of
+    from napari_pbip.gui.sessions import session_of
 
     session = session_of(viewer)
     [result] = session.results
@@ -108,7 +108,7 @@ def main(what: str, study: Path, locale: str) -> None:
     from napari.qt import get_qapp
     from qtpy.QtCore import QLocale
 
-    from napari_pbip.gui.state.session import session_of
+    from napari_pbip.gui.sessions import session_of
     from napari_pbip.project import recent
 
     recent._file = lambda: study / "last-project.txt"

@@ -15,8 +15,8 @@ from napari_pbip.gui.docks.label_tiles import LabelTilesWidget
 from napari_pbip.gui.docks.project import ProjectWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.docks.tune import TuneWidget
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state import history
-from napari_pbip.gui.state.session import session_of
 from tests.gui.qt_helpers import Settle, click
 from tests.gui.state.test_project import opened, study  # noqa: F401 - a fixture
 

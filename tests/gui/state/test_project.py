@@ -17,7 +17,7 @@ from napari_pbip.config import DataSettings, JobSettings, ThresholdSettings, Tra
 from napari_pbip.engine.sample_project import sample_labels
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.docks.train import TrainWidget
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.project import FILE, Project
 from napari_pbip.slides import open_slide
 from tests.gui.qt_helpers import Settle
@@ -61,7 +61,7 @@ def sitting(what: str, study: Path, locale: str) -> dict[str, Any]:
 
 def test_a_script_that_ends_without_quitting_loses_nothing(display: None, study: Path) -> None:
     script = (
-        "import sys, napari; from pathlib import Path; from napari_pbip.gui.state.session import session_of\n"
+        "import sys, napari; from pathlib import Path; from napari_pbip.gui.sessions import session_of\n"
         "viewer = napari.Viewer(show=False); session = session_of(viewer); study = Path(sys.argv[1])\n"
         "session.folder = study / 'project'; session.slides.open(study / 'slides' / 'skin.svs')\n"
         "viewer.close()\n"

@@ -11,7 +11,7 @@ import napari
 import pytest
 
 from napari_pbip.bank.labelled_slides import LabelledSlides
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from tests.gui.docks.test_label_tiles import Bench
 from tests.gui.qt_helpers import click
 

@@ -18,7 +18,7 @@ from napari_pbip import samples
 from napari_pbip.config import DataSettings
 from napari_pbip.gui.docks.label_tiles import LabelTilesWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.number_box import NumberBox, read_number
 from napari_pbip.gui.widgets.number_slider import NumberSlider
 from napari_pbip.gui.widgets.settings_form import SettingsForm

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QLabel
 from napari_pbip import samples
 from napari_pbip.gui.docks.label_tiles import LabelTilesWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.plot import DockPlot
 from napari_pbip.gui.widgets.words import PlainLabel, caption, rich, tip

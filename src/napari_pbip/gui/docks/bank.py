@@ -30,8 +30,9 @@ from napari_pbip.gui.panels.encoder_choice import EncoderChoice
 from napari_pbip.gui.panels.scatter import Scatter
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.panels.zero_shot import ZeroShotDialog
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.bank import BankWork
-from napari_pbip.gui.state.session import Session, session_of
+from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import folding_button, push_button
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.question import ask

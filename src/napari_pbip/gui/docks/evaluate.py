@@ -29,7 +29,7 @@ from napari_pbip.gui.jobs import State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.panels.export import ExportPanel
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice

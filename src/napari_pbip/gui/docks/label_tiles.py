@@ -25,7 +25,8 @@ from napari_pbip.gui.panels.live_map import LiveMapPanel
 from napari_pbip.gui.panels.tile_folder import TileFolder
 from napari_pbip.gui.panels.tile_size import TileSizePanel
 from napari_pbip.gui.panels.undo import UndoButtons
-from napari_pbip.gui.state.session import Session, session_of
+from napari_pbip.gui.sessions import session_of
+from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.class_table import ClassTable
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice

@@ -11,8 +11,8 @@ from superqt.utils import signals_blocked
 
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.live_map import LiveMap
-from napari_pbip.gui.state.session import session_of
 from napari_pbip.gui.widgets.swatch import Swatch
 from napari_pbip.gui.widgets.tab_order import set_tab_order
 from napari_pbip.gui.widgets.words import PlainLabel, caption, rich, tip

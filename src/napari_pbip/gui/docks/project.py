@@ -14,7 +14,7 @@ from napari_pbip.gui.connections import listen
 from napari_pbip.gui.panels.cohort_table import CohortTable
 from napari_pbip.gui.panels.project import ProjectPanel
 from napari_pbip.gui.panels.undo import UndoButtons
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone

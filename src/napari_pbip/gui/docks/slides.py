@@ -23,7 +23,7 @@ from napari_pbip.gui.panels.project import ProjectPanel
 from napari_pbip.gui.panels.tissue import TissuePanel
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.panels.welcome import Welcome
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for

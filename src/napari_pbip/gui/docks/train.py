@@ -25,8 +25,9 @@ from napari_pbip.errors import ModelError, PbipError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.panels.encoder_choice import EncoderChoice
 from napari_pbip.gui.panels.prototypes import PrototypesDialog
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.prototypes import ModelPrototypes
-from napari_pbip.gui.state.session import Session, session_of
+from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.state.training import job_settings
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.curves import CurvesPlot

@@ -27,7 +27,7 @@ from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.panels.display_controls import DisplayControls
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.scrolling import scroll_to
-from napari_pbip.gui.state.session import session_of
+from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button

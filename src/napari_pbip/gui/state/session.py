@@ -5,30 +5,21 @@ Widgets read the session, change it through its methods, and redraw on its signa
 
 from __future__ import annotations
 
-import atexit
-import weakref
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import napari
 import platformdirs
 from napari.utils.notifications import show_error
 from psygnal import Signal
-from qtpy.QtCore import QCoreApplication
 
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import PbipError
-from napari_pbip.gui import imports
-from napari_pbip.gui.closing import AskBeforeClosing
-from napari_pbip.gui.focus_frame import FocusFrames
 from napari_pbip.gui.jobs import RunningJob, State, returning
 from napari_pbip.gui.layers.display import Display
 from napari_pbip.gui.layers.results import ResultLayer, ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
-from napari_pbip.gui.overview import Overview
 from napari_pbip.gui.state.activity import Activity
 from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.cohort import Cohort
@@ -38,7 +29,6 @@ from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.project import ProjectWork
 from napari_pbip.gui.state.segmenting import SegmentQueue
-from napari_pbip.gui.state.shortcuts import Shortcuts
 from napari_pbip.gui.state.steps import Steps
 from napari_pbip.gui.state.tile_places import TilePlaces
 from napari_pbip.gui.state.tissue import Tissue
@@ -53,12 +43,10 @@ if TYPE_CHECKING:
     from napari.viewer import ViewerModel
 
 Value = TypeVar("Value")
-_CLOSES = "napari-pbip closes its sessions"
-_sessions: weakref.WeakKeyDictionary[ViewerModel, Session] = weakref.WeakKeyDictionary()
 
 
 class Session:
-    """The state of the user's work in one viewer, made by :func:`session_of`.
+    """The state of the user's work in one viewer, made by :func:`napari_pbip.gui.sessions.session_of`.
 
     Attributes
     ----------
@@ -306,57 +294,3 @@ class Session:
         self.labelling.close()
         self.results.close()
         self.slides.close()
-
-
-def _close_all() -> None:
-    for session in list(_sessions.values()):
-        session.close()
-
-
-def begin_session() -> Session | None:
-    """Return the session of the current viewer, or None without a viewer.
-
-    The reader and the samples call it before they return layers, because the session redraws them when decoded.
-    """
-    viewer = napari.current_viewer()
-    return None if viewer is None else session_of(viewer)
-
-
-def session_of(viewer: ViewerModel) -> Session:
-    """Return the session of a viewer, which the first call makes.
-
-    napari passes a proxy of the viewer to plugin widgets; all of them share the session of the viewer itself.
-    """
-    viewer = getattr(viewer, "__wrapped__", viewer)
-    session = _sessions.get(viewer)
-    if session is None:
-        session = _sessions[viewer] = Session(viewer)
-        application, window = QCoreApplication.instance(), getattr(viewer, "window", None)
-        if application is not None and not application.property(_CLOSES):
-            application.setProperty(_CLOSES, True)
-            application.aboutToQuit.connect(_close_all)
-            atexit.register(_close_all)  # a script that ends without having run Qt; Qt deletes timers after that
-        if window is not None:
-            window._qt_window.destroyed.connect(_closing(weakref.ref(session)))
-            imports.begin()
-            AskBeforeClosing(window._qt_window, partial(_running, weakref.ref(session)))
-            Shortcuts(window._qt_window, weakref.ref(session))
-            FocusFrames(window._qt_window)
-            Overview(window._qt_viewer.canvas.native, session)
-    return session
-
-
-def _running(session: weakref.ref[Session]) -> list[str]:
-    """Return what the running jobs of a session do, for the question before its window is closed."""
-    there = session()
-    return [] if there is None else there.activity.running
-
-
-def _closing(session: weakref.ref[Session]) -> Callable[[], None]:
-    """Return a function that closes a session if it still exists; a strong reference would keep viewer and threads."""
-
-    def close() -> None:
-        if (there := session()) is not None:
-            there.close()
-
-    return close

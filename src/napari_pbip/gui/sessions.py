@@ -1,0 +1,85 @@
+"""The sessions of viewers, and what a session adds to the window of its viewer."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import napari
+from qtpy.QtCore import QCoreApplication
+
+from napari_pbip.gui import imports
+from napari_pbip.gui.closing import AskBeforeClosing
+from napari_pbip.gui.focus_frame import FocusFrames
+from napari_pbip.gui.overview import Overview
+from napari_pbip.gui.shortcuts import Shortcuts
+from napari_pbip.gui.state.session import Session
+
+if TYPE_CHECKING:
+    from napari.viewer import ViewerModel
+
+_CLOSES = "napari-pbip closes its sessions"
+_sessions: weakref.WeakKeyDictionary[ViewerModel, Session] = weakref.WeakKeyDictionary()
+
+
+def begin_session() -> Session | None:
+    """Return the session of the current viewer, or None without a viewer.
+
+    The reader and the samples call it before they return layers, because the session redraws them when decoded.
+    """
+    viewer = napari.current_viewer()
+    return None if viewer is None else session_of(viewer)
+
+
+def session_of(viewer: ViewerModel) -> Session:
+    """Return the session of a viewer, which the first call makes.
+
+    napari passes a proxy of the viewer to plugin widgets; all of them share the session of the viewer itself.
+    """
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    session = _sessions.get(viewer)
+    if session is None:
+        session = _sessions[viewer] = Session(viewer)
+        application, window = QCoreApplication.instance(), getattr(viewer, "window", None)
+        if application is not None and not application.property(_CLOSES):
+            application.setProperty(_CLOSES, True)
+            application.aboutToQuit.connect(_close_all)
+            atexit.register(_close_all)  # a script that ends without having run Qt; Qt deletes timers after that
+        if window is not None:
+            imports.begin()
+            _furnish(window, session)
+    return session
+
+
+def _furnish(window: napari.viewer.Window, session: Session) -> None:
+    """Add to a window what belongs to no dock; a strong reference to the session would keep viewer and threads."""
+    main, reference = window._qt_window, weakref.ref(session)
+    main.destroyed.connect(_closing(reference))
+    AskBeforeClosing(main, partial(_running, reference))
+    Shortcuts(main, reference)
+    FocusFrames(main)
+    Overview(window._qt_viewer.canvas.native, session)
+
+
+def _close_all() -> None:
+    for session in list(_sessions.values()):
+        session.close()
+
+
+def _running(session: weakref.ref[Session]) -> list[str]:
+    """Return what the running jobs of a session do, for the question before its window is closed."""
+    there = session()
+    return [] if there is None else there.activity.running
+
+
+def _closing(session: weakref.ref[Session]) -> Callable[[], None]:
+    """Return a function that closes a session if it still exists."""
+
+    def close() -> None:
+        if (there := session()) is not None:
+            there.close()
+
+    return close
