@@ -130,6 +130,7 @@ def test_a_comparison_is_not_done_again(kept: Path, tmp_path: Path) -> None:
     values = yaml.safe_load((kept / "comparison" / "compare.yaml").read_text(encoding="utf-8"))
     values["data"]["folder"] = str(tmp_path / "weak")
     values["backbone"] = {"name": "mit-b0", "weights": "builtin"}  # the defaults of that version
+    values["compare"]["axes"]["method"]["CAM"]["method"]["synthesis"] = 0
     events = list(compare(values, kept / "comparison"))
     assert [e.finished for e in events if isinstance(e, RunStep)] == [True]
     with (kept / "comparison" / "table.csv").open(newline="", encoding="utf-8") as file:

@@ -17,7 +17,7 @@ SETTINGS = "|".join(re.escape(name) for name, _ in fields(JobSettings) if "." in
 BARE_SETTING = re.compile(rf"(?<![`\w.])(?:{SETTINGS})\b")
 ARGUMENT = re.compile(rf"`[a-z_.]+(?:=[^`]+|\([^`]*\))`|`(?:image_mpp|{SETTINGS})`")
 OPTION = re.compile(r"--(?:out|resume|overwrite|update|data|mpp|image-mpp)\b")
-COMMAND_LINE = ("cli", "doctor.py", "wording.py", "settings_file.py")
+COMMAND_LINE = ("cli", "replay", "doctor.py", "wording.py", "settings_file.py")
 """Modules whose texts are read on the command line, or are about it."""
 
 

@@ -85,8 +85,8 @@ def test_every_dock_that_makes_labels_refines_them(viewer: Any, settle: Any, res
         return float(evaluate.table.item(rows["mean IoU"], 0).text())
 
     assert agreement() == 100.0
-    evaluate.save(results / "handed-on.ome.zarr")
-    settle(lambda: evaluate.export_bar.job.state.ended)
+    evaluate.exports.export(results / "handed-on.ome.zarr", "ome-zarr")
+    settle(lambda: evaluate.exports.bar.job.state.ended)
     np.testing.assert_array_equal(zarr.open_group(results / "handed-on.ome.zarr", mode="r")["0"][:], refined)
 
     tune = TuneWidget(viewer)

@@ -328,10 +328,20 @@ def _equal(first: Path, second: Path, whole: Path, other: Path) -> bool:
     if first.suffix == ".json":
         a, b = (_timeless(json.loads(text)) for text in texts)
         return bool(a == b)
+    if first.name == "tiles.csv":  # paths are relative to the file
+        return _rows(first) == _rows(second)
     if first.suffix == ".csv":
         a, b = ([_timeless(row) for row in csv.DictReader(text.splitlines())] for text in texts)
         return bool(a == b)
     return first.suffix == ".html" or texts[0] == texts[1]  # the page has times in its tables
+
+
+def _rows(tiles: Path) -> list[dict[str, str]]:
+    with tiles.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row |= {key: str((tiles.parent / row[key]).resolve()) for key in ("path", "mask") if row.get(key)}
+    return rows
 
 
 def _timeless(value: Any) -> Any:

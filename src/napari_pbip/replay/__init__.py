@@ -6,6 +6,6 @@ people, and run as they are found; the script itself is never read.
 """
 
 from napari_pbip.replay.copies import begin_replay
-from napari_pbip.replay.script import SCRIPT, Command, Script, find_commands
+from napari_pbip.replay.script import SCRIPT, Command, Script, find_commands, replay_command
 
-__all__ = ["SCRIPT", "Command", "Script", "begin_replay", "find_commands"]
+__all__ = ["SCRIPT", "Command", "Script", "begin_replay", "find_commands", "replay_command"]

@@ -51,6 +51,11 @@ _HEAD = """\
 #   napari-pbip replay PROJECT --out COPY"""
 
 
+def replay_command(project: Path) -> str:
+    """Return the command line that makes a project again in a copy, to be run beside the project."""
+    return f'napari-pbip replay "{project.name}" --out COPY'
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A command that makes something in a project folder, in which it is run."""

@@ -75,6 +75,16 @@ def shown(result) -> np.ndarray:
     return pixels_shown(result.layer)
 
 
+def test_a_slide_without_a_map_does_not_get_the_thresholds_of_another(tune, viewer, settle, result):
+    assert tune.controls.isVisible()
+    session_of(viewer).slides.open(samples.slide())
+    settle()
+    assert not tune.controls.isVisible()
+    viewer.layers.selection.active = result.layer
+    settle()
+    assert tune.controls.isVisible()
+
+
 def test_without_a_result_it_says_what_to_do(tune, viewer, settle, store, tmp_path):
     assert "Segment a slide" in tune.title.text()
     assert not tune.controls.isVisible()

@@ -20,7 +20,7 @@ from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
-from napari_pbip.replay import SCRIPT, Script, find_commands
+from napari_pbip.replay import SCRIPT, Script, find_commands, replay_command
 from napari_pbip.results.cohort import write_cohort
 
 _NAMED = 3
@@ -166,7 +166,7 @@ class ProjectWidget(DropZone):
             if not script.commands:
                 self.notice.warn(" ".join(script.notes) or "There is no image bank, model or map yet.")
                 return
-            done = f'Saved as {SCRIPT} in the project folder; napari-pbip replay "{folder.name}" --out COPY runs them.'
+            done = f"Saved as {SCRIPT} in the project folder; {replay_command(folder)} runs them."
             show = self.notice.warn if script.notes else self.notice.info
             more = len(script.notes) - _NAMED
             show(

@@ -224,7 +224,7 @@ class ResultLayers(LayerRegistry[ResultLayer]):
 
     @property
     def current(self) -> ResultLayer | None:
-        """The result of the active layer or of its slide, else the only result if there is just one, else None."""
+        """The result of the active layer or of its slide; if that belongs to no slide, the only result, or None."""
         viewer = self._viewer()
         active = None if viewer is None else viewer.layers.selection.active
         if active is not None:
@@ -232,6 +232,8 @@ class ResultLayers(LayerRegistry[ResultLayer]):
             for result in self:
                 if result.layer is active or (path is not None and path == result.layer.metadata.get(SLIDE)):
                     return result
+            if path is not None:  # a slide without a map, whose thresholds are not those of another slide
+                return None
         return self[0] if len(self) == 1 else None
 
     def of_store(self, path: Path | None) -> ResultLayer | None:
