@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import json
@@ -9,7 +10,7 @@ import os
 import shutil
 import time
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -110,6 +111,22 @@ def write_json(path: Path, values: Any) -> None:
     """Write JSON; the file is replaced only when complete."""
     with writing(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as CSV (UTF-8, commas, decimal points), which replaces the file only when complete.
+
+    Floats have six digits, and None is an empty field.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(header)
+        table.writerows([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows)
 
 
 def write_picture(path: Path, picture: Image, form: str, **options: Any) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from napari_pbip.files import writing
+from napari_pbip.files import write_table
 from napari_pbip.results.label_files import open_labels
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME
@@ -66,9 +65,4 @@ def write_areas(path: Path, rows: Sequence[Area]) -> None:
     OutputError
         If the folder cannot be written or the disk is full.
     """
-    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow([field.name for field in fields(Area)])
-        table.writerows(
-            [value if not isinstance(value, float) else f"{value:.6g}" for value in astuple(row)] for row in rows
-        )
+    write_table(path, [field.name for field in fields(Area)], [astuple(row) for row in rows])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
-from napari_pbip.files import writing
+from napari_pbip.files import write_table
 from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area
 from napari_pbip.results.label_files import open_labels
 from napari_pbip.results.lazy import label_blocks
@@ -111,19 +110,21 @@ def write_cohort(path: Path, rows: Sequence[CohortRow]) -> None:
     """
     names = class_names(rows)
     header = ["slide", "path", "mpp", "mpp_from", "model", "tiles_done", "tiles_planned", "tissue_mm2"]
-    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow([*header, *(f"{name} {unit}" for name in names for unit in ("mm2", "percent"))])
-        for row in rows:
-            result = row.result
-            areas = {} if result is None else {area.name: area for area in result.areas}
-            values: list[object] = [row.slide, row.path, row.mpp, row.mpp_from]
-            values += [None] * 3 if result is None else [result.model, result.done, result.planned]
-            values.append(row.tissue_mm2)
-            for name in names:
-                area = areas.get(name)
-                values += [None, None] if area is None else [area.area_mm2, area.percent_of_tissue]
-            table.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in values])
+    header += [f"{name} {unit}" for name in names for unit in ("mm2", "percent")]
+    write_table(path, header, [_fields(row, names) for row in rows])
+
+
+def _fields(row: CohortRow, names: Sequence[str]) -> list[object]:
+    """Return the fields of a row, of which the last are area and share of each of these classes."""
+    result = row.result
+    areas = {} if result is None else {area.name: area for area in result.areas}
+    values: list[object] = [row.slide, row.path, row.mpp, row.mpp_from]
+    values += [None] * 3 if result is None else [result.model, result.done, result.planned]
+    values.append(row.tissue_mm2)
+    for name in names:
+        area = areas.get(name)
+        values += [None, None] if area is None else [area.area_mm2, area.percent_of_tissue]
+    return values
 
 
 def _own_thresholds(store: ScoreStore) -> ThresholdSettings:

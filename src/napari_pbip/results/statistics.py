@@ -6,7 +6,6 @@ The definitions are in ``docs/how-to/export-results.md``.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
@@ -21,7 +20,7 @@ import zarr
 from scipy.ndimage import distance_transform_edt
 
 from napari_pbip.events import Job, Started, Step
-from napari_pbip.files import writing
+from napari_pbip.files import write_table
 from napari_pbip.results.areas import area_rows
 from napari_pbip.results.label_files import REWRITE, open_labels
 from napari_pbip.results.label_image import CHUNK
@@ -197,12 +196,7 @@ def write_statistics(path: Path, store: ScoreStore, folder: Path) -> Job:
         yield Step(done)
     spatial.finish()
     rows = [*_areas(store, facts.cells, scaled), *_spatial(store, spatial)]
-    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["slide", "class", "other", "quantity", "unit", "value"])
-        table.writerows(
-            [f"{value:.6g}" if isinstance(value, float) else value for value in astuple(row)] for row in rows
-        )
+    write_table(path, ["slide", "class", "other", "quantity", "unit", "value"], [astuple(row) for row in rows])
 
 
 def _areas(store: ScoreStore, cells: dict[int, int], scaled: dict[float, npt.NDArray[np.int64]]) -> Iterator[Statistic]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import shutil
 from dataclasses import replace
@@ -82,6 +83,21 @@ def test_by_default_mosaics_are_used_where_every_class_has_tiles_of_its_own(stri
     assert runs.load_model(out, "last").method.calibrated
     rows = list(csv.DictReader((out / "curves.csv").read_text().splitlines()))
     assert [float(row["synthesis"]) > 0 for row in rows] == [True] * 4
+
+
+def test_a_run_of_a_version_without_mosaics_is_resumed_without_them(stripes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    job = train(settings(stripes, 0, steps=4), out)
+    for event in job:
+        if isinstance(event, Step) and event.done == 2:
+            break
+    job.close()
+    facts = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    del facts["settings"]["method"]["synthesis"]
+    (out / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    list(train(settings(stripes, "auto", steps=4), out, resume=True))
+    assert "synthesis" not in (out / "curves.csv").read_text(encoding="utf-8")
+    assert not runs.load_model(out, "last").method.calibrated
 
 
 def test_scores_are_probabilities_of_each_class(stripes: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         yield from fit_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
         return
     settings, without = _with_synthesis(settings, tiles, runs.RunFacts.read(out).settings if resume else None)
-    synthesis = isinstance(settings.method, PyramidSettings) and settings.method.synthesis
+    synthesis = isinstance(settings.method, PyramidSettings) and settings.method.options()["synthesis"]
     compose = Composer(tiles, settings.train, read) if synthesis else None
     start = existing_start(settings, tiles)
     if start is not None:  # the encoder of a bank may differ from the default of the settings
@@ -167,12 +167,12 @@ def _with_encoder(settings: JobSettings, name: str) -> JobSettings:
 def _with_synthesis(
     settings: JobSettings, tiles: TileSet, earlier: JobSettings | None
 ) -> tuple[JobSettings, Sequence[Noted]]:
-    """Return settings in which ``method.synthesis`` is a number, that of the run to be resumed, and a note about it."""
+    """Return settings with a number for ``method.synthesis``, or that of the run to be resumed, and a note about it."""
     method, notes = settings.method, list[Noted]()
     if not isinstance(method, PyramidSettings) or method.synthesis != "auto":
         return settings, notes
     if earlier is not None and isinstance(earlier.method, PyramidSettings):
-        weight = earlier.method.synthesis
+        weight = earlier.method.synthesis  # a run of a version without mosaics has none, and is built without them
     elif missing := missing_alone(tiles):
         weight = 0.0
         notes.append(
