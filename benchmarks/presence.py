@@ -57,7 +57,7 @@ def miou(model: TrainedModel, seen: Looked, thresholds: np.ndarray) -> float:
     shift = torch.from_numpy(0.5 - thresholds).float()[None, :, None, None]
     for maps, mask in zip(seen.maps, seen.truth, strict=True):
         present = predicted_presence(maps.presence + shift)
-        confusion.add(mask, segment_image(maps, present, model.method.fusion_weights, mask.shape))
+        confusion.add(mask, segment_image(maps, present, mask.shape))
     return confusion.miou
 
 

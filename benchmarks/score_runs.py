@@ -98,7 +98,7 @@ def score(run: Path, tiles: TileSet, widths: list[float], mpp: float) -> dict[fl
         (maps,) = predictor.maps([image])
         for width, figures in scored.items():
             smoothed = replace(maps, smoothing=deviation(width, mpp))
-            labels = predict_labels(image, truth, smoothed, model.method.fusion_weights)
+            labels = predict_labels(image, truth, smoothed)
             for protocol, predicted in labels.items():
                 figures.reports[protocol].add(truth, predicted)
             alone = Confusion(len(names))

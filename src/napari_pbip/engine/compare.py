@@ -255,7 +255,7 @@ def _write_maps(folder: Path, model: TrainedModel, tiles: Sequence[LabelledTile]
     for i, tile in enumerate(tiles):
         image, truth = tile.read(), tile.read_mask(len(taxonomy))
         (maps,) = predictor.maps([image])
-        labels = predict_labels(image, truth, maps, model.method.fusion_weights, crf=refine.crf)
+        labels = predict_labels(image, truth, maps, crf=refine.crf)
         write_map(folder / f"map_{i}.png", labels["predicted"], taxonomy)
 
 

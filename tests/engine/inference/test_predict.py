@@ -66,8 +66,8 @@ def test_the_first_stage_keeps_its_resolution_where_it_carries_weight() -> None:
 
 def test_only_present_classes_are_chosen() -> None:
     stage = torch.stack([torch.full((4, 4), 0.9), torch.linspace(0, 1, 16).reshape(4, 4)])[None]
-    maps = ImageMaps((stage,) * 4, torch.tensor([0.1, 0.9])[None, :, None, None])
-    labels = segment_image(maps, predicted_presence(maps.presence), (0, 0.3, 0.3, 0.4), (32, 32))
+    maps = ImageMaps((stage,) * 4, torch.tensor([0.1, 0.9])[None, :, None, None], (0, 0.3, 0.3, 0.4))
+    labels = segment_image(maps, predicted_presence(maps.presence), (32, 32))
     assert labels.shape == (32, 32)
     assert (labels == 1).all()
 
@@ -76,12 +76,12 @@ def test_calibrated_maps_are_compared_as_they_are() -> None:
     sure, faint = torch.linspace(0.4, 0.6, 16).reshape(4, 4), torch.linspace(0.2, 0.01, 16).reshape(4, 4)
     stage = torch.stack([sure, faint])[None]
     present, weights = torch.ones(1, 2, 1, 1, dtype=torch.bool), (0, 0.3, 0.3, 0.4)
-    stretched = segment_image(ImageMaps((stage,) * 4, present.float()), present, weights, (32, 32))
-    as_they_are = segment_image(ImageMaps((stage,), present.float(), True), present, weights, (32, 32))
+    stretched = segment_image(ImageMaps((stage,) * 4, present.float(), weights), present, (32, 32))
+    as_they_are = segment_image(ImageMaps((stage,), present.float(), None), present, (32, 32))
     assert 0.4 < stretched.mean() < 0.6  # each class reaches the same somewhere
     assert (as_they_are == 0).all()
     only_the_other = torch.tensor([False, True])[None, :, None, None]
-    alone = segment_image(ImageMaps((stage,), present.float(), True), only_the_other, weights, (32, 32))
+    alone = segment_image(ImageMaps((stage,), present.float(), None), only_the_other, (32, 32))
     assert (alone == 1).all()
 
 

@@ -71,8 +71,8 @@ def test_another_library_sees_the_colours_of_the_classes(pseudo: Path) -> None:
 def test_the_margin_is_that_of_the_present_classes() -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     probabilities = torch.tensor([0.6, 0.95, 0.2])[None, :, None, None].expand(1, 3, 2, 2)
-    maps = ImageMaps(((3 * probabilities).log(),), torch.ones(1, 3, 1, 1), calibrated=True)
-    labels, margin = label_with_margin(image, maps, torch.tensor([True, False, True])[None, :, None, None], (1.0,))
+    maps = ImageMaps(((3 * probabilities).log(),), torch.ones(1, 3, 1, 1), None)
+    labels, margin = label_with_margin(image, maps, torch.tensor([True, False, True])[None, :, None, None])
     assert (labels == 0).all()
     np.testing.assert_allclose(margin, 0.6 - 0.2, rtol=1e-5)
 

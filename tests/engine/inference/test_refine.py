@@ -174,16 +174,16 @@ def test_evaluation_with_refinement_scores_other_labels_by_the_same_rules(run: P
 def test_a_refined_image_has_present_classes_only(run: Path) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (40, 48, 3), np.uint8)
-    maps = ImageMaps(tuple(torch.rand(1, 3, 5, 6) for _ in range(4)), torch.full((1, 3, 1, 1), 0.5))
+    maps = ImageMaps(tuple(torch.rand(1, 3, 5, 6) for _ in range(4)), torch.full((1, 3, 1, 1), 0.5), (0, 0.3, 0.3, 0.4))
     gates = [torch.tensor([a, b, c]).reshape(1, 3, 1, 1) for a, b, c in ((True, False, True), (False, True, False))]
-    first, second, again = refined_image(image, maps, [*gates, gates[0]], (0, 0.3, 0.3, 0.4))
+    first, second, again = refined_image(image, maps, [*gates, gates[0]])
     np.testing.assert_array_equal(again, first)
     assert first.shape == (40, 48)
     assert set(np.unique(first)) <= {0, 2}
     assert set(np.unique(second)) == {1}
     per_pixel = (torch.arange(3).reshape(1, 3, 1, 1) == torch.arange(4).reshape(1, 1, 2, 2) % 3).float()
-    (gated,) = refined_image(image, maps, [per_pixel.bool()], (0, 0.3, 0.3, 0.4))
-    np.testing.assert_array_equal(gated, segment_image(maps, per_pixel.bool(), (0, 0.3, 0.3, 0.4), (40, 48)))
+    (gated,) = refined_image(image, maps, [per_pixel.bool()])
+    np.testing.assert_array_equal(gated, segment_image(maps, per_pixel.bool(), (40, 48)))
 
 
 def test_test_time_augmentation_of_images_large_and_small(run: Path) -> None:

@@ -7,7 +7,7 @@ Under ``oracle`` the true image-level labels decide which classes a pixel may ha
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +132,7 @@ def score_tiles(predictor: Predictor, tiles: TileSet, read: TileReader) -> Gener
     return {protocol: score.report() for protocol, score in scores.items()}
 
 
-def predict_labels(
-    image: Image, truth: Image, maps: ImageMaps, weights: Sequence[float], *, crf: bool = False
-) -> dict[str, Label]:
+def predict_labels(image: Image, truth: Image, maps: ImageMaps, *, crf: bool = False) -> dict[str, Label]:
     """Return the class of each pixel of an image under each protocol.
 
     Parameters
@@ -145,8 +143,6 @@ def predict_labels(
         Its mask, from which the ``oracle`` protocol takes the classes in the image; uint8 (H, W).
     maps
         The network's output for it.
-    weights
-        Fusion weight of each stage.
     crf
         Whether to refine the labels with a dense CRF.
 
@@ -160,9 +156,9 @@ def predict_labels(
     shown[0, [int(v) for v in np.unique(truth) if v < classes]] = True
     presences = (shown, predicted_presence(maps.presence))
     if crf:
-        labels = refined_image(image, maps, presences, weights)
+        labels = refined_image(image, maps, presences)
     else:
-        labels = [segment_image(maps, present, weights, image.shape[:2]) for present in presences]
+        labels = [segment_image(maps, present, image.shape[:2]) for present in presences]
     return dict(zip(PROTOCOLS, labels, strict=True))
 
 
@@ -186,7 +182,7 @@ def _add(
     for batch in batches_of_one_kind(pairs, lambda pair: pair[0].shape, BATCH):
         seen = predictor.maps([image for image, _ in batch])
         for maps, (image, truth) in zip(seen, batch, strict=True):
-            labels = predict_labels(image, truth, maps, predictor.method.fusion_weights, crf=crf)
+            labels = predict_labels(image, truth, maps, crf=crf)
             for protocol, predicted in labels.items():
                 scores[protocol].add(truth, predicted)
         done += len(batch)

@@ -43,8 +43,8 @@ class ImageMaps:
     """Class maps of each stage, (1, N, h, w); of a calibrated method, only its scores, as on a slide."""
     presence: torch.Tensor
     """Probability that each class is present: (1, N, 1, 1), or (1, N, h, w) if windows were blended."""
-    calibrated: bool = False
-    """Whether there are scores that can be compared without scaling (:attr:`Method.calibrated`)."""
+    weights: tuple[float, ...] | None
+    """Fusion weight of each stage; None for the scores of a calibrated method (:attr:`Method.calibrated`)."""
     smoothing: float = 0.0
     """Standard deviation, in pixels of the image, of the Gaussian that smooths fused scores."""
 
@@ -121,7 +121,8 @@ class Predictor:
         batch = to_tensor(np.stack(images)).to(self.device)
         *stages, presence = average_over_views(infer, batch) if self.tta else infer(batch)
         present = presence.sigmoid()[:, :, None, None]
-        return ImageMaps(tuple(stages), present, self.method.calibrated, self.smoothing)
+        weights = None if self.method.calibrated else self.method.fusion_weights
+        return ImageMaps(tuple(stages), present, weights, self.smoothing)
 
     def _in_windows(self, image: Image) -> ImageMaps:
         """Return the maps of a large image, blended from windows as on a slide, at the cells of the method."""
@@ -153,7 +154,7 @@ def _window(image: Image, tile: Tile) -> Image:
     return mirrored(image[y : y + tile.size, x : x + tile.size], tile.size)
 
 
-def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[float], size: tuple[int, int]) -> Label:
+def segment_image(maps: ImageMaps, present: torch.Tensor, size: tuple[int, int]) -> Label:
     """Return the class of each pixel among the present ones.
 
     As in the released code, each map is scaled to 0 to 1 over the image, the stages are fused, and the argmax is taken.
@@ -165,8 +166,6 @@ def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[floa
         The network's output for the image.
     present
         The classes that may be chosen, bool, (1, N, 1, 1) or (1, N, h, w).
-    weights
-        Fusion weight of each stage.
     size
         (H, W) of the image.
 
@@ -176,13 +175,11 @@ def segment_image(maps: ImageMaps, present: torch.Tensor, weights: Sequence[floa
         Class indices, shape (H, W). Background is never chosen, as in the published evaluation. If all present
         classes score zero, the first of them is chosen; the released code may choose an absent one.
     """
-    labels: Label = _best(_fused(maps, weights, size), _at_pixels(present, size))[0]
+    labels: Label = _best(_fused(maps, size), _at_pixels(present, size))[0]
     return labels
 
 
-def refined_image(
-    image: Image, maps: ImageMaps, presences: Sequence[torch.Tensor], weights: Sequence[float]
-) -> list[Label]:
+def refined_image(image: Image, maps: ImageMaps, presences: Sequence[torch.Tensor]) -> list[Label]:
     """Return the class of each pixel, as :func:`segment_image` does, after a dense CRF in which background takes part.
 
     Parameters
@@ -193,8 +190,6 @@ def refined_image(
         The network's output for the image.
     presences
         One or more arrays of the classes that may be chosen, as in :func:`segment_image`.
-    weights
-        Fusion weight of each stage.
 
     Returns
     -------
@@ -202,7 +197,7 @@ def refined_image(
         Class indices (H, W), one for each of ``presences``.
     """
     size = image.shape[:2]
-    fused = _fused(maps, weights, size)
+    fused = _fused(maps, size)
     gates = torch.cat([_at_pixels(one, size).expand_as(fused) for one in presences])
     distinct, which = torch.unique(gates, dim=0, return_inverse=True)  # protocols often agree
     refined = refine_image(to_tensor(np.stack([image]))[0], fused * distinct)[which]
@@ -210,7 +205,7 @@ def refined_image(
 
 
 def label_with_margin(
-    image: Image, maps: ImageMaps, present: torch.Tensor, weights: Sequence[float], *, crf: bool = False
+    image: Image, maps: ImageMaps, present: torch.Tensor, *, crf: bool = False
 ) -> tuple[Label, npt.NDArray[np.float32]]:
     """Return the class of each pixel among the present ones, and how far it is ahead of the next one.
 
@@ -222,8 +217,6 @@ def label_with_margin(
         The network's output for the image.
     present
         The classes that may be chosen, bool, (1, N, 1, 1); N is two or more.
-    weights
-        Fusion weight of each stage.
     crf
         Whether to refine with a dense CRF.
 
@@ -234,25 +227,25 @@ def label_with_margin(
     margin
         Difference of the scores of the best and the second-best present class, 0 to 1, (H, W).
     """
-    scores = _fused(maps, weights, image.shape[:2])
+    scores = _fused(maps, image.shape[:2])
     if crf:
         scores = refine_image(to_tensor(np.stack([image]))[0], scores * present)[:, :-1]
     first, second = scores.masked_fill(~present, 0).topk(2, 1).values[0]
     return _best(scores, present)[0], (first - second).cpu().numpy()
 
 
-def _fused(maps: ImageMaps, weights: Sequence[float], size: tuple[int, int]) -> torch.Tensor:
+def _fused(maps: ImageMaps, size: tuple[int, int]) -> torch.Tensor:
     """Return the class scores at the pixels of an image, 0 to 1, (1, N, H, W); probabilities if calibrated."""
-    if maps.calibrated:
+    if maps.weights is None:
         (scores,) = maps.stages
         fused = F.interpolate(scores, size, mode="bilinear")
     else:
         present = torch.ones(1, maps.stages[0].shape[1], device=maps.presence.device)
-        fused = fuse_per_tile(maps.stages, present, weights, size) / sum(weights)
+        fused = fuse_per_tile(maps.stages, present, maps.weights, size) / sum(maps.weights)
     if maps.smoothing:  # as scores, like those of slides
         smoothed = smooth(fused[0].cpu().numpy(), np.ones(size, np.bool_), maps.smoothing)
         fused = torch.from_numpy(smoothed)[None].to(fused.device)
-    return fused.exp() / fused.shape[1] if maps.calibrated else fused
+    return fused.exp() / fused.shape[1] if maps.weights is None else fused
 
 
 def _at_pixels(present: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -240,10 +240,9 @@ def _seen(
             present = torch.zeros(len(batch), len(model.facts.taxonomy), 1, 1, dtype=torch.bool, device=device)
             for shown, (tile, _) in zip(present, batch, strict=True):
                 shown[list(tile.labels)] = True
-            weights = model.method.fusion_weights
             found.append(
                 [
-                    label_with_margin(image, maps, shown[None], weights, crf=refine.crf)
+                    label_with_margin(image, maps, shown[None], crf=refine.crf)
                     for image, maps, shown in zip(images, seen, present, strict=True)
                 ]
             )
