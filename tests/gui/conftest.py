@@ -126,6 +126,7 @@ def viewer(application: Any, settle: Callable[..., None], tmp_path: Path) -> Ite
 
     # napari's own dialogs would wait for a click that nobody makes
     napari.settings.get_settings().application.confirm_close_window = False
+    gc.freeze()  # modules stay: napari collects garbage for each window that closes, and need not look through them
     viewer = napari.Viewer()
     viewer.window.resize(1500, 950)
     session = session_of(viewer)
