@@ -116,11 +116,24 @@ def settle(request: pytest.FixtureRequest, application: Any) -> Callable[..., No
     return run
 
 
+def left_behind(application: Any) -> list[str]:
+    """Return threads of this package, visible windows and running timers."""
+    from qtpy.QtCore import QTimer
+
+    threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("napari-pbip")]
+    windows = application.topLevelWidgets()
+    timers = [timer for window in windows for timer in window.findChildren(QTimer) if timer.isActive()]
+    return [
+        *(f"thread {name}" for name in threads),
+        *(f"window {window}" for window in windows if window.isVisible()),
+        *(f"timer of {timer.parent()}" for timer in timers),
+    ]
+
+
 @pytest.fixture
 def viewer(application: Any, settle: Callable[..., None], tmp_path: Path) -> Iterator[Any]:
     """Return a shown napari viewer, whose session has the project ``tmp_path / "project"``."""
     import napari
-    from qtpy.QtCore import QTimer
 
     from napari_pbip.gui.sessions import session_of
 
@@ -131,17 +144,15 @@ def viewer(application: Any, settle: Callable[..., None], tmp_path: Path) -> Ite
     viewer.window.resize(1500, 950)
     session = session_of(viewer)
     session.folder = tmp_path / "project"
-    settle()
+    application.processEvents()
     yield viewer
     session.close()
     viewer.close()
-    settle()
+    application.processEvents()
     del viewer, session
     gc.collect()
-    settle()
-    ours = [thread.name for thread in threading.enumerate() if thread.name.startswith("napari-pbip")]
-    assert not ours, f"threads were left behind: {ours}"
-    left = [w for w in application.topLevelWidgets() if w.isVisible()]
-    assert not left, f"windows were left behind: {left}"
-    timers = [t for w in application.topLevelWidgets() for t in w.findChildren(QTimer) if t.isActive()]
-    assert not timers, f"timers were left running: {[t.parent() for t in timers]}"
+    end = time.monotonic() + 0.4
+    while (left := left_behind(application)) and time.monotonic() < end:
+        application.processEvents()
+        time.sleep(0.005)
+    assert not left, f"left behind: {left}"
