@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -87,6 +88,8 @@ class Project(Settings):
     """Folder of the model that was chosen for the next slides."""
     settings: JobSettings = JobSettings()
     """The settings of the next jobs; those of each job that has run lie beside its result."""
+    titles: Mapping[str, Annotated[str, Field(min_length=1)]] = {}
+    """Titles under which the window shows classes, by their names."""
 
     @classmethod
     def open(cls, folder: Path) -> Self:

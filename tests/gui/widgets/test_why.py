@@ -14,11 +14,11 @@ def test_a_probe_names_the_nearest_tiles(application: Any) -> None:
     lym, mus = (tuple(sorted((samples.tiles() / name).iterdir()))[:3] for name in ("LYM", "MUS"))
     panel = WhyPanel()
     matches = (Match("MUS", 0, 1, 0.81, mus), Match("LYM", 0, 0, 0.24, lym))
-    panel.show_explanation(Explanation(0, 0, matches), "LYM")
+    panel.show_explanation(Explanation(0, 0, matches), "LYM", str)
     assert panel.text.text() == (
         "The map shows <b>LYM</b>. The nearest labelled tiles of LYM have the similarity <b>0.24</b>. They are:"
     )
     assert len(panel.pictures) == 3
-    panel.show_explanation(Explanation(0, 0, matches), "not assigned")
+    panel.show_explanation(Explanation(0, 0, matches), "not assigned", str)
     assert "nearest labelled tiles of MUS have the similarity <b>0.81</b>" in panel.text.text()
     panel.deleteLater()

@@ -90,7 +90,7 @@ class BankWidget(QWidget):
         )
         self.legend = QLabel()
         self.legend.setWordWrap(True)
-        self.clusters = ClusterView(viewer, self._work)
+        self.clusters = ClusterView(viewer, self._work, self._session.titles)
         self.clusters.k_changed.connect(self._change_k)
         self.clusters.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.clusters.customContextMenuRequested.connect(self._open_menu)
@@ -119,6 +119,7 @@ class BankWidget(QWidget):
             (self._session.labelling.tiles_cut, self._find_tiles),
             (work.tiles_changed, self._show_tiles),
             (work.changed, self._show_bank),
+            (self._session.titles.changed, self._show_bank),
             (work.selection_changed, self._show_picked),
             (work.building, self._follow_build),
             (work.refused, self.correct_notice.error),
@@ -212,7 +213,8 @@ class BankWidget(QWidget):
         if tiles is None:
             self.tiles_notice.error(self._work.tiles_problem)
         else:
-            counted = ", ".join(f"{n} {c:,}" for n, c in zip(tiles.taxonomy.names, tiles.counts, strict=True))
+            names = map(self._session.titles, tiles.taxonomy.names)
+            counted = ", ".join(f"{n} {c:,}" for n, c in zip(names, tiles.counts, strict=True))
             single = len(tiles.single_class)
             several = f", {len(tiles) - single:,} with several are not used" if single < len(tiles) else ""
             classes = len(tiles.taxonomy)
@@ -297,7 +299,9 @@ class BankWidget(QWidget):
         if bank is None:
             return
         self.legend.setText(
-            " &nbsp; ".join(f'<font color="{c.colour}">●</font>&nbsp;{rich(c.name)}' for c in bank.taxonomy)
+            " &nbsp; ".join(
+                f'<font color="{c.colour}">●</font>&nbsp;{rich(self._session.titles(c.name))}' for c in bank.taxonomy
+            )
         )
         impure = sum(bool(c.warning) for c in work.clusters)
         sentences = list(work.warnings)
@@ -308,7 +312,7 @@ class BankWidget(QWidget):
         self.duplicates_button.setVisible(bool(work.duplicates))
         self.move_menu.clear()
         for tissue in bank.taxonomy:
-            action = self.move_menu.addAction(caption(tissue.name))
+            action = self.move_menu.addAction(caption(self._session.titles(tissue.name)))
             if action is not None:
                 action.triggered.connect(lambda _, name=tissue.name: self.move_to(name))
         self._show_picked()

@@ -176,7 +176,8 @@ class EvaluateWidget(QWidget):
         protocols, self._names = summary["protocols"], tuple(summary["classes"])
         rows = [(text, [protocols[p][key] for p in _PROTOCOLS]) for key, text in _FIGURES.items()]
         rows += [
-            (f"IoU of {name}", [protocols[p]["per_class"][name]["iou"] for p in _PROTOCOLS]) for name in self._names
+            (f"IoU of {self._session.titles(name)}", [protocols[p]["per_class"][name]["iou"] for p in _PROTOCOLS])
+            for name in self._names
         ]
         self.table.setRowCount(len(rows))
         self.table.setVerticalHeaderLabels([text for text, _ in rows])
@@ -195,7 +196,8 @@ class EvaluateWidget(QWidget):
 
     def _draw_confusion(self) -> None:
         if self._confusion:
-            self.confusion.draw(self._confusion[self.protocol.currentData()], self._names)
+            titles = tuple(map(self._session.titles, self._names))
+            self.confusion.draw(self._confusion[self.protocol.currentData()], titles)
 
 
 class ConfusionPicture(QWidget):

@@ -116,7 +116,7 @@ class SlideLabelling(QWidget):
         self.restart_button = push_button(
             "Remove this slide's labels", "Remove all labels of this slide and start again", self._restart
         )
-        self.table = ClassTable(editable=True)
+        self.table = ClassTable(own=True)
         self.tool = LabelTool(session.viewer, self._labelling, self)
         self.tool.class_chosen.connect(self.table.choose)
         self.table.renamed.connect(self._rename)
@@ -155,6 +155,7 @@ class SlideLabelling(QWidget):
         listen(
             self,
             (self._labelling.changed, self._show),
+            (session.titles.changed, self._show),
             (self._labelling.cutting, self._follow),
             (self._labelling.tool_taken, self._on_taken),
         )
@@ -192,7 +193,7 @@ class SlideLabelling(QWidget):
         labelling = self._labelling
         labels, facts, grid = labelling.labels, labelling.facts, labelling.grid
         broken = labelling.problem is not None
-        self.table.show_classes(labels.taxonomy, labels.counts)
+        self.table.show_classes(labels.taxonomy, labels.counts, self._session.titles)
         self.tool.chosen = max(0, min(self.table.currentRow(), len(labels.taxonomy) - 1))
         if labelling.slide is None:
             self.slide_label.setText("none")
@@ -258,11 +259,17 @@ class SlideLabelling(QWidget):
         self.table.pick_colour(self.tool.chosen)
 
     def _rename(self, index: int, name: str) -> None:
-        self._try(lambda: self._labelling.labels.rename_class(index, name))
+        """Change what is shown: the title of a class that has one, else its name."""
+        labels, titles = self._labelling.labels, self._session.titles
+        names = labels.taxonomy.names
+        if names[index] in titles.given:
+            self._try(lambda: titles.give(names[index], name, names))
+        else:
+            self._try(lambda: labels.rename_class(index, name))
 
     def _remove_class(self) -> None:
         labels = self._labelling.labels
-        name = labels.taxonomy.names[self.tool.chosen]
+        name = self._session.titles(labels.taxonomy.names[self.tool.chosen])
         if lost := self._try(lambda: labels.remove_class(self.tool.chosen)):
             self.class_notice.info(f"{_many(lost, 'tile')} lost the class {name}; Undo brings it back.")
 

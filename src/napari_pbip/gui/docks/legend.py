@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import napari.viewer
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QKeyEvent, QMouseEvent
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.panels.titles import ask_title
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.widgets.swatch import Swatch
@@ -52,7 +55,13 @@ class LegendWidget(QWidget):
         layout.addWidget(self.table)
         layout.addWidget(self.exactness)
         layout.addStretch(1)
-        listen(self, (self._session.results.selected, self._select), (self._session.live_map.changed, self._select))
+        session = self._session
+        listen(
+            self,
+            (session.results.selected, self._select),
+            (session.live_map.changed, self._select),
+            (session.titles.changed, self._make_rows),
+        )
         self.destroyed.connect(self._forget)
         self._select()
 
@@ -78,10 +87,8 @@ class LegendWidget(QWidget):
         self._make_rows()
         if shown is not None:
             shown.display.events.hidden.connect(self._show_hidden)
-            self._show_hidden()
         if isinstance(shown, ResultLayer):
             shown.areas.changed.connect(self._show_areas)
-            self._show_areas()
 
     def _make_rows(self) -> None:
         fresh = QWidget()
@@ -91,7 +98,8 @@ class LegendWidget(QWidget):
         self.rows = {}
         taxonomy = self._taxonomy or ()
         for n, one in enumerate(taxonomy, 1):
-            self.rows[n] = _Row(grid, n, one.name, one.rgb, self._toggle)
+            rename = partial(self._rename, one.name)
+            self.rows[n] = _Row(grid, n, self._session.titles(one.name), one.rgb, self._toggle, rename)
         if isinstance(self._shown, ResultLayer):  # of a whole slide, so that there are areas
             self.rows[UNASSIGNED] = _Row(grid, len(taxonomy) + 1, UNASSIGNED_NAME, UNASSIGNED_RGB, self._toggle)
             self.rows[NOT_ANALYSED] = _Row(grid, len(taxonomy) + 2, NOT_ANALYSED_NAME, None, self._toggle)
@@ -107,6 +115,12 @@ class LegendWidget(QWidget):
         self.table.deleteLater()
         self.table = fresh
         set_tab_order(self, *(row.eye for row in self.rows.values() if row.eye is not None))
+        self._show_hidden()
+        self._show_areas()
+
+    def _rename(self, name: str) -> None:
+        if self._taxonomy is not None:
+            ask_title(self, self._session.titles, name, self._taxonomy.names)
 
     def _toggle(self) -> None:
         if self._shown is not None:
@@ -138,19 +152,46 @@ def legend_beside_tune(viewer: napari.viewer.Viewer) -> LegendWidget:
     return LegendWidget(viewer, beside_tune=True)
 
 
+class _Eye(QCheckBox):
+    """The check box of a class, whose title can be changed."""
+
+    rename_asked = Signal()
+    """Emitted at a double click, or the key F2."""
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent | None) -> None:
+        if event is not None and self.hitButton(event.position().toPoint()):
+            self.toggle()  # back, because the first click has switched it
+            self.rename_asked.emit()
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        if event is not None and event.key() == Qt.Key.Key_F2:
+            self.rename_asked.emit()
+        else:
+            super().keyPressEvent(event)
+
+
 class _Row:
-    """One line of the table."""
+    """One line of the table; without ``rename``, its name is not that of a class."""
 
     def __init__(
-        self, grid: QGridLayout, line: int, name: str, rgb: tuple[int, int, int] | None, toggle: Callable[[], None]
+        self,
+        grid: QGridLayout,
+        line: int,
+        name: str,
+        rgb: tuple[int, int, int] | None,
+        toggle: Callable[[], None],
+        rename: Callable[[], None] | None = None,
     ) -> None:
-        self.eye: QCheckBox | None = None
+        self.eye: _Eye | None = None
         if rgb is None:
             grid.addWidget(PlainLabel(name), line, 1)
         else:
-            self.eye = QCheckBox(caption(name))
+            self.eye = _Eye(caption(name))
             self.eye.setToolTip(tip(f"Show {name} on the slide"))
             self.eye.toggled.connect(toggle)
+            if rename is not None:
+                self.eye.setToolTip(tip(f"Show {name} on the slide; double-click (F2) to give the class another title"))
+                self.eye.rename_asked.connect(rename)
             grid.addWidget(Swatch(rgb, name), line, 0)
             grid.addWidget(self.eye, line, 1)
         self.area, self.share = QLabel("–"), QLabel("–")

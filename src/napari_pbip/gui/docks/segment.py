@@ -82,6 +82,7 @@ class SegmentWidget(DropZone):
             (self._session.slide_selected, self._on_slide_selected),
             (self._session.folder_changed, self._on_folder),
             (self._queue.changed, self._show_chosen),
+            (self._session.titles.changed, self._show_facts),
         )
         self._show_models()
         self._show_slides()
@@ -159,7 +160,7 @@ class SegmentWidget(DropZone):
         facts = None if self._queue.run is None else self._models()[self._queue.run]
         self.facts.setVisible(isinstance(facts, RunFacts))
         if isinstance(facts, RunFacts):
-            self.facts.setText(describe(facts))
+            self.facts.setText(describe(facts, self._session.titles))
         elif facts is None:
             self.model_notice.info(_CHOOSE_MODEL)
         else:
@@ -386,10 +387,10 @@ def _facts(run: Path) -> RunFacts | ModelError:
         return error
 
 
-def describe(facts: RunFacts) -> str:
-    """Return the classes of a model in their colours, and how long it was trained, as rich text."""
+def describe(facts: RunFacts, title: Callable[[str], str]) -> str:
+    """Return the titles of a model's classes in their colours, and how long it was trained, as rich text."""
     classes = " &nbsp; ".join(
-        f'<span style="color: {one.colour}">■</span>&nbsp;{html.escape(one.name)}' for one in facts.taxonomy
+        f'<span style="color: {one.colour}">■</span>&nbsp;{html.escape(title(one.name))}' for one in facts.taxonomy
     )
     state = "trained" if facts.finished else f"training stopped at step {facts.step:,} of {facts.steps:,}"
     method = facts.settings.method

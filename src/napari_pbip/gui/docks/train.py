@@ -127,6 +127,7 @@ class TrainWidget(QWidget):
             (session.settings_changed, self._show_settings),
             (session.bank.changed, self._show_start),
             (session.folder_changed, self._show_start),
+            (session.titles.changed, self._show_actions),
             (training.models_changed, self._show_models),
             (training.choices_found, self._show_choices),
             (training.changed, self._follow),
@@ -287,7 +288,7 @@ class TrainWidget(QWidget):
         fitted = isinstance(facts, RunFacts) and not by_steps and finished
         self.report.setVisible(fitted)
         if isinstance(facts, RunFacts) and fitted:
-            self.report.show_fit(facts.fit, facts.taxonomy.names)
+            self.report.show_fit(facts.fit, facts.taxonomy.names, self._session.titles)
         self.name_notice.clear()
         if not usable:
             self.name_notice.error("A name may contain letters, digits, spaces, dots, hyphens and underscores.")
@@ -347,7 +348,8 @@ class TrainWidget(QWidget):
         ask(self, "Replace a model", question, {"Replace it": lambda: self._training.start(name, replace=True)})
 
     def _show_prototypes(self) -> None:
-        PrototypesDialog(self._session.viewer, ModelPrototypes(self._session, self._run), self).show()
+        session = self._session
+        PrototypesDialog(session.viewer, ModelPrototypes(session, self._run), session.titles, self).show()
 
     def _follow(self) -> None:
         job = self._training.job

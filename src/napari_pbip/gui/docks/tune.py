@@ -89,7 +89,7 @@ class TuneWidget(QWidget):
         self._to_why = single_shot(_LAID_OUT_MS, lambda: scroll_to(self.why), self)
         self._lay_out()
         results = self._session.results
-        listen(self, (results.selected, self._select))
+        listen(self, (results.selected, self._select), (self._session.titles.changed, self._bind))
         self._on_click = on_click(self._explain)
         viewer.mouse_move_callbacks.append(self._on_move)
         self.destroyed.connect(_without(viewer.mouse_move_callbacks, self._on_move))
@@ -133,10 +133,14 @@ class TuneWidget(QWidget):
         self.why.setVisible(result is not None and self.why_button.isChecked())
         if result is None:
             return
-        self.controls.bind(result.display, result.store.taxonomy)
+        self._bind()
         result.failed.connect(self.notice.error)
         if result.error:
             self.notice.error(result.error)
+
+    def _bind(self) -> None:
+        if self._result is not None:
+            self.controls.bind(self._result.display, self._result.store.taxonomy, self._session.titles)
 
     def _forget(self) -> None:
         result, self._result = self._result, None
@@ -194,11 +198,11 @@ class TuneWidget(QWidget):
             self.hover.setText(_HOVER)
             return
         label, shares = found
-        names = self._result.store.taxonomy.names
-        text = f"<b>{self._name(label)}</b>"
+        names = map(self._session.titles, self._result.store.taxonomy.names)
+        text = f"<b>{rich(self._session.titles(self._name(label)))}</b>"
         if label != NOT_ANALYSED:
             shown = shares.clip(0).tolist()
-            text += " · " + " · ".join(f"{name} {share:.0%}" for name, share in zip(names, shown, strict=True))
+            text += " · " + " · ".join(f"{rich(name)} {share:.0%}" for name, share in zip(names, shown, strict=True))
         self.hover.setText(text)
 
     def _name(self, label: int) -> str:
@@ -248,7 +252,7 @@ class TuneWidget(QWidget):
             if self._asked is not None:
                 self._answer()
             elif result is self._result:
-                self.why.show_explanation(found[1], drawn)
+                self.why.show_explanation(found[1], drawn, session.titles)
                 self._to_why.start()
 
         def otherwise(error: PbipError) -> None:

@@ -7,7 +7,7 @@ updated when the store grows. It belongs to the slide that the store records, no
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +115,10 @@ class ResultLayer:
     def thresholds(self) -> ThresholdSettings:
         """The thresholds of the classes of this result."""
         return self.view.thresholds
+
+    def show_titles(self, title: Callable[[str], str]) -> None:
+        """Show the classes by their titles under the mouse."""
+        self.layer.features = _features([title(name) for name in self.taxonomy.names])
 
     def update(self, regions: Sequence[RegionDone] = ()) -> None:
         """Show the new parts of a growing store; to be called with every batch of events."""
@@ -301,13 +305,12 @@ def layer_data(path: Path, thresholds: ThresholdSettings | None = None) -> tuple
     store = ViewedStore.open(Path(path).absolute())
     display = Display(_first_thresholds(store, thresholds or ThresholdSettings()))
     slide = store.facts.slide
-    names = [NOT_ANALYSED_NAME, *store.taxonomy.names, UNASSIGNED_NAME]
     options = {
         "name": f"{slide.name} tissue map",
         "multiscale": True,
         "opacity": display.opacity,
         "colormap": _colormap(store, display.hidden),
-        "features": {"index": [*range(len(store.taxonomy) + 1), UNASSIGNED], "class": names},
+        "features": _features(store.taxonomy.names),
         "scale": (store.cell_um, store.cell_um),
         # the origin is the centre of the slide's first pixel, and the position of a cell is that of its centre
         "translate": ((store.cell_um - slide.mpp) / 2,) * 2,
@@ -323,6 +326,13 @@ def _first_thresholds(store: ScoreStore, usual: ThresholdSettings) -> ThresholdS
         return open_labels(store)[1].thresholds
     except OutputError:
         return usual
+
+
+def _features(names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "index": [*range(len(names) + 1), UNASSIGNED],
+        "class": [NOT_ANALYSED_NAME, *names, UNASSIGNED_NAME],
+    }
 
 
 def _colormap(store: ScoreStore, hidden: frozenset[int]) -> DirectLabelColormap:

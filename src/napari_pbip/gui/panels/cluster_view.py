@@ -34,6 +34,7 @@ from qtpy.QtWidgets import (
 from napari_pbip.bank import BankTile, ClusterFacts, Curation, ImageBank
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.state.thumbnails import SIDE, Thumbnails, read_tile
+from napari_pbip.gui.state.titles import Titles
 from napari_pbip.gui.widgets.number_box import NumberBox
 from napari_pbip.gui.widgets.swatch import square
 from napari_pbip.gui.widgets.tab_order import set_tab_order
@@ -99,9 +100,10 @@ class Clustered(Protocol):
 class ClusterModel(QAbstractTableModel):
     """A table model whose rows are classes with their clusters below them, and whose columns are tiles."""
 
-    def __init__(self, work: Clustered, parent: QWidget) -> None:
+    def __init__(self, work: Clustered, titles: Titles, parent: QWidget) -> None:
         super().__init__(parent)
         self._work = work
+        self._titles = titles
         self._rows: list[_Row] = []
         self._places: dict[str, list[tuple[int, int]]] = {}
         self._columns = 0
@@ -150,7 +152,8 @@ class ClusterModel(QAbstractTableModel):
         if role == PICTURE:
             return self._work.thumbnails.get(tile.hash, partial(read_tile, self._work.folder, tile))
         if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
-            lines = [tile.path.replace("\\", "/").rsplit("/", 1)[-1], f"{bank.taxonomy.names[tile.class_index]}"]
+            title = self._titles(bank.taxonomy.names[tile.class_index])
+            lines = [tile.path.replace("\\", "/").rsplit("/", 1)[-1], title]
             lines.append(f"similarity to the {self._work.one} {tile.similarity:.2f}")
             if tile.origin is not None:
                 lines.append(f"from {tile.origin.slide}, {tile.origin.x:,}, {tile.origin.y:,}")
@@ -165,9 +168,10 @@ class ClusterModel(QAbstractTableModel):
             return None
         row = self._rows[section]
         tissue = bank.taxonomy.classes[row.class_index]
+        title = self._titles(tissue.name)
         if row.facts is None:
             if role == Qt.ItemDataRole.DisplayRole:
-                return tissue.name
+                return title
             return square(tissue.colour) if role == Qt.ItemDataRole.DecorationRole else None
         facts = row.facts
         if role == Qt.ItemDataRole.DisplayRole:
@@ -175,9 +179,9 @@ class ClusterModel(QAbstractTableModel):
             symbol = "⚠ " * bool(facts.warning)
             return f"{symbol}{self._work.one} {row.number}\n{count}\npurity {facts.purity:.0%}"
         if role == Qt.ItemDataRole.ToolTipRole:
-            name = f"{tissue.name}, {self._work.one} {row.number}"
+            name = f"{title}, {self._work.one} {row.number}"
             what = f"{name}: {facts.tiles:,} tiles, mean similarity {facts.similarity:.2f}."
-            pure = f"{facts.purity:.0%} of them are nearer to a prototype of {tissue.name} than to any other."
+            pure = f"{facts.purity:.0%} of them are nearer to a prototype of {title} than to any other."
             remark = f"\n⚠ {facts.warning[0].upper()}{facts.warning[1:]}." if facts.warning else ""
             return f"{what}\n{pure}{remark}"
         return None
@@ -192,6 +196,8 @@ class ClusterView(QTableView):
         The viewer, whose theme is used.
     work
         The clusters.
+    titles
+        The titles of the classes.
     editable
         Whether the user may give classes another number of clusters.
     """
@@ -201,13 +207,14 @@ class ClusterView(QTableView):
     k_refused = Signal(str)
     """Emitted with the reason why an entered number of clusters is refused, or an empty text once one is accepted."""
 
-    def __init__(self, viewer: ViewerModel, work: Clustered, *, editable: bool = True) -> None:
+    def __init__(self, viewer: ViewerModel, work: Clustered, titles: Titles, *, editable: bool = True) -> None:
         super().__init__()
         self._viewer = viewer
+        self._titles = titles
         self._editable = editable
         self._work = work
         self._following = False
-        self.clusters = ClusterModel(work, self)
+        self.clusters = ClusterModel(work, titles, self)
         self.setModel(self.clusters)
         self.setItemDelegate(_Picture(self))
         self.setAccessibleName("Clusters of the image bank")
@@ -231,6 +238,7 @@ class ClusterView(QTableView):
         listen(
             self,
             (work.changed, self.show_bank),
+            (titles.changed, self.show_bank),
             (work.selection_changed, self._show_picked),
             (work.thumbnails.arrived, self._repaint),
         )
@@ -272,8 +280,8 @@ class ClusterView(QTableView):
         number = NumberBox(0, min(_MOST_CLUSTERS, tiles), empty=f"automatic ({bank.k[n]})")
         number.setObjectName(name)
         number.setValue(0 if wanted == "auto" else wanted)
-        number.setToolTip(tip(f"Number of clusters of {name}; empty: found by the silhouette"))
-        number.setAccessibleName(f"Clusters of {name}")
+        number.setToolTip(tip(f"Number of clusters of {self._titles(name)}; empty: found by the silhouette"))
+        number.setAccessibleName(f"Clusters of {self._titles(name)}")
         number.valueChanged.connect(lambda k: self.k_changed.emit(name, int(k)))
         number.problem.connect(self.k_refused)
         layout.addWidget(QLabel(f"{tiles:,} tile{'s' * (tiles != 1)} in"))

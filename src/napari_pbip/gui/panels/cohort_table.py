@@ -19,7 +19,9 @@ from qtpy.QtCore import (
 )
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
+from napari_pbip.gui.connections import listen
 from napari_pbip.gui.state.cohort import SIDE, Cohort, CohortEntry
+from napari_pbip.gui.state.titles import Titles
 from napari_pbip.gui.widgets.number_box import read_number
 from napari_pbip.gui.widgets.words import tip
 from napari_pbip.results.areas import Area
@@ -42,9 +44,10 @@ class CohortModel(QAbstractTableModel):
     refused = Signal(str)
     """Emitted with a sentence on why what the user typed is refused, or an empty text."""
 
-    def __init__(self, cohort: Cohort) -> None:
+    def __init__(self, cohort: Cohort, titles: Titles) -> None:
         super().__init__()
         self._cohort = cohort
+        self._titles = titles
         self.entries: list[CohortEntry] = []
         self.classes: tuple[str, ...] = ()
 
@@ -60,6 +63,10 @@ class CohortModel(QAbstractTableModel):
             self.endResetModel()
         elif entries:
             self.dataChanged.emit(self.index(0, 0), self.index(len(entries) - 1, self.columnCount() - 1))
+
+    def retitle(self) -> None:
+        """Show the titles as they are now."""
+        self.headerDataChanged.emit(Qt.Orientation.Horizontal, AREAS, self.columnCount() - 1)
 
     def path(self, row: int) -> Path:
         """Return the path of the slide in a row."""
@@ -78,7 +85,7 @@ class CohortModel(QAbstractTableModel):
             return None
         if section < AREAS:
             return _HEADERS[section]
-        return f"{self.classes[(section - AREAS) // 2]} {'%' if (section - AREAS) % 2 else 'mm²'}"
+        return f"{self._titles(self.classes[(section - AREAS) // 2])} {'%' if (section - AREAS) % 2 else 'mm²'}"
 
     def flags(self, index: QModelIndex) -> Qt.ItemFlag:
         flags = super().flags(index)
@@ -155,13 +162,15 @@ class CohortTable(QTableView):
     ----------
     cohort
         The slides.
+    titles
+        The titles of the classes.
     opened
         Called with the path of a slide that was double-clicked.
     """
 
-    def __init__(self, cohort: Cohort, opened: Callable[[Path], None]) -> None:
+    def __init__(self, cohort: Cohort, titles: Titles, opened: Callable[[Path], None]) -> None:
         super().__init__()
-        self.cohort_model = CohortModel(cohort)
+        self.cohort_model = CohortModel(cohort, titles)
         self._proxy = QSortFilterProxyModel(self)
         self._proxy.setSourceModel(self.cohort_model)
         self._proxy.setSortRole(_SORT)
@@ -192,6 +201,7 @@ class CohortTable(QTableView):
             header.resizeSection(MAP, SIDE + 8)
         self._opened = opened
         self.doubleClicked.connect(self._on_double_click)
+        listen(self, (titles.changed, self.cohort_model.retitle))
 
     def _on_double_click(self, index: QModelIndex) -> None:
         if index.column() != MPP:  # which is edited

@@ -74,14 +74,14 @@ class DisplayControls(QGroupBox):
         layout.addLayout(below)
         self.destroyed.connect(self.unbind)
 
-    def bind(self, display: Display, taxonomy: Taxonomy) -> None:
-        """Edit and follow a display, of a result with these classes."""
+    def bind(self, display: Display, taxonomy: Taxonomy, title: Callable[[str], str]) -> None:
+        """Edit and follow a display, of a result with these classes, which are shown by their titles."""
         self.unbind()
         self._display = display
         for row in self.rows:
             row.remove()
         self.rows = [
-            ClassRow(self.classes, n, one.name, one.rgb, self._change_class, self._toggle)
+            ClassRow(self.classes, n, one.name, title(one.name), one.rgb, self._change_class, self._toggle)
             for n, one in enumerate(taxonomy)
         ]
         set_tab_order(self.delta.number, *(control for row in self.rows for control in row.controls))
@@ -147,22 +147,23 @@ class ClassRow:
         grid: QGridLayout,
         n: int,
         name: str,
+        title: str,
         rgb: tuple[int, int, int],
         change: Callable[[str, float | None], None],
         toggle: Callable[[int, bool], None],
     ) -> None:
         self.name = name
         self.value = n + 1
-        self.swatch = Swatch(rgb, name)
-        self.eye = QCheckBox(caption(name))
-        self.eye.setToolTip(tip(f"Show {name} on the slide"))
+        self.swatch = Swatch(rgb, title)
+        self.eye = QCheckBox(caption(title))
+        self.eye.setToolTip(tip(f"Show {title} on the slide"))
         self.eye.toggled.connect(lambda shown: toggle(self.value, shown))
-        self.slider = NumberSlider(f"threshold of {name}", tip(f"A threshold of its own for {name}"))
+        self.slider = NumberSlider(f"threshold of {title}", tip(f"A threshold of its own for {title}"))
         self.slider.value_changed.connect(lambda delta: change(name, delta))
         self.follow = QToolButton()
         self.follow.setText("↺")
-        self.follow.setToolTip(tip(f"Let {name} follow the threshold of all classes again"))
-        self.follow.setAccessibleName(f"{name} follows all classes")
+        self.follow.setToolTip(tip(f"Let {title} follow the threshold of all classes again"))
+        self.follow.setAccessibleName(f"{title} follows all classes")
         self.follow.clicked.connect(lambda: change(name, None))
         for column, part in enumerate(self._parts):
             grid.addWidget(part, n, column)

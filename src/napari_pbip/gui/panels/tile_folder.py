@@ -20,6 +20,7 @@ from napari_pbip import samples
 from napari_pbip.config import DataSettings
 from napari_pbip.config.labels import label
 from napari_pbip.engine.banks.inspect_tiles import inspect_tiles
+from napari_pbip.errors import DataError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.panels.mpp_panel import MppBox
@@ -42,6 +43,7 @@ class TileFolder(QWidget):
         self._session = session
         self._job: RunningJob | None = None
         self._inspected: DataSettings | None = None
+        self._classes: tuple[Taxonomy, list[int]] | None = None
         self.path = QLineEdit()
         self.path.setPlaceholderText("folder or CSV file")
         self.path.setToolTip("Folder (or CSV file) with pictures of tissue and their labels")
@@ -85,7 +87,8 @@ class TileFolder(QWidget):
         self.bar = JobBar()
         self.found = PlainLabel()
         self.found.setWordWrap(True)
-        self.table = ClassTable(editable=False)
+        self.table = ClassTable(own=False)
+        self.table.renamed.connect(self._give_title)
         self.table.hide()
         layout = QVBoxLayout(self)
         layout.addLayout(form)
@@ -95,7 +98,7 @@ class TileFolder(QWidget):
         layout.addWidget(self.table)
         layout.addWidget(self.bar)
         layout.addStretch(1)
-        listen(self, (session.settings_changed, self._show_settings))
+        listen(self, (session.settings_changed, self._show_settings), (session.titles.changed, self._show_classes))
         self._show_settings()
 
     def choose(self, path: Path) -> None:
@@ -173,12 +176,25 @@ class TileFolder(QWidget):
         self._session.change(data=data)
 
     def _show(self, summary: Any) -> None:
-        taxonomy = Taxonomy.from_json(summary["classes"])
         splits = summary["splits"]
         self.found.setText("\n".join(summary["notes"]))
         shown = splits.get("train") or next(iter(splits.values()))
-        self.table.show_classes(taxonomy, shown["counts"])
+        self._classes = Taxonomy.from_json(summary["classes"]), shown["counts"]
+        self._show_classes()
         self.table.show()
+
+    def _show_classes(self) -> None:
+        if self._classes is not None:
+            self.table.show_classes(*self._classes, self._session.titles)
+
+    def _give_title(self, index: int, title: str) -> None:
+        self.notice.clear()
+        if self._classes is not None:
+            names = self._classes[0].names
+            try:
+                self._session.titles.give(names[index], title, names)
+            except DataError as error:
+                self.notice.error(error)
 
     def _show_settings(self, settings: Any = None) -> None:
         """Show the data settings, unless they are those of the tiles labelled on slides."""

@@ -101,6 +101,7 @@ class LiveMap:
         self._quiet = single_shot(_CHECK_MS, self._check)
         self.display.events.hidden.connect(self._paint)
         self.display.events.opacity.connect(self._paint)
+        session.titles.changed.connect(self._paint)
         session.labelling.changed.connect(self._follow_soon)
         session.settings_changed.connect(self._follow_soon)
         camera = camera_of(session.viewer)
@@ -327,7 +328,8 @@ class LiveMap:
         if self.layer is not None:
             colours = {n: one.rgb for n, one in enumerate(self.taxonomy, 1)}
             self.layer.colormap = label_colormap(colours, self.display.hidden)
-            self.layer.features = {"index": [*range(len(colours) + 1)], "class": ["", *self.taxonomy.names]}
+            titles = ["", *map(self._session.titles, self.taxonomy.names)]
+            self.layer.features = {"index": [*range(len(titles))], "class": titles}
             self.layer.opacity = self.display.opacity
 
     def _on_layer_opacity(self) -> None:

@@ -84,6 +84,7 @@ class ProjectWork:
         session.slides.changed.connect(self._on_slides)
         session.results.changed.connect(self._on_results)
         session.settings_changed.connect(self._save_soon)
+        session.titles.changed.connect(self._save_soon)
         session.slide_selected.connect(self._on_selected)
 
     @property
@@ -229,6 +230,7 @@ class ProjectWork:
         self._current = project.current
         self._session.segmenting.run = project.model
         self._session.settings = project.settings
+        self._session.titles.given = project.titles
         self._on_slides()
         self._check()
 
@@ -430,4 +432,5 @@ class ProjectWork:
             results=tuple(one.model_copy(update={"open": one.path in results}) for one in self._results.values()),
             model=session.segmenting.run,
             settings=session.settings,
+            titles=session.titles.given,
         )

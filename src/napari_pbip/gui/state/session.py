@@ -32,6 +32,7 @@ from napari_pbip.gui.state.segmenting import SegmentQueue
 from napari_pbip.gui.state.steps import Steps
 from napari_pbip.gui.state.tile_places import TilePlaces
 from napari_pbip.gui.state.tissue import Tissue
+from napari_pbip.gui.state.titles import Titles
 from napari_pbip.gui.state.training import Training
 from napari_pbip.gui.state.whole_map import WholeMap
 from napari_pbip.gui.state.zero_shot import ZeroShot
@@ -86,6 +87,8 @@ class Session:
         Which steps of the work are done.
     history
         What the user has changed by hand and can undo, since the project was opened.
+    titles
+        The titles under which classes are shown.
     """
 
     settings_changed = Signal(JobSettings)
@@ -104,6 +107,7 @@ class Session:
         self.jobs: list[RunningJob] = []
         self.activity = Activity(self.job_started)
         self.history = History()
+        self.titles = Titles(self.history)
         self.slides = SlideLayers(viewer)
         self._closed = False
         self.tissue = Tissue(self)
@@ -123,6 +127,8 @@ class Session:
         self.cohort = Cohort(self)
         self.steps = Steps(self)
         self.project.read(self._folder)
+        for signal in (self.results.changed, self.titles.changed):
+            signal.connect(self._show_titles)
         viewer.layers.selection.events.active.connect(self._on_active)
 
     @property
@@ -164,6 +170,10 @@ class Session:
     def _on_result(self, result: ResultLayer | None) -> None:
         if result is not None:
             self._display = result.display
+
+    def _show_titles(self) -> None:
+        for result in self.results:
+            result.show_titles(self.titles)
 
     def change(self, **sections: object) -> None:
         """Replace sections of the settings: ``session.change(train=TrainSettings(epochs=4))``."""

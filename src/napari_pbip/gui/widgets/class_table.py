@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
@@ -17,9 +17,13 @@ _ROWS = 9
 
 
 class ClassTable(QTableWidget):
-    """A table of classes; with ``editable``, names and colours can be changed in it.
+    """A table of classes, in which names can be changed.
 
-    The row of the current cell is the chosen class.
+    Parameters
+    ----------
+    own
+        Whether the classes are the user's own: they have keys, the row of the current cell is the chosen class, and
+        colours can be changed, too.
     """
 
     renamed = Signal(int, str)
@@ -29,10 +33,11 @@ class ClassTable(QTableWidget):
     chosen = Signal(int)
     """Emitted with the index of the class that the user has chosen."""
 
-    def __init__(self, *, editable: bool) -> None:
+    def __init__(self, *, own: bool) -> None:
         super().__init__(0, len(_HEADERS))
-        self._editable = editable
+        self._own = own
         self._taxonomy: Taxonomy | None = None
+        self._shown: list[str] = []
         self.setHorizontalHeaderLabels(_HEADERS)
         self.setAccessibleName("Classes")
         vertical, header = self.verticalHeader(), self.horizontalHeader()
@@ -42,24 +47,28 @@ class ClassTable(QTableWidget):
             header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         modes = QAbstractItemView.SelectionMode
-        self.setSelectionMode(modes.SingleSelection if editable else modes.NoSelection)
+        self.setSelectionMode(modes.SingleSelection if own else modes.NoSelection)
         self.setTabKeyNavigation(False)
-        self.setColumnHidden(KEY, not editable)
+        self.setColumnHidden(KEY, not own)
         triggers = QAbstractItemView.EditTrigger.DoubleClicked | QAbstractItemView.EditTrigger.EditKeyPressed
-        self.setEditTriggers(triggers if editable else QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setEditTriggers(triggers)
         self.itemChanged.connect(self._on_item)
         self.cellActivated.connect(self._on_activated)
         self.cellDoubleClicked.connect(self._on_activated)
         self.currentCellChanged.connect(self._on_current)
-        if editable:
-            self.setToolTip("Double-click a name or a colour to change it; clicks on the slide give the selected class")
+        self.setToolTip(
+            "Double-click a name or a colour to change it; clicks on the slide give the selected class"
+            if own
+            else "Double-click a name to show the class under another one; the folder stays as it is"
+        )
 
-    def show_classes(self, taxonomy: Taxonomy, counts: Sequence[int]) -> None:
-        """Show these classes with their numbers of tiles, and keep the chosen row."""
+    def show_classes(self, taxonomy: Taxonomy, counts: Sequence[int], title: Callable[[str], str]) -> None:
+        """Show these classes by their titles, with their numbers of tiles, and keep the chosen row."""
+        shown = [title(name) for name in taxonomy.names]
         self.blockSignals(True)
         try:
-            if taxonomy != self._taxonomy:
-                self._taxonomy = taxonomy
+            if (taxonomy, shown) != (self._taxonomy, self._shown):
+                self._taxonomy, self._shown = taxonomy, shown
                 self._fill(taxonomy)
             for row, count in enumerate(counts):
                 self._cell(row, TILES).setText(f"{count:,}")
@@ -83,7 +92,7 @@ class ClassTable(QTableWidget):
             return
         dialog = QColorDialog(QColor(self._taxonomy.classes[index].colour), self)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.setWindowTitle(f"Colour of {self._taxonomy.names[index]}")
+        dialog.setWindowTitle(f"Colour of {self._shown[index]}")
         dialog.colorSelected.connect(lambda colour: self.recoloured.emit(index, colour.name()))
         dialog.open()
 
@@ -94,7 +103,7 @@ class ClassTable(QTableWidget):
             self._cell(n, KEY).setText(str(n + 1) if n < 9 else "")
             self._cell(n, COLOUR).setIcon(square_icon(tissue.colour))
             self._cell(n, COLOUR).setData(Qt.ItemDataRole.AccessibleTextRole, tissue.colour)
-            self._cell(n, NAME).setText(tissue.name)
+            self._cell(n, NAME).setText(self._shown[n])
         self.setCurrentCell(row, NAME)
         header = self.horizontalHeader()
         frame = 2 * self.frameWidth() + (0 if header is None else header.sizeHint().height()) + 4
@@ -105,24 +114,24 @@ class ClassTable(QTableWidget):
         if item is None:
             item = QTableWidgetItem()
             flags = Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsEnabled
-            item.setFlags(flags | Qt.ItemFlag.ItemIsEditable if column == NAME and self._editable else flags)
+            item.setFlags(flags | Qt.ItemFlag.ItemIsEditable if column == NAME else flags)
             if column in (KEY, TILES):
                 item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             self.setItem(row, column, item)
         return item
 
     def _on_item(self, item: QTableWidgetItem) -> None:
-        if item.column() != NAME or self._taxonomy is None:
+        if item.column() != NAME:
             return
-        typed, name = item.text(), self._taxonomy.names[item.row()]
+        typed, name = item.text(), self._shown[item.row()]
         self.blockSignals(True)
-        item.setText(name)  # the new name is shown when the labels have accepted it
+        item.setText(name)  # the new name is shown when it was accepted
         self.blockSignals(False)
         if typed != name:
             self.renamed.emit(item.row(), typed)
 
     def _on_activated(self, row: int, column: int) -> None:
-        if column == COLOUR and self._editable:
+        if column == COLOUR and self._own:
             self.pick_colour(row)
 
     def _on_current(self, row: int, *_: int) -> None:

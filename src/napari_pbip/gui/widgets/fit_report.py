@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qtpy.QtCore import QSize, Qt, Signal
@@ -65,7 +65,7 @@ class FitReport(QWidget):
             layout.addWidget(part)
         self.tiles.currentItemChanged.connect(self._show_tile)
 
-    def show_fit(self, fit: Mapping[str, Any], names: Sequence[str]) -> None:
+    def show_fit(self, fit: Mapping[str, Any], names: Sequence[str], title: Callable[[str], str]) -> None:
         """Show a result.
 
         Parameters
@@ -74,6 +74,8 @@ class FitReport(QWidget):
             The result, as in :attr:`napari_pbip.engine.run_facts.RunFacts.fit`.
         names
             Names of its classes.
+        title
+            Returns what a class is called in the window.
         """
         found = fit.get("balanced_accuracy")
         if found is None:
@@ -85,15 +87,15 @@ class FitReport(QWidget):
                 f"On average over the classes, <b>{found:.0f} %</b> of the tiles are predicted correctly by a fit that "
                 "did not contain them (balanced accuracy)."
             )
-        self._show_confusion(fit.get("confusion"), names)
+        self._show_confusion(fit.get("confusion"), [title(name) for name in names])
         wrong = [tile for tile in fit.get("worst", ()) if tile["predicted"] != tile["label"]]
         self.tiles.clear()
         for tile in wrong:
-            item = QListWidgetItem()
+            item, sentence = QListWidgetItem(), _sentence(tile, title)
             item.setIcon(QIcon(QPixmap(tile["path"])))
-            item.setToolTip(tip(_sentence(tile)))
-            item.setData(Qt.ItemDataRole.AccessibleTextRole, _sentence(tile))
-            item.setData(Qt.ItemDataRole.UserRole, tile)
+            item.setToolTip(tip(sentence))
+            item.setData(Qt.ItemDataRole.AccessibleTextRole, sentence)
+            item.setData(Qt.ItemDataRole.UserRole, tile["path"])
             self.tiles.addItem(item)
         for part in (self.again, self.tiles):
             part.setVisible(bool(wrong))
@@ -121,13 +123,15 @@ class FitReport(QWidget):
 
     def _show_tile(self, item: QListWidgetItem | None, before: QListWidgetItem | None = None) -> None:
         """Show the selected tile, enlarged, and its label."""
-        tile = None if item is None else item.data(Qt.ItemDataRole.UserRole)
         for part in (self.sentence, self.picture):
-            part.setVisible(tile is not None)
-        if tile is not None:
-            self.picked.emit(tile["path"])
-            picture = QPixmap(tile["path"])
-            self.sentence.setText(_sentence(tile) + (" The picture no longer exists." if picture.isNull() else ""))
+            part.setVisible(item is not None)
+        if item is not None:
+            path, sentence = (
+                item.data(role) for role in (Qt.ItemDataRole.UserRole, Qt.ItemDataRole.AccessibleTextRole)
+            )
+            self.picked.emit(path)
+            picture = QPixmap(path)
+            self.sentence.setText(sentence + (" The picture no longer exists." if picture.isNull() else ""))
             size = QSize(_LARGE, _LARGE)
             self.picture.setPixmap(picture if picture.isNull() else picture.scaled(size, _KEEP))
 
@@ -135,6 +139,6 @@ class FitReport(QWidget):
 _KEEP = Qt.AspectRatioMode.KeepAspectRatio
 
 
-def _sentence(tile: Mapping[str, Any]) -> str:
+def _sentence(tile: Mapping[str, Any], title: Callable[[str], str]) -> str:
     name = tile["path"].replace("\\", "/").rpartition("/")[2]
-    return f"{name} is labelled {tile['label']} and looks like {tile['predicted']}."
+    return f"{name} is labelled {title(tile['label'])} and looks like {title(tile['predicted'])}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ class WhyPanel(QWidget):
         self.text.setText("")
         self.notice.error(sentence)
 
-    def show_explanation(self, explanation: Explanation, drawn: str) -> None:
+    def show_explanation(self, explanation: Explanation, drawn: str, title: Callable[[str], str]) -> None:
         """Show an explanation.
 
         Parameters
@@ -72,26 +72,28 @@ class WhyPanel(QWidget):
             Explanation of the place.
         drawn
             Name of the class, or of the other value, that the map shows there.
+        title
+            Returns what a class is called in the window.
         """
         self.ask()
         if explanation.note:
             self.notice.info(explanation.note)
         best = _best_of_classes(explanation.matches)
         if not best:
-            self.text.setText(f"The map shows {rich(drawn)}.")
+            self.text.setText(f"The map shows {rich(title(drawn))}.")
             return
         winner = next((match for match in best if match.class_name == drawn), best[0])
-        sentence = f"The map shows <b>{rich(drawn)}</b>. "
+        sentence = f"The map shows <b>{rich(title(drawn))}</b>. "
         if not winner.cluster:
             sentence += (
-                f"The nearest labelled tiles of {rich(winner.class_name)} have the similarity "
+                f"The nearest labelled tiles of {rich(title(winner.class_name))} have the similarity "
                 f"<b>{winner.similarity:.2f}</b>."
             )
         elif winner.class_name == drawn:
             sentence += f"Its nearest prototype is cluster {winner.cluster}, similarity <b>{winner.similarity:.2f}</b>."
         else:
             sentence += (
-                f"The nearest prototype is cluster {winner.cluster} of {rich(winner.class_name)}, similarity "
+                f"The nearest prototype is cluster {winner.cluster} of {rich(title(winner.class_name))}, similarity "
                 f"<b>{winner.similarity:.2f}</b>."
             )
         if winner.tiles:
@@ -99,18 +101,14 @@ class WhyPanel(QWidget):
         self.text.setText(sentence)
         self._show_tiles(winner.tiles)
         for line, match in enumerate(best):
+            name, what = title(match.class_name), "prototype" if match.cluster else "tiles"
             bar = QProgressBar()
             bar.setRange(0, 100)
             bar.setValue(round(100 * max(0.0, match.similarity)))
             bar.setMinimumWidth(1)
             bar.setFormat(f"{match.similarity:.2f}")
-            bar.setToolTip(
-                tip(
-                    f"Similarity to the nearest {'prototype' if match.cluster else 'tiles'} of {match.class_name} "
-                    "(1 is the same, 0 is unrelated)"
-                )
-            )
-            self._bars.addWidget(PlainLabel(match.class_name), line, 0)
+            bar.setToolTip(tip(f"Similarity to the nearest {what} of {name} (1 is the same, 0 is unrelated)"))
+            self._bars.addWidget(PlainLabel(name), line, 0)
             self._bars.addWidget(bar, line, 1)
 
     def _show_tiles(self, paths: Sequence[Path]) -> None:

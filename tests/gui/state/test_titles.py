@@ -1,0 +1,137 @@
+"""Titles of classes: given by a double click, shown everywhere in the window, written only into the project file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QInputDialog, QLineEdit
+
+from napari_pbip import samples
+from napari_pbip.gui.docks.label_tiles import LabelTilesWidget
+from napari_pbip.gui.docks.legend import LegendWidget
+from napari_pbip.gui.docks.project import ProjectWidget
+from napari_pbip.gui.docks.tune import TuneWidget
+from napari_pbip.gui.panels.cohort_table import AREAS
+from napari_pbip.gui.sessions import session_of
+from napari_pbip.gui.widgets.class_table import NAME
+from napari_pbip.project import Project
+from tests.gui.qt_helpers import Settle, type_text
+from tests.gui.state.test_history import docked, press_undo, session  # noqa: F401 - a fixture
+from tests.gui.state.test_project import opened, study  # noqa: F401 - a fixture
+
+LEFT = Qt.MouseButton.LeftButton
+
+
+def double_click(widget: Any, place: QPoint) -> None:
+    QTest.mouseClick(widget, LEFT, pos=place)
+    QTest.mouseDClick(widget, LEFT, pos=place)
+    QTest.mouseRelease(widget, LEFT, pos=place)
+
+
+def answer(legend: Any, settle: Settle, title: str) -> str:
+    """Type a title into the dialog that is open; returns what it said."""
+    settle(lambda: legend.findChildren(QInputDialog))
+    dialog = legend.findChildren(QInputDialog)[-1]
+    said = dialog.labelText()
+    line = dialog.findChild(QLineEdit)
+    type_text(line, title)
+    QTest.keyClick(line, Qt.Key.Key_Return)
+    settle()
+    return said
+
+
+def test_a_double_click_in_the_legend_gives_a_class_another_title(
+    viewer: Any,
+    session: Any,  # noqa: F811
+    settle: Settle,
+    study: Path,  # noqa: F811
+) -> None:
+    table = docked(viewer, settle, ProjectWidget).table
+    tune, legend = docked(viewer, settle, TuneWidget), docked(viewer, settle, LegendWidget)
+    [result] = session.results
+    settle(lambda: result.areas.exact and table.cohort_model.classes)
+    double_click(legend.rows[1].eye, QPoint(5, legend.rows[1].eye.height() // 2))
+    assert 1 not in result.display.hidden
+    assert "TUM" in answer(legend, settle, "tumour <b>&</b> nests")
+    assert legend.rows[1].eye.text() == "tumour <b>&&</b> nests"
+    assert tune.controls.rows[0].eye.text() == "tumour <b>&&</b> nests"
+    assert tune.controls.rows[0].name == "TUM"
+    assert "tumour <b>&</b> nests" in set(result.layer.features["class"])
+    assert table.model().headerData(AREAS, Qt.Orientation.Horizontal) == "tumour <b>&</b> nests mm²"
+    assert legend.rows[1].area.text() != "–"
+    assert session.results[0].taxonomy.names[0] == "TUM"
+    legend.rows[2].eye.setFocus()
+    QTest.keyClick(legend.rows[2].eye, Qt.Key.Key_F2)
+    answer(legend, settle, "TUM")
+    assert "Another class is called TUM" in answer(legend, settle, "stroma")
+    assert session.titles.given == {"TUM": "tumour <b>&</b> nests", "STR": "stroma"}
+
+    session.project.save()
+    assert Project.open(session.folder).titles == session.titles.given
+    folder, session.folder = session.folder, study / "another"
+    assert session.titles.given == {}
+    session.folder = folder
+    opened(session, settle)
+    settle(lambda: 1 in legend.rows)
+    assert legend.rows[2].eye.text() == "stroma"
+
+
+def test_a_title_is_taken_back(viewer: Any, session: Any, settle: Settle) -> None:  # noqa: F811
+    legend, tune = docked(viewer, settle, LegendWidget), docked(viewer, settle, TuneWidget)
+    legend.parent().raise_()
+    settle()
+    for title in ("tumour", "carcinoma", ""):
+        double_click(legend.rows[1].eye, QPoint(5, legend.rows[1].eye.height() // 2))
+        answer(legend, settle, title)
+        assert legend.rows[1].eye.text() == (title or "TUM")
+    tune.parent().raise_()
+    for shown in ("carcinoma", "tumour", "TUM"):
+        press_undo(tune)
+        assert legend.rows[1].eye.text() == shown
+
+
+def test_a_folder_keeps_its_names_under_the_titles(viewer: Any, settle: Settle, tmp_path: Path) -> None:
+    widget, session = docked(viewer, settle, LabelTilesWidget), session_of(viewer)  # noqa: F811
+    table = widget.folder.table
+    widget.tabs.setCurrentWidget(widget.folder)
+    widget.folder.choose(samples.tiles())
+    settle(lambda: table.isVisible() and not session.jobs)
+    names = [table.item(row, NAME).text() for row in range(table.rowCount())]
+    before = session.settings.data
+
+    def rename(row: int, title: str) -> None:
+        double_click(table.viewport(), table.visualItemRect(table.item(row, NAME)).center())
+        editor = table.viewport().findChild(QLineEdit)
+        type_text(editor, title)
+        QTest.keyClick(editor, Qt.Key.Key_Return)
+        settle()
+
+    rename(0, "fat")
+    assert table.item(0, NAME).text() == "fat"
+    rename(1, "fat")
+    assert f"another title for {names[1]}" in widget.folder.notice.text()
+    assert table.item(1, NAME).text() == names[1]
+    assert session.settings.data == before
+    rename(0, names[0])
+    assert session.titles.given == {}
+
+
+@pytest.mark.parametrize("title", ["Dermis", ""])
+def test_what_is_shown_of_a_labelled_class_is_what_is_changed(
+    viewer: Any,
+    session: Any,  # noqa: F811
+    settle: Settle,
+    title: str,
+) -> None:
+    part = docked(viewer, settle, LabelTilesWidget).slide_labels
+    name = session.labelling.labels.taxonomy.names[1]
+    if title:
+        session.titles.give(name, title, [name])
+    part.table.renamed.emit(1, "papillary dermis")
+    assert part.table.item(1, NAME).text() == "papillary dermis"
+    assert session.labelling.labels.taxonomy.names[1] == (name if title else "papillary dermis")
+    assert session.titles.given == ({name: "papillary dermis"} if title else {})
