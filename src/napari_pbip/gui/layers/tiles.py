@@ -19,6 +19,7 @@ from napari_pbip.bank.labelled_slides import Labels
 from napari_pbip.bank.slide_labels import NONE
 from napari_pbip.gui.compat import batched_update
 from napari_pbip.gui.layers.colours import label_colormap
+from napari_pbip.gui.layers.selection import selection_kept
 from napari_pbip.gui.layers.slides import METADATA, SlideLayer
 from napari_pbip.slides import Position, SquareGrid
 from napari_pbip.taxonomy import Taxonomy
@@ -135,11 +136,10 @@ class TileOverlay:
             **placement(slide, grid.side / _FINEST),
         )
         frame.editable = False
-        active = viewer.layers.selection.active
         above = _above(viewer, slide)
-        for layer in (frame, picture):
-            viewer.layers.insert(above, layer)
-        viewer.layers.selection.active = active
+        with selection_kept(viewer):
+            for layer in (frame, picture):
+                viewer.layers.insert(above, layer)
         return picture, frame
 
     def _paint(self, tiles: Mapping[Position, Labels]) -> bool:

@@ -20,6 +20,7 @@ from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.jobs import NewestJob, RunningJob, State
 from napari_pbip.gui.layers.colours import label_colormap
 from napari_pbip.gui.layers.display import Display
+from napari_pbip.gui.layers.selection import selection_kept
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.layers.slides import SlideLayer, in_view, placement
 from napari_pbip.gui.timers import single_shot
@@ -317,10 +318,9 @@ class LiveMap:
         self.layer.editable = False
         self._paint()
         self.layer.events.opacity.connect(self._on_layer_opacity)
-        selected = viewer.layers.selection.active
         below = [slide.layer, *(result.layer for result in self._session.results)]
-        viewer.layers.insert(1 + max(viewer.layers.index(layer) for layer in below), self.layer)
-        viewer.layers.selection.active = selected
+        with selection_kept(viewer):
+            viewer.layers.insert(1 + max(viewer.layers.index(layer) for layer in below), self.layer)
         self.changed.emit()
 
     def _paint(self, _: object = None) -> None:

@@ -23,6 +23,7 @@ from napari_pbip.errors import OtherResult, PbipError, SlideError, UnreadableRes
 from napari_pbip.events import Event, Job, RegionDone, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.layers.selection import selection_kept
 from napari_pbip.gui.layers.slides import SlideLayer, in_view
 from napari_pbip.results.places import TISSUE, result_folder, store_for
 from napari_pbip.slides import open_slide, slides_in
@@ -345,12 +346,11 @@ class SegmentQueue:
     def _open_result(self, slide: QueuedSlide) -> None:
         if slide.store is None:
             return
-        selection = self._session.viewer.layers.selection
-        before, layer = selection.active, self._layer_of(slide)
-        result = self._session.results.open(slide.store, slide.settings.thresholds)
-        if layer is not None and not layer.layer.visible:
-            self._session.slides.put_away(result.layer)  # all slides lie at the same place
-        selection.active = before  # keep the user's selection
+        layer = self._layer_of(slide)
+        with selection_kept(self._session.viewer):
+            result = self._session.results.open(slide.store, slide.settings.thresholds)
+            if layer is not None and not layer.layer.visible:
+                self._session.slides.put_away(result.layer)  # all slides lie at the same place
 
     def _close_result(self, slide: QueuedSlide) -> None:
         """Close the layer of a result that is about to be replaced."""

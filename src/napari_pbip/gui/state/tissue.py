@@ -22,6 +22,7 @@ from napari_pbip.errors import PbipError
 from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.colours import label_colormap
+from napari_pbip.gui.layers.selection import selection_kept
 from napari_pbip.gui.layers.slides import METADATA, SlideLayer
 from napari_pbip.gui.layers.units import MICRONS
 from napari_pbip.gui.timers import single_shot
@@ -212,19 +213,18 @@ class Tissue:
 
     def _add_layer(self, slide: SlideLayer, data: npt.NDArray[np.uint8]) -> Labels:
         viewer = self._session.viewer
-        active = viewer.layers.selection.active
-        layer: Labels = viewer.add_labels(
-            data,
-            name=f"tissue of {slide.slide.name}",
-            colormap=label_colormap({1: _COLOUR}),
-            opacity=0.35,
-            units=MICRONS,
-            metadata={METADATA: str(slide.slide.path), "kind": KIND},
-        )
+        with selection_kept(viewer):
+            layer: Labels = viewer.add_labels(
+                data,
+                name=f"tissue of {slide.slide.name}",
+                colormap=label_colormap({1: _COLOUR}),
+                opacity=0.35,
+                units=MICRONS,
+                metadata={METADATA: str(slide.slide.path), "kind": KIND},
+            )
         layer.brush_size = 20
         for name in _CHANGES:
             getattr(layer.events, name).connect(self._on_change)
-        viewer.layers.selection.active = active
         return layer
 
     def _place(self) -> None:
