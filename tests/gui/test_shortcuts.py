@@ -12,7 +12,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QDialog, QLabel
+from qtpy.QtWidgets import QApplication, QDialog, QLabel
 
 from napari_pbip import samples
 from napari_pbip.gui.keys import Key, Place
@@ -142,6 +142,12 @@ def test_slides_of_the_project_one_after_another(
     press(Qt.Key.Key_N)
     settle(lambda: not session.jobs)
     assert session.current_slide.slide.path.stem == "c"
+    session.project.add([paths[1], Path(shutil.copy(samples.slide(), tmp_path / "0.tif"))])  # in this order
+    settle(lambda: len(session.project.slides) == 4 and not session.jobs)
+    for following in "b0":
+        press(Qt.Key.Key_N)
+        settle(lambda: not session.jobs)
+        assert session.current_slide.slide.path.stem == following
     settle(lambda: not session.jobs)
 
 
@@ -200,3 +206,29 @@ def test_a_key_is_a_letter_where_somebody_types(viewer: Any, settle: Settle, pre
     press(Qt.Key.Key_G, widget=labels.slide_labels.tile_size.pixels)
     assert not labels.slide_labels.tool.on
     settle(lambda: not session.jobs)
+
+
+def test_a_letter_finds_an_entry_of_a_list(
+    viewer: Any, settle: Settle, press: Callable[..., None], tmp_path: Path
+) -> None:
+    session = session_of(viewer)
+    paths = [Path(shutil.copy(samples.slide(), tmp_path / f"{name}.tif")) for name in ("a", "gland", "nodule")]
+    _, project = viewer.window.add_plugin_dock_widget("napari-pbip", "Project")
+    session.project.add(paths)
+    settle(lambda: len(project.table.cohort_model.entries) == 3 and not session.jobs)
+    table = project.table
+    table.selectRow(0)
+    for key, found in ((Qt.Key.Key_N, "nodule"), (Qt.Key.Key_G, "gland")):
+        QTest.qWait(2 * QApplication.keyboardInputInterval())  # else the letters are one word
+        press(key, widget=table)
+        assert [path.stem for path in table.selected()] == [found]
+    assert not len(session.slides)
+    _, labels = viewer.window.add_plugin_dock_widget("napari-pbip", "2 Label tiles")
+    labels.tabs.setCurrentWidget(labels.folder)
+    settle()
+    layouts = labels.folder.layout_box
+    press(Qt.Key.Key_G, widget=layouts)
+    assert not labels.slide_labels.tool_button.isChecked()
+    press(Qt.Key.Key_N, widget=canvas_of(viewer))
+    settle(lambda: len(session.slides) and not session.jobs)
+    assert session.current_slide.slide.path.stem == "a"

@@ -20,7 +20,7 @@ class Place(StrEnum):
 
 
 class Key(Enum):
-    """Keys and what they do; a single key never acts on a text field in which somebody types."""
+    """Keys and what they do; a single key never acts where somebody types, in a text field or to find an entry."""
 
     LABEL_TILES = "G", "Label tiles on or off: the grid of tiles", Place.WINDOW
     WHY = "W", "Why? on or off: a click on the map explains it", Place.WINDOW
