@@ -131,7 +131,7 @@ class ProjectWork:
 
         def ended(_: object) -> None:
             if folder == self._session.folder:
-                self._slides = {slide.path: slide for slide in found} | self._slides
+                self._slides = self._slides | {one.path: one for one in found if one.path not in self._slides}
                 self.faults = tuple(faults)
                 self._save_soon()
                 self.changed.emit()
