@@ -22,7 +22,7 @@ from napari_pbip.bank import load_tiles
 from napari_pbip.config import DataSettings
 from napari_pbip.engine.inference.predict import ImageMaps, Predictor, predicted_presence, segment_image
 from napari_pbip.engine.runs import TrainedModel, load_model
-from napari_pbip.results.metrics import Confusion
+from napari_pbip.results.metrics import SegmentationScores
 
 
 @dataclass
@@ -52,13 +52,13 @@ def look(model: TrainedModel, data: Path, split: str) -> Looked:
 
 def miou(model: TrainedModel, seen: Looked, thresholds: np.ndarray) -> float:
     """Return the mean IoU in percent with one presence threshold per class."""
-    confusion = Confusion(len(thresholds))
+    scores = SegmentationScores(model.facts.taxonomy.names)
     # shifted so that 0.5 is the threshold of every class
     shift = torch.from_numpy(0.5 - thresholds).float()[None, :, None, None]
     for maps, mask in zip(seen.maps, seen.truth, strict=True):
         present = predicted_presence(maps.presence + shift)
-        confusion.add(mask, segment_image(maps, present, mask.shape))
-    return confusion.miou
+        scores.add(mask, segment_image(maps, present, mask.shape))
+    return float(scores.metrics.miou)
 
 
 def best_threshold(presence: np.ndarray, shown: np.ndarray) -> float:

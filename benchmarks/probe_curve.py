@@ -28,7 +28,7 @@ from napari_pbip.engine.dense import DenseFeatures
 from napari_pbip.engine.loading import TileReader
 from napari_pbip.engine.training.linear_probe import DEFAULT_STRENGTH, LinearProbe, fit
 from napari_pbip.models import encoders
-from napari_pbip.results.metrics import Confusion
+from napari_pbip.results.metrics import SegmentationScores
 
 CELLS = 200
 FEWEST = 4
@@ -123,12 +123,12 @@ def prototypes(probe: LinearProbe, features: list[list[np.ndarray]], drawn: list
 
 def on_pixels(scorer: Scorer, pictures: list[tuple[np.ndarray, np.ndarray]], names: tuple[str, ...]) -> float:
     """Return the mean IoU in percent."""
-    confusion = Confusion(len(names))
+    scores = SegmentationScores(names)
     for maps, mask in pictures:
         of_cells = scorer(maps.reshape(len(maps), -1).T).T.reshape(1, len(names), *maps.shape[1:])
         large = F.interpolate(torch.from_numpy(of_cells), mask.shape, mode="bilinear")
-        confusion.add(mask, large[0].argmax(0).numpy().astype(np.uint8))
-    return confusion.miou
+        scores.add(mask, large[0].argmax(0).numpy().astype(np.uint8))
+    return float(scores.metrics.miou)
 
 
 def on_tiles(scorer: Scorer, features: list[list[np.ndarray]], drawn: list[set[int]]) -> float:

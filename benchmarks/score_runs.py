@@ -33,7 +33,7 @@ from napari_pbip.engine.inference.predict import Predictor
 from napari_pbip.engine.loading import TileReader
 from napari_pbip.engine.runs import load_model
 from napari_pbip.results.lazy import lazy_labels
-from napari_pbip.results.metrics import PROTOCOLS, Confusion, SegmentationScores
+from napari_pbip.results.metrics import PROTOCOLS, Metrics, SegmentationScores, count
 from napari_pbip.results.smoothing import deviation
 from napari_pbip.results.store import ScoreStore
 
@@ -101,9 +101,7 @@ def score(run: Path, tiles: TileSet, widths: list[float], mpp: float) -> dict[fl
             labels = predict_labels(image, truth, smoothed)
             for protocol, predicted in labels.items():
                 figures.reports[protocol].add(truth, predicted)
-            alone = Confusion(len(names))
-            alone.add(truth, labels["predicted"])
-            figures.of_images.append(alone.miou)
+            figures.of_images.append(float(Metrics(count(truth, labels["predicted"], len(names))).miou))
     return scored
 
 
@@ -112,9 +110,8 @@ def on_slide(path: Path, truth: np.ndarray, width: float) -> float:
     store = ScoreStore.open(path)
     labels = np.asarray(lazy_labels(store, ThresholdSettings(smoothing_um=width)).data)
     small = Image.fromarray(truth).resize((labels.shape[1], labels.shape[0]), Image.Resampling.NEAREST)
-    confusion = Confusion(len(store.taxonomy))
-    confusion.add(np.asarray(small), np.where((labels == 0) | (labels == 255), 255, labels - 1).astype(np.uint8))
-    return confusion.miou
+    seen = np.where((labels == 0) | (labels == 255), 255, labels - 1)
+    return float(Metrics(count(np.asarray(small), seen, len(store.taxonomy))).miou)
 
 
 def compared(methods: dict[str, list[Scored]]) -> list[str]:

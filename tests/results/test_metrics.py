@@ -1,4 +1,4 @@
-"""Metrics, compared with arrays of the released code and an independent brute-force computation."""
+"""Metrics, compared with arrays of the released code, torchmetrics, and an independent brute-force computation."""
 
 from __future__ import annotations
 
@@ -7,27 +7,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torchmetrics.functional as torchmetrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_erosion
 
-from napari_pbip.results.metrics import BoundaryConfusion, Confusion, SegmentationScores
+from napari_pbip.results.metrics import MEASURES, PROTOCOLS, Metrics, SegmentationScores, count
 
 GOLDEN = Path(os.environ.get("NAPARI_PBIP_GOLDEN", Path(__file__).parents[1] / "data" / "golden")) / "pbip.npz"
+
+
+def metrics_of(images, classes):
+    return Metrics(sum(count(truth, predicted, classes) for truth, predicted in images))
 
 
 def test_the_released_figures_come_out():
     with np.load(GOLDEN) as arrays:
         truth, predicted = arrays["metric/gt"], arrays["metric/pred"]
         iou, dice = arrays["metric/iou"], arrays["metric/dice"]
-    confusion = Confusion(len(iou))
-    for one_truth, one_prediction in zip(truth, predicted, strict=True):
-        confusion.add(one_truth, one_prediction)
-    np.testing.assert_allclose(confusion.iou / 100, iou, atol=2e-7)
-    np.testing.assert_allclose(confusion.dice / 100, dice, atol=2e-7)
-    assert confusion.miou == pytest.approx(100 * iou.mean())
+    metrics = metrics_of(zip(truth, predicted, strict=True), len(iou))
+    np.testing.assert_allclose(metrics.class_iou / 100, iou, atol=2e-7)
+    np.testing.assert_allclose(metrics.class_dice / 100, dice, atol=2e-7)
+    assert metrics.miou == pytest.approx(100 * iou.mean())
     frequency = np.bincount(truth.ravel(), minlength=len(iou)) / truth.size
-    assert confusion.fwiou == pytest.approx(100 * (frequency * iou).sum(), abs=1e-4)
+    assert metrics.fwiou == pytest.approx(100 * (frequency * iou).sum(), abs=1e-4)
 
 
 def brute_force(images, classes):
@@ -97,10 +101,7 @@ def blobs(seed, size):
 @pytest.mark.parametrize("size", [(40, 30), (120, 150), (224, 224)])
 def test_boundary_iou_is_that_of_its_authors(size):
     images = [(blobs(seed, size), blobs(seed + 100, size)) for seed in range(4)]
-    boundary = BoundaryConfusion(3)
-    for truth, predicted in images:
-        boundary.add(truth, predicted)
-    np.testing.assert_allclose(boundary.iou, [cheng(images, n) for n in range(3)])
+    np.testing.assert_allclose(metrics_of(images, 3).class_biou, [cheng(images, n) for n in range(3)])
 
 
 def test_boundary_iou_sees_a_shift_that_iou_hardly_sees():
@@ -118,24 +119,117 @@ def test_perfect_is_100_and_nothing_is_none():
     scores = SegmentationScores(["a", "b", "c", "absent"])
     scores.add(truth, truth)
     report = scores.report()
-    assert [report[name] for name in ("miou", "fwiou", "biou", "dice")] == [100] * 4
+    assert [report[measure] for measure in MEASURES] == [100] * 5
     assert report["per_class"]["absent"] == {"iou": None, "biou": None, "dice": None}
     assert SegmentationScores(["a"]).report()["miou"] is None
 
 
 def test_an_absent_class_that_is_predicted_counts_as_zero():
-    confusion = Confusion(2)
-    confusion.add(np.zeros((2, 2), np.uint8), np.array([[0, 0], [0, 1]], np.uint8))
-    assert confusion.iou.tolist() == [75.0, 0.0]
-    assert confusion.miou == 37.5
+    metrics = Metrics(count(np.zeros((2, 2), np.uint8), np.array([[0, 0], [0, 1]], np.uint8), 2))
+    assert metrics.class_iou.tolist() == [75.0, 0.0]
+    assert metrics.miou == 37.5
 
 
-def test_predicted_background_is_a_miss_and_left_out_truth_is_nothing():
-    confusion = Confusion(2)
-    confusion.add(np.array([[0, 0, 1, 255, 255]]), np.array([[0, 255, 1, 1, 0]]))
-    assert confusion.iou.tolist() == [50.0, 100.0]
+def test_predicted_background_is_a_miss_and_ignored_truth_is_nothing():
+    metrics = Metrics(count(np.array([[0, 0, 1, 255, 255]]), np.array([[0, 255, 1, 1, 0]]), 2))
+    assert metrics.class_iou.tolist() == [50.0, 100.0]
+    assert metrics.accuracy == pytest.approx(100 * 2 / 3)
 
 
 def test_images_of_another_size_are_refused():
     with pytest.raises(ValueError, match="differ in size"):
-        Confusion(2).add(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8))
+        count(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), 2)
+
+
+def test_protocols_differ_in_the_background_of_the_truth():
+    """With two classes, 2 is background; where it is given, what is predicted there does not count."""
+    mask, predicted = np.array([[0, 0, 1, 2, 2, 2, 255]]), np.array([[0, 0, 1, 1, 1, 255, 0]])
+    given, not_given = (
+        Metrics(count(PROTOCOLS[name].truth(mask, 2), predicted, 2)) for name in ("oracle_background", "predicted")
+    )
+    assert given.class_iou.tolist() == [100, 100]
+    assert not_given.class_iou.tolist() == [100, pytest.approx(100 / 3)]
+    assert given.accuracy == 100
+    assert not_given.accuracy == pytest.approx(100 * 4 / 6)  # one of three pixels of background is right
+    assert not_given.class_biou[1] < given.class_biou[1] == 100
+    assert PROTOCOLS["oracle"].truth(mask, 2).tolist() == PROTOCOLS["oracle_background"].truth(mask, 2).tolist()
+
+
+CASES = {
+    "all classes": (4, range(4), range(4)),
+    "a class in neither": (5, range(3), range(3)),
+    "a class in the truth alone": (3, range(3), range(2)),
+    "a class in the prediction alone": (3, range(2), range(3)),
+    "ignored pixels": (3, [0, 1, 2, 255], range(3)),
+    "one class": (2, [0], range(2)),
+    "all wrong": (2, [0], [1]),
+}
+"""Number of classes, and the values in truth and prediction."""
+
+
+@pytest.mark.parametrize("images", [1, 4])
+@pytest.mark.parametrize("case", CASES)
+def test_equal_to_torchmetrics(case: str, images: int):
+    classes, *values = CASES[case]
+    rng = np.random.default_rng(images)
+    truth, predicted = (rng.choice(some, (images, 9, 13)) for some in values)
+    metrics = metrics_of(zip(truth, predicted, strict=True), classes)
+    options = {"num_classes": classes, "ignore_index": 255, "average": "none"}
+    given = torch.from_numpy(predicted), torch.from_numpy(truth)
+    iou = 100 * torchmetrics.classification.multiclass_jaccard_index(*given, **options).numpy()
+    dice = 100 * torchmetrics.classification.multiclass_f1_score(*given, **options).numpy()
+    occurs = np.array([(truth == n).any() or (predicted[truth != 255] == n).any() for n in range(classes)])
+    np.testing.assert_array_equal(np.isnan(metrics.class_iou), ~occurs)
+    np.testing.assert_allclose(metrics.class_iou[occurs], iou[occurs], rtol=1e-5)
+    np.testing.assert_allclose(metrics.class_dice[occurs], dice[occurs], rtol=1e-5)
+    assert metrics.miou == pytest.approx(iou[occurs].mean(), rel=1e-5)
+    assert metrics.dice == pytest.approx(dice[occurs].mean(), rel=1e-5)
+    weighted = torchmetrics.classification.multiclass_jaccard_index(*given, **{**options, "average": "weighted"})
+    assert metrics.fwiou == pytest.approx(100 * float(weighted), rel=1e-5)
+    micro = torchmetrics.classification.multiclass_accuracy(*given, **{**options, "average": "micro"})
+    assert metrics.accuracy == pytest.approx(100 * float(micro), rel=1e-5)
+    matrix = torchmetrics.classification.multiclass_confusion_matrix(*given, num_classes=classes, ignore_index=255)
+    np.testing.assert_array_equal(metrics.confusion[:-1, :-1], matrix.numpy())
+
+
+def test_background_is_a_class_of_torchmetrics_that_does_not_enter_means():
+    rng = np.random.default_rng(5)
+    truth, predicted = rng.integers(0, 4, (2, 3, 20, 20))
+    metrics = metrics_of(zip(truth, predicted, strict=True), 3)
+    given = torch.from_numpy(predicted), torch.from_numpy(truth)
+    iou = torchmetrics.classification.multiclass_jaccard_index(*given, num_classes=4, average="none")
+    np.testing.assert_allclose(metrics.class_iou, 100 * iou[:3].numpy(), rtol=1e-5)
+    assert metrics.miou == pytest.approx(100 * float(iou[:3].mean()), rel=1e-5)
+    accuracy = torchmetrics.classification.multiclass_accuracy(*given, num_classes=4, average="micro")
+    assert metrics.accuracy == pytest.approx(100 * float(accuracy), rel=1e-5)
+
+
+@pytest.mark.parametrize("background", [2, 255])
+def test_an_image_of_background_alone_has_no_metrics(background: int):
+    scores = SegmentationScores(["a", "b"])
+    scores.add(np.full((5, 5), background), np.full((5, 5), 255))
+    report = scores.report()
+    assert [report[measure] for measure in ("miou", "fwiou", "biou", "dice")] == [None] * 4
+    assert report["accuracy"] == (100 if background == 2 else None)
+
+
+def test_the_mean_of_images_is_that_of_their_own_figures():
+    pairs = [(blobs(seed, (60, 70)), blobs(seed + 50, (60, 70))) for seed in range(4)]
+    scores = SegmentationScores(["a", "b", "c"])
+    for truth, predicted in pairs:
+        scores.add(truth, predicted)
+    alone = [metrics_of([pair], 3) for pair in pairs]
+    for measure in MEASURES:
+        assert scores.mean_of_images()[measure] == pytest.approx(np.mean([getattr(one, measure) for one in alone]))
+
+
+def test_squares_and_slides_add_up_to_the_image():
+    truth, predicted = blobs(1, (90, 100)), blobs(51, (90, 100))
+    truth[:32, :32] = 255
+    squares, whole = SegmentationScores(["a", "b", "c"]), SegmentationScores(["a", "b", "c"])
+    squares.add_squares(truth, predicted, 32)
+    for slide in "xyx":
+        whole.add(truth, predicted, slide)
+    assert len(squares.counts) == 3 * 4 - 1  # in one of them, nothing is known
+    np.testing.assert_array_equal(squares.counts.sum(0), whole.counts[0])
+    np.testing.assert_array_equal(whole.slide_counts, whole.counts[0] * np.array([2, 1])[:, None, None, None])

@@ -218,11 +218,13 @@ def evaluate(
     assignments: Set = None,
     json_out: JsonOut = None,
 ) -> None:
-    """Score a model on tiles with masks, with true (oracle) and with predicted image-level labels.
+    """Score a model on tiles with masks, under each protocol: with what the masks tell of classes and background.
 
     Example: napari-pbip evaluate run/ tiles/ --split test --json scores.json
     """
     from napari_pbip.engine.inference.evaluate import evaluate as score
+    from napari_pbip.results.figures import about_intervals, figure_rows
+    from napari_pbip.results.metrics import PROTOCOLS
 
     settings = settings_from(job, assignments, {"data.folder": data})
     summary = follow(
@@ -236,12 +238,14 @@ def evaluate(
             thresholds=settings.thresholds,
         )
     )
-    table = Table("protocol", "mIoU", "FwIoU", "bIoU", "Dice", *(f"IoU {name}" for name in summary["classes"]))
-    for protocol, figures in summary["protocols"].items():
-        row = [figures[m] for m in ("miou", "fwiou", "biou", "dice")]
-        row += [figures["per_class"][name]["iou"] for name in summary["classes"]]
-        table.add_row(protocol, *("–" if value is None else f"{value:.2f}" for value in row))
+    protocols = summary["protocols"]
+    table = Table("percent", *(PROTOCOLS[name].title for name in protocols))
+    for heading, figures in figure_rows(protocols, digits=2):
+        table.add_row(heading, *figures)
     output.print(table)
+    for name in protocols:
+        say(f"{PROTOCOLS[name].title}: {PROTOCOLS[name].about}", output)
+    say(about_intervals(protocols), output)
     report_json(json_out, summary)
 
 

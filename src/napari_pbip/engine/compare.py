@@ -44,8 +44,8 @@ from napari_pbip.engine.training.train import train
 from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.events import Event, Finished, Job, Noted, RunStep, Started, Step, Warned
 from napari_pbip.files import prepare_folder, write_json, write_picture, writing
-from napari_pbip.results.comparison import MEASURES, Comparison, RunResult, write_results, write_table
-from napari_pbip.results.metrics import PROTOCOLS
+from napari_pbip.results.comparison import Comparison, RunResult, write_results, write_table
+from napari_pbip.results.metrics import MEASURES, PROTOCOLS
 from napari_pbip.results.report import write_map, write_report
 from napari_pbip.taxonomy import Taxonomy
 

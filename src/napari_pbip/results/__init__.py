@@ -7,17 +7,17 @@ from napari_pbip.results.labels import label_region, labels_from_scores
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.lattice import Lattice
 from napari_pbip.results.lazy import LazyArray, lazy_labels, lazy_presence, lazy_scores
-from napari_pbip.results.metrics import Confusion, SegmentationScores
+from napari_pbip.results.metrics import Metrics, SegmentationScores
 from napari_pbip.results.overlay import overlay, write_overlay
 from napari_pbip.results.store import ScoreStore
 
 __all__ = [
     "Area",
     "Blender",
-    "Confusion",
     "LargestScores",
     "Lattice",
     "LazyArray",
+    "Metrics",
     "Region",
     "ScoreStore",
     "SegmentationScores",

@@ -17,9 +17,8 @@ import numpy.typing as npt
 from scipy.stats import ttest_rel
 
 from napari_pbip.files import writing
-from napari_pbip.results.metrics import PROTOCOLS
+from napari_pbip.results.metrics import MEASURES, PROTOCOLS
 
-MEASURES = ("miou", "fwiou", "biou", "dice")
 _SAME = 1e-9  # if all differences of percentages are this close to each other, a t-test is not defined
 
 
@@ -38,11 +37,18 @@ class RunResult:
 
     def figure(self, protocol: str, measure: str) -> float | None:
         """Return a metric in percent, or None if there is none."""
-        return None if self.figures is None else self.figures["protocols"][protocol][measure]
+        found: float | None = self._report(protocol).get(measure)
+        return found
 
     def of_class(self, protocol: str, name: str) -> float | None:
         """Return the IoU of a class in percent, or None if there is none."""
-        return None if self.figures is None else self.figures["protocols"][protocol]["per_class"][name]["iou"]
+        found: float | None = self._report(protocol).get("per_class", {}).get(name, {}).get("iou")
+        return found
+
+    def _report(self, protocol: str) -> Mapping[str, Any]:
+        """Return what is known under a protocol; comparisons of earlier versions lack some protocols and measures."""
+        report: Mapping[str, Any] = {} if self.figures is None else self.figures["protocols"].get(protocol, {})
+        return report
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,8 @@ class Choice:
 
     def confusion(self, protocol: str) -> npt.NDArray[np.int64] | None:
         """Return the confusion matrix summed over the seeds, (N, N + 1): true class, predicted class or none."""
-        matrices = [run.figures["confusion"][protocol] for run in self.done if run.figures is not None]
+        found = [run.figures["confusion"].get(protocol) for run in self.done if run.figures is not None]
+        matrices = [matrix for matrix in found if matrix is not None]
         return np.sum(matrices, 0, dtype=np.int64) if matrices else None
 
 

@@ -13,16 +13,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from napari_pbip.files import write_picture, writing
-from napari_pbip.results.comparison import MEASURES, Choice, Comparison, Spread
+from napari_pbip.results.comparison import Choice, Comparison, Spread
 from napari_pbip.results.labels import UNASSIGNED_RGB
-from napari_pbip.results.metrics import PROTOCOLS
+from napari_pbip.results.metrics import MEASURES, PROTOCOLS
 from napari_pbip.taxonomy import Taxonomy
-
-_HEADINGS = {"miou": "mIoU", "fwiou": "FwIoU", "biou": "boundary IoU", "dice": "Dice"}
-_DESCRIPTIONS = {
-    "oracle": "The true image-level labels say which classes a pixel may have, as in the published evaluations.",
-    "predicted": "The network itself says which classes an image shows, as it has to on a slide.",
-}
 
 
 def write_report(
@@ -66,10 +60,10 @@ def write_report(
         failures=_failures(comparison),
         axes=comparison.axes,
         classes=comparison.classes,
-        measures=[_HEADINGS[measure] for measure in MEASURES],
+        measures=list(MEASURES.values()),
         protocols=[
-            {"name": protocol, "description": _DESCRIPTIONS[protocol], "rows": _rows(comparison, protocol)}
-            for protocol in PROTOCOLS
+            {"name": protocol.title, "description": protocol.about, "rows": _rows(comparison, name)}
+            for name, protocol in PROTOCOLS.items()
         ],
         pictures=[[{"title": name, "data": _embedded(file)} for name, file in row.items()] for row in pictures],
         legend=[] if taxonomy is None else [{"name": one.name, "colour": one.colour} for one in taxonomy],
@@ -135,14 +129,14 @@ def _shown(value: float | None, how: str) -> str:
 
 def _confusions(choice: Choice, classes: Sequence[str]) -> dict[str, Any]:
     matrices = []
-    for protocol in PROTOCOLS:
-        counts = choice.confusion(protocol)
-        assert counts is not None  # because the choice has runs with metrics
+    for key, protocol in PROTOCOLS.items():
+        if (counts := choice.confusion(key)) is None:
+            continue
         shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
         rows = [
             {"name": name, "shares": row[: len(classes)].tolist()} for name, row in zip(classes, shares, strict=True)
         ]
-        matrices.append({"protocol": protocol, "rows": rows})
+        matrices.append({"protocol": protocol.title, "rows": rows})
     return {"name": ", ".join(choice.names), "matrices": matrices}
 
 

@@ -1,17 +1,18 @@
-"""The job that scores a model on tiles with masks, under two protocols, whose figures are never mixed.
+"""The job that scores a model on tiles with masks, under several protocols, whose figures are never mixed.
 
-Under ``oracle`` the true image-level labels decide which classes a pixel may have, as in the published code. Under
-``predicted`` the class presence that the network predicts decides it, as on a slide.
+They are :data:`~napari_pbip.results.metrics.PROTOCOLS`. Tiles have no tissue mask, and a network gives each of their
+pixels a class, so that under ``predicted`` all background of the masks counts as error.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from napari_pbip.bank import LabelledTile, TileSet, load_tiles
@@ -32,10 +33,14 @@ from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.errors import ConfigError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.results.metrics import PROTOCOLS, SegmentationScores
+from napari_pbip.results.resampling import intervals
 
 BATCH = 16
 """Number of images that the network gets at once."""
+_VALIDATED = ("oracle", "predicted")
+"""Protocols of a validation during training, of which one may choose the best model."""
 Report = dict[str, dict[str, Any]]
+Mask = npt.NDArray[np.integer[Any]]
 
 
 @job
@@ -50,7 +55,10 @@ def evaluate(
     refine: RefineSettings | None = None,
     thresholds: ThresholdSettings | None = None,
 ) -> Job:
-    """Score a trained model; the summary of ``Finished`` contains the figures in percent and the confusion matrices.
+    """Score a trained model.
+
+    The summary of ``Finished`` contains by protocol the figures in percent, their ``intervals``
+    (:func:`~napari_pbip.results.resampling.intervals`), their ``mean_of_images`` and the confusion matrices.
 
     Parameters
     ----------
@@ -92,7 +100,7 @@ def evaluate(
     if model.note:
         yield Warned(model.note)
     refine = refine or RefineSettings()
-    scores = _new_scores(tiles)
+    scores = {protocol: SegmentationScores(names) for protocol in PROTOCOLS}
     predictor = Predictor.of_run(
         model.method,
         model.facts,
@@ -104,8 +112,8 @@ def evaluate(
     )
     yield from _add(scores, predictor, tiles, TileReader(), crf=refine.crf)
     summary = {
-        "protocols": {protocol: score.report() for protocol, score in scores.items()},
-        "confusion": {protocol: score.confusion.matrix[:-1].tolist() for protocol, score in scores.items()},
+        "protocols": {protocol: _with_intervals(score) for protocol, score in scores.items()},
+        "confusion": {protocol: score.confusion.tolist() for protocol, score in scores.items()},
         "refine": refine.model_dump(mode="json"),
         "smoothing_pixels": predictor.smoothing,
         "run": str(run),
@@ -125,14 +133,14 @@ def score_tiles(predictor: Predictor, tiles: TileSet, read: TileReader) -> Gener
     Returns
     -------
     dict
-        ``{"oracle": {"miou", "fwiou", "biou", "dice", "per_class"}, "predicted": {...}}`` in percent.
+        ``{"oracle": ..., "predicted": ...}``, each as :meth:`SegmentationScores.report` returns it.
     """
-    scores = _new_scores(tiles)
+    scores = {protocol: SegmentationScores(tiles.taxonomy.names) for protocol in _VALIDATED}
     yield from _add(scores, predictor, tiles, read)
     return {protocol: score.report() for protocol, score in scores.items()}
 
 
-def predict_labels(image: Image, truth: Image, maps: ImageMaps, *, crf: bool = False) -> dict[str, Label]:
+def predict_labels(image: Image, truth: Mask, maps: ImageMaps, *, crf: bool = False) -> dict[str, Label]:
     """Return the class of each pixel of an image under each protocol.
 
     Parameters
@@ -140,7 +148,7 @@ def predict_labels(image: Image, truth: Image, maps: ImageMaps, *, crf: bool = F
     image
         RGB uint8 (H, W, 3).
     truth
-        Its mask, from which the ``oracle`` protocol takes the classes in the image; uint8 (H, W).
+        Its mask, (H, W), from which some protocols take the classes in the image.
     maps
         The network's output for it.
     crf
@@ -159,31 +167,36 @@ def predict_labels(image: Image, truth: Image, maps: ImageMaps, *, crf: bool = F
         labels = refined_image(image, maps, presences)
     else:
         labels = [segment_image(maps, present, image.shape[:2]) for present in presences]
-    return dict(zip(PROTOCOLS, labels, strict=True))
+    given, not_given = labels
+    return {name: given if protocol.classes_given else not_given for name, protocol in PROTOCOLS.items()}
 
 
-Scores = dict[str, SegmentationScores]
-
-
-def _new_scores(tiles: TileSet) -> Scores:
-    return {protocol: SegmentationScores(tiles.taxonomy.names) for protocol in PROTOCOLS}
+def _with_intervals(scores: SegmentationScores) -> dict[str, Any]:
+    units = {"images": scores.counts, "slides": scores.slide_counts}
+    of_images = {"mean_of_images": scores.mean_of_images(), "intervals": intervals(units, scores.names)}
+    return {**scores.report(), **of_images}
 
 
 def _add(
-    scores: Scores, predictor: Predictor, tiles: TileSet, read: TileReader, *, crf: bool = False
+    scores: Mapping[str, SegmentationScores],
+    predictor: Predictor,
+    tiles: TileSet,
+    read: TileReader,
+    *,
+    crf: bool = False,
 ) -> Iterator[Step]:
     """Add all tiles to the scores of each protocol; yield a ``Step`` for each batch."""
     done, classes = 0, len(tiles.taxonomy)
 
-    def load(tile: LabelledTile) -> tuple[Image, Image]:
-        return read(tile), tile.read_mask(classes)
+    def load(tile: LabelledTile) -> tuple[Image, Mask, str | None]:
+        return read(tile), tile.mask_values(classes), tile.origin.slide if tile.origin else None
 
-    pairs = ahead(load, tiles.tiles, depth=2 * BATCH)
-    for batch in batches_of_one_kind(pairs, lambda pair: pair[0].shape, BATCH):
-        seen = predictor.maps([image for image, _ in batch])
-        for maps, (image, truth) in zip(seen, batch, strict=True):
+    loaded = ahead(load, tiles.tiles, depth=2 * BATCH)
+    for batch in batches_of_one_kind(loaded, lambda one: one[0].shape, BATCH):
+        seen = predictor.maps([image for image, *_ in batch])
+        for maps, (image, truth, slide) in zip(seen, batch, strict=True):
             labels = predict_labels(image, truth, maps, crf=crf)
-            for protocol, predicted in labels.items():
-                scores[protocol].add(truth, predicted)
+            for protocol, of_protocol in scores.items():
+                of_protocol.add(PROTOCOLS[protocol].truth(truth, classes), labels[protocol], slide)
         done += len(batch)
         yield Step(done)

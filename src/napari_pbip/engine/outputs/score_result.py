@@ -1,7 +1,7 @@
-"""The job that compares the labels of a slide with a mask, under both protocols.
+"""The job that compares the labels of a slide with a mask, under :data:`~napari_pbip.results.metrics.PROTOCOLS`.
 
-``predicted`` are the labels as they are displayed. With ``oracle``, the classes of each tile are taken from the mask,
-as the published evaluation takes those of each image from its label. The two are never mixed.
+``predicted`` are the labels as they are displayed. If the classes are given, those of each tile are taken from the
+mask, as the published evaluation takes those of each image from its label.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from napari_pbip.results import LargestScores, ScoreStore, SegmentationScores
 from napari_pbip.results.label_image import CHUNK
 from napari_pbip.results.lazy import computed, lazy_labels
 from napari_pbip.results.metrics import PROTOCOLS
+from napari_pbip.results.resampling import intervals
 from napari_pbip.slides.annotations import read_annotations
 from napari_pbip.slides.proportions import scale_over
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
@@ -33,6 +34,8 @@ from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
 Mask = npt.NDArray[np.integer[Any]]
 _LOSSY = frozenset({6, 7, 33007, 34892})
 """Values of the TIFF tag Compression that mean JPEG."""
+_SQUARE_UM = 1000
+"""Side in micrometres of the squares that intervals are over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class Truth:
     values: Mask
     """Values, (H, W), at any resolution and with the slide's proportions, or with the shape of the score grid."""
     first: int
-    """Value of the first class: 1 as in label images, where 0 is ignored, or 0 as in published data sets. Values above
-    the last class are ignored."""
+    """Value of the first class: 1 as in label images, where 0 is ignored, or 0 as in published data sets, where the
+    value after the last class is background. Other values above the last class are ignored."""
 
 
 @job
@@ -53,7 +56,8 @@ def score_result(
     """Score the labels of a store against a mask.
 
     Every cell of the score grid is compared with the mask at its centre. Cells that were not analysed or not assigned
-    are misses of their true class.
+    are background. Intervals are over squares of 1 mm of the slide in which the mask has a value: they say how much the
+    metrics vary over this slide, not over slides.
 
     Parameters
     ----------
@@ -70,8 +74,8 @@ def score_result(
     ------
     Event
         ``Warned`` if the mask lacks a class; ``Finished`` with ``protocols``, the metrics in percent as
-        :func:`napari_pbip.engine.inference.evaluate.evaluate` returns them, and the ``confusion`` of each protocol:
-        counts of cells of (true class, predicted class or none), (N, N + 1).
+        :func:`napari_pbip.engine.inference.evaluate.evaluate` returns them, with intervals over ``squares``, and the
+        ``confusion`` of each protocol: counts of cells of (true class, predicted class or none), (N, N + 1).
 
     Raises
     ------
@@ -93,15 +97,13 @@ def score_result(
     if warning := numbering_warning(held, store.taxonomy.names, truth.first):
         yield Warned(warning)
     largest = LargestScores(store).percentile(thresholds.percentile)
-    presences: dict[str, npt.NDArray[np.floating[Any]]]
-    presences = {"oracle": _shown(true, store), "predicted": store.presence()}
-    protocols: dict[str, Any] = {}
-    confusion: dict[str, list[list[int]]] = {}
+    classes, square = len(store.taxonomy), max(1, round(_SQUARE_UM / store.cell_um))
+    scores = {name: SegmentationScores(store.taxonomy.names) for name in PROTOCOLS}
     done = 0
-    for protocol in PROTOCOLS:
+    for classes_given in (True, False):
         # all at once, with one byte per cell, because the contours of boundary IoU cross blocks
         labels = np.empty((height, width), np.uint8)
-        presence = presences[protocol]
+        presence = _shown(true, store) if classes_given else store.presence()
         with refiner(store, thresholds, refine, presence) as refined:
             lazy = lazy_labels(store, thresholds, largest=largest, presence=presence, refine=refined)
             with closing(computed(lazy.data, blocks, together=refined is None)) as parts:
@@ -110,12 +112,20 @@ def score_result(
                     labels[y : y + block.shape[0], x : x + block.shape[1]] = block
                     done += 1
                     yield Step(done)
-        scores = SegmentationScores(store.taxonomy.names)
-        missed = (labels == NOT_ANALYSED) | (labels == UNASSIGNED)
-        scores.add(true, np.where(missed, UNASSIGNED, labels - 1))
-        protocols[protocol] = scores.report()
-        confusion[protocol] = scores.confusion.matrix[:-1].tolist()
-    yield Finished(store_path, {"protocols": protocols, "confusion": confusion, "classes": store.taxonomy.names})
+        seen = np.where((labels == NOT_ANALYSED) | (labels == UNASSIGNED), UNASSIGNED, labels - 1)
+        for name, protocol in PROTOCOLS.items():
+            if protocol.classes_given == classes_given:
+                scores[name].add_squares(protocol.truth(true, classes), seen, square)
+    summary = {
+        "protocols": {name: one.report() | {"intervals": _intervals(one)} for name, one in scores.items()},
+        "confusion": {name: one.confusion.tolist() for name, one in scores.items()},
+        "classes": store.taxonomy.names,
+    }
+    yield Finished(store_path, summary)
+
+
+def _intervals(scores: SegmentationScores) -> dict[str, Any]:
+    return intervals({"squares": scores.counts}, scores.names)
 
 
 def read_mask(path: Path) -> Mask:
@@ -196,7 +206,7 @@ def _at_cells(truth: Truth, store: ScoreStore) -> npt.NDArray[np.int64]:
 
 
 def _class_indices(at_cells: npt.NDArray[np.int64], truth: Truth, store: ScoreStore) -> npt.NDArray[np.uint8]:
-    """Return the class index of each cell; 255 if it is ignored.
+    """Return the class index of each cell, N for background, 255 if it is ignored.
 
     Raises
     ------
@@ -205,8 +215,9 @@ def _class_indices(at_cells: npt.NDArray[np.int64], truth: Truth, store: ScoreSt
     """
     classes = len(store.taxonomy)
     index = at_cells - truth.first
-    true = np.where((index >= 0) & (index < classes), index, UNASSIGNED).astype(np.uint8)
-    if (true == UNASSIGNED).all():
+    last_known = classes if truth.first == 0 else classes - 1
+    true = np.where((index >= 0) & (index <= last_known), index, UNASSIGNED).astype(np.uint8)
+    if (true >= classes).all():
         last = truth.first + classes - 1
         raise DataError(
             f"The mask shows none of the classes: they are numbered {truth.first} to {last} "
