@@ -114,6 +114,8 @@ def test_the_figures_are_those_of_the_runs(compared: tuple[Path, list[Event]]) -
     values = [score["protocols"]["predicted"]["miou"] for score in scores]
     assert float(means[1]["predicted_miou"]) == pytest.approx(np.mean(values))
     assert float(means[1]["predicted_miou_deviation"]) == pytest.approx(np.std(values, ddof=1))
+    assert float(means[1]["predicted_miou_low"]) <= float(means[1]["predicted_miou"])
+    assert 0 < float(means[0]["oracle_p_permutation"] or means[1]["oracle_p_permutation"]) <= 1
     assert means[2]["seeds"] == "0"
     assert means[2]["predicted_miou"] == ""
 
@@ -131,7 +133,7 @@ def test_the_report_needs_no_other_file_and_shows_the_maps(compared: tuple[Path,
         2 + 2
     )  # tile, truth and two methods; of the third there is none
     assert 'src="' not in page.replace('src="data:', "")
-    assert page.count('<table class="confusion">') == 2 * 2
+    assert page.count('<table class="confusion">') == 2 * 3
     open_tags: list[str] = []
 
     class Balance(HTMLParser):

@@ -1,10 +1,25 @@
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from napari_pbip.results.comparison import Comparison, RunResult, Spread, paired_t_test
+from napari_pbip.errors import OutputError
+from napari_pbip.results.comparison import (
+    Comparison,
+    RunResult,
+    Spread,
+    paired_t_test,
+    read_counts,
+    write_counts,
+    write_results,
+    write_table,
+)
+from napari_pbip.results.metrics import PROTOCOLS, SegmentationScores
+from napari_pbip.results.resampling import PairedTest, intervals
 
 
 def run(name: str, seed: int, miou: float | None) -> RunResult:
@@ -61,3 +76,63 @@ def test_confusion_adds_up_over_seeds(comparison: Comparison) -> None:
     assert counts is not None
     assert counts.tolist() == [[0 + 1 + 2, 3]]
     assert broken.confusion("oracle") is None
+
+
+def with_counts(name: str, seed: int, wrong: float) -> RunResult:
+    """Return a run of a network that errs in this share of the pixels of twelve images."""
+    scores, truths = SegmentationScores(["A", "B"]), np.random.default_rng(0)
+    errors = np.random.default_rng([seed, round(1000 * wrong)])
+    for _ in range(12):
+        truth = truths.integers(0, 2, (30, 30))
+        scores.add(truth, np.where(errors.random((30, 30)) < wrong, 1 - truth, truth))
+    report = {**scores.report(), "intervals": intervals({"images": scores.counts}, scores.names)}
+    figures = {
+        "protocols": dict.fromkeys(PROTOCOLS, report),
+        "confusion": {},
+        "classes": scores.names,
+        "seconds_per_step": 1.0,
+        "parameters": 1,
+    }
+    return RunResult((name,), seed, figures, counts=dict.fromkeys(PROTOCOLS, scores.counts))
+
+
+def test_choices_are_tested_over_images_and_corrected_for_their_number(tmp_path: Path) -> None:
+    runs = [with_counts(name, seed, wrong) for name, wrong in (("a", 0.1), ("b", 0.11), ("c", 0.2)) for seed in (0, 1)]
+    comparison = Comparison(("method",), (*runs, run("earlier", 0, 20.0)))
+    best, near, far, earlier = comparison.tests("predicted")
+    assert best is None
+    assert earlier is None  # its images are not known
+    assert near is not None
+    assert far is not None
+    a, _, c, _ = comparison.choices
+    alone = PairedTest.between(c.counts("predicted"), a.counts("predicted"))
+    assert (far.difference, far.ends) == (alone.difference, alone.ends)
+    assert far.permutation == pytest.approx(2 * alone.permutation)  # of two tests, it is the smaller one
+    assert far.permutation < 0.05
+    assert far.ends[1] < 0
+    low, high = a.interval("predicted", "miou")
+    assert low < a.spread("predicted", "miou").mean < high
+    write_table(tmp_path / "table.csv", comparison)
+    write_results(tmp_path / "results.csv", comparison)
+    with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[2]["oracle_background_p_permutation"]) == far.permutation
+    assert float(rows[2]["predicted_difference_high"]) == far.ends[1]
+    assert float(rows[0]["predicted_miou_low"]) == low
+    assert (rows[0]["predicted_difference"], rows[3]["predicted_miou_low"]) == ("", "")
+    with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
+        first, *_, last = csv.DictReader(file)
+    assert float(first["predicted_dice_low"]) < float(first["predicted_dice"]) < float(first["predicted_dice_high"])
+    assert last["oracle_background_miou"] == last["predicted_accuracy"] == ""  # earlier versions had neither
+
+
+def test_counts_of_slides_are_kept_where_there_are_several(tmp_path: Path) -> None:
+    scores = SegmentationScores(["A", "B"])
+    for image in range(12):
+        scores.add(np.zeros((4, 4), int), np.eye(4, dtype=int), f"slide {image % 6}")
+    write_counts(tmp_path / "counts.safetensors", {"oracle": scores})
+    np.testing.assert_array_equal(read_counts(tmp_path / "counts.safetensors")["oracle"], scores.slide_counts)
+    assert read_counts(tmp_path / "nowhere") == {}
+    (tmp_path / "counts.safetensors").write_bytes(b"broken")
+    with pytest.raises(OutputError, match="damaged"):
+        read_counts(tmp_path / "counts.safetensors")

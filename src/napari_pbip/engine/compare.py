@@ -3,10 +3,10 @@
 ```text
 OUT/
   compare.yaml                 the settings of the comparison
-  results.csv                  one row per run: metrics of both protocols, seconds per step, parameters, error
-  table.csv                    one row per choice: mean and deviation over the seeds, p-values
+  results.csv                  one row per run: metrics under each protocol, seconds per step, parameters, error
+  table.csv                    one row per choice: mean and deviation over the seeds, intervals, p-values
   report.html                  everything in one page
-  runs/<choices>/seed<n>/      the folder of each training, with scores.json and map_<i>.png
+  runs/<choices>/seed<n>/      the folder of each training, with scores.json, counts.safetensors, map_<i>.png
   banks/                       the image banks, each shared by all runs with the same settings of the bank
   tiles/                       the tiles whose maps are shown, and their masks
 ```
@@ -44,14 +44,14 @@ from napari_pbip.engine.training.train import train
 from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.events import Event, Finished, Job, Noted, RunStep, Started, Step, Warned
 from napari_pbip.files import prepare_folder, write_json, write_picture, writing
-from napari_pbip.results.comparison import Comparison, RunResult, write_results, write_table
+from napari_pbip.results.comparison import Comparison, RunResult, read_counts, write_results, write_table
 from napari_pbip.results.metrics import MEASURES, PROTOCOLS
 from napari_pbip.results.report import write_map, write_report
 from napari_pbip.taxonomy import Taxonomy
 
 MARKER = "compare.yaml"
 REPORT, RESULTS, TABLE = "report.html", "results.csv", "table.csv"
-_SCORES = "scores.json"
+_SCORES, _COUNTS = "scores.json", "counts.safetensors"
 _CHANGES_NOTHING: dict[str, Any] = {"segment": True, "thresholds": True, "train": {"device"}}
 """Settings that may change without scoring a run again."""
 
@@ -62,7 +62,7 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
     """Train and evaluate every run of a comparison; a run that fails is reported and does not stop the others.
 
     The same call resumes a comparison: finished runs are kept, and a training that was stopped is resumed. Tables and
-    report are written after every run.
+    report are written after every run that was not finished before, and at the end.
 
     Parameters
     ----------
@@ -121,10 +121,11 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
         yield said
     for done, run in enumerate(runs, 1):
         folder = out / "runs" / run.folder
-        error = ""
+        error, was_done = "", False
         try:
+            was_done = _is_done(folder, run.settings)
             with closing(_run(run, settings.split, folder, out / "banks", shown)) as events:
-                for event in events:
+                for event in () if was_done else events:
                     if isinstance(event, Step):
                         yield RunStep(done - 1, event.values, run=run.name)
                     elif isinstance(event, Warned) and event.message not in reported:
@@ -136,8 +137,10 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
         except Exception as fault:  # noqa: BLE001 - whatever it is, it is that run's, and the next one may do well
             error = str(explained(fault, run.name, "use a smaller batch_size"))
             yield Warned(f"{run.name} failed: {error}")
-        results[run.name] = RunResult(run.choices, run.seed, None if error else _read_scores(folder), error)
-        write()
+        scores, counts = (None, {}) if error else (_read_scores(folder), read_counts(folder / _COUNTS))
+        results[run.name] = RunResult(run.choices, run.seed, scores, error, counts)
+        if not was_done or done == len(runs):
+            write()
         yield RunStep(done, _figures(results[run.name]), run=run.name, finished=True)
     failed = {name: result.error for name, result in results.items() if result.error}
     summary = {
@@ -160,9 +163,7 @@ def _prepare(out: Path, values: Mapping[str, Any], *, overwrite: bool) -> None:
 def _run(
     run: PlannedRun, split: str, folder: Path, banks: Path, shown: Sequence[LabelledTile]
 ) -> Generator[Event, None, None]:
-    """Train and evaluate one run, unless that is done."""
-    if _is_done(folder, run.settings):
-        return
+    """Train and evaluate one run."""
     settings = run.settings
     if starts_from_bank(settings) and settings.bank_folder is None:
         bank = yield from _shared_bank(settings, banks)
@@ -182,7 +183,9 @@ def _run(
     device, refine = settings.train.device, settings.refine
     thresholds = settings.thresholds
     summary = yield from phase(
-        evaluate(folder, settings.data, split, device=device, refine=refine, thresholds=thresholds)
+        evaluate(
+            folder, settings.data, split, device=device, refine=refine, thresholds=thresholds, counts=folder / _COUNTS
+        )
     )
     model = load_model(folder, "best", choose_device(device))
     _write_maps(folder, model, shown, run.settings)

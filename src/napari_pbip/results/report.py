@@ -16,6 +16,7 @@ from napari_pbip.files import write_picture, writing
 from napari_pbip.results.comparison import Choice, Comparison, Spread
 from napari_pbip.results.labels import UNASSIGNED_RGB
 from napari_pbip.results.metrics import MEASURES, PROTOCOLS
+from napari_pbip.results.resampling import LEVEL, PairedTest
 from napari_pbip.taxonomy import Taxonomy
 
 
@@ -60,6 +61,7 @@ def write_report(
         failures=_failures(comparison),
         axes=comparison.axes,
         classes=comparison.classes,
+        level=LEVEL,
         measures=list(MEASURES.values()),
         protocols=[
             {"name": protocol.title, "description": protocol.about, "rows": _rows(comparison, name)}
@@ -101,22 +103,33 @@ def _failures(comparison: Comparison) -> list[dict[str, Any]]:
 def _rows(comparison: Comparison, protocol: str) -> list[dict[str, Any]]:
     ranks = {choice.names: rank for rank, choice in enumerate(comparison.ranking(protocol))}
     rows = []
-    for choice in comparison.choices:
-        spreads = [choice.spread(protocol, measure) for measure in MEASURES]
-        spreads += [choice.class_spread(protocol, name) for name in comparison.classes]
+    for choice, test in zip(comparison.choices, comparison.tests(protocol), strict=True):
+        figures = [_figure(choice, protocol, measure) for measure in MEASURES]
+        figures += [_spread(choice.class_spread(protocol, name)) for name in comparison.classes]
         seconds, parameters = choice.mean("seconds_per_step"), choice.mean("parameters")
         facts = [_shown(p, ".3g") for p in comparison.p_values(protocol, choice)]
+        facts += ["–"] * 3 if test is None else _tested(test)
         facts += [_shown(seconds, ".3g"), _shown(parameters, ",.0f")]
         rows.append(
             {
                 "names": choice.names,
                 "seeds": len(choice.done),
                 "rank": ranks.get(choice.names, len(ranks)),
-                "figures": [_spread(spread) for spread in spreads],
+                "figures": figures,
                 "facts": facts,
             }
         )
     return rows
+
+
+def _figure(choice: Choice, protocol: str, measure: str) -> str:
+    ends = choice.interval(protocol, measure)
+    return _spread(choice.spread(protocol, measure)) + ("" if ends is None else f" [{ends[0]:.2f}, {ends[1]:.2f}]")
+
+
+def _tested(test: PairedTest) -> list[str]:
+    low, high = test.ends
+    return [f"{test.difference:+.2f} [{low:+.2f}, {high:+.2f}]", f"{test.permutation:.3g}", f"{test.wilcoxon:.3g}"]
 
 
 def _spread(spread: Spread | None) -> str:

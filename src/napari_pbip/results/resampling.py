@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import wilcoxon
 
-from napari_pbip.results.metrics import MEASURES, Counts, Figures, Metrics
+from napari_pbip.results.metrics import MEASURES, Counts, Figures, Metrics, SegmentationScores
 
 FEWEST = 5
 """Images or slides below which there is neither an interval nor a test."""
@@ -55,6 +55,12 @@ def intervals(units: Mapping[str, Counts | None], names: Sequence[str]) -> dict[
                 "per_class": {name: {"iou": _ends(ends)} for name, ends in of_classes},
             }
     return found
+
+
+def independent_units(scores: SegmentationScores) -> tuple[str, Counts]:
+    """Return ``slides`` with their counts if there are at least :data:`FEWEST`, else ``images``."""
+    slides = scores.slide_counts
+    return ("images", scores.counts) if slides is None or len(slides) < FEWEST else ("slides", slides)
 
 
 def resampled(counts: Counts) -> Figures:

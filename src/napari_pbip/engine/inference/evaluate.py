@@ -32,6 +32,7 @@ from napari_pbip.engine.runs import Which, load_model
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.errors import ConfigError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.results.comparison import write_counts
 from napari_pbip.results.metrics import PROTOCOLS, SegmentationScores
 from napari_pbip.results.resampling import intervals
 
@@ -54,6 +55,7 @@ def evaluate(
     precision: Precision = "float32",
     refine: RefineSettings | None = None,
     thresholds: ThresholdSettings | None = None,
+    counts: Path | None = None,
 ) -> Job:
     """Score a trained model.
 
@@ -76,6 +78,8 @@ def evaluate(
         Test-time augmentation and dense CRF; by default neither.
     thresholds
         Only the smoothing is used, if the microns per pixel of the tiles are known; by default that of the training.
+    counts
+        File to write the counts of each image into (:func:`~napari_pbip.results.comparison.write_counts`).
 
     Raises
     ------
@@ -85,6 +89,8 @@ def evaluate(
         If the run cannot be read, or its classes differ from those of the data.
     DataError
         If tiles or masks are missing or wrong.
+    OutputError
+        If ``counts`` cannot be written.
     """
     began = time.monotonic()
     if data.folder is None:
@@ -111,6 +117,8 @@ def evaluate(
         mpp=data.mpp,
     )
     yield from _add(scores, predictor, tiles, TileReader(), crf=refine.crf)
+    if counts is not None:
+        write_counts(counts, scores)
     summary = {
         "protocols": {protocol: _with_intervals(score) for protocol, score in scores.items()},
         "confusion": {protocol: score.confusion.tolist() for protocol, score in scores.items()},
