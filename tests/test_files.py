@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from napari_pbip.errors import OutputError
-from napari_pbip.files import prepare_folder, present, safe_name, write_json, writing, writing_folder
+from napari_pbip.files import prepare_folder, present, safe_name, write_json, write_table, writing, writing_folder
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -187,3 +189,19 @@ def test_long_names_are_written(tmp_path: Path) -> None:
     target = tmp_path / ("n" * 250 + ".json")
     write_json(target, {})
     assert [one.name for one in tmp_path.iterdir()] == [target.name]
+
+
+def test_a_table_is_parquet_if_its_name_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [("ä, b", Path("a.svs"), 1, 0.1 + 0.2), ("c", None, 2, None)]
+    for name, read in (("table.csv", pd.read_csv), ("table.parquet", pd.read_parquet)):
+        write_table(tmp_path / name, ["name", "path", "count", "value"], rows)
+        table = read(tmp_path / name)
+        assert table["name"].tolist() == ["ä, b", "c"]
+        assert (table["path"][0], table["count"].tolist()) == ("a.svs", [1, 2])
+        assert table["value"][0] == (0.3 if name.endswith("csv") else 0.1 + 0.2)
+        assert table.isna().loc[1, ["path", "value"]].all()
+    write_table(tmp_path / "empty.parquet", ["name"], [])
+    assert list(pd.read_parquet(tmp_path / "empty.parquet").columns) == ["name"]
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(OutputError, match=r"pip install napari-pbip\[parquet\]"):
+        write_table(tmp_path / "other.parquet", ["name"], [])

@@ -114,19 +114,37 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table as CSV (UTF-8, commas, decimal points), which replaces the file only when complete.
+    """Write a table, which replaces the file only when complete.
 
-    Floats have six digits, and None is an empty field.
+    It is Parquet if the name ends in ``.parquet``, and else CSV (UTF-8, commas, decimal points), in which floats have
+    six digits. None is an empty field.
 
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        If the file cannot be written, or the library pyarrow, which Parquet needs, is not installed.
     """
+    if path.suffix.lower() == ".parquet":
+        _write_parquet(path, header, list(rows))
+        return
     with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(header)
         table.writerows([f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows)
+
+
+def _write_parquet(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise OutputError(
+            "Parquet needs another library; run `pip install napari-pbip[parquet]`, or choose a name that ends in .csv."
+        ) from error
+    columns = zip(*rows, strict=True) if rows else ((),) * len(header)
+    plain = [[str(value) if isinstance(value, Path) else value for value in column] for column in columns]
+    with writing(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.table(dict(zip(header, plain, strict=True))), temporary)
 
 
 def write_picture(path: Path, picture: Image, form: str, **options: Any) -> None:

@@ -17,7 +17,7 @@ from skimage.measure import perimeter_crofton
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.results import ScoreStore, areas, label_region, write_labels
 from napari_pbip.results.label_files import FOLDER, open_labels
-from napari_pbip.results.statistics import SpatialStatistics, write_statistics
+from napari_pbip.results.statistics import SpatialStatistics, Statistic, mean_of_models, write_statistics
 from napari_pbip.taxonomy import BCSS
 from tests.results import stores
 
@@ -143,15 +143,22 @@ def test_cells_beside_blocks_that_are_left_out_are_counted():
     assert found.interface(0, 1) == statistics_of(labels, 8).interface(0, 1) > 0
 
 
-def written(store: ScoreStore, path: Path) -> dict[tuple[str, str, str], tuple[str, float]]:
+def read(store: ScoreStore, path: Path) -> dict[tuple[str, str, str], dict[str, str]]:
     for _ in write_statistics(path, store, store.path / FOLDER):
         pass
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert {row["slide"] for row in rows} == {"slide"}
-    found = {(row["class"], row["other"], row["quantity"]): (row["unit"], float(row["value"])) for row in rows}
+    assert {(row["slide"], row["identity"], row["result"], row["model"]) for row in rows} == {
+        ("slide", "a1", str(store.path), "run")
+    }
+    found = {(row["class"], row["other"], row["quantity"]): row for row in rows}
     assert len(found) == len(rows)
     return found
+
+
+def written(store: ScoreStore, path: Path) -> dict[tuple[str, str, str], tuple[str, float]]:
+    rows = read(store, path).values()
+    return {(row["class"], row["other"], row["quantity"]): (row["unit"], float(row["value"])) for row in rows}
 
 
 def test_the_table(labelled: ScoreStore, tmp_path: Path):
@@ -177,15 +184,27 @@ def test_the_table(labelled: ScoreStore, tmp_path: Path):
     np.testing.assert_allclose(shares, spatial.distances(0, 1), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("factor", "tumour", "others"), [(0.5, 0.4, 0.15), (1.5, 1.0, 0.45)])
-def test_areas_at_other_deltas_are_those_of_labels_that_are_made_so(
-    labelled: ScoreStore, tmp_path: Path, factor: float, tumour: float, others: float
-):
+def test_ranges_are_those_of_labels_at_other_deltas(labelled: ScoreStore, tmp_path: Path):
     write_labels(labelled, ThresholdSettings(delta=0.3, class_delta={"TUM": 0.8}))
-    found = written(labelled, tmp_path / "slide.statistics.csv")
-    write_labels(labelled, ThresholdSettings(delta=others, class_delta={"TUM": tumour}))
-    for row in areas(labelled)[:-1]:
-        assert found[row.name, "", f"area at delta x {factor}"] == ("mm2", pytest.approx(row.area_mm2, rel=1e-5))
+    found = read(labelled, tmp_path / "slide.statistics.csv")
+    tables = [areas(labelled)]
+    for tumour, others in ((0.4, 0.15), (1.0, 0.45)):  # half, and one and a half times, but at most 1
+        write_labels(labelled, ThresholdSettings(delta=others, class_delta={"TUM": tumour}))
+        tables.append(areas(labelled))
+    for *rows, last in [zip(*tables, strict=True)]:
+        assert last[0].name == "not analysed"
+        for of in rows:
+            for quantity, values in (
+                ("area", [row.area_mm2 for row in of]),
+                ("share of tissue", [row.percent_of_tissue for row in of]),
+            ):
+                row = found[of[0].name, "", quantity]
+                assert row["range"] == "thresholds"
+                assert [float(row["low"]), float(row["high"])] == pytest.approx([min(values), max(values)], rel=1e-5)
+    both = [100 * rows[0].cells / (rows[0].cells + rows[1].cells) for rows in tables]
+    row = found["TUM", "STR", "share of both"]
+    assert [float(row["low"]), float(row["high"])] == pytest.approx([min(both), max(both)], rel=1e-5)
+    assert found["not analysed", "", "area"]["range"] == found["TUM", "STR", "interface"]["low"] == ""
 
 
 def test_what_is_not_defined_has_no_row(tmp_path: Path):
@@ -200,21 +219,28 @@ def test_what_is_not_defined_has_no_row(tmp_path: Path):
 def test_refined_labels_have_no_range(labelled: ScoreStore, tmp_path: Path):
     thresholds = ThresholdSettings()
     write_labels(labelled, thresholds, lambda largest, y, x: label_region(labelled, thresholds, largest, 0, y, x))
-    quantities = {quantity for _, _, quantity in written(labelled, tmp_path / "table.csv")}
-    assert {"area", "interface"} <= quantities
-    assert not any("delta" in quantity for quantity in quantities)
+    assert {row["range"] for row in read(labelled, tmp_path / "table.csv").values()} == {""}
 
 
-def test_areas_at_other_deltas_are_of_the_cells_that_have_labels(tmp_path: Path):
+def test_ranges_are_of_the_cells_that_have_labels(tmp_path: Path):
     store = stores.create(tmp_path / "slide.ome.zarr", (300, 520))
     answer = stores.network(stores.smooth_field((300, 520)))
     stores.segment(store, answer, blocks=2)
     write_labels(store, ThresholdSettings())
     stores.segment(ScoreStore.open(store.path, "r+"), answer)  # and labels are not written again
-    found = written(ScoreStore.open(store.path), tmp_path / "table.csv")
-    assert found["not analysed", "", "area"][1] > 0
-    areas, *others = (
-        sum(found[name, "", quantity][1] for name in (*NAMES, "not assigned"))
-        for quantity in ("area", "area at delta x 0.5", "area at delta x 1.5")
-    )
-    assert others == pytest.approx([areas, areas], rel=1e-5)
+    found = read(ScoreStore.open(store.path), tmp_path / "table.csv")
+    assert float(found["not analysed", "", "area"]["value"]) > 0
+    rows = [found[name, "", "area"] for name in (*NAMES, "not assigned")]
+    low, area, high = (sum(float(row[column]) for row in rows) for column in ("low", "value", "high"))
+    assert low < area < high < 2 * area  # of the cells that were labelled
+
+
+def test_the_mean_of_models_has_the_range_over_them():
+    first = [
+        Statistic("slide", "a1", path, model, "TUM", "", "area", "mm2", value, 0.0, 9.0, "thresholds")
+        for path, model, value in (("x", "seed0", 1.0), ("y", "seed1", 4.0), ("z", "seed2", 1.0))
+    ]
+    alone = Statistic("slide", "a1", "x", "seed0", "TUM", "", "median patch", "mm2", 2.0)
+    assert list(mean_of_models([[first[0], alone], [first[1]], [first[2]]])) == [
+        Statistic("slide", "a1", "", "mean of 3 models", "TUM", "", "area", "mm2", 2.0, 1.0, 4.0, "models")
+    ]

@@ -401,6 +401,38 @@ def export(
     say(f"Written: {out}")
 
 
+@app.command()
+def statistics(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Results (<slide>.ome.zarr), and folders of them such as a project.")
+    ],
+    out: Annotated[Path, typer.Option(help="Table to write: .csv or .parquet.")],
+    job: JobOption = None,
+    assignments: Set = None,
+) -> None:
+    """Measure the maps of many slides into one table: areas, patches, interfaces, distances, each with its range.
+
+    A slide with several results, as of models with different seeds, also has their mean and range. With --job or --set,
+    the labels are those at these thresholds.
+
+    Examples:
+
+    napari-pbip statistics project/ --out cohort.csv
+
+    napari-pbip statistics seed0/ seed1/ seed2/ --out cohort.parquet
+    """
+    from napari_pbip.engine.outputs.cohort_statistics import cohort_statistics
+    from napari_pbip.results.places import find_stores
+
+    settings = settings_from(job, assignments, {})
+    thresholds = settings.thresholds if job or assignments else None
+    stores = {path: thresholds for source in sources for path in find_stores(source)}
+    summary = follow(cohort_statistics(stores, out, settings.refine))
+    say(f"{summary['slides']:,} slides, {summary['results']:,} results: {out}")
+    if summary["failed"]:
+        raise typer.Exit(1)
+
+
 @app.command("import")
 def import_(
     annotations: Annotated[Path, typer.Argument(help="GeoJSON of annotations with classes, as QuPath exports it.")],

@@ -6,6 +6,7 @@ A result belongs to a slide by the slide's identity, which is recorded in the sc
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from napari_pbip.files import safe_name
@@ -26,6 +27,18 @@ def stores_in(folder: Path) -> dict[Path, str | None]:
     """Return the score stores in a folder with the identities of their slides (None if damaged or just begun)."""
     stores = (marker.parent.parent for marker in sorted(folder.glob(f"*.ome.zarr/{STORE_MARKER}")))
     return {store: _identity(store) for store in stores}
+
+
+def find_stores(place: Path) -> list[Path]:
+    """Return the score stores at any depth in a folder, such as a project, or the store that it is itself, sorted."""
+    if (place / STORE_MARKER).exists():
+        return [place]
+    found = []
+    for path, folders, _ in os.walk(place):
+        images = {name for name in folders if name.endswith(".ome.zarr")}
+        folders[:] = [name for name in folders if name not in images]  # they have very many files
+        found += [Path(path, name) for name in images if Path(path, name, STORE_MARKER).exists()]
+    return sorted(found)
 
 
 def store_for(folder: Path, name: str, identity: str) -> Path:

@@ -7,8 +7,8 @@ The definitions are in ``docs/how-to/export-results.md``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 from itertools import combinations, pairwise, permutations
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import shapely
 import zarr
 from scipy.ndimage import distance_transform_edt
 
-from napari_pbip.events import Job, Started, Step
+from napari_pbip.events import Event, Job, Started, Step
 from napari_pbip.files import write_table
 from napari_pbip.results.areas import area_rows
 from napari_pbip.results.label_files import REWRITE, open_labels
@@ -34,7 +34,11 @@ from napari_pbip.taxonomy import NOT_ANALYSED
 BANDS_UM = (0, 50, 100, 250)
 """Edges of the bands of distance in micrometres; one more band lies beyond the last."""
 DELTA_FACTORS = (0.5, 1.5)
-"""Factors of delta between which the range of an area is found."""
+"""Factors of delta at which areas are computed too, for their range."""
+COLUMNS = (
+    "slide", "identity", "result", "model", "class", "other", "quantity", "unit", "value", "low", "high", "range",
+)  # fmt: skip
+"""The columns of a table of statistics, which are the fields of :class:`Statistic`."""
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Row and column steps from a cell to half of its eight neighbours, so that each pair of cells is counted once."""
 
@@ -44,6 +48,12 @@ class Statistic:
     """One row of the table of statistics."""
 
     slide: str
+    identity: str
+    """Identity of the slide."""
+    result: str
+    """Path of the score store; empty in a row of several results."""
+    model: str
+    """Name of the run."""
     name: str
     """Class name, ``not assigned``, or ``not analysed``."""
     other: str
@@ -53,6 +63,17 @@ class Statistic:
     """``mm2``, ``mm``, ``percent``, or ``count``."""
     value: float
     """An integer if it is a count."""
+    low: float | None = None
+    """Lower end of the range of values, or None if there is none."""
+    high: float | None = None
+    """Upper end."""
+    range: str = ""
+    """What the range is over: ``thresholds`` (:data:`DELTA_FACTORS`), or ``models``."""
+
+    def between(self, values: Iterable[float], over: str) -> Statistic:
+        """Return the row with the range of its value and these ones."""
+        every = (self.value, *values)
+        return replace(self, low=min(every), high=max(every), range=over)
 
 
 class SpatialStatistics:
@@ -156,16 +177,13 @@ class SpatialStatistics:
             self._near[:, other] += counts.reshape(self._values, bands)
 
 
-def write_statistics(path: Path, store: ScoreStore, folder: Path) -> Job:
-    """Write the statistics of the labels of a store as CSV (UTF-8, commas, decimal points), a value in each row.
+def measure_statistics(store: ScoreStore, folder: Path) -> Generator[Event, None, list[Statistic]]:
+    """Return the statistics of the labels of a store; yield ``Started``, and a ``Step`` for each block.
 
-    The columns are those of :class:`Statistic`, of which ``name`` is called ``class``. Quantities that are not defined,
-    such as the median patch of a class without patches, have no row.
+    Quantities that are not defined, such as the median patch of a class without patches, have no row.
 
     Parameters
     ----------
-    path
-        The file to write.
     store
         The store that the labels belong to.
     folder
@@ -174,14 +192,14 @@ def write_statistics(path: Path, store: ScoreStore, folder: Path) -> Job:
     Raises
     ------
     OutputError
-        If the labels or the store are damaged, or the file cannot be written.
+        If the labels or the store are damaged.
     """
     (labels, *_), facts = open_labels(store, folder)
     places = analysed_blocks(store)
     spatial = SpatialStatistics(labels, len(store.taxonomy), store.cell_um)
     scaled = {} if facts.refined else {factor: np.zeros(256, np.int64) for factor in DELTA_FACTORS}
     largest, delta = np.array(facts.largest, np.float32), deltas(store.taxonomy, facts.thresholds)
-    yield Started(f"Writing {path.name}", total=len(places), unit="parts")
+    yield Started(f"Measuring {store.facts.slide.name}", total=len(places), unit="parts")
     for done, (row, column) in enumerate(places, 1):
         y, x = row * CHUNK, column * CHUNK
         with reading(folder, REWRITE):
@@ -195,37 +213,83 @@ def write_statistics(path: Path, store: ScoreStore, folder: Path) -> Job:
                 counts += np.bincount(other[analysed], minlength=256)
         yield Step(done)
     spatial.finish()
-    rows = [*_areas(store, facts.cells, scaled), *_spatial(store, spatial)]
-    write_table(path, ["slide", "class", "other", "quantity", "unit", "value"], [astuple(row) for row in rows])
+    others = [dict(enumerate(counts.tolist())) for counts in scaled.values()]
+    return [*_areas(store, facts.cells, others), *_spatial(store, spatial)]
 
 
-def _areas(store: ScoreStore, cells: dict[int, int], scaled: dict[float, npt.NDArray[np.int64]]) -> Iterator[Statistic]:
-    """Return areas and shares, and the areas at other deltas from the number of cells of each label value there."""
-    slide, names = store.facts.slide.name, store.taxonomy.names
-    for row in area_rows(store, cells):
-        yield Statistic(slide, row.name, "", "area", "mm2", row.area_mm2)
-        yield Statistic(slide, row.name, "", "share of tissue", "percent", row.percent_of_tissue)
-    for factor, counts in scaled.items():
-        for row in area_rows(store, dict(enumerate(counts.tolist())))[:-1]:
-            yield Statistic(slide, row.name, "", f"area at delta x {factor}", "mm2", row.area_mm2)
-    of_class = {name: cells[n + 1] for n, name in enumerate(names)}
-    for name, other in permutations(names, 2):
-        if both := of_class[name] + of_class[other]:
-            yield Statistic(slide, name, other, "share of both", "percent", 100 * of_class[name] / both)
+def write_statistics(path: Path, store: ScoreStore, folder: Path) -> Job:
+    """Write the table of :func:`measure_statistics`, as :func:`write_table` does.
+
+    Raises
+    ------
+    OutputError
+        If the labels or the store are damaged, or the file cannot be written.
+    """
+    write_rows(path, (yield from measure_statistics(store, folder)))
+
+
+def write_rows(path: Path, rows: Iterable[Statistic]) -> None:
+    """Write statistics with the header :data:`COLUMNS`, as :func:`write_table` does; raises as it does."""
+    write_table(path, COLUMNS, [astuple(row) for row in rows])
+
+
+def mean_of_models(results: Sequence[Sequence[Statistic]]) -> Iterator[Statistic]:
+    """Return the mean of each quantity over several results of one slide, and its range over them.
+
+    A quantity that is not defined in all results has no row.
+    """
+    first, *others = results
+    found = [{(row.name, row.other, row.quantity): row.value for row in other} for other in others]
+    for row in first:
+        key = row.name, row.other, row.quantity
+        values = [other[key] for other in found if key in other]
+        if len(values) == len(others):
+            mean = float(np.mean([row.value, *values]))
+            of_all = replace(row.between(values, "models"), value=mean)
+            yield replace(of_all, result="", model=f"mean of {len(results)} models")
+
+
+def _areas(store: ScoreStore, cells: dict[int, int], others: Sequence[dict[int, int]]) -> Iterator[Statistic]:
+    """Return areas and shares; their range is over these numbers of cells of each label value at other thresholds."""
+    rows = area_rows(store, cells)
+    at_others = zip(*(area_rows(store, other) for other in others), strict=True) if others else [()] * len(rows)
+    for row, found in zip(rows, at_others, strict=True):
+        area = _row(store, row.name, "", "area", "mm2", row.area_mm2)
+        share = _row(store, row.name, "", "share of tissue", "percent", row.percent_of_tissue)
+        if found and row.label != NOT_ANALYSED:  # which no threshold changes
+            area = area.between([other.area_mm2 for other in found], "thresholds")
+            share = share.between([other.percent_of_tissue for other in found], "thresholds")
+        yield from (area, share)
+    for (n, name), (m, other) in permutations(enumerate(store.taxonomy.names, 1), 2):
+        value, *at = [_share_of_both(some[n], some[m]) for some in (cells, *others)]
+        if value is not None:
+            share = _row(store, name, other, "share of both", "percent", value)
+            defined = [one for one in at if one is not None]
+            yield share.between(defined, "thresholds") if defined else share
+
+
+def _share_of_both(one: int, other: int) -> float | None:
+    return 100 * one / (one + other) if one + other else None
+
+
+def _row(store: ScoreStore, name: str, other: str, quantity: str, unit: str, value: float) -> Statistic:
+    facts = store.facts
+    of = facts.slide.name, facts.slide.identity, str(store.path), facts.model.run
+    return Statistic(*of, name, other, quantity, unit, value)
 
 
 def _spatial(store: ScoreStore, spatial: SpatialStatistics) -> Iterator[Statistic]:
-    slide, names = store.facts.slide.name, store.taxonomy.names
+    names = store.taxonomy.names
     for n, name in enumerate(names):
         patches = spatial.patches(n)
-        yield Statistic(slide, name, "", "patches", "count", len(patches))
+        yield _row(store, name, "", "patches", "count", len(patches))
         if len(patches):
-            yield Statistic(slide, name, "", "largest patch", "mm2", float(patches.max()))
-            yield Statistic(slide, name, "", "median patch", "mm2", float(np.median(patches)))
+            yield _row(store, name, "", "largest patch", "mm2", float(patches.max()))
+            yield _row(store, name, "", "median patch", "mm2", float(np.median(patches)))
     for n, m in combinations(range(len(names)), 2):
-        yield Statistic(slide, names[n], names[m], "interface", "mm", spatial.interface(n, m))
+        yield _row(store, names[n], names[m], "interface", "mm", spatial.interface(n, m))
     bands = [f"{start}-{stop} um from edge" for start, stop in pairwise(BANDS_UM)] + [f">{BANDS_UM[-1]} um from edge"]
     for n, m in permutations(range(len(names)), 2):
         for band, share in zip(bands, spatial.distances(n, m).tolist(), strict=True):
             if not math.isnan(share):
-                yield Statistic(slide, names[n], names[m], band, "percent", share)
+                yield _row(store, names[n], names[m], band, "percent", share)

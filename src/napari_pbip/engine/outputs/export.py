@@ -131,6 +131,17 @@ FORMATS: Mapping[str, ResultFormat] = {
 """The formats by the name that the command line gives them."""
 
 
+def labels_at(store: ScoreStore, thresholds: ThresholdSettings, refine: RefineSettings | None, folder: Path) -> Job:
+    """Write the labels of a store at these thresholds as a label image, with progress."""
+    yield Started("Computing labels", total=len(analysed_blocks(store)), unit="parts")
+    with (
+        refiner(store, thresholds, refine) as refined,
+        closing(writing_labels(store, thresholds, refined, folder)) as written,
+    ):
+        for number in written:
+            yield Step(number)
+
+
 @job
 def export(
     store: Path | str,
@@ -187,9 +198,6 @@ def export(
             open_labels(scores)  # raises if there are none
         elif thresholds is not None and chosen.labels:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="napari-pbip-"))) / "labels"
-            yield Started("Computing labels", total=len(analysed_blocks(scores)), unit="parts")
-            refined = stack.enter_context(refiner(scores, thresholds, refine))
-            for number in stack.enter_context(closing(writing_labels(scores, thresholds, refined, folder))):
-                yield Step(number)
+            yield from labels_at(scores, thresholds, refine, folder)
         yield from stack.enter_context(closing(chosen.write(target, scores, folder)))
     yield Finished(target)
