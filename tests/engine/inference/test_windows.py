@@ -62,7 +62,7 @@ def test_a_slide_and_an_image_have_the_same_scores_and_presence(run: Path, tissu
     model = load_model(run)
     predictor = Predictor.of_run(model.method, model.facts, CPU)
     (maps,) = predictor.maps([tissue])
-    weights = (1.0,) if maps.calibrated else model.method.fusion_weights
+    weights = maps.weights or (1.0,)
     weighted = [(w, m) for w, m in zip(weights, maps.stages, strict=True) if w]
     of_image = fuse(weighted, maps.stages[0].shape[-2:])[0].numpy()
     of_slide = store.read_scores(0, ALL, ALL).astype(np.float32)
@@ -111,7 +111,7 @@ def test_images_up_to_a_training_tile_are_looked_at_in_one_piece(run: Path, weak
     (maps,) = predictor.maps([image])
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
-        direct = (model.method.scores(pixels).maps,) if maps.calibrated else model.method(pixels).class_maps
+        direct = (model.method.scores(pixels).maps,) if maps.weights is None else model.method(pixels).class_maps
     for mine, theirs in zip(maps.stages, direct, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
 
