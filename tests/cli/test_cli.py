@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 from PIL import Image
@@ -61,8 +62,9 @@ def test_bank_training_evaluation_and_segmentation_leave_what_they_promise(call:
     assert call("train", *options, *quick, "--out", run) == 0, call.error
 
     assert call("evaluate", run, data, "--split", "test", "--json", work / "scores.json") == 0, call.error
+    assert all(title in call.out for title in ("oracle (class labels)", "oracle (background)", "predicted", "mIoU"))
     scores = json.loads((work / "scores.json").read_text())
-    for protocol in ("oracle", "predicted"):
+    for protocol in ("oracle", "oracle_background", "predicted"):
         figures = scores["protocols"][protocol]
         assert {"miou", "fwiou", "biou", "dice", "per_class"} <= figures.keys()
         assert 0 <= figures["miou"] <= 100
@@ -74,6 +76,9 @@ def test_bank_training_evaluation_and_segmentation_leave_what_they_promise(call:
         areas = {row["name"]: float(row["area_mm2"]) for row in csv.DictReader(file)}
     assert areas["MUS"] + areas["TUM"] > 0
     assert "ome" in zarr.open_group(out / "CMU-1-Small-Region.ome.zarr", mode="r").attrs
+    assert call("statistics", work, "--out", work / "cohort.parquet") == 0, call.error
+    assert "1 slides, 1 results" in call.error
+    assert set(pd.read_parquet(work / "cohort.parquet")["class"]) == {"MUS", "TUM", "not assigned", "not analysed"}
     # nothing is replaced silently
     assert call("segment", samples.slide(), "--model", run, "--out", out) == 2
     assert "--overwrite" in call.error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from qtpy.QtCore import QPoint, Qt, QTimer
@@ -212,6 +213,32 @@ def test_one_csv_of_all(widget: Any, settle: Settle, study: Path, tmp_path: Path
     assert set(rows) == {"skin", "tumour", "frozen"}
     assert float(rows["skin"]["TUM percent"]) > 0
     assert rows["tumour"]["TUM percent"] == ""
+    widget.write(tmp_path / "all.parquet")
+    assert set(pd.read_parquet(tmp_path / "all.parquet")["slide"]) == {"skin", "tumour", "frozen"}
+
+
+def test_statistics_of_all_maps_are_at_the_thresholds_of_the_window(
+    viewer: Any, widget: Any, settle: Settle, study: Path, tmp_path: Path
+) -> None:
+    session = session_of(viewer)
+    row = row_of(widget, "skin.svs")
+    click_cell(widget, row, SLIDE, twice=True)
+    settle(lambda: len(session.results) and not session.project.opening)
+    result = session.results[0]
+    result.display.thresholds = ThresholdSettings(delta=0.6)
+    settle(lambda: result.areas.exact and not session.jobs)
+    widget.write_statistics(tmp_path / "statistics.parquet")
+    settle(lambda: widget.notice.text().endswith("Saved as statistics.parquet."))
+    table = pd.read_parquet(tmp_path / "statistics.parquet")
+    assert set(table["slide"]) == {"skin"}
+    areas = table[table["quantity"] == "area"].set_index("class")
+    for area in result.areas.rows:
+        assert areas["value"][area.name] == pytest.approx(area.area_mm2)
+    tumour = areas.loc["TUM"]
+    assert tumour["range"] == "thresholds"
+    assert tumour["low"] <= tumour["value"] <= tumour["high"]
+    session.project.remove([study / "skin.svs"])
+    settle(lambda: not widget.statistics_button.isEnabled())
 
 
 def test_selected_slides_are_segmented_and_removed(

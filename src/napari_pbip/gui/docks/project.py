@@ -8,9 +8,11 @@ from pathlib import Path
 import napari.viewer
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QSizePolicy, QVBoxLayout
 
+from napari_pbip.engine.outputs.cohort_statistics import cohort_statistics
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.connections import listen
+from napari_pbip.gui.jobs import State
 from napari_pbip.gui.panels.cohort_table import CohortTable
 from napari_pbip.gui.panels.project import ProjectPanel
 from napari_pbip.gui.panels.undo import UndoButtons
@@ -23,6 +25,7 @@ from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.replay import SCRIPT, Script, find_commands, replay_command
 from napari_pbip.results.cohort import write_cohort
 
+_TABLES = {".csv": "CSV (*.csv)", ".parquet": "Parquet (*.parquet)"}
 _NAMED = 3
 """Number of notes on the steps that are shown."""
 _SOON_MS = 50
@@ -54,7 +57,12 @@ class ProjectWidget(DropZone):
         self.remove_button = push_button(
             "Remove", "Take the selected slides out of the project; labels and results stay on disk", self._remove
         )
-        self.save_button = push_button("Save table…", "Areas of all slides as one CSV file", self._save)
+        self.save_button = push_button("Save table…", "This table with all slides, as CSV or Parquet", self._save)
+        self.statistics_button = push_button(
+            "Save statistics…",
+            "Areas with their range, patches, interfaces and distances of all maps as one table, a value in each row",
+            self._save_statistics,
+        )
         self.script_button = push_button(
             "Save steps",
             "The commands that make image bank, models and maps again without the window",
@@ -98,6 +106,7 @@ class ProjectWidget(DropZone):
         below.addStretch()
         below.addWidget(self.script_button)
         below.addWidget(self.save_button)
+        below.addWidget(self.statistics_button)
         layout = QVBoxLayout(self)
         layout.addWidget(self.project)
         layout.addLayout(above)
@@ -129,7 +138,9 @@ class ProjectWidget(DropZone):
         entries, some = self.table.cohort_model.entries, bool(self.table.selected())
         self.segment_button.setEnabled(some and bool(self.model.currentText()))
         self.remove_button.setEnabled(some)
-        self.save_button.setEnabled(bool(entries) and all(entry.known for entry in entries))
+        known = bool(entries) and all(entry.known for entry in entries)
+        self.save_button.setEnabled(known)
+        self.statistics_button.setEnabled(known and bool(self._stores()))
 
     # what the user does --------------------------------------------------------------------------------------
 
@@ -150,8 +161,11 @@ class ProjectWidget(DropZone):
         self._session.project.remove(self.table.selected())
 
     def _save(self) -> None:
-        start = self._session.folder / "slides"
-        ask_where_to_save(self, "Save table", start, {".csv": "Table (*.csv)"}, self.write)
+        ask_where_to_save(self, "Save table", self._session.folder / "slides", _TABLES, self.write)
+
+    def _save_statistics(self) -> None:
+        start = self._session.folder / "statistics"
+        ask_where_to_save(self, "Save statistics", start, _TABLES, self.write_statistics)
 
     def _save_steps(self) -> None:
         folder = self._session.folder
@@ -178,10 +192,28 @@ class ProjectWidget(DropZone):
         self._session.in_thread(work, then, self.notice.error)
 
     def write(self, path: Path) -> None:
-        """Write the table of all slides as CSV, also of those that are filtered out."""
+        """Write the table of all slides, also of those that are filtered out."""
         try:
             write_cohort(path, [entry.row for entry in self.table.cohort_model.entries])
         except PbipError as error:
             self.notice.error(error)
         else:
             self.notice.info(f"Saved as {path.name}.")
+
+    def write_statistics(self, path: Path) -> None:
+        """Write the statistics of all maps, at the thresholds that they are, or were last, shown with."""
+        thresholds, refine = self._session.project.thresholds, self._session.settings.refine
+        stores = {store: thresholds.get(store) for store in self._stores()}
+        self.notice.clear()
+        job = self._session.start(lambda: cohort_statistics(stores, path, refine))
+        self.bar.follow(job)
+
+        def ended(_: State) -> None:
+            if job.result is not None:
+                self.notice.info(f"Saved as {path.name}.")
+
+        job.ended.connect(ended)
+
+    def _stores(self) -> list[Path]:
+        results = [entry.row.result for entry in self.table.cohort_model.entries]
+        return [result.store for result in results if result is not None]
