@@ -246,6 +246,8 @@ def evaluate(
     for name in protocols:
         say(f"{PROTOCOLS[name].title}: {PROTOCOLS[name].about}", output)
     say(about_intervals(protocols), output)
+    for what, curve in summary["calibration"].items():
+        say(f"Expected calibration error of {what}: {curve['ece']:.1f} %", output)
     report_json(json_out, summary)
 
 

@@ -23,6 +23,7 @@ from napari_pbip.engine.inference.predict import (
     Label,
     Predictor,
     predicted_presence,
+    probabilities,
     refined_image,
     segment_image,
 )
@@ -32,6 +33,7 @@ from napari_pbip.engine.runs import Which, load_model
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.errors import ConfigError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.results.calibration import Calibration
 from napari_pbip.results.comparison import write_counts
 from napari_pbip.results.metrics import PROTOCOLS, SegmentationScores
 from napari_pbip.results.resampling import intervals
@@ -60,7 +62,9 @@ def evaluate(
     """Score a trained model.
 
     The summary of ``Finished`` contains by protocol the figures in percent, their ``intervals``
-    (:func:`~napari_pbip.results.resampling.intervals`), their ``mean_of_images`` and the confusion matrices.
+    (:func:`~napari_pbip.results.resampling.intervals`), their ``mean_of_images`` and the confusion matrices;
+    and the ``calibration`` (:class:`~napari_pbip.results.calibration.Calibration`) of the predicted ``presence`` of
+    classes in images and, if they are probabilities, of the ``scores`` at pixels.
 
     Parameters
     ----------
@@ -116,12 +120,14 @@ def evaluate(
         tta=refine.tta,
         mpp=data.mpp,
     )
-    yield from _add(scores, predictor, tiles, TileReader(), crf=refine.crf)
+    calibration = {"presence": Calibration(), "scores": Calibration()}
+    yield from _add(scores, predictor, tiles, TileReader(), crf=refine.crf, calibration=calibration)
     if counts is not None:
         write_counts(counts, scores)
     summary = {
         "protocols": {protocol: _with_intervals(score) for protocol, score in scores.items()},
         "confusion": {protocol: score.confusion.tolist() for protocol, score in scores.items()},
+        "calibration": {name: found for name, one in calibration.items() if (found := one.report())},
         "refine": refine.model_dump(mode="json"),
         "smoothing_pixels": predictor.smoothing,
         "run": str(run),
@@ -192,8 +198,9 @@ def _add(
     read: TileReader,
     *,
     crf: bool = False,
+    calibration: Mapping[str, Calibration] | None = None,
 ) -> Iterator[Step]:
-    """Add all tiles to the scores of each protocol; yield a ``Step`` for each batch."""
+    """Add all tiles to the scores of each protocol, and to the calibration; yield a ``Step`` for each batch."""
     done, classes = 0, len(tiles.taxonomy)
 
     def load(tile: LabelledTile) -> tuple[Image, Mask, str | None]:
@@ -206,5 +213,17 @@ def _add(
             labels = predict_labels(image, truth, maps, crf=crf)
             for protocol, of_protocol in scores.items():
                 of_protocol.add(PROTOCOLS[protocol].truth(truth, classes), labels[protocol], slide)
+            if calibration is not None:
+                _calibrate(calibration, truth, maps, predictor.method.fusion_weights)
         done += len(batch)
         yield Step(done)
+
+
+def _calibrate(calibration: Mapping[str, Calibration], truth: Mask, maps: ImageMaps, weights: Sequence[float]) -> None:
+    """Add the probabilities of an image; its presence only if one is predicted for all of it and all of it is known."""
+    classes = maps.presence.shape[1]
+    known = truth <= classes
+    if known.all() and maps.presence.shape[-1] == 1:
+        calibration["presence"].add(maps.presence.flatten().cpu().numpy(), np.isin(np.arange(classes), truth))
+    if (found := probabilities(maps, weights, truth.shape)) is not None:
+        calibration["scores"].add(found[:, known], truth[known] == np.arange(classes)[:, None])

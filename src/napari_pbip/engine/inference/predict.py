@@ -179,6 +179,14 @@ def segment_image(maps: ImageMaps, present: torch.Tensor, size: tuple[int, int])
     return labels
 
 
+def probabilities(maps: ImageMaps, size: tuple[int, int]) -> npt.NDArray[np.float32] | None:
+    """Return the probability of each class at each pixel, (N, H, W); None if the scores are no probabilities.
+
+    Parameters are those of :func:`segment_image`.
+    """
+    return _fused(maps, size)[0].cpu().numpy() if maps.weights is None else None
+
+
 def refined_image(image: Image, maps: ImageMaps, presences: Sequence[torch.Tensor]) -> list[Label]:
     """Return the class of each pixel, as :func:`segment_image` does, after a dense CRF in which background takes part.
 
