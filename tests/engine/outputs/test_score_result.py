@@ -76,6 +76,54 @@ def test_the_oracle_is_told_the_classes_of_each_tile(store):
     assert summary["protocols"]["oracle"]["per_class"]["LYM"]["iou"] > 0
 
 
+def test_background_of_a_mask_counts_where_it_is_not_given(store):
+    """In the numbering of published data sets, the value after the last class is background."""
+    labels = labels_of(store, ThresholdSettings())
+    truth = np.where(labels == 255, 255, labels - 1)
+    truth[:, :200] = 4
+    protocols = scored(store, truth, first=0)["protocols"]
+    assert protocols["oracle_background"]["miou"] == 100
+    assert protocols["predicted"]["miou"] < 70
+    protocols = scored(store, np.where(truth == 255, 0, truth + 1), first=1)["protocols"]
+    assert protocols["predicted"]["miou"] == 100  # in label images, there is no such value
+
+
+def test_intervals_are_over_squares_of_a_millimetre(store):
+    truth = labels_of(store, ThresholdSettings(delta=0))
+    found = scored(store, truth, thresholds=ThresholdSettings(delta=0.6))["protocols"]["predicted"]
+    assert found["intervals"]["squares"]["units"] == 3 * 5  # 2.4 x 4.2 mm
+    low, high = found["intervals"]["squares"]["miou"]
+    assert low < found["miou"] < high
+
+
+def test_presence_and_scores_that_are_probabilities_are_calibrated(tmp_path):
+    """Scores of a calibrated network are logarithms of N times the probability; here, 80 % of the cells are right."""
+    shape, rng = (100, 124), np.random.default_rng(0)
+    values = stores.facts(shape)
+    values["model"]["ceiling"] = float(np.log(4))
+    made = stores.create(tmp_path / "slide.ome.zarr", shape, model=values["model"])
+    field = np.log(4 * np.full((4, 160, 160), 0.1, np.float32))
+    field[1] = np.log(4 * 0.7)
+    presence = np.array([0.05, 0.95, 0.05, 0.05])
+
+    def answer(row: int, column: int) -> tuple[np.ndarray, np.ndarray]:
+        return field[:, :28, :28], presence
+
+    stores.segment(made, answer)
+    truth = np.where(rng.random(shape) < 0.8, 1, 0)
+    events = list(score_result(made.path, Truth(truth, 0), ThresholdSettings(smoothing_um=0)))
+    assert [e.done for e in events if isinstance(e, Step)] == [1, 2, 3]
+    calibration = events[-1].summary["calibration"]
+    low, high = calibration["scores"]["bins"]
+    assert (low["predicted"], high["predicted"]) == (pytest.approx(10, abs=0.1), pytest.approx(70, abs=0.1))
+    assert high["observed"] == pytest.approx(80, abs=1)
+    assert low["observed"] == pytest.approx(20 / 3, abs=1)
+    # two classes occur in every tile, of which one is predicted
+    assert [one["cases"] for one in calibration["presence"]["bins"]] == [3 * 20, 20]
+    assert calibration["presence"]["bins"][0]["observed"] == pytest.approx(100 / 3)
+    assert calibration["presence"]["bins"][1]["observed"] == 100
+
+
 def test_wrong_masks_are_told(store, tmp_path):
     with pytest.raises(DataError, match="proportions"):
         scored(store, np.ones((300, 300), np.uint8))

@@ -23,7 +23,9 @@ from napari_pbip.errors import DataError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
 from napari_pbip.pictures import read_values, whole_numbers
 from napari_pbip.results import LargestScores, ScoreStore, SegmentationScores
+from napari_pbip.results.calibration import Calibration
 from napari_pbip.results.label_image import CHUNK
+from napari_pbip.results.labels import score_window
 from napari_pbip.results.lazy import computed, lazy_labels
 from napari_pbip.results.metrics import PROTOCOLS
 from napari_pbip.results.resampling import intervals
@@ -75,7 +77,8 @@ def score_result(
     Event
         ``Warned`` if the mask lacks a class; ``Finished`` with ``protocols``, the metrics in percent as
         :func:`napari_pbip.engine.inference.evaluate.evaluate` returns them, with intervals over ``squares``, and the
-        ``confusion`` of each protocol: counts of cells of (true class, predicted class or none), (N, N + 1).
+        ``confusion`` of each protocol: counts of cells of (true class, predicted class or none), (N, N + 1); and with
+        the ``calibration`` of the presence of classes in tiles and, if they are probabilities, of the scores of cells.
 
     Raises
     ------
@@ -90,7 +93,8 @@ def score_result(
     _check(truth, store)
     _, height, width = store.scores[0].shape
     blocks = list(np.ndindex(-(-height // CHUNK), -(-width // CHUNK)))
-    yield Started("Comparing with the mask", total=2 * len(blocks), unit="parts")
+    passes = 2 if store.ceiling is None else 3
+    yield Started("Comparing with the mask", total=passes * len(blocks), unit="parts")
     at_cells = _at_cells(truth, store)
     true = _class_indices(at_cells, truth, store)
     held = frozenset(np.unique(at_cells).tolist())
@@ -116,12 +120,38 @@ def score_result(
         for name, protocol in PROTOCOLS.items():
             if protocol.classes_given == classes_given:
                 scores[name].add_squares(protocol.truth(true, classes), seen, square)
+    calibration = {"presence": _calibrate_presence(store, true), "scores": Calibration()}
+    if store.ceiling is not None:  # then scores are logarithms of N times a probability
+        for y, x in ((row * CHUNK, column * CHUNK) for row, column in blocks):
+            spans = slice(y, min(y + CHUNK, height)), slice(x, min(x + CHUNK, width))
+            window = score_window(store, thresholds, largest, 0, *spans)
+            for strip in window.strips:
+                scored = store.ceiling[:, None, None] * window.rows(strip).shares
+                of_cells = true[spans][strip]
+                known = (of_cells <= classes) & ~np.isnan(scored[0])
+                probability = np.exp(scored[:, known]) / classes
+                calibration["scores"].add(probability, of_cells[known] == np.arange(classes)[:, None])
+            done += 1
+            yield Step(done)
     summary = {
         "protocols": {name: one.report() | {"intervals": _intervals(one)} for name, one in scores.items()},
         "confusion": {name: one.confusion.tolist() for name, one in scores.items()},
+        "calibration": {name: found for name, one in calibration.items() if (found := one.report())},
         "classes": store.taxonomy.names,
     }
     yield Finished(store_path, summary)
+
+
+def _calibrate_presence(store: ScoreStore, true: npt.NDArray[np.uint8]) -> Calibration:
+    """Return the calibration of the presence of classes in tiles, of those that the mask knows all of."""
+    calibration, lattice, presence = Calibration(), store.lattice, store.presence()
+    classes = np.arange(len(presence))
+    for row, column in np.argwhere(~np.isnan(presence[0])):
+        y, x = row * lattice.stride, column * lattice.stride
+        tile = true[y : y + lattice.tile, x : x + lattice.tile]
+        if (tile <= len(classes)).all():
+            calibration.add(presence[:, row, column], np.isin(classes, tile))
+    return calibration
 
 
 def _intervals(scores: SegmentationScores) -> dict[str, Any]:
