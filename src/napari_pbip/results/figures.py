@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from napari_pbip.results.metrics import MEASURES
@@ -14,15 +14,15 @@ _UNITS = ("slides", "images", "squares")
 """What intervals are over, the best first: images of one slide resemble each other, as squares of it do."""
 
 
-def figure_rows(protocols: Reports, digits: int) -> list[tuple[str, list[str]]]:
-    """Return the heading of each metric and its text under each protocol."""
+def figure_rows(protocols: Reports, digits: int, title: Callable[[str], str] = str) -> list[tuple[str, list[str]]]:
+    """Return the heading of each metric, in which classes have titles, and its text under each protocol."""
     rows = [
         (heading, [_text(report, (measure,), digits) for report in protocols.values()])
         for measure, heading in MEASURES.items()
     ]
     names = next(iter(protocols.values()))["per_class"]
     rows += [
-        (f"IoU {name}", [_text(report, ("per_class", name, "iou"), digits) for report in protocols.values()])
+        (f"IoU {title(name)}", [_text(report, ("per_class", name, "iou"), digits) for report in protocols.values()])
         for name in names
     ]
     return rows

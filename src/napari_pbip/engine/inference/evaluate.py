@@ -214,16 +214,16 @@ def _add(
             for protocol, of_protocol in scores.items():
                 of_protocol.add(PROTOCOLS[protocol].truth(truth, classes), labels[protocol], slide)
             if calibration is not None:
-                _calibrate(calibration, truth, maps, predictor.method.fusion_weights)
+                _calibrate(calibration, truth, maps)
         done += len(batch)
         yield Step(done)
 
 
-def _calibrate(calibration: Mapping[str, Calibration], truth: Mask, maps: ImageMaps, weights: Sequence[float]) -> None:
+def _calibrate(calibration: Mapping[str, Calibration], truth: Mask, maps: ImageMaps) -> None:
     """Add the probabilities of an image; its presence only if one is predicted for all of it and all of it is known."""
     classes = maps.presence.shape[1]
     known = truth <= classes
     if known.all() and maps.presence.shape[-1] == 1:
         calibration["presence"].add(maps.presence.flatten().cpu().numpy(), np.isin(np.arange(classes), truth))
-    if (found := probabilities(maps, weights, truth.shape)) is not None:
+    if (found := probabilities(maps, truth.shape)) is not None:
         calibration["scores"].add(found[:, known], truth[known] == np.arange(classes)[:, None])

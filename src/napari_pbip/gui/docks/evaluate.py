@@ -35,22 +35,24 @@ from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import PlainLabel
 from napari_pbip.results import ScoreStore
+from napari_pbip.results.figures import about_intervals, figure_rows
+from napari_pbip.results.metrics import PROTOCOLS
 from napari_pbip.slides.annotations import SUFFIXES as ANNOTATIONS
 
 _FILE = "A file…"
-_PROTOCOLS = {"predicted": "as shown", "oracle": "classes given"}
-_FIGURES = {"miou": "mean IoU", "fwiou": "frequency-weighted IoU", "biou": "boundary IoU", "dice": "mean Dice"}
+_PROTOCOLS = tuple(reversed(list(PROTOCOLS)))
+"""What is true of a new slide comes first."""
+_CALIBRATION = {"presence": "Calibration of class presence", "scores": "Calibration of scores"}
 
 
 class EvaluateWidget(QWidget):
-    """Widget with the metrics of the current result against a mask under both protocols, and its exports."""
+    """Widget with the metrics of the current result against a mask under each protocol, and its exports."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._session = session_of(viewer)
         self._file: Path | None = None
-        self._confusion: dict[str, np.ndarray] = {}
-        self._names: tuple[str, ...] = ()
+        self._summary: Mapping[str, Any] = {}
         self.result_name = PlainLabel()
         self.mask_box = QComboBox()
         self.mask_box.setToolTip(
@@ -66,19 +68,20 @@ class EvaluateWidget(QWidget):
         self.notice = Notice()
         self.table = QTableWidget(0, len(_PROTOCOLS))
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        self.table.setHorizontalHeaderLabels(list(_PROTOCOLS.values()))
+        for column, protocol in enumerate(PROTOCOLS[name] for name in _PROTOCOLS):
+            heading = QTableWidgetItem(protocol.title)
+            heading.setToolTip(protocol.about)
+            self.table.setHorizontalHeaderItem(column, heading)
         header = self.table.horizontalHeader()
         if header is not None:
             header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        self.table.setToolTip(
-            "Per cent. 'As shown': the map on screen. 'Classes given': the mask gives the classes that each tile "
-            "shows, as in published evaluations; on a new slide they are not known"
-        )
-        self.protocol = QComboBox()
-        for key, text in _PROTOCOLS.items():
-            self.protocol.addItem(text, key)
-        self.protocol.currentIndexChanged.connect(self._draw_confusion)
+        self.about = PlainLabel()
+        self.about.setWordWrap(True)
+        self.picture = QComboBox()
+        self.picture.setAccessibleName("Picture")
+        self.picture.currentIndexChanged.connect(self._draw)
         self.confusion = ConfusionPicture(viewer)
+        self.calibration = CalibrationPicture(viewer)
         form = QFormLayout()
         form.addRow("Result", self.result_name)
         form.addRow("Mask", self.mask_box)
@@ -88,8 +91,10 @@ class EvaluateWidget(QWidget):
         scores = QVBoxLayout(self._scores)
         scores.setContentsMargins(0, 0, 0, 0)
         scores.addWidget(self.table)
-        scores.addWidget(self.protocol)
+        scores.addWidget(self.about)
+        scores.addWidget(self.picture)
         scores.addWidget(self.confusion)
+        scores.addWidget(self.calibration)
         self._scores.hide()
         self.exports = ExportPanel(self._session)
         layout = QVBoxLayout(self)
@@ -173,37 +178,48 @@ class EvaluateWidget(QWidget):
         job.ended.connect(ended)
 
     def _show(self, summary: Mapping[str, Any]) -> None:
-        protocols, self._names = summary["protocols"], tuple(summary["classes"])
-        rows = [(text, [protocols[p][key] for p in _PROTOCOLS]) for key, text in _FIGURES.items()]
-        rows += [
-            (f"IoU of {self._session.titles(name)}", [protocols[p]["per_class"][name]["iou"] for p in _PROTOCOLS])
-            for name in self._names
-        ]
+        self._summary = summary
+        protocols = {name: summary["protocols"][name] for name in _PROTOCOLS}
+        rows = figure_rows(protocols, digits=1, title=self._session.titles)
         self.table.setRowCount(len(rows))
-        self.table.setVerticalHeaderLabels([text for text, _ in rows])
-        for row, (_, values) in enumerate(rows):
-            for column, value in enumerate(values):
-                item = QTableWidgetItem("–" if value is None else f"{value:.1f}")
+        self.table.setVerticalHeaderLabels([heading for heading, _ in rows])
+        for row, (_, figures) in enumerate(rows):
+            for column, text in enumerate(figures):
+                item = QTableWidgetItem(text)
                 item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
                 self.table.setItem(row, column, item)
         self.table.resizeRowsToContents()
         header = self.table.horizontalHeader()
         height = sum(self.table.rowHeight(row) for row in range(len(rows))) + (header.height() if header else 0) + 4
         self.table.setFixedHeight(height)
-        self._confusion = {key: np.array(summary["confusion"][key]) for key in _PROTOCOLS}
-        self._draw_confusion()
+        self.about.setText(f"Per cent. {about_intervals(protocols)}".strip())
+        chosen = self.picture.currentData()
+        with QSignalBlocker(self.picture):
+            self.picture.clear()
+            for name in _PROTOCOLS:
+                self.picture.addItem(f"Confusion, {PROTOCOLS[name].title}", name)
+            for name in summary["calibration"]:
+                self.picture.addItem(_CALIBRATION[name], name)
+            self.picture.setCurrentIndex(max(0, self.picture.findData(chosen)))
+        self._draw()
         self._scores.show()
 
-    def _draw_confusion(self) -> None:
-        if self._confusion:
-            titles = tuple(map(self._session.titles, self._names))
-            self.confusion.draw(self._confusion[self.protocol.currentData()], titles)
+    def _draw(self, *_: object) -> None:
+        chosen, summary = self.picture.currentData(), self._summary
+        self.confusion.setVisible(chosen in PROTOCOLS)
+        self.calibration.setVisible(chosen not in PROTOCOLS)
+        if chosen in PROTOCOLS:
+            self.confusion.draw(
+                np.array(summary["confusion"][chosen]), tuple(map(self._session.titles, summary["classes"]))
+            )
+        else:
+            self.calibration.draw(summary["calibration"][chosen])
 
 
-class ConfusionPicture(QWidget):
-    """A confusion matrix as coloured squares, in percent of the cells of each true class."""
+class _Picture(QWidget):
+    """A plot in the colours of the viewer's theme, which is only looked at."""
 
-    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+    def __init__(self, viewer: napari.viewer.Viewer, bottom: str, left: str) -> None:
         super().__init__()
         self._viewer = viewer
         self.setMinimumHeight(180)  # so that the dock fits on a laptop, also among tabs
@@ -211,13 +227,8 @@ class ConfusionPicture(QWidget):
         self._plot.setMouseEnabled(False, False)
         self._plot.hideButtons()
         self._plot.setMenuEnabled(False)
-        self._plot.invertY(True)
-        self._plot.setLabel("bottom", "labelled as")
-        self._plot.setLabel("left", "true class, 100 % per row")
-        self._image = pg.ImageItem(axisOrder="row-major")
-        self._image.setColorMap(pg.colormap.get("cividis"))
-        self._plot.addItem(self._image)
-        self._texts: list[Any] = []
+        self._plot.setLabel("bottom", bottom)
+        self._plot.setLabel("left", left)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._plot)
@@ -231,6 +242,35 @@ class ConfusionPicture(QWidget):
         for name in ("bottom", "left"):
             self._plot.getAxis(name).setPen(theme.text.as_hex())
             self._plot.getAxis(name).setTextPen(theme.text.as_hex())
+
+
+class CalibrationPicture(_Picture):
+    """A calibration curve: how often is true what is predicted with a probability."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__(viewer, "predicted probability, %", "true in % of cases")
+        self._plot.setRange(xRange=(0, 100), yRange=(0, 100))
+        self._plot.plot([0, 100], [0, 100], pen=pg.mkPen("#888888", style=Qt.PenStyle.DashLine))
+        self._curve = self._plot.plot(pen=pg.mkPen("#56b4e9", width=2), symbol="o", symbolSize=7, symbolBrush="#56b4e9")
+        self._plot.setTitle(" ", size="9pt")
+
+    def draw(self, calibration: Mapping[str, Any]) -> None:
+        """Show a report of :class:`~napari_pbip.results.calibration.Calibration`."""
+        bins = calibration["bins"]
+        self._curve.setData([one["predicted"] for one in bins], [one["observed"] for one in bins])
+        self._plot.setTitle(f"Expected calibration error {calibration['ece']:.1f} %; dashed: perfect", size="9pt")
+
+
+class ConfusionPicture(_Picture):
+    """A confusion matrix as coloured squares, in percent of the cells of each true class."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__(viewer, "labelled as", "true class, 100 % per row")
+        self._plot.invertY(True)
+        self._image = pg.ImageItem(axisOrder="row-major")
+        self._image.setColorMap(pg.colormap.get("cividis"))
+        self._plot.addItem(self._image)
+        self._texts: list[Any] = []
 
     def draw(self, counts: np.ndarray, names: tuple[str, ...]) -> None:
         """Show counts of cells, (N, N + 1): true class, and predicted class or none."""
