@@ -540,22 +540,23 @@ def drop_on_viewer(viewer, settle, path: Path) -> str:
     return " ".join(offered)
 
 
-@pytest.mark.parametrize("name", ["picture.png", "photo.jpg"])
-def test_pictures_open_as_without_the_plugin(viewer, settle, others, name):
-    assert drop_on_viewer(viewer, settle, others[name]) == ""  # nothing is asked
-    (layer,) = viewer.layers
-    assert layer.data.shape == (64, 64, 3)
-    assert not layer.multiscale
+def test_pictures_open_as_without_the_plugin(viewer, settle, others):
+    for name in ("picture.png", "photo.jpg"):
+        assert drop_on_viewer(viewer, settle, others[name]) == ""  # nothing is asked
+        layer = viewer.layers.pop()
+        assert layer.data.shape == (64, 64, 3)
+        assert not layer.multiscale
+        assert not viewer.layers
 
 
-@pytest.mark.parametrize(
-    ("name", "shape"), {"cells.tif": (5, 512, 512), "plain.tif": (512, 512, 3), "pictures": (64, 64, 3)}.items()
-)
-def test_our_reader_opens_what_is_no_slide_as_napari_does(viewer, settle, others, name, shape):
-    assert drop_on_viewer(viewer, settle, others[name]).startswith("PBIP")  # it is the first, so it is what OK takes
-    (layer,) = viewer.layers
-    assert tuple(layer.data.shape)[-len(shape) :] == shape
-    assert not layer.multiscale
+def test_our_reader_opens_what_is_no_slide_as_napari_does(viewer, settle, others):
+    for name, shape in {"cells.tif": (5, 512, 512), "plain.tif": (512, 512, 3), "pictures": (64, 64, 3)}.items():
+        # it is the first that napari offers, so it is what OK takes
+        assert drop_on_viewer(viewer, settle, others[name]).startswith("PBIP"), name
+        layer = viewer.layers.pop()
+        assert tuple(layer.data.shape)[-len(shape) :] == shape
+        assert not layer.multiscale
+        assert not viewer.layers
 
 
 def test_files_of_other_kinds_are_not_ours(viewer, others):
@@ -563,14 +564,15 @@ def test_files_of_other_kinds_are_not_ours(viewer, others):
         viewer.open(others["notes.txt"], plugin=None)
 
 
-@pytest.mark.parametrize("kind", ["svs", "tif", "dicom"])
-def test_dropped_slides_are_slides(viewer, settle, tmp_path, dicom_folder, sample_pixels, kind):
+def test_dropped_slides_are_slides(viewer, settle, tmp_path, dicom_folder, sample_pixels):
     tiled = tmp_path / "tiled.tif"
     tifffile.imwrite(tiled, sample_pixels[:1024, :1024], tile=(256, 256), photometric="rgb")
-    drop_on_viewer(viewer, settle, {"svs": samples.slide(), "tif": tiled, "dicom": dicom_folder}[kind])
-    (layer,) = viewer.layers
-    assert layer.multiscale
-    assert layer.rgb
+    for path in (samples.slide(), tiled, dicom_folder):
+        drop_on_viewer(viewer, settle, path)
+        layer = viewer.layers.pop()
+        assert layer.multiscale
+        assert layer.rgb
+        assert not viewer.layers
 
 
 def test_a_broken_slide_is_told_in_one_sentence(viewer, settle, tmp_path):

@@ -48,26 +48,23 @@ def test_the_list_tells_ready_ones_from_missing_ones(bank: Any) -> None:
     assert "your own" in lines["transformers"]
 
 
-@pytest.mark.parametrize(
-    ("name", "says", "fetchable"),
-    [
+def test_what_is_missing_is_one_sentence(bank: Any, hub: Hub) -> None:  # noqa: F811
+    notice = bank.encoder.notice
+    for name, says, fetchable in (
         ("phikon", "343 MB, licence: Owkin, non-commercial", True),
         ("conch", "ask for access at https://huggingface.co/MahmoodLab/CONCH", True),
         ("medclip", "get them from https://github.com/RyanWangZf/MedCLIP", False),
         ("transformers", "choose their folder", False),
-    ],
-)
-def test_what_is_missing_is_one_sentence(bank: Any, hub: Hub, name: str, says: str, fetchable: bool) -> None:  # noqa: F811
-    choose_encoder(bank.encoder, name)
-    notice = bank.encoder.notice
-    assert notice.isVisible()
-    assert says in notice.text()
-    assert notice.text().rstrip(".").count(". ") == 0
-    assert bank.encoder.fetch_button.isVisible() == fetchable
-    assert bank.encoder.weights_form.isVisible()
-    choose_encoder(bank.encoder, "uni")
-    assert not notice.isVisible()
-    assert not bank.encoder.fetch_button.isVisible()
+    ):
+        choose_encoder(bank.encoder, name)
+        assert notice.isVisible(), name
+        assert says in notice.text()
+        assert notice.text().rstrip(".").count(". ") == 0
+        assert bank.encoder.fetch_button.isVisible() == fetchable, name
+        assert bank.encoder.weights_form.isVisible(), name
+        choose_encoder(bank.encoder, "uni")
+        assert not notice.isVisible()
+        assert not bank.encoder.fetch_button.isVisible()
     assert hub.asked == []
 
 
