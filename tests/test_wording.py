@@ -17,6 +17,8 @@ SETTINGS = "|".join(re.escape(name) for name, _ in fields(JobSettings) if "." in
 BARE_SETTING = re.compile(rf"(?<![`\w.])(?:{SETTINGS})\b")
 ARGUMENT = re.compile(rf"`[a-z_.]+(?:=[^`]+|\([^`]*\))`|`(?:image_mpp|{SETTINGS})`")
 OPTION = re.compile(r"--(?:out|resume|overwrite|update|data|mpp|image-mpp)\b")
+MAKES_BUTTON = re.compile(r"^(?:push|toggle|folding)_button$|_button\.setText$")
+PRESSED = re.compile(r"\b(?:[Pp]ress|[Uu]se|[Oo]pen|with) (?:“(?=[^”]+…”))?([A-Z][a-z]+(?: image bank)?)")
 COMMAND_LINE = ("cli", "replay", "doctor.py", "wording.py", "settings_file.py")
 """Modules whose texts are read on the command line, or are about it."""
 
@@ -30,6 +32,27 @@ def texts() -> Iterator[tuple[str, str]]:
             for node in ast.walk(tree):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
                     yield path.name, node.value
+
+
+def buttons() -> set[str]:
+    """Return the texts of all buttons of the window, without the dots of those that open a dialog."""
+    found = set()
+    for path in (SOURCE / "gui").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and call.args and MAKES_BUTTON.search(ast.unparse(call.func)):
+                inside = (node.value for node in ast.walk(call.args[0]) if isinstance(node, ast.Constant))
+                found |= {text.removesuffix("…") for text in inside if isinstance(text, str)}
+    return found
+
+
+def test_every_button_that_the_window_names_exists() -> None:
+    said = {Interface.WINDOW.sentence(text) for _, text in texts()}
+    ways = {way for _, text in texts() for way in ARGUMENT.findall(text) if way.endswith("=True`")}
+    said |= {f"use {Interface.WINDOW.sentence(way)}" for way in ways}
+    said |= {Interface.WINDOW.sentence("run `napari-pbip encoders fetch uni`")}
+    named = {name for sentence in said for name in PRESSED.findall(sentence)} - {"Ctrl", "Shift"}
+    assert {"Resume", "Replace", "Fetch", "Browse", "Prototypes", "Update image bank"} <= named
+    assert named <= buttons()
 
 
 def test_no_message_names_an_option_of_the_command_line() -> None:

@@ -210,8 +210,11 @@ def test_a_bar_shows_one_job_and_no_window_of_its_own(application, settle, pausa
     settle()
 
 
-def test_a_bar_does_not_hear_the_job_before(application, settle):
-    bar = JobBar()
+@pytest.mark.parametrize(
+    ("keeps", "said"), [(True, "Stopped; what was finished is kept."), (False, "Stopped.")], ids=["kept", "not kept"]
+)
+def test_a_bar_does_not_hear_the_job_before(application, settle, keeps, said):
+    bar = JobBar(keeps=keeps)
     bar.show()
     first = RunningJob(lambda: counting(10_000, []))
     bar.follow(first)
@@ -225,7 +228,7 @@ def test_a_bar_does_not_hear_the_job_before(application, settle):
     assert bar.notice.isHidden()
     QTest.mouseClick(bar.cancel_button, Qt.MouseButton.LeftButton)
     settle(lambda: second.state.ended)
-    assert bar.notice.text() == "Stopped; what was finished is kept."
+    assert bar.notice.text() == said
     bar.close()
     bar.deleteLater()
     settle()

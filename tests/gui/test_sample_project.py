@@ -47,7 +47,7 @@ def test_every_dock_has_work(viewer: Any, session: Any, settle: Settle) -> None:
     assert session.training.models[MODEL].finished
     train.name.setText(MODEL)
     session.change(train=session.settings.train.model_copy(update={"steps": 500, "device": "cpu"}))
-    click(train.resume_button)  # "Train further"
+    click(train.resume_button)
     settle(lambda: session.training.job is None)
     assert "train a new model" in train.bar.notice.text()
 

@@ -76,7 +76,7 @@ class BankWidget(QWidget):
         self.build_button = push_button(
             "Build image bank", "Compute features, clusters and prototypes of the tiles", self.build
         )
-        self.build_bar = JobBar()
+        self.build_bar = JobBar(keeps=True)
         self.zero_shot_button = push_button(
             "Test without training…",
             "How well tiles are classified by a sentence per class, or by the nearest prototype",

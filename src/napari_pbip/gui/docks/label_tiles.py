@@ -148,7 +148,7 @@ class SlideLabelling(QWidget):
         self.clear_button = push_button("Remove all labels", "Of all slides; can be undone", self._clear)
         self.total = QLabel()
         self.total.setWordWrap(True)
-        self.bar = JobBar()
+        self.bar = JobBar(keeps=True)
         self.live = LiveMapPanel(session)
         self.annotations = ImportAnnotations(session)
         self._lay_out()

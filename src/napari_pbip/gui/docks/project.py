@@ -47,7 +47,7 @@ class ProjectWidget(DropZone):
         self.table = CohortTable(session.cohort, session.titles, session.project.show)
         self.search.textChanged.connect(self.table.filter)
         self.notice = Notice()
-        self.bar = JobBar()
+        self.bar = JobBar(keeps=True)
         self.model = QComboBox()
         self.model.setToolTip("The model that segments the selected slides")
         self.model.setAccessibleName("Model")

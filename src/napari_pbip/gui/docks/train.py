@@ -96,13 +96,13 @@ class TrainWidget(QWidget):
             "Train", "Train a new model in the background; the window can be used meanwhile", self._start
         )
         self.resume_button = push_button(
-            "Resume", "Continue this training where it was stopped, with the same settings", self._resume
+            "Resume", "Continue this training: where it was stopped, or with more epochs or steps", self._resume
         )
         self.replace_button = push_button("Replace…", "Delete this model and train it again", self._replace)
         self.prototypes_button = push_button(
             "Prototypes…", "What this model looks for: the real tiles nearest to each prototype", self._show_prototypes
         )
-        self.bar = JobBar(pausable=True)
+        self.bar = JobBar(pausable=True, keeps=True)
         self.plot = CurvesPlot()
         self.report = FitReport()
         self.models = QTreeWidget()
@@ -279,7 +279,6 @@ class TrainWidget(QWidget):
         self.resume_button.setVisible(
             idle and there and not isinstance(facts, ModelError) and (by_steps or not finished)
         )
-        self.resume_button.setText("Train further" if finished else "Resume")
         self.replace_button.setVisible(idle and there)
         self.prototypes_button.setVisible(
             there and not isinstance(facts, ModelError) and facts is not None and facts.prototypes is not None
@@ -296,7 +295,7 @@ class TrainWidget(QWidget):
             self.name_notice.error(facts)
         elif there and idle:
             took = self._training.took(self._run)
-            further = "train it further, " if by_steps else ""
+            further = "resume it, " if by_steps else ""
             self.name_notice.info(
                 f"“{name}” exists ({_state(facts, False)}): {further}replace it, or type another name."
                 if took is None
@@ -337,7 +336,7 @@ class TrainWidget(QWidget):
         else:
             done = f"{facts.epoch} epochs, {facts.steps:,} steps"
             self.name_notice.error(
-                f"This model has completed its training ({done}); set more epochs or steps above to train it further."
+                f"This model has completed its training ({done}); set more epochs or steps above, and press Resume."
             )
 
     def _replace(self) -> None:

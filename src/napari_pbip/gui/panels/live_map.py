@@ -32,7 +32,7 @@ class LiveMapPanel(QWidget):
         self.note, self.warning, self.problem = Notice(), Notice(), Notice()
         self.report = FitReport()
         self.report.picked.connect(self._live.go_to)
-        self.bar = JobBar()
+        self.bar = JobBar(keeps=True)
         self.whole_note, self.whole_problem = Notice(), Notice()
         self.replace_button = push_button("Replace it", "Delete that map and make this one", self._replace)
         buttons = QHBoxLayout()

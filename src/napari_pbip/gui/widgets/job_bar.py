@@ -61,20 +61,23 @@ class JobBar(QWidget):
     ----------
     pausable
         Whether there is a button *Pause*.
+    keeps
+        Whether jobs that are stopped keep what is finished.
     """
 
-    def __init__(self, *, pausable: bool = False) -> None:
+    def __init__(self, *, pausable: bool = False, keeps: bool = False) -> None:
         super().__init__()
         self._job: RunningJob | None = None
         self._warned: list[str] = []
         self._noted: list[str] = []
         self._pausable = pausable
+        self._keeps = keeps
         self.progress = QProgressBar()
         self.progress.setTextVisible(True)
         self.text = PlainLabel()
         self.text.setWordWrap(True)
         self.pause_button = push_button("Pause", "Pause; nothing is lost", self._toggle_pause)
-        self.cancel_button = push_button("Cancel", "Stop; what is finished is kept", self._cancel)
+        self.cancel_button = push_button("Cancel", "Stop; what is finished is kept" if keeps else "Stop", self._cancel)
         self.noted = Notice()
         self.notice = Notice()
         self.details_button = push_button("Details…", "Technical details, for an error report", self._show_details)
@@ -168,7 +171,7 @@ class JobBar(QWidget):
         if state is State.PAUSED:
             self.text.setText("Paused.")
         elif state is State.CANCELLING:
-            self.text.setText("Stopping; saving what is finished…")
+            self.text.setText("Stopping; saving what is finished…" if self._keeps else "Stopping…")
 
     def _on_end(self, state: State) -> None:
         self._clock.stop()
@@ -180,7 +183,7 @@ class JobBar(QWidget):
             self.notice.error(job.error)
             self.details_button.setVisible(job.error is not None and job.error.__cause__ is not None)
         elif state is State.CANCELLED:
-            self.notice.info("Stopped; what was finished is kept.")
+            self.notice.info("Stopped; what was finished is kept." if self._keeps else "Stopped.")
 
     def _toggle_pause(self) -> None:
         if self._job is not None:
