@@ -42,6 +42,8 @@ _WORDS = {
     "`segment.tissue.threshold`": ("segment.tissue.threshold", "the darkness threshold of tissue in Slides"),
     "`segment.tissue.smallest_um`": ("segment.tissue.smallest_um", "segment.tissue.smallest_um of a settings file"),
     "`segment.tissue.mpp`": ("segment.tissue.mpp", "segment.tissue.mpp of a settings file"),
+    "leave `regions` out": ("leave --regions out", "leave the regions as they are"),
+    ", or give `thresholds`": (", or give thresholds with --set", ""),
     "(`segment.tissue_mask`)": ("(segment.tissue_mask)", "(painted with the brush in Slides)"),
     "`thresholds.class_delta`": ("thresholds.class_delta", "thresholds.class_delta of a settings file"),
     **{f"`data.layout={name}`": (f"data.layout={name}", f"“Labels are {words}”") for name, words in LAYOUTS.items()},

@@ -331,6 +331,9 @@ def segment(
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel, if the slide does not give them.")] = None,
     tissue: Annotated[Path | None, typer.Option(help="A tissue mask of your own (an image).")] = None,
+    regions: Annotated[
+        Path | None, typer.Option(help="GeoJSON with regions to analyse or, with the class Ignore*, to leave out.")
+    ] = None,
     job: JobOption = None,
     assignments: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume a segmentation that was stopped.")] = False,
@@ -338,7 +341,14 @@ def segment(
 ) -> None:
     """Segment a slide: DIR/<slide>.ome.zarr with scores and labels, overlay.png, areas.csv.
 
-    Example: napari-pbip segment slide.svs --model run/ --out result/
+    With --regions, only tiles in regions are computed, and areas are given for each; without it, those of
+    DIR/regions.geojson are used, if it exists.
+
+    Examples:
+
+    napari-pbip segment slide.svs --model run/ --out result/
+
+    napari-pbip segment slide.svs --model run/ --out result/ --regions tumour-bed.geojson
     """
     from napari_pbip.engine.inference.segment import segment as run
 
@@ -350,13 +360,16 @@ def segment(
         settings.segment,
         settings.thresholds,
         refine=settings.refine,
+        regions=regions,
         resume=resume,
         overwrite=overwrite,
     )
     summary = follow(segmenting, "--resume")
-    table = Table("class", "area mm²", "% of tissue")
+    regional = any(row["region"] for row in summary["areas"])
+    table = Table("class", "area mm²", "% of tissue", *(["region"] if regional else []))
     for row in summary["areas"]:
-        table.add_row(row["name"], f"{row['area_mm2']:.4f}", f"{row['percent_of_tissue']:.1f}")
+        fields = row["name"], f"{row['area_mm2']:.4f}", f"{row['percent_of_tissue']:.1f}"
+        table.add_row(*fields, *([row["region"]] if regional else []))
     output.print(table)
     say(f"Results in {out}")
 

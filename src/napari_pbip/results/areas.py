@@ -1,17 +1,23 @@
-"""The area of each tissue class on a slide."""
+"""The area of each tissue class on a slide, and in each of its regions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from napari_pbip.files import write_table
 from napari_pbip.results.label_files import open_labels
 from napari_pbip.results.store import ScoreStore
+from napari_pbip.slides.regions import WHOLE
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME
 
 NOT_ANALYSED_NAME = "not analysed"
+LEFT_OUT_NAME = "left out"
+"""Name of tissue that does not count because of the regions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,33 +32,48 @@ class Area:
     """Pixels of the label image's level 0."""
     area_mm2: float
     percent_of_tissue: float
+    """Share of the tissue that counts, on the slide or in the region."""
+    region: str = WHOLE
+    """Name of a region; ``WHOLE`` for all that counts on the slide."""
 
 
 def areas(store: ScoreStore, folder: Path | None = None) -> list[Area]:
     """Return the area of each class, of unassigned and of not analysed tissue, from the labels of a store.
 
-    The percentages add up to 100. "Not analysed" is tissue in tiles that contain too little of it, or that had not
-    been reached when the labels were written. Cells that reach beyond the edge of the slide count as whole cells.
-    The parameters are those of :func:`open_labels`.
+    The rows of the whole slide come first, and then those of each region that is analysed. What is left out, or lies
+    outside the regions, counts nowhere. A cell counts for a region if its centre lies in it. The percentages of a
+    region add up to 100. "Not analysed" is tissue in tiles that contain too little of it, or that had not been reached
+    when the labels were written. Cells that reach beyond the edge of the slide count as whole cells. The parameters are
+    those of :func:`open_labels`.
 
     Raises
     ------
     OutputError
-        If the store holds no labels, or they are damaged.
+        If the store holds no labels, they are damaged, or the regions have changed since they were written.
     """
     _, facts = open_labels(store, folder)
-    return area_rows(store, facts.cells)
+    facts.check_regions(store)
+    return area_rows(store, facts.cells_in)
 
 
-def area_rows(store: ScoreStore, cells_of: Mapping[int, int]) -> list[Area]:
-    """Return the table of :func:`areas` from the number of level-0 cells of each label value but 0."""
-    tissue = store.tissue_cells
+def area_rows(store: ScoreStore, cells: Mapping[str, Mapping[int, int] | npt.NDArray[np.int64]]) -> list[Area]:
+    """Return the table of :func:`areas` from the number of level-0 cells of each label value but 0, by region."""
+    return [row for region, counts in cells.items() for row in _rows(store, counts, region)]
+
+
+def of_whole(rows: Iterable[Area]) -> list[Area]:
+    """Return the rows of all that counts on the slide."""
+    return [row for row in rows if row.region == WHOLE]
+
+
+def _rows(store: ScoreStore, cells_of: Mapping[int, int] | npt.NDArray[np.int64], region: str) -> list[Area]:
+    tissue = store.tissue_in[region]
     cell_mm2 = (store.cell_um / 1000) ** 2
-    counts = [(name, n + 1, cells_of[n + 1]) for n, name in enumerate(store.taxonomy.names)]
-    counts.append((UNASSIGNED_NAME, UNASSIGNED, cells_of[UNASSIGNED]))
+    counts = [(name, n + 1, int(cells_of[n + 1])) for n, name in enumerate(store.taxonomy.names)]
+    counts.append((UNASSIGNED_NAME, UNASSIGNED, int(cells_of[UNASSIGNED])))
     counts.append((NOT_ANALYSED_NAME, NOT_ANALYSED, tissue - sum(cells for *_, cells in counts)))
     return [
-        Area(name, label, cells, cells * cell_mm2, 100 * cells / tissue if tissue else 0.0)
+        Area(name, label, cells, cells * cell_mm2, 100 * cells / tissue if tissue else 0.0, region)
         for name, label, cells in counts
     ]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.files import write_table
-from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area
+from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area, of_whole
 from napari_pbip.results.label_files import open_labels
 from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.overlay import LabelSummary, overlay
@@ -34,7 +34,7 @@ class ResultSummary:
     planned: int
     tissue_mm2: float
     areas: tuple[Area, ...]
-    """The table of :func:`~napari_pbip.results.areas.areas`."""
+    """The table of :func:`~napari_pbip.results.areas.areas` of all that counts on the slide."""
     picture: npt.NDArray[np.uint8]
     """The labels in the colours of their classes, RGB, (H, W, 3)."""
 
@@ -85,7 +85,7 @@ def summarise(path: Path, thresholds: ThresholdSettings | None = None, side: int
         done=done,
         planned=planned,
         tissue_mm2=store.tissue_cells * (store.cell_um / 1000) ** 2,
-        areas=tuple(summary.areas),
+        areas=tuple(of_whole(summary.areas)),
         picture=overlay(np.full((height, width, 3), _PAPER, np.uint8), summary.picture, store.taxonomy, 1),
     )
 

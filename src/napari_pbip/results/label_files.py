@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,6 +21,7 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import present, writing_folder
+from napari_pbip.results.counts import LabelCounts
 from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage, parts
 from napari_pbip.results.labels import UNASSIGNED_RGB, Refine, deltas
 from napari_pbip.results.largest import LargestScores
@@ -28,6 +29,7 @@ from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import get_array, reading, writing_to
+from napari_pbip.slides.regions import WHOLE
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME
 
 FOLDER = PurePosixPath("labels/tissue")
@@ -85,12 +87,12 @@ def writing_labels(
         levels = create_levels(
             group, store.scores[0].shape[1:], chunk=CHUNK, dtype="uint8", fill_value=NOT_ANALYSED, axes=AXES
         )
-        counts = np.zeros(256, np.int64)
+        counts = LabelCounts(store)
         pyramid = PyramidWriter(levels, nearest)
         blocks = ours.enter_context(closing(label_blocks(store, thresholds, largest, refine)))
         for done, (y, x, labels) in enumerate(blocks, 1):
             pyramid.write(y, x, labels)
-            counts += np.bincount(labels.ravel(), minlength=256)
+            counts.add(y, x, labels)
             yield done
         pyramid.flush()
         attributes = _attributes(store, len(levels), thresholds, largest, counts, refine is not None)
@@ -131,6 +133,29 @@ class LabelFacts:
     """Number of tiles to be analysed in all."""
     refined: bool
     """Whether the labels were refined by a dense CRF."""
+    regions: str = ""
+    """Identity of the regions by which cells counted."""
+    cells_of_regions: dict[str, dict[int, int]] = field(default_factory=dict)
+    """Number of level-0 cells of each label value but 0, by the name of the region."""
+
+    @property
+    def cells_in(self) -> dict[str, dict[int, int]]:
+        """Number of level-0 cells of each label value but 0: on the slide (``WHOLE``), and in each region."""
+        return {WHOLE: self.cells, **self.cells_of_regions}
+
+    def check_regions(self, store: ScoreStore) -> None:
+        """Check that the labels follow the present regions of their slide.
+
+        Raises
+        ------
+        OutputError
+            If the regions have changed since the labels were written.
+        """
+        if self.regions != store.regions.identity:
+            raise OutputError(
+                f"The regions of {store.facts.slide.name} have changed since the labels in {store.path} were written; "
+                f"{REWRITE}, or give `thresholds`."
+            )
 
 
 def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zarr.Array[Any]], LabelFacts]:
@@ -156,13 +181,20 @@ def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zar
         attributes: Any = dict(group.attrs)
         levels = [get_array(group, entry["path"]) for entry in attributes["ome"]["multiscales"][0]["datasets"]]
         own = attributes[OURS]
+        values = (*range(1, len(store.taxonomy) + 1), UNASSIGNED)
+        regions = own.get("regions", {"identity": "", "cells": {}})  # missing in stores of earlier versions
         facts = LabelFacts(
             ThresholdSettings.model_validate(own["thresholds"]),
             tuple(map(float, own["largest"])),
-            {value: int(own["cells"][str(value)]) for value in (*range(1, len(store.taxonomy) + 1), UNASSIGNED)},
+            {value: int(own["cells"][str(value)]) for value in values},
             int(own["tiles"]["done"]),
             int(own["tiles"]["planned"]),
-            bool(own.get("refined", False)),  # missing in stores of earlier versions
+            bool(own.get("refined", False)),
+            str(regions["identity"]),
+            {
+                str(name): {value: int(cells[str(value)]) for value in values}
+                for name, cells in regions["cells"].items()
+            },
         )
     return levels, facts
 
@@ -219,7 +251,7 @@ def _attributes(
     levels: int,
     thresholds: ThresholdSettings,
     largest: npt.NDArray[np.floating],
-    counts: npt.NDArray[np.int64],
+    counts: LabelCounts,
     refined: bool,
 ) -> dict[str, Any]:
     names = {n + 1: one.name for n, one in enumerate(store.taxonomy)} | {UNASSIGNED: UNASSIGNED_NAME}
@@ -236,7 +268,15 @@ def _attributes(
             "refined": refined,
             "thresholds": thresholds.model_dump(mode="json"),
             "largest": [float(value) for value in largest],
-            "cells": {str(value): int(counts[value]) for value in names},
+            "cells": {str(value): int(counts.cells[WHOLE][value]) for value in names},
+            "regions": {
+                "identity": store.regions.identity,
+                "cells": {
+                    name: {str(value): int(cells[value]) for value in names}
+                    for name, cells in counts.cells.items()
+                    if name != WHOLE
+                },
+            },
             "tiles": dict(zip(("done", "planned"), store.progress, strict=True)),
         },
     }

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from napari_pbip.files import write_picture
-from napari_pbip.results.areas import Area, area_rows, areas
+from napari_pbip.results.areas import Area, area_rows, areas, of_whole
+from napari_pbip.results.counts import LabelCounts
 from napari_pbip.results.label_files import open_labels
 from napari_pbip.results.labels import UNASSIGNED_RGB, Labels
 from napari_pbip.results.store import ScoreStore
@@ -57,13 +58,13 @@ class LabelSummary:
 
     def __init__(self, store: ScoreStore, height: int = 0, width: int = 0) -> None:
         self._store = store
-        self._counts = np.zeros(256, np.int64)
+        self._counts = LabelCounts(store)
         _, self._rows, self._columns = _cells_under(store, height, width)
         self.picture: Labels = np.zeros((height, width), np.uint8)
 
     def add(self, y: int, x: int, labels: Labels) -> None:
         """Add the labels of a rectangle of level-0 cells, whose first cell is (y, x)."""
-        self._counts += np.bincount(labels.ravel(), minlength=256)
+        self._counts.add(y, x, labels)
         rows, columns = (
             slice(*np.searchsorted(cells, (first, first + length)))
             for cells, first, length in zip((self._rows, self._columns), (y, x), labels.shape, strict=True)
@@ -73,7 +74,7 @@ class LabelSummary:
     @property
     def areas(self) -> list[Area]:
         """Return the table of areas, like that of :func:`napari_pbip.results.areas.areas`."""
-        return area_rows(self._store, dict(enumerate(self._counts.tolist())))
+        return area_rows(self._store, self._counts.cells)
 
 
 def _cells_under(store: ScoreStore, height: int, width: int) -> tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -136,7 +137,7 @@ def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, folder: Path | 
     """
     height, width, _ = thumbnail.shape
     picture = overlay(thumbnail, labels_like(store, height, width, folder), store.taxonomy)
-    write_picture(path, _with_legend(picture, areas(store, folder), store.taxonomy), "PNG")
+    write_picture(path, _with_legend(picture, of_whole(areas(store, folder)), store.taxonomy), "PNG")
 
 
 def _with_legend(picture: RGB, rows: list[Area], taxonomy: Taxonomy) -> Image.Image:

@@ -9,13 +9,18 @@ import json
 import os
 from pathlib import Path
 
+from napari_pbip.errors import DataError, OutputError
 from napari_pbip.files import safe_name
 from napari_pbip.folders import STORE_MARKER
+from napari_pbip.slides import SlideFacts
+from napari_pbip.slides.regions import Regions
 
 AREAS = "areas.csv"
 OVERLAY = "overlay.png"
 TISSUE = "tissue.png"
 """File name of the tissue mask of a slide in a project."""
+REGIONS = "regions.geojson"
+"""File name of the regions of a slide, beside its score store."""
 OVERLAY_SIDE = 1600
 """Longer side of the overlay picture in pixels."""
 _IDENTITY_DIGITS = 12
@@ -70,6 +75,25 @@ def result_folder(results: Path, name: str, identity: str) -> Path:
     if identity in stores_in(earlier).values():
         return earlier
     return results / f"{safe_name(name)}{ending}"
+
+
+def regions_beside(store: Path, slide: SlideFacts) -> Regions:
+    """Read the regions of a slide from the file beside its score store; without one, there are none.
+
+    Raises
+    ------
+    OutputError
+        If the file is damaged, or of another slide.
+    """
+    file = store.with_name(REGIONS)
+    if not file.exists():
+        return Regions()
+    try:
+        regions = Regions.read(file)
+        regions.check_on(slide)
+    except DataError as error:
+        raise OutputError(f"The regions in {file} cannot be used: {error}") from error
+    return regions
 
 
 def _identity(path: Path) -> str | None:

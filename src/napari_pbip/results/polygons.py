@@ -8,15 +8,16 @@ the labelled cells without gaps or overlaps, and two patches that touch have the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
-from napari_pbip.results.labels import Labels
 from napari_pbip.taxonomy import NOT_ANALYSED
 
 Polygons = npt.NDArray[np.object_]
+Values = npt.NDArray[np.integer[Any]]
 
 
 class Patches:
@@ -28,7 +29,7 @@ class Patches:
     def __init__(self) -> None:
         self._begun: dict[int, list[Polygons]] = {}
 
-    def add(self, y: int, x: int, labels: Labels) -> list[tuple[int, Polygons]]:
+    def add(self, y: int, x: int, labels: Values) -> list[tuple[int, Polygons]]:
         """Add a block of labels, whose first cell is (y, x); return the patches that end within it, by label."""
         faces = shapely.get_parts(shapely.polygonize(shapely.linestrings(_borders(labels) + np.array([x, y], float))))
         rows, columns = _first_cells(faces)
@@ -46,13 +47,13 @@ class Patches:
             yield value, shapely.get_parts(shapely.coverage_union_all(np.concatenate(self._begun.pop(value))))
 
 
-def _borders(labels: Labels) -> npt.NDArray[np.intp]:
+def _borders(labels: Values) -> npt.NDArray[np.intp]:
     """Return the ends (x, y), (S, 2, 2), of lines between different labels and around the block.
 
     They are divided at all places where lines meet, and around the block at every cell, because the labels of its
     neighbours are not known.
     """
-    padded = np.pad(labels.astype(np.int16), 1, constant_values=-1)
+    padded = np.pad(labels.astype(np.int32), 1, constant_values=-1)
     across, down = (
         part[:-1, 1:-1] != part[1:, 1:-1] for part in (padded, padded.T)
     )  # lines between rows, (h + 1, w), and between columns, (w + 1, h)

@@ -7,8 +7,9 @@ The definitions are in ``docs/how-to/export-results.md``.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from itertools import combinations, pairwise, permutations
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from scipy.ndimage import distance_transform_edt
 
 from napari_pbip.events import Event, Job, Started, Step
 from napari_pbip.files import write_table
-from napari_pbip.results.areas import area_rows
+from napari_pbip.results.areas import LEFT_OUT_NAME, area_rows
+from napari_pbip.results.counts import LabelCounts
 from napari_pbip.results.label_files import REWRITE, open_labels
 from napari_pbip.results.label_image import CHUNK
 from napari_pbip.results.labels import Labels, deltas, score_window
@@ -29,6 +31,7 @@ from napari_pbip.results.lazy import analysed_blocks
 from napari_pbip.results.polygons import Patches, Polygons
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
+from napari_pbip.slides.regions import WHOLE
 from napari_pbip.taxonomy import NOT_ANALYSED
 
 BANDS_UM = (0, 50, 100, 250)
@@ -36,9 +39,12 @@ BANDS_UM = (0, 50, 100, 250)
 DELTA_FACTORS = (0.5, 1.5)
 """Factors of delta at which areas are computed too, for their range."""
 COLUMNS = (
-    "slide", "identity", "result", "model", "class", "other", "quantity", "unit", "value", "low", "high", "range",
+    "slide", "identity", "result", "model", "region", "class", "other", "quantity", "unit", "value",
+    "low", "high", "range",
 )  # fmt: skip
 """The columns of a table of statistics, which are the fields of :class:`Statistic`."""
+Cells = Mapping[int, int] | npt.NDArray[np.int64]
+"""Number of cells of each label value."""
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Row and column steps from a cell to half of its eight neighbours, so that each pair of cells is counted once."""
 
@@ -54,6 +60,8 @@ class Statistic:
     """Path of the score store; empty in a row of several results."""
     model: str
     """Name of the run."""
+    region: str
+    """Name of a region; ``WHOLE`` for all that counts on the slide."""
     name: str
     """Class name, ``not assigned``, or ``not analysed``."""
     other: str
@@ -92,7 +100,7 @@ class SpatialStatistics:
         Side of a cell in micrometres.
     """
 
-    def __init__(self, labels: zarr.Array[Any] | Labels, classes: int, cell_um: float) -> None:
+    def __init__(self, labels: zarr.Array[Any] | Labels | _LabelsIn, classes: int, cell_um: float) -> None:
         self._labels = labels
         self._values = classes + 1
         self._cell_um = cell_um
@@ -177,10 +185,22 @@ class SpatialStatistics:
             self._near[:, other] += counts.reshape(self._values, bands)
 
 
+class _LabelsIn:
+    """The labels of a store in one region, as an array of which parts are read; the others are not analysed."""
+
+    def __init__(self, labels: zarr.Array[Any], store: ScoreStore, region: str) -> None:
+        self.shape = labels.shape
+        self._labels, self._store, self._region = labels, store, region
+
+    def __getitem__(self, place: tuple[slice, slice]) -> Labels:
+        return np.where(self._store.cells_in(self._region, 0, *place), self._labels[place], NOT_ANALYSED)
+
+
 def measure_statistics(store: ScoreStore, folder: Path) -> Generator[Event, None, list[Statistic]]:
     """Return the statistics of the labels of a store; yield ``Started``, and a ``Step`` for each block.
 
-    Quantities that are not defined, such as the median patch of a class without patches, have no row.
+    Quantities that are not defined, such as the median patch of a class without patches, have no row. Those of a region
+    are of its cells alone: what crosses its border ends there.
 
     Parameters
     ----------
@@ -192,29 +212,40 @@ def measure_statistics(store: ScoreStore, folder: Path) -> Generator[Event, None
     Raises
     ------
     OutputError
-        If the labels or the store are damaged.
+        If the labels or the store are damaged, or the regions have changed since the labels were written.
     """
     (labels, *_), facts = open_labels(store, folder)
+    facts.check_regions(store)
     places = analysed_blocks(store)
-    spatial = SpatialStatistics(labels, len(store.taxonomy), store.cell_um)
-    scaled = {} if facts.refined else {factor: np.zeros(256, np.int64) for factor in DELTA_FACTORS}
+    spatial = {WHOLE: SpatialStatistics(labels, len(store.taxonomy), store.cell_um)}
+    for region in store.regions.shapes:
+        part = _LabelsIn(labels, store, region)
+        spatial[region] = SpatialStatistics(part, len(store.taxonomy), store.cell_um)
+    scaled = {} if facts.refined else {factor: LabelCounts(store) for factor in DELTA_FACTORS}
     largest, delta = np.array(facts.largest, np.float32), deltas(store.taxonomy, facts.thresholds)
     yield Started(f"Measuring {store.facts.slide.name}", total=len(places), unit="parts")
     for done, (row, column) in enumerate(places, 1):
         y, x = row * CHUNK, column * CHUNK
         with reading(folder, REWRITE):
             analysed = np.asarray(labels[y : y + CHUNK, x : x + CHUNK]) != NOT_ANALYSED
-            spatial.add(y, x)
+            for of_region in spatial.values():
+                of_region.add(y, x)
         if scaled:
             spans = slice(y, y + analysed.shape[0]), slice(x, x + analysed.shape[1])
             scores = score_window(store, facts.thresholds, largest, 0, *spans)
             for factor, counts in scaled.items():
                 other = scores.labels(np.minimum(delta * np.float32(factor), 1), facts.thresholds.presence)
-                counts += np.bincount(other[analysed], minlength=256)
+                counts.add(y, x, np.where(analysed, other, NOT_ANALYSED))
         yield Step(done)
-    spatial.finish()
-    others = [dict(enumerate(counts.tolist())) for counts in scaled.values()]
-    return [*_areas(store, facts.cells, others), *_spatial(store, spatial)]
+    rows = []
+    for region, of_region in spatial.items():
+        of_region.finish()
+        others = [counts.cells[region] for counts in scaled.values()]
+        rows += [*_areas(store, region, facts.cells_in[region], others), *_spatial(store, region, of_region)]
+    if store.regions:
+        left_out = store.left_out_cells * (store.cell_um / 1000) ** 2
+        rows.append(_row(store, WHOLE, LEFT_OUT_NAME, "", "area", "mm2", left_out))
+    return rows
 
 
 def write_statistics(path: Path, store: ScoreStore, folder: Path) -> Job:
@@ -239,9 +270,9 @@ def mean_of_models(results: Sequence[Sequence[Statistic]]) -> Iterator[Statistic
     A quantity that is not defined in all results has no row.
     """
     first, *others = results
-    found = [{(row.name, row.other, row.quantity): row.value for row in other} for other in others]
+    found = [{(row.region, row.name, row.other, row.quantity): row.value for row in other} for other in others]
     for row in first:
-        key = row.name, row.other, row.quantity
+        key = row.region, row.name, row.other, row.quantity
         values = [other[key] for other in found if key in other]
         if len(values) == len(others):
             mean = float(np.mean([row.value, *values]))
@@ -249,13 +280,13 @@ def mean_of_models(results: Sequence[Sequence[Statistic]]) -> Iterator[Statistic
             yield replace(of_all, result="", model=f"mean of {len(results)} models")
 
 
-def _areas(store: ScoreStore, cells: dict[int, int], others: Sequence[dict[int, int]]) -> Iterator[Statistic]:
+def _areas(store: ScoreStore, region: str, cells: Cells, others: Sequence[Cells]) -> Iterator[Statistic]:
     """Return areas and shares; their range is over these numbers of cells of each label value at other thresholds."""
-    rows = area_rows(store, cells)
-    at_others = zip(*(area_rows(store, other) for other in others), strict=True) if others else [()] * len(rows)
-    for row, found in zip(rows, at_others, strict=True):
-        area = _row(store, row.name, "", "area", "mm2", row.area_mm2)
-        share = _row(store, row.name, "", "share of tissue", "percent", row.percent_of_tissue)
+    of, rows = partial(_row, store, region), area_rows(store, {region: cells})
+    at_others = [area_rows(store, {region: other}) for other in others]
+    for row, *found in zip(rows, *at_others, strict=True):
+        area = of(row.name, "", "area", "mm2", row.area_mm2)
+        share = of(row.name, "", "share of tissue", "percent", row.percent_of_tissue)
         if found and row.label != NOT_ANALYSED:  # which no threshold changes
             area = area.between([other.area_mm2 for other in found], "thresholds")
             share = share.between([other.percent_of_tissue for other in found], "thresholds")
@@ -263,7 +294,7 @@ def _areas(store: ScoreStore, cells: dict[int, int], others: Sequence[dict[int, 
     for (n, name), (m, other) in permutations(enumerate(store.taxonomy.names, 1), 2):
         value, *at = [_share_of_both(some[n], some[m]) for some in (cells, *others)]
         if value is not None:
-            share = _row(store, name, other, "share of both", "percent", value)
+            share = of(name, other, "share of both", "percent", value)
             defined = [one for one in at if one is not None]
             yield share.between(defined, "thresholds") if defined else share
 
@@ -272,24 +303,24 @@ def _share_of_both(one: int, other: int) -> float | None:
     return 100 * one / (one + other) if one + other else None
 
 
-def _row(store: ScoreStore, name: str, other: str, quantity: str, unit: str, value: float) -> Statistic:
+def _row(store: ScoreStore, region: str, name: str, other: str, quantity: str, unit: str, value: float) -> Statistic:
     facts = store.facts
     of = facts.slide.name, facts.slide.identity, str(store.path), facts.model.run
-    return Statistic(*of, name, other, quantity, unit, value)
+    return Statistic(*of, region, name, other, quantity, unit, value)
 
 
-def _spatial(store: ScoreStore, spatial: SpatialStatistics) -> Iterator[Statistic]:
-    names = store.taxonomy.names
+def _spatial(store: ScoreStore, region: str, spatial: SpatialStatistics) -> Iterator[Statistic]:
+    names, of = store.taxonomy.names, partial(_row, store, region)
     for n, name in enumerate(names):
         patches = spatial.patches(n)
-        yield _row(store, name, "", "patches", "count", len(patches))
+        yield of(name, "", "patches", "count", len(patches))
         if len(patches):
-            yield _row(store, name, "", "largest patch", "mm2", float(patches.max()))
-            yield _row(store, name, "", "median patch", "mm2", float(np.median(patches)))
+            yield of(name, "", "largest patch", "mm2", float(patches.max()))
+            yield of(name, "", "median patch", "mm2", float(np.median(patches)))
     for n, m in combinations(range(len(names)), 2):
-        yield _row(store, names[n], names[m], "interface", "mm", spatial.interface(n, m))
+        yield of(names[n], names[m], "interface", "mm", spatial.interface(n, m))
     bands = [f"{start}-{stop} um from edge" for start, stop in pairwise(BANDS_UM)] + [f">{BANDS_UM[-1]} um from edge"]
     for n, m in permutations(range(len(names)), 2):
         for band, share in zip(bands, spatial.distances(n, m).tolist(), strict=True):
             if not math.isnan(share):
-                yield _row(store, names[n], names[m], band, "percent", share)
+                yield of(names[n], names[m], band, "percent", share)

@@ -28,6 +28,7 @@ chunk sizes and codecs that were compared.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -44,10 +45,13 @@ from napari_pbip.files import prepare_folder, writing, writing_folder
 from napari_pbip.folders import STORE_MARKER
 from napari_pbip.results.blend import Blender, Region, Tiles
 from napari_pbip.results.lattice import BLOCK
+from napari_pbip.results.places import regions_beside
 from napari_pbip.results.store_facts import GridFacts, ModelFacts, StoreFacts, parse_facts
 from napari_pbip.results.store_files import get_array, no_store, reading, writing_to
 from napari_pbip.results.store_writer import StoreWriter, create_arrays
 from napari_pbip.slides import SlideFacts
+from napari_pbip.slides.geojson import cells_inside
+from napari_pbip.slides.regions import WHOLE, Regions
 from napari_pbip.taxonomy import Taxonomy
 
 _BEGUN = "pbip/begun.safetensors"
@@ -74,6 +78,8 @@ class ScoreStore:
         Tiles to be analysed, bool (rows, columns).
     tissue
         The tissue mask, bool, over the whole slide at its own resolution.
+    regions
+        The regions in the file beside the store, by which its cells count; see :meth:`use_regions`.
     """
 
     def __init__(self, path: Path, mode: Literal["r", "r+"]) -> None:
@@ -90,6 +96,7 @@ class ScoreStore:
             self.planned = np.asarray(get_array(self._group, "pbip/planned")[:], bool)
             self.tissue = np.asarray(get_array(self._group, "pbip/tissue")[:], bool)
         self.lattice = self.facts.lattice
+        self.regions = regions_beside(path, self.facts.slide)
         if mode == "r+":
             self._remove_unfinished()
         self._writer = StoreWriter(path, self._group, self.scores) if mode == "r+" else None
@@ -131,6 +138,7 @@ class ScoreStore:
         score_shape: tuple[int, int],
         tissue: npt.NDArray[np.bool_],
         planned: npt.NDArray[np.bool_],
+        regions: str = "",
         overwrite: bool = False,
     ) -> Self:
         """Create an empty store and open it for writing.
@@ -151,6 +159,8 @@ class ScoreStore:
             Tissue mask over the whole slide, at any resolution.
         planned
             Tiles to be analysed, bool (rows, columns).
+        regions
+            Identity of the regions by which they were planned.
         overwrite
             Whether an earlier store is replaced.
 
@@ -170,6 +180,7 @@ class ScoreStore:
             settings=dict(settings),
             grid=GridFacts.model_validate(dict(grid)),
             score_shape=score_shape,
+            regions=regions,
         )
         g = facts.grid
         if g.tile % g.cell or g.stride % g.cell or g.tile - g.overlap != g.stride:
@@ -289,19 +300,60 @@ class ScoreStore:
         -------
         rows, columns, tissue
             Position of each row (h,) and column (w,) of cells among the tile centres (see
-            :meth:`Lattice.positions`), and whether each cell is tissue, bool (h, w).
+            :meth:`Lattice.positions`), and whether each cell is tissue that counts by the regions, bool (h, w).
         """
         rows, tissue_rows = self._tiles_and_mask(level, y, axis=0)
         columns, tissue_columns = self._tiles_and_mask(level, x, axis=1)
-        return rows, columns, self.tissue[tissue_rows][:, tissue_columns]
+        tissue: npt.NDArray[np.bool_] = self.tissue[tissue_rows][:, tissue_columns]
+        if self.regions:
+            tissue &= self.regions.counted(self._centres(level, y, axis=0), self._centres(level, x, axis=1))
+        return rows, columns, tissue
+
+    def cells_in(self, region: str, level: int, y: slice, x: slice) -> npt.NDArray[np.bool_]:
+        """Return which cells of a rectangle of one level have their centre in a region that is analysed, (h, w)."""
+        shape = self.regions.shapes[region]
+        return cells_inside(shape, self._centres(level, y, axis=0), self._centres(level, x, axis=1))
+
+    @cached_property
+    def tissue_in(self) -> Mapping[str, int]:
+        """Number of level-0 cells of tissue that count: on the slide, by the name ``WHOLE``, and in each region."""
+        if not self.regions:
+            return {WHOLE: self._all_tissue}
+        cells = dict.fromkeys((WHOLE, *self.regions.shapes), 0)
+        for top in range(0, self.lattice.height, BLOCK):
+            strip = slice(top, top + BLOCK), slice(None)
+            counted = self.tiles_and_tissue(0, *strip)[2]
+            cells[WHOLE] += int(np.count_nonzero(counted))
+            for name in self.regions.shapes:
+                cells[name] += int(np.count_nonzero(counted & self.cells_in(name, 0, *strip)))
+        return cells
 
     @property
     def tissue_cells(self) -> int:
-        """Number of level-0 cells that are tissue."""
+        """Number of level-0 cells that are tissue and count by the regions."""
+        return self.tissue_in[WHOLE]
+
+    @property
+    def left_out_cells(self) -> int:
+        """Number of level-0 cells that are tissue and do not count, because of the regions."""
+        return self._all_tissue - self.tissue_cells
+
+    def use_regions(self, regions: Regions) -> None:
+        """Count cells by these regions from now on; their file is not written."""
+        self.regions = regions
+        self.__dict__.pop("tissue_in", None)
+
+    @cached_property
+    def _all_tissue(self) -> int:
         height, width = self.tissue.shape
         rows = np.bincount(self._tiles_and_mask(0, slice(None), axis=0)[1], minlength=height)
         columns = np.bincount(self._tiles_and_mask(0, slice(None), axis=1)[1], minlength=width)
         return int(rows @ self.tissue.astype(np.int64) @ columns)
+
+    def _centres(self, level: int, span: slice, axis: int) -> npt.NDArray[np.float64]:
+        """Return the centres of cells along one axis in level-0 pixels."""
+        cells = np.arange(*span.indices(self.scores[level].shape[1 + axis])) + 0.5
+        return cells * (2**level * self.cell_um / self.facts.slide.mpp)
 
     def _tiles_and_mask(
         self, level: int, span: slice, axis: int

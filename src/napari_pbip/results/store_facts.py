@@ -77,6 +77,8 @@ class StoreFacts(BaseModel):
     grid: GridFacts
     score_shape: tuple[int, int]
     """Number of cells, (height, width)."""
+    regions: str = ""
+    """Identity of the regions by which tiles were planned; empty if the whole slide was to be analysed."""
 
     @property
     def lattice(self) -> Lattice:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +21,7 @@ from napari_pbip.blocks import BlockLoader
 from napari_pbip.errors import OutputError
 from napari_pbip.results.lattice import BLOCK
 from napari_pbip.results.store import ScoreStore
+from napari_pbip.slides.regions import Regions
 
 Scores = npt.NDArray[np.float16]
 ALL = slice(None)
@@ -104,7 +104,8 @@ class ViewedStore(ScoreStore):
         """Estimate the largest score of each class, (N,), from a coarse level: fast, and usually slightly too low."""
         if self.ceiling is not None:
             return self.ceiling
-        found = [one[one > 0].astype(np.float32) for one in self._whole[0]]  # NaN > 0 is False
+        counted = self.regions.counted(*(self._centres(self.coarse, ALL, axis) for axis in (0, 1)))
+        found = [one[(one > 0) & counted].astype(np.float32) for one in self._whole[0]]  # NaN > 0 is False
         return np.array([np.percentile(one, percentile) if one.size else 0 for one in found], np.float32)
 
     def grown(self, blocks: Iterable[tuple[int, int]]) -> None:
@@ -127,10 +128,11 @@ class ViewedStore(ScoreStore):
         """Stop the thread that decodes."""
         self._loader.close()
 
-    @cached_property
-    def tissue_cells(self) -> int:
-        """Level-0 cells that are tissue."""
-        return super().tissue_cells
+    def use_regions(self, regions: Regions) -> None:
+        """Count cells by these regions from now on, which changes what is shown."""
+        super().use_regions(regions)
+        with self._lock:
+            self.version += 1
 
     def _read_coarse(self) -> list[Scores]:
         return [super(ViewedStore, self).read_scores(n, ALL, ALL) for n in range(self.coarse, len(self.scores))]

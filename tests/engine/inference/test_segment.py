@@ -11,6 +11,7 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pytest
+import shapely
 import tifffile
 import torch
 import zarr
@@ -23,11 +24,13 @@ from napari_pbip.engine.loading import to_tensor
 from napari_pbip.engine.outputs.export import export
 from napari_pbip.engine.runs import load_model
 from napari_pbip.engine.training.train import train
-from napari_pbip.errors import ConfigError, ModelError, OutputError, PbipError, SlideError
-from napari_pbip.events import Event, Finished, RegionDone, Started, Step, Warned
-from napari_pbip.results.places import stores_in
+from napari_pbip.errors import ConfigError, ModelError, OtherResult, OutputError, PbipError, SlideError
+from napari_pbip.events import Event, Finished, Noted, RegionDone, Started, Step, Warned
+from napari_pbip.results import open_labels
+from napari_pbip.results.places import REGIONS, stores_in
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide, open_slide
+from napari_pbip.slides.regions import Kind, Region, Regions
 from tests.engine.conftest import settings_for
 
 QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=8)
@@ -426,3 +429,40 @@ def test_a_threshold_of_an_unknown_class_is_told_before_the_slide_is_read(model:
     with pytest.raises(ConfigError, match="NO"):
         list(segment(samples.slide(), model, tmp_path / "out", QUICK, ThresholdSettings(class_delta={"NO": 0.2})))
     assert not list((tmp_path / "out").glob("*.ome.zarr"))
+
+
+def test_only_tiles_that_touch_regions_are_computed(
+    segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path
+) -> None:
+    whole, out, drawn = store_in(segmented[0]), tmp_path / "out", tmp_path / "drawn.geojson"
+    inside = Region("tumour bed", Kind.ANALYSE, shapely.Point(1100, 1400).buffer(500))
+    pen = Region("pen", Kind.LEAVE_OUT, shapely.box(1000, 0, 1060, 3000))
+    Regions((inside, pen)).write(drawn)
+    *events, last = segment(samples.slide(), model, out, QUICK, regions=drawn)
+    assert any(isinstance(e, Noted) and "2 regions" in e.message for e in events)
+    store = store_in(out)
+    assert 0 < store.planned.sum() < whole.planned.sum()
+    assert store.facts.regions == Regions.read(drawn).identity
+    everything = slice(None), slice(None)
+    counted = store.tiles_and_tissue(0, *everything)[2]
+    np.testing.assert_array_equal(  # every tile over a cell that counts was computed
+        store.read_scores(0, *everything)[:, counted], whole.read_scores(0, *everything)[:, counted]
+    )
+    assert isinstance(last, Finished)
+    assert {row["region"] for row in last.summary["areas"]} == {"", "tumour bed"}
+
+    smaller = Region("tumour bed", Kind.ANALYSE, shapely.Point(1100, 1400).buffer(300))
+    Regions((smaller,)).write(out / REGIONS)  # as the window does
+    *events, _ = segment(samples.slide(), model, out, QUICK, resume=True)
+    assert not any(isinstance(e, RegionDone) for e in events)  # no new scores
+    assert open_labels(store_in(out))[1].regions == Regions.read(out / REGIONS).identity
+    with pytest.raises(OutputError, match="holds other regions"):
+        list(segment(samples.slide(), model, out, QUICK, regions=drawn, resume=True))
+    (out / REGIONS).unlink()
+    with pytest.raises(OtherResult, match="was begun with other regions, without") as error:
+        list(segment(samples.slide(), model, out, QUICK, resume=True))
+    assert error.value.what == "regions"
+    glass = Region("glass", Kind.ANALYSE, shapely.box(0, 0, 30, 30))
+    Regions((glass,)).write(drawn)
+    with pytest.raises(SlideError, match="No tile in the regions"):
+        list(segment(samples.slide(), model, tmp_path / "glass", QUICK, regions=drawn))

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ from napari_pbip.engine.inference.windows import Windows, mirrored
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, ahead, to_tensor
 from napari_pbip.engine.runs import TrainedModel, load_model
-from napari_pbip.errors import DamagedPlace, OutputError, SlideError
-from napari_pbip.events import Finished, Job, RegionDone, Started, Step, Warned
+from napari_pbip.errors import DamagedPlace, OtherResult, OutputError, SlideError
+from napari_pbip.events import Finished, Job, Noted, RegionDone, Started, Step, Warned
 from napari_pbip.models.views import average_over_views
 from napari_pbip.results.areas import areas, write_areas
 from napari_pbip.results.blend import Blender, Region
@@ -42,11 +42,12 @@ from napari_pbip.results.label_files import write_labels
 from napari_pbip.results.labels import deltas
 from napari_pbip.results.lattice import Place
 from napari_pbip.results.overlay import write_overlay
-from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, store_for, stores_in
+from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, REGIONS, store_for, stores_in
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_facts import GridFacts
 from napari_pbip.results.tile_order import View
 from napari_pbip.slides import Slide, SlideFacts, TileGrid, TissueMask, find_tissue, open_slide
+from napari_pbip.slides.regions import Regions
 
 UNWRITTEN = 8
 """Largest number of finished blocks that wait for the writer; with more, the network waits too."""
@@ -71,6 +72,7 @@ def segment(
     thresholds: ThresholdSettings | None = None,
     *,
     refine: RefineSettings | None = None,
+    regions: Path | str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     focus: Focus | None = None,
@@ -94,6 +96,9 @@ def segment(
         Thresholds that turn scores into labels; they can be changed later without this job.
     refine
         Test-time augmentation of the scores and dense CRF of the labels; by default neither.
+    regions
+        GeoJSON with regions, of QuPath or of this package: only tiles that touch what counts are computed. It is kept
+        as ``regions.geojson`` in ``out``; by default, that file is used if it exists.
     resume
         Whether to continue a store that was begun with the same slide, model and settings.
     overwrite
@@ -108,6 +113,8 @@ def segment(
         If the thresholds name a class that the model does not have.
     SlideError
         If the slide cannot be read, does not say its microns per pixel, or shows no tissue.
+    DataError
+        If the regions cannot be read, lie outside the slide, or leave out all of it.
     ModelError
         If the model cannot be read.
     OutputError
@@ -141,10 +148,12 @@ def segment(
         )
         for note in tissue.notes:
             yield Warned(note)
+        drawn = yield from _regions(out, slide, regions, overwrite=overwrite)
         windows = Windows.plan(model.facts.tile_size, settings)
         grid = windows.grid(slide.width, slide.height, slide_mpp, model_mpp)
         facts = _facts(slide, model, settings, refine, grid, model_mpp)
-        store = _open_store(out, slide, model, grid, tissue, settings, facts, resume=resume, overwrite=overwrite)
+        planned = _planned(grid, tissue, settings, drawn)
+        store = _open_store(out, slide, model, grid, tissue, planned, drawn, facts, resume=resume, overwrite=overwrite)
         with store:
             yield from _fill(store, slide, model, grid, settings, refine, device, focus)
         write_labels(store, thresholds, refined_labels(store, slide, thresholds, device) if refine.crf else None)
@@ -174,13 +183,39 @@ def _opened(slide: Path | str | Slide, mpp: float | None) -> AbstractContextMana
     return nullcontext(slide)
 
 
+def _regions(out: Path, slide: Slide, given: Path | str | None, *, overwrite: bool) -> Generator[Noted, None, Regions]:
+    """Return the regions of a slide, kept in its folder of results, and say that they are used."""
+    kept = out / REGIONS
+    if given is None and not kept.exists():
+        return Regions()
+    regions = Regions.read(Path(given or kept))
+    regions.check_on(slide)
+    if given is not None:
+        if kept.exists() and not overwrite and Regions.read(kept).identity != regions.identity:
+            raise OutputError(
+                f"{kept} holds other regions; leave `regions` out to use those, or use `overwrite=True` to replace "
+                "them and the result."
+            )
+        replace(regions, size=(slide.width, slide.height)).write(kept)
+    yield Noted(f"The {len(regions)} regions in {kept} say what is analysed.")
+    return regions
+
+
+def _planned(grid: TileGrid, tissue: TissueMask, settings: SegmentSettings, regions: Regions) -> npt.NDArray[np.bool_]:
+    """Return the tiles that hold enough tissue and touch what counts, bool (rows, columns)."""
+    side = grid.tile * grid.scale
+    planned = tissue.fraction(*grid.corners(), side, side) >= settings.min_tissue
+    return planned & regions.touched(*grid.corners(), side) if regions else planned
+
+
 def _open_store(
     out: Path,
     slide: Slide,
     model: TrainedModel,
     grid: TileGrid,
     tissue: TissueMask,
-    settings: SegmentSettings,
+    planned: npt.NDArray[np.bool_],
+    regions: Regions,
     facts: dict[str, Any],
     *,
     resume: bool,
@@ -193,16 +228,27 @@ def _open_store(
     if resume and path in there:
         store = ScoreStore.open(path, "r+")
         store.check_resume(**facts)
+        if missing := int((planned & ~store.planned).sum()):
+            raise OtherResult(
+                f"{path} was begun with other regions, without {missing:,} of the tiles that these need; resume with "
+                "what it was begun with, or use `overwrite=True` to start again.",
+                "regions",
+            )
         store.relocate(slide.path)
         return store
-    side = grid.tile * grid.scale
+    if regions and not planned.any():
+        raise SlideError(
+            f"No tile in the regions of {slide.name} holds enough tissue; draw them on tissue, or lower "
+            "`segment.min_tissue`."
+        )
     height, width = (-(-length // model.method.cell) for length in grid.model_size)
     return ScoreStore.create(
         path,
         taxonomy=model.facts.taxonomy,
         score_shape=(height, width),
         tissue=tissue.array,
-        planned=tissue.fraction(*grid.corners(), side, side) >= settings.min_tissue,
+        planned=planned,
+        regions=regions.identity,
         overwrite=overwrite,
         **facts,
     )

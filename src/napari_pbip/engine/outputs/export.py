@@ -195,7 +195,7 @@ def export(
     with ExitStack() as stack:
         folder = present(store / FOLDER)
         if thresholds is None and chosen.labels:
-            open_labels(scores)  # raises if there are none
+            open_labels(scores)[1].check_regions(scores)  # raises if there are none, too
         elif thresholds is not None and chosen.labels:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="napari-pbip-"))) / "labels"
             yield from labels_at(scores, thresholds, refine, folder)

@@ -37,7 +37,7 @@ from napari_pbip.gui.widgets.words import PlainLabel
 from napari_pbip.results import ScoreStore
 from napari_pbip.results.figures import about_intervals, figure_rows
 from napari_pbip.results.metrics import PROTOCOLS
-from napari_pbip.slides.annotations import SUFFIXES as ANNOTATIONS
+from napari_pbip.slides.geojson import SUFFIXES as ANNOTATIONS
 
 _FILE = "A file…"
 _PROTOCOLS = tuple(reversed(list(PROTOCOLS)))

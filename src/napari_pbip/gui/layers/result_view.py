@@ -15,6 +15,7 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.gui.layers.display import Display
 from napari_pbip.results import label_region
 from napari_pbip.results.areas import Area, area_rows
+from napari_pbip.results.counts import LabelCounts
 from napari_pbip.results.labels import ScoreRows, deltas, score_window
 from napari_pbip.results.lattice import BLOCK
 from napari_pbip.results.view import ViewedStore
@@ -145,8 +146,9 @@ class ResultView:
     def areas(self) -> list[Area]:
         """Return the table of areas, estimated from a coarse level."""
         level = self.store.coarse
-        cells = np.bincount(self.labels(level, ALL, ALL).ravel(), minlength=256) * 4**level
-        return area_rows(self.store, dict(enumerate(cells.tolist())))
+        counts = LabelCounts(self.store)
+        counts.add(0, 0, self.labels(level, ALL, ALL), level)
+        return area_rows(self.store, counts.cells)
 
     def renew_coarsest(self) -> None:
         """Update the level that napari keeps."""

@@ -14,7 +14,8 @@ from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.slides import Position
-from napari_pbip.slides.annotations import SUFFIXES, Annotations, read_annotations
+from napari_pbip.slides.annotations import Annotations, read_annotations
+from napari_pbip.slides.geojson import SUFFIXES
 
 
 class ImportAnnotations(QWidget):

@@ -20,6 +20,7 @@ from napari_pbip.gui.state.lazy import LazyValues
 from napari_pbip.gui.state.segmenting import QueuedSlide, Status
 from napari_pbip.gui.state.thumbnails import Pixels, Thumbnails, pixmap
 from napari_pbip.project import ProjectSlide
+from napari_pbip.results.areas import of_whole
 from napari_pbip.results.cohort import CohortRow, ResultSummary, summarise
 from napari_pbip.results.places import TISSUE, result_folder, store_for
 from napari_pbip.slides import TissueMask, open_slide
@@ -90,7 +91,7 @@ class Cohort:
             found, picture = self._found.get(self._key(slide.identity), read) or (None, None)
             result, layer = None if found is None else found.result, shown.get(slide.identity)
             if result is not None and layer is not None and layer.areas.rows:
-                result = replace(result, areas=tuple(layer.areas.rows))  # they follow the sliders
+                result = replace(result, areas=tuple(of_whole(layer.areas.rows)))  # they follow the sliders
             tissue = None if found is None else found.tissue_mm2
             row = CohortRow(slide.name, slide.path, slide.mpp, slide.mpp_from, tissue, result)
             state = "not found" if slide.path in missing else _state(queued.get(slide.path), result)
