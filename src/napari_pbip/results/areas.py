@@ -26,10 +26,12 @@ class Area:
     """Pixels of the label image's level 0."""
     area_mm2: float
     percent_of_tissue: float
+    corrected_mm2: float = 0.0
+    """How much of the area has this label from a correction by hand."""
 
 
 def areas(store: ScoreStore, folder: Path | None = None) -> list[Area]:
-    """Return the area of each class, of unassigned and of not analysed tissue, from the labels of a store.
+    """Return the area of each class, of unassigned and of not analysed tissue, from labels and corrections of a store.
 
     The percentages add up to 100. "Not analysed" is tissue in tiles that contain too little of it, or that had not
     been reached when the labels were written. Cells that reach beyond the edge of the slide count as whole cells.
@@ -41,18 +43,28 @@ def areas(store: ScoreStore, folder: Path | None = None) -> list[Area]:
         If the store holds no labels, or they are damaged.
     """
     _, facts = open_labels(store, folder)
-    return area_rows(store, facts.cells)
+    return area_rows(store, facts.cells, facts.by_hand)
 
 
-def area_rows(store: ScoreStore, cells_of: Mapping[int, int]) -> list[Area]:
-    """Return the table of :func:`areas` from the number of level-0 cells of each label value but 0."""
+def area_rows(store: ScoreStore, cells_of: Mapping[int, int], by_hand: Mapping[int, int] | None = None) -> list[Area]:
+    """Return the table of :func:`areas` from the number of level-0 cells of each label value but 0.
+
+    ``by_hand`` are the numbers of those that were corrected by hand, by default none.
+    """
     tissue = store.tissue_cells
     cell_mm2 = (store.cell_um / 1000) ** 2
     counts = [(name, n + 1, cells_of[n + 1]) for n, name in enumerate(store.taxonomy.names)]
     counts.append((UNASSIGNED_NAME, UNASSIGNED, cells_of[UNASSIGNED]))
     counts.append((NOT_ANALYSED_NAME, NOT_ANALYSED, tissue - sum(cells for *_, cells in counts)))
     return [
-        Area(name, label, cells, cells * cell_mm2, 100 * cells / tissue if tissue else 0.0)
+        Area(
+            name,
+            label,
+            cells,
+            cells * cell_mm2,
+            100 * cells / tissue if tissue else 0.0,
+            (by_hand or {}).get(label, 0) * cell_mm2,
+        )
         for name, label, cells in counts
     ]
 

@@ -21,13 +21,14 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import present, writing_folder
-from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage, parts
+from napari_pbip.results.corrections import Cells, Corrections
+from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage, levels_and_facts, parts
 from napari_pbip.results.labels import UNASSIGNED_RGB, Refine, deltas
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
 from napari_pbip.results.store import ScoreStore
-from napari_pbip.results.store_files import get_array, reading, writing_to
+from napari_pbip.results.store_files import reading, writing_to
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME
 
 FOLDER = PurePosixPath("labels/tissue")
@@ -42,7 +43,8 @@ def write_labels(store: ScoreStore, thresholds: ThresholdSettings, refine: Refin
     """Write the labels of the analysed part of a slide as an OME-Zarr 0.5 label image, ``labels/tissue`` in the store.
 
     The image is uint8, with colours and class names and a nearest-neighbour pyramid. Its attributes record the
-    thresholds, the largest scores and the cell counts. Earlier labels are replaced when the new ones are complete.
+    thresholds, the largest scores and the cell counts. Earlier labels are replaced when the new ones are complete. They
+    are those of the model: :func:`open_labels` lays the corrections by hand over them.
 
     Parameters
     ----------
@@ -87,7 +89,7 @@ def writing_labels(
         )
         counts = np.zeros(256, np.int64)
         pyramid = PyramidWriter(levels, nearest)
-        blocks = ours.enter_context(closing(label_blocks(store, thresholds, largest, refine)))
+        blocks = ours.enter_context(closing(label_blocks(store, thresholds, largest, refine, corrected=False)))
         for done, (y, x, labels) in enumerate(blocks, 1):
             pyramid.write(y, x, labels)
             counts += np.bincount(labels.ravel(), minlength=256)
@@ -125,16 +127,39 @@ class LabelFacts:
     """Largest score of each class over the slide, of which delta is a share."""
     cells: dict[int, int]
     """Number of level-0 cells of each label value but 0."""
+    by_hand: dict[int, int]
+    """Number of these cells that have their label from a correction by hand."""
     done: int
     """Number of tiles that had been analysed when the labels were written."""
     planned: int
     """Number of tiles to be analysed in all."""
     refined: bool
     """Whether the labels were refined by a dense CRF."""
+    image: LabelImage
+    """Names and colours of the values."""
+
+    def corrected_mm2(self, store: ScoreStore) -> float:
+        """Return the area that was corrected by hand."""
+        return sum(self.by_hand.values()) * (store.cell_um / 1000) ** 2
 
 
-def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zarr.Array[Any]], LabelFacts]:
-    """Open the levels of a store's label image, finest first, and the facts recorded with it.
+class CorrectedLabels:
+    """A level of a label image with the corrections by hand laid over it, with what is used of an array.
+
+    Slices of it, ``level[y, x]``, are read when they are asked for.
+    """
+
+    def __init__(self, labels: zarr.Array[Any], corrections: Corrections, level: int) -> None:
+        self.shape, self.chunks, self.dtype = labels.shape, labels.chunks, labels.dtype
+        self._labels, self._corrections, self._level = labels, corrections, level
+
+    def __getitem__(self, key: Any) -> Cells:
+        y, x = key if isinstance(key, tuple) else (key, slice(None))
+        return self._corrections.over(np.asarray(self._labels[y, x]), self._level, y, x)
+
+
+def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[CorrectedLabels], LabelFacts]:
+    """Open the levels of a store's label image, finest first, and its facts, both with the corrections by hand.
 
     Parameters
     ----------
@@ -153,22 +178,32 @@ def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zar
         raise OutputError(f"{store.path} holds scores but no labels yet; write them first.")
     with reading(folder, REWRITE):
         group = zarr.open_group(folder, mode="r", zarr_format=3)
-        attributes: Any = dict(group.attrs)
-        levels = [get_array(group, entry["path"]) for entry in attributes["ome"]["multiscales"][0]["datasets"]]
-        own = attributes[OURS]
+        own: Any = group.attrs[OURS]
+        levels, image = levels_and_facts(group)
+        cells = np.zeros(256, np.int64)
+        values = [*range(1, len(store.taxonomy) + 1), UNASSIGNED]
+        cells[values] = [int(own["cells"][str(value)]) for value in values]
+        by_hand = np.zeros_like(cells)
+        for block in store.corrections.blocks():
+            model = np.asarray(levels[0][block])
+            by_hand += store.corrections.counts(model, 0, *block)
+            corrected = store.corrections.over(model, 0, *block)
+            cells += np.bincount(corrected.ravel(), minlength=256) - np.bincount(model.ravel(), minlength=256)
         facts = LabelFacts(
-            ThresholdSettings.model_validate(own["thresholds"]),
-            tuple(map(float, own["largest"])),
-            {value: int(own["cells"][str(value)]) for value in (*range(1, len(store.taxonomy) + 1), UNASSIGNED)},
-            int(own["tiles"]["done"]),
-            int(own["tiles"]["planned"]),
-            bool(own.get("refined", False)),  # missing in stores of earlier versions
+            thresholds=ThresholdSettings.model_validate(own["thresholds"]),
+            largest=tuple(map(float, own["largest"])),
+            cells={value: int(cells[value]) for value in values},
+            by_hand={value: int(by_hand[value]) for value in values},
+            done=int(own["tiles"]["done"]),
+            planned=int(own["tiles"]["planned"]),
+            refined=bool(own.get("refined", False)),  # missing in stores of earlier versions
+            image=image,
         )
-    return levels, facts
+    return [CorrectedLabels(level, store.corrections, n) for n, level in enumerate(levels)], facts
 
 
 def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
-    """Write a label image of a store as a separate one.
+    """Write a label image of a store as a separate one, with the corrections by hand.
 
     Parameters
     ----------
@@ -184,7 +219,7 @@ def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
     OutputError
         If the labels are damaged, or the folder cannot be written.
     """
-    levels, _ = open_labels(store, folder)
+    levels, facts = open_labels(store, folder)
     yield Started(f"Writing {path.name}", total=sum(len(parts(level.shape)) for level in levels), unit="parts")
     done = 0
     with writing_folder(path) as begun:
@@ -193,12 +228,14 @@ def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
         for level, copy in zip(levels, copies, strict=True):
             for y, x in parts(level.shape):
                 with reading(folder, REWRITE):
-                    block = np.asarray(level[y : y + CHUNK, x : x + CHUNK])
+                    block = level[y : y + CHUNK, x : x + CHUNK]
                 copy[y : y + CHUNK, x : x + CHUNK] = block
                 done += 1
                 yield Step(done)
         attributes: Any = dict(zarr.open_group(folder, mode="r", zarr_format=3).attrs)
         attributes["ome"]["image-label"].pop("source", None)  # the store's scores
+        for name, counts in (("cells", facts.cells), ("by_hand", facts.by_hand)):
+            attributes[OURS][name] = {str(value): count for value, count in counts.items()}
         if linked := path.parent.name == "labels" and _is_image(path.parent.parent):
             attributes["ome"]["image-label"]["source"] = {"image": "../../"}
         group.attrs.update(attributes)

@@ -57,13 +57,15 @@ class LabelSummary:
 
     def __init__(self, store: ScoreStore, height: int = 0, width: int = 0) -> None:
         self._store = store
-        self._counts = np.zeros(256, np.int64)
+        self._counts, self._by_hand = np.zeros((2, 256), np.int64)
         _, self._rows, self._columns = _cells_under(store, height, width)
         self.picture: Labels = np.zeros((height, width), np.uint8)
 
     def add(self, y: int, x: int, labels: Labels) -> None:
         """Add the labels of a rectangle of level-0 cells, whose first cell is (y, x)."""
         self._counts += np.bincount(labels.ravel(), minlength=256)
+        spans = (slice(first, first + length) for first, length in zip((y, x), labels.shape, strict=True))
+        self._by_hand += self._store.corrections.counts(labels, 0, *spans)
         rows, columns = (
             slice(*np.searchsorted(cells, (first, first + length)))
             for cells, first, length in zip((self._rows, self._columns), (y, x), labels.shape, strict=True)
@@ -73,7 +75,7 @@ class LabelSummary:
     @property
     def areas(self) -> list[Area]:
         """Return the table of areas, like that of :func:`napari_pbip.results.areas.areas`."""
-        return area_rows(self._store, dict(enumerate(self._counts.tolist())))
+        return area_rows(self._store, *(dict(enumerate(some.tolist())) for some in (self._counts, self._by_hand)))
 
 
 def _cells_under(store: ScoreStore, height: int, width: int) -> tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -149,7 +151,7 @@ def _with_legend(picture: RGB, rows: list[Area], taxonomy: Taxonomy) -> Image.Im
     shares = max(font.getlength(share) for _, share in texts)
     line, gap = round(1.7 * size), size
     width = round(gap + size + 0.6 * size + names + gap + shares + gap)
-    height = max(picture.shape[0], gap * 2 + line * (len(rows) + 1))
+    height = max(picture.shape[0], gap * 2 + line * (len(rows) + 2))
     canvas = Image.new("RGB", (picture.shape[1] + width, height), _PAPER)
     canvas.paste(Image.fromarray(picture))
     draw = ImageDraw.Draw(canvas)
@@ -161,4 +163,6 @@ def _with_legend(picture: RGB, rows: list[Area], taxonomy: Taxonomy) -> Image.Im
         draw.rectangle(box, fill=colours[row.label], outline=_INK)
         draw.text((left + 1.6 * size, middle), name, _INK, font, anchor="lm")
         draw.text((right, middle), share, _INK, font, anchor="rm")
+    if corrected := sum(row.corrected_mm2 for row in rows):
+        draw.text((left, gap + line * (len(rows) + 1)), f"{corrected:.3g} mm² corrected by hand", _INK, font)
     return canvas

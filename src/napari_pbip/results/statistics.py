@@ -11,18 +11,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from itertools import combinations, pairwise, permutations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import shapely
-import zarr
 from scipy.ndimage import distance_transform_edt
 
 from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import write_table
 from napari_pbip.results.areas import area_rows
-from napari_pbip.results.label_files import REWRITE, open_labels
+from napari_pbip.results.label_files import REWRITE, CorrectedLabels, LabelFacts, open_labels
 from napari_pbip.results.label_image import CHUNK
 from napari_pbip.results.labels import Labels, deltas, score_window
 from napari_pbip.results.lazy import analysed_blocks
@@ -71,7 +69,7 @@ class SpatialStatistics:
         Side of a cell in micrometres.
     """
 
-    def __init__(self, labels: zarr.Array[Any] | Labels, classes: int, cell_um: float) -> None:
+    def __init__(self, labels: CorrectedLabels | Labels, classes: int, cell_um: float) -> None:
         self._labels = labels
         self._values = classes + 1
         self._cell_um = cell_um
@@ -192,23 +190,26 @@ def write_statistics(path: Path, store: ScoreStore, folder: Path) -> Job:
             scores = score_window(store, facts.thresholds, largest, 0, *spans)
             for factor, counts in scaled.items():
                 other = scores.labels(np.minimum(delta * np.float32(factor), 1), facts.thresholds.presence)
+                other = store.corrections.over(other, 0, *spans)
                 counts += np.bincount(other[analysed], minlength=256)
         yield Step(done)
     spatial.finish()
-    rows = [*_areas(store, facts.cells, scaled), *_spatial(store, spatial)]
+    rows = [*_areas(store, facts, scaled), *_spatial(store, spatial)]
     write_table(path, ["slide", "class", "other", "quantity", "unit", "value"], [astuple(row) for row in rows])
 
 
-def _areas(store: ScoreStore, cells: dict[int, int], scaled: dict[float, npt.NDArray[np.int64]]) -> Iterator[Statistic]:
+def _areas(store: ScoreStore, facts: LabelFacts, scaled: dict[float, npt.NDArray[np.int64]]) -> Iterator[Statistic]:
     """Return areas and shares, and the areas at other deltas from the number of cells of each label value there."""
     slide, names = store.facts.slide.name, store.taxonomy.names
-    for row in area_rows(store, cells):
+    for row in area_rows(store, facts.cells, facts.by_hand):
         yield Statistic(slide, row.name, "", "area", "mm2", row.area_mm2)
         yield Statistic(slide, row.name, "", "share of tissue", "percent", row.percent_of_tissue)
+        if row.corrected_mm2:
+            yield Statistic(slide, row.name, "", "area corrected by hand", "mm2", row.corrected_mm2)
     for factor, counts in scaled.items():
         for row in area_rows(store, dict(enumerate(counts.tolist())))[:-1]:
             yield Statistic(slide, row.name, "", f"area at delta x {factor}", "mm2", row.area_mm2)
-    of_class = {name: cells[n + 1] for n, name in enumerate(names)}
+    of_class = {name: facts.cells[n + 1] for n, name in enumerate(names)}
     for name, other in permutations(names, 2):
         if both := of_class[name] + of_class[other]:
             yield Statistic(slide, name, other, "share of both", "percent", 100 * of_class[name] / both)

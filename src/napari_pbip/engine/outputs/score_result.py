@@ -1,7 +1,8 @@
 """The job that compares the labels of a slide with a mask, under both protocols.
 
 ``predicted`` are the labels as they are displayed. With ``oracle``, the classes of each tile are taken from the mask,
-as the published evaluation takes those of each image from its label. The two are never mixed.
+as the published evaluation takes those of each image from its label. The two are never mixed. Both are of the model
+alone; where a result was corrected by hand, ``corrected`` are the predicted labels with the corrections.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from napari_pbip.results.metrics import PROTOCOLS
 from napari_pbip.slides.annotations import read_annotations
 from napari_pbip.slides.proportions import scale_over
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
+
+CORRECTED = "corrected"
+"""Protocol of the labels with the corrections by hand, beside those of the model."""
 
 Mask = npt.NDArray[np.integer[Any]]
 _LOSSY = frozenset({6, 7, 33007, 34892})
@@ -71,7 +75,8 @@ def score_result(
     Event
         ``Warned`` if the mask lacks a class; ``Finished`` with ``protocols``, the metrics in percent as
         :func:`napari_pbip.engine.inference.evaluate.evaluate` returns them, and the ``confusion`` of each protocol:
-        counts of cells of (true class, predicted class or none), (N, N + 1).
+        counts of cells of (true class, predicted class or none), (N, N + 1). :data:`CORRECTED` is among them if the
+        result was corrected by hand.
 
     Raises
     ------
@@ -103,18 +108,22 @@ def score_result(
         labels = np.empty((height, width), np.uint8)
         presence = presences[protocol]
         with refiner(store, thresholds, refine, presence) as refined:
-            lazy = lazy_labels(store, thresholds, largest=largest, presence=presence, refine=refined)
+            lazy = lazy_labels(store, thresholds, largest=largest, presence=presence, refine=refined, corrected=False)
             with closing(computed(lazy.data, blocks, together=refined is None)) as parts:
                 for (row, column), block in parts:
                     y, x = row * CHUNK, column * CHUNK
                     labels[y : y + block.shape[0], x : x + block.shape[1]] = block
                     done += 1
                     yield Step(done)
-        scores = SegmentationScores(store.taxonomy.names)
-        missed = (labels == NOT_ANALYSED) | (labels == UNASSIGNED)
-        scores.add(true, np.where(missed, UNASSIGNED, labels - 1))
-        protocols[protocol] = scores.report()
-        confusion[protocol] = scores.confusion.matrix[:-1].tolist()
+        maps = {protocol: labels}
+        if protocol == "predicted" and store.corrections.cells is not None:
+            maps[CORRECTED] = store.corrections.over(labels, 0, slice(None), slice(None))
+        for name, cells in maps.items():
+            scores = SegmentationScores(store.taxonomy.names)
+            missed = (cells == NOT_ANALYSED) | (cells == UNASSIGNED)
+            scores.add(true, np.where(missed, UNASSIGNED, cells - 1))
+            protocols[name] = scores.report()
+            confusion[name] = scores.confusion.matrix[:-1].tolist()
     yield Finished(store_path, {"protocols": protocols, "confusion": confusion, "classes": store.taxonomy.names})
 
 

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.engine.outputs.score_result import Truth, annotated_truth, read_mask, score_result
+from napari_pbip.engine.outputs.score_result import CORRECTED, Truth, annotated_truth, read_mask, score_result
 from napari_pbip.events import Job
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import State
@@ -38,7 +38,7 @@ from napari_pbip.results import ScoreStore
 from napari_pbip.slides.annotations import SUFFIXES as ANNOTATIONS
 
 _FILE = "A file…"
-_PROTOCOLS = {"predicted": "as shown", "oracle": "classes given"}
+_PROTOCOLS = {"predicted": "model", "oracle": "classes given", CORRECTED: "corrected by hand"}
 _FIGURES = {"miou": "mean IoU", "fwiou": "frequency-weighted IoU", "biou": "boundary IoU", "dice": "mean Dice"}
 
 
@@ -64,19 +64,17 @@ class EvaluateWidget(QWidget):
         self.compare_button = push_button("Compare", clicked=self._compare)
         self.job_bar = JobBar()
         self.notice = Notice()
-        self.table = QTableWidget(0, len(_PROTOCOLS))
+        self.table = QTableWidget()
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        self.table.setHorizontalHeaderLabels(list(_PROTOCOLS.values()))
         header = self.table.horizontalHeader()
         if header is not None:
             header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
         self.table.setToolTip(
-            "Per cent. 'As shown': the map on screen. 'Classes given': the mask gives the classes that each tile "
-            "shows, as in published evaluations; on a new slide they are not known"
+            "Per cent. 'Model': the map as the model made it, at these thresholds. 'Classes given': the mask gives the "
+            "classes that each tile shows, as in published evaluations; on a new slide they are not known. 'Corrected "
+            "by hand': the model's map with your corrections"
         )
         self.protocol = QComboBox()
-        for key, text in _PROTOCOLS.items():
-            self.protocol.addItem(text, key)
         self.protocol.currentIndexChanged.connect(self._draw_confusion)
         self.confusion = ConfusionPicture(viewer)
         form = QFormLayout()
@@ -174,10 +172,11 @@ class EvaluateWidget(QWidget):
 
     def _show(self, summary: Mapping[str, Any]) -> None:
         protocols, self._names = summary["protocols"], tuple(summary["classes"])
-        rows = [(text, [protocols[p][key] for p in _PROTOCOLS]) for key, text in _FIGURES.items()]
-        rows += [
-            (f"IoU of {name}", [protocols[p]["per_class"][name]["iou"] for p in _PROTOCOLS]) for name in self._names
-        ]
+        shown = {key: text for key, text in _PROTOCOLS.items() if key in protocols}
+        rows = [(text, [protocols[p][key] for p in shown]) for key, text in _FIGURES.items()]
+        rows += [(f"IoU of {name}", [protocols[p]["per_class"][name]["iou"] for p in shown]) for name in self._names]
+        self.table.setColumnCount(len(shown))
+        self.table.setHorizontalHeaderLabels(list(shown.values()))
         self.table.setRowCount(len(rows))
         self.table.setVerticalHeaderLabels([text for text, _ in rows])
         for row, (_, values) in enumerate(rows):
@@ -189,7 +188,11 @@ class EvaluateWidget(QWidget):
         header = self.table.horizontalHeader()
         height = sum(self.table.rowHeight(row) for row in range(len(rows))) + (header.height() if header else 0) + 4
         self.table.setFixedHeight(height)
-        self._confusion = {key: np.array(summary["confusion"][key]) for key in _PROTOCOLS}
+        self._confusion = {key: np.array(summary["confusion"][key]) for key in shown}
+        with QSignalBlocker(self.protocol):
+            self.protocol.clear()
+            for key, text in shown.items():
+                self.protocol.addItem(text, key)
         self._draw_confusion()
         self._scores.show()
 

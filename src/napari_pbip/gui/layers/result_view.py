@@ -123,7 +123,7 @@ class ResultView:
         thresholds = self.thresholds
         found = score_window(self.store, thresholds, self.largest, level, *cell).rows(ALL)
         label = found.labels(deltas(self.store.taxonomy, thresholds), thresholds.presence)
-        return int(label[0, 0]), found.shares[:, 0, 0]
+        return int(self.store.corrections.over(label, level, *cell)[0, 0]), found.shares[:, 0, 0]
 
     def _labels_again(self, level: int, y: slice, x: slice) -> Labels:
         """Return the labels of a rectangle, and keep its scores because often only thresholds change between calls."""
@@ -136,7 +136,8 @@ class ResultView:
         if self.store.lacking:
             self._kept = None  # blurred scores are not kept
         delta = deltas(self.store.taxonomy, thresholds)
-        return np.concatenate(list(self._pool.map(lambda strip: strip.labels(delta, thresholds.presence), strips)))
+        labels = np.concatenate(list(self._pool.map(lambda strip: strip.labels(delta, thresholds.presence), strips)))
+        return self.store.corrections.over(labels, level, y, x)
 
     def drawn_level(self, index: int) -> int:
         """Return the level of the store from which a level for napari is computed."""
@@ -145,8 +146,13 @@ class ResultView:
     def areas(self) -> list[Area]:
         """Return the table of areas, estimated from a coarse level."""
         level = self.store.coarse
-        cells = np.bincount(self.labels(level, ALL, ALL).ravel(), minlength=256) * 4**level
-        return area_rows(self.store, dict(enumerate(cells.tolist())))
+        labels = self.labels(level, ALL, ALL)
+        by_hand = self.store.corrections.counts(labels, level, ALL, ALL)
+        counts = (
+            dict(enumerate((some * 4**level).tolist()))
+            for some in (np.bincount(labels.ravel(), minlength=256), by_hand)
+        )
+        return area_rows(self.store, *counts)
 
     def renew_coarsest(self) -> None:
         """Update the level that napari keeps."""
