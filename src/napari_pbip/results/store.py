@@ -184,7 +184,7 @@ class ScoreStore:
             raise ValueError(f"the plan is for {planned.shape} tiles, the grid has {(g.rows, g.columns)}")
         ways = "`resume=True` to continue it, `overwrite=True` to replace it"
         corrected = path / corrections.FOLDER
-        if overwrite and corrected.exists():
+        if overwrite and corrected.exists() and (path / STORE_MARKER).exists():
             _check_corrections_fit(path, facts)
         prepare_folder(path, STORE_MARKER, overwrite=overwrite, ways=ways, keep=(corrections.FOLDER,))
         with writing_folder(path) as begun:

@@ -240,3 +240,45 @@ def test_another_window_shows_the_corrections_and_goes_on_with_them(bench: Bench
     other.close()
     settle()
     assert [one.who for one in ScoreStore.open(bench.path).corrections.sittings] == ["", "B. Person"]
+
+
+def test_corrected_places_become_labelled_tiles(bench: Bench, settle: Any) -> None:
+    model, session = bench.labels, bench.session
+    assert not bench.panel.teach.isVisible()
+    dermis = bench.result.taxonomy.names.index("dermis") + 1
+    parts, _ = scipy.ndimage.label(model == dermis)
+    largest = 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    row, column = np.argwhere(parts == largest)[np.count_nonzero(parts == largest) // 2]
+    click(bench.panel.correct_button)
+    session.correcting.layer.mode = "fill"
+    bench.choose("epidermis")
+    place = bench.at(row, column)
+    QTest.mouseMove(bench.canvas, place)
+    QTest.mouseClick(bench.canvas, LEFT, NO, place)
+    settle(lambda: bench.result.store.corrections.sittings)
+    click(bench.panel.correct_button)
+    teach, labelling = bench.panel.teach, session.labelling
+    click(teach.find_button)
+    settle(lambda: not session.jobs)
+    assert teach.label_button.isVisible()
+    proposed = set(teach._tiles["epidermis"])
+    assert len(proposed) > 10
+    assert not len(labelling.labels)
+    assert bench.viewer.layers["Labelled tiles"].visible
+    size = labelling.labels.size.microns / bench.result.store.cell_um
+    for x, y in proposed:
+        tile = bench.labels[round(y * size) : round((y + 1) * size), round(x * size) : round((x + 1) * size)]
+        assert np.mean(tile == bench.result.taxonomy.names.index("epidermis") + 1) > 0.75
+    click(teach.label_button)
+    identity = bench.result.store.facts.slide.identity
+    assert set(labelling.labels.tiles(identity)) == proposed
+    assert set(labelling.labels.origins(identity).values()) == {"corrected"}
+    settle(lambda: not labelling.saving)
+    read = LabelledSlides.read(session.tiles_folder)
+    assert read is not None
+    assert set(read.origins[0]) == proposed
+    click(teach.find_button)
+    settle(lambda: not session.jobs and teach.notice.isVisible())
+    assert "No further tile" in teach.notice.text()
+    click(bench.tune.undo.undo_button)
+    assert not len(labelling.labels)

@@ -9,6 +9,7 @@ from superqt.utils import signals_blocked
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.corrections import AS_MODEL_NAME
 from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.panels.teach import TeachPanel
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.job_bar import Notice
@@ -38,7 +39,8 @@ class CorrectPanel(QGroupBox):
             self._toggle,
         )
         self.who = QLineEdit()
-        self.who.setPlaceholderText("optional, is saved with the corrections")
+        self.who.setPlaceholderText("optional")
+        self.who.setToolTip("It is saved with the corrections")
         self.who.setAccessibleName("Your name")
         self.paints = QComboBox()
         self.paints.setToolTip("What the brush paints")
@@ -46,6 +48,7 @@ class CorrectPanel(QGroupBox):
         self.back_button = push_button(
             "Take back…", "Take all corrections of the last sitting back, today's or an earlier one", self._ask
         )
+        self.teach = TeachPanel(session)
         self.notice = Notice()
         buttons = QHBoxLayout()
         buttons.addWidget(self.correct_button)
@@ -58,11 +61,13 @@ class CorrectPanel(QGroupBox):
         layout.addLayout(form)
         layout.addLayout(buttons)
         layout.addWidget(self.notice)
+        layout.addWidget(self.teach)
         listen(self, (self._correcting.changed, self._show))
 
     def show_result(self, result: ResultLayer) -> None:
         """Correct this result from now on."""
         self._result = result
+        self.teach.show_result(result)
         with signals_blocked(self.paints):
             self.paints.clear()
             for value, one in enumerate(result.taxonomy, 1):
@@ -114,6 +119,7 @@ class CorrectPanel(QGroupBox):
         self.who.setEnabled(not self._on)
         self.paints.setEnabled(self._on)
         self.back_button.setEnabled(bool(sittings))
+        self.teach.setVisible(bool(sittings))
         if self._on:
             self.paints.setCurrentIndex(self.paints.findData(int(self._correcting.layer.selected_label)))
         if self._correcting.problem is None:
