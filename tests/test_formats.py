@@ -110,7 +110,7 @@ def test_a_result_is_read_and_gone_on_with(kept: Path) -> None:
     done, planned = store.progress
     assert done == planned == 12
     (labels, *_), facts = open_labels(store)
-    assert facts.cells == {1: 79, 2: 83, 255: 0}  # as areas.csv beside it has them
+    assert facts.cells[""] == {1: 79, 2: 83, 255: 0}  # as areas.csv beside it has them
     assert [np.count_nonzero(labels[:] == value) for value in (1, 2, 255)] == [79, 83, 0]
     with open_slide(samples.slide()) as slide:
         assert store.facts.slide.identity == slide.identity

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_pbip.bank.labelled_slides import LABELS, LabelledSlides, check_class_name
+from napari_pbip.bank.labelled_slides import LABELS, LabelledSlides, Origin, check_class_name
 from napari_pbip.bank.slide_labels import SlideLabels
 from napari_pbip.errors import DataError
 from napari_pbip.slides import SlideFacts, TileSize
@@ -208,3 +208,24 @@ def test_damaged_labels_are_told(labels, tmp_path, damage):
 
 def test_a_folder_without_labels_holds_none(tmp_path):
     assert LabelledSlides.read(tmp_path) is None
+
+
+def test_labels_remember_where_they_come_from(labels, tmp_path):
+    labels.label("abc", [(0, 0), (1, 0)], {0})
+    labels.annotate("abc", {"tumour": [(2, 0)], "stroma": [(1, 0)]})
+    assert labels.annotate("def", {"stroma": [(5, 5)]}, origin=Origin.CORRECTED, add=False) == 1
+    assert dict(labels.origins("abc")) == {(2, 0): Origin.IMPORTED, (1, 0): Origin.IMPORTED}
+    labels.snapshot().write(tmp_path)
+    read = LabelledSlides.read(tmp_path)
+    assert read == labels.snapshot()
+    assert dict(SlideLabels.from_labelled(read).origins("def")) == {(5, 5): Origin.CORRECTED}
+    labels.remove_class(0)
+    assert dict(labels.origins("abc")) == {(1, 0): Origin.IMPORTED}
+    labels.undo()
+    assert labels.snapshot() == read
+    labels.annotate("abc", {"stroma": [(0, 0)]}, origin=Origin.CORRECTED, add=False)
+    assert labels.tiles("abc")[0, 0] == {1}
+    labels.label("abc", [(0, 0)], ())
+    assert (0, 0) not in labels.origins("abc")
+    labels.undo()
+    assert labels.origins("abc")[0, 0] is Origin.CORRECTED

@@ -36,6 +36,8 @@ from napari_pbip.engine.sample_project import sample_labels
 from napari_pbip.engine.training.train import train
 from napari_pbip.project import Project, ProjectSlide
 from napari_pbip.replay import SCRIPT, find_commands
+from napari_pbip.results import ScoreStore
+from napari_pbip.results.corrections import CorrectionEditor
 from napari_pbip.results.places import TISSUE, result_folder, stores_in
 from napari_pbip.slides import find_tissue, open_slide
 from tests.cli.conftest import Called
@@ -90,6 +92,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         slides = (ProjectSlide.of(opened),)
     list(segment(slide, run, out, used, ThresholdSettings()))
     (store,) = stores_in(out)
+    corrections = ScoreStore.open(store).corrections
+    editor = CorrectionEditor(corrections, "A. Person")
+    corrections.cells[40:60, 30:70] = 2
+    editor.save()
+    editor.close()
     list(write_results(store, THRESHOLDS))
     # and now everything changes
     mask.write(out / TISSUE)
@@ -114,6 +121,9 @@ def again(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_bank_model_scores_and_labels_are_those_of_the_project(project: Path, again: Path) -> None:
     assert_same(project, again)
+    for folder in (project, again):
+        (store,) = folder.glob("results/*/*.ome.zarr")
+        assert (ScoreStore.open(store).corrections.cells[40:60, 30:70] == 2).all()
     before, after = (ImageBank.read(folder / "bank") for folder in (project, again))
     assert after.identity == before.identity
     assert [tile.hash for tile in after.removed] == [tile.hash for tile in before.removed]

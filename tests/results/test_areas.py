@@ -37,7 +37,8 @@ def test_the_table_can_be_read_back(tmp_path, labelled):
     write_areas(tmp_path / "areas.csv", rows)
     with (tmp_path / "areas.csv").open(newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
-    assert list(read[0]) == ["name", "label", "cells", "area_mm2", "percent_of_tissue", "region"]
+    header = ["name", "label", "cells", "area_mm2", "percent_of_tissue", "region", "corrected_mm2"]
+    assert list(read[0]) == header
     assert [row["name"] for row in read] == [row.name for row in rows]
     assert [float(row["area_mm2"]) for row in read] == pytest.approx([row.area_mm2 for row in rows], rel=1e-5)
 

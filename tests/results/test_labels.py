@@ -19,6 +19,7 @@ from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.results import LargestScores, ScoreStore, label_region, labels_from_scores, open_labels, write_labels
 from napari_pbip.results.labels import ScoreWindow, deltas
 from napari_pbip.results.store_files import writing_to
+from napari_pbip.slides.regions import WHOLE
 from napari_pbip.taxonomy import BCSS
 
 
@@ -205,7 +206,7 @@ def test_labels_follow_the_thresholds(labelled, scope):
         assert written[y, x] == expected
     assert set(np.unique(written)) == {0, 1, 2, 3, 4, 255}
     assert facts.thresholds == thresholds
-    assert facts.cells == {value: (written == value).sum() for value in (1, 2, 3, 4, 255)}
+    assert facts.cells[WHOLE] == {value: (written == value).sum() for value in (1, 2, 3, 4, 255)}
     assert (facts.done, facts.planned) == labelled.progress
 
 

@@ -237,10 +237,10 @@ def test_ranges_are_of_the_cells_that_have_labels(tmp_path: Path):
 
 def test_the_mean_of_models_has_the_range_over_them():
     first = [
-        Statistic("slide", "a1", path, model, "TUM", "", "area", "mm2", value, 0.0, 9.0, "thresholds")
+        Statistic("slide", "a1", path, model, "", "TUM", "", "area", "mm2", value, 0.0, 9.0, "thresholds")
         for path, model, value in (("x", "seed0", 1.0), ("y", "seed1", 4.0), ("z", "seed2", 1.0))
     ]
-    alone = Statistic("slide", "a1", "x", "seed0", "TUM", "", "median patch", "mm2", 2.0)
+    alone = Statistic("slide", "a1", "x", "seed0", "", "TUM", "", "median patch", "mm2", 2.0)
     assert list(mean_of_models([[first[0], alone], [first[1]], [first[2]]])) == [
         Statistic("slide", "a1", "", "mean of 3 models", "TUM", "", "area", "mm2", 2.0, 1.0, 4.0, "models")
     ]

@@ -19,6 +19,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -39,6 +41,17 @@ Labels = frozenset[int]
 """Indices of the classes in a tile."""
 
 
+class Origin(StrEnum):
+    """Where the labels of a tile come from."""
+
+    DRAWN = "drawn"
+    """Given by hand in the window, tile by tile or in a region."""
+    IMPORTED = "imported"
+    """From annotations of another program."""
+    CORRECTED = "corrected"
+    """From a tissue map that was corrected by hand."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabelledSlides:
     """All labelled tiles at one moment. It is immutable and may be used in any thread."""
@@ -48,6 +61,8 @@ class LabelledSlides:
     slides: tuple[SlideFacts, ...]
     tiles: tuple[Mapping[Position, Labels], ...]
     """Labelled tiles of each slide."""
+    origins: tuple[Mapping[Position, Origin], ...] = ()
+    """Origins of tiles of each slide that were not drawn; empty if all were."""
 
     def __len__(self) -> int:
         return sum(map(len, self.tiles))
@@ -68,8 +83,9 @@ class LabelledSlides:
                 {
                     **slide.model_dump(mode="json"),
                     "tiles": [(*place, sorted(labels)) for place, labels in tiles.items()],
+                    **({"origins": [(*place, origin) for place, origin in origins.items()]} if origins else {}),
                 }
-                for slide, tiles in zip(self.slides, self.tiles, strict=True)
+                for slide, tiles, origins in zip_longest(self.slides, self.tiles, self.origins)
             ],
         }
         with writing(folder / LABELS) as temporary:
@@ -96,8 +112,9 @@ class LabelledSlides:
         return cls(
             Taxonomy(classes=document.classes),
             document.size,
-            tuple(SlideFacts(**slide.model_dump(exclude={"tiles"})) for slide in document.slides),
+            tuple(SlideFacts(**slide.model_dump(exclude={"tiles", "origins"})) for slide in document.slides),
             tuple({(column, row): labels for column, row, labels in slide.tiles} for slide in document.slides),
+            tuple({(column, row): origin for column, row, origin in slide.origins} for slide in document.slides),
         )
 
     def picture(self, slide: SlideFacts, position: Position) -> Path:
@@ -131,6 +148,7 @@ class _Slide(SlideFacts):
     model_config = ConfigDict(extra="forbid")
 
     tiles: list[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Labels]]
+    origins: tuple[tuple[int, int, Origin], ...] = ()
 
 
 class _Document(BaseModel):

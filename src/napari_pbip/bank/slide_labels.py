@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from types import MappingProxyType
 from typing import Self
 
 from psygnal import Signal
 from pydantic import ValidationError
 
-from napari_pbip.bank.labelled_slides import LabelledSlides, Labels, check_class_name
+from napari_pbip.bank.labelled_slides import LabelledSlides, Labels, Origin, check_class_name
 from napari_pbip.errors import DataError
 from napari_pbip.slides import Position, SlideFacts, TileSize
 from napari_pbip.taxonomy import MAX_CLASSES, Taxonomy, TissueClass
@@ -27,6 +28,8 @@ class _Step:
     sizes: tuple[TileSize, TileSize]
     tiles: Mapping[tuple[str, Position], tuple[Labels, Labels]] = field(default_factory=dict)
     """Labels by the identity of the slide and the position of the tile."""
+    origins: Mapping[tuple[str, Position], tuple[Origin, Origin]] = field(default_factory=dict)
+    """Origins of the same tiles."""
     slides: tuple[SlideFacts, SlideFacts] | None = None
 
     @property
@@ -40,6 +43,7 @@ class _Step:
             self.taxonomies[::-1],
             self.sizes[::-1],
             {key: change[::-1] for key, change in self.tiles.items()},
+            {key: change[::-1] for key, change in self.origins.items()},
             None if self.slides is None else self.slides[::-1],
         )
 
@@ -65,6 +69,7 @@ class SlideLabels:
         self.size = TileSize()
         self._slides: dict[str, SlideFacts] = {}
         self._tiles: dict[str, dict[Position, Labels]] = {}
+        self._origins: dict[str, dict[Position, Origin]] = {}  # of tiles that were not drawn
         self._counts: list[int] = [0] * MAX_CLASSES
         self._done: list[_Step] = []
         self._undone: list[_Step] = []
@@ -74,18 +79,18 @@ class SlideLabels:
         """Make editable labels of a snapshot, without steps to undo."""
         labels = cls()
         labels.taxonomy, labels.size = labelled.taxonomy, labelled.size
-        for slide, tiles in zip(labelled.slides, labelled.tiles, strict=True):
-            labels._slides[slide.identity] = slide
-            labels._tiles[slide.identity] = {}
+        for slide, tiles, origins in zip(labelled.slides, labelled.tiles, labelled.origins or repeat({}), strict=False):
+            labels.add_slide(slide)
             for position, given in tiles.items():
-                labels._set(slide.identity, position, given)
+                labels._set(slide.identity, position, given, origins.get(position, Origin.DRAWN))
         return labels
 
     def snapshot(self) -> LabelledSlides:
         """Return an immutable copy of the present state."""
         labelled = [slide for slide in self._slides.values() if self._tiles[slide.identity]]
         tiles = tuple(dict(self._tiles[slide.identity]) for slide in labelled)
-        return LabelledSlides(self.taxonomy, self.size, tuple(labelled), tiles)
+        origins = tuple(dict(self._origins[slide.identity]) for slide in labelled)
+        return LabelledSlides(self.taxonomy, self.size, tuple(labelled), tiles, origins)
 
     def __len__(self) -> int:
         """Number of labelled tiles of all slides."""
@@ -105,6 +110,10 @@ class SlideLabels:
         """Return a read-only view of the labelled tiles of a slide; it is empty if the slide is unknown."""
         return MappingProxyType(self._tiles.get(identity, {}))
 
+    def origins(self, identity: str) -> Mapping[Position, Origin]:
+        """Return a read-only view of the origins of those labelled tiles of a slide that were not drawn."""
+        return MappingProxyType(self._origins.get(identity, {}))
+
     # slides ----------------------------------------------------------------------------------------------------
 
     def add_slide(self, slide: SlideFacts) -> None:
@@ -123,6 +132,7 @@ class SlideLabels:
             )
         self._slides[slide.identity] = slide
         self._tiles.setdefault(slide.identity, {})
+        self._origins.setdefault(slide.identity, {})
 
     def restart_slide(self, slide: SlideFacts) -> int:
         """Remove the labels of a slide and use its present facts; return the number of tiles that lost their labels."""
@@ -151,13 +161,19 @@ class SlideLabels:
         if not given <= frozenset(range(len(self.taxonomy))):
             raise IndexError(f"no such class: {sorted(given)} of {len(self.taxonomy)}")
         changes = self._changes(identity, positions, (lambda old: old | given) if add else lambda _: given)
-        self._do(tiles=changes)
+        self._do(tiles=changes, origin=Origin.DRAWN)
         return len(changes)
 
     def annotate(
-        self, identity: str, tiles: Mapping[str, Iterable[Position]], colours: Mapping[str, str] | None = None
+        self,
+        identity: str,
+        tiles: Mapping[str, Iterable[Position]],
+        colours: Mapping[str, str] | None = None,
+        origin: Origin = Origin.IMPORTED,
+        *,
+        add: bool = True,
     ) -> int:
-        """Add labels by class name to those that tiles of a slide have; return the number of tiles that changed.
+        """Label tiles of a slide by class name; return the number of tiles that changed.
 
         Classes that do not exist are added, in the same step. They replace the first classes if no tile has a label and
         nobody has named others.
@@ -170,6 +186,10 @@ class SlideLabels:
             Positions of tiles by class name.
         colours
             Colours ``#RRGGBB`` of new classes; others get the next one.
+        origin
+            Where these labels come from.
+        add
+            Whether the tiles keep the labels that they have.
 
         Raises
         ------
@@ -188,8 +208,9 @@ class SlideLabels:
                 given[position] = given.get(position, NONE) | {taxonomy.index(name)}
         known = self.tiles(identity)
         pairs = ((position, known.get(position, NONE), labels) for position, labels in given.items())
-        changes = {(identity, position): (old, old | new) for position, old, new in pairs if not new <= old}
-        self._do(taxonomy=taxonomy, tiles=changes)
+        after = ((position, old, old | new if add else new) for position, old, new in pairs)
+        changes = {(identity, position): (old, new) for position, old, new in after if new != old}
+        self._do(taxonomy=taxonomy, tiles=changes, origin=origin)
         return len(changes)
 
     def clear(self) -> int:
@@ -321,8 +342,13 @@ class SlideLabels:
         size: TileSize | None = None,
         tiles: Mapping[tuple[str, Position], tuple[Labels, Labels]] | None = None,
         slides: tuple[SlideFacts, SlideFacts] | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        step = _Step((self.taxonomy, taxonomy or self.taxonomy), (self.size, size or self.size), tiles or {}, slides)
+        """Make a step; tiles whose labels change keep their origin if none is given."""
+        tiles = tiles or {}
+        before = {key: self._origins[key[0]].get(key[1], Origin.DRAWN) for key in tiles}
+        origins = {key: (old, origin or old) for key, old in before.items()}
+        step = _Step((self.taxonomy, taxonomy or self.taxonomy), (self.size, size or self.size), tiles, origins, slides)
         if not step.empty:
             self._done.append(step)
             self._undone.clear()
@@ -333,12 +359,15 @@ class SlideLabels:
         self.taxonomy, self.size = step.taxonomies[1], step.sizes[1]
         if step.slides is not None:
             self._slides[step.slides[1].identity] = step.slides[1]
-        for (identity, position), (_, after) in step.tiles.items():
-            self._set(identity, position, after)
+        for key, (_, after) in step.tiles.items():
+            self._set(*key, after, step.origins[key][1])
         self.changed.emit()
 
-    def _set(self, identity: str, position: Position, labels: Labels) -> None:
-        tiles = self._tiles[identity]
+    def _set(self, identity: str, position: Position, labels: Labels, origin: Origin) -> None:
+        tiles, origins = self._tiles[identity], self._origins[identity]
+        origins.pop(position, None)
+        if labels and origin is not Origin.DRAWN:
+            origins[position] = origin
         for n in tiles.pop(position, NONE):
             self._counts[n] -= 1
         if labels:

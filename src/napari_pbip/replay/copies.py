@@ -11,14 +11,15 @@ from napari_pbip.errors import OutputError, ProjectError
 from napari_pbip.files import output_error, prepare_folder
 from napari_pbip.project import BANK, RESULTS, TILES, Project
 from napari_pbip.replay.script import RECORDS, SCRIPT, Script, find_commands
+from napari_pbip.results.corrections import FOLDER as CORRECTIONS
 from napari_pbip.results.places import TISSUE
 
 
 def begin_replay(project: Path, copy: Path) -> Script:
     """Copy what was made by hand in a project, and write the script for the copy; return what is to be run there.
 
-    Labelled tiles, corrections of the image bank, tissue masks and the project file are copied. A copy that was begun
-    earlier is completed.
+    Labelled tiles, corrections of the image bank and of maps, tissue masks and the project file are copied. A copy that
+    was begun earlier is completed.
 
     Parameters
     ----------
@@ -62,8 +63,10 @@ def begin_replay(project: Path, copy: Path) -> Script:
 
 
 def _copy_handmade(project: Path, copy: Path) -> None:
-    if (project / TILES).exists():
-        shutil.copytree(project / TILES, copy / TILES, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
+    corrected = (project / RESULTS).glob(f"*/*.ome.zarr/{CORRECTIONS}")
+    for folder in filter(Path.exists, (project / TILES, *corrected)):
+        there = copy / folder.relative_to(project)
+        shutil.copytree(folder, there, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
     for path in (project / BANK / CURATION, *(project / RESULTS).glob(f"*/{TISSUE}")):
         if path.exists():
             place = copy / path.relative_to(project)

@@ -15,6 +15,10 @@ from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides.regions import WHOLE
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME
 
+Cells = Mapping[int, int] | npt.NDArray[np.int64]
+"""Number of cells of each label value."""
+CellsOf = Mapping[str, Cells]
+"""The same by the name of the region."""
 NOT_ANALYSED_NAME = "not analysed"
 LEFT_OUT_NAME = "left out"
 """Name of tissue that does not count because of the regions."""
@@ -35,10 +39,12 @@ class Area:
     """Share of the tissue that counts, on the slide or in the region."""
     region: str = WHOLE
     """Name of a region; ``WHOLE`` for all that counts on the slide."""
+    corrected_mm2: float = 0.0
+    """How much of the area has this label from a correction by hand."""
 
 
 def areas(store: ScoreStore, folder: Path | None = None) -> list[Area]:
-    """Return the area of each class, of unassigned and of not analysed tissue, from the labels of a store.
+    """Return the area of each class, of unassigned and of not analysed tissue, from labels and corrections of a store.
 
     The rows of the whole slide come first, and then those of each region that is analysed. What is left out, or lies
     outside the regions, counts nowhere. A cell counts for a region if its centre lies in it. The percentages of a
@@ -53,12 +59,17 @@ def areas(store: ScoreStore, folder: Path | None = None) -> list[Area]:
     """
     _, facts = open_labels(store, folder)
     facts.check_regions(store)
-    return area_rows(store, facts.cells_in)
+    return area_rows(store, facts.cells, facts.by_hand)
 
 
-def area_rows(store: ScoreStore, cells: Mapping[str, Mapping[int, int] | npt.NDArray[np.int64]]) -> list[Area]:
-    """Return the table of :func:`areas` from the number of level-0 cells of each label value but 0, by region."""
-    return [row for region, counts in cells.items() for row in _rows(store, counts, region)]
+def area_rows(store: ScoreStore, cells: CellsOf, by_hand: CellsOf | None = None) -> list[Area]:
+    """Return the table of :func:`areas` from the number of level-0 cells of each label value but 0, by region.
+
+    ``by_hand`` are the numbers of those that were corrected by hand, by default none.
+    """
+    return [
+        row for region, counts in cells.items() for row in _rows(store, region, counts, (by_hand or {}).get(region))
+    ]
 
 
 def of_whole(rows: Iterable[Area]) -> list[Area]:
@@ -66,14 +77,22 @@ def of_whole(rows: Iterable[Area]) -> list[Area]:
     return [row for row in rows if row.region == WHOLE]
 
 
-def _rows(store: ScoreStore, cells_of: Mapping[int, int] | npt.NDArray[np.int64], region: str) -> list[Area]:
+def _rows(store: ScoreStore, region: str, cells_of: Cells, by_hand: Cells | None) -> list[Area]:
     tissue = store.tissue_in[region]
     cell_mm2 = (store.cell_um / 1000) ** 2
     counts = [(name, n + 1, int(cells_of[n + 1])) for n, name in enumerate(store.taxonomy.names)]
     counts.append((UNASSIGNED_NAME, UNASSIGNED, int(cells_of[UNASSIGNED])))
     counts.append((NOT_ANALYSED_NAME, NOT_ANALYSED, tissue - sum(cells for *_, cells in counts)))
     return [
-        Area(name, label, cells, cells * cell_mm2, 100 * cells / tissue if tissue else 0.0, region)
+        Area(
+            name,
+            label,
+            cells,
+            cells * cell_mm2,
+            100 * cells / tissue if tissue else 0.0,
+            region,
+            by_hand[label] * cell_mm2 if by_hand is not None and label != NOT_ANALYSED else 0.0,
+        )
         for name, label, cells in counts
     ]
 

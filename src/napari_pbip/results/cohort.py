@@ -100,8 +100,8 @@ def class_names(rows: Iterable[CohortRow]) -> tuple[str, ...]:
 def write_cohort(path: Path, rows: Sequence[CohortRow]) -> None:
     """Write one row per slide as CSV (UTF-8, commas, decimal points); what is not known is left empty.
 
-    The columns are slide, path, mpp, mpp_from, model, tiles_done, tiles_planned and tissue_mm2, and of each class its
-    area ``<class> mm2`` and its share of the tissue ``<class> percent``.
+    The columns are slide, path, mpp, mpp_from, model, tiles_done, tiles_planned, tissue_mm2, corrected_mm2 (by hand),
+    and of each class its area ``<class> mm2`` and its share of the tissue ``<class> percent``.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def write_cohort(path: Path, rows: Sequence[CohortRow]) -> None:
         If the folder cannot be written or the disk is full.
     """
     names = class_names(rows)
-    header = ["slide", "path", "mpp", "mpp_from", "model", "tiles_done", "tiles_planned", "tissue_mm2"]
+    header = ["slide", "path", "mpp", "mpp_from", "model", "tiles_done", "tiles_planned", "tissue_mm2", "corrected_mm2"]
     header += [f"{name} {unit}" for name in names for unit in ("mm2", "percent")]
     write_table(path, header, [_fields(row, names) for row in rows])
 
@@ -120,7 +120,7 @@ def _fields(row: CohortRow, names: Sequence[str]) -> list[object]:
     areas = {} if result is None else {area.name: area for area in result.areas}
     values: list[object] = [row.slide, row.path, row.mpp, row.mpp_from]
     values += [None] * 3 if result is None else [result.model, result.done, result.planned]
-    values.append(row.tissue_mm2)
+    values += [row.tissue_mm2, None if result is None else sum(area.corrected_mm2 for area in result.areas)]
     for name in names:
         area = areas.get(name)
         values += [None, None] if area is None else [area.area_mm2, area.percent_of_tissue]

@@ -11,8 +11,7 @@ import numpy as np
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import writing_folder
-from napari_pbip.results.label_files import REWRITE
-from napari_pbip.results.label_image import open_label_image
+from napari_pbip.results.label_files import REWRITE, open_labels
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
 
@@ -47,14 +46,15 @@ def write_dicom_seg(path: Path, store: ScoreStore, folder: Path) -> Job:
         raise OutputError(
             "DICOM segmentations need another library; run `pip install napari-pbip[dicom]`, and export again."
         ) from error
-    levels, facts = open_label_image(folder)
+    levels, facts = open_labels(store, folder)
+    image = facts.image
     slide = _slide(store)
     algorithm = hd.AlgorithmIdentificationSequence(
         "napari-pbip", codes.DCM.ArtificialIntelligence, version("napari-pbip")
     )
     numbers = np.zeros(256, np.uint8)
     segments = []
-    for number, (value, name) in enumerate(facts.names.items(), 1):
+    for number, (value, name) in enumerate(image.names.items(), 1):
         numbers[value] = number
         label = name[:_LABEL_CHARACTERS]
         segments.append(
@@ -65,7 +65,7 @@ def write_dicom_seg(path: Path, store: ScoreStore, folder: Path) -> Job:
                 hd.sr.CodedConcept(str(value), _SCHEME, label),
                 hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
                 algorithm,
-                display_color=hd.color.CIELabColor.from_rgb(*facts.colours[value]),
+                display_color=hd.color.CIELabColor.from_rgb(*image.colours[value]),
             )
         )
     shared: dict[str, Any] = {
@@ -77,6 +77,7 @@ def write_dicom_seg(path: Path, store: ScoreStore, folder: Path) -> Job:
         "software_versions": version("napari-pbip"),
         "device_serial_number": store.facts.model.hash[:_LABEL_CHARACTERS] or "unknown",
         "content_label": "TISSUE",
+        "content_description": f"{facts.corrected_mm2(store):.3g} mm2 corrected by hand",
         "tile_pixel_array": True,
         "tile_size": (_TILE, _TILE),
         "dimension_organization_type": hd.DimensionOrganizationTypeValues.TILED_FULL,

@@ -16,8 +16,8 @@ import shapely
 
 from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import writing
-from napari_pbip.results.label_files import REWRITE
-from napari_pbip.results.label_image import CHUNK, open_label_image
+from napari_pbip.results.label_files import REWRITE, open_labels
+from napari_pbip.results.label_image import CHUNK
 from napari_pbip.results.labels import Labels
 from napari_pbip.results.lazy import analysed_blocks
 from napari_pbip.results.polygons import Patches, Polygons
@@ -34,8 +34,10 @@ _DECIMALS = 2
 def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
     """Write a feature for each patch of a class, and of tissue that is not assigned, in level-0 pixels of the slide.
 
-    The feature of a patch in a region has the region's name; where regions overlap, the first one counts. Patches are
-    written when they are found; only those that reach the border of a block are kept in memory to the end.
+    The feature of a patch in a region has the region's name; where regions overlap, the first one counts. A member of
+    the collection, ``corrected_by_hand_mm2``, says how much of this was corrected by hand.
+
+    Patches are written when they are found; only those that reach the border of a block are kept in memory to the end.
 
     Parameters
     ----------
@@ -51,17 +53,18 @@ def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
     OutputError
         If the labels are damaged.
     """
-    (labels, *_), facts = open_label_image(folder)
+    (labels, *_), facts = open_labels(store, folder)
+    image = facts.image
     places = analysed_blocks(store)
     cell = store.cell_um / store.facts.slide.mpp
     properties = {
         number * _STEP + value: {
             "objectType": "annotation",
-            "classification": {"name": name, "color": facts.colours[value]},
+            "classification": {"name": name, "color": image.colours[value]},
             **({"name": region} if region else {}),
         }
         for number, region in enumerate((WHOLE, *store.regions.shapes))
-        for value, name in facts.names.items()
+        for value, name in image.names.items()
     }
     patches = Patches()
     separator = "\n"
@@ -87,7 +90,7 @@ def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
         for found in patches.finish():
             write([found])
             yield Step(len(places))
-        file.write("\n]}\n")
+        file.write(f'\n], "corrected_by_hand_mm2": {facts.corrected_mm2(store):g}}}\n')
 
 
 def _by_region(store: ScoreStore, y: int, x: int, labels: Labels) -> npt.NDArray[np.int32]:

@@ -6,9 +6,9 @@ Label images outside a store have the same format (:mod:`napari_pbip.results.lab
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,14 +21,15 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import present, writing_folder
+from napari_pbip.results.corrections import Cells, Corrections
 from napari_pbip.results.counts import LabelCounts
-from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage, parts
+from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage, levels_and_facts, parts
 from napari_pbip.results.labels import UNASSIGNED_RGB, Refine, deltas
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
 from napari_pbip.results.store import ScoreStore
-from napari_pbip.results.store_files import get_array, reading, writing_to
+from napari_pbip.results.store_files import reading, writing_to
 from napari_pbip.slides.regions import WHOLE
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME
 
@@ -44,7 +45,8 @@ def write_labels(store: ScoreStore, thresholds: ThresholdSettings, refine: Refin
     """Write the labels of the analysed part of a slide as an OME-Zarr 0.5 label image, ``labels/tissue`` in the store.
 
     The image is uint8, with colours and class names and a nearest-neighbour pyramid. Its attributes record the
-    thresholds, the largest scores and the cell counts. Earlier labels are replaced when the new ones are complete.
+    thresholds, the largest scores and the cell counts. Earlier labels are replaced when the new ones are complete. They
+    are those of the model: :func:`open_labels` lays the corrections by hand over them.
 
     Parameters
     ----------
@@ -89,7 +91,7 @@ def writing_labels(
         )
         counts = LabelCounts(store)
         pyramid = PyramidWriter(levels, nearest)
-        blocks = ours.enter_context(closing(label_blocks(store, thresholds, largest, refine)))
+        blocks = ours.enter_context(closing(label_blocks(store, thresholds, largest, refine, corrected=False)))
         for done, (y, x, labels) in enumerate(blocks, 1):
             pyramid.write(y, x, labels)
             counts.add(y, x, labels)
@@ -125,23 +127,24 @@ class LabelFacts:
     thresholds: ThresholdSettings
     largest: tuple[float, ...]
     """Largest score of each class over the slide, of which delta is a share."""
-    cells: dict[int, int]
-    """Number of level-0 cells of each label value but 0."""
+    cells: dict[str, dict[int, int]]
+    """Number of level-0 cells of each label value but 0: on the slide, by the name ``WHOLE``, and in each region."""
+    by_hand: dict[str, dict[int, int]]
+    """Number of these cells that have their label from a correction by hand."""
     done: int
     """Number of tiles that had been analysed when the labels were written."""
     planned: int
     """Number of tiles to be analysed in all."""
     refined: bool
     """Whether the labels were refined by a dense CRF."""
-    regions: str = ""
+    regions: str
     """Identity of the regions by which cells counted."""
-    cells_of_regions: dict[str, dict[int, int]] = field(default_factory=dict)
-    """Number of level-0 cells of each label value but 0, by the name of the region."""
+    image: LabelImage
+    """Names and colours of the values."""
 
-    @property
-    def cells_in(self) -> dict[str, dict[int, int]]:
-        """Number of level-0 cells of each label value but 0: on the slide (``WHOLE``), and in each region."""
-        return {WHOLE: self.cells, **self.cells_of_regions}
+    def corrected_mm2(self, store: ScoreStore) -> float:
+        """Return the area that was corrected by hand."""
+        return sum(self.by_hand[WHOLE].values()) * (store.cell_um / 1000) ** 2
 
     def check_regions(self, store: ScoreStore) -> None:
         """Check that the labels follow the present regions of their slide.
@@ -158,8 +161,23 @@ class LabelFacts:
             )
 
 
-def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zarr.Array[Any]], LabelFacts]:
-    """Open the levels of a store's label image, finest first, and the facts recorded with it.
+class CorrectedLabels:
+    """A level of a label image with the corrections by hand laid over it, with what is used of an array.
+
+    Slices of it, ``level[y, x]``, are read when they are asked for.
+    """
+
+    def __init__(self, labels: zarr.Array[Any], corrections: Corrections, level: int) -> None:
+        self.shape, self.chunks, self.dtype = labels.shape, labels.chunks, labels.dtype
+        self._labels, self._corrections, self._level = labels, corrections, level
+
+    def __getitem__(self, key: Any) -> Cells:
+        y, x = key if isinstance(key, tuple) else (key, slice(None))
+        return self._corrections.over(np.asarray(self._labels[y, x]), self._level, y, x)
+
+
+def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[CorrectedLabels], LabelFacts]:
+    """Open the levels of a store's label image, finest first, and its facts, both with the corrections by hand.
 
     Parameters
     ----------
@@ -178,29 +196,39 @@ def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[zar
         raise OutputError(f"{store.path} holds scores but no labels yet; write them first.")
     with reading(folder, REWRITE):
         group = zarr.open_group(folder, mode="r", zarr_format=3)
-        attributes: Any = dict(group.attrs)
-        levels = [get_array(group, entry["path"]) for entry in attributes["ome"]["multiscales"][0]["datasets"]]
-        own = attributes[OURS]
-        values = (*range(1, len(store.taxonomy) + 1), UNASSIGNED)
+        own: Any = group.attrs[OURS]
+        levels, image = levels_and_facts(group)
         regions = own.get("regions", {"identity": "", "cells": {}})  # missing in stores of earlier versions
+        model, corrected = LabelCounts(store), LabelCounts(store)
+        for y, x in store.corrections.blocks():
+            labels = np.asarray(levels[0][y, x])
+            model.add(y.start, x.start, labels)
+            corrected.add(y.start, x.start, store.corrections.over(labels, 0, y, x))
+        changes = {name: corrected.cells[name] - cells for name, cells in model.cells.items()}
+        values = [*range(1, len(store.taxonomy) + 1), UNASSIGNED]
+        written = {WHOLE: own["cells"], **regions["cells"]}
         facts = LabelFacts(
-            ThresholdSettings.model_validate(own["thresholds"]),
-            tuple(map(float, own["largest"])),
-            {value: int(own["cells"][str(value)]) for value in values},
-            int(own["tiles"]["done"]),
-            int(own["tiles"]["planned"]),
-            bool(own.get("refined", False)),
-            str(regions["identity"]),
-            {
-                str(name): {value: int(cells[str(value)]) for value in values}
-                for name, cells in regions["cells"].items()
+            thresholds=ThresholdSettings.model_validate(own["thresholds"]),
+            largest=tuple(map(float, own["largest"])),
+            cells={
+                name: {
+                    value: int(cells[str(value)]) + int(changes[name][value] if name in changes else 0)
+                    for value in values
+                }
+                for name, cells in written.items()
             },
+            by_hand={name: {value: int(cells[value]) for value in values} for name, cells in corrected.by_hand.items()},
+            done=int(own["tiles"]["done"]),
+            planned=int(own["tiles"]["planned"]),
+            refined=bool(own.get("refined", False)),  # missing in stores of earlier versions
+            regions=str(regions["identity"]),
+            image=image,
         )
-    return levels, facts
+    return [CorrectedLabels(level, store.corrections, n) for n, level in enumerate(levels)], facts
 
 
 def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
-    """Write a label image of a store as a separate one.
+    """Write a label image of a store as a separate one, with the corrections by hand.
 
     Parameters
     ----------
@@ -216,7 +244,7 @@ def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
     OutputError
         If the labels are damaged, or the folder cannot be written.
     """
-    levels, _ = open_labels(store, folder)
+    levels, facts = open_labels(store, folder)
     yield Started(f"Writing {path.name}", total=sum(len(parts(level.shape)) for level in levels), unit="parts")
     done = 0
     with writing_folder(path) as begun:
@@ -225,12 +253,13 @@ def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
         for level, copy in zip(levels, copies, strict=True):
             for y, x in parts(level.shape):
                 with reading(folder, REWRITE):
-                    block = np.asarray(level[y : y + CHUNK, x : x + CHUNK])
+                    block = level[y : y + CHUNK, x : x + CHUNK]
                 copy[y : y + CHUNK, x : x + CHUNK] = block
                 done += 1
                 yield Step(done)
         attributes: Any = dict(zarr.open_group(folder, mode="r", zarr_format=3).attrs)
         attributes["ome"]["image-label"].pop("source", None)  # the store's scores
+        attributes[OURS] |= {**_counted(facts.cells, facts.regions), "by_hand": _by_value(facts.by_hand[WHOLE])}
         if linked := path.parent.name == "labels" and _is_image(path.parent.parent):
             attributes["ome"]["image-label"]["source"] = {"image": "../../"}
         group.attrs.update(attributes)
@@ -268,15 +297,20 @@ def _attributes(
             "refined": refined,
             "thresholds": thresholds.model_dump(mode="json"),
             "largest": [float(value) for value in largest],
-            "cells": {str(value): int(counts.cells[WHOLE][value]) for value in names},
-            "regions": {
-                "identity": store.regions.identity,
-                "cells": {
-                    name: {str(value): int(cells[value]) for value in names}
-                    for name, cells in counts.cells.items()
-                    if name != WHOLE
-                },
-            },
+            **_counted(
+                {region: {value: int(of[value]) for value in names} for region, of in counts.cells.items()},
+                store.regions.identity,
+            ),
             "tiles": dict(zip(("done", "planned"), store.progress, strict=True)),
         },
     }
+
+
+def _counted(cells: Mapping[str, Mapping[int, int]], identity: str) -> dict[str, Any]:
+    """Return numbers of cells, by region, and the identity of the regions as attributes."""
+    of_regions = {name: _by_value(counts) for name, counts in cells.items() if name != WHOLE}
+    return {"cells": _by_value(cells[WHOLE]), "regions": {"identity": identity, "cells": of_regions}}
+
+
+def _by_value(counts: Mapping[int, int]) -> dict[str, int]:
+    return {str(value): count for value, count in counts.items()}

@@ -103,22 +103,27 @@ def open_label_image(path: Path) -> tuple[list[zarr.Array[Any]], LabelImage]:
         If the folder is not a label image, or is damaged.
     """
     try:
-        group = zarr.open_group(path, mode="r", zarr_format=3)
-        ome: Any = group.attrs["ome"]
-        entry, meaning = ome["multiscales"][0], ome["image-label"]
-        levels = [get_array(group, one["path"]) for one in entry["datasets"]]
-        scale, translation = entry["datasets"][0]["coordinateTransformations"]
-        facts = LabelImage(
-            name=entry["name"],
-            cell=(scale["scale"][0], scale["scale"][1]),
-            first=(translation["translation"][0], translation["translation"][1]),
-            unit=entry["axes"][0].get("unit"),
-            colours={one["label-value"]: tuple(one["rgba"][:3]) for one in meaning["colors"]},
-            names={one["label-value"]: one["class"] for one in meaning["properties"]},
-        )
+        levels, facts = levels_and_facts(zarr.open_group(path, mode="r", zarr_format=3))
     except Exception as error:  # zarr may raise any error on damaged metadata
         reason = " ".join(str(error).split())
         raise OutputError(
             f"{path} is no label image of napari-pbip, or is damaged ({reason}); save it again."
         ) from error
+    return levels, facts
+
+
+def levels_and_facts(group: zarr.Group) -> tuple[list[zarr.Array[Any]], LabelImage]:
+    """Return the levels of a label image, finest first, and its facts; damaged ones raise errors of any kind."""
+    ome: Any = group.attrs["ome"]
+    entry, meaning = ome["multiscales"][0], ome["image-label"]
+    levels = [get_array(group, one["path"]) for one in entry["datasets"]]
+    scale, translation = entry["datasets"][0]["coordinateTransformations"]
+    facts = LabelImage(
+        name=entry["name"],
+        cell=(scale["scale"][0], scale["scale"][1]),
+        first=(translation["translation"][0], translation["translation"][1]),
+        unit=entry["axes"][0].get("unit"),
+        colours={one["label-value"]: tuple(one["rgba"][:3]) for one in meaning["colors"]},
+        names={one["label-value"]: one["class"] for one in meaning["properties"]},
+    )
     return levels, facts

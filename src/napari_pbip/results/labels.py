@@ -218,7 +218,7 @@ def label_region(
     y: slice,
     x: slice,
 ) -> Labels:
-    """Compute the labels of a rectangle of one level from the scores, fast enough to follow a slider.
+    """Compute the labels of a rectangle of one level from scores and corrections, fast enough to follow a slider.
 
     Parameters
     ----------
@@ -232,9 +232,10 @@ def label_region(
     level, y, x
         Level of ``store.scores``, and the rectangle in its cells.
     """
-    return score_window(store, thresholds, largest, level, y, x).labels(
+    labels = score_window(store, thresholds, largest, level, y, x).labels(
         deltas(store.taxonomy, thresholds), thresholds.presence
     )
+    return store.corrections.over(labels, level, y, x)
 
 
 def score_window(

@@ -75,6 +75,7 @@ def lazy_labels(
     largest: npt.NDArray[np.floating] | None = None,
     presence: npt.NDArray[np.floating] | None = None,
     refine: Refine | None = None,
+    corrected: bool = True,
 ) -> LazyArray:
     """Return the labels at these thresholds, uint8 (h, w): class n as n + 1, 255 not assigned, 0 not analysed.
 
@@ -92,6 +93,8 @@ def lazy_labels(
         Presence of each class in each tile, (N, rows, columns), to be used instead of that in the store.
     refine
         Function that computes the labels of level 0 instead, from the same thresholds and presence.
+    corrected
+        Whether corrections by hand take precedence; False returns the labels of the model alone.
 
     Raises
     ------
@@ -109,8 +112,11 @@ def lazy_labels(
 
     def label(y: slice, x: slice) -> Labels:
         if refine is not None:
-            return refine(scale, y, x)
-        return score_window(store, thresholds, scale, level, y, x, presence).labels(delta, thresholds.presence)
+            labels = refine(scale, y, x)
+        else:
+            window = score_window(store, thresholds, scale, level, y, x, presence)
+            labels = window.labels(delta, thresholds.presence)
+        return store.corrections.over(labels, level, y, x) if corrected else labels
 
     return LazyArray(_lazy(store.scores[level].shape[1:], CHUNK, np.uint8, label), level, *_placement(store, 2**level))
 
@@ -120,12 +126,14 @@ def label_blocks(
     thresholds: ThresholdSettings,
     largest: npt.NDArray[np.floating] | None = None,
     refine: Refine | None = None,
+    *,
+    corrected: bool = True,
 ) -> Generator[tuple[int, int, Labels]]:
     """Yield the labels of a slide block by block: first row and column of cells, and the labels of the block.
 
     The blocks are those of :func:`analysed_blocks`; parameters and errors are those of :func:`lazy_labels`.
     """
-    labels = lazy_labels(store, thresholds, largest=largest, refine=refine)
+    labels = lazy_labels(store, thresholds, largest=largest, refine=refine, corrected=corrected)
     for (row, column), block in computed(labels.data, analysed_blocks(store), together=refine is None):
         yield row * CHUNK, column * CHUNK, block
 

@@ -16,8 +16,7 @@ import zarr
 
 from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import writing
-from napari_pbip.results.label_files import REWRITE
-from napari_pbip.results.label_image import open_label_image
+from napari_pbip.results.label_files import REWRITE, CorrectedLabels, open_labels
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
 
@@ -36,12 +35,13 @@ def write_label_tiff(path: Path, store: ScoreStore, folder: Path) -> Job:
     The description in the OME-XML names the values. Parameters and errors are those of
     :func:`~napari_pbip.results.geojson.write_geojson`.
     """
-    levels, facts = open_label_image(folder)
+    levels, facts = open_labels(store, folder)
+    image = facts.image
     colours = np.zeros((3, 256), np.uint16)
-    for value, rgb in facts.colours.items():
+    for value, rgb in image.colours.items():
         colours[:, value] = np.array(rgb, np.uint16) * 257  # 8 to 16 bits
-    named = ", ".join(f"{value} = {name}" for value, name in facts.names.items())
-    metadata = {"axes": "YX", "Description": named}
+    named = ", ".join(f"{value} = {name}" for value, name in image.names.items())
+    metadata = {"axes": "YX", "Description": f"{named}; {facts.corrected_mm2(store):g} mm² corrected by hand"}
     read = partial(reading, folder, REWRITE)
     return _write(path, store, levels, read, np.uint8, metadata, photometric="palette", colormap=colours)
 
@@ -62,7 +62,7 @@ def write_score_tiff(path: Path, store: ScoreStore) -> Job:
 def _write(
     path: Path,
     store: ScoreStore,
-    levels: Sequence[zarr.Array[Any]],
+    levels: Sequence[zarr.Array[Any] | CorrectedLabels],
     read: Callable[[], AbstractContextManager[None]],
     dtype: type[np.generic],
     metadata: dict[str, Any],
@@ -82,7 +82,7 @@ def _write(
     }
     done, stopped = 0, False
 
-    def tiles(level: zarr.Array[Any]) -> Iterator[npt.NDArray[Any]]:
+    def tiles(level: zarr.Array[Any] | CorrectedLabels) -> Iterator[npt.NDArray[Any]]:
         nonlocal done
         *outer, height, width = level.shape
         for place in np.ndindex(*outer, -(-height // _TILE), -(-width // _TILE)):

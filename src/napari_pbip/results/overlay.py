@@ -74,7 +74,7 @@ class LabelSummary:
     @property
     def areas(self) -> list[Area]:
         """Return the table of areas, like that of :func:`napari_pbip.results.areas.areas`."""
-        return area_rows(self._store, self._counts.cells)
+        return area_rows(self._store, self._counts.cells, self._counts.by_hand)
 
 
 def _cells_under(store: ScoreStore, height: int, width: int) -> tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -150,7 +150,7 @@ def _with_legend(picture: RGB, rows: list[Area], taxonomy: Taxonomy) -> Image.Im
     shares = max(font.getlength(share) for _, share in texts)
     line, gap = round(1.7 * size), size
     width = round(gap + size + 0.6 * size + names + gap + shares + gap)
-    height = max(picture.shape[0], gap * 2 + line * (len(rows) + 1))
+    height = max(picture.shape[0], gap * 2 + line * (len(rows) + 2))
     canvas = Image.new("RGB", (picture.shape[1] + width, height), _PAPER)
     canvas.paste(Image.fromarray(picture))
     draw = ImageDraw.Draw(canvas)
@@ -162,4 +162,6 @@ def _with_legend(picture: RGB, rows: list[Area], taxonomy: Taxonomy) -> Image.Im
         draw.rectangle(box, fill=colours[row.label], outline=_INK)
         draw.text((left + 1.6 * size, middle), name, _INK, font, anchor="lm")
         draw.text((right, middle), share, _INK, font, anchor="rm")
+    if corrected := sum(row.corrected_mm2 for row in rows):
+        draw.text((left, gap + line * (len(rows) + 1)), f"{corrected:.3g} mm² corrected by hand", _INK, font)
     return canvas

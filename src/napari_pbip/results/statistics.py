@@ -7,24 +7,22 @@ The definitions are in ``docs/how-to/export-results.md``.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
 from itertools import combinations, pairwise, permutations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import shapely
-import zarr
 from scipy.ndimage import distance_transform_edt
 
 from napari_pbip.events import Event, Job, Started, Step
 from napari_pbip.files import write_table
-from napari_pbip.results.areas import LEFT_OUT_NAME, area_rows
+from napari_pbip.results.areas import LEFT_OUT_NAME, Cells, area_rows
 from napari_pbip.results.counts import LabelCounts
-from napari_pbip.results.label_files import REWRITE, open_labels
+from napari_pbip.results.label_files import REWRITE, CorrectedLabels, open_labels
 from napari_pbip.results.label_image import CHUNK
 from napari_pbip.results.labels import Labels, deltas, score_window
 from napari_pbip.results.lazy import analysed_blocks
@@ -43,8 +41,6 @@ COLUMNS = (
     "low", "high", "range",
 )  # fmt: skip
 """The columns of a table of statistics, which are the fields of :class:`Statistic`."""
-Cells = Mapping[int, int] | npt.NDArray[np.int64]
-"""Number of cells of each label value."""
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Row and column steps from a cell to half of its eight neighbours, so that each pair of cells is counted once."""
 
@@ -100,7 +96,7 @@ class SpatialStatistics:
         Side of a cell in micrometres.
     """
 
-    def __init__(self, labels: zarr.Array[Any] | Labels | _LabelsIn, classes: int, cell_um: float) -> None:
+    def __init__(self, labels: CorrectedLabels | _LabelsIn | Labels, classes: int, cell_um: float) -> None:
         self._labels = labels
         self._values = classes + 1
         self._cell_um = cell_um
@@ -188,7 +184,7 @@ class SpatialStatistics:
 class _LabelsIn:
     """The labels of a store in one region, as an array of which parts are read; the others are not analysed."""
 
-    def __init__(self, labels: zarr.Array[Any], store: ScoreStore, region: str) -> None:
+    def __init__(self, labels: CorrectedLabels, store: ScoreStore, region: str) -> None:
         self.shape = labels.shape
         self._labels, self._store, self._region = labels, store, region
 
@@ -235,13 +231,17 @@ def measure_statistics(store: ScoreStore, folder: Path) -> Generator[Event, None
             scores = score_window(store, facts.thresholds, largest, 0, *spans)
             for factor, counts in scaled.items():
                 other = scores.labels(np.minimum(delta * np.float32(factor), 1), facts.thresholds.presence)
+                other = store.corrections.over(other, 0, *spans)
                 counts.add(y, x, np.where(analysed, other, NOT_ANALYSED))
         yield Step(done)
     rows = []
     for region, of_region in spatial.items():
         of_region.finish()
         others = [counts.cells[region] for counts in scaled.values()]
-        rows += [*_areas(store, region, facts.cells_in[region], others), *_spatial(store, region, of_region)]
+        rows += [
+            *_areas(store, region, facts.cells[region], facts.by_hand[region], others),
+            *_spatial(store, region, of_region),
+        ]
     if store.regions:
         left_out = store.left_out_cells * (store.cell_um / 1000) ** 2
         rows.append(_row(store, WHOLE, LEFT_OUT_NAME, "", "area", "mm2", left_out))
@@ -280,9 +280,11 @@ def mean_of_models(results: Sequence[Sequence[Statistic]]) -> Iterator[Statistic
             yield replace(of_all, result="", model=f"mean of {len(results)} models")
 
 
-def _areas(store: ScoreStore, region: str, cells: Cells, others: Sequence[Cells]) -> Iterator[Statistic]:
+def _areas(
+    store: ScoreStore, region: str, cells: Cells, by_hand: Cells, others: Sequence[Cells]
+) -> Iterator[Statistic]:
     """Return areas and shares; their range is over these numbers of cells of each label value at other thresholds."""
-    of, rows = partial(_row, store, region), area_rows(store, {region: cells})
+    of, rows = partial(_row, store, region), area_rows(store, {region: cells}, {region: by_hand})
     at_others = [area_rows(store, {region: other}) for other in others]
     for row, *found in zip(rows, *at_others, strict=True):
         area = of(row.name, "", "area", "mm2", row.area_mm2)
@@ -291,6 +293,8 @@ def _areas(store: ScoreStore, region: str, cells: Cells, others: Sequence[Cells]
             area = area.between([other.area_mm2 for other in found], "thresholds")
             share = share.between([other.percent_of_tissue for other in found], "thresholds")
         yield from (area, share)
+        if row.corrected_mm2:
+            yield of(row.name, "", "area corrected by hand", "mm2", row.corrected_mm2)
     for (n, name), (m, other) in permutations(enumerate(store.taxonomy.names, 1), 2):
         value, *at = [_share_of_both(some[n], some[m]) for some in (cells, *others)]
         if value is not None:

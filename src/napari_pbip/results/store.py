@@ -6,6 +6,7 @@
       zarr.json         "ome": multiscales;  "pbip": StoreFacts (classes, slide, model, settings, grid, version)
       0, 1, 2, ...      float16 (c, y, x): blended RAW class scores and their pyramid; NaN = not analysed
       labels/tissue     written by napari_pbip.results.label_files.write_labels
+      corrections/      made by hand: napari_pbip.results.corrections
       pbip/
         planned         bool (rows, columns): tiles to be analysed, the others hold too little tissue
         presence        float16 (N, rows, columns): probability that a class is present in a tile; NaN = not yet
@@ -27,6 +28,7 @@ chunk sizes and codecs that were compared.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -43,7 +45,9 @@ from napari_pbip.config import first_difference
 from napari_pbip.errors import OtherResult, OutputError
 from napari_pbip.files import prepare_folder, writing, writing_folder
 from napari_pbip.folders import STORE_MARKER
+from napari_pbip.results import corrections
 from napari_pbip.results.blend import Blender, Region, Tiles
+from napari_pbip.results.corrections import Corrections
 from napari_pbip.results.lattice import BLOCK
 from napari_pbip.results.places import regions_beside
 from napari_pbip.results.store_facts import GridFacts, ModelFacts, StoreFacts, parse_facts
@@ -162,13 +166,13 @@ class ScoreStore:
         regions
             Identity of the regions by which they were planned.
         overwrite
-            Whether an earlier store is replaced.
+            Whether an earlier store is replaced. Its corrections by hand are kept.
 
         Raises
         ------
         OutputError
-            If the folder exists and ``overwrite`` is False or it contains other files, if it cannot be written, or the
-            disk is full.
+            If the folder exists and ``overwrite`` is False or it contains other files, if it cannot be written, the
+            disk is full, or the corrections of the earlier store are of other cells or classes.
         ValueError
             If grid, shape and planned tiles do not fit together.
         """
@@ -189,9 +193,14 @@ class ScoreStore:
         if planned.shape != (lattice.rows, lattice.columns):
             raise ValueError(f"the plan is for {planned.shape} tiles, the grid has {(g.rows, g.columns)}")
         ways = "`resume=True` to continue it, `overwrite=True` to replace it"
-        prepare_folder(path, STORE_MARKER, overwrite=overwrite, ways=ways)
+        corrected = path / corrections.FOLDER
+        if overwrite and corrected.exists() and (path / STORE_MARKER).exists():
+            _check_corrections_fit(path, facts)
+        prepare_folder(path, STORE_MARKER, overwrite=overwrite, ways=ways, keep=(corrections.FOLDER,))
         with writing_folder(path) as begun:
             create_arrays(begun, facts, tissue, planned)
+            if corrected.exists():
+                shutil.copytree(corrected, begun / corrections.FOLDER, ignore=shutil.ignore_patterns(".*"))
         return cls(path, "r+")
 
     def check_resume(
@@ -366,6 +375,11 @@ class ScoreStore:
         mask = centres * (self.cell_um / slide.mpp / (slide.height, slide.width)[axis] * length)
         return tiles, np.minimum(mask.astype(np.intp), length - 1)
 
+    @cached_property
+    def corrections(self) -> Corrections:
+        """The corrections by hand, read from disk at the first access."""
+        return Corrections(self.path, self.facts.score_shape)
+
     # writing -------------------------------------------------------------------------------------------------
 
     def blender(self) -> Blender:
@@ -448,3 +462,16 @@ class ScoreStore:
     def _read(self, name: str, selection: Any = ...) -> npt.NDArray[Any]:
         with reading(self.path):
             return np.asarray(get_array(self._group, f"pbip/{name}")[selection])
+
+
+def _check_corrections_fit(path: Path, facts: StoreFacts) -> None:
+    """Raise OutputError if the corrections of an earlier store would not fit one with these facts."""
+    earlier = ScoreStore.open(path).facts
+    names = [[one.name for one in some.classes] for some in (earlier, facts)]
+    cells = [(some.score_shape, some.grid.cell * some.grid.model_mpp) for some in (earlier, facts)]
+    if names[0] != names[1] or cells[0] != cells[1]:
+        what = "classes" if names[0] != names[1] else "cells"
+        raise OutputError(
+            f"{path} was corrected by hand, and the new result would have other {what}; write it into another folder, "
+            "or take the corrections back first."
+        )

@@ -1,11 +1,13 @@
 """The job that compares the labels of a slide with a mask, under :data:`~napari_pbip.results.metrics.PROTOCOLS`.
 
 ``predicted`` are the labels as they are displayed. If the classes are given, those of each tile are taken from the
-mask, as the published evaluation takes those of each image from its label.
+mask, as the published evaluation takes those of each image from its label. All are of the model alone; where a result
+was corrected by hand, ``corrected`` are the predicted labels with the corrections.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +29,22 @@ from napari_pbip.results.calibration import Calibration
 from napari_pbip.results.label_image import CHUNK
 from napari_pbip.results.labels import score_window
 from napari_pbip.results.lazy import computed, lazy_labels
-from napari_pbip.results.metrics import PROTOCOLS
+from napari_pbip.results.metrics import PROTOCOLS, Protocol
 from napari_pbip.results.resampling import intervals
 from napari_pbip.slides.annotations import read_annotations
 from napari_pbip.slides.proportions import scale_over
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
 
+RESULT_PROTOCOLS: Mapping[str, Protocol] = {
+    **PROTOCOLS,
+    "corrected": Protocol(
+        "corrected by hand",
+        "The map with the corrections by hand; nothing comes from the mask.",
+        classes_given=False,
+        background_given=False,
+    ),
+}
+"""Protocols of the map of a model, and of the same map as somebody has corrected it."""
 Mask = npt.NDArray[np.integer[Any]]
 _LOSSY = frozenset({6, 7, 33007, 34892})
 """Values of the TIFF tag Compression that mean JPEG."""
@@ -79,6 +91,7 @@ def score_result(
         :func:`napari_pbip.engine.inference.evaluate.evaluate` returns them, with intervals over ``squares``, and the
         ``confusion`` of each protocol: counts of cells of (true class, predicted class or none), (N, N + 1); and with
         the ``calibration`` of the presence of classes in tiles and, if they are probabilities, of the scores of cells.
+        ``corrected`` is among the protocols if the result was corrected by hand.
 
     Raises
     ------
@@ -102,23 +115,26 @@ def score_result(
         yield Warned(warning)
     largest = LargestScores(store).percentile(thresholds.percentile)
     classes, square = len(store.taxonomy), max(1, round(_SQUARE_UM / store.cell_um))
-    scores = {name: SegmentationScores(store.taxonomy.names) for name in PROTOCOLS}
+    corrections = store.corrections
+    protocols = PROTOCOLS if corrections.cells is None else RESULT_PROTOCOLS
+    scores = {name: SegmentationScores(store.taxonomy.names) for name in protocols}
     done = 0
     for classes_given in (True, False):
         # all at once, with one byte per cell, because the contours of boundary IoU cross blocks
         labels = np.empty((height, width), np.uint8)
         presence = _shown(true, store) if classes_given else store.presence()
         with refiner(store, thresholds, refine, presence) as refined:
-            lazy = lazy_labels(store, thresholds, largest=largest, presence=presence, refine=refined)
+            lazy = lazy_labels(store, thresholds, largest=largest, presence=presence, refine=refined, corrected=False)
             with closing(computed(lazy.data, blocks, together=refined is None)) as parts:
                 for (row, column), block in parts:
                     y, x = row * CHUNK, column * CHUNK
                     labels[y : y + block.shape[0], x : x + block.shape[1]] = block
                     done += 1
                     yield Step(done)
-        seen = np.where((labels == NOT_ANALYSED) | (labels == UNASSIGNED), UNASSIGNED, labels - 1)
-        for name, protocol in PROTOCOLS.items():
+        for name, protocol in protocols.items():
             if protocol.classes_given == classes_given:
+                shown = labels if name in PROTOCOLS else corrections.over(labels, 0, slice(None), slice(None))
+                seen = np.where((shown == NOT_ANALYSED) | (shown == UNASSIGNED), UNASSIGNED, shown - 1)
                 scores[name].add_squares(protocol.truth(true, classes), seen, square)
     calibration = {"presence": _calibrate_presence(store, true), "scores": Calibration()}
     if store.ceiling is not None:  # then scores are logarithms of N times a probability

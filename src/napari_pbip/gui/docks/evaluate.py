@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.engine.outputs.score_result import Truth, annotated_truth, read_mask, score_result
+from napari_pbip.engine.outputs.score_result import RESULT_PROTOCOLS, Truth, annotated_truth, read_mask, score_result
 from napari_pbip.events import Job
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import State
@@ -36,12 +36,9 @@ from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import PlainLabel
 from napari_pbip.results import ScoreStore
 from napari_pbip.results.figures import about_intervals, figure_rows
-from napari_pbip.results.metrics import PROTOCOLS
 from napari_pbip.slides.geojson import SUFFIXES as ANNOTATIONS
 
 _FILE = "A file…"
-_PROTOCOLS = tuple(reversed(list(PROTOCOLS)))
-"""What is true of a new slide comes first."""
 _CALIBRATION = {"presence": "Calibration of class presence", "scores": "Calibration of scores"}
 
 
@@ -66,12 +63,8 @@ class EvaluateWidget(QWidget):
         self.compare_button = push_button("Compare", clicked=self._compare)
         self.job_bar = JobBar()
         self.notice = Notice()
-        self.table = QTableWidget(0, len(_PROTOCOLS))
+        self.table = QTableWidget()
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        for column, protocol in enumerate(PROTOCOLS[name] for name in _PROTOCOLS):
-            heading = QTableWidgetItem(protocol.title)
-            heading.setToolTip(protocol.about)
-            self.table.setHorizontalHeaderItem(column, heading)
         header = self.table.horizontalHeader()
         if header is not None:
             header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
@@ -179,8 +172,15 @@ class EvaluateWidget(QWidget):
 
     def _show(self, summary: Mapping[str, Any]) -> None:
         self._summary = summary
-        protocols = {name: summary["protocols"][name] for name in _PROTOCOLS}
+        # what is true of a new slide comes first
+        shown = {name: RESULT_PROTOCOLS[name] for name in reversed([*RESULT_PROTOCOLS]) if name in summary["protocols"]}
+        protocols = {name: summary["protocols"][name] for name in shown}
         rows = figure_rows(protocols, digits=1, title=self._session.titles)
+        self.table.setColumnCount(len(shown))
+        for column, protocol in enumerate(shown.values()):
+            heading = QTableWidgetItem(protocol.title)
+            heading.setToolTip(protocol.about)
+            self.table.setHorizontalHeaderItem(column, heading)
         self.table.setRowCount(len(rows))
         self.table.setVerticalHeaderLabels([heading for heading, _ in rows])
         for row, (_, figures) in enumerate(rows):
@@ -196,8 +196,8 @@ class EvaluateWidget(QWidget):
         chosen = self.picture.currentData()
         with QSignalBlocker(self.picture):
             self.picture.clear()
-            for name in _PROTOCOLS:
-                self.picture.addItem(f"Confusion, {PROTOCOLS[name].title}", name)
+            for name, protocol in shown.items():
+                self.picture.addItem(f"Confusion, {protocol.title}", name)
             for name in summary["calibration"]:
                 self.picture.addItem(_CALIBRATION[name], name)
             self.picture.setCurrentIndex(max(0, self.picture.findData(chosen)))
@@ -206,9 +206,9 @@ class EvaluateWidget(QWidget):
 
     def _draw(self, *_: object) -> None:
         chosen, summary = self.picture.currentData(), self._summary
-        self.confusion.setVisible(chosen in PROTOCOLS)
-        self.calibration.setVisible(chosen not in PROTOCOLS)
-        if chosen in PROTOCOLS:
+        self.confusion.setVisible(chosen in RESULT_PROTOCOLS)
+        self.calibration.setVisible(chosen not in RESULT_PROTOCOLS)
+        if chosen in RESULT_PROTOCOLS:
             self.confusion.draw(
                 np.array(summary["confusion"][chosen]), tuple(map(self._session.titles, summary["classes"]))
             )

@@ -24,6 +24,7 @@ from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.keys import Key
 from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.panels.correct import CorrectPanel
 from napari_pbip.gui.panels.display_controls import DisplayControls
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.scrolling import scroll_to
@@ -49,7 +50,7 @@ _HOVER = "Move over the map to read its scores."
 
 
 class TuneWidget(QWidget):
-    """Widget that edits the thresholds of the selected result, saves its labels, and explains places of the map."""
+    """Widget that edits thresholds of the selected result, saves its labels, corrects them, and explains places."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -75,6 +76,7 @@ class TuneWidget(QWidget):
             "Write the map as it is now: labels into the result, areas.csv and overlay.png beside it",
             self._save_labels,
         )
+        self.correct = CorrectPanel(self._session)
         self.undo = UndoButtons(self._session, self)
         self.bar = JobBar()
         self.bar.hide()
@@ -106,6 +108,7 @@ class TuneWidget(QWidget):
         for part in (self.title, self.open_button, self.notice, self.controls):
             layout.addWidget(part)
         layout.addLayout(buttons)
+        layout.addWidget(self.correct)
         layout.addWidget(self.undo)
         for below in (self.bar, self.hover, self.why_button, self.why):
             layout.addWidget(below)
@@ -127,12 +130,13 @@ class TuneWidget(QWidget):
         self.hover.setText(_HOVER)
         self.why.ask()
         self.open_button.setVisible(result is None)
-        for part in (self.controls, self.reset_button, self.hover, self.why_button):
+        for part in (self.controls, self.reset_button, self.correct, self.hover, self.why_button):
             part.setVisible(result is not None)
         self.save_button.setVisible(result is not None)
         self.why.setVisible(result is not None and self.why_button.isChecked())
         if result is None:
             return
+        self.correct.show_result(result)
         self._bind()
         result.failed.connect(self.notice.error)
         if result.error:

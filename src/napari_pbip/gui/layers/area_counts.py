@@ -51,7 +51,7 @@ class AreaCounts:
         self.exact = False
         self._view = view
         self._closed = False
-        self._counts: tuple[ScoreStore, LargestScores] | None = None
+        self._largest: LargestScores | None = None
         self._job: RunningJob | None = None
         self._estimate_timer = single_shot(_ESTIMATE_MS, self._estimate)
         self._count_timer = single_shot(_COUNT_MS, self._count)
@@ -60,7 +60,7 @@ class AreaCounts:
     @property
     def begun(self) -> bool:
         """Whether cells have been counted, so that the largest scores are more than estimates of a coarse level."""
-        return self._counts is not None
+        return self._largest is not None
 
     @property
     def counting(self) -> bool:
@@ -104,10 +104,10 @@ class AreaCounts:
         path, thresholds = self._view.store.path, self._view.thresholds
 
         def make() -> Job:
-            if self._counts is None:
-                store = ScoreStore.open(path)
-                self._counts = store, LargestScores(store)
-            yield from measure(*self._counts, thresholds)
+            store = ScoreStore.open(path)  # with its present corrections
+            if self._largest is None:
+                self._largest = LargestScores(store)
+            yield from measure(store, self._largest, thresholds)
 
         self._job = RunningJob(make)
         self._job.events.connect(self._on_events)

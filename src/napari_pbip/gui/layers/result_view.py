@@ -124,7 +124,7 @@ class ResultView:
         thresholds = self.thresholds
         found = score_window(self.store, thresholds, self.largest, level, *cell).rows(ALL)
         label = found.labels(deltas(self.store.taxonomy, thresholds), thresholds.presence)
-        return int(label[0, 0]), found.shares[:, 0, 0]
+        return int(self.store.corrections.over(label, level, *cell)[0, 0]), found.shares[:, 0, 0]
 
     def _labels_again(self, level: int, y: slice, x: slice) -> Labels:
         """Return the labels of a rectangle, and keep its scores because often only thresholds change between calls."""
@@ -137,7 +137,8 @@ class ResultView:
         if self.store.lacking:
             self._kept = None  # blurred scores are not kept
         delta = deltas(self.store.taxonomy, thresholds)
-        return np.concatenate(list(self._pool.map(lambda strip: strip.labels(delta, thresholds.presence), strips)))
+        labels = np.concatenate(list(self._pool.map(lambda strip: strip.labels(delta, thresholds.presence), strips)))
+        return self.store.corrections.over(labels, level, y, x)
 
     def drawn_level(self, index: int) -> int:
         """Return the level of the store from which a level for napari is computed."""
@@ -148,7 +149,7 @@ class ResultView:
         level = self.store.coarse
         counts = LabelCounts(self.store)
         counts.add(0, 0, self.labels(level, ALL, ALL), level)
-        return area_rows(self.store, counts.cells)
+        return area_rows(self.store, counts.cells, counts.by_hand)
 
     def renew_coarsest(self) -> None:
         """Update the level that napari keeps."""

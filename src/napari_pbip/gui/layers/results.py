@@ -120,6 +120,11 @@ class ResultLayer:
         """Show the classes by their titles under the mouse."""
         self.layer.features = _features([title(name) for name in self.taxonomy.names])
 
+    def renew(self) -> None:
+        """Show the labels again, and count their areas, because thresholds or corrections have changed."""
+        self._redraw()
+        self.areas.renew()
+
     def update(self, regions: Sequence[RegionDone] = ()) -> None:
         """Show the new parts of a growing store; to be called with every batch of events."""
         self._growth.update(regions)
@@ -155,11 +160,10 @@ class ResultLayer:
 
     def _on_thresholds(self) -> None:
         self.view.renew_thresholds()
-        self._redraw()
-        self.areas.renew()
+        self.renew()
 
     def _on_hidden(self, hidden: frozenset[int]) -> None:
-        self.layer.colormap = _colormap(self.store, hidden)
+        self.layer.colormap = result_colormap(self.store, hidden)
 
     def _on_opacity(self, opacity: float) -> None:
         self.layer.opacity = opacity
@@ -309,7 +313,7 @@ def layer_data(path: Path, thresholds: ThresholdSettings | None = None) -> tuple
         "name": f"{slide.name} tissue map",
         "multiscale": True,
         "opacity": display.opacity,
-        "colormap": _colormap(store, display.hidden),
+        "colormap": result_colormap(store, display.hidden),
         "features": _features(store.taxonomy.names),
         "scale": (store.cell_um, store.cell_um),
         # the origin is the centre of the slide's first pixel, and the position of a cell is that of its centre
@@ -335,6 +339,7 @@ def _features(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _colormap(store: ScoreStore, hidden: frozenset[int]) -> DirectLabelColormap:
+def result_colormap(store: ScoreStore, hidden: frozenset[int] = frozenset()) -> DirectLabelColormap:
+    """Return the colours of the labels of a store; hidden values are transparent."""
     colours = {n: one.rgb for n, one in enumerate(store.taxonomy, 1)} | {UNASSIGNED: UNASSIGNED_RGB}
     return label_colormap(colours, hidden)

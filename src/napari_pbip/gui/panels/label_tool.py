@@ -126,7 +126,7 @@ class LabelTool(QObject):
                 now = grid.within(*start, *self._labelling.place(event.position))
                 if now != tiles:
                     tiles = now
-                    self._labelling.preview(tiles, frozenset({self.chosen}), add=add)
+                    self._labelling.preview(dict.fromkeys(tiles, frozenset({self.chosen})), add=add)
             if event.type != "mouse_move":
                 break
             event.handled = rectangle
@@ -161,7 +161,7 @@ class LabelTool(QObject):
 
     def _give(self, tiles: list[Position], label: int | None, *, add: bool = False) -> None:
         facts = self._labelling.facts
-        self._labelling.preview((), frozenset())
+        self._labelling.preview({})
         if facts is not None and tiles:
             self._labelling.labels.label(facts.identity, tiles, () if label is None else (label,), add=add)
 

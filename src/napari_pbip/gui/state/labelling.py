@@ -27,6 +27,7 @@ from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.layers.tiles import TileOverlay
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.slides import Position, SlideFacts, SquareGrid
+from napari_pbip.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
@@ -87,6 +88,7 @@ class Labelling:
         self._lines = False
         self._docks: weakref.WeakSet[object] = weakref.WeakSet()
         self._preview: dict[Position, Labels] = {}
+        self._classes: Taxonomy | None = None
         self._unsaved = self._adopt = False
         self._counts: tuple[int, ...] = ()
         self._job: RunningJob | None = None
@@ -172,10 +174,21 @@ class Labelling:
         """Outline a tile in the colour of a class while the grid is shown; None outlines no tile."""
         self._overlay.outline(position, label)
 
-    def preview(self, positions: Iterable[Position], labels: Labels, *, add: bool = False) -> None:
-        """Draw tiles as if they had these labels until the next change; a call without positions ends it."""
+    def preview(self, tiles: Mapping[Position, Labels], *, add: bool = False, taxonomy: Taxonomy | None = None) -> None:
+        """Draw tiles as if they had these labels until the next change; a call without tiles ends it.
+
+        Parameters
+        ----------
+        tiles
+            Labels by the position of the tile.
+        add
+            Whether the tiles keep the labels that they have.
+        taxonomy
+            The classes of the project, followed by those that these labels would add; by default none are added.
+        """
         given = self._given()
-        self._preview = {p: (given.get(p, NONE) | labels) if add else labels for p in positions}
+        self._classes = taxonomy
+        self._preview = {p: (given.get(p, NONE) | labels) if add else labels for p, labels in tiles.items()}
         self._draw()
 
     def _given(self) -> Mapping[Position, Labels]:
@@ -189,7 +202,7 @@ class Labelling:
         elif not (self._docks and (tiles or self._lines)):
             self._overlay.conceal()
         else:
-            self._overlay.show(self.slide, grid, self.labels.taxonomy, tiles, lines=self._lines)
+            self._overlay.show(self.slide, grid, self._classes or self.labels.taxonomy, tiles, lines=self._lines)
 
     # following the viewer and the labels ---------------------------------------------------------------------
 
@@ -204,7 +217,7 @@ class Labelling:
             if slide is not None:
                 slide.layer.events.scale.connect(self._refresh_soon)
             self.slide = slide
-        self._preview = {}
+        self._preview, self._classes = {}, None
         self._facts, self.refusal = None, None
         if slide is not None and self.problem is None:
             try:

@@ -23,6 +23,7 @@ from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
 from napari_pbip.gui.state.activity import Activity
 from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.cohort import Cohort
+from napari_pbip.gui.state.correcting import Correcting
 from napari_pbip.gui.state.encoders import Encoders
 from napari_pbip.gui.state.history import History
 from napari_pbip.gui.state.labelling import Labelling
@@ -55,6 +56,8 @@ class Session:
         The slides that are layers of the viewer.
     results
         The results that are layers of the viewer.
+    correcting
+        The corrections of a result by hand.
     segmenting
         The queue of slides to be segmented.
     training
@@ -115,6 +118,7 @@ class Session:
         self.results = ResultLayers(viewer)
         self.results.selected.connect(self._on_result)
         self._on_result(self.results.current)
+        self.correcting = Correcting(self)
         self.segmenting = SegmentQueue(self)
         self.training = Training(self)
         self.bank = BankWork(self)
@@ -250,6 +254,7 @@ class Session:
     def start(self, make: JobMaker) -> RunningJob:
         """Start a job in a thread; it stays in :attr:`jobs` until it ends, even if the widget is closed."""
         self.tissue.flush()  # a job may read the mask
+        self.correcting.flush()
         job = RunningJob(make)
         self.jobs.append(job)
         job.ended.connect(lambda _: self.jobs.remove(job))
@@ -300,6 +305,7 @@ class Session:
                 job.wait()
             stopped.update(running)
         self.project.close()
+        self.correcting.end()
         self.tissue.close()
         self.labelling.close()
         self.results.close()

@@ -22,6 +22,7 @@ from napari_pbip.errors import PbipError
 from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.colours import label_colormap
+from napari_pbip.gui.layers.painting import Painting
 from napari_pbip.gui.layers.selection import selection_kept
 from napari_pbip.gui.layers.slides import METADATA, SlideLayer
 from napari_pbip.gui.layers.units import MICRONS
@@ -38,8 +39,6 @@ KIND = "tissue"
 _SETTLE_MS = 150
 """Milliseconds without a change after which a mask is saved."""
 _COLOUR = "#56B4E9"
-_CHANGES = ("paint", "labels_update", "set_data", "data")
-"""Events of a labels layer after which its pixels may have changed; undo has no event of its own."""
 
 
 @dataclass(eq=False)
@@ -47,6 +46,7 @@ class ShownMask:
     """The mask of a slide and its layer."""
 
     layer: Labels
+    painting: Painting
     file: Path
     scale: float
     """Level-0 pixels per mask pixel."""
@@ -207,7 +207,14 @@ class Tissue:
         else:
             layer = self._add_layer(slide, data)
             self._masks[path] = ShownMask(
-                layer, file, found.scale, found.mpp, found.threshold, found.corrected, found.array
+                layer,
+                Painting(layer, self._quiet.start),
+                file,
+                found.scale,
+                found.mpp,
+                found.threshold,
+                found.corrected,
+                found.array,
             )
             self._place()
 
@@ -223,8 +230,6 @@ class Tissue:
                 metadata={METADATA: str(slide.slide.path), "kind": KIND},
             )
         layer.brush_size = 20
-        for name in _CHANGES:
-            getattr(layer.events, name).connect(self._on_change)
         return layer
 
     def _place(self) -> None:
@@ -237,9 +242,6 @@ class Tissue:
                 mask.layer.scale = (mask.mpp, mask.mpp)
                 mask.layer.translate = ((mask.mpp - mpp) / 2,) * 2
         self.changed.emit()
-
-    def _on_change(self, event: Any = None) -> None:
-        self._quiet.start()
 
     def _save(self, path: Path, mask: ShownMask) -> None:
         """Write the mask in the layer to its file, as corrected by hand."""
@@ -293,5 +295,4 @@ class Tissue:
         mask = self._masks.pop(path)
         if path == self._being_searched and mask.changed:  # the search has yet to write the file
             self._painted_meanwhile[mask.file] = mask.as_painted()
-        for name in _CHANGES:
-            getattr(mask.layer.events, name).disconnect(self._on_change)
+        mask.painting.close()

@@ -1,0 +1,81 @@
+"""The layer in which a result is corrected with napari's own tools: what was corrected, over the map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_pbip.gui.compat import camera_of
+from napari_pbip.gui.layers.painting import Painting
+from napari_pbip.gui.layers.results import ResultLayer, result_colormap
+from napari_pbip.gui.layers.slides import METADATA as SLIDE
+from napari_pbip.gui.layers.units import MICRONS
+from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+    from napari.viewer import ViewerModel
+
+KIND = "corrections"
+"""Value of ``metadata["kind"]`` of the layer."""
+AS_MODEL_NAME = "as the model says"
+_BRUSH = 30
+"""Width of the brush in screen pixels, at the zoom at which correcting began."""
+
+
+class CorrectionLayer:
+    """A layer of the corrections of a result, whose pixels are the cells of its store.
+
+    Parameters
+    ----------
+    viewer, result
+        The viewer, and the result.
+    painted
+        Called when pixels have changed.
+    fill
+        Called with a row, a column and a label when the user fills with napari's bucket.
+
+    Attributes
+    ----------
+    layer
+        The napari layer, whose labels are those of the result, with 0 where the model's label stands.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        result: ResultLayer,
+        painted: Callable[[], object],
+        fill: Callable[[int, int, int], object],
+    ) -> None:
+        store = result.store
+        names = [AS_MODEL_NAME, *store.taxonomy.names, UNASSIGNED_NAME]
+        self.layer: Labels = viewer.add_labels(
+            store.corrections.cells,
+            name=f"{store.facts.slide.name} corrections",
+            colormap=result_colormap(store),
+            features={"index": [*range(len(store.taxonomy) + 1), UNASSIGNED], "class": names},
+            scale=result.layer.scale,
+            translate=result.layer.translate,
+            units=MICRONS,
+            metadata={SLIDE: str(store.facts.slide.path), "kind": KIND},
+        )
+        self._fill = fill
+        # napari's bucket fills connected pixels of the layer, which are all cells that nobody has corrected
+        self.layer.fill = self._fill_patch
+        self.layer.brush_size = max(1, round(_BRUSH / (camera_of(viewer).zoom * store.cell_um)))
+        self.layer.selected_label = 1
+        self.layer.mode = "paint"
+        self._painting = Painting(self.layer, painted)
+
+    def close(self) -> None:
+        """Stop following the layer, which need not be in the viewer any more."""
+        self._painting.close()
+        del self.layer.fill
+
+    def _fill_patch(self, coord: Sequence[float], new_label: int, refresh: bool = True) -> None:
+        row, column = (int(np.round(one)) for one in coord)
+        if all(0 <= at < side for at, side in zip((row, column), self.layer.data.shape, strict=True)):
+            self._fill(row, column, new_label)

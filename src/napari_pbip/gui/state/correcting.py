@@ -1,0 +1,202 @@
+"""The corrections of a result by hand: painted in a layer over the map, and saved a moment after each stroke.
+
+The session owns it, so that corrections outlive the widget.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from napari_pbip.errors import PbipError
+from napari_pbip.gui.layers.corrections import CorrectionLayer
+from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.timers import single_shot
+from napari_pbip.results import ScoreStore, label_region
+from napari_pbip.results.corrections import Cells, CorrectionEditor, Corrections, Rectangle
+from napari_pbip.results.patch import patch_at
+from napari_pbip.taxonomy import NOT_ANALYSED
+
+if TYPE_CHECKING:
+    from napari_pbip.gui.state.session import Session
+
+_SETTLE_MS = 400
+"""Milliseconds without a change after which corrections are saved."""
+
+
+class Correcting:
+    """The result that is being corrected, one at a time.
+
+    Attributes
+    ----------
+    result
+        The result that is being corrected, or None.
+    problem
+        Why corrections could not be read or saved, or None.
+    """
+
+    changed = Signal()
+    """Emitted when correcting has begun or ended, another label is chosen, and corrections are saved or taken back."""
+
+    def __init__(self, session: Session) -> None:
+        self._session: Session = weakref.proxy(session)
+        self.result: ResultLayer | None = None
+        self.problem: PbipError | None = None
+        self._shown: CorrectionLayer | None = None
+        self._editor: CorrectionEditor | None = None
+        self._quiet = single_shot(_SETTLE_MS, self.flush)
+        session.viewer.layers.events.removed.connect(self._on_removed)
+        session.results.changed.connect(self._on_results)
+
+    @property
+    def layer(self) -> Any:
+        """The layer of labels in which the user paints, or None."""
+        return None if self._shown is None else self._shown.layer
+
+    @property
+    def saved(self) -> bool:
+        """Whether what was painted is on disk."""
+        return not self._quiet.isActive()
+
+    def begin(self, result: ResultLayer, who: str = "") -> None:
+        """Show the layer of the corrections of a result, in which the user can paint.
+
+        Parameters
+        ----------
+        result
+            The result.
+        who
+            Name of the person who corrects, if it was given.
+        """
+        self.end()
+        self.problem = None
+        try:
+            self._editor = CorrectionEditor(result.store.corrections, who)
+        except PbipError as error:
+            self.problem = error
+        else:
+            self.result = result
+            self._shown = CorrectionLayer(self._session.viewer, result, self._on_painted, self._fill)
+            self._shown.layer.events.selected_label.connect(self._on_paint)
+        self.changed.emit()
+
+    def end(self) -> None:
+        """Save what was painted last, and remove the layer."""
+        self.flush()
+        shown, editor = self._shown, self._editor
+        if shown is None or editor is None:
+            return
+        self.result = self._shown = self._editor = None
+        shown.close()
+        shown.layer.events.selected_label.disconnect(self._on_paint)
+        editor.close()
+        layers = self._session.viewer.layers
+        if shown.layer in layers:
+            layers.remove(shown.layer)
+        self.changed.emit()
+
+    def flush(self) -> None:
+        """Save what was painted since the last time."""
+        self._quiet.stop()
+        if self.result is None or self._editor is None:
+            return
+        corrections, path = self.result.store.corrections, self.result.store.path
+        try:
+            saved = self._editor.save()
+        except PbipError as error:
+            self.problem = error
+            self.changed.emit()
+            return
+        if saved is not None:
+            changed, before = saved
+            assert corrections.cells is not None
+            self.problem = None
+            undo = partial(self._restore, path, changed, before)
+            redo = partial(self._restore, path, changed, corrections.cells[changed].copy())
+            self._session.history.push("corrections", undo, redo, about=self)
+            self._show(path)
+
+    def take_back(self, result: ResultLayer) -> None:
+        """Take back the newest sitting of a result as a whole."""
+        self._session.history.forget(self)
+        self._edit(result.store.path, lambda _, editor: editor.take_back())
+
+    def _restore(self, path: Path, changed: Rectangle, values: Cells) -> None:
+        def put(corrections: Corrections, editor: CorrectionEditor) -> None:
+            assert corrections.cells is not None
+            corrections.cells[changed] = values
+            editor.save()
+
+        self._edit(path, put)
+
+    def _edit(self, path: Path, act: Callable[[Corrections, CorrectionEditor], object]) -> None:
+        """Change the corrections of a result, whether or not it is shown or being corrected."""
+        self.flush()
+        self.problem = None
+        result = self._session.results.of_store(path)
+        try:
+            if self._editor is not None and self.result is not None and self.result.store.path == path:
+                act(self.result.store.corrections, self._editor)
+            else:
+                corrections = ScoreStore.open(path).corrections if result is None else result.store.corrections
+                editor = CorrectionEditor(corrections, "")
+                try:
+                    act(corrections, editor)
+                finally:
+                    editor.close()
+        except PbipError as error:
+            self.problem = error
+        self._show(path)
+
+    def _show(self, path: Path) -> None:
+        """Draw a result with its present corrections, if it is shown."""
+        if (result := self._session.results.of_store(path)) is not None:
+            result.renew()
+        if self.layer is not None:
+            self.layer.refresh()
+        self.changed.emit()
+
+    def _fill(self, row: int, column: int, value: int) -> None:
+        """Give the patch of the map at a cell this label; it is found in a thread, because it may be large."""
+        result = self.result
+        if result is None:
+            return
+        path, thresholds, largest = result.store.path, result.thresholds, result.view.largest
+
+        def work() -> tuple[Rectangle, Any] | None:
+            store = ScoreStore.open(path)
+
+            def read(y: slice, x: slice) -> Cells:
+                return label_region(store, thresholds, largest, 0, y, x)
+
+            if read(slice(row, row + 1), slice(column, column + 1)) == NOT_ANALYSED:
+                return None
+            return patch_at(read, store.facts.score_shape, row, column)
+
+        def then(found: tuple[Rectangle, Any] | None) -> None:
+            if found is not None and result is self.result:
+                (y, x), patch = found
+                rows, columns = np.nonzero(patch)
+                self.layer.data_setitem((rows + y.start, columns + x.start), value)
+
+        self._session.in_thread(work, then)
+
+    def _on_painted(self) -> None:
+        self._quiet.start()
+
+    def _on_paint(self, event: Any) -> None:
+        self.changed.emit()
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self.layer:
+            self.end()
+
+    def _on_results(self) -> None:
+        if self.result is not None and self.result not in list(self._session.results):
+            self.end()

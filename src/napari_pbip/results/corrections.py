@@ -1,0 +1,274 @@
+"""Corrections of a result by hand: the label that a person gave a cell, which takes precedence over the model's.
+
+::
+
+    <slide>.ome.zarr/corrections/
+      0, 1, 2, ...      uint8 (y, x), level-0 cells, one array for each sitting, the newest last
+
+Values are 0 where the sitting changed nothing, class + 1, 255 for not assigned, and 254 for the label of the model
+again, which an earlier sitting had changed. The attributes of an array say who corrected, and when.
+
+The scores of the store, and its labels on disk, are those of the model alone: corrections are laid over labels whenever
+they are read or computed, and without this folder the result is as the model made it. Cells that were not analysed have
+no label that could be corrected.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import BloscCodec
+
+from napari_pbip.claims import claim
+from napari_pbip.files import output_error
+from napari_pbip.results.label_image import CHUNK, OURS
+from napari_pbip.results.store_files import get_array, reading, writing_to
+from napari_pbip.taxonomy import NOT_ANALYSED
+
+FOLDER = "corrections"
+"""Folder in the store."""
+UNTOUCHED = 0
+"""Value of cells that have the model's label."""
+_AS_MODEL = 254
+_MEND = "remove this folder, and the result is as the model made it"
+
+Cells = npt.NDArray[np.uint8]
+Rectangle = tuple[slice, slice]
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """The corrections that somebody made in one sitting."""
+
+    who: str
+    """The name that was given; empty if none was."""
+    changes: tuple[tuple[datetime, int], ...]
+    """When cells were changed, and how many at a time."""
+
+
+class Corrections:
+    """The corrections in a store, in memory.
+
+    Parameters
+    ----------
+    store
+        Folder of the store.
+    shape
+        Number of level-0 cells, (height, width).
+
+    Attributes
+    ----------
+    cells
+        Label of each level-0 cell, uint8 (h, w): 0 where it is the model's, class n as n + 1, 255 not assigned; None if
+        nothing was corrected.
+    sittings
+        Who corrected and when, the newest last.
+
+    Raises
+    ------
+    UnreadableResult
+        If the corrections are damaged, or of another grid.
+    """
+
+    def __init__(self, store: Path, shape: tuple[int, int]) -> None:
+        self.folder, self.shape = store / FOLDER, shape
+        self.cells: Cells | None = None
+        self.sittings: tuple[Sitting, ...] = ()
+        if numbers := self._numbers():
+            with reading(self.folder, _MEND):
+                arrays = [self._array(number) for number in numbers]
+                self.sittings = tuple(map(_sitting, arrays))
+                self.cells = _laid_over(arrays, np.zeros(shape, np.uint8))
+
+    def over(self, labels: Cells, level: int, y: slice, x: slice) -> Cells:
+        """Return the labels of a rectangle of one level with the corrections laid over them."""
+        given = self._given(labels, level, y, x)
+        return labels if given is None else np.where(given, given, labels)
+
+    def counts(self, labels: Cells, level: int, y: slice, x: slice) -> npt.NDArray[np.int64]:
+        """Return how many of these labels, of a rectangle of one level, were given by hand, by their value, (256,)."""
+        given = self._given(labels, level, y, x)
+        counts = np.zeros(256, np.int64) if given is None else np.bincount(given.ravel(), minlength=256)
+        counts[UNTOUCHED] = 0
+        return counts
+
+    def blocks(self) -> list[Rectangle]:
+        """Return the blocks of level-0 cells in which something was corrected, row by row."""
+        if self.cells is None:
+            return []
+        blocks = [_block(y, x) for y in range(0, self.shape[0], CHUNK) for x in range(0, self.shape[1], CHUNK)]
+        return [block for block in blocks if self.cells[block].any()]
+
+    def _given(self, labels: Cells, level: int, y: slice, x: slice) -> Cells | None:
+        """Return the corrections of analysed cells, 0 elsewhere; None if there are none."""
+        if self.cells is None:
+            return None
+        given = self.cells[:: 2**level, :: 2**level][y, x]
+        return given * (labels != NOT_ANALYSED) if given.any() else None
+
+    def _numbers(self) -> list[int]:
+        try:
+            return sorted(int(place.name) for place in self.folder.iterdir() if place.name.isdigit())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise output_error(self.folder, error) from error
+
+    def _array(self, number: int) -> zarr.Array[Any]:
+        array = get_array(zarr.open_group(self.folder, mode="r+", zarr_format=3), str(number))
+        if array.shape != self.shape:
+            raise ValueError(f"sitting {number} is of {array.shape} cells, the result has {self.shape}")
+        return array
+
+
+class CorrectionEditor:
+    """Changes the corrections of a store; nobody else can meanwhile.
+
+    Parameters
+    ----------
+    corrections
+        The corrections. Their ``cells`` are to be changed in place, and are on disk after :meth:`save`.
+    who
+        Name of the person who corrects, as given; empty if none was.
+
+    Raises
+    ------
+    FolderInUse
+        If another window corrects this result.
+    OutputError
+        If the store cannot be written.
+    """
+
+    def __init__(self, corrections: Corrections, who: str) -> None:
+        self._corrections, self.who = corrections, who
+        self._claim = ExitStack()
+        self._claim.enter_context(claim(corrections.folder, "correcting"))
+        if corrections.cells is None:
+            corrections.cells = np.zeros(corrections.shape, np.uint8)
+        self._saved = corrections.cells.copy()
+        self._number: int | None = None  # of this sitting, which begins with its first change
+
+    def save(self) -> tuple[Rectangle, Cells] | None:
+        """Write the cells that were changed; return where they lie, and what was there before, or None if none were.
+
+        Raises
+        ------
+        OutputError
+            If they cannot be written; the next call tries again.
+        """
+        cells, saved = self._cells, self._saved
+        changed = _changed(saved, cells)
+        if changed is None:
+            return None
+        with writing_to(self._corrections.folder):
+            array, earlier = self._sitting()
+            y, x = (range(span.start // CHUNK * CHUNK, span.stop, CHUNK) for span in changed)
+            for block in (_block(row, column) for row in y for column in x):
+                below = _laid_over(earlier, np.zeros_like(cells[block]), block)
+                own = np.where(cells[block] == UNTOUCHED, np.uint8(_AS_MODEL), cells[block])
+                array[block] = np.where(cells[block] == below, np.uint8(UNTOUCHED), own)
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            facts: Any = array.attrs[OURS]
+            count = int(np.count_nonzero(cells[changed] != saved[changed]))
+            array.attrs[OURS] = {**facts, "changes": [*facts["changes"], [now, count]]}
+        before = saved[changed].copy()
+        saved[changed] = cells[changed]
+        self._note_sittings()
+        return changed, before
+
+    def take_back(self) -> None:
+        """Take back the newest sitting, as a whole, from ``cells`` too.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be removed.
+        """
+        *earlier, last = self._corrections._numbers()
+        folder, aside = self._corrections.folder / str(last), self._corrections.folder / f".{last}.old"
+        with writing_to(folder):
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+        with reading(self._corrections.folder, _MEND):
+            self._cells[:] = 0
+            _laid_over([self._corrections._array(number) for number in earlier], self._cells)
+        self._saved[:] = self._cells
+        self._number = None
+        self._note_sittings()
+
+    def close(self) -> None:
+        """Let others correct; a sitting of which nothing is left is forgotten."""
+        if self._number is not None and not self._corrections._array(self._number).nchunks_initialized:
+            shutil.rmtree(self._corrections.folder / str(self._number), ignore_errors=True)
+        self._claim.close()
+
+    @property
+    def _cells(self) -> Cells:
+        assert self._corrections.cells is not None
+        return self._corrections.cells
+
+    def _sitting(self) -> tuple[zarr.Array[Any], list[zarr.Array[Any]]]:
+        """Return the array of this sitting, which is made if there is none yet, and those of the earlier ones."""
+        corrections = self._corrections
+        numbers = corrections._numbers()
+        if self._number is None:
+            self._number = max(numbers, default=-1) + 1
+            group = zarr.open_group(corrections.folder, mode="a", zarr_format=3)
+            group.create_array(
+                str(self._number),
+                shape=corrections.shape,
+                chunks=(CHUNK, CHUNK),
+                dtype="uint8",
+                fill_value=UNTOUCHED,
+                compressors=BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle", typesize=1),
+                attributes={OURS: {"who": self.who, "changes": []}},
+                overwrite=True,
+            )
+        earlier = [corrections._array(number) for number in numbers if number < self._number]
+        return corrections._array(self._number), earlier
+
+    def _note_sittings(self) -> None:
+        corrections = self._corrections
+        corrections.sittings = tuple(_sitting(corrections._array(number)) for number in corrections._numbers())
+
+
+def _laid_over(sittings: Sequence[zarr.Array[Any]], cells: Cells, block: Rectangle = np.s_[:, :]) -> Cells:
+    """Lay a block of sittings over cells, which are changed and returned."""
+    for array in sittings:
+        given = np.asarray(array[block])
+        np.copyto(cells, given, where=given != UNTOUCHED)
+    cells[cells == _AS_MODEL] = UNTOUCHED
+    return cells
+
+
+def _sitting(array: zarr.Array[Any]) -> Sitting:
+    facts: Any = array.attrs[OURS]
+    changes = tuple((datetime.fromisoformat(when), int(count)) for when, count in facts["changes"])
+    return Sitting(str(facts["who"]), changes)
+
+
+def _changed(before: Cells, after: Cells) -> Rectangle | None:
+    """Return the smallest rectangle with all cells that differ, or None if none do."""
+    strips = [slice(top, top + CHUNK) for top in range(0, len(after), CHUNK)]
+    apart = [strip for strip in strips if not np.array_equal(before[strip], after[strip])]
+    if not apart:
+        return None
+    top = apart[0].start
+    part = slice(top, apart[-1].stop)
+    differs = before[part] != after[part]
+    rows, columns = (np.flatnonzero(differs.any(axis)) for axis in (1, 0))
+    return slice(int(top + rows[0]), int(top + rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _block(y: int, x: int) -> Rectangle:
+    return slice(y, y + CHUNK), slice(x, x + CHUNK)
