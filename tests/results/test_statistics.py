@@ -242,5 +242,5 @@ def test_the_mean_of_models_has_the_range_over_them():
     ]
     alone = Statistic("slide", "a1", "x", "seed0", "", "TUM", "", "median patch", "mm2", 2.0)
     assert list(mean_of_models([[first[0], alone], [first[1]], [first[2]]])) == [
-        Statistic("slide", "a1", "", "mean of 3 models", "TUM", "", "area", "mm2", 2.0, 1.0, 4.0, "models")
+        Statistic("slide", "a1", "", "mean of 3 models", "", "TUM", "", "area", "mm2", 2.0, 1.0, 4.0, "models")
     ]
