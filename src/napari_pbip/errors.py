@@ -64,7 +64,7 @@ class OtherResult(OutputError):
     Attributes
     ----------
     what
-        What differs: ``slide``, ``model``, ``setting``, ``grid`` or ``regions``.
+        What differs: ``slide``, ``model``, ``setting`` or ``grid``.
     """
 
     def __init__(self, message: str, what: str) -> None:

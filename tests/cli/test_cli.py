@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 import zarr
 from PIL import Image
 
@@ -83,6 +84,36 @@ def test_bank_training_evaluation_and_segmentation_leave_what_they_promise(call:
     assert call("segment", samples.slide(), "--model", run, "--out", out) == 2
     assert "--overwrite" in call.error
     assert "--resume" in call.error
+
+
+def test_a_slide_is_segmented_and_measured_in_regions(call: Called, work: Path, model: Path, tmp_path: Path) -> None:
+    drawn, out = tmp_path / "drawn.geojson", tmp_path / "result"
+    bed = {"name": "tumour bed", "classification": {"name": "Region*"}}
+    features = [
+        {"type": "Feature", "geometry": json.loads(shapely.to_geojson(shape)), "properties": properties}
+        for shape, properties in (
+            (shapely.Point(1100, 1400).buffer(500), bed),
+            (shapely.box(1000, 0, 1060, 2900), {"classification": {"name": "Ignore*"}}),
+        )
+    ]
+    drawn.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+    command = ("segment", samples.slide(), "--model", model, "--out", out)
+    assert call(*command, "--regions", drawn) == 0, call.error
+    assert "tumour bed" in call.out
+    with (out / "areas.csv").open() as file:
+        assert {row["region"] for row in csv.DictReader(file)} == {"", "tumour bed"}
+    store = out / "CMU-1-Small-Region.ome.zarr"
+    assert call("import", drawn, "--slide", samples.slide(), "--out", out, "--regions") == 0, call.error
+    assert "2 regions imported, 4 in all" in call.error.replace("\n", " ")
+    assert call("export", store, "--format", "csv", "--out", tmp_path / "a.csv") == 2  # the regions have changed
+    assert "give thresholds with --set" in call.error.replace("\n", " ")
+    again = ("export", store, "--format", "csv", "--out", tmp_path / "a.csv", "--set", "thresholds.delta=0.5")
+    assert call(*again) == 0, call.error
+    assert call(*command, "--regions", tmp_path / "gone.geojson", "--overwrite") == 2
+    assert "cannot be read" in call.error
+    drawn.write_text(json.dumps({"type": "FeatureCollection", "features": features[:1]}), encoding="utf-8")
+    assert call(*command, "--regions", drawn, "--resume") == 2
+    assert "leave --regions out" in call.error.replace("\n", " ")
 
 
 def test_a_log_says_what_is_going_on(call: Called, work: Path) -> None:

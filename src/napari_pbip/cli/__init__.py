@@ -452,7 +452,7 @@ def statistics(
 def import_(
     annotations: Annotated[Path, typer.Argument(help="GeoJSON of annotations with classes, as QuPath exports it.")],
     slide: Annotated[Path, typer.Option(help="The slide that they were drawn on.")],
-    out: Annotated[Path, typer.Option(help="Folder of labelled tiles; those that it has are kept.")],
+    out: Annotated[Path, typer.Option(help="Folder of labelled tiles, or of results; what it has is kept.")],
     tile: Annotated[
         int | None, typer.Option(min=32, max=2048, help="Side of a tile in pixels; 224 in a new folder.")
     ] = None,
@@ -460,13 +460,27 @@ def import_(
         float | None, typer.Option(min=0.05, max=20, help="Microns per pixel of tiles; 0.5 in a new folder.")
     ] = None,
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel, if the slide does not give them.")] = None,
+    regions: Annotated[
+        bool, typer.Option("--regions", help="Make regions, in the folder of results --out, and no labelled tiles.")
+    ] = False,
 ) -> None:
     """Label the tiles of a slide by annotations of QuPath: each by the classes that cover at least half of it.
 
-    Example: napari-pbip import slide.geojson --slide slide.svs --out tiles/
-    """
-    from napari_pbip.engine.banks.import_annotations import import_annotations
+    With --regions, the annotations become regions of the slide, beside those that it has: what has the class Ignore*
+    is left out, and the others are analysed.
 
+    Examples:
+
+    napari-pbip import slide.geojson --slide slide.svs --out tiles/
+
+    napari-pbip import slide.geojson --slide slide.svs --out result/ --regions
+    """
+    from napari_pbip.engine.banks.import_annotations import import_annotations, import_regions
+
+    if regions:
+        summary = follow(import_regions(annotations, slide, out))
+        say(f"{summary['imported']} regions imported, {summary['regions']} in all: {summary['file']}")
+        return
     summary = follow(import_annotations(annotations, slide, out, pixels=tile, tile_mpp=tile_mpp, mpp=mpp))
     say(f"{summary['labelled']} tiles labelled, {summary['tiles']} in all: {out}")
 

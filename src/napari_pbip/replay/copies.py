@@ -12,14 +12,14 @@ from napari_pbip.files import output_error, prepare_folder
 from napari_pbip.project import BANK, RESULTS, TILES, Project
 from napari_pbip.replay.script import RECORDS, SCRIPT, Script, find_commands
 from napari_pbip.results.corrections import FOLDER as CORRECTIONS
-from napari_pbip.results.places import TISSUE
+from napari_pbip.results.places import REGIONS, TISSUE
 
 
 def begin_replay(project: Path, copy: Path) -> Script:
     """Copy what was made by hand in a project, and write the script for the copy; return what is to be run there.
 
-    Labelled tiles, corrections of the image bank and of maps, tissue masks and the project file are copied. A copy that
-    was begun earlier is completed.
+    Labelled tiles, corrections of the image bank and of maps, tissue masks, regions and the project file are copied. A
+    copy that was begun earlier is completed.
 
     Parameters
     ----------
@@ -67,7 +67,11 @@ def _copy_handmade(project: Path, copy: Path) -> None:
     for folder in filter(Path.exists, (project / TILES, *corrected)):
         there = copy / folder.relative_to(project)
         shutil.copytree(folder, there, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
-    for path in (project / BANK / CURATION, *(project / RESULTS).glob(f"*/{TISSUE}")):
+    for path in (
+        project / BANK / CURATION,
+        *(project / RESULTS).glob(f"*/{TISSUE}"),
+        *(project / RESULTS).glob(f"*/{REGIONS}"),
+    ):
         if path.exists():
             place = copy / path.relative_to(project)
             place.parent.mkdir(parents=True, exist_ok=True)

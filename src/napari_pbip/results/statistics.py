@@ -213,10 +213,9 @@ def measure_statistics(store: ScoreStore, folder: Path) -> Generator[Event, None
     (labels, *_), facts = open_labels(store, folder)
     facts.check_regions(store)
     places = analysed_blocks(store)
-    spatial = {WHOLE: SpatialStatistics(labels, len(store.taxonomy), store.cell_um)}
-    for region in store.regions.shapes:
-        part = _LabelsIn(labels, store, region)
-        spatial[region] = SpatialStatistics(part, len(store.taxonomy), store.cell_um)
+    parts: dict[str, CorrectedLabels | _LabelsIn] = {WHOLE: labels}
+    parts |= {name: _LabelsIn(labels, store, name) for name in store.regions.shapes}
+    spatial = {name: SpatialStatistics(part, len(store.taxonomy), store.cell_um) for name, part in parts.items()}
     scaled = {} if facts.refined else {factor: LabelCounts(store) for factor in DELTA_FACTORS}
     largest, delta = np.array(facts.largest, np.float32), deltas(store.taxonomy, facts.thresholds)
     yield Started(f"Measuring {store.facts.slide.name}", total=len(places), unit="parts")

@@ -241,10 +241,32 @@ class ScoreStore:
         OutputError
             If the store cannot be written.
         """
+        self._record(slide=self.facts.slide.model_copy(update={"path": slide}))
+
+    def plan(self, needed: npt.NDArray[np.bool_]) -> None:
+        """Plan the tiles that the present regions need, too; blocks with new tiles are no longer finished.
+
+        Raises
+        ------
+        OutputError
+            If the store cannot be written.
+        """
+        added = needed & ~self.planned
+        blocks = self.written
+        for y, x in np.argwhere(blocks):
+            rows, columns = self.lattice.touching_block(int(y), int(x), BLOCK)
+            blocks[y, x] = added[rows.start : rows.stop, columns.start : columns.stop].any()
+        self._open_writer().reopen(blocks)  # first, so that a plan has no new tile in a finished block
+        self.planned |= added
+        with writing_to(self.path):
+            get_array(self._group, "pbip/planned")[:] = self.planned
+        self._record(regions=self.regions.identity)
+
+    def _record(self, **changes: object) -> None:
+        """Change facts."""
         self._open_writer()
-        if slide != self.facts.slide.path:
-            moved = self.facts.slide.model_copy(update={"path": slide})
-            facts = self.facts.model_copy(update={"slide": moved})
+        facts = self.facts.model_copy(update=changes)
+        if facts != self.facts:
             with writing_to(self.path):
                 self._group.attrs.update({"pbip": facts.model_dump(mode="json")})
             self.facts = facts
@@ -315,8 +337,12 @@ class ScoreStore:
         columns, tissue_columns = self._tiles_and_mask(level, x, axis=1)
         tissue: npt.NDArray[np.bool_] = self.tissue[tissue_rows][:, tissue_columns]
         if self.regions:
-            tissue &= self.regions.counted(self._centres(level, y, axis=0), self._centres(level, x, axis=1))
+            tissue &= self.counted(level, y, x)
         return rows, columns, tissue
+
+    def counted(self, level: int, y: slice, x: slice) -> npt.NDArray[np.bool_]:
+        """Return which cells of a rectangle of one level count by the regions, tissue or not, (h, w)."""
+        return self.regions.counted(self._centres(level, y, axis=0), self._centres(level, x, axis=1))
 
     def cells_in(self, region: str, level: int, y: slice, x: slice) -> npt.NDArray[np.bool_]:
         """Return which cells of a rectangle of one level have their centre in a region that is analysed, (h, w)."""
@@ -361,8 +387,9 @@ class ScoreStore:
 
     def _centres(self, level: int, span: slice, axis: int) -> npt.NDArray[np.float64]:
         """Return the centres of cells along one axis in level-0 pixels."""
-        cells = np.arange(*span.indices(self.scores[level].shape[1 + axis])) + 0.5
-        return cells * (2**level * self.cell_um / self.facts.slide.mpp)
+        cells = np.arange(*span.indices(self.scores[level].shape[1 + axis]), dtype=np.float64) + 0.5
+        centres: npt.NDArray[np.float64] = cells * (2**level * self.cell_um / self.facts.slide.mpp)
+        return centres
 
     def _tiles_and_mask(
         self, level: int, span: slice, axis: int

@@ -78,7 +78,7 @@ class StoreFacts(BaseModel):
     score_shape: tuple[int, int]
     """Number of cells, (height, width)."""
     regions: str = ""
-    """Identity of the regions by which tiles were planned; empty if the whole slide was to be analysed."""
+    """Identity of the regions by which tiles were last planned; empty if the whole slide was to be analysed."""
 
     @property
     def lattice(self) -> Lattice:

@@ -75,6 +75,12 @@ class StoreWriter:
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
+    def reopen(self, blocks: npt.NDArray[np.bool_]) -> None:
+        """Record that these blocks are unfinished."""
+        self._values["written"] &= ~blocks
+        with writing_to(self._path):
+            self._arrays["written"][:] = self._values["written"]
+
     def commit(self) -> None:
         """Write everything to disk that is still in memory."""
         if not self._dirty:

@@ -104,7 +104,7 @@ class ViewedStore(ScoreStore):
         """Estimate the largest score of each class, (N,), from a coarse level: fast, and usually slightly too low."""
         if self.ceiling is not None:
             return self.ceiling
-        counted = self.regions.counted(*(self._centres(self.coarse, ALL, axis) for axis in (0, 1)))
+        counted = self.counted(self.coarse, ALL, ALL)
         found = [one[(one > 0) & counted].astype(np.float32) for one in self._whole[0]]  # NaN > 0 is False
         return np.array([np.percentile(one, percentile) if one.size else 0 for one in found], np.float32)
 

@@ -58,7 +58,7 @@ def read_features(path: Path) -> tuple[list[Feature], int]:
 
 
 def cells_inside(
-    shape: shapely.Geometry, y: npt.NDArray[np.float64], x: npt.NDArray[np.float64]
+    shape: shapely.Geometry, y: npt.NDArray[np.floating[Any]], x: npt.NDArray[np.floating[Any]]
 ) -> npt.NDArray[np.bool_]:
     """Return which points of a grid lie inside a polygon, bool (h, w); points on a border belong to one side of it.
 

@@ -128,8 +128,8 @@ class Regions:
         for region in self.items:
             if not shapely.area(shapely.intersection(region.shape, whole)):
                 raise DataError(
-                    f"The region {region.name} lies outside {on_it}; give the regions of this slide, in pixels of its "
-                    "full resolution."
+                    f"The region {region.name} lies outside {on_it}; draw it on this slide, in pixels of its full "
+                    "resolution, or remove it."
                 )
         left = shapely.intersection(self._inside, whole) if self.shapes else whole.difference(self._left_out)
         if left.is_empty:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 import tifffile
 from PIL import Image
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
@@ -22,10 +24,12 @@ from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.training.train import train
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.segment import SegmentWidget
+from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.segmenting import Status
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.slides import open_slide
+from napari_pbip.slides.regions import Kind, Region, Regions
 from tests.gui.napari_privates import pixels_shown
 from tests.gui.qt_helpers import answer, click
 
@@ -136,6 +140,37 @@ def test_a_slide_is_segmented_stopped_and_resumed(viewer, session, fine, settle,
     settle()
     assert session.segmenting.slides == fine.queue.rows == []
     assert len(session.results) == 1
+
+
+def test_only_regions_are_segmented_and_the_rest_when_they_have_grown(viewer, session, widget, settle):
+    slides = SlidesWidget(viewer)
+    viewer.window.add_dock_widget(slides, name="Slides", area="left")
+    slide = session.slides.open(samples.slide())
+    settle(lambda: widget.segment_button.isEnabled())
+    small = Region("small", Kind.ANALYSE, shapely.box(700, 900, 1400, 1700))
+    large = Region("large", Kind.ANALYSE, shapely.box(500, 300, 1800, 2800))
+    session.regions.change(slide, Regions((small,)))
+    click(widget.segment_button)
+    settle(all_ended(session))
+    [queued] = session.segmenting.slides
+    first = ScoreStore.open(queued.store)
+    planned = int(first.planned.sum())
+    assert queued.total == planned < 30
+    assert slides.regions.notice.text() == ""
+    before = first.read_scores(0, slice(None), slice(None))
+    session.regions.change(slide, Regions((small, large)))
+    settle()
+    assert "tiles in the regions have no scores yet" in slides.regions.notice.text()
+    click(widget.segment_button)
+    settle(all_ended(session))
+    settle(lambda: slides.regions.notice.text() == "")
+    second = ScoreStore.open(queued.store)
+    assert int(second.planned.sum()) > planned
+    counted = first.tiles_and_tissue(0, slice(None), slice(None))[2]
+    inside = second.cells_in("small", 0, slice(None), slice(None)) & counted
+    np.testing.assert_array_equal(second.read_scores(0, slice(None), slice(None))[:, inside], before[:, inside])
+    with (queued.store.parent / "areas.csv").open(encoding="utf-8") as file:
+        assert {row["region"] for row in csv.DictReader(file)} == {"", "small", "large"}
 
 
 def test_what_the_user_looks_at_comes_first_and_again_when_the_view_moves(viewer, session, fine, settle, monkeypatch):

@@ -1,4 +1,4 @@
-"""The job that labels the tiles of a slide by annotations of another program."""
+"""The jobs that make labelled tiles, or regions, of a slide from annotations of another program."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from napari_pbip.claims import claims
 from napari_pbip.engine.banks.cut_tiles import cut_tiles
 from napari_pbip.engine.jobs import job, phase
 from napari_pbip.events import Finished, Job, Noted
+from napari_pbip.results.places import REGIONS
 from napari_pbip.slides import SlideFacts, open_slide
 from napari_pbip.slides.annotations import read_annotations
+from napari_pbip.slides.regions import Regions
 
 
 @job
@@ -71,3 +73,41 @@ def import_annotations(
     labelled = labels.annotate(facts.identity, found.tiles_of(facts, labels.size), found.colours)
     summary = yield from phase(cut_tiles(labels.snapshot(), folder))
     yield Finished(folder, {"labelled": labelled, **summary})
+
+
+@job
+@claims("out", "importing regions")
+def import_regions(annotations: Path, slide: Path, out: Path) -> Job:
+    """Add annotations to the regions of a slide, which are kept in the folder of its results.
+
+    Parameters
+    ----------
+    annotations
+        GeoJSON of QuPath, in level-0 pixels of the slide.
+    slide
+        The slide.
+    out
+        Folder of the slide's results; it need not exist.
+
+    Yields
+    ------
+    Event
+        ``Finished`` with the number of regions that were ``imported``, of all ``regions``, and their ``file``.
+
+    Raises
+    ------
+    DataError
+        If the annotations or the earlier regions cannot be read, or do not suit the slide.
+    SlideError
+        If the slide cannot be read.
+    OutputError
+        If the folder cannot be written.
+    """
+    file = out / REGIONS
+    earlier, found = Regions.read(file) if file.exists() else Regions(), Regions.read(annotations)
+    with open_slide(slide) as opened:
+        found.check_on(opened)
+        regions = Regions((*earlier, *found), (opened.width, opened.height))
+        regions.check_on(opened)
+    regions.write(file)
+    yield Finished(out, {"imported": len(found), "regions": len(regions), "file": str(file)})

@@ -33,7 +33,7 @@ from napari_pbip.engine.inference.windows import Windows, mirrored
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, ahead, to_tensor
 from napari_pbip.engine.runs import TrainedModel, load_model
-from napari_pbip.errors import DamagedPlace, OtherResult, OutputError, SlideError
+from napari_pbip.errors import DamagedPlace, OutputError, SlideError
 from napari_pbip.events import Finished, Job, Noted, RegionDone, Started, Step, Warned
 from napari_pbip.models.views import average_over_views
 from napari_pbip.results.areas import areas, write_areas
@@ -43,6 +43,7 @@ from napari_pbip.results.labels import deltas
 from napari_pbip.results.lattice import Place
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, REGIONS, store_for, stores_in
+from napari_pbip.results.planning import needed_tiles, planned_tiles
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_facts import GridFacts
 from napari_pbip.results.tile_order import View
@@ -152,7 +153,7 @@ def segment(
         windows = Windows.plan(model.facts.tile_size, settings)
         grid = windows.grid(slide.width, slide.height, slide_mpp, model_mpp)
         facts = _facts(slide, model, settings, refine, grid, model_mpp)
-        planned = _planned(grid, tissue, settings, drawn)
+        planned = planned_tiles(grid, tissue, settings.min_tissue, drawn)
         store = _open_store(out, slide, model, grid, tissue, planned, drawn, facts, resume=resume, overwrite=overwrite)
         with store:
             yield from _fill(store, slide, model, grid, settings, refine, device, focus)
@@ -201,13 +202,6 @@ def _regions(out: Path, slide: Slide, given: Path | str | None, *, overwrite: bo
     return regions
 
 
-def _planned(grid: TileGrid, tissue: TissueMask, settings: SegmentSettings, regions: Regions) -> npt.NDArray[np.bool_]:
-    """Return the tiles that hold enough tissue and touch what counts, bool (rows, columns)."""
-    side = grid.tile * grid.scale
-    planned = tissue.fraction(*grid.corners(), side, side) >= settings.min_tissue
-    return planned & regions.touched(*grid.corners(), side) if regions else planned
-
-
 def _open_store(
     out: Path,
     slide: Slide,
@@ -228,13 +222,9 @@ def _open_store(
     if resume and path in there:
         store = ScoreStore.open(path, "r+")
         store.check_resume(**facts)
-        if missing := int((planned & ~store.planned).sum()):
-            raise OtherResult(
-                f"{path} was begun with other regions, without {missing:,} of the tiles that these need; resume with "
-                "what it was begun with, or use `overwrite=True` to start again.",
-                "regions",
-            )
         store.relocate(slide.path)
+        if regions.identity != store.facts.regions:
+            store.plan(needed_tiles(store))
         return store
     if regions and not planned.any():
         raise SlideError(

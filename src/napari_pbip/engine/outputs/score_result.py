@@ -252,7 +252,9 @@ def _at_cells(truth: Truth, store: ScoreStore) -> npt.NDArray[np.int64]:
 
 
 def _class_indices(at_cells: npt.NDArray[np.int64], truth: Truth, store: ScoreStore) -> npt.NDArray[np.uint8]:
-    """Return the class index of each cell, N for background, 255 if it is ignored.
+    """Return the class index of each cell, N for background.
+
+    255 is a cell that is ignored, because the mask says so or because it does not count by the regions of the slide.
 
     Raises
     ------
@@ -263,6 +265,7 @@ def _class_indices(at_cells: npt.NDArray[np.int64], truth: Truth, store: ScoreSt
     index = at_cells - truth.first
     last_known = classes if truth.first == 0 else classes - 1
     true = np.where((index >= 0) & (index <= last_known), index, UNASSIGNED).astype(np.uint8)
+    true[~store.counted(0, slice(None), slice(None))] = UNASSIGNED
     if (true >= classes).all():
         last = truth.first + classes - 1
         raise DataError(

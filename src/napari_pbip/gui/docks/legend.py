@@ -1,4 +1,4 @@
-"""The dock *Legend*: the colours of the classes, and the area of each."""
+"""The dock *Legend*: the colours of the classes, and the area of each, on the slide and in its regions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 import napari.viewer
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QKeyEvent, QMouseEvent
-from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_pbip.gui.connections import listen
@@ -21,9 +21,11 @@ from napari_pbip.gui.widgets.tab_order import set_tab_order
 from napari_pbip.gui.widgets.words import PlainLabel, caption, rich, tip
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
 from napari_pbip.results.labels import UNASSIGNED_RGB
+from napari_pbip.slides.regions import WHOLE
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME, Taxonomy
 
 _NOTHING = "No tissue map is open. Segment a slide, open a result, or switch the live map on: its classes appear here."
+_ALL = "All that counts"
 _RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 
 
@@ -46,14 +48,18 @@ class LegendWidget(QWidget):
         self._taxonomy: Taxonomy | None = None
         self.title = QLabel()
         self.title.setWordWrap(True)
+        self.region = QComboBox()
+        self.region.setAccessibleName("Region whose areas are shown")
+        self.region.currentIndexChanged.connect(self._show_areas)
         self.exactness = QLabel()
         self.exactness.setWordWrap(True)
+        self.left_out = QLabel()
+        self.left_out.setWordWrap(True)
         self.table = QWidget()
         self.rows: dict[int, _Row] = {}
         layout = QVBoxLayout(self)
-        layout.addWidget(self.title)
-        layout.addWidget(self.table)
-        layout.addWidget(self.exactness)
+        for part in (self.title, self.region, self.table, self.exactness, self.left_out):
+            layout.addWidget(part)
         layout.addStretch(1)
         session = self._session
         listen(
@@ -84,6 +90,7 @@ class LegendWidget(QWidget):
         self.title.setVisible(not self._beside_tune or shown is live)
         self.setVisible(not self._beside_tune or shown is not None)
         self.exactness.setText("")
+        self._show_regions()
         self._make_rows()
         if shown is not None:
             shown.display.events.hidden.connect(self._show_hidden)
@@ -134,12 +141,29 @@ class LegendWidget(QWidget):
                     with signals_blocked(row.eye):
                         row.eye.setChecked(value not in self._shown.display.hidden)
 
-    def _show_areas(self) -> None:
+    def _show_regions(self) -> None:
+        """Offer the regions of the slide, and say how much tissue does not count."""
+        store = self._shown.store if isinstance(self._shown, ResultLayer) else None
+        names = [] if store is None else [WHOLE, *store.regions.shapes]
+        if names != [self.region.itemData(n) for n in range(self.region.count())]:
+            with signals_blocked(self.region):
+                self.region.clear()
+                for name in names:
+                    self.region.addItem(name or _ALL, name)
+        self.region.setVisible(len(names) > 1)
+        left_out = 0.0 if store is None or not store.regions else store.left_out_cells * (store.cell_um / 1000) ** 2
+        self.left_out.setText(f"{left_out:.3f} mm² of tissue do not count, because of the regions." if left_out else "")
+        self.left_out.setVisible(bool(left_out))
+
+    def _show_areas(self, _: object = None) -> None:
         result = self._shown
         if not isinstance(result, ResultLayer):
             return
+        self._show_regions()
         about = "" if result.areas.exact else "≈ "
         for area in result.areas.rows:
+            if area.region != self.region.currentData():
+                continue
             row = self.rows[area.label]
             row.area.setText(f"{about}{area.area_mm2:.3f}" if area.area_mm2 < 100 else f"{about}{area.area_mm2:,.0f}")
             row.share.setText(f"{about}{max(0.0, area.percent_of_tissue):.1f}")

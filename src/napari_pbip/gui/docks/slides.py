@@ -1,4 +1,4 @@
-"""The dock *Slides*: opens slides, asks for missing microns per pixel, and finds tissue."""
+"""The dock *Slides*: opens slides, asks for missing microns per pixel, finds tissue, and draws regions."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from napari_pbip.gui.connections import listen, while_alive
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.panels.mpp_panel import MppPanel
 from napari_pbip.gui.panels.project import ProjectPanel
+from napari_pbip.gui.panels.regions import RegionsPanel
 from napari_pbip.gui.panels.tissue import TissuePanel
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.panels.welcome import Welcome
@@ -33,7 +34,7 @@ from napari_pbip.slides import slides_in
 
 
 class SlidesWidget(DropZone):
-    """Widget with a drop zone, the list of open slides, the microns per pixel, and the tissue mask."""
+    """Widget with a drop zone, the list of open slides, the microns per pixel, the tissue mask, and the regions."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -59,6 +60,7 @@ class SlidesWidget(DropZone):
         self.mpp = MppPanel()
         self.mpp.given.connect(self._set_mpp)
         self.tissue = TissuePanel(self._session)
+        self.regions = RegionsPanel(self._session)
         self.project = ProjectPanel(self._session)
         self.undo = UndoButtons(self._session, self)
         layout = QVBoxLayout(self)
@@ -70,6 +72,7 @@ class SlidesWidget(DropZone):
         layout.addWidget(self.slide_notice)
         layout.addWidget(self.mpp)
         layout.addWidget(self.tissue)
+        layout.addWidget(self.regions)
         layout.addWidget(self.undo)
         layout.addWidget(self.project)
         layout.addStretch()
@@ -119,7 +122,7 @@ class SlidesWidget(DropZone):
         self.list.blockSignals(False)
         some = len(self._session.slides) > 0
         self.welcome.setVisible(not some)
-        for part in (self.list, self.tissue, self.undo):
+        for part in (self.list, self.tissue, self.regions, self.undo):
             part.setVisible(some)
         self._show(self._session.current_slide)
 
@@ -140,6 +143,7 @@ class SlidesWidget(DropZone):
         self.slide_notice.warn("" if slide is None else " ".join(slide.slide.notes))
         self.mpp.show_for(slide)
         self.tissue.show_for(slide)
+        self.regions.show_for(slide)
 
     def _set_mpp(self, mpp: float) -> None:
         slide = self._session.current_slide

@@ -14,6 +14,7 @@ from napari_pbip.gui.layers.result_view import ResultView
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.results import LargestScores, ScoreStore
 from napari_pbip.results.areas import Area
+from napari_pbip.slides.regions import Regions
 
 _ESTIMATE_MS = 120
 _COUNT_MS = 400
@@ -32,7 +33,8 @@ class AreaCounts:
     Attributes
     ----------
     rows
-        One row per class, then unassigned tissue, then tissue that was not analysed.
+        One row per class, then unassigned tissue, then tissue that was not analysed: of all that counts, then of each
+        region.
     exact
         Whether every cell was counted; else the areas are estimated from a coarse level.
     """
@@ -51,7 +53,7 @@ class AreaCounts:
         self.exact = False
         self._view = view
         self._closed = False
-        self._largest: LargestScores | None = None
+        self._largest: tuple[Regions, LargestScores] | None = None
         self._job: RunningJob | None = None
         self._estimate_timer = single_shot(_ESTIMATE_MS, self._estimate)
         self._count_timer = single_shot(_COUNT_MS, self._count)
@@ -68,7 +70,7 @@ class AreaCounts:
         return self._job is not None
 
     def renew(self) -> None:
-        """Start again with other thresholds."""
+        """Start again with other thresholds or regions."""
         if not self._estimate_timer.isActive():  # areas follow a slider while it moves
             self._estimate_timer.start()
         if self._job is not None:
@@ -101,13 +103,14 @@ class AreaCounts:
         if self._job is not None:
             self._count_timer.start()  # the earlier count is still stopping
             return
-        path, thresholds = self._view.store.path, self._view.thresholds
+        path, regions, thresholds = self._view.store.path, self._view.store.regions, self._view.thresholds
 
         def make() -> Job:
             store = ScoreStore.open(path)  # with its present corrections
-            if self._largest is None:
-                self._largest = LargestScores(store)
-            yield from measure(store, self._largest, thresholds)
+            store.use_regions(regions)
+            if self._largest is None or self._largest[0] is not regions:
+                self._largest = regions, LargestScores(store)
+            yield from measure(store, self._largest[1], thresholds)
 
         self._job = RunningJob(make)
         self._job.events.connect(self._on_events)

@@ -34,6 +34,7 @@ from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
 from napari_pbip.results.labels import UNASSIGNED_RGB
 from napari_pbip.results.view import ViewedStore
+from napari_pbip.slides.regions import Regions
 from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME, Taxonomy
 
 if TYPE_CHECKING:
@@ -128,6 +129,13 @@ class ResultLayer:
     def update(self, regions: Sequence[RegionDone] = ()) -> None:
         """Show the new parts of a growing store; to be called with every batch of events."""
         self._growth.update(regions)
+
+    def use_regions(self, regions: Regions) -> None:
+        """Show and measure the map by these regions."""
+        self.store.use_regions(regions)
+        self.view.largest = self.store.guess_largest(self.thresholds.percentile)
+        self._redraw()
+        self.areas.renew()
 
     def value_at(self, position: Sequence[float]) -> tuple[int, npt.NDArray[np.float32]] | None:
         """Return the label drawn at a position in micrometres, and the share of each class, (N,); None off the slide.

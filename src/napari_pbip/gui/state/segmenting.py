@@ -367,7 +367,5 @@ def _sentence(slide: QueuedSlide, error: PbipError | None) -> str:
         return str(error)
     if error.what == "slide":
         return "Its results folder holds another slide; move that away, or choose another project folder."
-    was = {"model": "another model", "regions": "regions that leave out parts of these"}.get(
-        error.what, "other settings"
-    )
+    was = "another model" if error.what == "model" else "other settings"
     return f"There is a result already, made with {was}; replace it, or remove this row to keep it."

@@ -29,6 +29,7 @@ from napari_pbip.gui.state.history import History
 from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.project import ProjectWork
+from napari_pbip.gui.state.regions import DrawnRegions
 from napari_pbip.gui.state.segmenting import SegmentQueue
 from napari_pbip.gui.state.steps import Steps
 from napari_pbip.gui.state.tile_places import TilePlaces
@@ -80,6 +81,8 @@ class Session:
         The map of a whole slide that is made from the labels.
     tissue
         The tissue masks of the slides.
+    regions
+        The regions of the slides, which are drawn.
     project
         The slides of the project, and what is remembered of it.
     places
@@ -119,6 +122,7 @@ class Session:
         self.results.selected.connect(self._on_result)
         self._on_result(self.results.current)
         self.correcting = Correcting(self)
+        self.regions = DrawnRegions(self)
         self.segmenting = SegmentQueue(self)
         self.training = Training(self)
         self.bank = BankWork(self)
@@ -255,6 +259,7 @@ class Session:
         """Start a job in a thread; it stays in :attr:`jobs` until it ends, even if the widget is closed."""
         self.tissue.flush()  # a job may read the mask
         self.correcting.flush()
+        self.regions.flush()
         job = RunningJob(make)
         self.jobs.append(job)
         job.ended.connect(lambda _: self.jobs.remove(job))
@@ -307,6 +312,7 @@ class Session:
         self.project.close()
         self.correcting.end()
         self.tissue.close()
+        self.regions.close()
         self.labelling.close()
         self.results.close()
         self.slides.close()
