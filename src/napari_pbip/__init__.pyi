@@ -37,6 +37,7 @@ from .engine.inference.pseudo_masks import pseudo_masks as pseudo_masks
 from .engine.inference.segment import segment as segment
 from .engine.outputs.export import export as export
 from .engine.training.train import train as train
+from .reports import report as report
 from .progress import run as run
 
 # results

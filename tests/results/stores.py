@@ -44,15 +44,14 @@ def facts(
 
 
 def create(path: Path, shape: tuple[int, int], planned: Any = None, tissue: Any = None, **options: Any) -> ScoreStore:
-    """Return an empty store of four classes."""
+    """Return an empty store, of four classes unless other ones are given."""
     values = facts(shape)
     if planned is None:
         planned = np.ones((values["grid"]["rows"], values["grid"]["columns"]), bool)
     if tissue is None:
         tissue = np.ones((shape[0] // 4, shape[1] // 4), bool)
-    return ScoreStore.create(
-        path, taxonomy=BCSS, score_shape=shape, planned=planned, tissue=tissue, **{**values, **options}
-    )
+    given = {"taxonomy": BCSS, "score_shape": shape, "planned": planned, "tissue": tissue, **values, **options}
+    return ScoreStore.create(path, **given)
 
 
 def smooth_field(shape: tuple[int, int], classes: int = 4, seed: int = 0) -> np.ndarray:

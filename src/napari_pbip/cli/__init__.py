@@ -448,6 +448,34 @@ def statistics(
         raise typer.Exit(1)
 
 
+@app.command()
+def report(
+    source: Annotated[
+        Path, typer.Argument(help="The <slide>.ome.zarr that 'segment' wrote, its folder, or a project.")
+    ],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")],
+    job: JobOption = None,
+    assignments: Set = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a report of a slide or of a project: one HTML page to read, to pass on, and to print to PDF.
+
+    With --job or --set, the labels are those at these thresholds.
+
+    Examples:
+
+    napari-pbip report result/slide.ome.zarr --out slide.html
+
+    napari-pbip report project/ --out project.html
+    """
+    from napari_pbip.reports import report as run
+
+    settings = settings_from(job, assignments, {})
+    given: dict[str, Any] = {"thresholds": settings.thresholds, "refine": settings.refine}
+    follow(run(source, out, **(given if job or assignments else {}), overwrite=overwrite))
+    say(f"Written: {out}")
+
+
 @app.command("import")
 def import_(
     annotations: Annotated[Path, typer.Argument(help="GeoJSON of annotations with classes, as QuPath exports it.")],

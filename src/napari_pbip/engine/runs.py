@@ -188,6 +188,17 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise ModelError(f"{path} is damaged or cut short; restore it or train again.") from error
 
 
+def run_identity(run: Path) -> str:
+    """Return the identity of the model of a run, as :attr:`TrainedModel.identity`, without building its network.
+
+    Raises
+    ------
+    ModelError
+        If the folder is not a run, or its weights are missing or damaged.
+    """
+    return weights_identity(read_weights(run / f"{available(run, RunFacts.read(run), 'best')}.safetensors"))
+
+
 def write_weights(path: Path, tensors: Mapping[str, torch.Tensor], facts: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors, completely or not at all; ``facts`` become the file's metadata."""
     with writing(path) as temporary:

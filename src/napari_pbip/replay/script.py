@@ -307,6 +307,6 @@ def _identity(bank: Path) -> str | None:
 
 def _weights(run: Path) -> str:
     """Return the hash of the weights of a model."""
-    from napari_pbip.engine.runs import available, read_weights, weights_identity  # torch takes seconds to load
+    from napari_pbip.engine.runs import run_identity  # torch takes seconds to load
 
-    return weights_identity(read_weights(run / f"{available(run, RunFacts.read(run), 'best')}.safetensors"))
+    return run_identity(run)

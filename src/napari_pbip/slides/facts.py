@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,6 +44,8 @@ class SlideFacts(BaseModel):
     width: int
     """Level-0 pixels."""
     height: int
+    mpp_from: Literal["slide", "user"] | None = None
+    """Who says the microns per pixel: the file of the slide, or the user; None in records of earlier versions."""
 
     @classmethod
     def from_slide(cls, slide: Slide) -> Self:
@@ -61,6 +63,7 @@ class SlideFacts(BaseModel):
             mpp=slide.require_mpp(),
             width=slide.width,
             height=slide.height,
+            mpp_from="user" if slide.mpp_is_given else "slide",
         )
 
     def grid(self, size: TileSize) -> SquareGrid:

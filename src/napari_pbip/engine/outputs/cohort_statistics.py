@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from napari_pbip.config import RefineSettings, ThresholdSettings
@@ -13,8 +12,6 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.engine.outputs.export import labels_at
 from napari_pbip.errors import OutputError, PbipError
 from napari_pbip.events import Finished, Job, Warned
-from napari_pbip.files import present
-from napari_pbip.results.label_files import FOLDER
 from napari_pbip.results.statistics import Statistic, mean_of_models, measure_statistics, write_rows
 from napari_pbip.results.store import ScoreStore
 
@@ -61,11 +58,8 @@ def cohort_statistics(
                 yield Warned(
                     f"Only {done:,} of {planned:,} tiles of {path} are segmented; its values are of these alone."
                 )
-            with tempfile.TemporaryDirectory(prefix="napari-pbip-") as temporary:
-                folder = present(path / FOLDER)
-                if thresholds is not None:
-                    folder = Path(temporary) / "labels"
-                    yield from labels_at(store, thresholds, refine, folder)
+            with ExitStack() as stack:
+                folder = yield from labels_at(stack, store, thresholds, refine)
                 with closing(measure_statistics(store, folder)) as measuring:
                     rows = yield from measuring
             of_slides[store.facts.slide.identity].append(rows)

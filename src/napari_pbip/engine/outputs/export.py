@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from napari_pbip.config import RefineSettings, ThresholdSettings
 from napari_pbip.engine.inference.refine import refiner
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import OutputError, SlideError
-from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.events import Event, Finished, Job, Started, Step, Warned
 from napari_pbip.files import present
 from napari_pbip.results.areas import areas, write_areas
 from napari_pbip.results.dicom_seg import is_dicom_seg, write_dicom_seg
@@ -131,17 +131,6 @@ FORMATS: Mapping[str, ResultFormat] = {
 """The formats by the name that the command line gives them."""
 
 
-def labels_at(store: ScoreStore, thresholds: ThresholdSettings, refine: RefineSettings | None, folder: Path) -> Job:
-    """Write the labels of a store at these thresholds as a label image, with progress."""
-    yield Started("Computing labels", total=len(analysed_blocks(store)), unit="parts")
-    with (
-        refiner(store, thresholds, refine) as refined,
-        closing(writing_labels(store, thresholds, refined, folder)) as written,
-    ):
-        for number in written:
-            yield Step(number)
-
-
 @job
 def export(
     store: Path | str,
@@ -193,11 +182,41 @@ def export(
             f"Only {done:,} of {planned:,} tiles of this slide are segmented; {target.name} shows these alone."
         )
     with ExitStack() as stack:
-        folder = present(store / FOLDER)
-        if thresholds is None and chosen.labels:
-            open_labels(scores)[1].check_regions(scores)  # raises if there are none, too
-        elif thresholds is not None and chosen.labels:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="napari-pbip-"))) / "labels"
-            yield from labels_at(scores, thresholds, refine, folder)
+        folder = (yield from labels_at(stack, scores, thresholds, refine)) if chosen.labels else store
         yield from stack.enter_context(closing(chosen.write(target, scores, folder)))
     yield Finished(target)
+
+
+def labels_at(
+    stack: ExitStack, store: ScoreStore, thresholds: ThresholdSettings | None, refine: RefineSettings | None
+) -> Generator[Event, None, Path]:
+    """Return the folder with the labels of a store at these thresholds, and yield the progress of computing them.
+
+    Parameters
+    ----------
+    stack
+        The folder is deleted when it is closed, unless it is that of the labels in the store.
+    store
+        A finished or growing store.
+    thresholds
+        Thresholds by which scores become labels; None takes the labels in the store.
+    refine
+        Settings that say whether a dense CRF refines labels.
+
+    Raises
+    ------
+    OutputError
+        If the labels in the store are asked for and there are none, they are damaged, or of other regions.
+    """
+    if thresholds is None:
+        open_labels(store)[1].check_regions(store)  # raises if there are none, too
+        return present(store.path / FOLDER)
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="napari-pbip-"))) / "labels"
+    yield Started("Computing labels", total=len(analysed_blocks(store)), unit="parts")
+    with (
+        refiner(store, thresholds, refine) as refined,
+        closing(writing_labels(store, thresholds, refined, folder)) as done,
+    ):
+        for number in done:
+            yield Step(number)
+    return folder

@@ -23,6 +23,7 @@ from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.replay import SCRIPT, Script, find_commands, replay_command
+from napari_pbip.reports import REPORT, report
 from napari_pbip.results.cohort import write_cohort
 
 _TABLES = {".csv": "CSV (*.csv)", ".parquet": "Parquet (*.parquet)"}
@@ -62,6 +63,9 @@ class ProjectWidget(DropZone):
             "Save statistics…",
             "Areas with their range, patches, interfaces and distances of all maps as one table, a value in each row",
             self._save_statistics,
+        )
+        self.report_button = push_button(
+            "Report…", "One page with the maps of all slides, their areas, and how they were made", self._ask_report
         )
         self.script_button = push_button(
             "Save steps",
@@ -107,6 +111,7 @@ class ProjectWidget(DropZone):
         below.addWidget(self.script_button)
         below.addWidget(self.save_button)
         below.addWidget(self.statistics_button)
+        below.addWidget(self.report_button)
         layout = QVBoxLayout(self)
         layout.addWidget(self.project)
         layout.addLayout(above)
@@ -141,6 +146,7 @@ class ProjectWidget(DropZone):
         known = bool(entries) and all(entry.known for entry in entries)
         self.save_button.setEnabled(known)
         self.statistics_button.setEnabled(known and bool(self._stores()))
+        self.report_button.setEnabled(any(entry.row.result is not None for entry in entries))
 
     # what the user does --------------------------------------------------------------------------------------
 
@@ -166,6 +172,24 @@ class ProjectWidget(DropZone):
     def _save_statistics(self) -> None:
         start = self._session.folder / "statistics"
         ask_where_to_save(self, "Save statistics", start, _TABLES, self.write_statistics)
+
+    def _ask_report(self) -> None:
+        start = self._session.folder / "report"
+        ask_where_to_save(self, "Report", start, {REPORT.ending: f"Report (*{REPORT.ending})"}, self.report)
+
+    def report(self, path: Path) -> None:
+        """Write the report of the project; an earlier one is replaced, for which the dialog asks."""
+        self.notice.clear()
+        self._session.project.save()  # thresholds are those that are shown
+        folder, refine = self._session.folder, self._session.settings.refine
+        job = self._session.start(lambda: report(folder, path, refine=refine, overwrite=True))
+        self.bar.follow(job)
+
+        def on_end(state: State) -> None:
+            if state is State.FINISHED:
+                self.notice.info(f"Written: {path}")
+
+        job.ended.connect(on_end)
 
     def _save_steps(self) -> None:
         folder = self._session.folder

@@ -22,8 +22,10 @@ from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.file_dialogs import ask_where_to_save
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import PlainLabel
+from napari_pbip.reports import REPORT, report
 
-_FORMATS = {**FORMATS, **TILE_FORMATS}
+_REPORT = "report"
+_FORMATS = {_REPORT: REPORT, **FORMATS, **TILE_FORMATS}
 
 
 class ExportPanel(QGroupBox):
@@ -73,7 +75,7 @@ class ExportPanel(QGroupBox):
         name, result = self.format.currentData(), self._result
         chosen = _FORMATS[name]
         start = self._session.folder / "labelled"
-        if result is not None and name in FORMATS:
+        if result is not None and name not in TILE_FORMATS:
             start = result.store.path.parent / result.store.facts.slide.name
         words = f"{chosen.title.partition(' (')[0]} (*{chosen.ending})"
         ask_where_to_save(self, "Export", start, {chosen.ending: words}, lambda target: self.export(target, name))
@@ -94,6 +96,8 @@ class ExportPanel(QGroupBox):
         if (result := self._result) is None:
             return None
         path, thresholds, refine = result.store.path, result.thresholds, self._session.settings.refine
+        if name == _REPORT:
+            return lambda: report(path, target, thresholds, refine=refine, overwrite=True)
         return lambda: export(path, target, name, thresholds, refine=refine, overwrite=True)
 
     def _of_tiles(self, target: Path, name: str) -> JobMaker | None:

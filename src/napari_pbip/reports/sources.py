@@ -1,0 +1,77 @@
+"""The results that a report is about: of one slide, or of all slides of a project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.errors import OutputError
+from napari_pbip.folders import STORE_MARKER
+from napari_pbip.project import BANK, FILE, MODELS, RESULTS, Project, ProjectSlide
+from napari_pbip.results.places import result_folder, store_for, stores_in
+from napari_pbip.results.store_facts import ModelFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a report is about."""
+
+    folder: Path
+    """The score store, or the project folder."""
+    results: dict[Path, ThresholdSettings | None]
+    """The score stores, each with the thresholds by which the project shows it, if it does."""
+    slides: tuple[ProjectSlide, ...] = ()
+    """The slides of a project, with and without a result."""
+
+    @classmethod
+    def find(cls, folder: Path) -> Source:
+        """Find the results in a folder: a score store, an output folder of ``segment``, or a project.
+
+        Raises
+        ------
+        OutputError
+            If it is none of them, or there are no results.
+        ProjectError
+            If the project file is damaged.
+        """
+        if (folder / STORE_MARKER).exists():
+            return cls(folder, {folder: None})
+        if (folder / FILE).exists() or (folder / RESULTS).is_dir():
+            project = Project.open(folder)
+            shown = {result.path: result.thresholds for result in project.results}
+            results = folder / RESULTS
+            found = (
+                [
+                    store_for(result_folder(results, one.name, one.identity), one.name, one.identity)
+                    for one in project.slides
+                ]
+                if project.slides
+                else [store for place in sorted(results.iterdir()) for store in stores_in(place)]
+            )
+            stores = {store: shown.get(store) for store in found if (store / STORE_MARKER).exists()}
+            source = cls(folder, stores, project.slides)
+        else:
+            source = cls(folder, dict.fromkeys(stores_in(folder)))
+        if not source.results:
+            raise OutputError(
+                f"{folder} holds no map of a slide; give the <slide>.ome.zarr of a segmented slide, or a project."
+            )
+        return source
+
+    def runs(self, model: ModelFacts) -> list[Path]:
+        """Return where the run of a model may be: in the project, and where it was when it was used."""
+        return [
+            *(place / MODELS / model.run for place in self._projects),
+            *([Path(model.folder)] if model.folder else []),
+        ]
+
+    def banks(self, run: Path) -> list[Path]:
+        """Return where the image bank of a run may be: in it, and in the project."""
+        return [run / BANK, *(place / BANK for place in self._projects)]
+
+    @property
+    def _projects(self) -> list[Path]:
+        """The project folder; of a store, the one in whose results it may be."""
+        around = [store.absolute().parents[1:3] for store in self.results]
+        return [self.folder, *dict.fromkeys(place for pair in around for place in pair[1:])]
