@@ -37,7 +37,9 @@ from .engine.inference.pseudo_masks import pseudo_masks as pseudo_masks
 from .engine.inference.segment import segment as segment
 from .engine.outputs.export import export as export
 from .engine.training.train import train as train
-from .reports import report as report
+from .sharing import report as report
+from .sharing.packing import pack as pack
+from .sharing.packing import unpack as unpack
 from .progress import run as run
 
 # results

@@ -468,12 +468,45 @@ def report(
 
     napari-pbip report project/ --out project.html
     """
-    from napari_pbip.reports import report as run
+    from napari_pbip.sharing import report as run
 
     settings = settings_from(job, assignments, {})
     given: dict[str, Any] = {"thresholds": settings.thresholds, "refine": settings.refine}
     follow(run(source, out, **(given if job or assignments else {}), overwrite=overwrite))
     say(f"Written: {out}")
+
+
+@app.command()
+def pack(
+    run: Annotated[Path, typer.Argument(help="Folder of a training.")],
+    out: Annotated[Path, typer.Option(help="File to write, such as model.zip.")],
+    licence: Annotated[str, typer.Option(help="Terms under which others may use the model.")] = "",
+    overwrite: Overwrite = False,
+) -> None:
+    """Pack a model into one file with a model card, without the tiles that it was trained on.
+
+    Example: napari-pbip pack run/ --out model.zip --licence CC-BY-4.0
+    """
+    from napari_pbip.sharing.packing import pack as run_job
+
+    summary = follow(run_job(run, out, licence, overwrite=overwrite))
+    say(f"Packed {', '.join(summary['files'])}: {out}")
+
+
+@app.command()
+def unpack(
+    file: Annotated[Path, typer.Argument(help="A file of 'pack'.")],
+    out: Annotated[Path, typer.Option(help="Folder of the model, such as a new one in the models of a project.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Unpack a model, which is then used like the folder of a training.
+
+    Example: napari-pbip unpack model.zip --out project/models/skin
+    """
+    from napari_pbip.sharing.packing import unpack as run_job
+
+    summary = follow(run_job(file, out, overwrite=overwrite))
+    say(f"Unpacked: {out}" + (f" (licence: {summary['licence']})" if summary["licence"] else ""))
 
 
 @app.command("import")

@@ -178,7 +178,7 @@ def anchor_paths(model: type[BaseModel], values: dict[str, Any], folder: Path) -
 
 
 def change_paths(
-    model: type[BaseModel], values: dict[str, Any], change: Callable[[str, str], str], prefix: str = ""
+    model: type[BaseModel], values: dict[str, Any], change: Callable[[str, str], str | None], prefix: str = ""
 ) -> None:
     """Change all paths among nested plain values.
 
@@ -189,7 +189,7 @@ def change_paths(
     values
         The values, which are changed in place.
     change
-        Function that takes the dotted name of the setting and its path, and returns the new path.
+        Function that takes the dotted name of the setting and its path, and returns the new path, or None for no path.
     prefix
         Prefix of the dotted names.
     """

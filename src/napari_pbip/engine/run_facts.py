@@ -47,6 +47,8 @@ class RunFacts:
     validations: list[dict[str, Any]] = field(default_factory=list)
     """Validation scores of each validated epoch."""
     versions: dict[str, str] = field(default_factory=dict)
+    made: dict[str, Any] | None = None
+    """When the training was begun, and by whom (:class:`~napari_pbip.provenance.Made`); None in earlier runs."""
 
     @property
     def encoder(self) -> dict[str, Any] | None:
@@ -80,7 +82,10 @@ class RunFacts:
         """
         path = folder / MARKER
         if folder.is_file():
-            raise ModelError(f"{folder} is a file; give the folder that the training wrote, such as {folder.parent}.")
+            raise ModelError(
+                f"{folder} is a file; give the folder that the training wrote, such as {folder.parent}, or unpack a "
+                "packed model with `unpack()`."
+            )
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -21,6 +21,7 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import present, writing_folder
+from napari_pbip.provenance import Made
 from napari_pbip.results.corrections import Cells, Corrections
 from napari_pbip.results.counts import LabelCounts
 from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage, levels_and_facts, parts
@@ -141,6 +142,8 @@ class LabelFacts:
     """Identity of the regions by which cells counted."""
     image: LabelImage
     """Names and colours of the values."""
+    made: Made | None
+    """When they were made, and by whom; None in labels of earlier versions."""
 
     def corrected_mm2(self, store: ScoreStore) -> float:
         """Return the area that was corrected by hand."""
@@ -223,6 +226,7 @@ def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[Cor
             refined=bool(own.get("refined", False)),  # missing in stores of earlier versions
             regions=str(regions["identity"]),
             image=image,
+            made=Made.model_validate(own["made"]) if "made" in own else None,
         )
     return [CorrectedLabels(level, store.corrections, n) for n, level in enumerate(levels)], facts
 
@@ -301,6 +305,7 @@ def _attributes(
                 {region: {value: int(of[value]) for value in names} for region, of in counts.cells.items()},
                 store.regions.identity,
             ),
+            "made": Made.now().model_dump(mode="json"),
             "tiles": dict(zip(("done", "planned"), store.progress, strict=True)),
         },
     }

@@ -45,6 +45,7 @@ from napari_pbip.config import first_difference
 from napari_pbip.errors import OtherResult, OutputError
 from napari_pbip.files import prepare_folder, writing, writing_folder
 from napari_pbip.folders import STORE_MARKER
+from napari_pbip.provenance import Made
 from napari_pbip.results import corrections
 from napari_pbip.results.blend import Blender, Region, Tiles
 from napari_pbip.results.corrections import Corrections
@@ -185,6 +186,7 @@ class ScoreStore:
             grid=GridFacts.model_validate(dict(grid)),
             score_shape=score_shape,
             regions=regions,
+            made=Made.now(),
         )
         g = facts.grid
         if g.tile % g.cell or g.stride % g.cell or g.tile - g.overlap != g.stride:

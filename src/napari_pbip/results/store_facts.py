@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_pbip.errors import UnreadableResult
+from napari_pbip.provenance import Made
 from napari_pbip.results.lattice import Lattice
 from napari_pbip.slides import SlideFacts, TileGrid
 from napari_pbip.taxonomy import TissueClass
@@ -79,6 +80,8 @@ class StoreFacts(BaseModel):
     """Number of cells, (height, width)."""
     regions: str = ""
     """Identity of the regions by which tiles were last planned; empty if the whole slide was to be analysed."""
+    made: Made | None = None
+    """When the store was begun, and by whom; None in stores of earlier versions."""
 
     @property
     def lattice(self) -> Lattice:

@@ -27,6 +27,7 @@ from napari_pbip.engine.outputs.export_tiles import TILE_FORMATS
 from napari_pbip.gui.docks.evaluate import EvaluateWidget
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import ScoreStore
+from napari_pbip.sharing import REPORT
 from napari_pbip.taxonomy import BCSS
 from tests.gui.qt_helpers import click
 from tests.results import stores
@@ -154,6 +155,9 @@ def test_results_are_handed_on(viewer, widget, settle, tmp_path, store):
     settle(lambda: widget.exports.bar.job.state.ended)
     assert "slide of slide.ome.zarr is gone" in widget.exports.bar.notice.text()
     session_of(viewer).results[0].display.thresholds = THRESHOLDS
+    widget.exports.export(tmp_path / "report.html", "report")
+    settle(lambda: widget.exports.bar.job.state.ended)
+    assert "<dt>threshold delta</dt><dd>0.7</dd>" in (tmp_path / "report.html").read_text(encoding="utf-8")
     widget.exports.export(tmp_path / "labels.ome.zarr", "ome-zarr")
     settle(lambda: widget.exports.bar.job.state.ended)
     assert (zarr.open_group(tmp_path / "labels.ome.zarr", mode="r")["0"][:] != labels).any()
@@ -200,7 +204,7 @@ def save_as(widget, settle, name: str, answer: str | None = None) -> None:
 
 
 def test_a_format_is_explained_and_decides_what_is_written(widget, settle, tmp_path):
-    formats = {**FORMATS, **TILE_FORMATS}
+    formats = {**FORMATS, "report": REPORT, **TILE_FORMATS}
     told = set()
     widget.exports.format.setFocus()
     for position, form in enumerate(formats.values()):

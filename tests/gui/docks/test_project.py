@@ -202,6 +202,17 @@ def test_microns_per_pixel_are_edited_in_the_table(
     assert session.slides.open(study / "tumour.tif").slide.mpp == 0.25
 
 
+def test_one_report_of_all(widget: Any, settle: Settle, study: Path, tmp_path: Path) -> None:
+    assert widget.report_button.isEnabled()
+    widget.report(tmp_path / "all.html")
+    settle(lambda: widget.bar.job is not None and widget.bar.job.state.ended, 60)
+    settle()
+    assert widget.notice.text() == f"Written: {tmp_path / 'all.html'}"
+    page = (tmp_path / "all.html").read_text(encoding="utf-8")
+    assert "<h2>skin</h2>" in page
+    assert "Slides of the project without a map: tumour, frozen." in page or "without a map: frozen, tumour." in page
+
+
 def test_one_csv_of_all(widget: Any, settle: Settle, study: Path, tmp_path: Path) -> None:
     type_text(widget.search, "skin")
     settle()

@@ -39,6 +39,7 @@ from napari_pbip.files import prepare_folder
 from napari_pbip.models.backbones import Backbone, Pyramid
 from napari_pbip.models.methods.pyramid_method import PyramidMethod
 from napari_pbip.models.methods.trained_method import TrainedMethod
+from napari_pbip.provenance import Made
 from napari_pbip.signals import held_back
 
 SAVE_EVERY_SECONDS = 60.0
@@ -209,7 +210,10 @@ def _begin(
     if not resume:
         ways = "`resume=True` to continue it, `overwrite=True` to replace it"
         prepare_folder(out, runs.MARKER, overwrite=overwrite, ways=ways)
-        facts = runs.RunFacts(settings, tiles.taxonomy, tile_size=side, steps=steps, versions=runs.versions())
+        begun = Made.now().model_dump(mode="json")
+        facts = runs.RunFacts(
+            settings, tiles.taxonomy, tile_size=side, steps=steps, versions=runs.versions(), made=begun
+        )
         facts.write(out)
         return facts
     facts = runs.RunFacts.read(out)

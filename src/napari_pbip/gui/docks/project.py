@@ -23,8 +23,8 @@ from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.replay import SCRIPT, Script, find_commands, replay_command
-from napari_pbip.reports import REPORT, report
 from napari_pbip.results.cohort import write_cohort
+from napari_pbip.sharing import REPORT, report
 
 _TABLES = {".csv": "CSV (*.csv)", ".parquet": "Parquet (*.parquet)"}
 _NAMED = 3

@@ -22,10 +22,10 @@ from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.file_dialogs import ask_where_to_save
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import PlainLabel
-from napari_pbip.reports import REPORT, report
+from napari_pbip.sharing import REPORT, report
 
 _REPORT = "report"
-_FORMATS = {_REPORT: REPORT, **FORMATS, **TILE_FORMATS}
+_FORMATS = {**FORMATS, _REPORT: REPORT, **TILE_FORMATS}
 
 
 class ExportPanel(QGroupBox):

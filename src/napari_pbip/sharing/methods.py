@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from napari_pbip.reports.model import ReportedModel
-from napari_pbip.reports.slide import MappedSlide
+from napari_pbip.sharing.model import ReportedModel
+from napari_pbip.sharing.slide import MappedSlide
 
 
 def methods_text(slides: Sequence[MappedSlide], model: ReportedModel) -> str:

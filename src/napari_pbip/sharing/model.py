@@ -17,10 +17,12 @@ from napari_pbip.document import Cell, Facts, Part, Picture, Pictures, Section, 
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import BankError, DataError
 from napari_pbip.pictures import read_rgb
+from napari_pbip.provenance import Made
 from napari_pbip.results.store_facts import ModelFacts
 
 _EXAMPLES = 8
 """Number of tiles of a cluster, or of a class, that are shown."""
+_NOT_SCORED = "The model was not scored on tiles with masks: how often its maps are right is not known."
 _MEASURES = {"miou": "mIoU", "fwiou": "FwIoU", "biou": "boundary IoU", "dice": "Dice"}
 _PROTOCOLS = {
     "oracle": "oracle (with the true image-level labels)",
@@ -78,10 +80,11 @@ class ReportedModel:
         parts: list[Part] = []
         if self.facts is None:
             parts.append(Text(f"What is known of the model is what its results record: {self.missing}", "warning"))
-        parts += [Facts(dict(self._card())), *self._training_tiles(), *self._validation(), *self._prototypes()]
+        parts += [Facts(dict(self.card())), *self._training_tiles(), *self._validation(), *self._prototypes()]
         return Section(f"The model {self.recorded.run}", parts, new_page=True)
 
-    def _card(self) -> Iterator[tuple[str, str]]:
+    def card(self) -> Iterator[tuple[str, str]]:
+        """Yield the facts of the model card by name."""
         recorded, facts = self.recorded.model_dump(), self.facts
         yield "intended use", "Research. It is no medical device, and not for diagnosis."
         yield "weights", self.recorded.hash
@@ -118,6 +121,8 @@ class ReportedModel:
                 "training",
                 f"{steps} of {settings.train.batch_size} tiles in {facts.seconds / 60:.0f} minutes on {facts.device}",
             )
+        if facts.made is not None:
+            yield "trained", str(Made.model_validate(facts.made))
         yield "seed", str(settings.train.seed)
         yield "versions", versions(facts.versions)
 
@@ -135,6 +140,22 @@ class ReportedModel:
         parts: list[Part] = [Table(["class", "tiles with it", "with it alone"], rows)]
         yield Section("Training data", [*parts, *([Text(note, "note")] if origin else [])])
 
+    @property
+    def _scored(self) -> dict[str, Any] | None:
+        """The metrics of the best epoch, if there were masks."""
+        facts = self.facts
+        found = () if facts is None else (one for one in facts.validations if one["epoch"] == facts.best_epoch)
+        return next(iter(found), None)
+
+    @property
+    def validation(self) -> str:
+        """How well the model did, in a sentence."""
+        if (scored := self._scored) is None:
+            return _NOT_SCORED
+        return ", ".join(
+            f"{words}: mIoU {_percent(scored[protocol]['miou'])} %" for protocol, words in _PROTOCOLS.items()
+        )
+
     def _validation(self) -> Iterator[Part]:
         facts = self.facts
         if facts is None:
@@ -142,14 +163,9 @@ class ReportedModel:
         parts: list[Part] = []
         if (accuracy := facts.fit.get("balanced_accuracy")) is not None:
             parts.append(Text(f"Balanced accuracy of whole tiles in cross-validation: {accuracy:.1f} %."))
-        scored = next((one for one in facts.validations if one["epoch"] == facts.best_epoch), None)
+        scored = self._scored
         if scored is None:
-            parts.append(
-                Text(
-                    "The model was not scored on tiles with masks: how often its maps are right is not known.",
-                    "warning",
-                )
-            )
+            parts.append(Text(_NOT_SCORED, "warning"))
         else:
             names = facts.taxonomy.names
             rows = [

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from napari_pbip.config import RefineSettings, ThresholdSettings
@@ -15,14 +13,16 @@ from napari_pbip.engine.outputs.export import Format, labels_at
 from napari_pbip.engine.run_facts import MARKER
 from napari_pbip.errors import ModelError, OutputError, SlideError
 from napari_pbip.events import Event, Finished, Job, Warned
-from napari_pbip.reports.methods import methods_text
-from napari_pbip.reports.model import ReportedModel
-from napari_pbip.reports.slide import MappedSlide
-from napari_pbip.reports.sources import Source
+from napari_pbip.files import present
+from napari_pbip.provenance import Made
 from napari_pbip.results.areas import NOT_ANALYSED_NAME, area_rows
-from napari_pbip.results.label_files import open_labels
+from napari_pbip.results.label_files import FOLDER, open_labels
 from napari_pbip.results.statistics import measure_statistics
 from napari_pbip.results.store import ScoreStore
+from napari_pbip.sharing.methods import methods_text
+from napari_pbip.sharing.model import ReportedModel
+from napari_pbip.sharing.slide import MappedSlide
+from napari_pbip.sharing.sources import Source
 from napari_pbip.slides import Slide, open_slide
 from napari_pbip.taxonomy import UNASSIGNED_NAME
 
@@ -59,7 +59,7 @@ def report(
         The file to write.
     thresholds
         Thresholds by which scores become labels; by default those by which the project shows each result, else those of
-        the labels that are saved in the store.
+        the labels that are saved in the store, else the usual ones.
     refine
         Settings that say whether a dense CRF refines labels that are computed for other thresholds than the saved ones.
     overwrite
@@ -105,6 +105,8 @@ def _read(
 ) -> Generator[Event, None, MappedSlide]:
     """Return the map of a slide; the slide, and labels at other thresholds, are there until the stack is closed."""
     store = ScoreStore.open(path)
+    if thresholds is None and not present(path / FOLDER).exists():  # a segmentation that was not finished
+        thresholds = ThresholdSettings()
     folder = yield from labels_at(stack, store, thresholds, refine)
     rows = yield from measure_statistics(store, folder)
     slide: Slide | None = None
@@ -153,7 +155,6 @@ def _document(
     models = _models(slides, found)
     one = len(slides) == 1 and not found.slides
     title = f"Tissue map of {slides[0].name}" if one else f"Tissue maps of {found.folder.name}"
-    now = datetime.now(UTC)
     parts: list[Part] = [
         Text(_USE, "warning"),
         Text(_HOW_TO_READ),
@@ -162,7 +163,7 @@ def _document(
         *(model.section() for model in models.values()),
         Section("Methods, to copy", list(_methods(slides, models)), new_page=True),
     ]
-    footer = f"Written by napari-pbip {version('napari-pbip')} on {now:%Y-%m-%d at %H:%M} UTC. {_USE}"
+    footer = f"This report was written on {Made.now()}. {_USE}"
     return Document(title, parts, footer)
 
 

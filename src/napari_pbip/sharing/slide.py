@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.document import Cell, Facts, Legend, Part, Picture, Pictures, Section, Table, Text
+from napari_pbip.provenance import Made
 from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area, of_whole
 from napari_pbip.results.label_files import REWRITE, LabelFacts, open_labels
 from napari_pbip.results.labels import UNASSIGNED_RGB
@@ -260,6 +261,8 @@ class MappedSlide:
                         "read": f"at {facts.grid.model_mpp:.4g} µm per pixel, in squares of {facts.grid.tile} pixels "
                         f"that overlap by {facts.grid.overlap}"
                         + (", mean of eight flips and turns" if facts.settings.get("tta") else ""),
+                        "scores computed": _made(facts.made),
+                        "labels computed": _made(self.labels.made),
                         "cell of the map": f"{self.store.cell_um:.3g} µm",
                         **threshold_facts(thresholds, self.labels.refined),
                     }
@@ -310,6 +313,10 @@ def threshold_facts(thresholds: ThresholdSettings, refined: bool) -> dict[str, s
         "smoothing": f"{thresholds.smoothing_um:g} µm",
         "refined": "by a conditional random field" if refined else "no",
     }
+
+
+def _made(made: Made | None) -> str:
+    return "at a time that is not recorded" if made is None else str(made)
 
 
 def _tissue(settings: dict[str, Any]) -> str:

@@ -24,13 +24,13 @@ from napari_pbip.engine.sample_project import sample_project
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Finished, Step, Warned
 from napari_pbip.project import Project, ProjectResult, ProjectSlide
-from napari_pbip.reports import report
 from napari_pbip.results import ScoreStore, areas, write_labels
 from napari_pbip.results.areas import area_rows
 from napari_pbip.results.label_files import FOLDER, open_labels
 from napari_pbip.results.margins import Margins
 from napari_pbip.results.places import result_folder
 from napari_pbip.results.statistics import statistics
+from napari_pbip.sharing import report
 from napari_pbip.slides import SlideFacts, open_slide
 from napari_pbip.taxonomy import Taxonomy
 from tests.results import stores

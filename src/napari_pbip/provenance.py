@@ -1,0 +1,36 @@
+"""Who made something, when, and with which version: recorded with every run, result and label image."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from napari_pbip import __version__
+
+OPERATOR = "NAPARI_PBIP_OPERATOR"
+"""Environment variable with the name of the person who works; without it, nobody is named."""
+
+
+class Made(BaseModel):
+    """The circumstances in which something was made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    """Version of napari-pbip."""
+    time: datetime
+    """In UTC, to the second."""
+    operator: str | None = None
+    """Who made it, if that was said."""
+
+    @classmethod
+    def now(cls) -> Made:
+        """Return the present circumstances."""
+        time = datetime.now(UTC).replace(microsecond=0)
+        return cls(version=__version__, time=time, operator=os.environ.get(OPERATOR, "").strip() or None)
+
+    def __str__(self) -> str:
+        who = f" by {self.operator}" if self.operator else ""
+        return f"{self.time:%Y-%m-%d %H:%M} UTC{who}, napari-pbip {self.version}"
