@@ -509,6 +509,24 @@ def unpack(
     say(f"Unpacked: {out}" + (f" (licence: {summary['licence']})" if summary["licence"] else ""))
 
 
+@app.command()
+def crate(
+    project: Annotated[Path, typer.Argument(help="Folder of the project.")],
+    licence: Annotated[
+        str, typer.Option(help="Terms under which others may use it, such as https://spdx.org/licenses/CC-BY-4.0")
+    ],
+    author: Annotated[str, typer.Option(help="Author of the whole; nobody is named without it.")] = "",
+) -> None:
+    """Describe a project as an RO-Crate, for data repositories: ro-crate-metadata.json in its folder.
+
+    Example: napari-pbip crate project/ --licence https://spdx.org/licenses/CC-BY-4.0 --author "A. Müller"
+    """
+    from napari_pbip.sharing.crate import crate as run
+
+    follow(run(project, licence, author))
+    say(f"Written: {project / 'ro-crate-metadata.json'}")
+
+
 @app.command("import")
 def import_(
     annotations: Annotated[Path, typer.Argument(help="GeoJSON of annotations with classes, as QuPath exports it.")],
