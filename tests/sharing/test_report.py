@@ -26,7 +26,7 @@ from napari_pbip.results import ScoreStore, areas
 from napari_pbip.results.areas import area_rows
 from napari_pbip.results.label_files import FOLDER, open_labels
 from napari_pbip.results.margins import Margins
-from napari_pbip.results.statistics import statistics
+from napari_pbip.results.statistics import measure_statistics
 from napari_pbip.sharing import report
 from tests.results import stores
 from tests.sharing.conftest import CLASSES, STRICT, stores_of
@@ -133,7 +133,7 @@ def test_areas_are_those_of_the_maps_as_the_project_shows_them(page: Page, proje
     for area in areas(skin):
         assert rows[area.name][0] == f"{area.area_mm2:.4f}"
         assert rows[area.name][2] == f"{area.percent_of_tissue:.1f} %"
-    values = returned(statistics(skin, skin.path / FOLDER, ""))
+    values = returned(measure_statistics(skin, skin.path / FOLDER))
     low, high = (
         next(v.value for v in values if (v.name, v.quantity) == ("dermis", f"area at delta x {factor}"))
         for factor in (1.5, 0.5)

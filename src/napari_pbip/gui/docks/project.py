@@ -105,7 +105,7 @@ class ProjectWidget(DropZone):
         model.addWidget(label)
         model.addWidget(self.model, 1)
         model.addWidget(self.segment_button)
-        below.addWidget(self.remove_button)
+        model.addWidget(self.remove_button)
         below.addWidget(self.undo)
         below.addStretch()
         below.addWidget(self.script_button)
