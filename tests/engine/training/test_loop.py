@@ -41,6 +41,14 @@ def same(a: Path, b: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.fixture(scope="module")
+def whole(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an uninterrupted run."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    list(train(settings_for(weak_data), out))
+    return out
+
+
 def failing_at(call: int, run: Callable[..., Any], error: Exception) -> Callable[..., Any]:
     """Return ``run`` with an error after the work of the call with this number."""
     calls = 0
@@ -143,9 +151,10 @@ def test_a_bank_keeps_what_was_encoded(tmp_path: Path, number: int, monkeypatch:
     assert end.summary["encoded"] == len(tiles.single_class) - 3
 
 
-def test_full_memory_costs_nothing(weak_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_memory_costs_nothing(
+    weak_data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = settings_for(weak_data)
-    list(train(settings, tmp_path / "whole"))
     errors = [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")]
     for number, error in enumerate(errors):
         out = tmp_path / f"parts{number}"
@@ -156,7 +165,7 @@ def test_full_memory_costs_nothing(weak_data: Path, tmp_path: Path, monkeypatch:
         assert runs.RunFacts.read(out).step == 4
         list(train(settings, out, resume=True))
         for name in ("state", "last", "best"):
-            assert same(tmp_path / "whole" / f"{name}.safetensors", out / f"{name}.safetensors"), name
+            assert same(whole / f"{name}.safetensors", out / f"{name}.safetensors"), name
 
 
 def test_what_a_step_has_counted_before_it_failed_is_not_counted_twice(
@@ -174,16 +183,17 @@ def test_what_a_step_has_counted_before_it_failed_is_not_counted_twice(
         assert same(*(tmp_path / folder / f"{name}.safetensors" for folder in ("whole", "parts"))), name
 
 
-def test_half_an_update_is_never_saved(weak_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_an_update_is_never_saved(
+    weak_data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings, out = settings_for(weak_data), tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", failing_at(5, torch.optim.AdamW.step, MemoryError()))
         with pytest.raises(JobFailed, match="memory is full"):
             list(train(settings, out))
     assert runs.RunFacts.read(out).step == 3  # of the validation
-    list(train(settings, tmp_path / "whole"))
     list(train(settings, out, resume=True))
-    assert same(tmp_path / "whole" / runs.STATE, out / runs.STATE)
+    assert same(whole / runs.STATE, out / runs.STATE)
 
 
 @pytest.mark.parametrize("when", ["loss", "weights"])
@@ -244,14 +254,13 @@ def test_the_progress_is_of_the_moment_of_the_state(weak_data: Path, tmp_path: P
     assert same(tmp_path / "whole" / "best.safetensors", out / "best.safetensors")
 
 
-def test_a_state_of_an_earlier_version_is_gone_on_from(weak_data: Path, tmp_path: Path) -> None:
+def test_a_state_of_an_earlier_version_is_gone_on_from(weak_data: Path, whole: Path, tmp_path: Path) -> None:
     settings, out = settings_for(weak_data), tmp_path / "run"
-    list(train(settings, tmp_path / "whole"))
     stop_at(train(settings, out), 4)
     runs.write_weights(out / runs.STATE, load_file(out / runs.STATE))  # without facts of its own
     list(train(settings, out, resume=True))
-    assert same(tmp_path / "whole" / "best.safetensors", out / "best.safetensors")
-    assert runs.RunFacts.read(out).validations == runs.RunFacts.read(tmp_path / "whole").validations
+    assert same(whole / "best.safetensors", out / "best.safetensors")
+    assert runs.RunFacts.read(out).validations == runs.RunFacts.read(whole).validations
 
 
 @POSIX
