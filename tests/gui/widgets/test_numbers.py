@@ -45,14 +45,14 @@ def in_window(application, settle):
         shown.append(widget)
         widget.show()
         widget.activateWindow()
-        settle()
+        settle(widget.isActiveWindow)
         return widget
 
     yield show
     for widget in shown:
         widget.close()
         widget.deleteLater()
-    settle()
+    application.processEvents()
 
 
 def enter(box, text: str, *, paste: bool = False) -> None:

@@ -54,7 +54,7 @@ def shown(application: Any, settle: Any) -> Any:
     def show(form: SettingsForm[Any]) -> SettingsForm[Any]:
         form.show()
         forms.append(form)
-        settle()
+        settle(form.isVisible)
         return form
 
     yield show
