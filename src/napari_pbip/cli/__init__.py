@@ -238,14 +238,14 @@ def evaluate(
             thresholds=settings.thresholds,
         )
     )
-    protocols = summary["protocols"]
-    table = Table("percent", *(PROTOCOLS[name].title for name in protocols))
-    for heading, figures in figure_rows(protocols, digits=2):
-        table.add_row(heading, *figures)
+    protocols = {PROTOCOLS[name]: report for name, report in summary["protocols"].items()}
+    table = Table("percent", *(protocol.title for protocol in protocols))
+    for same in zip(*(figure_rows(report, digits=2) for report in protocols.values()), strict=True):
+        table.add_row(same[0][0], *(f"{figure} ({interval})" for _, figure, interval in same))
     output.print(table)
-    for name in protocols:
-        say(f"{PROTOCOLS[name].title}: {PROTOCOLS[name].about}", output)
-    say(about_intervals(protocols), output)
+    for protocol in protocols:
+        say(f"{protocol.title}: {protocol.about}", output)
+    say(about_intervals(next(iter(protocols.values()))), output)
     for what, curve in summary["calibration"].items():
         say(f"Expected calibration error of {what}: {curve['ece']:.1f} %", output)
     report_json(json_out, summary)

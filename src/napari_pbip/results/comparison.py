@@ -24,7 +24,7 @@ from scipy.stats import ttest_rel
 
 from napari_pbip.errors import OutputError
 from napari_pbip.files import writing
-from napari_pbip.results.figures import shown_interval
+from napari_pbip.results.figures import shown_intervals
 from napari_pbip.results.metrics import MEASURES, PROTOCOLS, Counts, SegmentationScores
 from napari_pbip.results.resampling import FEWEST, PairedTest, holm, independent_units, interval, resampled
 
@@ -205,7 +205,7 @@ def write_results(path: Path, comparison: Comparison) -> None:
             report = {} if run.figures is None else run.figures["protocols"].get(protocol, {})
             for measure in MEASURES:
                 row[f"{protocol}_{measure}"] = run.figure(protocol, measure)
-                row |= _ends(f"{protocol}_{measure}", shown_interval(report, measure))
+                row |= _ends(f"{protocol}_{measure}", shown_intervals(report).get(measure))
             row |= {f"{protocol}_iou_{name}": run.of_class(protocol, name) for name in comparison.classes}
         facts = run.figures or {}
         row |= {fact: facts.get(fact) for fact in ("seconds_per_step", "parameters")} | {"error": run.error}

@@ -1,60 +1,51 @@
-"""The metrics of an evaluation as text: a row for each metric, a column for each protocol, intervals in brackets."""
+"""The metrics of an evaluation under one protocol as text, each with its interval."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from napari_pbip.results.metrics import MEASURES
 from napari_pbip.results.resampling import LEVEL
 
-Reports = Mapping[str, Mapping[str, Any]]
-"""For each protocol, the report of :class:`~napari_pbip.results.metrics.SegmentationScores` with ``intervals``."""
-_UNITS = ("slides", "images", "squares")
-"""What intervals are over, the best first: images of one slide resemble each other, as squares of it do."""
+Report = Mapping[str, Any]
+"""What :meth:`SegmentationScores.report` returns, with ``intervals``."""
+_UNITS = {"slides": "slides", "images": "images", "squares": "squares of 1 mm"}
+"""What intervals may be over, the best first: images of one slide resemble each other, as squares of it do."""
 
 
-def figure_rows(protocols: Reports, digits: int, title: Callable[[str], str] = str) -> list[tuple[str, list[str]]]:
-    """Return the heading of each metric, in which classes have titles, and its text under each protocol."""
-    rows = [
-        (heading, [_text(report, (measure,), digits) for report in protocols.values()])
-        for measure, heading in MEASURES.items()
+def figure_rows(report: Report, digits: int, title: Callable[[str], str] = str) -> list[tuple[str, str, str]]:
+    """Return heading, figure and interval of each metric, and of the IoU of each class by its title."""
+    ends = shown_intervals(report)
+    figures = [(heading, report[measure], ends.get(measure)) for measure, heading in MEASURES.items()]
+    of_classes = ends.get("per_class", {})
+    figures += [
+        (f"IoU {title(name)}", values["iou"], of_classes.get(name, {}).get("iou"))
+        for name, values in report["per_class"].items()
     ]
-    names = next(iter(protocols.values()))["per_class"]
-    rows += [
-        (f"IoU {title(name)}", [_text(report, ("per_class", name, "iou"), digits) for report in protocols.values()])
-        for name in names
+    return [
+        (
+            heading,
+            _text(digits, value),
+            "–" if pair is None else f"{_text(digits, pair[0])} to {_text(digits, pair[1])}",
+        )
+        for heading, value, pair in figures
     ]
-    return rows
 
 
-def about_intervals(protocols: Reports) -> str:
-    """Return a sentence on what is in brackets; empty if there are no intervals."""
-    intervals = next(iter(protocols.values()))["intervals"]
-    unit = _unit(intervals)
-    return f"In brackets: {LEVEL} % bootstrap interval over {intervals[unit]['units']:,} {unit}." if unit else ""
+def about_intervals(report: Report) -> str:
+    """Return a sentence on what the intervals are."""
+    if not (ends := shown_intervals(report)):
+        return "There are too few images for intervals."
+    unit = next(unit for unit in _UNITS if unit in report["intervals"])
+    return f"The {LEVEL} % bootstrap intervals are over {ends['units']:,} {_UNITS[unit]}."
 
 
-def shown_interval(report: Mapping[str, Any], measure: str) -> list[float] | None:
-    """Return lower and upper end of one of :data:`MEASURES`, over slides if there are several, or None."""
+def shown_intervals(report: Report) -> Mapping[str, Any]:
+    """Return the intervals over slides if there are several, else over what there is; empty if there are none."""
     intervals = report.get("intervals", {})
-    unit = _unit(intervals)
-    return intervals[unit][measure] if unit else None
+    return next((intervals[unit] for unit in _UNITS if unit in intervals), {})
 
 
-def _unit(intervals: Mapping[str, Any]) -> str | None:
-    return next((unit for unit in _UNITS if unit in intervals), None)
-
-
-def _text(report: Mapping[str, Any], keys: Sequence[str], digits: int) -> str:
-    unit = _unit(report["intervals"])
-    value, ends = _at(report, keys), _at(report["intervals"][unit], keys) if unit else None
-    if value is None:
-        return "–"
-    return f"{value:.{digits}f}" + (f" [{ends[0]:.{digits}f}, {ends[1]:.{digits}f}]" if ends else "")
-
-
-def _at(values: Any, keys: Sequence[str]) -> Any:
-    for key in keys:
-        values = values[key]
-    return values
+def _text(digits: int, value: float | None) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

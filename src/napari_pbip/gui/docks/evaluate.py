@@ -15,6 +15,7 @@ from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
+    QHBoxLayout,
     QHeaderView,
     QTableWidget,
     QTableWidgetItem,
@@ -36,10 +37,15 @@ from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import PlainLabel
 from napari_pbip.results import ScoreStore
 from napari_pbip.results.figures import about_intervals, figure_rows
+from napari_pbip.results.resampling import LEVEL
 from napari_pbip.slides.geojson import SUFFIXES as ANNOTATIONS
 
 _FILE = "A file…"
-_CALIBRATION = {"presence": "Calibration of class presence", "scores": "Calibration of scores"}
+_PICTURES = {
+    "confusion": "Confusion",
+    "presence": "Calibration: presence",
+    "scores": "Calibration: scores",
+}
 
 
 class EvaluateWidget(QWidget):
@@ -63,13 +69,15 @@ class EvaluateWidget(QWidget):
         self.compare_button = push_button("Compare", clicked=self._compare)
         self.job_bar = JobBar()
         self.notice = Notice()
-        self.table = QTableWidget()
+        self.protocol = QComboBox()
+        self.protocol.setAccessibleName("Protocol")
+        self.protocol.currentIndexChanged.connect(self._show_figures)
+        self.table = QTableWidget(0, 2)
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.table.setHorizontalHeaderLabels(["per cent", f"{LEVEL} % interval"])
         header = self.table.horizontalHeader()
         if header is not None:
             header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        self.about = PlainLabel()
-        self.about.setWordWrap(True)
         self.picture = QComboBox()
         self.picture.setAccessibleName("Picture")
         self.picture.currentIndexChanged.connect(self._draw)
@@ -83,9 +91,11 @@ class EvaluateWidget(QWidget):
         self._scores = QWidget()
         scores = QVBoxLayout(self._scores)
         scores.setContentsMargins(0, 0, 0, 0)
+        choice = QHBoxLayout()
+        choice.addWidget(self.protocol, 1)
+        choice.addWidget(self.picture, 1)
+        scores.addLayout(choice)
         scores.addWidget(self.table)
-        scores.addWidget(self.about)
-        scores.addWidget(self.picture)
         scores.addWidget(self.confusion)
         scores.addWidget(self.calibration)
         self._scores.hide()
@@ -173,47 +183,52 @@ class EvaluateWidget(QWidget):
     def _show(self, summary: Mapping[str, Any]) -> None:
         self._summary = summary
         # what is true of a new slide comes first
-        shown = {name: RESULT_PROTOCOLS[name] for name in reversed([*RESULT_PROTOCOLS]) if name in summary["protocols"]}
-        protocols = {name: summary["protocols"][name] for name in shown}
-        rows = figure_rows(protocols, digits=1, title=self._session.titles)
-        self.table.setColumnCount(len(shown))
-        for column, protocol in enumerate(shown.values()):
-            heading = QTableWidgetItem(protocol.title)
-            heading.setToolTip(protocol.about)
-            self.table.setHorizontalHeaderItem(column, heading)
+        there = reversed([name for name in RESULT_PROTOCOLS if name in summary["protocols"]])
+        _fill(self.protocol, {name: RESULT_PROTOCOLS[name].title for name in there})
+        _fill(self.picture, {name: _PICTURES[name] for name in ("confusion", *summary["calibration"])})
+        self._show_figures()
+        self._scores.show()
+
+    def _show_figures(self) -> None:
+        if not self._summary:
+            return
+        name = self.protocol.currentData()
+        self.protocol.setToolTip(RESULT_PROTOCOLS[name].about)
+        report = self._summary["protocols"][name]
+        rows = figure_rows(report, digits=1, title=self._session.titles)
         self.table.setRowCount(len(rows))
-        self.table.setVerticalHeaderLabels([heading for heading, _ in rows])
-        for row, (_, figures) in enumerate(rows):
-            for column, text in enumerate(figures):
+        self.table.setVerticalHeaderLabels([heading for heading, *_ in rows])
+        for row, (_, *texts) in enumerate(rows):
+            for column, text in enumerate(texts):
                 item = QTableWidgetItem(text)
                 item.setTextAlignment(Qt.AlignmentFlag.AlignCenter)
                 self.table.setItem(row, column, item)
+        self.table.setToolTip(about_intervals(report))
         self.table.resizeRowsToContents()
         header = self.table.horizontalHeader()
         height = sum(self.table.rowHeight(row) for row in range(len(rows))) + (header.height() if header else 0) + 4
         self.table.setFixedHeight(height)
-        self.about.setText(f"Per cent. {about_intervals(protocols)}".strip())
-        chosen = self.picture.currentData()
-        with QSignalBlocker(self.picture):
-            self.picture.clear()
-            for name, protocol in shown.items():
-                self.picture.addItem(f"Confusion, {protocol.title}", name)
-            for name in summary["calibration"]:
-                self.picture.addItem(_CALIBRATION[name], name)
-            self.picture.setCurrentIndex(max(0, self.picture.findData(chosen)))
         self._draw()
-        self._scores.show()
 
-    def _draw(self, *_: object) -> None:
+    def _draw(self) -> None:
         chosen, summary = self.picture.currentData(), self._summary
-        self.confusion.setVisible(chosen in RESULT_PROTOCOLS)
-        self.calibration.setVisible(chosen not in RESULT_PROTOCOLS)
-        if chosen in RESULT_PROTOCOLS:
-            self.confusion.draw(
-                np.array(summary["confusion"][chosen]), tuple(map(self._session.titles, summary["classes"]))
-            )
+        self.confusion.setVisible(chosen == "confusion")
+        self.calibration.setVisible(chosen != "confusion")
+        if chosen == "confusion":
+            counts = summary["confusion"][self.protocol.currentData()]
+            self.confusion.draw(np.array(counts), tuple(map(self._session.titles, summary["classes"])))
         else:
             self.calibration.draw(summary["calibration"][chosen])
+
+
+def _fill(box: QComboBox, choices: Mapping[str, str]) -> None:
+    """Offer other choices, the texts by their data; the present one stays if it is among them."""
+    chosen = box.currentData()
+    with QSignalBlocker(box):
+        box.clear()
+        for data, text in choices.items():
+            box.addItem(text, data)
+        box.setCurrentIndex(max(0, box.findData(chosen)))
 
 
 class _Picture(QWidget):
@@ -249,16 +264,19 @@ class CalibrationPicture(_Picture):
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer, "predicted probability, %", "true in % of cases")
-        self._plot.setRange(xRange=(0, 100), yRange=(0, 100))
+        self._plot.setRange(xRange=(0, 100), yRange=(0, 100), padding=0.03)
         self._plot.plot([0, 100], [0, 100], pen=pg.mkPen("#888888", style=Qt.PenStyle.DashLine))
         self._curve = self._plot.plot(pen=pg.mkPen("#56b4e9", width=2), symbol="o", symbolSize=7, symbolBrush="#56b4e9")
-        self._plot.setTitle(" ", size="9pt")
+        self._error = pg.TextItem(anchor=(0, 0))
+        self._error.setPos(2, 98)
+        self._plot.addItem(self._error)
+        self.setToolTip("Dashed: what is predicted with 70 % is true in 70 of 100 cases")
 
     def draw(self, calibration: Mapping[str, Any]) -> None:
         """Show a report of :class:`~napari_pbip.results.calibration.Calibration`."""
         bins = calibration["bins"]
         self._curve.setData([one["predicted"] for one in bins], [one["observed"] for one in bins])
-        self._plot.setTitle(f"Expected calibration error {calibration['ece']:.1f} %; dashed: perfect", size="9pt")
+        self._error.setText(f"mean error {calibration['ece']:.1f} %")
 
 
 class ConfusionPicture(_Picture):
