@@ -31,7 +31,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     rng = np.random.default_rng(0)
     write_training(folder / "data", {name: some[:3] for name, some in tiles.items()}, 24, 96, rng)
-    write_masked(folder / "data", "test", {name: some[3:] for name, some in tiles.items()}, 4, 96, rng)
+    write_masked(folder / "data", "test", {name: some[3:] for name, some in tiles.items()}, 6, 96, rng)
     return folder
 
 
@@ -70,6 +70,14 @@ def test_bank_training_evaluation_and_segmentation_leave_what_they_promise(call:
         assert {"miou", "fwiou", "biou", "dice", "per_class"} <= figures.keys()
         assert 0 <= figures["miou"] <= 100
         assert set(figures["per_class"]) == {"MUS", "TUM"}
+
+    against = "--against", work / "nowhere", "--json", work / "kept.json"
+    assert call("evaluate", run, data, *against) == 2
+    assert json.loads((work / "kept.json").read_text())["protocols"] == scores["protocols"]
+    assert call("evaluate", run, data, "--against", run, "--json", work / "tests.json") == 0, call.error
+    tests = json.loads((work / "tests.json").read_text())["against"]["protocols"]
+    assert tests["predicted"] == {"difference": 0, "ends": [0, 0], "permutation": 1, "wilcoxon": 1}
+    assert "predicted: mIoU +0.00 (+0.00 to +0.00) against" in call.out
 
     assert call("segment", samples.slide(), "--model", run, "--out", out) == 0, call.error
     assert sorted(p.name for p in out.iterdir()) == ["CMU-1-Small-Region.ome.zarr", "areas.csv", "overlay.png"]

@@ -16,6 +16,7 @@ from napari_pbip import __version__
 from napari_pbip.cli.bank import app as bank_app
 from napari_pbip.cli.bank import show_scores
 from napari_pbip.cli.encoders import app as encoders_app
+from napari_pbip.cli.evaluate import evaluate
 from napari_pbip.cli.following import follow, report_json
 from napari_pbip.cli.options import (
     Device,
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.add_typer(bank_app, name="bank")
 app.add_typer(encoders_app, name="encoders")
+app.command()(evaluate)
 app.command()(replay)
 
 
@@ -205,50 +207,6 @@ def train(
         score = f", balanced accuracy {accuracy:.1f} % in cross-validation{score}"
     done = f"Fitted to {summary['tiles']} tiles" if "tiles" in summary else f"Trained {summary['steps']} steps"
     say(f"{done} in {summary['seconds']:.0f} s{score}: {out}")
-
-
-@app.command()
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a training.")],
-    data: Annotated[Path, typer.Argument(help="Folder of tiles with masks.")],
-    split: Annotated[str, typer.Option(help="test or val.")] = "test",
-    last: Last = False,
-    device: Device = "auto",
-    job: JobOption = None,
-    assignments: Set = None,
-    json_out: JsonOut = None,
-) -> None:
-    """Score a model on tiles with masks, under each protocol: with what the masks tell of classes and background.
-
-    Example: napari-pbip evaluate run/ tiles/ --split test --json scores.json
-    """
-    from napari_pbip.engine.inference.evaluate import evaluate as score
-    from napari_pbip.results.figures import about_intervals, figure_rows
-    from napari_pbip.results.metrics import PROTOCOLS
-
-    settings = settings_from(job, assignments, {"data.folder": data})
-    summary = follow(
-        score(
-            run,
-            settings.data,
-            split,
-            which="last" if last else "best",
-            device=device,
-            refine=settings.refine,
-            thresholds=settings.thresholds,
-        )
-    )
-    protocols = {PROTOCOLS[name]: report for name, report in summary["protocols"].items()}
-    table = Table("percent", *(protocol.title for protocol in protocols))
-    for same in zip(*(figure_rows(report, digits=2) for report in protocols.values()), strict=True):
-        table.add_row(same[0][0], *(f"{figure} ({interval})" for _, figure, interval in same))
-    output.print(table)
-    for protocol in protocols:
-        say(f"{protocol.title}: {protocol.about}", output)
-    say(about_intervals(next(iter(protocols.values()))), output)
-    for what, curve in summary["calibration"].items():
-        say(f"Expected calibration error of {what}: {curve['ece']:.1f} %", output)
-    report_json(json_out, summary)
 
 
 @app.command()

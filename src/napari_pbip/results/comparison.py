@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +257,16 @@ def read_counts(path: Path) -> dict[str, Counts]:
         return load_file(path) if path.exists() else {}
     except (OSError, SafetensorError) as error:
         raise OutputError(f"{path} is damaged; delete the folder it is in, and the run is made again.") from error
+
+
+def tests_between(one: Path, other: Path) -> dict[str, dict[str, Any]]:
+    """Return for JSON, by protocol, the tests of the mIoU of two results whose counts are in these files.
+
+    A protocol under which there is no test (:meth:`PairedTest.between`) is left out.
+    """
+    first, second = read_counts(one), read_counts(other)
+    tests = {protocol: PairedTest.between(first[protocol][None], second[protocol][None]) for protocol in first}
+    return {protocol: asdict(test) for protocol, test in tests.items() if test is not None}
 
 
 def _test_fields(protocol: str, test: PairedTest | None) -> dict[str, float | None]:
