@@ -82,7 +82,7 @@ def test_every_dock_that_makes_labels_refines_them(viewer: Any, settle: Any, res
         click(evaluate.compare_button)
         settle(lambda: evaluate.job_bar.job is not None and evaluate.job_bar.job.state.ended)
         rows = {evaluate.table.verticalHeaderItem(row).text(): row for row in range(evaluate.table.rowCount())}
-        return float(evaluate.table.item(rows["mean IoU"], 0).text())
+        return float(evaluate.table.item(rows["mIoU"], 0).text())
 
     assert agreement() == 100.0
     evaluate.exports.export(results / "handed-on.ome.zarr", "ome-zarr")

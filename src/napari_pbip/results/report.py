@@ -105,11 +105,10 @@ def _rows(comparison: Comparison, protocol: str) -> list[dict[str, Any]]:
     rows = []
     for choice, test in zip(comparison.choices, comparison.tests(protocol), strict=True):
         figures = [_figure(choice, protocol, measure) for measure in MEASURES]
-        figures += [_spread(choice.class_spread(protocol, name)) for name in comparison.classes]
+        figures += [_cell(_spread(choice.class_spread(protocol, name))) for name in comparison.classes]
         seconds, parameters = choice.mean("seconds_per_step"), choice.mean("parameters")
-        facts = [_shown(p, ".3g") for p in comparison.p_values(protocol, choice)]
-        facts += ["–"] * 3 if test is None else _tested(test)
-        facts += [_shown(seconds, ".3g"), _shown(parameters, ",.0f")]
+        facts = _tested(test) + [_cell(_shown(p, ".3g")) for p in comparison.p_values(protocol, choice)]
+        facts += [_cell(_shown(seconds, ".3g")), _cell(_shown(parameters, ",.0f"))]
         rows.append(
             {
                 "names": choice.names,
@@ -122,14 +121,19 @@ def _rows(comparison: Comparison, protocol: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _figure(choice: Choice, protocol: str, measure: str) -> str:
-    ends = choice.interval(protocol, measure)
-    return _spread(choice.spread(protocol, measure)) + ("" if ends is None else f" [{ends[0]:.2f}, {ends[1]:.2f}]")
+def _figure(choice: Choice, protocol: str, measure: str) -> dict[str, str]:
+    return _cell(_spread(choice.spread(protocol, measure)), choice.interval(protocol, measure), ".2f")
 
 
-def _tested(test: PairedTest) -> list[str]:
-    low, high = test.ends
-    return [f"{test.difference:+.2f} [{low:+.2f}, {high:+.2f}]", f"{test.permutation:.3g}", f"{test.wilcoxon:.3g}"]
+def _cell(text: str, ends: tuple[float, float] | None = None, how: str = "") -> dict[str, str]:
+    return {"text": text, "interval": "" if ends is None else f"{ends[0]:{how}} to {ends[1]:{how}}"}
+
+
+def _tested(test: PairedTest | None) -> list[dict[str, str]]:
+    if test is None:
+        return [_cell("–")] * 3
+    p_values = (f"{p:.3g}" for p in (test.permutation, test.wilcoxon))
+    return [_cell(f"{test.difference:+.2f}", test.ends, "+.2f"), *map(_cell, p_values)]
 
 
 def _spread(spread: Spread | None) -> str:
