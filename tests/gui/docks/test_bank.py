@@ -398,6 +398,18 @@ def test_a_damaged_bank_is_told_and_mended(built, session, settle):
     assert not built.bank_notice.isVisible()
 
 
+def test_clusters_to_look_at_one_after_another(built: Any, settle: Callable[..., None]) -> None:
+    view = built.clusters
+    rows = [n for n, row in enumerate(view.clusters.rows) if row.facts is not None and row.facts.warning]
+    assert rows
+    for row in (*rows, rows[0]):
+        click(built.impure_button)
+        settle()
+        warning = view.clusters.rows[row].facts.warning
+        assert warning[1:] in built.impure_notice.text()
+        assert view.pane.rect().intersects(view.visualRect(view.clusters.index(row, 0)))
+
+
 def test_warnings_of_the_whole_bank_and_their_tiles(built, session, settle, tiles):
     before = session.bank.bank
     copied = sorted((tiles / "TUM").iterdir())[0]

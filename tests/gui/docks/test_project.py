@@ -162,7 +162,7 @@ def test_a_row_says_what_the_map_says(viewer: Any, widget: Any, settle: Settle, 
     assert shown(widget, STATE)[row] == "done"
     assert shown(widget, MODEL)[row] == "run"
     assert float(shown(widget, TISSUE)[row]) > 0.5
-    assert header(widget)[AREAS : AREAS + 2] == ["TUM mm²", "TUM %"]
+    assert header(widget)[AREAS : AREAS + 2] == ["TUM\nmm²", "TUM\n%"]
     index = widget.table.model().index(row, MAP)
     assert not index.data(Qt.ItemDataRole.DecorationRole).isNull()
     settle(lambda: widget.table.model().index(row, SLIDE).data(Qt.ItemDataRole.DecorationRole) is not None)

@@ -61,7 +61,7 @@ def test_a_double_click_in_the_legend_gives_a_class_another_title(
     assert tune.controls.rows[0].eye.text() == "tumour <b>&&</b> nests"
     assert tune.controls.rows[0].name == "TUM"
     assert "tumour <b>&</b> nests" in set(result.layer.features["class"])
-    assert table.model().headerData(AREAS, Qt.Orientation.Horizontal) == "tumour <b>&</b> nests mm²"
+    assert table.model().headerData(AREAS, Qt.Orientation.Horizontal) == "tumour <b>&</b> nests\nmm²"
     assert legend.rows[1].area.text() != "–"
     assert session.results[0].taxonomy.names[0] == "TUM"
     legend.rows[2].eye.setFocus()

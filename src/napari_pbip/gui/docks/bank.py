@@ -85,9 +85,11 @@ class BankWidget(QWidget):
         self.bank_notice = Notice()
 
         self.warnings = Notice()
+        self.impure_button = push_button("Next ⚠", "Show the next cluster to look at, and why", self._show_impure)
         self.duplicates_button = push_button(
             "Select near-duplicates", "One of each pair of tiles that look the same", self._pick_duplicates
         )
+        self.impure_notice = Notice()
         self.legend = QLabel()
         self.legend.setWordWrap(True)
         self.clusters = ClusterView(viewer, self._work, self._session.titles)
@@ -168,7 +170,11 @@ class BankWidget(QWidget):
         below = QVBoxLayout(self._corrections)
         below.setContentsMargins(0, 0, 0, 0)
         below.addWidget(self.warnings)
-        below.addWidget(self.duplicates_button)
+        looking = QHBoxLayout()
+        looking.addWidget(self.impure_button)
+        looking.addWidget(self.duplicates_button)
+        below.addLayout(looking)
+        below.addWidget(self.impure_notice)
         below.addWidget(views, 1)
         below.addWidget(self.legend)
         below.addWidget(self.picked_label)
@@ -306,9 +312,11 @@ class BankWidget(QWidget):
         impure = sum(bool(c.warning) for c in work.clusters)
         sentences = list(work.warnings)
         if impure:
-            sentences.append(f"{impure} cluster{'s' * (impure > 1)} to look at (⚠; point at it to read why).")
+            sentences.append(f"{impure} cluster{'s' * (impure > 1)} to look at (⚠).")
         if sentences:
             self.warnings.warn(" ".join(sentences))
+        self.impure_notice.clear()
+        self.impure_button.setVisible(impure > 0)
         self.duplicates_button.setVisible(bool(work.duplicates))
         self.move_menu.clear()
         for tissue in bank.taxonomy:
@@ -329,6 +337,9 @@ class BankWidget(QWidget):
 
     def _change_k(self, class_name: str, k: int) -> None:
         self._work.change_k(class_name, k)
+
+    def _show_impure(self) -> None:
+        self.impure_notice.info(self.clusters.next_warned())
 
     def _pick_duplicates(self) -> None:
         self._work.select({pair.second.hash for pair in self._work.duplicates})

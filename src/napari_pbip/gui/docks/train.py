@@ -25,6 +25,7 @@ from napari_pbip.errors import ModelError, PbipError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.panels.encoder_choice import EncoderChoice
 from napari_pbip.gui.panels.prototypes import PrototypesDialog
+from napari_pbip.gui.scrolling import scrolling_to
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.prototypes import ModelPrototypes
 from napari_pbip.gui.state.session import Session
@@ -117,6 +118,7 @@ class TrainWidget(QWidget):
             header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
             header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
             header.setSectionResizeMode(2, QHeaderView.ResizeMode.ResizeToContents)
+        self._to_curves = scrolling_to(self.plot)
         self._lay_out()
         self.form.value_changed.connect(self._on_form)
         self.name.textChanged.connect(self._show_actions)
@@ -354,6 +356,7 @@ class TrainWidget(QWidget):
         job = self._training.job
         if job is not None and self.bar.job is not job:
             self.bar.follow(job)
+            self._to_curves.start()
             if self._training.run is not None:
                 self.name.setText(self._training.run.name)
         self._show_models()

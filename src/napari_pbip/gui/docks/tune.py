@@ -27,10 +27,9 @@ from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.panels.correct import CorrectPanel
 from napari_pbip.gui.panels.display_controls import DisplayControls
 from napari_pbip.gui.panels.undo import UndoButtons
-from napari_pbip.gui.scrolling import scroll_to
+from napari_pbip.gui.scrolling import scrolling_to
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.steps import Step
-from napari_pbip.gui.timers import single_shot
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
@@ -44,8 +43,6 @@ if TYPE_CHECKING:  # it brings torch, which takes seconds to load
     from napari_pbip.engine.inference.explain import Explainer, Explanation
 
 _NOTHING = "No tissue map is open. Segment a slide, or open a result folder here."
-_LAID_OUT_MS = 50
-"""Milliseconds after which the pictures of an explanation have their places."""
 _HOVER = "Move over the map to read its scores."
 
 
@@ -88,7 +85,7 @@ class TuneWidget(QWidget):
         self.why_button.setObjectName(Key.WHY.name)
         self.why = WhyPanel()
         self.why.hide()
-        self._to_why = single_shot(_LAID_OUT_MS, lambda: scroll_to(self.why), self)
+        self._to_why = scrolling_to(self.why)
         self._lay_out()
         results = self._session.results
         listen(self, (results.selected, self._select), (self._session.titles.changed, self._bind))

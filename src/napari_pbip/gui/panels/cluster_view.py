@@ -214,6 +214,7 @@ class ClusterView(QTableView):
         self._editable = editable
         self._work = work
         self._following = False
+        self._warned = -1
         self.clusters = ClusterModel(work, titles, self)
         self.setModel(self.clusters)
         self.setItemDelegate(_Picture(self))
@@ -289,6 +290,14 @@ class ClusterView(QTableView):
         layout.addWidget(QLabel("clusters"))
         layout.addStretch(1)
         return box
+
+    def next_warned(self) -> str:
+        """Bring the next cluster with a warning into view; return what there is to say about it."""
+        rows = [number for number, row in enumerate(self.clusters.rows) if row.facts is not None and row.facts.warning]
+        self._warned = next((number for number in rows if number > self._warned), rows[0])
+        self.scrollTo(self.clusters.index(self._warned, 0), QAbstractItemView.ScrollHint.PositionAtCenter)
+        said: str = self.clusters.headerData(self._warned, Qt.Orientation.Vertical, Qt.ItemDataRole.ToolTipRole)
+        return said
 
     # selection -----------------------------------------------------------------------------------------------
 

@@ -28,9 +28,12 @@ from napari_pbip.results.areas import Area
 from napari_pbip.results.cohort import class_names
 from napari_pbip.slides.mpp import is_usual
 
-SLIDE, MAP, MPP, TISSUE, MODEL, STATE, AREAS = range(7)
+SLIDE, MAP, MPP, TISSUE, STATE, MODEL, AREAS = range(7)
 """The columns; from the last on, two for each class: mm² and percent."""
-_HEADERS = ("Slide", "Map", "µm per pixel", "Tissue mm²", "Model", "State")
+_HEADERS = ("Slide", "Map", "µm per\npixel", "Tissue\nmm²", "State", "Model")
+_WIDTHS = {SLIDE: 116, MAP: 52, MPP: 52, TISSUE: 56, STATE: 84, MODEL: 84}
+"""Widths in pixels with which the columns up to the state are in sight in the workflow panel."""
+_AREA_WIDTH = 64
 _SORT = Qt.ItemDataRole.UserRole
 _UNKNOWN = float("-inf")
 Index = QModelIndex | QPersistentModelIndex
@@ -85,7 +88,7 @@ class CohortModel(QAbstractTableModel):
             return None
         if section < AREAS:
             return _HEADERS[section]
-        return f"{self._titles(self.classes[(section - AREAS) // 2])} {'%' if (section - AREAS) % 2 else 'mm²'}"
+        return f"{self._titles(self.classes[(section - AREAS) // 2])}\n{'%' if (section - AREAS) % 2 else 'mm²'}"
 
     def flags(self, index: QModelIndex) -> Qt.ItemFlag:
         flags = super().flags(index)
@@ -142,9 +145,9 @@ class CohortModel(QAbstractTableModel):
             case 3:
                 return row.tissue_mm2
             case 4:
-                return "" if result is None else result.model
-            case 5:
                 return "cannot be read" if entry.problem else entry.state
+            case 5:
+                return "" if result is None else result.model
         area = self._area(entry, self.classes[(column - AREAS) // 2])
         if area is None:
             return None
@@ -197,8 +200,9 @@ class CohortTable(QTableView):
             vertical.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
             vertical.setDefaultSectionSize(SIDE + 4)
             header.setStretchLastSection(False)
-            header.resizeSection(SLIDE, 3 * SIDE)
-            header.resizeSection(MAP, SIDE + 8)
+            header.setDefaultSectionSize(_AREA_WIDTH)
+            for column, width in _WIDTHS.items():
+                header.resizeSection(column, width)
         self._opened = opened
         self.doubleClicked.connect(self._on_double_click)
         listen(self, (titles.changed, self.cohort_model.retitle))

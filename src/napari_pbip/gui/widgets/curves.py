@@ -19,6 +19,8 @@ from napari_pbip.gui.widgets.words import rich
 # colour-blind can distinguish. Further lines use the same colours with dashes.
 COLOURS = ("#D55E00", "#3B82C4", "#008A63", "#B3659F", "#8F8000", "#808080")
 _REDRAW_MS = 300
+_HEIGHT = 180
+"""Least height in pixels of a plot with its legend."""
 
 
 class CurvesPlot(QWidget):
@@ -30,7 +32,7 @@ class CurvesPlot(QWidget):
         self.loss, self.score = _Panel("loss"), _Panel("mIoU %", dots=True)
         self.score.plot.setXLink(self.loss.plot)
         self.score.hide()
-        self.setMinimumHeight(320)
+        self.setMinimumHeight(_HEIGHT)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.loss, 3)
@@ -54,6 +56,7 @@ class CurvesPlot(QWidget):
         scores = dict(self._curves.scores)
         self.score.draw(scores)
         self.score.setVisible(bool(scores))
+        self.setMinimumHeight(_HEIGHT if not scores else 2 * _HEIGHT)
 
 
 class _Panel(QWidget):
