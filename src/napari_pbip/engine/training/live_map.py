@@ -8,50 +8,33 @@ some thousands of cells and a matrix product.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-import cachetools
 import numpy as np
 import numpy.typing as npt
 
 from napari_pbip.bank import LabelledTile, Origin
 from napari_pbip.bank.labelled_slides import LabelledSlides, corner
-from napari_pbip.engine.dense import DenseFeatures
-from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.feature_cache import Features
 from napari_pbip.engine.jobs import cancellable, job
-from napari_pbip.engine.loading import Image, ahead
 from napari_pbip.engine.training.linear_probe import DEFAULT_STRENGTH, cross_validate, groups_of_classes
 from napari_pbip.engine.training.live_cells import Bools, LiveCells, Scores
 from napari_pbip.engine.training.live_view import Coloured, Fit, Fitted, Labels, View
 from napari_pbip.engine.training.probe import ENOUGH, Cells, cross_validation_summary, fit_with_mixed, groups_of
+from napari_pbip.engine.training.tile_features import Place, TileFeatures, tissue_of
 from napari_pbip.errors import DataError, SlideError
 from napari_pbip.events import Event, Finished, Job, Started, Step, Warned
-from napari_pbip.models import encoders
-from napari_pbip.slides import Position, SlideFacts, TileSize, TissueMask, find_tissue, open_slide
+from napari_pbip.slides import Position, TissueMask
 
 _MEMORY = 1 << 29
 """Bytes of features that are kept in memory."""
 _CELLS = 3_000
 """Largest number of cells that the probe is fitted to, so that a fit takes some tenths of a second."""
 _CELLS_A_TILE = 100
-_PIXELS = 4 * 224**2
-"""Pixels that are encoded at once: few, so that the job can be replaced soon after the view has moved."""
 _AT_ONCE = 64
 """Largest number of squares that are drawn at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A tile of a slide."""
-
-    slide: SlideFacts
-    size: TileSize
-    position: Position
 
 
 class LiveProbe:
@@ -68,10 +51,8 @@ class LiveProbe:
     """
 
     def __init__(self, encoder: str, weights: Path | None = None, device: str = "auto") -> None:
-        self._encoder = encoder, weights, device
-        self._dense: DenseFeatures | None = None
-        self._features: cachetools.LRUCache[_Place, Features] = cachetools.LRUCache(_MEMORY, lambda f: f.nbytes)
-        self._samples: dict[_Place, npt.NDArray[np.float32]] = {}
+        self._features = TileFeatures(encoder, weights, device, _MEMORY)
+        self._samples: dict[Place, npt.NDArray[np.float32]] = {}
         self._tissue: tuple[object, TissueMask] | None = None
         self._last: tuple[LabelledSlides, Fit] | None = None
 
@@ -101,22 +82,22 @@ class LiveProbe:
             (slide, place): labels
             for slide, tiles in zip(labelled.slides, labelled.tiles, strict=True)
             for place, labels in tiles.items()
-            if _Place(slide, labelled.size, place) in self._samples
+            if Place(slide, labelled.size, place) in self._samples
         }
         counts = [list(places.values()).count(frozenset({n})) for n in range(len(labelled.taxonomy))]
         known = [n for n, count in enumerate(counts) if count]
         if len(known) < 2:
             raise DataError("Tiles of two classes are needed, each showing one class alone; label some more.")
         index = {n: i for i, n in enumerate(known)}
-        single: list[tuple[LabelledTile, _Place]] = []
-        mixed: list[tuple[LabelledTile, _Place]] = []
+        single: list[tuple[LabelledTile, Place]] = []
+        mixed: list[tuple[LabelledTile, Place]] = []
         for (slide, place), labels in places.items():
             if not labels <= index.keys() or (len(labels) > 1 and min(counts[n] for n in known) < ENOUGH):
                 continue
             x, y = corner(slide.grid(labelled.size), place)
             path, ours = folder / labelled.picture(slide, place), frozenset(index[n] for n in labels)
             tile = LabelledTile(path, ours, origin=Origin(slide.name, x, y))
-            (mixed if len(labels) > 1 else single).append((tile, _Place(slide, labelled.size, place)))
+            (mixed if len(labels) > 1 else single).append((tile, Place(slide, labelled.size, place)))
         names = tuple(labelled.taxonomy.names[n] for n in known)
         each = max(1, min(_CELLS_A_TILE, _CELLS // (len(single) + len(mixed))))
         of_single, of_mixed = (self._cells(tiles, each) for tiles in (single, mixed))
@@ -132,7 +113,7 @@ class LiveProbe:
         lacking = {
             slide: places
             for slide, tiles in zip(labelled.slides, labelled.tiles, strict=True)
-            if (places := [p for p in tiles if _Place(slide, labelled.size, p) not in self._samples])
+            if (places := [p for p in tiles if Place(slide, labelled.size, p) not in self._samples])
         }
         total, done = sum(map(len, lacking.values())), 0
         if total:
@@ -140,21 +121,21 @@ class LiveProbe:
         for slide, places in lacking.items():
             why = "."
             try:
-                for found in self._read(slide, labelled.size, places):
+                for found in self._features.read(slide, labelled.size, places):
                     for place, features in found.items():
                         if features is not None:
                             cells = features.reshape(len(features), -1).T
                             chosen = np.resize(np.random.default_rng(0).permutation(len(cells)), _CELLS_A_TILE)
-                            self._samples[_Place(slide, labelled.size, place)] = cells[chosen].astype(np.float32)
+                            self._samples[Place(slide, labelled.size, place)] = cells[chosen].astype(np.float32)
                     done += len(found)
                     yield Step(done)
             except SlideError as error:
                 why = f": {error}"
-            if lost := sum(_Place(slide, labelled.size, place) not in self._samples for place in places):
+            if lost := sum(Place(slide, labelled.size, place) not in self._samples for place in places):
                 which = "1 labelled tile" if lost == 1 else f"{lost:,} labelled tiles"
                 yield Warned(f"{which} of {slide.name} cannot be read and {'is' if lost == 1 else 'are'} left out{why}")
 
-    def _cells(self, tiles: Sequence[tuple[LabelledTile, _Place]], each: int) -> Cells:
+    def _cells(self, tiles: Sequence[tuple[LabelledTile, Place]], each: int) -> Cells:
         dimension = next(iter(self._samples.values())).shape[1]
         features = np.array([self._samples[place][:each] for _, place in tiles], np.float32)
         return Cells([tile for tile, _ in tiles], features.reshape(len(tiles), each, dimension))
@@ -173,11 +154,11 @@ class LiveProbe:
         """
         yield Started("Colouring", len(view.places), "tiles")
         tissue = self._tissue_of(view)
-        held = {p: f for p in view.places if (f := self._features.get(_Place(view.slide, view.size, p))) is not None}
+        held = {p: f for p in view.places if (f := self._features.held(Place(view.slide, view.size, p))) is not None}
         lacking = [p for p in view.places if p not in held]
         known: Iterator[dict[Position, Features | None]] = iter([dict(held)])
         cells, done = LiveCells(view.smoothing_um / view.size.microns), 0
-        for found in chain(known, self._read(view.slide, view.size, lacking)):
+        for found in chain(known, self._features.read(view.slide, view.size, lacking)):
             done += len(found)
             readable = {place: features for place, features in found.items() if features is not None}
             for place, features in readable.items():
@@ -187,48 +168,10 @@ class LiveProbe:
 
     def _tissue_of(self, view: View) -> TissueMask:
         file = view.tissue_file
-        written = file.stat().st_mtime_ns if file.exists() else None
-        key = view.slide, view.tissue, written
+        key = view.slide, view.tissue, file.stat().st_mtime_ns if file.exists() else None
         if self._tissue is None or self._tissue[0] != key:
-            with open_slide(view.slide.path, view.slide.mpp) as slide:
-                mask = find_tissue(slide, view.tissue) if written is None else TissueMask.read(file, slide)
-            self._tissue = key, mask
+            self._tissue = key, tissue_of(view.slide, file, view.tissue)
         return self._tissue[1]
-
-    # features --------------------------------------------------------------------------------------------------
-
-    def _read(
-        self, slide: SlideFacts, size: TileSize, places: Sequence[Position]
-    ) -> Iterator[dict[Position, Features | None]]:
-        """Yield the features of some tiles at a time; None for a tile that cannot be read."""
-        if not places:
-            return
-        grid, together = slide.grid(size), max(1, _PIXELS // size.pixels**2)
-        with open_slide(slide.path, slide.mpp) as opened:
-            if opened.identity != slide.identity:
-                raise SlideError(f"{slide.path} is another slide now; open {slide.name} from its present folder.")
-
-            def read(place: Position) -> tuple[Position, Image | None]:
-                try:
-                    return place, opened.read(*corner(grid, place), size.pixels, size.pixels, size.mpp)
-                except SlideError:
-                    return place, None
-
-            # closed before the slide, from which its threads read
-            with closing(ahead(read, places, depth=2 * together)) as images:
-                for batch in chunks(images, together):
-                    found: dict[Position, Features | None] = dict.fromkeys(place for place, _ in batch)
-                    readable = [(place, image) for place, image in batch if image is not None]
-                    features = self._encode([image for _, image in readable])
-                    for (place, _), one in zip(readable, features, strict=True):
-                        found[place] = self._features[_Place(slide, size, place)] = one
-                    yield found
-
-    def _encode(self, images: Sequence[Image]) -> list[Features]:
-        if self._dense is None:
-            name, weights, device = self._encoder
-            self._dense = DenseFeatures(encoders.load(name, weights).to(choose_device(device)))
-        return self._dense(images)
 
 
 def _scores(fit: Fit, features: Features) -> Scores:

@@ -1,0 +1,111 @@
+"""Dense features of squares of slides, which are kept in memory as far as there is room, and on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import cachetools
+
+from napari_pbip.bank.labelled_slides import corner
+from napari_pbip.config import TissueSettings
+from napari_pbip.engine.dense import DenseFeatures
+from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.encoding import chunks
+from napari_pbip.engine.feature_cache import Features
+from napari_pbip.engine.loading import Image, ahead
+from napari_pbip.errors import SlideError
+from napari_pbip.models import encoders
+from napari_pbip.slides import Position, SlideFacts, TileSize, TissueMask, find_tissue, open_slide
+
+_PIXELS = 4 * 224**2
+"""Pixels that are encoded at once: few, so that a job can be replaced soon after the view has moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A tile of a slide."""
+
+    slide: SlideFacts
+    size: TileSize
+    position: Position
+
+
+class TileFeatures:
+    """Reads squares of slides and computes their dense features; the encoder is loaded when it is first needed.
+
+    Parameters
+    ----------
+    encoder
+        Name of the encoder in the catalogue.
+    weights
+        Path of its weights, for encoders that need them.
+    device
+        Device of the computation.
+    memory
+        Bytes of features that are kept in memory.
+    """
+
+    def __init__(self, encoder: str, weights: Path | None, device: str, memory: int) -> None:
+        self._encoder = encoder, weights, device
+        self._dense: DenseFeatures | None = None
+        self._held: cachetools.LRUCache[Place, Features] = cachetools.LRUCache(memory, lambda f: f.nbytes)
+
+    def held(self, place: Place) -> Features | None:
+        """Return the features of a tile if they are in memory."""
+        return self._held.get(place)
+
+    def read(
+        self, slide: SlideFacts, size: TileSize, places: Sequence[Position]
+    ) -> Iterator[dict[Position, Features | None]]:
+        """Yield the features of some tiles at a time; None for a tile that cannot be read.
+
+        Raises
+        ------
+        SlideError
+            If the slide cannot be opened, or is another one now.
+        ConfigError, WeightsUnavailable
+            If the encoder cannot be loaded, or has no dense features.
+        """
+        if not places:
+            return
+        grid, together = slide.grid(size), max(1, _PIXELS // size.pixels**2)
+        with open_slide(slide.path, slide.mpp) as opened:
+            if opened.identity != slide.identity:
+                raise SlideError(f"{slide.path} is another slide now; open {slide.name} from its present folder.")
+
+            def read(place: Position) -> tuple[Position, Image | None]:
+                try:
+                    return place, opened.read(*corner(grid, place), size.pixels, size.pixels, size.mpp)
+                except SlideError:
+                    return place, None
+
+            # closed before the slide, from which its threads read
+            with closing(ahead(read, places, depth=2 * together)) as images:
+                for batch in chunks(images, together):
+                    found: dict[Position, Features | None] = dict.fromkeys(place for place, _ in batch)
+                    readable = [(place, image) for place, image in batch if image is not None]
+                    features = self._encode([image for _, image in readable])
+                    for (place, _), one in zip(readable, features, strict=True):
+                        found[place] = self._held[Place(slide, size, place)] = one
+                    yield found
+
+    def _encode(self, images: Sequence[Image]) -> list[Features]:
+        if self._dense is None:
+            name, weights, device = self._encoder
+            self._dense = DenseFeatures(encoders.load(name, weights).to(choose_device(device)))
+        return self._dense(images)
+
+
+def tissue_of(facts: SlideFacts, file: Path, settings: TissueSettings) -> TissueMask:
+    """Return the tissue of a slide: that of a file if it exists, otherwise found by the settings.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be opened, or shows no tissue.
+    """
+    with open_slide(facts.path, facts.mpp) as slide:
+        return TissueMask.read(file, slide) if file.exists() else find_tissue(slide, settings)
