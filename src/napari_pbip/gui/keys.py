@@ -36,9 +36,11 @@ class Key(Enum):
         Place.WINDOW,
     )
     REDO = "Ctrl+Shift+Z", "Redo the change that was undone; where Undo works", Place.WINDOW
-    CLASS = "1 to 9", "Give the tile under the mouse this class", Place.SLIDE
+    CLASS = "1 to 9", "Give the suggested tile, or the one under the mouse, this class", Place.SLIDE
     ADD_CLASS = "Shift+1 to Shift+9", "Give it this class in addition to those it has", Place.SLIDE
     NO_CLASS = "Delete or 0", "Remove the labels of the tile under the mouse", Place.SLIDE
+    SKIP = "K", "Go on to the next suggested tile; without a label, this one is skipped", Place.SLIDE
+    STOP = "Esc", "Show no more suggested tiles", Place.SLIDE
     RENAME = "F2", "Rename the selected class", Place.CLASSES
     REMOVE_TILES = "Del", "Take the selected tiles out of the bank", Place.CORRECTIONS
     MOVE_TILES = "M", "Move the selected tiles to another class", Place.CORRECTIONS

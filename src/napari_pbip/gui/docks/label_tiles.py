@@ -22,6 +22,7 @@ from napari_pbip.gui.keys import Key
 from napari_pbip.gui.panels.import_annotations import ImportAnnotations
 from napari_pbip.gui.panels.label_tool import LabelTool
 from napari_pbip.gui.panels.live_map import LiveMapPanel
+from napari_pbip.gui.panels.suggest import SuggestPanel
 from napari_pbip.gui.panels.tile_folder import TileFolder
 from napari_pbip.gui.panels.tile_size import TileSizePanel
 from napari_pbip.gui.panels.undo import UndoButtons
@@ -117,7 +118,7 @@ class SlideLabelling(QWidget):
             "Remove this slide's labels", "Remove all labels of this slide and start again", self._restart
         )
         self.table = ClassTable(own=True)
-        self.tool = LabelTool(session.viewer, self._labelling, self)
+        self.tool = LabelTool(session.viewer, self._labelling, session.suggestions, self)
         self.tool.class_chosen.connect(self.table.choose)
         self.table.renamed.connect(self._rename)
         self.table.recoloured.connect(lambda n, colour: self._labelling.labels.recolour_class(n, colour))
@@ -149,6 +150,8 @@ class SlideLabelling(QWidget):
         self.total = QLabel()
         self.total.setWordWrap(True)
         self.bar = JobBar(keeps=True)
+        self.suggest = SuggestPanel(session)
+        self.suggest.asked.connect(self._switch_on)
         self.live = LiveMapPanel(session)
         self.annotations = ImportAnnotations(session)
         self._lay_out()
@@ -177,6 +180,7 @@ class SlideLabelling(QWidget):
         layout.addLayout(_row(self.tool_button, self.rectangle_button, self.region_button))
         layout.addWidget(self.help)
         layout.addWidget(self.region_notice)
+        layout.addWidget(self.suggest)
         layout.addLayout(_row(self.undo, self.clear_button))
         layout.addWidget(self.total)
         layout.addWidget(self.bar)
@@ -312,6 +316,11 @@ class SlideLabelling(QWidget):
             button.setEnabled(wanted)
         self.region_notice.clear()
         self.help.setText(_HELP_REGIONS if self.tool.regions else _HELP_RECTANGLES if self.tool.rectangles else _HELP)
+
+    def _switch_on(self) -> None:
+        """Switch the tool on for single tiles."""
+        self.tool_button.setChecked(True)
+        self.region_button.setChecked(False)
 
     def _on_region(self, tiles: int) -> None:
         if tiles:

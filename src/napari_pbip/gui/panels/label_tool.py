@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtGui import QKeyEvent, QKeySequence, QMouseEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_pbip.gui.clicks import is_drag
+from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.region import RegionLayer
 from napari_pbip.gui.state.labelling import Labelling
+from napari_pbip.gui.state.suggestions import Suggestions
 from napari_pbip.slides import Position
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ _MAC_DIGITS = {18: 1, 19: 2, 20: 3, 21: 4, 23: 5, 22: 6, 26: 7, 28: 8, 25: 9, 29
 
 class LabelTool(QObject):
     """The tool for labels: a click labels a tile, a rectangle many tiles, a number key the tile under the mouse.
+
+    While tiles are suggested, the number keys are for the suggested tile, wherever the mouse is.
 
     The tile under the mouse is outlined in the colour of the class that a click would give it. While regions are drawn,
     labels go to all tiles in a region: as soon as it is drawn, and by keys until the next one is.
@@ -44,15 +48,17 @@ class LabelTool(QObject):
     region_ended = Signal()
     """Emitted when no more regions can be drawn, because the slide, the grid or the selected layer is another one."""
 
-    def __init__(self, viewer: ViewerModel, labelling: Labelling, parent: QObject) -> None:
+    def __init__(self, viewer: ViewerModel, labelling: Labelling, suggestions: Suggestions, parent: QWidget) -> None:
         super().__init__(parent)
         self._chosen = 0
         self.rectangles = False
         self._viewer = viewer
         self._labelling = labelling
+        self._suggestions = suggestions
         self._canvas = viewer.window._qt_viewer.canvas.native
         self._on = False
         self._region: RegionLayer | None = None
+        listen(parent, (suggestions.changed, self._outline))
 
     @property
     def chosen(self) -> int:
@@ -138,7 +144,8 @@ class LabelTool(QObject):
 
     def _outline(self, viewer: Any = None, event: Any = None) -> None:
         """Outline the tile that a click would label."""
-        tiles = self._targets() if self._on and not self.regions and self._canvas.underMouse() else []
+        pointed = self._canvas.underMouse() or self._suggestions.tile is not None
+        tiles = self._targets() if self._on and not self.regions and pointed else []
         self._labelling.outline(tiles[0] if tiles else None, self._chosen)
 
     def _on_region(self) -> None:
@@ -152,9 +159,13 @@ class LabelTool(QObject):
             self.region_ended.emit()
 
     def _targets(self) -> list[Position]:
-        """Return the tiles that keys label: those in the region, or the one under the mouse."""
+        """Return the tiles that keys label: those in the region, the suggested one, or the one under the mouse."""
         if self._region is not None:
             return self._region.tiles
+        if (suggested := self._suggestions.tile) is not None:
+            slide, position = suggested
+            facts = self._labelling.facts
+            return [position] if facts is not None and facts.identity == slide.identity else []
         grid = self._labelling.grid
         place = None if grid is None else grid.at(*self._labelling.place(self._viewer.cursor.position))
         return [] if place is None else [place]
@@ -203,7 +214,16 @@ class LabelTool(QObject):
             self.chosen = number - 1
             self.class_chosen.emit(self.chosen)
             add = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
-            self._give(self._targets(), self.chosen, add=add)
+            tiles = self._targets()
+            if add:
+                self._suggestions.hold()
+            self._give(tiles, self.chosen, add=add)
+            if not add:
+                self._suggestions.go_on()
+        elif self._suggestions.tile is not None and event.key() == Qt.Key.Key_K:
+            self._suggestions.skip()
+        elif self._suggestions.tile is not None and event.key() == Qt.Key.Key_Escape:
+            self._suggestions.end()
         else:
             return False
         return True

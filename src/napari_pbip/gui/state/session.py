@@ -32,6 +32,7 @@ from napari_pbip.gui.state.project import ProjectWork
 from napari_pbip.gui.state.regions import DrawnRegions
 from napari_pbip.gui.state.segmenting import SegmentQueue
 from napari_pbip.gui.state.steps import Steps
+from napari_pbip.gui.state.suggestions import Suggestions
 from napari_pbip.gui.state.tile_places import TilePlaces
 from napari_pbip.gui.state.tissue import Tissue
 from napari_pbip.gui.state.titles import Titles
@@ -87,6 +88,8 @@ class Session:
         The slides of the project, and what is remembered of it.
     places
         The places of tiles on the slides of the project.
+    suggestions
+        The tiles that are suggested for labels.
     cohort
         The slides of the project as a table.
     steps
@@ -132,6 +135,7 @@ class Session:
         self.whole_map = WholeMap(self)
         self.project = ProjectWork(self)
         self.places = TilePlaces(self)
+        self.suggestions = Suggestions(self)
         self.cohort = Cohort(self)
         self.steps = Steps(self)
         self.project.read(self._folder)

@@ -16,7 +16,7 @@ from napari_pbip.errors import DataError
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.pictures import upright_size
 from napari_pbip.project import ProjectSlide
-from napari_pbip.slides import Position
+from napari_pbip.slides import Position, SlideFacts
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
@@ -60,11 +60,21 @@ class TilePlaces:
         for slide, tiles in zip(labelled.slides, labelled.tiles, strict=True):
             for column, row in tiles:
                 if folder / labelled.picture(slide, (column, row)) == picture:
-                    side = labelled.size.microns
-                    known = [one for one in self._session.project.slides if one.identity == slide.identity]
-                    self._show(known, slide.name, column * side, row * side, side)
+                    self.show_square(slide, (column, row))
                     return
         raise DataError(f"{picture.name} has no label any more, so it is not shown.")
+
+    def show_square(self, slide: SlideFacts, position: Position) -> None:
+        """Bring a square of the grid of tiles of a slide into view; the slide is opened if it is not.
+
+        Raises
+        ------
+        DataError
+            If the slide is not in the project.
+        """
+        side = self._session.labelling.labels.size.microns
+        known = [one for one in self._session.project.slides if one.identity == slide.identity]
+        self._show(known, slide.name, position[0] * side, position[1] * side, side)
 
     def show(self, tile: BankTile) -> None:
         """Bring a tile of the image bank into view; its slide is opened if it is not.
