@@ -27,7 +27,8 @@ class RunFacts:
     class, dimension; otherwise None."""
     fit: dict[str, Any] = field(default_factory=dict)
     """For a linear probe: encoder, strength of the penalty, number of tiles, and the result of cross-validation:
-    balanced accuracy in percent, confusion of the classes (rows are labels), and the tiles with the largest loss."""
+    balanced accuracy in percent, confusion of the classes (rows are labels), the numbers of correct and of all tiles of
+    each slide, and the tiles with the largest loss."""
     tile_size: int = 0
     """Side of the training tiles in pixels, which is also the default side of the squares that slides are read in."""
     device: str = ""

@@ -192,6 +192,8 @@ def test_the_labels_are_checked(live: LiveProbe, labelled: LabelledSlides, view:
     end = list(check_labels(fit))[-1]
     assert isinstance(end, Finished)
     assert 50 < end.summary["balanced_accuracy"] < 100
+    confusion = np.array(end.summary["confusion"])
+    assert end.summary["slides"] == {view.slide.name: [confusion.trace(), confusion.sum()]}
     first = end.summary["worst"][0]
     assert first["label"] == "dermis"
     assert first["predicted"] == "keratin"

@@ -201,6 +201,7 @@ def test_labels_are_checked_and_a_doubtful_tile_is_gone_to(bench: LiveBench) -> 
     click(bench.panel.live_button)
     bench.settle(lambda: bench.panel.report.isVisible() and not bench.session.jobs)
     assert "predicted correctly" in bench.panel.report.accuracy.text()
+    assert bench.panel.report.shares.text().startswith("By class: ")
     tiles = bench.panel.report.tiles
     assert not tiles.item(0).icon().isNull()
     wrong = [i for i in range(tiles.count()) if "x898_y1571" in tiles.item(i).toolTip()]

@@ -242,7 +242,7 @@ def check_labels(fit: Fit) -> Job:
     Yields
     ------
     Event
-        ``Finished`` with ``balanced_accuracy``, ``confusion`` and ``worst`` as in
+        ``Finished`` with ``balanced_accuracy``, ``confusion``, ``slides`` and ``worst`` as in
         :attr:`~napari_pbip.engine.run_facts.RunFacts.fit`. Classes with a single tile are left out; if no class has
         two, the values are None and empty.
     """

@@ -313,12 +313,16 @@ def cross_validation_summary(
         The cross-validation, or None if it was not possible.
     """
     if seen is None:
-        return {"balanced_accuracy": None, "confusion": None, "worst": []}
+        return {"balanced_accuracy": None, "confusion": None, "slides": {}, "worst": []}
     asked = ~np.isnan(seen.log_probability[:, 0])
     single, classes = [tile for tile, one in zip(single, asked, strict=True) if one], classes[asked]
     of_classes = seen.log_probability[asked]
     predicted = of_classes.argmax(1)
     loss = -of_classes[np.arange(len(classes)), classes]
+    slides: dict[str, list[bool]] = {}
+    for tile, right in zip(single, predicted == classes, strict=True):
+        if tile.origin is not None:
+            slides.setdefault(tile.origin.slide, []).append(bool(right))
     worst = [
         {
             "path": str(single[i].path.absolute()),
@@ -331,6 +335,7 @@ def cross_validation_summary(
     return {
         "balanced_accuracy": 100 * float(recall_score(classes, predicted, labels=np.unique(classes), average="macro")),
         "confusion": confusion_matrix(classes, predicted, labels=range(len(names))).tolist(),
+        "slides": {slide: [sum(right), len(right)] for slide, right in slides.items()},
         "worst": worst,
     }
 

@@ -25,6 +25,8 @@ from napari_pbip.gui.widgets.words import PlainLabel, tip
 _ICON, _LARGE = 56, 224
 _MOST_CLASSES = 12
 """Largest number of classes for which the table of confusions is shown, because a larger one does not fit a dock."""
+_MOST_SHARES = 8
+"""Largest number of classes, and of slides, whose share of correct tiles is shown: those with the lowest."""
 
 
 class FitReport(QWidget):
@@ -37,6 +39,9 @@ class FitReport(QWidget):
         super().__init__()
         self.accuracy = QLabel()
         self.accuracy.setWordWrap(True)
+        self.shares = PlainLabel()
+        self.shares.setWordWrap(True)
+        self.shares.setToolTip("Share of the tiles of each class, and of each slide, that are predicted correctly")
         self.confusion = QTableWidget()
         self.confusion.setToolTip(
             "Number of tiles by their label (rows) and by the class that a fit without them predicts (columns)"
@@ -61,7 +66,7 @@ class FitReport(QWidget):
         self.sentence.setWordWrap(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for part in (self.accuracy, self.confusion, self.again, self.tiles, self.sentence, self.picture):
+        for part in (self.accuracy, self.shares, self.confusion, self.again, self.tiles, self.sentence, self.picture):
             layout.addWidget(part)
         self.tiles.currentItemChanged.connect(self._show_tile)
 
@@ -87,7 +92,10 @@ class FitReport(QWidget):
                 f"On average over the classes, <b>{found:.0f} %</b> of the tiles are predicted correctly by a fit that "
                 "did not contain them (balanced accuracy)."
             )
-        self._show_confusion(fit.get("confusion"), [title(name) for name in names])
+        titles = [title(name) for name in names]
+        self.shares.setText(shares(fit, titles))
+        self.shares.setVisible(bool(self.shares.text()))
+        self._show_confusion(fit.get("confusion"), titles)
         wrong = [tile for tile in fit.get("worst", ()) if tile["predicted"] != tile["label"]]
         self.tiles.clear()
         for tile in wrong:
@@ -137,6 +145,20 @@ class FitReport(QWidget):
 
 
 _KEEP = Qt.AspectRatioMode.KeepAspectRatio
+
+
+def shares(fit: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Return the share of correct tiles of each class and, if there are several, of each slide, lowest first."""
+    confusion, slides = fit.get("confusion") or (), fit.get("slides") or {}
+    of_classes = {names[n]: (row[n], sum(row)) for n, row in enumerate(confusion)}
+    parts = [("By class", of_classes)] + ([("By slide", slides)] if len(slides) > 1 else [])
+    lines = []
+    for title, counts in parts:
+        asked = sorted((right / tiles, name, tiles) for name, (right, tiles) in counts.items() if tiles)
+        some = [f"{name} {share:.0%} of {tiles:,}" for share, name, tiles in asked[:_MOST_SHARES]]
+        if asked:
+            lines.append(f"{title}: {', '.join(some)}{' …' if len(asked) > len(some) else ''}")
+    return "\n".join(lines)
 
 
 def _sentence(tile: Mapping[str, Any], title: Callable[[str], str]) -> str:
