@@ -24,6 +24,7 @@ from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.keys import Key
 from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.panels.compare_maps import CompareMaps
 from napari_pbip.gui.panels.correct import CorrectPanel
 from napari_pbip.gui.panels.display_controls import DisplayControls
 from napari_pbip.gui.panels.undo import UndoButtons
@@ -73,6 +74,7 @@ class TuneWidget(QWidget):
             "Write the map as it is now: labels into the result, areas.csv and overlay.png beside it",
             self._save_labels,
         )
+        self.compare = CompareMaps(self._session)
         self.correct = CorrectPanel(self._session)
         self.undo = UndoButtons(self._session, self)
         self.bar = JobBar()
@@ -107,7 +109,7 @@ class TuneWidget(QWidget):
         layout.addLayout(buttons)
         layout.addWidget(self.correct)
         layout.addWidget(self.undo)
-        for below in (self.bar, self.hover, self.why_button, self.why):
+        for below in (self.bar, self.compare, self.hover, self.why_button, self.why):
             layout.addWidget(below)
         layout.addStretch(1)
         outer = QVBoxLayout(self)
@@ -133,6 +135,7 @@ class TuneWidget(QWidget):
         self.why.setVisible(result is not None and self.why_button.isChecked())
         if result is None:
             return
+        self.compare.show_result(result)
         self.correct.show_result(result)
         self._bind()
         result.failed.connect(self.notice.error)
@@ -145,6 +148,7 @@ class TuneWidget(QWidget):
 
     def _forget(self) -> None:
         result, self._result = self._result, None
+        self.compare.show_result(None)
         if result is not None:
             result.failed.disconnect(self.notice.error)
             self.controls.unbind()

@@ -1,0 +1,142 @@
+"""The panel that compares the map in view with an earlier one of the same slide."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Labels as LabelsLayer
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QHBoxLayout, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+
+from napari_pbip.engine.outputs.compare_labels import compare_labels
+from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.layers.colours import label_colormap
+from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.layers.slides import METADATA as SLIDE
+from napari_pbip.gui.layers.units import MICRONS
+from napari_pbip.gui.state.session import Session
+from napari_pbip.gui.widgets.buttons import push_button
+from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
+from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.results.labels import UNASSIGNED_RGB
+from napari_pbip.taxonomy import UNASSIGNED
+
+
+class CompareMaps(QWidget):
+    """Compares the present map of a result with its saved labels, or with those of another result of the slide."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self._session = session
+        self._result: ResultLayer | None = None
+        self.saved_button = push_button(
+            "What changed?", "Compare the map as it is now with the labels that were saved last", self._with_saved
+        )
+        self.other_button = push_button(
+            "Compare with…",
+            "Compare the map with another result of this slide, as of another model",
+            self._ask,
+        )
+        self.bar, self.notice = JobBar(), Notice()
+        self.bar.hide()
+        self.table = QTableWidget(0, 4)
+        self.table.setHorizontalHeaderLabels(["Class", "Before, mm²", "Now, mm²", "Change"])
+        self.table.setAccessibleName("Areas before and now")
+        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.table.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
+        self.table.setTabKeyNavigation(False)
+        if (header := self.table.horizontalHeader()) is not None:
+            header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+        if (vertical := self.table.verticalHeader()) is not None:
+            vertical.hide()
+        self.table.hide()
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.saved_button)
+        buttons.addWidget(self.other_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(buttons)
+        for part in (self.bar, self.notice, self.table):
+            layout.addWidget(part)
+
+    def show_result(self, result: ResultLayer | None) -> None:
+        """Compare this result from now on; None hides the panel."""
+        if self._result is not None:
+            self._result.display.events.thresholds.disconnect(self._outdate)
+        if result is not None:
+            result.display.events.thresholds.connect(self._outdate)
+        self._result = result
+        self.setVisible(result is not None)
+        self.notice.clear()
+        self.table.hide()
+
+    def _outdate(self) -> None:
+        if self.table.isVisible():
+            self.notice.warn("The map has changed since; compare again.")
+
+    def _with_saved(self) -> None:
+        if self._result is not None:
+            self.compare(self._result.store.path)
+
+    def _ask(self) -> None:
+        start = self._session.results_folder
+        ask_for(self, "Result (.ome.zarr)", Mode.Directory, lambda folders: self.compare(folders[0]), start=start)
+
+    def compare(self, before: Path) -> None:
+        """Compare the map with the saved labels of a result, and show what differs."""
+        result = self._result
+        if result is None:
+            return
+        path, thresholds = result.store.path, result.thresholds
+        job = self._session.start(lambda: compare_labels(before, path, thresholds))
+        for button in (self.saved_button, self.other_button):
+            button.setEnabled(False)
+        self.bar.show()
+        self.bar.follow(job)
+        job.ended.connect(partial(self._on_end, job, result))
+
+    def _on_end(self, job: RunningJob, result: ResultLayer, state: State) -> None:
+        for button in (self.saved_button, self.other_button):
+            button.setEnabled(True)
+        self.bar.setVisible(state is State.FAILED)
+        if job.result is None or result is not self._result:
+            return
+        found = job.result.summary
+        share = found["changed"] / found["compared"] if found["compared"] else 0.0
+        self.notice.info(f"{found['changed']:.3g} mm² have another label, {share:.1%} of what both maps have analysed.")
+        self.table.setRowCount(len(found["areas"]))
+        for row, area in enumerate(found["areas"]):
+            figures = (f"{area.before:.4f}", f"{area.after:.4f}", f"{area.after - area.before:+.4f}")
+            for column, text in enumerate((area.name, *figures)):
+                item = QTableWidgetItem(text)
+                if column:
+                    item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                self.table.setItem(row, column, item)
+        header, vertical = self.table.horizontalHeader(), self.table.verticalHeader()
+        if header is not None and vertical is not None:
+            self.table.setFixedHeight(header.sizeHint().height() + vertical.length() + 2 * self.table.frameWidth())
+        self.table.show()
+        self._draw(result, found["picture"], found["pixel_um"])
+
+    def _draw(self, result: ResultLayer, picture: Any, pixel_um: float) -> None:
+        """Show the cells that have another label above the map, in the colours of their classes, instead of the map."""
+        viewer, slide = self._session.viewer, result.store.facts.slide
+        name = f"What changed on {slide.name}"
+        for layer in [layer for layer in viewer.layers if layer.name == name]:
+            viewer.layers.remove(layer)
+        colours = {n: one.rgb for n, one in enumerate(result.taxonomy, 1)} | {UNASSIGNED: UNASSIGNED_RGB}
+        layer = LabelsLayer(
+            picture,
+            name=name,
+            colormap=label_colormap(colours),
+            scale=(pixel_um, pixel_um),
+            translate=((pixel_um - slide.mpp) / 2,) * 2,
+            units=MICRONS,
+            metadata={SLIDE: result.layer.metadata[SLIDE]},
+        )
+        layer.editable = False
+        viewer.layers.insert(viewer.layers.index(result.layer) + 1, layer)
+        viewer.layers.selection.active = result.layer
+        result.layer.visible = False
