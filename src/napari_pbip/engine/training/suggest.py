@@ -8,14 +8,12 @@ strategies.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from skactiveml.pool import TypiClust
-from sklearn.exceptions import ConvergenceWarning
 
 from napari_pbip.bank.labelled_slides import LabelledSlides
 from napari_pbip.config import TissueSettings
@@ -139,11 +137,13 @@ def suggest_tiles(
         yield Step(done)
     means = yield from suggester.means([*known, *places])
     known, places = ([place for place in some if place in means] for some in (known, places))
-    if not places:
+    chosen: list[Place] = []
+    if places:
+        candidates = np.stack([means[place] for place in places])
+        of_known = np.array([means[place] for place in known], np.float32).reshape(-1, candidates.shape[1])
+        chosen = [places[i] for i in typical(candidates, of_known, count)]
+    if not chosen:
         raise DataError("Every tile with tissue has a label or was skipped, so none is left to be suggested.")
-    candidates = np.stack([means[place] for place in places])
-    of_known = np.array([means[place] for place in known], np.float32).reshape(-1, candidates.shape[1])
-    chosen = [places[i] for i in typical(candidates, of_known, count)]
     order = list(dict.fromkeys(place.slide.identity for place in places))
     chosen.sort(key=lambda place: order.index(place.slide.identity))
     yield Finished(None, {"tiles": [(place.slide, place.position) for place in chosen]})
@@ -159,18 +159,19 @@ def typical(candidates: Floats, labelled: Floats, count: int) -> Ints:
     labelled
         Those of the labelled tiles, (m, D); there may be none.
     count
-        Number of tiles to return; fewer if there are fewer candidates.
+        Number of tiles to return; fewer if there are fewer candidates that differ from each other and from those.
     """
-    features = np.concatenate([labelled, candidates]).astype(np.float64)
+    features, distinct = np.unique(np.concatenate([labelled, candidates]), axis=0, return_index=True)
+    features, distinct = features[distinct.argsort()].astype(np.float64), np.sort(distinct)
+    answers = np.where(distinct < len(labelled), 0, np.nan)  # the strategy only looks whether there is one
+    batch = min(count, int(np.isnan(answers).sum()))
+    if not batch:
+        return np.zeros(0, np.intp)
     scale = features.std(0)
     scale[scale < 1e-6] = 1  # for channels that are constant
-    answers = np.zeros(len(features))  # the strategy only looks whether there is one
-    answers[len(labelled) :] = np.nan
-    batch = min(count, len(candidates))
-    with warnings.catch_warnings():  # of fewer groups than asked for, if tiles are equal
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        found = TypiClust(random_state=0).query((features - features.mean(0)) / scale, answers, batch_size=batch)
-    return np.asarray(found, np.intp) - len(labelled)
+    found = TypiClust(random_state=0).query((features - features.mean(0)) / scale, answers, batch_size=batch)
+    chosen: Ints = distinct[found] - len(labelled)
+    return chosen
 
 
 def _facts(searched: Searched) -> SlideFacts:
