@@ -108,6 +108,7 @@ def test_a_slide_is_segmented_and_measured_in_regions(call: Called, work: Path, 
     command = ("segment", samples.slide(), "--model", model, "--out", out)
     assert call(*command, "--regions", drawn) == 0, call.error
     assert "tumour bed" in call.out
+    assert "mm² of tissue do not count" in call.error.replace("\n", " ")
     with (out / "areas.csv").open() as file:
         assert {row["region"] for row in csv.DictReader(file)} == {"", "tumour bed"}
     store = out / "CMU-1-Small-Region.ome.zarr"

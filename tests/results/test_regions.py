@@ -75,7 +75,9 @@ def test_areas_are_those_of_the_cells_that_shapely_finds_in_the_regions(regional
         assert row.percent_of_tissue == pytest.approx(100 * cells / int((tissue & inside).sum()))
     for region in counted:
         assert sum(row.percent_of_tissue for row in rows if row.region == region) == pytest.approx(100)
-    assert regional.left_out_cells == int((tissue & ~counted[""]).sum()) > 0
+    left_out = int((tissue & ~counted[""]).sum()) * (regional.cell_um / 1000) ** 2
+    assert regional.left_out_mm2 == pytest.approx(left_out)
+    assert left_out > 0
     write_areas(tmp_path / "areas.csv", rows)
     with (tmp_path / "areas.csv").open(newline="", encoding="utf-8") as file:
         assert Counter(row["region"] for row in csv.DictReader(file)) == {"": 6, "tumour bed": 6, "invasive front": 6}
@@ -119,7 +121,7 @@ def test_statistics_of_a_region_are_those_of_its_cells(regional: ScoreStore, tmp
     for row in areas(regional):
         assert table[row.region, row.name, "", "area"] == pytest.approx(row.area_mm2, rel=1e-5)
     cell_mm2 = (regional.cell_um / 1000) ** 2
-    assert table["", "left out", "", "area"] == pytest.approx(regional.left_out_cells * cell_mm2, rel=1e-5)
+    assert table["", "left out", "", "area"] == pytest.approx(regional.left_out_mm2, rel=1e-5)
     labels = np.asarray(open_labels(regional)[0][0][:, :])
     inside = masks(regional)["invasive front"]
     row, column = np.nonzero(inside & (labels == 1))

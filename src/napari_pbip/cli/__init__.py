@@ -329,6 +329,8 @@ def segment(
         fields = row["name"], f"{row['area_mm2']:.4f}", f"{row['percent_of_tissue']:.1f}"
         table.add_row(*fields, *([row["region"]] if regional else []))
     output.print(table)
+    if left_out := summary["left_out_mm2"]:
+        say(f"{left_out:.4f} mm² of tissue do not count, because of the regions.")
     say(f"Results in {out}")
 
 

@@ -242,8 +242,7 @@ def measure_statistics(store: ScoreStore, folder: Path) -> Generator[Event, None
             *_spatial(store, region, of_region),
         ]
     if store.regions:
-        left_out = store.left_out_cells * (store.cell_um / 1000) ** 2
-        rows.append(_row(store, WHOLE, LEFT_OUT_NAME, "", "area", "mm2", left_out))
+        rows.append(_row(store, WHOLE, LEFT_OUT_NAME, "", "area", "mm2", store.left_out_mm2))
     return rows
 
 

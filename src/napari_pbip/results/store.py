@@ -371,9 +371,9 @@ class ScoreStore:
         return self.tissue_in[WHOLE]
 
     @property
-    def left_out_cells(self) -> int:
-        """Number of level-0 cells that are tissue and do not count, because of the regions."""
-        return self._all_tissue - self.tissue_cells
+    def left_out_mm2(self) -> float:
+        """Area of tissue that does not count, because of the regions."""
+        return (self._all_tissue - self.tissue_cells) * (self.cell_um / 1000) ** 2
 
     def use_regions(self, regions: Regions) -> None:
         """Count cells by these regions from now on; their file is not written."""

@@ -160,12 +160,11 @@ class MappedSlide:
                 for row in self.areas
                 if row.region != WHOLE
             ]
-            left_out = self.store.left_out_cells * (self.store.cell_um / 1000) ** 2
             yield Section(
                 "Regions",
                 [
                     Table(["region", "class", "mm²", "share of its tissue"], of_regions),
-                    Text(f"{_number(left_out)} mm² of tissue are left out, and count nowhere.", "note"),
+                    Text(f"{_number(self.store.left_out_mm2)} mm² of tissue are left out, and count nowhere.", "note"),
                 ],
             )
 

@@ -71,6 +71,10 @@ def cells_inside(
     y, x
         Rows (h,) and columns (w,) of the points, ascending.
     """
+    inside = np.zeros((len(y), len(x)), bool)
+    left, top, right, bottom = shapely.bounds(shape)
+    rows, columns = (slice(*np.searchsorted(at, ends)) for at, ends in ((y, (top, bottom)), (x, (left, right))))
+    y, x = y[rows], x[columns]
     corners, ring = shapely.get_coordinates(shapely.get_rings(shapely.get_parts(shape)), return_index=True)
     start, end = corners[:-1][ring[1:] == ring[:-1]], corners[1:][ring[1:] == ring[:-1]]
     first, last = (np.searchsorted(y, edge) for edge in (np.fmin(start, end)[:, 1], np.fmax(start, end)[:, 1]))
@@ -78,9 +82,10 @@ def cells_inside(
     row = np.arange(len(side)) - np.repeat(np.cumsum(last - first) - last, last - first)
     (x0, y0), (dx, dy) = start[side].T, (end - start)[side].T
     column = np.searchsorted(x, x0 + (y[row] - y0) / dy * dx)
-    crossings = np.bincount(row * (len(x) + 1) + column, minlength=len(y) * (len(x) + 1))
-    odd = crossings.reshape(len(y), len(x) + 1)[:, :-1].cumsum(1) % 2
-    return np.asarray(odd == 1)
+    odd = np.zeros((len(y), len(x) + 1), np.uint8)  # whether an odd number of crossings lies before a point
+    np.bitwise_xor.at(odd, (row, column), 1)
+    inside[rows, columns] = np.bitwise_xor.accumulate(odd, 1)[:, :-1]
+    return inside
 
 
 def _features(document: Any) -> Iterator[Any]:

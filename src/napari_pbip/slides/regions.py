@@ -20,7 +20,7 @@ import numpy.typing as npt
 import shapely
 
 from napari_pbip.errors import DataError
-from napari_pbip.files import write_json
+from napari_pbip.files import output_error, write_json
 from napari_pbip.slides.geojson import cells_inside, read_features
 
 Positions = npt.NDArray[np.float64]
@@ -144,7 +144,10 @@ class Regions:
             If the file cannot be written.
         """
         if not self.items:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise output_error(path, error) from error
             return
         features = [
             {

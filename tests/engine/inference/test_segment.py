@@ -439,7 +439,7 @@ def test_only_tiles_that_touch_regions_are_computed(
     pen = Region("pen", Kind.LEAVE_OUT, shapely.box(1000, 0, 1060, 3000))
     Regions((inside, pen)).write(drawn)
     *events, last = segment(samples.slide(), model, out, QUICK, regions=drawn)
-    assert any(isinstance(e, Noted) and "2 regions" in e.message for e in events)
+    assert any(isinstance(e, Noted) and "regions.geojson (2)" in e.message for e in events)
     store = store_in(out)
     assert 0 < store.planned.sum() < whole.planned.sum()
     assert store.facts.regions == Regions.read(drawn).identity
@@ -456,8 +456,12 @@ def test_only_tiles_that_touch_regions_are_computed(
     *events, _ = segment(samples.slide(), model, out, QUICK, resume=True)
     assert not any(isinstance(e, RegionDone) for e in events)  # no new scores
     assert open_labels(store_in(out))[1].regions == Regions.read(out / REGIONS).identity
+    before = (out / REGIONS).read_bytes()
     with pytest.raises(OutputError, match="holds other regions"):
         list(segment(samples.slide(), model, out, QUICK, regions=drawn, resume=True))
+    with pytest.raises(OutputError, match="exists already"):
+        list(segment(samples.slide(), model, out, QUICK, regions=out / REGIONS))
+    assert (out / REGIONS).read_bytes() == before
     (out / REGIONS).unlink()
     *events, _ = segment(samples.slide(), model, out, QUICK, resume=True)  # computes what is missing
     assert any(isinstance(e, RegionDone) for e in events)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 import tifffile
 from PIL import Image
 
@@ -14,6 +15,8 @@ from napari_pbip.engine.outputs.score_result import Truth, read_mask, score_resu
 from napari_pbip.errors import DataError
 from napari_pbip.events import Finished, Step, Warned
 from napari_pbip.results import LargestScores, ScoreStore, label_region
+from napari_pbip.results.places import REGIONS
+from napari_pbip.slides.regions import Kind, Region, Regions
 from tests.results import stores
 
 SHAPE = (300, 520)
@@ -122,6 +125,20 @@ def test_presence_and_scores_that_are_probabilities_are_calibrated(tmp_path):
     assert [one["cases"] for one in calibration["presence"]["bins"]] == [3 * 20, 20]
     assert calibration["presence"]["bins"][0]["observed"] == pytest.approx(100 / 3)
     assert calibration["presence"]["bins"][1]["observed"] == 100
+
+
+def test_only_what_counts_by_the_regions_is_scored(store):
+    truth = labels_of(store, ThresholdSettings(delta=0))
+    file = store.path.with_name(REGIONS)
+    left_half = shapely.box(0, 0, SHAPE[1] * 8, SHAPE[0] * 16)
+    Regions((Region("left", Kind.ANALYSE, left_half),)).write(file)
+    try:
+        confusion = np.array(scored(store, truth)["confusion"]["predicted"])
+        assert confusion.sum() == (truth[:, : SHAPE[1] // 2] != 255).sum()
+        with pytest.raises(DataError, match="shows no class where slide counts"):
+            scored(store, np.where(np.arange(SHAPE[1]) < SHAPE[1] // 2, 0, truth))
+    finally:
+        file.unlink()
 
 
 def test_wrong_masks_are_told(store, tmp_path):

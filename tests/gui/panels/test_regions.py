@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+import shapely.affinity
 from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
@@ -76,6 +77,16 @@ class Drawing:
         QTest.mouseRelease(self.canvas, LEFT, NO, places[-1].toPoint())
         self.settle()
 
+    def drag(self, start, end) -> None:
+        """Move with the button down, straight from one corner to another."""
+        a, b = (self.at(*corner).toPoint() for corner in (start, end))
+        QTest.mousePress(self.canvas, LEFT, NO, a)
+        for share in (0.1, 0.5, 1.0):
+            QTest.qWait(20)
+            self.move(QPointF(a + (b - a) * share))
+        QTest.mouseRelease(self.canvas, LEFT, NO, b)
+        self.settle()
+
     def draw(self, button, corners) -> None:
         click(button)
         self.settle()
@@ -113,6 +124,14 @@ def test_regions_are_drawn_named_saved_and_undone(drawing, tmp_path):
     saved = json.loads(drawing.file.read_text(encoding="utf-8"))["features"]  # without a button
     assert [one["properties"]["name"] for one in saved] == ["tumour bed", "left out 1"]
     assert overlap(shapely.from_geojson(json.dumps(saved[0]["geometry"])), SQUARE) > 0.97
+    drawing.layer.mode = "add_line"
+    drawing.drag((1600, 300), (2100, 1100))
+    assert drawing.layer.nshapes == len(drawing.regions) == 2  # a line encloses nothing
+    drawing.layer.mode = "add_ellipse"
+    drawing.drag((1600, 300), (2100, 1100))
+    ellipse = shapely.affinity.scale(shapely.Point(1850, 700).buffer(1, quad_segs=64), 250, 400)
+    assert overlap(drawing.regions.items[2].shape, ellipse.exterior.coords) > 0.97
+    session.history.undo()
     box = panel.table.cellWidget(0, 1)
     box.setFocus()
     QTest.keyClick(box, Qt.Key.Key_Down)

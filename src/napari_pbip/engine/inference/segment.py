@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import asdict, replace
@@ -149,12 +149,15 @@ def segment(
         )
         for note in tissue.notes:
             yield Warned(note)
-        drawn = yield from _regions(out, slide, regions, overwrite=overwrite)
+        drawn = _regions(out, slide, regions, overwrite=overwrite)
         windows = Windows.plan(model.facts.tile_size, settings)
         grid = windows.grid(slide.width, slide.height, slide_mpp, model_mpp)
         facts = _facts(slide, model, settings, refine, grid, model_mpp)
         planned = planned_tiles(grid, tissue, settings.min_tissue, drawn)
         store = _open_store(out, slide, model, grid, tissue, planned, drawn, facts, resume=resume, overwrite=overwrite)
+        if drawn:
+            replace(drawn, size=(slide.width, slide.height)).write(out / REGIONS)
+            yield Noted(f"What is analysed follows the regions in {out / REGIONS} ({len(drawn):,}).")
         with store:
             yield from _fill(store, slide, model, grid, settings, refine, device, focus)
         write_labels(store, thresholds, refined_labels(store, slide, thresholds, device) if refine.crf else None)
@@ -165,6 +168,7 @@ def segment(
         "store": str(store.path),
         "tiles": store.analysed,
         "tissue_mm2": tissue.area_mm2,
+        "left_out_mm2": store.left_out_mm2,
         "areas": [asdict(row) for row in table],
         "seconds": time.monotonic() - began,
     }
@@ -184,21 +188,18 @@ def _opened(slide: Path | str | Slide, mpp: float | None) -> AbstractContextMana
     return nullcontext(slide)
 
 
-def _regions(out: Path, slide: Slide, given: Path | str | None, *, overwrite: bool) -> Generator[Noted, None, Regions]:
-    """Return the regions of a slide, kept in its folder of results, and say that they are used."""
+def _regions(out: Path, slide: Slide, given: Path | str | None, *, overwrite: bool) -> Regions:
+    """Return the regions of a slide: the given ones, else those in its folder of results."""
     kept = out / REGIONS
     if given is None and not kept.exists():
         return Regions()
     regions = Regions.read(Path(given or kept))
     regions.check_on(slide)
-    if given is not None:
-        if kept.exists() and not overwrite and Regions.read(kept).identity != regions.identity:
-            raise OutputError(
-                f"{kept} holds other regions; leave `regions` out to use those, or use `overwrite=True` to replace "
-                "them and the result."
-            )
-        replace(regions, size=(slide.width, slide.height)).write(kept)
-    yield Noted(f"The {len(regions)} regions in {kept} say what is analysed.")
+    if given is not None and kept.exists() and not overwrite and Regions.read(kept).identity != regions.identity:
+        raise OutputError(
+            f"{kept} holds other regions; leave `regions` out to use those, or use `overwrite=True` to replace them "
+            "and the result."
+        )
     return regions
 
 
@@ -223,6 +224,7 @@ def _open_store(
         store = ScoreStore.open(path, "r+")
         store.check_resume(**facts)
         store.relocate(slide.path)
+        store.use_regions(regions)
         if regions.identity != store.facts.regions:
             store.plan(needed_tiles(store))
         return store
@@ -232,7 +234,7 @@ def _open_store(
             "`segment.min_tissue`."
         )
     height, width = (-(-length // model.method.cell) for length in grid.model_size)
-    return ScoreStore.create(
+    store = ScoreStore.create(
         path,
         taxonomy=model.facts.taxonomy,
         score_shape=(height, width),
@@ -242,6 +244,8 @@ def _open_store(
         overwrite=overwrite,
         **facts,
     )
+    store.use_regions(regions)
+    return store
 
 
 def _facts(

@@ -265,12 +265,17 @@ def _class_indices(at_cells: npt.NDArray[np.int64], truth: Truth, store: ScoreSt
     index = at_cells - truth.first
     last_known = classes if truth.first == 0 else classes - 1
     true = np.where((index >= 0) & (index <= last_known), index, UNASSIGNED).astype(np.uint8)
-    true[~store.counted(0, slice(None), slice(None))] = UNASSIGNED
     if (true >= classes).all():
         last = truth.first + classes - 1
         raise DataError(
             f"The mask shows none of the classes: they are numbered {truth.first} to {last} "
             f"({', '.join(store.taxonomy.names)}); choose the other numbering, or another mask."
+        )
+    true[~store.counted(0, slice(None), slice(None))] = UNASSIGNED
+    if (true == UNASSIGNED).all():
+        raise DataError(
+            f"The mask shows no class where {store.facts.slide.name} counts by its regions; draw the mask there, or "
+            "change the regions."
         )
     return true
 

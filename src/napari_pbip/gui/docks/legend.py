@@ -151,7 +151,7 @@ class LegendWidget(QWidget):
                 for name in names:
                     self.region.addItem(name or _ALL, name)
         self.region.setVisible(len(names) > 1)
-        left_out = 0.0 if store is None or not store.regions else store.left_out_cells * (store.cell_um / 1000) ** 2
+        left_out = 0.0 if store is None else store.left_out_mm2
         self.left_out.setText(f"{left_out:.3f} mm² of tissue do not count, because of the regions." if left_out else "")
         self.left_out.setVisible(bool(left_out))
 

@@ -104,7 +104,7 @@ class RegionsLayer:
             self._soon.start()
 
     def _on_settled(self) -> None:
-        """Name new shapes, and remove lines, which enclose nothing."""
+        """Name new shapes."""
         features = self.layer.features
         names, kinds = [str(name) if name else "" for name in features["name"]], list(features["kind"])
         for n, name in enumerate(names):

@@ -54,9 +54,9 @@ class RegionsPanel(QGroupBox):
         self.import_button = push_button(
             "Import…", "Read annotations of QuPath as regions; its class Ignore* is left out", self._ask
         )
-        self.remove_button = push_button("Remove", "Remove the selected regions", self._remove)
         self.table = _table()
         self.table.itemChanged.connect(self._on_item)
+        self.remove_button = push_button("Remove", "Remove the selected regions", self._remove)
         self.about = PlainLabel()
         self.about.setWordWrap(True)
         self.notice = Notice()
@@ -164,7 +164,7 @@ class RegionsPanel(QGroupBox):
                 self._show()
 
     def _set_kind(self, number: int, kind: QComboBox, _: int) -> None:
-        self._replace(number, kind=kind.currentData())
+        self._replace(number, kind=Kind(kind.currentData()))
 
     def _replace(self, number: int, **changes: object) -> None:
         if self._slide is not None:

@@ -118,8 +118,14 @@ class DrawnRegions:
             of_slide.layer = RegionsLayer(self._session.viewer, slide)
             of_slide.layer.show(of_slide.regions)
             of_slide.drawn = of_slide.layer.read(_size(slide)).identity
-            of_slide.layer.changed.connect(partial(self._take, slide.slide.path))
+            of_slide.layer.changed.connect(partial(self._on_drawn, slide))
         return of_slide.layer
+
+    def _on_drawn(self, slide: SlideLayer) -> None:
+        self._take(slide.slide.path)
+        of_slide = self._of(slide)
+        if of_slide.layer is not None and len(of_slide.layer.read(_size(slide))) != of_slide.layer.layer.nshapes:
+            of_slide.layer.show(of_slide.regions)  # without lines, which enclose nothing
 
     def _take(self, path: Path) -> None:
         """Take over what was drawn."""
