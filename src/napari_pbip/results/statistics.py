@@ -10,7 +10,7 @@ import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import partial
-from itertools import combinations, pairwise, permutations
+from itertools import chain, combinations, pairwise, permutations
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,8 @@ from scipy.ndimage import distance_transform_edt
 
 from napari_pbip.events import Event, Job, Started, Step
 from napari_pbip.files import write_table
-from napari_pbip.results.areas import LEFT_OUT_NAME, Cells, area_rows
-from napari_pbip.results.counts import LabelCounts
-from napari_pbip.results.label_files import REWRITE, CorrectedLabels, open_labels
+from napari_pbip.results.areas import LEFT_OUT_NAME, area_rows
+from napari_pbip.results.label_files import REWRITE, CorrectedLabels, LabelFacts, open_labels
 from napari_pbip.results.label_image import CHUNK
 from napari_pbip.results.labels import Labels, deltas, score_window
 from napari_pbip.results.lazy import analysed_blocks
@@ -30,17 +29,19 @@ from napari_pbip.results.polygons import Patches, Polygons
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
 from napari_pbip.slides.regions import WHOLE
-from napari_pbip.taxonomy import NOT_ANALYSED
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
 
 BANDS_UM = (0, 50, 100, 250)
 """Edges of the bands of distance in micrometres; one more band lies beyond the last."""
 DELTA_FACTORS = (0.5, 1.5)
-"""Factors of delta at which areas are computed too, for their range."""
+"""Factors of delta at which all is measured too, for its range."""
 COLUMNS = (
     "slide", "identity", "result", "model", "region", "class", "other", "quantity", "unit", "value",
     "low", "high", "range",
 )  # fmt: skip
 """The columns of a table of statistics, which are the fields of :class:`Statistic`."""
+Image = "CorrectedLabels | Labels | _LabelsIn | _LabelsAt"
+"""Labels of which parts are read, (H, W)."""
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Row and column steps from a cell to half of its eight neighbours, so that each pair of cells is counted once."""
 
@@ -74,8 +75,15 @@ class Statistic:
     range: str = ""
     """What the range is over: ``thresholds`` (:data:`DELTA_FACTORS`), or ``models``."""
 
-    def between(self, values: Iterable[float], over: str) -> Statistic:
-        """Return the row with the range of its value and these ones."""
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What is measured of a slide: region, names of the classes, and quantity."""
+        return self.region, self.name, self.other, self.quantity
+
+    def between(self, values: Sequence[float], over: str) -> Statistic:
+        """Return the row with the range of its value and these ones; without a range if there are none."""
+        if not values:
+            return self
         every = (self.value, *values)
         return replace(self, low=min(every), high=max(every), range=over)
 
@@ -96,7 +104,7 @@ class SpatialStatistics:
         Side of a cell in micrometres.
     """
 
-    def __init__(self, labels: CorrectedLabels | _LabelsIn | Labels, classes: int, cell_um: float) -> None:
+    def __init__(self, labels: Image, classes: int, cell_um: float) -> None:
         self._labels = labels
         self._values = classes + 1
         self._cell_um = cell_um
@@ -120,6 +128,11 @@ class SpatialStatistics:
     def finish(self) -> None:
         """Complete the patches that cross borders of blocks, after the last block."""
         self._add_patches(self._patches.finish())
+
+    @property
+    def cells(self) -> npt.NDArray[np.int64]:
+        """The number of cells of each class, (N,)."""
+        return self._cells[1:]
 
     def patches(self, n: int) -> npt.NDArray[np.float64]:
         """Return the area of each patch of class n in mm², (P,), in no order; complete after :meth:`finish`.
@@ -184,12 +197,15 @@ class SpatialStatistics:
 class _LabelsIn:
     """The labels of a store in one region, as an array of which parts are read; the others are not analysed."""
 
-    def __init__(self, labels: CorrectedLabels, store: ScoreStore, region: str) -> None:
+    def __init__(self, labels: Image, store: ScoreStore, region: str) -> None:
         self.shape = labels.shape
         self._labels, self._store, self._region = labels, store, region
 
     def __getitem__(self, place: tuple[slice, slice]) -> Labels:
-        return np.where(self._store.cells_in(self._region, 0, *place), self._labels[place], NOT_ANALYSED)
+        labels = self._labels[place]
+        if self._region == WHOLE:
+            return labels
+        return np.where(self._store.cells_in(self._region, 0, *place), labels, np.uint8(NOT_ANALYSED))
 
 
 def measure_statistics(store: ScoreStore, folder: Path) -> Generator[Event, None, list[Statistic]]:
@@ -213,37 +229,49 @@ def measure_statistics(store: ScoreStore, folder: Path) -> Generator[Event, None
     (labels, *_), facts = open_labels(store, folder)
     facts.check_regions(store)
     places = analysed_blocks(store)
-    parts: dict[str, CorrectedLabels | _LabelsIn] = {WHOLE: labels}
-    parts |= {name: _LabelsIn(labels, store, name) for name in store.regions.shapes}
-    spatial = {name: SpatialStatistics(part, len(store.taxonomy), store.cell_um) for name, part in parts.items()}
-    scaled = {} if facts.refined else {factor: LabelCounts(store) for factor in DELTA_FACTORS}
-    largest, delta = np.array(facts.largest, np.float32), deltas(store.taxonomy, facts.thresholds)
+    factors = () if facts.refined else DELTA_FACTORS
+    images: list[Image] = [labels, *(_LabelsAt(store, labels, facts, factor) for factor in factors)]
+    spatial = {
+        region: [
+            SpatialStatistics(_LabelsIn(image, store, region), len(store.taxonomy), store.cell_um) for image in images
+        ]
+        for region in (WHOLE, *store.regions.shapes)
+    }
     yield Started(f"Measuring {store.facts.slide.name}", total=len(places), unit="parts")
     for done, (row, column) in enumerate(places, 1):
-        y, x = row * CHUNK, column * CHUNK
         with reading(folder, REWRITE):
-            analysed = np.asarray(labels[y : y + CHUNK, x : x + CHUNK]) != NOT_ANALYSED
-            for of_region in spatial.values():
-                of_region.add(y, x)
-        if scaled:
-            spans = slice(y, y + analysed.shape[0]), slice(x, x + analysed.shape[1])
-            scores = score_window(store, facts.thresholds, largest, 0, *spans)
-            for factor, counts in scaled.items():
-                other = scores.labels(np.minimum(delta * np.float32(factor), 1), facts.thresholds.presence)
-                other = store.corrections.over(other, 0, *spans)
-                counts.add(y, x, np.where(analysed, other, NOT_ANALYSED))
+            for one in chain.from_iterable(spatial.values()):
+                one.add(row * CHUNK, column * CHUNK)
         yield Step(done)
-    rows = []
-    for region, of_region in spatial.items():
-        of_region.finish()
-        others = [counts.cells[region] for counts in scaled.values()]
-        rows += [
-            *_areas(store, region, facts.cells[region], facts.by_hand[region], others),
-            *_spatial(store, region, of_region),
-        ]
+    table: list[Statistic] = []
+    for region, at_deltas in spatial.items():
+        for one in at_deltas:
+            one.finish()
+        rows, *others = (list(_rows(store, region, one, facts)) for one in at_deltas)
+        found = [{row.key: row.value for row in other} for other in others]
+        table += [row.between([other[row.key] for other in found if row.key in other], "thresholds") for row in rows]
     if store.regions:
-        rows.append(_row(store, WHOLE, LEFT_OUT_NAME, "", "area", "mm2", store.left_out_mm2))
-    return rows
+        table.append(_row(store, WHOLE, LEFT_OUT_NAME, "", "area", "mm2", store.left_out_mm2))
+    return table
+
+
+class _LabelsAt:
+    """The labels of a store with the delta of every class times a factor, (H, W), which are computed when read.
+
+    Only cells that have a label in the label image have one, because more may have been analysed since.
+    """
+
+    def __init__(self, store: ScoreStore, labels: CorrectedLabels, facts: LabelFacts, factor: float) -> None:
+        self.shape = labels.shape
+        self._store, self._labels, self._thresholds = store, labels, facts.thresholds
+        self._largest = np.array(facts.largest, np.float32)
+        self._delta = np.minimum(deltas(store.taxonomy, facts.thresholds) * np.float32(factor), 1)
+
+    def __getitem__(self, spans: tuple[slice, slice]) -> Labels:
+        window = score_window(self._store, self._thresholds, self._largest, 0, *spans)
+        found = window.labels(self._delta, self._thresholds.presence)
+        found = self._store.corrections.over(found, 0, *spans)
+        return np.where(np.asarray(self._labels[spans]) == NOT_ANALYSED, np.uint8(NOT_ANALYSED), found)
 
 
 def write_statistics(path: Path, store: ScoreStore, folder: Path) -> Job:
@@ -268,41 +296,29 @@ def mean_of_models(results: Sequence[Sequence[Statistic]]) -> Iterator[Statistic
     A quantity that is not defined in all results has no row.
     """
     first, *others = results
-    found = [{(row.region, row.name, row.other, row.quantity): row.value for row in other} for other in others]
+    found = [{row.key: row.value for row in other} for other in others]
     for row in first:
-        key = row.region, row.name, row.other, row.quantity
-        values = [other[key] for other in found if key in other]
+        values = [other[row.key] for other in found if row.key in other]
         if len(values) == len(others):
+            of_all = row.between(values, "models")
             mean = float(np.mean([row.value, *values]))
-            of_all = replace(row.between(values, "models"), value=mean)
-            yield replace(of_all, result="", model=f"mean of {len(results)} models")
+            yield replace(of_all, result="", model=f"mean of {len(results)} models", value=mean)
 
 
-def _areas(
-    store: ScoreStore, region: str, cells: Cells, by_hand: Cells, others: Sequence[Cells]
-) -> Iterator[Statistic]:
-    """Return areas and shares; their range is over these numbers of cells of each label value at other thresholds."""
-    of, rows = partial(_row, store, region), area_rows(store, {region: cells}, {region: by_hand})
-    at_others = [area_rows(store, {region: other}) for other in others]
-    for row, *found in zip(rows, *at_others, strict=True):
-        area = of(row.name, "", "area", "mm2", row.area_mm2)
-        share = of(row.name, "", "share of tissue", "percent", row.percent_of_tissue)
-        if found and row.label != NOT_ANALYSED:  # which no threshold changes
-            area = area.between([other.area_mm2 for other in found], "thresholds")
-            share = share.between([other.percent_of_tissue for other in found], "thresholds")
-        yield from (area, share)
-        if row.corrected_mm2:
-            yield of(row.name, "", "area corrected by hand", "mm2", row.corrected_mm2)
-    for (n, name), (m, other) in permutations(enumerate(store.taxonomy.names, 1), 2):
-        value, *at = [_share_of_both(some[n], some[m]) for some in (cells, *others)]
-        if value is not None:
-            share = of(name, other, "share of both", "percent", value)
-            defined = [one for one in at if one is not None]
-            yield share.between(defined, "thresholds") if defined else share
-
-
-def _share_of_both(one: int, other: int) -> float | None:
-    return 100 * one / (one + other) if one + other else None
+def _rows(store: ScoreStore, region: str, spatial: SpatialStatistics, facts: LabelFacts) -> Iterator[Statistic]:
+    """Return the statistics of labels in a region, without ranges."""
+    of, names, cells = partial(_row, store, region), store.taxonomy.names, spatial.cells.tolist()
+    unassigned = sum(facts.cells[region].values()) - sum(cells)
+    counts = {region: {**dict(enumerate(cells, 1)), UNASSIGNED: unassigned}}
+    for area in area_rows(store, counts, {region: facts.by_hand[region]}):
+        yield of(area.name, "", "area", "mm2", area.area_mm2)
+        yield of(area.name, "", "share of tissue", "percent", area.percent_of_tissue)
+        if area.corrected_mm2:
+            yield of(area.name, "", "area corrected by hand", "mm2", area.corrected_mm2)
+    for n, m in permutations(range(len(names)), 2):
+        if both := cells[n] + cells[m]:
+            yield of(names[n], names[m], "share of both", "percent", 100 * cells[n] / both)
+    yield from _spatial(store, region, spatial)
 
 
 def _row(store: ScoreStore, region: str, name: str, other: str, quantity: str, unit: str, value: float) -> Statistic:

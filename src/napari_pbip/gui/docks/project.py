@@ -61,7 +61,7 @@ class ProjectWidget(DropZone):
         self.save_button = push_button("Save table…", "This table with all slides, as CSV or Parquet", self._save)
         self.statistics_button = push_button(
             "Statistics…",
-            "Save areas, patches, interfaces and distances of all maps as one table, a value in each row",
+            "Save areas, patches, interfaces and distances of all maps, each with its range, as one table",
             self._save_statistics,
         )
         self.report_button = push_button(
