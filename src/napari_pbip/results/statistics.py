@@ -12,6 +12,7 @@ from dataclasses import astuple, dataclass, replace
 from functools import partial
 from itertools import chain, combinations, pairwise, permutations
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,7 @@ COLUMNS = (
     "low", "high", "range",
 )  # fmt: skip
 """The columns of a table of statistics, which are the fields of :class:`Statistic`."""
-Image = "CorrectedLabels | Labels | _LabelsIn | _LabelsAt"
+Image: TypeAlias = "CorrectedLabels | Labels | _LabelsIn | _LabelsAt"
 """Labels of which parts are read, (H, W)."""
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Row and column steps from a cell to half of its eight neighbours, so that each pair of cells is counted once."""
