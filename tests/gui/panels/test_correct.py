@@ -264,6 +264,7 @@ def test_corrected_places_become_labelled_tiles(bench: Bench, settle: Any) -> No
     proposed = set(teach._tiles["epidermis"])
     assert len(proposed) > 10
     assert not len(labelling.labels)
+    settle()
     assert bench.viewer.layers["Labelled tiles"].visible
     size = labelling.labels.size.microns / bench.result.store.cell_um
     for x, y in proposed:
