@@ -264,6 +264,7 @@ def test_corrected_places_become_labelled_tiles(bench: Bench, settle: Any) -> No
     proposed = set(teach._tiles["epidermis"])
     assert len(proposed) > 10
     assert not len(labelling.labels)
+    settle()
     assert bench.viewer.layers["Labelled tiles"].visible
     size = labelling.labels.size.microns / bench.result.store.cell_um
     for x, y in proposed:
@@ -282,3 +283,33 @@ def test_corrected_places_become_labelled_tiles(bench: Bench, settle: Any) -> No
     assert "No further tile" in teach.notice.text()
     click(bench.tune.undo.undo_button)
     assert not len(labelling.labels)
+
+
+def test_labels_of_several_resolutions_can_be_painted_on_in_a_copy(
+    viewer: Any, settle: Any, path: Path, tmp_path: Path
+) -> None:
+    run(export(path, tmp_path / "map.ome.zarr", "ome-zarr"))
+    tune = TuneWidget(viewer)
+    viewer.window.add_dock_widget(tune, name="Tune")
+    settle()
+    assert not tune.edit_copy.button.isVisible()
+    (layer,) = viewer.open(str(tmp_path / "map.ome.zarr"), plugin="napari-pbip")
+    settle()
+    if not layer.multiscale:  # the map is so small that it has one level
+        layer = viewer.add_labels([np.asarray(layer.data), np.asarray(layer.data)[::2, ::2]], name="two levels")
+        settle()
+    assert "several resolutions" in tune.edit_copy.about.text()
+    click(tune.edit_copy.button)
+    settle(lambda: not session_of(viewer).jobs)
+    copy = viewer.layers.selection.active
+    assert copy is not layer
+    assert not tune.edit_copy.button.isVisible()
+    np.testing.assert_array_equal(copy.data, np.asarray(layer.data[0]))
+    np.testing.assert_array_equal(copy.scale, layer.scale)
+    canvas = canvas_of(viewer)
+    viewer.reset_view()
+    settle()
+    copy.selected_label = 3
+    QTest.mouseClick(canvas, LEFT, NO, QPoint(canvas.width() // 2, canvas.height() // 2))
+    settle()
+    assert np.count_nonzero(copy.data != np.asarray(layer.data[0])) > 10

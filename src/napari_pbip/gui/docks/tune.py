@@ -27,6 +27,7 @@ from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.panels.compare_maps import CompareMaps
 from napari_pbip.gui.panels.correct import CorrectPanel
 from napari_pbip.gui.panels.display_controls import DisplayControls
+from napari_pbip.gui.panels.edit_copy import EditCopy
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.scrolling import scrolling_to
 from napari_pbip.gui.sessions import session_of
@@ -75,6 +76,7 @@ class TuneWidget(QWidget):
             self._save_labels,
         )
         self.compare = CompareMaps(self._session)
+        self.edit_copy = EditCopy(viewer, self._session)
         self.correct = CorrectPanel(self._session)
         self.undo = UndoButtons(self._session, self)
         self.bar = JobBar()
@@ -104,7 +106,7 @@ class TuneWidget(QWidget):
         buttons.addWidget(self.save_button)
         inside = QWidget()
         layout = QVBoxLayout(inside)
-        for part in (self.title, self.open_button, self.notice, self.controls):
+        for part in (self.edit_copy, self.title, self.open_button, self.notice, self.controls):
             layout.addWidget(part)
         layout.addLayout(buttons)
         layout.addWidget(self.correct)

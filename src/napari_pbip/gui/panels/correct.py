@@ -100,7 +100,7 @@ class CorrectPanel(QGroupBox):
         ask(
             self,
             "Take corrections back",
-            f"Take back the corrections of {_described(sittings[-1])}? This cannot be undone.",
+            f"Take back the corrections made {_described(sittings[-1])}? This cannot be undone.",
             {"Take back": lambda: self._correcting.take_back(result)},
             strokes,
         )
@@ -112,7 +112,7 @@ class CorrectPanel(QGroupBox):
         if result is None:
             return
         sittings = result.store.corrections.sittings
-        said = f"Corrected by hand, last by {_described(sittings[-1])}. " if sittings else ""
+        said = f"Corrected {_described(sittings[-1])}. " if sittings else ""
         self.about.setText(said + (_HOW if self._on else _WHY))
         with signals_blocked(self.correct_button):
             self.correct_button.setChecked(self._on)
@@ -130,5 +130,5 @@ class CorrectPanel(QGroupBox):
 
 def _described(sitting: Sitting) -> str:
     """Return who corrected in a sitting, and when."""
-    when = f" on {sitting.changes[-1][0].astimezone():%Y-%m-%d at %H:%M}" if sitting.changes else ""
-    return f"{sitting.who or 'somebody who gave no name'}{when}"
+    when = f"on {sitting.changes[-1][0].astimezone():%Y-%m-%d at %H:%M}" if sitting.changes else "earlier"
+    return f"{when} by {sitting.who}" if sitting.who else when

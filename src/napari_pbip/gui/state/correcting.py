@@ -89,8 +89,8 @@ class Correcting:
     def end(self) -> None:
         """Save what was painted last, and remove the layer."""
         self.flush()
-        shown, editor = self._shown, self._editor
-        if shown is None or editor is None:
+        result, shown, editor = self.result, self._shown, self._editor
+        if result is None or shown is None or editor is None:
             return
         self.result = self._shown = self._editor = None
         shown.close()
@@ -99,6 +99,8 @@ class Correcting:
         layers = self._session.viewer.layers
         if shown.layer in layers:
             layers.remove(shown.layer)
+        if result.layer in layers:
+            layers.selection.active = result.layer
         self.changed.emit()
 
     def flush(self) -> None:

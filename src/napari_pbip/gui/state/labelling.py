@@ -208,16 +208,16 @@ class Labelling:
 
     def _refresh(self) -> None:
         """Find the present slide and whether it can be labelled, draw, and emit :attr:`changed`."""
-        slide = self._session.current_slide
+        slide, grid = self._session.current_slide, self.grid
         if slide is None and self.slide in list(self._session.slides):
             slide = self.slide  # a layer without a slide was selected, so this slide stays
-        if slide is not self.slide:
+        before = self.slide
+        if slide is not before:
             if self.slide is not None:
                 self.slide.layer.events.scale.disconnect(self._refresh_soon)
             if slide is not None:
                 slide.layer.events.scale.connect(self._refresh_soon)
             self.slide = slide
-        self._preview, self._classes = {}, None
         self._facts, self.refusal = None, None
         if slide is not None and self.problem is None:
             try:
@@ -229,6 +229,8 @@ class Labelling:
                 self._facts = facts
             except PbipError as error:
                 self.refusal = error
+        if self.grid != grid or slide is not before:
+            self._preview, self._classes = {}, None
         self._draw()
         self.changed.emit()
 
@@ -242,6 +244,7 @@ class Labelling:
         self._adopt |= counts != self._counts  # renaming a class is no reason to use these tiles
         self._counts = counts
         self._unsaved = True
+        self._preview, self._classes = {}, None
         self._quiet.start()
         self._refresh()
 
