@@ -199,7 +199,7 @@ class _LabelsIn:
     """The labels of a store in one region, as an array of which parts are read; the others are not analysed."""
 
     def __init__(self, labels: Image, store: ScoreStore, region: str) -> None:
-        self.shape = labels.shape
+        self.shape: tuple[int, ...] = labels.shape
         self._labels, self._store, self._region = labels, store, region
 
     def __getitem__(self, place: tuple[slice, slice]) -> Labels:

@@ -150,7 +150,7 @@ class MappedSlide:
             ],
         )
         if self.store.regions:
-            of_regions = [
+            of_regions: list[list[Cell | str]] = [
                 [
                     row.region,
                     Cell(row.name, self.colours.get(row.name, "")),

@@ -5,17 +5,15 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import DataError
 from napari_pbip.events import Finished, Job, Started, Step
-from napari_pbip.results.label_files import open_labels
+from napari_pbip.results.label_files import CorrectedLabels, open_labels
 from napari_pbip.results.labels import Labels
 from napari_pbip.results.lazy import analysed_blocks, label_blocks
 from napari_pbip.results.store import ScoreStore
@@ -103,7 +101,7 @@ def compare_labels(before: Path, after: Path, thresholds: ThresholdSettings) -> 
 
 
 def _nearest(
-    saved: zarr.Array[Any], shape: tuple[int, ...], first: tuple[int, int], scale: float
+    saved: CorrectedLabels, shape: tuple[int, ...], first: tuple[int, int], scale: float
 ) -> npt.NDArray[np.uint8]:
     """Return the saved label in the middle of each cell of a block of a map with cells ``scale`` times as wide."""
     rows, columns = (
