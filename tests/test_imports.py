@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 import napari_pbip
 
 QT = ("PyQt5", "PyQt6", "PySide2", "PySide6", "qtpy")
@@ -33,11 +31,9 @@ def test_the_package_is_light():
     assert not brought_along("napari_pbip") & {*HEAVY, "numpy", "pydantic", "rich"}
 
 
-@pytest.mark.parametrize(
-    "module", ["napari_pbip.cli", "napari_pbip.slides", "napari_pbip.bank", "napari_pbip.results", "napari_pbip.replay"]
-)
-def test_slides_bank_results_replay_and_the_command_line_start_without_torch(module: str):
-    assert not brought_along(module) & {"torch", "transformers", "timm", "napari", "magicgui", *QT}
+def test_slides_bank_results_replay_and_the_command_line_start_without_torch():
+    modules = (f"napari_pbip.{name}" for name in ("cli", "slides", "bank", "results", "replay"))
+    assert not brought_along(*modules) & {"torch", "transformers", "timm", "napari", "magicgui", *QT}
 
 
 def test_everything_but_the_window_works_without_napari_and_qt():

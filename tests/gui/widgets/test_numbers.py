@@ -156,6 +156,7 @@ def picture(tmp_path, sample_pixels) -> Path:
     return path
 
 
+@pytest.mark.parametrize("locale", ["de_DE"], indirect=True)  # all boxes are of the class that is tested in four
 def test_microns_per_pixel_of_every_dock(viewer, settle, locale, picture):
     slides, teach = SlidesWidget(viewer), LabelTilesWidget(viewer)
     for dock in (slides, teach):
