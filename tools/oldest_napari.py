@@ -10,7 +10,12 @@ import subprocess
 import sys
 
 OLDEST = "napari==0.6.6"
-TESTS = ["tests/gui/layers/test_slides.py", "tests/gui/test_workflow.py", "tests/gui/test_saved_labels.py"]
+TESTS = [
+    "tests/gui/layers/test_slides.py",
+    "tests/gui/panels/test_regions.py",
+    "tests/gui/test_workflow.py",
+    "tests/gui/test_saved_labels.py",
+]
 
 
 def main() -> None:
