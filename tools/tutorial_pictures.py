@@ -1,4 +1,4 @@
-"""Make the pictures of docs/tutorial.md from the running plugin, with the workflow of tests/gui.
+"""Make the pictures of docs/tutorial.md and docs/tutorial-cohort.md from the running plugin, with tests/gui.
 
     python tools/tutorial_pictures.py [docs/images]
 
@@ -22,11 +22,14 @@ from typing import Any
 import napari
 from napari.qt import get_qapp
 from PIL import Image
+from qtpy.QtCore import Qt
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from napari_pbip.gui.sessions import session_of  # noqa: E402
+from napari_pbip.gui.state.steps import Step  # noqa: E402
+from tests.gui.qt_helpers import click, open_workflow  # noqa: E402
 from tests.gui.sample_labels import CARCINOMA, SKIN, SPINDLE_CELLS, Lesson  # noqa: E402
 from tests.gui.workflow import Workflow  # noqa: E402
 
@@ -70,6 +73,40 @@ def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> N
         viewer.close()
 
 
+def play_cohort(folder: Path) -> None:
+    """Map the three bundled slides with the model of the sample project; write a picture of their table and a map."""
+    viewer = napari.Viewer()
+    viewer.window.resize(1400, 900)
+    session = session_of(viewer)
+
+    def shot(name: str) -> None:
+        settle()
+        print("cohort", name, flush=True)
+        picture = Image.fromarray(viewer.screenshot(canvas_only=False)[..., :3])
+        picture.save(folder / f"{name}.jpg", quality=85)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        session.folder = Path(scratch) / "napari-pbip"  # the sample project lies beside it
+        panel = open_workflow(viewer, settle)
+        viewer.open_sample("napari-pbip", "project")
+        settle(lambda: len(session.slides) == 1 and not session.jobs)
+        # the microns per pixel that are entered are saved beside the slides, which must not be in the package
+        for lesson in (CARCINOMA, SPINDLE_CELLS):
+            slide = Path(shutil.copy(lesson.slide, scratch))
+            session.slides.open(slide, lesson.mpp)
+        dock, project = viewer.window.add_plugin_dock_widget("napari-pbip", "Project")
+        viewer.window._qt_window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, dock)
+        panel.show_step(Step.SEGMENT)
+        settle(lambda: project.model.currentText() and not session.jobs)
+        project.table.selectAll()
+        click(project.segment_button)
+        settle(lambda: len(session.results) == 3 and not session.jobs, 3600)
+        session.slides.show(session.slides[0])
+        shot("cohort")
+        session.close()
+        viewer.close()
+
+
 def main() -> None:
     """Make all pictures."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
@@ -78,6 +115,7 @@ def main() -> None:
     play("skin", SKIN, {step: step for step in steps}, folder)
     play("carcinoma", CARCINOMA, {"segment": "carcinoma"}, folder)
     play("spindle cells", SPINDLE_CELLS, {"segment": "spindle-cells"}, folder)
+    play_cohort(folder)
 
 
 if __name__ == "__main__":
