@@ -104,7 +104,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     once = texture.model_copy(update={"k": 1})
     list(build_bank(load_single_tiles(tiles, data), bank, once, data, update=True, curation=worse))
     list(cut_tiles(_labelled(slide, 3), tiles))
-    Project(slides=slides, model=run, settings=settings).write(folder)
+    Project(slides=slides, model=run, settings=settings, titles={"dermis": "corium"}).write(folder)
     return folder
 
 
@@ -139,6 +139,7 @@ def test_the_copy_is_a_project_of_its_own(project: Path, again: Path) -> None:
     assert known.settings.data.folder == again / "tiles"
     assert known.model == again / "models" / "model 1"
     assert known.slides == Project.open(project).slides
+    assert known.titles == {"dermis": "corium"}
     for made in again.rglob("*.json"):
         if made.name != "project.json" and "tiles" not in made.parts:
             assert str(project) not in made.read_text(encoding="utf-8"), made

@@ -50,6 +50,7 @@ def _project(study: Path, elsewhere: Path) -> Project:
         results=(ProjectResult(path=store, thresholds=thresholds, hidden=frozenset({1, 255}), opacity=0.7, open=True),),
         model=folder / "models" / "model 1",
         settings=settings,
+        titles={"dermis": "corium"},
     )
 
 
