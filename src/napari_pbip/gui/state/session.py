@@ -295,7 +295,7 @@ class Session:
                 job.wait()
             stopped.update(running)
         self.project.close()
-        self.correcting.end()
+        self.correcting.close()
         self.tissue.close()
         self.labelling.close()
         self.results.close()
