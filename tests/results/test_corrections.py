@@ -203,3 +203,17 @@ def test_exports_have_the_corrections_and_say_so(path, tmp_path):
     table = (tmp_path / "all.statistics.csv").read_text(encoding="utf-8")
     corrected = [row for row in csv.DictReader(table.splitlines()) if row["quantity"] == "area corrected by hand"]
     assert [(row["class"], float(row["value"])) for row in corrected] == [("STR", pytest.approx(0.1536))]
+
+
+def test_what_another_process_corrected_meanwhile_stays(path):
+    opened = ScoreStore.open(path)
+    assert opened.corrections.cells is None
+    correct(path, (np.s_[1:30, 1:30], STROMA), who="A. Person")
+    editor = CorrectionEditor(opened.corrections, "B. Person")
+    opened.corrections.cells[40:50, 1:30] = RIGHT
+    editor.save()
+    editor.close()
+    again = ScoreStore.open(path).corrections
+    assert (again.cells[1:30, 1:30] == STROMA).all()
+    assert (again.cells[40:50, 1:30] == RIGHT).all()
+    assert [one.who for one in again.sittings] == ["A. Person", "B. Person"]

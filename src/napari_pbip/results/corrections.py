@@ -16,12 +16,12 @@ no label that could be corrected.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,6 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from napari_pbip.claims import claim
-from napari_pbip.files import output_error
 from napari_pbip.results.label_image import CHUNK, OURS
 from napari_pbip.results.store_files import get_array, reading, writing_to
 from napari_pbip.taxonomy import NOT_ANALYSED
@@ -83,11 +82,14 @@ class Corrections:
         self.folder, self.shape = store / FOLDER, shape
         self.cells: Cells | None = None
         self.sittings: tuple[Sitting, ...] = ()
-        if numbers := self._numbers():
-            with reading(self.folder, _MEND):
-                arrays = [self._array(number) for number in numbers]
-                self.sittings = tuple(map(_sitting, arrays))
-                self.cells = _laid_over(arrays, np.zeros(shape, np.uint8))
+        self.read()
+
+    def read(self) -> None:
+        """Read the corrections again, which another process may have changed."""
+        with reading(self.folder, _MEND):
+            arrays = self.arrays()
+            self.sittings = tuple(map(_sitting, arrays))
+            self.cells = _laid_over(arrays, np.zeros(self.shape, np.uint8)) if arrays else None
 
     def over(self, labels: Cells, level: int, y: slice, x: slice) -> Cells:
         """Return the labels of a rectangle of one level with the corrections laid over them."""
@@ -115,19 +117,17 @@ class Corrections:
         given = self.cells[:: 2**level, :: 2**level][y, x]
         return given * (labels != NOT_ANALYSED) if given.any() else None
 
-    def _numbers(self) -> list[int]:
-        try:
-            return sorted(int(place.name) for place in self.folder.iterdir() if place.name.isdigit())
-        except FileNotFoundError:
+    def arrays(self, mode: Literal["r", "r+"] = "r") -> list[zarr.Array[Any]]:
+        """Return the array of each sitting on disk, the newest last."""
+        numbers = sorted(int(place.name) for place in self.folder.glob("[0-9]*"))
+        if not numbers:
             return []
-        except OSError as error:
-            raise output_error(self.folder, error) from error
-
-    def _array(self, number: int) -> zarr.Array[Any]:
-        array = get_array(zarr.open_group(self.folder, mode="r+", zarr_format=3), str(number))
-        if array.shape != self.shape:
-            raise ValueError(f"sitting {number} is of {array.shape} cells, the result has {self.shape}")
-        return array
+        group = zarr.open_group(self.folder, mode=mode, zarr_format=3)
+        arrays = [get_array(group, str(number)) for number in numbers]
+        for array in arrays:
+            if array.shape != self.shape:
+                raise ValueError(f"{array.path} is of {array.shape} cells, and the result of {self.shape}")
+        return arrays
 
 
 class CorrectionEditor:
@@ -149,13 +149,15 @@ class CorrectionEditor:
     """
 
     def __init__(self, corrections: Corrections, who: str) -> None:
-        self._corrections, self.who = corrections, who
-        self._claim = ExitStack()
-        self._claim.enter_context(claim(corrections.folder, "correcting"))
+        self._corrections, self._who = corrections, who
+        with ExitStack() as claimed:
+            claimed.enter_context(claim(corrections.folder, "correcting"))
+            corrections.read()
+            self._claim = claimed.pop_all()
         if corrections.cells is None:
             corrections.cells = np.zeros(corrections.shape, np.uint8)
         self._saved = corrections.cells.copy()
-        self._number: int | None = None  # of this sitting, which begins with its first change
+        self._begun = False  # a sitting begins with its first change
 
     def save(self) -> tuple[Rectangle, Cells] | None:
         """Write the cells that were changed; return where they lie, and what was there before, or None if none were.
@@ -169,8 +171,8 @@ class CorrectionEditor:
         changed = _changed(saved, cells)
         if changed is None:
             return None
-        with writing_to(self._corrections.folder):
-            array, earlier = self._sitting()
+        with self._writing():
+            *earlier, array = self._arrays()
             y, x = (range(span.start // CHUNK * CHUNK, span.stop, CHUNK) for span in changed)
             for block in (_block(row, column) for row in y for column in x):
                 below = _laid_over(earlier, np.zeros_like(cells[block]), block)
@@ -180,9 +182,9 @@ class CorrectionEditor:
             facts: Any = array.attrs[OURS]
             count = int(np.count_nonzero(cells[changed] != saved[changed]))
             array.attrs[OURS] = {**facts, "changes": [*facts["changes"], [now, count]]}
+            self._note_sittings()
         before = saved[changed].copy()
         saved[changed] = cells[changed]
-        self._note_sittings()
         return changed, before
 
     def take_back(self) -> None:
@@ -193,53 +195,72 @@ class CorrectionEditor:
         OutputError
             If it cannot be removed.
         """
-        *earlier, last = self._corrections._numbers()
-        folder, aside = self._corrections.folder / str(last), self._corrections.folder / f".{last}.old"
-        with writing_to(folder):
-            shutil.rmtree(aside, ignore_errors=True)
-            folder.rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
-        with reading(self._corrections.folder, _MEND):
-            self._cells[:] = 0
-            _laid_over([self._corrections._array(number) for number in earlier], self._cells)
+        with self._writing():
+            *earlier, last = self._corrections.arrays()
+            self._remove(last)
+            self._cells[:] = UNTOUCHED
+            _laid_over(earlier, self._cells)
+            self._note_sittings()
         self._saved[:] = self._cells
-        self._number = None
-        self._note_sittings()
+        self._begun = False
 
     def close(self) -> None:
-        """Let others correct; a sitting of which nothing is left is forgotten."""
-        if self._number is not None and not self._corrections._array(self._number).nchunks_initialized:
-            shutil.rmtree(self._corrections.folder / str(self._number), ignore_errors=True)
-        self._claim.close()
+        """Let others correct; a sitting of which nothing is left is forgotten.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be removed; others can correct nevertheless.
+        """
+        try:
+            with self._writing():
+                if self._begun and not (last := self._corrections.arrays()[-1]).nchunks_initialized:
+                    self._remove(last)
+                    self._note_sittings()
+        finally:
+            self._claim.close()
 
     @property
     def _cells(self) -> Cells:
         assert self._corrections.cells is not None
         return self._corrections.cells
 
-    def _sitting(self) -> tuple[zarr.Array[Any], list[zarr.Array[Any]]]:
-        """Return the array of this sitting, which is made if there is none yet, and those of the earlier ones."""
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise OutputError with a clear message whatever goes wrong on disk."""
+        folder = self._corrections.folder
+        with reading(folder, _MEND), writing_to(folder):
+            yield
+
+    def _remove(self, sitting: zarr.Array[Any]) -> None:
+        """Remove a sitting, which is renamed first, so that no part of it counts if a process is killed."""
+        folder = self._corrections.folder / sitting.basename
+        aside = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def _arrays(self) -> list[zarr.Array[Any]]:
+        """Return the array of each sitting; that of this one is made if there is none yet."""
         corrections = self._corrections
-        numbers = corrections._numbers()
-        if self._number is None:
-            self._number = max(numbers, default=-1) + 1
+        arrays = corrections.arrays("r+")
+        if not self._begun:
             group = zarr.open_group(corrections.folder, mode="a", zarr_format=3)
-            group.create_array(
-                str(self._number),
+            array = group.create_array(
+                str(int(arrays[-1].basename) + 1 if arrays else 0),
                 shape=corrections.shape,
                 chunks=(CHUNK, CHUNK),
                 dtype="uint8",
                 fill_value=UNTOUCHED,
                 compressors=BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle", typesize=1),
-                attributes={OURS: {"who": self.who, "changes": []}},
-                overwrite=True,
+                attributes={OURS: {"who": self._who, "changes": []}},
             )
-        earlier = [corrections._array(number) for number in numbers if number < self._number]
-        return corrections._array(self._number), earlier
+            arrays.append(array)
+            self._begun = True
+        return arrays
 
     def _note_sittings(self) -> None:
-        corrections = self._corrections
-        corrections.sittings = tuple(_sitting(corrections._array(number)) for number in corrections._numbers())
+        self._corrections.sittings = tuple(map(_sitting, self._corrections.arrays()))
 
 
 def _laid_over(sittings: Sequence[zarr.Array[Any]], cells: Cells, block: Rectangle = np.s_[:, :]) -> Cells:

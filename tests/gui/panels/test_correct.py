@@ -313,3 +313,22 @@ def test_labels_of_several_resolutions_can_be_painted_on_in_a_copy(
     QTest.mouseClick(canvas, LEFT, NO, QPoint(canvas.width() // 2, canvas.height() // 2))
     settle()
     assert np.count_nonzero(copy.data != np.asarray(layer.data[0])) > 10
+
+
+def test_what_cannot_be_saved_stays_on_the_screen(bench: Bench, settle: Any) -> None:
+    click(bench.panel.correct_button)
+    height, width = bench.labels.shape
+    blocking = bench.path / "corrections" / "0"
+    blocking.write_text("in the way")
+    bench.stroke((height * 0.4, width * 0.45), (height * 0.5, width * 0.5))
+    settle(lambda: bench.session.correcting.problem is not None)
+    assert bench.panel.notice.isVisible()
+    click(bench.panel.correct_button)
+    assert bench.panel.correct_button.isChecked()
+    painted = bench.session.correcting.layer.data.copy()
+    assert painted.any()
+    blocking.unlink()
+    click(bench.panel.correct_button)
+    assert bench.session.correcting.layer is None
+    assert not bench.panel.notice.isVisible()
+    np.testing.assert_array_equal(ScoreStore.open(bench.path).corrections.cells, painted)

@@ -75,6 +75,8 @@ class Correcting:
             Name of the person who corrects, if it was given.
         """
         self.end()
+        if self.result is not None:  # what was painted is not saved
+            return
         self.problem = None
         try:
             self._editor = CorrectionEditor(result.store.corrections, who)
@@ -87,7 +89,12 @@ class Correcting:
         self.changed.emit()
 
     def end(self) -> None:
-        """Save what was painted last, and remove the layer."""
+        """Save what was painted last, and remove the layer; it stays if that cannot be saved."""
+        if self.flush():
+            self.close()
+
+    def close(self) -> None:
+        """Remove the layer even if what was painted last cannot be saved."""
         self.flush()
         result, shown, editor = self.result, self._shown, self._editor
         if result is None or shown is None or editor is None:
@@ -95,7 +102,10 @@ class Correcting:
         self.result = self._shown = self._editor = None
         shown.close()
         shown.layer.events.selected_label.disconnect(self._on_paint)
-        editor.close()
+        try:
+            editor.close()
+        except PbipError as error:
+            self.problem = error
         layers = self._session.viewer.layers
         if shown.layer in layers:
             layers.remove(shown.layer)
@@ -103,18 +113,18 @@ class Correcting:
             layers.selection.active = result.layer
         self.changed.emit()
 
-    def flush(self) -> None:
-        """Save what was painted since the last time."""
+    def flush(self) -> bool:
+        """Save what was painted since the last time; return False if it cannot be saved."""
         self._quiet.stop()
         if self.result is None or self._editor is None:
-            return
+            return True
         corrections, path = self.result.store.corrections, self.result.store.path
         try:
             saved = self._editor.save()
         except PbipError as error:
             self.problem = error
             self.changed.emit()
-            return
+            return False
         if saved is not None:
             changed, before = saved
             assert corrections.cells is not None
@@ -123,6 +133,7 @@ class Correcting:
             redo = partial(self._restore, path, changed, corrections.cells[changed].copy())
             self._session.history.push("corrections", undo, redo, about=self)
             self._show(path)
+        return True
 
     def take_back(self, result: ResultLayer) -> None:
         """Take back the newest sitting of a result as a whole."""
@@ -197,8 +208,8 @@ class Correcting:
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self.layer:
-            self.end()
+            self.close()
 
     def _on_results(self) -> None:
         if self.result is not None and self.result not in list(self._session.results):
-            self.end()
+            self.close()

@@ -314,7 +314,7 @@ class Session:
                 job.wait()
             stopped.update(running)
         self.project.close()
-        self.correcting.end()
+        self.correcting.close()
         self.tissue.close()
         self.regions.close()
         self.labelling.close()
