@@ -292,7 +292,7 @@ def bare_viewer(application, settle):
 def test_a_sample_comes_sharp_in_a_bare_viewer_and_is_closed_with_its_layer(bare_viewer, settle, key, bar):
     (layer,) = bare_viewer.open_sample("napari-pbip", key)
     settle()
-    assert shows_scale_bar(bare_viewer) == bar  # one that is true, or none
+    settle(lambda: shows_scale_bar(bare_viewer) == bar)  # one that is true, or none
     level = layer.data[0]
     drawn = []
     layer.events.set_data.connect(lambda: drawn.append(level))
@@ -344,8 +344,7 @@ def test_slides_with_and_without_mpp_in_one_window(viewer, widget, slide_without
     assert not shows_scale_bar(viewer)  # nobody knows how long it would be
     assert not told
     session_of(viewer).slides.show(first)
-    settle()
-    assert shows_scale_bar(viewer)
+    settle(lambda: shows_scale_bar(viewer))
     assert {str(unit) for unit in first.layer.units} == {"micrometer"}
     second.layer.visible = True
     assert not shows_scale_bar(viewer)
@@ -361,7 +360,7 @@ def test_the_magnification_follows_the_zoom_while_microns_are_known(viewer, widg
     settle()
     assert not magnification(viewer)
     widget.mpp.given.emit(0.5)
-    settle()
+    settle(lambda: magnification(viewer))
     camera, canvas = camera_of(viewer), canvas_of(viewer)
     for zoom, said in ((4, "40x"), (1 / 0.5, "20x"), (0.1, "1x"), (0.0625, "0.62x"), (1.04, "10x")):
         camera.zoom = zoom

@@ -220,6 +220,8 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         self._magnification = Magnification(viewer)
         # shown after napari has handled the change, and once for any number of changes
         self._show_next = single_shot(0, self._on_next)
+        # a turn of the event loop later, because napari takes a third of a second for its first scale bar
+        self._measure_next = single_shot(0, self._measure)
         super().__init__(viewer)
 
     def open(self, path: Path, mpp: float | None = None) -> SlideLayer:
@@ -262,7 +264,7 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         slide.pyramid.retry()
         viewer.layers.selection.active = slide.layer
         fit(viewer, slide.layer)
-        self._measure()
+        self._measure_next.start()
 
     def put_away(self, layer: Layer) -> None:
         """Hide a layer until its slide is shown."""
@@ -297,6 +299,7 @@ class SlideLayers(LayerRegistry[SlideLayer]):
     def close(self) -> None:
         """Close all slides."""
         self._show_next.stop()
+        self._measure_next.stop()
         super().close()
 
     def _make(self, layer: Layer) -> SlideLayer | None:
