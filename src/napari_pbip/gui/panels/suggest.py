@@ -21,7 +21,7 @@ class SuggestPanel(QWidget):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self._suggestions = session.suggestions
+        self._suggestions, self._labelling = session.suggestions, session.labelling
         self.suggest_button = push_button(
             "Suggest tiles",
             "Show tiles without a label, on all slides of the project, that differ most from those with one",
@@ -42,9 +42,8 @@ class SuggestPanel(QWidget):
             self,
             (self._suggestions.changed, self._show),
             (self._suggestions.searching, self._follow),
-            (session.labelling.changed, self._show_whether),
+            (self._labelling.changed, self._show_whether),
         )
-        self._labelling = session.labelling
         self._show()
         self._show_whether()
 
