@@ -13,6 +13,7 @@ from stores import create, facts, halves
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.outputs.export import export
+from napari_pbip.engine.outputs.score_result import Truth, score_result
 from napari_pbip.errors import FolderInUse, OutputError
 from napari_pbip.progress import run
 from napari_pbip.results import LargestScores, ScoreStore, label_region, lazy_labels, open_labels
@@ -217,3 +218,17 @@ def test_what_another_process_corrected_meanwhile_stays(path):
     assert (again.cells[1:30, 1:30] == STROMA).all()
     assert (again.cells[40:50, 1:30] == RIGHT).all()
     assert [one.who for one in again.sittings] == ["A. Person", "B. Person"]
+
+
+def test_an_evaluation_is_of_the_model_with_the_corrected_map_beside_it(path):
+    truth = np.full((800, 1200), LEFT)
+    truth[:, 600:] = RIGHT
+    truth[100:300, 100:300] = STROMA
+    model = run(score_result(path, Truth(truth, 1), ThresholdSettings())).summary
+    assert set(model["protocols"]) == {"oracle", "predicted"}
+    correct(path, (np.s_[100:300, 100:300], STROMA))
+    both = run(score_result(path, Truth(truth, 1), ThresholdSettings())).summary
+    assert {key: both["protocols"][key] for key in model["protocols"]} == model["protocols"]
+    iou = {key: found["per_class"]["STR"]["iou"] for key, found in both["protocols"].items()}
+    assert iou["predicted"] == 0
+    assert iou["corrected"] == 100
