@@ -97,7 +97,7 @@ class ProjectWidget(DropZone):
         self.bar.follow(self._session.project.add(paths))
 
     def _lay_out(self) -> None:
-        above, model, below = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        above, model, saved = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
         above.addWidget(self.search, 1)
         above.addWidget(self.add_button)
         label = QLabel("Model")
@@ -106,12 +106,8 @@ class ProjectWidget(DropZone):
         model.addWidget(self.model, 1)
         model.addWidget(self.segment_button)
         model.addWidget(self.remove_button)
-        below.addWidget(self.undo)
-        below.addStretch()
-        below.addWidget(self.script_button)
-        below.addWidget(self.save_button)
-        below.addWidget(self.statistics_button)
-        below.addWidget(self.report_button)
+        for button in (self.save_button, self.statistics_button, self.report_button, self.script_button):
+            saved.addWidget(button)
         layout = QVBoxLayout(self)
         layout.addWidget(self.project)
         layout.addLayout(above)
@@ -119,7 +115,8 @@ class ProjectWidget(DropZone):
         layout.addWidget(self.bar)
         layout.addWidget(self.notice)
         layout.addLayout(model)
-        layout.addLayout(below)
+        layout.addWidget(self.undo)
+        layout.addLayout(saved)
         self.model.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def _show_soon(self) -> None:
