@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # every worker has a core of its own; to be said before torch is loaded
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; to be said before torch is loaded
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -15,6 +15,12 @@ from hypothesis import settings
 
 from napari_pbip import samples
 from napari_pbip.slides import open_slide
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker more than cores, because tests of the window wait for timers much of the time."""
+    return (os.cpu_count() or 1) + 1
+
 
 # The same examples in every run, so that a failure is of the change; --hypothesis-profile=default draws new ones.
 settings.register_profile("same", derandomize=True)

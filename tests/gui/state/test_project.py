@@ -52,9 +52,9 @@ def opened(session: Any, settle: Settle) -> None:
     settle()
 
 
-def sitting(what: str, study: Path) -> dict[str, Any]:
-    """Run a sitting in a language with decimal commas; numbers in other languages: ``widgets/test_numbers.py``."""
-    command = [sys.executable, "-m", "tests.gui.state.project_process", what, str(study), "de_DE"]
+def sitting(what: str, study: Path, locale: str) -> dict[str, Any]:
+    """Run a sitting in a language, in a process of its own; return what is there at its end."""
+    command = [sys.executable, "-m", "tests.gui.state.project_process", what, str(study), locale]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
@@ -75,7 +75,7 @@ def test_a_script_that_ends_without_quitting_loses_nothing(display: None, study:
 
 
 def test_after_a_restart_everything_is_as_it_was(display: None, study: Path) -> None:
-    left = sitting("work", study)
+    left = sitting("work", study, "de_DE")  # with decimal commas
     assert left["slides"] == [["tumour.tif", 0.25, True], ["skin.svs", pytest.approx(0.499), False]]
     assert left["thresholds"]["delta"] == pytest.approx(0.25)
     assert list(left["thresholds"]["class_delta"]) == ["STR"]
@@ -84,7 +84,7 @@ def test_after_a_restart_everything_is_as_it_was(display: None, study: Path) -> 
     there = study.with_name("other machine")
     study.rename(there)
     (there / "last-project.txt").write_text(str(there / "project"), encoding="utf-8")
-    found = sitting("look", there)
+    found = sitting("look", there, "C")
     moved = json.loads(json.dumps(left).replace(str(study), str(there)))
     assert found == moved
 
