@@ -35,7 +35,7 @@ def _training(model: ReportedModel) -> Iterator[str]:
         yield f"It is a logistic regression on the features of the frozen encoder {(facts.encoder or {})['name']}."
     else:
         yield (
-            f"Training took {facts.step:,} steps of {settings.train.batch_size} tiles with AdamW (weight decay "
+            f"Training took {facts.step:,} steps of {settings.train.batch_size} tiles by AdamW (weight decay "
             f"{settings.train.weight_decay:g}, seed {settings.train.seed})."
         )
     if model.bank is not None:

@@ -211,7 +211,7 @@ def _card(run: Path, facts: RunFacts, identity: str, licence: str) -> str:
     table = "\n".join(f"| {name} | {_plain(value)} |" for name, value in rows.items())
     return (
         f"# {_plain(run.name)}\n\nA model of napari-pbip, which makes tissue maps of slides. "
-        f"`napari-pbip unpack FILE --out RUN` unpacks it.\n\n| | |\n|---|---|\n{table}\n"
+        f"Its command `unpack` makes a folder of it.\n\n| | |\n|---|---|\n{table}\n"
     )
 
 
