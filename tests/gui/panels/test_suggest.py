@@ -41,27 +41,20 @@ class SuggestBench(Bench):
         self.arrived()
 
     def arrived(self) -> None:
-        """Wait until the slide of the suggested tile is open and can be labelled."""
-        labelling = self.session.labelling
-
-        def there() -> bool:
-            return self.tile is None or (
-                labelling.facts is not None and labelling.facts.identity == self.tile[0].identity
-            )
-
-        self.settle(there)
-        self.settle()
+        """Wait until the suggested tile is in the middle of the view, with neighbours, and is outlined."""
+        self.settle(lambda: self.tile is None or self.in_the_middle())
 
     def in_the_middle(self) -> bool:
-        """Return whether the suggested tile is in the middle of the view, with neighbours, and is outlined."""
         camera, side = camera_of(self.viewer), self.labels.size.microns
         middle = (np.array(self.tile[1][::-1]) + 0.5) * side
-        frame = next(layer for layer in self.viewer.layers if layer.name == "Tile grid")
+        frames = [layer for layer in self.viewer.layers if layer.name == "Tile grid" and layer.visible]
+        facts = self.session.labelling.facts
         return (
-            np.allclose(np.array(camera.center)[-2:], middle)
+            facts is not None
+            and facts.identity == self.tile[0].identity
+            and np.allclose(np.array(camera.center)[-2:], middle)
             and self.canvas.height() / camera.zoom > 2 * side
-            and frame.visible
-            and frame.data[0].outlined[0] == self.tile[1]
+            and [(frame.data[0].outlined or (None,))[0] for frame in frames] == [self.tile[1]]
         )
 
     def given(self, tile: Any) -> Any:
@@ -92,13 +85,11 @@ def test_suggested_tiles_of_three_slides_are_answered_with_keys(bench: SuggestBe
     bench.suggest()
     assert bench.part.tool.on
     assert "Tile 1 of 10" in bench.panel.note.text()
-    assert bench.in_the_middle()
     first = bench.tile
     bench.press(Qt.Key.Key_2)
     assert bench.given(first) == {1}
     second = bench.tile
     assert second != first
-    assert bench.in_the_middle()
     assert "Tile 2 of 10" in bench.panel.note.text()
     bench.press(Qt.Key.Key_1, SHIFT)  # it shows several classes, so it stays
     assert bench.tile == second
@@ -116,7 +107,6 @@ def test_suggested_tiles_of_three_slides_are_answered_with_keys(bench: SuggestBe
     seen = {first[0].path, second[0].path, third[0].path}
     while bench.tile is not None:
         seen.add(bench.tile[0].path)
-        assert bench.in_the_middle()
         bench.press(Qt.Key.Key_1)
     assert seen == {slide.path for slide in project.slides}
     assert len(bench.labels) == 9
