@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from napari_pbip.files import write_picture, writing
+from napari_pbip.document import Cell, Document, Legend, Part, Picture, Pictures, Section, Table, Text
+from napari_pbip.files import write_picture
 from napari_pbip.results.comparison import Choice, Comparison, Spread
 from napari_pbip.results.labels import UNASSIGNED_RGB
 from napari_pbip.results.metrics import MEASURES, PROTOCOLS
 from napari_pbip.results.resampling import LEVEL, PairedTest
 from napari_pbip.taxonomy import Taxonomy
+
+_HOW_TO_READ = (
+    f"Percent, mean ± standard deviation over seeds; below it, the {LEVEL} % bootstrap interval of the mean over "
+    "images, or over their slides if there are several. The best mean mIoU is bold, and the second best underlined.",
+    "Would other images give the same? Difference from the best: of the mIoU, with its interval; p permutation and p "
+    "Wilcoxon: paired tests over images or slides, corrected for the number of choices (Holm). Would other seeds give "
+    "the same? p best and p second: paired t-test of the mIoU over seeds against the best and the second best.",
+)
 
 
 def write_report(
@@ -52,28 +58,17 @@ def write_report(
     OutputError
         If the file cannot be written.
     """
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("napari_pbip.results", "."), autoescape=True)
-    page = environment.get_template("report.html.jinja").render(
-        title=title,
-        where=where,
-        planned=len(comparison.runs),
-        done=sum(run.figures is not None for run in comparison.runs),
-        failures=_failures(comparison),
-        axes=comparison.axes,
-        classes=comparison.classes,
-        level=LEVEL,
-        measures=list(MEASURES.values()),
-        protocols=[
-            {"name": protocol.title, "description": protocol.about, "rows": _rows(comparison, name)}
-            for name, protocol in PROTOCOLS.items()
-        ],
-        pictures=[[{"title": name, "data": _embedded(file)} for name, file in row.items()] for row in pictures],
-        legend=[] if taxonomy is None else [{"name": one.name, "colour": one.colour} for one in taxonomy],
-        seed=seed,
-        confusions=[_confusions(choice, comparison.classes) for choice in comparison.choices if choice.done],
-    )
-    with writing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    done = sum(run.figures is not None for run in comparison.runs)
+    parts: list[Part] = [
+        Text(f"{done} of {len(comparison.runs)} runs, scored on {where}."),
+        *map(Text, _HOW_TO_READ),
+        *_failures(comparison),
+        *(_protocol(comparison, name) for name in PROTOCOLS),
+    ]
+    if pictures:
+        parts.append(_maps(pictures, taxonomy, seed))
+    parts.append(_confusions(comparison))
+    Document(title, parts).write(path)
 
 
 def write_map(path: Path, labels: npt.NDArray[np.uint8], taxonomy: Taxonomy) -> None:
@@ -91,49 +86,50 @@ def write_map(path: Path, labels: npt.NDArray[np.uint8], taxonomy: Taxonomy) -> 
     write_picture(path, picture, "PNG")
 
 
-def _failures(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return the errors, each once for all seeds of a choice that it occurred with."""
+def _failures(comparison: Comparison) -> Iterator[Part]:
+    """Yield the errors, each once for all seeds of a choice that it occurred with."""
     seeds: dict[tuple[str, str], list[int]] = {}
     for run in comparison.runs:
         if run.error:
             seeds.setdefault((", ".join(run.choices), run.error), []).append(run.seed)
-    return [{"name": name, "error": error, "seeds": some} for (name, error), some in seeds.items()]
+    for (name, error), some in seeds.items():
+        yield Text(f"Failed: {name}, seed {', '.join(map(str, some))}: {error}", "warning")
 
 
-def _rows(comparison: Comparison, protocol: str) -> list[dict[str, Any]]:
-    ranks = {choice.names: rank for rank, choice in enumerate(comparison.ranking(protocol))}
-    rows = []
-    for choice, test in zip(comparison.choices, comparison.tests(protocol), strict=True):
-        figures = [_figure(choice, protocol, measure) for measure in MEASURES]
-        figures += [_cell(_spread(choice.class_spread(protocol, name))) for name in comparison.classes]
-        seconds, parameters = choice.mean("seconds_per_step"), choice.mean("parameters")
-        facts = _tested(test) + [_cell(_shown(p, ".3g")) for p in comparison.p_values(protocol, choice)]
-        facts += [_cell(_shown(seconds, ".3g")), _cell(_shown(parameters, ",.0f"))]
-        rows.append(
-            {
-                "names": choice.names,
-                "seeds": len(choice.done),
-                "rank": ranks.get(choice.names, len(ranks)),
-                "figures": figures,
-                "facts": facts,
-            }
-        )
-    return rows
+def _protocol(comparison: Comparison, key: str) -> Section:
+    """Return the figures of all choices by a protocol, and the tests of their differences."""
+    ranked = [choice.names for choice in comparison.ranking(key)]
+    figures: list[list[Cell | str]] = []
+    tests: list[list[Cell | str]] = []
+    for choice, test in zip(comparison.choices, comparison.tests(key), strict=True):
+        miou, *others = (_figure(choice, key, measure) for measure in MEASURES)
+        rank = ranked.index(choice.names) if choice.names in ranked else len(ranked)
+        of_classes = (_spread(choice.class_spread(key, name)) for name in comparison.classes)
+        first = Cell(miou, mark="best" if rank == 0 else "second" if rank == 1 else "")
+        figures.append([*choice.names, str(len(choice.done)), first, *others, *of_classes])
+        p_values = (_shown(p, ".3g") for p in comparison.p_values(key, choice))
+        costs = _shown(choice.mean("seconds_per_step"), ".3g"), _shown(choice.mean("parameters"), ",.0f")
+        tests.append([*choice.names, *(_tested(test) if test else ["–"] * 3), *p_values, *costs])
+    axes, classes = comparison.axes, [f"IoU {name}" for name in comparison.classes]
+    tested = ["difference from the best", "p permutation", "p Wilcoxon", "p best", "p second", "s a step", "parameters"]
+    return Section(
+        f"Protocol {PROTOCOLS[key].title}",
+        [
+            Text(PROTOCOLS[key].about),
+            Table([*axes, "seeds", *MEASURES.values(), *classes], figures, len(axes)),
+            Table([*axes, *tested], tests, len(axes)),
+        ],
+    )
 
 
-def _figure(choice: Choice, protocol: str, measure: str) -> dict[str, str]:
-    return _cell(_spread(choice.spread(protocol, measure)), choice.interval(protocol, measure), ".2f")
+def _figure(choice: Choice, protocol: str, measure: str) -> str:
+    ends = choice.interval(protocol, measure)
+    return _spread(choice.spread(protocol, measure)) + ("" if ends is None else f"\n{ends[0]:.2f} to {ends[1]:.2f}")
 
 
-def _cell(text: str, ends: tuple[float, float] | None = None, how: str = "") -> dict[str, str]:
-    return {"text": text, "interval": "" if ends is None else f"{ends[0]:{how}} to {ends[1]:{how}}"}
-
-
-def _tested(test: PairedTest | None) -> list[dict[str, str]]:
-    if test is None:
-        return [_cell("–")] * 3
-    p_values = (f"{p:.3g}" for p in (test.permutation, test.wilcoxon))
-    return [_cell(f"{test.difference:+.2f}", test.ends, "+.2f"), *map(_cell, p_values)]
+def _tested(test: PairedTest) -> list[str]:
+    low, high = test.ends
+    return [f"{test.difference:+.2f}\n{low:+.2f} to {high:+.2f}", f"{test.permutation:.3g}", f"{test.wilcoxon:.3g}"]
 
 
 def _spread(spread: Spread | None) -> str:
@@ -144,18 +140,32 @@ def _shown(value: float | None, how: str) -> str:
     return "–" if value is None else format(value, how)
 
 
-def _confusions(choice: Choice, classes: Sequence[str]) -> dict[str, Any]:
-    matrices = []
-    for key, protocol in PROTOCOLS.items():
-        if (counts := choice.confusion(key)) is None:
-            continue
-        shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        rows = [
-            {"name": name, "shares": row[: len(classes)].tolist()} for name, row in zip(classes, shares, strict=True)
-        ]
-        matrices.append({"protocol": protocol.title, "rows": rows})
-    return {"name": ", ".join(choice.names), "matrices": matrices}
+def _maps(pictures: Sequence[Mapping[str, Path]], taxonomy: Taxonomy | None, seed: int) -> Section:
+    legend = (
+        [] if taxonomy is None else [Legend({one.name: "#{:02x}{:02x}{:02x}".format(*one.rgb) for one in taxonomy})]
+    )
+    rows = [
+        Pictures([Picture(title, file.read_bytes()) for title, file in row.items() if file.exists()])
+        for row in pictures
+    ]
+    return Section("Maps", [Text(f"As the network sees them by itself, seed {seed}."), *legend, *rows])
 
 
-def _embedded(picture: Path) -> str:
-    return base64.b64encode(picture.read_bytes()).decode() if picture.exists() else ""
+def _confusions(comparison: Comparison) -> Section:
+    classes = comparison.classes
+    sections = []
+    for choice in comparison.choices:
+        tables = []
+        for key, protocol in PROTOCOLS.items():
+            if (counts := choice.confusion(key)) is None:
+                continue
+            shares = (counts / np.maximum(counts.sum(1, keepdims=True), 1))[:, : len(classes)]
+            rows: list[list[Cell | str]] = [
+                [name, *(Cell(f"{100 * share:.1f}", shade=share) for share in row)]
+                for name, row in zip(classes, shares.tolist(), strict=True)
+            ]
+            tables.append(Table([protocol.title, *classes], rows))
+        if tables:
+            sections.append(Section(", ".join(choice.names), tables))
+    about = "Percent of the pixels of the true class (rows) that were given each class (columns), all seeds together."
+    return Section("Confusion", [Text(about), *sections])
