@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; to be said before torch is loaded
@@ -15,6 +18,10 @@ from hypothesis import settings
 
 from napari_pbip import samples
 from napari_pbip.slides import open_slide
+
+# what the program remembers for its user, here and in processes that tests start, is not that of whoever runs them
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="napari-pbip-data-")
+atexit.register(shutil.rmtree, os.environ["XDG_DATA_HOME"], ignore_errors=True)
 
 
 def pytest_xdist_auto_num_workers() -> int:
