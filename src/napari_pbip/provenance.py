@@ -13,6 +13,11 @@ OPERATOR = "NAPARI_PBIP_OPERATOR"
 """Environment variable with the name of the person who works; without it, nobody is named."""
 
 
+def operator() -> str | None:
+    """Return the name of the person who works, or None if nobody said it."""
+    return os.environ.get(OPERATOR, "").strip() or None
+
+
 class Made(BaseModel):
     """The circumstances in which something was made."""
 
@@ -29,7 +34,7 @@ class Made(BaseModel):
     def now(cls) -> Made:
         """Return the present circumstances."""
         time = datetime.now(UTC).replace(microsecond=0)
-        return cls(version=__version__, time=time, operator=os.environ.get(OPERATOR, "").strip() or None)
+        return cls(version=__version__, time=time, operator=operator())
 
     def __str__(self) -> str:
         who = f" by {self.operator}" if self.operator else ""

@@ -36,6 +36,8 @@ class CorrectionLayer:
         Called when pixels have changed.
     fill
         Called with a row, a column and a label when the user fills with napari's bucket.
+    title
+        Returns what the window calls a class.
 
     Attributes
     ----------
@@ -49,9 +51,10 @@ class CorrectionLayer:
         result: ResultLayer,
         painted: Callable[[], object],
         fill: Callable[[int, int, int], object],
+        title: Callable[[str], str],
     ) -> None:
         store = result.store
-        names = [AS_MODEL_NAME, *store.taxonomy.names, UNASSIGNED_NAME]
+        names = [AS_MODEL_NAME, *map(title, store.taxonomy.names), UNASSIGNED_NAME]
         self.layer: Labels = viewer.add_labels(
             store.corrections.cells,
             name=f"{store.facts.slide.name} corrections",

@@ -10,10 +10,12 @@ from napari.layers import Shapes
 from psygnal import Signal
 
 from napari_pbip.gui.compat import camera_of
+from napari_pbip.gui.layers.regions import enclosed
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.layers.tiles import REGION, placement
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.slides import Position, SquareGrid
+from napari_pbip.slides.geojson import cells_inside
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
@@ -56,12 +58,9 @@ class RegionLayer:
         """The tiles in the region, row by row; none before one is drawn."""
         if not self._layer.nshapes:
             return []
-        # napari computes the mask of a shape; its pixels are the tiles, and coordinates are those of their centres. A
-        # layer with the shape in tiles would triangulate it again, which fails for some regions that cross themselves
-        side = self.grid.side
-        shape = self._layer._data_view.shapes[-1]
-        mask = shape.to_mask((self.grid.rows, self.grid.columns), zoom_factor=1 / side, offset=((side - 1) / 2,) * 2)
-        rows, columns = np.nonzero(mask)
+        region = enclosed(self._layer.data[-1], self._layer.shape_type[-1])
+        y, x = ((np.arange(count) + 0.5) * self.grid.side for count in (self.grid.rows, self.grid.columns))
+        rows, columns = np.nonzero(cells_inside(region, y, x))
         return list(zip(columns.tolist(), rows.tolist(), strict=True))
 
     def close(self) -> None:

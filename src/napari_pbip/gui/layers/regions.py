@@ -11,6 +11,7 @@ from napari.layers import Shapes
 from psygnal import Signal
 
 from napari_pbip.gui.compat import camera_of
+from napari_pbip.gui.layers.selection import selection_kept
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.layers.tiles import placement
 from napari_pbip.gui.timers import single_shot
@@ -53,9 +54,8 @@ class RegionsLayer:
         )
         self.layer.current_edge_width = _EDGE / (camera_of(viewer).zoom * options["scale"][0])
         self._colour_next()
-        active = viewer.layers.selection.active
-        viewer.layers.append(self.layer)
-        viewer.layers.selection.active = active
+        with selection_kept(viewer):
+            viewer.layers.append(self.layer)
         self.layer.events.data.connect(self._on_data)
 
     def place(self, slide: SlideLayer) -> None:
@@ -79,8 +79,8 @@ class RegionsLayer:
             self.layer.data, self.layer.shape_type, features["name"], features["kind"], strict=True
         ):
             if name:  # it is finished
-                shape = shapely.make_valid(_polygon(data, form), method="structure", keep_collapsed=False)
-                found += [Region(name, Kind(kind), part) for part in shapely.get_parts(shape) if not part.is_empty]
+                parts = shapely.get_parts(enclosed(data, form))
+                found += [Region(name, Kind(kind), part) for part in parts if not part.is_empty]
         return Regions(tuple(found), size)
 
     def show(self, regions: Regions) -> None:
@@ -133,14 +133,21 @@ def free_name(kind: Kind, names: list[str]) -> str:
     return next(name for n in range(1, len(names) + 2) if (name := f"{word} {n}") not in names)
 
 
-def _polygon(data: npt.NDArray[Any], form: str) -> shapely.Polygon:
-    """Return the polygon in level-0 pixels, valid or not, that a shape of napari encloses; empty for a line."""
+def enclosed(data: npt.NDArray[Any], form: str) -> shapely.Geometry:
+    """Return what a shape of napari encloses, in level-0 pixels: a valid polygon, several, or none for a line.
+
+    Parameters
+    ----------
+    data, form
+        Corners and type of the shape, of a layer that is placed as that of its slide.
+    """
     if form == "ellipse":  # given by the corners of its box
         centre, across, down = data.mean(0), (data[1] - data[0]) / 2, (data[3] - data[0]) / 2
         data = centre + np.outer(np.cos(_ELLIPSE), across) + np.outer(np.sin(_ELLIPSE), down)
     if form in ("line", "path") or len(data) < 3:
         return shapely.Polygon()
-    return shapely.Polygon(np.round(data[:, ::-1] + 0.5, _DECIMALS))  # napari counts from the centre of the first pixel
+    drawn = shapely.Polygon(np.round(data[:, ::-1] + 0.5, _DECIMALS))  # napari counts from the first pixel's centre
+    return shapely.make_valid(drawn, method="structure", keep_collapsed=False)
 
 
 def _line(polygon: shapely.Polygon) -> npt.NDArray[np.float64]:

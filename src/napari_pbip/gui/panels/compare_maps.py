@@ -109,7 +109,7 @@ class CompareMaps(QWidget):
         self.table.setRowCount(len(found["areas"]))
         for row, area in enumerate(found["areas"]):
             figures = (f"{area.before:.4f}", f"{area.after:.4f}", f"{area.after - area.before:+.4f}")
-            for column, text in enumerate((area.name, *figures)):
+            for column, text in enumerate((self._session.titles(area.name), *figures)):
                 item = QTableWidgetItem(text)
                 if column:
                     item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)

@@ -16,6 +16,7 @@ from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.question import ask
 from napari_pbip.gui.widgets.swatch import square_icon
 from napari_pbip.gui.widgets.words import PlainLabel
+from napari_pbip.provenance import operator
 from napari_pbip.results.corrections import UNTOUCHED, Sitting
 from napari_pbip.results.labels import UNASSIGNED_RGB
 from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME
@@ -38,7 +39,7 @@ class CorrectPanel(QGroupBox):
             "Paint classes over the map; what you paint is saved at once, beside the model's map",
             self._toggle,
         )
-        self.who = QLineEdit()
+        self.who = QLineEdit(operator() or "")
         self.who.setPlaceholderText("optional")
         self.who.setToolTip("It is saved with the corrections")
         self.who.setAccessibleName("Your name")
@@ -66,12 +67,12 @@ class CorrectPanel(QGroupBox):
 
     def show_result(self, result: ResultLayer) -> None:
         """Correct this result from now on."""
-        self._result = result
+        self._result, session = result, self._session
         self.teach.show_result(result)
         with signals_blocked(self.paints):
             self.paints.clear()
             for value, one in enumerate(result.taxonomy, 1):
-                self.paints.addItem(square_icon(one.colour), one.name, value)
+                self.paints.addItem(square_icon(one.colour), session.titles(one.name), value)
             self.paints.addItem(square_icon(QColor(*UNASSIGNED_RGB)), UNASSIGNED_NAME, UNASSIGNED)
             self.paints.addItem(AS_MODEL_NAME, UNTOUCHED)
         self._show()

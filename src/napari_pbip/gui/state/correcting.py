@@ -84,7 +84,9 @@ class Correcting:
             self.problem = error
         else:
             self.result = result
-            self._shown = CorrectionLayer(self._session.viewer, result, self._on_painted, self._fill)
+            self._shown = CorrectionLayer(
+                self._session.viewer, result, self._on_painted, self._fill, self._session.titles
+            )
             self._shown.layer.events.selected_label.connect(self._on_paint)
         self.changed.emit()
 
