@@ -18,7 +18,7 @@ from napari_pbip.results.corrected_tiles import corrected_tiles
 from napari_pbip.slides import Position, TileSize
 from napari_pbip.taxonomy import Taxonomy
 
-_TAUGHT = "The live map follows at once, and Train further goes on from the present model."
+_TAUGHT = "The live map follows at once; Resume in Train, with more epochs, goes on from the present model."
 Tiles = Mapping[str, Sequence[Position]]
 
 
