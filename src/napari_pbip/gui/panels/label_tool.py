@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_pbip.gui.clicks import is_drag
 from napari_pbip.gui.connections import listen
-from napari_pbip.gui.layers.region import RegionLayer
+from napari_pbip.gui.layers.region_to_label import RegionToLabel
 from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.suggestions import Suggestions
 from napari_pbip.slides import Position
@@ -57,7 +57,7 @@ class LabelTool(QObject):
         self._suggestions = suggestions
         self._canvas = viewer.window._qt_viewer.canvas.native
         self._on = False
-        self._region: RegionLayer | None = None
+        self._region: RegionToLabel | None = None
         listen(parent, (suggestions.changed, self._outline))
 
     @property
@@ -105,7 +105,7 @@ class LabelTool(QObject):
             region.close()
             self._labelling.changed.disconnect(self._on_change)
         elif self._labelling.slide is not None and self._labelling.grid is not None:
-            self._region = RegionLayer(self._viewer, self._labelling.slide, self._labelling.grid)
+            self._region = RegionToLabel(self._viewer, self._labelling.slide, self._labelling.grid)
             self._region.drawn.connect(self._on_region)
             self._region.ended.connect(self.region_ended.emit)
             self._labelling.changed.connect(self._on_change)

@@ -25,7 +25,7 @@ _EDGE = 2.5
 """Width of the region's edge in screen pixels, at the zoom at which drawing began."""
 
 
-class RegionLayer:
+class RegionToLabel:
     """The layer of a region, which is on top of the others and active until it is closed or another one is selected.
 
     Tiles with their centre in the region lie in it. Regions that touch therefore share no tile, and leave none out
