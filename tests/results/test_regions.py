@@ -13,10 +13,12 @@ import shapely
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
-from napari_pbip.results import ScoreStore, areas, open_labels, write_areas, write_labels
+from napari_pbip.results import LargestScores, ScoreStore, areas, open_labels, write_areas, write_labels
+from napari_pbip.results.corrections import CorrectionEditor
 from napari_pbip.results.geojson import write_geojson
 from napari_pbip.results.label_files import FOLDER
-from napari_pbip.results.lazy import lazy_labels
+from napari_pbip.results.lazy import label_blocks, lazy_labels
+from napari_pbip.results.overlay import LabelSummary
 from napari_pbip.results.places import REGIONS
 from napari_pbip.results.statistics import write_statistics
 from napari_pbip.slides.regions import Kind, Region, Regions
@@ -81,6 +83,33 @@ def test_areas_are_those_of_the_cells_that_shapely_finds_in_the_regions(regional
     write_areas(tmp_path / "areas.csv", rows)
     with (tmp_path / "areas.csv").open(newline="", encoding="utf-8") as file:
         assert Counter(row["region"] for row in csv.DictReader(file)) == {"": 6, "tumour bed": 6, "invasive front": 6}
+
+
+def test_areas_with_regions_and_corrections_are_those_of_the_cells_that_both_leave(regional: ScoreStore):
+    model = np.asarray(open_labels(regional)[0][0][:, :])
+    painted = np.zeros(model.shape, np.bool_)
+    painted[300:500, 250:700] = True
+    editor = CorrectionEditor(regional.corrections, "")
+    assert regional.corrections.cells is not None
+    regional.corrections.cells[painted] = 2
+    editor.save()
+    editor.close()
+    store = ScoreStore.open(regional.path)
+    by_hand = painted & (model != 0)  # what does not count by the regions cannot be corrected
+    expected = np.where(by_hand, 2, model)
+    thresholds = ThresholdSettings()
+    summary = LabelSummary(store)
+    for block in label_blocks(store, thresholds, LargestScores(store).percentile(thresholds.percentile)):
+        summary.add(*block)
+    rows = areas(store)
+    assert summary.areas == rows
+    for row in rows:
+        inside = masks(store)[row.region]
+        if row.label:
+            assert row.cells == np.count_nonzero(expected[inside] == row.label)
+        given = np.count_nonzero(by_hand & inside) if row.label == 2 else 0
+        assert row.corrected_mm2 == pytest.approx(given * (store.cell_um / 1000) ** 2)
+    assert sum(row.corrected_mm2 > 0 for row in rows) == 3
 
 
 def test_scores_outside_the_regions_do_not_change_labels_inside(regional: ScoreStore):
