@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from napari_pbip.results import LargestScores, ScoreStore, label_region, lazy_la
 from napari_pbip.results.areas import areas
 from napari_pbip.results.corrections import CorrectionEditor
 from napari_pbip.results.lazy import label_blocks
+from napari_pbip.results.metrics import PROTOCOLS
 from napari_pbip.results.overlay import LabelSummary, labels_like
 from napari_pbip.slides.regions import WHOLE
 from napari_pbip.taxonomy import UNASSIGNED
@@ -189,9 +192,14 @@ def test_exports_have_the_corrections_and_say_so(path, tmp_path):
         group = zarr.open_group(target, mode="r")
         np.testing.assert_array_equal(group["0"][:], expected)
         assert group.attrs["pbip"]["by_hand"]["2"] == 2400
+        assert group.attrs["pbip"]["provenance"]["corrected_by_hand_mm2"] == pytest.approx(0.1536)
     run(export(path, tmp_path / "map.geojson", "geojson"))
     text = (tmp_path / "map.geojson").read_text(encoding="utf-8")
-    assert '"corrected_by_hand_mm2": 0.1536' in text
+    origin = json.loads(text)["napari_pbip"]
+    assert origin["corrected_by_hand_mm2"] == pytest.approx(0.1536)
+    assert origin["slide_identity"] == ScoreStore.open(path).facts.slide.identity
+    assert origin["weights"] == ScoreStore.open(path).facts.model.hash
+    assert origin["thresholds"]["delta"] == ThresholdSettings().delta
     stroma = [one for one in shapely.from_geojson(text).geoms if shapely.box(3200, 1600, 4160, 2240).equals(one)]
     assert len(stroma) == 1
     run(export(path, tmp_path / "map.ome.tiff", "ome-tiff"))
@@ -199,7 +207,8 @@ def test_exports_have_the_corrections_and_say_so(path, tmp_path):
 
     with tifffile.TiffFile(tmp_path / "map.ome.tiff") as tiff:
         np.testing.assert_array_equal(tiff.asarray(), expected)
-        assert "0.1536 mm² corrected by hand" in tiff.ome_metadata
+        described = ElementTree.fromstring(tiff.ome_metadata).findtext(".//{*}Description")
+        assert json.loads(described[described.index("{") :]) == origin
     run(export(path, tmp_path / "all.statistics.csv", "statistics"))
     table = (tmp_path / "all.statistics.csv").read_text(encoding="utf-8")
     corrected = [row for row in csv.DictReader(table.splitlines()) if row["quantity"] == "area corrected by hand"]
@@ -225,7 +234,7 @@ def test_an_evaluation_is_of_the_model_with_the_corrected_map_beside_it(path):
     truth[:, 600:] = RIGHT
     truth[100:300, 100:300] = STROMA
     model = run(score_result(path, Truth(truth, 1), ThresholdSettings())).summary
-    assert set(model["protocols"]) == {"oracle", "predicted"}
+    assert set(model["protocols"]) == set(PROTOCOLS)
     correct(path, (np.s_[100:300, 100:300], STROMA))
     both = run(score_result(path, Truth(truth, 1), ThresholdSettings())).summary
     assert {key: both["protocols"][key] for key in model["protocols"]} == model["protocols"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -46,6 +47,8 @@ def test_the_picture_has_a_legend_in_the_class_colours(tmp_path):
     write_overlay(tmp_path / "overlay.png", store, np.full((200, 300, 3), 255, np.uint8))
     with Image.open(tmp_path / "overlay.png") as image:
         picture = np.asarray(image)
+        origin = json.loads(image.text["napari-pbip"])
+    assert (origin["slide"], origin["weights"]) == (store.facts.slide.name, store.facts.model.hash)
     assert picture.shape[0] >= 200
     legend = picture[:, 300:]
     for one in BCSS:

@@ -34,8 +34,8 @@ _DECIMALS = 2
 def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
     """Write a feature for each patch of a class, and of tissue that is not assigned, in level-0 pixels of the slide.
 
-    The feature of a patch in a region has the region's name; where regions overlap, the first one counts. A member of
-    the collection, ``corrected_by_hand_mm2``, says how much of this was corrected by hand.
+    The feature of a patch in a region has the region's name; where regions overlap, the first one counts. The member
+    ``napari_pbip`` of the collection is :meth:`LabelFacts.provenance`.
 
     Patches are written when they are found; only those that reach the border of a block are kept in memory to the end.
 
@@ -90,7 +90,7 @@ def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
         for found in patches.finish():
             write([found])
             yield Step(len(places))
-        file.write(f'\n], "corrected_by_hand_mm2": {facts.corrected_mm2(store):g}}}\n')
+        file.write(f'\n], "napari_pbip": {json.dumps(facts.provenance(store))}}}\n')
 
 
 def _by_region(store: ScoreStore, y: int, x: int, labels: Labels) -> npt.NDArray[np.int32]:

@@ -149,6 +149,24 @@ class LabelFacts:
         """Return the area that was corrected by hand."""
         return sum(self.by_hand[WHOLE].values()) * (store.cell_um / 1000) ** 2
 
+    def provenance(self, store: ScoreStore) -> dict[str, Any]:
+        """Return what an export says about its origin, as values of JSON: slide, model, thresholds, and who made it."""
+        slide, model = store.facts.slide, store.facts.model
+        return {
+            "slide": slide.name,
+            "slide_identity": slide.identity,
+            "microns_per_pixel": slide.mpp,
+            "microns_per_pixel_from": slide.mpp_from,
+            "model": model.run,
+            "weights": model.hash,
+            "thresholds": self.thresholds.model_dump(mode="json"),
+            "refined": self.refined,
+            "regions": self.regions or None,
+            "corrected_by_hand_mm2": self.corrected_mm2(store),
+            "scores_made": str(store.facts.made) if store.facts.made else None,
+            "labels_made": str(self.made) if self.made else None,
+        }
+
     def check_regions(self, store: ScoreStore) -> None:
         """Check that the labels follow the present regions of their slide.
 
@@ -264,6 +282,7 @@ def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
         attributes: Any = dict(zarr.open_group(folder, mode="r", zarr_format=3).attrs)
         attributes["ome"]["image-label"].pop("source", None)  # the store's scores
         attributes[OURS] |= {**_counted(facts.cells, facts.regions), "by_hand": _by_value(facts.by_hand[WHOLE])}
+        attributes[OURS]["provenance"] = facts.provenance(store)
         if linked := path.parent.name == "labels" and _is_image(path.parent.parent):
             attributes["ome"]["image-label"]["source"] = {"image": "../../"}
         group.attrs.update(attributes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
@@ -32,7 +33,8 @@ class _Stopped(Exception):
 def write_label_tiff(path: Path, store: ScoreStore, folder: Path) -> Job:
     """Write a label image: uint8, class n as n + 1, 0 not analysed, 255 not assigned, with the classes' colours.
 
-    The description in the OME-XML names the values. Parameters and errors are those of
+    The description in the OME-XML names the values, and then says where they come from
+    (:meth:`LabelFacts.provenance`). Parameters and errors are those of
     :func:`~napari_pbip.results.geojson.write_geojson`.
     """
     levels, facts = open_labels(store, folder)
@@ -41,7 +43,7 @@ def write_label_tiff(path: Path, store: ScoreStore, folder: Path) -> Job:
     for value, rgb in image.colours.items():
         colours[:, value] = np.array(rgb, np.uint16) * 257  # 8 to 16 bits
     named = ", ".join(f"{value} = {name}" for value, name in image.names.items())
-    metadata = {"axes": "YX", "Description": f"{named}; {facts.corrected_mm2(store):g} mm² corrected by hand"}
+    metadata = {"axes": "YX", "Description": f"{named}; {json.dumps(facts.provenance(store), ensure_ascii=False)}"}
     read = partial(reading, folder, REWRITE)
     return _write(path, store, levels, read, np.uint8, metadata, photometric="palette", colormap=colours)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from napari_pbip.files import write_picture
 from napari_pbip.results.areas import Area, area_rows, areas, of_whole
@@ -137,7 +139,10 @@ def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, folder: Path | 
     """
     height, width, _ = thumbnail.shape
     picture = overlay(thumbnail, labels_like(store, height, width, folder), store.taxonomy)
-    write_picture(path, _with_legend(picture, of_whole(areas(store, folder)), store.taxonomy), "PNG")
+    about = PngInfo()
+    about.add_itxt("napari-pbip", json.dumps(open_labels(store, folder)[1].provenance(store)))
+    with_legend = _with_legend(picture, of_whole(areas(store, folder)), store.taxonomy)
+    write_picture(path, with_legend, "PNG", pnginfo=about)
 
 
 def _with_legend(picture: RGB, rows: list[Area], taxonomy: Taxonomy) -> Image.Image:

@@ -179,7 +179,8 @@ def test_what_is_painted_is_counted_saved_exported_and_taken_back(bench: Bench, 
     run(export(bench.path, tmp_path / "map.ome.zarr", "ome-zarr", ThresholdSettings()))
     np.testing.assert_array_equal(zarr.open_group(tmp_path / "map.ome.zarr", mode="r")["0"][:], expected)
     run(export(bench.path, tmp_path / "map.geojson", "geojson", ThresholdSettings()))
-    corrected = json.loads((tmp_path / "map.geojson").read_text(encoding="utf-8"))["corrected_by_hand_mm2"]
+    document = json.loads((tmp_path / "map.geojson").read_text(encoding="utf-8"))
+    corrected = document["napari_pbip"]["corrected_by_hand_mm2"]
     assert corrected == pytest.approx(sum(one.corrected_mm2 for one in bench.result.areas.rows), rel=1e-3)
 
     click(bench.panel.back_button)
