@@ -44,6 +44,7 @@ from .progress import run as run
 
 # results
 from .results import ScoreStore as ScoreStore
+from .results import open_labels as open_labels
 
 # what packages that add a method, an encoder or a slide reader are made of
 from .config import CamSettings as CamSettings

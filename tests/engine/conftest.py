@@ -23,7 +23,7 @@ def weak_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("LYM", "MUS")
     }
     rng = np.random.default_rng(0)
-    write_training(folder, {name: some[:3] for name, some in tiles.items()}, 12, SIDE, rng)
+    write_training(folder, {name: some[:3] for name, some in tiles.items()}, 24, SIDE, rng)
     write_masked(folder, "val", {name: some[3:4] for name, some in tiles.items()}, 4, SIDE, rng)
     write_masked(folder, "test", {name: some[4:] for name, some in tiles.items()}, 6, SIDE, rng)
     return folder
@@ -35,7 +35,7 @@ def settings_for(folder: Path, **changes: Any) -> JobSettings:
         "data": {"folder": folder, "mpp": 0.5},
         "bank": {"encoder": "tiny", "k": 2},
         "method": {"name": "cam"},
-        "train": {"epochs": 2, "batch_size": 4, "learning_rate": 5e-4, "precision": "float32", "device": "cpu"},
+        "train": {"epochs": 2, "batch_size": 8, "learning_rate": 5e-4, "precision": "float32", "device": "cpu"},
     }
     for section, value in changes.items():
         values[section] = {**values[section], **value} if section in values else value

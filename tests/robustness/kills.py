@@ -43,7 +43,7 @@ from napari_pbip.results import ScoreStore
 from napari_pbip.results.places import stores_in
 from tests.data.formats.make import weak_data
 
-CLOCKS = {"seconds", "seconds_per_step"}
+CLOCKS = {"seconds", "seconds_per_step", "made"}
 """Keys and columns that differ between any two runs."""
 READING = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
 THRESHOLDS = ThresholdSettings()

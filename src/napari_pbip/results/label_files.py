@@ -196,6 +196,10 @@ class CorrectedLabels:
         y, x = key if isinstance(key, tuple) else (key, slice(None))
         return self._corrections.over(np.asarray(self._labels[y, x]), self._level, y, x)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return all of it, for numpy."""
+        return np.asarray(self[:], dtype)
+
 
 def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[CorrectedLabels], LabelFacts]:
     """Open the levels of a store's label image, finest first, and its facts, both with the corrections by hand.

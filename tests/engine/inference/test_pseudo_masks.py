@@ -35,7 +35,7 @@ def pseudo(run: Path, weak_data: Path) -> Path:
     out = run.parent / "pseudo"
     *_, last = pseudo_masks(run, DataSettings(folder=weak_data), out)
     assert isinstance(last, Finished)
-    assert last.summary["tiles"] == 12
+    assert last.summary["tiles"] == 24
     assert sum(last.summary["percent"].values()) + last.summary["not_assigned"] == pytest.approx(100)
     assert last.summary["not_assigned"] == 0
     return out

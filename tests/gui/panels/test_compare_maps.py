@@ -11,6 +11,7 @@ from qtpy.QtTest import QTest
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import ScoreStore, open_labels, write_labels
+from napari_pbip.slides.regions import WHOLE
 from tests.gui.docks.test_tune import finished, result, store, tune  # noqa: F401 - fixtures
 from tests.gui.qt_helpers import click
 
@@ -35,7 +36,7 @@ def test_the_map_is_compared_with_the_saved_labels(
     assert "mm² have another label" in panel.notice.text()
     table = panel.table
     rows = {table.item(row, 0).text(): [float(table.item(row, n).text()) for n in (1, 2)] for row in range(5)}
-    saved = open_labels(ScoreStore.open(store))[1].cells
+    saved = open_labels(ScoreStore.open(store))[1].cells[WHOLE]
     mm2 = (result.store.cell_um / 1000) ** 2
     for row in result.areas.rows[:-1]:
         before, now = rows[row.name]

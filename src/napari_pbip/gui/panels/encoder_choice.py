@@ -38,7 +38,7 @@ class EncoderChoice(QWidget):
             form.value_changed.connect(lambda bank: self._session.change(bank=bank))
         self.notice = Notice()
         self.fetch_button = push_button("Fetch…", clicked=self._ask)
-        self.bar = JobBar()
+        self.bar = JobBar(keeps=True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.form)

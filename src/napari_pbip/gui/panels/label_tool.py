@@ -144,8 +144,8 @@ class LabelTool(QObject):
 
     def _outline(self, viewer: Any = None, event: Any = None) -> None:
         """Outline the tile that a click would label."""
-        pointed = self._canvas.underMouse() or self._suggestions.tile is not None
-        tiles = self._targets() if self._on and not self.regions and pointed else []
+        shown = self._on and not self.regions and (self._suggestions.tile is not None or self._canvas.underMouse())
+        tiles = self._targets() if shown else []
         self._labelling.outline(tiles[0] if tiles else None, self._chosen)
 
     def _on_region(self) -> None:

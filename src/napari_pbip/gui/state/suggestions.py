@@ -49,7 +49,7 @@ class Suggestions:
         self._shown: tuple[SlideFacts, Position] | None = None
         self._suggester: tuple[object, Suggester] | None = None
         self._job: RunningJob | None = None
-        session.labelling.changed.connect(self._follow)
+        session.labelling.changed.connect(self._on_labels)
         session.folder_changed.connect(self._forget)
 
     @property
@@ -139,6 +139,10 @@ class Suggestions:
     def _answered(self, slide: SlideFacts, position: Position) -> bool:
         given = self._session.labelling.labels.tiles(slide.identity)
         return position in given or (slide.identity, position) in self._skipped
+
+    def _on_labels(self) -> None:
+        if self._tiles:
+            self._follow()
 
     def _follow(self) -> None:
         """Bring the tile that is asked for into view, once."""
