@@ -91,7 +91,7 @@ def _rows(store: ScoreStore, region: str, cells_of: Cells, by_hand: Cells | None
             cells * cell_mm2,
             100 * cells / tissue if tissue else 0.0,
             region,
-            by_hand[label] * cell_mm2 if by_hand is not None and label != NOT_ANALYSED else 0.0,
+            float(by_hand[label] * cell_mm2) if by_hand is not None and label != NOT_ANALYSED else 0.0,
         )
         for name, label, cells in counts
     ]

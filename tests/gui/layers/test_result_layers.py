@@ -161,8 +161,11 @@ def test_areas_are_those_that_would_be_written(viewer, settle, result, finished,
     copy = tmp_path / "slide.ome.zarr"
     shutil.copytree(finished, copy)
     write_labels(ScoreStore.open(copy), thresholds)
+    before = result.areas.rows
     result.display.thresholds = thresholds
-    settle(lambda: not result.areas.exact)
+    assert not result.areas.exact
+    settle(lambda: result.areas.rows is not before)
+    assert not result.areas.exact
     roughly = {row.name: row.area_mm2 for row in result.areas.rows}
     settle(lambda: result.areas.exact)
     assert result.areas.rows == areas(ScoreStore.open(copy))

@@ -70,7 +70,8 @@ class AreaCounts:
         return self._job is not None
 
     def renew(self) -> None:
-        """Start again with other thresholds or regions."""
+        """Start again with other thresholds, regions or corrections."""
+        self.exact = False
         if not self._estimate_timer.isActive():  # areas follow a slider while it moves
             self._estimate_timer.start()
         if self._job is not None:
