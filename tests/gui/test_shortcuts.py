@@ -35,7 +35,9 @@ def press(viewer: Any, settle: Settle) -> Callable[..., None]:
 
     def press_it(key: Qt.Key, modifiers: Qt.KeyboardModifier = NO, widget: Any = None) -> None:
         widget = canvas_of(viewer) if widget is None else widget
+        window.activateWindow()
         widget.setFocus()
+        settle(widget.hasFocus)
         QTest.keyClick(widget, key, modifiers)
         settle()
 
@@ -221,7 +223,7 @@ def test_a_letter_finds_an_entry_of_a_list(
     for key, found in ((Qt.Key.Key_N, "nodule"), (Qt.Key.Key_G, "gland")):
         QTest.qWait(2 * QApplication.keyboardInputInterval())  # else the letters are one word
         press(key, widget=table)
-        assert [path.stem for path in table.selected()] == [found]
+        settle(lambda found=found: [path.stem for path in table.selected()] == [found])
     assert not len(session.slides)
     _, labels = viewer.window.add_plugin_dock_widget("napari-pbip", "2 Label tiles")
     labels.tabs.setCurrentWidget(labels.folder)

@@ -44,7 +44,7 @@ from napari_pbip.results import ScoreStore
 from napari_pbip.results.places import stores_in
 from tests.data.formats.make import weak_data
 
-CLOCKS = {"seconds", "seconds_per_step", "made"}
+CLOCKS = {"seconds", "seconds_per_step", "made", "scores_made", "labels_made"}
 """Keys and columns that differ between any two runs."""
 READING = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
 THRESHOLDS = ThresholdSettings()
@@ -326,10 +326,10 @@ def _equal(first: Path, second: Path, whole: Path, other: Path) -> bool:
     if first.suffix == ".png":  # which says when its labels were made
         with Image.open(first) as a, Image.open(second) as b:
             return np.array_equal(a, b)
-    if first.suffix not in (".json", ".csv", ".html", ".yaml"):
+    if first.suffix not in (".json", ".geojson", ".csv", ".html", ".yaml"):
         return first.read_bytes() == second.read_bytes()
     texts = first.read_text(encoding="utf-8"), second.read_text(encoding="utf-8").replace(str(other), str(whole))
-    if first.suffix == ".json":
+    if first.suffix in (".json", ".geojson"):
         a, b = (_timeless(json.loads(text)) for text in texts)
         return bool(a == b)
     if first.name == "tiles.csv":  # paths are relative to the file
