@@ -34,6 +34,7 @@ from napari_pbip.engine.loading import TileReader
 from napari_pbip.engine.runs import load_model
 from napari_pbip.results.lazy import lazy_labels
 from napari_pbip.results.metrics import PROTOCOLS, Metrics, SegmentationScores, count
+from napari_pbip.results.resampling import holm
 from napari_pbip.results.smoothing import deviation
 from napari_pbip.results.store import ScoreStore
 
@@ -126,15 +127,6 @@ def compared(methods: dict[str, list[Scored]]) -> list[str]:
         better, worse = int((difference > 0).sum()), int((difference < 0).sum())
         rows.append(f"| {a} - {b} | {difference.mean():+.1f} | {better}, {worse} | {p:.2g} | {q:.2g} |")
     return rows
-
-
-def holm(values: list[float]) -> list[float]:
-    """Return p-values after Holm's step-down correction."""
-    corrected, largest = [0.0] * len(values), 0.0
-    for rank, index in enumerate(np.argsort(values)):
-        largest = max(largest, min(1.0, (len(values) - rank) * values[index]))
-        corrected[index] = largest
-    return corrected
 
 
 def spread(figures: list[float]) -> str:

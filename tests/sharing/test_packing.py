@@ -69,6 +69,18 @@ def test_it_holds_a_card_and_nothing_of_this_machine(run: Path, packed: Path):
     assert facts["made"]["operator"] is None
 
 
+def test_the_card_does_not_say_where_the_weights_of_the_start_lie(run: Path, tmp_path: Path):
+    own = shutil.copytree(run, tmp_path / "run")
+    facts = json.loads((own / "run.json").read_text(encoding="utf-8"))
+    facts["settings"]["backbone"]["weights"] = str(tmp_path / "patient Jones" / "own.safetensors")
+    (own / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    list(pack(own, tmp_path / "model.zip"))
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        texts = [archive.read(name).decode() for name in ("README.md", "run.json")]
+    assert "the weights own.safetensors" in texts[0]
+    assert not any("Jones" in text for text in texts)
+
+
 def test_who_packed_it_is_named_only_if_that_was_said(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NAPARI_PBIP_OPERATOR", "A. Müller")
     list(pack(run, tmp_path / "model.zip"))

@@ -97,7 +97,10 @@ class ReportedModel:
         yield "method", (settings.method.title or settings.method.name) + (f", preset {preset}" if preset else "")
         if recorded.get("backbone"):
             start = settings.backbone.weights
-            begun = {None: "random values", "builtin": "ImageNet weights"}.get(start, f"the weights in {start}")  # type: ignore[arg-type]
+            if start is None:
+                begun = "random values"
+            else:  # of a path only the name, because the card leaves the machine
+                begun = "ImageNet weights" if start == "builtin" else f"the weights {start.name}"
             yield "backbone", f"{settings.backbone.name}, from {begun}"
         if facts.encoder:
             yield "encoder", f"{facts.encoder['name']} (weights {facts.encoder['weights_hash']})"
