@@ -1,10 +1,13 @@
-"""The packages of the how-to pages, installed into a folder as pip does, but faster."""
+"""Packages that add to this one, installed into a folder: those of the how-to pages, and smaller ones."""
 
 from __future__ import annotations
 
 import os
 import re
-import tomllib
+import subprocess
+import sys
+import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,14 +16,20 @@ _FILE = re.compile(r"^`(?P<name>[\w./-]+)`:\n\n```\w+\n(?P<text>.*?)^```$", re.M
 
 
 def install_page(page: str, site: Path) -> None:
-    """Write the files of a page's package, and what its ``pyproject.toml`` registers, into a folder of packages."""
-    files = {m["name"]: m["text"] for m in _FILE.finditer((HOW_TO / f"{page}.md").read_text(encoding="utf-8"))}
-    project = tomllib.loads(files.pop("pyproject.toml"))["project"]
-    assert len(files) == 2
-    for name, text in files.items():
-        (site / name).parent.mkdir(parents=True, exist_ok=True)
-        (site / name).write_text(text, encoding="utf-8")
-    register(site, project["name"], project["entry-points"])
+    """Build the package of a page, as ``pip install .`` does in its folder, and unpack it into a folder of packages."""
+    text = (HOW_TO / f"{page}.md").read_text(encoding="utf-8")
+    files = {m["name"]: m["text"] for m in _FILE.finditer(text)}
+    files |= dict.fromkeys(re.findall(r"^An empty file, `([\w./]+)`", text, re.MULTILINE), "")
+    assert len(files) == 4
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).parent.mkdir(exist_ok=True)
+            (Path(folder) / name).write_text(content, encoding="utf-8")
+        build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"]
+        subprocess.run(build, cwd=folder, check=True)
+        (wheel,) = Path(folder, "dist").iterdir()
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site)
 
 
 def register(site: Path, package: str, entry_points: Mapping[str, Mapping[str, str]]) -> None:

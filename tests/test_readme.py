@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shlex
 import shutil
@@ -21,10 +22,11 @@ from napari_pbip.events import Finished
 from napari_pbip.slides import SlideFacts, open_slide
 
 ROOT = Path(__file__).parents[1]
-TUTORIAL = ROOT / "docs" / "command-line.md"
+DOCS = ROOT / "docs"
+TUTORIAL = DOCS / "tutorials" / "command-line.md"
 FOLLOWED_ELSEWHERE = {"add-a-method", "add-an-encoder", "add-a-slide-reader"}  # install: tests/test_plugins.py
-HOW_TO = sorted(p for p in (ROOT / "docs" / "how-to").glob("*.md") if p.stem not in FOLLOWED_ELSEWHERE)
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+HOW_TO = sorted(p for p in (DOCS / "how-to").glob("*.md") if p.stem not in FOLLOWED_ELSEWHERE)
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def test_the_file_formats_page_names_all_files(reader: Path, sample_slide: Path,
     assert isinstance(last, Finished)
     arguments = ["pseudo", str(reader / "run"), str(reader / "tiles"), "--out", str(tmp_path / "pseudo")]
     assert CliRunner().invoke(app, arguments).exit_code == 0
-    pages = [block.text.splitlines() for block in blocks(ROOT / "docs" / "file-formats.md")]
+    pages = [block.text.splitlines() for block in blocks(DOCS / "reference" / "file-formats.md")]
     folders = {"bank/": tmp_path, "tiles/": tmp_path, "run/": reader, "pseudo/": tmp_path, "result/": reader}
     assert [page[0] for page in pages] == list(folders)
     for folder, *lines in pages:
@@ -110,14 +112,13 @@ def test_how_to_pages_work_after_the_tutorial(page: Path, reader: Path):
         follow(block, reader)
 
 
-def test_the_python_page_runs_as_one_notebook(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    names: dict[str, object] = {}
-    with contextlib.chdir(tmp_path):
-        for block in blocks(ROOT / "docs" / "python.md"):
-            exec(compile(block.text, block.where, "exec"), names)
-    printed = capsys.readouterr().out
-    assert "8 prototypes of ('LYM', 'MUS', 'STR', 'TUM')" in printed
-    assert printed.splitlines()[-1].startswith("run exists already; ")
+def test_from_qupath_and_back(tmp_path: Path):
+    for block in blocks(DOCS / "tutorials" / "qupath.md"):
+        follow(block, tmp_path)
+    drawn, mapped = (json.loads((tmp_path / f"{name}.geojson").read_text()) for name in ("skin", "skin-map"))
+    classes = [{f["properties"]["classification"]["name"] for f in file["features"]} for file in (drawn, mapped)]
+    assert classes[0] == {"epidermis", "dermis", "keratin"}
+    assert classes[0] <= classes[1]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,4 +1,4 @@
-"""Make the pictures of docs/tutorial.md and docs/tutorial-cohort.md from the running plugin, with tests/gui.
+"""Make the pictures of docs/tutorials from the running plugin, with tests/gui.
 
     python tools/tutorial_pictures.py [docs/images]
 

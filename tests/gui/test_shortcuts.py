@@ -22,7 +22,7 @@ from tests.gui.napari_privates import canvas_of, keys_of_napari, main_window
 from tests.gui.qt_helpers import Settle, click, open_workflow
 from tests.gui.state.project_process import make_store
 
-PAGE = Path(__file__).parents[2] / "docs" / "shortcuts.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "shortcuts.md"
 NO, SHIFT = Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
 
 

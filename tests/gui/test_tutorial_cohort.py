@@ -1,4 +1,4 @@
-"""docs/tutorial-cohort.md, followed word for word with mouse and keys; only its two tumours are smaller here."""
+"""docs/tutorials/several-slides.md, followed word for word with mouse and keys; its two tumours are smaller here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.gui.napari_privates import canvas_of, main_window
 from tests.gui.qt_helpers import Settle, click, open_workflow
 from tests.gui.state.test_titles import answer, double_click
 
-PAGE = (Path(__file__).parents[2] / "docs" / "tutorial-cohort.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "tutorials" / "several-slides.md").read_text(encoding="utf-8")
 
 
 class Reader:

@@ -173,7 +173,9 @@ def train(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of labelled tiles.")] = None,
     bank: Annotated[Path | None, typer.Option(help="Image bank; without it one is built from the data.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="efficientnet-lite0, mit-b1 ...: see docs/methods.md.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Such as efficientnet-lite0 or mit-b1; the documentation lists them.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Number of passes through the tiles.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed.")] = None,
     assignments: Set = None,

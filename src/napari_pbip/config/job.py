@@ -59,7 +59,8 @@ class BackboneSettings(Settings):
     """The trainable pyramid network."""
 
     name: str = _DEFAULT_BACKBONE
-    """Name of the backbone in the catalogue, such as efficientnet-lite0 or mit-b1 (docs/methods.md lists them)."""
+    """Name of the backbone in the catalogue, such as efficientnet-lite0 or mit-b1 (listed in the documentation, in *The
+    methods*)."""
     weights: Path | Literal["builtin"] | None = Field(default_factory=_weights_that_come_with)
     """Initial weights: a folder or safetensors file with weights of this backbone; builtin, the ImageNet weights that
     are installed with the package, which is the default of efficientnet-lite0; or nothing for random values, which is

@@ -1,4 +1,4 @@
-"""The one table of the keys of the window, which is shown as *Keys…* in the workflow panel and in docs/shortcuts.md."""
+"""The one table of the keys of the window, shown as *Keys…* in the workflow panel and in the documentation."""
 
 from __future__ import annotations
 

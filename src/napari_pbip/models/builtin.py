@@ -1,4 +1,4 @@
-"""The ImageNet weights that are installed with this package; docs/model-card.md describes them.
+"""The ImageNet weights that are installed with this package; docs/reference/model-card.md describes them.
 
 They are in a separate Python package, on which this one depends. Their file is a pickle; it is read only if it has the
 SHA-256 of the file that was examined, and then only as tensors.

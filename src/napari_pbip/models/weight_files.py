@@ -55,7 +55,7 @@ def pickled(path: Path) -> WeightsUnavailable:
     """Return the error for a file that is refused because it can run code."""
     return WeightsUnavailable(
         f"{path} is a PyTorch pickle, which can run code when it is read; convert it once to a model.safetensors "
-        "beside it, as docs/methods.md shows."
+        "beside it, as *Where weights come from* in the documentation shows."
     )
 
 

@@ -88,7 +88,7 @@ def test_rows_are_complete(name):
 
 
 def test_documentation_says_the_same():
-    text = (Path(__file__).parents[3] / "docs" / "methods.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "explanation" / "methods.md").read_text(encoding="utf-8")
     table = text[text.index("## Backbones") :]
     for row in ROWS.values():
         name, number = row.name[:-1], row.name[-1]

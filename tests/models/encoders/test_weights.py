@@ -155,7 +155,7 @@ def test_faulty_weights_are_one_sentence(name: str, fault: str, tmp_path: Path) 
     message = one_sentence(error)
     assert str(folder) in message
     if fault == "only a pickle":
-        assert "docs/methods.md" in message
+        assert "Where weights come from" in message
         assert not (folder / "sprung").exists()
 
 
@@ -177,7 +177,7 @@ def test_a_pickle_is_converted_as_the_documentation_shows(
     weights = load_file(tmp_path / "model.safetensors")
     (tmp_path / "model.safetensors").unlink()
     torch.save({"state_dict": weights} if wrapped else weights, tmp_path / "pytorch_model.bin")
-    page = (Path(__file__).parents[3] / "docs" / "methods.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "explanation" / "methods.md").read_text(encoding="utf-8")
     snippet = page.partition("## Encoders")[2].partition("```text\n")[2].partition("```")[0]
     monkeypatch.chdir(tmp_path)
     exec(snippet, {})

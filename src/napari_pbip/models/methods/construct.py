@@ -1,7 +1,8 @@
 """ConStruct: prototypes on a frozen encoder, whose adapters learn the borders of tissues from a frozen pyramid.
 
 "ConStruct: Structural Distillation of Foundation Models for Prototype-Based Weakly Supervised Histopathology
-Segmentation" (arXiv 2512.10316). ``docs/methods.md`` says where paper, released code and our defaults differ.
+Segmentation" (arXiv 2512.10316). ``docs/explanation/methods.md`` says where paper, released code and our defaults
+differ.
 """
 
 from __future__ import annotations

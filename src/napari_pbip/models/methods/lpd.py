@@ -1,7 +1,7 @@
 """LPD: PBIP with prototypes that are learned together with the network and kept different, without image bank.
 
-"Learnable Prototypes with Diversity" (arXiv 2512.05922). ``docs/methods.md`` says where paper, released code and our
-defaults differ.
+"Learnable Prototypes with Diversity" (arXiv 2512.05922). ``docs/explanation/methods.md`` says where paper, released
+code and our defaults differ.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """PBIP: prototypes of an image bank act as prompts of a classifier and correct its score maps.
 
 Tang et al. 2025, "Prototype-Based Image Prompting for Weakly Supervised Histopathological Image Segmentation"
-(arXiv 2503.12068). ``docs/methods.md`` says where paper, released code and our defaults differ.
+(arXiv 2503.12068). ``docs/explanation/methods.md`` says where paper, released code and our defaults differ.
 """
 
 from __future__ import annotations
