@@ -51,6 +51,8 @@ autodoc_pydantic_field_doc_policy = "description"
 
 html_theme = "furo"
 html_title = "napari-pbip"
+html_favicon = "../src/napari_pbip/gui/icon.svg"
+html_show_copyright = False
 copybutton_prompt_text = "$ "
 
 

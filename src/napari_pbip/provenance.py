@@ -10,12 +10,20 @@ from pydantic import BaseModel, ConfigDict
 from napari_pbip import __version__
 
 OPERATOR = "NAPARI_PBIP_OPERATOR"
-"""Environment variable with the name of the person who works; without it, nobody is named."""
+"""Environment variable with the name of the person who works; it takes precedence over napari's preferences."""
+
+_preferred = ""
+
+
+def prefer_operator(name: str) -> None:
+    """Name the person who works in a window, as napari's preferences say; an empty name names nobody."""
+    global _preferred
+    _preferred = name.strip()
 
 
 def operator() -> str | None:
     """Return the name of the person who works, or None if nobody said it."""
-    return os.environ.get(OPERATOR, "").strip() or None
+    return os.environ.get(OPERATOR, "").strip() or _preferred or None
 
 
 class Made(BaseModel):

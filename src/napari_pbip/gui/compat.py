@@ -56,6 +56,15 @@ def batched_update(layers: LayerList) -> AbstractContextManager[object]:
     return layers.batched_update() if hasattr(layers, "batched_update") else nullcontext()
 
 
+def plugin_preferences() -> Any | None:
+    """Return what napari's preferences say about this plugin (``configurations`` in napari.yaml); None before 0.9."""
+    import napari.settings
+
+    if not hasattr(napari.settings, "get_plugin_settings"):
+        return None
+    return napari.settings.get_plugin_settings("napari-pbip")
+
+
 def fit(viewer: ViewerModel, layer: Layer) -> None:
     """Fit the view to a layer; before napari 0.7, to all layers."""
     try:

@@ -6,18 +6,20 @@ import atexit
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import napari
 from qtpy.QtCore import QCoreApplication
 
 from napari_pbip.gui import imports
 from napari_pbip.gui.closing import AskBeforeClosing
+from napari_pbip.gui.compat import plugin_preferences
 from napari_pbip.gui.focus_frame import FocusFrames
 from napari_pbip.gui.letters import LettersFindEntries
 from napari_pbip.gui.overview import Overview
 from napari_pbip.gui.shortcuts import Shortcuts
 from napari_pbip.gui.state.session import Session
+from napari_pbip.provenance import prefer_operator
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
@@ -51,6 +53,7 @@ def session_of(viewer: ViewerModel) -> Session:
             atexit.register(_close_all)  # a script that ends without having run Qt; Qt deletes timers after that
         if window is not None:
             imports.begin()
+            _follow_preferences()
             _furnish(window, session)
     return session
 
@@ -64,6 +67,19 @@ def _furnish(window: napari.viewer.Window, session: Session) -> None:
     FocusFrames(main)
     LettersFindEntries(main)
     Overview(window._qt_viewer.canvas.native, session)
+
+
+def _follow_preferences() -> None:
+    """Record the name that is given in napari's preferences with what is made."""
+    preferences = plugin_preferences()
+    if preferences is not None:
+        records = preferences.records
+        prefer_operator(records.operator)
+        records.events.operator.connect(_name_operator)
+
+
+def _name_operator(event: Any) -> None:
+    prefer_operator(event.value)
 
 
 def _close_all() -> None:
