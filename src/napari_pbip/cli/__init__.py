@@ -32,7 +32,7 @@ from napari_pbip.cli.options import (
 )
 from napari_pbip.cli.replay import replay
 from napari_pbip.cli.results import export, report, statistics
-from napari_pbip.cli.sharing import crate, pack, unpack
+from napari_pbip.cli.sharing import crate, pack, push, unpack
 from napari_pbip.cli.terminal import (
     output,
     print_plugin_warnings_as_sentences,
@@ -371,7 +371,7 @@ def import_(
     say(f"{summary['labelled']} tiles labelled, {summary['tiles']} in all: {out}")
 
 
-for _command in (evaluate, export, statistics, report, pack, unpack, crate, replay):
+for _command in (evaluate, export, statistics, report, pack, push, unpack, crate, replay):
     app.command()(_command)
 
 

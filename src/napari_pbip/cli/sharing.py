@@ -1,4 +1,4 @@
-"""What is passed on to others: ``pack``, ``unpack`` and ``crate``."""
+"""What is passed on to others: ``pack``, ``push``, ``unpack`` and ``crate``."""
 
 from __future__ import annotations
 
@@ -28,16 +28,46 @@ def pack(
     say(f"Packed {', '.join(summary['files'])}: {out}")
 
 
+def push(
+    model: Annotated[Path, typer.Argument(help="Folder of a training, or a file of 'pack'.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face hub.")],
+    licence: Annotated[str, typer.Option(help="Terms under which others may use the model.")] = "",
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody see a new repository, which is private otherwise.")
+    ] = False,
+) -> None:
+    """Upload a model to the Hugging Face hub with its model card, without the tiles that it was trained on.
+
+    Log in first with 'hf auth login', or set HF_TOKEN to a token that may write.
+
+    Examples:
+
+    napari-pbip push run/ jane/skin --licence CC-BY-4.0
+
+    napari-pbip push model.zip jane/skin --public
+    """
+    from napari_pbip.sharing.push import push as run_job
+
+    summary = follow(run_job(model, repository, licence, public=public))
+    say(f"Uploaded: {summary['address']} ({'private' if summary['private'] else 'public'})")
+
+
 def unpack(
-    file: Annotated[Path, typer.Argument(help="A file of 'pack'.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE|hf://OWNER/NAME", help="A file of 'pack', or what 'push' uploaded.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the model, such as a new one in the models of a project.")],
     overwrite: Overwrite = False,
 ) -> None:
     """Unpack a model, which is then used like the folder of a training.
 
-    Example: napari-pbip unpack model.zip --out project/models/skin
+    Examples:
+
+    napari-pbip unpack model.zip --out project/models/skin
+
+    napari-pbip unpack hf://jane/skin --out project/models/skin
     """
-    from napari_pbip.sharing.packing import unpack as run_job
+    from napari_pbip.sharing.unpacking import unpack as run_job
 
     summary = follow(run_job(file, out, overwrite=overwrite))
     say(f"Unpacked: {out}" + (f" (licence: {summary['licence']})" if summary["licence"] else ""))
