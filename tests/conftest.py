@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; to be said before torch is loaded
@@ -18,6 +19,7 @@ from hypothesis import settings
 
 from napari_pbip import samples
 from napari_pbip.slides import open_slide
+from tests.hub import Hub, serving
 
 # what the program remembers for its user, here and in processes that tests start, is not that of whoever runs them
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="napari-pbip-data-")
@@ -91,3 +93,10 @@ def huge_slide(tmp_path_factory: pytest.TempPathFactory, sample_pixels: np.ndarr
         }
     ]
     return path
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Return a local hub with which the library speaks."""
+    with serving(tmp_path, monkeypatch) as found:
+        yield found

@@ -39,7 +39,8 @@ from .engine.outputs.export import export as export
 from .engine.training.train import train as train
 from .sharing import report as report
 from .sharing.packing import pack as pack
-from .sharing.packing import unpack as unpack
+from .sharing.push import push as push
+from .sharing.unpacking import unpack as unpack
 from .progress import run as run
 
 # results

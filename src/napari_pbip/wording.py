@@ -35,6 +35,8 @@ _WORDS = {
     "with `build_bank(overwrite=True)`": ("with `napari-pbip bank build --overwrite`", "in Image bank"),
     "with `pack()`": ("with `napari-pbip pack`",) * 2,
     "with `unpack()`": ("with `napari-pbip unpack`",) * 2,
+    "with `push()`": ("with `napari-pbip push`",) * 2,
+    "`public=True`": ("--public", "--public on the command line"),
     "`update=True`": ("--update", "Update image bank"),
     "with `mpp=0.5`": ("with --mpp 0.5", "in Slides"),
     "with `image_mpp`": ("with --image-mpp", "in the setting image_mpp"),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-
 import numpy as np
+import pandas as pd
 import pytest
 from stores import create, halves
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.results import areas, open_labels, write_areas, write_labels
+from napari_pbip.results.provenance import COLUMNS
 
 
 def test_areas_are_those_of_the_picture(tmp_path):
@@ -32,15 +32,32 @@ def test_percentages_add_up(labelled):
     assert [row.cells for row in rows[:-1]] == [(labels == row.label).sum() for row in rows[:-1]]
 
 
-def test_the_table_can_be_read_back(tmp_path, labelled):
-    rows = areas(labelled)
-    write_areas(tmp_path / "areas.csv", rows)
-    with (tmp_path / "areas.csv").open(newline="", encoding="utf-8") as file:
-        read = list(csv.DictReader(file))
+def test_the_table_can_be_read_back_and_says_what_it_comes_from(tmp_path, labelled):
+    rows = write_areas(tmp_path / "areas.csv", labelled)
+    assert rows == areas(labelled)
+    read = pd.read_csv(tmp_path / "areas.csv")
     header = ["name", "label", "cells", "area_mm2", "percent_of_tissue", "region", "corrected_mm2"]
-    assert list(read[0]) == header
-    assert [row["name"] for row in read] == [row.name for row in rows]
-    assert [float(row["area_mm2"]) for row in read] == pytest.approx([row.area_mm2 for row in rows], rel=1e-5)
+    assert list(read)[: len(header)] == header
+    assert list(read)[len(header) :] == list(COLUMNS)
+    assert read["name"].tolist() == [row.name for row in rows]
+    assert read["area_mm2"].tolist() == pytest.approx([row.area_mm2 for row in rows], rel=1e-5)
+    facts, labels = labelled.facts, open_labels(labelled)[1]
+    said = read.iloc[0]
+    assert (said["slide"], said["identity"]) == (facts.slide.name, facts.slide.identity)
+    assert (said["model"], said["weights"]) == (facts.model.run, facts.model.hash)
+    assert (said["presence"], said["smoothing_um"]) == (labels.thresholds.presence, labels.thresholds.smoothing_um)
+    assert (said["scores_made"], said["labels_made"]) == (str(facts.made), str(labels.made))
+    assert read["delta"].notna().tolist() == [row.name in labelled.taxonomy.names for row in rows]
+
+
+def test_the_delta_of_a_row_is_that_of_its_class_and_who_made_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_PBIP_OPERATOR", "Dr B")
+    store = halves(tmp_path / "s.ome.zarr")
+    write_labels(store, ThresholdSettings(delta=0.2, class_delta={"LYM": 0.4}))
+    write_areas(tmp_path / "areas.csv", store)
+    read = pd.read_csv(tmp_path / "areas.csv").set_index("name")
+    assert read["delta"].dropna().to_dict() == {"TUM": 0.2, "STR": 0.2, "LYM": 0.4, "NEC": 0.2}
+    assert read["labels_made"].str.contains(" by Dr B, ").all()
 
 
 def test_a_slide_without_tissue_has_no_areas(tmp_path):
@@ -52,4 +69,4 @@ def test_a_slide_without_tissue_has_no_areas(tmp_path):
 def test_a_table_that_cannot_be_written_is_said_so(tmp_path, labelled):
     (tmp_path / "areas.csv").mkdir()
     with pytest.raises(OutputError, match="cannot be written"):
-        write_areas(tmp_path / "areas.csv", areas(labelled))
+        write_areas(tmp_path / "areas.csv", labelled)

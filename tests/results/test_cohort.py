@@ -62,7 +62,7 @@ def test_what_is_no_store_is_said_so(tmp_path):
 
 
 def test_one_table_of_all(store, tmp_path):
-    found = summarise(store.path)
+    found = summarise(store.path, ThresholdSettings())
     rows = [
         CohortRow("ä, b", Path("ä, b.svs"), 0.25, "slide", found.tissue_mm2, found),
         CohortRow("c", Path("c.svs"), None, None, None, None),
@@ -73,6 +73,8 @@ def test_one_table_of_all(store, tmp_path):
         first, second = csv.DictReader(file)
     assert (first["slide"], first["mpp"], first["mpp_from"], first["model"]) == ("ä, b", "0.25", "slide", "run")
     assert float(first["TUM mm2"]) == pytest.approx(found.areas[0].area_mm2, rel=1e-5)
+    assert (first["identity"], first["weights"]) == (store.facts.slide.identity, store.facts.model.hash)
+    assert (first["TUM delta"], first["presence"], first["labels_made"]) == ("0.15", "0.5", "")
     assert sum(float(first[name]) for name in first if name.endswith(" percent")) == pytest.approx(100, rel=1e-4)
     assert second.pop("slide") == "c"
     assert second.pop("path") == "c.svs"

@@ -17,7 +17,8 @@ from skimage.measure import perimeter_crofton
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.results import ScoreStore, areas, label_region, write_labels
 from napari_pbip.results.label_files import FOLDER, open_labels
-from napari_pbip.results.statistics import SpatialStatistics, Statistic, mean_of_models, write_statistics
+from napari_pbip.results.statistics import SpatialStatistics, write_statistics
+from napari_pbip.results.statistics_table import Statistic, mean_of_models, over_slides
 from napari_pbip.taxonomy import BCSS
 from tests.results import stores
 
@@ -237,3 +238,20 @@ def test_the_mean_of_models_has_the_range_over_them():
     assert list(mean_of_models([[first[0], alone], [first[1]], [first[2]]])) == [
         Statistic("slide", "a1", "", "mean of 3 models", "", "TUM", "", "area", "mm2", 2.0, 1.0, 4.0, "models")
     ]
+
+
+def test_regions_of_one_name_count_together_and_what_few_slides_list_has_no_mean():
+    def row(slide: str, region: str, name: str, quantity: str, value: float) -> Statistic:
+        return Statistic(slide, slide, slide, "run", region, name, "", quantity, "mm2", value)
+
+    first = [row("a", "bed", "TUM", "area", 2.0), row("a", "margin", "TUM", "area", 1.0)]
+    second = [row("b", "bed", "TUM", "area", 4.0), row("b", "", "left out", "area", 3.0)]
+    third = [row("c", "", "TUM", "area corrected by hand", 0.5)]
+    rows = {(one.slide, one.region, one.name): one for one in over_slides([first, second, third])}
+    assert rows["all slides", "bed", "TUM"].value == 6
+    assert (rows["mean of slides", "bed", "TUM"].value, rows["mean of slides", "bed", "TUM"].slides) == (3, 2)
+    assert ("all slides", "margin", "TUM") not in rows
+    assert rows["all slides", "", "left out"].value == 3
+    assert rows["all slides", "", "TUM"].value == 0.5
+    assert not {("mean of slides", "", "left out"), ("mean of slides", "", "TUM")} & set(rows)
+    assert not list(over_slides([first]))

@@ -20,7 +20,8 @@ from napari_pbip.engine.runs import load_model, run_identity
 from napari_pbip.engine.sample_project import sample_project
 from napari_pbip.errors import ModelError, OutputError
 from napari_pbip.events import Step
-from napari_pbip.sharing.packing import PACKED, pack, unpack
+from napari_pbip.sharing.packing import PACKED, pack
+from napari_pbip.sharing.unpacking import unpack
 
 
 @pytest.fixture(scope="module")

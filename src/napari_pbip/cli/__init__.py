@@ -31,6 +31,8 @@ from napari_pbip.cli.options import (
     values_from,
 )
 from napari_pbip.cli.replay import replay
+from napari_pbip.cli.results import export, report, statistics
+from napari_pbip.cli.sharing import crate, pack, push, unpack
 from napari_pbip.cli.terminal import (
     output,
     print_plugin_warnings_as_sentences,
@@ -50,8 +52,6 @@ app = typer.Typer(
 )
 app.add_typer(bank_app, name="bank")
 app.add_typer(encoders_app, name="encoders")
-app.command()(evaluate)
-app.command()(replay)
 
 
 def main() -> None:
@@ -336,159 +336,6 @@ def segment(
     say(f"Results in {out}")
 
 
-@app.command()
-def export(
-    source: Annotated[
-        Path, typer.Argument(help="The <slide>.ome.zarr that 'segment' wrote; or a folder of labelled tiles.")
-    ],
-    format: Annotated[
-        str,
-        typer.Option(
-            help="Of a slide: csv, statistics, png, geojson, ome-tiff, ome-zarr, dicom-seg, scores. "
-            "Of tiles: class-folders, bcss-wsss, tile-table."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="File or folder to write.")],
-    job: JobOption = None,
-    assignments: Set = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Export the saved labels of a slide, or labelled tiles, for other programs.
-
-    With --job or --set, the labels are those at these thresholds.
-
-    Examples:
-
-    napari-pbip export result/slide.ome.zarr --format geojson --out slide.geojson
-
-    napari-pbip export result/slide.ome.zarr --format csv --out strict.csv --set thresholds.delta=0.6
-
-    napari-pbip export project/tiles/ --format bcss-wsss --out tiles-of-mine/
-    """
-    from napari_pbip.bank import load_tiles
-    from napari_pbip.engine.outputs.export import export as run
-    from napari_pbip.engine.outputs.export_tiles import TILE_FORMATS, export_tiles
-
-    settings = settings_from(job, assignments, {})
-    if format in TILE_FORMATS:
-        follow(export_tiles(load_tiles(source, settings=settings.data), out, format))
-    else:
-        given: dict[str, Any] = {"thresholds": settings.thresholds, "refine": settings.refine}
-        follow(run(source, out, format, **(given if job or assignments else {}), overwrite=overwrite))
-    say(f"Written: {out}")
-
-
-@app.command()
-def statistics(
-    sources: Annotated[
-        list[Path], typer.Argument(help="Results (<slide>.ome.zarr), and folders of them such as a project.")
-    ],
-    out: Annotated[Path, typer.Option(help="Table to write: .csv or .parquet.")],
-    job: JobOption = None,
-    assignments: Set = None,
-) -> None:
-    """Measure the maps of many slides into one table: areas, patches, interfaces, distances, each with its range.
-
-    A slide with several results, as of models with different seeds, also has their mean and range. With --job or --set,
-    the labels are those at these thresholds.
-
-    Examples:
-
-    napari-pbip statistics project/ --out cohort.csv
-
-    napari-pbip statistics seed0/ seed1/ seed2/ --out cohort.parquet
-    """
-    from napari_pbip.engine.outputs.cohort_statistics import cohort_statistics
-    from napari_pbip.results.places import find_stores
-
-    settings = settings_from(job, assignments, {})
-    thresholds = settings.thresholds if job or assignments else None
-    stores = {path: thresholds for source in sources for path in find_stores(source)}
-    summary = follow(cohort_statistics(stores, out, settings.refine))
-    say(f"{summary['slides']:,} slides, {summary['results']:,} results: {out}")
-    if summary["failed"]:
-        raise typer.Exit(1)
-
-
-@app.command()
-def report(
-    source: Annotated[
-        Path, typer.Argument(help="The <slide>.ome.zarr that 'segment' wrote, its folder, or a project.")
-    ],
-    out: Annotated[Path, typer.Option(help="HTML file to write.")],
-    job: JobOption = None,
-    assignments: Set = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Write a report of a slide or of a project: one HTML page to read, to pass on, and to print to PDF.
-
-    With --job or --set, the labels are those at these thresholds.
-
-    Examples:
-
-    napari-pbip report result/slide.ome.zarr --out slide.html
-
-    napari-pbip report project/ --out project.html
-    """
-    from napari_pbip.sharing import report as run
-
-    settings = settings_from(job, assignments, {})
-    given: dict[str, Any] = {"thresholds": settings.thresholds, "refine": settings.refine}
-    follow(run(source, out, **(given if job or assignments else {}), overwrite=overwrite))
-    say(f"Written: {out}")
-
-
-@app.command()
-def pack(
-    run: Annotated[Path, typer.Argument(help="Folder of a training.")],
-    out: Annotated[Path, typer.Option(help="File to write, such as model.zip.")],
-    licence: Annotated[str, typer.Option(help="Terms under which others may use the model.")] = "",
-    overwrite: Overwrite = False,
-) -> None:
-    """Pack a model into one file with a model card, without the tiles that it was trained on.
-
-    Example: napari-pbip pack run/ --out model.zip --licence CC-BY-4.0
-    """
-    from napari_pbip.sharing.packing import pack as run_job
-
-    summary = follow(run_job(run, out, licence, overwrite=overwrite))
-    say(f"Packed {', '.join(summary['files'])}: {out}")
-
-
-@app.command()
-def unpack(
-    file: Annotated[Path, typer.Argument(help="A file of 'pack'.")],
-    out: Annotated[Path, typer.Option(help="Folder of the model, such as a new one in the models of a project.")],
-    overwrite: Overwrite = False,
-) -> None:
-    """Unpack a model, which is then used like the folder of a training.
-
-    Example: napari-pbip unpack model.zip --out project/models/skin
-    """
-    from napari_pbip.sharing.packing import unpack as run_job
-
-    summary = follow(run_job(file, out, overwrite=overwrite))
-    say(f"Unpacked: {out}" + (f" (licence: {summary['licence']})" if summary["licence"] else ""))
-
-
-@app.command()
-def crate(
-    project: Annotated[Path, typer.Argument(help="Folder of the project.")],
-    licence: Annotated[
-        str, typer.Option(help="Terms under which others may use it, such as https://spdx.org/licenses/CC-BY-4.0")
-    ],
-    author: Annotated[str, typer.Option(help="Author of the whole; nobody is named without it.")] = "",
-) -> None:
-    """Describe a project as an RO-Crate, for data repositories: ro-crate-metadata.json in its folder.
-
-    Example: napari-pbip crate project/ --licence https://spdx.org/licenses/CC-BY-4.0 --author "A. Müller"
-    """
-    from napari_pbip.sharing.crate import crate as run
-
-    follow(run(project, licence, author))
-    say(f"Written: {project / 'ro-crate-metadata.json'}")
-
-
 @app.command("import")
 def import_(
     annotations: Annotated[Path, typer.Argument(help="GeoJSON of annotations with classes, as QuPath exports it.")],
@@ -524,6 +371,10 @@ def import_(
         return
     summary = follow(import_annotations(annotations, slide, out, pixels=tile, tile_mpp=tile_mpp, mpp=mpp))
     say(f"{summary['labelled']} tiles labelled, {summary['tiles']} in all: {out}")
+
+
+for _command in (evaluate, export, statistics, report, pack, push, unpack, crate, replay):
+    app.command()(_command)
 
 
 @app.command()

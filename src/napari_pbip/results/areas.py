@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_pbip.files import write_table
 from napari_pbip.results.label_files import open_labels
+from napari_pbip.results.provenance import write_with_provenance
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides.regions import WHOLE
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME
@@ -97,12 +97,18 @@ def _rows(store: ScoreStore, region: str, cells_of: Cells, by_hand: Cells | None
     ]
 
 
-def write_areas(path: Path, rows: Sequence[Area]) -> None:
-    """Write the table as CSV (UTF-8, commas, decimal points), with the fields of :class:`Area` as its header.
+def write_areas(path: Path, store: ScoreStore, folder: Path | None = None) -> list[Area]:
+    """Write the table of :func:`areas` as CSV (UTF-8, commas, decimal points), and return it.
+
+    The columns are the fields of :class:`Area`, and what they come from
+    (:data:`~napari_pbip.results.provenance.COLUMNS`).
 
     Raises
     ------
     OutputError
-        If the folder cannot be written or the disk is full.
+        As :func:`areas` does, or if the folder cannot be written or the disk is full.
     """
-    write_table(path, [field.name for field in fields(Area)], [astuple(row) for row in rows])
+    rows, provenance = areas(store, folder), open_labels(store, folder)[1].provenance(store)
+    header = [field.name for field in fields(Area)]
+    write_with_provenance(path, header, [(astuple(row), provenance, row.name) for row in rows])
+    return rows

@@ -11,15 +11,16 @@ import numpy.typing as npt
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
-from napari_pbip.files import write_table
 from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area, of_whole
 from napari_pbip.results.label_files import open_labels
 from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.overlay import LabelSummary, overlay
+from napari_pbip.results.provenance import Provenance, write_with_provenance
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.taxonomy import UNASSIGNED_NAME
 
 _PAPER = 255
+_OTHERS = (UNASSIGNED_NAME, NOT_ANALYSED_NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class ResultSummary:
     """The table of :func:`~napari_pbip.results.areas.areas` of all that counts on the slide."""
     picture: npt.NDArray[np.uint8]
     """The labels in the colours of their classes, RGB, (H, W, 3)."""
+    provenance: Provenance
+    """What they come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ def summarise(path: Path, thresholds: ThresholdSettings | None = None, side: int
         max(1, round(side * length / max(slide.height, slide.width))) for length in (slide.height, slide.width)
     )
     summary = LabelSummary(store, height, width)
-    for block in label_blocks(store, (thresholds or _own_thresholds(store)).of_classes(store.taxonomy.names)):
+    chosen = (thresholds or _own_thresholds(store)).of_classes(store.taxonomy.names)
+    for block in label_blocks(store, chosen):
         summary.add(*block)
     done, planned = store.progress
     return ResultSummary(
@@ -87,21 +91,22 @@ def summarise(path: Path, thresholds: ThresholdSettings | None = None, side: int
         tissue_mm2=store.tissue_cells * (store.cell_um / 1000) ** 2,
         areas=tuple(of_whole(summary.areas)),
         picture=overlay(np.full((height, width, 3), _PAPER, np.uint8), summary.picture, store.taxonomy, 1),
+        provenance=Provenance(store.facts, chosen, regions=store.regions.identity),
     )
 
 
 def class_names(rows: Iterable[CohortRow]) -> tuple[str, ...]:
     """Return the names of all classes that occur in results, then those of tissue without a class."""
-    others = (UNASSIGNED_NAME, NOT_ANALYSED_NAME)
     names = dict.fromkeys(area.name for row in rows if row.result is not None for area in row.result.areas)
-    return (*(name for name in names if name not in others), *(name for name in others if name in names))
+    return (*(name for name in names if name not in _OTHERS), *(name for name in _OTHERS if name in names))
 
 
 def write_cohort(path: Path, rows: Sequence[CohortRow]) -> None:
     """Write one row per slide as CSV (UTF-8, commas, decimal points); what is not known is left empty.
 
     The columns are slide, path, mpp, mpp_from, model, tiles_done, tiles_planned, tissue_mm2, corrected_mm2 (by hand),
-    and of each class its area ``<class> mm2`` and its share of the tissue ``<class> percent``.
+    of each class its area ``<class> mm2``, its share of the tissue ``<class> percent`` and its threshold ``<class>
+    delta``, and then what they come from (:data:`~napari_pbip.results.provenance.COLUMNS`).
 
     Raises
     ------
@@ -110,8 +115,9 @@ def write_cohort(path: Path, rows: Sequence[CohortRow]) -> None:
     """
     names = class_names(rows)
     header = ["slide", "path", "mpp", "mpp_from", "model", "tiles_done", "tiles_planned", "tissue_mm2", "corrected_mm2"]
-    header += [f"{name} {unit}" for name in names for unit in ("mm2", "percent")]
-    write_table(path, header, [_fields(row, names) for row in rows])
+    header += [f"{name} {unit}" for name in names for unit in ("mm2", "percent", *_delta(name))]
+    table = ((_fields(row, names), None if row.result is None else row.result.provenance, "") for row in rows)
+    write_with_provenance(path, header, table)
 
 
 def _fields(row: CohortRow, names: Sequence[str]) -> list[object]:
@@ -124,7 +130,14 @@ def _fields(row: CohortRow, names: Sequence[str]) -> list[object]:
     for name in names:
         area = areas.get(name)
         values += [None, None] if area is None else [area.area_mm2, area.percent_of_tissue]
+        deltas = {} if result is None else result.provenance.columns(name)
+        values += [deltas.get(column) for column in _delta(name)]
     return values
+
+
+def _delta(name: str) -> tuple[str, ...]:
+    """Return the column for the threshold of a class; tissue without a class has none."""
+    return () if name in _OTHERS else ("delta",)
 
 
 def _own_thresholds(store: ScoreStore) -> ThresholdSettings:

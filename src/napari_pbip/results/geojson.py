@@ -35,7 +35,7 @@ def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
     """Write a feature for each patch of a class, and of tissue that is not assigned, in level-0 pixels of the slide.
 
     The feature of a patch in a region has the region's name; where regions overlap, the first one counts. The member
-    ``napari_pbip`` of the collection is :meth:`LabelFacts.provenance`.
+    ``napari_pbip`` of the collection is :meth:`Provenance.values`.
 
     Patches are written when they are found; only those that reach the border of a block are kept in memory to the end.
 
@@ -90,7 +90,7 @@ def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
         for found in patches.finish():
             write([found])
             yield Step(len(places))
-        file.write(f'\n], "napari_pbip": {json.dumps(facts.provenance(store))}}}\n')
+        file.write(f'\n], "napari_pbip": {json.dumps(facts.provenance(store).values())}}}\n')
 
 
 def _by_region(store: ScoreStore, y: int, x: int, labels: Labels) -> npt.NDArray[np.int32]:

@@ -28,6 +28,7 @@ from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage, level
 from napari_pbip.results.labels import UNASSIGNED_RGB, Refine, deltas
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.lazy import label_blocks
+from napari_pbip.results.provenance import Provenance
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading, writing_to
@@ -149,23 +150,11 @@ class LabelFacts:
         """Return the area that was corrected by hand."""
         return sum(self.by_hand[WHOLE].values()) * (store.cell_um / 1000) ** 2
 
-    def provenance(self, store: ScoreStore) -> dict[str, Any]:
-        """Return what an export says about its origin, as values of JSON: slide, model, thresholds, and who made it."""
-        slide, model = store.facts.slide, store.facts.model
-        return {
-            "slide": slide.name,
-            "slide_identity": slide.identity,
-            "microns_per_pixel": slide.mpp,
-            "microns_per_pixel_from": slide.mpp_from,
-            "model": model.run,
-            "weights": model.hash,
-            "thresholds": self.thresholds.model_dump(mode="json"),
-            "refined": self.refined,
-            "regions": self.regions or None,
-            "corrected_by_hand_mm2": self.corrected_mm2(store),
-            "scores_made": str(store.facts.made) if store.facts.made else None,
-            "labels_made": str(self.made) if self.made else None,
-        }
+    def provenance(self, store: ScoreStore) -> Provenance:
+        """Return what the labels of the store come from."""
+        return Provenance(
+            store.facts, self.thresholds, self.refined, self.regions, self.made, self.corrected_mm2(store)
+        )
 
     def check_regions(self, store: ScoreStore) -> None:
         """Check that the labels follow the present regions of their slide.
@@ -286,7 +275,7 @@ def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
         attributes: Any = dict(zarr.open_group(folder, mode="r", zarr_format=3).attrs)
         attributes["ome"]["image-label"].pop("source", None)  # the store's scores
         attributes[OURS] |= {**_counted(facts.cells, facts.regions), "by_hand": _by_value(facts.by_hand[WHOLE])}
-        attributes[OURS]["provenance"] = facts.provenance(store)
+        attributes[OURS]["provenance"] = facts.provenance(store).values()
         if linked := path.parent.name == "labels" and _is_image(path.parent.parent):
             attributes["ome"]["image-label"]["source"] = {"image": "../../"}
         group.attrs.update(attributes)

@@ -18,6 +18,7 @@ import zarr
 from napari_pbip.events import Job, Started, Step
 from napari_pbip.files import writing
 from napari_pbip.results.label_files import REWRITE, CorrectedLabels, open_labels
+from napari_pbip.results.provenance import Provenance
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
 
@@ -34,7 +35,7 @@ def write_label_tiff(path: Path, store: ScoreStore, folder: Path) -> Job:
     """Write a label image: uint8, class n as n + 1, 0 not analysed, 255 not assigned, with the classes' colours.
 
     The description in the OME-XML names the values, and then says where they come from
-    (:meth:`LabelFacts.provenance`). Parameters and errors are those of
+    (:meth:`Provenance.values`). Parameters and errors are those of
     :func:`~napari_pbip.results.geojson.write_geojson`.
     """
     levels, facts = open_labels(store, folder)
@@ -43,7 +44,7 @@ def write_label_tiff(path: Path, store: ScoreStore, folder: Path) -> Job:
     for value, rgb in image.colours.items():
         colours[:, value] = np.array(rgb, np.uint16) * 257  # 8 to 16 bits
     named = ", ".join(f"{value} = {name}" for value, name in image.names.items())
-    metadata = {"axes": "YX", "Description": f"{named}; {json.dumps(facts.provenance(store), ensure_ascii=False)}"}
+    metadata = {"axes": "YX", "Description": f"{named}; {_text(facts.provenance(store))}"}
     read = partial(reading, folder, REWRITE)
     return _write(path, store, levels, read, np.uint8, metadata, photometric="palette", colormap=colours)
 
@@ -51,14 +52,21 @@ def write_label_tiff(path: Path, store: ScoreStore, folder: Path) -> Job:
 def write_score_tiff(path: Path, store: ScoreStore) -> Job:
     """Write the raw scores, a float32 channel for each class; NaN where not analysed.
 
+    The description in the OME-XML says where they come from (:meth:`Provenance.values`).
+
     Raises
     ------
     OutputError
         If the store is damaged.
     """
-    metadata = {"axes": "CYX", "Channel": {"Name": list(store.taxonomy.names)}}
+    about = _text(Provenance(store.facts))
+    metadata = {"axes": "CYX", "Channel": {"Name": list(store.taxonomy.names)}, "Description": about}
     read = partial(reading, store.path)
     return _write(path, store, store.scores, read, np.float32, metadata, photometric="minisblack", predictor=True)
+
+
+def _text(provenance: Provenance) -> str:
+    return json.dumps(provenance.values(), ensure_ascii=False)
 
 
 def _write(

@@ -140,7 +140,7 @@ def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, folder: Path | 
     height, width, _ = thumbnail.shape
     picture = overlay(thumbnail, labels_like(store, height, width, folder), store.taxonomy)
     about = PngInfo()
-    about.add_itxt("napari-pbip", json.dumps(open_labels(store, folder)[1].provenance(store)))
+    about.add_itxt("napari-pbip", json.dumps(open_labels(store, folder)[1].provenance(store).values()))
     with_legend = _with_legend(picture, of_whole(areas(store, folder)), store.taxonomy)
     write_picture(path, with_legend, "PNG", pnginfo=about)
 

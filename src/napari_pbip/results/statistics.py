@@ -7,8 +7,8 @@ The definitions are in ``docs/how-to/export-results.md``.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain, combinations, pairwise, permutations
 from pathlib import Path
@@ -20,13 +20,24 @@ import shapely
 from scipy.ndimage import distance_transform_edt
 
 from napari_pbip.events import Event, Job, Started, Step
-from napari_pbip.files import write_table
 from napari_pbip.results.areas import LEFT_OUT_NAME, area_rows
 from napari_pbip.results.label_files import REWRITE, CorrectedLabels, LabelFacts, open_labels
 from napari_pbip.results.label_image import CHUNK
 from napari_pbip.results.labels import Labels, deltas, score_window
 from napari_pbip.results.lazy import analysed_blocks
 from napari_pbip.results.polygons import Patches, Polygons
+from napari_pbip.results.statistics_table import (
+    AREA,
+    CORRECTED,
+    INTERFACE,
+    LARGEST,
+    MEDIAN,
+    PATCHES,
+    SHARE,
+    SHARE_OF_BOTH,
+    Statistic,
+    write_rows,
+)
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
 from napari_pbip.slides.regions import WHOLE
@@ -36,57 +47,10 @@ BANDS_UM = (0, 50, 100, 250)
 """Edges of the bands of distance in micrometres; one more band lies beyond the last."""
 DELTA_FACTORS = (0.5, 1.5)
 """Factors of delta at which all is measured too, for its range."""
-COLUMNS = (
-    "slide", "identity", "result", "model", "region", "class", "other", "quantity", "unit", "value",
-    "low", "high", "range",
-)  # fmt: skip
-"""The columns of a table of statistics, which are the fields of :class:`Statistic`."""
 Image: TypeAlias = "CorrectedLabels | Labels | _LabelsIn | _LabelsAt"
 """Labels of which parts are read, (H, W)."""
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 """Row and column steps from a cell to half of its eight neighbours, so that each pair of cells is counted once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Statistic:
-    """One row of the table of statistics."""
-
-    slide: str
-    identity: str
-    """Identity of the slide."""
-    result: str
-    """Path of the score store; empty in a row of several results."""
-    model: str
-    """Name of the run."""
-    region: str
-    """Name of a region; ``WHOLE`` for all that counts on the slide."""
-    name: str
-    """Class name, ``not assigned``, or ``not analysed``."""
-    other: str
-    """Name of the other class of a quantity of two classes, else empty."""
-    quantity: str
-    unit: str
-    """``mm2``, ``mm``, ``percent``, or ``count``."""
-    value: float
-    """An integer if it is a count."""
-    low: float | None = None
-    """Lower end of the range of values, or None if there is none."""
-    high: float | None = None
-    """Upper end."""
-    range: str = ""
-    """What the range is over: ``thresholds`` (:data:`DELTA_FACTORS`), or ``models``."""
-
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What is measured of a slide: region, names of the classes, and quantity."""
-        return self.region, self.name, self.other, self.quantity
-
-    def between(self, values: Sequence[float], over: str) -> Statistic:
-        """Return the row with the range of its value and these ones; without a range if there are none."""
-        if not values:
-            return self
-        every = (self.value, *values)
-        return replace(self, low=min(every), high=max(every), range=over)
 
 
 class SpatialStatistics:
@@ -252,8 +216,9 @@ def measure_statistics(store: ScoreStore, folder: Path) -> Generator[Event, None
         found = [{row.key: row.value for row in other} for other in others]
         table += [row.between([other[row.key] for other in found if row.key in other], "thresholds") for row in rows]
     if store.regions:
-        table.append(_row(store, WHOLE, LEFT_OUT_NAME, "", "area", "mm2", store.left_out_mm2))
-    return table
+        table.append(_row(store, WHOLE, LEFT_OUT_NAME, "", AREA, "mm2", store.left_out_mm2))
+    provenance = facts.provenance(store)
+    return [replace(row, provenance=provenance) for row in table]
 
 
 class _LabelsAt:
@@ -276,7 +241,7 @@ class _LabelsAt:
 
 
 def write_statistics(path: Path, store: ScoreStore, folder: Path) -> Job:
-    """Write the table of :func:`measure_statistics`, as :func:`write_table` does.
+    """Write the table of :func:`measure_statistics`, as :func:`write_rows` does.
 
     Raises
     ------
@@ -286,39 +251,19 @@ def write_statistics(path: Path, store: ScoreStore, folder: Path) -> Job:
     write_rows(path, (yield from measure_statistics(store, folder)))
 
 
-def write_rows(path: Path, rows: Iterable[Statistic]) -> None:
-    """Write statistics with the header :data:`COLUMNS`, as :func:`write_table` does; raises as it does."""
-    write_table(path, COLUMNS, [astuple(row) for row in rows])
-
-
-def mean_of_models(results: Sequence[Sequence[Statistic]]) -> Iterator[Statistic]:
-    """Return the mean of each quantity over several results of one slide, and its range over them.
-
-    A quantity that is not defined in all results has no row.
-    """
-    first, *others = results
-    found = [{row.key: row.value for row in other} for other in others]
-    for row in first:
-        values = [other[row.key] for other in found if row.key in other]
-        if len(values) == len(others):
-            of_all = row.between(values, "models")
-            mean = float(np.mean([row.value, *values]))
-            yield replace(of_all, result="", model=f"mean of {len(results)} models", value=mean)
-
-
 def _rows(store: ScoreStore, region: str, spatial: SpatialStatistics, facts: LabelFacts) -> Iterator[Statistic]:
     """Return the statistics of labels in a region, without ranges."""
     of, names, cells = partial(_row, store, region), store.taxonomy.names, spatial.cells.tolist()
     unassigned = sum(facts.cells[region].values()) - sum(cells)
     counts = {region: {**dict(enumerate(cells, 1)), UNASSIGNED: unassigned}}
     for area in area_rows(store, counts, {region: facts.by_hand[region]}):
-        yield of(area.name, "", "area", "mm2", area.area_mm2)
-        yield of(area.name, "", "share of tissue", "percent", area.percent_of_tissue)
+        yield of(area.name, "", AREA, "mm2", area.area_mm2)
+        yield of(area.name, "", SHARE, "percent", area.percent_of_tissue)
         if area.corrected_mm2:
-            yield of(area.name, "", "area corrected by hand", "mm2", area.corrected_mm2)
+            yield of(area.name, "", CORRECTED, "mm2", area.corrected_mm2)
     for n, m in permutations(range(len(names)), 2):
         if both := cells[n] + cells[m]:
-            yield of(names[n], names[m], "share of both", "percent", 100 * cells[n] / both)
+            yield of(names[n], names[m], SHARE_OF_BOTH, "percent", 100 * cells[n] / both)
     yield from _spatial(store, region, spatial)
 
 
@@ -332,12 +277,12 @@ def _spatial(store: ScoreStore, region: str, spatial: SpatialStatistics) -> Iter
     names, of = store.taxonomy.names, partial(_row, store, region)
     for n, name in enumerate(names):
         patches = spatial.patches(n)
-        yield of(name, "", "patches", "count", len(patches))
+        yield of(name, "", PATCHES, "count", len(patches))
         if len(patches):
-            yield of(name, "", "largest patch", "mm2", float(patches.max()))
-            yield of(name, "", "median patch", "mm2", float(np.median(patches)))
+            yield of(name, "", LARGEST, "mm2", float(patches.max()))
+            yield of(name, "", MEDIAN, "mm2", float(np.median(patches)))
     for n, m in combinations(range(len(names)), 2):
-        yield of(names[n], names[m], "interface", "mm", spatial.interface(n, m))
+        yield of(names[n], names[m], INTERFACE, "mm", spatial.interface(n, m))
     bands = [f"{start}-{stop} um from edge" for start, stop in pairwise(BANDS_UM)] + [f">{BANDS_UM[-1]} um from edge"]
     for n, m in permutations(range(len(names)), 2):
         for band, share in zip(bands, spatial.distances(n, m).tolist(), strict=True):

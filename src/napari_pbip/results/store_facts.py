@@ -25,6 +25,8 @@ class ModelFacts(BaseModel):
     """Name of the run."""
     folder: str = ""
     """Folder of the run when the slide was segmented."""
+    bank: str | None = None
+    """Identity of the image bank whose prototypes it has; None if it has none, or in stores of earlier versions."""
     ceiling: float | None = None
     """Score of a class that is certain, the same for all classes, if the model has such a score: then no largest score
     is looked for on the slide, and scores of classes are compared as they are."""

@@ -19,10 +19,12 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
+import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from napari_pbip.config import JobSettings, TrainedSettings, change_paths
@@ -30,17 +32,26 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.engine.run_facts import MARKER, RunFacts
 from napari_pbip.errors import ModelError, OutputError
 from napari_pbip.events import Finished, Job, Started, Step
-from napari_pbip.files import prepare_folder, writing, writing_folder
+from napari_pbip.files import writing
 from napari_pbip.provenance import Made
 from napari_pbip.results.store_facts import ModelFacts
 from napari_pbip.sharing.model import ReportedModel
 
 CARD, PACKED = "README.md", "packed.json"
-_WEIGHTS = ("best.safetensors", "last.safetensors", "exemplars.safetensors")
-_CONTENTS = (CARD, MARKER, *_WEIGHTS)
-_LARGEST_TEXT = 16_000_000
+WEIGHTS = ("best.safetensors", "last.safetensors", "exemplars.safetensors")
+CONTENTS = (CARD, MARKER, *WEIGHTS)
+LARGEST_TEXT = 16_000_000
 """Bytes of the largest file that is not weights."""
-_CHUNK = 1 << 22
+Place = Path | zipfile.Path
+"""A folder on disk, or in an archive."""
+_TAGS = ("digital-pathology", "histology", "weakly-supervised-segmentation")
+_HUB_LICENCES = frozenset(
+    {
+        *("apache-2.0", "bsd-3-clause", "mit", "gpl-3.0"),
+        *("cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
+    }
+)
+"""Licences by which the hub can be searched; others are given by name."""
 _NO_LICENCE = "none was given: ask those who trained the model before you use it"
 
 
@@ -58,6 +69,45 @@ class Packed(BaseModel):
     made: Made
     files: dict[str, Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]]
     """SHA-256 of each file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What is in a packed model."""
+
+    packed: Packed
+    texts: Mapping[str, str]
+    """Texts of its text files, by name."""
+    weights: Mapping[str, Path]
+    """The files with its weights, by name."""
+
+    @classmethod
+    def of_run(cls, run: Path, licence: str) -> Self:
+        """Return what of a run is packed; its weights are hashed.
+
+        Raises
+        ------
+        ModelError
+            If the folder is not a run, or its weights are missing or damaged.
+        """
+        from napari_pbip.engine.runs import available, run_identity  # torch takes seconds to load
+
+        facts, identity = RunFacts.read(run), run_identity(run)
+        best = f"{available(run, facts, 'best')}.safetensors"
+        weights = {name: run / name for name in (best, WEIGHTS[-1]) if (run / name).exists()}
+        texts = {CARD: _card(run, facts, identity, licence), MARKER: _without_paths(run)}
+        hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+        hashes |= {name: file_hash(path) for name, path in weights.items()}
+        packed = Packed(name=run.name, identity=identity, licence=licence, made=Made.now(), files=hashes)
+        return cls(packed, texts | {PACKED: packed.model_dump_json(indent=2) + "\n"}, weights)
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Self:
+        """Return the contents of a folder into which a packed model was unpacked with what describes it."""
+        packed = read_packed(folder, folder)
+        names = (PACKED, *(name for name in packed.files if name not in WEIGHTS))
+        texts = {name: (folder / name).read_text(encoding="utf-8") for name in names}
+        return cls(packed, texts, {name: folder / name for name in packed.files if name in WEIGHTS})
 
 
 @job
@@ -86,105 +136,55 @@ def pack(run: Path | str, target: Path | str, licence: str = "", *, overwrite: b
     OutputError
         If the file exists or cannot be written.
     """
-    from napari_pbip.engine.runs import available, run_identity  # torch takes seconds to load
-
     run, target = Path(run), Path(target)
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already; use `overwrite=True` to replace it, or choose another name.")
-    facts, identity = RunFacts.read(run), run_identity(run)
-    best = f"{available(run, facts, 'best')}.safetensors"
-    weights = [name for name in (best, _WEIGHTS[-1]) if (run / name).exists()]
-    yield Started(f"Packing {run.name}", total=len(weights) + 1, unit="files")
-    texts = {CARD: _card(run, facts, identity, licence), MARKER: _without_paths(run)}
-    hashes = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+    contents = Contents.of_run(run, licence)
+    yield Started(f"Packing {run.name}", total=len(contents.weights), unit="files")
     with writing(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        for name, text in texts.items():
+        for name, text in contents.texts.items():
             archive.writestr(name, text)
-        for done, name in enumerate(weights, 1):
-            with (run / name).open("rb") as file:
-                hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
-            archive.write(run / name, name)
+        for done, (name, path) in enumerate(contents.weights.items(), 1):
+            archive.write(path, name)
             yield Step(done)
-        packed = Packed(name=run.name, identity=identity, licence=licence, made=Made.now(), files=hashes)
-        archive.writestr(PACKED, packed.model_dump_json(indent=2) + "\n")
-    yield Finished(target, {"identity": identity, "files": sorted((*hashes, PACKED))})
+    files = sorted((*contents.texts, *contents.weights))
+    yield Finished(target, {"identity": contents.packed.identity, "files": files})
 
 
-@job
-def unpack(file: Path | str, out: Path | str, *, overwrite: bool = False) -> Job:
-    """Unpack a model into a folder, which is then used like that of a training.
-
-    Parameters
-    ----------
-    file
-        A file of :func:`pack`.
-    out
-        The folder to write, such as a new one in ``models`` of a project.
-    overwrite
-        Whether an earlier run is replaced.
+def read_packed(source: object, place: Place) -> Packed:
+    """Return what a packed model in a folder says about itself.
 
     Raises
     ------
     ModelError
-        If the file is not a packed model, or is damaged, or was changed.
-    OutputError
-        If the folder exists or cannot be written.
+        If it says nothing, is of another format, or names other files than those of a model, or such as are not there.
     """
-    from napari_pbip.engine.runs import run_identity  # torch takes seconds to load
-
-    file, out = Path(file), Path(out)
+    if not (place / PACKED).is_file():
+        raise no_model(source)
     try:
-        with zipfile.ZipFile(file) as archive:
-            packed = _read_packed(file, archive)
-            if not (overwrite and (out / MARKER).exists()):  # which is kept until the new one is complete
-                prepare_folder(out, MARKER, overwrite=False)
-            yield Started(f"Unpacking {packed.name}", total=len(packed.files), unit="files")
-            with writing_folder(out) as begun:
-                for done, (name, expected) in enumerate(packed.files.items(), 1):
-                    for _ in _copy(archive, name, begun / name):
-                        yield Step(done - 1)
-                    with (begun / name).open("rb") as copied:
-                        if hashlib.file_digest(copied, "sha256").hexdigest() != expected:
-                            raise _damaged(file)
-                    yield Step(done)
-                if run_identity(begun) != packed.identity:
-                    raise _damaged(file)
-    except FileNotFoundError:
-        raise ModelError(f"There is no file {file}; check the path.") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise _damaged(file) from error
-    yield Finished(out, {"identity": packed.identity, "licence": packed.licence})
-
-
-def _read_packed(file: Path, archive: zipfile.ZipFile) -> Packed:
-    """Return what a packed model says about itself, after a check that it holds nothing else and is no larger."""
-    held = {entry.filename: entry for entry in archive.infolist()}
-    if PACKED not in held or len(held) != len(archive.infolist()):
-        raise ModelError(f"{file} is no packed model (it holds no {PACKED}); pack one with `pack()`.")
-    # without compression nothing is larger than it is in the archive
-    plain = all(entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1 for entry in held.values())
-    small = all(entry.file_size <= _LARGEST_TEXT for name, entry in held.items() if name not in _WEIGHTS)
-    whole = sum(entry.file_size for entry in held.values()) <= file.stat().st_size
-    if not (plain and small and whole):
-        raise _damaged(file)
-    try:
-        packed = Packed.model_validate_json(archive.read(PACKED))
+        packed = Packed.model_validate_json((place / PACKED).read_bytes())
     except ValidationError as error:
-        raise ModelError(f"{file} is of another format than this version reads; update napari-pbip.") from error
-    if {MARKER, *packed.files} - set(_CONTENTS) or MARKER not in packed.files or packed.files.keys() - held.keys():
-        raise _damaged(file)
+        raise ModelError(f"{source} is of another format than this version reads; update napari-pbip.") from error
+    names = packed.files
+    if set(names) - set(CONTENTS) or MARKER not in names or not all((place / name).is_file() for name in names):
+        raise damaged(source)
     return packed
 
 
-def _copy(archive: zipfile.ZipFile, name: str, target: Path) -> Iterator[None]:
-    with archive.open(name) as source, target.open("wb") as copy:
-        while chunk := source.read(_CHUNK):
-            copy.write(chunk)
-            yield
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _damaged(file: Path) -> ModelError:
-    return ModelError(f"{file} is damaged or was changed, and is not unpacked; ask for it again.")
+def no_model(source: object) -> ModelError:
+    """Return the error for what is not a packed model."""
+    return ModelError(f"{source} is no packed model (it holds no {PACKED}); pack one with `pack()`.")
+
+
+def damaged(source: object) -> ModelError:
+    """Return the error for a packed model that is not what it says."""
+    return ModelError(f"{source} is damaged or was changed, and is not unpacked; ask for it again.")
 
 
 def _without_paths(run: Path) -> str:
@@ -210,7 +210,8 @@ def _card(run: Path, facts: RunFacts, identity: str, licence: str) -> str:
     rows["validation"] = model.validation
     table = "\n".join(f"| {name} | {_plain(value)} |" for name, value in rows.items())
     return (
-        f"# {_plain(run.name)}\n\nA model of napari-pbip, which makes tissue maps of slides. "
+        f"---\n{_metadata(licence)}---\n\n# {_plain(run.name)}\n\n"
+        "A model of napari-pbip, which makes tissue maps of slides. "
         f"Its command `unpack` makes a folder of it.\n\n| | |\n|---|---|\n{table}\n"
     )
 
@@ -218,3 +219,11 @@ def _card(run: Path, facts: RunFacts, identity: str, licence: str) -> str:
 def _plain(text: str) -> str:
     """Return a text as it is shown in a field of a Markdown table."""
     return "".join(f"\\{c}" if c in r"\`*_[]<>|#" else c for c in " ".join(text.split()))
+
+
+def _metadata(licence: str) -> str:
+    """Return what the Hugging Face hub reads at the beginning of a card, as YAML."""
+    known = licence.lower() if licence.lower() in _HUB_LICENCES else "other"
+    named = {"license_name": licence} if licence and known == "other" else {}
+    data = {"library_name": "napari-pbip", "license": known, **named, "tags": list(_TAGS)}
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

@@ -18,7 +18,7 @@ from napari_pbip.results.label_files import REWRITE, LabelFacts, open_labels
 from napari_pbip.results.labels import UNASSIGNED_RGB
 from napari_pbip.results.margins import Margins, Place
 from napari_pbip.results.overlay import labels_like, overlay
-from napari_pbip.results.statistics import Statistic
+from napari_pbip.results.statistics_table import Statistic
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
 from napari_pbip.slides import Slide

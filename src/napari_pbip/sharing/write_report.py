@@ -6,6 +6,8 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+
 from napari_pbip.config import RefineSettings, ThresholdSettings
 from napari_pbip.document import Document, Part, Section, Table, Text
 from napari_pbip.engine.jobs import job
@@ -18,12 +20,14 @@ from napari_pbip.provenance import Made
 from napari_pbip.results.areas import NOT_ANALYSED_NAME, area_rows
 from napari_pbip.results.label_files import FOLDER, open_labels
 from napari_pbip.results.statistics import measure_statistics
+from napari_pbip.results.statistics_table import ALL, AREA, DEVIATION, MEAN, SHARE, over_slides
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.sharing.methods import methods_text
 from napari_pbip.sharing.model import ReportedModel
 from napari_pbip.sharing.slide import MappedSlide
 from napari_pbip.sharing.sources import Source
 from napari_pbip.slides import Slide, open_slide
+from napari_pbip.slides.regions import WHOLE
 from napari_pbip.taxonomy import UNASSIGNED_NAME
 
 REPORT = Format(
@@ -32,6 +36,11 @@ REPORT = Format(
     about="One page with pictures, areas, the places where the map is unsure, and how it was made, to read and print",
 )
 _USE = "For research use only: it is no medical device, and not for diagnosis."
+_OVER_SLIDES = (
+    "All slides together have the sum of the areas, and its share of the sum of their tissue, so that a large slide "
+    "counts more than a small one; in the mean every slide counts the same. A slide whose model does not know a class "
+    "(–) does not count for it."
+)
 _HOW_TO_READ = (
     "A trained model gave the tissue of each slide its classes, place by place. Where no class was likely enough, the "
     "tissue is “not assigned”; where the model did not look, it is “not analysed”. Areas are measured on the map, and "
@@ -174,27 +183,34 @@ def _methods(slides: Sequence[MappedSlide], models: dict[str, ReportedModel]) ->
 
 
 def _cohort(slides: Sequence[MappedSlide], unread: dict[Path, str], found: Source) -> Section:
-    """Return the tables of all slides, with their sum."""
+    """Return the tables of all slides, of them together, and of their mean and standard deviation."""
     colours = dict(item for slide in slides for item in slide.colours.items())
     names = sorted({**colours, NOT_ANALYSED_NAME: ""}, key=lambda name: name in (UNASSIGNED_NAME, NOT_ANALYSED_NAME))
-    of_slides = [{row.name: row.area_mm2 for row in slide.areas} for slide in slides]
-    total = {name: sum(one.get(name, 0.0) for one in of_slides) for name in names}
-    tissue = [slide.tissue_mm2 for slide in slides]
-    areas, shares = [], []
-    for title, own, all_tissue in zip(
-        [*(slide.name for slide in slides), "all slides"], [*of_slides, total], [*tissue, sum(tissue)], strict=True
-    ):
-        known = [own.get(name) for name in names]
-        areas.append([title, f"{all_tissue:.4f}", *("–" if area is None else f"{area:.4f}" for area in known)])
-        percent = ("–" if area is None or not all_tissue else f"{100 * area / all_tissue:.1f} %" for area in known)
-        shares.append([title, *percent])
     mapped = {slide.store.facts.slide.identity for slide in slides}
     without = [one.name for one in found.slides if one.identity not in mapped]
     parts: list[Part] = [
-        Section("Areas in mm²", [Table(["slide", "tissue", *names], areas)]),
-        Section("Shares of the tissue", [Table(["slide", *names], shares)]),
+        Section("Areas in mm²", [_table(slides, AREA, "{:.4f}", names)]),
+        Section("Shares of the tissue", [_table(slides, SHARE, "{:.1f} %", names)]),
         *(Text(f"The map in {path.parent.name} cannot be read: {why}", "warning") for path, why in unread.items()),
     ]
+    if len(slides) > 1:
+        parts.insert(2, Text(_OVER_SLIDES, "note"))
     if without:
         parts.append(Text(f"Slides of the project without a map: {', '.join(without)}.", "note"))
     return Section("All slides", parts)
+
+
+def _table(slides: Sequence[MappedSlide], quantity: str, form: str, names: Sequence[str]) -> Table:
+    """Return the table of a quantity of each class, with a row for each slide, and those over slides."""
+    rows = [(slide.name, slide.tissue_mm2, slide.statistics) for slide in slides]
+    if len(slides) > 1:
+        over, tissue = list(over_slides([slide.statistics for slide in slides])), [slide.tissue_mm2 for slide in slides]
+        tissues = {ALL: sum(tissue), MEAN: float(np.mean(tissue)), DEVIATION: float(np.std(tissue, ddof=1))}
+        rows += [(title, value, [row for row in over if row.slide == title]) for title, value in tissues.items()]
+    with_tissue = quantity == AREA
+    cells = []
+    for title, value, statistics in rows:
+        known = {row.name: row.value for row in statistics if (row.region, row.quantity) == (WHOLE, quantity)}
+        of_classes = (form.format(known[name]) if name in known else "–" for name in names)
+        cells.append([title, *([form.format(value)] if with_tissue else []), *of_classes])
+    return Table(["slide", *(["tissue"] if with_tissue else []), *names], cells)

@@ -15,10 +15,11 @@ from napari_pbip.errors import OutputError
 from napari_pbip.events import Event, Finished, Warned
 from napari_pbip.results import ScoreStore, areas, write_labels
 from napari_pbip.results.places import find_stores
-from napari_pbip.results.statistics import COLUMNS
+from napari_pbip.results.statistics_table import COLUMNS
 from tests.results import stores
 
 SHAPE = (130, 180)
+STRICT = ThresholdSettings(delta=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +63,54 @@ def test_csv_and_parquet_are_the_same_tidy_table(project: Path, tmp_path: Path):
         for row in areas(ScoreStore.open(store)):
             assert wide["area", ""][row.name] == pytest.approx(row.area_mm2)
     both = second[second["model"] == "mean of 2 models"]
+    both = both[both["identity"] != ""]
     assert set(both["identity"]) == {"a1"}
     assert (both["range"] == "models").all()
     tumour = second[(second["class"] == "TUM") & (second["quantity"] == "area") & (second["identity"] == "a1")]
     of_seeds = tumour[tumour["result"] != ""]["value"]
     (mean,) = tumour[tumour["result"] == ""].itertuples()
     assert (mean.value, mean.low, mean.high) == pytest.approx((of_seeds.mean(), of_seeds.min(), of_seeds.max()))
+
+
+def test_what_is_over_slides_is_what_pandas_makes_of_the_rows_of_slides(project: Path, tmp_path: Path):
+    slides = [project / "a" / "seed0", project / "b", project / "c"]
+    list(measured(slides, tmp_path / "cohort.parquet", STRICT))
+    table = pd.read_parquet(tmp_path / "cohort.parquet")
+    keys = ["class", "other", "quantity"]
+    of_slides = table[table["identity"] != ""]
+    assert of_slides["identity"].nunique() == 3
+    assert (of_slides["weights"] == of_slides["weights"].iloc[0]).all()
+    assert set(of_slides[of_slides["class"] == "TUM"]["delta"]) == {0.5}
+    groups = of_slides.groupby(keys)["value"]
+    over = {name: rows.set_index(keys) for name, rows in table[table["identity"] == ""].groupby("slide")}
+    assert set(over) == {"all slides", "mean of slides", "standard deviation of slides"}
+    mean, deviation, together = over["mean of slides"], over["standard deviation of slides"], over["all slides"]
+    pd.testing.assert_series_equal(mean["value"], groups.mean(), check_like=True, check_names=False)
+    pd.testing.assert_series_equal(mean["low"], groups.min(), check_like=True, check_names=False)
+    pd.testing.assert_series_equal(mean["high"], groups.max(), check_like=True, check_names=False)
+    pd.testing.assert_series_equal(deviation["value"], groups.std().dropna(), check_like=True, check_names=False)
+    assert mean["slides"].to_dict() == groups.count().to_dict()
+    areas_of = of_slides[of_slides["quantity"] == "area"].pivot(index="identity", columns="class", values="value")
+    wide = of_slides.pivot(index="identity", columns=keys, values="value")
+    expected = {}
+    for name, other, quantity in together.index:
+        values = wide[name, other, quantity]
+        if quantity in ("area", "patches", "interface"):
+            expected[name, other, quantity] = values.sum()
+        elif quantity == "largest patch":
+            expected[name, other, quantity] = values.max()
+        elif quantity == "share of tissue":
+            expected[name, other, quantity] = 100 * areas_of[name].sum() / areas_of.to_numpy().sum()
+        elif quantity == "share of both":
+            expected[name, other, quantity] = 100 * areas_of[name].sum() / areas_of[[name, other]].to_numpy().sum()
+        else:  # the area of the class in a band of distance, on slides with both classes
+            of_class = areas_of[name][values.notna()]
+            expected[name, other, quantity] = (values * of_class).sum() / of_class.sum()
+    assert together["value"].to_dict() == pytest.approx(expected)
+    assert {"area", "share of tissue", "share of both", "0-50 um from edge", "interface"} <= set(
+        together.reset_index()["quantity"]
+    )
+    assert "median patch" not in set(together.reset_index()["quantity"])
 
 
 def test_thresholds_can_be_given(project: Path, tmp_path: Path):

@@ -118,8 +118,9 @@ def test_scores_as_ome_tiff(store: ScoreStore, tmp_path: Path):
         assert series.axes == "CYX"
         for level, array in zip(series.levels, store.scores, strict=True):
             np.testing.assert_array_equal(level.asarray(), array[:].astype(np.float32))
-        channels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]["Channel"]
-        assert tuple(one["Name"] for one in channels) == store.taxonomy.names
+        image = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
+        assert tuple(one["Name"] for one in image["Pixels"]["Channel"]) == store.taxonomy.names
+        assert json.loads(image["Description"])["weights"] == store.facts.model.hash
 
 
 def test_labels_as_ome_zarr(store: ScoreStore, tmp_path: Path):

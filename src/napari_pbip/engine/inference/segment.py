@@ -36,7 +36,7 @@ from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.errors import DamagedPlace, OutputError, SlideError
 from napari_pbip.events import Finished, Job, Noted, RegionDone, Started, Step, Warned
 from napari_pbip.models.views import average_over_views
-from napari_pbip.results.areas import areas, write_areas
+from napari_pbip.results.areas import write_areas
 from napari_pbip.results.blend import Blender, Region
 from napari_pbip.results.label_files import write_labels
 from napari_pbip.results.labels import deltas
@@ -161,8 +161,7 @@ def segment(
         with store:
             yield from _fill(store, slide, model, grid, settings, refine, device, focus)
         write_labels(store, thresholds, refined_labels(store, slide, thresholds, device) if refine.crf else None)
-        table = areas(store)
-        write_areas(out / AREAS, table)
+        table = write_areas(out / AREAS, store)
         write_overlay(out / OVERLAY, store, slide.thumbnail(OVERLAY_SIDE))
     summary = {
         "store": str(store.path),
@@ -264,6 +263,7 @@ def _facts(
             "hash": model.identity,
             "run": model.run.name,
             "folder": str(model.run.absolute()),
+            "bank": (model.facts.prototypes or {}).get("bank"),
             "method": trained.method.name,
             "backbone": trained.backbone.name if isinstance(trained.method, TrainedSettings) else None,
             "versions": model.facts.versions,

@@ -12,7 +12,8 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.engine.outputs.export import labels_at
 from napari_pbip.errors import OutputError, PbipError
 from napari_pbip.events import Finished, Job, Warned
-from napari_pbip.results.statistics import Statistic, mean_of_models, measure_statistics, write_rows
+from napari_pbip.results.statistics import measure_statistics
+from napari_pbip.results.statistics_table import Statistic, mean_of_models, over_slides, write_rows
 from napari_pbip.results.store import ScoreStore
 
 
@@ -23,7 +24,8 @@ def cohort_statistics(
     """Measure results and write one table, a row for each slide, class and quantity.
 
     A slide with several results, such as those of models that were trained with different seeds, has the rows of each,
-    and those of their mean with the range over them. A result that cannot be measured is reported and left out.
+    and those of their mean with the range over them. Several slides have the rows of all together, of their mean with
+    the range over them, and of their standard deviation. A result that cannot be measured is reported and left out.
 
     Parameters
     ----------
@@ -69,9 +71,13 @@ def cohort_statistics(
     if not of_slides:
         raise OutputError("None of the results can be measured, so that no table is written; the warnings say why.")
     table: list[Statistic] = []
+    slides: list[list[Statistic]] = []
     for results in of_slides.values():
         table += [row for rows in results for row in rows]
+        slides.append(results[0])
         if len(results) > 1:
-            table += mean_of_models(results)
+            slides[-1] = list(mean_of_models(results))
+            table += slides[-1]
+    table += over_slides(slides)
     write_rows(out, table)
     yield Finished(out, {"slides": len(of_slides), "results": len(stores) - failed, "failed": failed})

@@ -14,7 +14,7 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.errors import OutputError, SlideError
 from napari_pbip.events import Event, Finished, Job, Started, Step, Warned
 from napari_pbip.files import present
-from napari_pbip.results.areas import areas, write_areas
+from napari_pbip.results.areas import write_areas
 from napari_pbip.results.dicom_seg import is_dicom_seg, write_dicom_seg
 from napari_pbip.results.geojson import write_geojson
 from napari_pbip.results.label_files import FOLDER, copy_labels, open_labels, writing_labels
@@ -53,7 +53,7 @@ class ResultFormat(Format):
 
 def _areas(path: Path, store: ScoreStore, folder: Path) -> Job:
     yield Started(f"Writing {path.name}", total=1, unit="files")
-    write_areas(path, areas(store, folder))
+    write_areas(path, store, folder)
     yield Step(1)
 
 

@@ -11,7 +11,7 @@ from napari_pbip.engine.inference.refine import refiner
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Finished, Job, Started, Step, Warned
-from napari_pbip.results.areas import areas, write_areas
+from napari_pbip.results.areas import write_areas
 from napari_pbip.results.label_files import writing_labels
 from napari_pbip.results.lazy import analysed_blocks
 from napari_pbip.results.overlay import write_overlay
@@ -54,8 +54,7 @@ def write_results(path: Path, thresholds: ThresholdSettings, refine: RefineSetti
     ):
         for done in writing:
             yield Step(done)
-    rows = areas(store)
-    write_areas(path.parent / AREAS, rows)
+    rows = write_areas(path.parent / AREAS, store)
     yield Step(blocks + 1)
     try:
         with open_slide(facts.path, facts.mpp) as slide:

@@ -1,0 +1,111 @@
+"""What is made of the maps of slides: ``export``, ``statistics`` and ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_pbip.cli.following import follow
+from napari_pbip.cli.options import JobOption, Overwrite, Set, settings_from
+from napari_pbip.cli.terminal import say
+
+
+def export(
+    source: Annotated[
+        Path, typer.Argument(help="The <slide>.ome.zarr that 'segment' wrote; or a folder of labelled tiles.")
+    ],
+    format: Annotated[
+        str,
+        typer.Option(
+            help="Of a slide: csv, statistics, png, geojson, ome-tiff, ome-zarr, dicom-seg, scores. "
+            "Of tiles: class-folders, bcss-wsss, tile-table."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="File or folder to write.")],
+    job: JobOption = None,
+    assignments: Set = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Export the saved labels of a slide, or labelled tiles, for other programs.
+
+    With --job or --set, the labels are those at these thresholds.
+
+    Examples:
+
+    napari-pbip export result/slide.ome.zarr --format geojson --out slide.geojson
+
+    napari-pbip export result/slide.ome.zarr --format csv --out strict.csv --set thresholds.delta=0.6
+
+    napari-pbip export project/tiles/ --format bcss-wsss --out tiles-of-mine/
+    """
+    from napari_pbip.bank import load_tiles
+    from napari_pbip.engine.outputs.export import export as run
+    from napari_pbip.engine.outputs.export_tiles import TILE_FORMATS, export_tiles
+
+    settings = settings_from(job, assignments, {})
+    if format in TILE_FORMATS:
+        follow(export_tiles(load_tiles(source, settings=settings.data), out, format))
+    else:
+        given: dict[str, Any] = {"thresholds": settings.thresholds, "refine": settings.refine}
+        follow(run(source, out, format, **(given if job or assignments else {}), overwrite=overwrite))
+    say(f"Written: {out}")
+
+
+def statistics(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Results (<slide>.ome.zarr), and folders of them such as a project.")
+    ],
+    out: Annotated[Path, typer.Option(help="Table to write: .csv or .parquet.")],
+    job: JobOption = None,
+    assignments: Set = None,
+) -> None:
+    """Measure the maps of many slides into one table: areas, patches, interfaces, distances, each with its range.
+
+    A slide with several results, as of models with different seeds, also has their mean and range. With --job or --set,
+    the labels are those at these thresholds.
+
+    Examples:
+
+    napari-pbip statistics project/ --out cohort.csv
+
+    napari-pbip statistics seed0/ seed1/ seed2/ --out cohort.parquet
+    """
+    from napari_pbip.engine.outputs.cohort_statistics import cohort_statistics
+    from napari_pbip.results.places import find_stores
+
+    settings = settings_from(job, assignments, {})
+    thresholds = settings.thresholds if job or assignments else None
+    stores = {path: thresholds for source in sources for path in find_stores(source)}
+    summary = follow(cohort_statistics(stores, out, settings.refine))
+    say(f"{summary['slides']:,} slides, {summary['results']:,} results: {out}")
+    if summary["failed"]:
+        raise typer.Exit(1)
+
+
+def report(
+    source: Annotated[
+        Path, typer.Argument(help="The <slide>.ome.zarr that 'segment' wrote, its folder, or a project.")
+    ],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")],
+    job: JobOption = None,
+    assignments: Set = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a report of a slide or of a project: one HTML page to read, to pass on, and to print to PDF.
+
+    With --job or --set, the labels are those at these thresholds.
+
+    Examples:
+
+    napari-pbip report result/slide.ome.zarr --out slide.html
+
+    napari-pbip report project/ --out project.html
+    """
+    from napari_pbip.sharing import report as run
+
+    settings = settings_from(job, assignments, {})
+    given: dict[str, Any] = {"thresholds": settings.thresholds, "refine": settings.refine}
+    follow(run(source, out, **(given if job or assignments else {}), overwrite=overwrite))
+    say(f"Written: {out}")
