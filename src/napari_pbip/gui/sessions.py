@@ -51,6 +51,7 @@ def session_of(viewer: ViewerModel) -> Session:
             atexit.register(_close_all)  # a script that ends without having run Qt; Qt deletes timers after that
         if window is not None:
             imports.begin()
+            session.garbage.begin()
             _furnish(window, session)
     return session
 
@@ -67,6 +68,7 @@ def _furnish(window: napari.viewer.Window, session: Session) -> None:
 
 
 def _close_all() -> None:
+    imports.stop()
     for session in list(_sessions.values()):
         session.close()
 
