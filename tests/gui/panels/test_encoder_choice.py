@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.models.encoders import catalogue, find_weights
-from tests.engine.test_fetch_weights import Hub, hub, release  # noqa: F401 - a fixture
 from tests.gui.qt_helpers import Settle, answer, choose_encoder, click
+from tests.local_hub import Hub, release
 
 
 @pytest.fixture
-def bank(viewer: Any, settle: Settle, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:  # noqa: F811
+def bank(viewer: Any, settle: Settle, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return the Bank widget on a machine that has the weights of only one encoder."""
     import torch
 
@@ -48,7 +48,7 @@ def test_the_list_tells_ready_ones_from_missing_ones(bank: Any) -> None:
     assert "your own" in lines["transformers"]
 
 
-def test_what_is_missing_is_one_sentence(bank: Any, hub: Hub) -> None:  # noqa: F811
+def test_what_is_missing_is_one_sentence(bank: Any, hub: Hub) -> None:
     notice = bank.encoder.notice
     for name, says, fetchable in (
         ("phikon", "343 MB, licence: Owkin, non-commercial", True),
@@ -72,7 +72,7 @@ def test_a_bank_is_not_begun_with_an_encoder_that_is_missing(
     bank: Any,
     viewer: Any,
     settle: Settle,
-    hub: Hub,  # noqa: F811
+    hub: Hub,
 ) -> None:
     from napari_pbip import samples
 
@@ -89,7 +89,7 @@ def test_nothing_is_fetched_without_a_yes_and_then_it_can_be_used(
     bank: Any,
     viewer: Any,
     settle: Settle,
-    hub: Hub,  # noqa: F811
+    hub: Hub,
     tmp_path: Path,
 ) -> None:
     release(hub, "phikon", tmp_path / "phikon")
@@ -114,7 +114,7 @@ def test_a_download_can_be_stopped_and_outlives_the_dock(
     bank: Any,
     viewer: Any,
     settle: Settle,
-    hub: Hub,  # noqa: F811
+    hub: Hub,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -142,7 +142,7 @@ def test_a_download_can_be_stopped_and_outlives_the_dock(
     assert train.encoder.fetch_button.isEnabled()
 
 
-def test_no_access_is_a_sentence(bank: Any, viewer: Any, settle: Settle, hub: Hub, tmp_path: Path) -> None:  # noqa: F811
+def test_no_access_is_a_sentence(bank: Any, viewer: Any, settle: Settle, hub: Hub, tmp_path: Path) -> None:
     release(hub, "h-optimus-0", tmp_path / "optimus")
     hub.gated.add("bioptimus/H-optimus-0")
     choose_encoder(bank.encoder, "h-optimus-0")
