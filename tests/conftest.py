@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; to be said before torch is loaded
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,10 +17,14 @@ import numpy as np
 import pytest
 import zarr
 from hypothesis import settings
+from PIL import Image
 
 from napari_pbip import samples
+from napari_pbip.bank.mosaics import write_masked, write_training
 from napari_pbip.slides import open_slide
-from tests.hub import Hub, serving
+
+if TYPE_CHECKING:
+    from tests.hub import Hub
 
 # what the program remembers for its user, here and in processes that tests start, is not that of whoever runs them
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="napari-pbip-data-")
@@ -34,6 +39,10 @@ def pytest_xdist_auto_num_workers() -> int:
 # The same examples in every run, so that a failure is of the change; --hypothesis-profile=default draws new ones.
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
+
+
+WEAK_SIDE = 64
+"""Side of the images of ``weak_data`` in pixels."""
 
 
 @pytest.fixture(scope="session")
@@ -95,8 +104,25 @@ def huge_slide(tmp_path_factory: pytest.TempPathFactory, sample_pixels: np.ndarr
     return path
 
 
+@pytest.fixture(scope="session")
+def weak_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a small weakly labelled data set of real tissue: two classes, 64-pixel images, val and test with masks."""
+    folder = tmp_path_factory.mktemp("weak")
+    tiles = {
+        name: [np.asarray(Image.open(path).convert("RGB")) for path in sorted((samples.tiles() / name).iterdir())]
+        for name in ("LYM", "MUS")
+    }
+    rng = np.random.default_rng(0)
+    write_training(folder, {name: some[:3] for name, some in tiles.items()}, 24, WEAK_SIDE, rng)
+    write_masked(folder, "val", {name: some[3:4] for name, some in tiles.items()}, 4, WEAK_SIDE, rng)
+    write_masked(folder, "test", {name: some[4:] for name, some in tiles.items()}, 6, WEAK_SIDE, rng)
+    return folder
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """Return a local hub with which the library speaks."""
+    from tests.hub import serving  # not for tests that need no torch
+
     with serving(tmp_path, monkeypatch) as found:
         yield found

@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from napari_pbip.models.encoders import catalogue
+from tests.models.encoders.small_encoders import small
+
 COMMIT = "1" * 40
 TOKEN = "hf_of_jane"
 
@@ -203,3 +206,12 @@ def serving(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+def release(hub: Hub, name: str, folder: Path) -> None:
+    """Put a small network of a row on the hub, with other files that are not needed."""
+    folder.mkdir()
+    small(name, folder)
+    spec = catalogue()[name]
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    hub.repositories[spec.hub or ""] = {**files, "README.md": b"# Card", "pytorch_model.bin": b"pickle"}

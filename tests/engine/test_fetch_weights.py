@@ -12,17 +12,8 @@ from napari_pbip.errors import ConfigError, WeightsUnavailable
 from napari_pbip.events import Event, Finished, Started, Step, Warned
 from napari_pbip.models.encoders import catalogue, find_weights
 from napari_pbip.models.encoders.catalogue import from_spec
-from tests.hub import Hub
+from tests.hub import Hub, release
 from tests.models.encoders.small_encoders import small
-
-
-def release(hub: Hub, name: str, folder: Path) -> None:
-    """Put a small network of a row on the hub, with other files that are not needed."""
-    folder.mkdir()
-    small(name, folder)
-    spec = catalogue()[name]
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    hub.repositories[spec.hub or ""] = {**files, "README.md": b"# Card", "pytorch_model.bin": b"pickle"}
 
 
 def kinds(events: list[Event]) -> list[type]:

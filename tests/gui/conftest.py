@@ -156,3 +156,41 @@ def viewer(application: Any, settle: Callable[..., None], tmp_path: Path) -> Ite
         application.processEvents()
         time.sleep(0.005)
     assert not left, f"left behind: {left}"
+
+
+MAP_SHAPE = (400, 700)
+"""Number of cells of the map that ``result`` shows, (height, width)."""
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.results.stores import create, network, segment, smooth_field
+
+    store = create(tmp_path_factory.mktemp("tune") / "slide.ome.zarr", MAP_SHAPE)
+    segment(store, network(smooth_field(MAP_SHAPE)))
+    return store.path
+
+
+@pytest.fixture
+def store(finished, tmp_path) -> Path:
+    return shutil.copytree(finished, tmp_path / "result" / "slide.ome.zarr")
+
+
+@pytest.fixture
+def result(viewer, settle, store):
+    from napari_pbip.gui.sessions import session_of
+
+    result = session_of(viewer).results.open(store)
+    viewer.reset_view()
+    settle(lambda: result.areas.exact)
+    return result
+
+
+@pytest.fixture
+def tune(viewer, settle):
+    from napari_pbip.gui.docks.tune import TuneWidget
+
+    widget = TuneWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Tune")
+    settle()
+    return widget

@@ -20,14 +20,14 @@ from napari_pbip.gui.docks.segment import SegmentWidget
 from napari_pbip.gui.docks.tune import TuneWidget
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import ScoreStore, open_labels
-from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
+from tests.engine.conftest import settings_for
 from tests.gui.qt_helpers import click
 
 QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
 
 
 @pytest.fixture
-def results(tmp_path: Path, weak_data: Path) -> Path:  # noqa: F811
+def results(tmp_path: Path, weak_data: Path) -> Path:
     """Return the project of a slide that was segmented without refinement."""
     project = tmp_path / "refined"
     settings = settings_for(weak_data, data={"mpp": 2.0}, train={"steps": 2})

@@ -1,32 +1,45 @@
 """Modules that are imported in a thread as soon as the first dock opens, so that the window need not wait for them.
 
-The panel *Workflow* comes first, then the docks that are its pages, then what jobs need, of which torch is the largest.
+The panel *Workflow* comes first, then what napari imports itself when it makes its first layers, then the docks that
+are the pages of the panel, then what jobs need, of which torch is the largest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
 import threading
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 _PANEL = "napari_pbip.gui.workflow_panel"
+_LAYERS = ("scipy.ndimage", "pandas", "skimage.color", "skimage.exposure")
+"""Modules that napari imports on the main thread when the first layers of pictures and labels are made."""
 _DOCKS = ("project", "slides", "label_tiles", "bank", "train", "segment", "legend", "tune", "evaluate")
 _JOBS = ("banks.build_bank", "training.train", "inference.segment")
 
 _panel = threading.Event()
-_begun = False
+_stop = threading.Event()
+_thread: threading.Thread | None = None
 
 
 def begin() -> None:
     """Begin to import the modules; further calls do nothing."""
-    global _begun
-    if not _begun:
-        _begun = True
-        threading.Thread(target=_import_all, name="imports of napari-pbip").start()
+    global _thread
+    if _thread is None:
+        _thread = threading.Thread(target=_import_all, name="imports of napari-pbip")
+        sys.meta_path.insert(0, _Stopping(_thread))
+        _thread.start()
+
+
+def stop() -> None:
+    """Import no further module in the thread, because the application ends and Python waits for its threads."""
+    _stop.set()
 
 
 def panel_imported() -> bool:
@@ -34,16 +47,60 @@ def panel_imported() -> bool:
     return _panel.is_set()
 
 
+def finished() -> bool:
+    """Return whether the thread has ended."""
+    return _thread is not None and not _thread.is_alive()
+
+
+class _Stopping:
+    """A finder of modules that finds none, and ends the thread of the imports at its next module once it shall stop.
+
+    Importing torch is one statement that takes seconds and imports more than a thousand modules.
+    """
+
+    def __init__(self, thread: threading.Thread) -> None:
+        self._thread = thread
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if _stop.is_set() and threading.current_thread() is self._thread:
+            raise SystemExit  # which ends a thread without a message, and is no Exception that a module would catch
+        return None
+
+
 def _import_all() -> None:
     try:
-        import_module(_PANEL)
+        try:
+            import_module(_PANEL)
+        finally:
+            _panel.set()  # after an error, who needs the module imports it again and reports the error
+        _prepare_layers()
+        for name in _DOCKS:
+            import_module(f"napari_pbip.gui.docks.{name}")
+        _load_catalogues()
+        _load_torch()
+        for name in _JOBS:
+            import_module(f"napari_pbip.engine.{name}")
     finally:
-        _panel.set()  # after an error, who needs the module imports it again and reports the error
-    for name in _DOCKS:
-        import_module(f"napari_pbip.gui.docks.{name}")
-    _load_torch()
-    for name in _JOBS:
-        import_module(f"napari_pbip.engine.{name}")
+        sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Stopping)]
+
+
+def _prepare_layers() -> None:
+    """Import what napari needs for its first layers, and have vispy compute the dashes that each labels layer has."""
+    for name in _LAYERS:
+        with contextlib.suppress(ImportError):  # other versions of napari may need other modules
+            import_module(name)
+    import_module("vispy.visuals.line.dash_atlas").DashAtlas()
+
+
+def _load_catalogues() -> None:
+    """Look through the entry points of all packages for plugins, whose catalogues are kept."""
+    from napari_pbip.config.methods import methods
+    from napari_pbip.models.encoders import catalogue
+    from napari_pbip.slides.reader import readers
+
+    methods()
+    catalogue()
+    readers()
 
 
 def _load_torch() -> None:

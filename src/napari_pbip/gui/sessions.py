@@ -54,6 +54,7 @@ def session_of(viewer: ViewerModel) -> Session:
         if window is not None:
             imports.begin()
             _follow_preferences()
+            session.garbage.begin()
             _furnish(window, session)
     return session
 
@@ -83,6 +84,7 @@ def _name_operator(event: Any) -> None:
 
 
 def _close_all() -> None:
+    imports.stop()
     for session in list(_sessions.values()):
         session.close()
 

@@ -19,7 +19,8 @@ from napari_pbip.engine.inference.pseudo_masks import pseudo_masks
 from napari_pbip.engine.training.train import train
 from napari_pbip.errors import ConfigError, ModelError, OutputError
 from napari_pbip.events import Finished, Noted, Step
-from tests.engine.conftest import SIDE, settings_for
+from tests.conftest import WEAK_SIDE as SIDE
+from tests.engine.conftest import settings_for
 
 
 @pytest.fixture(scope="module")

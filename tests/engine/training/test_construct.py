@@ -24,7 +24,8 @@ from napari_pbip.events import Finished, Started, Step
 from napari_pbip.models import backbones, encoders
 from napari_pbip.models.encoders.prompts import default_sentence
 from napari_pbip.models.methods.construct import ConStruct
-from tests.engine.conftest import SIDE, settings_for
+from tests.conftest import WEAK_SIDE as SIDE
+from tests.engine.conftest import settings_for
 from tests.engine.training.test_train import run, same, sentence, stop_after
 
 WIDTH = 32

@@ -28,7 +28,7 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.segmenting import Status
 from napari_pbip.project import Project
 from napari_pbip.slides import open_slide
-from tests.gui.docks.test_segment import QUICK, drop, runs  # noqa: F401 - a fixture
+from tests.gui.docks.test_segment import QUICK, drop
 from tests.gui.qt_helpers import Settle, click, type_text
 from tests.gui.state.project_process import make_store
 
@@ -190,7 +190,11 @@ def test_microns_per_pixel_are_edited_in_the_table(
     for text, kept in (("much", "unknown"), ("25", "unknown"), (typed, "0.25")):
         click_cell(widget, row, MPP, twice=True)
         [editor] = widget.table.viewport().findChildren(QLineEdit)
-        QTest.keyClicks(editor, text)
+        QTest.keyClicks(editor, text[:2])
+        session.cohort.changed.emit()  # as when a map or a picture has been read
+        settle(lambda: not widget._soon.isActive())
+        settle(seconds=1)
+        QTest.keyClicks(editor, text[2:])
         QTest.keyClick(editor, Qt.Key.Key_Return)
         settle()
         assert shown(widget, MPP)[row] == kept
@@ -257,7 +261,7 @@ def test_selected_slides_are_segmented_and_removed(
     widget: Any,
     settle: Settle,
     study: Path,
-    runs: Path,  # noqa: F811
+    runs: Path,
 ) -> None:
     session = session_of(viewer)
     shutil.copytree(runs, session.models_folder)

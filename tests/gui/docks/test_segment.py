@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +17,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_pbip import samples
-from napari_pbip.bank.mosaics import write_training
-from napari_pbip.config import JobSettings, SegmentSettings, ThresholdSettings
+from napari_pbip.config import SegmentSettings, ThresholdSettings
 from napari_pbip.engine.inference.segment import segment
-from napari_pbip.engine.training.train import train
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.segment import SegmentWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
@@ -34,27 +31,6 @@ from tests.gui.napari_privates import pixels_shown
 from tests.gui.qt_helpers import answer, click
 
 QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return models of one step; for two a slide has 30 tiles, for a fine one 100, so that it can be stopped."""
-    folder = tmp_path_factory.mktemp("runs")
-    tiles = {
-        name: [np.asarray(Image.open(path).convert("RGB")) for path in sorted((samples.tiles() / name).iterdir())[:3]]
-        for name in ("LYM", "MUS")
-    }
-    write_training(folder / "tiles", tiles, 12, 64, np.random.default_rng(0))
-    for seed, (name, mpp) in enumerate({"first": 4.0, "second": 4.0, "fine": 2.0}.items()):
-        settings = JobSettings.parse(
-            {
-                "data": {"folder": folder / "tiles", "mpp": mpp},
-                "method": {"name": "cam"},
-                "train": {"steps": 1, "batch_size": 4, "precision": "float32", "device": "cpu", "seed": seed},
-            }
-        )
-        list(train(settings, folder / "models" / name))
-    return folder / "models"
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from napari_pbip.gui.curves import Curves
 from napari_pbip.gui.jobs import State
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.models import backbones
-from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
+from tests.engine.conftest import settings_for
 from tests.gui.qt_helpers import Settle, answer, choose_encoder, click, run_job, type_text
 
 
@@ -100,7 +100,7 @@ def test_each_method_says_what_it_learns_from_and_lacks(
     viewer: Any,
     widget: Any,
     settle: Settle,
-    weak_data: Path,  # noqa: F811
+    weak_data: Path,
 ) -> None:
     session = session_of(viewer)
     session.settings = settings_for(weak_data, backbone={"weights": None})
@@ -134,7 +134,7 @@ def test_lpd_learns_with_the_encoder_that_is_chosen_here(
     viewer: Any,
     widget: Any,
     settle: Settle,
-    weak_data: Path,  # noqa: F811
+    weak_data: Path,
 ) -> None:
     from qtpy.QtCore import Qt
     from qtpy.QtWidgets import QAbstractSpinBox
@@ -165,7 +165,7 @@ def test_lpd_learns_with_the_encoder_that_is_chosen_here(
 def test_a_bank_of_another_kind_of_encoder_is_told_before_construct_starts(
     viewer: Any,
     settle: Settle,
-    weak_data: Path,  # noqa: F811
+    weak_data: Path,
 ) -> None:
     from napari_pbip.bank import load_single_tiles
     from napari_pbip.engine.banks.build_bank import build_bank
@@ -182,7 +182,7 @@ def test_a_bank_of_another_kind_of_encoder_is_told_before_construct_starts(
     assert not widget.encoder.isVisible()  # it is the bank's
 
 
-def test_wrong_input_stops_the_start_and_is_said_at_the_field(viewer: Any, widget: Any, weak_data: Path) -> None:  # noqa: F811
+def test_wrong_input_stops_the_start_and_is_said_at_the_field(viewer: Any, widget: Any, weak_data: Path) -> None:
     session = session_of(viewer)
     session.settings = settings_for(weak_data)
     type_text(widget.form.editor("train.epochs"), "a few")
@@ -216,7 +216,7 @@ def test_a_training_from_the_first_click_to_the_last_model(
     viewer: Any,
     widget: Any,
     settle: Settle,
-    weak_data: Path,  # noqa: F811
+    weak_data: Path,
 ) -> None:
     session = session_of(viewer)
     session.settings = settings_for(weak_data, method={"name": "pbip"}, train={"epochs": 3})
@@ -263,7 +263,7 @@ def test_a_training_from_the_first_click_to_the_last_model(
     np.testing.assert_array_equal(after[: len(y)], y)
 
 
-def test_replacing_a_model_needs_a_yes(viewer: Any, widget: Any, settle: Settle, weak_data: Path) -> None:  # noqa: F811
+def test_replacing_a_model_needs_a_yes(viewer: Any, widget: Any, settle: Settle, weak_data: Path) -> None:
     session = session_of(viewer)
     run = session.models_folder / "mine"
     list(train(settings_for(weak_data, train={"steps": 1, "seed": 7}), run))
@@ -284,7 +284,7 @@ def test_a_training_paused_cancelled_and_resumed_is_the_one_of_the_command_line(
     viewer: Any,
     widget: Any,
     settle: Settle,
-    weak_data: Path,  # noqa: F811
+    weak_data: Path,
     tmp_path: Path,
 ) -> None:
     from napari_pbip.gui.settings_file import read_settings, write_settings
@@ -336,7 +336,7 @@ def test_closing_the_window_stops_the_training_and_keeps_what_it_has(
     viewer: Any,
     widget: Any,
     settle: Settle,
-    weak_data: Path,  # noqa: F811
+    weak_data: Path,
 ) -> None:
     session = session_of(viewer)
     settings = settings_for(weak_data, train={"epochs": 50})
@@ -359,7 +359,7 @@ def test_a_closed_dock_loses_nothing(
     viewer: Any,
     widget: Any,
     settle: Settle,
-    weak_data: Path,  # noqa: F811
+    weak_data: Path,
 ) -> None:
     session = session_of(viewer)
     session.settings = settings_for(weak_data, train={"epochs": 6})
@@ -387,7 +387,7 @@ def test_models_of_earlier_days_are_listed_with_their_curves(
     viewer: Any,
     widget: Any,
     settle: Settle,
-    weak_data: Path,  # noqa: F811
+    weak_data: Path,
 ) -> None:
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
@@ -427,7 +427,7 @@ def test_what_goes_wrong_is_a_sentence_and_the_widget_stays_usable(
     viewer: Any,
     widget: Any,
     settle: Settle,
-    weak_data: Path,  # noqa: F811
+    weak_data: Path,
     tmp_path: Path,
 ) -> None:
     session = session_of(viewer)
@@ -445,7 +445,7 @@ def test_a_folder_that_appeared_meanwhile_is_not_overwritten(
     viewer: Any,
     widget: Any,
     settle: Settle,
-    weak_data: Path,  # noqa: F811
+    weak_data: Path,
 ) -> None:
     session = session_of(viewer)
     session.settings = settings_for(weak_data)
@@ -458,7 +458,7 @@ def test_a_folder_that_appeared_meanwhile_is_not_overwritten(
     assert precious.read_text() == "chapter one"
 
 
-def test_the_project_s_image_bank_is_learnt_from(viewer: Any, widget: Any, settle: Settle, weak_data: Path) -> None:  # noqa: F811
+def test_the_project_s_image_bank_is_learnt_from(viewer: Any, widget: Any, settle: Settle, weak_data: Path) -> None:
     from napari_pbip.bank import load_single_tiles
     from napari_pbip.engine.banks.build_bank import build_bank
     from napari_pbip.gui.state.training import job_settings
@@ -566,7 +566,7 @@ def test_cancelled_while_the_bank_is_built_it_can_be_resumed(
     viewer: Any,
     widget: Any,
     settle: Settle,
-    weak_data: Path,  # noqa: F811
+    weak_data: Path,
     events: int,
 ) -> None:
     session = session_of(viewer)
@@ -616,7 +616,7 @@ def test_a_probe_is_fitted_and_says_what_it_found(
     viewer: Any,
     widget: Any,
     settle: Settle,
-    weak_data: Path,  # noqa: F811
+    weak_data: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

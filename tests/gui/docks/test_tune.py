@@ -25,41 +25,9 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.settings_file import read_settings, write_settings
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.taxonomy import BCSS, UNASSIGNED
-from tests.engine.conftest import settings_for, weak_data  # noqa: F401 - a fixture
+from tests.engine.conftest import settings_for
 from tests.gui.napari_privates import canvas_of, pixels_shown
 from tests.gui.qt_helpers import type_text
-from tests.results import stores
-from tests.results.stores import create, network, smooth_field
-
-SHAPE = (400, 700)
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    store = create(tmp_path_factory.mktemp("tune") / "slide.ome.zarr", SHAPE)
-    stores.segment(store, network(smooth_field(SHAPE)))
-    return store.path
-
-
-@pytest.fixture
-def store(finished, tmp_path) -> Path:
-    return shutil.copytree(finished, tmp_path / "result" / "slide.ome.zarr")
-
-
-@pytest.fixture
-def result(viewer, settle, store):
-    result = session_of(viewer).results.open(store)
-    viewer.reset_view()
-    settle(lambda: result.areas.exact)
-    return result
-
-
-@pytest.fixture
-def tune(viewer, settle):
-    widget = TuneWidget(viewer)
-    viewer.window.add_dock_widget(widget, name="Tune")
-    settle()
-    return widget
 
 
 def place(viewer, y: float, x: float) -> QPoint:
@@ -275,7 +243,7 @@ def test_docks_can_be_closed_and_opened_again(tune, viewer, settle, result):
 
 
 @pytest.fixture(scope="module")
-def trained(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+def trained(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project with a PBIP model of two steps and its result for the sample slide."""
     project = tmp_path_factory.mktemp("project")
     run = project / "models" / "first"

@@ -347,7 +347,7 @@ def test_slides_with_and_without_mpp_in_one_window(viewer, widget, slide_without
     settle(lambda: shows_scale_bar(viewer))
     assert {str(unit) for unit in first.layer.units} == {"micrometer"}
     second.layer.visible = True
-    assert not shows_scale_bar(viewer)
+    settle(lambda: not shows_scale_bar(viewer))
     assert not magnification(viewer)
     assert not told
     notification_manager.notification_ready.disconnect(told.append)

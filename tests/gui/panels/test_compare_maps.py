@@ -12,16 +12,15 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import ScoreStore, open_labels, write_labels
 from napari_pbip.slides.regions import WHOLE
-from tests.gui.docks.test_tune import finished, result, store, tune  # noqa: F401 - fixtures
 from tests.gui.qt_helpers import click
 
 
 def test_the_map_is_compared_with_the_saved_labels(
     viewer: Any,
     settle: Any,
-    store: Any,  # noqa: F811
-    result: Any,  # noqa: F811
-    tune: Any,  # noqa: F811
+    store: Any,
+    result: Any,
+    tune: Any,
 ) -> None:
     panel, session = tune.compare, session_of(viewer)
     click(panel.saved_button)

@@ -11,9 +11,8 @@ from safetensors.torch import save_file
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.models.encoders import catalogue, find_weights
-from tests.engine.test_fetch_weights import release
 from tests.gui.qt_helpers import Settle, answer, choose_encoder, click
-from tests.hub import Hub
+from tests.hub import Hub, release
 
 
 @pytest.fixture

@@ -12,13 +12,12 @@ from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.banks.zero_shot import zero_shot
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.models.encoders import default_sentence
-from tests.engine.conftest import weak_data  # noqa: F401 - a fixture
 from tests.engine.training.test_construct import clip
 from tests.gui.qt_helpers import Settle, click
 
 
 @pytest.fixture
-def session(viewer: Any, weak_data: Path) -> Any:  # noqa: F811
+def session(viewer: Any, weak_data: Path) -> Any:
     session = session_of(viewer)
     session.change(data=DataSettings(folder=weak_data, mpp=0.5), bank=BankSettings(encoder="tiny", k=2))
     return session

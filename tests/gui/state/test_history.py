@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,21 +14,9 @@ from napari_pbip.gui.docks.label_tiles import LabelTilesWidget
 from napari_pbip.gui.docks.project import ProjectWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.docks.tune import TuneWidget
-from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state import history
 from tests.gui.qt_helpers import Settle, click
-from tests.gui.state.test_project import opened, study  # noqa: F401 - a fixture
-
-
-@pytest.fixture
-def session(viewer: Any, settle: Settle, study: Path) -> Any:  # noqa: F811
-    """A project with a slide and its result."""
-    session = session_of(viewer)
-    session.folder = study / "project"
-    session.slides.open(study / "slides" / "skin.svs")
-    session.results.open(study / "project" / "results" / "skin" / "skin.ome.zarr")
-    settle()
-    return session
+from tests.gui.state.test_project import opened
 
 
 def docked(viewer: Any, settle: Settle, kind: Any) -> Any:

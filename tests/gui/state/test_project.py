@@ -12,30 +12,13 @@ from typing import Any
 import napari
 import pytest
 
-from napari_pbip import samples
 from napari_pbip.config import DataSettings, JobSettings, ThresholdSettings, TrainSettings
 from napari_pbip.engine.sample_project import sample_labels
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.docks.train import TrainWidget
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.project import FILE, Project
-from napari_pbip.slides import open_slide
 from tests.gui.qt_helpers import Settle
-from tests.gui.state.project_process import make_store
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    """A folder with two slides, and a project beside them that has a result of one."""
-    study = tmp_path / "study"
-    (study / "slides").mkdir(parents=True)
-    shutil.copy(samples.slide(), study / "slides" / "skin.svs")
-    shutil.copy(samples.tumour(), study / "slides" / "tumour.tif")
-    result = study / "project" / "results" / "skin"
-    result.mkdir(parents=True)
-    with open_slide(study / "slides" / "skin.svs") as slide:
-        make_store(slide, result / "skin.ome.zarr")
-    return study
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.class_table import NAME
 from napari_pbip.project import Project
 from tests.gui.qt_helpers import Settle, type_text
-from tests.gui.state.test_history import docked, press_undo, session  # noqa: F401 - a fixture
-from tests.gui.state.test_project import opened, study  # noqa: F401 - a fixture
+from tests.gui.state.test_history import docked, press_undo
+from tests.gui.state.test_project import opened
 
 LEFT = Qt.MouseButton.LeftButton
 
@@ -46,9 +46,9 @@ def answer(legend: Any, settle: Settle, title: str) -> str:
 
 def test_a_double_click_in_the_legend_gives_a_class_another_title(
     viewer: Any,
-    session: Any,  # noqa: F811
+    session: Any,
     settle: Settle,
-    study: Path,  # noqa: F811
+    study: Path,
 ) -> None:
     table = docked(viewer, settle, ProjectWidget).table
     tune, legend = docked(viewer, settle, TuneWidget), docked(viewer, settle, LegendWidget)
@@ -80,7 +80,7 @@ def test_a_double_click_in_the_legend_gives_a_class_another_title(
     assert legend.rows[2].eye.text() == "stroma"
 
 
-def test_a_title_is_taken_back(viewer: Any, session: Any, settle: Settle) -> None:  # noqa: F811
+def test_a_title_is_taken_back(viewer: Any, session: Any, settle: Settle) -> None:
     legend, tune = docked(viewer, settle, LegendWidget), docked(viewer, settle, TuneWidget)
     legend.parent().raise_()
     settle()
@@ -95,7 +95,7 @@ def test_a_title_is_taken_back(viewer: Any, session: Any, settle: Settle) -> Non
 
 
 def test_a_folder_keeps_its_names_under_the_titles(viewer: Any, settle: Settle, tmp_path: Path) -> None:
-    widget, session = docked(viewer, settle, LabelTilesWidget), session_of(viewer)  # noqa: F811
+    widget, session = docked(viewer, settle, LabelTilesWidget), session_of(viewer)
     table = widget.folder.table
     widget.tabs.setCurrentWidget(widget.folder)
     widget.folder.choose(samples.tiles())
@@ -123,7 +123,7 @@ def test_a_folder_keeps_its_names_under_the_titles(viewer: Any, settle: Settle, 
 @pytest.mark.parametrize("title", ["Dermis", ""])
 def test_what_is_shown_of_a_labelled_class_is_what_is_changed(
     viewer: Any,
-    session: Any,  # noqa: F811
+    session: Any,
     settle: Settle,
     title: str,
 ) -> None:

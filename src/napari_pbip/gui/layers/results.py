@@ -272,11 +272,13 @@ class ResultLayers(LayerRegistry[ResultLayer]):
             If the folder is not a score store, or the store is damaged.
         """
         result = self.of_store(Path(path).absolute())
-        if result is None:
-            levels, options, _ = layer_data(path, thresholds)
-            self.viewer.add_labels(levels, **options)
-            result = self[-1]
-        return result
+        return self.add(open_store(path), thresholds) if result is None else result
+
+    def add(self, store: ViewedStore, thresholds: ThresholdSettings | None = None) -> ResultLayer:
+        """Add a layer of an open store, which is closed with it; ``thresholds`` as of :meth:`open`."""
+        levels, options, _ = store_layer(store, thresholds)
+        self.viewer.add_labels(levels, **options)
+        return self[-1]
 
     def close(self) -> None:
         """Close all results and wait for their jobs."""
@@ -314,7 +316,30 @@ def layer_data(path: Path, thresholds: ThresholdSettings | None = None) -> tuple
     OutputError
         If the folder is not a score store, or the store is damaged.
     """
+    return store_layer(open_store(path), thresholds)
+
+
+def open_store(path: Path) -> ViewedStore:
+    """Open a store with its corrections, which are read at once; it may be called in a thread, because it may be slow.
+
+    Raises
+    ------
+    OutputError
+        If the folder is not a score store, or the store or its corrections are damaged.
+    """
     store = ViewedStore.open(Path(path).absolute())
+    try:
+        _ = store.corrections
+    except OutputError:
+        store.close()
+        raise
+    return store
+
+
+def store_layer(
+    store: ViewedStore, thresholds: ThresholdSettings | None = None
+) -> tuple[list[Any], dict[str, Any], str]:
+    """Return an open store as :func:`layer_data` does."""
     display = Display(_first_thresholds(store, thresholds or ThresholdSettings()))
     slide = store.facts.slide
     options = {

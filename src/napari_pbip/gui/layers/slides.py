@@ -220,8 +220,9 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         self._magnification = Magnification(viewer)
         # shown after napari has handled the change, and once for any number of changes
         self._show_next = single_shot(0, self._on_next)
-        # a turn of the event loop later, because napari takes a third of a second for its first scale bar
+        # a turn of the event loop later each, because napari takes long for its first scale bar and its first text
         self._measure_next = single_shot(0, self._measure)
+        self._magnify_next = single_shot(0, self._magnify)
         super().__init__(viewer)
 
     def open(self, path: Path, mpp: float | None = None) -> SlideLayer:
@@ -298,16 +299,16 @@ class SlideLayers(LayerRegistry[SlideLayer]):
 
     def close(self) -> None:
         """Close all slides."""
-        self._show_next.stop()
-        self._measure_next.stop()
+        for timer in (self._show_next, self._measure_next, self._magnify_next):
+            timer.stop()
         super().close()
 
     def _make(self, layer: Layer) -> SlideLayer | None:
         level: Any = layer.data[0] if getattr(layer, "multiscale", False) else None
         if not isinstance(level, SlideLevel):
             return None
-        layer.events.visible.connect(self._measure)
-        layer.events.units.connect(self._measure)
+        layer.events.visible.connect(self._measure_soon)
+        layer.events.units.connect(self._measure_soon)
         return SlideLayer(level.pyramid, layer)
 
     def _on_added(self, slide: SlideLayer) -> None:
@@ -326,16 +327,25 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         elif len(self) and not any(slide.layer.visible for slide in self):
             self.show(self[min(self._place, len(self) - 1)])
         else:
-            self._measure()
+            self._measure_soon()
+
+    def _measure_soon(self) -> None:
+        self._measure_next.start()
 
     def _measure(self) -> None:
-        """Show scale bar and magnification if the microns per pixel of all visible slides are known."""
+        """Show the scale bar if the microns per pixel of all visible slides are known, and then the magnification."""
         viewer = self._viewer()
-        shown = [slide for slide in self if slide.layer.visible]
-        known = all(slide.slide.mpp_xy is not None for slide in shown)
-        if viewer is not None and shown:
-            show_scale_bar(viewer, known)
-        self._magnification.show(known and bool(shown))
+        if viewer is not None and any(slide.layer.visible for slide in self):
+            show_scale_bar(viewer, self._measured)
+        self._magnify_next.start()
+
+    def _magnify(self) -> None:
+        self._magnification.show(self._measured and any(slide.layer.visible for slide in self))
+
+    @property
+    def _measured(self) -> bool:
+        """Whether the microns per pixel of all visible slides are known."""
+        return all(slide.slide.mpp_xy is not None for slide in self if slide.layer.visible)
 
 
 def layer_data(slide: Slide) -> tuple[list[SlideLevel], dict[str, Any], str]:

@@ -25,6 +25,7 @@ from napari_pbip.slides import Position, SquareGrid
 from napari_pbip.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
+    from napari.utils.colormaps import DirectLabelColormap
     from napari.viewer import ViewerModel
 
 _CELLS = 8
@@ -51,14 +52,16 @@ Places = npt.NDArray[np.intp]
 class TileOverlay:
     """The two layers of a slide's labelled tiles. The user may hide or remove them; nothing depends on them.
 
-    While nobody labels they are hidden rather than removed, because napari collects garbage when a layer is removed,
-    which takes up to a second beside torch.
+    The layer of the lines is made when they are first shown, because napari takes a while for each layer. While nobody
+    labels, both are hidden rather than removed, because napari collects garbage when a layer is removed, which takes up
+    to a second beside torch.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
         self._place: tuple[Any, ...] | None = None
-        self._layers: tuple[LabelsLayer, LabelsLayer] | None = None
+        self._picture: LabelsLayer | None = None
+        self._frame: LabelsLayer | None = None
         self._cells = np.zeros((0, 0, 1, 1), np.uint8)
         self._shown: dict[Position, Labels] = {}
         self._taxonomy: Taxonomy | None = None
@@ -74,22 +77,27 @@ class TileOverlay:
             self.remove()
             return
         place = (slide.layer, grid, tuple(slide.layer.scale), tuple(slide.layer.translate))
-        if self._layers is None or place != self._place or any(layer not in viewer.layers for layer in self._layers):
+        if place != self._place or any(layer not in viewer.layers for layer in self._layers):
             self.remove()
-            self._layers, self._place = self._add(viewer, slide, grid), place
-        picture, frame = self._layers
+            self._place = place
+        classes = taxonomy != self._taxonomy
+        self._taxonomy = taxonomy
+        picture, frame = self._picture, self._frame
+        if picture is None:
+            picture = self._picture = self._add_picture(viewer, slide, grid, taxonomy)
+        elif classes:
+            picture.colormap = _picture_colours(taxonomy)
         if self._concealed is not None:
             self._concealed, picture.visible = None, self._concealed
+        if frame is None and lines:
+            frame = self._frame = self._add_frame(viewer, slide, grid, taxonomy)
+        elif frame is not None and classes:
+            frame.colormap = _frame_colours(taxonomy)
         top = _above(viewer, slide)
-        if viewer.layers.index(frame) < top - 1:  # a map was opened since
+        if viewer.layers.index(self._layers[-1]) < top - 1:  # a map was opened since
             for layer in self._layers:
                 viewer.layers.move(viewer.layers.index(layer), top)
-        if taxonomy != self._taxonomy:
-            picture.colormap = label_colormap({n: one.rgb for n, one in enumerate(taxonomy, 1)} | {_OUTLINE: "#000000"})
-            outlines = {_CLASSES + n: one.rgb for n, one in enumerate(taxonomy)}
-            frame.colormap = label_colormap({_LINE: "#60606099", _EDGE: "#FFFFFF", **outlines})
-            self._taxonomy = taxonomy
-        if frame.visible != lines:  # napari redraws everything whenever it is set
+        if frame is not None and frame.visible != lines:  # napari redraws everything whenever it is set
             frame.visible = lines
         if self._paint(tiles):
             picture.refresh(thumbnail=False, highlight=False, extent=False)
@@ -97,50 +105,60 @@ class TileOverlay:
     def outline(self, position: Position | None, label: int) -> None:
         """Outline a tile in the colour of a class, as far as the lines are shown; None outlines no tile."""
         outlined = None if position is None else (position, label)
-        if self._layers is not None and outlined != self._outlined:
+        if self._frame is not None and outlined != self._outlined:
             self._outlined = outlined
-            frame = self._layers[1]
-            for level in frame.data:
+            for level in self._frame.data:
                 level.outlined = outlined
-            frame.refresh(thumbnail=False, highlight=False, extent=False)
+            self._frame.refresh(thumbnail=False, highlight=False, extent=False)
 
     def conceal(self) -> None:
         """Hide the layers until they are shown again."""
-        if self._layers is not None and self._concealed is None:
-            self._concealed = self._layers[0].visible
+        if self._picture is not None and self._concealed is None:
+            self._concealed = self._picture.visible
             for layer in self._layers:
                 layer.visible = False
 
     def remove(self) -> None:
         """Remove the layers."""
         viewer = self._viewer()
-        there = [] if viewer is None else [layer for layer in self._layers or () if layer in viewer.layers]
+        there = [] if viewer is None else [layer for layer in self._layers if layer in viewer.layers]
         if viewer is not None and there:
             with batched_update(viewer.layers):
                 for layer in there:
                     viewer.layers.remove(layer)
-        self._layers = self._place = self._taxonomy = self._outlined = None
+        self._picture = self._frame = self._place = self._taxonomy = self._outlined = None
         self._shown, self._concealed = {}, None
 
-    def _add(self, viewer: ViewerModel, slide: SlideLayer, grid: SquareGrid) -> tuple[LabelsLayer, LabelsLayer]:
+    @property
+    def _layers(self) -> list[LabelsLayer]:
+        """The layers that are made, from below."""
+        return [layer for layer in (self._picture, self._frame) if layer is not None]
+
+    def _add_picture(self, viewer: ViewerModel, slide: SlideLayer, grid: SquareGrid, taxonomy: Taxonomy) -> LabelsLayer:
         cells = _CELLS if max(grid.rows, grid.columns) * _CELLS <= _LONGEST else 1
         data = np.zeros((grid.rows * cells, grid.columns * cells), np.uint8)
         self._cells = data.reshape(grid.rows, cells, grid.columns, cells).transpose(0, 2, 1, 3)  # a view
-        picture = LabelsLayer(data, name="Labelled tiles", opacity=0.5, **placement(slide, grid.side / cells))
-        picture.editable = False
+        picture = LabelsLayer(
+            data,
+            name="Labelled tiles",
+            opacity=0.5,
+            colormap=_picture_colours(taxonomy),
+            **placement(slide, grid.side / cells),
+        )
+        _add(viewer, slide, picture)
+        return picture
+
+    def _add_frame(self, viewer: ViewerModel, slide: SlideLayer, grid: SquareGrid, taxonomy: Taxonomy) -> LabelsLayer:
         frame = LabelsLayer(
             [_Lines(grid, _FINEST >> halvings) for halvings in range(_FINEST.bit_length())],
             name="Tile grid",
             multiscale=True,
             opacity=1.0,
+            colormap=_frame_colours(taxonomy),
             **placement(slide, grid.side / _FINEST),
         )
-        frame.editable = False
-        above = _above(viewer, slide)
-        with selection_kept(viewer):
-            for layer in (frame, picture):
-                viewer.layers.insert(above, layer)
-        return picture, frame
+        _add(viewer, slide, frame)
+        return frame
 
     def _paint(self, tiles: Mapping[Position, Labels]) -> bool:
         """Update the picture where labels have changed; return whether any have."""
@@ -206,6 +224,22 @@ class _Lines:
         if self._pixels < _SMALLEST:
             return np.zeros_like(places, bool)
         return np.isin(places % self._pixels, (0, self._pixels - 1)) | np.isin(places, (1, length - 2))
+
+
+def _add(viewer: ViewerModel, slide: SlideLayer, layer: LabelsLayer) -> None:
+    """Add a layer that the user cannot edit above a slide and its maps."""
+    layer.editable = False
+    with selection_kept(viewer):
+        viewer.layers.insert(_above(viewer, slide), layer)
+
+
+def _picture_colours(taxonomy: Taxonomy) -> DirectLabelColormap:
+    return label_colormap({n: one.rgb for n, one in enumerate(taxonomy, 1)} | {_OUTLINE: "#000000"})
+
+
+def _frame_colours(taxonomy: Taxonomy) -> DirectLabelColormap:
+    outlines = {_CLASSES + n: one.rgb for n, one in enumerate(taxonomy)}
+    return label_colormap({_LINE: "#60606099", _EDGE: "#FFFFFF", **outlines})
 
 
 def _above(viewer: ViewerModel, slide: SlideLayer) -> int:

@@ -17,7 +17,7 @@ from qtpy.QtCore import (
     Qt,
     Signal,
 )
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
+from qtpy.QtWidgets import QAbstractItemDelegate, QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.state.cohort import SIDE, Cohort, CohortEntry
@@ -204,6 +204,7 @@ class CohortTable(QTableView):
             for column, width in _WIDTHS.items():
                 header.resizeSection(column, width)
         self._opened = opened
+        self._stale = False
         self.doubleClicked.connect(self._on_double_click)
         listen(self, (titles.changed, self.cohort_model.retitle))
 
@@ -212,7 +213,10 @@ class CohortTable(QTableView):
             self._opened(self.path(index))
 
     def refresh(self) -> None:
-        """Show the slides as they are now; those that were selected still are."""
+        """Show the slides as they are now, or once no cell is edited any more; those that were selected still are."""
+        if self.state() == QAbstractItemView.State.EditingState:  # Qt would replace what was typed
+            self._stale = True
+            return
         before = self.selected()
         self.cohort_model.refresh()
         selection = self.selectionModel()
@@ -225,6 +229,12 @@ class CohortTable(QTableView):
                 again.select(index, index)
         flags = QItemSelectionModel.SelectionFlag
         selection.select(again, flags.ClearAndSelect | flags.Rows)
+
+    def closeEditor(self, editor: QWidget | None, hint: QAbstractItemDelegate.EndEditHint) -> None:
+        super().closeEditor(editor, hint)
+        if self._stale:
+            self._stale = False
+            self.refresh()
 
     def filter(self, text: str) -> None:
         """Show only slides that have a text in any column."""

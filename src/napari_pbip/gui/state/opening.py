@@ -1,4 +1,4 @@
-"""The slides and results of a project that are opened one after another, so that the window stays alive."""
+"""The slides and results of a project that are opened one after another, in threads, so that the window stays alive."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_pbip.errors import PbipError
+from napari_pbip.gui.layers.results import open_store
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.project import ProjectSlide
+from napari_pbip.results.view import ViewedStore
 from napari_pbip.slides import Slide, open_slide
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class OpeningQueue:
-    """Opens slides, which are read in a thread, and the stores of results, in the order in which they were added."""
+    """Opens slides and the stores of results, which are read in a thread, in the order in which they were added."""
 
     missing = Signal(ProjectSlide)
     """Emitted with a slide that is not where it was."""
@@ -63,11 +65,14 @@ class OpeningQueue:
             return
         one, session = self._waiting[0], self._session
         if isinstance(one, Path):
-            try:
-                session.results.open(one)
-            except PbipError as error:
-                self.failed.emit(str(error))
-            self._advance()
+            if session.results.of_store(one.absolute()) is not None:
+                self._advance()
+            else:
+                session.in_thread(
+                    lambda: open_store(one),
+                    lambda store: self._take_store(one, store),
+                    lambda error: self._take_store(one, error),
+                )
         elif session.slides.of_path(one.path) is not None:
             self._advance()
         elif not one.path.exists():
@@ -87,6 +92,19 @@ class OpeningQueue:
         elif expected and self._session.slides.of_path(got.path) is None:
             self._session.slides.add(got)
         else:  # or the user has opened it meanwhile
+            got.close()
+        if expected:
+            self._advance()
+
+    def _take_store(self, one: Path, got: ViewedStore | PbipError) -> None:
+        """Take a store from its thread."""
+        expected = bool(self._waiting) and self._waiting[0] is one
+        if isinstance(got, PbipError):
+            if expected:
+                self.failed.emit(str(got))
+        elif expected and self._session.results.of_store(got.path) is None:
+            self._session.results.add(got)
+        else:
             got.close()
         if expected:
             self._advance()

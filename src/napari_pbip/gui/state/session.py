@@ -25,6 +25,7 @@ from napari_pbip.gui.state.bank import BankWork
 from napari_pbip.gui.state.cohort import Cohort
 from napari_pbip.gui.state.correcting import Correcting
 from napari_pbip.gui.state.encoders import Encoders
+from napari_pbip.gui.state.garbage import ModulesLeftOut
 from napari_pbip.gui.state.history import History
 from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
@@ -98,6 +99,8 @@ class Session:
         What the user has changed by hand and can undo, since the project was opened.
     titles
         The titles under which classes are shown.
+    garbage
+        What garbage collections look through.
     """
 
     settings_changed = Signal(JobSettings)
@@ -138,6 +141,7 @@ class Session:
         self.suggestions = Suggestions(self)
         self.cohort = Cohort(self)
         self.steps = Steps(self)
+        self.garbage = ModulesLeftOut(viewer)
         self.project.read(self._folder)
         for signal in (self.results.changed, self.titles.changed):
             signal.connect(self._show_titles)
@@ -306,6 +310,7 @@ class Session:
         self.activity.close()
         self.segmenting.close()
         self.live_map.close()
+        self.garbage.close()
         stopped: set[RunningJob] = set()
         while running := [job for job in self.jobs if job not in stopped]:  # the end of one may start another
             for job in running:

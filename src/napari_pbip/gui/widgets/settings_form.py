@@ -1,29 +1,25 @@
 """A form for any settings model, from which its fields, bounds, choices and help texts are taken.
 
 The model validates what is entered. A field counts when it loses the focus or Return is pressed. After invalid input, a
-sentence is shown at the field, and the previous value is kept.
+sentence is shown at the field, and the previous value is kept. The widgets of a field are made when it is first seen,
+because a form of all methods has more than a hundred fields, of which few are ever shown.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar, cast
 
 import yaml
+from magicgui.widgets.bases import BaseValueWidget
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import (
-    QGridLayout,
-    QGroupBox,
-    QLabel,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QGridLayout, QGroupBox, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from napari_pbip.config import Settings
 from napari_pbip.config.annotations import alternatives
@@ -31,6 +27,7 @@ from napari_pbip.config.labels import label
 from napari_pbip.gui.widgets.buttons import folding_button
 from napari_pbip.gui.widgets.field_editors import Suggestions, as_typed, field_editor
 from napari_pbip.gui.widgets.job_bar import Notice
+from napari_pbip.gui.widgets.tab_order import set_tab_order
 
 S = TypeVar("S", bound=Settings)
 Names = tuple[str, ...]
@@ -63,15 +60,20 @@ class SettingsForm(QWidget, Generic[S]):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         # several methods may have a field of one name
-        _place([row for name in main for row in self.rows if row.dotted == name], layout)
+        on_top = [row for name in main for row in self.rows if row.dotted == name]
+        others = [row for row in self.rows if row not in on_top]
+        self._in_order = [*on_top, *others]
+        self._hidden_in_panel = set(others) if main else set()
+        self._shown = self._opened = False
+        _place(on_top, layout)
         self.others_button: QToolButton | None = None
         self._groups: list[tuple[QGroupBox, list[_Row]]] = []
         self._left_out: Sequence[str] = ()
-        others = [row for row in self.rows if row.dotted not in main]
         if main and others:
             panel = QWidget()
             tip = "Show the settings that seldom need a change"
             self.others_button = folding_button("All settings", tip, panel)
+            self.others_button.toggled.connect(self._on_opened)
             layout.addWidget(self.others_button)
             layout.addWidget(panel)
             layout = QVBoxLayout(panel)
@@ -85,10 +87,13 @@ class SettingsForm(QWidget, Generic[S]):
             _place(rows, QVBoxLayout(group))
             layout.addWidget(group)
             self._groups.append((group, rows))
-        for row in self.rows:
-            row.editor.changed.connect(partial(self._on_edit, row), max_args=0)
-            row.show(value)
-        self._hide_other_methods()
+        self._show_rows()
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        super().showEvent(event)
+        if not self._shown:
+            self._shown = True
+            self._show_rows()
 
     def value(self) -> S:
         """The last valid settings."""
@@ -102,12 +107,12 @@ class SettingsForm(QWidget, Generic[S]):
                 if row.wrong or row.get(value) != row.get(self._value):
                     row.show(value)
         self._value = value
-        self._hide_other_methods()
+        self._show_rows()
 
     def problems(self) -> list[str]:
         """Return the dotted names of fields with invalid values, including texts that are still being typed."""
         for row in self.rows:
-            if row.belongs_to(self._value):
+            if row.made and row.belongs_to(self._value):
                 self._on_edit(row)
         return [row.dotted for row in self.rows if row.belongs_to(self._value) and row.wrong]
 
@@ -133,19 +138,16 @@ class SettingsForm(QWidget, Generic[S]):
         place = next(row.place for row in self.rows if row.dotted == name)
         assert place is not None  # because every row has been placed
         grid, line = place
-        grid.addWidget(widget, line, 0, 1, 2)
+        grid.addWidget(widget, line + _LINES - 1, 0, 1, 2)
 
     def offer(self, name: str, choices: Sequence[str] | Mapping[str, str]) -> None:
         """Offer values for a text field, with notes if they are a mapping; other values can still be typed."""
-        widget = self._row(name).editor
-        if not isinstance(widget, Suggestions):
-            raise TypeError(f"{name} is not a text field")
-        widget.offer(choices if isinstance(choices, Mapping) else dict.fromkeys(choices, ""))
+        self._row(name).offer(choices if isinstance(choices, Mapping) else dict.fromkeys(choices, ""))
 
     def leave_out(self, names: Sequence[str]) -> None:
         """Hide fields that change nothing now, by the dotted names of them or of what they are part of."""
         self._left_out = names
-        self._hide_other_methods()
+        self._show_rows()
 
     def remark(self, sentences: Mapping[str, object]) -> None:
         """Show what is missing at fields, by their dotted names, and clear the remarks of all others."""
@@ -154,7 +156,25 @@ class SettingsForm(QWidget, Generic[S]):
             row.set_visible(self._shows(row))
 
     def _row(self, name: str) -> _Row:
-        return next(row for row in self.rows if row.dotted == name and row.belongs_to(self._value))
+        """Return the row of a field with its widgets."""
+        row = next(row for row in self.rows if row.dotted == name and row.belongs_to(self._value))
+        self._make(row)
+        return row
+
+    def _make(self, row: _Row) -> None:
+        """Make the widgets of a row, unless they are there; the Tab key visits them where they are seen."""
+        if row.made:
+            return
+        row.make(partial(self._on_edit, row))
+        row.show(self._value)
+        row.set_visible(self._shows(row))
+        before: QWidget = self
+        for other in self._in_order[: self._in_order.index(row)]:
+            if other.made:
+                before = other.editor.native
+        if self.others_button is not None and row in self._hidden_in_panel and before is self:
+            before = self.others_button
+        set_tab_order(before, row.editor.native)
 
     def _on_edit(self, row: _Row) -> None:
         before = self._value
@@ -170,12 +190,21 @@ class SettingsForm(QWidget, Generic[S]):
         for other in self.rows:
             if other is not row and other.get(value) != other.get(before):  # after the choice of a preset or method
                 other.show(value)
-        self._hide_other_methods()
+        self._show_rows()
         self.value_changed.emit(value)
 
-    def _hide_other_methods(self) -> None:
-        for row in self.rows:
-            row.set_visible(self._shows(row))
+    def _on_opened(self, opened: bool) -> None:
+        if opened and not self._opened:
+            self._opened = True
+            self._show_rows()
+
+    def _show_rows(self) -> None:
+        """Show the fields of the chosen methods, and hide those of all others."""
+        for row in self._in_order:
+            shows = self._shows(row)
+            if shows and (self._opened if row in self._hidden_in_panel else self._shown):
+                self._make(row)
+            row.set_visible(shows)
         for group, rows in self._groups:
             group.setVisible(any(map(self._shows, rows)))
 
@@ -188,7 +217,7 @@ class SettingsForm(QWidget, Generic[S]):
 
 @dataclass(eq=False)
 class _Row:
-    """The row of a field: its label, its editor and the notice below."""
+    """The row of a field: its label, its editor and the notice below, once they are made."""
 
     names: Names
     owner: type[Settings] | None
@@ -198,12 +227,20 @@ class _Row:
     """What values are called in the list."""
 
     def __post_init__(self) -> None:
-        self.wrong = False
+        self.made = self.wrong = False
         self.remark: object = ""
         self.place: tuple[QGridLayout, int] | None = None
+        self.label: QLabel
+        self.editor: BaseValueWidget[Any]
+        self.problem: Notice
+
+    def make(self, edited: Callable[[], object]) -> None:
+        """Make the widgets, and have the editor call a function after each change."""
+        assert self.place is not None  # because every row has been placed
         self.label = QLabel(label(self.dotted, self.info))
         self.editor = field_editor(self.info.annotation, self.titles)
         self.problem = Notice()
+        self.made = True
         tip = f"<qt>{html.escape(self.info.description or '')}</qt>"  # rich text, because it is wrapped
         for widget in (self.label, self.editor.native):
             widget.setToolTip(tip)
@@ -211,6 +248,11 @@ class _Row:
         for widget in (self.editor.native, self.editor.native.focusProxy()):
             if widget is not None:  # who listens is on the one that has the focus
                 widget.setAccessibleName(self.label.text())
+        grid, line = self.place
+        grid.addWidget(self.label, line, 0)
+        grid.addWidget(self.editor.native, line, 1)
+        grid.addWidget(self.problem, line + 1, 0, 1, 2)
+        self.editor.changed.connect(edited, max_args=0)
 
     @property
     def dotted(self) -> str:
@@ -234,10 +276,25 @@ class _Row:
         return found
 
     def show(self, value: Settings) -> None:
+        """Show the value of the field, if there are widgets; they are made with the present one."""
+        if not self.made:
+            return
         self.accept()
         if self.belongs_to(value):
             with self.editor.changed.blocked():
                 self.editor.value = self.get(value)
+
+    def offer(self, choices: Mapping[str, str]) -> None:
+        """Offer values, with a note on each.
+
+        Raises
+        ------
+        TypeError
+            If this is no text field.
+        """
+        if not isinstance(self.editor, Suggestions):
+            raise TypeError(f"{self.dotted} is not a text field")
+        self.editor.offer(choices)
 
     def accept(self) -> None:
         self.wrong = False
@@ -249,6 +306,8 @@ class _Row:
         self.problem.error(f"{_fault(error)}; {kept + ' is kept' if kept else 'it stays empty'}.")
 
     def set_visible(self, visible: bool) -> None:
+        if not self.made:
+            return
         self.label.setVisible(visible)
         self.editor.native.setVisible(visible)
         if not self.wrong:
@@ -317,11 +376,9 @@ _LINES = 3
 
 
 def _place(rows: Sequence[_Row], into: QVBoxLayout) -> None:
+    """Give each row its place in a new grid."""
     grid = QGridLayout()
     grid.setColumnStretch(1, 1)
     for i, row in enumerate(rows):
-        grid.addWidget(row.label, _LINES * i, 0)
-        grid.addWidget(row.editor.native, _LINES * i, 1)
-        grid.addWidget(row.problem, _LINES * i + 1, 0, 1, 2)
-        row.place = (grid, _LINES * i + 2)
+        row.place = (grid, _LINES * i)
     into.addLayout(grid)
