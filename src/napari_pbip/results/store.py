@@ -50,7 +50,7 @@ from napari_pbip.results import corrections
 from napari_pbip.results.blend import Blender, Region, Tiles
 from napari_pbip.results.corrections import Corrections
 from napari_pbip.results.lattice import BLOCK
-from napari_pbip.results.places import regions_beside
+from napari_pbip.results.places import regions_in
 from napari_pbip.results.store_facts import GridFacts, ModelFacts, StoreFacts, parse_facts
 from napari_pbip.results.store_files import get_array, no_store, reading, writing_to
 from napari_pbip.results.store_writer import StoreWriter, create_arrays
@@ -101,7 +101,7 @@ class ScoreStore:
             self.planned = np.asarray(get_array(self._group, "pbip/planned")[:], bool)
             self.tissue = np.asarray(get_array(self._group, "pbip/tissue")[:], bool)
         self.lattice = self.facts.lattice
-        self.regions = regions_beside(path, self.facts.slide)
+        self.regions = regions_in(path.parent, self.facts.slide)
         if mode == "r+":
             self._remove_unfinished()
         self._writer = StoreWriter(path, self._group, self.scores) if mode == "r+" else None

@@ -14,6 +14,7 @@ import napari
 import numpy as np
 import pytest
 import scipy.ndimage
+import shapely
 import zarr
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
@@ -32,9 +33,12 @@ from napari_pbip.gui.docks.tune import TuneWidget
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.progress import run
 from napari_pbip.results import ScoreStore
+from napari_pbip.results.corrections import CorrectionEditor
+from napari_pbip.results.places import REGIONS
+from napari_pbip.slides.regions import Kind, Region, Regions
 from napari_pbip.taxonomy import UNASSIGNED
 from tests.engine.conftest import settings_for
-from tests.gui.napari_privates import canvas_of
+from tests.gui.napari_privates import canvas_of, duplicate
 from tests.gui.qt_helpers import answer, click, type_text
 from tests.gui.sample_labels import SKIN
 
@@ -188,6 +192,11 @@ def test_what_is_painted_is_counted_saved_exported_and_taken_back(bench: Bench, 
     assert sum(int(n) for n in re.findall(r": (\d+) cells", said)) == np.count_nonzero(painted)
     np.testing.assert_array_equal(bench.labels, model)
     assert bench.cells == before
+    click(bench.tune.undo.undo_button)
+    np.testing.assert_array_equal(bench.labels, expected)
+    assert "A. Person" in bench.panel.about.text()
+    click(bench.tune.undo.redo_button)
+    np.testing.assert_array_equal(bench.labels, model)
     shutil.rmtree(bench.path / "corrections")  # its metadata alone
     assert every_byte(bench.path) == untouched
 
@@ -217,7 +226,7 @@ def test_the_bucket_fills_a_patch_of_the_map_and_undo_takes_it_back(bench: Bench
     assert bench.session.correcting.layer is None
     click(bench.tune.undo.undo_button)  # also when nobody is correcting any more
     np.testing.assert_array_equal(bench.labels, model)
-    assert not ScoreStore.open(bench.path).corrections.cells.any()
+    assert not ScoreStore.open(bench.path).corrections.sittings
 
 
 def test_another_window_shows_the_corrections_and_goes_on_with_them(bench: Bench, settle: Any) -> None:
@@ -241,6 +250,58 @@ def test_another_window_shows_the_corrections_and_goes_on_with_them(bench: Bench
     other.close()
     settle()
     assert [one.who for one in ScoreStore.open(bench.path).corrections.sittings] == ["", "B. Person"]
+
+
+def test_an_earlier_sitting_is_taken_back_and_undone_after_a_restart(viewer: Any, settle: Any, path: Path) -> None:
+    corrections = ScoreStore.open(path).corrections
+    height, width = corrections.shape
+    for who, value in (("A. Person", 1), ("B. Person", 2)):  # on other days
+        editor = CorrectionEditor(corrections, who)
+        assert corrections.cells is not None
+        corrections.cells[height // 3 : height // 2, value * width // 4 : (value + 1) * width // 4] = value
+        editor.save()
+        editor.close()
+    bench = Bench(viewer, settle, path)
+    corrected = bench.labels
+    assert "B. Person" in bench.panel.about.text()
+    click(bench.panel.back_button)
+    assert "B. Person" in answer(bench.panel, settle, "Take back")
+    assert "A. Person" in bench.panel.about.text()
+    one = bench.labels
+    assert (one != corrected).any()
+    click(bench.panel.back_button)
+    answer(bench.panel, settle, "Take back")
+    assert not bench.panel.back_button.isEnabled()
+    click(bench.tune.undo.undo_button)
+    np.testing.assert_array_equal(bench.labels, one)
+    click(bench.tune.undo.undo_button)
+    np.testing.assert_array_equal(bench.labels, corrected)
+    assert [one.who for one in ScoreStore.open(path).corrections.sittings] == ["A. Person", "B. Person"]
+
+
+def test_a_duplicate_of_the_layer_is_a_copy_and_says_so(bench: Bench, settle: Any) -> None:
+    height, width = bench.labels.shape
+    click(bench.panel.correct_button)
+    bench.stroke((height * 0.4, width * 0.45), (height * 0.5, width * 0.5))
+    settle(lambda: bench.result.store.corrections.sittings)
+    corrected, layers = bench.labels, bench.viewer.layers
+    layers.selection = {bench.session.correcting.layer}
+    duplicate(layers)
+    [copy] = [one for one in layers if one.name.endswith("corrections copy")]
+    assert "is a copy" in bench.panel.notice.text()
+    layers.selection = {copy}
+    copy.mode = "paint"
+    copy.selected_label = 3
+    bench.stroke((height * 0.6, width * 0.45), (height * 0.7, width * 0.5))
+    assert (copy.data == 3).any()
+    settle()
+    np.testing.assert_array_equal(bench.labels, corrected)
+    layers.remove(copy)
+    layers.selection = {bench.session.correcting.layer}
+    bench.stroke((height * 0.6, width * 0.45), (height * 0.7, width * 0.5))
+    assert (bench.labels != corrected).any()
+    click(bench.panel.correct_button)
+    assert not bench.panel.notice.isVisible()
 
 
 def test_corrected_places_become_labelled_tiles(bench: Bench, settle: Any) -> None:
@@ -284,6 +345,36 @@ def test_corrected_places_become_labelled_tiles(bench: Bench, settle: Any) -> No
     assert "No further tile" in teach.notice.text()
     click(bench.tune.undo.undo_button)
     assert not len(labelling.labels)
+
+
+def test_a_place_that_is_left_out_says_so_and_teaches_nothing(bench: Bench, settle: Any) -> None:
+    session, tune, corrections = bench.session, bench.tune, bench.result.store.corrections
+    height, width = bench.labels.shape
+    side = bench.result.store.cell_um / bench.result.store.facts.slide.mpp
+    pen = Region("pen", Kind.LEAVE_OUT, shapely.box(0, 0, side * width, side * height * 0.5))
+    Regions((pen,)).write(bench.path.with_name(REGIONS))
+    bench.result.use_regions(Regions((pen,)))
+    click(tune.why_button)
+    for row, told in ((height * 0.4, True), (height * 0.6, False)):
+        place = bench.at(row, width * 0.45)
+        QTest.mouseMove(bench.canvas, place)
+        settle()
+        assert ("pen" in tune.hover.text()) is told
+        QTest.mouseClick(bench.canvas, LEFT, NO, place)
+        settle(lambda: not session.jobs)
+        assert ("This place is not analysed. It lies in the region “pen”" in tune.why.text.text()) is told
+        assert bool(tune.why.pictures) is not told
+    click(tune.why_button)
+    click(bench.panel.correct_button)
+    session.correcting.layer.data_setitem(np.nonzero(np.ones((height, width), bool)), 2)
+    settle(lambda: corrections.sittings)
+    click(bench.panel.correct_button)
+    click(bench.panel.teach.find_button)
+    settle(lambda: not session.jobs and bench.panel.teach.label_button.isVisible())
+    grid = session.labelling.grid
+    lowest = min(row for places in bench.panel.teach._tiles.values() for _, row in places)
+    assert lowest * grid.side >= 0.45 * side * height
+    click(bench.panel.teach.cancel_button)
 
 
 def test_labels_of_several_resolutions_can_be_painted_on_in_a_copy(
