@@ -13,15 +13,11 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import napari
-from napari.qt import get_qapp
-from PIL import Image
+from pictures import save_picture, settle
 from qtpy.QtCore import Qt
 
 ROOT = Path(__file__).parent.parent
@@ -32,16 +28,6 @@ from napari_pbip.gui.state.steps import Step  # noqa: E402
 from tests.gui.qt_helpers import click, open_workflow  # noqa: E402
 from tests.gui.sample_labels import CARCINOMA, SKIN, SPINDLE_CELLS, Lesson  # noqa: E402
 from tests.gui.workflow import Workflow  # noqa: E402
-
-
-def settle(until: Callable[[], Any] | None = None, seconds: float = 300) -> None:
-    """Run the event loop until a condition holds, or for a moment."""
-    end = time.monotonic() + (seconds if until else 0.3)
-    while time.monotonic() < end and not (until is not None and until()):
-        get_qapp().processEvents()
-        time.sleep(0.005)
-    if until is not None and not until():
-        raise TimeoutError("the window did not come so far")
 
 
 def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> None:
@@ -55,8 +41,7 @@ def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> N
         settle()
         print(name, step, flush=True)
         if step in pictures:
-            picture = Image.fromarray(viewer.screenshot(canvas_only=False)[..., :3])
-            picture.save(folder / f"{pictures[step]}.jpg", quality=85)
+            save_picture(viewer, folder / f"{pictures[step]}.jpg")
 
     with tempfile.TemporaryDirectory() as project:
         # the microns per pixel that are entered are saved beside the slide, which must not be in the package
@@ -82,8 +67,7 @@ def play_cohort(folder: Path) -> None:
     def shot(name: str) -> None:
         settle()
         print("cohort", name, flush=True)
-        picture = Image.fromarray(viewer.screenshot(canvas_only=False)[..., :3])
-        picture.save(folder / f"{name}.jpg", quality=85)
+        save_picture(viewer, folder / f"{name}.jpg")
 
     with tempfile.TemporaryDirectory() as scratch:
         session.folder = Path(scratch) / "napari-pbip"  # the sample project lies beside it

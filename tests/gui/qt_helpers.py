@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Settle = Callable[..., None]
@@ -63,3 +63,21 @@ def run_job(button: Any, session: Any, settle: Settle) -> None:
     """Click a button that starts a job, and wait until no job runs."""
     click(button)
     settle(lambda: not session.jobs)
+
+
+def drag(canvas: Any, places: Sequence[Any]) -> None:
+    """Move the mouse over some places of a canvas with the button down, which QTest.mouseMove does not do."""
+    from qtpy.QtCore import QEvent, QPointF, Qt
+    from qtpy.QtGui import QMouseEvent
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QApplication
+
+    left, no = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    QTest.mouseMove(canvas, places[0].toPoint())
+    QTest.mousePress(canvas, left, no, places[0].toPoint())
+    for place in places[1:]:
+        QTest.qWait(25)  # napari reports no two moves in quick succession
+        everywhere = QPointF(canvas.mapToGlobal(place.toPoint()))
+        move = QMouseEvent(QEvent.Type.MouseMove, place, everywhere, Qt.MouseButton.NoButton, left, no)
+        QApplication.sendEvent(canvas, move)
+    QTest.mouseRelease(canvas, left, no, places[-1].toPoint())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +22,10 @@ from napari_pbip.slides import open_slide
 from tests.gui.docks.test_project import click_cell, click_header, header, shown
 from tests.gui.napari_privates import canvas_of, main_window
 from tests.gui.qt_helpers import Settle, click, open_workflow
+from tests.gui.reader import Reader
 from tests.gui.state.test_titles import answer, double_click
 
-PAGE = (Path(__file__).parents[2] / "docs" / "tutorials" / "several-slides.md").read_text(encoding="utf-8")
-
-
-class Reader:
-    """Somebody who does what the page says, and ticks off each name of a control."""
-
-    def __init__(self) -> None:
-        self.read: set[str] = set()
-
-    def named(self, name: str) -> str:
-        assert f"*{name}*" in " ".join(PAGE.split()), f"the page does not say {name!r}"
-        self.read.add(name)
-        return name
-
-    def press(self, place: Any, name: str) -> None:
-        """Press the button with the name that the page gives it."""
-        self.named(name)
-        [button] = [one for one in place.findChildren(QAbstractButton) if one.text().rstrip(" ✓") == name]
-        click(button)
+PAGE = "tutorials/several-slides.md"
 
 
 @pytest.fixture
@@ -62,7 +44,7 @@ def tumours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_the_page_can_be_followed(viewer: Any, settle: Settle, tmp_path: Path, tumours: list[Path]) -> None:
-    reader, session = Reader(), session_of(viewer)
+    reader, session = Reader(PAGE), session_of(viewer)
     session.folder = tmp_path / "documents" / "napari-pbip"
     session.change(segment=SegmentSettings(device="cpu", precision="float32", overlap=16))
 
@@ -183,4 +165,4 @@ def test_the_page_can_be_followed(viewer: Any, settle: Settle, tmp_path: Path, t
     elsewhere = {"5 Segment", "Open it", "Add slides…", "Statistics…", "Report…"}  # which other tests press
     texts = {one.text().rstrip(" ✓") for one in panel.findChildren(QAbstractButton)}
     assert elsewhere <= texts
-    assert set(re.findall(r"\*([^*]+)\*", " ".join(PAGE.split()))) == reader.read | menus | elsewhere
+    assert reader.names == reader.read | menus | elsewhere

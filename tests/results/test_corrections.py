@@ -128,6 +128,47 @@ def test_taken_back_the_result_is_as_the_model_made_it(path):
     assert every_byte(path) == before
 
 
+def test_what_was_taken_back_can_be_put_back(path):
+    correct(path, (np.s_[0:700, 0:900], RIGHT), who="A. Person")
+    store = correct(path, (np.s_[5:9, 5:9], 0), (np.s_[50:60, 5:9], STROMA), who="B. Person")
+    before, cells, sittings = every_byte(path), store.corrections.cells.copy(), store.corrections.sittings
+    editor = CorrectionEditor(store.corrections, "C. Person")
+    taken = [editor.take_back(), editor.take_back()]
+    assert not store.corrections.cells.any()
+    store.corrections.cells[700:705, 5:9] = STROMA  # painted, and undone
+    editor.save()
+    store.corrections.cells[700:705, 5:9] = 0
+    editor.save()
+    editor.put_back(taken[1])
+    assert (store.corrections.cells[0:700, 0:900] == RIGHT).all()
+    editor.put_back(taken[0])
+    np.testing.assert_array_equal(store.corrections.cells, cells)
+    assert store.corrections.sittings == sittings
+    store.corrections.cells[100, 100] = STROMA  # another sitting
+    editor.save()
+    assert [one.who for one in store.corrections.sittings] == ["A. Person", "B. Person", "C. Person"]
+    editor.take_back()
+    editor.close()
+    assert every_byte(path) == before
+
+
+def test_undoing_a_change_later_leaves_no_sitting(path):
+    store = correct(path, (np.s_[1:3, 1:3], STROMA), who="A. Person")
+    other = CorrectionEditor(store.corrections, "", 2)
+    assert other.save() is None
+    other.close()
+    editor = CorrectionEditor(store.corrections, "", 1)
+    store.corrections.cells[1:3, 1:3] = 0
+    editor.save()
+    editor.close()
+    assert not ScoreStore.open(path).corrections.sittings
+    again = CorrectionEditor(store.corrections, "A. Person", 1)  # redone
+    store.corrections.cells[1:3, 1:3] = STROMA
+    again.save()
+    again.close()
+    assert [one.who for one in ScoreStore.open(path).corrections.sittings] == ["A. Person"]
+
+
 def test_a_change_can_be_undone_exactly(path):
     store = ScoreStore.open(path)
     editor = CorrectionEditor(store.corrections, "")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_pbip.errors import DataError
-from napari_pbip.slides import SlideFacts
+from napari_pbip.slides import SlideFacts, TissueMask
 from napari_pbip.slides.geojson import cells_inside
 from napari_pbip.slides.regions import Kind, Region, Regions
 
@@ -53,6 +53,24 @@ def test_polygons_that_touch_share_no_cell_and_leave_none_out():
     one, other = cells_inside(above, y, x), cells_inside(below, y, x)
     assert not (one & other).any()
     assert (one | other).all()
+
+
+def test_a_place_that_does_not_count_is_said_to_be_left_out_or_outside():
+    regions = some_regions()
+    assert regions.why_not(70, 70) == ""
+    assert "“pen”, which is left out" in regions.why_not(340, 70)
+    assert regions.why_not(200, 200) == "It lies outside the regions to analyse."
+    only_pen = Regions(tuple(one for one in regions if one.kind is Kind.LEAVE_OUT))
+    assert only_pen.why_not(200, 200) == ""
+    assert Regions().why_not(200, 200) == ""
+
+
+def test_tissue_counts_where_the_centres_of_its_pixels_do():
+    array = np.random.default_rng(0).random((40, 50)) < 0.7
+    tissue = TissueMask(array, 10.0, 5.0)
+    y, x = (10 * (np.arange(count) + 0.5) for count in array.shape)
+    np.testing.assert_array_equal(some_regions().tissue(tissue).array, array & some_regions().counted(y, x))
+    assert Regions().tissue(tissue) is tissue
 
 
 def test_what_counts_is_inside_and_not_left_out():

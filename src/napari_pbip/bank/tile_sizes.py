@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from napari_pbip.config import TissueSettings
 from napari_pbip.slides import SlideFacts, TileSize, TissueMask, find_tissue, open_slide
+from napari_pbip.slides.regions import Regions
 
 _SIDES = (224, 112)
 """Sides in pixels that are proposed: what the pretrained networks were made for, and half of it for small sections."""
@@ -35,7 +36,7 @@ class SizeAdvice:
     """The size that suits the slide."""
 
 
-def advise(facts: SlideFacts, size: TileSize, settings: TissueSettings) -> SizeAdvice:
+def advise(facts: SlideFacts, size: TileSize, settings: TissueSettings, regions: Regions | None = None) -> SizeAdvice:
     """Look for the tissue of a slide in a small picture of it, and choose a size of tile.
 
     Parameters
@@ -46,6 +47,8 @@ def advise(facts: SlideFacts, size: TileSize, settings: TissueSettings) -> SizeA
         Size of tile, of which at least one has to fit on the slide.
     settings
         How tissue is found.
+    regions
+        The regions of the slide, which say which tissue counts; by default all of it does.
 
     Raises
     ------
@@ -55,6 +58,7 @@ def advise(facts: SlideFacts, size: TileSize, settings: TissueSettings) -> SizeA
     with open_slide(facts.path, facts.mpp) as slide:
         overview = max(facts.width, facts.height) * facts.mpp / _OVERVIEW
         tissue = find_tissue(slide, settings.model_copy(update={"mpp": max(settings.mpp, overview)}))
+        tissue = tissue if regions is None else regions.tissue(tissue)
         grid = facts.grid(size)
         x, y = (grid.side * np.arange(count) for count in (grid.columns, grid.rows))
         row, column = divmod(int(tissue.fraction(x[None], y[:, None], grid.side, grid.side).argmax()), grid.columns)

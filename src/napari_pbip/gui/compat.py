@@ -21,6 +21,12 @@ def scale_bar(viewer: ViewerModel) -> Any:
     return overlays(viewer)["scale_bar"]
 
 
+def grid_of(viewer: ViewerModel) -> Any:
+    """Return the grid of views of a viewer; since 0.9, ``viewer.grid`` causes a warning."""
+    canvas = getattr(viewer, "canvas", None)
+    return viewer.grid if canvas is None else canvas.grid
+
+
 def overlays(viewer: ViewerModel) -> Any:
     """Return the overlays of the canvas by name, to which others can be added; private before 0.9."""
     canvas = getattr(viewer, "canvas", None)

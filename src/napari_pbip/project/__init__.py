@@ -4,7 +4,17 @@ The file ``project.json`` names the slides, the settings of the jobs, and how ea
 opens as it was left, also on another machine.
 """
 
-from napari_pbip.project.file import BANK, FILE, MODELS, RESULTS, TILES, Project, ProjectResult, ProjectSlide
+from napari_pbip.project.file import (
+    BANK,
+    FILE,
+    MODELS,
+    RESULTS,
+    TILES,
+    Project,
+    ProjectResult,
+    ProjectSlide,
+    SkippedTiles,
+)
 from napari_pbip.project.recent import last_project, remember
 from napari_pbip.project.relocate import find_slides
 
@@ -17,6 +27,7 @@ __all__ = [
     "Project",
     "ProjectResult",
     "ProjectSlide",
+    "SkippedTiles",
     "find_slides",
     "last_project",
     "remember",

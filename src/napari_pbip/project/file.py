@@ -22,7 +22,7 @@ from napari_pbip.config.base import Fraction
 from napari_pbip.config.faults import sentence
 from napari_pbip.errors import DataError, ProjectError
 from napari_pbip.files import write_json
-from napari_pbip.slides import Slide
+from napari_pbip.slides import Position, Slide, TileSize
 from napari_pbip.slides.mpp import LARGEST, SMALLEST
 from napari_pbip.taxonomy import UNASSIGNED
 
@@ -74,6 +74,16 @@ class ProjectResult(Settings):
     """Whether it was open in the viewer."""
 
 
+class SkippedTiles(Settings):
+    """Tiles of a slide that were suggested for labels and skipped, so that they are not suggested again."""
+
+    slide: str
+    """Identity of the slide."""
+    size: TileSize
+    """Size of the tiles; with another one, these positions are other tissue."""
+    positions: tuple[Position, ...]
+
+
 class Project(Settings):
     """What is remembered of a project folder beside its tiles, image bank, models and results. Paths are absolute."""
 
@@ -90,6 +100,7 @@ class Project(Settings):
     """The settings of the next jobs; those of each job that has run lie beside its result."""
     titles: Mapping[str, Annotated[str, Field(min_length=1)]] = {}
     """Titles under which the window shows classes, by their names."""
+    skipped: tuple[SkippedTiles, ...] = ()
 
     @classmethod
     def open(cls, folder: Path) -> Self:

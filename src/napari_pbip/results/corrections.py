@@ -16,7 +16,7 @@ no label that could be corrected.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from napari_pbip.claims import claim
+from napari_pbip.files import writing_folder
 from napari_pbip.results.label_image import CHUNK, OURS
 from napari_pbip.results.store_files import get_array, reading, writing_to
 from napari_pbip.taxonomy import NOT_ANALYSED
@@ -52,6 +53,14 @@ class Sitting:
     """The name that was given; empty if none was."""
     changes: tuple[tuple[datetime, int], ...]
     """When cells were changed, and how many at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """A sitting that was taken back."""
+
+    files: Mapping[str, bytes]
+    """Content of its files, which are compressed, by their paths within its folder."""
 
 
 class Corrections:
@@ -139,6 +148,9 @@ class CorrectionEditor:
         The corrections. Their ``cells`` are to be changed in place, and are on disk after :meth:`save`.
     who
         Name of the person who corrects, as given; empty if none was.
+    number
+        Number of the sitting, from 1, that is gone on with if it is the newest one, as to undo a part of it. By default
+        the first change begins a sitting.
 
     Raises
     ------
@@ -148,7 +160,7 @@ class CorrectionEditor:
         If the store cannot be written.
     """
 
-    def __init__(self, corrections: Corrections, who: str) -> None:
+    def __init__(self, corrections: Corrections, who: str, number: int = 0) -> None:
         self._corrections, self._who = corrections, who
         with ExitStack() as claimed:
             claimed.enter_context(claim(corrections.folder, "correcting"))
@@ -157,7 +169,7 @@ class CorrectionEditor:
         if corrections.cells is None:
             corrections.cells = np.zeros(corrections.shape, np.uint8)
         self._saved = corrections.cells.copy()
-        self._begun = False  # a sitting begins with its first change
+        self._begun = 0 < number == len(corrections.sittings)  # else a sitting begins with its first change
 
     def save(self) -> tuple[Rectangle, Cells] | None:
         """Write the cells that were changed; return where they lie, and what was there before, or None if none were.
@@ -187,8 +199,8 @@ class CorrectionEditor:
         saved[changed] = cells[changed]
         return changed, before
 
-    def take_back(self) -> None:
-        """Take back the newest sitting, as a whole, from ``cells`` too.
+    def take_back(self) -> TakenBack:
+        """Take back the newest sitting, as a whole, from ``cells`` too; return it for :meth:`put_back`.
 
         Raises
         ------
@@ -196,13 +208,34 @@ class CorrectionEditor:
             If it cannot be removed.
         """
         with self._writing():
-            *earlier, last = self._corrections.arrays()
+            last = self._corrections.arrays()[-1]
+            folder = self._corrections.folder / last.basename
+            taken = TakenBack(
+                {one.relative_to(folder).as_posix(): one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+            )
             self._remove(last)
-            self._cells[:] = UNTOUCHED
-            _laid_over(earlier, self._cells)
-            self._note_sittings()
-        self._saved[:] = self._cells
-        self._begun = False
+            self._begun = False
+            self._lay_again()
+        return taken
+
+    def put_back(self, taken: TakenBack) -> None:
+        """Put a sitting that was taken back over those that are there, as it was.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        self._forget_if_empty()
+        with self._writing():
+            arrays = self._corrections.arrays()
+            folder = self._corrections.folder / str(int(arrays[-1].basename) + 1 if arrays else 0)
+            with writing_folder(folder) as begun:
+                for place, content in taken.files.items():
+                    (begun / place).parent.mkdir(parents=True, exist_ok=True)
+                    (begun / place).write_bytes(content)
+            self._begun = False  # what follows is another sitting
+            self._lay_again()
 
     def close(self) -> None:
         """Let others correct; a sitting of which nothing is left is forgotten.
@@ -213,12 +246,24 @@ class CorrectionEditor:
             If it cannot be removed; others can correct nevertheless.
         """
         try:
-            with self._writing():
-                if self._begun and not (last := self._corrections.arrays()[-1]).nchunks_initialized:
-                    self._remove(last)
-                    self._note_sittings()
+            self._forget_if_empty()
         finally:
             self._claim.close()
+
+    def _forget_if_empty(self) -> None:
+        """Forget this sitting if nothing is left of it."""
+        with self._writing():
+            if self._begun and not (last := self._corrections.arrays()[-1]).nchunks_initialized:
+                self._remove(last)
+                self._begun = False
+                self._note_sittings()
+
+    def _lay_again(self) -> None:
+        """Change the cells to what the sittings on disk say."""
+        self._cells[:] = UNTOUCHED
+        _laid_over(self._corrections.arrays(), self._cells)
+        self._saved[:] = self._cells
+        self._note_sittings()
 
     @property
     def _cells(self) -> Cells:

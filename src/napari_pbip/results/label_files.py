@@ -178,7 +178,7 @@ class CorrectedLabels:
     """
 
     def __init__(self, labels: zarr.Array[Any], corrections: Corrections, level: int) -> None:
-        self.shape, self.chunks, self.dtype = labels.shape, labels.chunks, labels.dtype
+        self.shape, self.ndim, self.chunks, self.dtype = labels.shape, labels.ndim, labels.chunks, labels.dtype
         self._labels, self._corrections, self._level = labels, corrections, level
 
     def __getitem__(self, key: Any) -> Cells:

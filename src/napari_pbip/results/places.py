@@ -77,15 +77,15 @@ def result_folder(results: Path, name: str, identity: str) -> Path:
     return results / f"{safe_name(name)}{ending}"
 
 
-def regions_beside(store: Path, slide: SlideFacts) -> Regions:
-    """Read the regions of a slide from the file beside its score store; without one, there are none.
+def regions_in(folder: Path, slide: SlideFacts) -> Regions:
+    """Read the regions of a slide from the file in its folder of results; without one, there are none.
 
     Raises
     ------
     OutputError
         If the file is damaged, or of another slide.
     """
-    file = store.with_name(REGIONS)
+    file = folder / REGIONS
     if not file.exists():
         return Regions()
     try:

@@ -13,7 +13,7 @@ import zarr
 
 from napari_pbip.results.corrections import Corrections
 from napari_pbip.results.lattice import BLOCK
-from napari_pbip.results.places import regions_beside
+from napari_pbip.results.places import regions_in
 from napari_pbip.results.store_facts import parse_facts
 from napari_pbip.results.store_files import get_array, no_store, reading
 from napari_pbip.slides.geojson import cells_inside
@@ -58,7 +58,7 @@ class StoredScores:
             self.planned = np.asarray(get_array(self._group, "pbip/planned")[:], bool)
             self.tissue = np.asarray(get_array(self._group, "pbip/tissue")[:], bool)
         self.lattice = self.facts.lattice
-        self.regions = regions_beside(path, self.facts.slide)
+        self.regions = regions_in(path.parent, self.facts.slide)
 
     @property
     def cell_um(self) -> float:

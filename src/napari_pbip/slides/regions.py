@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ import shapely
 from napari_pbip.errors import DataError
 from napari_pbip.files import output_error, write_json
 from napari_pbip.slides.geojson import cells_inside, read_features
+from napari_pbip.slides.tissue import TissueMask
 
 Positions = npt.NDArray[np.float64]
 WHOLE = ""
@@ -100,6 +101,23 @@ class Regions:
         if self.shapes:
             return cells_inside(self._inside, y, x)
         return ~cells_inside(self._left_out, y, x)
+
+    def tissue(self, tissue: TissueMask) -> TissueMask:
+        """Return the tissue that counts: a pixel of the mask does if its centre does."""
+        if not self.items:
+            return tissue
+        y, x = ((np.arange(count) + 0.5) * tissue.scale for count in tissue.array.shape)
+        return replace(tissue, array=tissue.array & self.counted(y, x))
+
+    def why_not(self, x: float, y: float) -> str:
+        """Return why a point, in level-0 pixels, does not count, as a sentence; an empty one if it counts."""
+        if not self.items or self.counted(np.array([y]), np.array([x]))[0, 0]:
+            return ""
+        point = shapely.Point(x, y)
+        for region in self.items:
+            if region.kind is Kind.LEAVE_OUT and shapely.intersects(region.shape, point):
+                return f"It lies in the region “{region.name}”, which is left out."
+        return "It lies outside the regions to analyse."
 
     def touched(self, left: Positions, top: Positions, side: float) -> npt.NDArray[np.bool_]:
         """Return which squares contain something that counts; the edges, in level-0 pixels, broadcast."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 import pytest
+import shapely
 
 from napari_pbip import samples
 from napari_pbip.bank.labelled_slides import LabelledSlides, Labels, corner
@@ -22,6 +23,7 @@ from napari_pbip.models import encoders
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.results.smoothing import deviation, smooth
 from napari_pbip.slides import Position, SlideFacts, TileSize, TissueMask, find_tissue, open_slide
+from napari_pbip.slides.regions import Kind, Region, Regions
 from napari_pbip.taxonomy import Taxonomy
 from tests.gui.sample_labels import SKIN
 
@@ -151,6 +153,23 @@ def test_a_painted_mask_counts(live: LiveProbe, labelled: LabelledSlides, view: 
     columns = sorted(tiles)
     assert (tiles[columns[0]][:, :20] > 0).all()
     assert not tiles[columns[-1]].any()
+
+
+def test_only_what_counts_is_coloured(live: LiveProbe, labelled: LabelledSlides, view: View, slide: SlideFacts) -> None:
+    whole = coloured(list(live_map(live, labelled, Path("tiles"), view)))
+    analysed, pen = shapely.box(0, 0, 1250, slide.height), shapely.box(1000, 1000, 1100, 1200)
+    regions = Regions((Region("half", Kind.ANALYSE, analysed), Region("pen", Kind.LEAVE_OUT, pen)))
+    places = places_in(slide, view.size, (900, 900, 600, 500), 1000, regions)
+    side = view.size.microns / slide.mpp
+    assert set(places) == {place for place in view.places if place[0] * side < 1250}
+    assert len(places) < len(view.places)
+    tiles = coloured(list(live_map(live, labelled, Path("tiles"), replace(view, places=places, regions=regions))))
+    counts = shapely.difference(analysed, pen)
+    for place, cells in tiles.items():
+        centres = [(at * side + side / 28 * (np.arange(28) + 0.5)) for at in place]
+        inside = shapely.contains_xy(counts, *np.meshgrid(*centres))
+        np.testing.assert_array_equal(cells, np.where(inside, whole[place], 0))
+    assert sum(np.count_nonzero(cells) for cells in tiles.values()) > 0
 
 
 def test_labels_of_a_slide_that_is_gone_are_left_out(

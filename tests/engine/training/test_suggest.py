@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 import pytest
+import shapely
 
 from napari_pbip import samples
 from napari_pbip.bank.labelled_slides import LabelledSlides, Labels
@@ -16,7 +17,9 @@ from napari_pbip.config import TissueSettings
 from napari_pbip.engine.training.suggest import Searched, Suggester, suggest_tiles, typical
 from napari_pbip.errors import DataError
 from napari_pbip.events import Finished, Warned
+from napari_pbip.results.places import REGIONS
 from napari_pbip.slides import Position, SlideFacts, TileSize, find_tissue, open_slide
+from napari_pbip.slides.regions import Kind, Region, Regions
 from napari_pbip.taxonomy import Taxonomy
 
 SIZE = TileSize(pixels=224, mpp=1.0)
@@ -33,9 +36,8 @@ def suggester(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suggester]:
 
 @pytest.fixture
 def slides(tmp_path: Path) -> list[Searched]:
-    nothing = tmp_path / "no-tissue-mask.png"
     known = ((samples.slide(), None), (samples.frozen_section(), 0.5), (samples.tumour(), 1.0))
-    return [Searched(path, mpp, nothing) for path, mpp in known]
+    return [Searched(path, mpp, tmp_path / path.stem) for path, mpp in known]
 
 
 def suggested(suggester: Suggester, slides: list[Searched], labels: dict[Tile, Labels], count: int = 12) -> Finished:
@@ -67,6 +69,26 @@ def test_all_slides_are_searched_for_tissue_without_an_answer(suggester: Suggest
     assert not set(second.summary["tiles"]) & set(tiles)
     again = suggested(Suggester("efficientnet-lite0", device="cpu"), left, labels)
     assert again.summary == second.summary
+
+
+def test_what_is_left_out_is_not_asked_about(suggester: Suggester, slides: list[Searched]) -> None:
+    one = slides[2]
+    with open_slide(one.path, one.mpp) as opened:
+        facts = SlideFacts.from_slide(opened)
+    half = shapely.box(0, 0, facts.width / 2, facts.height)
+    one.folder.mkdir()
+    Regions((Region("half", Kind.ANALYSE, half),)).write(one.folder / REGIONS)
+    tiles: list[Tile] = suggested(suggester, [one], {}, 40).summary["tiles"]
+    grid, whole = facts.grid(SIZE), suggested(suggester, [replace(one, folder=one.folder / "none")], {}, 40)
+    assert len(tiles) == 40
+    assert max(grid.corner(place)[0] for _, place in whole.summary["tiles"]) > facts.width / 2
+    assert max(grid.corner(place)[0] + grid.side / 2 for _, place in tiles) <= facts.width / 2
+    (one.folder / REGIONS).write_text("{", encoding="utf-8")
+    *events, _ = suggest_tiles(
+        suggester, LabelledSlides(Taxonomy.from_names(["tumour"]), SIZE, (), ()), [one, slides[0]], 5, TissueSettings()
+    )
+    (warning,) = [event.message for event in events if isinstance(event, Warned)]
+    assert REGIONS in warning
 
 
 def test_a_slide_that_cannot_be_read_is_named_and_left_out(suggester: Suggester, slides: list[Searched]) -> None:

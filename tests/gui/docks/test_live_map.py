@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 import pytest
+import shapely
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
@@ -18,6 +19,7 @@ from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.legend import LegendWidget
 from napari_pbip.results import ScoreStore
+from napari_pbip.slides.regions import Kind, Region, Regions
 from tests.gui.docks.test_label_tiles import Bench
 from tests.gui.qt_helpers import answer, click
 
@@ -237,3 +239,40 @@ def test_the_whole_slide_is_mapped_in_one_step(bench: LiveBench) -> None:
     bench.settle(lambda: session.segmenting.running is not None)
     session.segmenting.stop()
     bench.settle(lambda: not session.jobs, seconds=240)
+
+
+def test_what_is_left_out_is_neither_coloured_nor_suggested_and_its_labels_are_named(bench: LiveBench) -> None:
+    click(bench.panel.live_button)
+    bench.give(0, *DERMIS[:2])
+    bench.give(1, *KERATIN[:2])
+    bench.drawn()
+    assert np.mean(bench.cells(6, 5) == 2) > 0.8
+    assert "regions" not in bench.part.total.text()
+    click(bench.part.tool_button)
+    regions, slide = bench.session.regions, bench.session.labelling.slide
+    regions.draw(slide, Kind.LEAVE_OUT)
+    bench.draw((5.4, 4.4), (7.6, 4.4), (7.6, 6.6), (5.4, 6.6))
+    assert len(regions.of(slide)) == 1
+    bench.settle(lambda: bench.live.busy)
+    bench.drawn()
+    assert not bench.cells(6, 5).any()
+    assert np.mean(bench.cells(4, 4) == 1) > 0.8  # the labels that lie there still teach
+    assert "2 on this slide lie outside of what its regions analyse" in bench.part.total.text()
+    click(bench.part.suggest.suggest_button)
+    bench.settle(lambda: not bench.session.jobs and bench.session.suggestions.tile is not None)
+    grid = bench.session.labelling.grid
+    y, x = ((np.arange(count) + 0.5) * grid.side for count in (grid.rows, grid.columns))
+    counted = regions.of(slide).counted(y, x)
+    suggested = [place for _, place in bench.session.suggestions._tiles]
+    assert len(suggested) == 10
+    assert all(counted[row, column] for column, row in suggested)
+    click(bench.part.suggest.stop_button)
+    elsewhere = Region("elsewhere", Kind.ANALYSE, shapely.box(0, 2900, 60, 2960))
+    regions.change(slide, Regions((elsewhere,)))
+    bench.settle(lambda: bench.live.layer is None)
+    assert "because of the regions" in bench.panel.note.text()
+    bench.session.history.undo()
+    bench.settle(lambda: bench.live.layer is not None)
+    bench.session.history.undo()
+    assert "regions" not in bench.part.total.text()
+    bench.saved()

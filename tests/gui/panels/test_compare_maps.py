@@ -1,17 +1,20 @@
-"""What changed on a slide, after a slider of *Tune* was moved."""
+"""What changed on a slide: after a slider of *Tune* was moved, as a difference, and side by side."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import shapely
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_pbip.config import ThresholdSettings
+from napari_pbip.gui.compat import grid_of
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import ScoreStore, open_labels, write_labels
-from napari_pbip.slides.regions import WHOLE
+from napari_pbip.slides.regions import WHOLE, Kind, Region, Regions
+from tests.gui.panels.map_bench import Bench
 from tests.gui.qt_helpers import click
 
 
@@ -53,3 +56,57 @@ def test_the_map_is_compared_with_the_saved_labels(
     settle(lambda: not session.jobs)
     assert "mm² have another label" in panel.notice.text()
     assert sum(layer.name.startswith("What changed on") for layer in viewer.layers) == 1
+
+
+def differing(viewer: Any) -> float:
+    """Return how much of the two views differs."""
+    picture = viewer.screenshot(canvas_only=True)[..., :3].astype(int)
+    width = picture.shape[1] // 2 - 2  # of a view, without the space between them
+    return float(np.mean(np.abs(picture[:, :width] - picture[:, -width:]).max(2) > 40))
+
+
+def test_the_two_maps_are_shown_side_by_side(bench: Bench, settle: Any) -> None:
+    viewer, session, shown, panel = bench.viewer, bench.session, bench.result, bench.tune.compare
+    write_labels(ScoreStore.open(bench.path), ThresholdSettings(delta=0.9))
+    assert not panel.beside_button.isVisible()
+    click(panel.saved_button)
+    settle(lambda: not session.jobs and panel.beside_button.isVisible())
+    before, grid = [*viewer.layers], grid_of(viewer)
+    click(panel.beside_button)
+    settle(lambda: grid.enabled and not session.jobs)
+    picture, labels = viewer.layers[-2:]
+    assert shown.layer.visible
+    assert not viewer.layers[f"What changed on {shown.title}"].visible
+    assert viewer.layers.selection.active is shown.layer
+    np.testing.assert_array_equal(
+        np.asarray(labels.data[0] if labels.multiscale else labels.data), open_labels(ScoreStore.open(bench.path))[0][0]
+    )
+    centre = [np.mean(one.extent.world, 0) for one in (labels, shown.layer)]
+    assert np.allclose(*centre, atol=shown.store.cell_um)
+    settle(lambda: session.slides[0].pyramid.pending == 0)
+    settle()
+    assert differing(viewer) > 0.2
+    for layer in (shown.layer, labels):
+        layer.visible = False
+    settle()
+    assert differing(viewer) < 0.02  # the same slide, at the same place
+    for layer in (shown.layer, labels):
+        layer.visible = True
+    bench.session.regions.change(session.slides[0], Regions((Region("a", Kind.ANALYSE, shapely.box(0, 0, 900, 900)),)))
+    settle()  # a layer that is added belongs to the first view
+    assert tuple(viewer.layers[-2:]) == (picture, labels)
+    assert grid.stride == len(viewer.layers) - 2
+    session.history.undo()
+    grid.enabled = False  # with napari's own button
+    settle(lambda: not panel.beside_button.isChecked())
+    assert not {picture, labels} & {*viewer.layers}
+    assert grid.stride == 1
+    click(panel.beside_button)
+    settle(lambda: grid.enabled and not session.jobs)
+    click(panel.beside_button)
+    assert not grid.enabled
+    assert {*before} <= {*viewer.layers}
+    click(panel.beside_button)
+    settle(lambda: grid.enabled and not session.jobs)
+    viewer.layers.remove(shown.layer)
+    settle(lambda: not grid.enabled)

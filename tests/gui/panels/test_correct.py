@@ -14,29 +14,25 @@ import napari
 import numpy as np
 import pytest
 import scipy.ndimage
+import shapely
 import zarr
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
 
-from napari_pbip import samples
 from napari_pbip.bank.labelled_slides import LabelledSlides
-from napari_pbip.config import SegmentSettings, ThresholdSettings
-from napari_pbip.engine.banks.cut_tiles import cut_tiles
-from napari_pbip.engine.inference.segment import segment
+from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.outputs.export import export
-from napari_pbip.engine.training.train import train
-from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.tune import TuneWidget
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.progress import run
 from napari_pbip.results import ScoreStore
+from napari_pbip.results.corrections import CorrectionEditor
+from napari_pbip.results.places import REGIONS
+from napari_pbip.slides.regions import Kind, Region, Regions
 from napari_pbip.taxonomy import UNASSIGNED
-from tests.engine.conftest import settings_for
-from tests.gui.napari_privates import canvas_of
+from tests.gui.napari_privates import canvas_of, duplicate
+from tests.gui.panels.map_bench import Bench
 from tests.gui.qt_helpers import answer, click, type_text
-from tests.gui.sample_labels import SKIN
 
 LEFT, NO = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
 ALL = slice(None)
@@ -49,98 +45,6 @@ who = [one.who for one in store.corrections.sittings]
 print(json.dumps([who, {row.name: row.cells for row in areas(store)}]))
 """
 """Another process, which reads a result."""
-
-
-@pytest.fixture(scope="session")
-def mapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the map of the bundled slide by a linear probe, and its tiles beside it; it must not be changed."""
-    folder = tmp_path_factory.mktemp("mapped")
-    labelled = LabelledSlides.read(samples.project())
-    assert labelled is not None
-    (slide,) = labelled.slides
-    here = LabelledSlides(
-        labelled.taxonomy,
-        labelled.size,
-        (slide.model_copy(update={"path": samples.slide()}),),
-        labelled.tiles,
-    )
-    list(cut_tiles(here, folder / "tiles"))
-    settings = settings_for(
-        folder / "tiles", data={"mpp": SKIN.size.mpp}, method={"name": "probe"}, bank={"encoder": "efficientnet-lite0"}
-    )
-    list(train(settings, folder / "run"))
-    quick = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=8)
-    list(segment(samples.slide(), folder / "run", folder / "result", quick, ThresholdSettings()))
-    return next((folder / "result").glob("*.ome.zarr"))
-
-
-class Bench:
-    """A viewer with the slide, its map and *Tune*, and methods that use mouse and keys."""
-
-    def __init__(self, viewer: Any, settle: Any, path: Path) -> None:
-        self.viewer, self.settle, self.path = viewer, settle, path
-        self.session = session_of(viewer)
-        self.session.slides.open(samples.slide())
-        self.tune = TuneWidget(viewer)
-        viewer.window.add_dock_widget(self.tune, name="Tune")
-        self.tune.open(path)
-        viewer.reset_view()
-        self.result = self.session.results[0]
-        self.counted()
-        self.panel = self.tune.correct
-        self.canvas = canvas_of(viewer)
-
-    def counted(self) -> None:
-        self.settle(lambda: self.result.areas.exact and not self.result.areas.counting)
-
-    @property
-    def cells(self) -> dict[str, int]:
-        self.settle(lambda: self.session.correcting.saved)
-        self.settle()  # the areas are estimated, and then counted
-        self.counted()
-        return {row.name: row.cells for row in self.result.areas.rows}
-
-    @property
-    def labels(self) -> np.ndarray:
-        return np.array(self.result.view.labels(0, ALL, ALL))
-
-    def at(self, row: float, column: float) -> QPoint:
-        """Return the place of a cell on the canvas."""
-        camera, um = camera_of(self.viewer), self.result.store.cell_um
-        y, x = (np.array([row, column]) + 0.5) * um - np.array(camera.center)[-2:]
-        return QPoint(
-            round(self.canvas.width() / 2 + x * camera.zoom), round(self.canvas.height() / 2 + y * camera.zoom)
-        )
-
-    def stroke(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        a, b = QPointF(self.at(*start)), QPointF(self.at(*end))
-        QTest.mouseMove(self.canvas, a.toPoint())
-        QTest.mousePress(self.canvas, LEFT, NO, a.toPoint())
-        for step in range(1, 6):
-            QTest.qWait(30)  # napari reports no two moves in quick succession
-            place = a + (b - a) * step / 5
-            everywhere = QPointF(self.canvas.mapToGlobal(place.toPoint()))
-            move = QMouseEvent(QEvent.Type.MouseMove, place, everywhere, Qt.MouseButton.NoButton, LEFT, NO)
-            QApplication.sendEvent(self.canvas, move)
-        QTest.mouseRelease(self.canvas, LEFT, NO, b.toPoint())
-        self.settle()
-
-    def choose(self, name: str) -> None:
-        box = self.panel.paints
-        assert box.isEnabled()
-        while box.currentText() != name:
-            QTest.keyClick(box, Qt.Key.Key_Down if box.findText(name) > box.currentIndex() else Qt.Key.Key_Up)
-        self.settle()
-
-
-@pytest.fixture
-def path(mapped: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(mapped, tmp_path / "result" / mapped.name)
-
-
-@pytest.fixture
-def bench(viewer: Any, settle: Any, path: Path) -> Bench:
-    return Bench(viewer, settle, path)
 
 
 def every_byte(folder: Path) -> dict[Path, bytes]:
@@ -188,6 +92,11 @@ def test_what_is_painted_is_counted_saved_exported_and_taken_back(bench: Bench, 
     assert sum(int(n) for n in re.findall(r": (\d+) cells", said)) == np.count_nonzero(painted)
     np.testing.assert_array_equal(bench.labels, model)
     assert bench.cells == before
+    click(bench.tune.undo.undo_button)
+    np.testing.assert_array_equal(bench.labels, expected)
+    assert "A. Person" in bench.panel.about.text()
+    click(bench.tune.undo.redo_button)
+    np.testing.assert_array_equal(bench.labels, model)
     shutil.rmtree(bench.path / "corrections")  # its metadata alone
     assert every_byte(bench.path) == untouched
 
@@ -217,7 +126,7 @@ def test_the_bucket_fills_a_patch_of_the_map_and_undo_takes_it_back(bench: Bench
     assert bench.session.correcting.layer is None
     click(bench.tune.undo.undo_button)  # also when nobody is correcting any more
     np.testing.assert_array_equal(bench.labels, model)
-    assert not ScoreStore.open(bench.path).corrections.cells.any()
+    assert not ScoreStore.open(bench.path).corrections.sittings
 
 
 def test_another_window_shows_the_corrections_and_goes_on_with_them(bench: Bench, settle: Any) -> None:
@@ -241,6 +150,58 @@ def test_another_window_shows_the_corrections_and_goes_on_with_them(bench: Bench
     other.close()
     settle()
     assert [one.who for one in ScoreStore.open(bench.path).corrections.sittings] == ["", "B. Person"]
+
+
+def test_an_earlier_sitting_is_taken_back_and_undone_after_a_restart(viewer: Any, settle: Any, path: Path) -> None:
+    corrections = ScoreStore.open(path).corrections
+    height, width = corrections.shape
+    for who, value in (("A. Person", 1), ("B. Person", 2)):  # on other days
+        editor = CorrectionEditor(corrections, who)
+        assert corrections.cells is not None
+        corrections.cells[height // 3 : height // 2, value * width // 4 : (value + 1) * width // 4] = value
+        editor.save()
+        editor.close()
+    bench = Bench(viewer, settle, path)
+    corrected = bench.labels
+    assert "B. Person" in bench.panel.about.text()
+    click(bench.panel.back_button)
+    assert "B. Person" in answer(bench.panel, settle, "Take back")
+    assert "A. Person" in bench.panel.about.text()
+    one = bench.labels
+    assert (one != corrected).any()
+    click(bench.panel.back_button)
+    answer(bench.panel, settle, "Take back")
+    assert not bench.panel.back_button.isEnabled()
+    click(bench.tune.undo.undo_button)
+    np.testing.assert_array_equal(bench.labels, one)
+    click(bench.tune.undo.undo_button)
+    np.testing.assert_array_equal(bench.labels, corrected)
+    assert [one.who for one in ScoreStore.open(path).corrections.sittings] == ["A. Person", "B. Person"]
+
+
+def test_a_duplicate_of_the_layer_is_a_copy_and_says_so(bench: Bench, settle: Any) -> None:
+    height, width = bench.labels.shape
+    click(bench.panel.correct_button)
+    bench.stroke((height * 0.4, width * 0.45), (height * 0.5, width * 0.5))
+    settle(lambda: bench.result.store.corrections.sittings)
+    corrected, layers = bench.labels, bench.viewer.layers
+    layers.selection = {bench.session.correcting.layer}
+    duplicate(layers)
+    [copy] = [one for one in layers if one.name.endswith("corrections copy")]
+    assert "is a copy" in bench.panel.notice.text()
+    layers.selection = {copy}
+    copy.mode = "paint"
+    copy.selected_label = 3
+    bench.stroke((height * 0.6, width * 0.45), (height * 0.7, width * 0.5))
+    assert (copy.data == 3).any()
+    settle()
+    np.testing.assert_array_equal(bench.labels, corrected)
+    layers.remove(copy)
+    layers.selection = {bench.session.correcting.layer}
+    bench.stroke((height * 0.6, width * 0.45), (height * 0.7, width * 0.5))
+    assert (bench.labels != corrected).any()
+    click(bench.panel.correct_button)
+    assert not bench.panel.notice.isVisible()
 
 
 def test_corrected_places_become_labelled_tiles(bench: Bench, settle: Any) -> None:
@@ -284,6 +245,36 @@ def test_corrected_places_become_labelled_tiles(bench: Bench, settle: Any) -> No
     assert "No further tile" in teach.notice.text()
     click(bench.tune.undo.undo_button)
     assert not len(labelling.labels)
+
+
+def test_a_place_that_is_left_out_says_so_and_teaches_nothing(bench: Bench, settle: Any) -> None:
+    session, tune, corrections = bench.session, bench.tune, bench.result.store.corrections
+    height, width = bench.labels.shape
+    side = bench.result.store.cell_um / bench.result.store.facts.slide.mpp
+    pen = Region("pen", Kind.LEAVE_OUT, shapely.box(0, 0, side * width, side * height * 0.5))
+    Regions((pen,)).write(bench.path.with_name(REGIONS))
+    bench.result.use_regions(Regions((pen,)))
+    click(tune.why_button)
+    for row, told in ((height * 0.4, True), (height * 0.6, False)):
+        place = bench.at(row, width * 0.45)
+        QTest.mouseMove(bench.canvas, place)
+        settle()
+        assert ("pen" in tune.hover.text()) is told
+        QTest.mouseClick(bench.canvas, LEFT, NO, place)
+        settle(lambda: not session.jobs)
+        assert ("This place is not analysed. It lies in the region “pen”" in tune.why.text.text()) is told
+        assert bool(tune.why.pictures) is not told
+    click(tune.why_button)
+    click(bench.panel.correct_button)
+    session.correcting.layer.data_setitem(np.nonzero(np.ones((height, width), bool)), 2)
+    settle(lambda: corrections.sittings)
+    click(bench.panel.correct_button)
+    click(bench.panel.teach.find_button)
+    settle(lambda: not session.jobs and bench.panel.teach.label_button.isVisible())
+    grid = session.labelling.grid
+    lowest = min(row for places in bench.panel.teach._tiles.values() for _, row in places)
+    assert lowest * grid.side >= 0.45 * side * height
+    click(bench.panel.teach.cancel_button)
 
 
 def test_labels_of_several_resolutions_can_be_painted_on_in_a_copy(

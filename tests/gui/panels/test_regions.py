@@ -195,6 +195,14 @@ def test_the_map_and_its_areas_follow_the_regions_and_are_there_again_after_a_re
     first = next(row for row in result.areas.rows if row.region == "region 1")
     assert legend.rows[first.label].area.text() == f"{first.area_mm2:.3f}"
     assert "do not count, because of the regions" in legend.left_out.text()
+    session.correcting.begin(result)
+    session.correcting.layer.data_setitem((np.full(40, 90), np.arange(40, 80)), 2)
+    settle(lambda: result.store.corrections.sittings)
+    session.correcting.end()
+    settle(lambda: result.areas.exact and any(row.corrected_mm2 for row in result.areas.rows))
+    inside = sum(row.corrected_mm2 for row in result.areas.rows if row.region == "region 1")
+    assert 0 < inside < 40 * cell_mm2
+    assert f"{inside:.3f} mm² corrected by hand" in legend.exactness.text()  # once, and not for each region again
     write_labels(ScoreStore.open(store), result.thresholds)
     assert {(row.region, row.label, row.cells) for row in areas(ScoreStore.open(store))} == {
         (row.region, row.label, row.cells) for row in result.areas.rows

@@ -125,6 +125,31 @@ def test_suggested_tiles_of_three_slides_are_answered_with_keys(bench: SuggestBe
     bench.saved()
 
 
+def test_skipped_tiles_are_remembered_over_a_restart(bench: SuggestBench) -> None:
+    bench.suggest()
+    first = bench.tile
+    bench.press(Qt.Key.Key_K)
+    second = bench.tile
+    bench.press(Qt.Key.Key_K)
+    bench.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert bench.tile == second
+    bench.press(Qt.Key.Key_Escape)
+    session, folder = bench.session, bench.session.folder
+    session.folder = folder.with_name("another")
+    bench.settle()
+    assert not session.suggestions.skipped
+    session.folder = folder
+    bench.settle(lambda: not session.project.opening and session.labelling.grid is not None)
+    [skipped] = session.suggestions.skipped
+    assert (skipped.slide, skipped.positions) == (first[0].identity, (first[1],))
+    bench.labels.resize(TileSize(pixels=224, mpp=1.0))
+    bench.suggest()
+    assert first not in session.suggestions._tiles
+    assert second in session.suggestions._tiles
+    click(bench.panel.stop_button)
+    bench.saved()
+
+
 def test_a_slide_without_microns_per_pixel_is_named(bench: SuggestBench, tmp_path: Path) -> None:
     copy = tmp_path / "copy.tif"
     copy.write_bytes(samples.frozen_section().read_bytes())

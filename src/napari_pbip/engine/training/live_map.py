@@ -183,14 +183,14 @@ def _scores(fit: Fit, features: Features) -> Scores:
 
 
 def _tissue_in(tissue: TissueMask, view: View, place: Position, features: Features) -> Bools:
-    """Return which cells of a square are at least half tissue, (h, w)."""
+    """Return which cells of a square are at least half tissue, and count by the regions, (h, w)."""
     _, rows, columns = features.shape
     x, y = corner(view.slide.grid(view.size), place)
     side = view.size.microns / view.slide.mpp
     height, width = side / rows, side / columns
-    share = tissue.fraction(x + width * np.arange(columns), y + height * np.arange(rows)[:, None], width, height)
-    inside: Bools = share >= 0.5
-    return inside
+    left, top = x + width * np.arange(columns), y + height * np.arange(rows)
+    inside: Bools = tissue.fraction(left, top[:, None], width, height) >= 0.5
+    return inside & view.regions.counted(top + height / 2, left + width / 2) if view.regions else inside
 
 
 def _labels(fit: Fit, best: npt.NDArray[np.intp]) -> Labels:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from napari_pbip.config import ProbeSettings, TissueSettings
 from napari_pbip.events import Step
 from napari_pbip.slides import Position, SlideFacts, SquareGrid, TileSize
+from napari_pbip.slides.regions import Regions
 
 if TYPE_CHECKING:
     from napari_pbip.engine.training.linear_probe import Ints, LinearProbe
@@ -33,6 +34,8 @@ class View:
     tissue_file: Path
     """Tissue mask of the slide; if the file does not exist, tissue is found by ``tissue``."""
     tissue: TissueSettings = field(default_factory=TissueSettings)
+    regions: Regions = field(default_factory=Regions)
+    """The regions of the slide; what does not count is not coloured."""
     smoothing_um: float = 0.0
     """Width over which scores are smoothed (:attr:`~napari_pbip.config.ThresholdSettings.smoothing_um`)."""
 
@@ -64,7 +67,7 @@ class Coloured(Step):
     """The event that labels of some squares have been computed."""
 
     tiles: Mapping[Position, Labels] = field(default_factory=dict)
-    """Class index + 1 of each cell of each square, (h, w); 0 where there is no tissue."""
+    """Class index + 1 of each cell of each square, (h, w); 0 where there is no tissue that counts."""
 
 
 def squares_for(size: TileSize) -> TileSize:
@@ -73,7 +76,11 @@ def squares_for(size: TileSize) -> TileSize:
 
 
 def places_in(
-    slide: SlideFacts, size: TileSize, rectangle: tuple[float, float, float, float], most: int
+    slide: SlideFacts,
+    size: TileSize,
+    rectangle: tuple[float, float, float, float],
+    most: int,
+    regions: Regions | None = None,
 ) -> tuple[Position, ...]:
     """Return the squares of a slide that a rectangle touches, from its middle outwards.
 
@@ -87,11 +94,15 @@ def places_in(
         Left edge, top edge, width and height in level-0 pixels.
     most
         Largest number of squares.
+    regions
+        The regions of the slide; squares in which nothing counts are left out.
     """
     side = size.microns / slide.mpp
     grid = SquareGrid.covering(rectangle, slide.width, slide.height, side)
     left, top = round(grid.x / side), round(grid.y / side)
     middle = np.array([rectangle[0] + rectangle[2] / 2, rectangle[1] + rectangle[3] / 2]) / side - 0.5
     places = np.indices((grid.columns, grid.rows)).reshape(2, -1).T + np.array([left, top])
+    if regions:
+        places = places[regions.touched(*(places * side).T, side)]
     order = np.abs(places - middle).max(1).argsort(kind="stable")[:most]
     return tuple((int(column), int(row)) for column, row in places[order])

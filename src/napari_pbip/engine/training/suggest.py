@@ -20,8 +20,9 @@ from napari_pbip.config import TissueSettings
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.training.linear_probe import Floats, Ints
 from napari_pbip.engine.training.tile_features import Place, TileFeatures, tissue_of
-from napari_pbip.errors import DataError, SlideError
+from napari_pbip.errors import DataError, OutputError, SlideError
 from napari_pbip.events import Event, Finished, Job, Started, Step, Warned
+from napari_pbip.results.places import TISSUE, regions_in
 from napari_pbip.slides import Position, SlideFacts, TileSize, open_slide
 
 _MOST = 600
@@ -41,8 +42,8 @@ class Searched:
     path: Path
     mpp: float | None
     """Microns per pixel, or None for those that the slide itself says."""
-    tissue_file: Path
-    """Its tissue mask; if the file does not exist, tissue is found by the settings."""
+    folder: Path
+    """Its folder of results, with its tissue mask and its regions; without a mask, tissue is found by the settings."""
     skipped: frozenset[Position] = frozenset()
     """Tiles that are not suggested again."""
 
@@ -97,7 +98,7 @@ def suggest_tiles(
     labelled
         The labelled tiles of all slides, and the size of tiles.
     slides
-        The slides; those that cannot be read are left out with a ``Warned``.
+        The slides; those that cannot be read, or whose regions cannot, are left out with a ``Warned``.
     count
         Largest number of tiles.
     tissue
@@ -132,7 +133,7 @@ def suggest_tiles(
                 Place(facts, labelled.size, position)
                 for position in _some(facts, searched, labelled.size, tissue, taken, share)
             ]
-        except SlideError as error:
+        except (SlideError, OutputError) as error:
             yield Warned(f"No tile of {searched.path.name} is suggested: {error}")
         yield Step(done)
     means = yield from suggester.means([*known, *places])
@@ -143,7 +144,9 @@ def suggest_tiles(
         of_known = np.array([means[place] for place in known], np.float32).reshape(-1, candidates.shape[1])
         chosen = [places[i] for i in typical(candidates, of_known, count)]
     if not chosen:
-        raise DataError("Every tile with tissue has a label or was skipped, so none is left to be suggested.")
+        raise DataError(
+            "Every tile with tissue that is to be analysed has a label or was skipped, so none is left to be suggested."
+        )
     order = list(dict.fromkeys(place.slide.identity for place in places))
     chosen.sort(key=lambda place: order.index(place.slide.identity))
     yield Finished(None, {"tiles": [(place.slide, place.position) for place in chosen]})
@@ -187,9 +190,9 @@ def _some(
     taken: Collection[Position],
     count: int,
 ) -> list[Position]:
-    """Return some tiles with tissue that are not taken, in an order that does not depend on those that are."""
+    """Return some tiles with tissue that counts and that are not taken, in an order that does not depend on those."""
     grid = facts.grid(size)
-    mask = tissue_of(facts, searched.tissue_file, settings)
+    mask = regions_in(searched.folder, facts).tissue(tissue_of(facts, searched.folder / TISSUE, settings))
     x, y = (grid.side * np.arange(number) for number in (grid.columns, grid.rows))
     rows, columns = np.nonzero(mask.fraction(x[None], y[:, None], grid.side, grid.side) >= _TISSUE)
     order = np.random.default_rng(0).permutation(len(rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import napari
+import numpy as np
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import (
     QFormLayout,
@@ -159,6 +160,7 @@ class SlideLabelling(QWidget):
             self,
             (self._labelling.changed, self._show),
             (session.titles.changed, self._show),
+            (session.regions.changed, self._show_total),
             (self._labelling.cutting, self._follow),
             (self._labelling.tool_taken, self._on_taken),
         )
@@ -230,12 +232,25 @@ class SlideLabelling(QWidget):
     def _show_total(self) -> None:
         labels = self._labelling.labels
         failed = self.bar.job is not None and self.bar.job.state is State.FAILED
-        self.total.setText(
-            f"{_many(len(labels), 'labelled tile')} on {_many(labels.slides, 'slide')}; "
-            f"{'not saved' if failed else 'saved as you go'}."
-            if len(labels)
-            else "No tiles are labelled yet."
-        )
+        if not len(labels):
+            self.total.setText("No tiles are labelled yet.")
+            return
+        text = f"{_many(len(labels), 'labelled tile')} on {_many(labels.slides, 'slide')}; "
+        text += "not saved." if failed else "saved as you go."
+        if left_out := self._left_out():
+            text += f" {left_out:,} on this slide {'lies' if left_out == 1 else 'lie'} outside of what its regions "
+            text += f"analyse; the model learns from {'it' if left_out == 1 else 'them'} all the same."
+        self.total.setText(text)
+
+    def _left_out(self) -> int:
+        """Return the number of labelled tiles of this slide whose centre does not count by its regions."""
+        labelling = self._labelling
+        slide, facts, grid = labelling.slide, labelling.facts, labelling.grid
+        if slide is None or facts is None or grid is None or not (regions := self._session.regions.of(slide)):
+            return 0
+        y, x = ((np.arange(count) + 0.5) * grid.side for count in (grid.rows, grid.columns))
+        counted = regions.counted(y, x)
+        return sum(not counted[row, column] for column, row in labelling.labels.tiles(facts.identity))
 
     def _follow(self, job: RunningJob) -> None:
         self.bar.follow(job)

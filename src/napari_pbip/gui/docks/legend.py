@@ -167,7 +167,8 @@ class LegendWidget(QWidget):
             row = self.rows[area.label]
             row.area.setText(f"{about}{area.area_mm2:.3f}" if area.area_mm2 < 100 else f"{about}{area.area_mm2:,.0f}")
             row.share.setText(f"{about}{max(0.0, area.percent_of_tissue):.1f}")
-        by_hand = sum(area.corrected_mm2 for area in result.areas.rows)
+        shown = self.region.currentData()
+        by_hand = sum(area.corrected_mm2 for area in result.areas.rows if area.region == shown)
         said = [f"{about}{by_hand:.3f} mm² corrected by hand"] if by_hand else []
         said += [] if result.areas.exact else ["≈ approximate; every cell is being counted…"]
         if result.areas.rows:

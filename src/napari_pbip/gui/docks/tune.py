@@ -58,7 +58,8 @@ class TuneWidget(QWidget):
         self._result: ResultLayer | None = None
         self._explainer: Explainer | None = None  # of the result, with its model loaded, from the first question on
         self._explaining: RunningJob | None = None
-        self._asked: tuple[float, float, str] | None = None
+        self._asked: tuple[float, float, str] | None = None  # the place to be explained next
+        self._open: tuple[float, float, str] | None = None  # the place whose explanation is still wanted
         self.title = QLabel()
         self.title.setWordWrap(True)
         self.open_button = push_button(
@@ -207,7 +208,9 @@ class TuneWidget(QWidget):
         label, shares = found
         names = map(self._session.titles, self._result.store.taxonomy.names)
         text = f"<b>{rich(self._session.titles(self._name(label)))}</b>"
-        if label != NOT_ANALYSED:
+        if label == NOT_ANALYSED:
+            text += f" {rich(self._why_not(event.position))}"
+        else:
             shown = shares.clip(0).tolist()
             text += " · " + " · ".join(f"{rich(name)} {share:.0%}" for name, share in zip(names, shown, strict=True))
         self.hover.setText(text)
@@ -217,6 +220,10 @@ class TuneWidget(QWidget):
         if label == NOT_ANALYSED:
             return NOT_ANALYSED_NAME
         return names[label - 1] if label <= len(names) else UNASSIGNED_NAME
+
+    def _why_not(self, position: Sequence[float]) -> str:
+        """Return why the regions leave a place out, as a sentence; empty if they do not."""
+        return "" if self._result is None else self._result.store.regions.why_not(*_pixel(self._result, position))
 
     def _toggle_why(self, on: bool) -> None:
         self.why.setVisible(on)
@@ -231,9 +238,12 @@ class TuneWidget(QWidget):
         found = None if result is None else result.value_at(position)
         if result is None or found is None or not self.isVisible():  # on another page a click labels tiles
             return
-        mpp = result.store.facts.slide.mpp
-        y, x = (float(p) / mpp + 0.5 for p in position[-2:])  # the origin is the centre of the first pixel
-        self._asked = x, y, self._name(found[0])
+        if found[0] == NOT_ANALYSED and (reason := self._why_not(position)):
+            self._asked = self._open = None
+            self.why.tell(f"This place is not analysed. {reason}")
+            self._to_why.start()
+            return
+        self._asked = *_pixel(result, position), self._name(found[0])
         self.why.wait()
         if self._explaining is None or self._explaining.state.ended:
             self._answer()
@@ -243,7 +253,8 @@ class TuneWidget(QWidget):
         result, session, explainer = self._result, self._session, self._explainer
         if result is None or self._asked is None:
             return
-        (x, y, drawn), self._asked = self._asked, None
+        asked, self._asked = self._asked, None
+        self._open, (x, y, drawn) = asked, asked
         models, bank = session.models_folder, session.bank_folder
 
         def work() -> tuple[Explainer, Explanation]:
@@ -258,17 +269,23 @@ class TuneWidget(QWidget):
                 self._explainer = found[0]
             if self._asked is not None:
                 self._answer()
-            elif result is self._result:
+            elif result is self._result and asked is self._open:
                 self.why.show_explanation(found[1], drawn, session.titles)
                 self._to_why.start()
 
         def otherwise(error: PbipError) -> None:
             if self._asked is not None:
                 self._answer()
-            elif result is self._result:
+            elif result is self._result and asked is self._open:
                 self.why.fail(error)
 
         self._explaining = session.in_thread(work, then, otherwise)
+
+
+def _pixel(result: ResultLayer, position: Sequence[float]) -> tuple[float, float]:
+    """Return a position on the canvas, in micrometres, as level-0 pixels (x, y) of the slide of a result."""
+    y, x = (float(p) / result.store.facts.slide.mpp + 0.5 for p in position[-2:])  # 0 is the first pixel's centre
+    return x, y
 
 
 def _without(callbacks: list[Any], callback: object) -> Callable[[], None]:

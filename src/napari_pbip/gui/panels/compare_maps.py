@@ -11,13 +11,18 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_pbip.engine.outputs.compare_labels import compare_labels
+from napari_pbip.errors import PbipError
+from napari_pbip.gui.compat import grid_of
+from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.colours import label_colormap
 from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.layers.side_by_side import EarlierMap, SideBySide
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.layers.units import MICRONS
 from napari_pbip.gui.state.session import Session
-from napari_pbip.gui.widgets.buttons import push_button
+from napari_pbip.gui.timers import single_shot
+from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.results.labels import UNASSIGNED_RGB
@@ -39,8 +44,25 @@ class CompareMaps(QWidget):
             "Compare the map with another result of this slide, as of another model",
             self._ask,
         )
-        self.bar, self.notice = JobBar(), Notice()
+        self.beside_button = toggle_button(
+            "Side by side",
+            "Show the earlier map beside the present one, in two views that move together",
+            self._show_beside,
+        )
+        self.beside_button.hide()
+        self.bar, self.notice, self.beside_notice = JobBar(), Notice(), Notice()
         self.bar.hide()
+        self._before: Path | None = None
+        self._beside: SideBySide | None = None
+        self._ended = single_shot(0, self._end_if_left)
+        events = session.viewer.layers.events
+        listen(
+            self,
+            (session.slide_selected, self._end_soon),
+            (events.removed, self._end_soon),
+            (grid_of(session.viewer).events.enabled, self._end_soon),
+        )
+        self.destroyed.connect(self._ended.stop)
         self.table = QTableWidget(0, 4)
         self.table.setHorizontalHeaderLabels(["Class", "Before, mm²", "Now, mm²", "Change"])
         self.table.setAccessibleName("Areas before and now")
@@ -48,7 +70,8 @@ class CompareMaps(QWidget):
         self.table.setSelectionMode(QTableWidget.SelectionMode.NoSelection)
         self.table.setTabKeyNavigation(False)
         if (header := self.table.horizontalHeader()) is not None:
-            header.setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
+            header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+            header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         if (vertical := self.table.verticalHeader()) is not None:
             vertical.hide()
         self.table.hide()
@@ -58,7 +81,7 @@ class CompareMaps(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(buttons)
-        for part in (self.bar, self.notice, self.table):
+        for part in (self.bar, self.notice, self.beside_button, self.beside_notice, self.table):
             layout.addWidget(part)
 
     def show_result(self, result: ResultLayer | None) -> None:
@@ -68,6 +91,7 @@ class CompareMaps(QWidget):
         if result is not None:
             result.display.events.thresholds.connect(self._outdate)
         self._result = result
+        self._leave()
         self.setVisible(result is not None)
         self.notice.clear()
         self.table.hide()
@@ -90,14 +114,15 @@ class CompareMaps(QWidget):
         if result is None:
             return
         path, thresholds = result.store.path, result.thresholds
+        self._leave()
         job = self._session.start(lambda: compare_labels(before, path, thresholds))
         for button in (self.saved_button, self.other_button):
             button.setEnabled(False)
         self.bar.show()
         self.bar.follow(job)
-        job.ended.connect(partial(self._on_end, job, result))
+        job.ended.connect(partial(self._on_end, job, result, before))
 
-    def _on_end(self, job: RunningJob, result: ResultLayer, state: State) -> None:
+    def _on_end(self, job: RunningJob, result: ResultLayer, before: Path, state: State) -> None:
         for button in (self.saved_button, self.other_button):
             button.setEnabled(True)
         self.bar.setVisible(state is State.FAILED)
@@ -119,11 +144,71 @@ class CompareMaps(QWidget):
             self.table.setFixedHeight(header.sizeHint().height() + vertical.length() + 2 * self.table.frameWidth())
         self.table.show()
         self._draw(result, found["picture"], found["pixel_um"])
+        self._before = before
+        self.beside_button.show()
+
+    # side by side --------------------------------------------------------------------------------------------
+
+    def _show_beside(self, on: bool) -> None:
+        result, before = self._result, self._before
+        if not on or result is None or before is None:
+            self._close_beside()
+            return
+
+        def then(earlier: EarlierMap) -> None:
+            slide = self._session.slides.of_layer(result.layer)
+            if not self.beside_button.isChecked() or result is not self._result or self._beside is not None:
+                return
+            if slide is None:
+                self.beside_button.setChecked(False)
+                self.beside_notice.error("The slide of these maps is not open; open it in Slides.")
+                return
+            self._hide_difference()
+            result.layer.visible = True
+            self._beside = SideBySide(self._session.viewer, slide, earlier, result.display.opacity)
+            self.beside_notice.info("Left: the map as it is now. Right: the earlier one.")
+
+        def otherwise(error: PbipError) -> None:
+            self.beside_button.setChecked(False)
+            self.beside_notice.error(error)
+
+        self.beside_notice.clear()
+        self._session.in_thread(lambda: EarlierMap(before), then, otherwise)
+
+    def _close_beside(self) -> None:
+        beside, self._beside = self._beside, None
+        self.beside_notice.clear()
+        if beside is not None:
+            beside.close()
+
+    def _end_soon(self, _: object = None) -> None:
+        self._ended.start()
+
+    def _end_if_left(self) -> None:
+        """Show one view again if another slide is in view, or the user has ended it with napari's own controls."""
+        slide = self._session.current_slide
+        other = (
+            slide is not None
+            and self._result is not None
+            and slide is not self._session.slides.of_layer(self._result.layer)
+        )
+        if self._beside is not None and (other or not self._beside.shown):
+            self.beside_button.setChecked(False)
+
+    def _leave(self) -> None:
+        """End what was shown of the last comparison."""
+        self.beside_button.setChecked(False)
+        self.beside_button.hide()
+        self._before = None
+
+    def _hide_difference(self) -> None:
+        for layer in self._session.viewer.layers:
+            if self._result is not None and layer.name == _difference(self._result):
+                layer.visible = False
 
     def _draw(self, result: ResultLayer, picture: Any, pixel_um: float) -> None:
         """Show the cells that have another label above the map, in the colours of their classes, instead of the map."""
-        viewer, slide = self._session.viewer, result.store.facts.slide
-        name = f"What changed on {slide.name}"
+        viewer, slide, name = self._session.viewer, result.store.facts.slide, _difference(result)
         for layer in [layer for layer in viewer.layers if layer.name == name]:
             viewer.layers.remove(layer)
         colours = {n: one.rgb for n, one in enumerate(result.taxonomy, 1)} | {UNASSIGNED: UNASSIGNED_RGB}
@@ -140,3 +225,8 @@ class CompareMaps(QWidget):
         viewer.layers.insert(viewer.layers.index(result.layer) + 1, layer)
         viewer.layers.selection.active = result.layer
         result.layer.visible = False
+
+
+def _difference(result: ResultLayer) -> str:
+    """Return the name of the layer that shows what changed."""
+    return f"What changed on {result.store.facts.slide.name}"

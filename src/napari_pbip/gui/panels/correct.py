@@ -101,7 +101,8 @@ class CorrectPanel(QGroupBox):
         ask(
             self,
             "Take corrections back",
-            f"Take back the corrections made {_described(sittings[-1])}? This cannot be undone.",
+            f"Take back the corrections made {_described(sittings[-1])}? Undo brings them back while the project is "
+            "open.",
             {"Take back": lambda: self._correcting.take_back(result)},
             strokes,
         )
@@ -124,7 +125,7 @@ class CorrectPanel(QGroupBox):
         if self._on:
             self.paints.setCurrentIndex(self.paints.findData(int(self._correcting.layer.selected_label)))
         if self._correcting.problem is None:
-            self.notice.clear()
+            self.notice.info(self._correcting.note)
         else:
             self.notice.error(self._correcting.problem)
 

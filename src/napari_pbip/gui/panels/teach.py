@@ -18,7 +18,9 @@ from napari_pbip.results.corrected_tiles import corrected_tiles
 from napari_pbip.slides import Position, TileSize
 from napari_pbip.taxonomy import Taxonomy
 
-_TAUGHT = "The live map follows at once; Resume in Train, with more epochs, goes on from the present model."
+_TAUGHT = "The live map follows at once; "
+_RESUME = "Resume in Train, with more epochs, goes on from the present model."
+_FIT_AGAIN = "Train fits a probe like the present one again, with these tiles, in seconds."
 Tiles = Mapping[str, Sequence[Position]]
 
 
@@ -129,4 +131,5 @@ class TeachPanel(QWidget):
         except DataError as error:
             self.notice.error(error)
         else:
-            self.notice.info(f"{labelled:,} tiles are labelled. {_TAUGHT}")
+            how = _FIT_AGAIN if result.store.facts.model.model_dump().get("method") == "probe" else _RESUME
+            self.notice.info(f"{labelled:,} tiles are labelled. {_TAUGHT}{how}")

@@ -20,6 +20,7 @@ from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.number_box import NumberBox
 from napari_pbip.slides import SlideFacts, TileSize
 from napari_pbip.slides.mpp import is_usual
+from napari_pbip.slides.regions import Regions
 
 _SIDE = 84
 """Side of the example in screen pixels."""
@@ -60,7 +61,12 @@ class TileSizePanel(QWidget):
         for box in (self.pixels, self.mpp):
             box.problem.connect(self.number_notice.error)
         self._lay_out()
-        listen(self, (self._labelling.changed, self._show), (self._advice.arrived, self._show))
+        listen(
+            self,
+            (self._labelling.changed, self._show),
+            (session.regions.changed, self._show),
+            (self._advice.arrived, self._show),
+        )
 
     def _lay_out(self) -> None:
         numbers = QHBoxLayout()
@@ -104,14 +110,16 @@ class TileSizePanel(QWidget):
     def _find(self, facts: SlideFacts) -> tuple[SizeAdvice, QPixmap] | SlideError | None:
         """Return what a tile looks like on the slide, or None while it is looked for."""
         size, settings = self._labelling.labels.size, self._session.settings.segment.tissue
+        slide = self._labelling.slide
+        regions = Regions() if slide is None else self._session.regions.of(slide)
 
         def read() -> SizeAdvice | SlideError:
             try:
-                return advise(facts, size, settings)
+                return advise(facts, size, settings, regions)
             except SlideError as error:  # which other steps report; without tissue there is no advice
                 return error
 
-        return self._advice.get((facts.identity, facts.mpp, size, settings), read)
+        return self._advice.get((facts.identity, facts.mpp, size, settings, regions.identity), read)
 
     def _show_advice(self, advice: SizeAdvice, picture: QPixmap) -> None:
         labels = self._labelling.labels

@@ -15,11 +15,11 @@ import numpy as np
 from psygnal import Signal
 
 from napari_pbip.errors import PbipError
-from napari_pbip.gui.layers.corrections import CorrectionLayer
+from napari_pbip.gui.layers.corrections import KIND, CorrectionLayer
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.results import ScoreStore, label_region
-from napari_pbip.results.corrections import Cells, CorrectionEditor, Corrections, Rectangle
+from napari_pbip.results.corrections import Cells, CorrectionEditor, Corrections, Rectangle, TakenBack
 from napari_pbip.results.patch import patch_at
 from napari_pbip.taxonomy import NOT_ANALYSED
 
@@ -37,6 +37,8 @@ class Correcting:
     ----------
     result
         The result that is being corrected, or None.
+    note
+        A sentence about a copy of the layer, or an empty string.
     problem
         Why corrections could not be read or saved, or None.
     """
@@ -47,10 +49,12 @@ class Correcting:
     def __init__(self, session: Session) -> None:
         self._session: Session = weakref.proxy(session)
         self.result: ResultLayer | None = None
+        self.note = ""
         self.problem: PbipError | None = None
         self._shown: CorrectionLayer | None = None
         self._editor: CorrectionEditor | None = None
         self._quiet = single_shot(_SETTLE_MS, self.flush)
+        session.viewer.layers.events.inserted.connect(self._on_inserted)
         session.viewer.layers.events.removed.connect(self._on_removed)
         session.results.changed.connect(self._on_results)
 
@@ -102,6 +106,7 @@ class Correcting:
         if result is None or shown is None or editor is None:
             return
         self.result = self._shown = self._editor = None
+        self.note = ""
         shown.close()
         shown.layer.events.selected_label.disconnect(self._on_paint)
         try:
@@ -131,27 +136,47 @@ class Correcting:
             changed, before = saved
             assert corrections.cells is not None
             self.problem = None
-            undo = partial(self._restore, path, changed, before)
-            redo = partial(self._restore, path, changed, corrections.cells[changed].copy())
+            sitting = corrections.sittings[-1].who, len(corrections.sittings)
+            undo = partial(self._restore, path, changed, before, sitting)
+            redo = partial(self._restore, path, changed, corrections.cells[changed].copy(), sitting)
             self._session.history.push("corrections", undo, redo, about=self)
             self._show(path)
         return True
 
     def take_back(self, result: ResultLayer) -> None:
-        """Take back the newest sitting of a result as a whole."""
-        self._session.history.forget(self)
-        self._edit(result.store.path, lambda _, editor: editor.take_back())
+        """Take back the newest sitting of a result as a whole; this can be undone."""
+        path = result.store.path
+        taken: list[TakenBack] = []
 
-    def _restore(self, path: Path, changed: Rectangle, values: Cells) -> None:
+        def take(_: Corrections, editor: CorrectionEditor) -> None:
+            taken[:] = [editor.take_back()]
+
+        def put(_: Corrections, editor: CorrectionEditor) -> None:
+            editor.put_back(taken[0])
+
+        if self._edit(path, take):
+            self._session.history.push(
+                "corrections", lambda: self._edit(path, put), lambda: self._edit(path, take), about=self
+            )
+
+    def _restore(self, path: Path, changed: Rectangle, values: Cells, sitting: tuple[str, int]) -> None:
         def put(corrections: Corrections, editor: CorrectionEditor) -> None:
             assert corrections.cells is not None
             corrections.cells[changed] = values
             editor.save()
 
-        self._edit(path, put)
+        self._edit(path, put, sitting)
 
-    def _edit(self, path: Path, act: Callable[[Corrections, CorrectionEditor], object]) -> None:
-        """Change the corrections of a result, whether or not it is shown or being corrected."""
+    def _edit(
+        self,
+        path: Path,
+        act: Callable[[Corrections, CorrectionEditor], object],
+        sitting: tuple[str, int] = ("", 0),
+    ) -> bool:
+        """Change the corrections of a result, whether or not it is shown or being corrected; return whether it worked.
+
+        ``sitting`` says who made a change that is undone or redone, and in which sitting, which is gone on with.
+        """
         self.flush()
         self.problem = None
         result = self._session.results.of_store(path)
@@ -160,7 +185,7 @@ class Correcting:
                 act(self.result.store.corrections, self._editor)
             else:
                 corrections = ScoreStore.open(path).corrections if result is None else result.store.corrections
-                editor = CorrectionEditor(corrections, "")
+                editor = CorrectionEditor(corrections, *sitting)
                 try:
                     act(corrections, editor)
                 finally:
@@ -168,6 +193,7 @@ class Correcting:
         except PbipError as error:
             self.problem = error
         self._show(path)
+        return self.problem is None
 
     def _show(self, path: Path) -> None:
         """Draw a result with its present corrections, if it is shown."""
@@ -207,6 +233,14 @@ class Correcting:
 
     def _on_paint(self, event: Any) -> None:
         self.changed.emit()
+
+    def _on_inserted(self, event: Any) -> None:
+        """Make a duplicate of the layer a layer of its own, and say so."""
+        copy = event.value
+        if self.layer is not None and copy.metadata.get("kind") == KIND:
+            del copy.metadata["kind"]
+            self.note = f"{copy.name} is a copy: what you paint on it changes neither the map nor its corrections."
+            self.changed.emit()
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self.layer:

@@ -105,6 +105,7 @@ class LiveMap:
         session.titles.changed.connect(self._paint)
         session.labelling.changed.connect(self._follow_soon)
         session.settings_changed.connect(self._follow_soon)
+        session.regions.changed.connect(self._follow_soon)
         camera = camera_of(session.viewer)
         camera.events.center.connect(self._follow_soon)
         camera.events.zoom.connect(self._follow_soon)
@@ -196,14 +197,18 @@ class LiveMap:
         rectangle = in_view(slide)
         if rectangle is None:
             return None, "The slide is out of sight; show its layer, and bring it into view."
-        settings = session.settings
+        settings, regions = session.settings, session.regions.of(slide)
         size = squares_for(labelled.size)
+        places = places_in(facts, size, rectangle, _MOST, regions)
+        if not places:
+            return None, "Nothing in view is to be analysed, because of the regions in Slides."
         view = View(
             facts,
             size,
-            places_in(facts, size, rectangle, _MOST),
+            places,
             session.tissue_file(slide.slide),
             settings.segment.tissue,
+            regions,
             settings.thresholds.smoothing_um,
         )
         encoder = settings.bank.encoder, settings.bank.weights, settings.train.device

@@ -85,6 +85,7 @@ class ProjectWork:
         session.results.changed.connect(self._on_results)
         session.settings_changed.connect(self._save_soon)
         session.titles.changed.connect(self._save_soon)
+        session.suggestions.skipped_changed.connect(self._save_soon)
         session.slide_selected.connect(self._on_selected)
 
     @property
@@ -231,6 +232,7 @@ class ProjectWork:
         self._session.segmenting.run = project.model
         self._session.settings = project.settings
         self._session.titles.given = project.titles
+        self._session.suggestions.skipped = project.skipped
         self._on_slides()
         self._check()
 
@@ -433,4 +435,5 @@ class ProjectWork:
             model=session.segmenting.run,
             settings=session.settings,
             titles=session.titles.given,
+            skipped=session.suggestions.skipped,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
@@ -10,7 +11,8 @@ from psygnal import Signal
 from napari_pbip.errors import PbipError
 from napari_pbip.events import Job
 from napari_pbip.gui.jobs import RunningJob, State
-from napari_pbip.results.places import TISSUE, result_folder
+from napari_pbip.project import SkippedTiles
+from napari_pbip.results.places import result_folder
 from napari_pbip.slides import Position, SlideFacts, TileSize
 
 if TYPE_CHECKING:
@@ -38,19 +40,34 @@ class Suggestions:
     """Emitted when another tile is asked for, or :attr:`problem` has changed."""
     searching = Signal(RunningJob)
     """Emitted with the job that looks for tiles."""
+    skipped_changed = Signal()
+    """Emitted when a tile was skipped, or is no longer."""
 
     def __init__(self, session: Session) -> None:
         self._session: Session = weakref.proxy(session)
         self.problem: PbipError | None = None
         self._tiles: tuple[tuple[SlideFacts, Position], ...] = ()
         self._size: TileSize | None = None
-        self._skipped: set[tuple[str, Position]] = set()
+        self._skipped: set[tuple[str, TileSize, Position]] = set()
         self._held: tuple[SlideFacts, Position] | None = None
         self._shown: tuple[SlideFacts, Position] | None = None
         self._suggester: tuple[object, Suggester] | None = None
         self._job: RunningJob | None = None
         session.labelling.changed.connect(self._on_labels)
-        session.folder_changed.connect(self._forget)
+        session.folder_changed.connect(self.end)
+
+    @property
+    def skipped(self) -> tuple[SkippedTiles, ...]:
+        """The tiles that were skipped and are not suggested again, which the project remembers."""
+        places: dict[tuple[str, TileSize], list[Position]] = {}
+        for slide, size, position in self._skipped:
+            places.setdefault((slide, size), []).append(position)
+        found = (SkippedTiles(slide=one, size=size, positions=tuple(sorted(at))) for (one, size), at in places.items())
+        return tuple(sorted(found, key=lambda one: (one.slide, one.size.pixels, one.size.mpp)))
+
+    @skipped.setter
+    def skipped(self, skipped: Sequence[SkippedTiles]) -> None:
+        self._skipped = {(one.slide, one.size, position) for one in skipped for position in one.positions}
 
     @property
     def tile(self) -> tuple[SlideFacts, Position] | None:
@@ -77,8 +94,8 @@ class Suggestions:
             (
                 slide.path,
                 slide.mpp,
-                result_folder(session.results_folder, slide.name, slide.identity) / TISSUE,
-                frozenset(position for identity, position in self._skipped if identity == slide.identity),
+                result_folder(session.results_folder, slide.name, slide.identity),
+                frozenset(p for one, size, p in self._skipped if (one, size) == (slide.identity, labelled.size)),
             )
             for slide in sorted(session.project.slides, key=lambda slide: slide.path != present)
             if slide not in session.project.missing
@@ -116,7 +133,7 @@ class Suggestions:
         """Go on to the next tile; the present one is not suggested again unless it has a label."""
         if self.tile is not None and not self._answered(*self.tile):
             slide, position = self.tile
-            one = slide.identity, position
+            one = slide.identity, self._session.labelling.labels.size, position
             self._skip(one)
             self._session.history.push(
                 "skipped tile", lambda: self._skip(one, False), lambda: self._skip(one), about=self._session.labelling
@@ -128,17 +145,14 @@ class Suggestions:
         self._tiles, self._held = (), None
         self._follow()
 
-    def _skip(self, tile: tuple[str, Position], skipped: bool = True) -> None:
+    def _skip(self, tile: tuple[str, TileSize, Position], skipped: bool = True) -> None:
         (self._skipped.add if skipped else self._skipped.discard)(tile)
+        self.skipped_changed.emit()
         self._follow()
 
-    def _forget(self) -> None:
-        self._skipped.clear()
-        self.end()
-
     def _answered(self, slide: SlideFacts, position: Position) -> bool:
-        given = self._session.labelling.labels.tiles(slide.identity)
-        return position in given or (slide.identity, position) in self._skipped
+        labels = self._session.labelling.labels
+        return position in labels.tiles(slide.identity) or (slide.identity, labels.size, position) in self._skipped
 
     def _on_labels(self) -> None:
         if self._tiles:

@@ -57,6 +57,11 @@ class WhyPanel(QWidget):
         self.notice.clear()
         self.text.setText("Looking…")
 
+    def tell(self, sentence: str) -> None:
+        """Show a sentence that needs no explanation by tiles."""
+        self.ask()
+        self.text.setText(rich(sentence))
+
     def fail(self, sentence: object) -> None:
         """Show why there is no explanation."""
         self.ask()

@@ -1,0 +1,38 @@
+"""Somebody who does what a page of the documents says, with the names that it gives the controls."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtWidgets import QAbstractButton
+
+from tests.gui.qt_helpers import click
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+class Reader:
+    """A reader of a page, who ticks off each name of a control."""
+
+    def __init__(self, page: str) -> None:
+        self.page = " ".join((DOCS / page).read_text(encoding="utf-8").split())
+        self.read: set[str] = set()
+
+    @property
+    def names(self) -> set[str]:
+        """The names that the page has."""
+        return set(re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", self.page))
+
+    def named(self, name: str) -> str:
+        assert f"*{name}*" in self.page, f"the page does not say {name!r}"
+        self.read.add(name)
+        return name
+
+    def press(self, place: Any, name: str) -> None:
+        """Press the visible button with the name that the page gives it."""
+        self.named(name)
+        buttons = [one for one in place.findChildren(QAbstractButton) if one.text().rstrip(" ✓") == name]
+        [button] = buttons if len(buttons) == 1 else [one for one in buttons if one.isVisible()]
+        click(button)
