@@ -1,25 +1,32 @@
-"""Time, peak memory and size of each export, for the result of a slide and for one that repeats it on a larger slide.
+"""Time, peak memory, size and area error of each export, for a slide and a larger one.
 
 ``python benchmarks/exports.py STORE --side 40000`` takes the score store of a real slide. Each export is a process of
-its own, so that its peak memory is known. The columns are seconds, seconds of the processor, peak memory and size. The
-thresholds differ from the saved ones, so that labels are computed.
+its own, so that its peak memory is known. The columns are seconds, seconds of the processor, peak memory, size, and
+the largest difference between the area of a class in the file and that of the table of areas. Times and memory
+are the least and the largest of several runs. The thresholds differ from the saved ones, so that labels are computed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
-import resource
+import re
 import tempfile
 import time
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 import numpy as np
+import shapely
+import tifffile
+import zarr
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.outputs.export import FORMATS, export
 from napari_pbip.results import Region, ScoreStore
 from napari_pbip.results.lattice import BLOCK
+from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME
 
 
 def repeated(store: ScoreStore, path: Path, side: int) -> ScoreStore:
@@ -61,16 +68,47 @@ def repeated(store: ScoreStore, path: Path, side: int) -> ScoreStore:
     return ScoreStore.open(path)
 
 
-def measure(store: Path, target: Path, name: str) -> None:
-    """Export, and print a row of a table."""
+THRESHOLDS = ThresholdSettings(delta=0.3)
+
+
+def measure(store: Path, target: Path, name: str, results: Queue[tuple[float, float, float]]) -> None:
+    """Export; return seconds, seconds of the processor, and peak memory in MB."""
     began = time.perf_counter()
-    for _ in export(store, target, name, ThresholdSettings(delta=0.3)):
+    for _ in export(store, target, name, THRESHOLDS, overwrite=True):
         pass
     seconds, worked = time.perf_counter() - began, time.process_time()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    files = [target] if target.is_file() else [file for file in target.rglob("*") if file.is_file()]
-    size = sum(file.stat().st_size for file in files) / 1e6
-    print(f"| {name} | {seconds:.1f} s | {worked:.1f} s | {peak:.0f} MB | {size:.1f} MB |", flush=True)
+    # of this process alone; `ru_maxrss` begins with that of the process that started it
+    [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    results.put((seconds, worked, int(peak) / 1024))
+
+
+def areas_in(target: Path, name: str, store: ScoreStore) -> dict[str, float]:
+    """Return the area of each class in mm² in an export, as other libraries read it; nothing if it has no areas."""
+    import pandas as pd  # here, because the processes that are measured do not need it
+
+    classes = (*store.taxonomy.names, UNASSIGNED_NAME)
+    cell = (store.cell_um / 1000) ** 2
+    if name == "csv":
+        table = pd.read_csv(target).set_index("name")["area_mm2"]
+    elif name == "statistics":
+        table = pd.read_csv(target).query("quantity == 'area'").set_index("class")["value"]
+    elif name == "geojson":
+        pixel, found = (store.facts.slide.mpp / 1000) ** 2, dict.fromkeys(classes, 0.0)
+        with target.open(encoding="utf-8") as file:  # a feature is a line
+            for line in file:
+                if line.startswith('{"type": "Feature"'):
+                    feature = json.loads(line.rstrip().rstrip(","))
+                    area = shapely.from_geojson(json.dumps(feature["geometry"])).area
+                    found[feature["properties"]["classification"]["name"]] += area * pixel
+        return found
+    elif name in ("ome-tiff", "ome-zarr"):
+        labels = tifffile.imread(target) if name == "ome-tiff" else zarr.open_group(target, mode="r")["0"][:]
+        counts = np.bincount(labels.ravel(), minlength=256)
+        values = (*range(1, len(store.taxonomy) + 1), UNASSIGNED)
+        return {one: float(counts[value]) * cell for one, value in zip(classes, values, strict=True)}
+    else:
+        return {}
+    return {one: float(table[one]) for one in classes}
 
 
 def main() -> None:
@@ -78,19 +116,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store", type=Path)
     parser.add_argument("--side", type=int, default=40_000, help="of the larger slide, in level-0 pixels")
+    parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         store = ScoreStore.open(options.store)
         for one in (store, repeated(store, Path(folder, "large.ome.zarr"), options.side)):
-            print(f"{one.facts.slide.width} px, {' x '.join(map(str, one.scores[0].shape))} scores")
+            print(f"{one.facts.slide.width} px, {' x '.join(map(str, one.scores[0].shape))} scores", flush=True)
+            expected: dict[str, float] = {}
             for name, chosen in FORMATS.items():
                 if name == "dicom-seg":
                     continue
-                target = Path(folder, f"{one.path.name}{chosen.ending}")
-                process = spawn.Process(target=measure, args=(one.path, target, name))
-                process.start()
-                process.join()
+                target, results = Path(folder, f"{one.path.name}{chosen.ending}"), spawn.Queue()
+                runs = []
+                for _ in range(options.runs):
+                    process = spawn.Process(target=measure, args=(one.path, target, name, results))
+                    process.start()
+                    runs.append(results.get())
+                    process.join()
+                files = [target] if target.is_file() else [file for file in target.rglob("*") if file.is_file()]
+                size = sum(file.stat().st_size for file in files) / 1e6
+                found = areas_in(target, name, one)
+                expected = expected or found
+                errors = [abs(found[key] - area) / area for key, area in expected.items() if key in found and area]
+                error = f"{100 * max(errors):.4f} %" if errors else "-"
+                spans = (f"{min(values):.1f}-{max(values):.1f}" for values in zip(*runs, strict=True))
+                print(f"| {name} | {' | '.join(spans)} | {size:.1f} | {error} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from napari_pbip import samples
 from napari_pbip.bank import BankTile, EncoderFacts, ImageBank, cluster_table, load_tiles, write_sheets
+from napari_pbip.bank.bank_table import write_bank_table
 from napari_pbip.bank.features import FeatureFile, TileMeasures, colour_moments, white_fraction
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.errors import BankError, ConfigError
@@ -181,6 +183,25 @@ def test_contact_sheets_and_table(real, tmp_path: Path) -> None:
     (tmp_path / "bank" / "thumbnails" / f"{bank.nearest(0)[0].hash[:16]}.jpg").write_bytes(b"")
     with pytest.raises(BankError, match="missing or damaged"):
         write_sheets(bank, tmp_path / "bank", tmp_path / "sheets")
+
+
+def test_the_table_of_tiles_is_read_by_pandas(real, tmp_path: Path) -> None:
+    bank = build(real)
+    removed = replace(bank.tiles[0], subclass=-1)
+    bank = replace(bank, removed=(removed,), settings=bank.settings.model_copy(update={"nearest": 2}))
+    write_bank_table(tmp_path / "bank.csv", bank)
+    table = pd.read_csv(tmp_path / "bank.csv")
+    used = table[table["state"] == "used"]
+    assert sorted(used["sha256"]) == sorted(tile.hash for tile in bank.tiles)
+    sizes = used.groupby(["class", "cluster"]).size().to_dict()
+    assert sizes == {(row["class"], row["cluster"]): row["tiles"] for row in cluster_table(bank)}
+    for (_, _), rows in used.groupby(["class", "cluster"]):
+        assert rows["similarity"].is_monotonic_decreasing
+        assert rows["prototype"].sum() == 2
+    assert table[table["state"] == "removed"]["sha256"].tolist() == [removed.hash]
+    assert set(table["bank"]) == {bank.identity}
+    write_bank_table(tmp_path / "bank.parquet", bank)
+    assert pd.read_parquet(tmp_path / "bank.parquet")["tile"].tolist() == table["tile"].tolist()
 
 
 def test_a_mixed_cluster_is_warned_of(real) -> None:

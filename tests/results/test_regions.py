@@ -80,7 +80,7 @@ def test_areas_are_those_of_the_cells_that_shapely_finds_in_the_regions(regional
     left_out = int((tissue & ~counted[""]).sum()) * (regional.cell_um / 1000) ** 2
     assert regional.left_out_mm2 == pytest.approx(left_out)
     assert left_out > 0
-    write_areas(tmp_path / "areas.csv", rows)
+    write_areas(tmp_path / "areas.csv", regional)
     with (tmp_path / "areas.csv").open(newline="", encoding="utf-8") as file:
         assert Counter(row["region"] for row in csv.DictReader(file)) == {"": 6, "tumour bed": 6, "invasive front": 6}
 

@@ -1,4 +1,8 @@
-"""The description of a project is read back by the library of RO-Crate, and names what is in the folder."""
+"""The description of a project is read back by the library of RO-Crate, and names what is in the folder.
+
+The validator of RO-Crate needs the network, and an older rich than the command line is tested with; therefore it is run
+by hand, as docs/how-to/describe-a-project.md says.
+"""
 
 from __future__ import annotations
 

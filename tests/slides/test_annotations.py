@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import shapely
 from napari_pbip.errors import DataError
 from napari_pbip.slides import SlideFacts, TileSize
 from napari_pbip.slides.annotations import read_annotations
+from tests import qupath
 
 SLIDE = SlideFacts(identity="a1", name="slide", path=Path("slide.svs"), mpp=0.5, width=500, height=400)
 SIZE = TileSize(pixels=100, mpp=0.5)
@@ -87,6 +89,21 @@ def test_what_has_no_class_is_counted(tmp_path: Path):
     annotations = read_annotations(path)
     assert annotations.notes == ("Left out: annotations without a class (1).",)
     assert list(annotations.polygons) == ["Tumor"]
+
+
+def test_every_form_of_a_class_that_qupath_reads_is_read(tmp_path: Path):
+    box, forms = shapely.box(0, 0, 100, 100), ["Tumor", {"name": "Stroma", "color": [0, 128, 0, 200]}]
+    forms += [{"names": ["Tumor", "Positive"], "color": [1, 2, 3]}, {"name": "Necrosis", "colorRGB": -13158600}]
+    features = [feature(box, "") for _ in forms]
+    for one, form in zip(features, forms, strict=True):
+        one["id"] = str(uuid4())
+        one["properties"] |= {"classification": form, "isLocked": True, "measurements": {"Area": 1.5}}
+    path = write(tmp_path / "a.geojson", *features)
+    annotations, objects = read_annotations(path), qupath.read(path)
+    assert list(annotations.polygons) == [": ".join(one.names) for one in objects]
+    colours = {": ".join(one.names): "#{:02X}{:02X}{:02X}".format(*one.colour) for one in objects if one.colour}
+    assert annotations.colours == colours
+    assert len(colours) == 3
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from napari_pbip.errors import DataError
 from napari_pbip.slides import SlideFacts, TissueMask
 from napari_pbip.slides.geojson import cells_inside
 from napari_pbip.slides.regions import Kind, Region, Regions
+from tests import qupath
 
 SLIDE = SlideFacts(identity="a1", name="slide", path=Path("slide.svs"), mpp=0.5, width=500, height=400)
 RING = shapely.box(50, 50, 350, 350).difference(shapely.box(100, 100, 300, 300))
@@ -105,9 +106,10 @@ def test_the_file_is_read_as_it_was_written(tmp_path: Path):
     assert all(one.shape.equals(other.shape) for one, other in zip(again, regions, strict=True))
     assert again.identity == regions.identity != ""
     assert again.size == (500, 400)
-    features = json.loads(path.read_text(encoding="utf-8"))["features"]  # as QuPath and shapely read it
-    assert [one["properties"]["classification"]["name"] for one in features] == ["Region*"] * 3 + ["Ignore*"]
-    assert shapely.from_geojson(json.dumps(features[0]["geometry"])).equals(RING)
+    objects = qupath.read(path)
+    assert [one.names for one in objects] == [("Region*",)] * 3 + [("Ignore*",)]
+    assert [one.name for one in objects] == [one.name for one in regions]
+    assert objects[0].shape.equals(RING)
     Regions().write(path)
     assert not path.exists()
     assert Regions().identity == ""

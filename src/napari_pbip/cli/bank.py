@@ -60,12 +60,20 @@ def bank_build(
 def bank_show(
     bank: Annotated[Path, typer.Argument(help="Folder of the bank.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the pictures; by default BANK/sheets.")] = None,
+    table_out: Annotated[
+        Path | None, typer.Option("--table", help="Table of all tiles to write: .csv or .parquet.")
+    ] = None,
 ) -> None:
     """Print a bank's clusters and what to look at, and write a contact sheet a class, nearest tiles first.
 
-    Example: napari-pbip bank show bank/
+    Examples:
+
+    napari-pbip bank show bank/
+
+    napari-pbip bank show bank/ --table tiles-of-bank.csv
     """
     from napari_pbip.bank import Curation, ImageBank, bank_warnings, cluster_table, near_duplicates, write_sheets
+    from napari_pbip.bank.bank_table import write_bank_table
 
     image_bank = ImageBank.read(bank)
     rows = cluster_table(image_bank)
@@ -77,6 +85,9 @@ def bank_show(
         typer.echo(sentence, err=True)  # the output proper lists files
     for path in write_sheets(image_bank, bank, out or bank / "sheets"):
         typer.echo(path)
+    if table_out is not None:
+        write_bank_table(table_out, image_bank)
+        typer.echo(table_out)
 
 
 @app.command("classify")

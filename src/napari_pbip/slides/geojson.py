@@ -103,6 +103,8 @@ def _name(feature: Any) -> str:
 def _classification(feature: Any) -> tuple[str, str | None]:
     """Return the name of a feature's class, which is empty if it has none, and its colour."""
     given = (feature.get("properties") or {}).get("classification") or {}
+    if isinstance(given, str):  # which QuPath reads too, and other programs write
+        return class_name(given), None
     name = given.get("name") or ": ".join(given.get("names") or ())
     if (colour := given.get("color")) is not None:
         return class_name(name), "#{:02X}{:02X}{:02X}".format(*colour)

@@ -32,6 +32,7 @@ from napari_pbip.results.dicom_seg import is_dicom_seg
 from napari_pbip.results.label_files import open_labels
 from napari_pbip.results.pyramid import create_levels, multiscales
 from napari_pbip.slides import SlideFacts, open_slide
+from tests import qupath
 from tests.results import stores
 
 SHAPE = (700, 900)
@@ -58,13 +59,12 @@ def written(store: ScoreStore, folder: Path, name: str, *thresholds: ThresholdSe
 
 
 def test_polygons_cover_what_the_table_of_areas_counts(store: ScoreStore, tmp_path: Path):
-    document = json.loads(written(store, tmp_path, "geojson").read_text(encoding="utf-8"))
-    assert document["type"] == "FeatureCollection"
-    polygons = shapely.from_geojson([json.dumps(feature["geometry"]) for feature in document["features"]])
-    classes = [feature["properties"]["classification"] for feature in document["features"]]
-    assert {feature["properties"]["objectType"] for feature in document["features"]} == {"annotation"}
-    assert next(one for one in classes if one["name"] == "LYM")["color"] == [0, 0, 255]
-    names = np.array([one["name"] for one in classes])
+    objects = qupath.read(written(store, tmp_path, "geojson"))
+    polygons = np.array([one.shape for one in objects])
+    assert {one.object_type for one in objects} == {"annotation"}
+    assert not any(one.locked or one.name for one in objects)
+    assert {one.colour for one in objects if one.names == ("LYM",)} == {(0, 0, 255)}
+    names = np.array([one.names for one in objects])[:, 0]
     counted = {row.name: row.cells for row in areas(store) if row.cells and row.label}
     assert set(names) == set(counted)
     for name, cells in counted.items():
