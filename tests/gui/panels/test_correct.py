@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import zarr
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
@@ -34,7 +35,7 @@ from napari_pbip.progress import run
 from napari_pbip.results import ScoreStore
 from napari_pbip.taxonomy import UNASSIGNED
 from tests.engine.conftest import settings_for
-from tests.gui.napari_privates import canvas_of
+from tests.gui.napari_privates import canvas_of, duplicate
 from tests.gui.qt_helpers import answer, click, type_text
 from tests.gui.sample_labels import SKIN
 
@@ -241,6 +242,21 @@ def test_another_window_shows_the_corrections_and_goes_on_with_them(bench: Bench
     other.close()
     settle()
     assert [one.who for one in ScoreStore.open(bench.path).corrections.sittings] == ["", "B. Person"]
+
+
+def test_a_copy_of_the_corrections_says_that_it_is_one(bench: Bench, settle: Any) -> None:
+    click(bench.panel.correct_button)
+    layers, layer = bench.viewer.layers, bench.session.correcting.layer
+    layers.selection = {layer}
+    notification_manager.records.clear()
+    duplicate(layers)
+    [copy] = [one for one in layers if one.name == f"{layer.name} copy"]
+    settle(lambda: notification_manager.records)
+    assert f"draw in “{layer.name}”" in notification_manager.records[-1].message
+    click(bench.panel.correct_button)
+    assert layer not in layers
+    assert copy in layers  # as a picture of what was corrected
+    assert len(notification_manager.records) == 1
 
 
 def test_corrected_places_become_labelled_tiles(bench: Bench, settle: Any) -> None:
