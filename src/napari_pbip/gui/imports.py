@@ -52,6 +52,10 @@ def finished() -> bool:
     return _thread is not None and not _thread.is_alive()
 
 
+class _Stopped(BaseException):
+    """Ends the imports; no Exception, which a module might catch when another one cannot be imported."""
+
+
 class _Stopping:
     """A finder of modules that finds none, and ends the thread of the imports at its next module once it shall stop.
 
@@ -63,7 +67,7 @@ class _Stopping:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if _stop.is_set() and threading.current_thread() is self._thread:
-            raise SystemExit  # which ends a thread without a message, and is no Exception that a module would catch
+            raise _Stopped
         return None
 
 
@@ -80,6 +84,8 @@ def _import_all() -> None:
         _load_torch()
         for name in _JOBS:
             import_module(f"napari_pbip.engine.{name}")
+    except _Stopped:
+        pass
     finally:
         sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Stopping)]
 

@@ -125,7 +125,7 @@ class CorrectPanel(QGroupBox):
         if self._on:
             self.paints.setCurrentIndex(self.paints.findData(int(self._correcting.layer.selected_label)))
         if self._correcting.problem is None:
-            self.notice.info(self._correcting.note)
+            self.notice.clear()
         else:
             self.notice.error(self._correcting.problem)
 

@@ -15,7 +15,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_pbip.errors import PbipError
-from napari_pbip.gui.layers.corrections import KIND, CorrectionLayer
+from napari_pbip.gui.layers.corrections import CorrectionLayer
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.results import ScoreStore, label_region
@@ -37,8 +37,6 @@ class Correcting:
     ----------
     result
         The result that is being corrected, or None.
-    note
-        A sentence about a copy of the layer, or an empty string.
     problem
         Why corrections could not be read or saved, or None.
     """
@@ -49,12 +47,10 @@ class Correcting:
     def __init__(self, session: Session) -> None:
         self._session: Session = weakref.proxy(session)
         self.result: ResultLayer | None = None
-        self.note = ""
         self.problem: PbipError | None = None
         self._shown: CorrectionLayer | None = None
         self._editor: CorrectionEditor | None = None
         self._quiet = single_shot(_SETTLE_MS, self.flush)
-        session.viewer.layers.events.inserted.connect(self._on_inserted)
         session.viewer.layers.events.removed.connect(self._on_removed)
         session.results.changed.connect(self._on_results)
 
@@ -106,7 +102,6 @@ class Correcting:
         if result is None or shown is None or editor is None:
             return
         self.result = self._shown = self._editor = None
-        self.note = ""
         shown.close()
         shown.layer.events.selected_label.disconnect(self._on_paint)
         try:
@@ -233,14 +228,6 @@ class Correcting:
 
     def _on_paint(self, event: Any) -> None:
         self.changed.emit()
-
-    def _on_inserted(self, event: Any) -> None:
-        """Make a duplicate of the layer a layer of its own, and say so."""
-        copy = event.value
-        if self.layer is not None and copy.metadata.get("kind") == KIND:
-            del copy.metadata["kind"]
-            self.note = f"{copy.name} is a copy: what you paint on it changes neither the map nor its corrections."
-            self.changed.emit()
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self.layer:

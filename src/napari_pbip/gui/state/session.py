@@ -17,6 +17,7 @@ from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.jobs import RunningJob, State, returning
+from napari_pbip.gui.layers.copies import Copies
 from napari_pbip.gui.layers.display import Display
 from napari_pbip.gui.layers.results import ResultLayer, ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
@@ -142,6 +143,7 @@ class Session:
         self.cohort = Cohort(self)
         self.steps = Steps(self)
         self.garbage = ModulesLeftOut(viewer)
+        self._copies = Copies(viewer)
         self.project.read(self._folder)
         for signal in (self.results.changed, self.titles.changed):
             signal.connect(self._show_titles)
