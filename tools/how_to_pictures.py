@@ -45,6 +45,7 @@ def main() -> None:
         # the microns per pixel that are entered are saved beside the slides, which must not be in the package
         others = {Path(shutil.copy(samples.frozen_section(), scratch)): 0.5}
         cohort = CorrectedCohort(viewer, settle, Reader(PAGE), shot)
+        cohort.open_project()
         cohort.first_map()
         cohort.leave_out()
         cohort.correct()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.qt import get_qapp
 from PIL import Image
 
@@ -24,6 +25,9 @@ def settle(until: Callable[[], Any] | None = None, seconds: float = 300) -> None
 
 def save_picture(viewer: Any, path: Path, most: int | None = None) -> None:
     """Save a picture of the window as JPEG, with at most so many bytes."""
+    for notification in viewer.window._qt_window.findChildren(NapariQtNotification):
+        notification.close()  # it would cover the scale bar
+    get_qapp().processEvents()
     picture = Image.fromarray(viewer.screenshot(canvas_only=False)[..., :3])
     for quality in range(85, 20, -5):
         encoded = io.BytesIO()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QScrollArea
 
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.panels.cohort_table import STATE, TISSUE
@@ -77,6 +78,14 @@ class CorrectedCohort:
         drag(self.canvas, [places[0], *between])
         self.settle()
 
+    def scroll_to(self, widget: Any) -> None:
+        """Scroll a widget into view, as far as it fits."""
+        area = widget
+        while not isinstance(area, QScrollArea):
+            area = area.parentWidget()
+        area.ensureWidgetVisible(widget)
+        self.settle()
+
     def counted(self) -> None:
         """Wait until every cell of the map is counted."""
         self.settle(lambda: self.result.areas.exact and not self.result.areas.counting and not self.session.jobs)
@@ -84,13 +93,16 @@ class CorrectedCohort:
 
     # the parts of the page -----------------------------------------------------------------------------------
 
-    def first_map(self) -> None:
-        """Open the project, and map its slide."""
+    def open_project(self) -> None:
+        """Open the sample project."""
         self.page("1 Slides")
         self.reader.press(self.panel, "Open the sample project")
         self.settle(
             lambda: len(self.session.slides) == 1 and not self.session.jobs and not self.session.project.opening
         )
+
+    def first_map(self) -> None:
+        """Map its slide."""
         labelling = self.page("2 Label tiles").slide_labels
         self.settle(lambda: self.session.labelling.grid is not None)
         self.reader.press(labelling, "Map the whole slide")
@@ -126,6 +138,7 @@ class CorrectedCohort:
         self.settle(lambda: self.result.store.corrections.sittings)
         self.counted()
         self.settle(lambda: "mm² corrected by hand" in legend.exactness.text())
+        self.scroll_to(tune.correct)
         self.shot("corrected-paint")
         self.reader.press(tune, "Correct")
         assert tune.correct.back_button.text() == self.reader.named("Take back…")
@@ -138,6 +151,7 @@ class CorrectedCohort:
         self.reader.press(teach, "Teach the model…")
         self.settle(lambda: teach.label_button.isVisible() and not self.session.jobs)
         self.settle()
+        self.scroll_to(teach)
         self.shot("corrected-teach")
         first, last = self.reader.named("Label … tiles").split("…")
         assert teach.label_button.text().startswith(first)
@@ -171,7 +185,8 @@ class CorrectedCohort:
         labelling = self.panel.docks[Step.LABEL_TILES][-1].slide_labels
         corrected = self.result.store.corrections.cells.copy()
         self.reader.press(labelling, "Map the whole slide")
-        self.settle(lambda: labelling.live.replace_button.isVisible() and not self.session.jobs, seconds=400)
+        self.settle(lambda: labelling.live.whole_problem.isVisible() and not self.session.jobs, seconds=400)
+        assert "has a tissue map already" in labelling.live.whole_problem.text()
         self.reader.press(labelling, "Replace it")
         answer(labelling.live, self.settle, "Replace it")
         self.settle(lambda: "Next: 6 Tune" in labelling.live.whole_note.text() and not self.session.jobs, seconds=400)
@@ -195,6 +210,7 @@ class CorrectedCohort:
         self.reader.press(tune, "Side by side")
         self.settle(lambda: "Left:" in compare.beside_notice.text() and not self.session.jobs)
         self.settle(lambda: self.session.slides[0].pyramid.pending == 0)
+        self.scroll_to(compare)
         self.shot("corrected-compare")
         self.reader.press(tune, "Side by side")
         assert not compare.beside_notice.text()

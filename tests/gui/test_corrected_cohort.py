@@ -28,11 +28,11 @@ def test_the_page_can_be_followed(viewer: Any, settle: Settle, tmp_path: Path, m
     tifffile.imwrite(part, pixels, tile=(256, 256), photometric="rgb")
     session, reader = session_of(viewer), Reader(PAGE)
     session.folder = tmp_path / "documents" / "napari-pbip"
-    session.change(segment=SegmentSettings(device="cpu", precision="float32", overlap=16))
     pictures: list[str] = []
     cohort = CorrectedCohort(viewer, settle, reader, pictures.append)
-    cohort.first_map()
+    cohort.open_project()
     session.change(segment=SegmentSettings(device="cpu", precision="float32", overlap=16))
+    cohort.first_map()
     cohort.leave_out()
     cohort.correct()
     cohort.teach()

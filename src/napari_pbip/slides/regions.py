@@ -106,7 +106,7 @@ class Regions:
         """Return the tissue that counts: a pixel of the mask does if its centre does."""
         if not self.items:
             return tissue
-        y, x = ((np.arange(count) + 0.5) * tissue.scale for count in tissue.array.shape)
+        y, x = (np.arange(0.5, count) * tissue.scale for count in tissue.array.shape)
         return replace(tissue, array=tissue.array & self.counted(y, x))
 
     def why_not(self, x: float, y: float) -> str:

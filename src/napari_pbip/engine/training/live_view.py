@@ -103,6 +103,6 @@ def places_in(
     middle = np.array([rectangle[0] + rectangle[2] / 2, rectangle[1] + rectangle[3] / 2]) / side - 0.5
     places = np.indices((grid.columns, grid.rows)).reshape(2, -1).T + np.array([left, top])
     if regions:
-        places = places[regions.touched(*(places * side).T, side)]
+        places = places[regions.touched(places[:, 0] * side, places[:, 1] * side, side)]
     order = np.abs(places - middle).max(1).argsort(kind="stable")[:most]
     return tuple((int(column), int(row)) for column, row in places[order])

@@ -248,7 +248,7 @@ class SlideLabelling(QWidget):
         slide, facts, grid = labelling.slide, labelling.facts, labelling.grid
         if slide is None or facts is None or grid is None or not (regions := self._session.regions.of(slide)):
             return 0
-        y, x = ((np.arange(count) + 0.5) * grid.side for count in (grid.rows, grid.columns))
+        y, x = (np.arange(0.5, count) * grid.side for count in (grid.rows, grid.columns))
         counted = regions.counted(y, x)
         return sum(not counted[row, column] for column, row in labelling.labels.tiles(facts.identity))
 

@@ -88,6 +88,7 @@ class SideBySide:
         for signal in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
             signal.connect(self._on_layers)
         self._pyramid.arrived.connect(self._refresh)
+        grid_of(viewer).enabled = True
         self._arrange()
 
     def close(self) -> None:
@@ -117,14 +118,13 @@ class SideBySide:
 
     def _arrange(self) -> None:
         viewer = self._viewer()
-        if viewer is None or any(layer not in viewer.layers for layer in self.layers):
+        if viewer is None or not self.shown:
             return
-        layers = viewer.layers
+        layers, grid = viewer.layers, grid_of(viewer)
         if tuple(layers[-2:]) != self.layers:
             for layer in self.layers:
                 layers.move(layers.index(layer), len(layers))
-        grid = grid_of(viewer)
-        grid.stride, grid.shape, grid.spacing, grid.enabled = len(layers) - 2, (1, 2), _SPACING, True
+        grid.stride, grid.shape, grid.spacing = len(layers) - 2, (1, 2), _SPACING
 
     def _refresh(self) -> None:
         self.layers[0].refresh(highlight=False, extent=False)
