@@ -15,8 +15,8 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from napari_pbip import cli
-from napari_pbip.config import BackboneSettings, JobSettings, TrainSettings
+from napari_pbip import cli, samples
+from napari_pbip.config import BackboneSettings, DataSettings, JobSettings, TrainSettings
 from napari_pbip.engine.run_facts import MARKER, RunFacts
 from napari_pbip.engine.training.train import train
 from napari_pbip.events import Epoch, Finished, Started, Step
@@ -128,6 +128,17 @@ def test_each_method_says_what_it_learns_from_and_lacks(
     assert "tiles with masks" in widget.about.text()
     assert not widget.encoder.isVisible()
     assert widget.form.editor("backbone.name").isEnabled()
+
+
+def test_it_recommends_a_method_for_the_tiles_and_settings_at_hand(viewer: Any, widget: Any, settle: Settle) -> None:
+    session, folder = session_of(viewer), samples.tiles()
+    assert not widget.recommended.isVisible()
+    session.settings = settings_for(folder)
+    settle(lambda: widget.recommended.isVisible())
+    assert "a linear probe" in widget.recommended.text()
+    assert "Only 1 tile shows BACK alone" in widget.recommended.text()
+    session.change(data=DataSettings())
+    settle(lambda: not widget.recommended.isVisible())
 
 
 def test_lpd_learns_with_the_encoder_that_is_chosen_here(

@@ -16,6 +16,7 @@ from napari_pbip.claims import claims
 from napari_pbip.config import (
     DataSettings,
     JobSettings,
+    PbipSettings,
     ProbeSettings,
     PyramidSettings,
     TrainedSettings,
@@ -29,6 +30,7 @@ from napari_pbip.engine.inference.windows import SMALLEST
 from napari_pbip.engine.jobs import cancellable, job
 from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
 from napari_pbip.engine.tile_notes import tile_notes
+from napari_pbip.engine.training.advice import advise
 from napari_pbip.engine.training.loop import TrainingLoop, check_resume
 from napari_pbip.engine.training.probe import fit_probe, load_probe
 from napari_pbip.engine.training.prototypes import Start, build_start, existing_start
@@ -103,7 +105,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     tiles.require_two_classes()
     if settings.method.learns_from == "masks":
         tiles.require_masks(f"{settings.method.name} learns from them; make some with napari-pbip pseudo")
-    side = _side(tiles)
+    side = smaller_side(tiles)
     validation, notes = _validation_tiles(settings.data.folder, settings.data)
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
@@ -115,7 +117,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         facts = _begin(settings, tiles, window, out, len(tiles), resume=resume, overwrite=overwrite)
         _record_tiles(out, settings.data, tiles, validation, None)
         facts.device, facts.fit = str(device), remembered
-        yield from (*tile_notes(tiles), *notes)
+        yield from (*tile_notes(tiles), *notes, *_recommended(settings, tiles, side))
         yield from fit_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
         return
     settings, without = _with_synthesis(settings, tiles, runs.RunFacts.read(out).settings if resume else None)
@@ -127,7 +129,8 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     steps = planned_steps(settings.train, len(tiles))
     facts = _begin(settings, tiles, side, out, steps, resume=resume, overwrite=overwrite)
     _record_tiles(out, settings.data, tiles, validation, start)
-    yield from (*tile_notes(tiles), *notes, *without)
+    recommended = _recommended(settings, tiles, side) if isinstance(settings.method, PbipSettings) else ()
+    yield from (*tile_notes(tiles), *notes, *without, *recommended)
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume)
     prototypes, encoder = None, None
@@ -144,7 +147,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     yield from _Trainer(facts, method, device, tiles, validation, out, read).train(compose, resume=resume)
 
 
-def _side(tiles: TileSet) -> int:
+def smaller_side(tiles: TileSet) -> int:
     """Return the shorter side of the tiles, which all have one size, in pixels.
 
     Raises
@@ -159,6 +162,12 @@ def _side(tiles: TileSet) -> int:
             "cut larger ones, or enlarge them."
         )
     return int(min(height, width))
+
+
+def _recommended(settings: JobSettings, tiles: TileSet, side: int) -> Sequence[Noted]:
+    """Return a note on which of PBIP and the probe suits the tiles."""
+    advice = advise(settings, tiles, planned_steps(settings.train, len(tiles)), side)
+    return [] if advice is None else [Noted(advice.sentences)]
 
 
 def _with_encoder(settings: JobSettings, name: str) -> JobSettings:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import napari.viewer
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
@@ -38,7 +39,7 @@ from napari_pbip.gui.widgets.question import ask
 from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.tab_order import set_tab_order
-from napari_pbip.gui.widgets.words import rich, tip
+from napari_pbip.gui.widgets.words import PlainLabel, rich, tip
 from napari_pbip.models.encoders import catalogue
 from napari_pbip.wording import Interface
 
@@ -86,6 +87,8 @@ class TrainWidget(QWidget):
         self.form = SettingsForm(self._session.settings, only=_SECTIONS, main=_MAIN)
         self.about = QLabel()
         self.about.setWordWrap(True)
+        self.recommended = PlainLabel()
+        self.recommended.setWordWrap(True)
         self.needs = Notice()
         self.encoder = EncoderChoice(self._session)
         self._needed: Mapping[str, PbipError] = {}
@@ -130,7 +133,10 @@ class TrainWidget(QWidget):
             (session.bank.changed, self._show_start),
             (session.folder_changed, self._show_start),
             (session.titles.changed, self._show_actions),
+            (session.labelling.tiles_cut, self._find_advice),
+            (session.method_advice.changed, self._show_advice),
             (training.models_changed, self._show_models),
+            (training.models_changed, self._find_advice),
             (training.choices_found, self._show_choices),
             (training.changed, self._follow),
             (training.curves_changed, self._show_curves),
@@ -140,6 +146,7 @@ class TrainWidget(QWidget):
         self._follow()
         self._show_curves()
         self._show_choices()
+        self._show_advice()
         training.refresh()
         training.find_choices()
         if session.bank.bank is None:
@@ -157,7 +164,7 @@ class TrainWidget(QWidget):
         chosen = QWidget()
         below = QVBoxLayout(chosen)
         below.setContentsMargins(0, 0, 0, 0)
-        for part in (self.about, self.needs, self.encoder):
+        for part in (self.recommended, self.about, self.needs, self.encoder):
             below.addWidget(part)
         self.form.put_below("method.name", chosen)
         set_tab_order(self.form.editor("method.name"), *self.encoder.fields)
@@ -195,6 +202,16 @@ class TrainWidget(QWidget):
     def _show_start(self) -> None:
         self._show_source()
         self._show_method()
+        self._find_advice()
+
+    def _find_advice(self) -> None:
+        if self.isVisible():
+            self._session.method_advice.find()
+
+    def _show_advice(self) -> None:
+        advice = self._session.method_advice.advice
+        self.recommended.setText("" if advice is None else advice.sentences)
+        self.recommended.setVisible(advice is not None)
 
     def _show_source(self) -> None:
         """Show what the training learns from, or what has to be done before it."""
@@ -235,6 +252,10 @@ class TrainWidget(QWidget):
         bank = self._session.bank
         known = bank.bank is not None and job_settings(self._session).bank_folder == bank.folder
         return bank.bank.encoder["name"] if known and bank.bank is not None else ""
+
+    def showEvent(self, event: QShowEvent | None) -> None:
+        super().showEvent(event)
+        self._find_advice()
 
     # models --------------------------------------------------------------------------------------------------
 

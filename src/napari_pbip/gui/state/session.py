@@ -30,6 +30,7 @@ from napari_pbip.gui.state.garbage import ModulesLeftOut
 from napari_pbip.gui.state.history import History
 from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
+from napari_pbip.gui.state.method_advice import MethodAdvice
 from napari_pbip.gui.state.project import ProjectWork
 from napari_pbip.gui.state.regions import DrawnRegions
 from napari_pbip.gui.state.segmenting import SegmentQueue
@@ -66,6 +67,8 @@ class Session:
         The queue of slides to be segmented.
     training
         The models of the project, and the running training.
+    method_advice
+        The method that is recommended for the labelled tiles.
     bank
         The image bank of the project.
     encoders
@@ -132,6 +135,7 @@ class Session:
         self.regions = DrawnRegions(self)
         self.segmenting = SegmentQueue(self)
         self.training = Training(self)
+        self.method_advice = MethodAdvice(self)
         self.bank = BankWork(self)
         self.encoders = Encoders(self)
         self.zero_shot = ZeroShot(self)
