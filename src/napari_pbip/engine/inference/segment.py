@@ -51,6 +51,7 @@ from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_facts import GridFacts
 from napari_pbip.results.tile_order import View
 from napari_pbip.slides import Slide, SlideFacts, TileGrid, TissueMask, find_tissue, open_slide
+from napari_pbip.slides.plane import Plane
 from napari_pbip.slides.regions import Regions
 
 UNWRITTEN = 8
@@ -296,6 +297,7 @@ def _fill(
     done = planned - len(blender.order)
     yield Started(f"Segmenting {slide.name} on {device}", total=planned, unit="tiles", done=done)
     cell, model_mpp = store.facts.grid.cell, store.facts.grid.model_mpp
+    plane = Plane(slide, model_mpp)
     expected = planned * grid.tile**2  # of the whole slide, so that a resumed job computes as it began
     network = Network(model.method, fused_scores, device, settings.precision, expected=expected)
 
@@ -310,7 +312,7 @@ def _fill(
         tile = grid.box(*place)
         height, width = grid.inside(tile)
         try:
-            return place, mirrored(slide.read(tile.x, tile.y, width, height, model_mpp), tile.size)
+            return place, mirrored(plane.read(tile.model_x, tile.model_y, width, height), tile.size)
         except DamagedPlace:
             return place, None
 
