@@ -139,6 +139,16 @@ def _device() -> Iterator[Finding]:
         )
     yield Finding("device", "cpu", "ok", f"{_processor()}, {_precision(has_bfloat16(torch.device('cpu')))}")
     yield Finding("device", "used by default", "ok", str(chosen))
+    yield _openvino()
+
+
+def _openvino() -> Finding:
+    from napari_pbip.engine import openvino_network
+
+    if found := openvino_network.installed():
+        return Finding("device", "OpenVINO", "ok", f"{found}, computes networks on the cpu")
+    remedy = _pip(chr(34) + openvino_network.REQUIREMENT + chr(34))
+    return Finding("device", "OpenVINO", "ok", f"not installed; with it the cpu is faster: {remedy}")
 
 
 def _processor() -> str:

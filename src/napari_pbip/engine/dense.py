@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from napari_pbip.engine.feature_cache import FeatureCache, Features
-from napari_pbip.engine.loading import Image, to_tensor
+from napari_pbip.engine.loading import Image, to_pixels
+from napari_pbip.engine.network import Network, Outputs
 from napari_pbip.models.encoders.base import Encoder
 
 _REVISION = 1
@@ -30,7 +31,8 @@ class DenseFeatures:
     def __init__(self, encoder: Encoder, cache: FeatureCache | None = None) -> None:
         self.encoder = encoder
         self.cache = cache or FeatureCache()
-        self._network = f"{encoder.weights_hash}-{_REVISION}"
+        self._identity = f"{encoder.weights_hash}-{_REVISION}"
+        self._network = Network(encoder, _dense, encoder.mean.device)
 
     def __call__(self, images: Sequence[Image]) -> list[Features]:
         """Return the features of each picture; unknown pictures of the same size are encoded together.
@@ -52,16 +54,20 @@ class DenseFeatures:
             If the encoder has no dense features.
         """
         keys = [_content(image) for image in images]
-        kept = {key: self.cache.get(self._network, key) for key in keys}
+        kept = {key: self.cache.get(self._identity, key) for key in keys}
         found = {key: features for key, features in kept.items() if features is not None}
         missing = {key: image for key, image in zip(keys, images, strict=True) if key not in found}
         for shape in {image.shape for image in missing.values()}:
             same_size = [key for key, image in missing.items() if image.shape == shape]
-            batch = to_tensor(np.stack([missing[key] for key in same_size])).to(self.encoder.mean.device)
-            for key, features in zip(same_size, self.encoder.dense(batch).to(torch.float16).cpu(), strict=True):
+            (batch,) = self._network(to_pixels([missing[key] for key in same_size]))
+            for key, features in zip(same_size, batch.to(torch.float16).cpu(), strict=True):
                 found[key] = features.numpy()
-                self.cache.put(self._network, key, found[key])
+                self.cache.put(self._identity, key, found[key])
         return [found[key] for key in keys]
+
+
+def _dense(encoder: Encoder, images: torch.Tensor) -> Outputs:
+    return (encoder.dense(images),)
 
 
 def _content(image: Image) -> str:

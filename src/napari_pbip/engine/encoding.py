@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from napari_pbip.bank import EncoderFacts, ImageBank
-from napari_pbip.engine.loading import to_tensor
+from napari_pbip.engine.loading import to_pixels
+from napari_pbip.engine.network import Network, Outputs
 from napari_pbip.errors import BankError
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders.base import Encoder
@@ -60,15 +61,31 @@ def bank_encoder(bank: ImageBank, weights: Path | None = None) -> Encoder:
     return encoder
 
 
-def encode(encoder: Encoder, images: Sequence[npt.NDArray[np.uint8]]) -> Features:
-    """Return the features of images, shape (n, D); images of the same size are encoded together."""
-    features = np.empty((len(images), encoder.spec.dimension or 0), np.float32)
-    for shape in {image.shape for image in images}:
-        members = [i for i, image in enumerate(images) if image.shape == shape]
-        batch = to_tensor(np.stack([images[i] for i in members])).to(encoder.mean.device)
-        with torch.no_grad():
-            features[members] = encoder(batch).cpu().numpy()
-    return features
+class TileEncoder:
+    """Computes features of tiles with a frozen encoder.
+
+    Parameters
+    ----------
+    encoder
+        The encoder, on the device of the computation.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._dimension = encoder.spec.dimension or 0
+        self._network = Network(encoder, _features, encoder.mean.device)
+
+    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> Features:
+        """Return the features of images, RGB (H, W, 3), shape (n, D); images of the same size are encoded together."""
+        features = np.empty((len(images), self._dimension), np.float32)
+        for shape in {image.shape for image in images}:
+            members = [i for i, image in enumerate(images) if image.shape == shape]
+            (found,) = self._network(to_pixels([images[i] for i in members]))
+            features[members] = found.cpu().numpy()
+        return features
+
+
+def _features(encoder: Encoder, images: torch.Tensor) -> Outputs:
+    return (encoder(images),)
 
 
 def chunks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:

@@ -176,6 +176,11 @@ def to_tensor(images: Image) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(255)
 
 
+def to_pixels(images: Sequence[Image]) -> torch.Tensor:
+    """Stack pictures of one size, RGB uint8, (H, W, 3) each, to a tensor of uint8, (B, 3, H, W)."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
 def flip_and_turn(image: Image, rng: np.random.Generator) -> Image:
     """Apply one of the eight flips and rotations by 90 degrees at random; only flips if the tile is not square."""
     turns = int(rng.integers(4))

@@ -209,6 +209,16 @@ class ScoreStore(StoredScores):
         """
         self._record(slide=self.facts.slide.model_copy(update={"path": slide}))
 
+    def record_computation(self, computed: Mapping[str, str]) -> None:
+        """Record what computes the scores from now on: runtime, version, precision and device.
+
+        Raises
+        ------
+        OutputError
+            If the store cannot be written.
+        """
+        self._record(computed=dict(computed))
+
     def plan(self, needed: npt.NDArray[np.bool_]) -> None:
         """Plan the tiles that the present regions need, too; blocks with new tiles are no longer finished.
 

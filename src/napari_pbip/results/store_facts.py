@@ -82,6 +82,9 @@ class StoreFacts(BaseModel):
     """Number of cells, (height, width)."""
     regions: str = ""
     """Identity of the regions by which tiles were last planned; empty if the whole slide was to be analysed."""
+    computed: dict[str, str] = {}
+    """What computed the last scores: ``runtime``, its ``version``, ``precision`` and ``device``; it changes them by
+    rounding only. Empty in stores of earlier versions."""
     made: Made | None = None
     """When the store was begun, and by whom; None in stores of earlier versions."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -257,6 +257,7 @@ class MappedSlide:
                         "tissue": f"{self.tissue_mm2:.4f} mm², {_tissue(facts.settings)}",
                         "tiles": f"{done:,} of {planned:,}",
                         "model": f"{made.run} (weights {made.hash})",
+                        **({"computed by": _computed(facts.computed)} if facts.computed else {}),
                         "read": f"at {facts.grid.model_mpp:.4g} µm per pixel, in squares of {facts.grid.tile} pixels "
                         f"that overlap by {facts.grid.overlap}"
                         + (", mean of eight flips and turns" if facts.settings.get("tta") else ""),
@@ -316,6 +317,10 @@ def threshold_facts(thresholds: ThresholdSettings, refined: bool) -> dict[str, s
 
 def _made(made: Made | None) -> str:
     return "at a time that is not recorded" if made is None else str(made)
+
+
+def _computed(by: Mapping[str, str]) -> str:
+    return f"{by['runtime']} {by['version']}, in {by['precision']} on {by['device']}"
 
 
 def _tissue(settings: dict[str, Any]) -> str:

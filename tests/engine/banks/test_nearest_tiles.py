@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from napari_pbip.bank import load_single_tiles
 from napari_pbip.engine.banks.nearest_tiles import FOLDER, nearest_tiles, read_nearest
-from napari_pbip.engine.encoding import encode
+from napari_pbip.engine.encoding import TileEncoder
 from napari_pbip.engine.training.train import train
 from napari_pbip.errors import ModelError
 from napari_pbip.events import Finished, Step
@@ -36,7 +36,7 @@ def test_each_prototype_has_the_tiles_with_the_largest_cosine(lpd: Path, weak_da
     assert found is not None
     assert found.k == (3, 3)
     prototypes = load_file(lpd / "best.safetensors")["prototypes"].numpy()
-    features = encode(encoders.load("tiny"), [tile.read() for tile in single])
+    features = TileEncoder(encoders.load("tiny"))([tile.read() for tile in single])
     for subclass, prototype in enumerate(prototypes):
         cosine = features @ prototype / np.linalg.norm(features, axis=1) / np.linalg.norm(prototype)
         nearest = found.nearest(subclass)

@@ -16,7 +16,7 @@ from napari_pbip.bank import ImageBank, load_single_tiles
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.engine.banks.zero_shot import zero_shot
-from napari_pbip.engine.encoding import bank_encoder, encode
+from napari_pbip.engine.encoding import TileEncoder, bank_encoder
 from napari_pbip.errors import BankError, ConfigError, DataError
 from napari_pbip.events import Finished, Started, Step, Warned
 from napari_pbip.models.encoders import default_sentence
@@ -86,7 +86,7 @@ def test_image_prompts_are_the_prototypes_of_a_bank(work: Path) -> None:
     bank = ImageBank.read(work / "bank-texture")
     encoder = bank_encoder(bank)
     for row in rows:
-        similarity = bank.similarity(encode(encoder, [np.array(Image.open(row["path"]).convert("RGB"))]))[0]
+        similarity = bank.similarity(TileEncoder(encoder)([np.array(Image.open(row["path"]).convert("RGB"))]))[0]
         assert row["image"]["prompt"] == similarity.argmax()
         assert row["image"]["similarity"] == pytest.approx(similarity.max(), abs=1e-5)
 

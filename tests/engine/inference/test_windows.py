@@ -113,7 +113,7 @@ def test_images_up_to_a_training_tile_are_looked_at_in_one_piece(run: Path, weak
     with torch.no_grad():
         direct = (model.method.scores(pixels).maps,) if maps.weights is None else model.method(pixels).class_maps
     for mine, theirs in zip(maps.stages, direct, strict=True):
-        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("tile", "side", "overlap"), [(224, 224, 32), (112, 112, 32), (50, 48, 24), (20, 32, 16)])

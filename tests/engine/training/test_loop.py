@@ -23,6 +23,7 @@ from napari_pbip.bank import load_single_tiles
 from napari_pbip.config import BankSettings, DataSettings, JobSettings, PretrainSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.banks import build_bank
+from napari_pbip.engine.encoding import TileEncoder
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.training.pretrain import pretrain
 from napari_pbip.engine.training.train import train
@@ -128,7 +129,7 @@ def test_a_bank_keeps_what_was_encoded(tmp_path: Path, number: int, monkeypatch:
         shutil.copytree(samples.tiles() / name, tmp_path / "tiles" / name)
     tiles = load_single_tiles(tmp_path / "tiles", DataSettings())
     settings = BankSettings(encoder="tiny", k=1, batch_size=3)
-    encode, calls = build_bank.encode, []
+    encode, calls = TileEncoder.__call__, []
 
     def stopped(*args: Any) -> Any:
         calls.append(args)
@@ -141,7 +142,7 @@ def test_a_bank_keeps_what_was_encoded(tmp_path: Path, number: int, monkeypatch:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         answer_signals()
         with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, Stopped)):
-            patch.setattr(build_bank, "encode", stopped)
+            patch.setattr(TileEncoder, "__call__", stopped)
             list(build_bank.build_bank(tiles, tmp_path / "bank", settings))
     finally:
         for one, handler in handlers.items():

@@ -29,7 +29,7 @@ from napari_pbip.bank.layouts.tile_table import write_tiles
 from napari_pbip.claims import claims
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.device import choose_device
-from napari_pbip.engine.encoding import Features, chunks, encode, encoder_facts
+from napari_pbip.engine.encoding import Features, TileEncoder, chunks, encoder_facts
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
 from napari_pbip.engine.tile_notes import tile_notes
@@ -110,6 +110,7 @@ def build_bank(
     measures, previous = _begin(out, facts, overwrite=overwrite, update=update)
     yield Started(f"Building the image bank with {settings.encoder}", total=len(single), unit="tiles")
     yield from tile_notes(tiles)
+    encode = TileEncoder(encoder)
     bank_tiles: list[BankTile] = []
     left_out: list[BankTile] = []
     removed: list[BankTile] = []
@@ -117,7 +118,7 @@ def build_bank(
     try:
         for chunk in chunks(ahead(lambda t: _decode(t, measures), single), settings.batch_size):
             new = {seen.hash: seen for seen in chunk if seen.image is not None and seen.white <= data.white_fraction}
-            features = encode(encoder, [seen.image for seen in new.values() if seen.image is not None])
+            features = encode([seen.image for seen in new.values() if seen.image is not None])
             for seen, feature in zip(new.values(), features, strict=True):
                 measures[seen.hash] = TileMeasures(feature, seen.colour, seen.white)
             encoded += len(new)

@@ -14,7 +14,7 @@ from napari_pbip.bank.features import FeatureFile, TileMeasures, colour_moments,
 from napari_pbip.bank.image_bank import encoder_key
 from napari_pbip.config import BankSettings
 from napari_pbip.engine.device import choose_device
-from napari_pbip.engine.encoding import Features, chunks, encode
+from napari_pbip.engine.encoding import Features, TileEncoder, chunks
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
 from napari_pbip.engine.runs import RunFacts, available, read_weights, recorded_encoder
@@ -63,7 +63,7 @@ def nearest_tiles(run: Path, device: str = "cpu") -> Job:
     data = facts.settings.data
     if data.folder is None:
         raise DataError("The model does not record which tiles it was trained on; train it again.")
-    encoder = recorded_encoder(facts).to(choose_device(device))
+    encode = TileEncoder(recorded_encoder(facts).to(choose_device(device)))
     tiles = load_single_tiles(data.folder, data)
     single = tiles.single_class
     yield Started("Comparing tiles with the prototypes", total=len(single), unit="tiles")
@@ -71,7 +71,7 @@ def nearest_tiles(run: Path, device: str = "cpu") -> Job:
     records: list[BankTile] = []
     features: list[npt.NDArray[np.float32]] = []
     for chunk in chunks(ahead(_decode, single), _BATCH):
-        for (record, image), feature in zip(chunk, encode(encoder, [image for _, image in chunk]), strict=True):
+        for (record, image), feature in zip(chunk, encode([image for _, image in chunk]), strict=True):
             measures[record.hash] = TileMeasures(feature, colour_moments(image), record.white)
             records.append(record)
             features.append(feature)

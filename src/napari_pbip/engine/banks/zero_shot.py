@@ -19,7 +19,7 @@ from napari_pbip.bank import (
 from napari_pbip.bank.cluster import normalise
 from napari_pbip.config import DataSettings
 from napari_pbip.engine.device import choose_device
-from napari_pbip.engine.encoding import Features, bank_encoder, chunks, encode
+from napari_pbip.engine.encoding import Features, TileEncoder, bank_encoder, chunks
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
 from napari_pbip.engine.tile_notes import tile_notes
@@ -128,13 +128,13 @@ def zero_shot(
     yield from tile_notes(tiles)
     known = set() if image_bank is None else {tile.hash for tile in image_bank.tiles}
     predictions: list[dict[str, Any]] = []
-    in_bank = 0
+    in_bank, encode = 0, TileEncoder(network)
 
     def read(tile: LabelledTile) -> tuple[LabelledTile, Any]:
         return tile, tile.read()
 
     for chunk in chunks(ahead(read, used), _BATCH):
-        features = encode(network, [image for _, image in chunk])
+        features = encode([image for _, image in chunk])
         nearest = {prompt: against.nearest(features) for prompt, against in prompts.items()}
         for i, (tile, _) in enumerate(chunk):
             label = None if tile.class_index is None else tiles.taxonomy.names[tile.class_index]

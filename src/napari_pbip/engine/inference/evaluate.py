@@ -119,6 +119,7 @@ def evaluate(
         thresholds=thresholds,
         tta=refine.tta,
         mpp=data.mpp,
+        expected=len(tiles) * model.facts.tile_size**2,
     )
     calibration = {"presence": Calibration(), "scores": Calibration()}
     yield from _add(scores, predictor, tiles, TileReader(), crf=refine.crf, calibration=calibration)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -17,10 +18,11 @@ import torch.nn.functional as F
 from scipy.ndimage import map_coordinates
 
 from napari_pbip.config import ThresholdSettings
-from napari_pbip.engine.device import Precision, autocast
+from napari_pbip.engine.device import Precision
 from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.inference.windows import Windows, mirrored
-from napari_pbip.engine.loading import Image, to_tensor
+from napari_pbip.engine.loading import Image, to_pixels, to_tensor
+from napari_pbip.engine.network import Network, Outputs
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.models.dense_crf import refine_image
 from napari_pbip.models.methods.base import Method
@@ -49,9 +51,12 @@ class ImageMaps:
     """Standard deviation, in pixels of the image, of the Gaussian that smooths fused scores."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Predictor:
-    """A network, and everything else that its maps of an image depend on."""
+    """A network, and everything else that its maps of an image depend on.
+
+    Changes of the method's weights after the first image are not noticed.
+    """
 
     method: Method
     """The method, in evaluation mode, on :attr:`device`."""
@@ -63,6 +68,14 @@ class Predictor:
     """Whether to average over flips and quarter turns."""
     smoothing: float = 0.0
     """See :attr:`ImageMaps.smoothing`."""
+    expected: float = 0
+    """Number of pixels of the images, as far as it is known; see :class:`~napari_pbip.engine.network.Network`."""
+
+    @cached_property
+    def network(self) -> Network[Method]:
+        """The method as a function of pictures."""
+        outputs = fused_scores if self.method.calibrated else stage_maps
+        return Network(self.method, outputs, self.device, self.precision, expected=self.expected)
 
     @classmethod
     def of_run(
@@ -75,12 +88,13 @@ class Predictor:
         thresholds: ThresholdSettings | None = None,
         tta: bool = False,
         mpp: float | None = None,
+        expected: float = 0,
     ) -> Self:
         """Return the predictor of a method as it was trained.
 
         Parameters
         ----------
-        method, device, precision, tta
+        method, device, precision, tta, expected
             The attributes.
         facts
             The facts of the training.
@@ -94,7 +108,7 @@ class Predictor:
         mpp = mpp or trained.data.mpp
         width = (thresholds or trained.thresholds).smoothing_um
         smoothing = deviation(width, mpp) if mpp else 0.0
-        return cls(method, Windows.plan(facts.tile_size, trained.segment), device, precision, tta, smoothing)
+        return cls(method, Windows.plan(facts.tile_size, trained.segment), device, precision, tta, smoothing, expected)
 
     def maps(self, images: Sequence[Image]) -> list[ImageMaps]:
         """Return the network's output for RGB images, uint8 (H, W, 3), all of one size."""
@@ -106,20 +120,10 @@ class Predictor:
             for i in range(len(images))
         ]
 
-    @torch.no_grad()
     def _forward(self, images: Sequence[Image]) -> ImageMaps:
         """Return the maps of a batch, (B, N, h, w) for each stage, and presence (B, N, 1, 1)."""
-
-        def infer(some: torch.Tensor) -> list[torch.Tensor]:
-            with autocast(self.device, self.precision):
-                if self.method.calibrated:
-                    seen = self.method.scores(some)
-                    return [seen.maps.float(), seen.presence.float()]
-                output = self.method(some)
-            return [m.float() for m in (*output.class_maps, self.method.presence(output))]
-
-        batch = to_tensor(np.stack(images)).to(self.device)
-        *stages, presence = average_over_views(infer, batch) if self.tta else infer(batch)
+        batch = to_pixels(images)
+        *stages, presence = average_over_views(self.network, batch) if self.tta else self.network(batch)
         present = presence.sigmoid()[:, :, None, None]
         weights = None if self.method.calibrated else self.method.fusion_weights
         return ImageMaps(tuple(stages), present, weights, self.smoothing)
@@ -147,6 +151,18 @@ class Predictor:
         of_tiles = whole.presence.T.reshape(-1, grid.rows, grid.columns)
         of_cells = [map_coordinates(one, between, order=1, mode="nearest") for one in of_tiles]
         return replace(output, stages=stages, presence=torch.from_numpy(np.stack(of_cells))[None].to(self.device))
+
+
+def fused_scores(method: Method, images: torch.Tensor) -> Outputs:
+    """Return the fused scores and the logits of presence of images, as :meth:`Method.scores` does."""
+    scores = method.scores(images)
+    return scores.maps, scores.presence
+
+
+def stage_maps(method: Method, images: torch.Tensor) -> Outputs:
+    """Return the class maps of each stage of images, and the logits of presence."""
+    output = method(images)
+    return (*output.class_maps, method.presence(output))
 
 
 def _window(image: Image, tile: Tile) -> Image:

@@ -232,11 +232,15 @@ def _seen(
     """Yield batches of tiles, each with the class of its pixels (255 where models differ) and its confidence."""
     read = TileReader()
     pairs = ahead(lambda tile: (tile, read(tile)), tiles, depth=2 * BATCH)
+    predictors = [
+        Predictor.of_run(one.method, one.facts, device, tta=refine.tta, expected=len(tiles) * one.facts.tile_size**2)
+        for one in models
+    ]
     for batch in batches_of_one_kind(pairs, lambda pair: pair[1].shape, BATCH):
         images = [image for _, image in batch]
         found: list[list[tuple[Labels, Margin]]] = []
-        for model in models:
-            seen = Predictor.of_run(model.method, model.facts, device, tta=refine.tta).maps(images)
+        for model, predictor in zip(models, predictors, strict=True):
+            seen = predictor.maps(images)
             present = torch.zeros(len(batch), len(model.facts.taxonomy), 1, 1, dtype=torch.bool, device=device)
             for shown, (tile, _) in zip(present, batch, strict=True):
                 shown[list(tile.labels)] = True

@@ -27,14 +27,17 @@ import torch
 
 from napari_pbip.claims import claims
 from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings, TrainedSettings
-from napari_pbip.engine.device import autocast, choose_device
+from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.inference.predict import fused_scores
 from napari_pbip.engine.inference.refine import refined_labels
 from napari_pbip.engine.inference.windows import Windows, mirrored
 from napari_pbip.engine.jobs import job
-from napari_pbip.engine.loading import Image, ahead, to_tensor
+from napari_pbip.engine.loading import Image, ahead, to_pixels
+from napari_pbip.engine.network import Network
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.errors import DamagedPlace, OutputError, SlideError
 from napari_pbip.events import Finished, Job, Noted, RegionDone, Started, Step, Warned
+from napari_pbip.models.methods.base import Method
 from napari_pbip.models.views import average_over_views
 from napari_pbip.results.areas import write_areas
 from napari_pbip.results.blend import Blender, Region
@@ -48,6 +51,7 @@ from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_facts import GridFacts
 from napari_pbip.results.tile_order import View
 from napari_pbip.slides import Slide, SlideFacts, TileGrid, TissueMask, find_tissue, open_slide
+from napari_pbip.slides.plane import Plane
 from napari_pbip.slides.regions import Regions
 
 UNWRITTEN = 8
@@ -293,6 +297,9 @@ def _fill(
     done = planned - len(blender.order)
     yield Started(f"Segmenting {slide.name} on {device}", total=planned, unit="tiles", done=done)
     cell, model_mpp = store.facts.grid.cell, store.facts.grid.model_mpp
+    plane = Plane(slide, model_mpp)
+    expected = planned * grid.tile**2  # of the whole slide, so that a resumed job computes as it began
+    network = Network(model.method, fused_scores, device, settings.precision, expected=expected)
 
     def view() -> View | None:
         shown = focus() if focus is not None else None
@@ -305,7 +312,7 @@ def _fill(
         tile = grid.box(*place)
         height, width = grid.inside(tile)
         try:
-            return place, mirrored(slide.read(tile.x, tile.y, width, height, model_mpp), tile.size)
+            return place, mirrored(plane.read(tile.model_x, tile.model_y, width, height), tile.size)
         except DamagedPlace:
             return place, None
 
@@ -314,7 +321,7 @@ def _fill(
     finished: list[RegionDone] = []
     shown: Future[None] | None = None
     next_show, next_keep = 0.0, time.monotonic() + KEEP_SECONDS
-    left_out = 0
+    left_out, recorded = 0, False
     with ExitStack() as at_end, ThreadPoolExecutor(1, thread_name_prefix="napari-pbip-writer") as writer:
         at_end.callback(_keep, store, blender)
         try:
@@ -324,7 +331,12 @@ def _fill(
                 regions: list[Region] = []
                 batch = [(place, image) for place, image in some if image is not None]
                 if batch:
-                    scores, presence = _infer(model, [image for _, image in batch], settings, refine, device)
+                    scores, presence = _infer(
+                        network, [image for _, image in batch], settings.batch_size, tta=refine.tta
+                    )
+                    if not recorded:
+                        store.record_computation(network.computed.to_json() | {"device": str(device)})
+                        recorded = True
                     for (place, _), tile_scores, tile_presence in zip(batch, scores, presence, strict=True):
                         regions += blender.add(*place, tile_scores, tile_presence)
                 for place, image in some:
@@ -384,25 +396,12 @@ def _written(future: Future[None], regions: Sequence[RegionDone]) -> Iterator[Re
     yield from regions
 
 
-@torch.inference_mode()
 def _infer(
-    model: TrainedModel,
-    images: Sequence[Image],
-    settings: SegmentSettings,
-    refine: RefineSettings,
-    device: torch.device,
+    network: Network[Method], images: Sequence[Image], batch_size: int, *, tta: bool
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return raw class scores (B, N, h, w) and presence probabilities (B, N) of a batch of tiles."""
     # The batch is always full: libraries sum in another order for another batch size, but a tile should get the same
     # scores, bit for bit, wherever the job was stopped and resumed.
-    batch = np.zeros((settings.batch_size, *images[0].shape), np.uint8)
-    batch[: len(images)] = images
-
-    def infer(some: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with autocast(device, settings.precision):
-            seen = model.method.scores(some)
-        return seen.maps.float(), seen.presence.float()
-
-    tensor = to_tensor(batch).to(device)
-    maps, presence = average_over_views(infer, tensor) if refine.tta else infer(tensor)
+    batch = to_pixels([*images, *[np.zeros_like(images[0])] * (batch_size - len(images))])
+    maps, presence = average_over_views(network, batch) if tta else network(batch)
     return maps.cpu().numpy()[: len(images)], presence.sigmoid().cpu().numpy()[: len(images)]

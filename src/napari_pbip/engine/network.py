@@ -1,0 +1,173 @@
+"""Trained networks and encoders as functions of pictures: the one place where they are computed without gradients.
+
+Torch computes them, in bfloat16 where the processor does so natively, and with batch normalisation folded into
+convolutions. On a processor, OpenVINO computes them if it is installed and there is enough to do: it gives the same
+values up to the rounding of float32, twice as fast (``benchmarks/inference.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import nn
+
+from napari_pbip.engine import openvino_network
+from napari_pbip.engine.device import Precision, autocast, has_bfloat16
+from napari_pbip.models.folding import fold_batch_norms
+from napari_pbip.models.frozen import Frozen
+
+Module = TypeVar("Module", bound=nn.Module)
+Outputs = tuple[torch.Tensor, ...]
+
+WORTH_CONVERTING = 8_000_000
+"""Pixels from which the second that a conversion for OpenVINO takes is saved again."""
+_COMPARED = 4
+"""Number of pictures for which the values of OpenVINO are compared with those of torch before it is used."""
+_SIZES = 2
+"""Largest number of sizes of pictures for which a network is converted; pictures of other sizes are left to torch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What computed a network."""
+
+    runtime: str
+    """``torch`` or ``openvino``."""
+    version: str
+    precision: str
+    """``float32`` or ``bfloat16``."""
+
+    def to_json(self) -> dict[str, str]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+class Network(Generic[Module]):
+    """A network as a function of pictures, without gradients. It must not be used from several threads at once.
+
+    Parameters
+    ----------
+    module
+        The network, in evaluation mode, on ``device``. It is not changed, and changes of its weights after the first
+        call are not noticed.
+    outputs
+        Computes the outputs of the module for images, RGB in [0, 1], (B, 3, H, W): tensors whose first axis is B.
+    device, precision
+        Device and number format of the computation; ``auto`` is bfloat16 where the device has it.
+    expected
+        Number of pixels that are to be computed, as far as it is known. Whether OpenVINO is used depends on it, and
+        otherwise on what was computed so far.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        outputs: Callable[[Module, torch.Tensor], Sequence[torch.Tensor]],
+        device: torch.device,
+        precision: Precision = "float32",
+        *,
+        expected: float = 0,
+    ) -> None:
+        self.device = device
+        self._module: _Function[Module] = _Function(module, outputs).eval()
+        half = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
+        self._precision: Precision = "bfloat16" if half else "float32"
+        self._folded: _Function[Module] | None = None
+        self._pixels, self._expected = 0, expected
+        self._converted: dict[torch.Size, openvino_network.Converted | None] = {}
+        self.computed = Computed("torch", torch.__version__, self._precision)
+        """What computed the last pictures."""
+
+    def __call__(self, images: torch.Tensor) -> Outputs:
+        """Return the outputs for pictures.
+
+        Parameters
+        ----------
+        images
+            RGB uint8, shape (B, 3, H, W), on any device.
+
+        Returns
+        -------
+        tuple of torch.Tensor
+            Float32, on :attr:`device`.
+        """
+        converted = self._conversion(images)
+        if converted is None:
+            self.computed = Computed("torch", torch.__version__, self._precision)
+            return self._by_torch(images)
+        self.computed = Computed("openvino", converted.version, self._precision)
+        return converted(images)
+
+    @torch.no_grad()
+    def _by_torch(self, images: torch.Tensor) -> Outputs:
+        if self._folded is None:
+            with torch.no_grad():
+                self._folded = fold_batch_norms(self._module, _to_unit(images[:1].to(self.device)), _Function.forward)
+        return self._compute(self._folded, images, self._precision)
+
+    def _compute(self, module: _Function[Module], images: torch.Tensor, precision: Precision) -> Outputs:
+        with autocast(self.device, precision):
+            outputs = module(_to_unit(images.to(self.device)))
+        return tuple(one.float() for one in outputs)
+
+    def _conversion(self, images: torch.Tensor) -> openvino_network.Converted | None:
+        """Return the network as OpenVINO computes it for pictures of this size; None if torch is to compute it."""
+        self._pixels += images.shape[0] * images.shape[-2] * images.shape[-1]
+        if self.device.type != "cpu" or max(self._pixels, self._expected) < WORTH_CONVERTING:
+            return None
+        size = images.shape[-2:]
+        if size not in self._converted and len(self._converted) < _SIZES and openvino_network.installed():
+            self._converted[size] = self._convert(images[:_COMPARED])
+        return self._converted.get(size)
+
+    @torch.no_grad()
+    def _convert(self, images: torch.Tensor) -> openvino_network.Converted | None:
+        """Convert the network; None if OpenVINO cannot compute it, or gives other values than torch."""
+        # converted for one picture and compared for others, so that what was taken for a constant shows
+        converted = openvino_network.convert(self._module, 255 - images[:1], half=self._precision == "bfloat16")
+        if converted is None:
+            return None
+        exact = self._compute(self._module, images, "float32")
+        if self._precision == "float32":
+            allowed = [_FLOAT32 * _size(one) for one in exact]
+        else:
+            rounded = self._compute(self._module, images, "bfloat16")
+            allowed = [_BFLOAT16 * _distance(a, b) + _FLOAT32 * _size(a) for a, b in zip(exact, rounded, strict=True)]
+        found = [_distance(a, b) for a, b in zip(exact, converted(images), strict=True)]
+        return converted if all(f <= a for f, a in zip(found, allowed, strict=True)) else None
+
+
+_FLOAT32 = 1e-4
+"""Largest mean difference of the values in float32 from those of torch, as a share of their root mean square."""
+_BFLOAT16 = 2.0
+"""Largest mean difference of the values in bfloat16 from exact ones, as a multiple of the difference that torch has."""
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().mean())
+
+
+def _size(values: torch.Tensor) -> float:
+    return max(1e-6, math.sqrt(float(values.square().mean())))
+
+
+def _to_unit(images: torch.Tensor) -> torch.Tensor:
+    """Return pictures as float32 in [0, 1]."""
+    return images.float().div_(255)
+
+
+class _Function(nn.Module, Generic[Module]):
+    """A function of a network and images as a module; frozen networks inside of it are parts of it."""
+
+    def __init__(self, module: Module, outputs: Callable[[Module, torch.Tensor], Sequence[torch.Tensor]]) -> None:
+        super().__init__()
+        self.module = module
+        self.frozen = nn.ModuleList(part.network for part in module.modules() if isinstance(part, Frozen))
+        self._outputs = outputs
+
+    def forward(self, images: torch.Tensor) -> Outputs:
+        return tuple(self._outputs(self.module, images))

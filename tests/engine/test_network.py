@@ -1,0 +1,147 @@
+"""Networks as functions of pictures: whatever computes them, they give the values of torch."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from napari_pbip import samples
+from napari_pbip.engine import network as networks
+from napari_pbip.engine import openvino_network
+from napari_pbip.engine.inference.predict import fused_scores
+from napari_pbip.engine.loading import to_pixels
+from napari_pbip.engine.network import Network
+from napari_pbip.engine.runs import load_model
+from napari_pbip.models import encoders
+from napari_pbip.models.methods.base import Method
+from napari_pbip.slides import open_slide
+
+CPU = torch.device("cpu")
+MANY = networks.WORTH_CONVERTING
+
+
+@pytest.fixture(scope="module")
+def method() -> Method:
+    return load_model(samples.project() / "model").method
+
+
+@pytest.fixture(scope="module")
+def tiles() -> torch.Tensor:
+    """Six tiles of real tissue, (6, 3, 112, 112), uint8."""
+    with open_slide(samples.slide()) as slide:
+        return to_pixels([slide.read_level(0, 300 + 250 * i, 400 + 300 * i, 112, 112) for i in range(6)])
+
+
+def by_torch(method: Method, tiles: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    with torch.no_grad():
+        return fused_scores(method, tiles.float() / 255)
+
+
+@pytest.mark.parametrize(("expected", "runtime"), [(0, "torch"), (MANY, "openvino")])
+def test_classes_are_those_of_torch(method: Method, tiles: torch.Tensor, expected: int, runtime: str) -> None:
+    before = copy.deepcopy(method.state_dict())
+    network = Network(method, fused_scores, CPU, "float32", expected=expected)
+    for batch in (tiles, tiles[:1]):  # the last batch of a job is smaller
+        maps, presence = network(batch)
+        exact, exact_presence = by_torch(method, batch)
+        torch.testing.assert_close(maps, exact, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(presence, exact_presence, atol=1e-4, rtol=1e-4)
+        first, second = exact.topk(2, 1).values.unbind(1)
+        clear = first - second > 1e-4
+        assert clear.float().mean() > 0.99
+        assert (maps.argmax(1) == exact.argmax(1))[clear].all()
+    assert network.computed.runtime == runtime
+    assert network.computed.precision == "float32"
+    after = method.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize(("expected", "runtime"), [(0, "torch"), (MANY, "openvino")])
+def test_bfloat16_has_almost_the_same_classes(method: Method, tiles: torch.Tensor, expected: int, runtime: str) -> None:
+    network = Network(method, fused_scores, CPU, "bfloat16", expected=expected)
+    maps, _ = network(tiles)
+    exact, _ = by_torch(method, tiles)
+    assert maps.dtype == torch.float32
+    assert (maps.argmax(1) == exact.argmax(1)).float().mean() > 0.99
+    assert not torch.equal(maps, exact)
+    assert (network.computed.runtime, network.computed.precision) == (runtime, "bfloat16")
+
+
+def test_what_is_computed_again_and_again_is_converted_once_it_pays(
+    method: Method, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "WORTH_CONVERTING", 2 * tiles.shape[0] * 112**2)
+    network = Network(method, fused_scores, CPU)
+    found = []
+    for _ in range(3):
+        network(tiles)
+        found.append(network.computed.runtime)
+    assert found == ["torch", "openvino", "openvino"]
+
+
+def test_without_openvino_torch_computes(method: Method, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_network, "installed", lambda: None)
+    network = Network(method, fused_scores, CPU, expected=MANY)
+    network(tiles)
+    assert network.computed.runtime == "torch"
+
+
+class _Branching(nn.Module):
+    """Computes something else for a dark picture than for a bright one, which a conversion does not notice."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        bright = [image.mean() > 0.5 for image in images]
+        return torch.stack([image * (2.0 if b else -1.0) for image, b in zip(images, bright, strict=True)])
+
+
+class _Unknown(nn.Module):
+    """Uses an operation that OpenVINO does not have."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.svdvals(images[:, 0])
+
+
+@pytest.mark.parametrize("module", [_Branching(), _Unknown()], ids=["branching", "unknown"])
+def test_what_openvino_cannot_compute_is_left_to_torch(module: nn.Module) -> None:
+    pictures = to_pixels([np.full((32, 32, 3), value, np.uint8) for value in (250, 10)])
+    network = Network(module, lambda m, images: (m(images),), CPU, expected=MANY)
+    (found,) = network(pictures)
+    assert network.computed.runtime == "torch"
+    torch.testing.assert_close(found, module(pictures.float() / 255))
+
+
+class _Shared(nn.Module):
+    """A convolution whose result is used before and after its normalisation, so that nothing can be folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        nn.init.uniform_(self.norm.running_mean)
+        nn.init.uniform_(self.norm.running_var, 0.5, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        result = self.convolution(images)
+        return self.norm(result) + result
+
+
+def test_only_what_stays_the_same_is_folded(tiles: torch.Tensor) -> None:
+    shared = _Shared().eval()
+    (found,) = Network(shared, lambda m, images: (m(images),), CPU)(tiles)
+    with torch.no_grad():
+        torch.testing.assert_close(found, shared(tiles.float() / 255))
+
+
+def test_an_encoder_is_computed_by_openvino_too(tiles: torch.Tensor, tmp_path: Path) -> None:
+    encoder = encoders.load("efficientnet-lite0")
+    for outputs in (lambda e, images: (e(images),), lambda e, images: (e.dense(images),)):
+        network = Network(encoder, outputs, CPU, expected=MANY)
+        (found,) = network(tiles)
+        assert network.computed.runtime == "openvino"
+        with torch.no_grad():
+            (exact,) = outputs(encoder, tiles.float() / 255)
+        torch.testing.assert_close(found, exact, atol=1e-4, rtol=1e-4)
