@@ -13,6 +13,7 @@ from torch import nn
 
 from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones.catalogue import BackboneSpec
+from napari_pbip.models.backbones.depthwise import replace_depthwise
 
 Features = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -52,6 +53,8 @@ class Backbone(Pyramid):
         """Stride of each stage's map in pixels of the image."""
         # Any, because the modules of a stage differ from family to family
         self.stages: Any = getattr(_family(spec), spec.factory.partition(":")[2])(spec)
+        replace_depthwise(self.stages)
+        self._trains_channels_last = not any(_crashes(module) for module in self.stages.modules())
         self.from_run = False
         """Whether the weights were loaded from a run of this package, and not from a published file."""
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
@@ -60,9 +63,8 @@ class Backbone(Pyramid):
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """See :class:`Pyramid`."""
         normalised = (images - self.mean) / self.std
-        # With the channels last in memory, convolutions on a processor take half the time. Training uses torch's
-        # default order, because torch crashed in the backward pass of a network of narrow convolutions.
-        if torch.is_grad_enabled():
+        # with the channels last in memory, convolutions on a processor take half the time
+        if torch.is_grad_enabled() and not self._trains_channels_last:
             return normalised
         return normalised.contiguous(memory_format=torch.channels_last)
 
@@ -133,6 +135,16 @@ def load_weights(backbone: Backbone, weights: Mapping[str, torch.Tensor], source
         )
     backbone.stages.load_state_dict({**state, **renamed})
     backbone.from_run = bool(ours)
+
+
+def _crashes(module: nn.Module) -> bool:
+    """Return whether torch 2.14 crashes in the backward pass of a convolution if the channels are last in memory.
+
+    It does so on a processor for strided 1x1 convolutions of fewer than 16 channels, which no real network has.
+    """
+    if not isinstance(module, nn.Conv2d):
+        return False
+    return module.kernel_size == (1, 1) and max(module.stride) > 1 and module.in_channels // module.groups < 16
 
 
 def _family(spec: BackboneSpec) -> ModuleType:
