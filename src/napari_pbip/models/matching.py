@@ -18,6 +18,9 @@ from napari_pbip.models.memory import FeatureMemory
 Contrast = Literal["classes", "subclasses", "equations", "infonce", "released"]
 Mask = Literal["clipped", "raw", "released"]
 """M in Eq. 5: clipped to [0, 1]; raw, as in LPD's released code; or raw with stretched products, as in PBIP's."""
+Masked = Literal["auto", "images"]
+"""What M weights in Eq. 5: images, each of which is then encoded, or the encoder's features of the whole image, where
+the encoder is one that pools cells (:attr:`~napari_pbip.models.encoders.base.Encoder.pools_cells`)."""
 Loss = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 _LOSSES: Mapping[Contrast, tuple[Loss, Loss]] = {
     "classes": (info_nce, info_nce_of_means),
@@ -54,6 +57,7 @@ class ImgMatchNet:
     delta: float
     adaptive_threshold: bool = True
     mask: Mask = "clipped"
+    masked: Masked = "images"
     theta_foreground: float = 1.0
     theta_background: float = 1.0
 
@@ -103,8 +107,11 @@ class ImgMatchNet:
         image, which = selected.nonzero(as_tuple=True)
         if len(image) == 0:
             return {name: maps.new_zeros(()) for name in names}
-        pictures = dict(zip(self.thetas, self._separate(images, normalised, maps, image, which), strict=True))
-        features = encoder(torch.cat([pictures[name] for name in names]))  # in one batch, which is faster
+        cells = encoder.cells(images) if self._masks_features(encoder) else None
+        visible = images if cells is None else images.mean(1, keepdim=True)  # brightness alone weights the cells
+        pictures = dict(zip(self.thetas, self._separate(visible, normalised, maps, image, which), strict=True))
+        batch = torch.cat([pictures[name] for name in names])  # in one batch, which is faster
+        features = encoder(batch) if cells is None else encoder.pool(cells[image.repeat(len(names))], batch)
         encoded = dict(zip(names, features.split(len(image)), strict=True))
         foreground_loss, background_loss = _LOSSES[self.contrast]
         terms = {}
@@ -120,6 +127,10 @@ class ImgMatchNet:
                 memory.add(encoded["background"])
         return terms
 
+    def _masks_features(self, encoder: Encoder) -> bool:
+        """Return whether the encoder's features are masked, and not the images; other masks are made for images."""
+        return self.masked == "auto" and self.mask == "clipped" and encoder.pools_cells
+
     def _separate(
         self,
         images: torch.Tensor,
@@ -128,7 +139,7 @@ class ImgMatchNet:
         image: torch.Tensor,
         which: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return X_FG and X_BG of each pair, (Q, 3, H, W)."""
+        """Return X_FG and X_BG of each pair, (Q, C, H, W), of images with C channels."""
         size = images.shape[-2:]
         if self.mask != "clipped":
             enlarged = masks.enlarge(maps, size)

@@ -203,6 +203,21 @@ def test_dense_features_of_a_pyramid_weigh_its_stages_equally() -> None:
     assert third.norm(dim=1).max() <= 1 + 1e-5
 
 
+def test_features_are_statistics_of_cells_where_the_encoder_says_so() -> None:
+    encoder, other = encoders.load("efficientnet-lite0"), encoders.load("texture")
+    images = real_images().requires_grad_()
+    cells = encoder.cells(images)
+    assert not cells.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.pool(cells, images), encoder(images))
+        brightness = images.mean(1, keepdim=True)
+        torch.testing.assert_close(encoder.pool(cells, brightness), encoder(images), rtol=1e-4, atol=1e-4)
+    assert encoder.pools_cells
+    assert not other.pools_cells
+    with pytest.raises(ConfigError, match="choose one whose are"):
+        other.cells(images)
+
+
 def test_dense_features_of_a_transformer_are_those_that_its_vector_is_pooled_from(encoder: Encoder) -> None:
     side = encoder.spec.input_size
     if encoder.spec.pooling != "class token and mean of patches" or side is None:

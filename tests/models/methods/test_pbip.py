@@ -9,7 +9,10 @@ from torch.nn import functional as F
 
 from napari_pbip.config import PbipSettings
 from napari_pbip.errors import ModelError
+from napari_pbip.models import encoders
 from napari_pbip.models.backbones import Backbone, BackboneSpec
+from napari_pbip.models.encoders.base import Encoder
+from napari_pbip.models.encoders.stage_statistics import tissue_statistics
 from napari_pbip.models.methods.pbip import Pbip, select_subclasses
 from napari_pbip.models.prototypes import Prototypes
 
@@ -22,6 +25,8 @@ IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 class PoolingEncoder(nn.Module):
     """Average pooling to 8 x 8 times a random matrix; it records the sizes of its batches."""
+
+    pools_cells = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -256,10 +261,54 @@ def test_what_cannot_be():
 class ColourEncoder(nn.Module):
     """The mean colour of pixels that are not black, which a mask does not change."""
 
+    pools_cells = False
+
     def forward(self, images):
         weight = images.sum(1, keepdim=True)
         colour = (images * weight).sum((2, 3)) / (weight.sum((2, 3)) + 1e-6)
         return colour / (colour.sum(1, keepdim=True) + 1e-6) - 1 / 3
+
+
+class Hue(nn.Module):
+    """Statistics of the colour of single pixels, which does not depend on how bright they and their neighbours are."""
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def forward(self, images):
+        return self.pool(self.cells(images), images)
+
+    def cells(self, images):
+        self.batches.append(len(images))
+        return images / (images.sum(1, keepdim=True) + 1e-12)
+
+    def pool(self, cells, images):
+        return tissue_statistics(cells, images)
+
+
+def test_masked_features_are_those_of_masked_images_where_cells_do_not_see_their_neighbours():
+    """Loss and gradients are equal, and the network runs once for each image."""
+    losses, gradients = [], []
+    for masked in ("images", "auto"):
+        network = Hue()
+        torch.manual_seed(0)
+        start = Prototypes(torch.rand(len(SUBCLASS_CLASS), 6), SUBCLASS_CLASS)
+        encoder = Encoder(encoders.lookup("efficientnet-lite0"), network)
+        method = Pbip(Backbone(SMALL), start, classes=CLASSES, encoder=encoder, **options(masked=masked)).eval()
+        loss = method.loss(IMAGES, LABELS)
+        (loss.terms["foreground"] + loss.terms["background"]).backward()
+        losses.append(loss.total)
+        gradients.append({name: p.grad for name, p in method.named_parameters() if p.grad is not None})
+        assert (network.batches == [len(IMAGES)]) == (masked == "auto")
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)
+    assert any(gradient.norm() > 1e-4 for gradient in gradients[0].values())
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_presets_mask_images_as_published(preset):
+    assert options(preset=preset)["masked"] == "images"
 
 
 COLOURS = torch.tensor([[0.8, 0.4, 0.4], [0.4, 0.8, 0.4], [0.4, 0.4, 0.8]])

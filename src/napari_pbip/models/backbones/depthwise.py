@@ -3,7 +3,7 @@
 A depthwise convolution has one small kernel for each channel. torch's backward pass takes ten to fifty times as long as
 its forward pass if the kernel is dilated, or if the numbers are bfloat16 with the channels last in memory
 (docs/benchmarks.md, "A step of training"). But the gradient of the input is itself a depthwise convolution, with the
-kernel turned by 180 degrees, and that of the weights may be computed in float32.
+kernel turned by 180 degrees, and other gradients are computed in float32.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Depthwise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_images = _of_images(gradient, images, weight, ctx.shape).to(images.dtype)
         if ctx.needs_input_grad[1]:
-            of_weight = _backward(gradient.float(), images.float(), weight.float(), ctx.shape, (False, True))[1]
+            of_weight = _backward(gradient, images, weight, ctx.shape, (False, True))[1]
             of_weight = of_weight.to(weight.dtype)
         return of_images, of_weight, None
 
@@ -92,19 +92,16 @@ def _convolve(images: torch.Tensor, weight: torch.Tensor, shape: Shape) -> torch
 def _of_images(gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tensor, shape: Shape) -> torch.Tensor:
     """Return the gradient of the images."""
     stride, padding, dilation = shape
-    weight = weight.to(gradient.dtype)
     rest = [d * (k - 1) - p for k, p, d in zip(weight.shape[2:], padding, dilation, strict=True)]
     if max(stride) == 1 and min(rest) >= 0:
-        return _convolve(gradient, weight.flip(2, 3), (stride, rest, dilation))
-    of_images: torch.Tensor = _backward(gradient, images.to(gradient.dtype), weight, shape, (True, False))[0]
+        return _convolve(gradient, weight.to(gradient.dtype).flip(2, 3), (stride, rest, dilation))
+    of_images: torch.Tensor = _backward(gradient, images, weight, shape, (True, False))[0]
     return of_images
 
 
 def _backward(
     gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tensor, shape: Shape, wanted: tuple[bool, bool]
 ) -> Any:
-    """Return torch's gradients of images and weights, as far as they are wanted."""
-    stride, padding, dilation = shape
-    return torch.ops.aten.convolution_backward(
-        gradient, images, weight, None, stride, padding, dilation, False, [0, 0], len(weight), [*wanted, False]
-    )
+    """Return torch's gradients of images and weights, as far as they are wanted, computed in float32."""
+    floats = (tensor.float() for tensor in (gradient, images, weight))
+    return torch.ops.aten.convolution_backward(*floats, None, *shape, False, [0, 0], len(weight), [*wanted, False])

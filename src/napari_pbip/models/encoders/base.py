@@ -76,6 +76,19 @@ class StageNetwork(Protocol):
         ...
 
 
+@runtime_checkable
+class CellPooling(Protocol):
+    """A network whose features are statistics of the cells of a map, weighted by how bright the image is there."""
+
+    def cells(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the map (B, C, h, w) of normalised RGB (B, 3, H, W)."""
+        ...
+
+    def pool(self, cells: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Return the features (B, D) of maps (B, C, h, w), weighted by images (B, 1 or 3, H, W) in [0, 1]."""
+        ...
+
+
 class Encoder(nn.Module):
     """A frozen network, through which gradients flow from the features back to the image.
 
@@ -168,6 +181,66 @@ class Encoder(nn.Module):
                 f"{', '.join(map(str, blocks))} in rising order; choose among them."
             )
         return tuple(maps.float() for maps in network.block_maps(self._in_patches(images, network.patch), blocks))
+
+    @property
+    def pools_cells(self) -> bool:
+        """Whether features are statistics of the cells of a map, so that there are :meth:`cells` and :meth:`pool`."""
+        return isinstance(self.network, CellPooling)
+
+    @torch.no_grad()
+    def cells(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the maps of which the features are statistics, without gradients.
+
+        ``pool(cells(images), images)`` is :meth:`forward`. With masked images as the second argument, the cells keep
+        what they see of the whole image, and only their weights are masked. The gradient of the masks then needs no
+        pass through the network.
+
+        Parameters
+        ----------
+        images
+            RGB in [0, 1], shape (B, 3, H, W).
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (B, C, h, w).
+
+        Raises
+        ------
+        ConfigError
+            If the network does not pool cells (:attr:`pools_cells`).
+        """
+        return self._cell_pooling().cells(self.normalise(images))
+
+    def pool(self, cells: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Return the features of :meth:`cells`, weighted by the brightness of images; gradients flow to both.
+
+        Parameters
+        ----------
+        cells
+            Shape (B, C, h, w).
+        images
+            The images or masked ones, or only their brightness, in [0, 1], shape (B, 3, H, W) or (B, 1, H, W).
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (B, D), float32.
+
+        Raises
+        ------
+        ConfigError
+            If the network does not pool cells (:attr:`pools_cells`).
+        """
+        return self._cell_pooling().pool(cells, images).float()
+
+    def _cell_pooling(self) -> CellPooling:
+        if not isinstance(self.network, CellPooling):
+            raise ConfigError(
+                f"The features of the encoder {self.spec.name!r} are no statistics of cells; choose one whose are, "
+                "such as efficientnet-lite0."
+            )
+        return self.network
 
     @property
     def dense_stride(self) -> int:

@@ -104,7 +104,15 @@ class TissueStatistics(_Stages):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the features, shape (B, D), of RGB in [0, 1], shape (B, 3, H, W)."""
-        return tissue_statistics(self.backbone.up_to(3, images)[2], images)
+        return self.pool(self.cells(images), images)
+
+    def cells(self, images: torch.Tensor) -> torch.Tensor:
+        """See :class:`~napari_pbip.models.encoders.base.CellPooling`."""
+        return self.backbone.up_to(3, images)[2]
+
+    def pool(self, cells: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """See :class:`~napari_pbip.models.encoders.base.CellPooling`."""
+        return tissue_statistics(cells, images)
 
 
 class StageStatistics(_Stages):
@@ -155,7 +163,7 @@ def describe(backbone: Backbone, images: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 def tissue_statistics(maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-    """Return mean and deviation (B, 2 C) of maps (B, C, h, w) over cells that are not black in images (B, 3, H, W)."""
+    """Return mean and deviation (B, 2 C) of maps (B, C, h, w) over cells that are not black in images (B, c, H, W)."""
     maps = maps.float()
     brightness = F.adaptive_avg_pool2d(images.mean(1, keepdim=True), (maps.shape[2], maps.shape[3]))
     weight = brightness / (brightness + _FAINT)

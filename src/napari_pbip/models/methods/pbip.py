@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from napari_pbip.models.backbones import Backbone
-from napari_pbip.models.matching import Contrast, Contrasted, ImgMatchNet, Mask
+from napari_pbip.models.matching import Contrast, Contrasted, ImgMatchNet, Mask, Masked
 from napari_pbip.models.methods.prototype_method import PrototypeMethod
 from napari_pbip.models.methods.pyramid_method import STAGES
 from napari_pbip.models.methods.trained_method import LossTerms, WeightedTerms
@@ -30,8 +30,10 @@ class Pbip(PrototypeMethod):
         The pyramid.
     prototypes
         The prototypes of the image bank.
-    subclass_merge, adaptive_threshold, delta, mask, contrast, temperature, theta_foreground, theta_background, sparsity
+    subclass_merge, adaptive_threshold, delta, mask, masked, contrast, temperature
         The fields of :class:`napari_pbip.config.PbipSettings`.
+    theta_foreground, theta_background, sparsity
+        Fields of the same.
     **shared
         The other parameters of :class:`PrototypeMethod`: classes, encoder, and fields of the settings.
 
@@ -52,6 +54,7 @@ class Pbip(PrototypeMethod):
         adaptive_threshold: bool = True,
         delta: float,
         mask: Mask,
+        masked: Masked,
         contrast: Contrast,
         temperature: float,
         theta_foreground: float,
@@ -65,6 +68,7 @@ class Pbip(PrototypeMethod):
             delta=delta,
             adaptive_threshold=adaptive_threshold,
             mask=mask,
+            masked=masked,
             theta_foreground=theta_foreground,
             theta_background=theta_background,
         )

@@ -1,0 +1,204 @@
+"""Measure a step of the default training by its parts, and compare it with that of an earlier version.
+
+    python benchmarks/training.py [--before FOLDER] [--steps 5] [--rounds 2] [--threads 1] [--json OUT]
+
+The data are images of bundled colorectal tiles, 224 pixels wide, composed as those of the demo. PBIP is trained on them
+with the default settings and ten tiles a step, in both precisions. ``--before`` names a checkout of the earlier version
+(``git worktree add ../before COMMIT``). Both versions are measured in turn, each in a process of its own, and the first
+step of each is left out.
+
+Seconds are those of the processor (all threads of the process for a step, the training's thread for a part), of which
+the median is printed; on a machine that does other work, they vary less than those of the clock, which ``--json`` has
+too. Without other work and with one thread they are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+RECORDED = {"float32": "5.10 over 1.86 = 2.74", "bfloat16": "3.70 over 1.30 = 2.86"}
+"""CPU seconds of a step in docs/benchmarks.md, before over now."""
+SIDE, IMAGES, VALIDATION = 224, 60, 10
+PARTS = (
+    "backbone, forward",
+    "encoder, forward",
+    "other forward",
+    "encoder, backward",
+    "other backward",
+    "optimiser",
+    "rest",
+)
+
+
+def main() -> None:
+    """Print the seconds of a step and of its parts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", type=Path, help="checkout of the earlier version")
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # the process of one version
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(args.measure, args.steps, args.threads, args.precision[0])))
+        return
+    versions = {"now": Path(__file__).parents[1]} | ({"before": args.before.resolve()} if args.before else {})
+    found: dict[str, dict[str, list[Any]]] = {p: defaultdict(list) for p in args.precision}
+    with tempfile.TemporaryDirectory() as folder:
+        compose(Path(folder) / "data")
+        for _ in range(args.rounds):
+            for precision in args.precision:
+                for version, checkout in versions.items():
+                    command = [sys.executable, __file__, "--measure", folder, "--precision", precision]
+                    command += ["--steps", str(args.steps), "--threads", str(args.threads)]
+                    environment = os.environ | {"PYTHONPATH": str(checkout / "src")}
+                    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+                    found[precision][version].append(json.loads(done.stdout.splitlines()[-1]))
+    hardware = {"processor": processor(), "threads": args.threads, "cores": os.cpu_count()}
+    print(f"{hardware['processor']}, {args.threads} of {hardware['cores']} cores; CPU seconds")
+    for precision, of_version in found.items():
+        report(precision, of_version)
+    if args.json:
+        args.json.write_text(json.dumps({"hardware": hardware, "precisions": found}, indent=1) + "\n")
+
+
+def report(precision: str, found: dict[str, list[dict[str, Any]]]) -> None:
+    """Print the medians of one precision."""
+    steps = {version: median(s for run in runs for s in run["cpu"]) for version, runs in found.items()}
+    print(f"\n{precision}: " + ", ".join(f"a step {version} {seconds:.2f}" for version, seconds in steps.items()))
+    if "before" in steps:
+        clock = {version: median(s for run in runs for s in run["clock"]) for version, runs in found.items()}
+        print(
+            f"before over now: {steps['before'] / steps['now']:.2f} (clock {clock['before'] / clock['now']:.2f}); "
+            f"recorded: {RECORDED[precision]}"
+        )
+    for part in (*PARTS, "validation"):
+        values = {v: median(s for run in runs for s in run["parts"].get(part, [0])) for v, runs in found.items()}
+        print(f"  {part:20s}" + "".join(f" {version} {seconds:7.3f}" for version, seconds in values.items()))
+
+
+def compose(folder: Path) -> None:
+    """Write training and validation images of the demo's classes, composed of different tiles."""
+    import numpy as np
+    from PIL import Image
+
+    from napari_pbip import samples
+    from napari_pbip.bank.mosaics import write_masked, write_training
+
+    tiles: dict[str, list[Any]] = {}
+    for name in ("LYM", "MUS", "TUM"):
+        paths = sorted((samples.tiles() / name).iterdir())
+        tiles[name] = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+    learned, held_out = ({name: own[part] for name, own in tiles.items()} for part in (slice(2, None), slice(2)))
+    write_training(folder, learned, IMAGES, SIDE, np.random.default_rng(0))
+    write_masked(folder, "val", held_out, VALIDATION, SIDE, np.random.default_rng(1))
+
+
+def measure(folder: Path, steps: int, threads: int, precision: str) -> dict[str, Any]:
+    """Train for some steps in this process; return the seconds of all but the first, of the clock and the CPU."""
+    import torch
+
+    from napari_pbip.config import JobSettings
+    from napari_pbip.engine.training import loop, train
+    from napari_pbip.models.backbones import Backbone
+
+    torch.set_num_threads(threads)
+    parts: dict[str, list[float]] = defaultdict(list)
+    trained: list[Any] = []
+    of_step: dict[str, float] = defaultdict(float)
+    clock: list[float] = []
+    cpu: list[float] = []
+
+    @contextmanager
+    def timed(part: str) -> Iterator[None]:
+        began = time.thread_time()
+        yield
+        of_step[part] += time.thread_time() - began
+
+    def wrap(owner: Any, name: str, part: str) -> None:
+        original: Callable[..., Any] = getattr(owner, name)
+
+        def wrapped(*args: Any, **options: Any) -> Any:
+            with timed(part):
+                return original(*args, **options)
+
+        setattr(owner, name, wrapped)
+
+    run_step = loop.TrainingLoop._step
+    run_stages = Backbone.up_to
+
+    def stages(self: Any, count: int, images: torch.Tensor) -> Any:
+        if not trained:  # the bank
+            return run_stages(self, count, images)
+        encoder = self is not trained[0]
+        part = "encoder" if encoder else "backbone"
+        with timed(f"{part}, forward"):
+            maps = run_stages(self, count, images)
+        if encoder and maps[-1].requires_grad:
+            began: list[float] = []
+            maps[-1].register_hook(lambda gradient: began.append(time.thread_time()))
+            images.register_hook(lambda gradient: leave(began))
+        return maps
+
+    def leave(began: list[float]) -> None:
+        of_step["encoder, backward"] += time.thread_time() - began[0]
+
+    def step(self: Any, *args: Any) -> Any:
+        trained[:] = [self.method.backbone]
+        of_step.clear()
+        began = time.perf_counter(), time.process_time(), time.thread_time()
+        values = run_step(self, *args)
+        clock.append(time.perf_counter() - began[0])
+        cpu.append(time.process_time() - began[1])
+        whole = time.thread_time() - began[2]
+        of_step["other forward"] = of_step["forward"] - of_step["backbone, forward"] - of_step["encoder, forward"]
+        of_step["other backward"] = of_step["backward"] - of_step["encoder, backward"]
+        of_step["rest"] = whole - of_step["forward"] - of_step["backward"] - of_step["optimiser"]
+        for part in PARTS:
+            parts[part].append(of_step[part])
+        return values
+
+    def validate(self: Any, *args: Any) -> Any:
+        began = time.thread_time()
+        result = yield from run_validation(self, *args)
+        parts["validation"].append(time.thread_time() - began)
+        return result
+
+    run_validation = train._Trainer._validate
+    wrap(train._Trainer, "loss", "forward")
+    wrap(torch.Tensor, "backward", "backward")
+    wrap(torch.optim.AdamW, "step", "optimiser")
+    Backbone.up_to = stages  # type: ignore[method-assign]
+    loop.TrainingLoop._step = step  # type: ignore[method-assign]
+    train._Trainer._validate = validate  # type: ignore[method-assign]
+    settings = {"data": {"folder": folder / "data"}, "train": {"steps": steps + 1, "precision": precision}}
+    for _ in train.train(JobSettings.parse(settings), folder / "run", overwrite=True):
+        pass
+    return {"clock": clock[1:], "cpu": cpu[1:], "parts": {k: v[1:] if k in PARTS else v for k, v in parts.items()}}
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main()
