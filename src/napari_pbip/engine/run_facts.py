@@ -103,6 +103,8 @@ class RunFacts:
             facts = cls(JobSettings(), Taxonomy.from_json(document.pop("classes")), **document)
             if facts.encoder:  # the settings may have left the encoder to the bank
                 values.setdefault("bank", {})["encoder"] = facts.encoder["name"]
+            if values.get("method", {}).get("name") in {"pbip", "lpd"}:  # versions without this setting masked images
+                values["method"].setdefault("masked", "images")
             facts.settings = JobSettings.parse(values)
             return facts
         except ConfigError as error:

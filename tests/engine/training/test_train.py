@@ -247,6 +247,16 @@ def test_a_run_goes_on_with_the_encoder_of_its_bank(
     assert runs.RunFacts.read(tmp_path / "run").finished
 
 
+def test_a_run_of_a_version_that_masked_images_goes_on_with_them(weak_data: Path, tmp_path: Path) -> None:
+    settings = settings_for(weak_data, method=PBIP)
+    stop_after(train(settings, tmp_path / "run"), 2)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert facts["settings"]["method"].pop("masked") == "auto"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    stop_after(train(settings, tmp_path / "run", resume=True), 3)
+    assert runs.RunFacts.read(tmp_path / "run").settings.method.masked == "images"
+
+
 def test_an_earlier_run_is_resumed_or_replaced_only_on_request(
     weak_data: Path, finished: tuple[Path, list[Event]]
 ) -> None:

@@ -15,6 +15,7 @@ from napari_pbip.bank.layouts.tile_table import write_tiles
 from napari_pbip.claims import claims
 from napari_pbip.config import (
     DataSettings,
+    ImgMatchSettings,
     JobSettings,
     PbipSettings,
     ProbeSettings,
@@ -120,7 +121,9 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         yield from (*tile_notes(tiles), *notes, *_recommended(settings, tiles, side))
         yield from fit_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
         return
-    settings, without = _with_synthesis(settings, tiles, runs.RunFacts.read(out).settings if resume else None)
+    earlier = runs.RunFacts.read(out).settings if resume else None
+    settings, without = _with_synthesis(settings, tiles, earlier)
+    settings = _masked_as_begun(settings, earlier)
     synthesis = isinstance(settings.method, PyramidSettings) and settings.method.options()["synthesis"]
     compose = Composer(tiles, settings.train, read) if synthesis else None
     start = existing_start(settings, tiles)
@@ -194,6 +197,14 @@ def _with_synthesis(
     else:
         weight = 1.0
     return settings.model_copy(update={"method": method.model_copy(update={"synthesis": weight})}), notes
+
+
+def _masked_as_begun(settings: JobSettings, earlier: JobSettings | None) -> JobSettings:
+    """Return settings that leave it to the run to be resumed whether the contrast masks images."""
+    method = settings.method
+    if isinstance(method, ImgMatchSettings) and method.masked == "auto" and earlier is not None:
+        method = method.model_copy(update={"masked": getattr(earlier.method, "masked", "auto")})
+    return settings.model_copy(update={"method": method})
 
 
 def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None, Sequence[Noted | Warned]]:
