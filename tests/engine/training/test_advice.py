@@ -17,9 +17,10 @@ from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.training.advice import ENOUGH, advise
 from napari_pbip.engine.training.train import planned_steps, train
 from napari_pbip.events import Noted
-from tests.engine.conftest import SIDE, settings_for
+from tests.engine.conftest import settings_for
 
 STEPS = 200
+SIDE = 64
 
 
 @pytest.fixture(scope="module")
