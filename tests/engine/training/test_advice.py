@@ -17,9 +17,10 @@ from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.training.advice import ENOUGH, advise
 from napari_pbip.engine.training.train import planned_steps, train
 from napari_pbip.events import Noted
-from tests.engine.conftest import SIDE, settings_for
+from tests.engine.conftest import settings_for
 
 STEPS = 200
+SIDE = 64
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +66,9 @@ def minutes(settings: JobSettings, tiles: TileSet, steps: int, *earlier: RunFact
 def test_its_time_follows_the_work_and_earlier_trainings(crops: Path) -> None:
     tiles = load_tiles(crops, "train")
     usual = JobSettings.parse({"data": {"folder": crops}})
-    assert minutes(usual, tiles, 50 * STEPS) == pytest.approx(5 * minutes(usual, tiles, 10 * STEPS), rel=0.1)
+    assert minutes(usual, tiles, 100 * STEPS) == pytest.approx(2 * minutes(usual, tiles, 50 * STEPS), rel=0.1)
     without = JobSettings.parse({"data": {"folder": crops}, "method": {"name": "pbip", "synthesis": 0}})
-    assert minutes(usual, tiles, 50 * STEPS) == pytest.approx(1.5 * minutes(without, tiles, 50 * STEPS), rel=0.1)
+    assert minutes(usual, tiles, 100 * STEPS) == pytest.approx(1.5 * minutes(without, tiles, 100 * STEPS), rel=0.1)
     took = RunFacts(usual, tiles.taxonomy, tile_size=SIDE, steps=STEPS, step=STEPS, seconds=600.0)
     assert minutes(usual, tiles, 2 * STEPS, took) == 20
     other = JobSettings.parse({"data": {"folder": crops}, "method": {"name": "cam"}})

@@ -19,7 +19,7 @@ from napari_pbip.engine.run_facts import RunFacts
 ENOUGH = 10
 """Smallest number of single-class tiles of each class with which PBIP was compared with the probe. With so few, another
 choice of tiles changes a map as much as the other method does."""
-_SECONDS = 2.7
+_SECONDS = 1.7
 """Seconds in which a core of an AMD EPYC (AVX-512, bfloat16) trains PBIP on a million pixels of tiles and mosaics."""
 _CORES = 2
 
