@@ -24,7 +24,10 @@ from napari_pbip.slides import SlideFacts, open_slide
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 TUTORIAL = DOCS / "tutorials" / "command-line.md"
-FOLLOWED_ELSEWHERE = {"add-a-method", "add-an-encoder", "add-a-slide-reader"}  # install: tests/test_plugins.py
+FOLLOWED_ELSEWHERE = {
+    *("add-a-method", "add-an-encoder", "add-a-slide-reader"),  # they install packages: tests/test_plugins.py
+    "from-a-map-to-a-corrected-cohort",  # in the window: tests/gui/test_corrected_cohort.py
+}
 HOW_TO = sorted(p for p in (DOCS / "how-to").glob("*.md") if p.stem not in FOLLOWED_ELSEWHERE)
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 

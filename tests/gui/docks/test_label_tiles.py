@@ -921,3 +921,14 @@ def test_settings_from_elsewhere_are_shown(folder):
     assert folder.widget.folder.path.text() == str(samples.tiles())
     assert folder.widget.folder.mpp.value() == 0.5
     assert folder.widget.folder.table.rowCount() == 9
+
+
+def test_tiles_are_cut_when_they_are_asked_for_right_after_a_label(bench):
+    labelling, cut = bench.session.labelling, []
+    labelling.tiles_cut.connect(lambda: cut.append(True))
+    labelling._quiet.setInterval(0)  # it would save the label while the tiles are being cut
+    bench.labels.label(labelling.facts.identity, [(3, 3), (4, 4)], [0])
+    labelling.use()
+    bench.saved()
+    assert cut
+    assert load_tiles(bench.session.tiles_folder)

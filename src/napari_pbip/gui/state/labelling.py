@@ -352,7 +352,9 @@ class Labelling:
 
     def _save(self) -> None:
         """Write labels and tiles in the background."""
+        self._quiet.stop()  # else it would cancel what is begun here
         if self._job is not None:
+            self._unsaved = True
             self._job.cancel()  # when it has ended, the newer labels are written
             return
         if self.problem is not None or self._opened is None:
