@@ -133,12 +133,14 @@ class SettingsForm(QWidget, Generic[S]):
             self.others_button.setChecked(True)
         editor.setFocus()
 
-    def put_below(self, name: str, widget: QWidget) -> None:
-        """Show a widget below a field, which is given by its dotted name."""
-        place = next(row.place for row in self.rows if row.dotted == name)
-        assert place is not None  # because every row has been placed
-        grid, line = place
+    def put_below(self, name: str, widget: QWidget, controls: Sequence[QWidget]) -> None:
+        """Show a widget below a field, which is given by its dotted name; the Tab key visits its controls in order."""
+        row = self._row(name)
+        assert row.place is not None  # because every row has been placed
+        grid, line = row.place
         grid.addWidget(widget, line + _LINES - 1, 0, 1, 2)
+        set_tab_order(row.last, *controls)
+        row.last = controls[-1]
 
     def offer(self, name: str, choices: Sequence[str] | Mapping[str, str]) -> None:
         """Offer values for a text field, with notes if they are a mapping; other values can still be typed."""
@@ -168,13 +170,11 @@ class SettingsForm(QWidget, Generic[S]):
         row.make(partial(self._on_edit, row))
         row.show(self._value)
         row.set_visible(self._shows(row))
-        before: QWidget = self
-        for other in self._in_order[: self._in_order.index(row)]:
-            if other.made:
-                before = other.editor.native
-        if self.others_button is not None and row in self._hidden_in_panel and before is self:
-            before = self.others_button
-        set_tab_order(before, row.editor.native)
+        in_panel = row in self._hidden_in_panel
+        above = self._in_order[: self._in_order.index(row)]
+        lasts = [other.last for other in above if other.made and (other in self._hidden_in_panel) is in_panel]
+        first = self.others_button if in_panel and self.others_button is not None else self
+        set_tab_order(lasts[-1] if lasts else first, row.editor.native)
 
     def _on_edit(self, row: _Row) -> None:
         before = self._value
@@ -233,6 +233,8 @@ class _Row:
         self.label: QLabel
         self.editor: BaseValueWidget[Any]
         self.problem: Notice
+        self.last: QWidget
+        """The last control of the row for the Tab key."""
 
     def make(self, edited: Callable[[], object]) -> None:
         """Make the widgets, and have the editor call a function after each change."""
@@ -240,6 +242,7 @@ class _Row:
         self.label = QLabel(label(self.dotted, self.info))
         self.editor = field_editor(self.info.annotation, self.titles)
         self.problem = Notice()
+        self.last = self.editor.native
         self.made = True
         tip = f"<qt>{html.escape(self.info.description or '')}</qt>"  # rich text, because it is wrapped
         for widget in (self.label, self.editor.native):
