@@ -2,8 +2,8 @@
 
     python benchmarks/stalls.py [--slides SLIDE ...] [--stacks 0.15] [--json OUT.json]
 
-In a fresh process a viewer opens, then the panel *Workflow* and each of its pages, the slides, and the sample project,
-whose layers are removed first. A timer ticks every 10 ms, and the longest time between two ticks of each phase is
+In a fresh process a viewer opens, then the panel *Workflow*, the slides, each page of the panel, and the sample
+project, which replaces the slides. A timer ticks every 10 ms, and the longest time between two ticks of each phase is
 printed in ms, with how much of it the main thread computed, which other programs on the machine change less, and the
 time that the phase took. The aim is below 200 ms everywhere. What napari itself takes is the baseline: for its first
 image, and for further layers of pictures and labels. With `--stacks`, the main thread's stack is printed whenever it
@@ -135,7 +135,7 @@ def main() -> None:
         )
         for step in Step:
             measure(f"its page {step.value}", panel.buttons[step].click, idle)
-        measure("napari adds labels", lambda: viewer.add_labels(noise[..., 0]))
+        measure("napari adds labels", lambda: viewer.add_labels(noise[..., 0], units=("um", "um")))
         measure("napari removes them", lambda: viewer.layers.pop())
         session.close()
         viewer.close()

@@ -38,7 +38,6 @@ from napari_pbip.gui.widgets.job_bar import JobBar, Notice, duration
 from napari_pbip.gui.widgets.question import ask
 from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.settings_form import SettingsForm
-from napari_pbip.gui.widgets.tab_order import set_tab_order
 from napari_pbip.gui.widgets.words import PlainLabel, rich, tip
 from napari_pbip.models.encoders import catalogue
 from napari_pbip.wording import Interface
@@ -166,8 +165,7 @@ class TrainWidget(QWidget):
         below.setContentsMargins(0, 0, 0, 0)
         for part in (self.recommended, self.about, self.needs, self.encoder):
             below.addWidget(part)
-        self.form.put_below("method.name", chosen)
-        set_tab_order(self.form.editor("method.name"), *self.encoder.fields)
+        self.form.put_below("method.name", chosen, self.encoder.fields)
         content = QWidget()
         inner = QVBoxLayout(content)
         inner.addWidget(self.source)

@@ -61,8 +61,7 @@ class EncoderChoice(QWidget):
     @property
     def fields(self) -> tuple[QWidget, ...]:
         """Return the widgets in the order of the Tab key."""
-        weights = self.weights_form.editor("weights")
-        return (self.form.editor("encoder"), weights.focusProxy() or weights, self.fetch_button)
+        return (*self.form.controls("encoder"), *self.weights_form.controls("weights"), self.fetch_button)
 
     def usable(self) -> bool:
         """Return whether the fields and, as far as is known, the encoder can be used; show what is wrong if not."""

@@ -25,7 +25,7 @@ from napari_pbip.config import Settings
 from napari_pbip.config.annotations import alternatives
 from napari_pbip.config.labels import label
 from napari_pbip.gui.widgets.buttons import folding_button
-from napari_pbip.gui.widgets.field_editors import Suggestions, as_typed, field_editor
+from napari_pbip.gui.widgets.field_editors import FileOrFolder, Suggestions, as_typed, field_editor
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.tab_order import set_tab_order
 
@@ -122,6 +122,10 @@ class SettingsForm(QWidget, Generic[S]):
         native: QWidget = widget.box if isinstance(widget, Suggestions) else widget.native
         return native
 
+    def controls(self, name: str) -> list[QWidget]:
+        """Return what the Tab key visits at a field by its dotted name."""
+        return self._row(name).controls
+
     def problem(self, name: str) -> Notice:
         """Return the notice below a field by its dotted name."""
         return self._row(name).problem
@@ -133,12 +137,14 @@ class SettingsForm(QWidget, Generic[S]):
             self.others_button.setChecked(True)
         editor.setFocus()
 
-    def put_below(self, name: str, widget: QWidget) -> None:
-        """Show a widget below a field, which is given by its dotted name."""
-        place = next(row.place for row in self.rows if row.dotted == name)
-        assert place is not None  # because every row has been placed
-        grid, line = place
+    def put_below(self, name: str, widget: QWidget, controls: Sequence[QWidget]) -> None:
+        """Show a widget below a field, which is given by its dotted name; the Tab key visits its controls in order."""
+        row = self._row(name)
+        assert row.place is not None  # because every row has been placed
+        grid, line = row.place
         grid.addWidget(widget, line + _LINES - 1, 0, 1, 2)
+        row.below = controls
+        self._order()
 
     def offer(self, name: str, choices: Sequence[str] | Mapping[str, str]) -> None:
         """Offer values for a text field, with notes if they are a mapping; other values can still be typed."""
@@ -158,23 +164,26 @@ class SettingsForm(QWidget, Generic[S]):
     def _row(self, name: str) -> _Row:
         """Return the row of a field with its widgets."""
         row = next(row for row in self.rows if row.dotted == name and row.belongs_to(self._value))
-        self._make(row)
+        if self._make(row):
+            self._order()
         return row
 
-    def _make(self, row: _Row) -> None:
-        """Make the widgets of a row, unless they are there; the Tab key visits them where they are seen."""
+    def _make(self, row: _Row) -> bool:
+        """Make the widgets of a row; return False if they were there."""
         if row.made:
-            return
+            return False
         row.make(partial(self._on_edit, row))
         row.show(self._value)
         row.set_visible(self._shows(row))
-        before: QWidget = self
-        for other in self._in_order[: self._in_order.index(row)]:
-            if other.made:
-                before = other.editor.native
-        if self.others_button is not None and row in self._hidden_in_panel and before is self:
-            before = self.others_button
-        set_tab_order(before, row.editor.native)
+        return True
+
+    def _order(self) -> None:
+        """Have the Tab key visit the fields as they are seen, whenever they were made."""
+        made = [row for row in self._in_order if row.made]
+        on_top = [control for row in made if row not in self._hidden_in_panel for control in row.controls]
+        others = [control for row in made if row in self._hidden_in_panel for control in row.controls]
+        button = [] if self.others_button is None else [self.others_button]
+        set_tab_order(self, *on_top, *button, *others)
 
     def _on_edit(self, row: _Row) -> None:
         before = self._value
@@ -200,11 +209,14 @@ class SettingsForm(QWidget, Generic[S]):
 
     def _show_rows(self) -> None:
         """Show the fields of the chosen methods, and hide those of all others."""
+        new = False
         for row in self._in_order:
             shows = self._shows(row)
             if shows and (self._opened if row in self._hidden_in_panel else self._shown):
-                self._make(row)
+                new = self._make(row) or new
             row.set_visible(shows)
+        if new:
+            self._order()
         for group, rows in self._groups:
             group.setVisible(any(map(self._shows, rows)))
 
@@ -233,6 +245,8 @@ class _Row:
         self.label: QLabel
         self.editor: BaseValueWidget[Any]
         self.problem: Notice
+        self.below: Sequence[QWidget] = ()
+        """Controls that were put below the field."""
 
     def make(self, edited: Callable[[], object]) -> None:
         """Make the widgets, and have the editor call a function after each change."""
@@ -253,6 +267,16 @@ class _Row:
         grid.addWidget(self.editor.native, line, 1)
         grid.addWidget(self.problem, line + 1, 0, 1, 2)
         self.editor.changed.connect(edited, max_args=0)
+
+    @property
+    def controls(self) -> list[QWidget]:
+        """What the Tab key visits in this row, once it is made."""
+        editor = self.editor
+        if isinstance(editor, FileOrFolder):
+            own = [editor.line_edit.native, editor.choose_btn.native]
+        else:
+            own = [editor.box if isinstance(editor, Suggestions) else editor.native]
+        return [*own, *self.below]
 
     @property
     def dotted(self) -> str:
