@@ -20,6 +20,7 @@ from napari_pbip.cli import app
 from napari_pbip.engine.banks.cut_tiles import cut_tiles
 from napari_pbip.events import Finished
 from napari_pbip.slides import SlideFacts, open_slide
+from tests.hub import TOKEN, Hub
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -108,7 +109,9 @@ def test_the_file_formats_page_names_all_files(reader: Path, sample_slide: Path,
 
 
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
-def test_how_to_pages_work_after_the_tutorial(page: Path, reader: Path):
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of the hub's library, about its own call
+def test_how_to_pages_work_after_the_tutorial(page: Path, reader: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
     found = blocks(page)
     assert found
     for block in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ def is_dicom_seg(folder: Path) -> bool:
 def write_dicom_seg(path: Path, store: ScoreStore, folder: Path) -> Job:
     """Write a folder with a file for each level, ``level-0.dcm`` the finest, in the slide's frame of reference.
 
-    Segment n + 1 is class n, and the last one is tissue that is not assigned. Parameters are those of
+    Segment n + 1 is class n, and the last one is tissue that is not assigned. What the labels come from
+    (:meth:`Provenance.values`) are the parameters of the algorithm of each segment. Parameters are those of
     :func:`~napari_pbip.results.geojson.write_geojson`.
 
     Raises
@@ -50,7 +52,10 @@ def write_dicom_seg(path: Path, store: ScoreStore, folder: Path) -> Job:
     image = facts.image
     slide = _slide(store)
     algorithm = hd.AlgorithmIdentificationSequence(
-        "napari-pbip", codes.DCM.ArtificialIntelligence, version("napari-pbip")
+        "napari-pbip",
+        codes.DCM.ArtificialIntelligence,
+        version("napari-pbip"),
+        parameters={name: json.dumps(value) for name, value in facts.provenance(store).values().items()},
     )
     numbers = np.zeros(256, np.uint8)
     segments = []

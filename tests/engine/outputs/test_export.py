@@ -184,6 +184,8 @@ def test_labels_of_a_dicom_slide_lie_in_their_place(dicom_store: ScoreStore, dic
         plain = pydicom.dcmread(folder / f"level-{n}.dcm")
         assert plain.pixel_array.shape[-2:] == (256, 256)
         assert plain.StudyInstanceUID == slide.StudyInstanceUID
+        [algorithm] = plain.SegmentSequence[-1].SegmentationAlgorithmIdentificationSequence
+        assert f'weights="{dicom_store.facts.model.hash}"' in algorithm.AlgorithmParameters
     assert len(series) == 1
     assert series.pop()[2] == slide.FrameOfReferenceUID
 
