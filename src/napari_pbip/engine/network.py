@@ -120,8 +120,8 @@ class Network(Generic[Module]):
         if self.device.type != "cpu" or max(self._pixels, self._expected) < WORTH_CONVERTING:
             return None
         size = images.shape[-2:]
-        if size not in self._converted and len(self._converted) < _SIZES and openvino_network.installed():
-            self._converted[size] = self._convert(images[:_COMPARED])
+        if size not in self._converted and len(self._converted) < _SIZES:
+            self._converted[size] = self._convert(images[:_COMPARED]) if openvino_network.installed() else None
         return self._converted.get(size)
 
     @torch.no_grad()
