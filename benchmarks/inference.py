@@ -32,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from napari_pbip import samples
 from napari_pbip.config import PbipSettings, SegmentSettings
+from napari_pbip.engine import network as network_module
 from napari_pbip.engine import openvino_network
 from napari_pbip.engine.device import autocast, has_bfloat16
 from napari_pbip.engine.inference.predict import Predictor, fused_scores, predicted_presence, segment_image
@@ -212,6 +213,7 @@ def slide_from_start_to_end(run: Path, path: Path, work: Path, tile_flops: float
             out, busy, first = work / f"{precision}-{runtime}", Busy(), None
             began, processor = time.perf_counter(), time.process_time()
             with ExitStack() as stack:
+                stack.enter_context(mock.patch.object(network_module, "WORTH_CONVERTING", 0))
                 stack.enter_context(without_openvino(runtime == "torch"))
                 stack.enter_context(busy.watch(Network, "__call__", "network"))
                 stack.enter_context(busy.watch(Plane, "read", "reader"))
