@@ -2,7 +2,7 @@
 
 Torch computes them, in bfloat16 where the processor does so natively, and with batch normalisation folded into
 convolutions. On a processor, OpenVINO computes them if it is installed and there is enough to do: it gives the same
-values up to the rounding of float32, twice as fast (``benchmarks/inference.py``).
+values up to the rounding of float32, for the default network 1.5 times as fast (``benchmarks/inference.py``).
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from napari_pbip.models.frozen import Frozen
 Module = TypeVar("Module", bound=nn.Module)
 Outputs = tuple[torch.Tensor, ...]
 
-WORTH_CONVERTING = 8_000_000
-"""Pixels from which the second that a conversion for OpenVINO takes is saved again."""
+WORTH_CONVERTING = 25_000_000
+"""Pixels (500 tiles of 224) from which a conversion for OpenVINO pays: it takes 1.7 seconds of a processor, which the
+default network has saved again after a third of them, and until it is done the user sees nothing."""
 _COMPARED = 4
 """Number of pictures for which the values of OpenVINO are compared with those of torch before it is used."""
 _SIZES = 2
@@ -120,8 +121,8 @@ class Network(Generic[Module]):
         if self.device.type != "cpu" or max(self._pixels, self._expected) < WORTH_CONVERTING:
             return None
         size = images.shape[-2:]
-        if size not in self._converted and len(self._converted) < _SIZES and openvino_network.installed():
-            self._converted[size] = self._convert(images[:_COMPARED])
+        if size not in self._converted and len(self._converted) < _SIZES:
+            self._converted[size] = self._convert(images[:_COMPARED]) if openvino_network.installed() else None
         return self._converted.get(size)
 
     @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from napari_pbip.errors import DamagedPlace
@@ -49,7 +51,7 @@ class Plane:
         try:
             for top in range(y // _BLOCK * _BLOCK, y + height, _BLOCK):
                 for left in range(x // _BLOCK * _BLOCK, x + width, _BLOCK):
-                    block = self._blocks.get((top, left), lambda top=top, left=left: self._resample(top, left))
+                    block = self._blocks.get((top, left), partial(self._resample, top, left))
                     y0, y1 = max(top, y), min(top + _BLOCK, y + height)
                     x0, x1 = max(left, x), min(left + _BLOCK, x + width)
                     out[y0 - y : y1 - y, x0 - x : x1 - x] = block[y0 - top : y1 - top, x0 - left : x1 - left]
