@@ -34,6 +34,8 @@ SMALL = {
 class PooledPixels(torch.nn.Module):
     """A frozen encoder without weights, whose features are the pixels, pooled to 8 x 8."""
 
+    pools_cells = False
+
     def forward(self, images):
         return torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1)
 

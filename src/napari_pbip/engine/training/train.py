@@ -15,7 +15,6 @@ from napari_pbip.bank.layouts.tile_table import write_tiles
 from napari_pbip.claims import claims
 from napari_pbip.config import (
     DataSettings,
-    ImgMatchSettings,
     JobSettings,
     PbipSettings,
     ProbeSettings,
@@ -23,6 +22,7 @@ from napari_pbip.config import (
     TrainedSettings,
     TrainSettings,
 )
+from napari_pbip.config.methods import ImgMatchSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.device import autocast, choose_device
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
