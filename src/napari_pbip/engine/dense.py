@@ -61,7 +61,8 @@ class DenseFeatures:
             same_size = [key for key, image in missing.items() if image.shape == shape]
             (batch,) = self._network(to_pixels([missing[key] for key in same_size]))
             for key, features in zip(same_size, batch.to(torch.float16).cpu(), strict=True):
-                found[key] = features.numpy()
+                # in the order of the cache's files, so that sums of known and new features agree to the last bit
+                found[key] = np.ascontiguousarray(features.numpy())
                 self.cache.put(self._identity, key, found[key])
         return [found[key] for key in keys]
 
