@@ -109,6 +109,15 @@ def in_order(one: QWidget, other: QWidget, page: QWidget) -> bool:
     return is_read_before(place(first, page), place(second, page))
 
 
+def settled(page: Any, settle: Settle) -> None:
+    """Wait until a page shows what its threads have found, such as the size of tiles that it proposes."""
+    before: set[Any] = set()
+    while (now := controls(page)) != before:
+        before = now
+        for _ in range(3):
+            settle()
+
+
 def test_all_controls_in_the_order_that_is_seen(viewer: Any, settle: Settle, active: Any, tmp_path: Path) -> None:
     session = session_of(viewer)
     viewer.open_sample("napari-pbip", "project")
@@ -128,6 +137,7 @@ def test_all_controls_in_the_order_that_is_seen(viewer: Any, settle: Settle, act
             if fold.isVisible():
                 click(fold)
         settle()
+        settled(page, settle)
         there = controls(page)
         assert [one for one in there if not name_of(one)] == [], step
         first = min(there, key=lambda one: (place(one, page).top(), place(one, page).left()))

@@ -15,6 +15,7 @@ from napari_pbip import cli, samples
 from napari_pbip.config import JobSettings
 from napari_pbip.errors import PbipError
 from napari_pbip.events import Job
+from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.wording import Interface
 from tests.test_wording import texts
 
@@ -122,6 +123,10 @@ def test_the_window_names_settings_as_its_forms_do(viewer: Any, settle: Callable
     for name in ("2 Label tiles", "3 Image bank", "4 Train", "5 Segment"):
         dock, widget = viewer.window.add_plugin_dock_widget("napari-pbip", name)
         settle()
+        for form in widget.findChildren(SettingsForm):
+            for row in form.rows:  # also those of other methods
+                if not row.made:
+                    row.make(lambda: None)
         labels[name[2:]] = {label.text() for label in widget.findChildren(QLabel)}
         choices |= {box.itemText(i) for box in widget.findChildren(QComboBox) for i in range(box.count())}
         dock.close()
