@@ -51,6 +51,7 @@ class CorrectedCohort:
     ) -> None:
         self.viewer, self.settle, self.reader, self.shot = viewer, settle, reader, shot
         self.session, self.canvas = session_of(viewer), canvas_of(viewer)
+        self._labelled: Mapping[Any, Any] = {}
         reader.named("Workflow")
         self.panel = open_workflow(viewer, settle)
 
@@ -90,6 +91,20 @@ class CorrectedCohort:
         """Wait until every cell of the map is counted."""
         self.settle(lambda: self.result.areas.exact and not self.result.areas.counting and not self.session.jobs)
         self.settle()
+
+    def right(self) -> tuple[float, float]:
+        """Return how much the model's own map agrees with the corrections, and with the tiles of the sample project."""
+        store, size = self.result.store, self.session.labelling.labels.size
+        scores = np.nan_to_num(np.asarray(store.scores[0][:], np.float32), nan=-np.inf)
+        best = np.where(np.isfinite(scores.max(0)), scores.argmax(0) + 1, 0)
+        corrected = store.corrections.cells
+        there = (best > 0) & (corrected > 0)
+        side, known = size.microns / store.cell_um, []
+        for (column, row), classes in self._labelled.items():
+            ys, xs = (slice(round(i * side), round((i + 1) * side)) for i in (row, column))
+            if len(classes) == 1:
+                known.append((best[ys, xs] == next(iter(classes)) + 1)[best[ys, xs] > 0])
+        return float((best == corrected)[there].mean()), float(np.concatenate(known).mean())
 
     # the parts of the page -----------------------------------------------------------------------------------
 
@@ -147,7 +162,8 @@ class CorrectedCohort:
     def teach(self) -> None:
         """Label the tiles that the corrections tell the class of."""
         teach = self.panel.docks[Step.TUNE][-1].correct.teach
-        before = len(self.session.labelling.labels)
+        labels = self.session.labelling.labels
+        before, self._labelled = len(labels), dict(labels.tiles(self.session.slides[0].slide.identity))
         self.reader.press(teach, "Teach the model…")
         self.settle(lambda: teach.label_button.isVisible() and not self.session.jobs)
         self.settle()
@@ -183,7 +199,7 @@ class CorrectedCohort:
     def map_again(self) -> None:
         """Map the slide with a probe of all labels; corrections and regions stay."""
         labelling = self.panel.docks[Step.LABEL_TILES][-1].slide_labels
-        corrected = self.result.store.corrections.cells.copy()
+        corrected, before = self.result.store.corrections.cells.copy(), self.right()
         self.reader.press(labelling, "Map the whole slide")
         self.settle(lambda: labelling.live.whole_problem.isVisible() and not self.session.jobs, seconds=400)
         assert "has a tissue map already" in labelling.live.whole_problem.text()
@@ -193,6 +209,9 @@ class CorrectedCohort:
         self.counted()
         np.testing.assert_array_equal(self.result.store.corrections.cells, corrected)
         assert len(self.result.store.regions) == 1
+        now = self.right()
+        assert now[0] > before[0]
+        assert now[1] > before[1] - 0.02
 
     def compare(self) -> None:
         """Compare two thresholds, as a table and side by side."""

@@ -469,7 +469,7 @@ def test_tissue_is_found_thresholded_and_painted(viewer, widget, settle):
     assert isinstance(layer, Labels)
     found = TissueMask.read(file, slide.slide)
     np.testing.assert_array_equal(np.asarray(layer.data) > 0, found.array)
-    assert f"{found.area_mm2:.2f} mm²" in widget.tissue.text.text()
+    settle(lambda: f"{found.area_mm2:.2f} mm²" in widget.tissue.text.text())
 
     widget.tissue.slider.slider.setValue(300)  # darker tissue only
     settle(lambda: TissueMask.read(file, slide.slide).area_mm2 < 0.8 * found.area_mm2)
