@@ -36,6 +36,8 @@ def main() -> None:
     session = session_of(viewer)
 
     def shot(name: str) -> None:
+        if name != "corrected-suggest":  # which shows one tile
+            viewer.reset_view()
         settle()
         print(name, flush=True)
         save_picture(viewer, folder / f"{name}.jpg", most=150_000)

@@ -77,10 +77,11 @@ def _time(settings: JobSettings, steps: int, side: int, earlier: Iterable[RunFac
     pixels = _megapixels(settings, steps, side)
     networks = settings.backbone.name, settings.bank.encoder
     alike = [one for one in earlier if (one.settings.backbone.name, one.settings.bank.encoder) == networks]
+    masked = settings.method.masked if isinstance(settings.method, PbipSettings) else PbipSettings().masked
     rates = [
         one.seconds / _megapixels(one.settings, one.step, one.tile_size)
         for one in alike
-        if one.finished and isinstance(one.settings.method, PbipSettings)
+        if one.finished and isinstance(one.settings.method, PbipSettings) and one.settings.method.masked == masked
     ]
     if rates:
         return f"{_minutes(median(rates) * pixels)}, judged by an earlier training"

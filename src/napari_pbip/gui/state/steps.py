@@ -68,8 +68,11 @@ class Steps:
     def following(self, step: Step) -> Step | None:
         """Return the step to go on with after this one, or None after the last.
 
-        A slide that is opened in a project with tiles, bank or model goes on where the project is.
+        A slide that is opened in a project with tiles, bank or model goes on where the project is; thresholds need a
+        map first.
         """
+        if step is Step.TUNE and Step.SEGMENT not in self.done:
+            return Step.SEGMENT
         order = list(Step)
         place = order.index(step)
         if step is Step.SLIDES:
