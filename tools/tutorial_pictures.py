@@ -23,8 +23,10 @@ from qtpy.QtCore import Qt
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from napari_pbip.gui.panels.cohort_table import STATE  # noqa: E402
 from napari_pbip.gui.sessions import session_of  # noqa: E402
 from napari_pbip.gui.state.steps import Step  # noqa: E402
+from tests.gui.docks.test_project import shown  # noqa: E402
 from tests.gui.qt_helpers import click, open_workflow  # noqa: E402
 from tests.gui.sample_labels import CARCINOMA, SKIN, SPINDLE_CELLS, Lesson  # noqa: E402
 from tests.gui.workflow import Workflow  # noqa: E402
@@ -61,7 +63,7 @@ def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> N
 def play_cohort(folder: Path) -> None:
     """Map the three bundled slides with the model of the sample project; write a picture of their table and a map."""
     viewer = napari.Viewer()
-    viewer.window.resize(1400, 900)
+    viewer.window.resize(1400, 1000)
     session = session_of(viewer)
 
     def shot(name: str) -> None:
@@ -84,8 +86,9 @@ def play_cohort(folder: Path) -> None:
         settle(lambda: project.model.currentText() and not session.jobs)
         project.table.selectAll()
         click(project.segment_button)
-        settle(lambda: len(session.results) == 3 and not session.jobs, 3600)
+        settle(lambda: shown(project, STATE) == ["done"] * 3 and not session.jobs, 3600)
         session.slides.show(session.slides[0])
+        viewer.window._qt_window.resizeDocks([dock], [400], Qt.Orientation.Vertical)  # for three rows
         shot("cohort")
         session.close()
         viewer.close()

@@ -33,7 +33,8 @@ SLIDE, MAP, MPP, TISSUE, STATE, MODEL, AREAS = range(7)
 _HEADERS = ("Slide", "Map", "µm per\npixel", "Tissue\nmm²", "State", "Model")
 _WIDTHS = {SLIDE: 116, MAP: 52, MPP: 52, TISSUE: 56, STATE: 84, MODEL: 84}
 """Widths in pixels with which the columns up to the state are in sight in the workflow panel."""
-_AREA_WIDTH = 64
+_AREA_WIDTHS = 64, 160
+"""Least and largest width in pixels of the columns of classes, which are as wide as their titles in between."""
 _SORT = Qt.ItemDataRole.UserRole
 _UNKNOWN = float("-inf")
 Index = QModelIndex | QPersistentModelIndex
@@ -200,13 +201,25 @@ class CohortTable(QTableView):
             vertical.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
             vertical.setDefaultSectionSize(SIDE + 4)
             header.setStretchLastSection(False)
-            header.setDefaultSectionSize(_AREA_WIDTH)
+            header.setDefaultSectionSize(_AREA_WIDTHS[0])
             for column, width in _WIDTHS.items():
                 header.resizeSection(column, width)
         self._opened = opened
         self._stale = False
         self.doubleClicked.connect(self._on_double_click)
-        listen(self, (titles.changed, self.cohort_model.retitle))
+        self.cohort_model.modelReset.connect(self._fit_titles)
+        listen(self, (titles.changed, self._retitle))
+
+    def _retitle(self) -> None:
+        self.cohort_model.retitle()
+        self._fit_titles()
+
+    def _fit_titles(self) -> None:
+        """Make the columns of classes as wide as their titles, up to a limit."""
+        header, (least, most) = self.horizontalHeader(), _AREA_WIDTHS
+        assert header is not None  # because a table has one
+        for column in range(AREAS, self.cohort_model.columnCount()):
+            header.resizeSection(column, min(most, max(least, header.sectionSizeHint(column))))
 
     def _on_double_click(self, index: QModelIndex) -> None:
         if index.column() != MPP:  # which is edited
