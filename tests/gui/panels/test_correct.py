@@ -180,6 +180,19 @@ def test_an_earlier_sitting_is_taken_back_and_undone_after_a_restart(viewer: Any
     assert [one.who for one in ScoreStore.open(path).corrections.sittings] == ["A. Person", "B. Person"]
 
 
+def test_undo_right_after_a_stroke_undoes_that_stroke(bench: Bench, settle: Any) -> None:
+    height, width = bench.labels.shape
+    click(bench.panel.correct_button)
+    bench.stroke((height * 0.4, width * 0.45), (height * 0.5, width * 0.5))
+    settle(lambda: bench.result.store.corrections.sittings and bench.session.correcting.saved)
+    first = bench.labels
+    bench.stroke((height * 0.6, width * 0.45), (height * 0.7, width * 0.5))
+    assert not bench.session.correcting.saved
+    click(bench.tune.undo.undo_button)
+    np.testing.assert_array_equal(bench.labels, first)
+    click(bench.panel.correct_button)
+
+
 def test_a_copy_of_the_corrections_says_that_it_is_one(bench: Bench, settle: Any) -> None:
     height, width = bench.labels.shape
     click(bench.panel.correct_button)

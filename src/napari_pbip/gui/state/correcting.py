@@ -53,6 +53,7 @@ class Correcting:
         self._quiet = single_shot(_SETTLE_MS, self.flush)
         session.viewer.layers.events.removed.connect(self._on_removed)
         session.results.changed.connect(self._on_results)
+        session.history.moving.connect(self.flush)
 
     @property
     def layer(self) -> Any:

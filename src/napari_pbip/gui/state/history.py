@@ -29,6 +29,8 @@ class History:
 
     changed = Signal()
     """Emitted when there are other steps."""
+    moving = Signal()
+    """Emitted before a step is undone or redone, so that a change that waits to be recorded is recorded first."""
 
     def __init__(self) -> None:
         self._done: list[_Step] = []
@@ -79,11 +81,11 @@ class History:
 
     def undo(self) -> None:
         """Undo the last change."""
-        self._move(self._done, self._undone, lambda step: step.undo())
+        self._move(undone=True)
 
     def redo(self) -> None:
         """Redo the last change that was undone."""
-        self._move(self._undone, self._done, lambda step: step.redo())
+        self._move(undone=False)
 
     def forget(self, about: Hashable) -> None:
         """Forget the changes of one thing, which cannot be undone any more."""
@@ -96,15 +98,19 @@ class History:
         self._done, self._undone = [], []
         self.changed.emit()
 
-    def _move(self, source: list[_Step], target: list[_Step], act: Callable[[_Step], object]) -> None:
-        if not source or self._busy:
+    def _move(self, *, undone: bool) -> None:
+        if self._busy:
+            return
+        self.moving.emit()
+        source, target = (self._done, self._undone) if undone else (self._undone, self._done)
+        if not source:
             return
         step = source.pop()
         step.when = float("-inf")  # what follows is a change of its own
         target.append(step)
         self._busy = True
         try:
-            act(step)
+            (step.undo if undone else step.redo)()
         finally:
             self._busy = False
             self.changed.emit()
