@@ -48,14 +48,7 @@ def main() -> None:
         others = {Path(shutil.copy(samples.frozen_section(), scratch)): 0.5}
         cohort = CorrectedCohort(viewer, settle, Reader(PAGE), shot)
         cohort.open_project()
-        cohort.first_map()
-        cohort.leave_out()
-        cohort.correct()
-        cohort.teach()
-        cohort.answer_suggestions()
-        cohort.map_again()
-        cohort.compare()
-        cohort.cohort(others)
+        cohort.follow(others)
         session.close()
         viewer.close()
 

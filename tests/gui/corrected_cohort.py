@@ -106,6 +106,17 @@ class CorrectedCohort:
                 known.append((best[ys, xs] == next(iter(classes)) + 1)[best[ys, xs] > 0])
         return float((best == corrected)[there].mean()), float(np.concatenate(known).mean())
 
+    def follow(self, others: Mapping[Path, float]) -> None:
+        """Do all that the page says after the project was opened, with other slides and their microns per pixel."""
+        self.first_map()
+        self.leave_out()
+        self.correct()
+        self.teach()
+        self.answer_suggestions()
+        self.map_again()
+        self.compare()
+        self.cohort(others)
+
     # the parts of the page -----------------------------------------------------------------------------------
 
     def open_project(self) -> None:

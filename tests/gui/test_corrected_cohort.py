@@ -32,14 +32,7 @@ def test_the_page_can_be_followed(viewer: Any, settle: Settle, tmp_path: Path, m
     cohort = CorrectedCohort(viewer, settle, reader, pictures.append)
     cohort.open_project()
     session.change(segment=SegmentSettings(device="cpu", precision="float32", overlap=16))
-    cohort.first_map()
-    cohort.leave_out()
-    cohort.correct()
-    cohort.teach()
-    cohort.answer_suggestions()
-    cohort.map_again()
-    cohort.compare()
-    cohort.cohort({part: 0.5})
+    cohort.follow({part: 0.5})
     assert reader.names == reader.read | {"Plugins > PBIP tissue segmentation"}
     for name in pictures:
         assert f"(../images/{name}.jpg)" in reader.page
