@@ -224,6 +224,18 @@ def test_a_letter_finds_an_entry_of_a_list(
         QTest.qWait(2 * QApplication.keyboardInputInterval())  # else the letters are one word
         press(key, widget=table)
         settle(lambda found=found: [path.stem for path in table.selected()] == [found])
+    table.cohort_model.beginResetModel()  # after which no slide is current
+    table.cohort_model.endResetModel()
+    QTest.qWait(2 * QApplication.keyboardInputInterval())
+    press(Qt.Key.Key_N, widget=table)
+    settle(lambda: [path.stem for path in table.selected()] == ["nodule"])
+    table.setCurrentIndex(table.currentIndex().siblingAtColumn(2))  # the names are searched, whichever column it is
+    QTest.qWait(2 * QApplication.keyboardInputInterval())
+    press(Qt.Key.Key_G, widget=table)
+    settle(lambda: [path.stem for path in table.selected()] == ["gland"])
+    session.project.add([Path(shutil.copy(samples.slide(), tmp_path / "other.tif"))])
+    settle(lambda: len(table.cohort_model.entries) == 4 and not session.jobs)
+    assert table.path(table.currentIndex()).stem == "gland"
     assert not len(session.slides)
     _, labels = viewer.window.add_plugin_dock_widget("napari-pbip", "2 Label tiles")
     labels.tabs.setCurrentWidget(labels.folder)

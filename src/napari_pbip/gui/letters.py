@@ -36,10 +36,18 @@ class LettersFindEntries(QObject):
         if not isinstance(event, QKeyEvent) or event.type() != QEvent.Type.ShortcutOverride:
             return False
         letter = event.text().isalpha() and not event.modifiers() & ~Qt.KeyboardModifier.ShiftModifier
-        # an entry without text, such as a picture, is not found by letters
-        found = isinstance(watched, QComboBox) or (
-            isinstance(watched, QAbstractItemView) and isinstance(watched.currentIndex().data(), str)
-        )
-        if letter and found:
+        found = letter and (isinstance(watched, QComboBox) or _has_text(watched))
+        if found:
             event.accept()
-        return letter and found
+        return found
+
+
+def _has_text(view: QObject | None) -> bool:
+    """Return whether letters can find something in a view, whose entries may be pictures.
+
+    Qt begins at the current entry, or at the first one if none is current, as after a change of the whole list.
+    """
+    if not isinstance(view, QAbstractItemView) or (model := view.model()) is None:
+        return False
+    current = view.currentIndex()
+    return isinstance((current if current.isValid() else model.index(0, 0)).data(), str)

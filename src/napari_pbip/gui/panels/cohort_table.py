@@ -226,21 +226,22 @@ class CohortTable(QTableView):
             self._opened(self.path(index))
 
     def refresh(self) -> None:
-        """Show the slides as they are now, or once no cell is edited any more; those that were selected still are."""
+        """Show the slides as they are now, or once no cell is edited any more; which are selected and current stays."""
         if self.state() == QAbstractItemView.State.EditingState:  # Qt would replace what was typed
             self._stale = True
             return
-        before = self.selected()
+        before, current = self.selected(), self._current()
         self.cohort_model.refresh()
         selection = self.selectionModel()
-        if selection is None or self.selected() == before:
+        if selection is None or (self.selected(), self._current()) == (before, current):
             return
-        again = QItemSelection()
+        again, flags = QItemSelection(), QItemSelectionModel.SelectionFlag
         for row in range(self._proxy.rowCount()):
-            index = self._proxy.index(row, 0)
+            index = self._proxy.index(row, SLIDE)
+            if self.path(index) == current:
+                selection.setCurrentIndex(index, flags.NoUpdate)
             if self.path(index) in before:
                 again.select(index, index)
-        flags = QItemSelectionModel.SelectionFlag
         selection.select(again, flags.ClearAndSelect | flags.Rows)
 
     def closeEditor(self, editor: QWidget | None, hint: QAbstractItemDelegate.EndEditHint) -> None:
@@ -249,6 +250,13 @@ class CohortTable(QTableView):
             self._stale = False
             self.refresh()
 
+    def keyboardSearch(self, search: str | None) -> None:
+        """Find a slide by the first letters of its name, whichever column is current."""
+        current, selection = self.currentIndex(), self.selectionModel()
+        if current.isValid() and selection is not None:
+            selection.setCurrentIndex(current.siblingAtColumn(SLIDE), QItemSelectionModel.SelectionFlag.NoUpdate)
+        super().keyboardSearch(search)
+
     def filter(self, text: str) -> None:
         """Show only slides that have a text in any column."""
         self._proxy.setFilterFixedString(text)
@@ -256,6 +264,10 @@ class CohortTable(QTableView):
     def path(self, index: QModelIndex) -> Path:
         """Return the path of the slide in a row of the view."""
         return self.cohort_model.path(self._proxy.mapToSource(index).row())
+
+    def _current(self) -> Path | None:
+        index = self.currentIndex()
+        return self.path(index) if index.isValid() else None
 
     def selected(self) -> list[Path]:
         """Return the paths of the selected slides, from top to bottom."""
