@@ -109,7 +109,8 @@ def settle(request: pytest.FixtureRequest, application: Any) -> Callable[..., No
             if until is not None and until():
                 return
             if time.monotonic() > end:
-                assert until is None, f"still not so after {seconds} s"
+                window, focus = application.activeWindow(), application.focusWidget()
+                assert until is None, f"still not so after {seconds} s; active: {window}, with the focus: {focus}"
                 return
             time.sleep(0.005)
 
