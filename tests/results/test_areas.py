@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,3 +72,17 @@ def test_a_table_that_cannot_be_written_is_said_so(tmp_path, labelled):
     (tmp_path / "areas.csv").mkdir()
     with pytest.raises(OutputError, match="cannot be written"):
         write_areas(tmp_path / "areas.csv", labelled)
+
+
+def test_counting_the_tissue_of_a_large_slide_needs_less_memory_than_its_mask(tmp_path):
+    tissue = np.random.default_rng(0).random((3000, 3000)) < 0.3
+    store = create(tmp_path / "s.ome.zarr", (600, 600), tissue=tissue)
+    cells = np.minimum((np.arange(600) + 0.5) * 5, 2999).astype(int)  # the mask pixel under the middle of a cell
+    tracemalloc.start()
+    try:
+        counted = store.tissue_cells
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert counted == np.count_nonzero(tissue[np.ix_(cells, cells)])
+    assert peak < tissue.nbytes / 4

@@ -273,6 +273,18 @@ def test_fraction_is_exact_and_counts_outside_as_none() -> None:
     assert full.fraction(11 * 16, 0, 32, 16) == pytest.approx(0.5)
 
 
+def test_fraction_of_some_rectangles_needs_memory_for_these_alone() -> None:
+    mask = TissueMask(np.ones((4000, 4000), bool), 16.0, 8.0)
+    tracemalloc.start()
+    try:
+        shares = mask.fraction(np.array([[0, 63_840]]), np.array([[1600], [1700]]), 320, 320)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(shares, [[1, 0.5], [1, 0.5]])
+    assert peak < mask.array.nbytes / 4
+
+
 def test_fraction_of_a_whole_grid(sample_slide: Path) -> None:
     with open_slide(sample_slide) as slide:
         mask = find_tissue(slide, TissueSettings())

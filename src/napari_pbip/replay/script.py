@@ -37,8 +37,8 @@ from napari_pbip.files import writing
 from napari_pbip.project import BANK, MODELS, RESULTS, TILES, Project
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.results.places import OVERLAY, TISSUE, stores_in
+from napari_pbip.results.planning import stored_tissue
 from napari_pbip.results.store_facts import ModelFacts
-from napari_pbip.slides import TissueMask
 from napari_pbip.wording import Interface
 
 SCRIPT, RECORDS = "steps.sh", "steps"
@@ -207,8 +207,7 @@ class _Finder:
         if of_scores.get("tissue_mask") is not None:
             # the mask may have been corrected since; the store has the one that was used
             of_scores["tissue_mask"] = self.target / RECORDS / out / TISSUE
-            scale = facts.slide.width / store.tissue.shape[1]
-            TissueMask(store.tissue, scale, facts.slide.mpp * scale).write(of_scores["tissue_mask"])
+            stored_tissue(store).write(of_scores["tissue_mask"])
         try:
             labels = open_labels(store)[1]
             thresholds, crf = labels.thresholds, labels.refined

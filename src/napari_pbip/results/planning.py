@@ -20,7 +20,12 @@ def planned_tiles(grid: TileGrid, tissue: TissueMask, least: float, regions: Reg
 def needed_tiles(store: ScoreStore) -> npt.NDArray[np.bool_]:
     """Return the tiles of a store that are to be analysed by its present regions, bool (rows, columns)."""
     slide, grid = store.facts.slide, store.facts.grid
-    scale = max(slide.width, slide.height) / max(store.tissue.shape)
-    tissue = TissueMask(store.tissue, scale, slide.mpp * scale)
     tiles = TileGrid(grid.rows, grid.columns, grid.tile, grid.overlap, grid.model_mpp / slide.mpp, (0, 0))
-    return planned_tiles(tiles, tissue, float(store.facts.settings["min_tissue"]), store.regions)
+    return planned_tiles(tiles, stored_tissue(store), float(store.facts.settings["min_tissue"]), store.regions)
+
+
+def stored_tissue(store: ScoreStore) -> TissueMask:
+    """Return the tissue mask that a store was planned with."""
+    slide = store.facts.slide
+    scale = max(slide.width, slide.height) / max(store.tissue.shape)
+    return TissueMask(store.tissue, scale, slide.mpp * scale)

@@ -170,7 +170,8 @@ class StoredScores:
         height, width = self.tissue.shape
         rows = np.bincount(self._tiles_and_mask(0, slice(None), axis=0)[1], minlength=height)
         columns = np.bincount(self._tiles_and_mask(0, slice(None), axis=1)[1], minlength=width)
-        return int(rows @ self.tissue.astype(np.int64) @ columns)
+        # in parts, because einsum converts its input a little at a time, and a product all of it at once
+        return int(np.einsum("y,yx,x->", rows, self.tissue, columns))
 
     def _centres(self, level: int, span: slice, axis: int) -> npt.NDArray[np.float64]:
         """Return the centres of cells along one axis in level-0 pixels."""

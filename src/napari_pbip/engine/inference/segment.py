@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import asdict, replace
@@ -36,7 +36,7 @@ from napari_pbip.engine.loading import Image, ahead, to_pixels
 from napari_pbip.engine.network import Network
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.errors import DamagedPlace, OutputError, SlideError
-from napari_pbip.events import Finished, Job, Noted, RegionDone, Started, Step, Warned
+from napari_pbip.events import Event, Finished, Job, Noted, RegionDone, Started, Step, Warned
 from napari_pbip.models.methods.base import Method
 from napari_pbip.models.views import average_over_views
 from napari_pbip.results.areas import write_areas
@@ -46,7 +46,7 @@ from napari_pbip.results.labels import deltas
 from napari_pbip.results.lattice import Place
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, REGIONS, store_for, stores_in
-from napari_pbip.results.planning import needed_tiles, planned_tiles
+from napari_pbip.results.planning import needed_tiles, planned_tiles, stored_tissue
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_facts import GridFacts
 from napari_pbip.results.tile_order import View
@@ -146,19 +146,15 @@ def segment(
                 f"read pixel for pixel at its own {slide_mpp:.4g}; to be sure of the scale, give those of the tiles "
                 "with `data.mpp` and train again."
             )
-        tissue = (
-            TissueMask.read(settings.tissue_mask, slide)
-            if settings.tissue_mask
-            else find_tissue(slide, settings.tissue)
-        )
-        for note in tissue.notes:
-            yield Warned(note)
         drawn = _regions(out, slide, regions, overwrite=overwrite)
         windows = Windows.plan(model.facts.tile_size, settings)
         grid = windows.grid(slide.width, slide.height, slide_mpp, model_mpp)
         facts = _facts(slide, model, settings, refine, grid, model_mpp)
-        planned = planned_tiles(grid, tissue, settings.min_tissue, drawn)
-        store = _open_store(out, slide, model, grid, tissue, planned, drawn, facts, resume=resume, overwrite=overwrite)
+        path = _path_of_store(out, slide)
+        if resume and path in stores_in(out):
+            store = _resumed(path, slide, drawn, facts)
+        else:
+            store = yield from _created(path, slide, model, grid, settings, drawn, facts, overwrite=overwrite)
         if drawn:
             replace(drawn, size=(slide.width, slide.height)).write(out / REGIONS)
             yield Noted(f"What is analysed follows the regions in {out / REGIONS} ({len(drawn):,}).")
@@ -170,7 +166,7 @@ def segment(
     summary = {
         "store": str(store.path),
         "tiles": store.analysed,
-        "tissue_mm2": tissue.area_mm2,
+        "tissue_mm2": stored_tissue(store).area_mm2,
         "left_out_mm2": store.left_out_mm2,
         "areas": [asdict(row) for row in table],
         "seconds": time.monotonic() - began,
@@ -206,31 +202,42 @@ def _regions(out: Path, slide: Slide, given: Path | str | None, *, overwrite: bo
     return regions
 
 
-def _open_store(
-    out: Path,
+def _path_of_store(out: Path, slide: Slide) -> Path:
+    """Return the path of the store of a slide in a folder of results; it need not exist."""
+    path = store_for(out, slide.name, slide.identity)
+    if others := [other.name for other in stores_in(out) if other != path]:
+        raise OutputError(f"{out} holds the result of another slide ({others[0]}); choose another folder.")
+    return path
+
+
+def _resumed(path: Path, slide: Slide, regions: Regions, facts: dict[str, Any]) -> ScoreStore:
+    """Return the store that is resumed. It has the tissue, for which the whole slide would be read again."""
+    store = ScoreStore.open(path, "r+")
+    store.check_resume(**facts)
+    store.relocate(slide.path)
+    store.use_regions(regions)
+    if regions.identity != store.facts.regions:
+        store.plan(needed_tiles(store))
+    return store
+
+
+def _created(
+    path: Path,
     slide: Slide,
     model: TrainedModel,
     grid: TileGrid,
-    tissue: TissueMask,
-    planned: npt.NDArray[np.bool_],
+    settings: SegmentSettings,
     regions: Regions,
     facts: dict[str, Any],
     *,
-    resume: bool,
     overwrite: bool,
-) -> ScoreStore:
-    """Return the store to be filled: a new one, or the one that is resumed."""
-    path, there = store_for(out, slide.name, slide.identity), stores_in(out)
-    if others := [other.name for other in there if other != path]:
-        raise OutputError(f"{out} holds the result of another slide ({others[0]}); choose another folder.")
-    if resume and path in there:
-        store = ScoreStore.open(path, "r+")
-        store.check_resume(**facts)
-        store.relocate(slide.path)
-        store.use_regions(regions)
-        if regions.identity != store.facts.regions:
-            store.plan(needed_tiles(store))
-        return store
+) -> Generator[Event, None, ScoreStore]:
+    """Find the tissue and return a new store; yield a ``Warned`` for each note on the tissue."""
+    given = settings.tissue_mask
+    tissue = TissueMask.read(given, slide) if given else find_tissue(slide, settings.tissue)
+    for note in tissue.notes:
+        yield Warned(note)
+    planned = planned_tiles(grid, tissue, settings.min_tissue, regions)
     if regions and not planned.any():
         raise SlideError(
             f"No tile in the regions of {slide.name} holds enough tissue; draw them on tissue, or lower "
