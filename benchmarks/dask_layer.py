@@ -24,16 +24,15 @@ import dask.array as da
 import napari
 import numpy as np
 from napari.layers import Labels
-from napari.qt import get_qapp
 
+from interaction import ZOOMS, look, make_store
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.events import RegionDone
-from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import LargestScores, ScoreStore, label_region, lazy_labels
 from napari_pbip.results.lattice import BLOCK
 from score_store import STRIDE, TILE, create, smooth_field
-from tune import ZOOMS, Frames, make_store, wait
+from window import Window
 
 ALL = slice(None)
 SQUARE = 64
@@ -106,44 +105,30 @@ WAYS: dict[str, Callable[[napari.Viewer, Path], Any]] = {
 }
 
 
-def open_viewer() -> napari.Viewer:
-    """Return a viewer of 1920 x 1080 pixels."""
-    viewer = napari.Viewer()
-    viewer.window.resize(1920, 1080)
-    wait(1)
-    return viewer
+def open_window() -> Window:
+    """Return a window of 1920 x 1080 pixels."""
+    return Window(1920, 1080)
 
 
-def close(viewer: napari.Viewer) -> None:
-    """Close a viewer and its session."""
-    wait(3)  # until all work that follows a move has ended
-    session_of(viewer).close()
-    viewer.close()
-    wait(0.5)
-
-
-def look(viewer: napari.Viewer, shown: Any, pixels: float | None) -> None:
-    """Set the zoom, in screen pixels per cell."""
-    viewer.reset_view()
-    if pixels:
-        camera_of(viewer).zoom = pixels / shown.store.cell_um
-    wait(2)
+def close(window: Window) -> None:
+    """Close a window and its session."""
+    window.run(3)  # until all work that follows a move has ended
+    window.close()
 
 
 def slider(path: Path, way: str, moves: int) -> dict[str, float]:
     """Return the median milliseconds from a move of delta to its picture, for each zoom."""
-    viewer = open_viewer()
-    shown = WAYS[way](viewer, path)
-    frames, report = Frames(), {}
-    wait(5)
+    window = open_window()
+    shown, report = WAYS[way](window.viewer, path), {}
+    window.run(5)
     for zoom, pixels in ZOOMS.items():
-        look(viewer, shown, pixels)
+        look(window, shown.store.cell_um, pixels)
         ms = []
         for delta in np.linspace(0.05, 0.6, moves).tolist():
             thresholds = USUAL.model_copy(update={"delta": delta})
-            ms.append(frames.after(lambda new=thresholds: shown.move(new)))
+            ms.append(1e3 * window.following(lambda new=thresholds: shown.move(new)))
         report[zoom] = float(np.median(ms))
-    close(viewer)
+    close(window)
     return report
 
 
@@ -162,21 +147,21 @@ def stale(folder: Path, way: str, cells: int) -> dict[str, int]:
         for region in regions[:half]:
             store.write_region(region)
         store.commit()
-        viewer = open_viewer()
-        shown = WAYS[way](viewer, path)
+        window = open_window()
+        shown = WAYS[way](window.viewer, path)
         for pixels in GROWING.values():
-            look(viewer, shown, pixels)  # before the store grows
+            look(window, shown.store.cell_um, pixels)  # before the store grows
         for region in regions[half:]:
             store.write_region(region)
         store.commit()
     shown.grow([RegionDone(one.x, one.y, BLOCK, BLOCK, True) for one in regions[half:]])
-    wait(6)
+    window.run(6)
     found = {}
     for zoom, pixels in GROWING.items():
-        look(viewer, shown, pixels)
+        look(window, shown.store.cell_um, pixels)
         # where scores are by now nothing may be called not analysed: the whole slide is tissue
         found[f"stale, {zoom}"] = len(unanalysed(shown.layer))
-    close(viewer)
+    close(window)
     return found
 
 
@@ -195,7 +180,6 @@ def main() -> None:
     parser.add_argument("--moves", type=int, default=20, help="changes of a threshold at each zoom")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    get_qapp()
     report: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import re
 import tempfile
 import time
-from multiprocessing.queues import Queue
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +24,7 @@ from napari_pbip.engine.outputs.export import FORMATS, export
 from napari_pbip.results import Region, ScoreStore
 from napari_pbip.results.lattice import BLOCK
 from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME
+from processes import in_process, memory
 
 
 def repeated(store: ScoreStore, path: Path, side: int) -> ScoreStore:
@@ -71,15 +69,13 @@ def repeated(store: ScoreStore, path: Path, side: int) -> ScoreStore:
 THRESHOLDS = ThresholdSettings(delta=0.3)
 
 
-def measure(store: Path, target: Path, name: str, results: Queue[tuple[float, float, float]]) -> None:
+def measure(store: Path, target: Path, name: str) -> tuple[float, float, float]:
     """Export; return seconds, seconds of the processor, and peak memory in MB."""
     began = time.perf_counter()
     for _ in export(store, target, name, THRESHOLDS, overwrite=True):
         pass
     seconds, worked = time.perf_counter() - began, time.process_time()
-    # of this process alone; `ru_maxrss` begins with that of the process that started it
-    [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    results.put((seconds, worked, int(peak) / 1024))
+    return seconds, worked, memory()
 
 
 def areas_in(target: Path, name: str, store: ScoreStore) -> dict[str, float]:
@@ -118,7 +114,6 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=40_000, help="of the larger slide, in level-0 pixels")
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         store = ScoreStore.open(options.store)
         for one in (store, repeated(store, Path(folder, "large.ome.zarr"), options.side)):
@@ -127,13 +122,8 @@ def main() -> None:
             for name, chosen in FORMATS.items():
                 if name == "dicom-seg":
                     continue
-                target, results = Path(folder, f"{one.path.name}{chosen.ending}"), spawn.Queue()
-                runs = []
-                for _ in range(options.runs):
-                    process = spawn.Process(target=measure, args=(one.path, target, name, results))
-                    process.start()
-                    runs.append(results.get())
-                    process.join()
+                target = Path(folder, f"{one.path.name}{chosen.ending}")
+                runs = [in_process(measure, one.path, target, name) for _ in range(options.runs)]
                 files = [target] if target.is_file() else [file for file in target.rglob("*") if file.is_file()]
                 size = sum(file.stat().st_size for file in files) / 1e6
                 found = areas_in(target, name, one)

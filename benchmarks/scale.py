@@ -20,15 +20,12 @@ that its peak memory is known. Parts:
 from __future__ import annotations
 
 import argparse
-import ctypes
 import hashlib
 import io
 import json
 import math
-import multiprocessing
 import os
 import queue
-import re
 import signal
 import struct
 import tempfile
@@ -49,6 +46,7 @@ from napari_pbip.events import Finished, RegionDone, Started, Step
 from napari_pbip.results import ScoreStore
 from napari_pbip.results.places import stores_in
 from napari_pbip.slides import find_tissue, open_slide
+from processes import SPAWN, forget_peak, in_process, memory
 from report import finish, hardware
 
 MPP = 0.5
@@ -58,7 +56,6 @@ PIECE = (550, 1900, 1024)
 SECTIONS = 4
 """Sections along each side of the slide."""
 GLASS = 244
-SPAWN = multiprocessing.get_context("spawn")
 RUN = samples.project() / "model"
 
 # the slide -------------------------------------------------------------------------------------------------------
@@ -174,38 +171,6 @@ def _write_page(file: Any, at: int, level: int, pixels: int, offsets: np.ndarray
 
 
 # processes -------------------------------------------------------------------------------------------------------
-
-
-def memory(name: str = "VmHWM") -> float:
-    """Return the peak (or present, ``VmRSS``) memory of this process alone in MB."""
-    [kilobytes] = re.findall(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(kilobytes) / 1024
-
-
-def forget_peak() -> None:
-    """Give freed memory back to the system, and let the peak begin with what is used now."""
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def in_process(work: Callable[..., Any], *given: Any) -> Any:
-    """Return what a function returns in a process of its own."""
-    answers = SPAWN.Queue()
-    process = SPAWN.Process(target=_answer, args=(answers, work, *given))
-    process.start()
-    while True:
-        try:
-            answer = answers.get(timeout=1)
-            break
-        except queue.Empty:
-            if not process.is_alive():
-                raise RuntimeError(f"the process of {work.__name__} ended with {process.exitcode}") from None
-    process.join()
-    return answer
-
-
-def _answer(answers: Any, work: Callable[..., Any], *given: Any) -> None:
-    answers.put(work(*given))
 
 
 def tissue_of(path: Path) -> dict[str, float]:
@@ -337,11 +302,8 @@ def exported(store: Path, folder: Path) -> dict[str, Any]:
     for name, chosen in FORMATS.items():
         if name == "dicom-seg":
             continue
-        target, results = folder / f"export{chosen.ending}", SPAWN.Queue()
-        process = SPAWN.Process(target=measure, args=(store, target, name, results))
-        process.start()
-        wall, processor, peak = results.get()
-        process.join()
+        target = folder / f"export{chosen.ending}"
+        wall, processor, peak = in_process(measure, store, target, name)
         areas = areas_in(target, name, one)
         expected = expected or areas
         errors = [abs(areas[key] - area) / area for key, area in expected.items() if key in areas and area]
@@ -356,86 +318,41 @@ def exported(store: Path, folder: Path) -> dict[str, Any]:
 
 
 def in_napari(slide: Path, store: Path, seconds: float) -> dict[str, float]:
-    """Move the view over a map; return the stalls of the main thread and the growth of memory."""
-    import itertools
-
-    import napari
+    """Open a map on its slide and move the view; return stalls of the main thread, frames, and growth of memory."""
     import torch  # noqa: F401 - as after the first dock was opened
-    from napari.qt import get_qapp
-    from qtpy.QtCore import QTimer
 
-    from canvas import canvas_of_window
-    from napari_pbip.gui.compat import camera_of
+    from interaction import pan
     from napari_pbip.gui.sessions import session_of
+    from window import Window
 
-    viewer = napari.Viewer()
-    viewer.window.resize(1366, 768)
-    session, application = session_of(viewer), get_qapp()
-    clock, computed, frames = [], [], []
-
-    def tick() -> None:
-        clock.append(time.perf_counter())
-        computed.append(time.thread_time())
-
-    def run(length: float) -> None:
-        end = time.perf_counter() + length
-        while time.perf_counter() < end:
-            application.processEvents()
-            time.sleep(0.001)
-
-    def longest(times: list[float]) -> tuple[float, float]:
-        gaps = 1e3 * np.diff(times)
-        times.clear()
-        return float(gaps.max()), float(np.percentile(gaps, 99))
-
-    timer, pan = QTimer(), QTimer()
-    timer.setInterval(10)
-    timer.timeout.connect(tick)
-    timer.start()
+    window = Window()
+    session, viewer = session_of(window.viewer), window.viewer
     viewer.layers.remove(viewer.add_labels(np.zeros((64, 64), np.uint8)))  # napari's own first layer
-    run(2)
+    window.run(1)
+    before = memory("VmRSS")
     session.slides.open(slide)
-    run(3)
-    longest(clock)
-    longest(computed)
-    before, processor = memory("VmRSS"), time.process_time()
+    window.run(3)
+    found = {"MB of the slide": memory("VmRSS") - before}
+    before = memory("VmRSS")
+    window.begin()
     began = time.perf_counter()
     result = session.results.open(store)
-    opened = time.perf_counter() - began
-    while not result.areas.exact:
-        run(0.05)
-    counted = time.perf_counter() - began
-    found = {"opening, s": opened, "all cells counted, s": counted}
-    found["opening, longest stall, ms"], _ = longest(clock)
-    found["opening, computed at a time, ms"], _ = longest(computed)
-    camera = camera_of(viewer)
-    low, high = (np.asarray(edge)[-2:] for edge in session.slides[0].layer.extent.world)
-    middle, size = (low + high) / 2, (high - low) / 4
-    steps = itertools.count()
-
-    def move() -> None:
-        """Go around the slide, from the whole of it to single cells."""
-        angle = next(steps) / 8
-        camera.center = tuple(middle + size * [math.sin(angle), math.cos(1.3 * angle)])
-        camera.zoom = 0.4 * 8 ** math.sin(angle / 5)
-
-    pan.setInterval(100)
-    pan.timeout.connect(move)
-    pan.start()
-    canvas_of_window().frameSwapped.connect(lambda: frames.append(time.perf_counter()))
-    run(2)
-    longest(clock)
-    longest(computed)
-    frames.clear()
-    run(seconds)
-    pan.stop()
-    found["moving, longest stall, ms"], found["moving, 99 % of stalls, ms"] = longest(clock)
-    found["moving, computed at a time, ms"], _ = longest(computed)
-    found["moving, frames a second"] = len(frames) / seconds
-    found["MB of the map"] = memory("VmRSS") - before
-    found["processor s"] = time.process_time() - processor
-    session.close()
-    viewer.close()
+    found["opening the map, s"] = time.perf_counter() - began
+    window.until(lambda: result.areas.exact)
+    found["all cells counted, s"] = time.perf_counter() - began
+    stalls = window.stalls()
+    found |= {"opening, longest stall, ms": stalls.longest, "opening, computed at a time, ms": stalls.computed}
+    window.begin()
+    pan(window, session, seconds)
+    stalls = window.stalls()
+    found |= {
+        "moving, longest stall, ms": stalls.longest,
+        "moving, 99 % of stalls, ms": stalls.late,
+        "moving, computed at a time, ms": stalls.computed,
+        "moving, frames a second": window.frames / seconds,
+        "MB of the map": memory("VmRSS") - before,
+    }
+    window.close()
     return found
 
 

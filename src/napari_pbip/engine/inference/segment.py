@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import asdict, replace
 from itertools import islice
@@ -356,10 +356,12 @@ def _fill(
                 done += len(some)
                 yield Step(done)
                 if time.monotonic() > next_show and (shown is None or shown.done()):
-                    partials = blender.partials()
+                    partials, earlier = blender.partials(), shown
                     shown = writer.submit(_show, store, partials)
                     writing.append((shown, finished + [_done(region) for region in partials]))
                     finished, next_show = [], time.monotonic() + SHOW_SECONDS
+                    if earlier is None:
+                        wait([shown])  # the first labels shall not come a batch later
                 if time.monotonic() > next_keep:
                     writing.append((writer.submit(store.keep, blender.keep()), []))
                     next_keep = time.monotonic() + KEEP_SECONDS
