@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from zarr.codecs import BloscCodec
+from zarr.storage import LocalStore
 
 from napari_pbip.claims import claim
 from napari_pbip.files import writing_folder
@@ -187,7 +188,7 @@ class CorrectionEditor:
             *earlier, array = self._arrays()
             y, x = (range(span.start // CHUNK * CHUNK, span.stop, CHUNK) for span in changed)
             for block in (_block(row, column) for row in y for column in x):
-                below = _laid_over(earlier, np.zeros_like(cells[block]), block)
+                below = _lay_block(earlier, np.zeros_like(cells[block]), block)
                 own = np.where(cells[block] == UNTOUCHED, np.uint8(_AS_MODEL), cells[block])
                 array[block] = np.where(cells[block] == below, np.uint8(UNTOUCHED), own)
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -308,13 +309,33 @@ class CorrectionEditor:
         self._corrections.sittings = tuple(map(_sitting, self._corrections.arrays()))
 
 
-def _laid_over(sittings: Sequence[zarr.Array[Any]], cells: Cells, block: Rectangle = np.s_[:, :]) -> Cells:
-    """Lay a block of sittings over cells, which are changed and returned."""
+def _laid_over(sittings: Sequence[zarr.Array[Any]], cells: Cells) -> Cells:
+    """Lay sittings over cells, which are changed and returned.
+
+    Only the blocks that a sitting has written are read: of a large slide nearly all are untouched.
+    """
+    for y, x in sorted({place for array in sittings for place in _blocks_on_disk(array)}):
+        block = _block(y * CHUNK, x * CHUNK)
+        _lay_block(sittings, cells[block], block)
+    return cells
+
+
+def _lay_block(sittings: Sequence[zarr.Array[Any]], cells: Cells, block: Rectangle) -> Cells:
+    """Lay one block of sittings over its cells, which are changed and returned."""
     for array in sittings:
         given = np.asarray(array[block])
         np.copyto(cells, given, where=given != UNTOUCHED)
     cells[cells == _AS_MODEL] = UNTOUCHED
     return cells
+
+
+def _blocks_on_disk(array: zarr.Array[Any]) -> list[tuple[int, int]]:
+    """Return row and column of the blocks of a sitting that were written."""
+    store = array.store
+    assert isinstance(store, LocalStore)  # as a folder is opened
+    files = Path(store.root, array.path, "c").glob("*/*")
+    places = [(file.parent.name, file.name) for file in files]
+    return [(int(row), int(column)) for row, column in places if row.isdecimal() and column.isdecimal()]
 
 
 def _sitting(array: zarr.Array[Any]) -> Sitting:

@@ -16,6 +16,7 @@ from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.tune import TuneWidget
 from napari_pbip.gui.sessions import session_of
 from tests.gui.napari_privates import canvas_of
+from tests.gui.qt_helpers import click
 
 LEFT, NO = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
 ALL = slice(None)
@@ -42,13 +43,23 @@ class Bench:
 
     @property
     def cells(self) -> dict[str, int]:
-        self.settle(lambda: self.session.correcting.saved)
+        self.saved()
         self.settle()  # the areas are estimated, and then counted
         self.counted()
         return {row.name: row.cells for row in self.result.areas.rows}
 
+    def correct(self) -> None:
+        """Press *Correct*, and wait until there is something to paint on."""
+        click(self.panel.correct_button)
+        self.settle(lambda: self.session.correcting.layer is not None)
+
+    def saved(self) -> None:
+        """Wait until what was painted, undone or taken back is on disk."""
+        self.settle(lambda: self.session.correcting.saved)
+
     @property
     def labels(self) -> np.ndarray:
+        self.saved()
         return np.array(self.result.view.labels(0, ALL, ALL))
 
     def at(self, row: float, column: float) -> QPoint:

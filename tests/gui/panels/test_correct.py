@@ -57,8 +57,7 @@ def test_what_is_painted_is_counted_saved_exported_and_taken_back(bench: Bench, 
     before = bench.cells
     assert "computed from scores" in bench.panel.about.text()
     type_text(bench.panel.who, "A. Person")
-    click(bench.panel.correct_button)
-    settle()
+    bench.correct()
     assert bench.viewer.layers.selection.active is bench.session.correcting.layer
     name = bench.result.taxonomy.names[1]
     bench.choose(name)
@@ -90,6 +89,7 @@ def test_what_is_painted_is_counted_saved_exported_and_taken_back(bench: Bench, 
 
     click(bench.panel.back_button)
     said = answer(bench.panel, settle, "Take back")
+    bench.saved()
     assert sum(int(n) for n in re.findall(r": (\d+) cells", said)) == np.count_nonzero(painted)
     np.testing.assert_array_equal(bench.labels, model)
     assert bench.cells == before
@@ -107,7 +107,7 @@ def test_the_bucket_fills_a_patch_of_the_map_and_undo_takes_it_back(bench: Bench
     parts, _ = scipy.ndimage.label(model == 2)
     largest = 1 + np.argmax(np.bincount(parts.ravel())[1:])
     row, column = np.argwhere(parts == largest)[np.count_nonzero(parts == largest) // 2]
-    click(bench.panel.correct_button)
+    bench.correct()
     layer = bench.session.correcting.layer
     layer.mode = "fill"
     bench.choose("not assigned")
@@ -131,7 +131,7 @@ def test_the_bucket_fills_a_patch_of_the_map_and_undo_takes_it_back(bench: Bench
 
 
 def test_another_window_shows_the_corrections_and_goes_on_with_them(bench: Bench, settle: Any) -> None:
-    click(bench.panel.correct_button)
+    bench.correct()
     height, width = bench.labels.shape
     bench.stroke((height * 0.4, width * 0.45), (height * 0.5, width * 0.5))
     bench.session.correcting.flush()
@@ -141,11 +141,13 @@ def test_another_window_shows_the_corrections_and_goes_on_with_them(bench: Bench
     result = session.results.open(bench.path)
     np.testing.assert_array_equal(np.array(result.view.labels(0, ALL, ALL)), corrected)
     session.correcting.begin(result)
+    settle(lambda: session.correcting.problem is not None)
     assert session.correcting.layer is None
     assert "in use" in str(session.correcting.problem)
     bench.viewer.layers.remove(bench.result.layer)  # the layer of the corrections has nothing to lie over then
     assert bench.session.correcting.layer is None
     session.correcting.begin(result, "B. Person")
+    settle(lambda: session.correcting.layer is not None)
     session.correcting.layer.data[0, 0] = 1
     session.close()
     other.close()
@@ -167,11 +169,12 @@ def test_an_earlier_sitting_is_taken_back_and_undone_after_a_restart(viewer: Any
     assert "B. Person" in bench.panel.about.text()
     click(bench.panel.back_button)
     assert "B. Person" in answer(bench.panel, settle, "Take back")
-    assert "A. Person" in bench.panel.about.text()
     one = bench.labels
+    assert "A. Person" in bench.panel.about.text()
     assert (one != corrected).any()
     click(bench.panel.back_button)
     answer(bench.panel, settle, "Take back")
+    bench.saved()
     assert not bench.panel.back_button.isEnabled()
     click(bench.tune.undo.undo_button)
     np.testing.assert_array_equal(bench.labels, one)
@@ -182,20 +185,48 @@ def test_an_earlier_sitting_is_taken_back_and_undone_after_a_restart(viewer: Any
 
 def test_undo_right_after_a_stroke_undoes_that_stroke(bench: Bench, settle: Any) -> None:
     height, width = bench.labels.shape
-    click(bench.panel.correct_button)
+    bench.correct()
     bench.stroke((height * 0.4, width * 0.45), (height * 0.5, width * 0.5))
     settle(lambda: bench.result.store.corrections.sittings and bench.session.correcting.saved)
     first = bench.labels
     bench.stroke((height * 0.6, width * 0.45), (height * 0.7, width * 0.5))
     assert not bench.session.correcting.saved
     click(bench.tune.undo.undo_button)
+    assert not bench.session.correcting.layer.editable  # a thread is changing what is painted
     np.testing.assert_array_equal(bench.labels, first)
+    assert bench.session.correcting.layer.mode == "paint"
     click(bench.panel.correct_button)
+
+
+def test_corrections_are_read_in_a_thread_and_the_user_may_change_their_mind(bench: Bench, settle: Any) -> None:
+    correcting, panel = bench.session.correcting, bench.panel
+    click(panel.correct_button)
+    assert correcting.layer is None
+    assert "Opening the corrections" in panel.about.text()
+    assert panel.correct_button.isChecked()
+    assert not panel.who.isEnabled()
+    click(panel.correct_button)
+    assert not panel.correct_button.isChecked()
+    settle(lambda: not bench.session.jobs)
+    assert correcting.layer is None
+    CorrectionEditor(bench.result.store.corrections, "").close()  # nobody else has them
+    for _ in range(3):
+        click(panel.correct_button)
+    settle(lambda: not bench.session.jobs)
+    assert correcting.layer is not None
+    height, width = bench.labels.shape
+    bench.stroke((height * 0.4, width * 0.45), (height * 0.5, width * 0.5))
+    bench.saved()
+    click(bench.tune.undo.undo_button)
+    bench.viewer.layers.remove(bench.result.layer)  # while a thread takes the stroke back
+    settle(lambda: not bench.session.jobs)
+    assert correcting.layer is None
+    assert not ScoreStore.open(bench.path).corrections.sittings
 
 
 def test_a_copy_of_the_corrections_says_that_it_is_one(bench: Bench, settle: Any) -> None:
     height, width = bench.labels.shape
-    click(bench.panel.correct_button)
+    bench.correct()
     bench.stroke((height * 0.4, width * 0.45), (height * 0.5, width * 0.5))
     settle(lambda: bench.result.store.corrections.sittings)
     corrected, layers, layer = bench.labels, bench.viewer.layers, bench.session.correcting.layer
@@ -225,7 +256,7 @@ def test_corrected_places_become_labelled_tiles(bench: Bench, settle: Any) -> No
     parts, _ = scipy.ndimage.label(model == dermis)
     largest = 1 + np.argmax(np.bincount(parts.ravel())[1:])
     row, column = np.argwhere(parts == largest)[np.count_nonzero(parts == largest) // 2]
-    click(bench.panel.correct_button)
+    bench.correct()
     session.correcting.layer.mode = "fill"
     bench.choose("epidermis")
     place = bench.at(row, column)
@@ -279,7 +310,7 @@ def test_a_place_that_is_left_out_says_so_and_teaches_nothing(bench: Bench, sett
         assert ("This place is not analysed. It lies in the region “pen”" in tune.why.text.text()) is told
         assert bool(tune.why.pictures) is not told
     click(tune.why_button)
-    click(bench.panel.correct_button)
+    bench.correct()
     session.correcting.layer.data_setitem(np.nonzero(np.ones((height, width), bool)), 2)
     settle(lambda: corrections.sittings)
     click(bench.panel.correct_button)
@@ -322,7 +353,7 @@ def test_labels_of_several_resolutions_can_be_painted_on_in_a_copy(
 
 
 def test_what_cannot_be_saved_stays_on_the_screen(bench: Bench, settle: Any) -> None:
-    click(bench.panel.correct_button)
+    bench.correct()
     height, width = bench.labels.shape
     blocking = bench.path / "corrections" / "0"
     blocking.write_text("in the way")

@@ -196,6 +196,7 @@ def test_the_map_and_its_areas_follow_the_regions_and_are_there_again_after_a_re
     assert legend.rows[first.label].area.text() == f"{first.area_mm2:.3f}"
     assert "do not count, because of the regions" in legend.left_out.text()
     session.correcting.begin(result)
+    settle(lambda: session.correcting.layer is not None)
     session.correcting.layer.data_setitem((np.full(40, 90), np.arange(40, 80)), 2)
     settle(lambda: result.store.corrections.sittings)
     session.correcting.end()

@@ -72,6 +72,16 @@ class CorrectionLayer:
         self.layer.selected_label = 1
         self.layer.mode = "paint"
         self._painting = Painting(self.layer, painted)
+        self._mode = str(self.layer.mode)
+
+    def hold(self, on: bool) -> None:
+        """Let nobody paint, or let them paint again with the tool that they had."""
+        if on:
+            self._mode = str(self.layer.mode)
+            self.layer.editable = False
+        else:
+            self.layer.editable = True
+            self.layer.mode = self._mode
 
     def close(self) -> None:
         """Stop following the layer, which need not be in the viewer any more."""

@@ -22,6 +22,7 @@ from napari_pbip.results.labels import UNASSIGNED_RGB
 from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME
 
 _WHY = "napari cannot paint on the map itself, because it is computed from scores. Correct paints over it."
+_OPENING = "Opening the corrections…"
 _HOW = "Paint with napari's brush, polygon or bucket at the upper left; the bucket fills a patch of the map."
 
 
@@ -81,6 +82,10 @@ class CorrectPanel(QGroupBox):
     def _on(self) -> bool:
         return self._result is not None and self._correcting.result is self._result
 
+    @property
+    def _opening(self) -> bool:
+        return self._result is not None and self._correcting.opening is self._result
+
     def _toggle(self, on: bool) -> None:
         if not on:
             self._correcting.end()
@@ -115,12 +120,12 @@ class CorrectPanel(QGroupBox):
             return
         sittings = result.store.corrections.sittings
         said = f"Corrected {_described(sittings[-1])}. " if sittings else ""
-        self.about.setText(said + (_HOW if self._on else _WHY))
+        self.about.setText(said + (_HOW if self._on else _OPENING if self._opening else _WHY))
         with signals_blocked(self.correct_button):
-            self.correct_button.setChecked(self._on)
-        self.who.setEnabled(not self._on)
+            self.correct_button.setChecked(self._on or self._opening)
+        self.who.setEnabled(not self._on and not self._opening)
         self.paints.setEnabled(self._on)
-        self.back_button.setEnabled(bool(sittings))
+        self.back_button.setEnabled(bool(sittings) and not self._opening)
         self.teach.setVisible(bool(sittings))
         if self._on:
             self.paints.setCurrentIndex(self.paints.findData(int(self._correcting.layer.selected_label)))

@@ -17,6 +17,7 @@ from psygnal import Signal
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.layers.corrections import CorrectionLayer
 from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.state.turns import Turns
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.results import ScoreStore, label_region
 from napari_pbip.results.corrections import Cells, CorrectionEditor, Corrections, Rectangle, TakenBack
@@ -37,23 +38,29 @@ class Correcting:
     ----------
     result
         The result that is being corrected, or None.
+    opening
+        The result whose corrections are being read, to be corrected then, or None.
     problem
         Why corrections could not be read or saved, or None.
     """
 
     changed = Signal()
-    """Emitted when correcting has begun or ended, another label is chosen, and corrections are saved or taken back."""
+    """Emitted when correcting begins, has begun or ended, another label is chosen, and corrections are saved or taken
+    back."""
 
     def __init__(self, session: Session) -> None:
         self._session: Session = weakref.proxy(session)
         self.result: ResultLayer | None = None
+        self.opening: ResultLayer | None = None
         self.problem: PbipError | None = None
         self._shown: CorrectionLayer | None = None
         self._editor: CorrectionEditor | None = None
-        self._quiet = single_shot(_SETTLE_MS, self.flush)
+        self._turns = Turns(session)  # reading, and changing what is on disk
+        self._turns.busy_changed.connect(self._on_busy)
+        self._quiet = single_shot(_SETTLE_MS, self._save)
         session.viewer.layers.events.removed.connect(self._on_removed)
         session.results.changed.connect(self._on_results)
-        session.history.moving.connect(self.flush)
+        session.history.moving.connect(self._save)
 
     @property
     def layer(self) -> Any:
@@ -62,11 +69,11 @@ class Correcting:
 
     @property
     def saved(self) -> bool:
-        """Whether what was painted is on disk."""
-        return not self._quiet.isActive()
+        """Whether what was painted, undone or taken back is on disk."""
+        return not self._quiet.isActive() and not self._turns.busy
 
     def begin(self, result: ResultLayer, who: str = "") -> None:
-        """Show the layer of the corrections of a result, in which the user can paint.
+        """Show the layer of the corrections of a result, in which the user can paint, once a thread has read them.
 
         Parameters
         ----------
@@ -76,29 +83,54 @@ class Correcting:
             Name of the person who corrects, if it was given.
         """
         self.end()
-        if self.result is not None:  # what was painted is not saved
-            return
-        self.problem = None
-        try:
-            self._editor = CorrectionEditor(result.store.corrections, who)
-        except PbipError as error:
-            self.problem = error
-        else:
-            self.result = result
-            self._shown = CorrectionLayer(
-                self._session.viewer, result, self._on_painted, self._fill, self._session.titles
-            )
-            self._shown.layer.events.selected_label.connect(self._on_paint)
+        corrections = result.store.corrections
+
+        def make() -> Callable[[], CorrectionEditor] | None:
+            if self.opening is not result:
+                return None
+            return lambda: CorrectionEditor(corrections, who)
+
+        def then(editor: CorrectionEditor) -> None:
+            if self.opening is result:
+                self._begin(result, editor)
+            else:  # the user wants something else by now
+                editor.close()
+
+        def otherwise(error: PbipError) -> None:
+            if self.opening is result:
+                self.opening, self.problem = None, error
+                self.changed.emit()
+
+        def ask() -> None:
+            if self.result is None:  # else what was painted is not saved
+                self.problem, self.opening = None, result
+                self._turns.add(make, then, otherwise)
+                self.changed.emit()
+
+        self._turns.after(ask)
+
+    def _begin(self, result: ResultLayer, editor: CorrectionEditor) -> None:
+        self.opening, self.result, self._editor = None, result, editor
+        self._shown = CorrectionLayer(self._session.viewer, result, self._on_painted, self._fill, self._session.titles)
+        self._shown.layer.events.selected_label.connect(self._on_paint)
         self.changed.emit()
 
     def end(self) -> None:
         """Save what was painted last, and remove the layer; it stays if that cannot be saved."""
-        if self.flush():
-            self.close()
+        if self.opening is not None:
+            self.opening = None
+            self.changed.emit()
+
+        def close() -> None:
+            if self._save():
+                self.close()
+
+        self._turns.after(close)
 
     def close(self) -> None:
         """Remove the layer even if what was painted last cannot be saved."""
-        self.flush()
+        self.opening = None
+        self._save()
         result, shown, editor = self.result, self._shown, self._editor
         if result is None or shown is None or editor is None:
             return
@@ -116,10 +148,16 @@ class Correcting:
             layers.selection.active = result.layer
         self.changed.emit()
 
-    def flush(self) -> bool:
+    def flush(self) -> None:
+        """Save what was painted since the last time, and wait until what is undone or taken back is on disk."""
+        if self.opening is None:
+            self._turns.wait()
+        self._save()
+
+    def _save(self) -> bool:
         """Save what was painted since the last time; return False if it cannot be saved."""
         self._quiet.stop()
-        if self.result is None or self._editor is None:
+        if self.result is None or self._editor is None or self._turns.busy:  # then nobody can paint
             return True
         corrections, path = self.result.store.corrections, self.result.store.path
         try:
@@ -140,7 +178,7 @@ class Correcting:
         return True
 
     def take_back(self, result: ResultLayer) -> None:
-        """Take back the newest sitting of a result as a whole; this can be undone."""
+        """Take back the newest sitting of a result as a whole, in a thread; this can be undone."""
         path = result.store.path
         taken: list[TakenBack] = []
 
@@ -150,10 +188,12 @@ class Correcting:
         def put(_: Corrections, editor: CorrectionEditor) -> None:
             editor.put_back(taken[0])
 
-        if self._edit(path, take):
+        def record() -> None:
             self._session.history.push(
                 "corrections", lambda: self._edit(path, put), lambda: self._edit(path, take), about=self
             )
+
+        self._edit(path, take, done=record)
 
     def _restore(self, path: Path, changed: Rectangle, values: Cells, sitting: tuple[str, int]) -> None:
         def put(corrections: Corrections, editor: CorrectionEditor) -> None:
@@ -168,28 +208,48 @@ class Correcting:
         path: Path,
         act: Callable[[Corrections, CorrectionEditor], object],
         sitting: tuple[str, int] = ("", 0),
-    ) -> bool:
-        """Change the corrections of a result, whether or not it is shown or being corrected; return whether it worked.
+        done: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Change the corrections of a result in a thread, whether or not it is shown or being corrected.
 
-        ``sitting`` says who made a change that is undone or redone, and in which sitting, which is gone on with.
+        Parameters
+        ----------
+        path
+            Folder of the store.
+        act
+            Changes the corrections; called in the thread.
+        sitting
+            Who made a change that is undone or redone, and in which sitting, which is gone on with.
+        done
+            Called when they are changed.
         """
-        self.flush()
-        self.problem = None
-        result = self._session.results.of_store(path)
-        try:
-            if self._editor is not None and self.result is not None and self.result.store.path == path:
-                act(self.result.store.corrections, self._editor)
-            else:
+
+        def make() -> Callable[[], object]:
+            self._save()
+            result, editor = self._session.results.of_store(path), self._editor
+            if editor is not None and self.result is not None and self.result.store.path == path:
+                return partial(act, self.result.store.corrections, editor)
+
+            def work() -> None:
                 corrections = ScoreStore.open(path).corrections if result is None else result.store.corrections
                 editor = CorrectionEditor(corrections, *sitting)
                 try:
                     act(corrections, editor)
                 finally:
                     editor.close()
-        except PbipError as error:
+
+            return work
+
+        def then(_: object) -> None:
+            self.problem = None
+            done()
+            self._show(path)
+
+        def otherwise(error: PbipError) -> None:
             self.problem = error
-        self._show(path)
-        return self.problem is None
+            self._show(path)
+
+        self._turns.add(make, then, otherwise)
 
     def _show(self, path: Path) -> None:
         """Draw a result with its present corrections, if it is shown."""
@@ -198,6 +258,11 @@ class Correcting:
         if self.layer is not None:
             self.layer.refresh()
         self.changed.emit()
+
+    def _on_busy(self, busy: bool) -> None:
+        """Let nobody paint what a thread is changing."""
+        if self._shown is not None:
+            self._shown.hold(busy)
 
     def _fill(self, row: int, column: int, value: int) -> None:
         """Give the patch of the map at a cell this label; it is found in a thread, because it may be large."""
@@ -232,8 +297,11 @@ class Correcting:
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self.layer:
-            self.close()
+            self._turns.after(self.close)
 
     def _on_results(self) -> None:
-        if self.result is not None and self.result not in list(self._session.results):
-            self.close()
+        there = list(self._session.results)
+        if self.opening is not None and self.opening not in there:
+            self.end()
+        if self.result is not None and self.result not in there:
+            self._turns.after(self.close)
