@@ -20,6 +20,7 @@ from psygnal import Signal
 from napari_pbip.engine.inference.tissue import outline_tissue
 from napari_pbip.errors import PbipError
 from napari_pbip.events import Job
+from napari_pbip.files import writing
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.colours import label_colormap
 from napari_pbip.gui.layers.painting import Painting
@@ -58,6 +59,8 @@ class ShownMask:
     """Whether the mask in the file was corrected by hand."""
     saved: npt.NDArray[np.bool_]
     """The mask in the file."""
+    content: bytes
+    """The file, which is a hundredth as large; the history keeps it, and a slide may have many corrections."""
 
     @property
     def by_hand(self) -> bool:
@@ -76,10 +79,6 @@ class ShownMask:
 
     def array(self) -> npt.NDArray[np.bool_]:
         return np.asarray(self.layer.data) > 0
-
-    def as_saved(self) -> TissueMask:
-        """Return the mask in the file."""
-        return TissueMask(self.saved, self.scale, self.mpp, self.threshold, corrected=self.corrected)
 
     def as_painted(self) -> TissueMask:
         """Return the mask in the layer, marked as corrected by hand."""
@@ -179,10 +178,10 @@ class Tissue:
             if mask is not None and mask.changed:
                 self._save(path, mask)  # it was corrected meanwhile, which takes precedence
             elif slide in list(self._session.slides) and file == self._session.tissue_file(slide.slide):
-                before = None if mask is None else mask.as_saved()
+                before = None if mask is None else mask.content
                 self._read(slide, file)
                 if before is not None and (mask := self._masks.get(path)) is not None:
-                    self._record(path, before, mask.as_saved(), "found")
+                    self._record(path, before, mask.content, "found")
         following, self._next = self._next, None
         if following is not None:
             self.find(following)
@@ -192,7 +191,7 @@ class Tissue:
         """Show the mask on disk in the layer of its slide."""
         path = slide.slide.path
         try:
-            found = TissueMask.read(file, slide.slide)
+            found, content = TissueMask.read(file, slide.slide), file.read_bytes()
         except PbipError as error:
             self.problems[path] = error
             return
@@ -201,7 +200,7 @@ class Tissue:
         shown = self._masks.get(path)
         if shown is not None and shown.layer.data.shape == data.shape:
             layer = shown.layer
-            shown.saved = found.array  # before events of the layer say that it changed
+            shown.saved, shown.content = found.array, content  # before events of the layer say that it changed
             shown.threshold, shown.corrected = found.threshold, found.corrected
             layer.data = data
         else:
@@ -215,6 +214,7 @@ class Tissue:
                 found.threshold,
                 found.corrected,
                 found.array,
+                content,
             )
             self._place()
 
@@ -245,22 +245,23 @@ class Tissue:
 
     def _save(self, path: Path, mask: ShownMask) -> None:
         """Write the mask in the layer to its file, as corrected by hand."""
-        before, painted = mask.as_saved(), mask.as_painted()
+        before, painted = mask.content, mask.as_painted()
         try:
             painted.write(mask.file)
         except PbipError as error:
             self.problems[path] = error
         else:
             self.problems.pop(path, None)
-            mask.saved, mask.corrected = painted.array, True
-            self._record(path, before, painted, "painted")
+            mask.saved, mask.content, mask.corrected = painted.array, mask.file.read_bytes(), True
+            self._record(path, before, mask.content, "painted")
         self.changed.emit()
 
-    def _record(self, path: Path, before: TissueMask, after: TissueMask, how: str) -> None:
+    def _record(self, path: Path, before: bytes, after: bytes, how: str) -> None:
+        """Record that the file of a mask changed."""
         undo, redo = partial(self._restore, path, before), partial(self._restore, path, after)
         self._session.history.push("tissue", undo, redo, about=(how, path), merge=how == "found")
 
-    def _restore(self, path: Path, mask: TissueMask) -> None:
+    def _restore(self, path: Path, content: bytes) -> None:
         """Replace the mask of a slide, in its file and in its layer."""
         slide = self._session.slides.of_path(path)
         if slide is None or path == self._being_searched:
@@ -268,7 +269,8 @@ class Tissue:
         self.flush()
         file = self._session.tissue_file(slide.slide)
         try:
-            mask.write(file)
+            with writing(file) as begun:
+                begun.write_bytes(content)
         except PbipError as error:
             self.problems[path] = error
         else:
