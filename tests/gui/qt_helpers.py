@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 Settle = Callable[..., None]
@@ -63,6 +64,43 @@ def run_job(button: Any, session: Any, settle: Settle) -> None:
     """Click a button that starts a job, and wait until no job runs."""
     click(button)
     settle(lambda: not session.jobs)
+
+
+def dropped(widget: Any, *paths: Path) -> Any:
+    """Drop files on a widget, and return the event, which says whether they were accepted."""
+    from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+    from qtpy.QtGui import QDropEvent
+
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
+    no = Qt.KeyboardModifier.NoModifier
+    event = QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, no)
+    widget.dropEvent(event)
+    return event
+
+
+def drop_on_viewer(viewer: Any, settle: Settle, path: Path) -> str:
+    """Drop a file on napari's window and press OK if it asks for a reader; return the readers that it offered."""
+    from qtpy.QtCore import QTimer
+    from qtpy.QtWidgets import QApplication
+
+    from tests.gui.napari_privates import is_reader_dialog, qt_viewer
+
+    offered: list[str] = []
+
+    def press_ok() -> None:
+        for dialog in QApplication.topLevelWidgets():
+            if is_reader_dialog(dialog) and dialog.isVisible():
+                offered.extend(button.text() for button in dialog.reader_btn_group.buttons())
+                dialog.accept()
+
+    timer = QTimer()
+    timer.timeout.connect(press_ok)
+    timer.start(20)
+    dropped(qt_viewer(viewer), path)
+    settle()
+    timer.stop()
+    return " ".join(offered)
 
 
 def drag(canvas: Any, places: Sequence[Any]) -> None:

@@ -274,8 +274,10 @@ def _summary(events: Sequence[Event]) -> list[Event]:
     return [*begun, *(event for event in events if isinstance(event, Noted | Warned))]
 
 
-def returning(work: Callable[[], object]) -> Job:
-    """Make a job of a function; its value is ``summary["value"]`` of the result."""
+def returning(work: Callable[[], object], name: str = "") -> Job:
+    """Make a job of a function; its value is ``summary["value"]`` of the result. A name announces it to the user."""
+    if name:
+        yield Started(name, 1, "parts")
     yield Finished(None, {"value": work()})
 
 

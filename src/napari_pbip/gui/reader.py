@@ -92,13 +92,29 @@ def is_store(path: Path) -> bool:
 
 @_in_one_sentence
 def read_stores(path: Paths) -> list[LayerData]:
-    """Read score stores as layers of labels, which are computed from the scores and thresholds."""
+    """Read score stores as layers of labels, which are computed from the scores and thresholds.
+
+    In a running window they are read in a thread, and the session adds their layers; napari gets none. A script gets
+    the layers.
+    """
     from napari_pbip.gui.layers.results import layer_data
     from napari_pbip.gui.sessions import begin_session
 
     session = begin_session()
+    if session is not None and _user_waits():
+        for one in _listed(path):
+            session.open_result(Path(one))
+        return _NOTHING
     thresholds = None if session is None else session.display.thresholds
     return [layer_data(Path(one), thresholds) for one in _listed(path)]
+
+
+def _user_waits() -> bool:
+    """Return whether this is called from the event loop of a window, which stands still until it returns."""
+    from qtpy.QtCore import QThread
+
+    thread = QThread.currentThread()
+    return thread is not None and thread.loopLevel() > 0
 
 
 @_in_one_sentence

@@ -272,11 +272,22 @@ def test_selected_slides_are_segmented_and_removed(
     row = row_of(widget, "tumour.tif")
     session.project.give_mpp(study / "tumour.tif", 0.5)
     settle()
+    states: list[str] = []
+    widget.table.cohort_model.dataChanged.connect(lambda *_: states.append(shown(widget, STATE)[row]))
     click_cell(widget, row, SLIDE)
     widget.model.setCurrentText("first")
     click(widget.segment_button)
+    settle(lambda: session.segmenting.slides[0].done, 180)
+    session.segmenting.stop()
+    settle(lambda: shown(widget, MODEL)[row] == "first", 180)
+    assert states[-1] == "stopped"
+    session.segmenting.resume(session.segmenting.slides[0])
     settle(lambda: shown(widget, STATE)[row] == "done", 180)
+    settle(lambda: not session.jobs)
     [queued] = session.segmenting.slides
+    after = states[states.index("stopped") :]
+    assert {state.split()[0] for state in after} <= {"stopped", "waiting", "running", "done"}
+    assert not any(state.startswith("stopped at") for state in after)  # what was read before does not count
     assert queued.status is Status.DONE
     assert queued.run.name == "first"
     assert shown(widget, MODEL)[row] == "first"

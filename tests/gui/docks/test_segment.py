@@ -214,6 +214,7 @@ def test_files_and_folders_dropped_on_the_widget_join_the_queue(viewer, session,
     # what is not open has no layer until it is asked for
     assert [result.store.path.name for result in session.results] == ["alone.ome.zarr"]
     click(widget.queue.rows[1].show_button)
+    settle(lambda: len(session.results) == 2)
     assert {result.store.path.name for result in session.results} == {"alone.ome.zarr", "b.ome.zarr"}
     assert session.slides[-1].slide.path == folder / "b.svs"
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 
 from napari_pbip import samples
@@ -27,7 +28,7 @@ from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.taxonomy import BCSS, UNASSIGNED
 from tests.engine.conftest import settings_for
 from tests.gui.napari_privates import canvas_of, pixels_shown
-from tests.gui.qt_helpers import type_text
+from tests.gui.qt_helpers import drop_on_viewer, type_text
 
 
 def place(viewer, y: float, x: float) -> QPoint:
@@ -57,12 +58,37 @@ def test_without_a_result_it_says_what_to_do(tune, viewer, settle, store, tmp_pa
     assert "Segment a slide" in tune.title.text()
     assert not tune.controls.isVisible()
     tune.open(tmp_path)
+    settle(lambda: "not a score store" in tune.notice.text())
     assert "not a score store" in tune.notice.text()
     assert "\n" not in tune.notice.text()
     tune.open(store)
-    settle()
-    assert tune.controls.isVisible()
+    assert f"Opening {store.name}" in tune.notice.text()
+    assert not tune.controls.isVisible()
+    settle(lambda: tune.controls.isVisible())
     assert not tune.notice.isVisible()
+
+
+def test_a_result_that_is_dropped_on_the_window_is_read_in_a_thread(tune, viewer, settle, store, tmp_path):
+    session = session_of(viewer)
+    there: list[int] = []
+
+    def drop() -> None:
+        drop_on_viewer(viewer, lambda: there.append(len(viewer.layers)), store)
+        drop_on_viewer(viewer, settle, broken)
+
+    broken = shutil.copytree(store, tmp_path / "broken.ome.zarr")
+    (broken / "zarr.json").write_text("{")
+    notification_manager.records.clear()
+    loop = QEventLoop()  # as in a window that runs
+    QTimer.singleShot(0, drop)
+    session.job_started.connect(lambda job: job.ended.connect(lambda _: session.jobs or loop.quit()))
+    QTimer.singleShot(20_000, loop.quit)
+    loop.exec()
+    settle(lambda: not session.jobs)
+    assert there == [0]
+    assert [result.store.path for result in session.results] == [store]
+    settle(lambda: tune.controls.isVisible())
+    assert ["broken.ome.zarr" in one.message for one in notification_manager.records] == [True]
 
 
 def test_keys_on_a_slider_move_the_map(tune, viewer, settle, result):
@@ -266,8 +292,8 @@ def test_a_click_shows_the_prototype_and_its_tiles(tune, viewer, settle, trained
     session.folder = trained
     slide = session.slides.open(samples.slide())
     tune.open(next((trained / "results" / "slide").glob("*.ome.zarr")))
-    viewer.reset_view()
     settle(lambda: tune.controls.isVisible())
+    viewer.reset_view()
     assert session.results.current is session.results[0]
     QTest.mouseClick(tune.why_button, Qt.MouseButton.LeftButton)
     spot = place(viewer, 600, 500)
@@ -289,6 +315,7 @@ def test_a_missing_model_is_one_sentence(tune, viewer, settle, trained, tmp_path
     root = path / "zarr.json"
     root.write_text(root.read_text().replace(str(trained), str(tmp_path / "gone")))
     tune.open(path)
+    settle(lambda: tune.controls.isVisible())
     viewer.reset_view()
     QTest.mouseClick(tune.why_button, Qt.MouseButton.LeftButton)
     settle()

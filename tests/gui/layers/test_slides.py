@@ -17,8 +17,8 @@ from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 from npe2 import PluginManager
 from PIL import Image
-from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
-from qtpy.QtGui import QDropEvent, QWheelEvent
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
@@ -30,8 +30,8 @@ from napari_pbip.gui.layers.slides import SlidePyramid
 from napari_pbip.gui.reader import get_reader
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.slides import Slide, TissueMask, open_slide
-from tests.gui.napari_privates import canvas_of, duplicate, is_reader_dialog, pixels_shown, qt_viewer
-from tests.gui.qt_helpers import click
+from tests.gui.napari_privates import canvas_of, duplicate, pixels_shown, qt_viewer
+from tests.gui.qt_helpers import click, drop_on_viewer, dropped
 
 
 def shows_scale_bar(viewer: napari.Viewer) -> bool:
@@ -62,20 +62,6 @@ def slide_without_mpp(tmp_path: Path, sample_pixels: np.ndarray) -> Path:
 def drop(widget, *paths: Path) -> None:
     """Drop files on a widget that accepts them."""
     assert dropped(widget, *paths).isAccepted()
-
-
-def dropped(widget, *paths: Path) -> QDropEvent:
-    data = QMimeData()
-    data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
-    event = QDropEvent(
-        QPointF(QPoint(5, 5)),
-        Qt.DropAction.CopyAction,
-        data,
-        Qt.MouseButton.LeftButton,
-        Qt.KeyboardModifier.NoModifier,
-    )
-    widget.dropEvent(event)
-    return event
 
 
 def mask_layer(viewer) -> Labels | None:
@@ -518,25 +504,6 @@ def others(tmp_path, sample_pixels) -> dict[str, Path]:
         Image.fromarray(sample_pixels[:64, :64]).save(file)
     files["notes.txt"].write_text("no picture")
     return {**files, "pictures": folder / "pictures"}
-
-
-def drop_on_viewer(viewer, settle, path: Path) -> str:
-    """Drop a file on napari's window and press OK if it asks for a reader; return the readers that it offered."""
-    offered = []
-
-    def press_ok() -> None:
-        for dialog in QApplication.topLevelWidgets():
-            if is_reader_dialog(dialog) and dialog.isVisible():
-                offered.extend(button.text() for button in dialog.reader_btn_group.buttons())
-                dialog.accept()
-
-    timer = QTimer()
-    timer.timeout.connect(press_ok)
-    timer.start(20)
-    dropped(qt_viewer(viewer), path)
-    settle()
-    timer.stop()
-    return " ".join(offered)
 
 
 def test_pictures_open_as_without_the_plugin(viewer, settle, others):

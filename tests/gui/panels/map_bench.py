@@ -32,6 +32,7 @@ class Bench:
         self.tune = TuneWidget(viewer)
         viewer.window.add_dock_widget(self.tune, name="Tune")
         self.tune.open(path)
+        settle(lambda: self.session.results)
         viewer.reset_view()
         self.result = self.session.results[0]
         self.counted()

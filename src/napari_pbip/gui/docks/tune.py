@@ -20,7 +20,7 @@ from napari_pbip.engine.outputs.write_results import write_results
 from napari_pbip.engine.run_facts import MARKER
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.clicks import on_click
-from napari_pbip.gui.connections import listen
+from napari_pbip.gui.connections import listen, while_alive
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.keys import Key
 from napari_pbip.gui.layers.results import ResultLayer
@@ -166,13 +166,13 @@ class TuneWidget(QWidget):
         )
 
     def open(self, folder: Path) -> None:
-        """Open a result, or show why it cannot be opened."""
-        try:
-            result = self._session.results.open(folder, self._session.settings.thresholds)
-        except PbipError as error:
-            self.notice.error(error)
-        else:
-            self._select(result)
+        """Open a result, which is read in a thread, or show why it cannot be opened."""
+        self.notice.info(f"Opening {folder.name}…")
+        self._session.open_result(folder, while_alive(self._opened), while_alive(self.notice.error))
+
+    def _opened(self, result: ResultLayer) -> None:
+        self.notice.clear()
+        self._select(result)
 
     # thresholds ----------------------------------------------------------------------------------------------
 

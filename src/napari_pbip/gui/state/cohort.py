@@ -88,13 +88,15 @@ class Cohort:
         entries = []
         for slide in session.project.slides:
             read = partial(_read, slide, results, thresholds)
-            found, picture = self._found.get(self._key(slide.identity), read) or (None, None)
+            key = self._key(slide.identity)
+            found, picture = self._found.get(key, read) or (None, None)
             result, layer = None if found is None else found.result, shown.get(slide.identity)
             if result is not None and layer is not None and layer.areas.rows:
                 result = replace(result, areas=tuple(of_whole(layer.areas.rows)))  # they follow the sliders
             tissue = None if found is None else found.tissue_mm2
             row = CohortRow(slide.name, slide.path, slide.mpp, slide.mpp_from, tissue, result)
-            state = "not found" if slide.path in missing else _state(queued.get(slide.path), result)
+            state = _state(queued.get(slide.path), result, outdated=self._found.outdated(key))
+            state = "not found" if slide.path in missing else state
             entries.append(CohortEntry(row, found is not None, state, "" if found is None else found.problem, picture))
         return entries
 
@@ -134,9 +136,9 @@ class Cohort:
         self.changed.emit()
 
 
-def _state(queued: QueuedSlide | None, result: ResultSummary | None) -> str:
-    """Return how far the segmentation of a slide is, in a word or two."""
-    if queued is not None and queued.status is not Status.DONE:
+def _state(queued: QueuedSlide | None, result: ResultSummary | None, *, outdated: bool) -> str:
+    """Return how far the segmentation of a slide is, in a word or two; a result that is read again may be finished."""
+    if queued is not None and (queued.status is not Status.DONE or outdated):
         share = f" {100 * queued.done // queued.total} %" if queued.total and queued.status.active else ""
         return f"{queued.status.value}{share}"
     if result is None:

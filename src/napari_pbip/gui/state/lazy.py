@@ -72,6 +72,11 @@ class LazyValues(Generic[Read, Value]):
         with self._lock:
             self._stale.add(key)
 
+    def outdated(self, key: Hashable) -> bool:
+        """Return whether a value is to be read, or read again."""
+        with self._lock:
+            return key in self._stale or key in self._wanted or key in self._reading
+
     def _begin(self) -> None:
         if self._job is None and self._wanted:
             self._job = self._start(self._reading_job)

@@ -23,7 +23,6 @@ from napari_pbip.errors import OtherResult, PbipError, SlideError, UnreadableRes
 from napari_pbip.events import Event, Job, RegionDone, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
-from napari_pbip.gui.layers.selection import selection_kept
 from napari_pbip.gui.layers.slides import SlideLayer, in_view
 from napari_pbip.results.places import TISSUE, result_folder, store_for
 from napari_pbip.slides import open_slide, slides_in
@@ -81,6 +80,8 @@ class QueuedSlide:
     _first: int = 0
     _since: float = 0.0
     _shown: bool = False
+    _opening: bool = False
+    _missed: list[RegionDone] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
@@ -204,12 +205,12 @@ class SegmentQueue:
         self._closed = True
 
     def show(self, slide: QueuedSlide) -> None:
-        """Bring a slide and its result into view.
+        """Bring a slide and its result, which is read in a thread, into view.
 
         Raises
         ------
-        PbipError
-            If the slide or its result cannot be opened.
+        SlideError
+            If the slide cannot be opened.
         """
         self._session.slides.open(slide.path)
         if slide.store is not None and slide.store.exists():
@@ -295,6 +296,8 @@ class SegmentQueue:
             result = self._result_of(slide)
             if result is not None:
                 result.update(regions)
+            elif slide._opening:
+                slide._missed += regions
         self.updated.emit(slide)
 
     def _on_end(self, state: State) -> None:
@@ -338,19 +341,28 @@ class SegmentQueue:
         """Open the result once, so that a layer that the user has removed is not added again."""
         if self._layer_of(slide) is not None and not slide._shown:
             slide._shown = True
-            try:
-                self._open_result(slide)
-            except PbipError as error:
-                slide.sentence = str(error)
+            self._open_result(slide)
 
     def _open_result(self, slide: QueuedSlide) -> None:
-        if slide.store is None:
+        """Open the result of a slide, which is read in a thread."""
+        store = slide.store
+        if store is None or slide._opening:
             return
-        layer = self._layer_of(slide)
-        with selection_kept(self._session.viewer):
-            result = self._session.results.open(slide.store, slide.settings.thresholds)
+        slide._opening, slide._missed = True, []
+
+        def then(result: ResultLayer) -> None:
+            slide._opening = False
+            layer = self._layer_of(slide)
             if layer is not None and not layer.layer.visible:
                 self._session.slides.put_away(result.layer)  # all slides lie at the same place
+            if slide._missed:  # they were written while the store was read
+                result.update(slide._missed)
+
+        def otherwise(error: PbipError) -> None:
+            slide._opening, slide.sentence = False, str(error)
+            self.updated.emit(slide)
+
+        self._session.open_result(store, then, otherwise, slide.settings.thresholds, select=False)
 
     def _close_result(self, slide: QueuedSlide) -> None:
         """Close the layer of a result that is about to be replaced."""

@@ -6,6 +6,7 @@ Widgets read the session, change it through its methods, and redraw on its signa
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,13 +14,14 @@ import platformdirs
 from napari.utils.notifications import show_error
 from psygnal import Signal
 
-from napari_pbip.config import JobSettings
+from napari_pbip.config import JobSettings, ThresholdSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.jobs import RunningJob, State, returning
 from napari_pbip.gui.layers.copies import Copies
 from napari_pbip.gui.layers.display import Display
-from napari_pbip.gui.layers.results import ResultLayer, ResultLayers
+from napari_pbip.gui.layers.results import ResultLayer, ResultLayers, open_store
+from napari_pbip.gui.layers.selection import selection_kept
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
 from napari_pbip.gui.state.activity import Activity
 from napari_pbip.gui.state.bank import BankWork
@@ -44,6 +46,7 @@ from napari_pbip.gui.state.whole_map import WholeMap
 from napari_pbip.gui.state.zero_shot import ZeroShot
 from napari_pbip.project import BANK, MODELS, RESULTS, TILES
 from napari_pbip.results.places import TISSUE, result_folder
+from napari_pbip.results.view import ViewedStore
 from napari_pbip.slides import Slide
 
 if TYPE_CHECKING:
@@ -267,6 +270,48 @@ class Session:
     def _on_active(self) -> None:
         self.slide_selected.emit(self.current_slide)
 
+    # results -------------------------------------------------------------------------------------------------
+
+    def open_result(
+        self,
+        path: Path,
+        then: Callable[[ResultLayer], object] = lambda result: None,
+        otherwise: Callable[[PbipError], None] = lambda error: show_error(str(error)),
+        thresholds: ThresholdSettings | None = None,
+        *,
+        select: bool = True,
+    ) -> None:
+        """Open a result as a layer, or find the layer that it has already; its store is read in a thread.
+
+        Parameters
+        ----------
+        path
+            Folder of the score store.
+        then
+            Function that takes the result.
+        otherwise
+            Function that takes the error. By default napari shows it.
+        thresholds
+            Thresholds for a store without labels; by default the present ones.
+        select
+            Whether its layer is selected.
+        """
+        path = path.absolute()
+
+        def take(store: ViewedStore) -> None:
+            result = self.results.of_store(path)
+            if result is None:
+                with nullcontext() if select else selection_kept(self.viewer):
+                    result = self.results.add(store, thresholds or self.settings.thresholds)
+            else:  # it was opened meanwhile
+                store.close()
+            then(result)
+
+        if (result := self.results.of_store(path)) is not None:
+            then(result)
+        else:
+            self.in_thread(lambda: open_store(path), take, otherwise, f"Opening {path.name}")
+
     # jobs ----------------------------------------------------------------------------------------------------
 
     def start(self, make: JobMaker) -> RunningJob:
@@ -285,6 +330,7 @@ class Session:
         work: Callable[[], Value],
         then: Callable[[Value], None],
         otherwise: Callable[[PbipError], None] = lambda error: show_error(str(error)),
+        name: str = "",
     ) -> RunningJob:
         """Call a function in a thread, and then another one with its value on the main thread.
 
@@ -296,8 +342,10 @@ class Session:
             Function that takes the value; not called after an error or when cancelled.
         otherwise
             Function that takes the error. By default napari shows it.
+        name
+            What napari's activity dock says of it if it takes a while; by default nothing.
         """
-        job = self.start(lambda: returning(work))
+        job = self.start(lambda: returning(work, name))
 
         def ended(state: State) -> None:
             if state is State.FINISHED and job.result is not None:
