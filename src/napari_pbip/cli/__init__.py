@@ -41,6 +41,7 @@ from napari_pbip.cli.terminal import (
 )
 from napari_pbip.config import CompareJob, PretrainSettings
 from napari_pbip.errors import ConfigError, PbipError
+from napari_pbip.processes import process_count, process_rank
 from napari_pbip.progress import console
 from napari_pbip.wording import Interface
 
@@ -58,20 +59,32 @@ def main() -> None:
     """Run the command line; a PbipError ends it with its message and exit code 2."""
     print_what_cannot_be_encoded()
     print_plugin_warnings_as_sentences()
+    rank = process_rank()
+    console.quiet = output.quiet = rank > 0
     try:
         app()
     except PbipError as error:
+        console.quiet = False
+        said = f" {Interface.COMMAND_LINE.sentence(error)}"
         console.print(
-            Text.assemble(("Error:", "bold red"), f" {Interface.COMMAND_LINE.sentence(error)}"), soft_wrap=True
+            Text.assemble((f"Error in process {rank}:" if rank else "Error:", "bold red"), said), soft_wrap=True
         )
         sys.exit(2)
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False) -> None:
+def _before(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit
+    command = context.invoked_subcommand
+    if process_count() > 1 and command not in ("train", "pretrain"):
+        raise ConfigError(
+            f"Of the processes of torchrun only train and pretrain make use; start napari-pbip {command} without it."
+        )
 
 
 @app.command()

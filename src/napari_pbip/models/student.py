@@ -12,6 +12,7 @@ from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Features, Pyramid
 from napari_pbip.models.encoders.base import Encoder, StageNetwork, VisionTransformer
 from napari_pbip.models.frozen import Frozen
+from napari_pbip.models.shares import in_shares
 
 _LEVELS = 4
 
@@ -108,9 +109,13 @@ class StudentPyramid(Pyramid):
     def levels(self, images: torch.Tensor, wanted: Collection[int]) -> dict[int, torch.Tensor]:
         """Return some of the levels by their indices 0..3, without computing blocks or stages after the last one."""
         places = sorted(wanted)
-        with torch.no_grad():
-            frozen = self._of_blocks(images, places) if self.blocks else self._of_stages(images, places)
-        return {i: self.adapters[i](maps) for i, maps in frozen.items()}
+
+        def adapted(share: torch.Tensor) -> list[torch.Tensor]:
+            with torch.no_grad():
+                frozen = self._of_blocks(share, places) if self.blocks else self._of_stages(share, places)
+            return [self.adapters[i](frozen[i]) for i in places]
+
+        return dict(zip(places, in_shares(adapted, images), strict=True))
 
     def _of_blocks(self, images: torch.Tensor, places: list[int]) -> dict[int, torch.Tensor]:
         maps = self.encoder.network.block_maps(images, [self.blocks[i] for i in places])

@@ -7,7 +7,7 @@ either. The recommendation is therefore about time, and depends on the number of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
@@ -36,7 +36,12 @@ class Advice:
 
 
 def advise(
-    settings: JobSettings, tiles: TileSet, steps: int, side: int, earlier: Iterable[RunFacts] = ()
+    settings: JobSettings,
+    tiles: TileSet,
+    steps: int,
+    side: int,
+    earlier: Iterable[RunFacts] = (),
+    titles: Mapping[str, str] | None = None,
 ) -> Advice | None:
     """Return which of the two methods suits some labelled tiles; None if a class has no tile that shows it alone.
 
@@ -53,6 +58,8 @@ def advise(
     earlier
         Earlier trainings on this computer. The time of PBIP is estimated from those of PBIP with the same networks, or
         else is that of two processor cores with the default networks, or is not told.
+    titles
+        What the user calls classes, by their names, where that is not the name.
     """
     alone = [sum(tile.class_index == n for tile in tiles) for n in range(len(tiles.taxonomy))]
     fewest = min(alone)
@@ -60,6 +67,7 @@ def advise(
         return None  # neither method can learn that class
     if fewest < ENOUGH:
         name, shown = tiles.taxonomy.names[alone.index(fewest)], "tile shows" if fewest == 1 else "tiles show"
+        name = (titles or {}).get(name, name)
         return Advice(
             "probe",
             "Recommended for now: a linear probe. It takes seconds, so that you can see what every further label does. "

@@ -5,24 +5,30 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from napari_pbip.config import Settings, first_difference
 from napari_pbip.engine import runs
+from napari_pbip.engine.training.processes import Processes
 from napari_pbip.errors import ConfigError, ModelError
 from napari_pbip.events import Event, Started, Step
+from napari_pbip.models.seeding import seeded
+from napari_pbip.models.shares import share_batch_norms, shared
 from napari_pbip.signals import held_back
 
 Batch = TypeVar("Batch")
+Loss = tuple[torch.Tensor, Mapping[str, torch.Tensor]]
+"""The loss of a batch, and scalars for the curves by name."""
 
 
 class Progress(Protocol):
@@ -46,6 +52,8 @@ class TrainingLoop(ABC, Generic[Batch]):
     step. A save is always of a finished step; an unfinished step is undone. If the update of the weights itself fails,
     which cannot be undone, or the training diverges, the loop does not save, and the previous save remains.
 
+    Of several processes, each goes through the same loop with the same batches; only the leader saves.
+
     Parameters
     ----------
     progress
@@ -62,6 +70,8 @@ class TrainingLoop(ABC, Generic[Batch]):
         Seed of randomness in the network (dropout); it is set for every step, so that a resumed training is the same.
     save_every
         Seconds after which a save is overdue: a crash costs no more than that.
+    processes
+        The processes that train together.
     """
 
     def __init__(
@@ -74,13 +84,16 @@ class TrainingLoop(ABC, Generic[Batch]):
         steps: int,
         seed: int,
         save_every: float,
+        processes: Processes,
     ) -> None:
+        self.processes = processes
         self.progress, self.network, self.optimiser, self.out = progress, network, optimiser, out
         self.steps, self.seed, self.save_every = steps, seed, save_every
         self.curve: runs.Curve = []
         self._whole = True
         self._buffers: list[torch.Tensor] | None = None
         self._saved_at = time.monotonic()
+        self._loss: Callable[[Batch], Loss] = self.loss
 
     # what a subclass defines --------------------------------------------------------------------------------------
 
@@ -89,7 +102,7 @@ class TrainingLoop(ABC, Generic[Batch]):
         """Return the learning rate of a step, counted from 0, as a share of the peak."""
 
     @abstractmethod
-    def loss(self, batch: Batch) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+    def loss(self, batch: Batch) -> Loss:
         """Return the loss, a scalar, and scalars for the curves by name; the names are the same in every step."""
 
     @abstractmethod
@@ -100,7 +113,10 @@ class TrainingLoop(ABC, Generic[Batch]):
         """Called in a step after the optimiser has changed the weights."""
 
     def between_steps(self) -> Generator[Event, None, bool]:
-        """Called before the first step and after each step; yields events, and returns whether to save."""
+        """Called before the first step and after each step; yields events, and returns whether to save.
+
+        It is called in the leader only; the other processes wait for it in their next step.
+        """
         yield from ()
         return False
 
@@ -138,6 +154,8 @@ class TrainingLoop(ABC, Generic[Batch]):
             progress.step, facts = runs.read_state(self.out, self.network, self.optimiser)
             self.curve = runs.read_curves(self.out, progress.step)
             self.restored(facts)
+        if self.processes.several:
+            self._loss = self._shared_loss()  # the others have read the last save when this returns
         yield Started(name, self.steps, "steps", progress.step)
         first = progress.step
         began = time.monotonic() - progress.seconds
@@ -145,13 +163,13 @@ class TrainingLoop(ABC, Generic[Batch]):
         self.network.train()
         with closing(batches):
             try:
-                asked = yield from self.between_steps()  # a stop during a validation may have left it undone
+                asked = yield from self._between_steps()  # a stop during a validation may have left it undone
                 if asked or first:  # a kill during a save may have left files of different steps
                     self.save()
                 for batch in batches:
                     terms = self._step(batch, schedule, began)
                     yield Step(progress.step, terms)
-                    asked = yield from self.between_steps()
+                    asked = yield from self._between_steps()
                     overdue = time.monotonic() - self._saved_at > self.save_every
                     if asked or overdue or progress.step == self.steps:
                         self.save()
@@ -161,6 +179,8 @@ class TrainingLoop(ABC, Generic[Batch]):
 
     def save(self) -> None:
         """Write everything that resuming needs; signals are delayed until it is written."""
+        if not self.processes.leads:
+            return
         with held_back():
             self._whole = False  # so that a save that fails is not repeated
             runs.write_curves(self.out, self.curve)
@@ -174,9 +194,8 @@ class TrainingLoop(ABC, Generic[Batch]):
         # a forward pass may change buffers, such as running means or a memory of features
         self._buffers = [buffer.clone() for buffer in self.network.buffers()]
         # Dropout draws from torch's global state: seeding it by the step makes a resumed run draw the same.
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed * 1_000_003 + self.progress.step)
-            loss, terms = self.loss(batch)
+        with seeded(self.seed * 1_000_003 + self.progress.step, self.processes.device):
+            loss, terms = self._loss(batch)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         values = {"loss": float(loss.detach())} | {name: float(term.detach()) for name, term in terms.items()}
@@ -194,6 +213,15 @@ class TrainingLoop(ABC, Generic[Batch]):
             self._buffers = None
             self._whole = True
         return values
+
+    def _between_steps(self) -> Generator[Event, None, bool]:
+        return (yield from self.between_steps()) if self.processes.leads else False
+
+    def _shared_loss(self) -> Callable[[Batch], Loss]:
+        """Return the loss as all processes compute it together; the gradients are then those of the whole batch."""
+        share_batch_norms(self.network)
+        module = _LossModule(self.network, self.loss)
+        return DistributedDataParallel(module, find_unused_parameters=True)  # the heads of some stages may not be used
 
     def _leave(self, error: BaseException) -> None:
         """Undo an unfinished step and save, if that is possible."""
@@ -218,6 +246,19 @@ class TrainingLoop(ABC, Generic[Batch]):
                 f"The training diverged at step {self.progress.step + 1} ({what} is no longer a number); {kept}. "
                 "Try a smaller learning rate."
             )
+
+
+class _LossModule(nn.Module, Generic[Batch]):
+    """The loss of a training as a module, which ``DistributedDataParallel`` asks for."""
+
+    def __init__(self, network: nn.Module, loss: Callable[[Batch], Loss]) -> None:
+        super().__init__()
+        self.network, self.loss = network, loss
+
+    def forward(self, batch: Batch) -> Loss:
+        with shared():
+            loss, terms = self.loss(batch)
+        return loss, {name: term.detach() for name, term in terms.items()}  # gradients come from the loss alone
 
 
 def check_resume(

@@ -29,11 +29,12 @@ from scipy.linalg import block_diag
 from napari_pbip.claims import claims
 from napari_pbip.config import PretrainSettings
 from napari_pbip.engine import runs
-from napari_pbip.engine.device import autocast, choose_device
+from napari_pbip.engine.device import autocast
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, ahead, change_stain, flip_and_turn, to_tensor
 from napari_pbip.engine.training.discriminant import discriminant
 from napari_pbip.engine.training.loop import TrainingLoop, check_resume
+from napari_pbip.engine.training.processes import Processes, joined
 from napari_pbip.engine.training.unlabelled import Crops, Source, find_sources
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Finished, Job, Started, Step
@@ -41,6 +42,7 @@ from napari_pbip.files import prepare_folder, write_json
 from napari_pbip.models import backbones
 from napari_pbip.models.encoders.stage_statistics import describe
 from napari_pbip.models.pretraining import Pretraining, mask_patches
+from napari_pbip.models.seeding import seeded
 
 MARKER = "pretrain.json"
 MODEL = "model.safetensors"
@@ -55,11 +57,11 @@ _TILE, _BATCH, _DIMENSION = 224, 16, 64
 
 
 @job(less_memory="use a smaller batch_size")
-@claims("out", "pre-training")
 def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, overwrite: bool = False) -> Job:
     """Pre-train a backbone; yields a ``Step`` with the loss for each step.
 
-    The state is saved however the job ends. Parameters as for :func:`napari_pbip.engine.training.train.train`.
+    The state is saved however the job ends. Several processes share each batch, as in
+    :func:`napari_pbip.engine.training.train.train`. Parameters as for :func:`napari_pbip.engine.training.train.train`.
 
     Raises
     ------
@@ -71,21 +73,32 @@ def pretrain(settings: PretrainSettings, out: Path, *, resume: bool = False, ove
         If the loss is no longer a number; the last save is kept.
     OutputError
         If the output folder cannot be written.
+    JobFailed
+        If another process of the same pre-training has ended too early.
     """
-    device = choose_device(settings.device)
-    if resume:
+    with joined(settings.device) as processes:
+        run = claims("out", "pre-training")(_pretrain) if processes.leads else _pretrain
+        yield from run(settings, out, processes, resume=resume, overwrite=overwrite)
+
+
+def _pretrain(settings: PretrainSettings, out: Path, processes: Processes, *, resume: bool, overwrite: bool) -> Job:
+    """Pre-train as one of the processes."""
+    if not processes.leads:
+        processes.wait()  # until the leader has prepared the folder
+    if resume or not processes.leads:
         facts = _resumed(settings, out)
     sources = yield from find_sources(settings)
-    if not resume:
+    if processes.leads and not resume:
         ways = "`resume=True` to continue it, `overwrite=True` to replace it"
         prepare_folder(out, MARKER, overwrite=overwrite, ways=ways)
         facts = _Facts(settings, step=0, seconds=0.0)
         facts.write(out, sources)
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
+    if processes.leads:
+        processes.wait()
+    with seeded(settings.seed):
         backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
-        network = Pretraining(backbone).to(device)
-    yield from _Pretrainer(facts, network, device, sources, out).pretrain(resume=resume)
+        network = Pretraining(backbone).to(processes.device)
+    yield from _Pretrainer(facts, network, processes, sources, out).pretrain(resume=resume)
 
 
 @dataclass
@@ -132,8 +145,8 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
         Facts about the run, which are updated.
     network
         The network, on ``device``.
-    device
-        Device of the computation.
+    processes
+        The processes that train together, with the device of this one.
     sources
         The images.
     out
@@ -141,22 +154,30 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
     """
 
     def __init__(
-        self, facts: _Facts, network: Pretraining, device: torch.device, sources: Sequence[Source], out: Path
+        self, facts: _Facts, network: Pretraining, processes: Processes, sources: Sequence[Source], out: Path
     ) -> None:
         settings = facts.settings
         trained = [p for p in network.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
         super().__init__(
-            facts, network, optimiser, out, steps=settings.steps, seed=settings.seed, save_every=SAVE_EVERY_SECONDS
+            facts,
+            network,
+            optimiser,
+            out,
+            steps=settings.steps,
+            seed=settings.seed,
+            save_every=SAVE_EVERY_SECONDS,
+            processes=processes,
         )
-        self.facts, self.pretraining, self.device, self.sources = facts, network, device, sources
+        self.facts, self.pretraining, self.device, self.sources = facts, network, processes.device, sources
         self.settings = settings
 
     def pretrain(self, *, resume: bool) -> Job:
         """Return the job, which continues a stopped one if ``resume``."""
-        name = f"Pre-training {self.settings.backbone.name} on {self.device}"
+        name = f"Pre-training {self.settings.backbone.name} on {self.processes.names}"
         yield from self.run(name, self._batches(), resume=resume)
-        yield from self._make_encoder()
+        if self.processes.leads:
+            yield from self._make_encoder()
         yield Finished(self.out, {"steps": self.facts.step, "seconds": self.facts.seconds})
 
     def _batches(self) -> Generator[tuple[torch.Tensor, torch.Tensor], None, None]:

@@ -25,6 +25,7 @@ from napari_pbip.models import encoders
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.encoders.prompts import default_sentence
 from napari_pbip.models.prototypes import Prototypes
+from napari_pbip.models.seeding import seeded
 from napari_pbip.models.student import StudentPyramid
 
 _SENTENCE_NOISE = 0.02
@@ -129,8 +130,7 @@ def _random(k: int, bank: BankSettings, classes: int, seed: int) -> Start:
     encoder = encoders.load(bank.encoder, bank.weights)
     dimension = encoder.spec.dimension
     assert dimension is not None  # complete in a loaded encoder
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         prototypes = Prototypes.random([k] * classes, dimension)
     return Start(prototypes, encoder, _facts_without_bank(encoder, bank, prototypes))
 
@@ -146,8 +146,7 @@ def _of_sentences(settings: JobSettings, method: ConstructSettings, tiles: TileS
     sentences = [method.sentences.get(name, default_sentence(name)) for name in names]
     encoder = encoders.load(settings.bank.encoder, settings.bank.weights)
     features = F.normalize(encoder.text_features(sentences), dim=1)
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.train.seed)
+    with seeded(settings.train.seed):
         noise = Prototypes.random([method.k] * len(names), features.shape[1])
     prototypes = Prototypes(features[noise.subclass_class] + _SENTENCE_NOISE * noise.vectors, noise.subclass_class)
     return Start(prototypes, encoder, _facts_without_bank(encoder, settings.bank, prototypes))

@@ -24,7 +24,7 @@ from napari_pbip.config import (
 )
 from napari_pbip.config.methods import ImgMatchSettings
 from napari_pbip.engine import runs
-from napari_pbip.engine.device import autocast, choose_device
+from napari_pbip.engine.device import autocast
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
 from napari_pbip.engine.inference.predict import Predictor
 from napari_pbip.engine.inference.windows import SMALLEST
@@ -34,6 +34,7 @@ from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.advice import advise
 from napari_pbip.engine.training.loop import TrainingLoop, check_resume
 from napari_pbip.engine.training.probe import fit_probe, load_probe
+from napari_pbip.engine.training.processes import Processes, joined
 from napari_pbip.engine.training.prototypes import Start, build_start, existing_start
 from napari_pbip.engine.training.synthesis import Composer, Mosaics, missing_alone
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
@@ -42,6 +43,7 @@ from napari_pbip.files import prepare_folder
 from napari_pbip.models.backbones import Backbone, Pyramid
 from napari_pbip.models.methods.pyramid_method import PyramidMethod
 from napari_pbip.models.methods.trained_method import TrainedMethod
+from napari_pbip.models.seeding import seeded
 from napari_pbip.provenance import Made
 from napari_pbip.signals import held_back
 
@@ -61,11 +63,14 @@ many."""
 
 
 @job(less_memory="use a smaller `train.batch_size`")
-@claims("out", "training")
 def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Job:
     """Train a method; yields a ``Step`` with the loss terms for each step, and an ``Epoch`` with validation scores.
 
     A linear probe is fitted instead, in seconds: a ``Step`` then counts tiles, and resuming fits it again.
+
+    If ``torchrun`` has started several processes that all call this function with the same arguments, they share each
+    batch. Losses and weights are those of a single process up to rounding, but for random numbers in the network. The
+    first process writes the files and yields the events of validations; it is also the one that fits a probe.
 
     Validation uses the split ``val`` if it has masks. A method with the prototypes of a bank uses the one in
     ``settings.bank_folder``, or builds one in ``out/bank`` from the single-class tiles of the data. The state is saved
@@ -80,6 +85,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     resume
         Whether to continue a stopped run. On the same machine, the weights are then bit for bit those of a run that was
         not stopped. The settings must be the same, except that there may be more epochs or steps, and another device.
+        The number of processes may be another one.
     overwrite
         Whether to replace an earlier run.
 
@@ -98,8 +104,20 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         save is then kept.
     OutputError
         If the folder contains another run or other files, or cannot be written.
+    JobFailed
+        If another process of the same training has ended too early.
     """
-    out = Path(out)
+    with joined(settings.train.device) as processes:
+        run = claims("out", "training")(_train) if processes.leads else _train
+        yield from run(settings, Path(out), processes, resume=resume, overwrite=overwrite)
+
+
+def _train(settings: JobSettings, out: Path, processes: Processes, *, resume: bool, overwrite: bool) -> Job:
+    """Train as one of the processes."""
+    if not processes.leads:
+        if isinstance(settings.method, ProbeSettings):
+            return
+        processes.wait()  # until the leader has prepared the folder
     if settings.data.folder is None:
         raise ConfigError("Training needs labelled tiles; name their folder with `data.folder`.")
     tiles = load_tiles(settings.data.folder, "train", settings.data)
@@ -111,7 +129,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     if validation is not None and validation.taxonomy.names != tiles.taxonomy.names:
         raise DataError("The classes of the training and the validation tiles differ; give them one classes.txt.")
     read = TileReader()
-    device = choose_device(settings.train.device)
+    device = processes.device
     if isinstance(settings.method, ProbeSettings):
         probe, remembered = load_probe(settings, tiles)
         window = max(side, ProbeSettings.window)
@@ -130,24 +148,29 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     if start is not None:  # the encoder of a bank may differ from the default of the settings
         settings = _with_encoder(settings, start.facts["encoder"]["name"])
     steps = planned_steps(settings.train, len(tiles))
-    facts = _begin(settings, tiles, side, out, steps, resume=resume, overwrite=overwrite)
-    _record_tiles(out, settings.data, tiles, validation, start)
-    recommended = _recommended(settings, tiles, side) if isinstance(settings.method, PbipSettings) else ()
-    yield from (*tile_notes(tiles), *notes, *without, *recommended)
+    if processes.leads:
+        facts = _begin(settings, tiles, side, out, steps, resume=resume, overwrite=overwrite)
+        _record_tiles(out, settings.data, tiles, validation, start)
+        recommended = _recommended(settings, tiles, side) if isinstance(settings.method, PbipSettings) else ()
+        yield from (*tile_notes(tiles), *notes, *without, *recommended)
+    else:
+        facts = runs.RunFacts.read(out)
+        facts.settings, facts.steps = settings, steps
     if start is None and settings.method.learns_from == "bank":
-        start = yield from build_start(settings, tiles, out / "bank", resume=resume)
+        start = yield from build_start(settings, tiles, out / "bank", resume=resume or not processes.leads)
+    if processes.leads:
+        processes.wait()
     prototypes, encoder = None, None
     if start is not None:
         prototypes, encoder, facts.prototypes = start.prototypes, start.encoder, start.facts
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.train.seed)
+    with seeded(settings.train.seed):
         # a resumed training loads its weights from its state; built-in weights of an earlier version may not exist
         begun = settings.backbone.weights == "builtin" and resume and (out / runs.STATE).exists()
         network = runs.without_start(settings) if begun else settings
         method = runs.build_method(network, len(tiles.taxonomy), prototypes, encoder).to(device)
     assert isinstance(method, TrainedMethod)
     facts.device = str(device)
-    yield from _Trainer(facts, method, device, tiles, validation, out, read).train(compose, resume=resume)
+    yield from _Trainer(facts, method, processes, tiles, validation, out, read).train(compose, resume=resume)
 
 
 def smaller_side(tiles: TileSet) -> int:
@@ -299,8 +322,8 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         Facts about the run, which are updated.
     method
         The method, on ``device``.
-    device
-        Device of the computation.
+    processes
+        The processes that train together, with the device of this one.
     tiles, validation
         Tiles for training, and tiles with masks for validation or None.
     out
@@ -313,7 +336,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         self,
         facts: runs.RunFacts,
         method: TrainedMethod,
-        device: torch.device,
+        processes: Processes,
         tiles: TileSet,
         validation: TileSet | None,
         out: Path,
@@ -323,9 +346,16 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         peak = peak_learning_rate(facts.settings, method.backbone)
         optimiser = torch.optim.AdamW(method.parameters(), lr=peak, weight_decay=settings.weight_decay)
         super().__init__(
-            facts, method, optimiser, out, steps=facts.steps, seed=settings.seed, save_every=SAVE_EVERY_SECONDS
+            facts,
+            method,
+            optimiser,
+            out,
+            steps=facts.steps,
+            seed=settings.seed,
+            save_every=SAVE_EVERY_SECONDS,
+            processes=processes,
         )
-        self.facts, self.method, self.device = facts, method, device
+        self.facts, self.method, self.device = facts, method, processes.device
         self.tiles, self.validation, self.read = tiles, validation, read
         self.settings = settings
         self.per_epoch = steps_per_epoch(len(tiles), settings.batch_size)
@@ -338,7 +368,7 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
                 f"{facts.steps} steps with {len(self.tiles)} tiles are planned, and a network that starts from scratch "
                 "needs some hundreds: ask for more epochs (`train.epochs`, or `train.steps`)."
             )
-        name = f"Training {facts.settings.method.name} on {self.device}"
+        name = f"Training {facts.settings.method.name} on {self.processes.names}"
         yield from self.run(name, self._batches(compose), resume=resume)
         summary = {"steps": facts.step, "seconds": facts.seconds, "epoch": facts.best_epoch, "miou": facts.best_score}
         yield Finished(self.out, summary)

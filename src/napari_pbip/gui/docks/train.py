@@ -132,6 +132,7 @@ class TrainWidget(QWidget):
             (session.bank.changed, self._show_start),
             (session.folder_changed, self._show_start),
             (session.titles.changed, self._show_actions),
+            (session.titles.changed, self._find_advice),
             (session.labelling.tiles_cut, self._find_advice),
             (session.method_advice.changed, self._show_advice),
             (training.models_changed, self._show_models),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
@@ -44,7 +45,8 @@ class MethodAdvice:
         """Find the recommendation for the tiles and settings of now, in a thread."""
         settings = job_settings(self._session)
         models = [one for one in self._session.training.models.values() if isinstance(one, RunFacts) and one.finished]
-        asked = settings, len(models)
+        titles = self._session.titles.given
+        asked = settings, len(models), titles
         if asked == self._asked:
             return
         self._asked, known = asked, self._tiles
@@ -54,7 +56,7 @@ class MethodAdvice:
 
         def work() -> tuple[Advice | None, tuple[DataSettings, TileSet, int]]:
             found = known if known is not None and known[0] == settings.data else _read(settings)
-            return _advise(settings, found, models), found
+            return _advise(settings, found, models, titles), found
 
         def then(found: tuple[Advice | None, tuple[DataSettings, TileSet, int]]) -> None:
             if asked == self._asked:
@@ -78,8 +80,13 @@ def _read(settings: JobSettings) -> tuple[DataSettings, TileSet, int]:
     return settings.data, tiles, smaller_side(tiles)
 
 
-def _advise(settings: JobSettings, found: tuple[DataSettings, TileSet, int], models: list[RunFacts]) -> Advice | None:
+def _advise(
+    settings: JobSettings,
+    found: tuple[DataSettings, TileSet, int],
+    models: list[RunFacts],
+    titles: Mapping[str, str],
+) -> Advice | None:
     from napari_pbip.engine.training.train import planned_steps
 
     _, tiles, side = found
-    return advise(settings, tiles, planned_steps(settings.train, len(tiles)), side, models)
+    return advise(settings, tiles, planned_steps(settings.train, len(tiles)), side, models, titles)

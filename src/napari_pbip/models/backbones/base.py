@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import partial
 from types import ModuleType
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from torch import nn
 from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones.catalogue import BackboneSpec
 from napari_pbip.models.backbones.depthwise import replace_depthwise
+from napari_pbip.models.shares import in_shares
 
 Features = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -96,6 +98,9 @@ class Backbone(Pyramid):
 
     def up_to(self, count: int, images: torch.Tensor) -> list[torch.Tensor]:
         """Return the first ``count`` maps of :meth:`forward`, without computing later stages."""
+        return [*in_shares(partial(self._up_to, count), images)]
+
+    def _up_to(self, count: int, images: torch.Tensor) -> list[torch.Tensor]:
         maps, x = [], self.normalise(images)
         for stage in self.stages[:count]:
             x = stage(x)

@@ -80,7 +80,8 @@ class _Depthwise(torch.autograd.Function):
             of_images = _of_images(gradient, images, weight, ctx.shape).to(images.dtype)
         if ctx.needs_input_grad[1]:
             of_weight = _backward(gradient, images, weight, ctx.shape, (False, True))[1]
-            of_weight = of_weight.to(weight.dtype)
+            # in the memory order of the weights, which DistributedDataParallel expects
+            of_weight = torch.empty_like(weight).copy_(of_weight)
         return of_images, of_weight, None
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from napari_pbip.errors import ConfigError
 from napari_pbip.models.encoders.spec import EncoderSpec
+from napari_pbip.models.shares import in_shares
 
 STAGE_STRIDE = 8
 """Stride of a pyramid's second stage in pixels."""
@@ -139,11 +140,14 @@ class Encoder(nn.Module):
         torch.Tensor
             Shape (B, D), float32.
         """
+        return in_shares(self._features, images)[0]
+
+    def _features(self, images: torch.Tensor) -> tuple[torch.Tensor]:
         size = self.spec.input_size
         if size is not None and images.shape[-2:] != (size, size):
             images = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
         features: torch.Tensor = self.network(self.normalise(images))
-        return features.float()
+        return (features.float(),)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Normalise images (B, 3, H, W), RGB in [0, 1], by the mean and deviation of the network's training images."""
@@ -210,7 +214,8 @@ class Encoder(nn.Module):
         ConfigError
             If the network does not pool cells (:attr:`pools_cells`).
         """
-        return self._cell_pooling().cells(self.normalise(images))
+        network = self._cell_pooling()
+        return in_shares(lambda share: [network.cells(self.normalise(share))], images)[0]
 
     def pool(self, cells: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """Return the features of :meth:`cells`, weighted by the brightness of images; gradients flow to both.

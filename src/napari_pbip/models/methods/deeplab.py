@@ -20,6 +20,7 @@ from napari_pbip.models.losses.pixels import pixel_cross_entropy
 from napari_pbip.models.methods.base import MethodOutput
 from napari_pbip.models.methods.trained_method import LossTerms, TrainedMethod
 from napari_pbip.models.score_maps import log_odds
+from napari_pbip.models.shares import in_shares
 
 _DECODERS = {"v3+": DeepLabV3Plus, "v2": DeepLabV2}
 
@@ -60,8 +61,7 @@ class DeepLab(TrainedMethod):
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits (B, N, h, w) of images (B, 3, H, W), before the softmax."""
-        logits: torch.Tensor = self.decoder(self.backbone(images))
-        return logits.float()
+        return in_shares(lambda share: [self.decoder(self.backbone(share)).float()], images)[0]
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
         """Return the cross entropy of the pixels; ``labels`` are masks (B, H, W), in which 255 is ignored.
