@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shlex
 import shutil
@@ -39,7 +40,7 @@ from napari_pbip.replay import SCRIPT, find_commands
 from napari_pbip.results import ScoreStore
 from napari_pbip.results.corrections import CorrectionEditor
 from napari_pbip.results.places import TISSUE, result_folder, stores_in
-from napari_pbip.slides import find_tissue, open_slide
+from napari_pbip.slides import find_tissue, open_slide, save_mpp
 from tests.cli.conftest import Called
 from tests.same_project import assert_same
 
@@ -215,6 +216,27 @@ def test_a_project_that_was_moved_has_the_same_commands(project: Path, tmp_path:
         paths = [row["path"] for row in csv.DictReader(file)]
     assert paths
     assert all(path.startswith("../../../tiles/pictures/") for path in paths)
+
+
+def test_only_microns_per_pixel_that_somebody_gave_are_given_again(project: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(project.parent, tmp_path / "changed") / project.name
+    (store,) = changed.glob("results/*/*.ome.zarr")
+
+    def given() -> float | None:
+        find_commands(changed, changed)
+        (file,) = changed.glob("steps/results/*/settings.yaml")
+        return yaml.safe_load(file.read_text(encoding="utf-8"))["segment"]["mpp"]
+
+    assert given() == 0.6
+    file = Project.open(changed).slides[0].path
+    with open_slide(file) as slide:
+        says = slide.mpp
+    facts = json.loads((store / "zarr.json").read_text(encoding="utf-8"))
+    facts["attributes"]["pbip"]["slide"] |= {"mpp": says, "mpp_from": "slide"}
+    (store / "zarr.json").write_text(json.dumps(facts), encoding="utf-8")
+    assert given() is None
+    save_mpp(file, 0.3)  # what is beside the slide counts when it is opened again, and the map was made without
+    assert given() == says
 
 
 def test_what_differs_is_said_in_a_sentence(project: Path, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.results.places import OVERLAY, TISSUE, stores_in
 from napari_pbip.results.planning import stored_tissue
 from napari_pbip.results.store_facts import ModelFacts
+from napari_pbip.slides import SlideFacts, open_slide
 from napari_pbip.wording import Interface
 
 SCRIPT, RECORDS = "steps.sh", "steps"
@@ -202,7 +203,11 @@ class _Finder:
         done, planned = store.progress
         if done < planned:
             self.notes.append(f"The map “{name}” has {done} of {planned} tiles, and all of them are computed.")
-        of_scores: dict[str, Any] = {**facts.settings, "mpp": facts.slide.mpp}
+        known = (slide.path for slide in self.document.slides if slide.identity == facts.slide.identity)
+        slide = next(known, facts.slide.path)
+        if not slide.exists():
+            self.missing.append(slide)
+        of_scores: dict[str, Any] = {**facts.settings, "mpp": _mpp_to_give(slide, facts.slide)}
         tta = of_scores.pop("tta", False)
         if of_scores.get("tissue_mask") is not None:
             # the mask may have been corrected since; the store has the one that was used
@@ -217,10 +222,6 @@ class _Finder:
             segment=SegmentSettings.parse(of_scores), thresholds=thresholds, refine=RefineSettings(tta=tta, crf=crf)
         )
         model, file = self._model_of(name, facts.model), self._write_settings(out, settings)
-        known = (slide.path for slide in self.document.slides if slide.identity == facts.slide.identity)
-        slide = next(known, facts.slide.path)
-        if not slide.exists():
-            self.missing.append(slide)
         self._add("segment", slide, "--model", model, "--out", self.target / out, "--job", file, "--resume")
 
     # what a command reads ------------------------------------------------------------------------------------
@@ -295,6 +296,15 @@ class _Finder:
     def _relative(self, path: Path, folder: Path) -> str:
         """Return a path relative to a folder if it lies in the target folder, else the absolute path."""
         return Path(os.path.relpath(path, folder)).as_posix() if path.is_relative_to(self.target) else str(path)
+
+
+def _mpp_to_give(slide: Path, facts: SlideFacts) -> float | None:
+    """Return the microns per pixel that a command has to give, or None if the slide itself still says the same."""
+    if facts.mpp_from == "slide" and slide.exists():
+        with open_slide(slide) as opened:
+            if not opened.mpp_is_given and opened.mpp == facts.mpp:
+                return None
+    return facts.mpp
 
 
 def _identity(bank: Path) -> str | None:

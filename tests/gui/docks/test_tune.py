@@ -65,6 +65,7 @@ def test_without_a_result_it_says_what_to_do(tune, viewer, settle, store, tmp_pa
     assert f"Opening {store.name}" in tune.notice.text()
     assert not tune.controls.isVisible()
     settle(lambda: tune.controls.isVisible())
+    assert tune.controls.delta.number.lineEdit().width() > 40  # with the style of napari
     assert not tune.notice.isVisible()
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QHBoxLayout, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QSlider, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.number_box import NumberBox
 
 _NUMBER_WIDTH = 56
+_WITHOUT_BUTTONS = """
+QDoubleSpinBox::up-button, QDoubleSpinBox::down-button { width: 0px; border: none; }
+QDoubleSpinBox::up-arrow, QDoubleSpinBox::down-arrow { width: 0px; image: none; }
+"""
+"""Style of a number without buttons. Qt 6.12 leaves no width to the text of a box with ``NoButtons`` and a style."""
 
 
 class NumberSlider(QWidget):
@@ -38,7 +43,7 @@ class NumberSlider(QWidget):
         self.slider.setRange(round(low / step), round(high / step))
         self.slider.setPageStep(max(1, round((high - low) / step / 10)))
         self.number = NumberBox(low, high, decimals=4, step=step)
-        self.number.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # to leave more width to the slider
+        self.number.setStyleSheet(_WITHOUT_BUTTONS)  # to leave more width to the slider
         self.number.setFixedWidth(_NUMBER_WIDTH)
         self.notice = Notice()
         self.number.problem.connect(self.notice.error)
