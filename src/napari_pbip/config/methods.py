@@ -40,6 +40,8 @@ class MethodSettings(Settings):
 
     training_only: ClassVar[frozenset[str]] = frozenset()
     """The settings that concern only the training, and are no options of the network."""
+    before_added: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """What trainings did before a setting was added: its value in a run that does not record it."""
 
     name: str
     """The method."""
@@ -106,6 +108,8 @@ class PrototypeSettings(PyramidSettings):
 
 class ImgMatchSettings(PrototypeSettings):
     """The settings of PBIP and LPD: the parts of ImgMatchNet that the papers switch on and off."""
+
+    before_added = MappingProxyType({"masked": "images"})
 
     subclass_merge: Literal["mean", "softmax"] = "mean"
     """How prototype maps become a class map at evaluation: by their mean (Eq. 2 of PBIP), or by the softmax-weighted

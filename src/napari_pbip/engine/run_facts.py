@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_pbip.config import JobSettings, change_paths
+from napari_pbip.config.methods import methods
 from napari_pbip.errors import ConfigError, ModelError
 from napari_pbip.files import write_json
 from napari_pbip.taxonomy import Taxonomy
@@ -103,8 +104,8 @@ class RunFacts:
             facts = cls(JobSettings(), Taxonomy.from_json(document.pop("classes")), **document)
             if facts.encoder:  # the settings may have left the encoder to the bank
                 values.setdefault("bank", {})["encoder"] = facts.encoder["name"]
-            if values.get("method", {}).get("name") in {"pbip", "lpd"}:  # versions without this setting masked images
-                values["method"].setdefault("masked", "images")
+            if method := methods().get(values.get("method", {}).get("name")):
+                values["method"] = {**method.before_added, **values["method"]}
             facts.settings = JobSettings.parse(values)
             return facts
         except ConfigError as error:
