@@ -241,8 +241,9 @@ class Cluster:
         PbipError
             That the function raises.
         """
-        for found in self._submitted(work, items, ahead=_QUEUED, retries=_RETRIES):
-            yield None if found is None else (found[0], self._result(found[1]))
+        with closing(self._submitted(work, items, ahead=_QUEUED, retries=_RETRIES)) as submitted:
+            for found in submitted:
+                yield None if found is None else (found[0], self._result(found[1]))
 
     def jobs(self, make: Make[In], items: Iterable[In]) -> Generator[Outcome | None, None, None]:
         """Run a job for each item on the workers, as many at a time as they have threads.
@@ -335,14 +336,14 @@ class Cluster:
                 self._end([future for _, future in waiting.values()])
 
     def _stop(self, stop: Any) -> None:
-        with suppress(OSError, TimeoutError):
+        with suppress(OSError, RuntimeError, ValueError):
             stop.set()
 
     def _end(self, futures: list[Future]) -> None:
         """Take back what no worker has begun, and wait until what is running has ended."""
         from distributed import wait
 
-        with suppress(OSError, TimeoutError, RuntimeError):
+        with suppress(OSError, RuntimeError, ValueError):  # the scheduler is lost
             begun = {key for keys in self.client.processing().values() for key in keys}
             self.client.cancel([future for future in futures if future.key not in begun])
             wait([future for future in futures if future.key in begun], timeout=_STOP_SECONDS)
