@@ -1,8 +1,11 @@
 """The job that segments a slide with a trained model: tissue tiles -> score store -> labels, areas, overlay.
 
 Three things happen at once: threads read the next tiles, the network computes a batch, and one thread writes finished
-blocks of scores. A job that is stopped also writes the tiles of unfinished blocks, so that a resumed one computes no
-tile again. After a kill, the tiles since the last save, which happens every minute, are computed again.
+blocks of scores. With a scheduler, workers do the first two for parts of the slide, and this process is the only one
+that blends and writes.
+
+A job that is stopped also writes the tiles of unfinished blocks, so that a resumed one computes no tile again. After a
+kill, the tiles since the last save, which happens every minute, are computed again.
 
 A block consists of about a hundred tiles, too many to wait for on a screen. Once a second, unfinished blocks are
 therefore written as far as they are known, with the coarser levels. This takes 3 ms of the network's thread and 30 to
@@ -20,8 +23,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from napari_pbip.claims import claims
@@ -29,7 +30,7 @@ from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSetting
 from napari_pbip.engine.cluster import Cluster, Scheduler, connected
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.inference.refine import refined_labels
-from napari_pbip.engine.inference.slide_tiles import SlideTiles, TileWork, by_workers
+from napari_pbip.engine.inference.slide_tiles import Computed, SlideTiles, TileWork, by_workers
 from napari_pbip.engine.inference.windows import Windows
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.runs import TrainedModel, load_model
@@ -329,32 +330,24 @@ def _fill(
             for region in completed:
                 writing.append((writer.submit(store.write_region, region), [_done(region)]))
             for some in computed:
-                regions: list[Region] = []
                 if some is not None:
-                    tiles = some.tiles
-                    if by is None and len(tiles):
+                    if by is None and len(some.tiles):
                         by = some.by
                         store.record_computation(by)
-                    elif len(tiles) and some.by != by and not differ:
+                    elif len(some.tiles) and some.by != by and not differ:
                         differ = True
                         yield Warned(
                             f"Workers compute differently ({_text(by)} and {_text(some.by)}), so scores depend, by "
                             "rounding, on which of them computed a tile."
                         )
-                    for (row, column), scores, presence in zip(
-                        tiles.places.tolist(), tiles.scores, tiles.presence, strict=True
-                    ):
-                        regions += blender.add(row, column, scores, presence)
-                    for row, column in some.left_out:
-                        regions += blender.leave_out(row, column)
+                    for region in _blended(blender, some):
+                        writing.append((writer.submit(store.write_region, region), []))
+                        finished.append(_done(region))
                     left_out += len(some.left_out)
                     damage |= dict.fromkeys(some.damage)
                     done += len(some)
-                for region in regions:
-                    writing.append((writer.submit(store.write_region, region), []))
-                    finished.append(_done(region))
                 yield Step(done)
-                if time.monotonic() > next_show and (shown is None or shown.done()):
+                if some is not None and time.monotonic() > next_show and (shown is None or shown.done()):
                     partials, earlier = blender.partials(), shown
                     shown = writer.submit(_show, store, partials)
                     writing.append((shown, finished + [_done(region) for region in partials]))
@@ -378,6 +371,17 @@ def _fill(
             f"{left_out} of {planned} tiles were not analysed, because {slide.name} is damaged at {places} (level-0 "
             "pixels); copy or export it again and segment it again to include them."
         )
+
+
+def _blended(blender: Blender, computed: Computed) -> list[Region]:
+    """Add tiles to the blender; return the blocks that they complete."""
+    regions: list[Region] = []
+    tiles = computed.tiles
+    for (row, column), scores, presence in zip(tiles.places.tolist(), tiles.scores, tiles.presence, strict=True):
+        regions += blender.add(row, column, scores, presence)
+    for row, column in computed.left_out:
+        regions += blender.leave_out(row, column)
+    return regions
 
 
 def _text(by: Mapping[str, str] | None) -> str:
