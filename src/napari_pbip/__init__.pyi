@@ -35,6 +35,7 @@ from .engine.compare import compare as compare
 from .engine.inference.evaluate import evaluate as evaluate
 from .engine.inference.pseudo_masks import pseudo_masks as pseudo_masks
 from .engine.inference.segment import segment as segment
+from .engine.inference.segment_slides import segment_slides as segment_slides
 from .engine.outputs.export import export as export
 from .engine.training.train import train as train
 from .sharing import report as report

@@ -7,9 +7,21 @@ raise :class:`JobFailed` instead of them.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class PbipError(Exception):
     """Base class of all errors for users; the command line prints them and exits with code 2."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process makes the same error; classes may take more than a message."""
+        return _again, (type(self), self.args, dict(self.__dict__))
+
+
+def _again(kind: type[PbipError], args: tuple[Any, ...], attributes: dict[str, Any]) -> PbipError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigError(PbipError):
@@ -84,6 +96,10 @@ class UnreadableResult(OutputError):
     def __init__(self, reason: str, way_out: str) -> None:
         super().__init__(f"{reason}; {way_out}.")
         self.reason = reason
+
+
+class ClusterError(PbipError):
+    """The scheduler or the workers of a cluster cannot be reached or used, or were lost."""
 
 
 class WeightsUnavailable(PbipError):

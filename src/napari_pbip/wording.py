@@ -37,6 +37,8 @@ _WORDS = {
     "with `unpack()`": ("with `napari-pbip unpack`",) * 2,
     "with `push()`": ("with `napari-pbip push`",) * 2,
     "`public=True`": ("--public", "--public on the command line"),
+    "leave `scheduler` out": ("leave --scheduler out", "take scheduler out of the settings file"),
+    "`scheduler`": ("--scheduler", "scheduler in the settings file"),
     "`update=True`": ("--update", "Update image bank"),
     "with `mpp=0.5`": ("with --mpp 0.5", "in Slides"),
     "with `image_mpp`": ("with --image-mpp", "in the setting image_mpp"),

@@ -26,6 +26,7 @@ from napari_pbip.cli.options import (
     JsonOut,
     Last,
     Overwrite,
+    Scheduler,
     Set,
     settings_from,
     values_from,
@@ -277,6 +278,7 @@ def compare(
         Path, typer.Option(help="Folder of the comparison; runs that it contains already are not repeated.")
     ],
     data: Annotated[Path | None, typer.Option(help="Folder of labelled tiles.")] = None,
+    scheduler: Scheduler = None,
     assignments: Set = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -286,7 +288,7 @@ def compare(
     """
     from napari_pbip.engine.compare import compare as run
 
-    values = values_from(CompareJob, job, assignments, {"data.folder": data})
+    values = values_from(CompareJob, job, assignments, {"data.folder": data, "scheduler": scheduler})
     summary = follow(run(values, out, overwrite=overwrite), "the same command")
     say(f"Report: {summary['report']}")
     if summary["failed"]:
@@ -299,7 +301,7 @@ def compare(
 
 @app.command()
 def segment(
-    slide: Annotated[Path, typer.Argument(help="Slide file or folder.")],
+    slides: Annotated[list[Path], typer.Argument(help="Slide file or folder; several, or a folder of slides.")],
     model: Annotated[Path, typer.Option(help="Folder of a training.")],
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel, if the slide does not give them.")] = None,
@@ -307,12 +309,15 @@ def segment(
     regions: Annotated[
         Path | None, typer.Option(help="GeoJSON with regions to analyse or, with the class Ignore*, to leave out.")
     ] = None,
+    scheduler: Scheduler = None,
     job: JobOption = None,
     assignments: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume a segmentation that was stopped.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Segment a slide: DIR/<slide>.ome.zarr with scores and labels, overlay.png, areas.csv.
+
+    Of several slides, or those in a folder, each gets a folder in DIR; one that fails does not stop the others.
 
     With --regions, only tiles in regions are computed, and areas are given for each; without it, those of
     DIR/regions.geojson are used, if it exists.
@@ -322,22 +327,35 @@ def segment(
     napari-pbip segment slide.svs --model run/ --out result/
 
     napari-pbip segment slide.svs --model run/ --out result/ --regions tumour-bed.geojson
+
+    napari-pbip segment archive/ --model run/ --out results/ --scheduler tcp://node1:8786
     """
     from napari_pbip.engine.inference.segment import segment as run
+    from napari_pbip.engine.inference.segment_slides import segment_slides
+    from napari_pbip.slides import slides_in
 
-    settings = settings_from(job, assignments, {"segment.mpp": mpp, "segment.tissue_mask": tissue})
-    segmenting = run(
-        slide,
-        model,
-        out,
-        settings.segment,
-        settings.thresholds,
-        refine=settings.refine,
-        regions=regions,
-        resume=resume,
-        overwrite=overwrite,
-    )
-    summary = follow(segmenting, "--resume")
+    options = {"segment.mpp": mpp, "segment.tissue_mask": tissue, "scheduler": scheduler}
+    settings = settings_from(job, assignments, options)
+    shared: dict[str, Any] = {
+        "settings": settings.segment,
+        "thresholds": settings.thresholds,
+        "refine": settings.refine,
+        "resume": resume,
+        "overwrite": overwrite,
+        "scheduler": settings.scheduler,
+    }
+    found = [path for one in slides for path in slides_in(one)]
+    if found != slides or len(slides) > 1:
+        if regions is not None:
+            raise ConfigError("--regions is that of one slide; segment that one by itself.")
+        summary = follow(segment_slides(found, model, out, **shared), "--resume")
+        failed = summary["failed"]
+        say(f"Results of {len(summary['slides']) - failed:,} slides in {out}")
+        if failed:
+            say(f"{failed:,} slides failed; correct the cause, and run the same command again with --resume.")
+            raise typer.Exit(1)
+        return
+    summary = follow(run(slides[0], model, out, regions=regions, **shared), "--resume")
     regional = any(row["region"] for row in summary["areas"])
     table = Table("class", "area mm²", "% of tissue", *(["region"] if regional else []))
     for row in summary["areas"]:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from napari_pbip.cli.following import follow, report_json
-from napari_pbip.cli.options import Device, EncoderWeights, JobOption, JsonOut, Overwrite, Set, settings_from
+from napari_pbip.cli.options import Device, EncoderWeights, JobOption, JsonOut, Overwrite, Scheduler, Set, settings_from
 from napari_pbip.cli.terminal import output, say
 
 app = typer.Typer(help="Build, inspect and use an image bank.", no_args_is_help=True)
@@ -25,6 +25,7 @@ def bank_build(
     k: Annotated[str | None, typer.Option(help="Clusters per class: a number or auto.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the clustering.")] = None,
     device: Device = "auto",
+    scheduler: Scheduler = None,
     job: JobOption = None,
     assignments: Set = None,
     update: Annotated[
@@ -46,11 +47,19 @@ def bank_build(
         "bank.weights": weights,
         "bank.k": clusters,
         "bank.seed": seed,
+        "scheduler": scheduler,
     }
     settings = settings_from(job, assignments, options)
     tile_set = load_single_tiles(tiles, settings.data)
     building = build_bank(
-        tile_set, out, settings.bank, settings.data, device=device, overwrite=overwrite, update=update
+        tile_set,
+        out,
+        settings.bank,
+        settings.data,
+        device=device,
+        overwrite=overwrite,
+        update=update,
+        scheduler=settings.scheduler,
     )
     summary = follow(building, "--update")
     say(f"Bank of {summary['tiles']} tiles and {summary['prototypes']} prototypes in {out}")

@@ -20,6 +20,10 @@ Set = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
 Last = Annotated[bool, typer.Option("--last", help="The last model instead of the best.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="local:N, for N processes, or the address of a dask scheduler; by default in this process."),
+]
 EncoderWeights = Annotated[Path | None, typer.Option(help="Folder with the encoder's weights.")]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from napari_pbip.config.base import Fraction, Positive, Settings, Weight
 from napari_pbip.config.methods import MethodSettings, PbipSettings
@@ -171,6 +172,19 @@ class RefineSettings(Settings):
     """Let labels follow the colours of the picture: a dense conditional random field, as in LPD's evaluation."""
 
 
+def _check_scheduler(name: str) -> str:
+    kind, _, rest = name.partition(":")
+    processes = kind == "local" and rest.isdecimal() and int(rest) > 0
+    if processes or (kind != "local" and _ADDRESS.fullmatch(name)):
+        return name
+    raise ValueError("a scheduler is local:N, with N processes, or an address such as tcp://node1:8786")
+
+
+_ADDRESS = re.compile(r"([a-z]+://)?[^\s/:]+:\d+|[a-z]+://\S+")
+SchedulerName = Annotated[str, AfterValidator(_check_scheduler)]
+"""``local:N``, or the address of a dask scheduler."""
+
+
 class JobSettings(Settings):
     """All settings of a job; a file of them repeats a run from the window, the command line or a cluster."""
 
@@ -194,3 +208,6 @@ class JobSettings(Settings):
     """Refinement of scores and labels."""
     thresholds: ThresholdSettings = ThresholdSettings()
     """Thresholds of labels."""
+    scheduler: SchedulerName | None = None
+    """Where slides, image banks and comparisons are computed: by default in this process; `local:4`, in four processes
+    of this machine; or the address of a dask scheduler, such as `tcp://node1:8786`, by its workers."""

@@ -18,7 +18,8 @@ import hashlib
 import json
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,17 +32,18 @@ from napari_pbip.bank.bank_folder import FACTS as BANK
 from napari_pbip.claims import claims
 from napari_pbip.config import CompareSettings, JobSettings, PlannedRun, planned_runs
 from napari_pbip.engine.banks.build_bank import build_bank
+from napari_pbip.engine.cluster import Cluster, Ended, Outcome, Scheduler, connected, in_turn
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.inference.evaluate import evaluate, predict_labels
 from napari_pbip.engine.inference.predict import Predictor
-from napari_pbip.engine.jobs import explained, job, phase
+from napari_pbip.engine.jobs import job, phase
 from napari_pbip.engine.run_facts import MARKER as RUN
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.requirements import starts_from_bank
 from napari_pbip.engine.training.train import train
-from napari_pbip.errors import ConfigError, OutputError
+from napari_pbip.errors import ConfigError, OutputError, PbipError
 from napari_pbip.events import Event, Finished, Job, Noted, RunStep, Started, Step, Warned
 from napari_pbip.files import prepare_folder, write_json, write_picture, writing
 from napari_pbip.results.comparison import Comparison, RunResult, read_counts, write_results, write_table
@@ -52,7 +54,7 @@ from napari_pbip.taxonomy import Taxonomy
 MARKER = "compare.yaml"
 REPORT, RESULTS, TABLE = "report.html", "results.csv", "table.csv"
 _SCORES, _COUNTS = "scores.json", "counts.safetensors"
-_CHANGES_NOTHING: dict[str, Any] = {"segment": True, "thresholds": True, "train": {"device"}}
+_CHANGES_NOTHING: dict[str, Any] = {"segment": True, "thresholds": True, "scheduler": True, "train": {"device"}}
 """Settings that may change without scoring a run again."""
 
 
@@ -60,6 +62,8 @@ _CHANGES_NOTHING: dict[str, Any] = {"segment": True, "thresholds": True, "train"
 @claims("out", "comparing")
 def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = False) -> Job:
     """Train and evaluate every run of a comparison; a run that fails is reported and does not stop the others.
+
+    With a ``scheduler`` in the settings, its workers make the runs, each a whole one.
 
     The same call resumes a comparison: finished runs are kept, and a training that was stopped is resumed. Tables and
     report are written after every run that was not finished before, and at the end.
@@ -76,7 +80,7 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
     Yields
     ------
     Event
-        ``Started``; a :class:`~napari_pbip.events.RunStep` for each step of a run; ``Warned`` for a run that failed;
+        ``Started``; a :class:`~napari_pbip.events.RunStep` for steps of a run; ``Warned`` for a run that failed;
         ``Finished`` with ``runs`` (metrics in percent and errors by name) and ``failed``, the number of failed runs.
 
     Raises
@@ -87,8 +91,10 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
         If the tiles to be scored cannot be read.
     OutputError
         If ``out`` contains other files, or cannot be written.
+    ClusterError
+        If the scheduler or its workers cannot be reached or used, or are lost.
     """
-    out = Path(out)
+    out = Path(out).absolute()
     settings, runs = planned_runs(values)
     data = runs[0].settings.data
     if data.folder is None:
@@ -119,32 +125,42 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
     for said in tile_notes(tiles):
         reported.add(said.message)
         yield said
-    for done, run in enumerate(runs, 1):
-        folder = out / "runs" / run.folder
-        error, was_done = "", False
-        try:
-            was_done = _is_done(folder, run.settings)
-            with closing(_run(run, settings.split, folder, out / "banks", shown)) as events:
-                for event in () if was_done else events:
-                    if isinstance(event, Step):
-                        yield RunStep(done - 1, event.values, run=run.name)
-                    elif isinstance(event, Warned) and event.message not in reported:
+    items = [(run, _was_done(out, run)) for run in runs]
+    ended = 0
+    with connected(runs[0].settings.scheduler) as cluster:
+        make = partial(_run, settings.split, out, shown)
+        if cluster is None:
+            outcomes: Generator[Outcome | None, None, None] = in_turn(make, items)
+        else:
+            yield from _shared_banks([run for run, was_done in items if not was_done], out, cluster)
+            outcomes = cluster.jobs(make, items)
+        with closing(outcomes):
+            for outcome in outcomes:
+                if outcome is None:
+                    yield Step(ended)
+                    continue
+                number, event = outcome
+                run, was_done = items[number]
+                match event:
+                    case Step():
+                        yield RunStep(ended, event.values, run=run.name)
+                    case Warned() if event.message not in reported:
                         reported.add(event.message)  # most runs have the same notes and warnings
                         yield Warned(f"{run.name}: {event.message}")
-                    elif isinstance(event, Noted) and event.message not in reported:
+                    case Noted() if event.message not in reported:
                         reported.add(event.message)
                         yield event
-        except Exception as fault:  # noqa: BLE001 - whatever it is, it is that run's, and the next one may do well
-            error = str(explained(fault, run.name, "use a smaller batch_size"))
-            yield Warned(f"{run.name} failed: {error}")
-        scores, counts = (None, {}) if error else (_read_scores(folder), read_counts(folder / _COUNTS))
-        results[run.name] = RunResult(run.choices, run.seed, scores, error, counts)
-        if not was_done or done == len(runs):
-            write()
-        yield RunStep(done, _figures(results[run.name]), run=run.name, finished=True)
+                    case Ended():
+                        ended += 1
+                        if event.error:
+                            yield Warned(f"{run.name} failed: {event.error}")
+                        results[run.name] = _result(out, run, event.error)
+                        if not was_done or ended == len(runs):
+                            write()
+                        yield RunStep(ended, _figures(results[run.name]), run=run.name, finished=True)
     failed = {name: result.error for name, result in results.items() if result.error}
     summary = {
-        "runs": {name: {**_figures(result), "error": result.error} for name, result in results.items()},
+        "runs": {run.name: {**_figures(results[run.name]), "error": results[run.name].error} for run in runs},
         "failed": len(failed),
         "report": str(out / REPORT),
     }
@@ -160,13 +176,37 @@ def _prepare(out: Path, values: Mapping[str, Any], *, overwrite: bool) -> None:
         temporary.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
 
 
-def _run(
-    run: PlannedRun, split: str, folder: Path, banks: Path, shown: Sequence[LabelledTile]
-) -> Generator[Event, None, None]:
-    """Train and evaluate one run."""
+def _was_done(out: Path, run: PlannedRun) -> bool:
+    try:
+        return _is_done(out / "runs" / run.folder, run.settings)
+    except PbipError:  # which the run itself reports
+        return False
+
+
+def _result(out: Path, run: PlannedRun, error: str) -> RunResult:
+    folder = out / "runs" / run.folder
+    scores, counts = (None, {}) if error else (_read_scores(folder), read_counts(folder / _COUNTS))
+    return RunResult(run.choices, run.seed, scores, error, counts)
+
+
+def _shared_banks(runs: Sequence[PlannedRun], out: Path, cluster: Cluster) -> Generator[Event, None, None]:
+    """Build the banks of runs before workers share them."""
+    for run in runs:
+        if starts_from_bank(run.settings) and run.settings.bank_folder is None:
+            with suppress(PbipError):  # the run itself reports it
+                yield from _shared_bank(run.settings, out / "banks", cluster.client)
+
+
+def _run(split: str, out: Path, shown: Sequence[LabelledTile], item: tuple[PlannedRun, bool], _begun: bool) -> Job:
+    """Train and evaluate one run, unless that was done before; one that was begun is resumed in any case."""
+    run, was_done = item
+    if was_done:
+        return
+    folder = out / "runs" / run.folder
+    _is_done(folder, run.settings)  # raises if what is there is damaged
     settings = run.settings
     if starts_from_bank(settings) and settings.bank_folder is None:
-        bank = yield from _shared_bank(settings, banks)
+        bank = yield from _shared_bank(settings, out / "banks")
         settings = settings.model_copy(update={"bank_folder": bank})
     seconds: list[float] = []
     before: float | None = None
@@ -199,7 +239,7 @@ def _run(
     write_json(folder / _SCORES, {**summary, **facts})
 
 
-def _shared_bank(settings: JobSettings, banks: Path) -> Generator[Event, None, Path]:
+def _shared_bank(settings: JobSettings, banks: Path, scheduler: Scheduler = None) -> Generator[Event, None, Path]:
     """Return the bank for all runs with the same data and bank settings, building it if it does not exist."""
     made_of = json.dumps([part.model_dump(mode="json") for part in (settings.data, settings.bank)])
     bank = banks / f"{settings.bank.encoder}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
@@ -207,7 +247,10 @@ def _shared_bank(settings: JobSettings, banks: Path) -> Generator[Event, None, P
         assert settings.data.folder is not None
         tiles = load_single_tiles(settings.data.folder, settings.data)
         device = settings.train.device
-        yield from phase(build_bank(tiles, bank, settings.bank, settings.data, device=device, update=True))
+        building = build_bank(
+            tiles, bank, settings.bank, settings.data, device=device, update=True, scheduler=scheduler
+        )
+        yield from phase(building)
     return bank
 
 

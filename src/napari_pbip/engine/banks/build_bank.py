@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from napari_pbip.bank import (
     BankTile,
@@ -23,13 +21,15 @@ from napari_pbip.bank import (
 )
 from napari_pbip.bank.cluster_counts import check_enough_tiles
 from napari_pbip.bank.curation import CURATION
-from napari_pbip.bank.features import FEATURES, FeatureFile, TileMeasures, colour_moments, white_fraction
+from napari_pbip.bank.features import FEATURES, FeatureFile, TileMeasures
 from napari_pbip.bank.image_bank import encoder_key
 from napari_pbip.bank.layouts.tile_table import write_tiles
 from napari_pbip.claims import claims
 from napari_pbip.config import BankSettings, DataSettings
+from napari_pbip.engine.banks.measuring import Measuring, Seen, by_workers, in_this_process
+from napari_pbip.engine.cluster import Scheduler, connected
 from napari_pbip.engine.device import choose_device
-from napari_pbip.engine.encoding import Features, TileEncoder, chunks, encoder_facts
+from napari_pbip.engine.encoding import TileEncoder, encoder_facts
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
 from napari_pbip.engine.tile_notes import tile_notes
@@ -55,6 +55,7 @@ def build_bank(
     overwrite: bool = False,
     update: bool = False,
     curation: Curation | None = None,
+    scheduler: Scheduler = None,
 ) -> Job:
     """Build or update an image bank from the single-class tiles of a set.
 
@@ -78,6 +79,9 @@ def build_bank(
         Whether a bank in ``out`` is updated.
     curation
         Tiles to be removed and moved, which are written with the finished bank; by default those in ``out``.
+    scheduler
+        Where tiles are encoded (:attr:`JobSettings.scheduler`, or an open client of dask.distributed). The bank is the
+        same.
 
     Yields
     ------
@@ -96,6 +100,8 @@ def build_bank(
         If the tiles have fewer than two classes, or a tile cannot be read.
     ConfigError, WeightsUnavailable
         If the encoder is unknown, or its weights are missing.
+    ClusterError
+        If the scheduler or its workers cannot be reached or used, or are lost.
     """
     began = time.monotonic()
     out, settings, data = Path(out), settings or BankSettings(), data or DataSettings()
@@ -107,51 +113,58 @@ def build_bank(
     encoder = encoders.load(settings.encoder, settings.weights).to(choose_device(device))
     facts = encoder_facts(encoder, settings.weights)
     kept = Curation.read(out)
-    measures, previous = _begin(out, facts, overwrite=overwrite, update=update)
-    yield Started(f"Building the image bank with {settings.encoder}", total=len(single), unit="tiles")
-    yield from tile_notes(tiles)
-    encode = TileEncoder(encoder)
     bank_tiles: list[BankTile] = []
     left_out: list[BankTile] = []
     removed: list[BankTile] = []
     encoded, saved = 0, time.monotonic()
-    try:
-        for chunk in chunks(ahead(lambda t: _decode(t, measures), single), settings.batch_size):
-            new = {seen.hash: seen for seen in chunk if seen.image is not None and seen.white <= data.white_fraction}
-            features = encode([seen.image for seen in new.values() if seen.image is not None])
-            for seen, feature in zip(new.values(), features, strict=True):
-                measures[seen.hash] = TileMeasures(feature, seen.colour, seen.white)
-            encoded += len(new)
-            for seen in chunk:
-                belongs = curation.class_of(seen.hash, seen.record.class_index, tiles.taxonomy)
-                if belongs is None:
-                    removed.append(seen.record)
-                elif seen.white > data.white_fraction:
-                    left_out.append(replace(seen.record, class_index=belongs))
-                else:
-                    bank_tiles.append(replace(seen.record, class_index=belongs))
-            if time.monotonic() - saved > SAVE_EVERY_SECONDS:
-                measures.write(out)
-                saved = time.monotonic()
-            yield Step(len(bank_tiles) + len(left_out) + len(removed), {"encoded": encoded})
-        bank = ImageBank.build(
-            tiles.taxonomy,
-            facts,
-            settings,
-            bank_tiles,
-            measures,
-            left_out=left_out,
-            removed=removed,
-            white_fraction=data.white_fraction,
-            previous=previous,
+    with connected(scheduler) as cluster:
+        measures, previous = _begin(out, facts, overwrite=overwrite, update=update)
+        yield Started(f"Building the image bank with {settings.encoder}", total=len(single), unit="tiles")
+        yield from tile_notes(tiles)
+        limit = data.white_fraction
+        how = Measuring(settings.encoder, settings.weights, encoder_key(facts), device, limit, settings.batch_size)
+        measured = (
+            in_this_process(how, single, TileEncoder(encoder), measures)
+            if cluster is None
+            else by_workers(cluster, how, single, measures)
         )
-        for sentence in bank_warnings(bank, near_duplicates(bank), curation):
-            yield Warned(sentence)
-    except BaseException:  # also when cancelled: keep what was computed
-        if len(measures):
-            with held_back():
-                measures.write(out)
-        raise
+        try:
+            with closing(measured):
+                for chunk in measured:
+                    for seen in chunk or ():
+                        if seen.feature is not None and seen.colour is not None and seen.hash not in measures:
+                            measures[seen.hash] = TileMeasures(seen.feature, seen.colour, seen.white)
+                            encoded += 1
+                        record = _record(seen, measures)
+                        belongs = curation.class_of(seen.hash, record.class_index, tiles.taxonomy)
+                        if belongs is None:
+                            removed.append(record)
+                        elif record.white > limit:
+                            left_out.append(replace(record, class_index=belongs))
+                        else:
+                            bank_tiles.append(replace(record, class_index=belongs))
+                    if time.monotonic() - saved > SAVE_EVERY_SECONDS:
+                        measures.write(out)
+                        saved = time.monotonic()
+                    yield Step(len(bank_tiles) + len(left_out) + len(removed), {"encoded": encoded})
+            bank = ImageBank.build(
+                tiles.taxonomy,
+                facts,
+                settings,
+                bank_tiles,
+                measures,
+                left_out=left_out,
+                removed=removed,
+                white_fraction=limit,
+                previous=previous,
+            )
+            for sentence in bank_warnings(bank, near_duplicates(bank), curation):
+                yield Warned(sentence)
+        except BaseException:  # also when cancelled: keep what was computed
+            if len(measures):
+                with held_back():
+                    measures.write(out)
+            raise
     if curation != kept:
         curation.write(out)
     write_tiles(out, tiles.taxonomy, {"train": single})
@@ -202,34 +215,10 @@ def _classes(tiles: Sequence[LabelledTile], curation: Curation, taxonomy: Taxono
     return [None if label is None else curation.class_of(file_hash, label, taxonomy) for file_hash, label in hashed]
 
 
-@dataclass(frozen=True, slots=True)
-class _Decoded:
-    """A tile whose file was hashed, and decoded if its features are unknown."""
-
-    record: BankTile
-    colour: Features
-    image: npt.NDArray[np.uint8] | None
-    """Decoded image, or None if the features are known."""
-
-    @property
-    def hash(self) -> str:
-        return self.record.hash
-
-    @property
-    def white(self) -> float:
-        return self.record.white
-
-
-def _decode(tile: LabelledTile, measures: FeatureFile) -> _Decoded:
-    """Hash a file, and decode it if the hash is unknown."""
-    file_hash, class_index = tile.file_hash(), tile.class_index
-    if class_index is None:
-        raise ValueError(f"{tile.path} shows no single class")
-    image = None
-    if file_hash in measures:
-        colour, white = measures[file_hash].colour, measures[file_hash].white
-    else:
-        image = tile.read()
-        colour, white = colour_moments(image), white_fraction(image)
-    record = BankTile(str(tile.path.resolve()), class_index, file_hash, round(white, 6), tile.origin)
-    return _Decoded(record, colour, image)
+def _record(seen: Seen, measures: FeatureFile) -> BankTile:
+    """Return the record of a tile; one that was not measured now is known."""
+    label = seen.tile.class_index
+    if label is None:
+        raise ValueError(f"{seen.tile.path} shows no single class")
+    white = measures[seen.hash].white if seen.colour is None else seen.white
+    return BankTile(str(seen.tile.path.resolve()), label, seen.hash, round(white, 6), seen.tile.origin)

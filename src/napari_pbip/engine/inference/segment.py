@@ -1,8 +1,11 @@
 """The job that segments a slide with a trained model: tissue tiles -> score store -> labels, areas, overlay.
 
 Three things happen at once: threads read the next tiles, the network computes a batch, and one thread writes finished
-blocks of scores. A job that is stopped also writes the tiles of unfinished blocks, so that a resumed one computes no
-tile again. After a kill, the tiles since the last save, which happens every minute, are computed again.
+blocks of scores. With a scheduler, workers do the first two for parts of the slide, and this process is the only one
+that blends and writes.
+
+A job that is stopped also writes the tiles of unfinished blocks, so that a resumed one computes no tile again. After a
+kill, the tiles since the last save, which happens every minute, are computed again.
 
 A block consists of about a hundred tiles, too many to wait for on a screen. Once a second, unfinished blocks are
 therefore written as far as they are known, with the coarser levels. This takes 3 ms of the network's thread and 30 to
@@ -13,37 +16,30 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from napari_pbip.claims import claims
 from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings, TrainedSettings
+from napari_pbip.engine.cluster import Cluster, Scheduler, connected
 from napari_pbip.engine.device import choose_device
-from napari_pbip.engine.inference.predict import fused_scores
 from napari_pbip.engine.inference.refine import refined_labels
-from napari_pbip.engine.inference.windows import Windows, mirrored
+from napari_pbip.engine.inference.slide_tiles import Computed, SlideTiles, TileWork, by_workers
+from napari_pbip.engine.inference.windows import Windows
 from napari_pbip.engine.jobs import job
-from napari_pbip.engine.loading import Image, ahead, to_pixels
-from napari_pbip.engine.network import Network
 from napari_pbip.engine.runs import TrainedModel, load_model
-from napari_pbip.errors import DamagedPlace, OutputError, SlideError
+from napari_pbip.errors import OutputError, SlideError
 from napari_pbip.events import Event, Finished, Job, Noted, RegionDone, Started, Step, Warned
-from napari_pbip.models.methods.base import Method
-from napari_pbip.models.views import average_over_views
 from napari_pbip.results.areas import write_areas
 from napari_pbip.results.blend import Blender, Region
 from napari_pbip.results.label_files import write_labels
 from napari_pbip.results.labels import deltas
-from napari_pbip.results.lattice import Place
 from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, REGIONS, store_for, stores_in
 from napari_pbip.results.planning import needed_tiles, planned_tiles, stored_tissue
@@ -51,7 +47,6 @@ from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_facts import GridFacts
 from napari_pbip.results.tile_order import View
 from napari_pbip.slides import Slide, SlideFacts, TileGrid, TissueMask, find_tissue, open_slide
-from napari_pbip.slides.plane import Plane
 from napari_pbip.slides.regions import Regions
 
 UNWRITTEN = 8
@@ -81,6 +76,7 @@ def segment(
     resume: bool = False,
     overwrite: bool = False,
     focus: Focus | None = None,
+    scheduler: Scheduler = None,
 ) -> Job:
     """Segment a slide; yield a ``Step`` for each batch, and a ``RegionDone`` for each block with new scores on disk.
 
@@ -125,6 +121,8 @@ def segment(
     OutputError
         If the store exists and is neither resumed nor replaced, differs from what is to be resumed, or cannot
         be written.
+    ClusterError
+        If the scheduler or its workers cannot be reached or used, or are lost.
     """
     began = time.monotonic()
     out, refine = Path(out), refine or RefineSettings()
@@ -151,15 +149,19 @@ def segment(
         grid = windows.grid(slide.width, slide.height, slide_mpp, model_mpp)
         facts = _facts(slide, model, settings, refine, grid, model_mpp)
         path = _path_of_store(out, slide)
-        if resume and path in stores_in(out):
-            store = _resumed(path, slide, drawn, facts)
-        else:
-            store = yield from _created(path, slide, model, grid, settings, drawn, facts, overwrite=overwrite)
-        if drawn:
-            replace(drawn, size=(slide.width, slide.height)).write(out / REGIONS)
-            yield Noted(f"What is analysed follows the regions in {out / REGIONS} ({len(drawn):,}).")
-        with store:
-            yield from _fill(store, slide, model, grid, settings, refine, device, focus)
+        with connected(scheduler) as cluster:
+            if resume and path in stores_in(out):
+                store = _resumed(path, slide, drawn, facts)
+            else:
+                store = yield from _created(path, slide, model, grid, settings, drawn, facts, overwrite=overwrite)
+            if drawn:
+                replace(drawn, size=(slide.width, slide.height)).write(out / REGIONS)
+                yield Noted(f"What is analysed follows the regions in {out / REGIONS} ({len(drawn):,}).")
+            # of the whole slide, so that a resumed job computes as it began
+            expected = float(store.planned.sum()) * grid.tile**2
+            work = TileWork(settings, refine.tta, grid, model_mpp, expected)
+            with store:
+                yield from _fill(store, slide, model, work, device, focus, cluster)
         write_labels(store, thresholds, refined_labels(store, slide, thresholds, device) if refine.crf else None)
         table = write_areas(out / AREAS, store)
         write_overlay(out / OVERLAY, store, slide.thumbnail(OVERLAY_SIDE))
@@ -290,11 +292,10 @@ def _fill(
     store: ScoreStore,
     slide: Slide,
     model: TrainedModel,
-    grid: TileGrid,
-    settings: SegmentSettings,
-    refine: RefineSettings,
+    work: TileWork,
     device: torch.device,
     focus: Focus | None,
+    cluster: Cluster | None,
 ) -> Job:
     """Compute the scores of the tiles that are not done yet, and write them into the store."""
     blender = store.blender()
@@ -302,60 +303,51 @@ def _fill(
     completed = [] if kept is None else blender.restore(kept)
     planned = int(store.planned.sum())
     done = planned - len(blender.order)
-    yield Started(f"Segmenting {slide.name} on {device}", total=planned, unit="tiles", done=done)
-    cell, model_mpp = store.facts.grid.cell, store.facts.grid.model_mpp
-    plane = Plane(slide, model_mpp)
-    expected = planned * grid.tile**2  # of the whole slide, so that a resumed job computes as it began
-    network = Network(model.method, fused_scores, device, settings.precision, expected=expected)
+    where = f"{device}" if cluster is None else f"the workers of {cluster.name}"
+    yield Started(f"Segmenting {slide.name} on {where}", total=planned, unit="tiles", done=done)
 
     def view() -> View | None:
         shown = focus() if focus is not None else None
         if shown is None:
             return None
-        x, y, width, height = (side / (cell * grid.scale) for side in shown)
+        x, y, width, height = (side / (store.facts.grid.cell * work.grid.scale) for side in shown)
         return x, y, width, height
 
-    def read(place: Place) -> tuple[Place, Image | None]:
-        tile = grid.box(*place)
-        height, width = grid.inside(tile)
-        try:
-            return place, mirrored(plane.read(tile.model_x, tile.model_y, width, height), tile.size)
-        except DamagedPlace:
-            return place, None
-
-    tiles = ahead(read, blender.tiles(view), depth=settings.batch_size)
+    order = blender.tiles(view)
+    computed = (
+        SlideTiles(work, slide, model)(order) if cluster is None else by_workers(cluster, work, slide, model, order)
+    )
     writing: deque[tuple[Future[None], list[RegionDone]]] = deque()
     finished: list[RegionDone] = []
     shown: Future[None] | None = None
     next_show, next_keep = 0.0, time.monotonic() + KEEP_SECONDS
-    left_out, recorded = 0, False
+    left_out, damage = 0, dict[str, None]()
+    by: dict[str, str] | None = None
+    differ = False
     with ExitStack() as at_end, ThreadPoolExecutor(1, thread_name_prefix="napari-pbip-writer") as writer:
         at_end.callback(_keep, store, blender)
         try:
             for region in completed:
                 writing.append((writer.submit(store.write_region, region), [_done(region)]))
-            while some := list(islice(tiles, settings.batch_size)):
-                regions: list[Region] = []
-                batch = [(place, image) for place, image in some if image is not None]
-                if batch:
-                    scores, presence = _infer(
-                        network, [image for _, image in batch], settings.batch_size, tta=refine.tta
-                    )
-                    if not recorded:
-                        store.record_computation(network.computed.to_json() | {"device": str(device)})
-                        recorded = True
-                    for (place, _), tile_scores, tile_presence in zip(batch, scores, presence, strict=True):
-                        regions += blender.add(*place, tile_scores, tile_presence)
-                for place, image in some:
-                    if image is None:
-                        left_out += 1
-                        regions += blender.leave_out(*place)
-                for region in regions:
-                    writing.append((writer.submit(store.write_region, region), []))
-                    finished.append(_done(region))
-                done += len(some)
+            for some in computed:
+                if some is not None:
+                    if by is None and len(some.tiles):
+                        by = some.by
+                        store.record_computation(by)
+                    elif len(some.tiles) and some.by != by and not differ:
+                        differ = True
+                        yield Warned(
+                            f"Workers compute differently ({_text(by)} and {_text(some.by)}), so scores depend, by "
+                            "rounding, on which of them computed a tile."
+                        )
+                    for region in _blended(blender, some):
+                        writing.append((writer.submit(store.write_region, region), []))
+                        finished.append(_done(region))
+                    left_out += len(some.left_out)
+                    damage |= dict.fromkeys(some.damage)
+                    done += len(some)
                 yield Step(done)
-                if time.monotonic() > next_show and (shown is None or shown.done()):
+                if some is not None and time.monotonic() > next_show and (shown is None or shown.done()):
                     partials, earlier = blender.partials(), shown
                     shown = writer.submit(_show, store, partials)
                     writing.append((shown, finished + [_done(region) for region in partials]))
@@ -371,14 +363,29 @@ def _fill(
             while writing:
                 yield from _written(*writing.popleft())
         finally:
-            tiles.close()
+            computed.close()
             # The pool's exit waits for the writer, so that computed scores are on disk also when the job is cancelled.
     if left_out:
-        places = "; ".join(slide.damage[:_NAMED]) + (" and elsewhere" if len(slide.damage) > _NAMED else "")
+        places = "; ".join(list(damage)[:_NAMED]) + (" and elsewhere" if len(damage) > _NAMED else "")
         yield Warned(
             f"{left_out} of {planned} tiles were not analysed, because {slide.name} is damaged at {places} (level-0 "
             "pixels); copy or export it again and segment it again to include them."
         )
+
+
+def _blended(blender: Blender, computed: Computed) -> list[Region]:
+    """Add tiles to the blender; return the blocks that they complete."""
+    regions: list[Region] = []
+    tiles = computed.tiles
+    for (row, column), scores, presence in zip(tiles.places.tolist(), tiles.scores, tiles.presence, strict=True):
+        regions += blender.add(row, column, scores, presence)
+    for row, column in computed.left_out:
+        regions += blender.leave_out(row, column)
+    return regions
+
+
+def _text(by: Mapping[str, str] | None) -> str:
+    return " ".join((by or {}).values())
 
 
 def _keep(store: ScoreStore, blender: Blender) -> None:
@@ -403,14 +410,3 @@ def _written(future: Future[None], regions: Sequence[RegionDone]) -> Iterator[Re
     """Wait until regions are on disk, then yield them; an error of the writer is raised here."""
     future.result()
     yield from regions
-
-
-def _infer(
-    network: Network[Method], images: Sequence[Image], batch_size: int, *, tta: bool
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Return raw class scores (B, N, h, w) and presence probabilities (B, N) of a batch of tiles."""
-    # The batch is always full: libraries sum in another order for another batch size, but a tile should get the same
-    # scores, bit for bit, wherever the job was stopped and resumed.
-    batch = to_pixels([*images, *[np.zeros_like(images[0])] * (batch_size - len(images))])
-    maps, presence = average_over_views(network, batch) if tta else network(batch)
-    return maps.cpu().numpy()[: len(images)], presence.sigmoid().cpu().numpy()[: len(images)]

@@ -24,7 +24,7 @@ from napari_pbip.events import Event, Job, RegionDone, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import SlideLayer, in_view
-from napari_pbip.results.places import TISSUE, result_folder, store_for
+from napari_pbip.results.places import result_folder, store_for
 from napari_pbip.slides import open_slide, slides_in
 
 if TYPE_CHECKING:
@@ -248,6 +248,7 @@ class SegmentQueue:
 
         def make() -> Job:
             from napari_pbip.engine.inference.segment import segment  # brings torch: not on the main thread
+            from napari_pbip.engine.inference.segment_slides import settings_of
 
             with open_slide(slide.path) as opened:
                 if opened.mpp is None and given is None and settings.mpp is None:
@@ -255,10 +256,8 @@ class SegmentQueue:
                         f"{slide.path.name} does not say how large its pixels are; open it in Slides, "
                         "give its microns per pixel there, and try again."
                     )
-                used = settings.model_copy(update={"mpp": given or (settings.mpp if opened.mpp is None else None)})
                 out = result_folder(slide.results, opened.name, opened.identity)
-                if used.tissue_mask is None and (out / TISSUE).exists():
-                    used = used.model_copy(update={"tissue_mask": out / TISSUE})
+                used = settings_of(opened, out, settings, given)
                 slide.store = store_for(out, opened.name, opened.identity)
             return segment(
                 slide.path,
@@ -270,6 +269,7 @@ class SegmentQueue:
                 resume=not overwrite,
                 overwrite=overwrite,
                 focus=lambda: slide.view,
+                scheduler=slide.settings.scheduler,
             )
 
         return make

@@ -1,0 +1,125 @@
+"""Measure what a second worker gives: the same slide by one and by two worker processes, one thread each, in turn.
+
+    python benchmarks/workers.py [--json OUT] [--copies 3] [--repeats 3] [--run RUN]
+
+The slide repeats the sample slide ``copies`` times in both directions. Time counts from the first part that comes back,
+so that starting processes and loading networks, some seconds for any slide, do not. Beside it stand the processor
+seconds of this process for a tile, which bound how many workers one slide can have, and whether both stores have the
+same scores as one that this process computes alone. The machine should be idle: the ratio is that of two processes on
+two cores, and the reader's threads of one worker use the second core, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from distributed import Client, LocalCluster
+
+from napari_pbip import samples
+from napari_pbip.config import SegmentSettings
+from napari_pbip.engine.inference.segment import segment
+from napari_pbip.events import Started, Step
+from napari_pbip.results.places import stores_in
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.slides import open_slide
+
+SETTINGS = SegmentSettings(device="cpu", precision="float32")
+
+
+def repeated_slide(path: Path, copies: int) -> Path:
+    """Write a slide that shows the sample slide several times."""
+    with open_slide(samples.slide()) as slide:
+        pixels = slide.read_level(0, 0, 0, slide.width // 256 * 256, slide.height // 256 * 256)
+        per_cm = 1e4 / slide.require_mpp()
+    tifffile.imwrite(
+        path,
+        np.tile(pixels, (copies, copies, 1)),
+        tile=(256, 256),
+        photometric="rgb",
+        compression="jpeg",
+        resolution=(per_cm, per_cm),
+        resolutionunit="CENTIMETER",
+    )
+    return path
+
+
+def timed(slide: Path, run: Path, out: Path, client: Client | None) -> tuple[float, float]:
+    """Return tiles per second after the first results, and processor seconds of this process for a tile."""
+    first: tuple[float, float, int] | None = None
+    for event in segment(slide, run, out, SETTINGS, scheduler=client):
+        now = time.perf_counter(), time.process_time()
+        if isinstance(event, Started):
+            total = event.total
+        elif isinstance(event, Step) and event.done:
+            if first is None:
+                first = *now, event.done
+            if event.done == total:
+                tiles = total - first[2]
+                return tiles / (now[0] - first[0]), (now[1] - first[1]) / tiles
+    raise AssertionError("the slide was not finished")
+
+
+def scores(out: Path) -> np.ndarray:
+    """Return the scores of a result."""
+    (path,) = stores_in(out)
+    return np.asarray(ScoreStore.open(path).scores[0][:])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--copies", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--run", type=Path, default=samples.project() / "model")
+    arguments = parser.parse_args()
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    here: list[float] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        slide = repeated_slide(folder / "slide.tif", arguments.copies)
+        for repeat in range(arguments.repeats):
+            for workers in rates:
+                with (
+                    LocalCluster(
+                        n_workers=workers,
+                        threads_per_worker=1,
+                        memory_limit=0,
+                        dashboard_address="127.0.0.1:0",
+                        env=one_thread,
+                    ) as cluster,
+                    Client(cluster) as client,
+                ):
+                    rate, processor = timed(slide, arguments.run, folder / f"{workers}-{repeat}", client)
+                rates[workers].append(rate)
+                here.append(processor)
+                print(f"{workers} worker(s): {rate:.1f} tiles/s, {1000 * processor:.2f} ms of this process for a tile")
+        list(segment(slide, arguments.run, folder / "alone", SETTINGS))
+        alone = scores(folder / "alone")
+        same = all(np.array_equal(scores(folder / f"{n}-0"), alone, equal_nan=True) for n in rates)
+    ratio = max(rates[2]) / max(rates[1])
+    print(f"two workers over one: {ratio:.2f} (best of {arguments.repeats}); same scores: {same}")
+    if arguments.json:
+        found = {
+            "machine": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "load": os.getloadavg()[0],
+            "tiles/s": {str(workers): many for workers, many in rates.items()},
+            "ratio": ratio,
+            "ms of the coordinating process for a tile": 1000 * min(here),
+            "same scores": same,
+        }
+        arguments.json.write_text(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The job that segments several slides, each into a folder of its own: one after the other, or by the workers."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings
+from napari_pbip.engine.cluster import Ended, Outcome, Scheduler, connected, in_turn, require_seen
+from napari_pbip.engine.inference.segment import segment
+from napari_pbip.engine.jobs import job
+from napari_pbip.errors import ConfigError, SlideError
+from napari_pbip.events import Finished, Job, Noted, RunStep, Started, Step, Warned
+from napari_pbip.results.places import TISSUE, result_folder
+from napari_pbip.slides import Slide, open_slide, slides_in
+
+
+@dataclass(frozen=True)
+class _How:
+    """What all slides are segmented with."""
+
+    run: Path
+    out: Path
+    settings: SegmentSettings | None
+    thresholds: ThresholdSettings | None
+    refine: RefineSettings | None
+    resume: bool
+    overwrite: bool
+    scheduler: Scheduler = None
+
+
+@job
+def segment_slides(
+    slides: Sequence[Path | str],
+    run: Path | str,
+    out: Path | str,
+    settings: SegmentSettings | None = None,
+    thresholds: ThresholdSettings | None = None,
+    *,
+    refine: RefineSettings | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    scheduler: Scheduler = None,
+) -> Job:
+    """Segment several slides as :func:`segment` does; one that fails is reported and does not stop the others.
+
+    Each gets a folder in ``out``, as in a project. Regions and a tissue mask that a slide has there are used.
+
+    Parameters
+    ----------
+    slides
+        Slides, and folders whose slides are taken.
+    run
+        Folder of a training; its best model is used.
+    out
+        Folder of the results of all slides.
+    settings
+        Settings of reading, tissue and network; ``mpp`` counts for slides that do not say theirs.
+    thresholds, refine
+        As for :func:`segment`.
+    resume
+        Whether to keep what is finished, and to continue what was begun with the same model and settings.
+    overwrite
+        Whether to replace earlier stores of these slides.
+    scheduler
+        Where slides are segmented (:attr:`JobSettings.scheduler`, or an open client of dask.distributed). Each worker
+        segments whole slides, the largest first; if there are fewer slides than workers, these share one slide after
+        the other.
+
+    Yields
+    ------
+    Event
+        ``Started``; a :class:`~napari_pbip.events.RunStep` for steps of a slide and for its end; ``Warned`` for a slide
+        that failed; ``Finished`` with ``slides`` (the summary of :func:`segment`, or ``error``, by path) and
+        ``failed``, the number of failed slides.
+
+    Raises
+    ------
+    ConfigError
+        If the settings have a tissue mask, which is that of one slide.
+    SlideError
+        If no slide is found.
+    ClusterError
+        If the scheduler or its workers cannot be reached or used, or are lost.
+    """
+    began, out = time.monotonic(), Path(out).absolute()
+    if settings is not None and settings.tissue_mask is not None:
+        raise ConfigError("A tissue mask (`segment.tissue_mask`) is that of one slide; segment that one by itself.")
+    paths = list(dict.fromkeys(found.absolute() for one in slides for found in slides_in(Path(one))))
+    if not paths:
+        raise SlideError("There is no slide to segment; name slides, or folders of them.")
+    how = _How(Path(run).absolute(), out, settings, thresholds, refine, resume, overwrite)
+    yield Started(f"Segmenting {len(paths):,} slides", total=len(paths), unit="slides")
+    summaries: dict[Path, Mapping[str, Any]] = {}
+    tiles: dict[Path, int] = {}
+    said: set[str] = set()
+    with connected(scheduler) as cluster:
+        outcomes: Generator[Outcome | None, None, None]
+        if cluster is None:
+            outcomes = in_turn(_Slides(how), paths)
+        elif len(paths) < cluster.threads:
+            outcomes = in_turn(_Slides(replace(how, scheduler=cluster.client)), paths)
+        else:
+            paths.sort(key=_size, reverse=True)  # so that no large one is left for the end, when workers are idle
+            outcomes = cluster.jobs(_SlidesOnWorker(how), paths)
+        with closing(outcomes):
+            for outcome in outcomes:
+                if outcome is None:
+                    yield Step(len(summaries))
+                    continue
+                path, event = paths[outcome[0]], outcome[1]
+                match event:
+                    case Started():
+                        tiles[path] = event.total
+                    case Step():
+                        of = f": {event.done:,} of {tiles.get(path, 0):,} tiles"
+                        yield RunStep(len(summaries), run=path.name + of)
+                    case Noted() | Warned() if event.message not in said:
+                        said.add(event.message)  # those on the model are the same for all slides
+                        yield replace(event, message=f"{path.name}: {event.message}")
+                    case Ended():
+                        summaries[path] = {"error": event.error} if event.error else event.summary
+                        if event.error:
+                            yield Warned(f"{path.name} failed: {event.error}")
+                        yield RunStep(len(summaries), run=path.name, finished=not event.error)
+    yield Finished(
+        out,
+        {
+            "slides": {str(path): dict(summaries[path]) for path in sorted(summaries)},
+            "failed": sum("error" in summary for summary in summaries.values()),
+            "seconds": time.monotonic() - began,
+        },
+    )
+
+
+def settings_of(slide: Slide, folder: Path, settings: SegmentSettings, given: float | None = None) -> SegmentSettings:
+    """Return the settings for a slide with a folder of results: with the tissue mask there, and its own resolution.
+
+    Parameters
+    ----------
+    slide
+        The slide.
+    folder
+        Its folder of results.
+    settings
+        Settings for all slides; their ``mpp`` counts for slides that do not say theirs.
+    given
+        Microns per pixel that the user gave for this slide, which come first.
+    """
+    mpp = given or (settings.mpp if slide.mpp is None else None)
+    mask = settings.tissue_mask
+    if mask is None and (folder / TISSUE).exists():
+        mask = folder / TISSUE
+    return settings.model_copy(update={"mpp": mpp, "tissue_mask": mask})
+
+
+@dataclass(frozen=True)
+class _Slides:
+    """Makes the job of a slide."""
+
+    how: _How
+
+    def __call__(self, path: Path, begun: bool) -> Job:
+        how = self.how
+        with open_slide(path) as slide:
+            folder = result_folder(how.out, slide.name, slide.identity)
+            settings = settings_of(slide, folder, how.settings or SegmentSettings())
+        yield from segment(
+            path,
+            how.run,
+            folder,
+            settings,
+            how.thresholds,
+            refine=how.refine,
+            resume=how.resume or begun,
+            overwrite=how.overwrite and not begun,
+            scheduler=how.scheduler,
+        )
+
+
+class _SlidesOnWorker(_Slides):
+    def __call__(self, path: Path, begun: bool) -> Job:
+        for needed in (path, self.how.run, self.how.out.parent):
+            require_seen(needed)
+        yield from super().__call__(path, begun)
+
+
+def _size(path: Path) -> float:
+    return path.stat().st_size if path.is_file() else math.inf

@@ -1,0 +1,263 @@
+"""Jobs on a real cluster: a scheduler and workers in processes of their own, which are killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from distributed import Client
+
+from napari_pbip import samples
+from napari_pbip.bank import ImageBank, load_single_tiles
+from napari_pbip.bank.features import FEATURES
+from napari_pbip.config import BankSettings, JobSettings, SegmentSettings
+from napari_pbip.engine.banks.build_bank import build_bank
+from napari_pbip.engine.compare import compare
+from napari_pbip.engine.inference.segment import segment
+from napari_pbip.engine.inference.segment_slides import segment_slides
+from napari_pbip.errors import ClusterError, ConfigError, SlideError
+from napari_pbip.events import Event, Finished, RegionDone, RunStep, Started, Step, Warned
+from napari_pbip.results.places import stores_in
+from napari_pbip.results.store import ScoreStore
+from napari_pbip.slides import Slide
+from tests.engine.conftest import settings_for
+
+QUICK = SegmentSettings(precision="float32", device="cpu", batch_size=2)
+pytestmark = pytest.mark.filterwarnings("ignore:.*:ResourceWarning")  # sockets of processes that were killed
+
+
+class Processes:
+    """A scheduler at an address and workers, each a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known = folder / "scheduler.json"
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._port = 0
+        self.start_scheduler()
+
+    @property
+    def address(self) -> str:
+        return f"tcp://127.0.0.1:{self._port}"
+
+    def _start(self, program: str, *arguments: object) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.{program}", *map(str, arguments)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        with (self._folder / f"{program}.log").open("ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self._folder)
+        self._running.append(process)
+        return process
+
+    def start_scheduler(self) -> None:
+        """Start the scheduler, the second time at the same address."""
+        self._known.unlink(missing_ok=True)
+        where = ("--host", "127.0.0.1", "--port", self._port, "--no-dashboard", "--scheduler-file", self._known)
+        self.scheduler = self._start("dask_scheduler", *where)
+        while not self._known.exists():
+            time.sleep(0.05)
+        self._port = int(json.loads(self._known.read_text())["address"].rpartition(":")[2])
+
+    def start_workers(self, count: int) -> None:
+        options = ("--nworkers", count, "--nthreads", 1, "--no-dashboard", "--local-directory", self._folder)
+        self._start("dask_worker", self.address, *options)
+        with Client(self.address, set_as_default=False) as client:
+            client.wait_for_workers(count, timeout=60)
+
+    def close(self) -> None:
+        for process in reversed(self._running):
+            process.terminate()
+        for process in self._running:
+            process.wait(20)
+
+
+@contextmanager
+def processes(folder: Path) -> Iterator[Processes]:
+    with closing(Processes(folder)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    with processes(tmp_path_factory.mktemp("cluster")) as started:
+        started.start_workers(2)
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_pbip.engine.cluster._CONNECT_SECONDS", 3.0)
+
+
+@pytest.fixture(scope="module")
+def slide(sample_pixels: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a part of the sample slide, of which the sample model computes some fifty tiles."""
+    path = tmp_path_factory.mktemp("slide") / "part.tif"
+    resolution = {"resolution": (1e4 / 0.499, 1e4 / 0.499), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(path, sample_pixels[1200:2000, 600:1400], tile=(256, 256), photometric="rgb", **resolution)
+    return path
+
+
+MODEL = samples.project() / "model"
+
+
+@pytest.fixture(scope="module")
+def alone(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the result of one process."""
+    out = tmp_path_factory.mktemp("alone")
+    list(segment(slide, MODEL, out, QUICK))
+    return out
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Return the bytes of the files of a result, without the times at which they were made."""
+    files = [one for one in out.rglob("*") if one.is_file() and one.suffix != ".png"]  # whose header has the time
+    moment = rb"20\d\d-\d\d-\d\d[T ]\d\d:\d\d[\d:.+]*"
+    return {str(one.relative_to(out)): re.sub(moment, b"", one.read_bytes()) for one in files}
+
+
+def progress(events: list[Event]) -> list[int]:
+    return [event.done for event in events if isinstance(event, Step)]
+
+
+def test_workers_give_the_bytes_of_one_process(cluster: Processes, slide: Path, alone: Path, tmp_path: Path) -> None:
+    events = list(segment(slide, MODEL, tmp_path, QUICK, scheduler=cluster.address))
+    assert contents(tmp_path) == contents(alone)
+    (started,) = (event for event in events if isinstance(event, Started))
+    steps = progress(events)
+    assert len(set(steps)) > 5
+    assert steps == sorted(steps)
+    assert steps[-1] == started.total
+    assert any(isinstance(event, RegionDone) and event.complete for event in events)
+
+
+def test_a_worker_that_is_killed_in_the_middle_costs_nothing(
+    cluster: Processes, slide: Path, alone: Path, tmp_path: Path
+) -> None:
+    with Client(cluster.address, set_as_default=False) as client:
+        victim = next(iter(client.run(os.getpid).values()))
+        for event in segment(slide, MODEL, tmp_path, QUICK, scheduler=client):
+            if isinstance(event, Step) and event.done and victim:
+                os.kill(victim, signal.SIGKILL)
+                victim = 0
+        assert not victim
+        assert client.status == "running"  # a client that was given stays open
+    assert contents(tmp_path) == contents(alone)
+
+
+def test_workers_segment_whole_slides_and_one_that_is_killed_costs_nothing(
+    cluster: Processes, slide: Path, alone: Path, tmp_path: Path
+) -> None:
+    folder, out = slide.parent, tmp_path / "out"
+    (folder / "damaged.svs").write_bytes(slide.read_bytes()[:1000])
+    list(segment_slides([slide], MODEL, out, QUICK.model_copy(update={"overlap": 16})))  # is replaced
+    events = []
+    with Client(cluster.address, set_as_default=False) as client:
+        pids, killed = client.run(os.getpid), False
+        for event in segment_slides([folder], MODEL, out, QUICK, overwrite=True, scheduler=client):
+            events.append(event)
+            if not killed and isinstance(event, RunStep) and "part.tif: " in event.run and "0 of" not in event.run:
+                (busy,) = (worker for worker, tasks in client.processing().items() if tasks)
+                os.kill(pids[busy], signal.SIGKILL)
+                killed = True
+    assert killed
+    assert isinstance(events[0], Started)
+    assert events[0].total == 2
+    assert any(isinstance(one, Warned) and one.message.startswith("damaged.svs failed") for one in events)
+    end = events[-1]
+    assert isinstance(end, Finished)
+    assert end.summary["failed"] == 1
+    (result,) = (Path(one["store"]).parent for one in end.summary["slides"].values() if "store" in one)
+    assert contents(result) == contents(alone)
+
+
+def test_workers_encode_the_tiles_of_a_bank(cluster: Processes, tmp_path: Path) -> None:
+    settings = BankSettings(k=2, batch_size=5)
+    for name in ("LYM", "MUS"):
+        shutil.copytree(samples.tiles() / name, tmp_path / "tiles" / name)
+    tiles = load_single_tiles(tmp_path / "tiles")
+    few = replace(tiles, tiles=tiles.tiles[1:])
+    banks = {}
+    for name, scheduler in (("one", None), ("workers", cluster.address)):
+        list(build_bank(few, tmp_path / name, settings, scheduler=scheduler))
+        *_, end = build_bank(tiles, tmp_path / name, settings, update=True, scheduler=scheduler)
+        assert isinstance(end, Finished)
+        assert end.summary["encoded"] == 1  # the others were known
+        banks[name] = (ImageBank.read(tmp_path / name).identity, (tmp_path / name / FEATURES).read_bytes())
+    assert banks["one"] == banks["workers"]
+
+
+def test_workers_make_the_runs_of_a_comparison(cluster: Processes, weak_data: Path, tmp_path: Path) -> None:
+    shared = settings_for(weak_data, train={"steps": 2, "batch_size": 4}).model_dump(mode="json", exclude_unset=True)
+    choices = {"cam": {"method.name": "cam"}, "fails": {"method.name": "pbip", "bank.encoder": "nonsense"}}
+    compared = {"axes": {"method": choices}, "seeds": [0, 1], "pictures": 1}
+    tables = {}
+    for name, scheduler in (("one", None), ("workers", cluster.address)):
+        events = list(compare(shared | {"compare": compared, "scheduler": scheduler}, tmp_path / name))
+        end = events[-1]
+        assert isinstance(end, Finished)
+        assert end.summary["failed"] == 2
+        ended = [event.run for event in events if isinstance(event, RunStep) and event.finished]
+        assert sorted(ended) == ["cam, seed 0", "cam, seed 1", "fails, seed 0", "fails, seed 1"]
+        tables[name] = {run: one["oracle/miou"] for run, one in end.summary["runs"].items() if not one["error"]}
+    assert tables["one"] == tables["workers"]
+    events = list(compare(shared | {"compare": compared, "scheduler": cluster.address}, tmp_path / "one"))
+    assert not any(
+        isinstance(event, RunStep) and event.values.get("loss") for event in events
+    )  # finished runs are kept
+
+
+def test_processes_of_this_machine_are_started_and_ended(slide: Path, alone: Path, tmp_path: Path) -> None:
+    job = segment(slide, MODEL, tmp_path, QUICK, scheduler="local:2")
+    for event in job:
+        if isinstance(event, Step) and event.done:
+            break
+    job.close()  # cancelled
+    (path,) = stores_in(tmp_path)
+    done, planned = ScoreStore.open(path).progress
+    assert done < planned
+    list(segment(slide, MODEL, tmp_path, QUICK, resume=True))  # by this process
+    assert contents(tmp_path) == contents(alone)
+
+
+def test_what_workers_cannot_do_is_said_in_a_sentence(
+    cluster: Processes, sample_pixels: np.ndarray, tmp_path: Path
+) -> None:
+    array = Slide.from_array(sample_pixels[1200:2000, 600:1400], 0.499)
+    with pytest.raises(SlideError, match="write it as OME-Zarr first, or leave `scheduler` out"):
+        list(segment(array, MODEL, tmp_path, QUICK, scheduler=cluster.address))
+    with pytest.raises(ClusterError, match=r"No scheduler answers at tcp://127\.0\.0\.1:1;"):
+        list(segment(samples.slide(), MODEL, tmp_path / "x", QUICK, scheduler="tcp://127.0.0.1:1"))
+    with pytest.raises(ConfigError, match="scheduler"):
+        JobSettings.parse({"scheduler": "local:none"})
+
+
+def test_a_scheduler_that_is_lost_ends_the_job_which_is_resumed(
+    cluster: Processes, slide: Path, alone: Path, tmp_path: Path
+) -> None:
+    """This is the last test of the file, since the workers end with their scheduler."""
+    done = 0
+    with pytest.raises(ClusterError, match=r"has ended or can no longer be reached.*`resume=True`"):
+        for event in segment(slide, MODEL, tmp_path, QUICK, scheduler=cluster.address):
+            if isinstance(event, Step) and event.done:
+                done = max(done, event.done)
+                cluster.scheduler.kill()
+    cluster.start_scheduler()
+    cluster.start_workers(1)
+    events = list(segment(slide, MODEL, tmp_path, QUICK, scheduler=cluster.address, resume=True))
+    assert isinstance(events[-1], Finished)
+    (started,) = (event for event in events if isinstance(event, Started))
+    assert started.done == done > 0  # not a tile is lost, or computed again
+    assert contents(tmp_path) == contents(alone)
