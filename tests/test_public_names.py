@@ -12,7 +12,7 @@ from tests.test_imports import HEAVY, brought_along
 from tests.test_readme import ROOT
 
 NEED_TORCH = {"Backbone", "Cam", "Encoder", "PyramidMethod", "build_bank", "compare", "evaluate", "export"}
-NEED_TORCH |= {"pseudo_masks", "segment", "train"}
+NEED_TORCH |= {"pseudo_masks", "segment", "segment_slides", "train"}
 
 
 def test_the_page_lists_the_public_names():
