@@ -385,7 +385,7 @@ class Cluster:
         elif now - self._seen > _WORKER_SECONDS:
             raise ClusterError(
                 f"All workers of {self.name} have left; what is finished is kept. Start some with `dask worker "
-                f"{self.name}`, and use `resume=True`."
+                f"{self.name}`, and resume the job."
             )
 
     @contextmanager
@@ -398,25 +398,26 @@ class Cluster:
     def _gone(self) -> ClusterError:
         return ClusterError(
             f"The scheduler at {self.name} has ended or can no longer be reached; what is finished is kept. Start it "
-            "again, and use `resume=True`."
+            "again, and resume the job."
         )
 
 
-def require_seen(path: Path) -> None:
-    """Check, on a worker, that a file or folder of the job is there.
+def require_seen(*paths: Path) -> None:
+    """Check, on a worker, that files and folders of the job are there.
 
     Raises
     ------
     ClusterError
-        If it is not.
+        If one is not.
     """
-    if not path.exists():
-        from distributed import get_worker
+    for path in paths:
+        if not path.exists():
+            from distributed import get_worker
 
-        raise ClusterError(
-            f"The worker {get_worker().address} does not see {path}; use a folder that all machines have under the "
-            "same path."
-        )
+            raise ClusterError(
+                f"The worker {get_worker().address} does not see {path}; use a folder that all machines have under the "
+                "same path."
+            )
 
 
 def _run(make: Make[In], topic: str, numbered: tuple[int, In]) -> Ended:

@@ -32,7 +32,7 @@ from napari_pbip.bank.bank_folder import FACTS as BANK
 from napari_pbip.claims import claims
 from napari_pbip.config import CompareSettings, JobSettings, PlannedRun, planned_runs
 from napari_pbip.engine.banks.build_bank import build_bank
-from napari_pbip.engine.cluster import Cluster, Ended, Outcome, Scheduler, connected, in_turn
+from napari_pbip.engine.cluster import Cluster, Ended, Outcome, Scheduler, connected, in_turn, require_seen
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.inference.evaluate import evaluate, predict_labels
 from napari_pbip.engine.inference.predict import Predictor
@@ -202,6 +202,8 @@ def _run(split: str, out: Path, shown: Sequence[LabelledTile], item: tuple[Plann
     run, was_done = item
     if was_done:
         return
+    if run.settings.data.folder is not None:
+        require_seen(out, run.settings.data.folder)
     folder = out / "runs" / run.folder
     _is_done(folder, run.settings)  # raises if what is there is damaged
     settings = run.settings

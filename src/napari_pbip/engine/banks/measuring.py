@@ -102,8 +102,7 @@ def _on_worker(how: Measuring, item: tuple[list[LabelledTile], frozenset[str]]) 
                 f"A worker has other weights of the encoder {how.encoder!r}; give all machines the same files."
             )
         _loaded.encoders[how] = TileEncoder(encoder)
-    for tile in tiles:
-        require_seen(tile.path)
+    require_seen(*(tile.path for tile in tiles))
     return _encoded(list(ahead(lambda tile: _decoded(tile, known), tiles)), _loaded.encoders[how], how.limit)
 
 

@@ -17,6 +17,7 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.errors import ConfigError, SlideError
 from napari_pbip.events import Finished, Job, Noted, RunStep, Started, Step, Warned
 from napari_pbip.results.places import TISSUE, result_folder
+from napari_pbip.results.store_files import writing_to
 from napari_pbip.slides import Slide, open_slide, slides_in
 
 
@@ -106,6 +107,8 @@ def segment_slides(
         elif len(paths) < cluster.threads:
             outcomes = in_turn(_Slides(replace(how, scheduler=cluster.client)), paths)
         else:
+            with writing_to(out):  # workers look for it
+                out.mkdir(parents=True, exist_ok=True)
             paths.sort(key=_size, reverse=True)  # so that no large one is left for the end, when workers are idle
             outcomes = cluster.jobs(_SlidesOnWorker(how), paths)
         with closing(outcomes):
@@ -185,8 +188,7 @@ class _Slides:
 
 class _SlidesOnWorker(_Slides):
     def __call__(self, path: Path, begun: bool) -> Job:
-        for needed in (path, self.how.run, self.how.out.parent):
-            require_seen(needed)
+        require_seen(path, self.how.run, self.how.out)
         yield from super().__call__(path, begun)
 
 

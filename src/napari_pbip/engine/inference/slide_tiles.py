@@ -173,8 +173,7 @@ _open = threading.local()
 
 def _opened(where: _Where, work: TileWork) -> tuple[Slide, TrainedModel]:
     """Open the slide and the model on a worker; they are those that the job was begun with."""
-    require_seen(where.slide)
-    require_seen(where.run)
+    require_seen(where.slide, where.run)
     slide = open_slide(where.slide, where.slide_mpp)
     model = load_model(where.run, "best", choose_device(work.settings.device))
     for path, here, there in (
