@@ -174,10 +174,12 @@ class BlockLoader:
         return self._pool.submit(work)
 
     def close(self) -> None:
-        """Stop decoding, and wait for the block that is being decoded."""
+        """Stop decoding, wait for the block that is being decoded, and forget all blocks."""
         with self._lock:
             self._unfilled.clear()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:  # a removed layer may stay in memory for a while
+            self._blocks.clear()
 
     def _fill(self, pieces: Iterable[Piece]) -> None:
         with self._lock:

@@ -10,6 +10,9 @@ import gc
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from napari.qt import get_qapp
+from qtpy.QtCore import Qt
+
 from napari_pbip.gui import imports
 from napari_pbip.gui.timers import single_shot
 
@@ -23,7 +26,9 @@ _CHECK_MS = 500
 class ModulesLeftOut:
     """Leaves modules out of garbage collections, from the end of the imports until the session closes.
 
-    The layers of that moment are left out with them. Therefore everything is looked through when one is removed.
+    The layers of that moment are left out with them. If one is removed, everything is looked through the next time that
+    the user turns to another program, because that takes half a second. What is large of a layer, its pixels and
+    scores, is freed at once by those who close it.
 
     Parameters
     ----------
@@ -34,9 +39,8 @@ class ModulesLeftOut:
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = weakref.ref(viewer)
         self._layers: weakref.WeakSet[Layer] = weakref.WeakSet()
-        self._active = False
+        self._active = self._due = False
         self._soon = single_shot(_CHECK_MS, self._check)
-        self._next = single_shot(0, self._leave_out)
 
     def begin(self) -> None:
         """Leave the modules out as soon as they are imported."""
@@ -46,12 +50,12 @@ class ModulesLeftOut:
     def close(self) -> None:
         """Look through everything again."""
         self._soon.stop()
-        self._next.stop()
         viewer = self._viewer()
         if self._active and viewer is not None:
             viewer.layers.events.removed.disconnect(self._on_removed)
         if self._active:
             self._active = False
+            get_qapp().applicationStateChanged.disconnect(self._on_state)
             gc.unfreeze()
 
     def _check(self) -> None:
@@ -60,7 +64,8 @@ class ModulesLeftOut:
             self._soon.start()
         elif viewer is not None:
             self._active = True
-            viewer.layers.events.removed.connect(self._on_removed)  # which is called before napari collects
+            viewer.layers.events.removed.connect(self._on_removed)
+            get_qapp().applicationStateChanged.connect(self._on_state)
             self._leave_out()
 
     def _leave_out(self) -> None:
@@ -70,6 +75,11 @@ class ModulesLeftOut:
             self._layers = weakref.WeakSet(viewer.layers)
 
     def _on_removed(self, event: Any) -> None:
-        if event.value in self._layers:
+        self._due |= event.value in self._layers
+
+    def _on_state(self, state: Qt.ApplicationState) -> None:
+        if self._due and state != Qt.ApplicationState.ApplicationActive:
+            self._due = False
             gc.unfreeze()
-            self._next.start()
+            gc.collect()
+            self._leave_out()
