@@ -62,10 +62,8 @@ def repeated_slide(path: Path, copies: int) -> Path:
 
 def timed(slide: Path, run: Path, out: Path, client: Client) -> float:
     """Return tiles per second after the first results."""
-    seen = []
-    for event in segment(slide, run, out, SETTINGS, scheduler=client):
-        if isinstance(event, Step) and event.done:
-            seen.append((event.done, time.perf_counter()))
+    events = segment(slide, run, out, SETTINGS, scheduler=client)
+    seen = [(event.done, time.perf_counter()) for event in events if isinstance(event, Step) and event.done]
     (first, began), (total, _) = seen[0], seen[-1]
     ended = next(moment for done, moment in seen if done == total)
     return (total - first) / (ended - began)
