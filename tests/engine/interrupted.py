@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from napari_pbip.config import PretrainSettings
+from napari_pbip.engine.training import pretrain as pretraining_job
 from napari_pbip.engine.training.pretrain import pretrain
 from napari_pbip.engine.training.train import train
 from napari_pbip.events import Finished, Job, Step
@@ -63,6 +64,7 @@ def main(kind: str, work: Path, source: Path) -> None:
         settings = settings_for(source, train={"steps": 6, "batch_size": 6, "validate_every": 1})
         make = lambda out, resume: train(settings, out, resume=resume)  # noqa: E731
     else:
+        pretraining_job._TILE = 96  # the encoder is fitted in a second
         values = {"steps": 6, "batch_size": 3, "crop": 64, "encoder_tiles": 16, "precision": "float32"}
         pretraining = PretrainSettings.parse({"images": (source,), "device": "cpu", **values})
         make = lambda out, resume: pretrain(pretraining, out, resume=resume)  # noqa: E731

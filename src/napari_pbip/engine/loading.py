@@ -210,10 +210,20 @@ def change_stain(images: torch.Tensor, strength: float, rng: np.random.Generator
     rng
         Random generator.
     """
+    return with_stain(images, *stain_change(len(images), strength, rng))
+
+
+def stain_change(count: int, strength: float, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the random factors and shifts of :func:`change_stain` for some images, (B, 3, 1, 1) each."""
+    shape = (count, 3, 1, 1)
+    factor = rng.uniform(1 - strength, 1 + strength, shape)
+    shift = rng.uniform(-0.05 * strength, 0.05 * strength, shape)
+    return torch.from_numpy(factor).float(), torch.from_numpy(shift).float()
+
+
+def with_stain(images: torch.Tensor, factor: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """Return images (B, 3, H, W) with other amounts of stain, multiplied and shifted for each image or each pixel."""
     density = -torch.log(images.clamp(min=1 / 255))
     amounts = torch.einsum("bchw,cs->bshw", density, _TO_HED)
-    shape = (len(images), 3, 1, 1)
-    factor = torch.from_numpy(rng.uniform(1 - strength, 1 + strength, shape)).float()
-    shift = torch.from_numpy(rng.uniform(-0.05 * strength, 0.05 * strength, shape)).float()
     changed = torch.einsum("bshw,sc->bchw", amounts * factor + shift, _FROM_HED)
     return torch.exp(-changed).clamp(0, 1)

@@ -99,16 +99,18 @@ def _own_device(name: str) -> torch.device:
     if device.type == "mps":
         if name == "auto":
             return torch.device("cpu")
-        raise ConfigError("Several processes cannot train on mps; use `train.device=cpu`, or a single process.")
+        raise ConfigError("Several processes cannot train on mps; set `train.device` to cpu, or start one.")
     if device.type != "cuda":
         return device
     local, cards = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if ":" in name:
-        raise ConfigError(f"Each process takes a graphics card of its own; use `train.device=cuda`, not {name}.")
+        raise ConfigError(
+            f"Each process takes a graphics card of its own; set `train.device` to cuda instead of {name}."
+        )
     if local >= cards:
         raise ConfigError(
-            f"There are more processes on this machine than graphics cards ({cards}); start one for each card, or use "
-            "`train.device=cpu`."
+            f"There are more processes on this machine than graphics cards ({cards}); start one for each card, or set "
+            "`train.device` to cpu."
         )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from napari_pbip.bank import LabelledTile, TileSet
 from napari_pbip.bank.mosaics import partition
 from napari_pbip.config import TrainSettings
-from napari_pbip.engine.loading import TileReader, change_stain, flip_and_turn, require_one_size, to_tensor
+from napari_pbip.engine.loading import TileReader, flip_and_turn, require_one_size, stain_change, to_tensor, with_stain
 from napari_pbip.errors import DataError
 
 _STAIN = 0.2
@@ -98,7 +97,8 @@ class Composer:
         squares = [image[:side, :side] for image in images]
         if self._turn:
             squares = [flip_and_turn(square, rng) for square in squares]
-        parts = change_stain(to_tensor(np.stack(squares)), _STAIN, rng)
-        piece = torch.from_numpy(partition(side, pieces, rng))
-        image = (parts * F.one_hot(piece, pieces).permute(2, 0, 1)[:, None]).sum(0)
-        return image, torch.from_numpy(classes)[piece]
+        change = stain_change(pieces, _STAIN, rng)
+        piece = partition(side, pieces, rng)
+        image = np.select([(piece == n)[:, :, None] for n in range(pieces)], squares)
+        of_pixels = (values[piece, :, 0, 0].permute(2, 0, 1) for values in change)
+        return with_stain(to_tensor(image[None]), *of_pixels)[0], torch.from_numpy(classes[piece])
