@@ -30,6 +30,7 @@ class WorkflowWidget(QWidget):
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self._viewer = viewer
+        self._begun = False
         self.panel: WorkflowPanel | None = None
         self._loading = QLabel("Loading…")
         self._loading.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -47,10 +48,16 @@ class WorkflowWidget(QWidget):
         self._open().show_step(step)
 
     def _open_soon(self) -> None:
-        if imports.panel_imported():
-            self._open()
-        else:
+        if not imports.panel_imported():
             self._soon.start()
+        elif not self._begun:  # the session first, and the panel in the next turn of the event loop
+            from napari_pbip.gui.sessions import session_of
+
+            session_of(self._viewer)
+            self._begun = True
+            self._soon.start(0)
+        else:
+            self._open()
 
     def _open(self) -> WorkflowPanel:
         from napari_pbip.gui.workflow_panel import WorkflowPanel
