@@ -149,16 +149,23 @@ def _local(count: int) -> Iterator[Client]:
 
     cores = os.cpu_count() or 1
     shared = {name: os.environ.get(name, str(max(1, cores // count))) for name in _THREADS}
-    with LocalCluster(
-        n_workers=count,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",  # a free port; dask serves one in any case
-        memory_limit=0,  # dask would restart workers that hold a network on a machine with little memory
-        silence_logs=logging.CRITICAL,
-        env=shared,
-    ) as cluster:
+    try:
+        cluster = LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",  # a free port; dask serves one in any case
+            memory_limit=0,  # dask would restart workers that hold a network on a machine with little memory
+            silence_logs=logging.CRITICAL,
+            env=shared,
+        )
+    except RuntimeError as error:
+        raise ClusterError(
+            f"The processes of local:{count} cannot be started ({error}); in a script of your own, start the job below "
+            '`if __name__ == "__main__":`, because each of them imports the script.'
+        ) from error
+    with cluster:
         client = Client(cluster, set_as_default=False)
         try:
             yield client
