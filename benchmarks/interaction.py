@@ -42,6 +42,7 @@ from napari_pbip.results import LargestScores, ScoreStore, label_region
 from processes import in_process
 from report import finish, hardware
 from score_store import STRIDE, TILE, create, smooth_field, write_store
+from training import compose
 
 if TYPE_CHECKING:
     from napari_pbip.gui.layers.results import ResultLayer
@@ -314,7 +315,8 @@ def jobs(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         measure("the slide alone")
-        training = {"data": {"folder": str(samples.tiles()), "mpp": 0.5}, "train": {"steps": 100_000, "batch_size": 10}}
+        compose(folder / "data")
+        training = {"data": {"folder": str(folder / "data"), "mpp": 0.5}, "train": {"steps": 100_000, "batch_size": 10}}
         job = session.start(lambda: train(JobSettings.parse(training), folder / "pbip"))
         window.run(20)  # imports, the image bank
         measure("PBIP trains")

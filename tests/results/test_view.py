@@ -44,6 +44,7 @@ def test_scores_are_those_of_the_store(viewed):
     part = 0, slice(250, 270), slice(500, 530)
     np.testing.assert_array_equal(viewed.read_scores(*part), plain.read_scores(*part))
     np.testing.assert_array_equal(viewed.presence(), plain.presence())
+    np.testing.assert_array_equal(viewed.peak(), plain.peak())
     assert viewed.tissue_cells == plain.tissue_cells
 
 
@@ -62,6 +63,7 @@ def test_what_is_not_there_in_time_is_blurred(viewed, monkeypatch):
 def test_it_follows_a_store_that_grows(viewed):
     before = read_until_there(viewed, 0, ALL, ALL).copy()
     version = viewed.version
+    assert np.isnan(viewed.peak()).any()
     segment(ScoreStore.open(viewed.path, "r+"), network(smooth_field(SHAPE)))
     np.testing.assert_array_equal(read_until_there(viewed, 0, ALL, ALL), before)
     viewed.grown((row, column) for row in range(3) for column in range(3))
@@ -72,6 +74,7 @@ def test_it_follows_a_store_that_grows(viewed):
     after = read_until_there(viewed, 0, ALL, ALL)
     assert np.isnan(before).sum() > np.isnan(after).sum() == 0
     assert not np.isnan(viewed.presence()).any()
+    assert not np.isnan(viewed.peak()).any()
     assert not viewed.catch_up().result()
 
 

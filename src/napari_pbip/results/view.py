@@ -56,7 +56,7 @@ class ViewedStore(ScoreStore):
         last = len(self.scores) - 1
         self.coarse = next((n for n, a in enumerate(self.scores) if max(a.shape[1:]) <= _COARSE_SIDE), last)
         self._whole = self._read_coarse()
-        self._tiles = {"presence": super().presence(), "peak": super().peak()}
+        self._tiles = {"presence": super().presence()}  # and "peak", once it is asked for
         decoded = range(self.coarse + 1)
         shapes = [(height, width) for _, height, width in (self.scores[level].shape for level in decoded)]
         self._loader = BlockLoader(
@@ -86,8 +86,14 @@ class ViewedStore(ScoreStore):
         return self._tiles["presence"][:, rows, columns]
 
     def peak(self, rows: slice = slice(None), columns: slice = slice(None)) -> Scores:
-        """Return the largest raw score of each class in these tiles, (N, rows, columns), as last read."""
-        return self._tiles["peak"][:, rows, columns]
+        """Return the largest raw score of each class in these tiles, (N, rows, columns), as last read.
+
+        They are read at the first call, because only thresholds by tile need them, and a large slide has hundreds of
+        chunks of them.
+        """
+        if "peak" not in (tiles := self._tiles):
+            tiles["peak"] = super().peak()
+        return tiles["peak"][:, rows, columns]
 
     # what else a viewer needs --------------------------------------------------------------------------------
 
@@ -154,10 +160,11 @@ class ViewedStore(ScoreStore):
         try:
             written = self.written  # read first, so that all blocks in it are complete in the arrays read next
             whole = self._read_coarse()
-            tiles = {name: values.copy() for name, values in self._tiles.items()}
+            tiles = {name: values.copy() for name, values in tuple(self._tiles.items())}
             window = self._tiles_under(blocks)
             tiles["presence"][:, *window] = super().presence(*window)
-            tiles["peak"][:, *window] = super().peak(*window)
+            if "peak" in tiles:
+                tiles["peak"][:, *window] = super().peak(*window)
         except OutputError as error:
             self.error = error
             return False
