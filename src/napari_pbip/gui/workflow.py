@@ -66,4 +66,5 @@ class WorkflowWidget(QWidget):
             self.panel = WorkflowPanel(self._viewer)
             self._loading.hide()
             self._layout.addWidget(self.panel)
+            self.panel.show()  # at once, for who presses its buttons; Qt would in the next turn of the event loop
         return self.panel
