@@ -24,7 +24,7 @@ from napari_pbip.engine.outputs.export import FORMATS, export
 from napari_pbip.results import Region, ScoreStore
 from napari_pbip.results.lattice import BLOCK
 from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME
-from processes import in_process, memory
+from spawned import in_process, memory
 
 
 def repeated(store: ScoreStore, path: Path, side: int) -> ScoreStore:

@@ -39,9 +39,9 @@ from napari_pbip import samples
 from napari_pbip.config import BankSettings, JobSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.events import RegionDone
 from napari_pbip.results import LargestScores, ScoreStore, label_region
-from processes import in_process
 from report import finish, hardware
 from score_store import STRIDE, TILE, create, smooth_field, write_store
+from spawned import in_process
 from training import compose
 
 if TYPE_CHECKING:

@@ -46,8 +46,8 @@ from napari_pbip.events import Finished, RegionDone, Started, Step
 from napari_pbip.results import ScoreStore
 from napari_pbip.results.places import stores_in
 from napari_pbip.slides import find_tissue, open_slide
-from processes import SPAWN, forget_peak, in_process, memory
 from report import finish, hardware
+from spawned import SPAWN, forget_peak, in_process, memory
 
 MPP = 0.5
 TILE = 256
