@@ -381,10 +381,12 @@ def main() -> None:
     parser.add_argument("--stacks", type=float, help="seconds; prints the stack of a busy main thread")
     args = parser.parse_args()
     found: dict[str, Any] = {"hardware": hardware()}
-    for name in args.parts:
-        print(f"{name} ...", flush=True)
-        found[name] = in_process(PARTS[name], args)
-    finish("interaction", found, args.json)
+    try:
+        for name in args.parts:
+            print(f"{name} ...", flush=True)
+            found[name] = in_process(PARTS[name], args)
+    finally:  # what was measured before an error counts
+        finish("interaction", found, args.json)
 
 
 if __name__ == "__main__":
