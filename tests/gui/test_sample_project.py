@@ -21,7 +21,7 @@ def session(viewer: Any, settle: Settle) -> Any:
     """Return a session with the open project."""
     viewer.open_sample("napari-pbip", "project")
     session = session_of(viewer)
-    settle(lambda: session.folder.name == PROJECT)
+    settle(lambda: session.folder.name == PROJECT and len(session.slides))
     return session
 
 
