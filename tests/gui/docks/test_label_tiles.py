@@ -510,13 +510,18 @@ def test_colours_start_out_safe_for_the_colour_blind(bench):
 
 def test_keys_reach_the_tiles_while_tiles_are_cut(bench):
     """Labels are given faster than they are saved, so that a job runs nearly all the time; it must not take keys."""
+    jobs, shown = [], []
+    bench.session.labelling.cutting.connect(jobs.append)
+    bench.session.labelling.cutting.connect(lambda _: shown.append(bench.part.bar.progress.isVisible()))
     for column in range(6):
+        before = len(jobs)
         QTest.mouseMove(bench.canvas, bench.at(column, 2))
         bench.settle()
         # whoever has the keyboard; without a window manager nobody has
         QTest.keyClick(QApplication.focusWidget() or bench.canvas, Qt.Key.Key_2)
         bench.session.labelling.use()
-        bench.settle(lambda: bench.part.bar.progress.isVisible())
+        bench.settle(lambda before=before: len(jobs) > before)
+    assert all(shown)
     assert bench.tiles == {(column, 2): frozenset({1}) for column in range(6)}
     bench.saved()
 

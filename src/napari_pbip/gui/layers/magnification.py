@@ -29,12 +29,16 @@ class Magnification:
     def show(self, visible: bool) -> None:
         """Show or hide it."""
         if self._text is None and visible:
-            self._text = self._overlays[OVERLAY] = TextOverlay(position="bottom_right")
+            # with its text, because napari places it by the width that it has when it is first drawn
+            self._text = self._overlays[OVERLAY] = TextOverlay(position="bottom_right", text=self._times())
         if self._text is not None:
             show_overlay(self._text, visible)
         self._follow()
 
     def _follow(self) -> None:
         if self._text is not None:
-            times = _MICRONS_AT_1X * self._camera.zoom
-            self._text.text = f"{times:.0f}x" if times >= 10 else f"{times:.2g}x"
+            self._text.text = self._times()
+
+    def _times(self) -> str:
+        times = _MICRONS_AT_1X * self._camera.zoom
+        return f"{times:.0f}x" if times >= 10 else f"{times:.2g}x"

@@ -19,7 +19,7 @@ from psygnal import Signal
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.events import RegionDone
-from napari_pbip.gui.compat import camera_of
+from napari_pbip.gui.compat import camera_of, scale_bar, show_scale_bar
 from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.layers.area_counts import AreaCounts
 from napari_pbip.gui.layers.colours import label_colormap
@@ -297,6 +297,8 @@ class ResultLayers(LayerRegistry[ResultLayer]):
             job.ended.connect(lambda _: self._stopping.remove(job))
 
     def _on_added(self, result: ResultLayer) -> None:
+        if not scale_bar(self.viewer).visible:  # a map without its slide is in micrometres too
+            show_scale_bar(self.viewer, True)
         self._on_active()
 
     def _on_gone(self, result: ResultLayer, place: int) -> None:

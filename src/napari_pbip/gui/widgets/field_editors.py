@@ -38,7 +38,7 @@ def field_editor(annotation: Any, titles: Mapping[str, str]) -> BaseValueWidget[
     parts = alternatives(annotation)
     if Path in parts:
         return FileOrFolder([word for part in parts for word in get_args(part)])
-    if parts == [str]:
+    if parts == [str] and NoneType not in get_args(annotation):
         return Suggestions()
     if parts == [bool] or (len(parts) == 1 and get_origin(parts[0]) is Literal):
         choices = [(titles.get(value, str(value)), value) for value in get_args(parts[0])]
