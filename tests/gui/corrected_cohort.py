@@ -263,6 +263,6 @@ class CorrectedCohort:
         self.settle(
             lambda: shown(project, STATE) == ["done"] * (1 + len(others)) and not self.session.jobs, seconds=900
         )
-        self.settle(lambda: None not in shown(project, TISSUE))
+        self.settle(lambda: all(shown(project, TISSUE)))
         assert any("mm²" in one for one in header(project))
         self.shot("corrected-cohort")

@@ -82,7 +82,7 @@ def test_the_page_can_be_followed(viewer: Any, settle: Settle, tmp_path: Path, t
     reader.press(project, "Segment")
     assert header(project)[STATE] == reader.named("State")
     settle(lambda: shown(project, STATE) == ["done"] * 3 and not session.jobs, seconds=400)
-    settle(lambda: len(header(project)) > AREAS and all(map(float, shown(project, TISSUE))))
+    settle(lambda: len(header(project)) > AREAS and all(shown(project, TISSUE)))
 
     # looking at each slide
     names = shown(project, SLIDE)
