@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from distributed import Client
 
 from napari_pbip import samples
@@ -37,6 +38,15 @@ from tests.engine.conftest import settings_for
 
 QUICK = SegmentSettings(precision="float32", device="cpu", batch_size=2)
 pytestmark = pytest.mark.filterwarnings("ignore:.*:ResourceWarning")  # sockets of processes that were killed
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Let networks have one thread here, as in the workers; with several, they sum in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Processes:

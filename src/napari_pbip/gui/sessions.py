@@ -15,7 +15,6 @@ from napari_pbip.gui import imports
 from napari_pbip.gui.closing import AskBeforeClosing
 from napari_pbip.gui.compat import plugin_preferences
 from napari_pbip.gui.focus_frame import FocusFrames
-from napari_pbip.gui.letters import LettersFindEntries
 from napari_pbip.gui.overview import Overview
 from napari_pbip.gui.shortcuts import Shortcuts
 from napari_pbip.gui.state.session import Session
@@ -66,7 +65,6 @@ def _furnish(window: napari.viewer.Window, session: Session) -> None:
     AskBeforeClosing(main, partial(_running, reference))
     Shortcuts(main, reference)
     FocusFrames(main)
-    LettersFindEntries(main)
     Overview(window._qt_viewer.canvas.native, session)
 
 

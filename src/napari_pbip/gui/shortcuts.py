@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from qtpy.QtWidgets import QApplication, QPushButton, QTabWidget
 
 from napari_pbip.gui.keys import Key, bind
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
+from napari_pbip.gui.letters import find_entry
 from napari_pbip.gui.scrolling import scroll_to
 from napari_pbip.gui.state.steps import Step
 
@@ -46,7 +48,12 @@ class Shortcuts(QObject):
             (Key.PREVIOUS_SLIDE, partial(self._move, -1)),
             (Key.MAP, self._switch_map),
         ):
-            bind(key, window, act)
+            bind(key, window, partial(self._act, key, act))
+
+    @staticmethod
+    def _act(key: Key, act: Callable[[], object]) -> None:
+        if not find_entry(key.keys[-1].lower()):  # of Shift+N too
+            act()
 
     # tools ---------------------------------------------------------------------------------------------------
 
