@@ -20,11 +20,16 @@ SLOW = {"learning_rate": 2e-5}
 """AdamW turns the rounding of gradients that are nearly zero into steps of this length."""
 
 
-def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run a module in two processes; real ones, that exchange tensors with gloo."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    root = Path(__file__).parents[3]
-    return subprocess.run([*command, *map(str, arguments)], cwd=root, capture_output=True, text=True, check=False)
+def torchrun(scratch: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a module in two processes; real ones, that exchange tensors with gloo.
+
+    Args:
+        scratch: Where torchrun puts its logs, which it leaves behind.
+        arguments: The module, and what it is called with.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--log-dir", str(scratch / "logs"), "-m", *map(str, arguments)]
+    return subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
 
 
 def curves(run: Path) -> list[list[float]]:
@@ -41,7 +46,7 @@ def alone(settings: JobSettings, out: Path) -> Path:
 def test_two_processes_learn_what_one_does_and_write_once(weak_data: Path, tmp_path: Path) -> None:
     settings = settings_for(weak_data, method={"name": "pbip"}, train={"batch_size": 5, "steps": 4, **SLOW})
     settings.write(tmp_path / "job.yaml")
-    done = torchrun("napari_pbip", "train", tmp_path / "job.yaml", "--out", tmp_path / "two")
+    done = torchrun(tmp_path, "napari_pbip", "train", tmp_path / "job.yaml", "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Training pbip on cpu, 2 processes") == done.stderr.count("Trained 4 steps") + 1 == 2
     whole = alone(settings, tmp_path / "one")
@@ -55,7 +60,7 @@ def test_two_processes_learn_what_one_does_and_write_once(weak_data: Path, tmp_p
 def test_when_one_process_ends_all_do_and_one_can_go_on_alone(weak_data: Path, tmp_path: Path) -> None:
     settings = settings_for(weak_data, train=SLOW)
     settings.write(tmp_path / "job.yaml")
-    done = torchrun("tests.engine.losing_one", "train", tmp_path / "job.yaml", "--out", tmp_path / "run")
+    done = torchrun(tmp_path, "tests.engine.losing_one", "train", tmp_path / "job.yaml", "--out", tmp_path / "run")
     assert done.returncode != 0
     assert "Error in process 1: The machine's memory is full" in done.stderr
     assert runs.RunFacts.read(tmp_path / "run").step == 2, done.stderr  # the leader saved what it had
