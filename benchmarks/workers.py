@@ -27,7 +27,7 @@ from distributed import Client, LocalCluster
 
 from napari_pbip import samples
 from napari_pbip.config import SegmentSettings
-from napari_pbip.engine.cluster import Cluster
+from napari_pbip.engine.cluster.workers import Cluster
 from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.inference.slide_tiles import PART

@@ -122,7 +122,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pbip.engine.cluster._CONNECT_SECONDS", 3.0)
+    monkeypatch.setattr("napari_pbip.engine.cluster.connect._CONNECT_SECONDS", 3.0)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,9 @@ from napari_pbip.bank.bank_folder import FACTS as BANK
 from napari_pbip.claims import claims
 from napari_pbip.config import CompareSettings, JobSettings, PlannedRun, planned_runs
 from napari_pbip.engine.banks.build_bank import build_bank
-from napari_pbip.engine.cluster import Cluster, Ended, Outcome, Scheduler, connected, in_turn, require_seen
+from napari_pbip.engine.cluster.connect import Scheduler, connected
+from napari_pbip.engine.cluster.jobs import Ended, Outcome, in_turn, on_workers
+from napari_pbip.engine.cluster.workers import Cluster, require_seen
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.inference.evaluate import evaluate, predict_labels
 from napari_pbip.engine.inference.predict import Predictor
@@ -133,7 +135,7 @@ def compare(values: Mapping[str, Any], out: Path | str, *, overwrite: bool = Fal
             outcomes: Generator[Outcome | None, None, None] = in_turn(make, items)
         else:
             yield from _shared_banks([run for run, was_done in items if not was_done], out, cluster)
-            outcomes = cluster.jobs(make, items)
+            outcomes = on_workers(cluster, make, items)
         with closing(outcomes):
             for outcome in outcomes:
                 if outcome is None:

@@ -27,7 +27,7 @@ from napari_pbip.bank.layouts.tile_table import write_tiles
 from napari_pbip.claims import claims
 from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.engine.banks.measuring import Measuring, Seen, by_workers, in_this_process
-from napari_pbip.engine.cluster import Scheduler, connected
+from napari_pbip.engine.cluster.connect import Scheduler, connected
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.encoding import TileEncoder, encoder_facts
 from napari_pbip.engine.jobs import job

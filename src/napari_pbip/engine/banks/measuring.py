@@ -16,7 +16,7 @@ import numpy.typing as npt
 from napari_pbip.bank import LabelledTile
 from napari_pbip.bank.features import FeatureFile, colour_moments, white_fraction
 from napari_pbip.bank.image_bank import encoder_key
-from napari_pbip.engine.cluster import Cluster, require_seen
+from napari_pbip.engine.cluster.workers import Cluster, require_seen
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.encoding import Features, TileEncoder, chunks, encoder_facts
 from napari_pbip.engine.loading import ahead

@@ -27,7 +27,8 @@ import torch
 
 from napari_pbip.claims import claims
 from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings, TrainedSettings
-from napari_pbip.engine.cluster import Cluster, Scheduler, connected
+from napari_pbip.engine.cluster.connect import Scheduler, connected
+from napari_pbip.engine.cluster.workers import Cluster
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.inference.refine import refined_labels
 from napari_pbip.engine.inference.slide_tiles import Computed, SlideTiles, TileWork, by_workers

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings
-from napari_pbip.engine.cluster import Ended, Outcome, Scheduler, connected, in_turn, require_seen
+from napari_pbip.engine.cluster.connect import Scheduler, connected
+from napari_pbip.engine.cluster.jobs import Ended, Outcome, in_turn, on_workers
+from napari_pbip.engine.cluster.workers import require_seen
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.jobs import job
 from napari_pbip.errors import ConfigError, SlideError
@@ -110,7 +112,7 @@ def segment_slides(
             with writing_to(out):  # workers look for it
                 out.mkdir(parents=True, exist_ok=True)
             paths.sort(key=_size, reverse=True)  # so that no large one is left for the end, when workers are idle
-            outcomes = cluster.jobs(_SlidesOnWorker(how), paths)
+            outcomes = on_workers(cluster, _SlidesOnWorker(how), paths)
         with closing(outcomes):
             for outcome in outcomes:
                 if outcome is None:

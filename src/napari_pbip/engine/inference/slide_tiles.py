@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_pbip.config import SegmentSettings
-from napari_pbip.engine.cluster import Cluster, require_seen
+from napari_pbip.engine.cluster.workers import Cluster, require_seen
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.inference.predict import fused_scores
