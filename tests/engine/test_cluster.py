@@ -31,9 +31,11 @@ from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.inference.segment_slides import segment_slides
 from napari_pbip.errors import ClusterError, ConfigError, SlideError
 from napari_pbip.events import Event, Finished, RegionDone, RunStep, Started, Step, Warned
+from napari_pbip.results.blend import Region
 from napari_pbip.results.places import stores_in
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide
+from tests.engine import slow_disk
 from tests.engine.conftest import settings_for
 
 QUICK = SegmentSettings(precision="float32", device="cpu", batch_size=2)
@@ -202,6 +204,28 @@ def test_workers_segment_whole_slides_and_one_that_is_killed_costs_nothing(
     assert end.summary["failed"] == 1
     (result,) = (Path(one["store"]).parent for one in end.summary["slides"].values() if "store" in one)
     assert contents(result) == contents(alone)
+
+
+def test_slow_disks_of_a_worker_and_of_the_writer_cost_only_time(
+    cluster: Processes, slide: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = ScoreStore.write_region
+
+    def write_late(store: ScoreStore, region: Region) -> None:
+        time.sleep(0.2)
+        write(store, region)
+
+    monkeypatch.setattr(ScoreStore, "write_region", write_late)
+    with Client(cluster.address, set_as_default=False) as client:
+        late = [next(iter(client.nthreads()))]
+        client.run(slow_disk.answer_after, 0.1, workers=late)
+        try:
+            events = list(segment(slide, MODEL, tmp_path, QUICK, scheduler=client))
+        finally:
+            client.run(slow_disk.answer_after, 0, workers=late)
+    (started,) = (event for event in events if isinstance(event, Started))
+    assert progress(events)[-1] == started.total  # no tile was computed twice
+    assert contents(tmp_path) == contents(alone)
 
 
 def test_workers_encode_the_tiles_of_a_bank(cluster: Processes, tmp_path: Path) -> None:

@@ -60,7 +60,9 @@ class Cluster:
     def _require_this_version(self) -> None:
         here = version(PACKAGE)
         # a function of the standard library, which a worker without this package can call
-        for worker, there in self.client.run(version, PACKAGE, on_error="return").items():
+        with self._lost():
+            versions = self.client.run(version, PACKAGE, on_error="return")
+        for worker, there in versions.items():
             if isinstance(there, PackageNotFoundError):
                 raise ClusterError(f"The worker {worker} does not have {PACKAGE}; install version {here} there.")
             if there != here:
@@ -145,7 +147,8 @@ class Cluster:
             while waiting or following is not None:
                 while following is not None and len(waiting) < max(1, ahead * self.threads):
                     number, item = following
-                    future = self.client.submit(work, item, pure=False, retries=retries)
+                    with self._lost():
+                        future = self.client.submit(work, item, pure=False, retries=retries)
                     waiting[future.key] = number, future
                     future.add_done_callback(done.put)
                     following = next(numbered, None)
@@ -185,8 +188,6 @@ class Cluster:
 
         try:
             return future.result()
-        except FutureCancelledError as error:
-            raise self._gone() from error
         except KilledWorker as error:
             raise ClusterError(
                 f"Workers of {self.name} ended several times while they computed the same part, in most cases for want "
@@ -197,6 +198,10 @@ class Cluster:
                 f"A worker of {self.name} lacks the Python package {error.name!r}; install {PACKAGE} {version(PACKAGE)}"
                 " on all machines."
             ) from error
+        except (FutureCancelledError, OSError, RuntimeError) as error:
+            if future.status == "error":  # the function raised it; otherwise the result did not get here
+                raise
+            raise self._gone() from error
 
     def _require_workers(self) -> None:
         now = time.monotonic()
@@ -212,8 +217,11 @@ class Cluster:
     def _lost(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError) as error:  # distributed raises RuntimeError for a client that was closed
-            raise self._gone() from error
+        except Exception as error:
+            # for a client that it has closed, distributed raises errors of several kinds
+            if isinstance(error, (OSError, RuntimeError)) or self.client.status in ("closing", "closed"):
+                raise self._gone() from error
+            raise
 
     def _gone(self) -> ClusterError:
         return ClusterError(
