@@ -2,10 +2,10 @@
 
     python benchmarks/workers.py [--json OUT] [--copies 3] [--repeats 3] [--run RUN]
 
-The slide repeats the sample slide ``copies`` times in both directions. Time counts from the first part that comes back,
-so that starting processes and loading networks, some seconds for any slide, do not. Both stores have to have the same
-scores as one that this process computes alone. The machine should be idle: the ratio is that of two processes on two
-cores, and the reader's threads of one worker use the second core, too.
+The slide repeats the sample slide ``copies`` times in both directions. Before the time is taken, the same workers
+segment it once, so that starting processes and loading networks, some seconds for any slide, do not count. Both stores
+have to have the same scores as one that this process computes alone. Each worker is kept to a core of its own, because
+the reader's threads of a single worker would use the second one, too. The machine should be idle, and run Linux.
 
 The second figure bounds how many workers one slide can have: processor seconds of this process for a tile (scheduler,
 client, blending, writing), when a worker returns random numbers at once.
@@ -61,12 +61,19 @@ def repeated_slide(path: Path, copies: int) -> Path:
 
 
 def timed(slide: Path, run: Path, out: Path, client: Client) -> float:
-    """Return tiles per second after the first results."""
-    events = segment(slide, run, out, SETTINGS, scheduler=client)
-    seen = [(event.done, time.perf_counter()) for event in events if isinstance(event, Step) and event.done]
-    (first, began), (total, _) = seen[0], seen[-1]
-    ended = next(moment for done, moment in seen if done == total)
-    return (total - first) / (ended - began)
+    """Return tiles per second of workers that have segmented the slide before."""
+    for place in (out / "before", out / "timed"):
+        began = time.perf_counter()
+        events = segment(slide, run, place, SETTINGS, scheduler=client)
+        seen = [(event.done, time.perf_counter()) for event in events if isinstance(event, Step)]
+        total, _ = seen[-1]
+    return total / (next(moment for done, moment in seen if done == total) - began)
+
+
+def keep_to_core(core: int) -> None:
+    """Let all threads of the process that calls this run on one core (Linux)."""
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
 
 
 def random_tiles(places: list[Place]) -> Tiles:
@@ -127,13 +134,15 @@ def main() -> None:
                     ) as cluster,
                     Client(cluster) as client,
                 ):
+                    for core, worker in zip(sorted(os.sched_getaffinity(0)), client.nthreads(), strict=False):
+                        client.run(keep_to_core, core, workers=[worker])
                     rate = timed(slide, arguments.run, folder / f"{workers}-{repeat}", client)
                 rates[workers].append(rate)
                 print(f"{workers} worker(s): {rate:.1f} tiles/s")
         here = coordinating(folder / "random.ome.zarr")
         list(segment(slide, arguments.run, folder / "alone", SETTINGS))
         alone = scores(folder / "alone")
-        same = all(np.array_equal(scores(folder / f"{n}-0"), alone, equal_nan=True) for n in rates)
+        same = all(np.array_equal(scores(folder / f"{n}-0" / "timed"), alone, equal_nan=True) for n in rates)
     ratio = max(rates[2]) / max(rates[1])
     print(f"two workers over one: {ratio:.2f} (best of {arguments.repeats}); same scores: {same}")
     print(f"{1000 * here:.2f} ms of the processor of the coordinating process for a tile, {1 / here:,.0f} tiles/s")
