@@ -13,8 +13,8 @@ time. The parts:
 * live: from a label to the new picture of the live map, and from a move of the view, with 60 labelled tiles of eight
   classes on the bundled slide. The class of a tile is its position, which is as hard to fit as labels can be. *Cold*
   means that nothing was computed before; *warm*, that features of the view and of the labelled tiles are known.
-* stalls: how long the window stands still when things happen for the first time in a sitting: the panel, slides, each
-  page, the sample project. What napari itself takes is the baseline.
+* stalls: how long the window stands still when things happen for the first time in a sitting: the panel, slides, also
+  one that is slow to read, each page, the sample project. What napari itself takes is the baseline.
 * jobs: the same while the view moves ten times a second: the slide alone, PBIP trains, the slide is segmented, and the
   map alone. The first is the baseline of the second, the last of the third.
 
@@ -26,7 +26,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import os
+import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -52,6 +55,8 @@ if TYPE_CHECKING:
 ZOOMS = {"whole slide": None, "two cells a pixel": 0.5, "a cell a pixel": 1.0, "four pixels a cell": 4.0}
 CELLS = 5000
 ALL = slice(None)
+SLOW = 2.0
+"""Seconds after which the slow slide answers."""
 
 # the first picture, and the first label --------------------------------------------------------------------------
 
@@ -227,6 +232,21 @@ def live(args: argparse.Namespace, count: int = 60, classes: int = 8, high: floa
 # stalls ----------------------------------------------------------------------------------------------------------
 
 
+def slow_slide(path: Path, seconds: float) -> Path:
+    """Put the sample slide where whoever opens it waits for so long, as on a network drive."""
+    os.mkfifo(path)
+
+    def come() -> None:
+        writer = os.open(path, os.O_RDWR)
+        shutil.copy(samples.slide(), path.with_suffix(".copy"))
+        path.with_suffix(".copy").replace(path)
+        os.write(writer, b"II")  # who waits goes on
+        os.close(writer)
+
+    threading.Timer(seconds, come).start()
+    return path
+
+
 def stalls(args: argparse.Namespace) -> dict[str, Any]:
     """Return the longest stall of each thing that happens for the first time."""
     from qtpy.QtCore import QTimer
@@ -278,6 +298,8 @@ def stalls(args: argparse.Namespace) -> dict[str, Any]:
     for step in Step:
         measure(f"the page {step.value}", panel.buttons[step].click, idle)
     with tempfile.TemporaryDirectory() as scratch:
+        slow = slow_slide(Path(scratch) / "slow.svs", SLOW)
+        measure(f"a slide that answers after {SLOW:g} s", lambda: viewer.open(slow, plugin="napari-pbip"), idle)
         measure("another project", lambda: setattr(session, "folder", Path(scratch) / "project"), idle)
         measure(
             "the sample project",

@@ -13,7 +13,7 @@ from pathlib import Path
 import napari
 import numpy as np
 from napari.qt import get_qapp
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 
 TICK_MS = 10
@@ -70,10 +70,9 @@ class Window:
 
     def run(self, seconds: float) -> None:
         """Run the event loop for some seconds."""
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            self._application.processEvents()
-            time.sleep(0.001)  # lets the threads of jobs run, which have a lower priority
+        loop = QEventLoop()
+        QTimer.singleShot(round(1e3 * seconds), loop.quit)
+        loop.exec()
 
     def until(self, done: Callable[[], bool]) -> None:
         """Run the event loop until something is so."""

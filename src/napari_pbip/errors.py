@@ -32,6 +32,10 @@ class SlideError(PbipError):
     """A slide cannot be opened or read, or lacks microns per pixel or tissue."""
 
 
+class MissingSlide(SlideError):
+    """There is nothing at the path of a slide."""
+
+
 class DamagedPlace(SlideError):
     """A part of a slide cannot be decoded; the rest of it can be read."""
 

@@ -60,6 +60,15 @@ def choose_encoder(choice: Any, name: str) -> None:
     QTest.keyClick(line, Qt.Key.Key_Return)
 
 
+def open_slides(viewer: Any, dock: Any, settle: Settle, *paths: Path) -> None:
+    """Give slides to the dock *Slides* of a viewer, and wait until they are shown, or it is told why not."""
+    from napari_pbip.gui.sessions import session_of
+
+    dock.take(paths)
+    settle(lambda: not session_of(viewer).opening)
+    settle()
+
+
 def run_job(button: Any, session: Any, settle: Settle) -> None:
     """Click a button that starts a job, and wait until no job runs."""
     click(button)

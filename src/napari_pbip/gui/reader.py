@@ -8,9 +8,9 @@ scanner. All others are opened as napari itself does, so that making this reader
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import napari
 import npe2
@@ -22,6 +22,9 @@ from napari_pbip.folders import STORE_MARKER
 from napari_pbip.results.label_image import is_label_image
 from napari_pbip.slides import is_slide, open_slide
 from napari_pbip.wording import Interface
+
+if TYPE_CHECKING:
+    from napari_pbip.gui.state.session import Session
 
 LayerData = tuple[Any, ...]
 Paths = str | Sequence[str]
@@ -40,13 +43,21 @@ def get_reader(path: Paths) -> Reader:
     for ours, read in ((is_store, read_stores), (is_label_image, read_labels), (is_bank, read_banks)):
         if all(ours(one) for one in paths):
             return read
-    return read_slides if all(_is_meant_as_slide(one) for one in paths) else read_as_napari
+    unknown = [one for one in paths if one.is_dir() or one.suffix.lower() in _OF_OTHERS_TOO]
+    if not unknown:  # a suffix that only slides have suffices, so that damage is reported clearly
+        return read_slides
+    session = _session_in_use()
+    if session is not None and len(paths) == 1:
+        return partial(_find_out, session)
+    return read_slides if all(is_slide(one) for one in unknown) else read_as_napari
 
 
-def _is_meant_as_slide(path: Path) -> bool:
-    """Return whether a path is a slide; a suffix that only slides have suffices, so that damage is reported clearly."""
-    shared = path.is_dir() or path.suffix.lower() in _OF_OTHERS_TOO
-    return not shared or is_slide(path)
+def _session_in_use() -> Session | None:
+    """Return the session of a running window if it has one: files are read in its threads, and this must not wait."""
+    from napari_pbip.gui.sessions import session_begun
+
+    session = session_begun()
+    return session if session is not None and _user_waits() else None
 
 
 def _listed(path: Paths) -> list[str]:
@@ -75,13 +86,28 @@ def read_as_napari(path: Paths) -> list[LayerData]:
     return layers
 
 
+def _find_out(session: Session, path: Paths) -> list[LayerData]:
+    """Read a file or folder as a slide if a thread finds that it is one, else as napari does; napari gets no layers."""
+    (one,) = _listed(path)
+    session.open_slide(Path(one), otherwise=lambda _: session.viewer.open(one, plugin="napari"), pictures=False)
+    return _NOTHING
+
+
 @_in_one_sentence
 def read_slides(path: Paths) -> list[LayerData]:
-    """Read slides as multiscale RGB layers, in micrometres if their microns per pixel are known."""
+    """Read slides as multiscale RGB layers, in micrometres if their microns per pixel are known.
+
+    In a running window they are read in threads, and the session adds their layers; napari gets none. A script gets
+    the layers.
+    """
     from napari_pbip.gui.layers.slides import layer_data
     from napari_pbip.gui.sessions import begin_session
 
-    begin_session()
+    session = begin_session()
+    if session is not None and _user_waits():
+        for one in _listed(path):
+            session.open_slide(Path(one))
+        return _NOTHING
     return [layer_data(open_slide(one)) for one in _listed(path)]
 
 

@@ -17,7 +17,7 @@ from napari_pbip.gui.layers.slides import layer_data
 from napari_pbip.gui.sessions import begin_session, session_of
 from napari_pbip.gui.state.session import Session
 from napari_pbip.project import BANK, MODELS, TILES
-from napari_pbip.slides import Slide, open_slide
+from napari_pbip.slides import open_slide
 
 LayerData = tuple[Any, dict[str, Any], str]
 PROJECT, MODEL = "napari-pbip sample", "skin"
@@ -70,19 +70,9 @@ def _unpacked(session: Session, folder: Path, job: RunningJob, state: State, for
         if foreign:  # the layer that napari has added meanwhile is none of the present project
             session.project.remove([samples.slide()])
         _use(session, folder)
-        # a turn of the event loop later, because napari takes long both to remove layers and to add one
-        session.in_thread(lambda: open_slide(samples.slide()), lambda opened: _show(session, opened))
+        session.open_slide(samples.slide())
     elif job.error is not None:
         show_error(str(job.error))
-
-
-def _show(session: Session, opened: Slide) -> None:
-    layer = session.slides.of_path(opened.path)
-    if layer is None:
-        layer = session.slides.add(opened)
-    else:  # it was opened meanwhile
-        opened.close()
-    session.slides.show(layer)
 
 
 def _use(session: Session, folder: Path) -> None:

@@ -36,6 +36,12 @@ def begin_session() -> Session | None:
     return None if viewer is None else session_of(viewer)
 
 
+def session_begun() -> Session | None:
+    """Return the session of the current viewer if it has one already, or None."""
+    viewer = napari.current_viewer()
+    return None if viewer is None else _sessions.get(viewer)
+
+
 def session_of(viewer: ViewerModel) -> Session:
     """Return the session of a viewer, which the first call makes.
 

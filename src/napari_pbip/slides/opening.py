@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from napari_pbip.errors import SlideError
+from napari_pbip.errors import MissingSlide, SlideError
 from napari_pbip.slides.mpp import read_sidecar, require_believable
 from napari_pbip.slides.reader import damaged, readers, reason
 from napari_pbip.slides.slide import Slide
@@ -28,8 +28,10 @@ def open_slide(path: Path | str, mpp: float | None = None) -> Slide:
 
     Raises
     ------
+    MissingSlide
+        If the file does not exist.
     SlideError
-        If the file does not exist, no reader can open it, it is damaged or not RGB, or ``mpp`` is impossible.
+        If no reader can open it, it is damaged or not RGB, or ``mpp`` is impossible.
     """
     path = Path(path).absolute()
     _require_readable(path)
@@ -93,7 +95,7 @@ def _require_readable(path: Path) -> None:
             with path.open("rb") as file:
                 empty = not file.read(1)
     except FileNotFoundError as error:
-        raise SlideError(f"There is no slide at {path}; check the path.") from error
+        raise MissingSlide(f"There is no slide at {path}; check the path.") from error
     except OSError as error:
         raise SlideError(f"{path} cannot be read: {error.strerror}.") from error
     if empty:

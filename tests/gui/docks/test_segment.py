@@ -201,7 +201,7 @@ def test_files_and_folders_dropped_on_the_widget_join_the_queue(viewer, session,
     shutil.copy(samples.slide(), alone)
     drop(widget, alone, folder)
     assert [one.path for one in session.segmenting.slides] == [alone]
-    assert [one.slide.path for one in session.slides] == [alone]  # an empty window shows it
+    settle(lambda: [one.slide.path for one in session.slides] == [alone])  # an empty window shows it
     settle(lambda: len(widget.queue.rows) == 3 and widget.queue.rows[1].remove_button.isVisible())
     first, second, third = session.segmenting.slides
     assert (first.status, second.status, third.status) == (Status.RUNNING, Status.WAITING, Status.WAITING)

@@ -31,7 +31,7 @@ from napari_pbip.gui.reader import get_reader
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.slides import Slide, TissueMask, open_slide
 from tests.gui.napari_privates import canvas_of, duplicate, pixels_shown, qt_viewer
-from tests.gui.qt_helpers import click, drop_on_viewer, dropped
+from tests.gui.qt_helpers import click, drop_on_viewer, dropped, open_slides
 
 
 def shows_scale_bar(viewer: napari.Viewer) -> bool:
@@ -73,6 +73,7 @@ def mask_layer(viewer) -> Labels | None:
 
 def test_a_dropped_slide_is_a_layer_in_micrometres(viewer, widget, settle):
     drop(widget, samples.slide())
+    settle(lambda: len(viewer.layers) and not session_of(viewer).opening)
     (layer,) = viewer.layers
     assert layer.rgb
     assert layer.multiscale
@@ -207,7 +208,7 @@ def test_a_slide_opens_once_and_closes_with_its_layer(viewer, settle):
 
 
 def test_one_slide_is_shown_at_a_time(viewer, widget, slide_without_mpp, settle):
-    widget.take([samples.slide(), slide_without_mpp])
+    open_slides(viewer, widget, settle, samples.slide(), slide_without_mpp)
     first, second = viewer.layers
     assert not first.visible
     assert second.visible
@@ -240,7 +241,7 @@ def test_what_the_user_has_hidden_stays_hidden_from_slide_to_slide(viewer, settl
 
 
 def test_missing_mpp_is_asked_for_and_remembered(viewer, widget, slide_without_mpp, settle):
-    widget.take([slide_without_mpp])
+    open_slides(viewer, widget, settle, slide_without_mpp)
     layer = viewer.layers[0]
     assert [str(unit) for unit in layer.units] == ["slide_pixel"] * 2
     settle()
@@ -299,7 +300,7 @@ def test_a_sample_comes_sharp_in_a_bare_viewer_and_is_closed_with_its_layer(bare
 def test_microns_per_pixel_of_a_sample_are_the_users_own(viewer, widget, settle, tmp_path, monkeypatch):
     monkeypatch.setattr("platformdirs.user_data_path", lambda *_, **__: tmp_path / "data")
     before = set(samples.FOLDER.rglob("*"))
-    widget.take([samples.frozen_section()])
+    open_slides(viewer, widget, settle, samples.frozen_section())
     widget.mpp.given.emit(0.25)
     assert set(samples.FOLDER.rglob("*")) - before == set()
     with open_slide(samples.frozen_section()) as again:
@@ -311,8 +312,7 @@ def test_a_header_with_an_unlikely_size_is_told_and_can_be_corrected(viewer, wid
     pixels = np.full((600, 800, 3), 240, np.uint8)
     scale = {"resolution": (4000, 4000), "resolutionunit": "CENTIMETER"}
     tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb", metadata=None, **scale)
-    widget.take([path])
-    settle()
+    open_slides(viewer, widget, settle, path)
     assert widget.slide_notice.isVisible()
     assert "2.5 microns per pixel, which makes it 2 x 1.5 mm large" in widget.slide_notice.text()
     widget.mpp.given.emit(0.5)
@@ -324,8 +324,7 @@ def test_a_header_with_an_unlikely_size_is_told_and_can_be_corrected(viewer, wid
 def test_slides_with_and_without_mpp_in_one_window(viewer, widget, slide_without_mpp, settle):
     told = []
     notification_manager.notification_ready.connect(told.append)
-    widget.take([samples.slide(), slide_without_mpp])
-    settle()
+    open_slides(viewer, widget, settle, samples.slide(), slide_without_mpp)
     first, second = session_of(viewer).slides
     assert not shows_scale_bar(viewer)  # nobody knows how long it would be
     assert not told
@@ -342,8 +341,7 @@ def test_slides_with_and_without_mpp_in_one_window(viewer, widget, slide_without
 def test_the_magnification_follows_the_zoom_while_microns_are_known(viewer, widget, slide_without_mpp, settle):
     own = overlays(viewer)["text"]  # a text of the user stays as it is
     own.visible, own.text, own.position = True, "case 7", "bottom_right"
-    widget.take([slide_without_mpp])
-    settle()
+    open_slides(viewer, widget, settle, slide_without_mpp)
     assert not magnification(viewer)
     widget.mpp.given.emit(0.5)
     settle(lambda: magnification(viewer))
@@ -376,7 +374,7 @@ def test_the_magnification_follows_the_zoom_while_microns_are_known(viewer, widg
 
 
 def test_when_the_slide_in_view_is_removed_another_one_is_shown(viewer, widget, slide_without_mpp, settle):
-    widget.take([samples.slide(), slide_without_mpp])
+    open_slides(viewer, widget, settle, samples.slide(), slide_without_mpp)
     first, second = viewer.layers
     viewer.layers.remove(second)
     settle()
@@ -392,12 +390,14 @@ def test_when_the_slide_in_view_is_removed_another_one_is_shown(viewer, widget, 
     assert not len(viewer.layers)
 
 
-def test_a_duplicated_slide_is_a_slide_of_its_own(viewer, settle, sample_pixels):
+def test_a_duplicated_slide_outlives_the_first_layer(viewer, settle, sample_pixels):
     slides = session_of(viewer).slides
     slides.open(samples.slide())
     viewer.layers.selection.active = viewer.layers[0]
     duplicate(viewer.layers)
     assert len(slides) == 2
+    slides.give_mpp(slides[1], 0.25)  # both show the same slide
+    assert [tuple(one.layer.scale) for one in slides] == [(0.25, 0.25)] * 2
     viewer.layers.remove(viewer.layers[0])
     level = viewer.layers[0].data[0]
     level[1000:1300, 700:1100]
@@ -414,11 +414,11 @@ def test_sample_slides_that_do_not_say_their_mpp_ask_for_it(viewer, widget, sett
     assert not widget.tissue.button.isEnabled()
 
 
-def test_what_is_no_slide_is_told_and_the_others_open(viewer, widget, tmp_path):
+def test_what_is_no_slide_is_told_and_the_others_open(viewer, widget, settle, tmp_path):
     (tmp_path / "notes.txt").write_text("no slide")
     cut_off = tmp_path / "cut off.svs"
     cut_off.write_bytes(samples.slide().read_bytes()[:300_000])
-    widget.take([tmp_path / "notes.txt", cut_off, tmp_path / "nowhere.svs", samples.slide()])
+    open_slides(viewer, widget, settle, tmp_path / "notes.txt", cut_off, tmp_path / "nowhere.svs", samples.slide())
     assert len(viewer.layers) == 1
     assert not widget.notice.isHidden()
     for name in ("notes.txt", "cut off.svs", "nowhere.svs"):
@@ -446,7 +446,7 @@ def test_what_is_dropped_while_a_folder_is_looked_through_opens_too(viewer, widg
 
 
 def test_tissue_is_found_thresholded_and_painted(viewer, widget, settle):
-    widget.take([samples.slide()])
+    open_slides(viewer, widget, settle, samples.slide())
     slide = session_of(viewer).slides[0]
     file = session_of(viewer).tissue_file(slide.slide)
     QTest.mouseClick(widget.tissue.button, Qt.MouseButton.LeftButton)
@@ -484,7 +484,7 @@ def test_tissue_is_found_thresholded_and_painted(viewer, widget, settle):
 
 
 def test_a_reopened_dock_shows_what_was_there(viewer, widget, settle):
-    widget.take([samples.slide()])
+    open_slides(viewer, widget, settle, samples.slide())
     viewer.window.remove_dock_widget(widget)
     again = SlidesWidget(viewer)
     viewer.window.add_dock_widget(again, name="Slides")

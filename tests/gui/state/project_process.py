@@ -39,13 +39,12 @@ def work(viewer: Any, study: Path, settle: Callable[..., None]) -> None:
     from qtpy.QtTest import QTest
 
     from napari_pbip.gui.sessions import session_of
-    from tests.gui.qt_helpers import click, type_text
+    from tests.gui.qt_helpers import click, open_slides, type_text
 
     session = session_of(viewer)
     _, slides = viewer.window.add_plugin_dock_widget("napari-pbip", "1 Slides")
     slides.project.choose_folder(study / "project")
-    slides.take([study / "slides" / "tumour.tif", study / "slides" / "skin.svs"])
-    settle()
+    open_slides(viewer, slides, settle, study / "slides" / "tumour.tif", study / "slides" / "skin.svs")
     skin, tumour = session.slides.of_path(study / "slides" / "skin.svs"), session.slides[0]
     session.slides.show(tumour)
     settle()

@@ -18,7 +18,7 @@ from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.docks.train import TrainWidget
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.project import FILE, Project
-from tests.gui.qt_helpers import Settle
+from tests.gui.qt_helpers import Settle, open_slides
 
 
 @pytest.fixture
@@ -80,12 +80,12 @@ def test_another_folder_is_another_project(viewer: Any, widget: Any, settle: Set
     labels.write(first / "tiles")
     labels.write_tables(first / "tiles")
     session.change(data=DataSettings(folder=first / "tiles"), train=TrainSettings(epochs=7))
-    widget.take([study / "slides" / "tumour.tif"])
+    open_slides(viewer, widget, settle, study / "slides" / "tumour.tif")
     widget.project.choose_folder(study / "project")
     assert session.settings == JobSettings()
     assert not len(session.slides)
     assert session.project.slides == ()
-    widget.take([study / "slides" / "skin.svs"])
+    open_slides(viewer, widget, settle, study / "slides" / "skin.svs")
     result = session.results.open(study / "project" / "results" / "skin" / "skin.ome.zarr")
     result.display.thresholds = ThresholdSettings(delta=0.4)
     widget.project.choose_folder(first)
@@ -140,7 +140,7 @@ def test_a_window_that_looks_makes_no_folder(viewer: Any, settle: Settle, study:
 def test_slides_that_lie_elsewhere_are_asked_for_once(viewer: Any, widget: Any, settle: Settle, study: Path) -> None:
     session = session_of(viewer)
     widget.project.choose_folder(study / "project")
-    widget.take([study / "slides" / "skin.svs", study / "slides" / "tumour.tif"])
+    open_slides(viewer, widget, settle, study / "slides" / "skin.svs", study / "slides" / "tumour.tif")
     session.results.open(study / "project" / "results" / "skin" / "skin.ome.zarr")
     settle()
     widget.project.choose_folder(study / "nothing")
@@ -170,12 +170,12 @@ def test_a_missing_slide_that_the_user_opens_is_recognised(
 ) -> None:
     session = session_of(viewer)
     widget.project.choose_folder(study / "project")
-    widget.take([study / "slides" / "skin.svs"])
+    open_slides(viewer, widget, settle, study / "slides" / "skin.svs")
     widget.project.choose_folder(study / "nothing")
     elsewhere = (study / "slides" / "skin.svs").rename(study / "renamed.svs")
     widget.project.choose_folder(study / "project")
     opened(session, settle)
-    widget.take([elsewhere])
+    open_slides(viewer, widget, settle, elsewhere)
     assert [slide.path for slide in session.project.slides] == [elsewhere]
     assert session.project.missing == ()
 
@@ -184,7 +184,7 @@ def test_a_damaged_file_is_told_and_left_as_it_is(viewer: Any, widget: Any, sett
     session, file = session_of(viewer), study / "project" / FILE
     file.write_text('{"format": 1, "slides"', encoding="utf-8")
     widget.project.choose_folder(study / "project")
-    widget.take([study / "slides" / "skin.svs"])
+    open_slides(viewer, widget, settle, study / "slides" / "skin.svs")
     session.project.save()
     assert "is left as it is; restore it from a backup" in widget.project.problem.text()
     assert file.read_text(encoding="utf-8") == '{"format": 1, "slides"'
@@ -197,7 +197,7 @@ def test_a_damaged_file_is_told_and_left_as_it_is(viewer: Any, widget: Any, sett
 def test_a_slide_that_cannot_be_opened_any_more_is_told(viewer: Any, widget: Any, settle: Settle, study: Path) -> None:
     session = session_of(viewer)
     widget.project.choose_folder(study / "project")
-    widget.take([study / "slides" / "skin.svs", study / "slides" / "tumour.tif"])
+    open_slides(viewer, widget, settle, study / "slides" / "skin.svs", study / "slides" / "tumour.tif")
     session.results.open(study / "project" / "results" / "skin" / "skin.ome.zarr")
     widget.project.choose_folder(study / "nothing")
     (study / "slides" / "skin.svs").write_bytes(b"not any more")
@@ -223,8 +223,8 @@ def test_two_windows_notice_each_other(viewer: Any, widget: Any, settle: Settle,
         settle()
         assert "open in another window" in late.project.problem.text()
         assert not widget.project.problem.isVisible()
-        late.take([study / "slides" / "tumour.tif"])
-        widget.take([study / "slides" / "skin.svs"])
+        open_slides(other, late, settle, study / "slides" / "tumour.tif")
+        open_slides(viewer, widget, settle, study / "slides" / "skin.svs")
         second.project.save()
         session.project.save()
         assert [slide.path.name for slide in Project.open(study / "project").slides] == ["skin.svs"]

@@ -22,7 +22,7 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.number_box import NumberBox, read_number
 from napari_pbip.gui.widgets.number_slider import NumberSlider
 from napari_pbip.gui.widgets.settings_form import SettingsForm
-from tests.gui.qt_helpers import click
+from tests.gui.qt_helpers import click, open_slides
 
 LOCALES = ["C", "de_DE", "fr_FR", "ar_EG"]
 """A point; a comma; digits of another script."""
@@ -161,8 +161,7 @@ def test_microns_per_pixel_of_every_dock(viewer, settle, locale, picture):
     slides, teach = SlidesWidget(viewer), LabelTilesWidget(viewer)
     for dock in (slides, teach):
         viewer.window.add_dock_widget(dock)
-    slides.take([picture])
-    settle()
+    open_slides(viewer, slides, settle, picture)
     for text, mpp in (("0.25", 0.25), ("0,5", 0.5)):
         if slides.mpp.change_button.isVisible():
             click(slides.mpp.change_button)
@@ -195,8 +194,7 @@ def test_all_number_boxes_of_all_docks_are_of_one_class(viewer, settle):
 def test_unusual_microns_are_asked_about_and_can_be_corrected(viewer, settle, picture):
     slides = SlidesWidget(viewer)
     viewer.window.add_dock_widget(slides)
-    slides.take([picture])
-    settle()
+    open_slides(viewer, slides, settle, picture)
     panel, slide = slides.mpp, session_of(viewer).slides[0].slide
     enter(panel.value, "25")
     click(panel.button)
@@ -223,8 +221,7 @@ def test_unusual_microns_are_asked_about_and_can_be_corrected(viewer, settle, pi
 def test_what_is_no_number_is_never_remembered(viewer, settle, picture):
     slides = SlidesWidget(viewer)
     viewer.window.add_dock_widget(slides)
-    slides.take([picture])
-    settle()
+    open_slides(viewer, slides, settle, picture)
     panel = slides.mpp
     panel.value.setFocus()
     QTest.keyClicks(panel.value, "25x")
@@ -238,8 +235,7 @@ def test_microns_of_a_slide_that_says_them_can_be_changed(viewer, settle, tmp_pa
     path.write_bytes(samples.slide().read_bytes())
     slides = SlidesWidget(viewer)
     viewer.window.add_dock_widget(slides)
-    slides.take([path])
-    settle()
+    open_slides(viewer, slides, settle, path)
     assert slides.mpp.known.text() == "0.499 µm per pixel, as the slide says"
     click(slides.mpp.change_button)
     enter(slides.mpp.value, "0.25")
@@ -256,8 +252,7 @@ def test_pixels_that_are_not_square_can_be_corrected(viewer, settle, tmp_path, s
     )  # fmt: skip
     slides = SlidesWidget(viewer)
     viewer.window.add_dock_widget(slides)
-    slides.take([path])
-    settle()
+    open_slides(viewer, slides, settle, path)
     assert "not square (0.5 x 0.25 µm)" in slides.mpp.note.text()
     assert not slides.tissue.button.isEnabled()
     assert "Looking" not in slides.tissue.text.text()

@@ -14,6 +14,7 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.plot import DockPlot
 from napari_pbip.gui.widgets.words import PlainLabel, caption, rich, tip
+from tests.gui.qt_helpers import open_slides
 
 NAME = "<b>tumour</b> & co"
 
@@ -40,8 +41,7 @@ def test_names_of_slides_and_classes_in_docks(viewer, settle, tmp_path):
     slides, teach = SlidesWidget(viewer), LabelTilesWidget(viewer)
     for dock in (slides, teach):
         viewer.window.add_dock_widget(dock)
-    slides.take([path])
-    settle()
+    open_slides(viewer, slides, settle, path)
     assert "&lt;slide&gt; & co" in seen(teach.slide_labels.slide_label)
     labels = session_of(viewer).labelling.labels
     labels.rename_class(0, NAME)

@@ -14,6 +14,7 @@ from napari_pbip.errors import PbipError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import State
 from napari_pbip.gui.panels.cohort_table import CohortTable
+from napari_pbip.gui.panels.opening import OpeningNotice
 from napari_pbip.gui.panels.project import ProjectPanel
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.sessions import session_of
@@ -47,6 +48,7 @@ class ProjectWidget(DropZone):
         self.add_button = push_button("Add slides…", "Slides of the project are not opened until you do", self._choose)
         self.table = CohortTable(session.cohort, session.titles, session.project.show)
         self.search.textChanged.connect(self.table.filter)
+        self.opening = OpeningNotice(session)
         self.notice = Notice()
         self.bar = JobBar(keeps=True)
         self.model = QComboBox()
@@ -112,6 +114,7 @@ class ProjectWidget(DropZone):
         layout.addWidget(self.project)
         layout.addLayout(above)
         layout.addWidget(self.table, 1)
+        layout.addWidget(self.opening)
         layout.addWidget(self.bar)
         layout.addWidget(self.notice)
         layout.addLayout(model)

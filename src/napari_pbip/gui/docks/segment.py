@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_pbip.config import RefineSettings, SegmentSettings
 from napari_pbip.engine.run_facts import RunFacts
-from napari_pbip.errors import ModelError, PbipError
+from napari_pbip.errors import ModelError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.panels.replacing import ask_to_replace
@@ -228,8 +227,7 @@ class SegmentWidget(DropZone):
             self.more_button.setChecked(True)
         elif paths:
             if not len(self._session.slides) and paths[0].is_file():  # no slide is open: the user wants to see this one
-                with suppress(PbipError):  # its row shows the error
-                    self._session.slides.open(paths[0])
+                self._session.open_slide(paths[0], otherwise=lambda error: None)  # its row shows the error
             self._queue.drop(paths, run)
 
 
@@ -370,10 +368,7 @@ class SlideRow(QFrame):
         self.remove_button.setVisible(status not in (Status.RUNNING, Status.STOPPING))
 
     def _show(self) -> None:
-        try:
-            self._queue.show(self.slide)
-        except PbipError as error:
-            self.notice.error(error)
+        self._queue.show(self.slide)
 
     def _show_details(self) -> None:
         if self.slide.error is not None:

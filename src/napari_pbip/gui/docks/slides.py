@@ -19,6 +19,7 @@ from napari_pbip.errors import OutputError, PbipError
 from napari_pbip.gui.connections import listen, while_alive
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.panels.mpp_panel import MppPanel
+from napari_pbip.gui.panels.opening import OpeningNotice
 from napari_pbip.gui.panels.project import ProjectPanel
 from napari_pbip.gui.panels.regions import RegionsPanel
 from napari_pbip.gui.panels.tissue import TissuePanel
@@ -47,7 +48,9 @@ class SlidesWidget(DropZone):
         self.list.setAccessibleName("Open slides")
         self.list.setMaximumHeight(110)
         self.list.currentItemChanged.connect(self._show_chosen)
+        self.opening = OpeningNotice(self._session)
         self.notice = Notice()
+        self._faults: list[str] = []
         hint = QLabel("Drop slides or folders here, or")
         row = QHBoxLayout()
         row.addWidget(hint)
@@ -67,6 +70,7 @@ class SlidesWidget(DropZone):
         layout.addWidget(self.welcome)
         layout.addLayout(row)
         layout.addWidget(self.list)
+        layout.addWidget(self.opening)
         layout.addWidget(self.notice)
         layout.addWidget(self.facts)
         layout.addWidget(self.slide_notice)
@@ -87,6 +91,7 @@ class SlidesWidget(DropZone):
     def take(self, paths: Sequence[Path]) -> None:
         """Open slides and folders of slides; show the errors of those that cannot be opened."""
         self.notice.clear()
+        self._faults = []
         if any(path.is_dir() for path in paths):
             self.notice.info("Looking for slides…")
             self._session.in_thread(
@@ -98,13 +103,13 @@ class SlidesWidget(DropZone):
             self._open(paths)
 
     def _open(self, paths: Sequence[Path]) -> None:
-        faults = []
+        self.notice.error(" ".join(self._faults))
         for path in paths:
-            try:
-                self._session.slides.open(path)
-            except PbipError as error:
-                faults.append(str(error))
-        self.notice.error(" ".join(faults))
+            self._session.open_slide(path, otherwise=while_alive(self._fail))
+
+    def _fail(self, error: PbipError) -> None:
+        self._faults.append(str(error))
+        self.notice.error(" ".join(self._faults))
 
     # slides --------------------------------------------------------------------------------------------------
 

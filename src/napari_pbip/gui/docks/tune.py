@@ -93,7 +93,12 @@ class TuneWidget(QWidget):
         self._to_why = scrolling_to(self.why)
         self._lay_out()
         results = self._session.results
-        listen(self, (results.selected, self._select), (self._session.titles.changed, self._bind))
+        listen(
+            self,
+            (results.selected, self._select),
+            (self._session.titles.changed, self._bind),
+            (self._session.folder_changed, self.notice.clear),
+        )
         self._on_click = on_click(self._explain)
         viewer.mouse_move_callbacks.append(self._on_move)
         self.destroyed.connect(_without(viewer.mouse_move_callbacks, self._on_move))

@@ -81,7 +81,9 @@ class SlidePyramid:
     Parameters
     ----------
     slide
-        The open slide; :meth:`close` closes it.
+        The open slide, which is closed with the last pyramid of it.
+    others
+        The pyramids of the same slide, whose layers are duplicates of each other.
 
     Attributes
     ----------
@@ -94,8 +96,10 @@ class SlidePyramid:
     failed = Signal(str)
     """Emitted once, on the main thread, with a sentence when a part of the slide cannot be read and stays blurred."""
 
-    def __init__(self, slide: Slide) -> None:
+    def __init__(self, slide: Slide, others: set[SlidePyramid] | None = None) -> None:
         self.slide = slide
+        self._of_slide = set() if others is None else others
+        self._of_slide.add(self)
         self.levels = [SlideLevel(self, i, scale) for i, scale in enumerate(_scales(slide))]
         self._loader = BlockLoader(
             self._decode,
@@ -116,10 +120,8 @@ class SlidePyramid:
         self._timer.start()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SlidePyramid:
-        """Copy for a duplicated layer, by opening the slide again."""
-        slide = open_slide(self.slide.path)
-        slide.mpp_xy, slide.mpp_is_given = self.slide.mpp_xy, self.slide.mpp_is_given
-        return SlidePyramid(slide)
+        """Copy for a duplicated layer, which decodes the same open slide."""
+        return SlidePyramid(self.slide, self._of_slide)
 
     @property
     def coarsest(self) -> Pixels:
@@ -146,10 +148,12 @@ class SlidePyramid:
             self.arrived.emit()
 
     def close(self) -> None:
-        """Stop decoding and close the slide."""
+        """Stop decoding, and close the slide if nothing else shows it."""
         self._timer.stop()
         self._loader.close()
-        self.slide.close()
+        self._of_slide.discard(self)
+        if not self._of_slide:
+            self.slide.close()
 
     def _piece(self) -> int:
         """Return the side of the pieces of the coarsest level; without a pyramid, decoding all of it takes seconds."""
@@ -226,7 +230,7 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         super().__init__(viewer)
 
     def open(self, path: Path, mpp: float | None = None) -> SlideLayer:
-        """Open a slide as a layer, or select the layer that it has already.
+        """Open a slide as a layer, or select the layer that it has already; it is read at once, as in a script.
 
         Raises
         ------
@@ -267,6 +271,11 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         fit(viewer, slide.layer)
         self._measure_next.start()
 
+    def show_soon(self, slide: SlideLayer) -> None:
+        """Show a slide after napari has handled what it does now; of several slides, only the last one is shown."""
+        self._newest = slide
+        self._show_next.start()
+
     def put_away(self, layer: Layer) -> None:
         """Hide a layer until its slide is shown."""
         if layer.visible:
@@ -283,7 +292,9 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         """
         first = slide.slide.mpp is None
         slide.slide.give_mpp(mpp)
-        slide.place()
+        for one in self:
+            if one.slide is slide.slide:  # duplicates too
+                one.place()
         if first:
             self.show(slide)
         self.changed.emit()
@@ -312,8 +323,7 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         return SlideLayer(level.pyramid, layer)
 
     def _on_added(self, slide: SlideLayer) -> None:
-        self._newest = slide
-        self._show_next.start()
+        self.show_soon(slide)
 
     def _on_gone(self, slide: SlideLayer, place: int) -> None:
         self._place = place

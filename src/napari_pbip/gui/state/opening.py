@@ -1,20 +1,19 @@
-"""The slides and results of a project that are opened one after another, in threads, so that the window stays alive."""
+"""Reading slides in threads, and the slides and results of a project, which are opened one after another."""
 
 from __future__ import annotations
 
 import weakref
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_pbip.errors import PbipError
-from napari_pbip.gui.layers.results import open_store
+from napari_pbip.errors import MissingSlide, PbipError, SlideError
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.project import ProjectSlide
-from napari_pbip.results.view import ViewedStore
 from napari_pbip.slides import Slide, open_slide
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OpeningQueue:
-    """Opens slides and the stores of results, which are read in a thread, in the order in which they were added."""
+    """Opens slides and the stores of results of a project, each when those added before it are there."""
 
     missing = Signal(ProjectSlide)
     """Emitted with a slide that is not where it was."""
@@ -48,8 +47,10 @@ class OpeningQueue:
 
     def add(self, these: Iterable[ProjectSlide | Path]) -> None:
         """Add slides, and stores of results by their paths."""
+        idle = not self._waiting
         self._waiting.extend(these)
-        self._next.start()
+        if idle:
+            self._next.start()
 
     def clear(self) -> None:
         """Open none of those that wait."""
@@ -64,69 +65,58 @@ class OpeningQueue:
         if not self._waiting:
             return
         one, session = self._waiting[0], self._session
+        then, otherwise = partial(self._advance, one), partial(self._fail, one)
         if isinstance(one, Path):
-            if session.results.of_store(one.absolute()) is not None:
-                self._advance()
+            session.open_result(one, then, otherwise)
+        elif session.slides.of_path(one.path) is not None:  # it is brought into view when it is the current one
+            self._advance(one)
+        else:
+            session.open_slide(one.path, then, otherwise)
+
+    def _fail(self, one: ProjectSlide | Path, error: PbipError) -> None:
+        if self._expects(one):
+            if isinstance(error, MissingSlide) and isinstance(one, ProjectSlide):
+                self.missing.emit(one)
             else:
-                session.in_thread(
-                    lambda: open_store(one),
-                    lambda store: self._take_store(one, store),
-                    lambda error: self._take_store(one, error),
-                )
-        elif session.slides.of_path(one.path) is not None:
-            self._advance()
-        elif not one.path.exists():
-            self.missing.emit(one)
-            self._advance()
-        else:
-            session.in_thread(
-                lambda: _read(one), lambda slide: self._take(one, slide), lambda error: self._take(one, error)
-            )
+                self.failed.emit(str(error))
+            self._advance(one)
 
-    def _take(self, one: ProjectSlide, got: Slide | PbipError) -> None:
-        """Take a slide from its thread."""
-        expected = bool(self._waiting) and self._waiting[0] is one  # else another project was opened meanwhile
-        if isinstance(got, PbipError):
-            if expected:
-                self.failed.emit(str(got))
-        elif expected and self._session.slides.of_path(got.path) is None:
-            self._session.slides.add(got)
-        else:  # or the user has opened it meanwhile
-            got.close()
-        if expected:
-            self._advance()
+    def _advance(self, one: ProjectSlide | Path, _: object = None) -> None:
+        if self._expects(one):
+            self._waiting.popleft()
+            if self._waiting:
+                self._next.start()
+            else:
+                self.emptied.emit()
+            self.advanced.emit()
 
-    def _take_store(self, one: Path, got: ViewedStore | PbipError) -> None:
-        """Take a store from its thread."""
-        expected = bool(self._waiting) and self._waiting[0] is one
-        if isinstance(got, PbipError):
-            if expected:
-                self.failed.emit(str(got))
-        elif expected and self._session.results.of_store(got.path) is None:
-            self._session.results.add(got)
-        else:
-            got.close()
-        if expected:
-            self._advance()
-
-    def _advance(self) -> None:
-        self._waiting.popleft()
-        if self._waiting:
-            self._next.start()
-        else:
-            self.emptied.emit()
-        self.advanced.emit()
+    def _expects(self, one: ProjectSlide | Path) -> bool:
+        """Return whether it is the turn of this one; it is not if another project was opened meanwhile."""
+        return bool(self._waiting) and self._waiting[0] is one
 
 
-def _read(slide: ProjectSlide) -> Slide:
-    """Open a slide, with the microns per pixel that the user gave; called in a thread.
+def read_slide(path: Path, known: ProjectSlide | None, *, pictures: bool) -> Slide:
+    """Open a slide with everything that the main thread asks it for; it is slow, and called in a thread.
+
+    Parameters
+    ----------
+    path
+        The slide.
+    known
+        What the project remembers of it, whose microns per pixel it gets if the user gave them.
+    pictures
+        Whether a plain picture counts as a slide.
 
     Raises
     ------
     SlideError
         If it cannot be opened.
     """
-    opened = open_slide(slide.path)
-    slide.give_mpp(opened)
-    _ = opened.identity  # it is needed on the main thread, and reads the file
+    opened = open_slide(path)
+    if opened.is_picture and not pictures:
+        opened.close()
+        raise SlideError(f"{path.name} is a picture, not a slide.")
+    if known is not None:
+        known.give_mpp(opened)
+    _ = opened.identity  # kept from now on; it reads the file
     return opened

@@ -213,6 +213,7 @@ class ProjectWork:
         self._stop_timers()
         self._opening.clear()
         if self.chosen or (following / FILE).exists():
+            self._session.stop_opening()
             self._close_layers()
         self._session.segmenting.forget_finished()
 

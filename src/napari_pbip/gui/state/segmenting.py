@@ -200,22 +200,28 @@ class SegmentQueue:
         for slide in self.slides:
             self.cancel(slide)
 
+    def stop_opening(self) -> None:
+        """Wait for none of the results that are being opened."""
+        for slide in self.slides:
+            slide._opening = False
+
     def close(self) -> None:
         """Start no further slide."""
         self._closed = True
 
     def show(self, slide: QueuedSlide) -> None:
-        """Bring a slide and its result, which is read in a thread, into view.
+        """Bring a slide and its result into view, which are read in threads; an error becomes the slide's sentence."""
 
-        Raises
-        ------
-        SlideError
-            If the slide cannot be opened.
-        """
-        self._session.slides.open(slide.path)
-        if slide.store is not None and slide.store.exists():
-            slide._shown = True
-            self._open_result(slide)
+        def then(_: SlideLayer) -> None:
+            if slide.store is not None and slide.store.exists():
+                slide._shown = True
+                self._open_result(slide)
+
+        def otherwise(error: PbipError) -> None:
+            slide.sentence = str(error)
+            self.updated.emit(slide)
+
+        self._session.open_slide(slide.path, then, otherwise)
 
     # the running one -----------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,6 +34,7 @@ from napari_pbip.gui.state.history import History
 from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.method_advice import MethodAdvice
+from napari_pbip.gui.state.opening import read_slide
 from napari_pbip.gui.state.project import ProjectWork
 from napari_pbip.gui.state.regions import DrawnRegions
 from napari_pbip.gui.state.segmenting import SegmentQueue
@@ -42,6 +44,7 @@ from napari_pbip.gui.state.tile_places import TilePlaces
 from napari_pbip.gui.state.tissue import Tissue
 from napari_pbip.gui.state.titles import Titles
 from napari_pbip.gui.state.training import Training
+from napari_pbip.gui.state.turns import Turns, Work
 from napari_pbip.gui.state.whole_map import WholeMap
 from napari_pbip.gui.state.zero_shot import ZeroShot
 from napari_pbip.project import BANK, MODELS, RESULTS, TILES
@@ -62,6 +65,8 @@ class Session:
     ----------
     slides
         The slides that are layers of the viewer.
+    opening
+        The paths of the slides and results that are being opened, or wait for it.
     results
         The results that are layers of the viewer.
     correcting
@@ -116,6 +121,8 @@ class Session:
     """Emitted when the project folder has changed."""
     job_started = Signal(RunningJob)
     """Emitted when a job has started."""
+    opening_changed = Signal()
+    """Emitted when :attr:`opening` has changed."""
     slide_selected = Signal(object)
     """Emitted with the current :class:`SlideLayer`, or None, when it changes."""
 
@@ -128,6 +135,8 @@ class Session:
         self.history = History()
         self.titles = Titles(self.history)
         self.slides = SlideLayers(viewer)
+        self.opening: tuple[Path, ...] = ()
+        self._turns = Turns(self)  # of reading slides; another one when what is being read is wanted no more
         self._closed = False
         self.tissue = Tissue(self)
         self.labelling = Labelling(self)
@@ -270,6 +279,64 @@ class Session:
     def _on_active(self) -> None:
         self.slide_selected.emit(self.current_slide)
 
+    def open_slide(
+        self,
+        path: Path,
+        then: Callable[[SlideLayer], object] = lambda slide: None,
+        otherwise: Callable[[PbipError], None] = lambda error: show_error(str(error)),
+        *,
+        pictures: bool = True,
+    ) -> None:
+        """Open a slide as a layer and bring it into view, or the layer that it has already.
+
+        Slides are read in threads, one after another, in the order in which they were asked for. None of the functions
+        is called if another project is opened, or the window closed, before the slide is there.
+
+        Parameters
+        ----------
+        path
+            The slide.
+        then
+            Function that takes the slide.
+        otherwise
+            Function that takes the error. By default napari shows it.
+        pictures
+            Whether a plain picture counts as a slide.
+        """
+        path, turns = path.absolute(), self._turns
+
+        def make() -> Work | None:
+            if turns is not self._turns:
+                return None
+            if self.slides.of_path(path) is not None:
+                arrive()
+                return None
+            known = next((slide for slide in self.project.slides if slide.path == path), None)
+            return partial(read_slide, path, known, pictures=pictures)
+
+        def take(read: Slide) -> None:
+            wanted = turns is self._turns
+            if wanted and self.slides.of_path(path) is None:
+                self.slides.add(read)
+            else:
+                read.close()
+            if wanted:
+                arrive()
+
+        def arrive() -> None:
+            self._end_opening(path)
+            if (slide := self.slides.of_path(path)) is not None:
+                self.slides.show_soon(slide)
+                then(slide)
+
+        def fail(error: PbipError) -> None:
+            if turns is self._turns:
+                self._end_opening(path)
+                otherwise(error)
+
+        self._begin_opening(path)
+        turns.add(make, take, fail, f"Opening {path.name}")
+
     # results -------------------------------------------------------------------------------------------------
 
     def open_result(
@@ -282,6 +349,8 @@ class Session:
         select: bool = True,
     ) -> None:
         """Open a result as a layer, or find the layer that it has already; its store is read in a thread.
+
+        None of the functions is called if another project is opened, or the window closed, before the result is there.
 
         Parameters
         ----------
@@ -296,9 +365,13 @@ class Session:
         select
             Whether its layer is selected.
         """
-        path = path.absolute()
+        path, turns = path.absolute(), self._turns
 
         def take(store: ViewedStore) -> None:
+            if turns is not self._turns:
+                store.close()
+                return
+            self._end_opening(path)
             result = self.results.of_store(path)
             if result is None:
                 with nullcontext() if select else selection_kept(self.viewer):
@@ -307,10 +380,33 @@ class Session:
                 store.close()
             then(result)
 
+        def fail(error: PbipError) -> None:
+            if turns is self._turns:
+                self._end_opening(path)
+                otherwise(error)
+
         if (result := self.results.of_store(path)) is not None:
             then(result)
         else:
-            self.in_thread(lambda: open_store(path), take, otherwise, f"Opening {path.name}")
+            self._begin_opening(path)
+            self.in_thread(lambda: open_store(path), take, fail, f"Opening {path.name}")
+
+    def stop_opening(self) -> None:
+        """Open none of the slides and results that are being read, because they are wanted no more."""
+        self._turns = Turns(self)
+        self.segmenting.stop_opening()
+        if self.opening:
+            self.opening = ()
+            self.opening_changed.emit()
+
+    def _begin_opening(self, path: Path) -> None:
+        self.opening += (path,)
+        self.opening_changed.emit()
+
+    def _end_opening(self, path: Path) -> None:
+        place = self.opening.index(path)
+        self.opening = self.opening[:place] + self.opening[place + 1 :]
+        self.opening_changed.emit()
 
     # jobs ----------------------------------------------------------------------------------------------------
 
@@ -361,6 +457,7 @@ class Session:
         if self._closed:  # the signal of the window comes late, when Qt has deleted timers
             return
         self._closed = True
+        self.stop_opening()
         self.activity.close()
         self.segmenting.close()
         self.live_map.close()

@@ -33,13 +33,18 @@ class Turns:
 
     def __init__(self, session: Session) -> None:
         self._session: Session = weakref.proxy(session)
-        self._waiting: deque[tuple[Callable[[], Work | None], Callable[[Any], None], Callable[[PbipError], None]]]
-        self._waiting = deque()
+        self._waiting: deque[
+            tuple[Callable[[], Work | None], Callable[[Any], None], Callable[[PbipError], None], str]
+        ] = deque()
         self._job: RunningJob | None = None
         self.busy = False
 
     def add(
-        self, make: Callable[[], Work | None], then: Callable[[Any], None], otherwise: Callable[[PbipError], None]
+        self,
+        make: Callable[[], Work | None],
+        then: Callable[[Any], None],
+        otherwise: Callable[[PbipError], None],
+        name: str = "",
     ) -> None:
         """Call a function in a thread when its turn has come.
 
@@ -50,8 +55,10 @@ class Turns:
             has come, which is at once if nothing is running.
         then, otherwise
             Take the value or the error of the function, as with ``Session.in_thread``.
+        name
+            What napari's activity dock says of it, as with ``Session.in_thread``.
         """
-        self._waiting.append((make, then, otherwise))
+        self._waiting.append((make, then, otherwise, name))
         self._next()
 
     def after(self, act: Callable[[], object]) -> None:
@@ -69,11 +76,11 @@ class Turns:
 
     def _next(self) -> None:
         while self._waiting and not self.busy:
-            make, then, otherwise = self._waiting.popleft()
+            make, then, otherwise, name = self._waiting.popleft()
             work = make()
             if work is not None:
                 self._become(True)
-                self._job = self._session.in_thread(work, partial(self._end, then), partial(self._end, otherwise))
+                self._job = self._session.in_thread(work, partial(self._end, then), partial(self._end, otherwise), name)
 
     def _end(self, act: Callable[[Any], None], value: Any) -> None:
         self._job = None
