@@ -23,6 +23,7 @@ from napari_pbip.engine.inference.segment_slides import segment_slides
 from napari_pbip.errors import OtherResult, OutputError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.results import ScoreStore, open_labels
+from napari_pbip.results.corrections import CorrectionEditor
 from tests.cli.conftest import Called
 from tests.object_store import KEY, SECRET, Bucket, serving
 from tests.test_readme import DOCS, blocks, follow
@@ -214,7 +215,14 @@ def test_what_a_person_made_is_kept_when_a_result_is_replaced(
     bucket: Bucket, slides: Path, alone: Path, tmp_path: Path
 ) -> None:
     address = f"s3://{bucket.name}/one"
-    for name, content in on_disk(alone).items():
+    corrected = ScoreStore.open(shutil.copytree(alone, tmp_path / "corrected") / "slide.ome.zarr")
+    editor = CorrectionEditor(corrected.corrections, "Jane")
+    corrected.corrections.cells[:5, :5] = 1
+    editor.save()
+    editor.close()
+    by_hand = {name: content for name, content in on_disk(tmp_path / "corrected").items() if "/corrections/" in name}
+    assert by_hand
+    for name, content in {**on_disk(alone), **by_hand}.items():
         bucket.put(f"one/{name}", content)
     ring = [[0, 0], [400, 0], [400, 300], [0, 300], [0, 0]]
     drawn = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {"name": "bed"}}
@@ -229,6 +237,7 @@ def test_what_a_person_made_is_kept_when_a_result_is_replaced(
     assert {row["region"] for row in summary["areas"]} == {"", "bed"}
     held = bucket.contents("one/")
     assert (held["notes.txt"], held[f"other-slide/{ROOT}"]) == (b"of mine", b"of another slide")
+    assert {name: held[name] for name in by_hand} == by_hand
     assert "slide.ome.zarr/0/c/0/9/9" not in held
     assert json.loads(held[ROOT])["attributes"]["pbip"]["settings"]["overlap"] == 16
 
@@ -243,6 +252,7 @@ def test_a_copy_is_made_once_holds_results_alone_and_follows_changes(
             bucket.put(f"all/begun/{name}", content)
     for other in ("all/notes.txt", "all/one/../../../outside.txt", f"all/one/slide.ome.zarr/../../../{ROOT}"):
         bucket.put(other, b"no result")
+    assert any("../" in name for name in bucket.contents("all/"))
     address = f"s3://{bucket.name}/all"
     folder = Path(finish(fetch_results(address)).summary["folder"])
     assert on_disk(folder) == {f"one/{name}": content for name, content in files.items()}

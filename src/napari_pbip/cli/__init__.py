@@ -304,7 +304,8 @@ def segment(
     slides: Annotated[list[Path], typer.Argument(help="Slide file or folder; several, or a folder of slides.")],
     model: Annotated[Path, typer.Option(help="Folder of a training.")],
     out: Annotated[
-        str, typer.Option(metavar="DIR|ADDRESS", help="Folder of the results, or such as s3://bucket/folder.")
+        str,
+        typer.Option(metavar="DIR|ADDRESS", help="Folder of the results, or its address, such as s3://bucket/folder."),
     ],
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel, if the slide does not give them.")] = None,
     tissue: Annotated[Path | None, typer.Option(help="A tissue mask of your own (an image).")] = None,

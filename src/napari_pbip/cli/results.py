@@ -64,7 +64,7 @@ def statistics(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar=f"{PLACE}...",
+            metavar=PLACE,
             help="Results (<slide>.ome.zarr), folders of them such as a project, and addresses of both.",
         ),
     ],
