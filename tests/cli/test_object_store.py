@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from napari_pbip import samples
 from napari_pbip.config import SegmentSettings, ThresholdSettings
@@ -192,6 +193,8 @@ def test_an_upload_that_ends_is_no_result_and_is_gone_on_with(
     assert chunks
     assert not chunks & set(puts)
     assert without_times(bucket.contents("one/")) == without_times(on_disk(alone))
+    labels = zarr.open_array(f"{address}/slide.ome.zarr/labels/tissue/0", mode="r")[:]  # in place, as other programs do
+    np.testing.assert_array_equal(labels, zarr.open_array(alone / "slide.ome.zarr/labels/tissue/0", mode="r")[:])
     assert not list((tmp_path / "scratch").rglob("*.zarr"))
 
 
