@@ -28,6 +28,7 @@ TUTORIAL = DOCS / "tutorials" / "command-line.md"
 FOLLOWED_ELSEWHERE = {
     *("add-a-method", "add-an-encoder", "add-a-slide-reader"),  # they install packages: tests/test_plugins.py
     "cluster",  # its script for Slurm: tests/cli/test_cluster.py
+    "object-store",  # with a server of S3: tests/cli/test_object_store.py
     "from-a-map-to-a-corrected-cohort",  # in the window: tests/gui/test_corrected_cohort.py
 }
 HOW_TO = sorted(p for p in (DOCS / "how-to").glob("*.md") if p.stem not in FOLLOWED_ELSEWHERE)

@@ -32,6 +32,7 @@ from .config import ThresholdSettings as ThresholdSettings
 
 # jobs
 from .engine.compare import compare as compare
+from .engine.fetch_results import fetch_results as fetch_results
 from .engine.inference.evaluate import evaluate as evaluate
 from .engine.inference.pseudo_masks import pseudo_masks as pseudo_masks
 from .engine.inference.segment import segment as segment

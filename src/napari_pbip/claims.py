@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from napari_pbip.errors import FolderInUse
 from napari_pbip.events import Job
-from napari_pbip.files import output_error
+from napari_pbip.files import output_error, require_path
 
 LOCK, HOLDER = ".in-use.lock", ".in-use.json"
 """Files in a folder while a process writes it."""
@@ -51,6 +51,7 @@ def claim(folder: Path, doing: str, *, wait: float = 0.0) -> Iterator[None]:
     OutputError
         If the folder cannot be written.
     """
+    require_path(folder)
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     lock = FileLock(folder / LOCK, thread_local=False, is_singleton=False)  # a job may end in another thread
     try:

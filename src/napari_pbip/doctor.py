@@ -239,6 +239,15 @@ def _storage() -> Iterator[Finding]:
         yield Finding("storage", "free disk", "warn", f"{free:.1f} GB at {folder}", remedy)
     else:
         yield Finding("storage", "free disk", "ok", f"{free:.0f} GB at {folder}")
+    yield _object_stores()
+
+
+def _object_stores() -> Finding:
+    try:
+        detail = f"s3fs {version('s3fs')}, for results at s3:// addresses"
+    except PackageNotFoundError:
+        detail = f"not installed; for results at s3:// addresses: {_pip(chr(34) + 'napari-pbip[remote]' + chr(34))}"
+    return Finding("storage", "object stores", "ok", detail)
 
 
 def _window() -> Finding:

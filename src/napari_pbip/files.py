@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import unicodedata
@@ -36,6 +37,8 @@ _BUSY = (5, 32)
 """Errors of Windows if another program, such as a virus scanner, has a file open."""
 _PATIENCE = 3.0
 """Seconds to wait until such a program has closed the file."""
+_PROTOCOL = re.compile(r"[a-z][a-z0-9+.-]+:")
+"""Beginning of an address, in the path that is made of it; a drive of Windows has one letter."""
 
 
 @contextmanager
@@ -47,6 +50,7 @@ def writing(path: Path) -> Iterator[Path]:
     OutputError
         If the folder cannot be written or the disk is full; the earlier file is kept.
     """
+    require_path(path)
     temporary = _beside(path, "part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +75,7 @@ def writing_folder(path: Path) -> Iterator[Path]:
     OutputError
         If the folder cannot be written or the disk is full; the earlier folder is kept.
     """
+    require_path(path)
     begun, aside = _beside(path, "part"), _beside(path, "old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +103,20 @@ def present(path: Path) -> Path:
     """Return the path of a folder of :func:`writing_folder`, also if a process was killed while replacing it."""
     aside = _beside(path, "old")
     return aside if aside.exists() and not path.exists() else path
+
+
+def require_path(path: Path) -> None:
+    """Check that a path is no address such as ``s3://bucket``, of which a folder ``s3:`` would be made here.
+
+    Raises
+    ------
+    OutputError
+        If it is one.
+    """
+    if any(map(_PROTOCOL.fullmatch, path.parts)):
+        raise OutputError(
+            f"{path} looks like an address, and only `segment` writes to one; give a path of this machine."
+        )
 
 
 def output_error(path: Path, error: OSError) -> OutputError:
@@ -195,6 +214,7 @@ def prepare_folder(
     OutputError
         If the folder is not empty and must not be replaced, or it cannot be created.
     """
+    require_path(folder)
     leaving = folder / _LEAVING
     try:
         if folder.exists() and not folder.is_dir():

@@ -37,6 +37,7 @@ from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide
 from tests.engine import slow_disk
 from tests.engine.conftest import settings_for
+from tests.object_store import Bucket, serving
 
 QUICK = SegmentSettings(precision="float32", device="cpu", batch_size=2)
 pytestmark = pytest.mark.filterwarnings("ignore:.*:ResourceWarning")  # sockets of processes that were killed
@@ -226,6 +227,27 @@ def test_slow_disks_of_a_worker_and_of_the_writer_cost_only_time(
     (started,) = (event for event in events if isinstance(event, Started))
     assert progress(events)[-1] == started.total  # no tile was computed twice
     assert contents(tmp_path) == contents(alone)
+
+
+def test_workers_upload_the_slides_that_they_segment(
+    cluster: Processes, slide: Path, alone: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "damaged.svs").write_bytes(slide.read_bytes()[:1000])
+    slides, scratch = [slide, tmp_path / "damaged.svs"], tmp_path / "scratch"
+    with serving(tmp_path) as (endpoint, log), Client(cluster.address, set_as_default=False) as client:
+        bucket = Bucket(endpoint, "bucket", log)
+        client.wait_for_workers(2, timeout=60)  # one may have been killed by another test
+        client.run(exec, f"import os; os.environ.update({bucket.environment!r})")
+        *_, end = segment_slides(slides, MODEL, "s3://bucket/all", QUICK, scheduler=client, scratch=scratch)
+        assert isinstance(end, Finished)
+        assert end.summary["failed"] == 1, end.summary
+        (result,) = (one["store"] for one in end.summary["slides"].values() if "store" in one)
+        held = bucket.contents(result.removeprefix("s3://bucket/").rpartition("/")[0] + "/")
+    for name, content in held.items():
+        (tmp_path / "there" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "there" / name).write_bytes(content)
+    assert contents(tmp_path / "there") == contents(alone)
+    assert not list(scratch.rglob("*.zarr"))
 
 
 def test_workers_encode_the_tiles_of_a_bank(cluster: Processes, tmp_path: Path) -> None:

@@ -303,13 +303,20 @@ def compare(
 def segment(
     slides: Annotated[list[Path], typer.Argument(help="Slide file or folder; several, or a folder of slides.")],
     model: Annotated[Path, typer.Option(help="Folder of a training.")],
-    out: Annotated[Path, typer.Option(help="Folder of the results.")],
+    out: Annotated[
+        str,
+        typer.Option(metavar="DIR|ADDRESS", help="Folder of the results, or its address, such as s3://bucket/folder."),
+    ],
     mpp: Annotated[float | None, typer.Option(help="Microns per pixel, if the slide does not give them.")] = None,
     tissue: Annotated[Path | None, typer.Option(help="A tissue mask of your own (an image).")] = None,
     regions: Annotated[
         Path | None, typer.Option(help="GeoJSON with regions to analyse or, with the class Ignore*, to leave out.")
     ] = None,
     scheduler: Scheduler = None,
+    scratch: Annotated[
+        Path | None,
+        typer.Option(help="Folder for results until they are uploaded to an address; by default the user's cache."),
+    ] = None,
     job: JobOption = None,
     assignments: Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Resume a segmentation that was stopped.")] = False,
@@ -322,6 +329,9 @@ def segment(
     With --regions, only tiles in regions are computed, and areas are given for each; without it, those of
     DIR/regions.geojson are used, if it exists.
 
+    At an address, results are uploaded slide by slide, and not kept on this machine. If an upload fails, they are kept,
+    and --resume goes on with it. Credentials are those of the environment.
+
     Examples:
 
     napari-pbip segment slide.svs --model run/ --out result/
@@ -329,6 +339,8 @@ def segment(
     napari-pbip segment slide.svs --model run/ --out result/ --regions tumour-bed.geojson
 
     napari-pbip segment archive/ --model run/ --out results/ --scheduler tcp://node1:8786
+
+    napari-pbip segment archive/ --model run/ --out s3://bucket/results
     """
     from napari_pbip.engine.inference.segment import segment as run
     from napari_pbip.engine.inference.segment_slides import segment_slides
@@ -343,19 +355,24 @@ def segment(
         "resume": resume,
         "overwrite": overwrite,
         "scheduler": settings.scheduler,
+        "scratch": scratch,
     }
     found = [path for one in slides for path in slides_in(one)]
     if found != slides or len(slides) > 1:
         if regions is not None:
             raise ConfigError("--regions is that of one slide; segment that one by itself.")
         summary = follow(segment_slides(found, model, out, **shared), "--resume")
-        failed = summary["failed"]
-        say(f"Results of {len(summary['slides']) - failed:,} slides in {out}")
+        failed, already = summary["failed"], sum("already" in one for one in summary["slides"].values())
+        before = f" ({already:,} were there already)" if already else ""
+        say(f"Results of {len(summary['slides']) - failed:,} slides in {out}{before}")
         if failed:
             say(f"{failed:,} slides failed; correct the cause, and run the same command again with --resume.")
             raise typer.Exit(1)
         return
     summary = follow(run(slides[0], model, out, regions=regions, **shared), "--resume")
+    if "already" in summary:
+        say(f"The result is there already: {summary['store']}")
+        return
     regional = any(row["region"] for row in summary["areas"])
     table = Table("class", "area mm²", "% of tissue", *(["region"] if regional else []))
     for row in summary["areas"]:

@@ -11,10 +11,17 @@ from napari_pbip.cli.following import follow
 from napari_pbip.cli.options import JobOption, Overwrite, Set, settings_from
 from napari_pbip.cli.terminal import say
 
+PLACE = "PATH|ADDRESS"
+"""What the help calls a path of this machine or an address of an object store."""
+
 
 def export(
     source: Annotated[
-        Path, typer.Argument(help="The <slide>.ome.zarr that 'segment' wrote; or a folder of labelled tiles.")
+        str,
+        typer.Argument(
+            metavar=PLACE,
+            help="The <slide>.ome.zarr that 'segment' wrote, or its address; or a folder of labelled tiles.",
+        ),
     ],
     format: Annotated[
         str,
@@ -46,16 +53,20 @@ def export(
 
     settings = settings_from(job, assignments, {})
     if format in TILE_FORMATS:
-        follow(export_tiles(load_tiles(source, settings=settings.data), out, format))
+        follow(export_tiles(load_tiles(Path(source), settings=settings.data), out, format))
     else:
         given: dict[str, Any] = {"thresholds": settings.thresholds, "refine": settings.refine}
-        follow(run(source, out, format, **(given if job or assignments else {}), overwrite=overwrite))
+        follow(run(_here(source), out, format, **(given if job or assignments else {}), overwrite=overwrite))
     say(f"Written: {out}")
 
 
 def statistics(
     sources: Annotated[
-        list[Path], typer.Argument(help="Results (<slide>.ome.zarr), and folders of them such as a project.")
+        list[str],
+        typer.Argument(
+            metavar=PLACE,
+            help="Results (<slide>.ome.zarr), folders of them such as a project, and addresses of both.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Table to write: .csv or .parquet.")],
     job: JobOption = None,
@@ -71,13 +82,15 @@ def statistics(
     napari-pbip statistics project/ --out cohort.csv
 
     napari-pbip statistics seed0/ seed1/ seed2/ --out cohort.parquet
+
+    napari-pbip statistics s3://bucket/results --out cohort.csv
     """
     from napari_pbip.engine.outputs.cohort_statistics import cohort_statistics
     from napari_pbip.results.places import find_stores
 
     settings = settings_from(job, assignments, {})
     thresholds = settings.thresholds if job or assignments else None
-    stores = {path: thresholds for source in sources for path in find_stores(source)}
+    stores = {path: thresholds for source in sources for path in find_stores(_here(source))}
     summary = follow(cohort_statistics(stores, out, settings.refine))
     say(f"{summary['slides']:,} slides, {summary['results']:,} results: {out}")
     if summary["failed"]:
@@ -86,7 +99,10 @@ def statistics(
 
 def report(
     source: Annotated[
-        Path, typer.Argument(help="The <slide>.ome.zarr that 'segment' wrote, its folder, or a project.")
+        str,
+        typer.Argument(
+            metavar=PLACE, help="The <slide>.ome.zarr that 'segment' wrote, its folder, its address, or a project."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="HTML file to write.")],
     job: JobOption = None,
@@ -107,5 +123,15 @@ def report(
 
     settings = settings_from(job, assignments, {})
     given: dict[str, Any] = {"thresholds": settings.thresholds, "refine": settings.refine}
-    follow(run(source, out, **(given if job or assignments else {}), overwrite=overwrite))
+    follow(run(_here(source), out, **(given if job or assignments else {}), overwrite=overwrite))
     say(f"Written: {out}")
+
+
+def _here(source: str) -> Path:
+    """Return the path of results, which are first copied to this machine if they are at an address."""
+    from napari_pbip.engine.fetch_results import fetch_results
+    from napari_pbip.engine.object_store import is_address
+
+    if not is_address(source):
+        return Path(source)
+    return Path(follow(fetch_results(source), "the same command")["folder"])

@@ -221,8 +221,9 @@ def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[Cor
         changes = {name: corrected.cells[name] - cells for name, cells in model.cells.items()}
         values = [*range(1, len(store.taxonomy) + 1), UNASSIGNED]
         written = {WHOLE: own["cells"], **regions["cells"]}
+        thresholds, refined = recorded_settings(own)
         facts = LabelFacts(
-            thresholds=ThresholdSettings.model_validate(own["thresholds"]),
+            thresholds=thresholds,
             largest=tuple(map(float, own["largest"])),
             cells={
                 name: {
@@ -234,12 +235,21 @@ def open_labels(store: ScoreStore, folder: Path | None = None) -> tuple[list[Cor
             by_hand={name: {value: int(cells[value]) for value in values} for name, cells in corrected.by_hand.items()},
             done=int(own["tiles"]["done"]),
             planned=int(own["tiles"]["planned"]),
-            refined=bool(own.get("refined", False)),  # missing in stores of earlier versions
+            refined=refined,
             regions=str(regions["identity"]),
             image=image,
             made=Made.model_validate(own["made"]) if "made" in own else None,
         )
     return [CorrectedLabels(level, store.corrections, n) for n, level in enumerate(levels)], facts
+
+
+def recorded_settings(own: Mapping[str, Any]) -> tuple[ThresholdSettings, bool]:
+    """Return the thresholds of labels and whether a dense CRF refined them, from the attributes :data:`OURS` of them.
+
+    Damaged ones raise errors of any kind.
+    """
+    refined = bool(own.get("refined", False))  # missing in stores of earlier versions
+    return ThresholdSettings.model_validate(own["thresholds"]), refined
 
 
 def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from napari_pbip.errors import DataError, OutputError
@@ -23,6 +24,10 @@ REGIONS = "regions.geojson"
 """File name of the regions of a slide, beside its score store."""
 OVERLAY_SIDE = 1600
 """Longer side of the overlay picture in pixels."""
+_BESIDE = frozenset({AREAS, OVERLAY, TISSUE, REGIONS})
+_STORE = ".ome.zarr"
+DESCRIPTION = "/zarr.json"
+"""What follows the path of a score store in that of the file that describes it."""
 _IDENTITY_DIGITS = 12
 """Characters of the identity in a folder's name. With a million slides in a project, two of them share these in one of
 five hundred projects."""
@@ -68,13 +73,52 @@ def result_folder(results: Path, name: str, identity: str) -> Path:
     name, identity
         Name and identity of the :class:`~napari_pbip.slides.Slide`.
     """
-    ending = f"-{identity[:_IDENTITY_DIGITS]}"
-    if found := sorted(results.glob(f"*{ending}")):
-        return found[0]
+    folder = folder_name(name, identity, (found.name for found in results.glob(f"*{_ending(identity)}")))
     earlier = results / name
-    if identity in stores_in(earlier).values():
+    if not (results / folder).exists() and identity in stores_in(earlier).values():
         return earlier
-    return results / f"{safe_name(name)}{ending}"
+    return results / folder
+
+
+def folder_name(name: str, identity: str, known: Iterable[str]) -> str:
+    """Return the name of the folder of a slide's results, which is one of the known names if the slide has one.
+
+    Parameters
+    ----------
+    name, identity
+        Name and identity of the :class:`~napari_pbip.slides.Slide`, which may have been renamed.
+    known
+        Names of the folders that there are.
+    """
+    ending = _ending(identity)
+    return min((one for one in known if one.endswith(ending)), default=f"{safe_name(name)}{ending}")
+
+
+def _ending(identity: str) -> str:
+    return f"-{identity[:_IDENTITY_DIGITS]}"
+
+
+def complete_stores(names: Collection[str]) -> list[str]:
+    """Return the score stores among the names of files, relative to a folder and with ``/``, sorted.
+
+    Whoever copies a store copies the file that describes it last, so that a part of one is none.
+    """
+    found = (name.removesuffix(DESCRIPTION) for name in names if name.endswith(f"{_STORE}{DESCRIPTION}"))
+    return sorted(store for store in found if f"{store}/{STORE_MARKER}" in names)
+
+
+def files_of_results(names: Collection[str]) -> set[str]:
+    """Return which of these files belong to complete results: those of score stores, and what lies beside these."""
+    stores = frozenset(complete_stores(names))
+    folders = {store.rpartition("/")[0] for store in stores}
+    beside = {name for name in names if (parts := name.rpartition("/"))[2] in _BESIDE and parts[0] in folders}
+    return beside | {name for name in names if _store_of(name) in stores}
+
+
+def _store_of(name: str) -> str:
+    """Return the store that a file lies in, or an empty text."""
+    before, inside, _ = name.partition(f"{_STORE}/")
+    return f"{before}{_STORE}" if inside else ""
 
 
 def regions_in(folder: Path, slide: SlideFacts) -> Regions:

@@ -39,8 +39,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from napari_pbip.config import first_difference
-from napari_pbip.errors import OtherResult, OutputError
+from napari_pbip.errors import OutputError
 from napari_pbip.files import prepare_folder, writing, writing_folder
 from napari_pbip.folders import STORE_MARKER
 from napari_pbip.provenance import Made
@@ -184,20 +183,7 @@ class ScoreStore(StoredScores):
         OtherResult
             If the slide's identity, the model's hash, a setting or the grid differs; it names the first difference.
         """
-        facts = self.facts
-        for what, before, now in (
-            ("slide", {"identity": facts.slide.identity}, {"identity": slide["identity"]}),
-            ("model", {"hash": facts.model.hash}, {"hash": model["hash"]}),
-            ("setting", facts.settings, dict(settings)),
-            ("grid", facts.grid.model_dump(), GridFacts.model_validate(dict(grid)).model_dump()),
-        ):
-            if (found := first_difference(before, now)) is not None:
-                key, old, new = found
-                raise OtherResult(
-                    f"{self.path} was begun with another {what} ({key} was {old}, now {new}); "
-                    f"resume with what it was begun with, or use `overwrite=True` to start again.",
-                    what,
-                )
+        self.facts.require_same(self.path, slide=slide, model=model, settings=settings, grid=grid)
 
     def relocate(self, slide: Path) -> None:
         """Record the present path of the slide, which may have been moved or renamed.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_pbip.errors import UnreadableResult
+from napari_pbip.config import first_difference
+from napari_pbip.errors import OtherResult, UnreadableResult
 from napari_pbip.provenance import Made
 from napari_pbip.results.lattice import Lattice
 from napari_pbip.slides import SlideFacts, TileGrid
@@ -93,8 +94,38 @@ class StoreFacts(BaseModel):
         """The lattice of tiles on the score cells; raises ValueError if they do not fit together."""
         return self.grid.lattice(*self.score_shape)
 
+    def require_same(
+        self,
+        path: object,
+        *,
+        slide: Mapping[str, Any],
+        model: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        grid: Mapping[str, Any],
+    ) -> None:
+        """Check that a run has the slide, model, settings and grid of this store, which is at ``path``.
 
-def parse_facts(path: Path, values: Any) -> StoreFacts:
+        Raises
+        ------
+        OtherResult
+            If the slide's identity, the model's hash, a setting or the grid differs; it names the first difference.
+        """
+        for what, before, now in (
+            ("slide", {"identity": self.slide.identity}, {"identity": slide["identity"]}),
+            ("model", {"hash": self.model.hash}, {"hash": model["hash"]}),
+            ("setting", self.settings, dict(settings)),
+            ("grid", self.grid.model_dump(), GridFacts.model_validate(dict(grid)).model_dump()),
+        ):
+            if (found := first_difference(before, now)) is not None:
+                key, old, new = found
+                raise OtherResult(
+                    f"{path} was begun with another {what} ({key} was {old}, now {new}); "
+                    f"resume with what it was begun with, or use `overwrite=True` to start again.",
+                    what,
+                )
+
+
+def parse_facts(path: object, values: Any) -> StoreFacts:
     """Return the facts of the store at ``path``; raises UnreadableResult if they are damaged or of another version."""
     if isinstance(values, dict) and values.get("version") != 1:
         raise UnreadableResult(

@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,12 @@ from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSetting
 from napari_pbip.engine.cluster.connect import Scheduler, connected
 from napari_pbip.engine.cluster.workers import Cluster
 from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.inference.at_address import FoundResult, at_address
 from napari_pbip.engine.inference.refine import refined_labels
 from napari_pbip.engine.inference.slide_tiles import Computed, SlideTiles, TileWork, by_workers
 from napari_pbip.engine.inference.windows import Windows
 from napari_pbip.engine.jobs import job
+from napari_pbip.engine.object_store import is_address
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.errors import OutputError, SlideError
 from napari_pbip.events import Event, Finished, Job, Noted, RegionDone, Started, Step, Warned
@@ -64,7 +67,6 @@ Focus = Callable[[], tuple[float, float, float, float] | None]
 
 
 @job(less_memory="use a smaller `segment.batch_size`")
-@claims("out", "segmenting")
 def segment(
     slide: Path | str | Slide,
     run: Path | str,
@@ -78,6 +80,7 @@ def segment(
     overwrite: bool = False,
     focus: Focus | None = None,
     scheduler: Scheduler = None,
+    scratch: Path | str | None = None,
 ) -> Job:
     """Segment a slide; yield a ``Step`` for each batch, and a ``RegionDone`` for each block with new scores on disk.
 
@@ -91,7 +94,8 @@ def segment(
     run
         Folder of a training; its best model is used.
     out
-        Folder of the results, one for each slide.
+        Folder of the results, one for each slide; or its address on an object store, such as ``s3://bucket/folder``,
+        to which the results are uploaded when they are finished.
     settings
         Settings of reading, tissue and network; the defaults if None.
     thresholds
@@ -108,6 +112,16 @@ def segment(
     focus
         Returns the rectangle whose tiles come first; called between tiles, in the thread that runs the job. A change
         takes effect after two batches: the one that is read ahead and the one in the network.
+    scheduler
+        Whose workers compute parts of the slide (:attr:`JobSettings.scheduler`, or an open client of dask.distributed).
+    scratch
+        Folder of this machine for results until they are uploaded to an address; by default in the user's cache folder.
+
+    Yields
+    ------
+    Event
+        Those above, and for an address ``Started`` and ``Step`` of the upload; ``Finished`` with ``store``, ``areas``
+        and other figures; of a result that is at the address already, with the store and ``already`` alone.
 
     Raises
     ------
@@ -125,9 +139,35 @@ def segment(
     ClusterError
         If the scheduler or its workers cannot be reached or used, or are lost.
     """
-    began = time.monotonic()
-    out, refine = Path(out), refine or RefineSettings()
     settings, thresholds = settings or SegmentSettings(), thresholds or ThresholdSettings()
+    refine = refine or RefineSettings()
+
+    def into(folder: Path, *, resume: bool, overwrite: bool) -> Job:
+        return _segment(slide, run, folder, settings, thresholds, refine, regions, resume, overwrite, focus, scheduler)
+
+    if not is_address(out):
+        yield from into(Path(out), resume=resume, overwrite=overwrite)
+        return
+    would_change = partial(_would_change, slide, Path(run), settings, thresholds, refine, regions)
+    yield from at_address(str(out), into, would_change, scratch=scratch, resume=resume, overwrite=overwrite)
+
+
+@claims("out", "segmenting")
+def _segment(
+    slide: Path | str | Slide,
+    run: Path | str,
+    out: Path,
+    settings: SegmentSettings,
+    thresholds: ThresholdSettings,
+    refine: RefineSettings,
+    regions: Path | str | None,
+    resume: bool,
+    overwrite: bool,
+    focus: Focus | None,
+    scheduler: Scheduler,
+) -> Job:
+    """Segment a slide into a folder of this machine."""
+    began = time.monotonic()
     device = choose_device(settings.device)
     model = load_model(Path(run), "best", device)
     deltas(model.facts.taxonomy, thresholds)  # raises for an unknown class now rather than after hours of work
@@ -136,18 +176,14 @@ def segment(
     with _opened(slide, settings.mpp) as slide:
         for note in slide.notes:
             yield Warned(note)
-        slide_mpp = slide.require_mpp()
-        model_mpp = model.facts.settings.data.mpp
-        if model_mpp is None:
-            model_mpp = slide_mpp
+        grid, model_mpp = _grid(slide, model, settings)
+        if model.facts.settings.data.mpp is None:
             yield Warned(
                 f"The microns per pixel of the tiles that this model was trained on are not known, so the slide is "
-                f"read pixel for pixel at its own {slide_mpp:.4g}; to be sure of the scale, give those of the tiles "
+                f"read pixel for pixel at its own {model_mpp:.4g}; to be sure of the scale, give those of the tiles "
                 "with `data.mpp` and train again."
             )
         drawn = _regions(out, slide, regions, overwrite=overwrite)
-        windows = Windows.plan(model.facts.tile_size, settings)
-        grid = windows.grid(slide.width, slide.height, slide_mpp, model_mpp)
         facts = _facts(slide, model, settings, refine, grid, model_mpp)
         path = _path_of_store(out, slide)
         with connected(scheduler) as cluster:
@@ -209,8 +245,12 @@ def _path_of_store(out: Path, slide: Slide) -> Path:
     """Return the path of the store of a slide in a folder of results; it need not exist."""
     path = store_for(out, slide.name, slide.identity)
     if others := [other.name for other in stores_in(out) if other != path]:
-        raise OutputError(f"{out} holds the result of another slide ({others[0]}); choose another folder.")
+        raise _of_another_slide(out, others[0])
     return path
+
+
+def _of_another_slide(out: object, store: str) -> OutputError:
+    return OutputError(f"{out} holds the result of another slide ({store}); choose another folder.")
 
 
 def _resumed(path: Path, slide: Slide, regions: Regions, facts: dict[str, Any]) -> ScoreStore:
@@ -259,6 +299,42 @@ def _created(
     )
     store.use_regions(regions)
     return store
+
+
+def _grid(slide: Slide, model: TrainedModel, settings: SegmentSettings) -> tuple[TileGrid, float]:
+    """Return the grid of tiles and the microns per model pixel."""
+    slide_mpp = slide.require_mpp()
+    model_mpp = model.facts.settings.data.mpp or slide_mpp
+    windows = Windows.plan(model.facts.tile_size, settings)
+    return windows.grid(slide.width, slide.height, slide_mpp, model_mpp), model_mpp
+
+
+def _would_change(
+    slide: Path | str | Slide,
+    run: Path,
+    settings: SegmentSettings,
+    thresholds: ThresholdSettings,
+    refine: RefineSettings,
+    regions: Path | str | None,
+    found: FoundResult,
+) -> bool:
+    """Return whether resuming a finished result would change it.
+
+    Raises
+    ------
+    OtherResult
+        If it cannot be resumed.
+    OutputError
+        If it is of another slide.
+    """
+    model = load_model(run, "best", choose_device(settings.device))
+    with _opened(slide, settings.mpp) as opened:
+        if found.facts.slide.identity != opened.identity:
+            raise _of_another_slide(*found.path.rsplit("/", 1))
+        grid, model_mpp = _grid(opened, model, settings)
+        found.facts.require_same(found.path, **_facts(opened, model, settings, refine, grid, model_mpp))
+    drawn = found.facts.regions if regions is None else Regions.read(Path(regions)).identity
+    return (found.thresholds, found.refined, found.facts.regions) != (thresholds, refine.crf, drawn)
 
 
 def _facts(

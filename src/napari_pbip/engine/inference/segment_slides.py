@@ -16,9 +16,11 @@ from napari_pbip.engine.cluster.jobs import Ended, Outcome, in_turn, on_workers
 from napari_pbip.engine.cluster.workers import require_seen
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.jobs import job
+from napari_pbip.engine.object_store import ObjectStore, is_address
 from napari_pbip.errors import ConfigError, SlideError
 from napari_pbip.events import Finished, Job, Noted, RunStep, Started, Step, Warned
-from napari_pbip.results.places import TISSUE, result_folder
+from napari_pbip.files import require_path
+from napari_pbip.results.places import TISSUE, folder_name, result_folder
 from napari_pbip.results.store_files import writing_to
 from napari_pbip.slides import Slide, open_slide, slides_in
 
@@ -28,12 +30,13 @@ class _How:
     """What all slides are segmented with."""
 
     run: Path
-    out: Path
+    out: Path | str
     settings: SegmentSettings | None
     thresholds: ThresholdSettings | None
     refine: RefineSettings | None
     resume: bool
     overwrite: bool
+    scratch: Path | str | None
     scheduler: Scheduler = None
 
 
@@ -49,6 +52,7 @@ def segment_slides(
     resume: bool = False,
     overwrite: bool = False,
     scheduler: Scheduler = None,
+    scratch: Path | str | None = None,
 ) -> Job:
     """Segment several slides as :func:`segment` does; one that fails is reported and does not stop the others.
 
@@ -61,7 +65,8 @@ def segment_slides(
     run
         Folder of a training; its best model is used.
     out
-        Folder of the results of all slides.
+        Folder of the results of all slides; or its address on an object store, such as ``s3://bucket/folder``, to which
+        those of each slide are uploaded when they are finished.
     settings
         Settings of reading, tissue and network; ``mpp`` counts for slides that do not say theirs.
     thresholds, refine
@@ -73,7 +78,9 @@ def segment_slides(
     scheduler
         Where slides are segmented (:attr:`JobSettings.scheduler`, or an open client of dask.distributed). Each worker
         segments whole slides, the largest first; if there are fewer slides than workers, these share one slide after
-        the other.
+        the other. With an address, workers need the package for it and credentials, and no folder that all see.
+    scratch
+        Folder of each machine for results until they are uploaded to an address; by default in the user's cache folder.
 
     Yields
     ------
@@ -91,16 +98,16 @@ def segment_slides(
     ClusterError
         If the scheduler or its workers cannot be reached or used, or are lost.
     """
-    began, out = time.monotonic(), Path(out).absolute()
+    began, out = time.monotonic(), str(out) if is_address(out) else Path(out).absolute()
     if settings is not None and settings.tissue_mask is not None:
         raise ConfigError("A tissue mask (`segment.tissue_mask`) is that of one slide; segment that one by itself.")
     paths = list(dict.fromkeys(found.absolute() for one in slides for found in slides_in(Path(one))))
     if not paths:
         raise SlideError("There is no slide to segment; name slides, or folders of them.")
-    how = _How(Path(run).absolute(), out, settings, thresholds, refine, resume, overwrite)
+    how = _How(Path(run).absolute(), out, settings, thresholds, refine, resume, overwrite, scratch)
     yield Started(f"Segmenting {len(paths):,} slides", total=len(paths), unit="slides")
     summaries: dict[Path, Mapping[str, Any]] = {}
-    tiles: dict[Path, int] = {}
+    phases: dict[Path, Started] = {}
     said: set[str] = set()
     with connected(scheduler) as cluster:
         outcomes: Generator[Outcome | None, None, None]
@@ -109,8 +116,10 @@ def segment_slides(
         elif len(paths) < cluster.threads:
             outcomes = in_turn(_Slides(replace(how, scheduler=cluster.client)), paths)
         else:
-            with writing_to(out):  # workers look for it
-                out.mkdir(parents=True, exist_ok=True)
+            if isinstance(out, Path):
+                require_path(out)
+                with writing_to(out):  # workers look for it
+                    out.mkdir(parents=True, exist_ok=True)
             paths.sort(key=_size, reverse=True)  # so that no large one is left for the end, when workers are idle
             outcomes = on_workers(cluster, _SlidesOnWorker(how), paths)
         with closing(outcomes):
@@ -121,9 +130,9 @@ def segment_slides(
                 path, event = paths[outcome[0]], outcome[1]
                 match event:
                     case Started():
-                        tiles[path] = event.total
-                    case Step():
-                        of = f": {event.done:,} of {tiles.get(path, 0):,} tiles"
+                        phases[path] = event
+                    case Step() if path in phases:
+                        of = f": {event.done:,} of {phases[path].total:,} {phases[path].unit}"
                         yield RunStep(len(summaries), run=path.name + of)
                     case Noted() | Warned() if event.message not in said:
                         said.add(event.message)  # those on the model are the same for all slides
@@ -134,7 +143,7 @@ def segment_slides(
                             yield Warned(f"{path.name} failed: {event.error}")
                         yield RunStep(len(summaries), run=path.name, finished=not event.error)
     yield Finished(
-        out,
+        out if isinstance(out, Path) else None,
         {
             "slides": {str(path): dict(summaries[path]) for path in sorted(summaries)},
             "failed": sum("error" in summary for summary in summaries.values()),
@@ -143,7 +152,9 @@ def segment_slides(
     )
 
 
-def settings_of(slide: Slide, folder: Path, settings: SegmentSettings, given: float | None = None) -> SegmentSettings:
+def settings_of(
+    slide: Slide, folder: Path | None, settings: SegmentSettings, given: float | None = None
+) -> SegmentSettings:
     """Return the settings for a slide with a folder of results: with the tissue mask there, and its own resolution.
 
     Parameters
@@ -151,7 +162,7 @@ def settings_of(slide: Slide, folder: Path, settings: SegmentSettings, given: fl
     slide
         The slide.
     folder
-        Its folder of results.
+        Its folder of results, if that is on this machine.
     settings
         Settings for all slides; their ``mpp`` counts for slides that do not say theirs.
     given
@@ -159,7 +170,7 @@ def settings_of(slide: Slide, folder: Path, settings: SegmentSettings, given: fl
     """
     mpp = given or (settings.mpp if slide.mpp is None else None)
     mask = settings.tissue_mask
-    if mask is None and (folder / TISSUE).exists():
+    if mask is None and folder is not None and (folder / TISSUE).exists():
         mask = folder / TISSUE
     return settings.model_copy(update={"mpp": mpp, "tissue_mask": mask})
 
@@ -173,24 +184,35 @@ class _Slides:
     def __call__(self, path: Path, begun: bool) -> Job:
         how = self.how
         with open_slide(path) as slide:
-            folder = result_folder(how.out, slide.name, slide.identity)
-            settings = settings_of(slide, folder, how.settings or SegmentSettings())
+            out = _folder_of(slide, how.out)
+            settings = how.settings or SegmentSettings()
+            settings = settings_of(slide, out if isinstance(out, Path) else None, settings)
         yield from segment(
             path,
             how.run,
-            folder,
+            out,
             settings,
             how.thresholds,
             refine=how.refine,
             resume=how.resume or begun,
-            overwrite=how.overwrite and not begun,
+            overwrite=how.overwrite and not (begun and isinstance(out, Path)),
             scheduler=how.scheduler,
+            scratch=how.scratch,
         )
+
+
+def _folder_of(slide: Slide, out: Path | str) -> Path | str:
+    """Return the folder of a slide's results, or its address."""
+    if isinstance(out, Path):
+        return result_folder(out, slide.name, slide.identity)
+    remote = ObjectStore(out)
+    return f"{remote.address}/{folder_name(slide.name, slide.identity, remote.folders())}"
 
 
 class _SlidesOnWorker(_Slides):
     def __call__(self, path: Path, begun: bool) -> Job:
-        require_seen(path, self.how.run, self.how.out)
+        out = self.how.out
+        require_seen(path, self.how.run, *([out] if isinstance(out, Path) else []))
         yield from super().__call__(path, begun)
 
 

@@ -1,0 +1,109 @@
+"""The job that copies results from an object store to this machine, to read them there.
+
+```text
+CACHE/downloads/
+  <end of the address>-<hash of the address>/
+    copy.json       the files of the copy: size, and a text of the store that changes with the content
+    results/        the files, named as at the address
+```
+
+A file that has not changed since it was copied is not copied again. Nothing that was made here is in these folders, so
+that they can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import astuple
+from pathlib import Path
+
+from napari_pbip.claims import claim
+from napari_pbip.engine.jobs import job
+from napari_pbip.engine.object_store import ObjectStore, StoredFile, place_for
+from napari_pbip.errors import OutputError
+from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.files import write_json
+from napari_pbip.results.places import REGIONS, files_of_results
+
+_DOWNLOADS = "downloads"
+"""Folder in the user's cache folder."""
+_RECORD, _RESULTS = "copy.json", "results"
+
+
+@job
+def fetch_results(address: str) -> Job:
+    """Copy the results at an address to this machine, or bring an earlier copy of them up to date.
+
+    Only complete results are copied, and what lies beside them: regions, areas, picture. The copy is in the user's
+    cache folder.
+
+    Parameters
+    ----------
+    address
+        Address of a score store, such as ``s3://bucket/results/slide.ome.zarr``, or of a folder with results at any
+        depth.
+
+    Yields
+    ------
+    Event
+        ``Started`` and ``Step``, in files; ``Finished`` with the store or folder on this machine, ``folder`` in its
+        summary.
+
+    Raises
+    ------
+    OutputError
+        If there is no result, the address cannot be read, the results change meanwhile, or the disk is full.
+    """
+    address = address.rstrip("/")
+    parent, _, last = address.rpartition("/")
+    store = last if last.endswith(".ome.zarr") else ""
+    remote = ObjectStore(parent if store else address)
+    there = remote.files(store)
+    if store and (regions := remote.file(REGIONS)) is not None:
+        there[REGIONS] = regions  # by which the cells of the store count
+    files = {name: there[name] for name in files_of_results(there)}
+    if not files:
+        raise OutputError(f"There is no result at {address}; name a <slide>.ome.zarr that `segment` uploaded.")
+    place = place_for(address, _DOWNLOADS)
+    with claim(place, "fetching results"):
+        yield from _copying(remote, files, place)
+        remote.check_unchanged(files, store)
+    folder = place / _RESULTS / store
+    yield Finished(folder, {"folder": str(folder)})
+
+
+def _copying(remote: ObjectStore, files: Mapping[str, StoredFile], place: Path) -> Job:
+    """Copy the files that are not here or have changed, and delete the others of the copy."""
+    folder, record = place / _RESULTS, place / _RECORD
+    known = _read(record)
+    held = {name: file for name, file in files.items() if known.get(name) == file and file.tag}
+    held = {name: file for name, file in held.items() if _size(folder / name) == file.size}
+    yield Started(f"Fetching {remote.address}", total=len(files), unit="files", done=len(held))
+    _write(record, held)  # first, so that no file that is being replaced is taken for one of before
+    for name in known.keys() - files.keys():
+        (folder / name).unlink(missing_ok=True)
+    try:
+        for names in remote.fetching({name: files[name] for name in files.keys() - held.keys()}, folder):
+            held |= {name: files[name] for name in names}
+            yield Step(len(held))
+    finally:
+        _write(record, held)
+
+
+def _read(record: Path) -> dict[str, StoredFile]:
+    with suppress(OSError, ValueError, TypeError):
+        return {name: StoredFile(*values) for name, values in json.loads(record.read_text(encoding="utf-8")).items()}
+    return {}
+
+
+def _write(record: Path, files: Mapping[str, StoredFile]) -> None:
+    write_json(record, {name: astuple(file) for name, file in files.items()})
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
