@@ -195,7 +195,8 @@ class ScoreStore(StoredScores):
                 key, old, new = found
                 raise OtherResult(
                     f"{self.path} was begun with another {what} ({key} was {old}, now {new}); "
-                    f"resume with what it was begun with, or use `overwrite=True` to start again.",
+                    f"resume with what it was begun with, choose another `out` to keep both, or use `overwrite=True` "
+                    "to start again.",
                     what,
                 )
 

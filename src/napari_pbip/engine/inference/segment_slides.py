@@ -16,9 +16,10 @@ from napari_pbip.engine.cluster.jobs import Ended, Outcome, in_turn, on_workers
 from napari_pbip.engine.cluster.workers import require_seen
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.jobs import job
+from napari_pbip.engine.runs import run_identity
 from napari_pbip.errors import ConfigError, SlideError
 from napari_pbip.events import Finished, Job, Noted, RunStep, Started, Step, Warned
-from napari_pbip.results.places import TISSUE, result_folder
+from napari_pbip.results.places import TISSUE, made_by, maps_of, result_folder
 from napari_pbip.results.store_files import writing_to
 from napari_pbip.slides import Slide, open_slide, slides_in
 
@@ -52,7 +53,8 @@ def segment_slides(
 ) -> Job:
     """Segment several slides as :func:`segment` does; one that fails is reported and does not stop the others.
 
-    Each gets a folder in ``out``, as in a project. Regions and a tissue mask that a slide has there are used.
+    Each gets a folder in ``out``, as in a project. Regions and a tissue mask that a slide has there are used. Of
+    several maps that it has there, that of the same model is resumed or replaced.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ def segment_slides(
     resume
         Whether to keep what is finished, and to continue what was begun with the same model and settings.
     overwrite
-        Whether to replace earlier stores of these slides.
+        Whether to replace earlier stores of these slides: that of the same model, else the first one.
     scheduler
         Where slides are segmented (:attr:`JobSettings.scheduler`, or an open client of dask.distributed). Each worker
         segments whole slides, the largest first; if there are fewer slides than workers, these share one slide after
@@ -175,10 +177,12 @@ class _Slides:
         with open_slide(path) as slide:
             folder = result_folder(how.out, slide.name, slide.identity)
             settings = settings_of(slide, folder, how.settings or SegmentSettings())
+            maps = maps_of(folder, slide.name, slide.identity)
+        own = made_by(maps, run_identity(how.run)) if maps else None
         yield from segment(
             path,
             how.run,
-            folder,
+            folder if own is None else own.store.parent,
             settings,
             how.thresholds,
             refine=how.refine,
