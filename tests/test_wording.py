@@ -18,7 +18,7 @@ BARE_SETTING = re.compile(rf"(?<![`\w.])(?:{SETTINGS})\b")
 ARGUMENT = re.compile(rf"`[a-z_.]+(?:=[^`]+|\([^`]*\))`|`(?:image_mpp|{SETTINGS})`")
 OPTION = re.compile(r"--(?:out|resume|overwrite|update|data|mpp|image-mpp)\b")
 MAKES_BUTTON = re.compile(r"^(?:push|toggle|folding)_button$|_button\.setText$")
-PRESSED = re.compile(r"\b(?:[Pp]ress|[Uu]se|[Oo]pen|with) (?:“(?=[^”]+…”))?([A-Z][a-z]+(?: image bank)?)")
+PRESSED = re.compile(r"\b(?:[Pp]ress|[Uu]se|[Oo]pen|with) (?:“(?=[^”]+…”))?([A-Z][a-z]+(?: image bank| both)?)")
 COMMAND_LINE = ("cli", "replay", "doctor.py", "wording.py", "settings_file.py")
 """Modules whose texts are read on the command line, or are about it."""
 
@@ -51,7 +51,7 @@ def test_every_button_that_the_window_names_exists() -> None:
     said |= {f"use {Interface.WINDOW.sentence(way)}" for way in ways}
     said |= {Interface.WINDOW.sentence("run `napari-pbip encoders fetch uni`")}
     named = {name for sentence in said for name in PRESSED.findall(sentence)} - {"Ctrl", "Shift"}
-    assert {"Resume", "Replace", "Fetch", "Browse", "Prototypes", "Update image bank"} <= named
+    assert {"Resume", "Replace", "Fetch", "Browse", "Prototypes", "Update image bank", "Keep both"} <= named
     assert named <= buttons()
 
 

@@ -30,6 +30,7 @@ LAYOUTS = {
 _WORDS = {
     "`resume=True`": ("--resume", "Resume"),
     "`overwrite=True`": ("--overwrite", "Replace"),
+    "choose another `out` to keep both": ("choose another --out to keep both", "press Keep both in 5 Segment"),
     "with `build_bank()`": ("with `napari-pbip bank build`", "in Image bank"),
     "with `build_bank(update=True)`": ("with `napari-pbip bank build --update`", "in Image bank"),
     "with `build_bank(overwrite=True)`": ("with `napari-pbip bank build --overwrite`", "in Image bank"),

@@ -36,10 +36,10 @@ from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.sample_project import sample_labels
 from napari_pbip.engine.training.train import train
 from napari_pbip.project import Project, ProjectSlide
-from napari_pbip.replay import SCRIPT, find_commands
+from napari_pbip.replay import SCRIPT, begin_replay, find_commands
 from napari_pbip.results import ScoreStore
 from napari_pbip.results.corrections import CorrectionEditor
-from napari_pbip.results.places import TISSUE, result_folder, stores_in
+from napari_pbip.results.places import TISSUE, further_map, result_folder, stores_in
 from napari_pbip.slides import find_tissue, open_slide, save_mpp
 from tests.cli.conftest import Called
 from tests.same_project import assert_same
@@ -133,6 +133,21 @@ def test_bank_model_scores_and_labels_are_those_of_the_project(project: Path, ag
     assert all(facts.earlier == [[2, 2]] for facts in runs)
     banks = [(facts.prototypes or {})["bank"] for facts in runs]
     assert banks[0] == banks[1] != before.identity
+
+
+def test_each_map_of_a_slide_is_made_again_in_its_folder(project: Path, tmp_path: Path) -> None:
+    several, copy = project.parent / "several", tmp_path / "copy"
+    shutil.copytree(project, several)
+    [first] = several.glob("results/*/*.ome.zarr")
+    second = further_map(first.parent, "model 1", ScoreStore.open(first).facts.model.hash) / first.name
+    shutil.copytree(first, second)
+    script = begin_replay(several, copy)
+    assert not script.missing
+    outs = [command.out for command in script.commands if command.arguments[0] == "segment"]
+    assert sorted(outs) == sorted(store.parent.relative_to(several) for store in (first, second))
+    for store in (first, second):
+        assert (copy / store.relative_to(several) / "corrections").is_dir()
+        assert (copy / "steps" / store.parent.relative_to(several) / TISSUE).exists()
 
 
 def test_the_copy_is_a_project_of_its_own(project: Path, again: Path) -> None:

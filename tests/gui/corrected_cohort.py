@@ -214,6 +214,8 @@ class CorrectedCohort:
         self.reader.press(labelling, "Map the whole slide")
         self.settle(lambda: labelling.live.whole_problem.isVisible() and not self.session.jobs, seconds=400)
         assert "has a tissue map already" in labelling.live.whole_problem.text()
+        assert labelling.live.keep_button.isVisible()
+        assert labelling.live.keep_button.text() == self.reader.named("Keep both")
         self.reader.press(labelling, "Replace it")
         answer(labelling.live, self.settle, "Replace it")
         self.settle(lambda: "Next: 6 Tune" in labelling.live.whole_note.text() and not self.session.jobs, seconds=400)

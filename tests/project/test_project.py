@@ -77,13 +77,27 @@ def test_where_the_microns_per_pixel_come_from(study: Path) -> None:
 def test_people_can_read_the_file(study: Path, tmp_path: Path) -> None:
     _project(study, tmp_path / "elsewhere").write(study / "project")
     document = json.loads((study / "project" / FILE).read_text(encoding="utf-8"))
-    assert document["format"] == 1
+    assert document["format"] == 2
     assert [slide["path"] for slide in document["slides"]] == ["../slides/skin.svs", "../slides/tumour.tif"]
     assert document["results"][0]["path"] == "results/skin-0123/skin.ome.zarr"
     assert document["model"] == "models/model 1"
     assert document["settings"]["data"]["folder"] == "tiles"
     assert document["settings"]["bank_folder"] == str(tmp_path / "elsewhere" / "bank")
     assert document["settings"]["backbone"]["weights"] == "builtin"
+
+
+def test_the_map_that_is_shown_is_remembered_and_was_the_first_one_before(study: Path) -> None:
+    project, folder = _project(study, study), study / "project"
+    chosen = folder / "results" / "skin-0123" / "further-maps" / "second-0123" / "skin.ome.zarr"
+    slides = (project.slides[0].model_copy(update={"map": chosen}), project.slides[1])
+    project.model_copy(update={"slides": slides}).write(folder)
+    assert Project.open(folder).slides == slides
+    document = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    assert document["slides"][0]["map"] == "results/skin-0123/further-maps/second-0123/skin.ome.zarr"
+    for slide in document["slides"]:
+        del slide["map"]
+    (folder / FILE).write_text(json.dumps(document | {"format": 1}), encoding="utf-8")
+    assert Project.open(folder) == project
 
 
 def test_a_moved_project_finds_its_slides(study: Path, tmp_path: Path) -> None:
@@ -140,7 +154,7 @@ def test_a_damaged_file_is_one_sentence(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_newer_file_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text('{"format": 2, "what": "we do not know"}', encoding="utf-8")
+    (tmp_path / FILE).write_text('{"format": 3, "what": "we do not know"}', encoding="utf-8")
     with pytest.raises(ProjectError, match="newer version of napari-pbip; update"):
         Project.open(tmp_path)
 

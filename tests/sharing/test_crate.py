@@ -7,6 +7,7 @@ by hand, as docs/how-to/describe-a-project.md says.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from urllib.parse import unquote
@@ -17,8 +18,9 @@ from typer.testing import CliRunner
 
 from napari_pbip import cli
 from napari_pbip.errors import OutputError
-from napari_pbip.events import Warned
+from napari_pbip.events import Finished, Warned
 from napari_pbip.results import ScoreStore
+from napari_pbip.results.places import further_map
 from napari_pbip.sharing.crate import METADATA, crate
 from tests.sharing.conftest import stores_of
 
@@ -55,6 +57,21 @@ def test_it_says_what_was_made_from_what(described: ROCrate, project: Path):
     assert values["identity of the weights"] == facts.model.hash
     assert values["threshold delta"] == "0.15"
     assert str(facts.slide.path.parent) not in (project / METADATA).read_text(encoding="utf-8")
+
+
+def test_it_describes_all_maps_of_a_slide(project: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy)
+    first = stores_of(copy)[0]
+    second = further_map(first.parent, "second", "weights 2") / first.name
+    shutil.copytree(first, second)
+    *_, last = crate(copy, LICENCE)
+    assert isinstance(last, Finished)
+    read = ROCrate(copy)
+    parts = {unquote(part.id) for part in read.data_entities}
+    assert {f"{store.relative_to(copy).as_posix()}/" for store in (first, second)} < parts
+    name = f"map in {first.parent.name}"
+    assert {name, f"{name}/further-maps/second-weights 2"} < {one["name"] for one in read.get_by_type("CreateAction")}
 
 
 def test_who_made_a_map_is_named_if_that_was_said(project: Path):

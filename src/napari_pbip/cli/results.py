@@ -74,8 +74,8 @@ def statistics(
 ) -> None:
     """Measure the maps of many slides into one table: areas, patches, interfaces, distances, each with its range.
 
-    A slide with several results, as of models with different seeds, also has their mean and range. With --job or --set,
-    the labels are those at these thresholds.
+    A slide with several results, as of models with different seeds, also has their mean and range. Of a project, only
+    the map of each slide is measured that it shows. With --job or --set, the labels are those at these thresholds.
 
     Examples:
 
@@ -86,13 +86,16 @@ def statistics(
     napari-pbip statistics s3://bucket/results --out cohort.csv
     """
     from napari_pbip.engine.outputs.cohort_statistics import cohort_statistics
-    from napari_pbip.results.places import find_stores
+    from napari_pbip.project import counted_stores
 
     settings = settings_from(job, assignments, {})
     thresholds = settings.thresholds if job or assignments else None
-    stores = {path: thresholds for source in sources for path in find_stores(_here(source))}
+    found = {path: counted for source in sources for path, counted in counted_stores(_here(source)).items()}
+    stores = dict.fromkeys((path for path, counted in found.items() if counted), thresholds)
     summary = follow(cohort_statistics(stores, out, settings.refine))
     say(f"{summary['slides']:,} slides, {summary['results']:,} results: {out}")
+    if others := len(found) - len(stores):
+        say(f"Maps that are not measured because the project shows another one of their slide: {others:,}.")
     if summary["failed"]:
         raise typer.Exit(1)
 

@@ -14,6 +14,7 @@ from napari_pbip.project.file import (
     ProjectResult,
     ProjectSlide,
     SkippedTiles,
+    counted_stores,
 )
 from napari_pbip.project.recent import last_project, remember
 from napari_pbip.project.relocate import find_slides
@@ -28,6 +29,7 @@ __all__ = [
     "ProjectResult",
     "ProjectSlide",
     "SkippedTiles",
+    "counted_stores",
     "find_slides",
     "last_project",
     "remember",

@@ -22,6 +22,7 @@ from napari_pbip.config.base import Fraction
 from napari_pbip.config.faults import sentence
 from napari_pbip.errors import DataError, ProjectError
 from napari_pbip.files import write_json
+from napari_pbip.results.places import StoredMap, find_stores, maps_of, result_folder, store_for, titles_of
 from napari_pbip.slides import Position, Slide, TileSize
 from napari_pbip.slides.mpp import LARGEST, SMALLEST
 from napari_pbip.taxonomy import UNASSIGNED
@@ -29,7 +30,8 @@ from napari_pbip.taxonomy import UNASSIGNED
 FILE = "project.json"
 TILES, BANK, MODELS, RESULTS = "tiles", "bank", "models", "results"
 """Names of the folders in a project folder."""
-_FORMAT = 1
+_FORMAT = 2
+"""Since 2, slides say which of their maps is shown; a file of 1 is read as it is."""
 
 
 class ProjectSlide(Settings):
@@ -44,6 +46,8 @@ class ProjectSlide(Settings):
     """Microns per level-0 pixel, or None if unknown."""
     mpp_from: Literal["slide", "user"] | None = None
     """Who says so: the file of the slide, or the user."""
+    map: Path | None = None
+    """Score store of the map that is shown and counted, or None for the first one."""
     open: bool = False
     """Whether it was open in the viewer."""
 
@@ -54,6 +58,27 @@ class ProjectSlide(Settings):
         return cls(
             path=slide.path, name=slide.name, identity=slide.identity, mpp=slide.mpp, mpp_from=source, open=is_open
         )
+
+    def maps_in(self, results: Path) -> tuple[StoredMap, ...]:
+        """Return the maps of the slide in the project's folder of results."""
+        return maps_of(self.folder_in(results), self.name, self.identity)
+
+    def folder_in(self, results: Path) -> Path:
+        """Return the slide's folder in the project's folder of results; it need not exist."""
+        return result_folder(results, self.name, self.identity)
+
+    def store_in(self, results: Path) -> Path:
+        """Return the score store of the map that is shown and counted; it need not exist."""
+        stores = [one.store for one in self.maps_in(results)]
+        if self.map is not None:
+            chosen = self.map.resolve()
+            stores.sort(key=lambda store: store.resolve() != chosen)
+        return stores[0] if stores else store_for(self.folder_in(results), self.name, self.identity)
+
+    def others_in(self, results: Path) -> dict[Path, str]:
+        """Return the titles of the maps of the slide that are neither shown nor counted, by their score stores."""
+        shown, titles = self.store_in(results), titles_of(self.maps_in(results))
+        return {store: title for store, title in titles.items() if store != shown}
 
     def give_mpp(self, slide: Slide) -> None:
         """Give an open slide the microns per pixel of the user, unless the file beside the slide gives others."""
@@ -139,6 +164,20 @@ class Project(Settings):
         values = self.model_dump(mode="json")
         change_paths(type(self), values, lambda _, path: _portable(Path(path), folder.absolute()))
         write_json(folder / FILE, {"format": _FORMAT, **values})
+
+
+def counted_stores(place: Path) -> dict[Path, bool]:
+    """Find the score stores in a folder, and whether each is counted: not if its project shows another of the slide.
+
+    Raises
+    ------
+    ProjectError
+        If the folder is a project whose file is damaged.
+    """
+    results = place / RESULTS
+    slides = Project.open(place).slides if (place / FILE).exists() else ()
+    others = {store for slide in slides for store in slide.others_in(results)}
+    return {store: store not in others for store in find_stores(place)}
 
 
 def _labelled_tiles(folder: Path) -> DataSettings:

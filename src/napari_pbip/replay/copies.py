@@ -12,7 +12,7 @@ from napari_pbip.files import output_error, prepare_folder
 from napari_pbip.project import BANK, RESULTS, TILES, Project
 from napari_pbip.replay.script import RECORDS, SCRIPT, Script, find_commands
 from napari_pbip.results.corrections import FOLDER as CORRECTIONS
-from napari_pbip.results.places import REGIONS, TISSUE
+from napari_pbip.results.places import REGIONS, TISSUE, find_stores
 
 
 def begin_replay(project: Path, copy: Path) -> Script:
@@ -63,7 +63,7 @@ def begin_replay(project: Path, copy: Path) -> Script:
 
 
 def _copy_handmade(project: Path, copy: Path) -> None:
-    corrected = (project / RESULTS).glob(f"*/*.ome.zarr/{CORRECTIONS}")
+    corrected = (store / CORRECTIONS for store in find_stores(project / RESULTS))
     for folder in filter(Path.exists, (project / TILES, *corrected)):
         there = copy / folder.relative_to(project)
         shutil.copytree(folder, there, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)

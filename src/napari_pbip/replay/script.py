@@ -36,7 +36,7 @@ from napari_pbip.errors import BankError, ModelError, OutputError, PbipError
 from napari_pbip.files import writing
 from napari_pbip.project import BANK, MODELS, RESULTS, TILES, Project
 from napari_pbip.results import ScoreStore, open_labels
-from napari_pbip.results.places import OVERLAY, TISSUE, stores_in
+from napari_pbip.results.places import OVERLAY, TISSUE, find_stores
 from napari_pbip.results.planning import stored_tissue
 from napari_pbip.results.store_facts import ModelFacts
 from napari_pbip.slides import SlideFacts, open_slide
@@ -155,10 +155,10 @@ class _Finder:
         for name, facts in reversed(runs_in(self.project / MODELS).items()):  # a model may start from an earlier one
             with self._noting(f"The model “{name}”"):
                 self._find_model(name, facts)
-        for folder in sorted(path for path in (self.project / RESULTS).glob("*") if path.is_dir()):
-            for store in stores_in(folder):
-                with self._noting(f"The map “{folder.name}”"):
-                    self._find_map(folder.name, ScoreStore.open(store))
+        for store in find_stores(self.project / RESULTS):
+            name = store.parent.relative_to(self.project / RESULTS).as_posix()
+            with self._noting(f"The map “{name}”"):
+                self._find_map(name, ScoreStore.open(store))
         return Script(tuple(self.commands), tuple(self.notes), tuple(self.missing))
 
     @contextmanager

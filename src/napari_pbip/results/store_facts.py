@@ -120,7 +120,8 @@ class StoreFacts(BaseModel):
                 key, old, new = found
                 raise OtherResult(
                     f"{path} was begun with another {what} ({key} was {old}, now {new}); "
-                    f"resume with what it was begun with, or use `overwrite=True` to start again.",
+                    "resume with what it was begun with, choose another `out` to keep both, or use `overwrite=True` "
+                    "to start again.",
                     what,
                 )
 

@@ -41,7 +41,7 @@ class StoredScores:
     tissue
         The tissue mask, bool, over the whole slide at its own resolution.
     regions
-        The regions in the file beside the store, by which its cells count; see :meth:`use_regions`.
+        The regions in the slide's folder of results, by which its cells count; see :meth:`use_regions`.
     """
 
     def __init__(self, path: Path, mode: Literal["r", "r+"]) -> None:

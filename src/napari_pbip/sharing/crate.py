@@ -19,7 +19,7 @@ from napari_pbip.files import write_json
 from napari_pbip.project import BANK, FILE, MODELS, TILES
 from napari_pbip.provenance import Made
 from napari_pbip.results.label_files import FOLDER, open_labels
-from napari_pbip.results.places import AREAS, OVERLAY
+from napari_pbip.results.places import AREAS, OVERLAY, name_of_map
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.sharing.slide import threshold_facts
 from napari_pbip.sharing.sources import Source
@@ -63,18 +63,19 @@ def crate(project: Path | str, licence: str, author: str = "") -> Job:
     found = Source.find(project)
     written = _Crate(project, licence.strip(), author.strip())
     runs = runs_in(project / MODELS)
-    yield Started(f"Describing {project.name}", total=len(runs) + len(found.results), unit="parts")
+    maps = [*found.results, *(store for others in found.others.values() for store in others)]
+    yield Started(f"Describing {project.name}", total=len(runs) + len(maps), unit="parts")
     for done, (name, facts) in enumerate(runs.items(), 1):
         if isinstance(facts, PbipError):
             yield Warned(f"The description leaves out the model {name}: {facts}")
         else:
             written.add_model(name, facts)
         yield Step(done)
-    for done, path in enumerate(found.results, len(runs) + 1):
+    for done, path in enumerate(maps, len(runs) + 1):
         try:
             written.add_map(ScoreStore.open(path))
         except OutputError as error:
-            yield Warned(f"The description leaves out {path.parent.name}: {error}")
+            yield Warned(f"The description leaves out {name_of_map(path)}: {error}")
         yield Step(done)
     write_json(project / METADATA, written.document)
     yield Finished(project / METADATA)
@@ -134,7 +135,8 @@ class _Crate:
             labels = open_labels(store)[1]
             settings |= threshold_facts(labels.thresholds, labels.refined)
         results[0]["additionalProperty"] = [self._value(store, name, value) for name, value in settings.items()]
-        self._made(f"map in {folder.name}", made_from, [one for one in results if one is not None], facts.made)
+        made = [one for one in results if one is not None]
+        self._made(f"map in {name_of_map(store.path)}", made_from, made, facts.made)
 
     def _part(self, path: Path, about: str, encoding: str = "") -> Any:
         """Add a file or folder of the project and return it; None if it does not exist."""
@@ -149,7 +151,7 @@ class _Crate:
         return self._add(f"#slide-{slide.identity}", facts)
 
     def _value(self, store: ScoreStore, name: str, value: str) -> Any:
-        where = f"#{quote(store.path.parent.name)}-{quote(name)}"
+        where = f"#{quote(name_of_map(store.path))}-{quote(name)}"
         return self._add(where, {"@type": "PropertyValue", "name": name, "value": value})
 
     def _made(

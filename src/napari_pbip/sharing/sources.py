@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.folders import STORE_MARKER
 from napari_pbip.project import BANK, FILE, MODELS, RESULTS, Project, ProjectSlide
-from napari_pbip.results.places import result_folder, store_for, stores_in
+from napari_pbip.results.places import slide_folder, stores_in
 from napari_pbip.results.store_facts import ModelFacts
 
 
@@ -23,6 +23,8 @@ class Source:
     """The score stores, each with the thresholds by which the project shows it, if it does."""
     slides: tuple[ProjectSlide, ...] = ()
     """The slides of a project, with and without a result."""
+    others: dict[Path, dict[Path, str]] = field(default_factory=dict)
+    """The titles of the other maps of the same slide, for each store for which there are some."""
 
     @classmethod
     def find(cls, folder: Path) -> Source:
@@ -42,15 +44,13 @@ class Source:
             shown = {result.path: result.thresholds for result in project.results}
             results = folder / RESULTS
             found = (
-                [
-                    store_for(result_folder(results, one.name, one.identity), one.name, one.identity)
-                    for one in project.slides
-                ]
+                [one.store_in(results) for one in project.slides]
                 if project.slides
                 else [store for place in sorted(results.iterdir()) for store in stores_in(place)]
             )
             stores = {store: shown.get(store) for store in found if (store / STORE_MARKER).exists()}
-            source = cls(folder, stores, project.slides)
+            others = {slide.store_in(results): slide.others_in(results) for slide in project.slides}
+            source = cls(folder, stores, project.slides, {store: rest for store, rest in others.items() if rest})
         else:
             source = cls(folder, dict.fromkeys(stores_in(folder)))
         if not source.results:
@@ -73,5 +73,5 @@ class Source:
     @property
     def _projects(self) -> list[Path]:
         """The project folder; of a store, the one in whose results it may be."""
-        around = [store.absolute().parents[1:3] for store in self.results]
-        return [self.folder, *dict.fromkeys(place for pair in around for place in pair[1:])]
+        folders = (slide_folder(store.absolute().parent) for store in self.results)
+        return [self.folder, *dict.fromkeys(place for folder in folders for place in folder.parents[1:2])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from napari_pbip.files import present
 from napari_pbip.provenance import Made
 from napari_pbip.results.areas import NOT_ANALYSED_NAME, area_rows
 from napari_pbip.results.label_files import FOLDER, open_labels
+from napari_pbip.results.places import name_of_map
 from napari_pbip.results.statistics import measure_statistics
 from napari_pbip.results.statistics_table import ALL, AREA, DEVIATION, MEAN, SHARE, over_slides
 from napari_pbip.results.store import ScoreStore
@@ -102,7 +103,7 @@ def report(
             if len(found.results) == 1:
                 raise
             unread[path] = str(error)
-            yield Warned(f"The report leaves out {path.parent.name}: {error}")
+            yield Warned(f"The report leaves out {name_of_map(path)}: {error}")
     if not slides:
         raise OutputError(f"No map in {found.folder} can be read: {' '.join(unread.values())}")
     _document(slides, sections, unread, found).write(target)
@@ -191,13 +192,22 @@ def _cohort(slides: Sequence[MappedSlide], unread: dict[Path, str], found: Sourc
     parts: list[Part] = [
         Section("Areas in mm²", [_table(slides, AREA, "{:.4f}", names)]),
         Section("Shares of the tissue", [_table(slides, SHARE, "{:.1f} %", names)]),
-        *(Text(f"The map in {path.parent.name} cannot be read: {why}", "warning") for path, why in unread.items()),
+        *(Text(f"The map in {name_of_map(path)} cannot be read: {why}", "warning") for path, why in unread.items()),
     ]
     if len(slides) > 1:
         parts.insert(2, Text(_OVER_SLIDES, "note"))
+    of_slides = ((slide, found.others.get(slide.store.path)) for slide in slides)
+    parts += (Text(_said_of_others(slide, others), "note") for slide, others in of_slides if others)
     if without:
         parts.append(Text(f"Slides of the project without a map: {', '.join(without)}.", "note"))
     return Section("All slides", parts)
+
+
+def _said_of_others(slide: MappedSlide, others: Mapping[Path, str]) -> str:
+    """Return which map of a slide is reported, and which are not, as a sentence."""
+    names = " and ".join(f"“{title}”" for title in others.values())
+    own = slide.store.facts.model.run
+    return f"{slide.name} has several maps: the one by “{own}” is reported here, and not that by {names}."
 
 
 def _table(slides: Sequence[MappedSlide], quantity: str, form: str, names: Sequence[str]) -> Table:

@@ -18,8 +18,9 @@ import tifffile
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QLineEdit
+from typer.testing import CliRunner
 
-from napari_pbip import samples
+from napari_pbip import cli, samples
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.sample_project import sample_project
 from napari_pbip.gui.docks.project import ProjectWidget
@@ -27,6 +28,8 @@ from napari_pbip.gui.panels.cohort_table import AREAS, MAP, MODEL, MPP, SLIDE, S
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.segmenting import Status
 from napari_pbip.project import Project
+from napari_pbip.results import ScoreStore, write_labels
+from napari_pbip.results.places import further_map
 from napari_pbip.slides import open_slide
 from tests.gui.docks.test_segment import QUICK, drop
 from tests.gui.qt_helpers import Settle, click, type_text
@@ -254,6 +257,78 @@ def test_statistics_of_all_maps_are_at_the_thresholds_of_the_window(
     assert tumour["low"] <= tumour["value"] <= tumour["high"]
     session.project.remove([study / "skin.svs"])
     settle(lambda: not widget.statistics_button.isEnabled())
+
+
+def test_which_map_is_counted_is_chosen_and_remembered(
+    viewer: Any, widget: Any, settle: Settle, tmp_path: Path
+) -> None:
+    session, path = session_of(viewer), tmp_path / "skin.svs"
+    shutil.copy(samples.slide(), path)
+    with open_slide(path) as slide:
+        folder = session.result_folder(slide)
+        first = folder / "skin.ome.zarr"
+        second = further_map(folder, "second", "weights 1") / "skin.ome.zarr"
+        for store in (first, second):
+            store.parent.mkdir(parents=True)
+        make_store(slide, first)
+        make_store(slide, second, "second", 1)
+    for store in (first, second):
+        write_labels(ScoreStore.open(store), ThresholdSettings())
+    drop(widget, path)
+    all_known(widget, settle, 1)
+    assert shown(widget, MODEL) == ["run"]
+    assert shown(widget, STATE) == ["done, 2 maps"]
+    assert not widget.maps.isVisible()
+    click_cell(widget, 0, SLIDE)
+    assert widget.maps.isVisible()
+    assert widget.maps.currentText() == "run"
+    before = shown(widget, AREAS)
+    widget.maps.setFocus()
+    QTest.keyClick(widget.maps, Qt.Key.Key_Down)
+    settle(lambda: shown(widget, MODEL) == ["second"])
+    assert shown(widget, AREAS) != before
+    assert not len(session.slides)
+    # everything that is written says so
+    widget.write(tmp_path / "all.csv")
+    with (tmp_path / "all.csv").open(newline="", encoding="utf-8") as file:
+        assert [(row["model"], row["weights"]) for row in csv.DictReader(file)] == [("second", "weights 1")]
+    widget.write_statistics(tmp_path / "statistics.csv")
+    settle(lambda: widget.notice.text().endswith("Saved as statistics.csv."))
+    assert set(pd.read_csv(tmp_path / "statistics.csv")["model"]) == {"second"}
+    widget.report(tmp_path / "all.html")
+    settle(lambda: widget.bar.job is not None and widget.bar.job.state.ended, 60)
+    page = (tmp_path / "all.html").read_text(encoding="utf-8")
+    assert "has several maps: the one by “second” is reported here, and not that by “run”." in page
+    session.project.save()
+    done = CliRunner().invoke(cli.app, ["statistics", str(session.folder), "--out", str(tmp_path / "again.csv")])
+    assert "because the project shows another one of their slide: 1." in done.output
+    assert set(pd.read_csv(tmp_path / "again.csv")["model"]) == {"second"}
+
+    def opened() -> list[Path]:
+        settle(lambda: not session.project.opening and not session.jobs)
+        settle()
+        return [result.store.path for result in session.results if result.layer.visible]
+
+    def reopen() -> None:
+        folder = session.folder
+        session.folder = tmp_path / "another project"
+        session.folder = folder
+        all_known(widget, settle, 1)
+
+    reopen()
+    click_cell(widget, 0, SLIDE, twice=True)
+    assert opened() == [second]
+    widget.maps.setFocus()
+    QTest.keyClick(widget.maps, Qt.Key.Key_Up)
+    assert opened() == [first]
+    assert len(session.results) == 2
+    assert session.results.current.store.path == first
+    settle(lambda: shown(widget, MODEL) == ["run"])
+    session.results.current.display.thresholds = ThresholdSettings(delta=0.7)
+    reopen()
+    assert opened() == [first]
+    assert [result.thresholds.delta for result in session.results if result.store.path == first] == [0.7]
+    assert [result.thresholds.delta for result in session.results if result.store.path == second] == [0.15]
 
 
 def test_selected_slides_are_segmented_and_removed(

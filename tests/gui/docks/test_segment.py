@@ -24,11 +24,14 @@ from napari_pbip.gui.docks.segment import SegmentWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.segmenting import Status
+from napari_pbip.project import Project
 from napari_pbip.results import ScoreStore, open_labels
+from napari_pbip.results.places import maps_of
 from napari_pbip.slides import open_slide
 from napari_pbip.slides.regions import Kind, Region, Regions
 from tests.gui.napari_privates import pixels_shown
 from tests.gui.qt_helpers import answer, click
+from tests.gui.state.project_process import make_store
 
 QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
 
@@ -266,6 +269,97 @@ def test_a_result_of_another_model_is_replaced_only_when_the_user_says_so(viewer
     assert ScoreStore.open(queued.store).facts.model.hash != before
     assert [result.store.facts.model.hash == before for result in session.results] == [False]
     assert len(viewer.layers) == 2
+
+
+def test_the_map_of_another_model_is_kept_beside_the_first(viewer, session, widget, settle):
+    slide = session.slides.open(samples.slide())
+    small = Region("small", Kind.ANALYSE, shapely.box(500, 300, 1800, 2800))
+    session.regions.change(slide, Regions((small,)))
+
+    def segment_with(name):
+        widget.choose_model(session.models_folder / name)
+        click(widget.segment_button)
+        settle(all_ended(session))
+        settle()
+        [queued], [row] = session.segmenting.slides, widget.queue.rows
+        return queued, row
+
+    def visible():
+        settle(lambda: not session.jobs)
+        return [result.store.path for result in session.results if result.layer.visible]
+
+    queued, _ = segment_with("first")
+    first = queued.store
+    before = {path: path.read_bytes() for path in first.parent.rglob("*") if path.is_file()}
+    queued, row = segment_with("second")
+    assert queued.status is Status.OCCUPIED
+    assert "another model, “first”; keep both, replace that one, or remove this row." in row.notice.text()
+    assert not row.resume_button.isVisible()
+    click(row.keep_button)
+    settle(all_ended(session))
+    assert queued.status is Status.DONE, queued.sentence
+    second = queued.store
+    assert second.parent.parent == first.parent / "further-maps"
+    assert second.parent.name.startswith("second-")
+    assert {path: path.read_bytes() for path in before} == before
+    assert ScoreStore.open(second).facts.model.run == "second"
+    assert ScoreStore.open(second).regions.identity == ScoreStore.open(first).regions.identity != ""
+    with (second.parent / "areas.csv").open(encoding="utf-8") as file:
+        assert {row["region"] for row in csv.DictReader(file)} == {"", "small"}
+    # the new one is in view, and regions that are drawn count for both
+    assert visible() == [second]
+    assert len(session.results) == 2
+    assert session.results.current.layer.name.endswith("tissue map, model “second”")
+    session.regions.change(slide, Regions((Region("large", Kind.ANALYSE, shapely.box(300, 300, 1900, 2900)),)))
+    assert {result.store.regions.identity for result in session.results} == {session.regions.of(slide).identity}
+    session.regions.change(slide, Regions((small,)))
+    # what a model has mapped already is neither asked for nor computed again
+    queued, row = segment_with("first")
+    assert (queued.status, queued.store) == (Status.DONE, first)
+    assert visible() == [first]
+    session.project.save()
+    assert Project.open(session.folder).slides[0].map == first
+    session.project.choose_map(slide.slide.path, second)
+    click(row.show_button)
+    assert visible() == [first]
+    session.change(segment=QUICK.model_copy(update={"overlap": 24}))
+    queued, row = segment_with("second")
+    assert "by this model with other settings" in row.notice.text()
+    assert not row.keep_button.isVisible()
+    session.change(segment=QUICK)
+    # the map that is shown is replaced, and no other one
+    session.project.choose_map(slide.slide.path, second)
+    assert visible() == [second]
+    queued, row = segment_with("fine")
+    click(row.replace_button)
+    assert "by “second” beside the one by “fine”?" in answer(row, settle, "Replace it")
+    settle(all_ended(session))
+    assert queued.status is Status.DONE, queued.sentence
+    assert queued.store.parent.name.startswith("fine-")
+    assert visible() == [queued.store]
+    with open_slide(samples.slide()) as opened:
+        maps = maps_of(session.result_folder(opened), opened.name, opened.identity)
+    assert [one.model for one in maps] == ["first", "fine"]
+
+
+def test_both_maps_are_kept_for_all_slides(viewer, session, widget, settle, tmp_path):
+    paths = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    with open_slide(samples.slide()) as slide:
+        for number, path in enumerate(paths):
+            pixels = slide.read(600, 600 + 600 * number, 512, 512, 2.0)
+            tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb")
+            path.with_name(f"{path.name}.mpp.json").write_text(json.dumps({"mpp": 2.0}))
+            with open_slide(path) as part:
+                session.result_folder(part).mkdir(parents=True)
+                make_store(part, session.result_folder(part) / f"{path.stem}.ome.zarr")
+    drop(widget, *paths)
+    settle(all_ended(session))
+    assert [one.status for one in session.segmenting.slides] == [Status.OCCUPIED] * 2
+    click(widget.queue.keep_button)
+    settle(all_ended(session))
+    assert [one.status for one in session.segmenting.slides] == [Status.DONE] * 2
+    assert not widget.queue.keep_button.isVisible()
+    assert len(list(session.results_folder.glob("*/further-maps/first-*/*.ome.zarr"))) == 2
 
 
 def test_a_damaged_result_is_replaced_when_the_user_says_so(viewer, session, widget, settle):

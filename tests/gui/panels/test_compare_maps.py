@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.gui.compat import grid_of
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import ScoreStore, open_labels, write_labels
+from napari_pbip.results.places import further_map
 from napari_pbip.slides.regions import WHOLE, Kind, Region, Regions
 from tests.gui.panels.map_bench import Bench
 from tests.gui.qt_helpers import click
@@ -110,3 +113,29 @@ def test_the_two_maps_are_shown_side_by_side(bench: Bench, settle: Any) -> None:
     settle(lambda: grid.enabled and not session.jobs)
     viewer.layers.remove(shown.layer)
     settle(lambda: not grid.enabled)
+
+
+def test_the_map_is_compared_with_that_of_another_model(bench: Bench, settle: Any) -> None:
+    panel, session = bench.tune.compare, bench.session
+    other = further_map(bench.path.parent, "second", "weights 2") / bench.path.name
+    shutil.copytree(bench.path, other)
+    facts = json.loads((other / "zarr.json").read_text())
+    facts["attributes"]["pbip"]["model"] |= {"run": "second", "hash": "weights 2"}
+    (other / "zarr.json").write_text(json.dumps(facts))
+    write_labels(ScoreStore.open(other), ThresholdSettings(delta=0.9))
+    click(panel.other_button)
+    settle(panel.menu.isVisible)
+    assert [choice.text() for choice in panel.menu.actions()] == ["The map by “second”", "", "Another folder…"]
+    QTest.keyClick(panel.menu, Qt.Key.Key_Down)
+    QTest.keyClick(panel.menu, Qt.Key.Key_Return)
+    settle(lambda: panel.beside_button.isVisible() and not session.jobs)
+    assert "mm² have another label than in the map by “second”" in panel.notice.text()
+    assert panel.table.horizontalHeaderItem(1).text() == "second, mm²"
+    saved, mm2 = open_labels(ScoreStore.open(other))[1].cells[WHOLE], (bench.result.store.cell_um / 1000) ** 2
+    first = bench.result.taxonomy.names[0]
+    assert panel.table.item(0, 0).text() == first
+    assert np.isclose(float(panel.table.item(0, 1).text()), saved[1] * mm2, atol=1e-4)
+    click(panel.beside_button)
+    settle(lambda: not session.jobs)
+    assert panel.beside_notice.text().endswith("Right: that by “second”.")
+    click(panel.beside_button)

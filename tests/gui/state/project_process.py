@@ -17,7 +17,7 @@ SHAPE = (186, 139)
 """The sample slide in cells of the small stores."""
 
 
-def make_store(slide: Any, path: Path) -> None:
+def make_store(slide: Any, path: Path, model: str = "run", seed: int = 0) -> None:
     """Write a store of scores of the sample slide."""
     from tests.results import stores
 
@@ -29,8 +29,8 @@ def make_store(slide: Any, path: Path) -> None:
         "height": slide.height,
         "mpp": slide.mpp,
     }
-    store = stores.create(path, SHAPE, slide=about)
-    stores.segment(store, stores.network(stores.smooth_field(SHAPE)))
+    store = stores.create(path, SHAPE, slide=about, model={"run": model, "hash": f"weights {seed}"})
+    stores.segment(store, stores.network(stores.smooth_field(SHAPE, seed=seed)))
 
 
 def work(viewer: Any, study: Path, settle: Callable[..., None]) -> None:

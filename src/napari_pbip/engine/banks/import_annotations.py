@@ -10,7 +10,7 @@ from napari_pbip.claims import claims
 from napari_pbip.engine.banks.cut_tiles import cut_tiles
 from napari_pbip.engine.jobs import job, phase
 from napari_pbip.events import Finished, Job, Noted
-from napari_pbip.results.places import REGIONS
+from napari_pbip.results.places import regions_file
 from napari_pbip.slides import SlideFacts, open_slide
 from napari_pbip.slides.annotations import read_annotations
 from napari_pbip.slides.regions import Regions
@@ -103,7 +103,7 @@ def import_regions(annotations: Path, slide: Path, out: Path) -> Job:
     OutputError
         If the folder cannot be written.
     """
-    file = out / REGIONS
+    file = regions_file(out)
     earlier, found = Regions.read(file) if file.exists() else Regions(), Regions.read(annotations)
     with open_slide(slide) as opened:
         found.check_on(opened)

@@ -45,7 +45,7 @@ from napari_pbip.results.blend import Blender, Region
 from napari_pbip.results.label_files import write_labels
 from napari_pbip.results.labels import deltas
 from napari_pbip.results.overlay import write_overlay
-from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, REGIONS, store_for, stores_in
+from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, regions_file, store_for, stores_in
 from napari_pbip.results.planning import needed_tiles, planned_tiles, stored_tissue
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_facts import GridFacts
@@ -94,8 +94,9 @@ def segment(
     run
         Folder of a training; its best model is used.
     out
-        Folder of the results, one for each slide; or its address on an object store, such as ``s3://bucket/folder``,
-        to which the results are uploaded when they are finished.
+        Folder of the results, one for each slide, or one in ``further-maps`` there, for the map of another model; or an
+        address on an object store, such as ``s3://bucket/folder``, to which the results are uploaded when they are
+        finished.
     settings
         Settings of reading, tissue and network; the defaults if None.
     thresholds
@@ -104,7 +105,7 @@ def segment(
         Test-time augmentation of the scores and dense CRF of the labels; by default neither.
     regions
         GeoJSON with regions, of QuPath or of this package: only tiles that touch what counts are computed. It is kept
-        as ``regions.geojson`` in ``out``; by default, that file is used if it exists.
+        as ``regions.geojson`` in the slide's folder; by default, that file is used if it exists.
     resume
         Whether to continue a store that was begun with the same slide, model and settings.
     overwrite
@@ -192,8 +193,9 @@ def _segment(
             else:
                 store = yield from _created(path, slide, model, grid, settings, drawn, facts, overwrite=overwrite)
             if drawn:
-                replace(drawn, size=(slide.width, slide.height)).write(out / REGIONS)
-                yield Noted(f"What is analysed follows the regions in {out / REGIONS} ({len(drawn):,}).")
+                kept = regions_file(out)
+                replace(drawn, size=(slide.width, slide.height)).write(kept)
+                yield Noted(f"What is analysed follows the regions in {kept} ({len(drawn):,}).")
             # of the whole slide, so that a resumed job computes as it began
             expected = float(store.planned.sum()) * grid.tile**2
             work = TileWork(settings, refine.tta, grid, model_mpp, expected)
@@ -228,7 +230,7 @@ def _opened(slide: Path | str | Slide, mpp: float | None) -> AbstractContextMana
 
 def _regions(out: Path, slide: Slide, given: Path | str | None, *, overwrite: bool) -> Regions:
     """Return the regions of a slide: the given ones, else those in its folder of results."""
-    kept = out / REGIONS
+    kept = regions_file(out)
     if given is None and not kept.exists():
         return Regions()
     regions = Regions.read(Path(given or kept))

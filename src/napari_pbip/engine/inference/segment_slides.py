@@ -17,10 +17,11 @@ from napari_pbip.engine.cluster.workers import require_seen
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.object_store import ObjectStore, is_address
+from napari_pbip.engine.runs import run_identity
 from napari_pbip.errors import ConfigError, SlideError
 from napari_pbip.events import Finished, Job, Noted, RunStep, Started, Step, Warned
 from napari_pbip.files import require_path
-from napari_pbip.results.places import TISSUE, folder_name, result_folder
+from napari_pbip.results.places import TISSUE, folder_name, made_by, maps_of, result_folder
 from napari_pbip.results.store_files import writing_to
 from napari_pbip.slides import Slide, open_slide, slides_in
 
@@ -56,7 +57,8 @@ def segment_slides(
 ) -> Job:
     """Segment several slides as :func:`segment` does; one that fails is reported and does not stop the others.
 
-    Each gets a folder in ``out``, as in a project. Regions and a tissue mask that a slide has there are used.
+    Each gets a folder in ``out``, as in a project. Regions and a tissue mask that a slide has there are used. Of
+    several maps that it has there, that of the same model is resumed or replaced.
 
     Parameters
     ----------
@@ -74,7 +76,7 @@ def segment_slides(
     resume
         Whether to keep what is finished, and to continue what was begun with the same model and settings.
     overwrite
-        Whether to replace earlier stores of these slides.
+        Whether to replace earlier stores of these slides: that of the same model, else the first one.
     scheduler
         Where slides are segmented (:attr:`JobSettings.scheduler`, or an open client of dask.distributed). Each worker
         segments whole slides, the largest first; if there are fewer slides than workers, these share one slide after
@@ -187,10 +189,12 @@ class _Slides:
             out = _folder_of(slide, how.out)
             settings = how.settings or SegmentSettings()
             settings = settings_of(slide, out if isinstance(out, Path) else None, settings)
+            maps = maps_of(out, slide.name, slide.identity) if isinstance(out, Path) else ()
+        own = made_by(maps, run_identity(how.run)) if maps else None
         yield from segment(
             path,
             how.run,
-            out,
+            out if own is None else own.store.parent,
             settings,
             how.thresholds,
             refine=how.refine,

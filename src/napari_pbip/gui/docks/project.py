@@ -60,6 +60,12 @@ class ProjectWidget(DropZone):
         self.remove_button = push_button(
             "Remove", "Take the selected slides out of the project; labels and results stay on disk", self._remove
         )
+        self.maps = QComboBox()
+        self.maps.setToolTip("Which map of the selected slides is shown and counted, by its model; the others stay")
+        self.maps.setAccessibleName("Map that is shown and counted")
+        self.maps.setPlaceholderText("different models")
+        self.maps_label = QLabel("Show and count the map by")
+        self.maps_label.setBuddy(self.maps)
         self.save_button = push_button("Save table…", "This table with all slides, as CSV or Parquet", self._save)
         self.statistics_button = push_button(
             "Statistics…",
@@ -83,6 +89,7 @@ class ProjectWidget(DropZone):
         if (selection := self.table.selectionModel()) is not None:
             selection.selectionChanged.connect(self._enable)
         self.model.activated.connect(self._enable)
+        self.maps.activated.connect(self._show_maps)
         listen(
             self,
             (session.cohort.changed, self._show_soon),
@@ -99,9 +106,11 @@ class ProjectWidget(DropZone):
         self.bar.follow(self._session.project.add(paths))
 
     def _lay_out(self) -> None:
-        above, model, saved = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        above, maps, model, saved = QHBoxLayout(), QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
         above.addWidget(self.search, 1)
         above.addWidget(self.add_button)
+        maps.addWidget(self.maps_label)
+        maps.addWidget(self.maps, 1)
         label = QLabel("Model")
         label.setBuddy(self.model)
         model.addWidget(label)
@@ -117,10 +126,12 @@ class ProjectWidget(DropZone):
         layout.addWidget(self.opening)
         layout.addWidget(self.bar)
         layout.addWidget(self.notice)
+        layout.addLayout(maps)
         layout.addLayout(model)
         layout.addWidget(self.undo)
         layout.addLayout(saved)
-        self.model.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        for combo in (self.model, self.maps):
+            combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def _show_soon(self) -> None:
         if not self._soon.isActive():  # while values arrive, the table is renewed at this interval
@@ -143,10 +154,24 @@ class ProjectWidget(DropZone):
         entries, some = self.table.cohort_model.entries, bool(self.table.selected())
         self.segment_button.setEnabled(some and bool(self.model.currentText()))
         self.remove_button.setEnabled(some)
+        self._offer_maps()
         known = bool(entries) and all(entry.known for entry in entries)
         self.save_button.setEnabled(known)
         self.statistics_button.setEnabled(known and bool(self._stores()))
         self.report_button.setEnabled(any(entry.row.result is not None for entry in entries))
+
+    def _offer_maps(self) -> None:
+        """Offer the maps of the selected slides, if some have several."""
+        entries = self.table.selected_entries()
+        several = any(len(entry.maps) > 1 for entry in entries)
+        for part in (self.maps_label, self.maps):
+            part.setVisible(several)
+        titles = list(dict.fromkeys(title for entry in entries for title in entry.maps))
+        if titles != [self.maps.itemText(n) for n in range(self.maps.count())]:
+            self.maps.clear()
+            self.maps.addItems(titles)
+        shown = {entry.shown for entry in entries if entry.maps}
+        self.maps.setCurrentIndex(self.maps.findText(shown.pop()) if len(shown) == 1 else -1)
 
     # what the user does --------------------------------------------------------------------------------------
 
@@ -162,6 +187,11 @@ class ProjectWidget(DropZone):
     def _segment(self) -> None:
         run = self._session.models_folder / self.model.currentText()
         self._session.segmenting.add(self.table.selected(), run)
+
+    def _show_maps(self) -> None:
+        title = self.maps.currentText()
+        entries = [entry for entry in self.table.selected_entries() if title in entry.maps]
+        self._session.project.show_maps({entry.row.path: entry.maps[title] for entry in entries})
 
     def _remove(self) -> None:
         self._session.project.remove(self.table.selected())

@@ -239,13 +239,18 @@ class QueueView(QWidget):
         self._queue = queue
         self.rows: list[SlideRow] = []
         self.stop_button = push_button("Stop all", _STOP, queue.stop)
+        self.keep_button = push_button(
+            "Keep both for all",
+            "Keep the maps by other models of all these slides, and make the new ones beside them",
+            self._keep,
+        )
         self.clear_button = push_button(
             "Clear finished", "Take finished slides off the list; results stay", self._clear
         )
         buttons = QHBoxLayout()
         buttons.addStretch()
-        buttons.addWidget(self.stop_button)
-        buttons.addWidget(self.clear_button)
+        for button in (self.keep_button, self.stop_button, self.clear_button):
+            buttons.addWidget(button)
         content = QWidget()
         self._rows = QVBoxLayout(content)
         self._rows.setContentsMargins(0, 0, 0, 0)
@@ -280,10 +285,14 @@ class QueueView(QWidget):
             if slide.status is Status.DONE:
                 self._queue.remove(slide)
 
+    def _keep(self) -> None:
+        self._queue.keep_both([slide for slide in self._queue.slides if slide.can_keep_both])
+
     def _enable(self) -> None:
         statuses = [slide.status for slide in self._queue.slides]
         self.stop_button.setVisible(bool(statuses))
         self.clear_button.setVisible(bool(statuses))
+        self.keep_button.setVisible(sum(slide.can_keep_both for slide in self._queue.slides) > 1)
         self.stop_button.setEnabled(any(status in (Status.WAITING, Status.RUNNING) for status in statuses))
         self.clear_button.setEnabled(Status.DONE in statuses)
 
@@ -310,6 +319,11 @@ class SlideRow(QFrame):
         self.notice = Notice()
         self.stop_button = push_button("Stop", _STOP, self._call(queue.cancel))
         self.resume_button = push_button("Resume", "Continue where it was stopped", self._call(queue.resume))
+        self.keep_button = push_button(
+            "Keep both",
+            "Keep that map, and make the one of this model beside it; Project shows which one is counted",
+            lambda: queue.keep_both([slide]),
+        )
         self.replace_button = push_button(
             "Replace", "Delete that result and segment the slide again", partial(ask_to_replace, self, queue, slide)
         )
@@ -334,6 +348,7 @@ class SlideRow(QFrame):
         return [
             self.stop_button,
             self.resume_button,
+            self.keep_button,
             self.replace_button,
             self.show_button,
             self.details_button,
@@ -361,7 +376,9 @@ class SlideRow(QFrame):
         self.stop_button.setVisible(status in (Status.RUNNING, Status.STOPPING))
         self.stop_button.setEnabled(status is Status.RUNNING)
         self.resume_button.setText("Resume" if status is Status.STOPPED else "Try again")
-        self.resume_button.setVisible(status in (Status.STOPPED, Status.FAILED, Status.OCCUPIED))
+        again = status in (Status.STOPPED, Status.FAILED, Status.OCCUPIED)
+        self.resume_button.setVisible(again and not slide.can_keep_both)  # in vain, unless something is mended
+        self.keep_button.setVisible(slide.can_keep_both)
         self.replace_button.setVisible(status is Status.OCCUPIED)
         self.show_button.setVisible(slide.total > 0)
         self.details_button.setVisible(slide.error is not None and slide.error.__cause__ is not None)

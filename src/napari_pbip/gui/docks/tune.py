@@ -132,7 +132,7 @@ class TuneWidget(QWidget):
         self._forget()
         self._result = result
         self._explainer = None
-        self.title.setText(_NOTHING if result is None else f"<b>{rich(result.store.facts.slide.name)}</b>")
+        self.title.setText(_NOTHING if result is None else f"<b>{rich(result.title)}</b>")
         self.notice.clear()
         self.hover.setText(_HOVER)
         self.why.ask()

@@ -33,6 +33,7 @@ from napari_pbip.gui.timers import single_shot
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
 from napari_pbip.results.labels import UNASSIGNED_RGB
+from napari_pbip.results.places import is_further
 from napari_pbip.results.view import ViewedStore
 from napari_pbip.slides.regions import Regions
 from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME, Taxonomy
@@ -99,8 +100,8 @@ class ResultLayer:
 
     @property
     def title(self) -> str:
-        """Name of the result for the user, which is that of its slide."""
-        return self.store.facts.slide.name
+        """Name of the result for the user: that of its slide, and of a further map also that of its model."""
+        return self.store.facts.slide.name + _by_model(self.store)
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -240,14 +241,21 @@ class ResultLayers(LayerRegistry[ResultLayer]):
 
     @property
     def current(self) -> ResultLayer | None:
-        """The result of the active layer or of its slide; if that belongs to no slide, the only result, or None."""
+        """The result of the active layer or of its slide; if that belongs to no slide, the only result, or None.
+
+        Of several results of a slide it is one that is visible, and first that of the active layer.
+        """
         viewer = self._viewer()
         active = None if viewer is None else viewer.layers.selection.active
         if active is not None:
             path = active.metadata.get(SLIDE)
-            for result in self:
-                if result.layer is active or (path is not None and path == result.layer.metadata.get(SLIDE)):
-                    return result
+            of_slide = [
+                result
+                for result in self
+                if result.layer is active or (path is not None and path == result.layer.metadata.get(SLIDE))
+            ]
+            if of_slide:
+                return min(of_slide, key=lambda result: (not result.layer.visible, result.layer is not active))
             if path is not None:  # a slide without a map, whose thresholds are not those of another slide
                 return None
         return self[0] if len(self) == 1 else None
@@ -345,7 +353,7 @@ def store_layer(
     display = Display(_first_thresholds(store, thresholds or ThresholdSettings()))
     slide = store.facts.slide
     options = {
-        "name": f"{slide.name} tissue map",
+        "name": f"{slide.name} tissue map{_by_model(store)}",
         "multiscale": True,
         "opacity": display.opacity,
         "colormap": result_colormap(store, display.hidden),
@@ -357,6 +365,10 @@ def store_layer(
         "metadata": {METADATA: str(store.path), SLIDE: str(slide.path)},
     }
     return ResultView(store, display).levels, options, "labels"
+
+
+def _by_model(store: ScoreStore) -> str:
+    return f", model “{store.facts.model.run}”" if is_further(store.path.parent) else ""
 
 
 def _first_thresholds(store: ScoreStore, usual: ThresholdSettings) -> ThresholdSettings:

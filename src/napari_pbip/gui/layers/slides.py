@@ -7,6 +7,7 @@ shown from the coarsest level, blurred, until they are. The coarsest level itsel
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -281,6 +282,16 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         if layer.visible:
             layer.visible = False
             self._put_away.add(layer)
+
+    def show_instead(self, layer: Layer, others: Iterable[Layer]) -> None:
+        """Show a layer of a slide instead of others of it, now or when the slide is shown next."""
+        for other in others:
+            other.visible = False
+            self._put_away.discard(other)
+        layer.visible = True
+        slide = self.of_layer(layer)
+        if slide is not None and not slide.layer.visible:
+            self.put_away(layer)
 
     def give_mpp(self, slide: SlideLayer, mpp: float) -> None:
         """Set the microns per pixel of a slide that the user gave.

@@ -113,7 +113,10 @@ class CohortModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DecorationRole and column == MAP:
             return entry.map
         if role == Qt.ItemDataRole.ToolTipRole:
-            return tip(f"{entry.row.path}\n{entry.problem}".strip())
+            lines = [str(entry.row.path), *filter(None, [entry.problem])]
+            if len(entry.maps) > 1:
+                lines.append(f"Maps by {', '.join(entry.maps)}; this row is of the one by {entry.shown}.")
+            return tip("\n".join(lines))
         if role == Qt.ItemDataRole.TextAlignmentRole and column in (MPP, TISSUE, *range(AREAS, self.columnCount())):
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
@@ -146,9 +149,10 @@ class CohortModel(QAbstractTableModel):
             case 3:
                 return row.tissue_mm2
             case 4:
-                return "cannot be read" if entry.problem else entry.state
+                state = "cannot be read" if entry.problem else entry.state
+                return f"{state}, {len(entry.maps)} maps" if len(entry.maps) > 1 else state
             case 5:
-                return "" if result is None else result.model
+                return "" if result is None else entry.shown
         area = self._area(entry, self.classes[(column - AREAS) // 2])
         if area is None:
             return None
@@ -264,6 +268,11 @@ class CohortTable(QTableView):
     def path(self, index: QModelIndex) -> Path:
         """Return the path of the slide in a row of the view."""
         return self.cohort_model.path(self._proxy.mapToSource(index).row())
+
+    def selected_entries(self) -> list[CohortEntry]:
+        """Return what is known of the selected slides, from top to bottom."""
+        entries = {entry.row.path: entry for entry in self.cohort_model.entries}
+        return [entries[path] for path in self.selected()]
 
     def _current(self) -> Path | None:
         index = self.currentIndex()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from napari.layers import Labels as LabelsLayer
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QHeaderView, QMenu, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_pbip.engine.outputs.compare_labels import compare_labels
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.compat import grid_of
-from napari_pbip.gui.connections import listen
+from napari_pbip.gui.connections import listen, while_alive
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.colours import label_colormap
 from napari_pbip.gui.layers.results import ResultLayer
@@ -25,7 +26,9 @@ from napari_pbip.gui.timers import single_shot
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.words import caption
 from napari_pbip.results.labels import UNASSIGNED_RGB
+from napari_pbip.results.places import maps_of, slide_folder, titles_of
 from napari_pbip.taxonomy import UNASSIGNED
 
 
@@ -41,7 +44,7 @@ class CompareMaps(QWidget):
         )
         self.other_button = push_button(
             "Compare with…",
-            "Compare the map with another result of this slide, as of another model",
+            "Compare the map with another map of this slide, as of another model",
             self._ask,
         )
         self.beside_button = toggle_button(
@@ -50,9 +53,13 @@ class CompareMaps(QWidget):
             self._show_beside,
         )
         self.beside_button.hide()
+        self.menu = QMenu(self)
         self.bar, self.notice, self.beside_notice = JobBar(), Notice(), Notice()
         self.bar.hide()
         self._before: Path | None = None
+        self._before_title = ""
+        self._drawn: tuple[str, Path] | None = None
+        """Identity of the slide and store of the map whose difference was drawn last."""
         self._beside: SideBySide | None = None
         self._ended = single_shot(0, self._end_if_left)
         events = session.viewer.layers.events
@@ -91,6 +98,10 @@ class CompareMaps(QWidget):
         if result is not None:
             result.display.events.thresholds.connect(self._outdate)
         self._result = result
+        if result is not None and self._drawn is not None:
+            slide, store = self._drawn
+            if slide == result.store.facts.slide.identity and store != result.store.path:
+                self._hide_difference()  # it would cover another map
         self._leave()
         self.setVisible(result is not None)
         self.notice.clear()
@@ -105,11 +116,50 @@ class CompareMaps(QWidget):
             self.compare(self._result.store.path)
 
     def _ask(self) -> None:
+        """Offer the other maps of the slide, which are looked for in a thread, and any other folder."""
+        result = self._result
+        if result is None:
+            return
+        path, slide = result.store.path, result.store.facts.slide
+
+        def work() -> tuple[Path, dict[Path, str]]:
+            titles = titles_of(maps_of(slide_folder(path.parent), slide.name, slide.identity))
+            return path, {store: title for store, title in titles.items() if store != path}
+
+        self._session.in_thread(work, while_alive(self._offer))
+
+    def _offer(self, found: tuple[Path, dict[Path, str]]) -> None:
+        path, others = found
+        if self._result is None or self._result.store.path != path:
+            return
+        if not others:
+            self._browse()
+            return
+        self.menu.clear()
+        for store, title in others.items():
+            self._add_choice(caption(f"The map by “{title}”"), partial(self.compare, store, title))
+        self.menu.addSeparator()
+        self._add_choice("Another folder…", self._browse)
+        self.menu.popup(self.other_button.mapToGlobal(self.other_button.rect().bottomLeft()))
+
+    def _add_choice(self, text: str, act: Callable[[], object]) -> None:
+        if (choice := self.menu.addAction(text)) is not None:
+            choice.triggered.connect(lambda: act())  # without the argument that Qt passes
+
+    def _browse(self) -> None:
         start = self._session.results_folder
         ask_for(self, "Result (.ome.zarr)", Mode.Directory, lambda folders: self.compare(folders[0]), start=start)
 
-    def compare(self, before: Path) -> None:
-        """Compare the map with the saved labels of a result, and show what differs."""
+    def compare(self, before: Path, title: str = "") -> None:
+        """Compare the map with the saved labels of a result, and show what differs.
+
+        Parameters
+        ----------
+        before
+            The score store of the result.
+        title
+            What to call it; by default it is the earlier map.
+        """
         result = self._result
         if result is None:
             return
@@ -120,9 +170,9 @@ class CompareMaps(QWidget):
             button.setEnabled(False)
         self.bar.show()
         self.bar.follow(job)
-        job.ended.connect(partial(self._on_end, job, result, before))
+        job.ended.connect(partial(self._on_end, job, result, before, title))
 
-    def _on_end(self, job: RunningJob, result: ResultLayer, before: Path, state: State) -> None:
+    def _on_end(self, job: RunningJob, result: ResultLayer, before: Path, title: str, state: State) -> None:
         for button in (self.saved_button, self.other_button):
             button.setEnabled(True)
         self.bar.setVisible(state is State.FAILED)
@@ -130,7 +180,11 @@ class CompareMaps(QWidget):
             return
         found = job.result.summary
         share = found["changed"] / found["compared"] if found["compared"] else 0.0
-        self.notice.info(f"{found['changed']:.3g} mm² have another label, {share:.1%} of what both maps have analysed.")
+        than = f" than in the map by “{title}”" if title else ""
+        self.notice.info(
+            f"{found['changed']:.3g} mm² have another label{than}, {share:.1%} of what both maps have analysed."
+        )
+        self.table.setHorizontalHeaderLabels(["Class", f"{title or 'Before'}, mm²", "Now, mm²", "Change"])
         self.table.setRowCount(len(found["areas"]))
         for row, area in enumerate(found["areas"]):
             figures = (f"{area.before:.4f}", f"{area.after:.4f}", f"{area.after - area.before:+.4f}")
@@ -144,7 +198,7 @@ class CompareMaps(QWidget):
             self.table.setFixedHeight(header.sizeHint().height() + vertical.length() + 2 * self.table.frameWidth())
         self.table.show()
         self._draw(result, found["picture"], found["pixel_um"])
-        self._before = before
+        self._before, self._before_title = before, title
         self.beside_button.show()
 
     # side by side --------------------------------------------------------------------------------------------
@@ -166,7 +220,8 @@ class CompareMaps(QWidget):
             self._hide_difference()
             result.layer.visible = True
             self._beside = SideBySide(self._session.viewer, slide, earlier, result.display.opacity)
-            self.beside_notice.info("Left: the map as it is now. Right: the earlier one.")
+            right = f"that by “{self._before_title}”" if self._before_title else "the earlier one"
+            self.beside_notice.info(f"Left: the map as it is now. Right: {right}.")
 
         def otherwise(error: PbipError) -> None:
             self.beside_button.setChecked(False)
@@ -225,6 +280,7 @@ class CompareMaps(QWidget):
         viewer.layers.insert(viewer.layers.index(result.layer) + 1, layer)
         viewer.layers.selection.active = result.layer
         result.layer.visible = False
+        self._drawn = slide.identity, result.store.path
 
 
 def _difference(result: ResultLayer) -> str:

@@ -34,6 +34,7 @@ class LiveMapPanel(QWidget):
         self.report.picked.connect(self._live.go_to)
         self.bar = JobBar(keeps=True)
         self.whole_note, self.whole_problem = Notice(), Notice()
+        self.keep_button = push_button("Keep both", "Keep that map, and make this one beside it", self._keep)
         self.replace_button = push_button("Replace it", "Delete that map and make this one", self._replace)
         buttons = QHBoxLayout()
         for button in (self.live_button, self.whole_button):
@@ -48,6 +49,7 @@ class LiveMapPanel(QWidget):
             self.bar,
             self.whole_note,
             self.whole_problem,
+            self.keep_button,
             self.replace_button,
             self.report,
         ):
@@ -86,7 +88,12 @@ class LiveMapPanel(QWidget):
         whole = self._whole
         self.whole_note.info(whole.note)
         self.whole_problem.error(whole.problem)
+        self.keep_button.setVisible(whole.queued is not None and whole.queued.can_keep_both)
         self.replace_button.setVisible(whole.queued is not None and whole.queued.status is Status.OCCUPIED)
+
+    def _keep(self) -> None:
+        if self._whole.queued is not None:
+            self._queue.keep_both([self._whole.queued])
 
     def _replace(self) -> None:
         if self._whole.queued is not None:

@@ -22,7 +22,7 @@ from napari_pbip.gui.state.thumbnails import Pixels, Thumbnails, pixmap
 from napari_pbip.project import ProjectSlide
 from napari_pbip.results.areas import of_whole
 from napari_pbip.results.cohort import CohortRow, ResultSummary, summarise
-from napari_pbip.results.places import TISSUE, result_folder, store_for
+from napari_pbip.results.places import TISSUE, StoredMap, titles_of
 from napari_pbip.slides import TissueMask, open_slide
 from napari_pbip.wording import Interface
 
@@ -39,6 +39,10 @@ class _Found:
 
     tissue_mm2: float | None = None
     result: ResultSummary | None = None
+    store: Path = Path()
+    """Score store of the map that is shown and counted."""
+    maps: tuple[StoredMap, ...] = ()
+    """All maps of the slide."""
     problem: str = ""
 
 
@@ -53,6 +57,10 @@ class CohortEntry:
     """How far its segmentation is."""
     problem: str
     """Why its result cannot be read, as a sentence; empty if it can."""
+    maps: Mapping[str, Path]
+    """The score stores of its maps by their titles, the first one first."""
+    shown: str
+    """Title of the map that is shown and counted; empty if there is none."""
     map: QPixmap | None
     """A small picture of its labels."""
 
@@ -75,6 +83,7 @@ class Cohort:
         session.project.changed.connect(self.changed.emit)
         session.segmenting.changed.connect(self.changed.emit)
         session.segmenting.updated.connect(self._on_queue)
+        session.project.map_chosen.connect(self._recount)
         session.results.changed.connect(self._on_results)
         session.tissue.changed.connect(self._on_tissue)
 
@@ -82,7 +91,7 @@ class Cohort:
         """Return what is known of each slide; what is on disk is read in a thread."""
         session = self._session
         results, thresholds = session.results_folder, session.project.thresholds
-        shown = {result.store.facts.slide.identity: result for result in session.results}
+        shown = {result.store.path: result for result in session.results}
         queued = {slide.path: slide for slide in session.segmenting.slides}
         missing = {slide.path for slide in session.project.missing}
         entries = []
@@ -90,14 +99,26 @@ class Cohort:
             read = partial(_read, slide, results, thresholds)
             key = self._key(slide.identity)
             found, picture = self._found.get(key, read) or (None, None)
-            result, layer = None if found is None else found.result, shown.get(slide.identity)
+            result = None if found is None else found.result
+            layer = None if result is None else shown.get(result.store)
             if result is not None and layer is not None and layer.areas.rows:
                 result = replace(result, areas=tuple(of_whole(layer.areas.rows)))  # they follow the sliders
             tissue = None if found is None else found.tissue_mm2
             row = CohortRow(slide.name, slide.path, slide.mpp, slide.mpp_from, tissue, result)
             state = _state(queued.get(slide.path), result, outdated=self._found.outdated(key))
             state = "not found" if slide.path in missing else state
-            entries.append(CohortEntry(row, found is not None, state, "" if found is None else found.problem, picture))
+            titles = {} if found is None else titles_of(found.maps)
+            entries.append(
+                CohortEntry(
+                    row,
+                    found is not None,
+                    state,
+                    "" if found is None else found.problem,
+                    dict(zip(titles.values(), titles, strict=True)),
+                    "" if found is None else titles.get(found.store, ""),
+                    picture,
+                )
+            )
         return entries
 
     def picture(self, path: Path) -> QPixmap | None:
@@ -148,18 +169,18 @@ def _state(queued: QueuedSlide | None, result: ResultSummary | None, *, outdated
 
 def _read(slide: ProjectSlide, results: Path, thresholds: Mapping[Path, ThresholdSettings]) -> _Found:
     """Read what is on disk of a slide; called in a thread."""
-    folder = result_folder(results, slide.name, slide.identity)
-    store, tissue = store_for(folder, slide.name, slide.identity), folder / TISSUE
+    maps, store = slide.maps_in(results), slide.store_in(results)
+    tissue = slide.folder_in(results) / TISSUE
     try:
         if store.exists():
             result = summarise(store, thresholds.get(store), SIDE)
-            return _Found(result.tissue_mm2, result)
+            return _Found(result.tissue_mm2, result, store, maps)
         if tissue.exists():
             with open_slide(slide.path) as opened:
                 slide.give_mpp(opened)
                 return _Found(TissueMask.read(tissue, opened).area_mm2)
     except PbipError as error:
-        return _Found(problem=Interface.WINDOW.sentence(error))
+        return _Found(store=store, maps=maps, problem=Interface.WINDOW.sentence(error))
     return _Found()
 
 

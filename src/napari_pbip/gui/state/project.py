@@ -27,7 +27,6 @@ from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.state.opening import OpeningQueue
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.project import FILE, Project, ProjectResult, ProjectSlide, find_slides, last_project, remember
-from napari_pbip.results.places import result_folder, store_for
 from napari_pbip.slides import Slide, SlideFacts, open_slide, save_mpp, slides_in
 from napari_pbip.slides.mpp import require_believable
 from napari_pbip.wording import Interface
@@ -60,6 +59,8 @@ class ProjectWork:
 
     changed = Signal()
     """Emitted when the slides of the project, or an attribute, have changed."""
+    map_chosen = Signal(str)
+    """Emitted with the identity of a slide of which another map is shown and counted now."""
 
     def __init__(self, session: Session) -> None:
         self._session: Session = weakref.proxy(session)
@@ -104,9 +105,45 @@ class ProjectWork:
         return slide.mpp if slide is not None and slide.mpp_from == "user" else None
 
     def store_of(self, slide: ProjectSlide) -> Path:
-        """Return the path of a slide's score store; it need not exist."""
-        folder = result_folder(self._session.results_folder, slide.name, slide.identity)
-        return store_for(folder, slide.name, slide.identity)
+        """Return the path of the score store of the map of a slide that is shown and counted; it need not exist."""
+        return slide.store_in(self._session.results_folder)
+
+    def map_of(self, path: Path) -> Path | None:
+        """Return the score store of the map that was chosen for a slide, or None if it is the first one."""
+        slide = self._slides.get(path)
+        return None if slide is None else slide.map
+
+    def choose_map(self, path: Path, store: Path) -> None:
+        """Show and count this map of a slide from now on, if the slide is in the project; nothing is opened."""
+        slide = self._slides.get(path)
+        if slide is not None and self.store_of(slide) != store:
+            self._slides[path] = chosen = slide.model_copy(update={"map": store})
+            self._hide_others(chosen)
+            self.map_chosen.emit(slide.identity)
+            self._save_soon()
+            self.changed.emit()
+
+    def show_maps(self, stores: Mapping[Path, Path]) -> None:
+        """Show and count these maps, by the paths of their slides; those of open slides are opened in a thread."""
+        opened = [path for path in stores if self._session.slides.of_path(path) is not None]
+        for path, store in stores.items():
+            self.choose_map(path, store)
+        self._opening.add([stores[path] for path in opened])
+
+    def _arrange(self, result: ResultLayer) -> None:
+        """Show a result that was opened instead of the other maps of its slide, if it is the chosen one."""
+        identity = result.store.facts.slide.identity
+        slide = self._slides.get(Path(result.layer.metadata[SLIDE]))
+        several = sum(one.store.facts.slide.identity == identity for one in self._session.results) > 1
+        if several and slide is not None and (self._opening or result.store.path == self.store_of(slide)):
+            self._hide_others(slide)
+
+    def _hide_others(self, slide: ProjectSlide) -> None:
+        """Hide the open maps of a slide but the chosen one, if that is open, because they lie at the same place."""
+        shown = self._session.results.of_store(self.store_of(slide))
+        if shown is not None:
+            maps = (one for one in self._session.results if one.store.facts.slide.identity == slide.identity)
+            self._session.slides.show_instead(shown.layer, [one.layer for one in maps if one is not shown])
 
     @property
     def thresholds(self) -> Mapping[Path, ThresholdSettings]:
@@ -338,7 +375,8 @@ class ProjectWork:
                 if earlier is not None:
                     earlier.give_mpp(slide)
                     layer.place()
-            self._slides[slide.path] = ProjectSlide.of(slide, is_open=True)
+            shown = self.map_of(slide.path)
+            self._slides[slide.path] = ProjectSlide.of(slide, is_open=True).model_copy(update={"map": shown})
         self._save_soon()
         self.changed.emit()
 
@@ -361,6 +399,7 @@ class ProjectWork:
                 self._on_display(result)
                 result.display.events.connect(partial(self._on_display, result))
                 result.display.events.thresholds.connect(partial(self._on_thresholds, result.store.path))
+                self._arrange(result)
         self._save_soon()
 
     def _on_display(self, result: ResultLayer, _: object = None) -> None:

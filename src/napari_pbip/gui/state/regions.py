@@ -20,7 +20,7 @@ from napari_pbip.errors import PbipError
 from napari_pbip.gui.layers.regions import RegionsLayer
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import SlideLayer
-from napari_pbip.results.places import REGIONS
+from napari_pbip.results.places import regions_file
 from napari_pbip.results.planning import needed_tiles
 from napari_pbip.slides.regions import Kind, Regions
 
@@ -101,7 +101,7 @@ class DrawnRegions:
     def _of(self, slide: SlideLayer) -> _OfSlide:
         path = slide.slide.path
         if path not in self._slides:
-            file, regions, damaged = self._session.result_folder(slide.slide) / REGIONS, Regions(), False
+            file, regions, damaged = regions_file(self._session.result_folder(slide.slide)), Regions(), False
             self.problems.pop(path, None)
             try:
                 if file.exists():
@@ -158,7 +158,7 @@ class DrawnRegions:
 
     @staticmethod
     def _is_of(result: ResultLayer, of_slide: _OfSlide) -> bool:
-        return result.store.path.parent == of_slide.file.parent
+        return regions_file(result.store.path.parent) == of_slide.file
 
     def _restore(self, path: Path, regions: Regions) -> None:
         if (slide := self._session.slides.of_path(path)) is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -24,7 +25,17 @@ from napari_pbip.events import Event, Job, RegionDone, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import SlideLayer, in_view
-from napari_pbip.results.places import result_folder, store_for
+from napari_pbip.results.places import (
+    StoredMap,
+    further_map,
+    is_further,
+    made_by,
+    maps_of,
+    result_folder,
+    store_for,
+    titles_of,
+)
+from napari_pbip.results.store_files import writing_to
 from napari_pbip.slides import open_slide, slides_in
 
 if TYPE_CHECKING:
@@ -42,8 +53,8 @@ class Status(Enum):
     STOPPED = "stopped"
     DONE = "done"
     FAILED = "failed"
-    OCCUPIED = "there is another result"
-    """There is a result that cannot be resumed; the user may replace it, or mend it and try again."""
+    OCCUPIED = "see 5 Segment"
+    """There is a result that cannot be resumed; the user may keep it beside the new one, replace it, or mend it."""
 
     @property
     def active(self) -> bool:
@@ -74,6 +85,11 @@ class QueuedSlide:
     view: Rectangle | None = None
     """Rectangle in view in level-0 pixels; written by the window, read by the job."""
     overwrite: bool = False
+    """Whether the earlier map is replaced."""
+    beside: bool = False
+    """Whether the map is made beside those of other models."""
+    earlier: str = ""
+    """Title of the map that was found in the place of this one."""
     job: RunningJob | None = None
     """The job that segments it now, or did last."""
     warnings: list[str] = field(default_factory=list)
@@ -82,6 +98,11 @@ class QueuedSlide:
     _shown: bool = False
     _opening: bool = False
     _missed: list[RegionDone] = field(default_factory=list)
+
+    @property
+    def can_keep_both(self) -> bool:
+        """Whether there is a map of another model, which can be kept beside the one of this model."""
+        return self.status is Status.OCCUPIED and isinstance(self.error, OtherResult) and self.error.what == "model"
 
     @property
     def rate(self) -> float:
@@ -184,6 +205,12 @@ class SegmentQueue:
         slide.overwrite = True
         self.resume(slide)
 
+    def keep_both(self, slides: Sequence[QueuedSlide]) -> None:
+        """Segment slides of which there are maps of other models, and keep those beside the new ones."""
+        for slide in slides:
+            slide.beside, slide.overwrite = True, False
+            self.resume(slide)
+
     def remove(self, slide: QueuedSlide) -> None:
         """Remove a slide from the queue; its result stays on disk."""
         if slide in self.slides and slide is not self.running:
@@ -215,6 +242,7 @@ class SegmentQueue:
         def then(_: SlideLayer) -> None:
             if slide.store is not None and slide.store.exists():
                 slide._shown = True
+                self._choose(slide)
                 self._open_result(slide)
 
         def otherwise(error: PbipError) -> None:
@@ -247,6 +275,7 @@ class SegmentQueue:
     def _make(self, slide: QueuedSlide) -> JobMaker:
         """Return the function that makes the job in its thread."""
         settings, overwrite = slide.settings.segment, slide.overwrite
+        chosen = self._session.project.map_of(slide.path)
         layer = self._layer_of(slide)
         # a value that was given in the window counts even if it could not be saved beside the slide
         given = layer.slide.mpp if layer is not None and layer.slide.mpp_is_given else None
@@ -262,10 +291,13 @@ class SegmentQueue:
                         f"{slide.path.name} does not say how large its pixels are; open it in Slides, "
                         "give its microns per pixel there, and try again."
                     )
-                out = result_folder(slide.results, opened.name, opened.identity)
-                used = settings_of(opened, out, settings, given)
-                slide.store = store_for(out, opened.name, opened.identity)
-            return segment(
+                folder = result_folder(slide.results, opened.name, opened.identity)
+                used = settings_of(opened, folder, settings, given)
+                maps = maps_of(folder, opened.name, opened.identity)
+                out, before = _places(slide, folder, maps, chosen)
+                earlier = store_for(before, opened.name, opened.identity)
+                slide.store, slide.earlier = out / earlier.name, titles_of(maps).get(earlier, "")
+            job = segment(
                 slide.path,
                 slide.run,
                 out,
@@ -277,6 +309,7 @@ class SegmentQueue:
                 focus=lambda: slide.view,
                 scheduler=slide.settings.scheduler,
             )
+            return job if out == before else _renaming(before, out, job)
 
         return make
 
@@ -290,6 +323,7 @@ class SegmentQueue:
                 slide.total = event.total
                 slide._since = time.monotonic()
                 slide.overwrite = False  # the earlier result has been replaced, and the new one can be resumed
+                self._choose(slide)
                 self._open_result_if_slide_is_open(slide)
             elif isinstance(event, Step):
                 slide.done = event.done
@@ -324,6 +358,11 @@ class SegmentQueue:
             slide.sentence = _sentence(slide, job.error)
             self._become(slide, Status.OCCUPIED if other or isinstance(job.error, UnreadableResult) else Status.FAILED)
         self._begin_next()
+
+    def _choose(self, slide: QueuedSlide) -> None:
+        """Let the project show and count the map of a slide, unless another project was opened since."""
+        if slide.store is not None and slide.results == self._session.results_folder:
+            self._session.project.choose_map(slide.path, slide.store)
 
     def _become(self, slide: QueuedSlide, status: Status) -> None:
         slide.status = status
@@ -377,6 +416,55 @@ class SegmentQueue:
             self._session.viewer.layers.remove(result.layer)
 
 
+def _places(slide: QueuedSlide, folder: Path, maps: Sequence[StoredMap], chosen: Path | None) -> tuple[Path, Path]:
+    """Return the folder in which a slide is segmented, and its present name. Called in a thread.
+
+    It is that of the map by the same model, if there is one; else that of a new map, if the user keeps both; else that
+    of the map that the project shows. Only a further map that is replaced gets another name.
+
+    Parameters
+    ----------
+    slide
+        The slide of the queue.
+    folder
+        The slide's folder of results.
+    maps
+        The maps that it has.
+    chosen
+        The map that the project shows, or None if it is the first one.
+    """
+    from napari_pbip.engine.runs import run_identity  # brings torch
+
+    if not maps:
+        return folder, folder
+    weights = run_identity(slide.run)
+    own = further_map(folder, slide.run.name, weights)
+    if (same := made_by(maps, weights)) is not None:
+        own = same.store.parent
+    if same is not None or slide.beside:
+        return own, own
+    present = None if chosen is None else chosen.resolve()
+    shown = next((one.store for one in maps if one.store.resolve() == present), maps[0].store).parent
+    renamed = slide.overwrite and is_further(shown) and not own.exists()
+    return own if renamed else shown, shown
+
+
+def _renaming(before: Path, now: Path, job: Job) -> Job:
+    """Yield the events of a job that replaces a map in a folder which is named by the model; it is renamed for that."""
+    begun = False
+    with writing_to(before):
+        before.rename(now)
+    try:
+        with closing(job):
+            for event in job:
+                begun = begun or isinstance(event, Started)
+                yield event
+    finally:
+        if not begun:  # the map is still that of the other model
+            with writing_to(now):
+                now.rename(before)
+
+
 def _sentence(slide: QueuedSlide, error: PbipError | None) -> str:
     """What went wrong; of a result that exists already, with what the buttons of its row do."""
     if isinstance(error, UnreadableResult):
@@ -385,5 +473,9 @@ def _sentence(slide: QueuedSlide, error: PbipError | None) -> str:
         return str(error)
     if error.what == "slide":
         return "Its results folder holds another slide; move that away, or choose another project folder."
-    was = "another model" if error.what == "model" else "other settings"
-    return f"There is a result already, made with {was}; replace it, or remove this row to keep it."
+    if error.what == "model":
+        return (
+            f"There is a map already, made with another model, “{slide.earlier}”; keep both, replace that one, or "
+            "remove this row."
+        )
+    return "There is a map already, made by this model with other settings; replace it, or remove this row to keep it."

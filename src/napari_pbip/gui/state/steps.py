@@ -108,6 +108,7 @@ class Steps:
         """Return the result of the current slide, or None while it is being segmented or was stopped."""
         result: ResultLayer | None = self._session.results.current
         for slide in self._session.segmenting.slides:
-            if result is not None and slide.store == result.store.path and slide.status is not Status.DONE:
+            whole = slide.status in (Status.DONE, Status.OCCUPIED)  # in the second case, by another model
+            if result is not None and slide.store == result.store.path and not whole:
                 return None
         return result
