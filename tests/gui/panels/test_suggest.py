@@ -63,10 +63,16 @@ class SuggestBench(Bench):
 
 @pytest.fixture
 def bench(
-    viewer: Any, settle: Callable[..., None], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    viewer: Any,
+    settle: Callable[..., None],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> SuggestBench:
     folder = tmp_path_factory.getbasetemp() / "features"
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: folder)
+    # microns per pixel of sample slides, which would count in all tests that follow
+    monkeypatch.setattr(platformdirs, "user_data_path", lambda *_, **__: tmp_path / "data")
     bench = SuggestBench(viewer, settle, samples.slide())
     bench.labels.resize(TileSize(pixels=224, mpp=1.0))
     settle()
