@@ -297,7 +297,7 @@ def test_several_slides_have_folders_there_by_which_they_are_known_again(
 
 
 def test_what_is_no_address_of_results_is_one_sentence(
-    bucket: Bucket, slides: Path, call: Called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, slides: Path, alone: Path, call: Called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -306,13 +306,23 @@ def test_what_is_no_address_of_results_is_one_sentence(
         return " ".join(call.error.split())
 
     assert "There is no s3://no-such-bucket/one" in refused("s3://no-such-bucket/one")
+    assert call("segment", slides, "--model", MODEL, "--out", "s3://no-such-bucket/all") == 2
+    assert "There is no s3://no-such-bucket/all" in call.error
     assert "must not have a password in it" in refused("s3://jane:secret@bucket/one")
     assert "is a folder of this machine; give its path." in refused(f"file://{tmp_path}/one")
     assert "is no address of an object store" in refused("nonsense://bucket/one")
     assert call("statistics", f"s3://{bucket.name}/none", "--out", "cohort.csv") == 2
     assert f"There is no result at s3://{bucket.name}/none; name a <slide>.ome.zarr" in call.error
-    assert call("bank", "build", samples.tiles(), "--out", "s3://bucket/bank") == 2
-    assert "looks like an address, and only `segment` writes to one" in call.error
+    for command in (
+        ["bank", "build", samples.tiles(), "--out", "s3://bucket/bank"],
+        ["evaluate", MODEL, samples.tiles(), "--json", "s3://bucket/scores.json"],
+        ["replay", samples.project(), "--out", "s3://bucket/again"],
+        ["export", alone / "slide.ome.zarr", "--format", "csv", "--out", "s3://bucket/areas.csv"],
+        ["pack", MODEL, "--out", "s3://bucket/model.zip"],
+        ["train", "--data", samples.tiles(), "--out", "s3://bucket/run"],
+    ):
+        assert call(*command) == 2
+        assert "looks like an address, and only `segment` writes to one" in call.error
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3")
     monkeypatch.setitem(sys.modules, "s3fs", None)
     assert "run `pip install napari-pbip[remote]`." in refused("s3://bucket/one")
