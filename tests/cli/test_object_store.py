@@ -32,6 +32,12 @@ from tests.test_readme import DOCS, blocks, follow
 MODEL = samples.project() / "model"
 QUICK = SegmentSettings(precision="float32", device="cpu")
 ROOT = "slide.ome.zarr/zarr.json"
+BED = {
+    "type": "Feature",
+    "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [400, 0], [400, 300], [0, 300], [0, 0]]]},
+    "properties": {"name": "bed"},
+}
+REGIONS = json.dumps({"type": "FeatureCollection", "features": [BED]}).encode()
 
 
 @pytest.fixture(autouse=True)
@@ -227,9 +233,7 @@ def test_what_a_person_made_is_kept_when_a_result_is_replaced(
     assert by_hand
     for name, content in {**on_disk(alone), **by_hand}.items():
         bucket.put(f"one/{name}", content)
-    ring = [[0, 0], [400, 0], [400, 300], [0, 300], [0, 0]]
-    drawn = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {"name": "bed"}}
-    bucket.put("one/regions.geojson", json.dumps({"type": "FeatureCollection", "features": [drawn]}).encode())
+    bucket.put("one/regions.geojson", REGIONS)
     bucket.put("one/notes.txt", b"of mine")
     bucket.put(f"one/other-slide/{ROOT}", b"of another slide")
     bucket.put("one/slide.ome.zarr/0/c/0/9/9", b"of an earlier version")
@@ -274,6 +278,24 @@ def test_a_copy_is_made_once_holds_results_alone_and_follows_changes(
         "all/one/areas.csv",
         f"all/one/{ROOT}",
     }
+
+
+def test_a_copy_has_the_regions_of_its_slide(bucket: Bucket, alone: Path, cache: Path) -> None:
+    for name, content in on_disk(alone).items():
+        bucket.put(f"one/{name}", content)
+        bucket.put(f"one/further-maps/other/{name}", content)
+    bucket.put("one/regions.geojson", REGIONS)
+    for place, stores in (
+        ("", [".", "further-maps/other"]),
+        ("/slide.ome.zarr", [""]),
+        ("/further-maps", ["other"]),
+        ("/further-maps/other", ["."]),
+        ("/further-maps/other/slide.ome.zarr", [""]),
+    ):
+        folder = Path(finish(fetch_results(f"s3://{bucket.name}/one{place}")).summary["folder"])
+        for store in stores:
+            opened = ScoreStore.open(folder / store / "slide.ome.zarr" if store else folder)
+            assert set(opened.regions.shapes) == {"bed"}, place
 
 
 def test_several_slides_have_folders_there_by_which_they_are_known_again(
