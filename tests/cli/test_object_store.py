@@ -32,6 +32,12 @@ from tests.test_readme import DOCS, blocks, follow
 MODEL = samples.project() / "model"
 QUICK = SegmentSettings(precision="float32", device="cpu")
 ROOT = "slide.ome.zarr/zarr.json"
+BED = {
+    "type": "Feature",
+    "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [400, 0], [400, 300], [0, 300], [0, 0]]]},
+    "properties": {"name": "bed"},
+}
+REGIONS = json.dumps({"type": "FeatureCollection", "features": [BED]}).encode()
 
 
 @pytest.fixture(autouse=True)
@@ -227,9 +233,7 @@ def test_what_a_person_made_is_kept_when_a_result_is_replaced(
     assert by_hand
     for name, content in {**on_disk(alone), **by_hand}.items():
         bucket.put(f"one/{name}", content)
-    ring = [[0, 0], [400, 0], [400, 300], [0, 300], [0, 0]]
-    drawn = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {"name": "bed"}}
-    bucket.put("one/regions.geojson", json.dumps({"type": "FeatureCollection", "features": [drawn]}).encode())
+    bucket.put("one/regions.geojson", REGIONS)
     bucket.put("one/notes.txt", b"of mine")
     bucket.put(f"one/other-slide/{ROOT}", b"of another slide")
     bucket.put("one/slide.ome.zarr/0/c/0/9/9", b"of an earlier version")
@@ -276,6 +280,24 @@ def test_a_copy_is_made_once_holds_results_alone_and_follows_changes(
     }
 
 
+def test_a_copy_has_the_regions_of_its_slide(bucket: Bucket, alone: Path, cache: Path) -> None:
+    for name, content in on_disk(alone).items():
+        bucket.put(f"one/{name}", content)
+        bucket.put(f"one/further-maps/other/{name}", content)
+    bucket.put("one/regions.geojson", REGIONS)
+    for place, stores in (
+        ("", [".", "further-maps/other"]),
+        ("/slide.ome.zarr", [""]),
+        ("/further-maps", ["other"]),
+        ("/further-maps/other", ["."]),
+        ("/further-maps/other/slide.ome.zarr", [""]),
+    ):
+        folder = Path(finish(fetch_results(f"s3://{bucket.name}/one{place}")).summary["folder"])
+        for store in stores:
+            opened = ScoreStore.open(folder / store / "slide.ome.zarr" if store else folder)
+            assert set(opened.regions.shapes) == {"bed"}, place
+
+
 def test_several_slides_have_folders_there_by_which_they_are_known_again(
     bucket: Bucket, slides: Path, call: Called, tmp_path: Path
 ) -> None:
@@ -297,7 +319,7 @@ def test_several_slides_have_folders_there_by_which_they_are_known_again(
 
 
 def test_what_is_no_address_of_results_is_one_sentence(
-    bucket: Bucket, slides: Path, call: Called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, slides: Path, alone: Path, call: Called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -306,13 +328,23 @@ def test_what_is_no_address_of_results_is_one_sentence(
         return " ".join(call.error.split())
 
     assert "There is no s3://no-such-bucket/one" in refused("s3://no-such-bucket/one")
+    assert call("segment", slides, "--model", MODEL, "--out", "s3://no-such-bucket/all") == 2
+    assert "There is no s3://no-such-bucket/all" in call.error
     assert "must not have a password in it" in refused("s3://jane:secret@bucket/one")
     assert "is a folder of this machine; give its path." in refused(f"file://{tmp_path}/one")
     assert "is no address of an object store" in refused("nonsense://bucket/one")
     assert call("statistics", f"s3://{bucket.name}/none", "--out", "cohort.csv") == 2
     assert f"There is no result at s3://{bucket.name}/none; name a <slide>.ome.zarr" in call.error
-    assert call("bank", "build", samples.tiles(), "--out", "s3://bucket/bank") == 2
-    assert "looks like an address, and only `segment` writes to one" in call.error
+    for command in (
+        ["bank", "build", samples.tiles(), "--out", "s3://bucket/bank"],
+        ["evaluate", MODEL, samples.tiles(), "--json", "s3://bucket/scores.json"],
+        ["replay", samples.project(), "--out", "s3://bucket/again"],
+        ["export", alone / "slide.ome.zarr", "--format", "csv", "--out", "s3://bucket/areas.csv"],
+        ["pack", MODEL, "--out", "s3://bucket/model.zip"],
+        ["train", "--data", samples.tiles(), "--out", "s3://bucket/run"],
+    ):
+        assert call(*command) == 2
+        assert "looks like an address, and only `segment` writes to one" in call.error
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3")
     monkeypatch.setitem(sys.modules, "s3fs", None)
     assert "run `pip install napari-pbip[remote]`." in refused("s3://bucket/one")

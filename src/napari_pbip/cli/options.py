@@ -11,6 +11,7 @@ import typer
 
 from napari_pbip.config import JobSettings, Settings, anchor_paths, overlay, override
 from napari_pbip.errors import OutputError
+from napari_pbip.files import require_path
 
 JobFile = Annotated[Path | None, typer.Argument(help="Settings file (YAML); the options below override it.")]
 JobOption = Annotated[Path | None, typer.Option("--job", help="Settings file (YAML); the options override it.")]
@@ -33,10 +34,11 @@ def _can_be_written(path: Path | None) -> Path | None:
     Raises
     ------
     OutputError
-        If it is a folder, or the folder it is in cannot be written.
+        If it is a folder or an address, or the folder it is in cannot be written.
     """
     if path is None:
         return None
+    require_path(path)
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give --json the name of a file.")
     try:

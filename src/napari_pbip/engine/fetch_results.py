@@ -25,7 +25,7 @@ from napari_pbip.engine.object_store import ObjectStore, StoredFile, place_for
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.files import write_json
-from napari_pbip.results.places import REGIONS, files_of_results
+from napari_pbip.results.places import FURTHER_MAPS, REGIONS, files_of_results
 
 _DOWNLOADS = "downloads"
 """Folder in the user's cache folder."""
@@ -57,11 +57,10 @@ def fetch_results(address: str) -> Job:
         If there is no result, the address cannot be read, the results change meanwhile, or the disk is full.
     """
     address = address.rstrip("/")
-    parent, _, last = address.rpartition("/")
-    store = last if last.endswith(".ome.zarr") else ""
-    remote = ObjectStore(parent if store else address)
-    there = remote.files(store)
-    if store and (regions := remote.file(REGIONS)) is not None:
+    above, within = _parts(address)
+    remote = ObjectStore(above)
+    there = remote.files(within)
+    if within and (regions := remote.file(REGIONS)) is not None:
         there[REGIONS] = regions  # by which the cells of the store count
     files = {name: there[name] for name in files_of_results(there)}
     if not files:
@@ -69,9 +68,21 @@ def fetch_results(address: str) -> Job:
     place = place_for(address, _DOWNLOADS)
     with claim(place, "fetching results"):
         yield from _copying(remote, files, place)
-        remote.check_unchanged(files, store)
-    folder = place / _RESULTS / store
+        remote.check_unchanged(files, within)
+    folder = place / _RESULTS / within
     yield Finished(folder, {"folder": str(folder)})
+
+
+def _parts(address: str) -> tuple[str, str]:
+    """Return the address of a slide's folder, and what lies within that: a score store, or a further map.
+
+    Of the address of a folder of results it is all, and an empty text.
+    """
+    slide, further, map_ = f"{address}/".rpartition(f"/{FURTHER_MAPS}/")
+    if further:
+        return slide, f"{FURTHER_MAPS}/{map_}".rstrip("/")
+    folder, _, store = address.rpartition("/")
+    return (folder, store) if store.endswith(".ome.zarr") else (address, "")
 
 
 def _copying(remote: ObjectStore, files: Mapping[str, StoredFile], place: Path) -> Job:

@@ -123,6 +123,7 @@ class ObjectStore:
             try:
                 found = self._files.ls(self._root, detail=True)
             except FileNotFoundError:
+                self._files.find(self._root)  # raises it again if there is no such bucket
                 return []
         return sorted(self._name(one["name"]) for one in found if one["type"] == "directory")
 

@@ -206,8 +206,9 @@ def complete_stores(names: Collection[str]) -> list[str]:
 def files_of_results(names: Collection[str]) -> set[str]:
     """Return which of these files belong to complete results: those of score stores, and what lies beside these."""
     stores = frozenset(complete_stores(names))
-    folders = {store.rpartition("/")[0] for store in stores}
-    beside = {name for name in names if (parts := name.rpartition("/"))[2] in _BESIDE and parts[0] in folders}
+    folders = {Path(store).parent for store in stores}
+    folders |= {folder.parent.parent for folder in folders if folder.parent.name == FURTHER_MAPS}
+    beside = {name for name in names if name.rpartition("/")[2] in _BESIDE and Path(name).parent in folders}
     return beside | {name for name in names if _store_of(name) in stores}
 
 

@@ -97,6 +97,8 @@ def segment_slides(
         If the settings have a tissue mask, which is that of one slide.
     SlideError
         If no slide is found.
+    OutputError
+        If the address cannot be reached or read.
     ClusterError
         If the scheduler or its workers cannot be reached or used, or are lost.
     """
@@ -106,6 +108,8 @@ def segment_slides(
     paths = list(dict.fromkeys(found.absolute() for one in slides for found in slides_in(Path(one))))
     if not paths:
         raise SlideError("There is no slide to segment; name slides, or folders of them.")
+    if isinstance(out, str):
+        ObjectStore(out).folders()  # raises, once and not for each slide, if it cannot be reached
     how = _How(Path(run).absolute(), out, settings, thresholds, refine, resume, overwrite, scratch)
     yield Started(f"Segmenting {len(paths):,} slides", total=len(paths), unit="slides")
     summaries: dict[Path, Mapping[str, Any]] = {}
