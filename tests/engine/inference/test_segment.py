@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import dask.array as da
@@ -20,6 +21,7 @@ from PIL import Image
 from napari_pbip import samples
 from napari_pbip.config import SegmentSettings, ThresholdSettings
 from napari_pbip.engine.inference.segment import segment
+from napari_pbip.engine.inference.segment_slides import segment_slides
 from napari_pbip.engine.loading import to_tensor
 from napari_pbip.engine.outputs.export import export
 from napari_pbip.engine.runs import load_model
@@ -27,7 +29,7 @@ from napari_pbip.engine.training.train import train
 from napari_pbip.errors import ConfigError, ModelError, OutputError, PbipError, SlideError
 from napari_pbip.events import Event, Finished, Noted, RegionDone, Started, Step, Warned
 from napari_pbip.results import open_labels
-from napari_pbip.results.places import REGIONS, stores_in
+from napari_pbip.results.places import REGIONS, further_map, result_folder, stores_in
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide, open_slide
 from napari_pbip.slides.regions import Kind, Region, Regions
@@ -270,6 +272,26 @@ def test_a_slide_that_was_renamed_is_gone_on_with_and_exports_are_no_results_of_
         assert list(stores_in(out).values()) == [store_in(segmented[0]).facts.slide.identity]
         assert store_in(out).facts.slide.path == slide
     assert (out / "labels.ome.zarr").exists()
+
+
+def test_of_several_maps_of_a_slide_that_of_the_model_is_gone_on_with(
+    segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path
+) -> None:
+    facts = store_in(segmented[0]).facts
+    folder = result_folder(tmp_path, facts.slide.name, facts.slide.identity)
+    own = further_map(folder, facts.model.run, facts.model.hash)
+    shutil.copytree(segmented[0], folder)
+    shutil.copytree(segmented[0], own)
+    first = store_in(folder).path / "zarr.json"
+    first.write_text(first.read_text().replace(facts.model.hash, "another model"))
+    again = partial(segment_slides, [samples.slide()], model, tmp_path, QUICK, THRESHOLDS, resume=True)
+    *_, last = again()
+    assert isinstance(last, Finished)
+    [summary] = last.summary["slides"].values()
+    assert Path(summary["store"]).parent == own
+    shutil.rmtree(own)
+    said = [event.message for event in again() if isinstance(event, Warned)]
+    assert "choose another `out` to keep both" in said[0]
 
 
 def test_a_slide_without_microns_per_pixel_needs_them(model: Path, tmp_path: Path) -> None:

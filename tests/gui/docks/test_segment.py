@@ -26,6 +26,7 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.segmenting import Status
 from napari_pbip.project import Project
 from napari_pbip.results import ScoreStore, open_labels
+from napari_pbip.results.corrections import CorrectionEditor
 from napari_pbip.results.places import maps_of
 from napari_pbip.slides import open_slide
 from napari_pbip.slides.regions import Kind, Region, Regions
@@ -332,9 +333,20 @@ def test_the_map_of_another_model_is_kept_beside_the_first(viewer, session, widg
     assert visible() == [second]
     queued, row = segment_with("fine")
     click(row.replace_button)
+    corrections = ScoreStore.open(second).corrections
+    editor = CorrectionEditor(corrections, "A. Person")
+    corrections.cells[4:6, 4:6] = 2
+    editor.save()
+    editor.close()
     assert "by “second” beside the one by “fine”?" in answer(row, settle, "Replace it")
     settle(all_ended(session))
+    assert "was corrected by hand" in queued.sentence
+    assert second.exists()  # still under the name of its model
+    shutil.rmtree(second / "corrections")
+    click(row.resume_button)
+    settle(all_ended(session))
     assert queued.status is Status.DONE, queued.sentence
+    assert not second.parent.exists()
     assert queued.store.parent.name.startswith("fine-")
     assert visible() == [queued.store]
     with open_slide(samples.slide()) as opened:
