@@ -18,6 +18,7 @@ from napari_pbip.gui.sessions import begin_session, session_of
 from napari_pbip.gui.state.session import Session
 from napari_pbip.project import BANK, MODELS, TILES
 from napari_pbip.slides import open_slide
+from napari_pbip.wording import Interface
 
 LayerData = tuple[Any, dict[str, Any], str]
 PROJECT, MODEL = "napari-pbip sample", "skin"
@@ -79,7 +80,7 @@ def _use(session: Session, folder: Path) -> None:
     try:
         data = RunFacts.read(folder / MODELS / MODEL).settings.data
     except ModelError as error:
-        show_error(str(error))
+        show_error(Interface.WINDOW.sentence(error))
         return
     session.folder = folder
     session.change(data=data, bank_folder=None)

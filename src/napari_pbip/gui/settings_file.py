@@ -14,6 +14,7 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.state.training import job_settings
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
+from napari_pbip.wording import Interface
 
 _FORMATS = {".yaml": "Settings (*.yaml)", ".yml": "Settings (*.yml)"}
 
@@ -69,4 +70,4 @@ def _do(viewer: napari.viewer.Viewer, act: Callable[[Session, Path], str], path:
     try:
         show_info(act(session_of(viewer), path))
     except PbipError as error:
-        show_error(str(error))
+        show_error(Interface.WINDOW.sentence(error))

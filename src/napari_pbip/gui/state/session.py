@@ -51,11 +51,17 @@ from napari_pbip.project import BANK, MODELS, RESULTS, TILES
 from napari_pbip.results.places import TISSUE, result_folder
 from napari_pbip.results.view import ViewedStore
 from napari_pbip.slides import Slide
+from napari_pbip.wording import Interface
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
 
 Value = TypeVar("Value")
+
+
+def _announce(error: PbipError) -> None:
+    """Show an error for which no dock has a place."""
+    show_error(Interface.WINDOW.sentence(error))
 
 
 class Session:
@@ -283,7 +289,7 @@ class Session:
         self,
         path: Path,
         then: Callable[[SlideLayer], object] = lambda slide: None,
-        otherwise: Callable[[PbipError], None] = lambda error: show_error(str(error)),
+        otherwise: Callable[[PbipError], None] = _announce,
         *,
         pictures: bool = True,
     ) -> None:
@@ -343,7 +349,7 @@ class Session:
         self,
         path: Path,
         then: Callable[[ResultLayer], object] = lambda result: None,
-        otherwise: Callable[[PbipError], None] = lambda error: show_error(str(error)),
+        otherwise: Callable[[PbipError], None] = _announce,
         thresholds: ThresholdSettings | None = None,
         *,
         select: bool = True,
@@ -425,7 +431,7 @@ class Session:
         self,
         work: Callable[[], Value],
         then: Callable[[Value], None],
-        otherwise: Callable[[PbipError], None] = lambda error: show_error(str(error)),
+        otherwise: Callable[[PbipError], None] = _announce,
         name: str = "",
     ) -> RunningJob:
         """Call a function in a thread, and then another one with its value on the main thread.
