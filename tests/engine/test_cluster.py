@@ -230,7 +230,7 @@ def test_slow_disks_of_a_worker_and_of_the_writer_cost_only_time(
 
 
 def test_workers_upload_the_slides_that_they_segment(
-    cluster: Processes, slide: Path, alone: Path, tmp_path: Path
+    cluster: Processes, slide: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "damaged.svs").write_bytes(slide.read_bytes()[:1000])
     slides, scratch = [slide, tmp_path / "damaged.svs"], tmp_path / "scratch"
@@ -238,6 +238,8 @@ def test_workers_upload_the_slides_that_they_segment(
         bucket = Bucket(endpoint, "bucket", log)
         client.wait_for_workers(2, timeout=60)  # one may have been killed by another test
         client.run(exec, f"import os; os.environ.update({bucket.environment!r})")
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
         *_, end = segment_slides(slides, MODEL, "s3://bucket/all", QUICK, scheduler=client, scratch=scratch)
         assert isinstance(end, Finished)
         assert end.summary["failed"] == 1, end.summary

@@ -68,8 +68,8 @@ def at_address(
     scratch: Path | str | None,
     resume: bool,
     overwrite: bool,
-) -> Job:
-    """Make the results of a slide, and upload them.
+) -> Generator[Event, None, None]:
+    """Make the results of a slide, and upload them; this is a part of the job :func:`segment`.
 
     Parameters
     ----------
