@@ -257,25 +257,25 @@ def test_killed_in_the_middle_it_is_valid_and_goes_on(tmp_path):
 )
 def test_resuming_something_else_names_the_difference(finished, change, sentence):
     with pytest.raises(OtherResult, match=sentence) as caught:
-        ScoreStore.open(finished).check_resume(**facts((700, 900), **change))
+        ScoreStore.open(finished).facts.require_same(finished, **facts((700, 900), **change))
     assert f"another {caught.value.what}" in sentence
 
 
 def test_resuming_with_another_grid_or_a_new_setting_is_named(finished):
     store = ScoreStore.open(finished)
     same = facts((700, 900))
-    store.check_resume(**same)
+    store.facts.require_same(store.path, **same)
     with pytest.raises(OutputError, match=r"another grid \(rows was 29, now 30\)"):
-        store.check_resume(**{**same, "grid": {**same["grid"], "rows": 30}})
+        store.facts.require_same(store.path, **{**same, "grid": {**same["grid"], "rows": 30}})
     with pytest.raises(OutputError, match=r"another setting \(stain was None, now reinhard\)"):
-        store.check_resume(**{**same, "settings": {**same["settings"], "stain": "reinhard"}})
+        store.facts.require_same(store.path, **{**same, "settings": {**same["settings"], "stain": "reinhard"}})
 
 
 def test_the_slide_and_the_model_may_have_moved(finished):
     same = facts((700, 900))
     same["slide"]["path"] = "elsewhere/slide.svs"
     same["model"]["run"] = "elsewhere/run"
-    ScoreStore.open(finished).check_resume(**same)
+    ScoreStore.open(finished).facts.require_same(finished, **same)
 
 
 # bad input

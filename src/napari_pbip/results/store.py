@@ -168,23 +168,6 @@ class ScoreStore(StoredScores):
                 shutil.copytree(corrected, begun / corrections.FOLDER, ignore=shutil.ignore_patterns(".*"))
         return cls(path, "r+")
 
-    def check_resume(
-        self,
-        *,
-        slide: Mapping[str, Any],
-        model: Mapping[str, Any],
-        settings: Mapping[str, Any],
-        grid: Mapping[str, Any],
-    ) -> None:
-        """Check that a resumed run has the slide, model, settings and grid of this store.
-
-        Raises
-        ------
-        OtherResult
-            If the slide's identity, the model's hash, a setting or the grid differs; it names the first difference.
-        """
-        self.facts.require_same(self.path, slide=slide, model=model, settings=settings, grid=grid)
-
     def relocate(self, slide: Path) -> None:
         """Record the present path of the slide, which may have been moved or renamed.
 

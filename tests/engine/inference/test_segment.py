@@ -144,7 +144,7 @@ def test_a_weight_for_the_first_stage_gives_a_slide_its_resolution(
     # a store that was begun with the other cells is not gone on with
     facts = coarse.facts.model_dump(include={"slide", "model", "settings"})
     with pytest.raises(OutputError, match=r"another grid \(cell was 8, now 4\)"):
-        coarse.check_resume(**facts, grid={**coarse.facts.grid.model_dump(), "cell": 4})
+        coarse.facts.require_same(coarse.path, **facts, grid={**coarse.facts.grid.model_dump(), "cell": 4})
 
 
 def test_results_agree_with_each_other(segmented: tuple[Path, list[Event]]) -> None:

@@ -72,10 +72,8 @@ def on_workers(cluster: Cluster, make: Make[In], items: Iterable[In]) -> Generat
     ----------
     cluster
         The workers.
-    make
-        A function of a module of this package, or a ``functools.partial`` of one.
-    items
-        The items, which can be pickled.
+    make, items
+        As ``work`` and ``items`` of :meth:`Cluster.results`.
 
     Yields
     ------

@@ -258,7 +258,7 @@ def _of_another_slide(out: object, store: str) -> OutputError:
 def _resumed(path: Path, slide: Slide, regions: Regions, facts: dict[str, Any]) -> ScoreStore:
     """Return the store that is resumed. It has the tissue, for which the whole slide would be read again."""
     store = ScoreStore.open(path, "r+")
-    store.check_resume(**facts)
+    store.facts.require_same(path, **facts)
     store.relocate(slide.path)
     store.use_regions(regions)
     if regions.identity != store.facts.regions:
