@@ -200,9 +200,9 @@ def test_a_stopped_slide_is_resumed_to_the_same_scores(
 def test_the_tiles_in_view_come_first_and_can_be_seen_before_their_block_is_finished(
     segmented: tuple[Path, list[Event]], model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_pbip.engine.inference.segment.SHOW_SECONDS", 0.0)
+    monkeypatch.setattr("napari_pbip.engine.inference.fill_store.SHOW_SECONDS", 0.0)
     # the first look is not mixed with later ones
-    monkeypatch.setattr("napari_pbip.engine.inference.segment.UNWRITTEN", 0)
+    monkeypatch.setattr("napari_pbip.engine.inference.fill_store.UNWRITTEN", 0)
     looking = (1500.0, 2200.0, 200.0, 200.0)
     quick = QUICK.model_copy(update={"batch_size": 1})
     asked: set[int] = set()

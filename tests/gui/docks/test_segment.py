@@ -154,7 +154,7 @@ def test_only_regions_are_segmented_and_the_rest_when_they_have_grown(viewer, se
 
 
 def test_what_the_user_looks_at_comes_first_and_again_when_the_view_moves(viewer, session, fine, settle, monkeypatch):
-    monkeypatch.setattr("napari_pbip.engine.inference.segment.SHOW_SECONDS", 0.1)
+    monkeypatch.setattr("napari_pbip.engine.inference.fill_store.SHOW_SECONDS", 0.1)
     slide = session.slides.open(samples.slide())
 
     def look_at(x, y):

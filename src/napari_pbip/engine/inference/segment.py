@@ -1,47 +1,33 @@
 """The job that segments a slide with a trained model: tissue tiles -> score store -> labels, areas, overlay.
 
-Three things happen at once: threads read the next tiles, the network computes a batch, and one thread writes finished
-blocks of scores. With a scheduler, workers do the first two for parts of the slide, and this process is the only one
-that blends and writes.
-
-A job that is stopped also writes the tiles of unfinished blocks, so that a resumed one computes no tile again. After a
-kill, the tiles since the last save, which happens every minute, are computed again.
-
-A block consists of about a hundred tiles, too many to wait for on a screen. Once a second, unfinished blocks are
-therefore written as far as they are known, with the coarser levels. This takes 3 ms of the network's thread and 30 to
-40 ms of the writer's, together 2 % of the time of two cores (``benchmarks/score_store.py``).
+How the scores are computed and written is in :mod:`~napari_pbip.engine.inference.fill_store`.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
-from dataclasses import asdict, replace
+from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from napari_pbip.claims import claims
 from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings, TrainedSettings
 from napari_pbip.engine.cluster.connect import Scheduler, connected
-from napari_pbip.engine.cluster.workers import Cluster
 from napari_pbip.engine.device import choose_device
 from napari_pbip.engine.inference.at_address import FoundResult, at_address
+from napari_pbip.engine.inference.fill_store import Focus, fill_store
 from napari_pbip.engine.inference.refine import refined_labels
-from napari_pbip.engine.inference.slide_tiles import Computed, SlideTiles, TileWork, by_workers
+from napari_pbip.engine.inference.slide_tiles import TileWork
 from napari_pbip.engine.inference.windows import Windows
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.object_store import is_address
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.errors import OutputError, SlideError
-from napari_pbip.events import Event, Finished, Job, Noted, RegionDone, Started, Step, Warned
+from napari_pbip.events import Event, Finished, Job, Noted, Warned
 from napari_pbip.results.areas import write_areas
-from napari_pbip.results.blend import Blender, Region
 from napari_pbip.results.label_files import write_labels
 from napari_pbip.results.labels import deltas
 from napari_pbip.results.overlay import write_overlay
@@ -49,21 +35,8 @@ from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, regions_fil
 from napari_pbip.results.planning import needed_tiles, planned_tiles, stored_tissue
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_facts import GridFacts
-from napari_pbip.results.tile_order import View
 from napari_pbip.slides import Slide, SlideFacts, TileGrid, TissueMask, find_tissue, open_slide
 from napari_pbip.slides.regions import Regions
-
-UNWRITTEN = 8
-"""Largest number of finished blocks that wait for the writer; with more, the network waits too."""
-_NAMED = 3
-"""Largest number of damaged places that a warning names."""
-SHOW_SECONDS = 1.0
-"""Time between two writes of unfinished blocks for display."""
-KEEP_SECONDS = 60.0
-"""Time between two saves of the tiles of unfinished blocks, so that a kill loses little."""
-
-Focus = Callable[[], tuple[float, float, float, float] | None]
-"""Returns what the user is looking at: left edge, top edge, width and height in level-0 pixels, or None."""
 
 
 @job(less_memory="use a smaller `segment.batch_size`")
@@ -140,41 +113,47 @@ def segment(
     ClusterError
         If the scheduler or its workers cannot be reached or used, or are lost.
     """
-    settings, thresholds = settings or SegmentSettings(), thresholds or ThresholdSettings()
-    refine = refine or RefineSettings()
-
-    def into(folder: Path, *, resume: bool, overwrite: bool) -> Job:
-        return _segment(slide, run, folder, settings, thresholds, refine, regions, resume, overwrite, focus, scheduler)
-
-    if not is_address(out):
+    request = _Request(
+        slide,
+        Path(run),
+        settings or SegmentSettings(),
+        thresholds or ThresholdSettings(),
+        refine or RefineSettings(),
+        regions,
+    )
+    into = partial(_segment, request, focus=focus, scheduler=scheduler)
+    if is_address(out):
+        would_change = partial(_would_change, request)
+        yield from at_address(str(out), into, would_change, scratch=scratch, resume=resume, overwrite=overwrite)
+    else:
         yield from into(Path(out), resume=resume, overwrite=overwrite)
-        return
-    would_change = partial(_would_change, slide, Path(run), settings, thresholds, refine, regions)
-    yield from at_address(str(out), into, would_change, scratch=scratch, resume=resume, overwrite=overwrite)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is segmented, and how; the parameters of :func:`segment` that decide the result."""
+
+    slide: Path | str | Slide
+    run: Path
+    settings: SegmentSettings
+    thresholds: ThresholdSettings
+    refine: RefineSettings
+    regions: Path | str | None
 
 
 @claims("out", "segmenting")
 def _segment(
-    slide: Path | str | Slide,
-    run: Path | str,
-    out: Path,
-    settings: SegmentSettings,
-    thresholds: ThresholdSettings,
-    refine: RefineSettings,
-    regions: Path | str | None,
-    resume: bool,
-    overwrite: bool,
-    focus: Focus | None,
-    scheduler: Scheduler,
+    request: _Request, out: Path, *, resume: bool, overwrite: bool, focus: Focus | None, scheduler: Scheduler
 ) -> Job:
     """Segment a slide into a folder of this machine."""
     began = time.monotonic()
+    settings, thresholds, refine = request.settings, request.thresholds, request.refine
     device = choose_device(settings.device)
-    model = load_model(Path(run), "best", device)
+    model = load_model(request.run, "best", device)
     deltas(model.facts.taxonomy, thresholds)  # raises for an unknown class now rather than after hours of work
     if model.note:
         yield Warned(model.note)
-    with _opened(slide, settings.mpp) as slide:
+    with _opened(request) as slide:
         for note in slide.notes:
             yield Warned(note)
         grid, model_mpp = _grid(slide, model, settings)
@@ -184,8 +163,8 @@ def _segment(
                 f"read pixel for pixel at its own {model_mpp:.4g}; to be sure of the scale, give those of the tiles "
                 "with `data.mpp` and train again."
             )
-        drawn = _regions(out, slide, regions, overwrite=overwrite)
-        facts = _facts(slide, model, settings, refine, grid, model_mpp)
+        drawn = _regions(out, slide, request.regions, overwrite=overwrite)
+        facts = _facts(slide, model, request, grid, model_mpp)
         path = _path_of_store(out, slide)
         with connected(scheduler) as cluster:
             if resume and path in stores_in(out):
@@ -200,7 +179,7 @@ def _segment(
             expected = float(store.planned.sum()) * grid.tile**2
             work = TileWork(settings, refine.tta, grid, model_mpp, expected)
             with store:
-                yield from _fill(store, slide, model, work, device, focus, cluster)
+                yield from fill_store(store, slide, model, work, device, focus, cluster)
         write_labels(store, thresholds, refined_labels(store, slide, thresholds, device) if refine.crf else None)
         table = write_areas(out / AREAS, store)
         write_overlay(out / OVERLAY, store, slide.thumbnail(OVERLAY_SIDE))
@@ -215,8 +194,9 @@ def _segment(
     yield Finished(out, summary)
 
 
-def _opened(slide: Path | str | Slide, mpp: float | None) -> AbstractContextManager[Slide]:
+def _opened(request: _Request) -> AbstractContextManager[Slide]:
     """Return the slide as a context manager, which closes it only if it was opened here."""
+    slide, mpp = request.slide, request.settings.mpp
     if hasattr(slide, "dtype"):
         raise SlideError(
             "An array does not say its microns per pixel; give segment() a Slide.from_array(array, mpp=0.5)."
@@ -311,15 +291,7 @@ def _grid(slide: Slide, model: TrainedModel, settings: SegmentSettings) -> tuple
     return windows.grid(slide.width, slide.height, slide_mpp, model_mpp), model_mpp
 
 
-def _would_change(
-    slide: Path | str | Slide,
-    run: Path,
-    settings: SegmentSettings,
-    thresholds: ThresholdSettings,
-    refine: RefineSettings,
-    regions: Path | str | None,
-    found: FoundResult,
-) -> bool:
+def _would_change(request: _Request, found: FoundResult) -> bool:
     """Return whether resuming a finished result would change it.
 
     Raises
@@ -329,24 +301,18 @@ def _would_change(
     OutputError
         If it is of another slide.
     """
-    model = load_model(run, "best", choose_device(settings.device))
-    with _opened(slide, settings.mpp) as opened:
-        if found.facts.slide.identity != opened.identity:
+    model = load_model(request.run, "best", choose_device(request.settings.device))
+    with _opened(request) as slide:
+        if found.facts.slide.identity != slide.identity:
             raise _of_another_slide(*found.path.rsplit("/", 1))
-        grid, model_mpp = _grid(opened, model, settings)
-        found.facts.require_same(found.path, **_facts(opened, model, settings, refine, grid, model_mpp))
-    drawn = found.facts.regions if regions is None else Regions.read(Path(regions)).identity
-    return (found.thresholds, found.refined, found.facts.regions) != (thresholds, refine.crf, drawn)
+        grid, model_mpp = _grid(slide, model, request.settings)
+        found.facts.require_same(found.path, **_facts(slide, model, request, grid, model_mpp))
+    regions = found.facts.regions if request.regions is None else Regions.read(Path(request.regions)).identity
+    wanted = (request.thresholds, request.refine.crf, regions)
+    return (found.thresholds, found.refined, found.facts.regions) != wanted
 
 
-def _facts(
-    slide: Slide,
-    model: TrainedModel,
-    settings: SegmentSettings,
-    refine: RefineSettings,
-    grid: TileGrid,
-    model_mpp: float,
-) -> dict[str, Any]:
+def _facts(slide: Slide, model: TrainedModel, request: _Request, grid: TileGrid, model_mpp: float) -> dict[str, Any]:
     """Return the facts on which the scores depend; the store records them, and compares them when it is resumed."""
     trained = model.facts.settings
     return {
@@ -361,131 +327,7 @@ def _facts(
             "versions": model.facts.versions,
             "ceiling": model.method.ceiling,
         },
-        "settings": settings.model_dump(mode="json", exclude={"batch_size", "device", "mpp"})
-        | ({"tta": True} if refine.tta else {}),
+        "settings": request.settings.model_dump(mode="json", exclude={"batch_size", "device", "mpp"})
+        | ({"tta": True} if request.refine.tta else {}),
         "grid": GridFacts.from_tiles(grid, model_mpp, model.method.cell).model_dump(),
     }
-
-
-def _fill(
-    store: ScoreStore,
-    slide: Slide,
-    model: TrainedModel,
-    work: TileWork,
-    device: torch.device,
-    focus: Focus | None,
-    cluster: Cluster | None,
-) -> Job:
-    """Compute the scores of the tiles that are not done yet, and write them into the store."""
-    blender = store.blender()
-    kept = store.kept()
-    completed = [] if kept is None else blender.restore(kept)
-    planned = int(store.planned.sum())
-    done = planned - len(blender.order)
-    where = f"{device}" if cluster is None else f"the workers of {cluster.name}"
-    yield Started(f"Segmenting {slide.name} on {where}", total=planned, unit="tiles", done=done)
-
-    def view() -> View | None:
-        shown = focus() if focus is not None else None
-        if shown is None:
-            return None
-        x, y, width, height = (side / (store.facts.grid.cell * work.grid.scale) for side in shown)
-        return x, y, width, height
-
-    order = blender.tiles(view)
-    computed = (
-        SlideTiles(work, slide, model)(order) if cluster is None else by_workers(cluster, work, slide, model, order)
-    )
-    writing: deque[tuple[Future[None], list[RegionDone]]] = deque()
-    finished: list[RegionDone] = []
-    shown: Future[None] | None = None
-    next_show, next_keep = 0.0, time.monotonic() + KEEP_SECONDS
-    left_out, damage = 0, dict[str, None]()
-    by: dict[str, str] | None = None
-    differ = False
-    with ExitStack() as at_end, ThreadPoolExecutor(1, thread_name_prefix="napari-pbip-writer") as writer:
-        at_end.callback(_keep, store, blender)
-        try:
-            for region in completed:
-                writing.append((writer.submit(store.write_region, region), [_done(region)]))
-            for some in computed:
-                if some is not None:
-                    if by is None and len(some.tiles):
-                        by = some.by
-                        store.record_computation(by)
-                    elif len(some.tiles) and some.by != by and not differ:
-                        differ = True
-                        yield Warned(
-                            f"Workers compute differently ({_text(by)} and {_text(some.by)}), so scores depend, by "
-                            "rounding, on which of them computed a tile."
-                        )
-                    for region in _blended(blender, some):
-                        writing.append((writer.submit(store.write_region, region), []))
-                        finished.append(_done(region))
-                    left_out += len(some.left_out)
-                    damage |= dict.fromkeys(some.damage)
-                    done += len(some)
-                yield Step(done)
-                if some is not None and time.monotonic() > next_show and (shown is None or shown.done()):
-                    partials, earlier = blender.partials(), shown
-                    shown = writer.submit(_show, store, partials)
-                    writing.append((shown, finished + [_done(region) for region in partials]))
-                    finished, next_show = [], time.monotonic() + SHOW_SECONDS
-                    if earlier is None:
-                        wait([shown])  # the first labels shall not come a batch later
-                if time.monotonic() > next_keep:
-                    writing.append((writer.submit(store.keep, blender.keep()), []))
-                    next_keep = time.monotonic() + KEEP_SECONDS
-                while writing and (len(writing) > UNWRITTEN or writing[0][0].done()):
-                    yield from _written(*writing.popleft())
-            writing.append((writer.submit(store.commit), finished))
-            while writing:
-                yield from _written(*writing.popleft())
-        finally:
-            computed.close()
-            # The pool's exit waits for the writer, so that computed scores are on disk also when the job is cancelled.
-    if left_out:
-        places = "; ".join(list(damage)[:_NAMED]) + (" and elsewhere" if len(damage) > _NAMED else "")
-        yield Warned(
-            f"{left_out} of {planned} tiles were not analysed, because {slide.name} is damaged at {places} (level-0 "
-            "pixels); copy or export it again and segment it again to include them."
-        )
-
-
-def _blended(blender: Blender, computed: Computed) -> list[Region]:
-    """Add tiles to the blender; return the blocks that they complete."""
-    regions: list[Region] = []
-    tiles = computed.tiles
-    for (row, column), scores, presence in zip(tiles.places.tolist(), tiles.scores, tiles.presence, strict=True):
-        regions += blender.add(row, column, scores, presence)
-    for row, column in computed.left_out:
-        regions += blender.leave_out(row, column)
-    return regions
-
-
-def _text(by: Mapping[str, str] | None) -> str:
-    return " ".join((by or {}).values())
-
-
-def _keep(store: ScoreStore, blender: Blender) -> None:
-    """Save the tiles of unfinished blocks, however the job ends."""
-    with suppress(OutputError):  # the job itself reports a full disk; these tiles are then computed again
-        store.keep(blender.keep())
-
-
-def _show(store: ScoreStore, regions: Sequence[Region]) -> None:
-    """Write unfinished blocks, as far as they are known, at all levels; runs in the writer's thread."""
-    for region in regions:
-        store.write_region(region)
-    store.commit()
-
-
-def _done(region: Region) -> RegionDone:
-    _, height, width = region.scores.shape
-    return RegionDone(region.x, region.y, width, height, region.complete)
-
-
-def _written(future: Future[None], regions: Sequence[RegionDone]) -> Iterator[RegionDone]:
-    """Wait until regions are on disk, then yield them; an error of the writer is raised here."""
-    future.result()
-    yield from regions
