@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,35 @@ def test_without_openvino_torch_computes(method: Method, tiles: torch.Tensor, mo
     network = Network(method, fused_scores, CPU, expected=MANY)
     network(tiles)
     assert network.computed.runtime == "torch"
+
+
+def test_pictures_are_computed_in_pieces_and_in_order(
+    method: Method, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def outputs(method: Method, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        seen.append(len(images))
+        return fused_scores(method, images)
+
+    monkeypatch.setattr(networks, "PIECE", 4 * 112**2)
+    found = Network(method, outputs, CPU)(tiles)
+    assert seen[-2:] == [4, 2]
+    for one, exact in zip(found, by_torch(method, tiles), strict=True):
+        torch.testing.assert_close(one, exact, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep freed memory as they are set to")
+def test_a_batch_gets_the_memory_of_the_one_before(method: Method, tiles: torch.Tensor) -> None:
+    network = Network(method, fused_scores, CPU)
+    batch = tiles[:4].repeat(4, 1, 1, 1)
+    pages = []
+    for _ in range(4):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        network(batch)
+        pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    # pages of 4 kB that the system had to clear; of the memory that a batch needs there are more than ten thousand
+    assert pages[-1] < 4000, pages
 
 
 class _Branching(nn.Module):
