@@ -30,9 +30,10 @@ BATCHES = 8
 def rates(kept: bool, main_thread: bool) -> dict[str, dict[str, float]]:
     """Return the tiles a second and the cleared pages of a batch, for each size, precision and way of computing."""
     from napari_pbip.engine import network
+    from napari_pbip.engine.freed_memory import keep_freed_memory
 
     found: dict[str, dict[str, float]] = {}
-    with mock.patch.object(network, "keep_freed_memory", network.keep_freed_memory if kept else lambda: None):
+    with mock.patch.object(network, "keep_freed_memory", keep_freed_memory if kept else lambda: None):
         if main_thread:
             _measure(found)
         else:

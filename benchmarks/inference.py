@@ -19,6 +19,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -303,7 +304,7 @@ def evaluation(method: Method, facts: Any, images: Sequence[np.ndarray]) -> dict
     """
     print(f"\nlabels of {len(images)} tiles, released loop over ours (wall / processor)")
     found: dict[str, Any] = {}
-    theirs = {views: best(lambda views=views: released_loop(method, images, views), 2) for views in (7, 1)}
+    theirs = {views: best(partial(released_loop, method, images, views), 2) for views in (7, 1)}
     for views in (False, True):
         for precision in precisions():
             for runtime in runtimes():

@@ -116,7 +116,7 @@ class Network(Generic[Module]):
                 self._folded = fold_batch_norms(self._module, _to_unit(images[:1].to(self.device)), _Function.forward)
         height, width = images.shape[-2:]
         count = max(1, PIECE // (height * width)) if self.device.type == "cpu" else len(images)
-        pieces = [self._compute(self._folded, some, self._precision) for some in images.split(count)]
+        pieces = [self._compute(self._folded, some, self._precision) for some in torch.split(images, count)]
         return tuple(torch.cat(of_pieces) for of_pieces in zip(*pieces, strict=True))
 
     def _compute(self, module: _Function[Module], images: torch.Tensor, precision: Precision) -> Outputs:
