@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_pbip.claims import claim, claims
+from napari_pbip.claims import claim, claims, is_read, keep_for_reading
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Finished, Job
 from napari_pbip.files import prepare_folder
@@ -28,10 +28,22 @@ with claim(Path(sys.argv[1]), "training"):
 """
 
 
+_READ = """
+import sys
+from pathlib import Path
+from napari_pbip.claims import claim, keep_for_reading
+folder = Path(sys.argv[1])
+with claim(folder, "fetching"):
+    keep_for_reading(folder)
+print("have it", flush=True)
+sys.stdin.read()
+"""
+
+
 @contextmanager
-def another_process(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start a process that claims the folder until its input ends."""
-    command = [sys.executable, "-c", _HOLD, str(folder)]
+def another_process(folder: Path, program: str = _HOLD) -> Iterator[subprocess.Popen[str]]:
+    """Start a process that claims the folder, or keeps it for reading, until its input ends."""
+    command = [sys.executable, "-c", program, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == "have it"
@@ -104,3 +116,21 @@ def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"), claim(tmp_path / "out", "training"):
         pass
     assert (tmp_path / "out").read_text() == "a file"
+
+
+def test_a_folder_is_read_until_all_processes_that_keep_it_have_ended(tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    with another_process(folder, _READ) as first, another_process(folder, _READ) as second:
+        assert is_read(folder)
+        first.kill()
+        first.wait()
+        assert is_read(folder)
+        second.kill()
+        second.wait()
+        assert not is_read(folder)
+    assert not list(folder.iterdir())
+    with claim(folder, "fetching"):
+        keep_for_reading(folder)
+        keep_for_reading(folder)
+    assert is_read(folder)  # in this process itself
+    assert len(list(folder.iterdir())) == 1

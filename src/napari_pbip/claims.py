@@ -2,7 +2,8 @@
 
 The lock is one of the operating system (package filelock), which ends with its process, so that a crash leaves no lock
 behind. A small file beside it names the process for error messages. Both are removed when the folder is released.
-Reading needs no claim.
+Reading needs no claim; but what may be deleted at any time, as a copy in a cache, can be kept for as long as a process
+lives that reads it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,8 +28,11 @@ from napari_pbip.files import output_error, require_path
 
 LOCK, HOLDER = ".in-use.lock", ".in-use.json"
 """Files in a folder while a process writes it."""
+_READER = ".read-by-"
+"""How the names of files begin that each process which reads a folder has locked."""
 _POLL = 0.05  # seconds
 _REMOVAL = 1.0
+_read_here: dict[Path, FileLock] = {}
 P = ParamSpec("P")
 
 
@@ -113,6 +118,46 @@ def _holder(folder: Path) -> tuple[str, str]:
         return f"process {about['process']} on {about['host']}", f" ({about['doing']})"
     except (OSError, ValueError, KeyError, TypeError):  # it is not written yet, or the holder has just ended
         return "another process", ""
+
+
+def keep_for_reading(folder: Path) -> None:
+    """Let :func:`is_read` say of a folder that it is in use, until this process ends, in whatever way.
+
+    The folder has to be claimed meanwhile.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    """
+    if (lock := _read_here.get(folder)) is not None and Path(lock.lock_file).exists():
+        return
+    is_read(folder)  # deletes what is left of processes that have ended
+    lock = FileLock(folder / f"{_READER}{uuid.uuid4().hex}", thread_local=False, is_singleton=False)
+    try:
+        lock.acquire(timeout=0)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    _read_here[folder] = lock
+
+
+def is_read(folder: Path) -> bool:
+    """Return whether a process that lives, this one or another, keeps a folder for reading.
+
+    The folder has to be claimed meanwhile.
+    """
+    found = False
+    for path in folder.glob(f"{_READER}*"):
+        lock = FileLock(path, thread_local=False, is_singleton=False)
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            found = True
+        else:
+            lock.release()
+            with suppress(OSError):
+                path.unlink()
+    return found
 
 
 def claims(argument: str, doing: str) -> Callable[[Callable[P, Job]], Callable[P, Job]]:

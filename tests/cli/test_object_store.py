@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +17,9 @@ import pytest
 import tifffile
 import zarr
 
-from napari_pbip import samples
+from napari_pbip import claims, samples
 from napari_pbip.config import SegmentSettings, ThresholdSettings
+from napari_pbip.engine import fetch_results as fetching
 from napari_pbip.engine import object_store
 from napari_pbip.engine.fetch_results import fetch_results
 from napari_pbip.engine.inference.segment import segment
@@ -25,6 +28,7 @@ from napari_pbip.errors import OtherResult, OutputError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.results.corrections import CorrectionEditor
+from napari_pbip.results.places import STORE_MARKER
 from tests.cli.conftest import Called
 from tests.object_store import KEY, SECRET, Bucket, serving
 from tests.test_readme import DOCS, blocks, follow
@@ -106,6 +110,11 @@ def on_disk(folder: Path) -> dict[str, bytes]:
     return {one.relative_to(folder).as_posix(): one.read_bytes() for one in folder.rglob("*") if one.is_file()}
 
 
+def uploaded(requests: list[tuple[str, str]]) -> list[str]:
+    """Return the names of the results that were uploaded, in this order."""
+    return [name for method, name in requests if method == "PUT" and "/.uploading-" not in name]
+
+
 def test_the_page_works(
     bucket: Bucket, slides: Path, alone: Path, cache: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,7 +142,7 @@ def test_resuming_leaves_replaces_or_refuses_as_in_a_folder(
     address = f"s3://{bucket.name}/one"
     command = ["segment", slides / "slide.tif", "--model", MODEL, "--out", address, "--set", "segment.device=cpu"]
     assert call(*command) == 0, call.error
-    puts = [name for method, name in bucket.requests() if method == "PUT"]
+    puts = uploaded(bucket.requests())
     assert puts[-1] == f"one/{ROOT}"
     assert len(puts) == len(set(puts)) == len(bucket.contents("one/"))
     assert call(*command) == 2
@@ -148,7 +157,7 @@ def test_resuming_leaves_replaces_or_refuses_as_in_a_folder(
     assert call(*command, "--resume", "--set", "thresholds.delta=0.6") == 0
     requests = bucket.requests()
     assert ("DELETE", f"one/{ROOT}") in requests
-    puts = [name for method, name in requests if method == "PUT"]
+    puts = uploaded(requests)
     assert puts[-1] == f"one/{ROOT}"
     assert not [name for name in puts if re.search(r"zarr/\d+/c/", name)]  # the scores are there
     store = ScoreStore.open(Path(finish(fetch_results(f"{address}/slide.ome.zarr")).summary["folder"]))
@@ -211,6 +220,8 @@ def test_an_upload_that_fails_says_where_the_result_is_kept(
     with pytest.raises(OutputError, match=r"What was computed is kept in .*; `resume=True` goes on") as raised:
         for event in segment(slides / "slide.tif", MODEL, address, QUICK):
             if isinstance(event, Started) and event.job.startswith("Uploading"):
+                for name in bucket.contents():
+                    bucket.client.delete_object(Bucket=bucket.name, Key=name)
                 bucket.client.delete_bucket(Bucket=bucket.name)
     assert f"There is no {address}" in str(raised.value)
     assert [path.name for path in cache.glob("uploads/*/result/*.zarr")] == ["slide.ome.zarr"]
@@ -218,6 +229,39 @@ def test_an_upload_that_fails_says_where_the_result_is_kept(
     computed = [e for e in segment(slides / "slide.tif", MODEL, address, QUICK, resume=True) if isinstance(e, Started)]
     assert computed[0].done == computed[0].total
     assert ROOT in bucket.contents("one/")
+
+
+def test_two_machines_do_not_mix_results_of_a_slide_at_one_address(
+    bucket: Bucket, slides: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_store, "_AT_ONCE", 4)
+    address, coarse = f"s3://{bucket.name}/one", QUICK.model_copy(update={"overlap": 16})
+
+    def job(machine: str, settings: SegmentSettings, **how: bool) -> Job:
+        return segment(slides / "slide.tif", MODEL, address, settings, scratch=tmp_path / machine, **how)
+
+    first = job("first", QUICK)
+    uploading = False
+    for event in first:
+        uploading |= isinstance(event, Started) and event.job.startswith("Uploading")
+        if uploading and isinstance(event, Step):
+            break
+    by_name = f"Process {os.getpid()} on {re.escape(socket.gethostname())} is uploading to {address}; wait until"
+    for machine, settings in (("same", QUICK), ("other", coarse)):
+        with pytest.raises(OutputError, match=f"{by_name}.* What was computed is kept in .*`resume=True` goes on"):
+            list(job(machine, settings))
+    list(first)
+    results = without_times(bucket.contents("one/"))
+    assert results == without_times(on_disk(alone))
+    assert finish(job("same", QUICK, resume=True)).summary["already"]
+    with pytest.raises(OutputError, match=r"another result\. What was computed is kept in .* with `overw"):
+        list(job("other", coarse, resume=True))
+    assert without_times(bucket.contents("one/")) == results
+    computed = [one for one in job("other", coarse, resume=True, overwrite=True) if isinstance(one, Started)]
+    assert computed[0].done == computed[0].total  # no tile is computed again
+    assert json.loads(bucket.contents("one/")[ROOT])["attributes"]["pbip"]["settings"]["overlap"] == 16
+    assert not [name for name in bucket.contents("one/") if "uploading" in name]
+    assert not [path for path in tmp_path.glob("*/*") if path.parent.name in ("first", "same", "other")]
 
 
 def test_what_a_person_made_is_kept_when_a_result_is_replaced(
@@ -263,7 +307,7 @@ def test_a_copy_is_made_once_holds_results_alone_and_follows_changes(
     address = f"s3://{bucket.name}/all"
     folder = Path(finish(fetch_results(address)).summary["folder"])
     assert on_disk(folder) == {f"one/{name}": content for name, content in files.items()}
-    assert {path.name for path in folder.parent.iterdir()} == {"copy.json", "results"}
+    assert {path.name for path in folder.parent.iterdir() if path.name[0] != "."} == {"copy.json", "results"}
     assert {path.name for path in (cache / "downloads").iterdir()} == {folder.parent.name}
     bucket.requests()
     assert Path(finish(fetch_results(f"{address}/")).summary["folder"]) == folder
@@ -278,6 +322,33 @@ def test_a_copy_is_made_once_holds_results_alone_and_follows_changes(
         "all/one/areas.csv",
         f"all/one/{ROOT}",
     }
+
+
+def test_copies_are_deleted_when_there_are_too_many_but_none_that_is_in_use(
+    bucket: Bucket, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = {f"slide.ome.zarr/{name}": b"{}" for name in ("zarr.json", STORE_MARKER)}
+
+    def fetch(name: str) -> Path:
+        return Path(finish(fetch_results(f"s3://{bucket.name}/{name}")).summary["folder"]).parent
+
+    for one in "abcd":
+        for name, content in {**store, "areas.csv": bytes(1000)}.items():
+            bucket.put(f"{one}/{name}", content)
+    places = [fetch(name) for name in "abc"]
+    for used, place in enumerate(places):
+        os.utime(place / "copy.json", (used, used))
+    monkeypatch.setattr(fetching, "LIMIT", 3 * 1000)
+    fetch("d")
+    assert all(place.exists() for place in places)  # this process may read them
+    for place in places[1:]:  # as if processes that had fetched them had ended
+        claims._read_here.pop(place).release()
+    with claims.claim(places[1], "fetching results"):  # is being brought up to date
+        fetch("d")
+    assert [place.exists() for place in places] == [True, True, False]
+    fetch("b")  # is there still
+    assert len(list((cache / "downloads").iterdir())) == 3
+    assert places[1].exists()
 
 
 def test_a_copy_has_the_regions_of_its_slide(bucket: Bucket, alone: Path, cache: Path) -> None:

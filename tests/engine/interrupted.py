@@ -1,19 +1,15 @@
-"""A program that trains and pre-trains while it gets signals; ``python -m tests.engine.interrupted``.
-
-It is a separate process, since the signals are real. Arguments: ``train`` or ``pretrain``, a folder to work in, and
-the folder of the tiles or a slide. It prints how often the job was started.
-"""
+"""A program that trains and pre-trains while it gets signals. It is a separate process, since the signals are real."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -58,7 +54,15 @@ def sit(job: Job, stops: list[signal.Signals], after: float) -> bool:
     return finished
 
 
-def main(kind: str, work: Path, source: Path) -> None:
+def main(kind: str, work: Path, source: Path, sittings: Any) -> None:
+    """Run a job as a whole, and again with interruptions.
+
+    Args:
+        kind: ``train`` or ``pretrain``.
+        work: Where the runs are written.
+        source: The folder of the tiles, or a slide.
+        sittings: A shared number, which counts how often the interrupted job was started.
+    """
     make: Callable[[Path, bool], Job]
     if kind == "train":
         settings = settings_for(source, train={"steps": 6, "batch_size": 6, "validate_every": 1})
@@ -73,15 +77,9 @@ def main(kind: str, work: Path, source: Path) -> None:
     step_seconds = (ends[-1] - ends[0]) / len(ends)
     rng = random.Random(0)
     both = [signal.SIGINT, signal.SIGTERM]
-    sittings = 0
     while True:
-        stops = [both[:1], both[1:], both][sittings % 3]
+        stops = [both[:1], both[1:], both][sittings.value % 3]
         resume = (work / "parts").exists()
-        sittings += 1
+        sittings.value += 1
         if sit(make(work / "parts", resume), stops, rng.uniform(0, 1.5 * step_seconds)):
             break
-    sys.stdout.write(f"{sittings}\n")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -32,7 +32,6 @@ from napari_pbip.engine.inference.segment_slides import segment_slides
 from napari_pbip.errors import ClusterError, ConfigError, SlideError
 from napari_pbip.events import Event, Finished, RegionDone, RunStep, Started, Step, Warned
 from napari_pbip.results.blend import Region
-from napari_pbip.results.places import stores_in
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide
 from tests.engine import slow_disk
@@ -286,19 +285,6 @@ def test_workers_make_the_runs_of_a_comparison(cluster: Processes, weak_data: Pa
     assert not any(
         isinstance(event, RunStep) and event.values.get("loss") for event in events
     )  # finished runs are kept
-
-
-def test_processes_of_this_machine_are_started_and_ended(slide: Path, alone: Path, tmp_path: Path) -> None:
-    job = segment(slide, MODEL, tmp_path, QUICK, scheduler="local:2")
-    for event in job:
-        if isinstance(event, Step) and event.done:
-            break
-    job.close()  # cancelled
-    (path,) = stores_in(tmp_path)
-    done, planned = ScoreStore.open(path).progress
-    assert done < planned
-    list(segment(slide, MODEL, tmp_path, QUICK, resume=True))  # by this process
-    assert contents(tmp_path) == contents(alone)
 
 
 def test_what_workers_cannot_do_is_said_in_a_sentence(

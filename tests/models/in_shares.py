@@ -1,13 +1,13 @@
 """A program whose processes compare the gradients that they compute together with those of each of them alone.
 
-It is started by ``torchrun``, which sets what the processes need to find each other. An exit code of 0 means that all
-are equal up to rounding.
+An exit code of 0 means that all are equal up to rounding.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import distributed, nn
@@ -107,9 +107,10 @@ def compare(name: str, network: nn.Module, loss: Loss) -> None:
         torch.testing.assert_close(together.state_dict()[key], value, rtol=1e-3, atol=1e-5, msg=f"{name}: {key}")
 
 
-if __name__ == "__main__":
-    distributed.init_process_group("gloo")
+def main(rank: int, meeting: Path) -> None:
+    """Compare as one of two processes, which find each other by a file."""
     torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=meeting.as_uri(), rank=rank, world_size=2)
     for case in cases():
         compare(*case)
     distributed.destroy_process_group()

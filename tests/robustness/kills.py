@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -43,6 +42,7 @@ from napari_pbip.files import write_json
 from napari_pbip.results import ScoreStore
 from napari_pbip.results.places import stores_in
 from tests.data.formats.make import weak_data
+from tests.forking import forking
 
 CLOCKS = {"seconds", "seconds_per_step", "made", "scores_made", "labels_made"}
 """Keys and columns that differ between any two runs."""
@@ -200,11 +200,7 @@ def _count_renames(renames: Any, last: int) -> None:
 
 def context() -> Any:
     """Return the context that starts processes."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    forking = multiprocessing.get_context("forkserver")
-    forking.set_forkserver_preload(["tests.robustness.kills"])
-    return forking
+    return forking("tests.robustness.kills")
 
 
 @dataclass

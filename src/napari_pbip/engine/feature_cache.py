@@ -24,6 +24,7 @@ import platformdirs
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from napari_pbip.engine.cache_limit import Cached, keep_within
 from napari_pbip.errors import OutputError
 from napari_pbip.files import writing
 
@@ -31,8 +32,6 @@ Features = npt.NDArray[np.float16]
 
 LIMIT = 4 << 30
 """Bytes on disk at most: about 15,000 tiles of 224 pixels with 176 channels per cell of 8 pixels."""
-_PRUNE_TO = 0.9
-"""Share of the limit that is left after files were deleted."""
 _LOOK_EVERY = 0.02
 """Share of the limit that is written before the size of the cache is measured again."""
 
@@ -89,13 +88,11 @@ class FeatureCache:
         for path in self.folder.glob("*/*"):
             with suppress(OSError):  # another process may have deleted it
                 facts = path.stat()
-                found.append((facts.st_mtime, facts.st_size, path))
-        held = sum(size for _, size, _ in found)
-        if held <= self.limit:
-            return
-        for _, size, path in sorted(found):
-            if held <= self.limit * _PRUNE_TO:
-                break
-            with suppress(OSError):
-                path.unlink()
-            held -= size
+                found.append(Cached(path, facts.st_size, facts.st_mtime))
+        keep_within(self.limit, found, _delete)
+
+
+def _delete(path: Path) -> bool:
+    with suppress(OSError):
+        path.unlink()
+    return True

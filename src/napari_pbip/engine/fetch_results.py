@@ -8,18 +8,21 @@ CACHE/downloads/
 ```
 
 A file that has not changed since it was copied is not copied again. Nothing that was made here is in these folders, so
-that they can be deleted at any time.
+that they can be deleted at any time. Together they are of limited size: before another copy is made, those are deleted
+that were fetched least recently, unless a process that fetched one still runs, because it may read it.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 
-from napari_pbip.claims import claim
+from napari_pbip.claims import claim, is_read, keep_for_reading
+from napari_pbip.engine.cache_limit import Cached, keep_within
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.object_store import ObjectStore, StoredFile, place_for
 from napari_pbip.errors import OutputError
@@ -30,6 +33,8 @@ from napari_pbip.results.places import FURTHER_MAPS, REGIONS, files_of_results
 _DOWNLOADS = "downloads"
 """Folder in the user's cache folder."""
 _RECORD, _RESULTS = "copy.json", "results"
+LIMIT = 20 << 30
+"""Bytes of all copies at most, unless more are in use."""
 
 
 @job
@@ -37,7 +42,8 @@ def fetch_results(address: str) -> Job:
     """Copy the results at an address to this machine, or bring an earlier copy of them up to date.
 
     Only complete results are copied, and what lies beside them: regions, areas, picture. The copy is in the user's
-    cache folder.
+    cache folder, and is not deleted before this process ends. Copies that were fetched earlier are deleted, the oldest
+    first, when all together would exceed 20 GiB.
 
     Parameters
     ----------
@@ -67,10 +73,44 @@ def fetch_results(address: str) -> Job:
         raise OutputError(f"There is no result at {address}; name a <slide>.ome.zarr that `segment` uploaded.")
     place = place_for(address, _DOWNLOADS)
     with claim(place, "fetching results"):
+        keep_for_reading(place)
+        _make_room(place, sum(file.size for file in files.values()))
         yield from _copying(remote, files, place)
         remote.check_unchanged(files, within)
     folder = place / _RESULTS / within
     yield Finished(folder, {"folder": str(folder)})
+
+
+def _make_room(place: Path, size: int) -> None:
+    """Delete the copies that were fetched least recently if, with a new one of that size, they exceed the limit."""
+    others = [_cached(other) for other in place.parent.iterdir() if other != place and other.is_dir()]
+    keep_within(LIMIT - size, others, _delete)
+
+
+def _cached(place: Path) -> Cached:
+    size, used = 0, 0.0
+    for path in place.rglob("*"):
+        with suppress(OSError):  # another process may have deleted it
+            facts = path.stat()
+            size += facts.st_size
+            if path == place / _RECORD:  # which is written whenever the copy is fetched
+                used = facts.st_mtime
+    return Cached(place, size, used)
+
+
+def _delete(place: Path) -> bool:
+    """Delete a copy, unless it is being made or read."""
+    try:
+        with claim(place, "deleting a copy that was not used for long"):
+            if is_read(place):
+                return False
+            (place / _RECORD).unlink(missing_ok=True)
+            shutil.rmtree(place / _RESULTS, ignore_errors=True)
+    except (OSError, OutputError):
+        return False
+    with suppress(OSError):  # another process has claimed it meanwhile
+        place.rmdir()
+    return True
 
 
 def _parts(address: str) -> tuple[str, str]:

@@ -1,15 +1,18 @@
 """Folders on an object store, such as ``s3://bucket/results``: listing, copying to and from this machine, by fsspec.
 
 Credentials are those that the protocol's own package finds in the environment; they are neither asked for nor recorded.
-An object store has no locks, and folders are only names that begin alike: who writes a folder writes last what says
-that it is complete.
+An object store has no locks, and folders are only names that begin alike: who writes a folder says so by a file there
+(:meth:`ObjectStore.alone`), and writes last what says that it is complete.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
+import os
 import re
+import socket
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +33,8 @@ _READABLE = 32
 _WITH_EXTRA = ("s3", "s3a")
 """Protocols whose package the extra ``remote`` brings."""
 _LOCAL = ("file", "local")
+_UPLOAD = ".uploading-"
+"""How the names of files begin each of which says that a process uploads to their folder."""
 _TAGS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "mtime", "created")
 """What file systems of fsspec call that which changes with a file's content."""
 _MD5 = re.compile("[0-9a-f]{32}")
@@ -164,6 +169,48 @@ class ObjectStore:
         now = self.files(folder)
         if any(now.get(name) != file for name, file in files.items() if name.startswith(folder)):
             raise self._changed()
+
+    @contextmanager
+    def alone(self, place: Path) -> Iterator[dict[str, StoredFile]]:
+        """Let no other process upload to the folder while the block runs; yield the files that are there.
+
+        Each process has a file of its own there, and looks for those of others when that is written. Of two, at least
+        one finds the other's, and goes no further. (What was written is listed at once, by S3 and those like it.)
+
+        Parameters
+        ----------
+        place
+            The folder of this machine from which is uploaded, and which nobody else has claimed: what another process
+            left behind, which was killed while it uploaded from there, is taken over.
+
+        Raises
+        ------
+        OutputError
+            If another process uploads to the folder, or was killed on another machine while it did.
+        """
+        host = socket.gethostname()
+        own = f"{_UPLOAD}{hashlib.sha256(f'{host} {place.absolute()}'.encode()).hexdigest()[:12]}.json"
+        with self._reached("written"):
+            self._files.pipe_file(self._path(own), json.dumps({"process": os.getpid(), "host": host}).encode())
+        try:
+            there = self.files()
+            for name in there:
+                if name.startswith(_UPLOAD) and name != own:
+                    raise OutputError(
+                        f"{self._holder(name)} is uploading to {self.address}; wait until that has ended, or delete "
+                        f"{self.address}/{name} if it was killed."
+                    )
+            yield {name: file for name, file in there.items() if name != own}
+        finally:
+            with suppress(OutputError):
+                self._remove([own])
+
+    def _holder(self, name: str) -> str:
+        try:
+            about = json.loads(self.read(name))
+            return f"Process {about['process']} on {about['host']}"
+        except (OutputError, ValueError, KeyError, TypeError):  # it has just ended
+            return "Another process"
 
     def uploading(
         self, folder: Path, names: Iterable[str], *, last: Collection[str], stale: Collection[str]

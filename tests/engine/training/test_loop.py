@@ -32,7 +32,9 @@ from napari_pbip.events import Epoch, Event, Finished, Job, Step, Warned
 from napari_pbip.models.methods.cam import Cam
 from napari_pbip.models.pretraining import Pretraining
 from napari_pbip.signals import Stopped, answer_signals, held_back
+from tests.engine import interrupted
 from tests.engine.conftest import settings_for
+from tests.forking import forking
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no such signals")
 
@@ -75,10 +77,13 @@ def pretraining() -> PretrainSettings:
 def test_signals_at_any_moment_change_nothing(weak_data: Path, tmp_path: Path, kind: str) -> None:
     """Ctrl+C, SIGTERM and both at once, many times, in a step, a validation or a save."""
     source = weak_data if kind == "train" else samples.slide()
-    command = [sys.executable, "-m", "tests.engine.interrupted", kind, tmp_path, source]
-    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 2
+    context = forking(interrupted.__name__)
+    sittings = context.Value("i")
+    process = context.Process(target=interrupted.main, args=(kind, tmp_path, source, sittings))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert sittings.value > 2
     for name in ("state", "last", "best") if kind == "train" else ("state", "model"):
         assert same(*(tmp_path / folder / f"{name}.safetensors" for folder in ("whole", "parts"))), name
     whole, parts = ((tmp_path / folder / "curves.csv").read_text() for folder in ("whole", "parts"))

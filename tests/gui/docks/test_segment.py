@@ -7,6 +7,7 @@ import json
 import shutil
 
 import numpy as np
+import psutil
 import pytest
 import shapely
 import tifffile
@@ -31,7 +32,7 @@ from napari_pbip.results.places import maps_of
 from napari_pbip.slides import open_slide
 from napari_pbip.slides.regions import Kind, Region, Regions
 from tests.gui.napari_privates import pixels_shown
-from tests.gui.qt_helpers import answer, click
+from tests.gui.qt_helpers import answer, click, type_text
 from tests.gui.state.project_process import make_store
 
 QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2)
@@ -120,6 +121,47 @@ def test_a_slide_is_segmented_stopped_and_resumed(viewer, session, fine, settle,
     settle()
     assert session.segmenting.slides == fine.queue.rows == []
     assert len(session.results) == 1
+
+
+def test_workers_segment_a_slide_and_one_that_is_killed_or_stopped_costs_nothing(
+    viewer, session, fine, settle, uninterrupted, monkeypatch
+):
+    monkeypatch.setattr("napari_pbip.engine.cluster.connect._CONNECT_SECONDS", 1.0)
+    session.slides.open(samples.slide())
+    settle(lambda: fine.segment_button.isEnabled())
+    click(fine.more_button)
+
+    def choose(scheduler):
+        field = fine.scheduler_form.editor("scheduler")
+        type_text(field, scheduler)
+        QTest.keyClick(field, Qt.Key.Key_Return)
+
+    def workers():
+        return [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]
+
+    choose("tcp://127.0.0.1:1")  # where nobody is
+    click(fine.segment_button)
+    settle(all_ended(session))
+    [queued], [row] = session.segmenting.slides, fine.queue.rows
+    assert "No scheduler answers at tcp://127.0.0.1:1;" in row.notice.text()
+    assert "or correct “Scheduler” in Segment." in row.notice.text()
+    choose("local:1")
+    click(row.resume_button)
+    settle(lambda: queued.done > 0, seconds=300)  # a process starts, which loads torch
+    [worker] = workers()
+    worker.kill()
+    before = queued.done
+    settle(lambda: queued.done > before, seconds=300)
+    click(row.stop_button)
+    settle(lambda: queued.status is Status.STOPPED)
+    assert not workers()
+    assert 0 < queued.done < queued.total
+    choose("")  # the rest is done in this process
+    click(row.resume_button)
+    settle(lambda: queued.status is Status.DONE)
+    np.testing.assert_allclose(ScoreStore.open(queued.store).scores[0][:], uninterrupted, atol=1e-3)
+    store = session.results[0].store
+    settle(lambda: not np.isnan(store.presence()[:, store.planned]).any())
 
 
 def test_only_regions_are_segmented_and_the_rest_when_they_have_grown(viewer, session, widget, settle):

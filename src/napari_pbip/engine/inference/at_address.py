@@ -2,16 +2,17 @@
 
 A store cannot be written in place there: an object store has no locks, and files that grow would be uploaded again and
 again. The folder of this machine is deleted when all of it is at the address, and else kept, so that a job that was
-stopped, or whose upload failed, is resumed as one without an address.
+stopped, or whose upload failed, is resumed as one without an address. Two machines may make results of a slide for the
+same address, of which the second one to upload finds those of the first, and keeps its own if they differ.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from napari_pbip.engine.jobs import phase
 from napari_pbip.engine.object_store import ObjectStore, StoredFile, place_for
 from napari_pbip.errors import OtherResult, OutputError, UnreadableResult
 from napari_pbip.events import Event, Finished, Job, Started, Step
-from napari_pbip.files import writing_folder
+from napari_pbip.files import write_json, writing_folder
 from napari_pbip.results.corrections import FOLDER as CORRECTIONS
 from napari_pbip.results.label_files import FOLDER as LABELS
 from napari_pbip.results.label_files import recorded_settings
@@ -39,6 +40,8 @@ _UPLOADS = "uploads"
 """Folder in the user's cache folder."""
 _RESULT = "result"
 """Folder of the results, in the one that is claimed while they are made."""
+_BEFORE = "there-before.json"
+"""File beside it, with the results that were at the address when it was begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +98,18 @@ def at_address(
     Raises
     ------
     OutputError
-        If there is a result and it is neither resumed nor replaced, or the address cannot be read or written.
+        If there is a result and it is neither resumed nor replaced, another process uploads to the address or has
+        uploaded another result since this one was begun, or the address cannot be read or written.
     """
     remote = ObjectStore(address)
     place = place_for(remote.address, _UPLOADS, None if scratch is None else Path(scratch))
     with claim(place, "segmenting"):
         out = place / _RESULT
-        there = {name: file for name, file in remote.files().items() if _is_of_the_folder(name)}
-        earlier = [] if stores_in(out) else complete_stores(there)
+        there = _of_the_folder(remote.files())
+        begun = bool(stores_in(out))
+        earlier = [] if begun else complete_stores(there)
+        record = place / _BEFORE
+        before = _recorded(record) if begun and not overwrite else None
         changes = None
         for store in earlier:
             path = f"{remote.address}/{store}"
@@ -119,18 +126,37 @@ def at_address(
                 return
         if (resume and changes) or (earlier and any(map(_is_by_hand, there))):
             yield from _fetching(remote, there, out)
-        summary = yield from phase(make(out, resume=resume, overwrite=overwrite))
+        if before is None:
+            before = {store: there[f"{store}{DESCRIPTION}"] for store in complete_stores(there)}
+            write_json(record, {store: astuple(file) for store, file in before.items()})
         try:
-            yield from _uploading(remote, there, out, earlier)
+            summary = yield from phase(make(out, resume=resume, overwrite=overwrite))
+        finally:
+            if not stores_in(out):
+                record.unlink(missing_ok=True)
+        store = f"{remote.address}/{Path(summary['store']).name}"
+        way_out = "`resume=True` goes on with the upload"
+        try:
+            with remote.alone(place) as everything:
+                there = _of_the_folder(everything)
+                others = _results_since(there, before)
+                if (same := _same(remote, others, would_change)) is not None:
+                    store, summary = same, {"already": True}
+                elif others:
+                    way_out = "`resume=True` with `overwrite=True` puts it in the place of that one"
+                    raise OutputError(
+                        f"Another process has uploaded {remote.address}/{others[0]} since this one was begun, which is "
+                        "another result."
+                    )
+                else:
+                    yield from _uploading(remote, there, out, earlier)
         except OutputError as error:
-            raise OutputError(
-                f"{error} What was computed is kept in {out}; `resume=True` goes on with the upload."
-            ) from error
-        store = Path(summary["store"]).name
+            raise OutputError(f"{error} What was computed is kept in {out}; {way_out}.") from error
         shutil.rmtree(out, ignore_errors=True)
+        record.unlink(missing_ok=True)
     with suppress(OSError):  # another process has claimed it meanwhile
         place.rmdir()
-    yield Finished(None, {**summary, "store": f"{remote.address}/{store}"})
+    yield Finished(None, {**summary, "store": store})
 
 
 def _found(remote: ObjectStore, store: str) -> FoundResult:
@@ -147,10 +173,36 @@ def _found(remote: ObjectStore, store: str) -> FoundResult:
     return FoundResult(path, parse_facts(path, facts), thresholds, refined)
 
 
-def _is_of_the_folder(name: str) -> bool:
-    """Return whether a file belongs to results in the folder itself, and not to those of another slide in one below."""
-    folder, below, _ = name.partition("/")
-    return not below or folder.endswith(".ome.zarr")
+def _of_the_folder(files: Mapping[str, StoredFile]) -> dict[str, StoredFile]:
+    """Return the files that belong to results in the folder itself, and not to those of another slide in one below."""
+
+    def belongs(name: str) -> bool:
+        folder, below, _ = name.partition("/")
+        return not below or folder.endswith(".ome.zarr")
+
+    return {name: file for name, file in files.items() if belongs(name)}
+
+
+def _recorded(record: Path) -> dict[str, StoredFile] | None:
+    """Return the results that were at the address when this one was begun, or None if that is not known."""
+    with suppress(OSError, ValueError, TypeError, AttributeError):  # an earlier version did not record them
+        found = json.loads(record.read_text(encoding="utf-8"))
+        return {store: StoredFile(*values) for store, values in found.items()}
+    return None
+
+
+def _results_since(there: Mapping[str, StoredFile], before: Mapping[str, StoredFile]) -> list[str]:
+    """Return the stores of the results at the address that were not there before."""
+    return [store for store in complete_stores(there) if there[f"{store}{DESCRIPTION}"] != before.get(store)]
+
+
+def _same(remote: ObjectStore, stores: Collection[str], would_change: Callable[[FoundResult], bool]) -> str | None:
+    """Return the address of a result that is the same as this one, or None."""
+    for store in stores:
+        with suppress(OutputError):  # of another model or slide, or unreadable
+            if not would_change(found := _found(remote, store)):
+                return found.path
+    return None
 
 
 def _is_by_hand(name: str) -> bool:

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_pbip.config import RefineSettings, SegmentSettings
+from napari_pbip.config import JobSettings, RefineSettings, SegmentSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import ModelError
 from napari_pbip.gui.connections import listen
@@ -68,9 +68,13 @@ class SegmentWidget(DropZone):
         self.notice = Notice()
         self.form = SettingsForm(self._session.settings.segment, only=_SETTINGS)
         self.refine_form = SettingsForm(self._session.settings.refine)
-        for form, changed in ((self.form, self._on_form), (self.refine_form, self._on_refine)):
-            form.value_changed.connect(changed)
-        self.more_button = folding_button("More", "Settings that seldom need a change", self.form, self.refine_form)
+        self.scheduler_form = SettingsForm(self._session.settings, only=("scheduler",))
+        self.form.value_changed.connect(self._on_form)
+        self.refine_form.value_changed.connect(self._on_refine)
+        self.scheduler_form.value_changed.connect(self._on_scheduler)
+        self.more_button = folding_button(
+            "More", "Settings that seldom need a change", self.form, self.refine_form, self.scheduler_form
+        )
         self.queue = QueueView(self._queue)
         self._lay_out()
         listen(
@@ -114,6 +118,7 @@ class SegmentWidget(DropZone):
         layout.addWidget(self.more_button)
         layout.addWidget(self.form)
         layout.addWidget(self.refine_form)
+        layout.addWidget(self.scheduler_form)
         layout.addWidget(self.queue, 1)
         self.setMinimumWidth(340)
 
@@ -186,7 +191,11 @@ class SegmentWidget(DropZone):
     def _on_form(self, settings: SegmentSettings) -> None:
         self._session.change(segment=settings)
 
+    def _on_scheduler(self, settings: JobSettings) -> None:
+        self._session.change(scheduler=settings.scheduler)
+
     def _show_settings(self) -> None:
+        self.scheduler_form.set_value(self._session.settings)
         self.form.set_value(self._session.settings.segment)
         self.refine_form.set_value(self._session.settings.refine)
 
@@ -223,7 +232,7 @@ class SegmentWidget(DropZone):
         run = self._queue.run
         if run is None or not self._usable:
             self.notice.error(_CHOOSE_MODEL)
-        elif self.form.problems():
+        elif self.form.problems() or self.scheduler_form.problems():
             self.more_button.setChecked(True)
         elif paths:
             if not len(self._session.slides) and paths[0].is_file():  # no slide is open: the user wants to see this one

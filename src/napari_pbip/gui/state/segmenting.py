@@ -195,8 +195,10 @@ class SegmentQueue:
             self._become(slide, Status.STOPPED)
 
     def resume(self, slide: QueuedSlide) -> None:
-        """Resume a slide that was stopped, or try one again that failed."""
+        """Resume a slide that was stopped, or try one again that failed, with the scheduler that is chosen now."""
         if not slide.status.active:
+            here = {"scheduler": self._session.settings.scheduler}  # the last one may be lost; the result is the same
+            slide.settings = slide.settings.model_copy(update=here)
             self._become(slide, Status.WAITING)
             self._begin_next()
 
