@@ -1,13 +1,14 @@
 """Score trained models on images with masks with different widths of smoothing, and compare the methods image by image.
 
     python benchmarks/score_runs.py RUNS DATA --mpp 0.62 [--split test] [--smoothing 0 10 15 25 40] [--tested 15]
-        [--slide-mask MASK]
+        [--window 224] [--slide-mask MASK]
 
 RUNS is a folder with one folder per method, which contains one run per seed, as `benchmarks/weak_labels.py` and
 `napari-pbip compare` leave it. Every image is looked at once for all widths. The first table has the figures of each
 method as mean and standard deviation over its seeds. The second compares two methods at a time under *predicted* with
 the width --tested: the mIoU of every image is averaged over the seeds, and the Wilcoxon signed-rank test over images
-gets a p-value, with Holm's correction for the number of pairs. Choose a width with `--split val` only.
+gets a p-value, with Holm's correction for the number of pairs. Choose a width, or the side of the windows in which
+images are looked at (by default that of the training tiles), with `--split val` only.
 With a mask of the slide that `weak_labels.py` has segmented, a third table has the mean IoU of its map.
 """
 
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--split", default="test", choices=("test", "val"))
     parser.add_argument("--smoothing", type=float, nargs="+", default=[0.0, 10.0, 15.0, 25.0, 40.0], help="microns")
     parser.add_argument("--tested", type=float, default=15.0, help="the width of the second table, microns")
+    parser.add_argument("--window", type=int, help="side in pixels")
     parser.add_argument("--slide-mask", type=Path)
     args = parser.parse_args()
     tiles = load_tiles(args.data, args.split, DataSettings(folder=args.data, mpp=args.mpp))
@@ -70,7 +72,7 @@ def main() -> None:
     for folder in sorted(path for path in args.runs.iterdir() if path.is_dir()):
         of_widths = methods[folder.name] = defaultdict(list)
         for run in sorted(path for path in folder.iterdir() if path.is_dir()):
-            for width, scored in score(run, tiles, widths, args.mpp).items():
+            for width, scored in score(run, tiles, widths, args.mpp, args.window).items():
                 of_widths[width].append(scored)
         for width, runs in of_widths.items():
             cells = [spread([run.reports[p].report()[f] for run in runs]) for p in PROTOCOLS for f in FIGURES]
@@ -88,10 +90,12 @@ def main() -> None:
                 print(f"| {name} | {width:g} | {spread([on_slide(store, truth, width) for store in stores])} |")
 
 
-def score(run: Path, tiles: TileSet, widths: list[float], mpp: float) -> dict[float, Scored]:
+def score(run: Path, tiles: TileSet, widths: list[float], mpp: float, window: int | None) -> dict[float, Scored]:
     """Return the figures of a run for each width of smoothing."""
     model = load_model(run, "best", DEVICE)
     predictor = Predictor.of_run(model.method.eval(), model.facts, DEVICE, mpp=mpp)
+    if window is not None:
+        predictor = replace(predictor, windows=replace(predictor.windows, side=window))
     names, read = tiles.taxonomy.names, TileReader()
     scored = {width: Scored({protocol: SegmentationScores(names) for protocol in PROTOCOLS}) for width in widths}
     for tile in tiles:
