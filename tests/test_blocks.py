@@ -61,6 +61,13 @@ def read(loader, *place):
             time.sleep(0.002)
 
 
+def wait_until(so):
+    end = time.monotonic() + 20
+    while not so():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
 def test_a_rectangle_is_that_of_the_picture(loader, decoder):
     for y0, y1, x0, x1 in ((0, 60, 0, 70), (3, 20, 5, 9), (59, 60, 69, 70), (10, 10, 0, 5)):
         np.testing.assert_array_equal(read(loader, 0, y0, y1, x0, x1), FINE[y0:y1, x0:x1])
@@ -167,15 +174,26 @@ def test_the_coarsest_level_is_filled_piece_by_piece(decoder):
     loader.close()
 
 
-def test_closing_does_not_wait_for_what_was_not_begun(decoder):
-    shapes = [FINE.shape, COARSE.shape]
-    loader = BlockLoader(
-        decoder, (1, 4), shapes, COARSE.copy(), side=SIDE, size=1 << 20, threads=1, name="napari-pbip-test"
-    )
+def test_closing_waits_for_nothing_and_what_is_decoded_is_closed_when_no_thread_uses_it(loader, decoder):
+    closed = []
     decoder.gate.clear()
     loader.fill_coarsest(SIDE)
     loader.read(0, 0, 60, 0, 70)
-    threading.Timer(0.05, decoder.gate.set).start()
-    loader.close()
-    assert len(decoder.calls) <= 2
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("napari-pbip-test")]
+    wait_until(lambda: decoder.calls)
+    loader.close(lambda: closed.append(threading.current_thread().name))
+    time.sleep(0.1)
+    assert not closed  # the gate still holds one
+    decoder.gate.set()
+    wait_until(lambda: closed)
+    assert len(decoder.calls) == 1
+    assert closed[0].startswith("napari-pbip-test")
+    wait_until(lambda: not [one for one in threading.enumerate() if one.name.startswith("napari-pbip-test")])
+    loader.close(lambda: closed.append("again"))
+    assert len(closed) == 1
+
+
+def test_what_nobody_decodes_is_closed_at_once(loader):
+    read(loader, 0, 0, 16, 0, 16)
+    closed = []
+    loader.close(lambda: closed.append(threading.current_thread()))
+    assert closed == [threading.main_thread()]

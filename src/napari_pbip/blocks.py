@@ -97,6 +97,9 @@ class BlockLoader:
         self._lost: list[Piece] = []
         self._pieces = self._pieces_seen = 0
         self._lacking = False
+        self._decoding = 0
+        self._closed = False
+        self._then: Callable[[], object] = lambda: None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     def read(self, level: int, y0: int, y1: int, x0: int, x1: int) -> Pixels:
@@ -173,13 +176,26 @@ class BlockLoader:
         """Run other work in the threads, in turn with decoding."""
         return self._pool.submit(work)
 
-    def close(self) -> None:
-        """Stop decoding, wait for the block that is being decoded, and forget all blocks."""
+    def close(self, then: Callable[[], object] = lambda: None) -> None:
+        """Begin no block any more, and forget all; what is being decoded is not waited for. Further calls do nothing.
+
+        Parameters
+        ----------
+        then
+            Function that closes what is decoded. It is called when nothing is being decoded any more: at once, or in
+            the thread that ends last.
+        """
         with self._lock:
+            if self._closed:
+                return
+            self._closed, self._then = True, then
             self._unfilled.clear()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        with self._lock:  # a removed layer may stay in memory for a while
-            self._blocks.clear()
+            self._pending.clear()
+            self._blocks.clear()  # a removed layer may stay in memory for a while
+            idle = not self._decoding
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if idle:
+            then()
 
     def _fill(self, pieces: Iterable[Piece]) -> None:
         with self._lock:
@@ -236,7 +252,7 @@ class BlockLoader:
         with self._lock:
             if pixels is None:
                 self._failed.add(key)
-            else:
+            elif not self._closed:
                 self._blocks[key] = _Block(pixels)
             self._pending.pop(key, None)
 
@@ -259,11 +275,24 @@ class BlockLoader:
                     self._pool.submit(self._fill_next)
 
     def _try(self, level: int, rows: slice, columns: slice) -> Pixels | None:
+        with self._lock:
+            if self._closed:
+                return None
+            self._decoding += 1
         try:
             return self._decode(level, rows, columns)
         except Exception as error:  # noqa: BLE001 - whatever it is, the rest of the picture is shown, and it is reported
             self.error = self.error or error
             return None
+        finally:
+            self._end_one()
+
+    def _end_one(self) -> None:
+        with self._lock:
+            self._decoding -= 1
+            last = self._closed and not self._decoding
+        if last:
+            self._then()
 
 
 def _span(first: int, end: int, side: int) -> Iterable[int]:

@@ -152,7 +152,7 @@ def viewer(application: Any, settle: Callable[..., None], tmp_path: Path) -> Ite
     application.processEvents()
     del viewer, session
     gc.collect()
-    end = time.monotonic() + 0.4
+    end = time.monotonic() + 5  # a thread ends when the block that it decodes is there
     while (left := left_behind(application)) and time.monotonic() < end:
         application.processEvents()
         time.sleep(0.005)

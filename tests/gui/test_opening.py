@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import threading
+import time
+from functools import partial
 from pathlib import Path
 
+import napari
+import numpy as np
 import pytest
+import shapely
 import tifffile
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import QEventLoop, QTimer
+from PIL import Image
+from qtpy.QtCore import QEventLoop, Qt, QTimer
+from qtpy.QtTest import QTest
 
 from napari_pbip import samples
 from napari_pbip.gui.docks.project import ProjectWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
-from napari_pbip.gui.sessions import session_of
-from tests.gui.qt_helpers import drop_on_viewer
+from napari_pbip.gui.sessions import session_begun, session_of
+from napari_pbip.results.places import regions_file
+from napari_pbip.slides import Slide, TissueMask
+from napari_pbip.slides.regions import Kind, Region, Regions
+from tests.gui.napari_privates import canvas_of, duplicate, main_window
+from tests.gui.qt_helpers import click, drop_on_viewer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="files that are slow to read are FIFOs")
 _PATIENCE = 20.0
@@ -188,3 +200,180 @@ def test_in_a_running_window_a_thread_tells_slides_from_other_files(viewer, sess
     assert [(layer.name, layer.multiscale) for layer in viewer.layers] == [("slide", True), ("picture", False)]
     told = [one.message for one in notification_manager.records if str(one.severity) == "error"]
     assert told == ["damaged.svs is incomplete: its end is missing; copy or export it again."]
+
+
+def write_tiled(path: Path, pixels: np.ndarray) -> Path:
+    """Write a TIFF of which only its content tells that it is a slide."""
+    tifffile.imwrite(path, pixels[:1024, :1024], tile=(256, 256), photometric="rgb")
+    return path
+
+
+@pytest.mark.parametrize("last", ["slide", "picture"])
+def test_a_thread_tells_whether_files_opened_as_a_stack_are_slides(
+    viewer, session, settle, tmp_path, sample_pixels, last
+):
+    first, second = write_tiled(tmp_path / "a.tif", sample_pixels), tmp_path / "b.tif"
+    if last == "slide":
+        write_tiled(second, sample_pixels)
+    else:
+        tifffile.imwrite(second, sample_pixels[:1024, :1024], photometric="rgb")
+    slow = SlowFile(second)
+    in_event_loop(lambda: viewer.open([first, second], stack=True, plugin="napari-pbip"))
+    settle()
+    assert session.jobs
+    assert not viewer.layers
+    slow.come()
+    settle(lambda: not session.jobs and viewer.layers)
+    settle()
+    assert [layer.multiscale for layer in viewer.layers] == ([True, True] if last == "slide" else [False])
+    if last == "picture":
+        assert viewer.layers[0].data.shape == (2, 1024, 1024, 3)
+
+
+@pytest.fixture
+def bare_viewer(application, settle):
+    """Return a viewer in which nothing of this package was opened."""
+    viewer = napari.Viewer()
+    settle()
+    yield viewer
+    session_of(viewer).close()
+    viewer.close()
+    settle()
+    del viewer
+    gc.collect()
+
+
+@pytest.mark.parametrize("kind", ["slide", "picture"])
+def test_a_bare_window_goes_on_while_a_thread_tells_whether_a_file_is_a_slide(
+    bare_viewer, settle, tmp_path, sample_pixels, kind
+):
+    path = write_tiled(tmp_path / "slow.tif", sample_pixels)
+    if kind == "picture":
+        tifffile.imwrite(path, sample_pixels[:64, :64])
+    slow = SlowFile(path)
+    in_event_loop(lambda: bare_viewer.open(path, plugin="napari-pbip"))
+    settle()
+    assert not bare_viewer.layers
+    slow.come()
+    settle(lambda: bare_viewer.layers)
+    assert bare_viewer.layers[0].multiscale is (kind == "slide")
+    assert (session_begun() is not None) is (kind == "slide")
+
+
+def test_a_bare_window_closes_while_a_thread_looks_at_a_file(application, settle, tmp_path, sample_pixels):
+    slow = SlowFile(write_tiled(tmp_path / "slow.tif", sample_pixels))
+    viewer = napari.Viewer()
+    in_event_loop(partial(viewer.open, slow.path, plugin="napari-pbip"))
+    viewer.close()
+    del viewer
+    gc.collect()
+    slow.come()
+    settle()
+
+
+def test_the_key_for_the_next_slide_goes_on_from_the_one_that_is_being_opened(viewer, session, settle, tmp_path):
+    window, canvas = main_window(viewer), canvas_of(viewer)
+    window.activateWindow()
+    canvas.setFocus()
+    settle(lambda: window.isActiveWindow() and canvas.hasFocus())
+
+    def press(modifiers=Qt.KeyboardModifier.NoModifier) -> None:
+        QTest.keyClick(canvas, Qt.Key.Key_N, modifiers)
+        settle()
+
+    paths = [Path(shutil.copy(samples.slide(), tmp_path / f"{name}.svs")) for name in "abcdef"]
+    session.project.add(paths)
+    settle(lambda: len(session.project.slides) == 6 and not session.jobs)
+    paths[4].write_bytes(paths[4].read_bytes()[:300_000])
+    press()
+    settle(lambda: not session.project.opening)
+    slow = SlowFile(paths[1])
+    for _ in "bcd":
+        press()
+    assert session.opening == (paths[1],)
+    press(Qt.KeyboardModifier.ShiftModifier)
+    slow.come()
+    settle(lambda: not session.project.opening and not session.jobs)
+    settle()
+    assert [slide.slide.path.stem for slide in session.slides] == ["a", "b", "c"]  # not d, which was passed over
+    assert session.current_slide.slide.path == paths[2]
+    assert [slide.layer.visible for slide in session.slides] == [False, False, True]
+    press()
+    settle(lambda: not session.project.opening)
+    press()  # damaged: the view stays, and the key goes on
+    settle(lambda: session.project.faults)
+    assert session.current_slide.slide.path == paths[3]
+    press()
+    settle(lambda: session.current_slide.slide.path == paths[5])
+    settle(lambda: not session.jobs)
+
+
+def test_a_layer_is_removed_without_waiting_for_its_pixels(viewer, session, settle, monkeypatch):
+    gate, reading, closed = threading.Event(), threading.Event(), threading.Event()
+    read, close = Slide.read_scaled, Slide.close
+
+    def slowly(self, *args):
+        reading.set()
+        gate.wait(_PATIENCE)
+        assert not closed.is_set()
+        return read(self, *args)
+
+    def closing(self):
+        closed.set()
+        close(self)
+
+    monkeypatch.setattr(Slide, "read_scaled", slowly)
+    monkeypatch.setattr(Slide, "close", closing)
+    slide = session.slides.open(samples.slide())
+    settle(reading.is_set)
+    viewer.layers.selection.active = slide.layer
+    duplicate(viewer.layers)
+    began = time.monotonic()
+    viewer.layers.clear()
+    assert time.monotonic() - began < _PATIENCE / 2
+    settle()
+    assert not len(session.slides)
+    assert not closed.is_set()
+    gate.set()
+    settle(closed.is_set)
+    assert not slide.pyramid.error
+
+
+def test_regions_and_tissue_are_read_while_the_window_goes_on(viewer, session, widget, settle, tmp_path, monkeypatch):
+    path = Path(shutil.copy(samples.slide(), tmp_path / "slide.svs"))
+    slide = session.slides.open(path).slide
+    regions = regions_file(session.result_folder(slide))
+    Regions((Region("bed", Kind.ANALYSE, shapely.box(100, 100, 900, 900)),)).write(regions)
+    drawn = Image.new("1", (222, 297))
+    drawn.paste(1, (0, 0, 222, 100))
+    drawn.save(session.tissue_file(slide))
+    viewer.layers.clear()
+    session.folder = tmp_path / "another"
+    gate, read = threading.Event(), TissueMask.read.__func__
+
+    def slowly(cls, *args):
+        assert threading.current_thread() is not threading.main_thread()
+        gate.wait(_PATIENCE)
+        return read(cls, *args)
+
+    monkeypatch.setattr(TissueMask, "read", classmethod(slowly))
+    session.folder = tmp_path / "project"
+    slow = SlowFile(regions)
+    in_event_loop(lambda: widget.take([path]))
+    settle(widget.opening.isVisible)
+    settle()
+    assert not viewer.layers
+    slow.come()
+    settle(lambda: not session.opening)
+    settle()
+    opened = session.current_slide
+    assert [one.name for one in session.regions.of(opened)] == ["bed"]
+    assert session.tissue.mask(opened) is None
+    click(widget.tissue.button)  # the mask by hand, which is being read, is not replaced without a question
+    settle()
+    gate.set()
+    settle(lambda: session.tissue.mask(opened) is not None)
+    assert widget.tissue.question.isVisible()
+    assert session.tissue.mask(opened).by_hand
+    assert not session.tissue.is_searched(opened)
+    settle(lambda: not session.jobs)

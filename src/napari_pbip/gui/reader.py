@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import napari
 import npe2
@@ -22,9 +22,6 @@ from napari_pbip.folders import STORE_MARKER
 from napari_pbip.results.label_image import is_label_image
 from napari_pbip.slides import is_slide, open_slide
 from napari_pbip.wording import Interface
-
-if TYPE_CHECKING:
-    from napari_pbip.gui.state.session import Session
 
 LayerData = tuple[Any, ...]
 Paths = str | Sequence[str]
@@ -46,18 +43,10 @@ def get_reader(path: Paths) -> Reader:
     unknown = [one for one in paths if one.is_dir() or one.suffix.lower() in _OF_OTHERS_TOO]
     if not unknown:  # a suffix that only slides have suffices, so that damage is reported clearly
         return read_slides
-    session = _session_in_use()
-    if session is not None and len(paths) == 1:
-        return partial(_find_out, session)
-    return read_slides if all(is_slide(one) for one in unknown) else read_as_napari
-
-
-def _session_in_use() -> Session | None:
-    """Return the session of a running window if it has one: files are read in its threads, and this must not wait."""
-    from napari_pbip.gui.sessions import session_begun
-
-    session = session_begun()
-    return session if session is not None and _user_waits() else None
+    viewer = napari.current_viewer()
+    if viewer is None or not _user_waits():
+        return read_slides if all(is_slide(one) for one in unknown) else read_as_napari
+    return partial(_find_out, viewer, unknown)
 
 
 def _listed(path: Paths) -> list[str]:
@@ -86,11 +75,65 @@ def read_as_napari(path: Paths) -> list[LayerData]:
     return layers
 
 
-def _find_out(session: Session, path: Paths) -> list[LayerData]:
-    """Read a file or folder as a slide if a thread finds that it is one, else as napari does; napari gets no layers."""
-    (one,) = _listed(path)
-    session.open_slide(Path(one), otherwise=lambda _: session.viewer.open(one, plugin="napari"), pictures=False)
+def _find_out(viewer: napari.Viewer, unknown: Sequence[Path], path: Paths) -> list[LayerData]:
+    """Read files and folders as slides if a thread finds that all are slides, else as napari does.
+
+    napari gets no layers. A viewer without a session gets none for files that are no slides.
+
+    Parameters
+    ----------
+    viewer
+        The viewer, whose window is running.
+    unknown
+        Those of the paths of which their names do not tell whether they are slides.
+    path
+        The paths.
+    """
+    from napari_pbip.gui.sessions import session_begun, session_of
+
+    paths, session = _listed(path), session_begun()
+
+    def as_napari(_: object = None) -> None:
+        viewer.open(path, stack=not isinstance(path, str), plugin="napari")
+
+    def then(all_are: bool) -> None:
+        if all_are:
+            for one in paths:
+                session_of(viewer).open_slide(Path(one))
+        else:
+            as_napari()
+
+    def look() -> bool:
+        return all(is_slide(one) for one in unknown)
+
+    if session is None:
+        _in_thread(viewer, look, then)
+    elif len(paths) == 1:  # its file is read once
+        session.open_slide(Path(paths[0]), otherwise=as_napari, pictures=False)
+    else:
+        folder = session.folder
+        session.in_thread(
+            look,
+            lambda all_are: then(all_are) if session.folder == folder else None,
+            name=f"Looking at {Path(paths[0]).name} and {len(paths) - 1} more",
+        )
     return _NOTHING
+
+
+def _in_thread(viewer: napari.Viewer, work: Callable[[], bool], then: Callable[[bool], None]) -> None:
+    """Call a function in a thread, and then another one with its value, unless the window was closed meanwhile."""
+    from napari_pbip.gui.jobs import RunningJob, returning
+
+    def ended(_: object) -> None:
+        if job.result is not None:
+            then(job.result.summary["value"])
+        elif job.error is not None:
+            show_error(str(job.error))
+        job.deleteLater()
+
+    job = RunningJob(lambda: returning(work))
+    job.setParent(viewer.window._qt_window)
+    job.ended.connect(ended)
 
 
 @_in_one_sentence
@@ -136,7 +179,11 @@ def read_stores(path: Paths) -> list[LayerData]:
 
 
 def _user_waits() -> bool:
-    """Return whether this is called from the event loop of a window, which stands still until it returns."""
+    """Return whether this is called from the event loop of a window, which stands still until it returns.
+
+    It is not in a script, and neither while napari opens the files that were named in the shell, before its event loop
+    runs and its window is shown.
+    """
     from qtpy.QtCore import QThread
 
     thread = QThread.currentThread()

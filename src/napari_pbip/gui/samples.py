@@ -1,4 +1,8 @@
-"""Sample data in napari's *File* menu."""
+"""Sample data in napari's *File* menu.
+
+napari demands layers of a sample, so that slides are opened at once here, on the main thread, and not by the session in
+a thread. They lie beside the modules of this package, and their headers are small.
+"""
 
 from __future__ import annotations
 

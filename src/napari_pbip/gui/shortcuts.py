@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QApplication, QPushButton, QTabWidget
 
 from napari_pbip.gui.keys import Key, bind
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.letters import find_entry
+from napari_pbip.gui.qt_events import as_key
 from napari_pbip.gui.scrolling import scroll_to
 from napari_pbip.gui.state.steps import Step
 
@@ -76,17 +76,18 @@ class Shortcuts(QObject):
     # slides --------------------------------------------------------------------------------------------------
 
     def _move(self, places: int) -> None:
-        """Show the slide so many places further in the project, if there is one."""
+        """Show the slide so many places further in the project than the one that was asked for last, if there is one.
+
+        That one may still be opening, or could not be opened; else it is the one in view.
+        """
         if (session := self._session()) is None:
             return
         paths = [slide.path for slide in session.project.slides if slide not in session.project.missing]
-        slide = session.slide_in_view
-        place = places + (paths.index(slide.slide.path) if slide is not None and slide.slide.path in paths else -1)
+        in_view = session.slide_in_view
+        here = (session.project.asked, None if in_view is None else in_view.slide.path)
+        place = places + next((paths.index(path) for path in here if path in paths), -1)
         if 0 <= place < len(paths):
-            if (opened := session.slides.of_path(paths[place])) is not None:
-                session.slides.show(opened)
-            else:
-                session.project.show(paths[place])
+            session.project.turn_to(paths[place])
 
     # the map -------------------------------------------------------------------------------------------------
 
@@ -110,9 +111,10 @@ class Shortcuts(QObject):
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Wait for the release of the key that hides the map, or for another window, which would get the release."""
-        released = isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyRelease
-        if isinstance(event, QKeyEvent) and released:
-            released = event.key() == Qt.Key.Key_H and not event.isAutoRepeat()
+        key = as_key(event)
+        released = key is not None and key.type() == QEvent.Type.KeyRelease
+        if key is not None and released:
+            released = key.key() == Qt.Key.Key_H and not key.isAutoRepeat()
         if released or (event is not None and event.type() == QEvent.Type.WindowDeactivate):
             if (application := QApplication.instance()) is not None:
                 application.removeEventFilter(self)

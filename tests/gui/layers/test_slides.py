@@ -204,7 +204,7 @@ def test_a_slide_opens_once_and_closes_with_its_layer(viewer, settle):
     assert len(viewer.layers) == 1
     viewer.layers.remove(first.layer)
     assert len(slides) == 0
-    assert not [t for t in threading.enumerate() if t.name.startswith("napari-pbip-view")]
+    settle(lambda: not [t for t in threading.enumerate() if t.name.startswith("napari-pbip-view")])
 
 
 def test_one_slide_is_shown_at_a_time(viewer, widget, slide_without_mpp, settle):
@@ -294,7 +294,7 @@ def test_a_sample_comes_sharp_in_a_bare_viewer_and_is_closed_with_its_layer(bare
         (y0, x0), (height, width) = (corner[0].start, corner[1].start), seen.shape[:2]
         np.testing.assert_array_equal(seen, again.read_scaled(x0, y0, width, height, 1))
     bare_viewer.layers.remove(layer)
-    assert not [t for t in threading.enumerate() if t.name.startswith("napari-pbip-view")]
+    settle(lambda: not [t for t in threading.enumerate() if t.name.startswith("napari-pbip-view")])
 
 
 def test_microns_per_pixel_of_a_sample_are_the_users_own(viewer, widget, settle, tmp_path, monkeypatch):
@@ -740,6 +740,7 @@ def test_a_stroke_is_saved_though_the_slide_project_or_layer_changes_at_once(pai
     painter.viewer.layers.remove(painter.layer)
     np.testing.assert_array_equal(painter.saved, painted)
     painter.session.tissue.show(painter.slide)
+    painter.settle(lambda: painter.mask is not None)
     painted = stroke(110)
     painter.session.folder = tmp_path / "another"
     assert painter.mask is None

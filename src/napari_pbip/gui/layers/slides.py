@@ -6,8 +6,10 @@ shown from the coarsest level, blurred, until they are. The coarsest level itsel
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +78,27 @@ class SlideLevel:
         return np.asarray(self[:], dtype)
 
 
+class _Sharing:
+    """The pyramids that share an open slide, which is closed when the last of them has ended."""
+
+    def __init__(self, slide: Slide) -> None:
+        self._slide = slide
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def begin(self) -> None:
+        with self._lock:
+            self._count += 1
+
+    def end(self) -> None:
+        """End one; it may be called in any thread."""
+        with self._lock:
+            self._count -= 1
+            last = not self._count
+        if last:
+            self._slide.close()
+
+
 class SlidePyramid:
     """The levels of a slide for display, and the threads that decode them.
 
@@ -83,7 +106,7 @@ class SlidePyramid:
     ----------
     slide
         The open slide, which is closed with the last pyramid of it.
-    others
+    sharing
         The pyramids of the same slide, whose layers are duplicates of each other.
 
     Attributes
@@ -97,14 +120,15 @@ class SlidePyramid:
     failed = Signal(str)
     """Emitted once, on the main thread, with a sentence when a part of the slide cannot be read and stays blurred."""
 
-    def __init__(self, slide: Slide, others: set[SlidePyramid] | None = None) -> None:
+    def __init__(self, slide: Slide, sharing: _Sharing | None = None) -> None:
         self.slide = slide
-        self._of_slide = set() if others is None else others
-        self._of_slide.add(self)
-        self.levels = [SlideLevel(self, i, scale) for i, scale in enumerate(_scales(slide))]
+        self._sharing = _Sharing(slide) if sharing is None else sharing
+        self._sharing.begin()
+        scales = _scales(slide)
+        self.levels = [SlideLevel(self, i, scale) for i, scale in enumerate(scales)]
         self._loader = BlockLoader(
-            self._decode,
-            [level.scale for level in self.levels],
+            partial(_decode, slide, scales),  # without the pyramid, whose timer a thread must not be the last to have
+            scales,
             [level.shape[:2] for level in self.levels],
             np.full(self.levels[-1].shape, _NOT_THERE_YET, np.uint8),
             side=BLOCK,
@@ -122,7 +146,7 @@ class SlidePyramid:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SlidePyramid:
         """Copy for a duplicated layer, which decodes the same open slide."""
-        return SlidePyramid(self.slide, self._of_slide)
+        return SlidePyramid(self.slide, self._sharing)
 
     @property
     def coarsest(self) -> Pixels:
@@ -149,24 +173,15 @@ class SlidePyramid:
             self.arrived.emit()
 
     def close(self) -> None:
-        """Stop decoding, and close the slide if nothing else shows it."""
+        """Stop decoding, and have the slide closed, if nothing else shows it, when what is being decoded is done."""
         self._timer.stop()
-        self._loader.close()
-        self._of_slide.discard(self)
-        if not self._of_slide:
-            self.slide.close()
+        self._loader.close(self._sharing.end)
 
     def _piece(self) -> int:
         """Return the side of the pieces of the coarsest level; without a pyramid, decoding all of it takes seconds."""
         coarsest = self.levels[-1].scale
         finer = max(level.downsample for level in self.slide.levels if level.downsample <= 1.01 * coarsest)
         return max(16, round(_AT_ONCE * finer / coarsest))
-
-    def _decode(self, index: int, rows: slice, columns: slice) -> Pixels:
-        """Decode a part of a level; called in a thread."""
-        scale = self.levels[index].scale
-        width, height = columns.stop - columns.start, rows.stop - rows.start
-        return self.slide.read_scaled(columns.start * scale, rows.start * scale, width, height, scale)
 
     def _poll(self) -> None:
         """Request a redraw if blocks that were missing have been decoded."""
@@ -387,6 +402,12 @@ def placement(slide: Slide) -> dict[str, Any]:
     if slide.mpp_xy is None:
         return {"scale": (1.0, 1.0), "units": PIXELS}
     return {"scale": (slide.mpp_xy[1], slide.mpp_xy[0]), "units": MICRONS}
+
+
+def _decode(slide: Slide, scales: list[float], index: int, rows: slice, columns: slice) -> Pixels:
+    """Decode a part of a level; called in a thread."""
+    scale, width, height = scales[index], columns.stop - columns.start, rows.stop - rows.start
+    return slide.read_scaled(columns.start * scale, rows.start * scale, width, height, scale)
 
 
 def _scales(slide: Slide) -> list[float]:

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QApplication, QWidget
 from napari_pbip.gui.clicks import is_drag
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.region_to_label import RegionToLabel
+from napari_pbip.gui.qt_events import as_key, as_mouse
 from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.suggestions import Suggestions
 from napari_pbip.slides import Position
@@ -179,18 +180,18 @@ class LabelTool(QObject):
     # keys ----------------------------------------------------------------------------------------------------
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        if isinstance(event, QKeyEvent) and event.type() == QEvent.Type.KeyPress:
-            return self._on_key(event)
-        double = QEvent.Type.MouseButtonDblClick
-        if isinstance(event, QMouseEvent) and event.type() == double and not self.regions:
+        if (key := as_key(event)) is not None and key.type() == QEvent.Type.KeyPress:
+            return self._on_key(key)
+        mouse = as_mouse(event)
+        if mouse is not None and mouse.type() == QEvent.Type.MouseButtonDblClick and not self.regions:
             # a double click labels like two clicks, while napari would zoom in
             press = QMouseEvent(
                 QEvent.Type.MouseButtonPress,
-                event.position(),
-                event.globalPosition(),
-                event.button(),
-                event.buttons(),
-                event.modifiers(),
+                mouse.position(),
+                mouse.globalPosition(),
+                mouse.button(),
+                mouse.buttons(),
+                mouse.modifiers(),
             )
             QApplication.sendEvent(self._canvas, press)
             return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
-from napari_pbip.gui.connections import listen
+from napari_pbip.gui.connections import listen, while_alive
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.timers import single_shot
@@ -106,8 +106,11 @@ class TissuePanel(QGroupBox):
 
     def _ask_or_find(self) -> None:
         """Find tissue, or ask first if the mask was corrected by hand."""
-        slide = self._slide
-        if slide is None:
+        if (slide := self._slide) is not None:
+            self._tissue.when_read(slide, while_alive(self._ask_or_find_for))
+
+    def _ask_or_find_for(self, slide: SlideLayer) -> None:
+        if slide is not self._slide:
             return
         mask = self._tissue.mask(slide)
         if mask is not None and mask.by_hand:

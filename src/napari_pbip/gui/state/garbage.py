@@ -50,6 +50,7 @@ class ModulesLeftOut:
     def close(self) -> None:
         """Look through everything again."""
         self._soon.stop()
+        imports.collect_again()
         viewer = self._viewer()
         if self._active and viewer is not None:
             viewer.layers.events.removed.disconnect(self._on_removed)
@@ -67,6 +68,7 @@ class ModulesLeftOut:
             viewer.layers.events.removed.connect(self._on_removed)
             get_qapp().applicationStateChanged.connect(self._on_state)
             self._leave_out()
+            imports.collect_again()
 
     def _leave_out(self) -> None:
         viewer = self._viewer()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_pbip.errors import MissingSlide, PbipError, SlideError
+from napari_pbip.gui.state.regions import RegionsOfSlide
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.project import ProjectSlide
 from napari_pbip.slides import Slide, open_slide
@@ -35,6 +36,7 @@ class OpeningQueue:
     def __init__(self, session: Session) -> None:
         self._session: Session = weakref.proxy(session)
         self._waiting: deque[ProjectSlide | Path] = deque()
+        self._to_show: tuple[ProjectSlide | Path, ...] = ()
         self._next = single_shot(0, self._open_next)
 
     def __bool__(self) -> bool:
@@ -51,6 +53,18 @@ class OpeningQueue:
         self._waiting.extend(these)
         if idle:
             self._next.start()
+
+    def show(self, slide: ProjectSlide, store: Path | None) -> None:
+        """Add a slide that is to be shown, and its result, instead of the last one if that has not begun to open."""
+        self.show_none()
+        mine = slide.model_copy()  # the slide itself may wait for another reason, too
+        self._to_show = (mine,) if store is None else (mine, store)
+        self.add(self._to_show)
+
+    def show_none(self) -> None:
+        """Do not open the slide that was to be shown last, if that has not begun to open."""
+        if self._waiting and not any(self._waiting[0] is one for one in self._to_show):
+            self._waiting = deque(one for one in self._waiting if not any(one is other for other in self._to_show))
 
     def clear(self) -> None:
         """Open none of those that wait."""
@@ -95,8 +109,10 @@ class OpeningQueue:
         return bool(self._waiting) and self._waiting[0] is one
 
 
-def read_slide(path: Path, known: ProjectSlide | None, *, pictures: bool) -> Slide:
-    """Open a slide with everything that the main thread asks it for; it is slow, and called in a thread.
+def read_slide(
+    path: Path, known: ProjectSlide | None, results: Path, *, pictures: bool
+) -> tuple[Slide, RegionsOfSlide]:
+    """Open a slide with everything that the main thread asks it for, and read its regions; called in a thread.
 
     Parameters
     ----------
@@ -104,6 +120,8 @@ def read_slide(path: Path, known: ProjectSlide | None, *, pictures: bool) -> Sli
         The slide.
     known
         What the project remembers of it, whose microns per pixel it gets if the user gave them.
+    results
+        Folder of all results of the project.
     pictures
         Whether a plain picture counts as a slide.
 
@@ -119,4 +137,4 @@ def read_slide(path: Path, known: ProjectSlide | None, *, pictures: bool) -> Sli
     if known is not None:
         known.give_mpp(opened)
     _ = opened.identity  # kept from now on; it reads the file
-    return opened
+    return opened, RegionsOfSlide.read(opened, results)

@@ -72,6 +72,7 @@ class ProjectWork:
         self._slides: dict[Path, ProjectSlide] = {}
         self._results: dict[Path, ProjectResult] = {}
         self._current: Path | None = None
+        self._asked: Path | None = None
         self._written = Project()
         self._seen: weakref.WeakSet[SlideLayer | ResultLayer] = weakref.WeakSet()
         self._claim: ExitStack | None = None
@@ -81,7 +82,7 @@ class ProjectWork:
         self._opening.missing.connect(self._on_missing)
         self._opening.failed.connect(self._on_failed)
         self._opening.emptied.connect(self._show_current)
-        self._opening.advanced.connect(self.changed)
+        self._opening.advanced.connect(self._on_advanced)
         session.slides.changed.connect(self._on_slides)
         session.results.changed.connect(self._on_results)
         session.settings_changed.connect(self._save_soon)
@@ -98,6 +99,11 @@ class ProjectWork:
     def opening(self) -> bool:
         """Whether slides or results are still to be opened as they were left."""
         return bool(self._opening)
+
+    @property
+    def asked(self) -> Path | None:
+        """The slide that was asked for last, until it is selected: it may still be opening, or could not be opened."""
+        return self._asked
 
     def given_mpp(self, path: Path) -> float | None:
         """Return the microns per pixel that the user gave a slide in this project, or None."""
@@ -183,8 +189,18 @@ class ProjectWork:
         """Bring a slide of the project and its result, if there is one, into view; they are opened in a thread."""
         slide = self._slides[path]
         store = self.store_of(slide)
-        self._current, self.faults = path, ()
-        self._opening.add([slide, store] if store.exists() else [slide])
+        self._current, self._asked, self.faults = path, path, ()
+        self._opening.show(slide, store if store.exists() else None)
+
+    def turn_to(self, path: Path) -> None:
+        """Bring a slide of the project into view: at once if it is open, else as :meth:`show` does."""
+        opened = self._session.slides.of_path(path)
+        if opened is None:
+            self.show(path)
+        else:
+            self._opening.show_none()
+            self._current = self._asked = path
+            self._session.slides.show(opened)
 
     def give_mpp(self, path: Path, mpp: float) -> None:
         """Set the microns per pixel of a slide that the user gave, open or not, and keep them beside the slide, too.
@@ -266,7 +282,7 @@ class ProjectWork:
         self._written = project
         self._slides = {slide.path: slide for slide in project.slides}
         self._results = {result.path: result for result in project.results}
-        self._current = project.current
+        self._current, self._asked = project.current, None
         self._session.segmenting.run = project.model
         self._session.settings = project.settings
         self._session.titles.given = project.titles
@@ -353,15 +369,22 @@ class ProjectWork:
     # what is open --------------------------------------------------------------------------------------------
 
     def _on_missing(self, slide: ProjectSlide) -> None:
-        self.missing = (*(one for one in self.missing if one is not slide), slide)
+        self.missing = (*(one for one in self.missing if one.path != slide.path), slide)
 
     def _on_failed(self, sentence: str) -> None:
         self.faults += (sentence,)
 
+    def _on_advanced(self) -> None:
+        """Go back to the slide that was asked for last if it is open, because each one that is opened is shown."""
+        asked = None if self._asked is None else self._session.slides.of_path(self._asked)
+        if asked is not None:
+            self._session.slides.show(asked)
+        self.changed.emit()
+
     def _show_current(self) -> None:
         slides = self._session.slides
         current = None if self._current is None else slides.of_path(self._current)
-        if current is None and len(slides):
+        if current is None and len(slides) and self._session.slide_in_view is None:
             current = slides[-1]
         if current is not None:
             slides.show(current)
@@ -434,7 +457,7 @@ class ProjectWork:
 
     def _on_selected(self, slide: SlideLayer | None) -> None:
         if slide is not None and not self._opening:
-            self._current = slide.slide.path
+            self._current, self._asked = slide.slide.path, None
             self._save_soon()
 
     # the file ------------------------------------------------------------------------------------------------

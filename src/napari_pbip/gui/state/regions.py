@@ -11,7 +11,7 @@ import weakref
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from psygnal import Signal
@@ -20,8 +20,9 @@ from napari_pbip.errors import PbipError
 from napari_pbip.gui.layers.regions import RegionsLayer
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import SlideLayer
-from napari_pbip.results.places import regions_file
+from napari_pbip.results.places import regions_file, result_folder
 from napari_pbip.results.planning import needed_tiles
+from napari_pbip.slides import Slide
 from napari_pbip.slides.regions import Kind, Regions
 
 if TYPE_CHECKING:
@@ -29,16 +30,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class _OfSlide:
-    """The regions of a slide."""
+class RegionsOfSlide:
+    """The regions of a slide, and where they are."""
 
     file: Path
     regions: Regions
     layer: RegionsLayer | None = None
-    damaged: bool = False
-    """Whether the file cannot be used, so that it is not replaced."""
+    problem: PbipError | None = None
+    """Why the file cannot be used, which is then not replaced; or None."""
     drawn: str = ""
     """Identity of the regions as the layer has them, whose coordinates are rounded."""
+
+    @classmethod
+    def read(cls, slide: Slide, results: Path) -> Self:
+        """Read the regions of a slide in the folder of all results; it may be called in a thread."""
+        file = regions_file(result_folder(results, slide.name, slide.identity))
+        try:
+            if file.exists():
+                regions = Regions.read(file)
+                regions.check_on(slide)
+                return cls(file, regions)
+        except PbipError as error:
+            return cls(file, Regions(), problem=error)
+        return cls(file, Regions())
 
 
 class DrawnRegions:
@@ -55,15 +69,24 @@ class DrawnRegions:
 
     def __init__(self, session: Session) -> None:
         self._session = weakref.proxy(session)
-        self._slides: dict[Path, _OfSlide] = {}
+        self._slides: dict[Path, RegionsOfSlide] = {}
         self.problems: dict[Path, PbipError] = {}
         session.viewer.layers.events.removed.connect(self._on_removed)
         session.slides.changed.connect(self._place)
         session.folder_changed.connect(self._leave_project)
 
     def of(self, slide: SlideLayer) -> Regions:
-        """Return the regions of a slide, which are read from its file when they are first asked for."""
+        """Return the regions of a slide, which are read from its file when they are first asked for, or before."""
         return self._of(slide).regions
+
+    def take(self, path: Path, read: RegionsOfSlide) -> None:
+        """Take the regions of a slide that is about to be opened, which were read in a thread."""
+        if (known := self._slides.get(path)) is not None and known.layer is not None:
+            return  # its layer was left open, and what is drawn there is newer
+        self._slides[path] = read
+        self.problems.pop(path, None)
+        if read.problem is not None:
+            self.problems[path] = read.problem
 
     def tiles_to_segment(self, slide: SlideLayer) -> int:
         """Return the number of tiles in the regions of a slide for which its open map has no scores."""
@@ -79,7 +102,7 @@ class DrawnRegions:
 
     def draw(self, slide: SlideLayer, kind: Kind) -> None:
         """Choose the tool that draws regions of a kind on a slide."""
-        if not self._of(slide).damaged:
+        if self._of(slide).problem is None:
             layer = self._show(slide)
             self._session.viewer.layers.selection.active = layer.layer
             layer.draw(kind)
@@ -87,7 +110,7 @@ class DrawnRegions:
     def change(self, slide: SlideLayer, regions: Regions) -> None:
         """Replace the regions of a slide; this can be undone."""
         path, before = slide.slide.path, self.of(slide)
-        if regions.identity == before.identity or self._of(slide).damaged:
+        if regions.identity == before.identity or self._of(slide).problem is not None:
             return
         undo, redo = partial(self._restore, path, before), partial(self._restore, path, regions)
         self._session.history.push("regions", undo, redo, about=("regions", path))
@@ -98,18 +121,10 @@ class DrawnRegions:
         for path in list(self._slides):
             self._take(path)
 
-    def _of(self, slide: SlideLayer) -> _OfSlide:
+    def _of(self, slide: SlideLayer) -> RegionsOfSlide:
         path = slide.slide.path
         if path not in self._slides:
-            file, regions, damaged = regions_file(self._session.result_folder(slide.slide)), Regions(), False
-            self.problems.pop(path, None)
-            try:
-                if file.exists():
-                    regions = Regions.read(file)
-                    regions.check_on(slide.slide)
-            except PbipError as error:
-                regions, damaged, self.problems[path] = Regions(), True, error
-            self._slides[path] = _OfSlide(file, regions, damaged=damaged)
+            self.take(path, RegionsOfSlide.read(slide.slide, self._session.results_folder))
         return self._slides[path]
 
     def _show(self, slide: SlideLayer) -> RegionsLayer:
@@ -157,7 +172,7 @@ class DrawnRegions:
         self.changed.emit()
 
     @staticmethod
-    def _is_of(result: ResultLayer, of_slide: _OfSlide) -> bool:
+    def _is_of(result: ResultLayer, of_slide: RegionsOfSlide) -> bool:
         return regions_file(result.store.path.parent) == of_slide.file
 
     def _restore(self, path: Path, regions: Regions) -> None:

@@ -36,7 +36,7 @@ from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.method_advice import MethodAdvice
 from napari_pbip.gui.state.opening import read_slide
 from napari_pbip.gui.state.project import ProjectWork
-from napari_pbip.gui.state.regions import DrawnRegions
+from napari_pbip.gui.state.regions import DrawnRegions, RegionsOfSlide
 from napari_pbip.gui.state.segmenting import SegmentQueue
 from napari_pbip.gui.state.steps import Steps
 from napari_pbip.gui.state.suggestions import Suggestions
@@ -318,14 +318,16 @@ class Session:
                 arrive()
                 return None
             known = next((slide for slide in self.project.slides if slide.path == path), None)
-            return partial(read_slide, path, known, pictures=pictures)
+            return partial(read_slide, path, known, self.results_folder, pictures=pictures)
 
-        def take(read: Slide) -> None:
+        def take(read: tuple[Slide, RegionsOfSlide]) -> None:
+            slide, regions = read
             wanted = turns is self._turns
             if wanted and self.slides.of_path(path) is None:
-                self.slides.add(read)
+                self.regions.take(path, regions)
+                self.slides.add(slide)
             else:
-                read.close()
+                slide.close()
             if wanted:
                 arrive()
 

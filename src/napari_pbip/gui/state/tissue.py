@@ -8,6 +8,8 @@ is saved a moment later, and at once before a job starts, another project is ope
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,7 @@ from psygnal import Signal
 
 from napari_pbip.engine.inference.tissue import outline_tissue
 from napari_pbip.errors import PbipError
-from napari_pbip.events import Job
+from napari_pbip.events import Finished, Job
 from napari_pbip.files import writing
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.colours import label_colormap
@@ -28,7 +30,8 @@ from napari_pbip.gui.layers.selection import selection_kept
 from napari_pbip.gui.layers.slides import METADATA, SlideLayer
 from napari_pbip.gui.layers.units import MICRONS
 from napari_pbip.gui.timers import single_shot
-from napari_pbip.slides import TissueMap, TissueMask
+from napari_pbip.results.places import TISSUE, result_folder
+from napari_pbip.slides import Slide, TissueMap, TissueMask
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -104,6 +107,7 @@ class Tissue:
         # of one slide only, because it has as many floats as the mask has pixels
         self._measure: tuple[tuple[Path, float | None], TissueMap] | None = None
         self._painted_meanwhile: dict[Path, TissueMask] = {}
+        self._reading: dict[Path, list[Callable[[SlideLayer], object]]] = {}  # what is to be done afterwards
         self._job: RunningJob | None = None
         self._searched: SlideLayer | None = None
         self._next: SlideLayer | None = None
@@ -121,11 +125,22 @@ class Tissue:
         return slide in (self._searched, self._next)
 
     def show(self, slide: SlideLayer) -> None:
-        """Add a layer of the slide's mask on disk, if there is one."""
-        file = self._session.tissue_file(slide.slide)
-        if self.mask(slide) is None and file.exists():
-            self._read(slide, file)
-            self.changed.emit()
+        """Add a layer of the slide's mask on disk, if there is one, which is read in a thread."""
+        path, results = slide.slide.path, self._session.results_folder
+        if self.mask(slide) is None and path not in self._reading:
+            self._reading[path] = []
+            self._session.in_thread(
+                partial(_read_in, results, slide.slide),
+                partial(self._arrive, slide, results),
+                partial(self._arrive, slide, results),
+            )
+
+    def when_read(self, slide: SlideLayer, act: Callable[[SlideLayer], object]) -> None:
+        """Call a function with the slide when its mask on disk has been read: at once if it is not being read."""
+        if (waiting := self._reading.get(slide.slide.path)) is None:
+            act(slide)
+        else:
+            waiting.append(act)
 
     def find(self, slide: SlideLayer) -> None:
         """Find the tissue with the present settings, and replace the present mask, even if it was corrected by hand."""
@@ -138,12 +153,18 @@ class Tissue:
         settings = self._session.settings.segment.tissue
         measure = self._measure[1] if self._measure is not None and self._measure[0] == (path, mpp) else None
 
+        found: list[tuple[TissueMask, bytes]] = []
+
         def make() -> Job:
-            return outline_tissue(path, settings, out, mpp=mpp, measure=measure)
+            with closing(outline_tissue(path, settings, out, mpp=mpp, measure=measure)) as job:
+                for event in job:
+                    if isinstance(event, Finished):
+                        found.append(_read(out, slide.slide))
+                    yield event
 
         self._searched = slide
         job = self._job = self._session.start(make)
-        job.ended.connect(lambda state: self._found(slide, mpp, job, out, state))
+        job.ended.connect(lambda state: self._found(slide, mpp, job, out, found, state))
         self.changed.emit()
 
     def flush(self) -> None:
@@ -162,7 +183,32 @@ class Tissue:
     def _being_searched(self) -> Path | None:
         return None if self._searched is None else self._searched.slide.path
 
-    def _found(self, slide: SlideLayer, mpp: float | None, job: RunningJob, file: Path, state: State) -> None:
+    def _arrive(
+        self, slide: SlideLayer, results: Path, read: tuple[Path, TissueMask, bytes] | PbipError | None
+    ) -> None:
+        """Show what was read from disk, if it is still wanted."""
+        if results != self._session.results_folder:
+            return
+        path = slide.slide.path
+        waiting = self._reading.pop(path, [])
+        if slide in list(self._session.slides) and self.mask(slide) is None and not self.is_searched(slide):
+            if isinstance(read, PbipError):
+                self.problems[path] = read
+            elif read is not None:
+                self._take(slide, *read)
+            self.changed.emit()
+        for act in waiting:
+            act(slide)
+
+    def _found(
+        self,
+        slide: SlideLayer,
+        mpp: float | None,
+        job: RunningJob,
+        file: Path,
+        found: list[tuple[TissueMask, bytes]],
+        state: State,
+    ) -> None:
         self._job = self._searched = None
         path = slide.slide.path
         if (painted := self._painted_meanwhile.pop(file, None)) is not None:  # its layer was removed
@@ -179,22 +225,18 @@ class Tissue:
                 self._save(path, mask)  # it was corrected meanwhile, which takes precedence
             elif slide in list(self._session.slides) and file == self._session.tissue_file(slide.slide):
                 before = None if mask is None else mask.content
-                self._read(slide, file)
-                if before is not None and (mask := self._masks.get(path)) is not None:
-                    self._record(path, before, mask.content, "found")
+                [(mask_on_disk, content)] = found
+                self._take(slide, file, mask_on_disk, content)
+                if before is not None:
+                    self._record(path, before, content, "found")
         following, self._next = self._next, None
         if following is not None:
             self.find(following)
         self.changed.emit()
 
-    def _read(self, slide: SlideLayer, file: Path) -> None:
-        """Show the mask on disk in the layer of its slide."""
+    def _take(self, slide: SlideLayer, file: Path, found: TissueMask, content: bytes) -> None:
+        """Show the mask that is on disk in the layer of its slide."""
         path = slide.slide.path
-        try:
-            found, content = TissueMask.read(file, slide.slide), file.read_bytes()
-        except PbipError as error:
-            self.problems[path] = error
-            return
         self.problems.pop(path, None)
         data = found.array.astype(np.uint8)
         shown = self._masks.get(path)
@@ -271,10 +313,9 @@ class Tissue:
         try:
             with writing(file) as begun:
                 begun.write_bytes(content)
+            self._take(slide, file, *_read(file, slide.slide))
         except PbipError as error:
             self.problems[path] = error
-        else:
-            self._read(slide, file)
         self.changed.emit()
 
     def _on_removed(self, event: Any) -> None:
@@ -290,6 +331,7 @@ class Tissue:
         for path, mask in list(self._masks.items()):
             self._forget(path)
             self._session.viewer.layers.remove(mask.layer)
+        self._reading.clear()
         self.problems.clear()
         self.changed.emit()
 
@@ -298,3 +340,13 @@ class Tissue:
         if path == self._being_searched and mask.changed:  # the search has yet to write the file
             self._painted_meanwhile[mask.file] = mask.as_painted()
         mask.painting.close()
+
+
+def _read_in(results: Path, slide: Slide) -> tuple[Path, TissueMask, bytes] | None:
+    """Read the mask of a slide in the folder of all results, if there is one; called in a thread."""
+    file = result_folder(results, slide.name, slide.identity) / TISSUE
+    return (file, *_read(file, slide)) if file.exists() else None
+
+
+def _read(file: Path, slide: Slide) -> tuple[TissueMask, bytes]:
+    return TissueMask.read(file, slide), file.read_bytes()
