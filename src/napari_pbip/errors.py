@@ -81,11 +81,13 @@ class OtherResult(OutputError):
     ----------
     what
         What differs: ``slide``, ``model``, ``setting`` or ``grid``.
+    difference
+        The first entry that differs, with both values, in words; settings are named as Python does.
     """
 
-    def __init__(self, message: str, what: str) -> None:
+    def __init__(self, message: str, what: str, difference: str) -> None:
         super().__init__(message)
-        self.what = what
+        self.what, self.difference = what, difference
 
 
 class UnreadableResult(OutputError):

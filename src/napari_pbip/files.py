@@ -55,7 +55,7 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _rename(temporary, path)
+        rename(temporary, path)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
@@ -84,12 +84,12 @@ def writing_folder(path: Path) -> Iterator[Path]:
         yield begun
         if path.exists():
             _remove(aside)
-            _rename(path, aside)
+            rename(path, aside)
         try:
-            _rename(begun, path)
+            rename(begun, path)
         except OSError:
             if aside.exists():
-                _rename(aside, path)
+                rename(aside, path)
             raise
         with suppress(OSError):  # another process may read it; the next call removes it
             _remove(aside)
@@ -238,7 +238,7 @@ def prepare_folder(
         for one in sorted(held, key=lambda one: one.name == first):
             leaving.mkdir(exist_ok=True)
             _remove(leaving / one.name)
-            _rename(one, leaving / one.name)
+            rename(one, leaving / one.name)
         _remove(leaving)
     except OSError as error:
         raise output_error(folder, error) from error
@@ -269,7 +269,7 @@ def _beside(path: Path, ending: str) -> Path:
     return path.with_name(name)
 
 
-def _rename(source: Path, target: Path) -> None:
+def rename(source: Path, target: Path) -> None:
     """Rename a file, replacing an existing one; on Windows, wait for a program that has one of them open."""
     end = time.monotonic() + _PATIENCE
     while True:

@@ -39,7 +39,7 @@ from napari_pbip.project import Project, ProjectSlide
 from napari_pbip.replay import SCRIPT, begin_replay, find_commands
 from napari_pbip.results import ScoreStore
 from napari_pbip.results.corrections import CorrectionEditor
-from napari_pbip.results.places import TISSUE, further_map, result_folder, stores_in
+from napari_pbip.results.places import FURTHER_MAPS, TISSUE, result_folder, stores_in
 from napari_pbip.slides import find_tissue, open_slide, save_mpp
 from tests.cli.conftest import Called
 from tests.same_project import assert_same
@@ -139,7 +139,7 @@ def test_each_map_of_a_slide_is_made_again_in_its_folder(project: Path, tmp_path
     several, copy = project.parent / "several", tmp_path / "copy"
     shutil.copytree(project, several)
     [first] = several.glob("results/*/*.ome.zarr")
-    second = further_map(first.parent, "model 1", ScoreStore.open(first).facts.model.hash) / first.name
+    second = first.parent / FURTHER_MAPS / "2" / first.name
     shutil.copytree(first, second)
     script = begin_replay(several, copy)
     assert not script.missing

@@ -163,9 +163,9 @@ def test_the_page_can_be_followed(viewer: Any, settle: Settle, tmp_path: Path, t
         "without microns per pixel",
     }
     elsewhere = {"Open it", "Add slides…", "Statistics…", "Report…"}  # which other tests press
-    elsewhere |= {"Keep both", "Keep both for all", "Compare with…"}
+    elsewhere |= {"Keep both", "Keep both for all", "Compare with…", "Delete…"}
     reader.press(panel, "5 Segment")
-    assert project.maps_label.text() == reader.named("Show and count the map by")
+    assert project.maps_label.text() == reader.named("Count the map by")
     texts = {one.text().rstrip(" ✓") for one in panel.findChildren(QAbstractButton)}
     assert elsewhere <= texts
     assert reader.names == reader.read | menus | elsewhere

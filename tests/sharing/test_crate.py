@@ -20,7 +20,7 @@ from napari_pbip import cli
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Finished, Warned
 from napari_pbip.results import ScoreStore
-from napari_pbip.results.places import further_map
+from napari_pbip.results.places import FURTHER_MAPS
 from napari_pbip.sharing.crate import METADATA, crate
 from tests.sharing.conftest import stores_of
 
@@ -63,7 +63,7 @@ def test_it_describes_all_maps_of_a_slide(project: Path, tmp_path: Path):
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
     first = stores_of(copy)[0]
-    second = further_map(first.parent, "second", "weights 2") / first.name
+    second = first.parent / FURTHER_MAPS / "2" / first.name
     shutil.copytree(first, second)
     *_, last = crate(copy, LICENCE)
     assert isinstance(last, Finished)
@@ -71,7 +71,7 @@ def test_it_describes_all_maps_of_a_slide(project: Path, tmp_path: Path):
     parts = {unquote(part.id) for part in read.data_entities}
     assert {f"{store.relative_to(copy).as_posix()}/" for store in (first, second)} < parts
     name = f"map in {first.parent.name}"
-    assert {name, f"{name}/further-maps/second-weights 2"} < {one["name"] for one in read.get_by_type("CreateAction")}
+    assert {name, f"{name}/further-maps/2"} < {one["name"] for one in read.get_by_type("CreateAction")}
 
 
 def test_who_made_a_map_is_named_if_that_was_said(project: Path):

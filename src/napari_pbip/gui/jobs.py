@@ -66,6 +66,8 @@ class RunningJob(QObject):
         Whether a widget has shown the progress.
     end_shown
         Whether a widget has shown how the job ended.
+    reads_maps
+        Whether it reads maps of the project, which have to stay where they are until it ends.
     """
 
     events = Signal(list)
@@ -81,7 +83,7 @@ class RunningJob(QObject):
         self.result: Finished | None = None
         self.error: PbipError | None = None
         self.recent_events: list[Event] = []
-        self.followed = self.end_shown = False
+        self.followed = self.end_shown = self.reads_maps = False
         self._queue: queue.SimpleQueue[Event | _End] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._go = threading.Event()

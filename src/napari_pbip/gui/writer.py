@@ -44,7 +44,7 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
         for _ in make():
             pass
         return [path]
-    job = session.start(make)
+    job = session.start(make, reads_maps=True)
     job.ended.connect(lambda state: _notify(state, job, target))
     return [path]
 

@@ -22,7 +22,8 @@ from napari_pbip.config.base import Fraction
 from napari_pbip.config.faults import sentence
 from napari_pbip.errors import DataError, ProjectError
 from napari_pbip.files import write_json
-from napari_pbip.results.places import StoredMap, find_stores, maps_of, result_folder, store_for, titles_of
+from napari_pbip.results.places import find_stores, result_folder
+from napari_pbip.results.slide_maps import SlideMaps
 from napari_pbip.slides import Position, Slide, TileSize
 from napari_pbip.slides.mpp import LARGEST, SMALLEST
 from napari_pbip.taxonomy import UNASSIGNED
@@ -59,9 +60,9 @@ class ProjectSlide(Settings):
             path=slide.path, name=slide.name, identity=slide.identity, mpp=slide.mpp, mpp_from=source, open=is_open
         )
 
-    def maps_in(self, results: Path) -> tuple[StoredMap, ...]:
+    def maps_in(self, results: Path) -> SlideMaps:
         """Return the maps of the slide in the project's folder of results."""
-        return maps_of(self.folder_in(results), self.name, self.identity)
+        return SlideMaps.find(self.folder_in(results), self.name, self.identity, self.map)
 
     def folder_in(self, results: Path) -> Path:
         """Return the slide's folder in the project's folder of results; it need not exist."""
@@ -69,16 +70,7 @@ class ProjectSlide(Settings):
 
     def store_in(self, results: Path) -> Path:
         """Return the score store of the map that is shown and counted; it need not exist."""
-        stores = [one.store for one in self.maps_in(results)]
-        if self.map is not None:
-            chosen = self.map.resolve()
-            stores.sort(key=lambda store: store.resolve() != chosen)
-        return stores[0] if stores else store_for(self.folder_in(results), self.name, self.identity)
-
-    def others_in(self, results: Path) -> dict[Path, str]:
-        """Return the titles of the maps of the slide that are neither shown nor counted, by their score stores."""
-        shown, titles = self.store_in(results), titles_of(self.maps_in(results))
-        return {store: title for store, title in titles.items() if store != shown}
+        return self.maps_in(results).store
 
     def give_mpp(self, slide: Slide) -> None:
         """Give an open slide the microns per pixel of the user, unless the file beside the slide gives others."""
@@ -176,7 +168,7 @@ def counted_stores(place: Path) -> dict[Path, bool]:
     """
     results = place / RESULTS
     slides = Project.open(place).slides if (place / FILE).exists() else ()
-    others = {store for slide in slides for store in slide.others_in(results)}
+    others = {store for slide in slides for store in slide.maps_in(results).others}
     return {store: store not in others for store in find_stores(place)}
 
 

@@ -129,11 +129,7 @@ class Corrections:
 
     def arrays(self, mode: Literal["r", "r+"] = "r") -> list[zarr.Array[Any]]:
         """Return the array of each sitting on disk, the newest last."""
-        numbers = sorted(int(place.name) for place in self.folder.glob("[0-9]*"))
-        if not numbers:
-            return []
-        group = zarr.open_group(self.folder, mode=mode, zarr_format=3)
-        arrays = [get_array(group, str(number)) for number in numbers]
+        arrays = _arrays(self.folder, mode)
         for array in arrays:
             if array.shape != self.shape:
                 raise ValueError(f"{array.path} is of {array.shape} cells, and the result of {self.shape}")
@@ -307,6 +303,33 @@ class CorrectionEditor:
 
     def _note_sittings(self) -> None:
         self._corrections.sittings = tuple(map(_sitting, self._corrections.arrays()))
+
+
+def sittings_in(store: Path) -> tuple[Sitting, ...]:
+    """Return who corrected a result and when, the newest last, without reading what was corrected.
+
+    Parameters
+    ----------
+    store
+        Folder of the score store.
+
+    Raises
+    ------
+    UnreadableResult
+        If the corrections are damaged.
+    """
+    folder = store / FOLDER
+    with reading(folder, _MEND):
+        return tuple(map(_sitting, _arrays(folder)))
+
+
+def _arrays(folder: Path, mode: Literal["r", "r+"] = "r") -> list[zarr.Array[Any]]:
+    """Return the array of each sitting in a folder of corrections, the newest last."""
+    numbers = sorted(int(place.name) for place in folder.glob("[0-9]*"))
+    if not numbers:
+        return []
+    group = zarr.open_group(folder, mode=mode, zarr_format=3)
+    return [get_array(group, str(number)) for number in numbers]
 
 
 def _laid_over(sittings: Sequence[zarr.Array[Any]], cells: Cells) -> Cells:

@@ -2,17 +2,16 @@
 
 A result belongs to a slide by the slide's identity, which is recorded in the score store, and not by its name.
 
-A slide may have several maps, of one model each. The first one lies in the slide's folder, and each further one in a
-folder in :data:`FURTHER_MAPS` there, which is named by its model. What belongs to the slide and not to a map, such as
-its regions, is in the slide's folder alone.
+A slide may have several maps (:mod:`napari_pbip.results.slide_maps`). The first one lies in the slide's folder, and
+each further one in a folder in :data:`FURTHER_MAPS` there. What belongs to the slide and not to a map, such as its
+regions, is in the slide's folder alone.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ REGIONS = "regions.geojson"
 """File name of the regions of a slide in its folder of results."""
 FURTHER_MAPS = "further-maps"
 """Name of the folder, in a slide's folder of results, with a folder for each further map."""
+REMOVED_MAPS = "removed-maps"
+"""Name of the folder there with the maps that were deleted and can still be put back; they count nowhere."""
 OVERLAY_SIDE = 1600
 """Longer side of the overlay picture in pixels."""
 _BESIDE = frozenset({AREAS, OVERLAY, TISSUE, REGIONS})
@@ -39,34 +40,6 @@ DESCRIPTION = "/zarr.json"
 _IDENTITY_DIGITS = 12
 """Characters of the identity in a folder's name. With a million slides in a project, two of them share these in one of
 five hundred projects."""
-_MODEL_LETTERS = 40
-"""Characters of the model's name in a folder's name, which leave room in the 260 of a path on Windows."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredMap:
-    """A map of a slide on disk, and what its score store records; empty texts if that is damaged or missing."""
-
-    store: Path
-    """Path of the score store."""
-    model: str
-    """Name of the model that made it."""
-    weights: str
-    """Hash of the model's weights."""
-    made: str
-    """When it was begun: date and time in UTC."""
-
-    @classmethod
-    def read(cls, store: Path) -> StoredMap:
-        """Read what a score store records of its model."""
-        facts = _facts(store)
-        model, made = facts.get("model"), facts.get("made")
-        return cls(
-            store,
-            _text(model, "run"),
-            _text(model, "hash"),
-            _text(made, "time")[: len("2026-01-01T00:00:00")].replace("T", " "),
-        )
 
 
 def stores_in(folder: Path) -> dict[Path, str | None]:
@@ -82,7 +55,7 @@ def find_stores(place: Path) -> list[Path]:
     found = []
     for path, folders, _ in os.walk(place):
         images = {name for name in folders if name.endswith(".ome.zarr")}
-        folders[:] = [name for name in folders if name not in images]  # they have very many files
+        folders[:] = [name for name in folders if name not in images and name != REMOVED_MAPS]  # images have many files
         found += [Path(path, name) for name in images if Path(path, name, STORE_MARKER).exists()]
     return sorted(found)
 
@@ -94,50 +67,6 @@ def store_for(folder: Path, name: str, identity: str) -> Path:
     """
     found = next((path for path, known in stores_in(folder).items() if known == identity), None)
     return found or folder / f"{safe_name(name)}.ome.zarr"
-
-
-def maps_of(folder: Path, name: str, identity: str) -> tuple[StoredMap, ...]:
-    """Return the maps of a slide in its folder of results, the first one first, also damaged ones.
-
-    Parameters
-    ----------
-    folder
-        The slide's folder of results (:func:`result_folder`).
-    name, identity
-        Name and identity of the :class:`~napari_pbip.slides.Slide`.
-    """
-    folders = (folder, *sorted((folder / FURTHER_MAPS).glob("*")))
-    stores = (store_for(one, name, identity) for one in folders)
-    return tuple(StoredMap.read(store) for store in stores if (store / STORE_MARKER).exists())
-
-
-def made_by(maps: Sequence[StoredMap], weights: str) -> StoredMap | None:
-    """Return the map by the model with the hash of these weights, or None if there is none."""
-    return next((one for one in maps if one.weights == weights), None)
-
-
-def titles_of(maps: Sequence[StoredMap]) -> dict[Path, str]:
-    """Return what to call each map of a slide: the name of its model, and when it was made if two share that name."""
-    names = [one.model for one in maps]
-    return {
-        one.store: (one.model or "unknown model") + (f", {one.made}" if one.made and names.count(one.model) > 1 else "")
-        for one in maps
-    }
-
-
-def further_map(folder: Path, model: str, weights: str) -> Path:
-    """Return the folder of a further map of a slide; it need not exist.
-
-    Its name has the beginning of the weights' hash, because a model may be trained again under its name.
-
-    Parameters
-    ----------
-    folder
-        The slide's folder of results.
-    model, weights
-        Name of the model, and the hash of its weights.
-    """
-    return folder / FURTHER_MAPS / f"{safe_name(model)[:_MODEL_LETTERS]}-{weights[:_IDENTITY_DIGITS]}"
 
 
 def slide_folder(folder: Path) -> Path:
@@ -152,7 +81,7 @@ def name_of_map(store: Path) -> str:
 
 
 def is_further(folder: Path) -> bool:
-    """Return whether a folder is that of a further map of a slide, which is named by its model."""
+    """Return whether a folder is that of a further map of a slide."""
     return folder.absolute().parent.name == FURTHER_MAPS
 
 
@@ -200,7 +129,9 @@ def complete_stores(names: Collection[str]) -> list[str]:
     Whoever copies a store copies the file that describes it last, so that a part of one is none.
     """
     found = (name.removesuffix(DESCRIPTION) for name in names if name.endswith(f"{_STORE}{DESCRIPTION}"))
-    return sorted(store for store in found if f"{store}/{STORE_MARKER}" in names)
+    return sorted(
+        store for store in found if f"{store}/{STORE_MARKER}" in names and REMOVED_MAPS not in store.split("/")
+    )
 
 
 def files_of_results(names: Collection[str]) -> set[str]:
@@ -243,18 +174,15 @@ def regions_in(folder: Path, slide: SlideFacts) -> Regions:
 
 
 def _identity(path: Path) -> str | None:
-    return _text(_facts(path).get("slide"), "identity") or None
+    slide = facts_on_disk(path).get("slide")
+    identity = slide.get("identity") if isinstance(slide, dict) else None
+    return identity if isinstance(identity, str) and identity else None
 
 
-def _facts(store: Path) -> dict[str, Any]:
+def facts_on_disk(store: Path) -> dict[str, Any]:
     """Return the facts of a store as they are on disk; none if they are damaged or just begun."""
     try:
         facts = json.loads((store / "zarr.json").read_text(encoding="utf-8"))["attributes"]["pbip"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
-
-
-def _text(values: Any, name: str) -> str:
-    value = values.get(name) if isinstance(values, dict) else None
-    return value if isinstance(value, str) else ""

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_pbip.config import first_difference
+from napari_pbip.config import RefineSettings, SegmentSettings, first_difference
 from napari_pbip.errors import OtherResult, UnreadableResult
 from napari_pbip.provenance import Made
 from napari_pbip.results.lattice import Lattice
@@ -118,12 +118,21 @@ class StoreFacts(BaseModel):
         ):
             if (found := first_difference(before, now)) is not None:
                 key, old, new = found
+                name = key if what != "setting" else "`refine.tta`" if key == "tta" else f"`segment.{key}`"
+                difference = f"{name} was {old}, now {new}"
                 raise OtherResult(
-                    f"{path} was begun with another {what} ({key} was {old}, now {new}); "
+                    f"{path} was begun with another {what} ({difference}); "
                     "resume with what it was begun with, choose another `out` to keep both, or use `overwrite=True` "
                     "to start again.",
                     what,
+                    difference,
                 )
+
+
+def settings_of_scores(settings: SegmentSettings, refine: RefineSettings) -> dict[str, Any]:
+    """Return the settings that the scores of a slide depend on, as its store records them."""
+    kept = settings.model_dump(mode="json", exclude={"batch_size", "device", "mpp"})
+    return kept | ({"tta": True} if refine.tta else {})
 
 
 def parse_facts(path: object, values: Any) -> StoreFacts:

@@ -43,13 +43,14 @@ class Source:
             project = Project.open(folder)
             shown = {result.path: result.thresholds for result in project.results}
             results = folder / RESULTS
+            maps = [slide.maps_in(results) for slide in project.slides]
             found = (
-                [one.store_in(results) for one in project.slides]
-                if project.slides
+                [one.store for one in maps]
+                if maps
                 else [store for place in sorted(results.iterdir()) for store in stores_in(place)]
             )
             stores = {store: shown.get(store) for store in found if (store / STORE_MARKER).exists()}
-            others = {slide.store_in(results): slide.others_in(results) for slide in project.slides}
+            others = {one.store: one.others for one in maps}
             source = cls(folder, stores, project.slides, {store: rest for store, rest in others.items() if rest})
         else:
             source = cls(folder, dict.fromkeys(stores_in(folder)))

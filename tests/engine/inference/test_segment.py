@@ -29,7 +29,7 @@ from napari_pbip.engine.training.train import train
 from napari_pbip.errors import ConfigError, ModelError, OutputError, PbipError, SlideError
 from napari_pbip.events import Event, Finished, Noted, RegionDone, Started, Step, Warned
 from napari_pbip.results import open_labels
-from napari_pbip.results.places import REGIONS, further_map, result_folder, stores_in
+from napari_pbip.results.places import FURTHER_MAPS, REGIONS, result_folder, stores_in
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import Slide, open_slide
 from napari_pbip.slides.regions import Kind, Region, Regions
@@ -279,7 +279,7 @@ def test_of_several_maps_of_a_slide_that_of_the_model_is_gone_on_with(
 ) -> None:
     facts = store_in(segmented[0]).facts
     folder = result_folder(tmp_path, facts.slide.name, facts.slide.identity)
-    own = further_map(folder, facts.model.run, facts.model.hash)
+    own = folder / FURTHER_MAPS / f"{facts.model.run}-0123"  # as earlier versions named it
     shutil.copytree(segmented[0], folder)
     shutil.copytree(segmented[0], own)
     first = store_in(folder).path / "zarr.json"

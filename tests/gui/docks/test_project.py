@@ -29,7 +29,7 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.segmenting import Status
 from napari_pbip.project import Project
 from napari_pbip.results import ScoreStore, write_labels
-from napari_pbip.results.places import further_map
+from napari_pbip.results.places import FURTHER_MAPS
 from napari_pbip.slides import open_slide
 from tests.gui.docks.test_segment import QUICK, drop
 from tests.gui.qt_helpers import Settle, click, type_text
@@ -267,7 +267,7 @@ def test_which_map_is_counted_is_chosen_and_remembered(
     with open_slide(path) as slide:
         folder = session.result_folder(slide)
         first = folder / "skin.ome.zarr"
-        second = further_map(folder, "second", "weights 1") / "skin.ome.zarr"
+        second = folder / FURTHER_MAPS / "2" / "skin.ome.zarr"
         for store in (first, second):
             store.parent.mkdir(parents=True)
         make_store(slide, first)

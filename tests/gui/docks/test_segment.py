@@ -28,7 +28,7 @@ from napari_pbip.gui.state.segmenting import Status
 from napari_pbip.project import Project
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.results.corrections import CorrectionEditor
-from napari_pbip.results.places import maps_of
+from napari_pbip.results.slide_maps import SlideMaps
 from napari_pbip.slides import open_slide
 from napari_pbip.slides.regions import Kind, Region, Regions
 from tests.gui.napari_privates import pixels_shown
@@ -342,8 +342,7 @@ def test_the_map_of_another_model_is_kept_beside_the_first(viewer, session, widg
     settle(all_ended(session))
     assert queued.status is Status.DONE, queued.sentence
     second = queued.store
-    assert second.parent.parent == first.parent / "further-maps"
-    assert second.parent.name.startswith("second-")
+    assert second.parent == first.parent / "further-maps" / "2"
     assert {path: path.read_bytes() for path in before} == before
     assert ScoreStore.open(second).facts.model.run == "second"
     assert ScoreStore.open(second).regions.identity == ScoreStore.open(first).regions.identity != ""
@@ -362,16 +361,11 @@ def test_the_map_of_another_model_is_kept_beside_the_first(viewer, session, widg
     assert visible() == [first]
     session.project.save()
     assert Project.open(session.folder).slides[0].map == first
-    session.project.choose_map(slide.slide.path, second)
+    session.maps.choose(slide.slide.path, second)
     click(row.show_button)
     assert visible() == [first]
-    session.change(segment=QUICK.model_copy(update={"overlap": 24}))
-    queued, row = segment_with("second")
-    assert "by this model with other settings" in row.notice.text()
-    assert not row.keep_button.isVisible()
-    session.change(segment=QUICK)
     # the map that is shown is replaced, and no other one
-    session.project.choose_map(slide.slide.path, second)
+    session.maps.choose(slide.slide.path, second)
     assert visible() == [second]
     queued, row = segment_with("fine")
     click(row.replace_button)
@@ -380,20 +374,45 @@ def test_the_map_of_another_model_is_kept_beside_the_first(viewer, session, widg
     corrections.cells[4:6, 4:6] = 2
     editor.save()
     editor.close()
-    assert "by “second” beside the one by “fine”?" in answer(row, settle, "Replace it")
+    assert "by “second” beside the new one by “fine”?" in answer(row, settle, "Replace it")
     settle(all_ended(session))
     assert "was corrected by hand" in queued.sentence
-    assert second.exists()  # still under the name of its model
     shutil.rmtree(second / "corrections")
     click(row.resume_button)
     settle(all_ended(session))
     assert queued.status is Status.DONE, queued.sentence
-    assert not second.parent.exists()
-    assert queued.store.parent.name.startswith("fine-")
-    assert visible() == [queued.store]
+    assert queued.store == second
+    assert visible() == [second]
     with open_slide(samples.slide()) as opened:
-        maps = maps_of(session.result_folder(opened), opened.name, opened.identity)
-    assert [one.model for one in maps] == ["first", "fine"]
+        found = SlideMaps.find(session.result_folder(opened), opened.name, opened.identity)
+    assert [one.model for one in found.maps] == ["first", "fine"]
+
+
+def test_maps_by_one_model_with_other_settings_are_kept_beside_each_other(viewer, session, widget, settle):
+    session.slides.open(samples.slide())
+
+    def segment(overlap):
+        session.change(segment=QUICK.model_copy(update={"overlap": overlap}))
+        click(widget.segment_button)
+        settle(all_ended(session))
+        return session.segmenting.slides[0], widget.queue.rows[0]
+
+    first = segment(QUICK.overlap)[0].store
+    queued, row = segment(0)
+    assert queued.status is Status.OCCUPIED
+    assert f"(“Overlap” in Segment was {QUICK.overlap}, now 0); keep both" in row.notice.text()
+    click(row.keep_button)
+    settle(all_ended(session))
+    assert (queued.status, queued.store.parent) == (Status.DONE, first.parent / "further-maps" / "2"), queued.sentence
+    second = queued.store
+    assert [ScoreStore.open(store).facts.settings["overlap"] for store in (first, second)] == [QUICK.overlap, 0]
+    assert segment(QUICK.overlap)[0].store == first  # each is gone on with by its settings
+    assert segment(0)[0].store == second
+    [slide] = session.project.slides
+    assert slide.maps_in(session.results_folder).titles == {
+        first: f"first, overlap {QUICK.overlap}",
+        second: "first, overlap 0",
+    }
 
 
 def test_both_maps_are_kept_for_all_slides(viewer, session, widget, settle, tmp_path):
@@ -413,7 +432,7 @@ def test_both_maps_are_kept_for_all_slides(viewer, session, widget, settle, tmp_
     settle(all_ended(session))
     assert [one.status for one in session.segmenting.slides] == [Status.DONE] * 2
     assert not widget.queue.keep_button.isVisible()
-    assert len(list(session.results_folder.glob("*/further-maps/first-*/*.ome.zarr"))) == 2
+    assert len(list(session.results_folder.glob("*/further-maps/2/*.ome.zarr"))) == 2
 
 
 def test_a_damaged_result_is_replaced_when_the_user_says_so(viewer, session, widget, settle):

@@ -15,7 +15,7 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.gui.compat import grid_of
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import ScoreStore, open_labels, write_labels
-from napari_pbip.results.places import further_map
+from napari_pbip.results.places import FURTHER_MAPS
 from napari_pbip.slides.regions import WHOLE, Kind, Region, Regions
 from tests.gui.panels.map_bench import Bench
 from tests.gui.qt_helpers import click
@@ -117,7 +117,7 @@ def test_the_two_maps_are_shown_side_by_side(bench: Bench, settle: Any) -> None:
 
 def test_the_map_is_compared_with_that_of_another_model(bench: Bench, settle: Any) -> None:
     panel, session = bench.tune.compare, bench.session
-    other = further_map(bench.path.parent, "second", "weights 2") / bench.path.name
+    other = bench.path.parent / FURTHER_MAPS / "2" / bench.path.name
     shutil.copytree(bench.path, other)
     facts = json.loads((other / "zarr.json").read_text())
     facts["attributes"]["pbip"]["model"] |= {"run": "second", "hash": "weights 2"}

@@ -34,7 +34,7 @@ from napari_pbip.results.overlay import write_overlay
 from napari_pbip.results.places import AREAS, OVERLAY, OVERLAY_SIDE, regions_file, store_for, stores_in
 from napari_pbip.results.planning import needed_tiles, planned_tiles, stored_tissue
 from napari_pbip.results.store import ScoreStore
-from napari_pbip.results.store_facts import GridFacts
+from napari_pbip.results.store_facts import GridFacts, settings_of_scores
 from napari_pbip.slides import Slide, SlideFacts, TileGrid, TissueMask, find_tissue, open_slide
 from napari_pbip.slides.regions import Regions
 
@@ -67,9 +67,9 @@ def segment(
     run
         Folder of a training; its best model is used.
     out
-        Folder of the results, one for each slide, or one in ``further-maps`` there, for the map of another model; or an
-        address on an object store, such as ``s3://bucket/folder``, to which the results are uploaded when they are
-        finished.
+        Folder of the results, one for each slide, or one in ``further-maps`` there, for the map of another model or
+        with other settings; or an address on an object store, such as ``s3://bucket/folder``, to which the results are
+        uploaded when they are finished.
     settings
         Settings of reading, tissue and network; the defaults if None.
     thresholds
@@ -327,7 +327,6 @@ def _facts(slide: Slide, model: TrainedModel, request: _Request, grid: TileGrid,
             "versions": model.facts.versions,
             "ceiling": model.method.ceiling,
         },
-        "settings": request.settings.model_dump(mode="json", exclude={"batch_size", "device", "mpp"})
-        | ({"tta": True} if request.refine.tta else {}),
+        "settings": settings_of_scores(request.settings, request.refine),
         "grid": GridFacts.from_tiles(grid, model_mpp, model.method.cell).model_dump(),
     }

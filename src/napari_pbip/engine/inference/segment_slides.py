@@ -21,7 +21,9 @@ from napari_pbip.engine.runs import run_identity
 from napari_pbip.errors import ConfigError, SlideError
 from napari_pbip.events import Finished, Job, Noted, RunStep, Started, Step, Warned
 from napari_pbip.files import require_path
-from napari_pbip.results.places import TISSUE, folder_name, made_by, maps_of, result_folder
+from napari_pbip.results.places import TISSUE, folder_name, result_folder
+from napari_pbip.results.slide_maps import SlideMaps
+from napari_pbip.results.store_facts import settings_of_scores
 from napari_pbip.results.store_files import writing_to
 from napari_pbip.slides import Slide, open_slide, slides_in
 
@@ -58,7 +60,8 @@ def segment_slides(
     """Segment several slides as :func:`segment` does; one that fails is reported and does not stop the others.
 
     Each gets a folder in ``out``, as in a project. Regions and a tissue mask that a slide has there are used. Of
-    several maps that it has there, that of the same model is resumed or replaced.
+    several maps that it has there, that by the same model, and of several by it that with the same settings, is
+    resumed or replaced.
 
     Parameters
     ----------
@@ -158,6 +161,26 @@ def segment_slides(
     )
 
 
+def folder_of_map(
+    maps: SlideMaps, run: Path, settings: SegmentSettings, refine: RefineSettings | None = None, *, beside: bool = False
+) -> Path:
+    """Return the folder in which a slide is segmented, as :meth:`SlideMaps.folder_for`.
+
+    Parameters
+    ----------
+    maps
+        The maps of the slide.
+    run
+        Folder of the model, which is read only if there are maps.
+    settings, refine
+        The settings for this slide.
+    beside
+        Whether the map is made beside those by other models or with other settings.
+    """
+    weights = run_identity(run) if maps.maps else ""
+    return maps.folder_for(weights, settings_of_scores(settings, refine or RefineSettings()), beside=beside)
+
+
 def settings_of(
     slide: Slide, folder: Path | None, settings: SegmentSettings, given: float | None = None
 ) -> SegmentSettings:
@@ -193,12 +216,12 @@ class _Slides:
             out = _folder_of(slide, how.out)
             settings = how.settings or SegmentSettings()
             settings = settings_of(slide, out if isinstance(out, Path) else None, settings)
-            maps = maps_of(out, slide.name, slide.identity) if isinstance(out, Path) else ()
-        own = made_by(maps, run_identity(how.run)) if maps else None
+            if isinstance(out, Path):
+                out = folder_of_map(SlideMaps.find(out, slide.name, slide.identity), how.run, settings, how.refine)
         yield from segment(
             path,
             how.run,
-            out if own is None else own.store.parent,
+            out,
             settings,
             how.thresholds,
             refine=how.refine,

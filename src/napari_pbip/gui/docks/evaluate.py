@@ -169,7 +169,7 @@ class EvaluateWidget(QWidget):
                 truth = Truth(read_mask(chosen), first)
             return score_result(path, truth, thresholds, refine)
 
-        job = self._session.start(make)
+        job = self._session.start(make, reads_maps=True)
         self.job_bar.follow(job)
         self.compare_button.setEnabled(False)
 

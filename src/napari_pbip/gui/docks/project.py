@@ -14,6 +14,7 @@ from napari_pbip.errors import PbipError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import State
 from napari_pbip.gui.panels.cohort_table import CohortTable
+from napari_pbip.gui.panels.deleting import ask_to_delete
 from napari_pbip.gui.panels.opening import OpeningNotice
 from napari_pbip.gui.panels.project import ProjectPanel
 from napari_pbip.gui.panels.undo import UndoButtons
@@ -64,8 +65,11 @@ class ProjectWidget(DropZone):
         self.maps.setToolTip("Which map of the selected slides is shown and counted, by its model; the others stay")
         self.maps.setAccessibleName("Map that is shown and counted")
         self.maps.setPlaceholderText("different models")
-        self.maps_label = QLabel("Show and count the map by")
+        self.maps_label = QLabel("Count the map by")
         self.maps_label.setBuddy(self.maps)
+        self.delete_button = push_button(
+            "Delete…", "Delete this map of the selected slides; you are asked first, and can undo it", self._delete
+        )
         self.save_button = push_button("Save table…", "This table with all slides, as CSV or Parquet", self._save)
         self.statistics_button = push_button(
             "Statistics…",
@@ -111,6 +115,7 @@ class ProjectWidget(DropZone):
         above.addWidget(self.add_button)
         maps.addWidget(self.maps_label)
         maps.addWidget(self.maps, 1)
+        maps.addWidget(self.delete_button)
         label = QLabel("Model")
         label.setBuddy(self.model)
         model.addWidget(label)
@@ -161,17 +166,17 @@ class ProjectWidget(DropZone):
         self.report_button.setEnabled(any(entry.row.result is not None for entry in entries))
 
     def _offer_maps(self) -> None:
-        """Offer the maps of the selected slides, if some have several."""
+        """Offer the maps of the selected slides."""
         entries = self.table.selected_entries()
-        several = any(len(entry.maps) > 1 for entry in entries)
-        for part in (self.maps_label, self.maps):
-            part.setVisible(several)
+        for part in (self.maps_label, self.maps, self.delete_button):
+            part.setVisible(any(entry.maps for entry in entries))
         titles = list(dict.fromkeys(title for entry in entries for title in entry.maps))
         if titles != [self.maps.itemText(n) for n in range(self.maps.count())]:
             self.maps.clear()
             self.maps.addItems(titles)
         shown = {entry.shown for entry in entries if entry.maps}
         self.maps.setCurrentIndex(self.maps.findText(shown.pop()) if len(shown) == 1 else -1)
+        self.delete_button.setEnabled(self.maps.currentIndex() >= 0)
 
     # what the user does --------------------------------------------------------------------------------------
 
@@ -188,10 +193,16 @@ class ProjectWidget(DropZone):
         run = self._session.models_folder / self.model.currentText()
         self._session.segmenting.add(self.table.selected(), run)
 
+    def _chosen_maps(self) -> dict[Path, Path]:
+        """Return the score stores of the maps of the selected slides that are chosen, by the paths of the slides."""
+        title, entries = self.maps.currentText(), self.table.selected_entries()
+        return {entry.row.path: entry.maps[title] for entry in entries if title in entry.maps}
+
     def _show_maps(self) -> None:
-        title = self.maps.currentText()
-        entries = [entry for entry in self.table.selected_entries() if title in entry.maps]
-        self._session.project.show_maps({entry.row.path: entry.maps[title] for entry in entries})
+        self._session.maps.show(self._chosen_maps())
+
+    def _delete(self) -> None:
+        ask_to_delete(self, self._session, self._chosen_maps(), self.maps.currentText())
 
     def _remove(self) -> None:
         self._session.project.remove(self.table.selected())
@@ -212,7 +223,7 @@ class ProjectWidget(DropZone):
         self.notice.clear()
         self._session.project.save()  # thresholds are those that are shown
         folder, refine = self._session.folder, self._session.settings.refine
-        job = self._session.start(lambda: report(folder, path, refine=refine, overwrite=True))
+        job = self._session.start(lambda: report(folder, path, refine=refine, overwrite=True), reads_maps=True)
         self.bar.follow(job)
 
         def on_end(state: State) -> None:
@@ -259,7 +270,7 @@ class ProjectWidget(DropZone):
         thresholds, refine = self._session.project.thresholds, self._session.settings.refine
         stores = {store: thresholds.get(store) for store in self._stores()}
         self.notice.clear()
-        job = self._session.start(lambda: cohort_statistics(stores, path, refine))
+        job = self._session.start(lambda: cohort_statistics(stores, path, refine), reads_maps=True)
         self.bar.follow(job)
 
         def ended(_: State) -> None:

@@ -250,7 +250,7 @@ class QueueView(QWidget):
         self.stop_button = push_button("Stop all", _STOP, queue.stop)
         self.keep_button = push_button(
             "Keep both for all",
-            "Keep the maps by other models of all these slides, and make the new ones beside them",
+            "Keep the present maps of all these slides, and make the new ones beside them",
             self._keep,
         )
         self.clear_button = push_button(
@@ -330,7 +330,7 @@ class SlideRow(QFrame):
         self.resume_button = push_button("Resume", "Continue where it was stopped", self._call(queue.resume))
         self.keep_button = push_button(
             "Keep both",
-            "Keep that map, and make the one of this model beside it; Project shows which one is counted",
+            "Keep that map, and make the new one beside it; Project shows which one is counted",
             lambda: queue.keep_both([slide]),
         )
         self.replace_button = push_button(

@@ -190,7 +190,7 @@ class TuneWidget(QWidget):
         if self._result is None:
             return
         path, thresholds, refine = self._result.store.path, self._result.thresholds, self._session.settings.refine
-        job = self._session.start(lambda: write_results(path, thresholds, refine))
+        job = self._session.start(lambda: write_results(path, thresholds, refine), reads_maps=True)
         self.notice.clear()
         self.save_button.setEnabled(False)
         self.bar.show()

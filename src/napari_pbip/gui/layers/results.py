@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 METADATA = "napari_pbip_result"
 """Key in the metadata of a result's layer: the path of the score store."""
+MADE_OF = "napari_pbip_made_of"
+"""Key in the metadata of other layers that are made of maps: the paths of their score stores."""
 _POLL_MS = 40
 
 
@@ -365,6 +367,12 @@ def store_layer(
         "metadata": {METADATA: str(store.path), SLIDE: str(slide.path)},
     }
     return ResultView(store, display).levels, options, "labels"
+
+
+def shows(layer: Layer, store: Path) -> bool:
+    """Return whether a layer shows a map, or is made of it, such as a comparison."""
+    metadata = layer.metadata
+    return str(store) in (metadata.get(METADATA), *metadata.get(MADE_OF, ()))
 
 
 def _by_model(store: ScoreStore) -> str:

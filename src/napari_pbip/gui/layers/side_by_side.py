@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_pbip.gui.compat import grid_of
-from napari_pbip.gui.layers.results import result_colormap
+from napari_pbip.gui.layers.results import MADE_OF, result_colormap
 from napari_pbip.gui.layers.selection import selection_kept
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLevel
 from napari_pbip.gui.layers.units import MICRONS
@@ -81,6 +81,7 @@ class SideBySide:
                 scale=(store.cell_um, store.cell_um),
                 translate=((store.cell_um - store.facts.slide.mpp) / 2,) * 2,
                 units=MICRONS,
+                metadata={MADE_OF: [str(store.path)]},
             )
         labels.editable = False
         self.layers = (picture, labels)

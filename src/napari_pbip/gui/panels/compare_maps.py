@@ -17,7 +17,7 @@ from napari_pbip.gui.compat import grid_of
 from napari_pbip.gui.connections import listen, while_alive
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.colours import label_colormap
-from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.layers.results import MADE_OF, ResultLayer
 from napari_pbip.gui.layers.side_by_side import EarlierMap, SideBySide
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.layers.units import MICRONS
@@ -28,7 +28,8 @@ from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import caption
 from napari_pbip.results.labels import UNASSIGNED_RGB
-from napari_pbip.results.places import maps_of, slide_folder, titles_of
+from napari_pbip.results.places import slide_folder
+from napari_pbip.results.slide_maps import SlideMaps
 from napari_pbip.taxonomy import UNASSIGNED
 
 
@@ -123,8 +124,7 @@ class CompareMaps(QWidget):
         path, slide = result.store.path, result.store.facts.slide
 
         def work() -> tuple[Path, dict[Path, str]]:
-            titles = titles_of(maps_of(slide_folder(path.parent), slide.name, slide.identity))
-            return path, {store: title for store, title in titles.items() if store != path}
+            return path, SlideMaps.find(slide_folder(path.parent), slide.name, slide.identity, path).others
 
         self._session.in_thread(work, while_alive(self._offer))
 
@@ -165,7 +165,7 @@ class CompareMaps(QWidget):
             return
         path, thresholds = result.store.path, result.thresholds
         self._leave()
-        job = self._session.start(lambda: compare_labels(before, path, thresholds))
+        job = self._session.start(lambda: compare_labels(before, path, thresholds), reads_maps=True)
         for button in (self.saved_button, self.other_button):
             button.setEnabled(False)
         self.bar.show()
@@ -197,7 +197,7 @@ class CompareMaps(QWidget):
         if header is not None and vertical is not None:
             self.table.setFixedHeight(header.sizeHint().height() + vertical.length() + 2 * self.table.frameWidth())
         self.table.show()
-        self._draw(result, found["picture"], found["pixel_um"])
+        self._draw(result, before, found["picture"], found["pixel_um"])
         self._before, self._before_title = before, title
         self.beside_button.show()
 
@@ -261,7 +261,7 @@ class CompareMaps(QWidget):
             if self._result is not None and layer.name == _difference(self._result):
                 layer.visible = False
 
-    def _draw(self, result: ResultLayer, picture: Any, pixel_um: float) -> None:
+    def _draw(self, result: ResultLayer, before: Path, picture: Any, pixel_um: float) -> None:
         """Show the cells that have another label above the map, in the colours of their classes, instead of the map."""
         viewer, slide, name = self._session.viewer, result.store.facts.slide, _difference(result)
         for layer in [layer for layer in viewer.layers if layer.name == name]:
@@ -274,7 +274,7 @@ class CompareMaps(QWidget):
             scale=(pixel_um, pixel_um),
             translate=((pixel_um - slide.mpp) / 2,) * 2,
             units=MICRONS,
-            metadata={SLIDE: result.layer.metadata[SLIDE]},
+            metadata={SLIDE: result.layer.metadata[SLIDE], MADE_OF: [str(before), str(result.store.path)]},
         )
         layer.editable = False
         viewer.layers.insert(viewer.layers.index(result.layer) + 1, layer)

@@ -85,7 +85,7 @@ class ExportPanel(QGroupBox):
         make = self._of_tiles(target, name) if name in TILE_FORMATS else self._of_result(target, name)
         if make is None:
             return
-        job = self._session.start(make)
+        job = self._session.start(make, reads_maps=True)
         self.written.clear()
         self.folder_button.hide()
         self.bar.follow(job)

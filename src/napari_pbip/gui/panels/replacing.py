@@ -1,4 +1,4 @@
-"""The question whether the map of a slide is replaced, or kept beside one of another model."""
+"""The question whether the map of a slide is replaced, or kept beside the new one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def ask_to_replace(parent: QWidget, queue: SegmentQueue, slide: QueuedSlide) -> 
     question = f"Delete the map of {slide.path.name}, and segment it again?"
     if slide.can_keep_both:
         answers = {"Keep both": lambda: queue.keep_both([slide]), **answers}
-        question = f"Keep the map of {slide.path.name} by “{slide.earlier}” beside the one by “{slide.run.name}”?"
+        question = f"Keep the map of {slide.path.name} by “{slide.earlier}” beside the new one by “{slide.run.name}”?"
     lost = f"If it is replaced, its scores and the labels that were saved with them are lost: {slide.store}"
     ask(parent, "Replace a map", question, answers, lost)

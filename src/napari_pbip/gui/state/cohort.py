@@ -22,7 +22,8 @@ from napari_pbip.gui.state.thumbnails import Pixels, Thumbnails, pixmap
 from napari_pbip.project import ProjectSlide
 from napari_pbip.results.areas import of_whole
 from napari_pbip.results.cohort import CohortRow, ResultSummary, summarise
-from napari_pbip.results.places import TISSUE, StoredMap, titles_of
+from napari_pbip.results.places import TISSUE
+from napari_pbip.results.slide_maps import SlideMaps
 from napari_pbip.slides import TissueMask, open_slide
 from napari_pbip.wording import Interface
 
@@ -37,12 +38,9 @@ SIDE = 48
 class _Found:
     """What is on disk of a slide."""
 
+    maps: SlideMaps
     tissue_mm2: float | None = None
     result: ResultSummary | None = None
-    store: Path = Path()
-    """Score store of the map that is shown and counted."""
-    maps: tuple[StoredMap, ...] = ()
-    """All maps of the slide."""
     problem: str = ""
 
 
@@ -83,7 +81,7 @@ class Cohort:
         session.project.changed.connect(self.changed.emit)
         session.segmenting.changed.connect(self.changed.emit)
         session.segmenting.updated.connect(self._on_queue)
-        session.project.map_chosen.connect(self._recount)
+        session.maps.changed.connect(self._recount)
         session.results.changed.connect(self._on_results)
         session.tissue.changed.connect(self._on_tissue)
 
@@ -107,7 +105,7 @@ class Cohort:
             row = CohortRow(slide.name, slide.path, slide.mpp, slide.mpp_from, tissue, result)
             state = _state(queued.get(slide.path), result, outdated=self._found.outdated(key))
             state = "not found" if slide.path in missing else state
-            titles = {} if found is None else titles_of(found.maps)
+            titles = {} if found is None else found.maps.titles
             entries.append(
                 CohortEntry(
                     row,
@@ -115,7 +113,7 @@ class Cohort:
                     state,
                     "" if found is None else found.problem,
                     dict(zip(titles.values(), titles, strict=True)),
-                    "" if found is None else titles.get(found.store, ""),
+                    "" if found is None else titles.get(found.maps.store, ""),
                     picture,
                 )
             )
@@ -169,19 +167,20 @@ def _state(queued: QueuedSlide | None, result: ResultSummary | None, *, outdated
 
 def _read(slide: ProjectSlide, results: Path, thresholds: Mapping[Path, ThresholdSettings]) -> _Found:
     """Read what is on disk of a slide; called in a thread."""
-    maps, store = slide.maps_in(results), slide.store_in(results)
+    maps = slide.maps_in(results)
+    store = maps.store
     tissue = slide.folder_in(results) / TISSUE
     try:
         if store.exists():
             result = summarise(store, thresholds.get(store), SIDE)
-            return _Found(result.tissue_mm2, result, store, maps)
+            return _Found(maps, result.tissue_mm2, result)
         if tissue.exists():
             with open_slide(slide.path) as opened:
                 slide.give_mpp(opened)
-                return _Found(TissueMask.read(tissue, opened).area_mm2)
+                return _Found(maps, TissueMask.read(tissue, opened).area_mm2)
     except PbipError as error:
-        return _Found(store=store, maps=maps, problem=Interface.WINDOW.sentence(error))
-    return _Found()
+        return _Found(maps, problem=Interface.WINDOW.sentence(error))
+    return _Found(maps)
 
 
 def _with_picture(found: _Found) -> tuple[_Found, QPixmap | None]:

@@ -42,6 +42,8 @@ class Correcting:
         The result whose corrections are being read, to be corrected then, or None.
     problem
         Why corrections could not be read or saved, or None.
+    turns
+        The turns of whatever reads or changes corrections on disk, one after another.
     """
 
     changed = Signal()
@@ -55,8 +57,8 @@ class Correcting:
         self.problem: PbipError | None = None
         self._shown: CorrectionLayer | None = None
         self._editor: CorrectionEditor | None = None
-        self._turns = Turns(session)  # reading, and changing what is on disk
-        self._turns.busy_changed.connect(self._on_busy)
+        self.turns = Turns(session)
+        self.turns.busy_changed.connect(self._on_busy)
         self._quiet = single_shot(_SETTLE_MS, self._save)
         session.viewer.layers.events.removed.connect(self._on_removed)
         session.results.changed.connect(self._on_results)
@@ -70,7 +72,7 @@ class Correcting:
     @property
     def saved(self) -> bool:
         """Whether what was painted, undone or taken back is on disk."""
-        return not self._quiet.isActive() and not self._turns.busy
+        return not self._quiet.isActive() and not self.turns.busy
 
     def begin(self, result: ResultLayer, who: str = "") -> None:
         """Show the layer of the corrections of a result, in which the user can paint, once a thread has read them.
@@ -104,10 +106,10 @@ class Correcting:
         def ask() -> None:
             if self.result is None:  # else what was painted is not saved
                 self.problem, self.opening = None, result
-                self._turns.add(make, then, otherwise)
+                self.turns.add(make, then, otherwise)
                 self.changed.emit()
 
-        self._turns.after(ask)
+        self.turns.after(ask)
 
     def _begin(self, result: ResultLayer, editor: CorrectionEditor) -> None:
         self.opening, self.result, self._editor = None, result, editor
@@ -125,7 +127,7 @@ class Correcting:
             if self._save():
                 self.close()
 
-        self._turns.after(close)
+        self.turns.after(close)
 
     def close(self) -> None:
         """Remove the layer even if what was painted last cannot be saved."""
@@ -151,13 +153,13 @@ class Correcting:
     def flush(self) -> None:
         """Save what was painted since the last time, and wait until what is undone or taken back is on disk."""
         if self.opening is None:
-            self._turns.wait()
+            self.turns.wait()
         self._save()
 
     def _save(self) -> bool:
         """Save what was painted since the last time; return False if it cannot be saved."""
         self._quiet.stop()
-        if self.result is None or self._editor is None or self._turns.busy:  # then nobody can paint
+        if self.result is None or self._editor is None or self.turns.busy:  # then nobody can paint
             return True
         corrections, path = self.result.store.corrections, self.result.store.path
         try:
@@ -249,7 +251,7 @@ class Correcting:
             self.problem = error
             self._show(path)
 
-        self._turns.add(make, then, otherwise)
+        self.turns.add(make, then, otherwise)
 
     def _show(self, path: Path) -> None:
         """Draw a result with its present corrections, if it is shown."""
@@ -297,11 +299,11 @@ class Correcting:
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self.layer:
-            self._turns.after(self.close)
+            self.turns.after(self.close)
 
     def _on_results(self) -> None:
         there = list(self._session.results)
         if self.opening is not None and self.opening not in there:
             self.end()
         if self.result is not None and self.result not in there:
-            self._turns.after(self.close)
+            self.turns.after(self.close)

@@ -1,4 +1,4 @@
-"""One history of all that the user changes by hand: labels, bank, thresholds, tissue, regions, slides."""
+"""One history of all that the user changes by hand: labels, bank, thresholds, tissue, regions, maps, slides."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ project is left. A folder is not made for that: a project begins with the first 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -54,13 +54,11 @@ class ProjectWork:
     problem
         Why the project is not saved, or None.
     faults
-        Why slides and results could not be opened as they were left, as sentences.
+        Why slides and results could not be opened as they were left, or maps not be deleted, as sentences.
     """
 
     changed = Signal()
     """Emitted when the slides of the project, or an attribute, have changed."""
-    map_chosen = Signal(str)
-    """Emitted with the identity of a slide of which another map is shown and counted now."""
 
     def __init__(self, session: Session) -> None:
         self._session: Session = weakref.proxy(session)
@@ -110,46 +108,48 @@ class ProjectWork:
         slide = self._slides.get(path)
         return slide.mpp if slide is not None and slide.mpp_from == "user" else None
 
-    def store_of(self, slide: ProjectSlide) -> Path:
-        """Return the path of the score store of the map of a slide that is shown and counted; it need not exist."""
-        return slide.store_in(self._session.results_folder)
+    @property
+    def claimed(self) -> bool:
+        """Whether this window has the project, and no other one."""
+        return self._claim is not None
 
-    def map_of(self, path: Path) -> Path | None:
-        """Return the score store of the map that was chosen for a slide, or None if it is the first one."""
-        slide = self._slides.get(path)
-        return None if slide is None else slide.map
+    def claim(self) -> bool:
+        """Claim the project if it is not yet; return whether no other window has it."""
+        return self._claim is not None or self._claim_folder(self._session.folder)
 
-    def choose_map(self, path: Path, store: Path) -> None:
-        """Show and count this map of a slide from now on, if the slide is in the project; nothing is opened."""
-        slide = self._slides.get(path)
-        if slide is not None and self.store_of(slide) != store:
-            self._slides[path] = chosen = slide.model_copy(update={"map": store})
-            self._hide_others(chosen)
-            self.map_chosen.emit(slide.identity)
-            self._save_soon()
-            self.changed.emit()
+    def of_path(self, path: Path) -> ProjectSlide | None:
+        """Return what the project remembers of a slide, or None."""
+        return self._slides.get(path)
 
-    def show_maps(self, stores: Mapping[Path, Path]) -> None:
-        """Show and count these maps, by the paths of their slides; those of open slides are opened in a thread."""
-        opened = [path for path in stores if self._session.slides.of_path(path) is not None]
-        for path, store in stores.items():
-            self.choose_map(path, store)
-        self._opening.add([stores[path] for path in opened])
+    def replace(self, slide: ProjectSlide) -> None:
+        """Remember other things of a slide of the project."""
+        self._slides[slide.path] = slide
+        self._save_soon()
+        self.changed.emit()
 
-    def _arrange(self, result: ResultLayer) -> None:
-        """Show a result that was opened instead of the other maps of its slide, if it is the chosen one."""
-        identity = result.store.facts.slide.identity
-        slide = self._slides.get(Path(result.layer.metadata[SLIDE]))
-        several = sum(one.store.facts.slide.identity == identity for one in self._session.results) > 1
-        if several and slide is not None and (self._opening or result.store.path == self.store_of(slide)):
-            self._hide_others(slide)
+    def open(self, these: Iterable[ProjectSlide | Path]) -> None:
+        """Open slides, and stores of results by their paths, in a thread, one after another."""
+        self._opening.add(these)
 
-    def _hide_others(self, slide: ProjectSlide) -> None:
-        """Hide the open maps of a slide but the chosen one, if that is open, because they lie at the same place."""
-        shown = self._session.results.of_store(self.store_of(slide))
-        if shown is not None:
-            maps = (one for one in self._session.results if one.store.facts.slide.identity == slide.identity)
-            self._session.slides.show_instead(shown.layer, [one.layer for one in maps if one is not shown])
+    def tell(self, fault: object) -> None:
+        """Add a sentence to the faults."""
+        self.faults += (str(fault),)
+        self.changed.emit()
+
+    def forget_faults(self) -> None:
+        """Tell no faults any more."""
+        self.faults = ()
+        self.changed.emit()
+
+    def forget_display(self, store: Path) -> ProjectResult | None:
+        """Forget how a result is shown, and return it for :meth:`recall_display`."""
+        self._save_soon()
+        return self._results.pop(store, None)
+
+    def recall_display(self, result: ProjectResult) -> None:
+        """Remember again how a result is shown."""
+        self._results[result.path] = result
+        self._save_soon()
 
     @property
     def thresholds(self) -> Mapping[Path, ThresholdSettings]:
@@ -188,7 +188,7 @@ class ProjectWork:
     def show(self, path: Path) -> None:
         """Bring a slide of the project and its result, if there is one, into view; they are opened in a thread."""
         slide = self._slides[path]
-        store = self.store_of(slide)
+        store = self._session.maps.store_of(slide)
         self._current, self._asked, self.faults = path, path, ()
         self._opening.show(slide, store if store.exists() else None)
 
@@ -262,6 +262,7 @@ class ProjectWork:
         Slides that were opened before a project was chosen come along into a new one.
         """
         self.save()
+        self._session.maps.delete_for_good()
         self._release()
         self._stop_timers()
         self._opening.clear()
@@ -398,8 +399,9 @@ class ProjectWork:
                 if earlier is not None:
                     earlier.give_mpp(slide)
                     layer.place()
-            shown = self.map_of(slide.path)
-            self._slides[slide.path] = ProjectSlide.of(slide, is_open=True).model_copy(update={"map": shown})
+            known = self._slides.get(slide.path)
+            counted = None if known is None else known.map
+            self._slides[slide.path] = ProjectSlide.of(slide, is_open=True).model_copy(update={"map": counted})
         self._save_soon()
         self.changed.emit()
 
@@ -422,7 +424,6 @@ class ProjectWork:
                 self._on_display(result)
                 result.display.events.connect(partial(self._on_display, result))
                 result.display.events.thresholds.connect(partial(self._on_thresholds, result.store.path))
-                self._arrange(result)
         self._save_soon()
 
     def _on_display(self, result: ResultLayer, _: object = None) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -25,18 +24,10 @@ from napari_pbip.events import Event, Job, RegionDone, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import SlideLayer, in_view
-from napari_pbip.results.places import (
-    StoredMap,
-    further_map,
-    is_further,
-    made_by,
-    maps_of,
-    result_folder,
-    store_for,
-    titles_of,
-)
-from napari_pbip.results.store_files import writing_to
+from napari_pbip.results.places import result_folder, store_for
+from napari_pbip.results.slide_maps import SlideMaps
 from napari_pbip.slides import open_slide, slides_in
+from napari_pbip.wording import Interface
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
@@ -87,7 +78,7 @@ class QueuedSlide:
     overwrite: bool = False
     """Whether the earlier map is replaced."""
     beside: bool = False
-    """Whether the map is made beside those of other models."""
+    """Whether the map is made beside those by other models or with other settings."""
     earlier: str = ""
     """Title of the map that was found in the place of this one."""
     job: RunningJob | None = None
@@ -101,8 +92,9 @@ class QueuedSlide:
 
     @property
     def can_keep_both(self) -> bool:
-        """Whether there is a map of another model, which can be kept beside the one of this model."""
-        return self.status is Status.OCCUPIED and isinstance(self.error, OtherResult) and self.error.what == "model"
+        """Whether there is a map by another model or with other settings, which can be kept beside the new one."""
+        other = isinstance(self.error, OtherResult) and self.error.what in ("model", "setting")
+        return self.status is Status.OCCUPIED and other
 
     @property
     def rate(self) -> float:
@@ -208,7 +200,7 @@ class SegmentQueue:
         self.resume(slide)
 
     def keep_both(self, slides: Sequence[QueuedSlide]) -> None:
-        """Segment slides of which there are maps of other models, and keep those beside the new ones."""
+        """Segment slides of which there are other maps, and keep those beside the new ones."""
         for slide in slides:
             slide.beside, slide.overwrite = True, False
             self.resume(slide)
@@ -277,7 +269,7 @@ class SegmentQueue:
     def _make(self, slide: QueuedSlide) -> JobMaker:
         """Return the function that makes the job in its thread."""
         settings, overwrite = slide.settings.segment, slide.overwrite
-        chosen = self._session.project.map_of(slide.path)
+        chosen = self._session.maps.chosen_for(slide.path)
         layer = self._layer_of(slide)
         # a value that was given in the window counts even if it could not be saved beside the slide
         given = layer.slide.mpp if layer is not None and layer.slide.mpp_is_given else None
@@ -285,7 +277,7 @@ class SegmentQueue:
 
         def make() -> Job:
             from napari_pbip.engine.inference.segment import segment  # brings torch: not on the main thread
-            from napari_pbip.engine.inference.segment_slides import settings_of
+            from napari_pbip.engine.inference.segment_slides import folder_of_map, settings_of
 
             with open_slide(slide.path) as opened:
                 if opened.mpp is None and given is None and settings.mpp is None:
@@ -295,11 +287,11 @@ class SegmentQueue:
                     )
                 folder = result_folder(slide.results, opened.name, opened.identity)
                 used = settings_of(opened, folder, settings, given)
-                maps = maps_of(folder, opened.name, opened.identity)
-                out, before = _places(slide, folder, maps, chosen)
-                earlier = store_for(before, opened.name, opened.identity)
-                slide.store, slide.earlier = out / earlier.name, titles_of(maps).get(earlier, "")
-            job = segment(
+                maps = SlideMaps.find(folder, opened.name, opened.identity, chosen)
+                out = folder_of_map(maps, slide.run, used, slide.settings.refine, beside=slide.beside)
+                slide.store = store_for(out, opened.name, opened.identity)
+                slide.earlier = maps.titles.get(slide.store, "")
+            return segment(
                 slide.path,
                 slide.run,
                 out,
@@ -311,7 +303,6 @@ class SegmentQueue:
                 focus=lambda: slide.view,
                 scheduler=slide.settings.scheduler,
             )
-            return job if out == before else _renaming(before, out, job)
 
         return make
 
@@ -364,7 +355,7 @@ class SegmentQueue:
     def _choose(self, slide: QueuedSlide) -> None:
         """Let the project show and count the map of a slide, unless another project was opened since."""
         if slide.store is not None and slide.results == self._session.results_folder:
-            self._session.project.choose_map(slide.path, slide.store)
+            self._session.maps.choose(slide.path, slide.store)
 
     def _become(self, slide: QueuedSlide, status: Status) -> None:
         slide.status = status
@@ -418,55 +409,6 @@ class SegmentQueue:
             self._session.viewer.layers.remove(result.layer)
 
 
-def _places(slide: QueuedSlide, folder: Path, maps: Sequence[StoredMap], chosen: Path | None) -> tuple[Path, Path]:
-    """Return the folder in which a slide is segmented, and its present name. Called in a thread.
-
-    It is that of the map by the same model, if there is one; else that of a new map, if the user keeps both; else that
-    of the map that the project shows. Only a further map that is replaced gets another name.
-
-    Parameters
-    ----------
-    slide
-        The slide of the queue.
-    folder
-        The slide's folder of results.
-    maps
-        The maps that it has.
-    chosen
-        The map that the project shows, or None if it is the first one.
-    """
-    from napari_pbip.engine.runs import run_identity  # brings torch
-
-    if not maps:
-        return folder, folder
-    weights = run_identity(slide.run)
-    own = further_map(folder, slide.run.name, weights)
-    if (same := made_by(maps, weights)) is not None:
-        own = same.store.parent
-    if same is not None or slide.beside:
-        return own, own
-    present = None if chosen is None else chosen.resolve()
-    shown = next((one.store for one in maps if one.store.resolve() == present), maps[0].store).parent
-    renamed = slide.overwrite and is_further(shown) and not own.exists()
-    return own if renamed else shown, shown
-
-
-def _renaming(before: Path, now: Path, job: Job) -> Job:
-    """Yield the events of a job that replaces a map in a folder which is named by the model; it is renamed for that."""
-    begun = False
-    with writing_to(before):
-        before.rename(now)
-    try:
-        with closing(job):
-            for event in job:
-                begun = begun or isinstance(event, Started)
-                yield event
-    finally:
-        if not begun:  # the map is still that of the other model
-            with writing_to(now):
-                now.rename(before)
-
-
 def _sentence(slide: QueuedSlide, error: PbipError | None) -> str:
     """What went wrong; of a result that exists already, with what the buttons of its row do."""
     if isinstance(error, UnreadableResult):
@@ -480,4 +422,12 @@ def _sentence(slide: QueuedSlide, error: PbipError | None) -> str:
             f"There is a map already, made with another model, “{slide.earlier}”; keep both, replace that one, or "
             "remove this row."
         )
-    return "There is a map already, made by this model with other settings; replace it, or remove this row to keep it."
+    if error.what == "setting":
+        return Interface.WINDOW.sentence(
+            f"There is a map already, made by this model with other settings ({error.difference}); keep both, replace "
+            "that one, or remove this row."
+        )
+    return (
+        "There is a map already, made by this model when the slide had other microns per pixel; replace it, or remove "
+        "this row to keep it."
+    )

@@ -33,6 +33,7 @@ from napari_pbip.gui.state.garbage import ModulesLeftOut
 from napari_pbip.gui.state.history import History
 from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
+from napari_pbip.gui.state.maps import Maps
 from napari_pbip.gui.state.method_advice import MethodAdvice
 from napari_pbip.gui.state.opening import read_slide
 from napari_pbip.gui.state.project import ProjectWork
@@ -105,6 +106,8 @@ class Session:
         The regions of the slides, which are drawn.
     project
         The slides of the project, and what is remembered of it.
+    maps
+        The maps of the slides of the project: which is counted, and deleting them.
     places
         The places of tiles on the slides of the project.
     suggestions
@@ -161,6 +164,7 @@ class Session:
         self.whole_map = WholeMap(self)
         self.suggestions = Suggestions(self)
         self.project = ProjectWork(self)
+        self.maps = Maps(self)
         self.places = TilePlaces(self)
         self.cohort = Cohort(self)
         self.steps = Steps(self)
@@ -418,12 +422,21 @@ class Session:
 
     # jobs ----------------------------------------------------------------------------------------------------
 
-    def start(self, make: JobMaker) -> RunningJob:
-        """Start a job in a thread; it stays in :attr:`jobs` until it ends, even if the widget is closed."""
+    def start(self, make: JobMaker, *, reads_maps: bool = False) -> RunningJob:
+        """Start a job in a thread; it stays in :attr:`jobs` until it ends, even if the widget is closed.
+
+        Parameters
+        ----------
+        make
+            Makes the job's generator.
+        reads_maps
+            Whether it reads maps of the project, none of which can be deleted until it ends.
+        """
         self.tissue.flush()  # a job may read the mask
         self.correcting.flush()
         self.regions.flush()
         job = RunningJob(make)
+        job.reads_maps = reads_maps
         self.jobs.append(job)
         job.ended.connect(lambda _: self.jobs.remove(job))
         self.job_started.emit(job)
@@ -470,6 +483,7 @@ class Session:
         self.segmenting.close()
         self.live_map.close()
         self.garbage.close()
+        self.maps.delete_for_good()
         stopped: set[RunningJob] = set()
         while running := [job for job in self.jobs if job not in stopped]:  # the end of one may start another
             for job in running:
