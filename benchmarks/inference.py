@@ -11,9 +11,6 @@ finished scores once.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import tempfile
 import time
 from collections import defaultdict
@@ -50,6 +47,7 @@ from napari_pbip.results.places import stores_in
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import open_slide
 from napari_pbip.slides.plane import Plane
+from report import finish, hardware
 
 CPU = torch.device("cpu")
 BATCH = 16
@@ -339,18 +337,9 @@ def main() -> None:
         step = max(1, slide.height // 40)
         images = [slide.read_level(0, slide.width // 3, i * step, side, side) for i in range(32)]
         wide = [slide.read_level(0, slide.width // 3, i * step, 224, 224) for i in range(BATCH)]
-    hardware = {
-        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
-        "openvino": openvino_network.installed(),
-    }
-    print(", ".join(f"{name} {value}" for name, value in hardware.items()))
     networks = {"the run": (model.method, images[:BATCH]), "the run, 224": (model.method, wide)}
     networks |= {name: (of_backbone(name), wide) for name in args.backbones}
-    found: dict[str, Any] = {"hardware": hardware}
+    found: dict[str, Any] = {"hardware": hardware()}
     found["network"] = {
         name: network_alone(name, method, to_pixels(pictures)) for name, (method, pictures) in networks.items()
     }
@@ -358,8 +347,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = larger_slide(args.slide, args.copies, Path(folder) / "slide.tif")
         found["slide"] = slide_from_start_to_end(args.run, path, Path(folder), flops(model.method, side))
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    finish("inference", found, args.json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ with the default settings and ten tiles a step, in both precisions. ``--before``
 step of each is left out.
 
 Seconds are those of the processor (all threads of the process for a step, the training's thread for a part), of which
-the median is printed; on a machine that does other work, they vary less than those of the clock, which ``--json`` has
+the median is printed; on a machine that does other work, they vary less than those of the clock, which are printed
 too. Without other work and with one thread they are the same.
 """
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -29,8 +28,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-RECORDED = {"float32": "5.10 over 1.86 = 2.74", "bfloat16": "3.70 over 1.30 = 2.86"}
-"""CPU seconds of a step in docs/benchmarks.md, before over now."""
+from report import finish, hardware
+
 SIDE, IMAGES, VALIDATION = 224, 60, 10
 PARTS = (
     "backbone, forward",
@@ -69,27 +68,25 @@ def main() -> None:
                     environment = os.environ | {"PYTHONPATH": str(checkout / "src")}
                     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
                     found[precision][version].append(json.loads(done.stdout.splitlines()[-1]))
-    hardware = {"processor": processor(), "threads": args.threads, "cores": os.cpu_count()}
-    print(f"{hardware['processor']}, {args.threads} of {hardware['cores']} cores; CPU seconds")
-    for precision, of_version in found.items():
-        report(precision, of_version)
-    if args.json:
-        args.json.write_text(json.dumps({"hardware": hardware, "precisions": found}, indent=1) + "\n")
+    figures = {precision: medians(of_version) for precision, of_version in found.items()}
+    finish("training", {"hardware": hardware() | {"threads": args.threads}, **figures}, args.json)
 
 
-def report(precision: str, found: dict[str, list[dict[str, Any]]]) -> None:
-    """Print the medians of one precision."""
-    steps = {version: median(s for run in runs for s in run["cpu"]) for version, runs in found.items()}
-    print(f"\n{precision}: " + ", ".join(f"a step {version} {seconds:.2f}" for version, seconds in steps.items()))
-    if "before" in steps:
-        clock = {version: median(s for run in runs for s in run["clock"]) for version, runs in found.items()}
-        print(
-            f"before over now: {steps['before'] / steps['now']:.2f} (clock {clock['before'] / clock['now']:.2f}); "
-            f"recorded: {RECORDED[precision]}"
-        )
-    for part in (*PARTS, "validation"):
-        values = {v: median(s for run in runs for s in run["parts"].get(part, [0])) for v, runs in found.items()}
-        print(f"  {part:20s}" + "".join(f" {version} {seconds:7.3f}" for version, seconds in values.items()))
+def medians(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Return the median seconds of a step and of its parts, by version, and their ratio."""
+    figures: dict[str, Any] = {
+        version: {
+            "a step, processor s": median(s for run in runs for s in run["cpu"]),
+            "a step, wall s": median(s for run in runs for s in run["clock"]),
+            **{p: median(s for run in runs for s in run["parts"].get(p, [0])) for p in (*PARTS, "validation")},
+        }
+        for version, runs in found.items()
+    }
+    if "before" in figures:
+        for clock in ("processor", "wall"):
+            name = f"a step, {clock} s"
+            figures[f"before over now, {clock}"] = figures["before"][name] / figures["now"][name]
+    return figures
 
 
 def compose(folder: Path) -> None:
@@ -190,14 +187,6 @@ def measure(folder: Path, steps: int, threads: int, precision: str) -> dict[str,
     for _ in train.train(JobSettings.parse(settings), folder / "run", overwrite=True):
         pass
     return {"clock": clock[1:], "cpu": cpu[1:], "parts": {k: v[1:] if k in PARTS else v for k, v in parts.items()}}
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text().splitlines() if facts.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":
