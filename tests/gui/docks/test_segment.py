@@ -139,6 +139,9 @@ def test_workers_segment_a_slide_and_one_that_is_killed_or_stopped_costs_nothing
     def workers():
         return [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]
 
+    assert fine.scheduler_form.editor("scheduler").placeholderText() == "none"
+    choose("somewhere")
+    assert fine.scheduler_form.problem("scheduler").text().startswith("✖  A scheduler is local:N, with N processes, or")
     choose("tcp://127.0.0.1:1")  # where nobody is
     click(fine.segment_button)
     settle(all_ended(session))

@@ -66,7 +66,7 @@ class TypedText(LineEdit):
         if self._pairs:
             self.native.setPlaceholderText("TUM: …, STR: …" if self._only_pairs else "")
         elif self._optional:
-            self.native.setPlaceholderText("automatic")
+            self.native.setPlaceholderText("none" if alternatives(annotation) == [str] else "automatic")
 
     def _post_init(self) -> None:
         """Emit changes only when the text loses the focus, because half a number is not a value."""

@@ -389,7 +389,8 @@ def _fault(error: Exception) -> str:
     if all(text.startswith("Input should be ") for text in wanted):
         wanted = [text.removeprefix("Input should be ") for text in dict.fromkeys(wanted)]
         return f"This should be {' or '.join(wanted)}".replace("a valid dictionary", "pairs of a class and its value")
-    return wanted[0]
+    said = wanted[0].removeprefix("Value error, ")  # of a validator of ours
+    return said[:1].upper() + said[1:]
 
 
 # layout ------------------------------------------------------------------------------------------------------
