@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """First event of every job and of each of its phases; only notes on its data may come before."""
+    """First event of every job and of each of its phases; only notes on its data, and loading, may come before."""
 
     job: str
     """Description of the work for the user, for example ``"Training pbip"``."""
@@ -23,6 +23,14 @@ class Started:
     """Name of the units: ``"tiles"``, ``"steps"`` ..."""
     done: int = 0
     """Units that an earlier, resumed run has finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """Something large is being loaded before the work begins, which may take half a minute the first time."""
+
+    what: str
+    """What it is, for the user, for example ``"the encoder conch"``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,5 +104,5 @@ class Finished:
     """Summary of the result: numbers, names and paths for JSON."""
 
 
-Event = Started | Step | Epoch | RegionDone | Noted | Warned | Finished
+Event = Started | Loading | Step | Epoch | RegionDone | Noted | Warned | Finished
 Job = Generator[Event, None, None]

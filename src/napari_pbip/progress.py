@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from napari_pbip.events import Epoch, Event, Finished, Job, Noted, RunStep, Started, Step, Warned
+from napari_pbip.events import Epoch, Event, Finished, Job, Loading, Noted, RunStep, Started, Step, Warned
 
 # Names, paths and messages of libraries hold brackets and colons: nothing that is printed is read as markup.
 console = Console(stderr=True, markup=False, emoji=False, highlight=False)
@@ -112,6 +112,8 @@ class _Display:
             case Epoch() if event.scores:
                 best = "  (best so far)" if event.best else ""
                 self._line(f"epoch {event.epoch}/{event.epochs}  {_figures(event.scores)}{best}")
+            case Loading():
+                self._line(f"Loading {event.what}…")
             case Noted():
                 self._line(event.message)
             case Warned():

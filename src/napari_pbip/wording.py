@@ -20,7 +20,7 @@ from napari_pbip.errors import PbipError
 from napari_pbip.events import Job, Noted, Warned
 
 LAYOUTS = {
-    "auto": "recognise it",
+    "auto": "detected automatically",
     "folders": "a folder for each class",
     "bcss": "digits in file names, [101]",
     "luad": "digits in file names, [1 0 1]",

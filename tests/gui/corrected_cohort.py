@@ -61,10 +61,10 @@ class CorrectedCohort:
         return self.session.results[0]
 
     def page(self, name: str) -> Any:
-        """Go to a step by its name; return the last dock on its page."""
+        """Go to a step by its name; return its page."""
         self.reader.press(self.panel, name)
         self.settle()
-        return self.panel.docks[Step(name)][-1]
+        return self.panel.pages[Step(name)]
 
     def at(self, x: float, y: float) -> QPointF:
         """Return the place of a position in micrometres on the canvas."""
@@ -152,7 +152,6 @@ class CorrectedCohort:
     def correct(self) -> None:
         """Paint over the map."""
         tune = self.page("6 Tune")
-        legend = self.panel.docks[Step.TUNE][0]
         type_text(tune.correct.who, "A. Person")
         self.reader.named("Paint")
         self.reader.press(tune, "Correct")
@@ -163,7 +162,7 @@ class CorrectedCohort:
         self.draw(STROKE)
         self.settle(lambda: self.result.store.corrections.sittings)
         self.counted()
-        self.settle(lambda: "mm² corrected by hand" in legend.exactness.text())
+        self.settle(lambda: "mm² corrected by hand" in tune.legend.exactness.text())
         self.scroll_to(tune.correct)
         self.shot("corrected-paint")
         self.reader.press(tune, "Correct")
@@ -172,7 +171,7 @@ class CorrectedCohort:
 
     def teach(self) -> None:
         """Label the tiles that the corrections tell the class of."""
-        teach = self.panel.docks[Step.TUNE][-1].correct.teach
+        teach = self.panel.pages[Step.TUNE].correct.teach
         labels = self.session.labelling.labels
         before, self._labelled = len(labels), dict(labels.tiles(self.session.slides[0].slide.identity))
         self.reader.press(teach, "Teach the model…")
@@ -209,7 +208,7 @@ class CorrectedCohort:
 
     def map_again(self) -> None:
         """Map the slide with a probe of all labels; corrections and regions stay."""
-        labelling = self.panel.docks[Step.LABEL_TILES][-1].slide_labels
+        labelling = self.panel.pages[Step.LABEL_TILES].slide_labels
         corrected, before = self.result.store.corrections.cells.copy(), self.right()
         self.reader.press(labelling, "Map the whole slide")
         self.settle(lambda: labelling.live.whole_problem.isVisible() and not self.session.jobs, seconds=400)

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import QMessageBox
 
 from napari_pbip import samples
 from napari_pbip.errors import DataError, JobFailed
-from napari_pbip.events import Finished, Job, Noted, Started, Step, Warned
+from napari_pbip.events import Finished, Job, Loading, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import NewestJob, RunningJob, State, last
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.job_bar import JobBar
@@ -285,6 +285,32 @@ def test_who_comes_late_hears_how_far_a_job_is(application, settle):
     go.set()
     settle(lambda: running.state.ended)
     bar.close()
+
+
+def test_the_bar_says_what_is_being_loaded_and_nothing_of_networks_else(application, settle):
+    go = threading.Event()
+
+    def job():
+        go.wait(20)
+        yield Loading("the encoder tiny")
+        go.clear()
+        go.wait(20)
+        yield from counting(1, [])
+
+    running, bar, late = RunningJob(job), JobBar(), JobBar()
+    bar.show()
+    bar.follow(running)
+    assert bar.text.text() == "Starting…"
+    go.set()
+    settle(lambda: "Loading the encoder tiny" in bar.text.text())
+    assert bar.progress.maximum() == 0  # it is not known how long that takes
+    late.follow(running)
+    assert late.text.text() == bar.text.text()
+    go.set()
+    settle(lambda: running.state.ended)
+    assert bar.text.text().startswith("Counting")
+    for one in (bar, late):
+        one.close()
 
 
 @pytest.mark.parametrize("closed", [False, True])

@@ -94,7 +94,7 @@ def test_tools_are_switched_whatever_is_in_front(
     settle()
     press(Qt.Key.Key_G)  # opens the panel
     panel = open_workflow(viewer, settle)
-    [labelling] = panel.docks[Step.LABEL_TILES]
+    labelling = panel.pages[Step.LABEL_TILES]
     assert panel.buttons[Step.LABEL_TILES].isChecked()
     assert labelling.slide_labels.tool.on
     press(Qt.Key.Key_G)
@@ -104,7 +104,7 @@ def test_tools_are_switched_whatever_is_in_front(
     assert labelling.slide_labels.tool.on
     press(Qt.Key.Key_W)  # there is no map to ask about
     assert panel.buttons[Step.TUNE].isChecked()
-    [_, tune] = panel.docks[Step.TUNE]
+    tune = panel.pages[Step.TUNE]
     assert not tune.why_button.isVisible()
     assert not tune.why_button.isChecked()
     press(Qt.Key.Key_G)  # the tool was on when its page was left

@@ -60,7 +60,7 @@ def test_the_page_can_be_followed(viewer: Any, settle: Settle, tmp_path: Path, t
     for key in ("frozen section", "tumour"):
         viewer.open_sample("napari-pbip", key)
     reader.press(panel, "Project")
-    [project] = panel.docks[Step.PROJECT]
+    project = panel.pages[Step.PROJECT]
     table = project.table
     settle(lambda: len(shown(project, SLIDE)) == 3 and not session.jobs)
     assert reader.named("µm per pixel") == header(project)[MPP].replace("\n", " ")
@@ -106,7 +106,8 @@ def test_the_page_can_be_followed(viewer: Any, settle: Settle, tmp_path: Path, t
     settle()
     assert result.layer.visible
     reader.press(panel, "6 Tune")
-    legend, tune = panel.docks[Step.TUNE]
+    tune = panel.pages[Step.TUNE]
+    legend = tune.legend
     settle(lambda: result.areas.exact and not session.jobs)
     settle()
     before = shown(project, AREAS)
@@ -150,7 +151,7 @@ def test_the_page_can_be_followed(viewer: Any, settle: Settle, tmp_path: Path, t
     assert {row["model"] for row in rows.values()} == {"skin"}
     assert any(first in column for column in next(iter(rows.values())))
     reader.press(panel, "Evaluate")
-    [evaluate] = panel.docks[Step.EVALUATE]
+    evaluate = panel.pages[Step.EVALUATE]
     assert evaluate.exports.button.text() == reader.named("Export…")
     assert evaluate.exports.button.isEnabled()
     click(panel.buttons[Step.PROJECT])

@@ -21,7 +21,7 @@ from tests.same_project import assert_same
 
 def correct_the_bank(workflow: Workflow) -> None:
     """Remove the first tile that the bank shows."""
-    bank, session = workflow.panel.docks[Step.BANK][-1], workflow.session
+    bank, session = workflow.panel.pages[Step.BANK], workflow.session
     before = session.bank.bank
     session.bank.select([before.nearest(0)[0].hash])
     click(bank.remove_button)

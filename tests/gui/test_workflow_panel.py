@@ -73,7 +73,7 @@ def test_every_page_fits_the_screen(
         assert (window.width(), window.height()) == size, step
         columns = [one for one in panel.findChildren(ScrollColumn) if one.isVisible()]
         assert [one for one in columns if one.horizontalScrollBar().maximum() > 0] == [], step
-    [bank] = panel.docks[Step.BANK]
+    bank = panel.pages[Step.BANK]
     assert not bank.form.isVisible()  # so that there is room for the clusters
     assert bank.clusters.height() > 2 * bank.clusters.rowHeight(1)
     assert set(panel.pages) == set(Step)
@@ -85,7 +85,7 @@ def test_every_page_fits_the_screen(
 
 def test_first_use_explains_itself(viewer: Any, settle: Settle, open_panel: Callable[[], Any]) -> None:
     session, panel = session_of(viewer), open_panel()
-    [slides] = panel.docks[Step.SLIDES]
+    slides = panel.pages[Step.SLIDES]
     assert slides.welcome.isVisible()
     assert slides.open_button.isVisible()
     assert not slides.list.isVisible()
@@ -104,14 +104,14 @@ def test_first_use_explains_itself(viewer: Any, settle: Settle, open_panel: Call
 
 def test_a_label_ticks_its_step_and_next_goes_on(viewer: Any, settle: Settle, open_panel: Callable[[], Any]) -> None:
     session, panel = session_of(viewer), open_panel()
-    click(panel.docks[Step.SLIDES][0].welcome.slide_button)
+    click(panel.pages[Step.SLIDES].welcome.slide_button)
     settle(lambda: Step.SLIDES in ticked(panel))
     click(panel.next_button)
     settle()
     assert shown(panel) is Step.LABEL_TILES
     assert panel.missing.text() == "There are no labelled tiles yet."
     assert panel.buttons[Step.LABEL_TILES].accessibleName() == "2 Label tiles"
-    [dock] = panel.docks[Step.LABEL_TILES]
+    dock = panel.pages[Step.LABEL_TILES]
     click(dock.slide_labels.tool_button)
     canvas = canvas_of(viewer)
     QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=canvas.rect().center())
@@ -175,9 +175,10 @@ def test_a_step_beside_its_page_shows_the_same(viewer: Any, settle: Settle, open
     session, panel = session_of(viewer), open_panel()
     session.slides.open(samples.slide())
     click(panel.buttons[Step.LABEL_TILES])
-    _, beside = viewer.window.add_plugin_dock_widget("napari-pbip", "2 Label tiles", tabify=False)
+    dock, beside = viewer.window.add_plugin_dock_widget("napari-pbip", "2 Label tiles")
+    dock.setFloating(True)
     settle()
-    [page] = panel.docks[Step.LABEL_TILES]
+    page = panel.pages[Step.LABEL_TILES]
     canvas = canvas_of(viewer)
     click(page.slide_labels.tool_button)
     click(beside.slide_labels.tool_button)

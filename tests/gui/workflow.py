@@ -58,12 +58,13 @@ class Workflow:
         self.panel = open_workflow(viewer, settle)
 
     def page(self, step: Step) -> Any:
-        """Go to a step, with the button *Next* if it leads there; return the dock on its page."""
+        """Go to a step, with the button *Next* if it leads there; return its page."""
         leads_there = self.panel.next_button.text() == f"Next: {step.value}"
         click(self.panel.next_button if leads_there else self.panel.buttons[step])
         self.settle()
-        assert self.panel.pages[step].isVisible()
-        return self.panel.docks[step][-1]
+        page = self.panel.pages[step]
+        assert page.isVisible()
+        return page
 
     def done(self, step: Step) -> None:
         """Wait until the step that is shown has its tick, after which nothing is said to be missing."""

@@ -19,7 +19,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_pbip.engine.jobs import JobMaker, explained
 from napari_pbip.errors import JobFailed, PbipError
-from napari_pbip.events import Event, Finished, Job, Noted, Started, Step, Warned
+from napari_pbip.events import Event, Finished, Job, Loading, Noted, Started, Step, Warned
 from napari_pbip.wording import Interface
 
 DRAIN_MS = 100
@@ -266,10 +266,10 @@ def _route_warnings() -> None:
 
 
 def _summary(events: Sequence[Event]) -> list[Event]:
-    """Return the last ``Started``, the last ``Step`` after it, and all notes and warnings."""
+    """Return the last ``Started`` or ``Loading``, the last ``Step`` after it, and all notes and warnings."""
     begun: list[Event] = []
     for event in events:
-        if isinstance(event, Started):
+        if isinstance(event, Started | Loading):
             begun = [event]
         elif isinstance(event, Step):
             begun = [*begun[:1], event]

@@ -14,6 +14,7 @@ from qtpy.QtCore import QCoreApplication
 from napari_pbip.gui import imports
 from napari_pbip.gui.closing import AskBeforeClosing
 from napari_pbip.gui.compat import plugin_preferences
+from napari_pbip.gui.dock_tabs import DockTabs
 from napari_pbip.gui.focus_frame import FocusFrames
 from napari_pbip.gui.overview import Overview
 from napari_pbip.gui.shortcuts import Shortcuts
@@ -70,6 +71,7 @@ def _furnish(window: napari.viewer.Window, session: Session) -> None:
     main.destroyed.connect(_closing(reference))
     AskBeforeClosing(main, partial(_running, reference))
     Shortcuts(main, reference)
+    DockTabs(main)
     FocusFrames(main)
     Overview(window._qt_viewer.canvas.native, session)
 

@@ -14,20 +14,19 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.key_list import show_keys
-from napari_pbip.gui.widgets.scroll_column import ScrollColumn
 from napari_pbip.gui.widgets.words import PlainLabel
 
 _WIDGETS = {
-    Step.PROJECT: ("project:ProjectWidget",),
-    Step.SLIDES: ("slides:SlidesWidget",),
-    Step.LABEL_TILES: ("label_tiles:LabelTilesWidget",),
-    Step.BANK: ("bank:BankWidget",),
-    Step.TRAIN: ("train:TrainWidget",),
-    Step.SEGMENT: ("segment:SegmentWidget",),
-    Step.TUNE: ("legend:legend_beside_tune", "tune:TuneWidget"),
-    Step.EVALUATE: ("evaluate:EvaluateWidget",),
+    Step.PROJECT: "project:ProjectWidget",
+    Step.SLIDES: "slides:SlidesWidget",
+    Step.LABEL_TILES: "label_tiles:LabelTilesWidget",
+    Step.BANK: "bank:BankWidget",
+    Step.TRAIN: "train:TrainWidget",
+    Step.SEGMENT: "segment:SegmentWidget",
+    Step.TUNE: "tune:TuneWidget",
+    Step.EVALUATE: "evaluate:EvaluateWidget",
 }
-"""The docks on a page, from above; their modules are imported when the page is shown first."""
+"""The dock of each step, which is its page; its module is imported when the page is shown first."""
 _MISSING = {
     Step.SLIDES: "No slide is open yet.",
     Step.LABEL_TILES: "There are no labelled tiles yet.",
@@ -57,8 +56,6 @@ class WorkflowPanel(QWidget):
         The button that shows the page of the next step.
     pages
         The pages of the steps that were shown.
-    docks
-        The docks on them, from above.
     """
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -68,8 +65,7 @@ class WorkflowPanel(QWidget):
         self._steps = session.steps
         self.buttons = {step: toggle_button(step.value, "", partial(self._toggled, step)) for step in Step}
         self._stack = QStackedWidget()
-        self.pages: dict[Step, ScrollColumn] = {}
-        self.docks: dict[Step, list[QWidget]] = {}
+        self.pages: dict[Step, QWidget] = {}
         self.missing = PlainLabel()
         self.missing.setWordWrap(True)
         self.keys_button = push_button("Keys…", "Keyboard shortcuts", lambda: show_keys(self))
@@ -113,17 +109,8 @@ class WorkflowPanel(QWidget):
             self._show()
 
     def _make_page(self, step: Step) -> None:
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.setContentsMargins(0, 0, 0, 0)
-        self.docks[step] = []
-        for place in _WIDGETS[step]:
-            module, _, name = place.partition(":")
-            dock = getattr(import_module(f"napari_pbip.gui.docks.{module}"), name)(self._viewer)
-            self.docks[step].append(dock)
-            layout.addWidget(dock)
-        layout.setStretch(layout.count() - 1, 1)
-        self.pages[step] = ScrollColumn(content)
+        module, name = _WIDGETS[step].split(":")
+        self.pages[step] = getattr(import_module(f"napari_pbip.gui.docks.{module}"), name)(self._viewer)
         self._stack.addWidget(self.pages[step])
 
     def _show(self) -> None:

@@ -18,7 +18,7 @@ from napari_pbip.engine.banks.build_bank import build_bank
 from napari_pbip.engine.banks.zero_shot import zero_shot
 from napari_pbip.engine.encoding import bank_encoder
 from napari_pbip.errors import BankError, DataError, OutputError
-from napari_pbip.events import Event, Finished, Job, Started, Step, Warned
+from napari_pbip.events import Event, Finished, Job, Loading, Started, Step, Warned
 
 CLASSES = ("LYM", "MUS", "TUM")
 
@@ -47,7 +47,8 @@ def job(
 
 
 def end(events: list[Event]) -> dict[str, Any]:
-    assert isinstance(events[0], Started)
+    assert isinstance(events[0], Loading)
+    assert isinstance(events[1], Started)
     assert isinstance(events[-1], Finished)
     return dict(events[-1].summary)
 
@@ -55,7 +56,8 @@ def end(events: list[Event]) -> dict[str, Any]:
 def test_events_and_summary(tiles: Path, tmp_path: Path) -> None:
     events = list(job(tiles, tmp_path / "bank"))
     summary = end(events)
-    assert events[0].total == 15
+    assert events[0] == Loading("the encoder tiny")
+    assert events[1].total == 15
     assert [e.done for e in events if isinstance(e, Step)] == [4, 8, 12, 15]
     assert summary["tiles"] == summary["encoded"] == 15
     assert summary["prototypes"] == 6

@@ -154,8 +154,9 @@ def test_it_is_there_as_long_as_its_switch(viewer: Any, bench: LiveBench) -> Non
 
 
 def test_colours_and_hidden_classes_are_those_of_the_legend(viewer: Any, bench: LiveBench) -> None:
-    legend = LegendWidget(viewer)
-    viewer.window.add_dock_widget(legend, name="Legend")
+    dock = LegendWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="Legend")
+    legend = dock.legend
     bench.look_at(5, 4.5, tiles=3)
     bench.give(0, DERMIS[0])
     bench.give(1, KERATIN[0])

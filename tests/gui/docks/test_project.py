@@ -32,6 +32,7 @@ from napari_pbip.results import ScoreStore, write_labels
 from napari_pbip.results.places import FURTHER_MAPS
 from napari_pbip.slides import open_slide
 from tests.gui.docks.test_segment import QUICK, drop
+from tests.gui.napari_privates import main_window
 from tests.gui.qt_helpers import Settle, click, type_text
 from tests.gui.state.project_process import make_store
 
@@ -401,3 +402,24 @@ def test_what_cannot_be_made_again_is_said_when_the_steps_are_saved(
     script = (folder / "steps.sh").read_text(encoding="utf-8")
     assert [line.split()[1] for line in script.splitlines() if line.startswith("napari-pbip ")] == ["bank", "train"]
     assert "# Note: The map “skin” cannot be made again: " in script
+
+
+def test_the_table_has_room_in_a_window_of_its_own(viewer: Any, widget: Any, settle: Settle, study: Path) -> None:
+    table, main = widget.table, main_window(viewer)
+    click(widget.sheet.button)
+    window = table.window()
+    assert window is not main
+    third_class = AREAS + 5
+    settle(lambda: table.columnViewportPosition(third_class + 1) <= table.viewport().width() and window.isVisible())
+    assert {"skin.svs", "tumour.tif"} < set(shown(widget, SLIDE))
+    row = row_of(widget, "skin.svs")
+    assert "0.499 µm per pixel, as the slide says." in table.model().index(row, SLIDE).data(Qt.ItemDataRole.ToolTipRole)
+    click_cell(widget, row, SLIDE)
+    assert widget.remove_button.isEnabled()  # what is done with the selected slides stays in the dock
+    window.close()
+    settle(lambda: table.isVisible() and table.window() is main)
+    assert not widget.sheet.button.isChecked()
+    click(widget.sheet.button)
+    window = table.window()
+    viewer.window.remove_dock_widget(widget)
+    settle(lambda: not window.isVisible())

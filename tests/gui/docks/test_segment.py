@@ -613,3 +613,14 @@ def test_what_is_queued_is_segmented_as_things_were_then(session, widget, settle
         assert open_labels(store)[1].thresholds == ThresholdSettings(delta=0.6)
         assert store.facts.grid.overlap == 16
     assert not (tmp_path / "elsewhere" / "results").exists()
+
+
+def test_a_map_without_classes_says_what_to_change(viewer, session, widget, settle):
+    session.change(thresholds=ThresholdSettings(presence=1))
+    session.slides.open(samples.slide())
+    settle(lambda: widget.segment_button.isEnabled())
+    click(widget.segment_button)
+    settle(all_ended(session))
+    [row] = widget.queue.rows
+    assert row.advice.isVisible()
+    assert row.advice.text().startswith("100% of the analysed tissue is not assigned")

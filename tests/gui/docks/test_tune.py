@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QLabel
 
 from napari_pbip import samples
 from napari_pbip.config import JobSettings, SegmentSettings, ThresholdSettings
@@ -24,11 +26,12 @@ from napari_pbip.gui.docks.train import TrainWidget
 from napari_pbip.gui.docks.tune import TuneWidget
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.settings_file import read_settings, write_settings
+from napari_pbip.gui.state.steps import Step
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.taxonomy import BCSS, UNASSIGNED
 from tests.engine.conftest import settings_for
-from tests.gui.napari_privates import canvas_of, pixels_shown
-from tests.gui.qt_helpers import drop_on_viewer, type_text
+from tests.gui.napari_privates import canvas_of, main_window, pixels_shown
+from tests.gui.qt_helpers import click, drop_on_viewer, open_workflow, type_text
 
 
 def place(viewer, y: float, x: float) -> QPoint:
@@ -125,7 +128,7 @@ def test_presence_scope_opacity_and_classes(tune, settle, result):
     QTest.keyClick(tune.controls.presence.slider, Qt.Key.Key_Home)
     QTest.keyClick(tune.controls.scope, Qt.Key.Key_Down)
     QTest.keyClick(tune.controls.opacity.slider, Qt.Key.Key_End)
-    eye = tune.controls.rows[0].eye
+    eye = tune.legend.rows[1].eye
     QTest.mouseClick(eye, Qt.MouseButton.LeftButton, pos=QPoint(5, eye.height() // 2))
     settle()
     assert result.thresholds == ThresholdSettings(presence=0, scope="tile")
@@ -223,8 +226,9 @@ def test_what_is_under_the_cursor_is_told(tune, viewer, settle, result):
 
 
 def test_the_legend_follows_the_thresholds(viewer, settle, result):
-    legend = LegendWidget(viewer)
-    viewer.window.add_dock_widget(legend, name="Legend")
+    dock = LegendWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="Legend")
+    legend = dock.legend
     settle(lambda: not legend.exactness.text())
     assert list(legend.rows) == [1, 2, 3, 4, UNASSIGNED, 0]
     before = float(legend.rows[UNASSIGNED].share.text())
@@ -242,9 +246,43 @@ def test_the_legend_follows_the_thresholds(viewer, settle, result):
     assert not legend.rows[UNASSIGNED].eye.isChecked()
 
 
+def test_what_a_map_says_is_in_sight_on_a_small_screen(viewer, settle, result):
+    """Legend, values, Why? and thresholds are, in the panel and in the dock; and napari's status bar has the class."""
+    window = main_window(viewer)
+    window.resize(1366, 768)
+    tune = TuneWidget(viewer)
+    panel = open_workflow(viewer, settle)
+    click(panel.buttons[Step.TUNE])
+    settle()
+    viewer.window.add_dock_widget(tune, name="Tune")
+    for dock, page in ((panel.parentWidget().parentWidget(), panel.pages[Step.TUNE]), (tune.parentWidget(), tune)):
+        dock.raise_()
+        settle()
+        for part in (page.legend, page.hover, page.why_button, page.controls.presence):
+            assert part.visibleRegion().boundingRect().height() == part.height()
+    um = result.store.cell_um
+    assert window.height() == 768
+    assert (
+        f"class: {BCSS.names[result.value_at((100 * um, 120 * um))[0] - 1]}"
+        in result.layer.get_status((100 * um, 120 * um), world=True)["value"]
+    )
+
+
+def test_a_map_that_is_mostly_not_assigned_says_what_to_change(tune, settle, result):
+    assert not tune.legend.advice.isVisible()
+    QTest.keyClick(tune.controls.presence.slider, Qt.Key.Key_End)
+    settle(lambda: tune.legend.advice.isVisible())
+    labels = {label.text() for label in tune.controls.findChildren(QLabel)}
+    named = set(re.findall("“(.+?)”", tune.legend.advice.text()))
+    assert named == {"Class presence", "All classes"} <= labels
+    QTest.keyClick(tune.controls.presence.slider, Qt.Key.Key_Home)
+    settle(lambda: not tune.legend.advice.isVisible())
+
+
 def test_a_layer_that_is_deleted_leaves_the_widgets_usable(tune, viewer, settle, result, store):
-    legend = LegendWidget(viewer)
-    viewer.window.add_dock_widget(legend, name="Legend")
+    dock = LegendWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="Legend")
+    legend = dock.legend
     QTest.mouseClick(tune.save_button, Qt.MouseButton.LeftButton)
     viewer.layers.remove(result.layer)
     settle(lambda: not session_of(viewer).jobs)

@@ -174,8 +174,9 @@ def test_the_map_and_its_areas_follow_the_regions_and_are_there_again_after_a_re
     viewer, session = drawing.viewer, drawing.session
     store = with_a_map(drawing)
     result = session.results.open(store)
-    legend = LegendWidget(viewer)
-    viewer.window.add_dock_widget(legend, name="Legend")
+    dock = LegendWidget(viewer)
+    viewer.window.add_dock_widget(dock, name="Legend")
+    legend = dock.legend
     settle(lambda: result.areas.exact)
     assert not legend.region.isVisible()
     before = {row.label: row.area_mm2 for row in result.areas.rows}

@@ -56,9 +56,9 @@ def work(viewer: Any, study: Path, settle: Callable[..., None]) -> None:
     _, tune = viewer.window.add_plugin_dock_widget("napari-pbip", "6 Tune")
     settle()
     QTest.keyClick(tune.controls.delta.slider, Qt.Key.Key_PageUp)
-    row = tune.controls.rows[1]
-    QTest.keyClick(row.slider.slider, Qt.Key.Key_PageUp)
-    QTest.mouseClick(row.eye, Qt.MouseButton.LeftButton, pos=QPoint(5, row.eye.height() // 2))
+    QTest.keyClick(tune.controls.rows[1].slider.slider, Qt.Key.Key_PageUp)
+    eye = tune.legend.rows[2].eye
+    QTest.mouseClick(eye, Qt.MouseButton.LeftButton, pos=QPoint(5, eye.height() // 2))
     QTest.keyClick(tune.controls.opacity.slider, Qt.Key.Key_PageUp)
     session.change(train=session.settings.train.model_copy(update={"epochs": 3}))
 

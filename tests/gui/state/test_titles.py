@@ -51,14 +51,15 @@ def test_a_double_click_in_the_legend_gives_a_class_another_title(
     study: Path,
 ) -> None:
     table = docked(viewer, settle, ProjectWidget).table
-    tune, legend = docked(viewer, settle, TuneWidget), docked(viewer, settle, LegendWidget)
+    tune, legend = docked(viewer, settle, TuneWidget), docked(viewer, settle, LegendWidget).legend
     [result] = session.results
     settle(lambda: result.areas.exact and table.cohort_model.classes)
     double_click(legend.rows[1].eye, QPoint(5, legend.rows[1].eye.height() // 2))
     assert 1 not in result.display.hidden
     assert "TUM" in answer(legend, settle, "tumour <b>&</b> nests")
     assert legend.rows[1].eye.text() == "tumour <b>&&</b> nests"
-    assert tune.controls.rows[0].eye.text() == "tumour <b>&&</b> nests"
+    assert tune.controls.rows[0].title.text() == "tumour <b>&</b> nests"
+    assert tune.legend.rows[1].eye.text() == "tumour <b>&&</b> nests"
     assert tune.controls.rows[0].name == "TUM"
     assert "tumour <b>&</b> nests" in set(result.layer.features["class"])
     assert table.model().headerData(AREAS, Qt.Orientation.Horizontal) == "tumour <b>&</b> nests\nmm²"
@@ -81,8 +82,9 @@ def test_a_double_click_in_the_legend_gives_a_class_another_title(
 
 
 def test_a_title_is_taken_back(viewer: Any, session: Any, settle: Settle) -> None:
-    legend, tune = docked(viewer, settle, LegendWidget), docked(viewer, settle, TuneWidget)
-    legend.parent().raise_()
+    dock, tune = docked(viewer, settle, LegendWidget), docked(viewer, settle, TuneWidget)
+    legend = dock.legend
+    dock.parent().raise_()
     settle()
     for title in ("tumour", "carcinoma", ""):
         double_click(legend.rows[1].eye, QPoint(5, legend.rows[1].eye.height() // 2))

@@ -16,9 +16,10 @@ def test_a_probe_names_the_nearest_tiles(application: Any) -> None:
     matches = (Match("MUS", 0, 1, 0.81, mus), Match("LYM", 0, 0, 0.24, lym))
     panel.show_explanation(Explanation(0, 0, matches), "LYM", str)
     assert panel.text.text() == (
-        "The map shows <b>LYM</b>. The nearest labelled tiles of LYM have the similarity <b>0.24</b>. They are:"
+        "The map shows <b>LYM</b>. Of that class, this place looks most like labelled tiles of LYM (similarity "
+        "<b>0.24</b>; 1 is the same). The nearest ones:"
     )
     assert len(panel.pictures) == 3
     panel.show_explanation(Explanation(0, 0, matches), "not assigned", str)
-    assert "nearest labelled tiles of MUS have the similarity <b>0.81</b>" in panel.text.text()
+    assert "This place looks most like labelled tiles of MUS (similarity <b>0.81</b>" in panel.text.text()
     panel.deleteLater()

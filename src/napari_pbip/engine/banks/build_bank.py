@@ -34,7 +34,7 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.errors import BankError
-from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.events import Finished, Job, Loading, Started, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models import encoders
 from napari_pbip.signals import held_back
@@ -86,8 +86,8 @@ def build_bank(
     Yields
     ------
     Event
-        ``Started``; ``Noted`` with what was recognised; a ``Step`` per batch (``encoded`` is the number of tiles that
-        were encoded so far); ``Warned`` with warnings on the bank; ``Finished`` with its numbers.
+        ``Loading``; ``Started``; ``Noted`` with what was recognised; a ``Step`` per batch (``encoded`` is the number of
+        tiles that were encoded so far); ``Warned`` with warnings on the bank; ``Finished`` with its numbers.
 
     Raises
     ------
@@ -110,6 +110,7 @@ def build_bank(
     curation = Curation.read(out) if curation is None else curation
     if overwrite or not curation:  # checked early, so that nothing is deleted for a bank that cannot be built
         check_enough_tiles(tiles.taxonomy, settings, _classes(single, curation, tiles.taxonomy))
+    yield Loading(f"the encoder {settings.encoder}")
     encoder = encoders.load(settings.encoder, settings.weights).to(choose_device(device))
     facts = encoder_facts(encoder, settings.weights)
     kept = Curation.read(out)

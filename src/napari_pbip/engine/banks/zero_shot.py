@@ -24,7 +24,7 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.errors import BankError, ConfigError, DataError
-from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.events import Finished, Job, Loading, Started, Step, Warned
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.results.tile_scores import tile_scores
@@ -87,8 +87,8 @@ def zero_shot(
     Yields
     ------
     Event
-        ``Started``; ``Warned`` if the tiles are part of the bank that they are compared with; a ``Step`` per batch;
-        ``Finished``. Its summary has ``prompts``, with the metrics of
+        ``Loading``; ``Started``; ``Warned`` if the tiles are part of the bank that they are compared with; a ``Step``
+        per batch; ``Finished``. Its summary has ``prompts``, with the metrics of
         :func:`~napari_pbip.results.tile_scores.tile_scores` over the labelled tiles for ``text`` and ``image``; and
         ``predictions``, with each tile's ``path`` and ``label`` (or None), and for ``text`` and ``image`` the ``class``
         of the most similar prompt, the number of that ``prompt`` (the class, or the subclass of the bank) and the
@@ -112,6 +112,8 @@ def zero_shot(
     tiles = _load(data.folder, data, split, image_bank, sentences or {})
     names = tiles.taxonomy.names if image_bank is None else image_bank.taxonomy.names
     chosen = _sentences(names, sentences or {})
+    if (name := encoder if image_bank is None else image_bank.encoder["name"]) is not None:
+        yield Loading(f"the encoder {name}")
     network = _encoder(encoder, weights, image_bank).to(choose_device(device))
     prompts: dict[str, _Prompts] = {}
     if text and network.spec.text:

@@ -32,7 +32,7 @@ from napari_pbip.engine.loading import Image, TileReader, ahead, batches_of_one_
 from napari_pbip.engine.runs import Which, load_model
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.errors import ConfigError
-from napari_pbip.events import Finished, Job, Started, Step, Warned
+from napari_pbip.events import Finished, Job, Loading, Started, Step, Warned
 from napari_pbip.results.calibration import Calibration
 from napari_pbip.results.comparison import write_counts
 from napari_pbip.results.metrics import PROTOCOLS, SegmentationScores
@@ -100,6 +100,7 @@ def evaluate(
     if data.folder is None:
         raise ConfigError("There is nothing to score on; name the folder of tiles with masks with `data.folder`.")
     chosen = choose_device(device)
+    yield Loading(f"the model {Path(run).name}")
     model = load_model(Path(run), which, chosen)
     names = model.facts.taxonomy.names
     tiles = load_tiles(data.folder, split, data)

@@ -39,7 +39,7 @@ from napari_pbip.engine.loading import TileReader, ahead, batches_of_one_kind
 from napari_pbip.engine.runs import TrainedModel, Which, load_model
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.errors import ConfigError, OutputError
-from napari_pbip.events import Finished, Job, Noted, Started, Step, Warned
+from napari_pbip.events import Finished, Job, Loading, Noted, Started, Step, Warned
 from napari_pbip.files import prepare_folder, safe_name, write_json, write_picture
 from napari_pbip.pictures import read_values, upright_size
 from napari_pbip.results.report import write_map
@@ -114,6 +114,7 @@ def pseudo_masks(
     if data.folder is None:
         raise ConfigError("Pseudo masks need labelled tiles; name their folder with `data.folder`.")
     chosen = choose_device(device)
+    yield Loading(f"the model {Path(run).name}")
     models = [load_model(Path(one), which, chosen) for one in (run, agree) if one is not None]
     tiles = load_tiles(data.folder, "train", data)
     for model in models:

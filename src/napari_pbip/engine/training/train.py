@@ -38,7 +38,7 @@ from napari_pbip.engine.training.processes import Processes, joined
 from napari_pbip.engine.training.prototypes import Start, build_start, existing_start
 from napari_pbip.engine.training.synthesis import Composer, Mosaics, missing_alone
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
-from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Step, Warned
+from napari_pbip.events import Epoch, Event, Finished, Job, Loading, Noted, Step, Warned
 from napari_pbip.files import prepare_folder
 from napari_pbip.models.backbones import Backbone, Pyramid
 from napari_pbip.models.methods.pyramid_method import PyramidMethod
@@ -131,6 +131,7 @@ def _train(settings: JobSettings, out: Path, processes: Processes, *, resume: bo
     read = TileReader()
     device = processes.device
     if isinstance(settings.method, ProbeSettings):
+        yield Loading(f"the encoder {settings.bank.encoder}")
         probe, remembered = load_probe(settings, tiles)
         window = max(side, ProbeSettings.window)
         facts = _begin(settings, tiles, window, out, len(tiles), resume=resume, overwrite=overwrite)
@@ -144,6 +145,7 @@ def _train(settings: JobSettings, out: Path, processes: Processes, *, resume: bo
     settings = _masked_as_begun(settings, earlier)
     synthesis = isinstance(settings.method, PyramidSettings) and settings.method.options()["synthesis"]
     compose = Composer(tiles, settings.train, read) if synthesis else None
+    yield Loading("the networks")
     start = existing_start(settings, tiles)
     if start is not None:  # the encoder of a bank may differ from the default of the settings
         settings = _with_encoder(settings, start.facts["encoder"]["name"])

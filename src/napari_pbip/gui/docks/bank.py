@@ -36,7 +36,7 @@ from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import folding_button, push_button
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.question import ask
-from napari_pbip.gui.widgets.scroll_column import ScrollColumn
+from napari_pbip.gui.widgets.scroll_column import scrolling_layout
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.words import caption, rich, tip
 
@@ -134,8 +134,7 @@ class BankWidget(QWidget):
         self._work.load()
 
     def _lay_out(self) -> None:
-        content = QWidget()
-        top = QVBoxLayout(content)
+        top = scrolling_layout(self)
         for part in (
             self.tiles_label,
             self.tiles_notice,
@@ -180,10 +179,6 @@ class BankWidget(QWidget):
         below.addWidget(self.picked_label)
         below.addLayout(correct)
         below.addWidget(self.correct_notice)
-
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(ScrollColumn(content))
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Look for tiles again, because other widgets may have made some."""

@@ -34,6 +34,7 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.scroll_column import scrolling_layout
 from napari_pbip.gui.widgets.words import PlainLabel
 from napari_pbip.results import ScoreStore
 from napari_pbip.results.figures import about_intervals, figure_rows
@@ -100,7 +101,7 @@ class EvaluateWidget(QWidget):
         scores.addWidget(self.calibration)
         self._scores.hide()
         self.exports = ExportPanel(self._session)
-        layout = QVBoxLayout(self)
+        layout = scrolling_layout(self)
         layout.addLayout(form)
         layout.addWidget(self.notice)
         layout.addWidget(self.job_bar)

@@ -32,7 +32,7 @@ from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.class_table import ClassTable
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
-from napari_pbip.gui.widgets.scroll_column import ScrollColumn
+from napari_pbip.gui.widgets.scroll_column import scrolling_layout
 from napari_pbip.gui.widgets.words import rich, tip
 
 if TYPE_CHECKING:
@@ -170,9 +170,8 @@ class SlideLabelling(QWidget):
         form = QFormLayout()
         form.addRow("Slide", self.slide_label)
         form.addRow("Tile", self.tile_size)
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.setContentsMargins(0, 0, 0, 0)
+        layout = scrolling_layout(self)
+        layout.setContentsMargins(0, 6, 0, 0)
         layout.addLayout(form)
         layout.addWidget(self.slide_notice)
         layout.addWidget(self.restart_button)
@@ -189,9 +188,6 @@ class SlideLabelling(QWidget):
         layout.addWidget(self.live)
         layout.addWidget(self.annotations)
         layout.addStretch(1)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 6, 0, 0)
-        outer.addWidget(ScrollColumn(content))
 
     # what there is -------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import napari.viewer
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QSizePolicy, QVBoxLayout
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QLineEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pbip.engine.outputs.cohort_statistics import cohort_statistics
 from napari_pbip.engine.run_facts import RunFacts
@@ -24,6 +24,8 @@ from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.own_window import OwnWindow
+from napari_pbip.gui.widgets.scroll_column import scrolling_layout
 from napari_pbip.replay import SCRIPT, Script, find_commands, replay_command
 from napari_pbip.results.cohort import write_cohort
 from napari_pbip.sharing import REPORT, report
@@ -49,6 +51,10 @@ class ProjectWidget(DropZone):
         self.add_button = push_button("Add slides…", "Slides of the project are not opened until you do", self._choose)
         self.table = CohortTable(session.cohort, session.titles, session.project.show)
         self.search.textChanged.connect(self.table.filter)
+        self._above_and_table = QWidget()
+        self.sheet = OwnWindow(
+            self._above_and_table, "Slides of the project", "Show the table in a window of its own, with all columns"
+        )
         self.opening = OpeningNotice(session)
         self.notice = Notice()
         self.bar = JobBar(keeps=True)
@@ -111,7 +117,12 @@ class ProjectWidget(DropZone):
 
     def _lay_out(self) -> None:
         above, maps, model, saved = QHBoxLayout(), QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        sheet = QVBoxLayout(self._above_and_table)
+        sheet.setContentsMargins(0, 0, 0, 0)
+        sheet.addLayout(above)
+        sheet.addWidget(self.table, 1)
         above.addWidget(self.search, 1)
+        above.addWidget(self.sheet.button)
         above.addWidget(self.add_button)
         maps.addWidget(self.maps_label)
         maps.addWidget(self.maps, 1)
@@ -124,10 +135,9 @@ class ProjectWidget(DropZone):
         model.addWidget(self.remove_button)
         for button in (self.save_button, self.statistics_button, self.report_button, self.script_button):
             saved.addWidget(button)
-        layout = QVBoxLayout(self)
+        layout = scrolling_layout(self)
         layout.addWidget(self.project)
-        layout.addLayout(above)
-        layout.addWidget(self.table, 1)
+        layout.addWidget(self.sheet, 1)
         layout.addWidget(self.opening)
         layout.addWidget(self.bar)
         layout.addWidget(self.notice)

@@ -34,7 +34,7 @@ from napari_pbip.gui.widgets.buttons import folding_button, push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import Notice, duration, show_details
-from napari_pbip.gui.widgets.scroll_column import ScrollColumn
+from napari_pbip.gui.widgets.scroll_column import ScrollColumn, scrolling_layout
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.words import tip
 
@@ -112,7 +112,7 @@ class SegmentWidget(DropZone):
         drop.addWidget(QLabel("Or drop slides or folders here, or"))
         drop.addWidget(self.files_button)
         drop.addStretch()
-        layout = QVBoxLayout(self)
+        layout = scrolling_layout(self)
         layout.addLayout(fields)
         layout.addLayout(drop)
         layout.addWidget(self.more_button)
@@ -325,7 +325,7 @@ class SlideRow(QFrame):
         self.progress.setAccessibleName(f"Progress of {slide.path.name}")
         self.text = QLabel()
         self.text.setWordWrap(True)
-        self.notice = Notice()
+        self.notice, self.advice = Notice(), Notice()
         self.stop_button = push_button("Stop", _STOP, self._call(queue.cancel))
         self.resume_button = push_button("Resume", "Continue where it was stopped", self._call(queue.resume))
         self.keep_button = push_button(
@@ -350,6 +350,7 @@ class SlideRow(QFrame):
         layout.addWidget(self.progress)
         layout.addWidget(self.text)
         layout.addWidget(self.notice)
+        layout.addWidget(self.advice)
         layout.addLayout(buttons)
         self.show_state()
 
@@ -382,6 +383,7 @@ class SlideRow(QFrame):
             self.notice.error(slide.sentence)
         elif slide.sentence:
             self.notice.warn(slide.sentence)
+        self.advice.info(slide.advice)
         self.stop_button.setVisible(status in (Status.RUNNING, Status.STOPPING))
         self.stop_button.setEnabled(status is Status.RUNNING)
         self.resume_button.setText("Resume" if status is Status.STOPPED else "Try again")

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QListWidget,
     QListWidgetItem,
-    QVBoxLayout,
 )
 
 from napari_pbip.errors import OutputError, PbipError
@@ -30,6 +29,7 @@ from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import Notice
+from napari_pbip.gui.widgets.scroll_column import scrolling_layout
 from napari_pbip.gui.widgets.words import PlainLabel, tip
 from napari_pbip.slides import slides_in
 
@@ -66,7 +66,7 @@ class SlidesWidget(DropZone):
         self.regions = RegionsPanel(self._session)
         self.project = ProjectPanel(self._session)
         self.undo = UndoButtons(self._session, self)
-        layout = QVBoxLayout(self)
+        layout = scrolling_layout(self)
         layout.addWidget(self.welcome)
         layout.addLayout(row)
         layout.addWidget(self.list)

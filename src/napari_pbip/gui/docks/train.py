@@ -36,7 +36,7 @@ from napari_pbip.gui.widgets.curves import CurvesPlot
 from napari_pbip.gui.widgets.fit_report import FitReport
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice, duration
 from napari_pbip.gui.widgets.question import ask
-from napari_pbip.gui.widgets.scroll_column import ScrollColumn
+from napari_pbip.gui.widgets.scroll_column import scrolling_layout
 from napari_pbip.gui.widgets.settings_form import SettingsForm
 from napari_pbip.gui.widgets.words import PlainLabel, rich, tip
 from napari_pbip.models.encoders import catalogue
@@ -167,8 +167,7 @@ class TrainWidget(QWidget):
         for part in (self.recommended, self.about, self.needs, self.encoder):
             below.addWidget(part)
         self.form.put_below("method.name", chosen, self.encoder.fields)
-        content = QWidget()
-        inner = QVBoxLayout(content)
+        inner = scrolling_layout(self)
         inner.addWidget(self.source)
         inner.addWidget(self.missing)
         inner.addWidget(self.form)
@@ -180,9 +179,6 @@ class TrainWidget(QWidget):
         inner.addWidget(self.report)
         inner.addWidget(self.models, 1)
         inner.addWidget(self.prototypes_button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(ScrollColumn(content))
         self.setMinimumWidth(340)
 
     # settings ------------------------------------------------------------------------------------------------

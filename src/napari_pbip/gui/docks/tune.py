@@ -1,4 +1,4 @@
-"""The dock *Tune*: thresholds that change the map at once, and explanations of its places."""
+"""The dock *Tune*: legend and values of the map, explanations of its places, and thresholds that change it at once."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari.viewer
-from qtpy.QtWidgets import (
-    QHBoxLayout,
-    QLabel,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.outputs.write_results import write_results
@@ -28,6 +23,7 @@ from napari_pbip.gui.panels.compare_maps import CompareMaps
 from napari_pbip.gui.panels.correct import CorrectPanel
 from napari_pbip.gui.panels.display_controls import DisplayControls
 from napari_pbip.gui.panels.edit_copy import EditCopy
+from napari_pbip.gui.panels.legend import LegendPanel
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.scrolling import scrolling_to
 from napari_pbip.gui.sessions import session_of
@@ -35,7 +31,7 @@ from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
-from napari_pbip.gui.widgets.scroll_column import ScrollColumn
+from napari_pbip.gui.widgets.scroll_column import scrolling_layout
 from napari_pbip.gui.widgets.why import WhyPanel
 from napari_pbip.gui.widgets.words import rich
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
@@ -49,7 +45,7 @@ _HOVER = "Move over the map to read its scores."
 
 
 class TuneWidget(QWidget):
-    """Widget that edits thresholds of the selected result, saves its labels, corrects them, and explains places."""
+    """Widget with the legend of the selected result that explains its places, edits its thresholds, and corrects it."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -66,10 +62,11 @@ class TuneWidget(QWidget):
             "Open a result…", "Choose the .ome.zarr folder that segmenting a slide has made", self._choose
         )
         self.notice = Notice()
+        self.legend = LegendPanel(self._session, in_tune=True)
         self.controls = DisplayControls()
         self.hover = QLabel(_HOVER)
         self.hover.setWordWrap(True)
-        self.hover.setToolTip("Scores as a share of the largest score of their class")
+        self.hover.setToolTip("For each class: 100 % is where the map shows it most clearly, 0 % where nothing does")
         self.reset_button = push_button("Reset", "Back to the default thresholds, with all classes shown", self._reset)
         self.save_button = push_button(
             "Save labels",
@@ -110,19 +107,14 @@ class TuneWidget(QWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.reset_button)
         buttons.addWidget(self.save_button)
-        inside = QWidget()
-        layout = QVBoxLayout(inside)
-        for part in (self.edit_copy, self.title, self.open_button, self.notice, self.controls):
+        map_and_places = (self.legend, self.hover, self.why_button, self.why)  # to be in sight without scrolling
+        layout = scrolling_layout(self)
+        for part in (self.edit_copy, self.title, self.open_button, self.notice, *map_and_places, self.controls):
             layout.addWidget(part)
         layout.addLayout(buttons)
-        layout.addWidget(self.correct)
-        layout.addWidget(self.undo)
-        for below in (self.bar, self.compare, self.hover, self.why_button, self.why):
+        for below in (self.bar, self.correct, self.undo, self.compare):
             layout.addWidget(below)
         layout.addStretch(1)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(ScrollColumn(inside))
 
     # the selected result -------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from qtpy.QtCore import (
     Qt,
     Signal,
 )
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QAbstractItemDelegate, QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_pbip.gui.connections import listen
@@ -35,6 +36,11 @@ _WIDTHS = {SLIDE: 116, MAP: 52, MPP: 52, TISSUE: 56, STATE: 84, MODEL: 84}
 """Widths in pixels with which the columns up to the state are in sight in the workflow panel."""
 _AREA_WIDTHS = 64, 160
 """Least and largest width in pixels of the columns of classes, which are as wide as their titles in between."""
+_MOST_OF_NAME = 360
+"""Largest width in pixels that the names of slides get of what the other columns leave."""
+_LEAST_HEIGHT = 150
+"""Height in pixels with the heading, two slides and the bar for scrolling sideways."""
+_MPP_FROM = {"slide": "as the slide says", "user": "given by you", None: "of an earlier version"}
 _SORT = Qt.ItemDataRole.UserRole
 _UNKNOWN = float("-inf")
 Index = QModelIndex | QPersistentModelIndex
@@ -114,6 +120,8 @@ class CohortModel(QAbstractTableModel):
             return entry.map
         if role == Qt.ItemDataRole.ToolTipRole:
             lines = [str(entry.row.path), *filter(None, [entry.problem])]
+            if entry.row.mpp is not None:
+                lines.append(f"{entry.row.mpp:.4g} µm per pixel, {_MPP_FROM[entry.row.mpp_from]}.")
             if len(entry.maps) > 1:
                 lines.append(f"Maps by {', '.join(entry.maps)}; this row is of the one by {entry.shown}.")
             return tip("\n".join(lines))
@@ -198,6 +206,8 @@ class CohortTable(QTableView):
         self.setEditTriggers(triggers.DoubleClicked | triggers.EditKeyPressed)
         self.setTabKeyNavigation(False)
         self.setIconSize(QSize(SIDE, SIDE))
+        self.setMinimumHeight(_LEAST_HEIGHT)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names of slides differ at their ends
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         vertical, header = self.verticalHeader(), self.horizontalHeader()
         if vertical is not None and header is not None:
@@ -224,6 +234,18 @@ class CohortTable(QTableView):
         assert header is not None  # because a table has one
         for column in range(AREAS, self.cohort_model.columnCount()):
             header.resizeSection(column, min(most, max(least, header.sectionSizeHint(column))))
+        self._fit_names()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        super().resizeEvent(event)
+        self._fit_names()
+
+    def _fit_names(self) -> None:
+        """Give the names of the slides what the other columns leave."""
+        header, viewport = self.horizontalHeader(), self.viewport()
+        if header is not None and viewport is not None:
+            spare = viewport.width() - (header.length() - header.sectionSize(SLIDE))
+            header.resizeSection(SLIDE, min(max(spare, _WIDTHS[SLIDE]), _MOST_OF_NAME))
 
     def _on_double_click(self, index: QModelIndex) -> None:
         if index.column() != MPP:  # which is edited

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtWidgets import (
-    QCheckBox,
     QComboBox,
     QFormLayout,
     QGridLayout,
@@ -19,17 +18,18 @@ from superqt.utils import signals_blocked
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.gui.layers.display import Display
+from napari_pbip.gui.widgets.buttons import folding_button
 from napari_pbip.gui.widgets.number_slider import NumberSlider
 from napari_pbip.gui.widgets.swatch import Swatch
 from napari_pbip.gui.widgets.tab_order import set_tab_order
-from napari_pbip.gui.widgets.words import caption, tip
+from napari_pbip.gui.widgets.words import PlainLabel, tip
 from napari_pbip.taxonomy import Taxonomy
 
-_SCOPES = {"slide": "the whole slide", "tile": "each tile by itself"}
+_SCOPES = {"slide": "on the whole slide", "tile": "in each tile"}
 
 
 class DisplayControls(QGroupBox):
-    """Widget that edits and follows a :class:`Display`: thresholds, opacity and hidden classes.
+    """Widget that edits and follows a :class:`Display`: its thresholds and its opacity.
 
     The threshold of a class follows the common slider until its own slider is moved.
     """
@@ -38,10 +38,12 @@ class DisplayControls(QGroupBox):
         super().__init__("Thresholds")
         self._display = Display()
         self.delta = NumberSlider(
-            "threshold of all classes", "A class needs this share of its largest score; higher leaves more not assigned"
+            "threshold of all classes",
+            "How clearly a place must look like a class to get it; higher leaves more tissue not assigned",
         )
         self.presence = NumberSlider(
-            "class presence", "A class is drawn only in tiles that show it with this probability"
+            "class presence",
+            "How sure the model must be that a tile contains a class at all; higher leaves more tissue not assigned",
         )
         self.smoothing = NumberSlider(
             "smoothing, micrometres",
@@ -51,7 +53,10 @@ class DisplayControls(QGroupBox):
         )
         self.scope = QComboBox()
         self.scope.addItems(list(_SCOPES.values()))
-        self.scope.setToolTip("Over what the largest score is taken; tile by tile is as published and leaves seams")
+        self.scope.setToolTip(
+            "Places are compared with the clearest one of the class; in each tile is as published, and leaves visible "
+            "borders between tiles"
+        )
         self.opacity = NumberSlider("opacity", "How much the map covers the slide")
         self.delta.value_changed.connect(lambda delta: self._change(delta=delta))
         self.presence.value_changed.connect(lambda presence: self._change(presence=presence))
@@ -60,18 +65,24 @@ class DisplayControls(QGroupBox):
         self.opacity.value_changed.connect(self._change_opacity)
         form = QFormLayout()
         form.addRow("All classes", self.delta)
+        form.addRow("Class presence", self.presence)
+        form.addRow("Opacity", self.opacity)
+        more = QWidget()
         self.classes = QGridLayout()
         self.classes.setColumnStretch(2, 1)
         self.rows: list[ClassRow] = []
-        below = QFormLayout()
-        below.addRow("Class presence", self.presence)
-        below.addRow("Smoothing, µm", self.smoothing)
-        below.addRow("Largest score of", self.scope)
-        below.addRow("Opacity", self.opacity)
+        seldom = QFormLayout()
+        seldom.addRow("Smoothing, µm", self.smoothing)
+        seldom.addRow("Clearest place", self.scope)
+        below = QVBoxLayout(more)
+        below.setContentsMargins(0, 0, 0, 0)
+        below.addLayout(self.classes)
+        below.addLayout(seldom)
+        self.more_button = folding_button("More", "A threshold of its own for each class, and smoothing", more)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
-        layout.addLayout(self.classes)
-        layout.addLayout(below)
+        layout.addWidget(self.more_button)
+        layout.addWidget(more)
         self.destroyed.connect(self.unbind)
 
     def bind(self, display: Display, taxonomy: Taxonomy, title: Callable[[str], str]) -> None:
@@ -81,15 +92,15 @@ class DisplayControls(QGroupBox):
         for row in self.rows:
             row.remove()
         self.rows = [
-            ClassRow(self.classes, n, one.name, title(one.name), one.rgb, self._change_class, self._toggle)
+            ClassRow(self.classes, n, one.name, title(one.name), one.rgb, self._change_class)
             for n, one in enumerate(taxonomy)
         ]
-        set_tab_order(self.delta.number, *(control for row in self.rows for control in row.controls))
+        set_tab_order(self.more_button, *(control for row in self.rows for control in row.controls))
         self._show_thresholds(display.thresholds)
-        self._show_hidden(display.hidden)
+        if display.thresholds.class_delta:
+            self.more_button.setChecked(True)
         self.opacity.set_value(display.opacity)
         display.events.thresholds.connect(self._show_thresholds)
-        display.events.hidden.connect(self._show_hidden)
         display.events.opacity.connect(self._show_opacity)
 
     def unbind(self) -> None:
@@ -97,7 +108,6 @@ class DisplayControls(QGroupBox):
         events, self._display = self._display.events, Display()
         for signal, slot in (
             (events.thresholds, self._show_thresholds),
-            (events.hidden, self._show_hidden),
             (events.opacity, self._show_opacity),
         ):
             signal.disconnect(slot, missing_ok=True)
@@ -111,10 +121,6 @@ class DisplayControls(QGroupBox):
         """Give a class its own threshold; None removes it."""
         others = {one: own for one, own in self._display.thresholds.class_delta.items() if one != name}
         self._change(class_delta=others if delta is None else {**others, name: delta})
-
-    def _toggle(self, value: int, shown: bool) -> None:
-        hidden = self._display.hidden
-        self._display.hidden = hidden - {value} if shown else hidden | {value}
 
     def _change_opacity(self, opacity: float) -> None:
         self._display.opacity = opacity
@@ -130,17 +136,12 @@ class DisplayControls(QGroupBox):
         for row in self.rows:
             row.show_delta(thresholds.class_delta.get(row.name), thresholds.delta)
 
-    def _show_hidden(self, hidden: frozenset[int]) -> None:
-        for row in self.rows:
-            with signals_blocked(row.eye):
-                row.eye.setChecked(row.value not in hidden)
-
     def _show_opacity(self, opacity: float) -> None:
         self.opacity.set_value(opacity)
 
 
 class ClassRow:
-    """The controls of one class: its visibility and its threshold."""
+    """The threshold of one class."""
 
     def __init__(
         self,
@@ -150,14 +151,10 @@ class ClassRow:
         title: str,
         rgb: tuple[int, int, int],
         change: Callable[[str, float | None], None],
-        toggle: Callable[[int, bool], None],
     ) -> None:
         self.name = name
-        self.value = n + 1
         self.swatch = Swatch(rgb, title)
-        self.eye = QCheckBox(caption(title))
-        self.eye.setToolTip(tip(f"Show {title} on the slide"))
-        self.eye.toggled.connect(lambda shown: toggle(self.value, shown))
+        self.title = PlainLabel(title)
         self.slider = NumberSlider(f"threshold of {title}", tip(f"A threshold of its own for {title}"))
         self.slider.value_changed.connect(lambda delta: change(name, delta))
         self.follow = QToolButton()
@@ -170,12 +167,12 @@ class ClassRow:
 
     @property
     def _parts(self) -> tuple[QWidget, ...]:
-        return self.swatch, self.eye, self.slider, self.follow
+        return self.swatch, self.title, self.slider, self.follow
 
     @property
     def controls(self) -> tuple[QWidget, ...]:
         """What can have the focus, from left to right."""
-        return self.eye, self.slider.slider, self.slider.number, self.follow
+        return self.slider.slider, self.slider.number, self.follow
 
     def show_delta(self, own: float | None, common: float) -> None:
         """Show the class's own threshold, or the common one if it has none."""

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -29,6 +28,7 @@ from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.class_table import ClassTable
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
+from napari_pbip.gui.widgets.scroll_column import scrolling_layout
 from napari_pbip.gui.widgets.words import PlainLabel
 from napari_pbip.slides.mpp import is_usual
 from napari_pbip.taxonomy import Taxonomy
@@ -90,7 +90,7 @@ class TileFolder(QWidget):
         self.table = ClassTable(own=False)
         self.table.renamed.connect(self._give_title)
         self.table.hide()
-        layout = QVBoxLayout(self)
+        layout = scrolling_layout(self)
         layout.addLayout(form)
         layout.addWidget(self.mpp_notice)
         layout.addWidget(self.notice)

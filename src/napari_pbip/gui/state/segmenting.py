@@ -24,6 +24,8 @@ from napari_pbip.events import Event, Job, RegionDone, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import SlideLayer, in_view
+from napari_pbip.gui.unassigned import why_unassigned
+from napari_pbip.results.areas import Area, of_whole
 from napari_pbip.results.places import result_folder, store_for
 from napari_pbip.results.slide_maps import SlideMaps
 from napari_pbip.slides import open_slide, slides_in
@@ -73,6 +75,8 @@ class QueuedSlide:
     store: Path | None = None
     """Path of the score store, or None while unknown."""
     tissue_mm2: float = 0.0
+    advice: str = ""
+    """Why most of the finished map is not assigned, and what to change, as sentences; empty if it is not so."""
     view: Rectangle | None = None
     """Rectangle in view in level-0 pixels; written by the window, read by the job."""
     overwrite: bool = False
@@ -253,7 +257,7 @@ class SegmentQueue:
         slide = next((one for one in self.slides if one.status is Status.WAITING), None)
         if slide is None:
             return
-        slide.sentence, slide.error, slide.warnings = "", None, []
+        slide.sentence, slide.error, slide.warnings, slide.advice = "", None, [], ""
         slide._since, slide._shown = 0.0, False
         if slide.overwrite:
             self._close_result(slide)
@@ -341,6 +345,7 @@ class SegmentQueue:
         if state is State.FINISHED and job.result is not None:
             slide.done = slide.total
             slide.tissue_mm2 = float(job.result.summary["tissue_mm2"])
+            slide.advice = why_unassigned(of_whole(Area(**row) for row in job.result.summary["areas"]))
             self._become(slide, Status.DONE)
             job.end_shown |= any(other.status is Status.WAITING for other in self.slides)  # the last one is announced
         elif state is State.CANCELLED:

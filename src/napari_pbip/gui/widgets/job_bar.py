@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QMessageBox, QProgressBar, QVBoxLayout, QWidget
 
-from napari_pbip.events import Event, Noted, Started, Step, Warned
+from napari_pbip.events import Event, Loading, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.words import PlainLabel
@@ -118,7 +118,7 @@ class JobBar(QWidget):
         self.notice.clear()
         self.noted.clear()
         self.details_button.hide()
-        self.text.setText("Starting; the first time that networks are loaded takes up to half a minute…")
+        self.text.setText("Starting…")
         self.progress.setRange(0, 0)  # a busy indicator until the job has said how much there is to do
         self._show_running(True)
         self._on_state(job.state)
@@ -141,6 +141,10 @@ class JobBar(QWidget):
             if isinstance(event, Started):
                 self._started, self._done, self._first = event, event.done, event.done
                 self._since = time.monotonic()
+            elif isinstance(event, Loading):
+                self._started = None
+                self.text.setText(f"Loading {event.what}; the first time this takes up to half a minute…")
+                self.progress.setRange(0, 0)
             elif isinstance(event, Step):
                 self._done = event.done
             elif isinstance(event, Warned):

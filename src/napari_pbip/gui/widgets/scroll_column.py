@@ -1,9 +1,9 @@
-"""A column of widgets that scrolls vertically."""
+"""A column of widgets that scrolls vertically, and docks whose parts are in one."""
 
 from __future__ import annotations
 
 from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QScrollArea, QWidget
+from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
 _WIDEST = 440
 """Width in pixels up to which it grows with its content; beyond, it scrolls horizontally too."""
@@ -34,3 +34,16 @@ class ScrollColumn(QScrollArea):
             needed = self._content.minimumSizeHint().width() + (bar.sizeHint().width() if bar else 0)
             self.setMinimumWidth(min(needed, _WIDEST))
         return super().eventFilter(watched, event)
+
+
+def scrolling_layout(dock: QWidget) -> QVBoxLayout:
+    """Return the layout for the parts of a dock, or of one of its pages, which scroll if they are higher than it.
+
+    A window grows to the least height of its docks, and with one that does not scroll it may become higher than the
+    screen.
+    """
+    content = QWidget()
+    outer = QVBoxLayout(dock)
+    outer.setContentsMargins(0, 0, 0, 0)
+    outer.addWidget(ScrollColumn(content))
+    return QVBoxLayout(content)

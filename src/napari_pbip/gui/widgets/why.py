@@ -90,19 +90,13 @@ class WhyPanel(QWidget):
         winner = next((match for match in best if match.class_name == drawn), best[0])
         sentence = f"The map shows <b>{rich(title(drawn))}</b>. "
         if not winner.cluster:
-            sentence += (
-                f"The nearest labelled tiles of {rich(title(winner.class_name))} have the similarity "
-                f"<b>{winner.similarity:.2f}</b>."
-            )
-        elif winner.class_name == drawn:
-            sentence += f"Its nearest prototype is cluster {winner.cluster}, similarity <b>{winner.similarity:.2f}</b>."
+            like = f"labelled tiles of {rich(title(winner.class_name))}"
         else:
-            sentence += (
-                f"The nearest prototype is cluster {winner.cluster} of {rich(title(winner.class_name))}, similarity "
-                f"<b>{winner.similarity:.2f}</b>."
-            )
+            like = f"cluster {winner.cluster} of {rich(title(winner.class_name))}"
+        of = "This place" if winner is best[0] else "Of that class, this place"
+        sentence += f"{of} looks most like {like} (similarity <b>{winner.similarity:.2f}</b>; 1 is the same)."
         if winner.tiles:
-            sentence += " Tiles behind it:" if winner.cluster else " They are:"
+            sentence += " Tiles of this cluster:" if winner.cluster else " The nearest ones:"
         self.text.setText(sentence)
         self._show_tiles(winner.tiles)
         for line, match in enumerate(best):

@@ -1,0 +1,55 @@
+"""Docks of this package as tabs of one place; napari puts them below each other, until none has any room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QChildEvent, QEvent, QObject
+from qtpy.QtWidgets import QDockWidget
+
+_KNOWN = "napari-pbip has placed it"
+
+
+class DockTabs(QObject):
+    """Puts a new dock of this package on a tab in front of those that are on its side of the window already.
+
+    The user may drag it elsewhere; a dock is placed once.
+
+    Parameters
+    ----------
+    window
+        Main window of napari, which owns this object.
+    """
+
+    def __init__(self, window: Any) -> None:
+        super().__init__(window)
+        self._window = window
+        self._new: QDockWidget | None = None
+        window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Notice a new dock, which gets its place right after the window has become its parent."""
+        if isinstance(event, QChildEvent) and event.added():
+            dock = event.child()
+            if isinstance(dock, QDockWidget) and _is_ours(dock) and not dock.property(_KNOWN):
+                dock.setProperty(_KNOWN, True)
+                dock.dockLocationChanged.connect(self._place)
+                self._new = dock
+        return False
+
+    def _place(self) -> None:
+        new, self._new = self._new, None
+        if new is None:
+            return
+        new.dockLocationChanged.disconnect(self._place)
+        side = self._window.dockWidgetArea(new)
+        others = [dock for dock in self._window.findChildren(QDockWidget) if dock is not new and _is_ours(dock)]
+        there = [dock for dock in others if not dock.isFloating() and self._window.dockWidgetArea(dock) == side]
+        if there:
+            self._window.tabifyDockWidget(there[-1], new)
+            new.show()
+            new.raise_()
+
+
+def _is_ours(dock: QDockWidget) -> bool:
+    return type(dock.widget()).__module__.startswith("napari_pbip.")
