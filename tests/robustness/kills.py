@@ -175,6 +175,7 @@ def work(name: str, root: Path, out: Path, *, leave: bool = True, renames: Any =
         for constant in ("SAVE_EVERY_SECONDS", "KEEP_SECONDS", "COMMIT_SECONDS"):
             if hasattr(module, constant):
                 setattr(module, constant, 0.0)
+    pretrain._TILE = 96  # the encoder is fitted in a second
     for _ in JOBS[name].start(root, out):
         pass
     if leave:
@@ -247,8 +248,17 @@ def torture(name: str, root: Path, kills: int, rng: random.Random) -> Outcome:
     return outcome
 
 
-def kill_at_renames(name: str, root: Path, choose: Callable[[int], Iterable[int]]) -> Outcome:
+def uninterrupted(name: str, root: Path) -> tuple[Path, int]:
+    """Run a job undisturbed; return its result, and its number of renamings."""
+    whole, renames = root / f"{name}-whole", context().Value("i")
+    run(name, root, whole, renames=renames)
+    return whole, renames.value
+
+
+def kill_at_renames(name: str, root: Path, numbers: Iterable[int]) -> Outcome:
     """Kill a job before some of its renamings, counted from 1, and call it again each time.
+
+    It has to have run undisturbed before.
 
     Raises
     ------
@@ -258,8 +268,7 @@ def kill_at_renames(name: str, root: Path, choose: Callable[[int], Iterable[int]
     outcome = Outcome()
     whole, out = root / f"{name}-whole", root / f"{name}-killed"
     renames = context().Value("i")
-    run(name, root, whole, renames=renames)
-    for number in choose(renames.value):
+    for number in numbers:
         renames.value = 0
         if run(name, root, out, renames=renames, last=number) is not None:
             shutil.rmtree(out)  # it ended before: what is saved by the clock is renamed more or less often
@@ -364,7 +373,8 @@ def main() -> None:
         for name in options.job or JOBS:
             began = time.monotonic()
             if options.renames:
-                outcome = kill_at_renames(name, root, lambda total: range(1, total + 1))
+                _, renames = uninterrupted(name, root)
+                outcome = kill_at_renames(name, root, range(1, renames + 1))
             else:
                 outcome = torture(name, root, options.kills, rng)
             sys.stdout.write(

@@ -1,4 +1,7 @@
-"""A disk that fills up, or can only be read any more, in the middle of a job: one sentence, and what was there stays.
+"""Jobs that are killed, or whose disk fills up or can only be read any more: nothing is lost, and one sentence is said.
+
+This is the short form for CI: each job is killed before two of its renamings, the one in the middle and the last one.
+``python -m tests.robustness.kills`` kills them before every renaming, or at random moments.
 
 Where the disk cannot be made small (a tmpfs of some megabytes, for root on Linux), files are: no larger than a limit.
 No system makes a disk read-only under a file that is open for writing, as the lock of a job is; so Python refuses.
@@ -19,9 +22,9 @@ from typing import Any
 import pytest
 
 from napari_pbip.errors import PbipError
-from tests.robustness.kills import JOBS, context, different, prepare, run, work
+from tests.robustness.kills import JOBS, context, different, kill_at_renames, prepare, run, uninterrupted, work
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of files and file systems in memory are POSIX")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, forking and limits of files are POSIX")
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 """What Python tells (its audit events) before it changes something on disk, beside opening a file."""
 
@@ -37,9 +40,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(request: pytest.FixtureRequest, root: Path) -> tuple[str, Path, int]:
     """A job, the result of an undisturbed run, and its number of renamings."""
     name: str = request.param
-    whole, renames = root / f"{name}-whole", context().Value("i")
-    assert run(name, root, whole, renames=renames) == 0
-    return name, whole, renames.value
+    return name, *uninterrupted(name, root)
+
+
+def test_a_job_that_was_killed_ends_as_if_it_had_not_been(job: tuple[str, Path, int], root: Path) -> None:
+    name, _, renames = job
+    outcome = kill_at_renames(name, root, {renames // 2, renames} - {0})
+    assert outcome.kills
+    assert outcome.compared == outcome.kills
 
 
 def full(out: Path, bytes_left: int) -> None:
