@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QChildEvent, QEvent, QObject
+from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QDockWidget
 
 _KNOWN = "napari-pbip has placed it"
@@ -29,13 +29,16 @@ class DockTabs(QObject):
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Notice a new dock, which gets its place right after the window has become its parent."""
-        if isinstance(event, QChildEvent) and event.added():
-            dock = event.child()
-            if isinstance(dock, QDockWidget) and _is_ours(dock) and not dock.property(_KNOWN):
-                dock.setProperty(_KNOWN, True)
-                dock.dockLocationChanged.connect(self._place)
-                self._new = dock
+        if event is not None and event.type() == QEvent.Type.ChildAdded:
+            for dock in self._docks():
+                if not dock.property(_KNOWN):
+                    dock.setProperty(_KNOWN, True)
+                    dock.dockLocationChanged.connect(self._place)
+                    self._new = dock
         return False
+
+    def _docks(self) -> list[QDockWidget]:
+        return [dock for dock in self._window.findChildren(QDockWidget) if _is_ours(dock)]
 
     def _place(self) -> None:
         new, self._new = self._new, None
@@ -43,8 +46,8 @@ class DockTabs(QObject):
             return
         new.dockLocationChanged.disconnect(self._place)
         side = self._window.dockWidgetArea(new)
-        others = [dock for dock in self._window.findChildren(QDockWidget) if dock is not new and _is_ours(dock)]
-        there = [dock for dock in others if not dock.isFloating() and self._window.dockWidgetArea(dock) == side]
+        others = [dock for dock in self._docks() if dock is not new and not dock.isFloating()]
+        there = [dock for dock in others if self._window.dockWidgetArea(dock) == side]
         if there:
             self._window.tabifyDockWidget(there[-1], new)
             new.show()

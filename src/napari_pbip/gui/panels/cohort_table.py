@@ -36,6 +36,8 @@ _WIDTHS = {SLIDE: 116, MAP: 52, MPP: 52, TISSUE: 56, STATE: 84, MODEL: 84}
 """Widths in pixels with which the columns up to the state are in sight in the workflow panel."""
 _AREA_WIDTHS = 64, 160
 """Least and largest width in pixels of the columns of classes, which are as wide as their titles in between."""
+_AROUND_TITLE = 26
+"""Width in pixels of what is beside the title of a column: margins, and the arrow of the order of the rows."""
 _MOST_OF_NAME = 360
 """Largest width in pixels that the names of slides get of what the other columns leave."""
 _LEAST_HEIGHT = 150
@@ -233,7 +235,9 @@ class CohortTable(QTableView):
         header, (least, most) = self.horizontalHeader(), _AREA_WIDTHS
         assert header is not None  # because a table has one
         for column in range(AREAS, self.cohort_model.columnCount()):
-            header.resizeSection(column, min(most, max(least, header.sectionSizeHint(column))))
+            title = str(self.cohort_model.headerData(column, Qt.Orientation.Horizontal)).splitlines()[0]
+            wanted = header.fontMetrics().horizontalAdvance(title) + _AROUND_TITLE
+            header.resizeSection(column, min(most, max(least, wanted)))
         self._fit_names()
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QHideEvent
-from qtpy.QtWidgets import QDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_pbip.gui.timers import single_shot
-from napari_pbip.gui.widgets.buttons import toggle_button
+from napari_pbip.gui.widgets.buttons import push_button, toggle_button
+from napari_pbip.gui.widgets.words import PlainLabel
 
 
 class OwnWindow(QWidget):
     """Widget that holds another one, which moves into a window while :attr:`button` is down.
 
-    Closing the window brings it back.
+    A button in its place, and closing the window, bring it back.
 
     Parameters
     ----------
@@ -35,6 +36,13 @@ class OwnWindow(QWidget):
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.addWidget(part)
+        self._instead = QWidget()
+        instead = QHBoxLayout(self._instead)
+        instead.setContentsMargins(0, 0, 0, 0)
+        instead.addWidget(PlainLabel(f"{title}: in a window of their own"), 1)
+        instead.addWidget(push_button("Bring back", clicked=lambda: self.button.setChecked(False)))
+        self._instead.hide()
+        self._layout.addWidget(self._instead)
 
     def hideEvent(self, event: QHideEvent | None) -> None:
         super().hideEvent(event)
@@ -58,6 +66,7 @@ class OwnWindow(QWidget):
         window.setWindowTitle(self._title)
         inside = QVBoxLayout(window)
         inside.addWidget(self._part)
+        self._instead.show()
         if (screen := self.screen()) is not None:
             area = screen.availableGeometry()
             window.resize(area.width() * 19 // 20, area.height() // 2)
@@ -66,5 +75,6 @@ class OwnWindow(QWidget):
 
     def _bring_back(self) -> None:
         self.window_of_part = None
+        self._instead.hide()
         self._layout.addWidget(self._part)
         self.button.setChecked(False)

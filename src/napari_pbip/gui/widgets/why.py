@@ -94,7 +94,7 @@ class WhyPanel(QWidget):
         else:
             like = f"cluster {winner.cluster} of {rich(title(winner.class_name))}"
         of = "This place" if winner is best[0] else "Of that class, this place"
-        sentence += f"{of} looks most like {like} (similarity <b>{winner.similarity:.2f}</b>; 1 is the same)."
+        sentence += f"{of} looks most like {like} (similarity <b>{_figure(winner.similarity)}</b>; 1 is the same)."
         if winner.tiles:
             sentence += " Tiles of this cluster:" if winner.cluster else " The nearest ones:"
         self.text.setText(sentence)
@@ -105,7 +105,7 @@ class WhyPanel(QWidget):
             bar.setRange(0, 100)
             bar.setValue(round(100 * max(0.0, match.similarity)))
             bar.setMinimumWidth(1)
-            bar.setFormat(f"{match.similarity:.2f}")
+            bar.setFormat(_figure(match.similarity))
             bar.setToolTip(tip(f"Similarity to the nearest {what} of {name} (1 is the same, 0 is unrelated)"))
             self._bars.addWidget(PlainLabel(name), line, 0)
             self._bars.addWidget(bar, line, 1)
@@ -130,6 +130,10 @@ def _best_of_classes(matches: Sequence[Match]) -> list[Match]:
     for match in matches:
         best.setdefault(match.class_name, match)
     return list(best.values())
+
+
+def _figure(similarity: float) -> str:
+    return f"{round(similarity, 2) + 0.0:.2f}"  # never -0.00
 
 
 def _empty(grid: QGridLayout) -> None:
