@@ -70,6 +70,8 @@ def begin() -> None:
 def stop() -> None:
     """Import no further module in the thread, because the application ends and Python waits for its threads."""
     _stop.set()
+    if _timer is not None:
+        _timer.stop()
 
 
 def collect_again() -> None:
