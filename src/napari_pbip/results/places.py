@@ -55,7 +55,7 @@ def find_stores(place: Path) -> list[Path]:
     found = []
     for path, folders, _ in os.walk(place):
         images = {name for name in folders if name.endswith(".ome.zarr")}
-        folders[:] = [name for name in folders if name not in images and name != REMOVED_MAPS]  # images have many files
+        folders[:] = [name for name in folders if name not in images and not is_removed(name)]  # images have many files
         found += [Path(path, name) for name in images if Path(path, name, STORE_MARKER).exists()]
     return sorted(found)
 
@@ -83,6 +83,11 @@ def name_of_map(store: Path) -> str:
 def is_further(folder: Path) -> bool:
     """Return whether a folder is that of a further map of a slide."""
     return folder.absolute().parent.name == FURTHER_MAPS
+
+
+def is_removed(name: str) -> bool:
+    """Return whether a folder of this name has deleted maps, which may be about to be deleted for good."""
+    return name.startswith(REMOVED_MAPS)
 
 
 def result_folder(results: Path, name: str, identity: str) -> Path:
@@ -130,7 +135,7 @@ def complete_stores(names: Collection[str]) -> list[str]:
     """
     found = (name.removesuffix(DESCRIPTION) for name in names if name.endswith(f"{_STORE}{DESCRIPTION}"))
     return sorted(
-        store for store in found if f"{store}/{STORE_MARKER}" in names and REMOVED_MAPS not in store.split("/")
+        store for store in found if f"{store}/{STORE_MARKER}" in names and not any(map(is_removed, store.split("/")))
     )
 
 

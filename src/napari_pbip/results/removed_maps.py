@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 from napari_pbip.claims import claim
 from napari_pbip.errors import OutputError
@@ -74,14 +75,19 @@ def put_back(store: Path) -> None:
 
 
 def delete_removed(results: Path) -> None:
-    """Delete for good the maps that were deleted in a folder of results; what cannot be deleted now stays.
+    """Delete for good the maps that were deleted in a folder of results; what cannot be deleted now stays deleted.
+
+    That takes a while if a map is large. Folders get another name first, so that maps can be deleted meanwhile.
 
     Parameters
     ----------
     results
         Folder with one folder for each slide.
     """
-    for place in results.glob(f"*/{REMOVED_MAPS}"):
+    for place in list(results.glob(f"*/{REMOVED_MAPS}")):
+        with suppress(OSError):  # it is tried again when the project is opened
+            rename(place, place.with_name(f"{REMOVED_MAPS}-{uuid4().hex[:8]}"))
+    for place in list(results.glob(f"*/{REMOVED_MAPS}-*")):
         shutil.rmtree(place, ignore_errors=True)
 
 

@@ -36,7 +36,7 @@ _WIDTHS = {SLIDE: 116, MAP: 52, MPP: 52, TISSUE: 56, STATE: 84, MODEL: 84}
 """Widths in pixels with which the columns up to the state are in sight in the workflow panel."""
 _AREA_WIDTHS = 64, 160
 """Least and largest width in pixels of the columns of classes, which are as wide as their titles in between."""
-_AROUND_TITLE = 26
+_AROUND_TITLE = 22
 """Width in pixels of what is beside the title of a column: margins, and the arrow of the order of the rows."""
 _MOST_OF_NAME = 360
 """Largest width in pixels that the names of slides get of what the other columns leave."""

@@ -220,9 +220,10 @@ class Maps:
 
     def delete_for_good(self, _: object = None) -> None:
         """Delete the deleted maps of the present project for good, in a thread, because it is opened or left."""
-        results, turns = self._session.results_folder, self._session.correcting.turns
-        if self._session.project.claimed:
-            turns.add(lambda: lambda: delete_removed(results), lambda _: None, lambda _: None)
+        session, results = self._session, self._session.results_folder
+        if session.project.claimed:
+            # after what is being put back; not as one of the turns, for which other jobs wait
+            session.correcting.turns.after(lambda: session.in_thread(lambda: delete_removed(results), lambda _: None))
 
 
 def _tried(move: Callable[[Path], None], store: Path) -> PbipError | None:

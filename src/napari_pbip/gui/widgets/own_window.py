@@ -21,7 +21,7 @@ class OwnWindow(QWidget):
     part
         The widget that is held.
     title
-        Title of the window.
+        Title of the window: what is in it, in the plural.
     tip
         Tooltip of the button, which says what is gained.
     """
@@ -39,7 +39,9 @@ class OwnWindow(QWidget):
         self._instead = QWidget()
         instead = QHBoxLayout(self._instead)
         instead.setContentsMargins(0, 0, 0, 0)
-        instead.addWidget(PlainLabel(f"{title}: in a window of their own"), 1)
+        where = PlainLabel(f"{title} are in a window of their own.")
+        where.setWordWrap(True)
+        instead.addWidget(where, 1)
         instead.addWidget(push_button("Bring back", clicked=lambda: self.button.setChecked(False)))
         self._instead.hide()
         self._layout.addWidget(self._instead)

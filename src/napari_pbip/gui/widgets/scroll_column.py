@@ -9,9 +9,6 @@ _WIDEST = 440
 """Width in pixels up to which it grows with its content; beyond, it scrolls horizontally too."""
 
 
-_RESIZING = frozenset({QEvent.Type.LayoutRequest, QEvent.Type.Show})
-
-
 class ScrollColumn(QScrollArea):
     """Scroll area that is as wide as its content at least, whatever is shown in it later, up to a limit for docks.
 
@@ -32,7 +29,7 @@ class ScrollColumn(QScrollArea):
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Adapt the width to that of the content, which depends on the style and on what is visible."""
-        if watched is self._content and event is not None and event.type() in _RESIZING:
+        if watched is self._content and event is not None and event.type() == QEvent.Type.LayoutRequest:
             bar = self.verticalScrollBar()
             needed = self._content.minimumSizeHint().width() + (bar.sizeHint().width() if bar else 0)
             self.setMinimumWidth(min(needed, _WIDEST))
