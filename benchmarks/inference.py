@@ -200,7 +200,7 @@ class Busy:
         return mock.patch.object(owner, method, timed)
 
 
-def slide_from_start_to_end(run: Path, path: Path, work: Path, tile_flops: float) -> dict[str, Any]:
+def slide_from_start_to_end(method: Method, run: Path, path: Path, work: Path) -> dict[str, Any]:
     """Segment a slide with each runtime and precision; compare labels and the share of the floor."""
     found: dict[str, Any] = {}
     reference = None
@@ -227,7 +227,7 @@ def slide_from_start_to_end(run: Path, path: Path, work: Path, tile_flops: float
             store = ScoreStore.open(store_path)
             scores = store.read_scores(0, slice(None), slice(None))
             write = measured(lambda scores=scores: np.ascontiguousarray(scores).tobytes())
-            floor = tiles * tile_flops / peak[1] + decode[1] + write[1]
+            floor = tiles * flops(method, store.facts.grid.tile) / peak[1] + decode[1] + write[1]
             classes = np.where(np.isnan(scores[0]), -1, scores.argmax(0))
             reference = classes if reference is None else reference
             agreement = float((classes == reference)[reference >= 0].mean())
@@ -346,7 +346,7 @@ def main() -> None:
     found["evaluation"] = evaluation(model.method, model.facts, images)
     with tempfile.TemporaryDirectory() as folder:
         path = larger_slide(args.slide, args.copies, Path(folder) / "slide.tif")
-        found["slide"] = slide_from_start_to_end(args.run, path, Path(folder), flops(model.method, side))
+        found["slide"] = slide_from_start_to_end(model.method, args.run, path, Path(folder))
     finish("inference", found, args.json)
 
 

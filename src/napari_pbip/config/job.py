@@ -121,7 +121,8 @@ class SegmentSettings(Settings):
     mpp: Positive | None = None
     """Microns per pixel of the slide, if its file does not contain them."""
     tile: Annotated[int, Field(ge=64, multiple_of=16)] | None = None
-    """Side of the square that the network sees, in model pixels; by default that of the training tiles."""
+    """Side of the square that the network sees, in model pixels; by default that of the training tiles, for PBIP and
+    the linear probe at least 224."""
     overlap: Annotated[int, Field(ge=0, multiple_of=16)] = 32
     """Overlap of neighbouring tiles in pixels, blended with weights that decrease towards the border."""
     min_tissue: Fraction = Field(0.02, title="Least share of tissue")

@@ -40,6 +40,9 @@ class MethodSettings(Settings):
 
     training_only: ClassVar[frozenset[str]] = frozenset()
     """The settings that concern only the training, and are no options of the network."""
+    window: ClassVar[int] = 0
+    """Smallest side in pixels of the squares in which a model sees images and slides, if its training tiles are
+    smaller."""
     before_added: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """What trainings did before a setting was added: its value in a run that does not record it."""
 
@@ -158,6 +161,7 @@ class PbipSettings(ImgMatchSettings):
             "beta": 0.1,
         },
     }
+    window = 224  # borders of its maps are better than in smaller squares (docs/benchmarks.md)
 
     name: Literal["pbip"] = "pbip"
     """The method."""
@@ -317,9 +321,7 @@ class ProbeSettings(MethodSettings):
     )
     uses_encoder_features = True
     training_only = frozenset({"cells", "strength"})
-    window: ClassVar[int] = 224
-    """Smallest side in pixels of the squares of a slide that the encoder gets: it was trained on images of this size,
-    and has no surroundings at the border of a small square."""
+    window = 224  # the encoder was trained on images of this size, and has no surroundings at the border of a square
 
     name: Literal["probe"] = "probe"
     """The method."""

@@ -69,7 +69,8 @@ def test_a_slide_and_an_image_have_the_same_scores_and_presence(run: Path, tissu
     assert of_slide.shape == of_image.shape
     np.testing.assert_allclose(of_slide, of_image, atol=0.002 * np.abs(of_image).max())
     grid = predictor.windows.grid(tissue.shape[1], tissue.shape[0])
-    assert (grid.tile, grid.overlap, grid.rows, grid.columns) == (64, 32, 4, 6)
+    expected = (224, 32, 1, 1) if model.facts.settings.method.name == "pbip" else (64, 32, 4, 6)
+    assert (grid.tile, grid.overlap, grid.rows, grid.columns) == expected
     assert (store.facts.grid.tile, store.facts.grid.overlap) == (grid.tile, grid.overlap)
     rows, columns, _ = store.tiles_and_tissue(0, ALL, ALL)
     at_centres = maps.presence[0].numpy()[:, (rows % 1 == 0)][:, :, columns % 1 == 0]
@@ -116,10 +117,16 @@ def test_images_up_to_a_training_tile_are_looked_at_in_one_piece(run: Path, weak
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("tile", "side", "overlap"), [(224, 224, 32), (112, 112, 32), (50, 48, 24), (20, 32, 16)])
-def test_windows_are_as_large_as_the_training_tiles(tile: int, side: int, overlap: int) -> None:
-    windows = Windows.plan(tile, SegmentSettings())
+@pytest.mark.parametrize(
+    ("tile", "least", "side", "overlap"),
+    [(224, 0, 224, 32), (112, 0, 112, 32), (50, 0, 48, 24), (20, 0, 32, 16), (112, 224, 224, 32), (336, 224, 336, 32)],
+)
+def test_windows_are_as_large_as_the_training_tiles_or_the_least(
+    tile: int, least: int, side: int, overlap: int
+) -> None:
+    windows = Windows.plan(tile, SegmentSettings(), least)
     assert (windows.side, windows.overlap) == (side, overlap)
+    assert Windows.plan(tile, SegmentSettings(tile=64), least).side == 64
 
 
 def test_windows_beyond_the_edge_are_filled_with_mirrored_pixels() -> None:

@@ -108,7 +108,8 @@ class Predictor:
         mpp = mpp or trained.data.mpp
         width = (thresholds or trained.thresholds).smoothing_um
         smoothing = deviation(width, mpp) if mpp else 0.0
-        return cls(method, Windows.plan(facts.tile_size, trained.segment), device, precision, tta, smoothing, expected)
+        windows = Windows.plan(facts.tile_size, trained.segment, trained.method.window)
+        return cls(method, windows, device, precision, tta, smoothing, expected)
 
     def maps(self, images: Sequence[Image]) -> list[ImageMaps]:
         """Return the network's output for RGB images, uint8 (H, W, 3), all of one size."""

@@ -287,7 +287,7 @@ def _grid(slide: Slide, model: TrainedModel, settings: SegmentSettings) -> tuple
     """Return the grid of tiles and the microns per model pixel."""
     slide_mpp = slide.require_mpp()
     model_mpp = model.facts.settings.data.mpp or slide_mpp
-    windows = Windows.plan(model.facts.tile_size, settings)
+    windows = Windows.plan(model.facts.tile_size, settings, model.facts.settings.method.window)
     return windows.grid(slide.width, slide.height, slide_mpp, model_mpp), model_mpp
 
 

@@ -30,9 +30,19 @@ class Windows:
     """Pixels that neighbouring windows share."""
 
     @classmethod
-    def plan(cls, tile: int, settings: SegmentSettings) -> Self:
-        """Return the windows of a model that was trained on tiles with this side in pixels."""
-        side = settings.tile or max(SMALLEST, tile // 16 * 16)
+    def plan(cls, tile: int, settings: SegmentSettings, least: int = 0) -> Self:
+        """Return the windows of a model.
+
+        Parameters
+        ----------
+        tile
+            Side of the training tiles in pixels.
+        settings
+            Settings of segmentation, of which the side and the overlap count.
+        least
+            Side in pixels of windows that are not given, if tiles are smaller (:attr:`MethodSettings.window`).
+        """
+        side = settings.tile or max(SMALLEST, least, tile // 16 * 16)
         return cls(tile, side, min(settings.overlap, side // 2))
 
     def grid(self, width: int, height: int, mpp: float = 1, model_mpp: float = 1) -> TileGrid:
