@@ -3,9 +3,11 @@
     python tools/tutorial_pictures.py [docs/images]
 
 The bundled skin is shown step by step, and only the maps of the other two bundled slides. Models are trained with the
-default settings.
+default settings. It takes about 20 minutes on two cores.
 
-It needs a screen; without one, use Xvfb: xvfb-run -s "-screen 0 1600x1000x24" python tools/tutorial_pictures.py
+It needs a screen of 1366 x 768; without one, use Xvfb:
+
+    xvfb-run -s "-screen 0 1366x768x24" python tools/tutorial_pictures.py
 """
 
 from __future__ import annotations
@@ -28,14 +30,20 @@ from napari_pbip.gui.sessions import session_of  # noqa: E402
 from napari_pbip.gui.state.steps import Step  # noqa: E402
 from tests.gui.docks.test_project import shown  # noqa: E402
 from tests.gui.qt_helpers import click, open_workflow  # noqa: E402
+from tests.gui.reader import Reader  # noqa: E402
 from tests.gui.sample_labels import CARCINOMA, SKIN, SPINDLE_CELLS, Lesson  # noqa: E402
-from tests.gui.workflow import Workflow  # noqa: E402
+from tests.gui.workflow import PAGE, Workflow  # noqa: E402
+
+SIZE = 1366, 768
+"""Of the window, that of a laptop."""
+MOST = 150_000
+"""Bytes of a picture."""
 
 
 def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> None:
     """Run the workflow on a slide; write pictures of the steps in ``pictures``, under their names."""
     viewer = napari.Viewer()
-    viewer.window.resize(1400, 900)
+    viewer.window.resize(*SIZE)
     session = session_of(viewer)
 
     def shot(step: str) -> None:
@@ -43,19 +51,23 @@ def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> N
         settle()
         print(name, step, flush=True)
         if step in pictures:
-            save_picture(viewer, folder / f"{pictures[step]}.jpg")
+            save_picture(viewer, folder / f"{pictures[step]}.jpg", MOST)
 
     with tempfile.TemporaryDirectory() as project:
-        # the microns per pixel that are entered are saved beside the slide, which must not be in the package
-        slide = Path(shutil.copy(lesson.slide, project))
-        session.folder = Path(project) / name  # the pictures show it
-        workflow = Workflow(viewer, settle, shot, replace(lesson, slide=slide))
+        if lesson.mpp is not None:  # which is saved beside the slide, and must not be in the package
+            lesson = replace(lesson, slide=Path(shutil.copy(lesson.slide, project)))
+        session.folder = Path(project) / "Documents" / "napari-pbip"  # the pictures show it
+        workflow = Workflow(viewer, settle, Reader(PAGE), shot, lesson)
+        workflow.start()
         workflow.look()
         workflow.label_tiles()
         workflow.build_bank()
         workflow.train()
         workflow.segment()
         workflow.tune()
+        if lesson is SKIN:
+            workflow.export(Path(project))
+            workflow.project()
         session.close()
         viewer.close()
 
@@ -63,13 +75,13 @@ def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> N
 def play_cohort(folder: Path) -> None:
     """Map the three bundled slides with the model of the sample project; write a picture of their table and a map."""
     viewer = napari.Viewer()
-    viewer.window.resize(1400, 1000)
+    viewer.window.resize(*SIZE)
     session = session_of(viewer)
 
     def shot(name: str) -> None:
         settle()
         print("cohort", name, flush=True)
-        save_picture(viewer, folder / f"{name}.jpg")
+        save_picture(viewer, folder / f"{name}.jpg", MOST)
 
     with tempfile.TemporaryDirectory() as scratch:
         session.folder = Path(scratch) / "napari-pbip"  # the sample project lies beside it
@@ -88,7 +100,7 @@ def play_cohort(folder: Path) -> None:
         click(project.segment_button)
         settle(lambda: shown(project, STATE) == ["done"] * 3 and not session.jobs, 3600)
         session.slides.show(session.slides[0])
-        viewer.window._qt_window.resizeDocks([dock], [400], Qt.Orientation.Vertical)  # for three rows
+        viewer.window._qt_window.resizeDocks([dock], [270], Qt.Orientation.Vertical)  # for three rows
         shot("cohort")
         session.close()
         viewer.close()
@@ -98,7 +110,7 @@ def main() -> None:
     """Make all pictures."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    steps = ("slides", "label-tiles", "live-map", "bank", "train", "segment", "tune")
+    steps = ("slides", "label-tiles", "live-map", "bank", "train", "segment", "tune", "evaluate", "project")
     play("skin", SKIN, {step: step for step in steps}, folder)
     play("carcinoma", CARCINOMA, {"segment": "carcinoma"}, folder)
     play("spindle cells", SPINDLE_CELLS, {"segment": "spindle-cells"}, folder)

@@ -12,6 +12,11 @@ def main_window(viewer: Any) -> Any:
     return viewer.window._qt_window
 
 
+def layer_controls(viewer: Any) -> Any:
+    """Return the dock with the controls of the selected layer."""
+    return viewer.window._qt_viewer.dockLayerControls
+
+
 def qt_viewer(viewer: Any) -> Any:
     """Return the widget with the canvas, on which files can be dropped."""
     return viewer.window._qt_viewer

@@ -50,6 +50,17 @@ def type_text(line: Any, text: str) -> None:
     QTest.keyClicks(line, text)
 
 
+def save_as(parent: Any, settle: Settle, path: Path) -> None:
+    """Type a name into the dialog that is open over a widget and asks where to save, and wait for the file."""
+    from qtpy.QtWidgets import QDialogButtonBox, QFileDialog, QLineEdit
+
+    dialog = parent.findChild(QFileDialog)
+    settle(dialog.isVisible)
+    dialog.findChild(QLineEdit).setText(str(path))
+    click(dialog.findChild(QDialogButtonBox).buttons()[0])
+    settle(path.exists)
+
+
 def choose_encoder(choice: Any, name: str) -> None:
     """Type the name of an encoder into its field, and press Return."""
     from qtpy.QtCore import Qt

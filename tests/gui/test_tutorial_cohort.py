@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton, QDialogButtonBox, QFileDialog, QLineEdit
+from qtpy.QtWidgets import QAbstractButton, QLineEdit
 
 from napari_pbip import samples
 from napari_pbip.config import SegmentSettings
@@ -21,7 +21,7 @@ from napari_pbip.replay import SCRIPT
 from napari_pbip.slides import open_slide
 from tests.gui.docks.test_project import click_cell, click_header, header, shown
 from tests.gui.napari_privates import canvas_of, main_window
-from tests.gui.qt_helpers import Settle, click, open_workflow
+from tests.gui.qt_helpers import Settle, click, open_workflow, save_as
 from tests.gui.reader import Reader
 from tests.gui.state.test_titles import answer, double_click
 
@@ -139,11 +139,7 @@ def test_the_page_can_be_followed(viewer: Any, settle: Settle, tmp_path: Path, t
     assert shown(project, SLIDE) == [tumours[0].name]
     project.search.clear()
     reader.press(project, "Save table…")
-    dialog = project.findChild(QFileDialog)
-    settle(dialog.isVisible)
-    dialog.findChild(QLineEdit).setText(str(tmp_path / "all.csv"))
-    click(dialog.findChild(QDialogButtonBox).buttons()[0])
-    settle(lambda: (tmp_path / "all.csv").exists())
+    save_as(project, settle, tmp_path / "all.csv")
     with (tmp_path / "all.csv").open(newline="", encoding="utf-8") as file:
         rows = {row["slide"]: row for row in csv.DictReader(file)}
     assert rows.keys() == {Path(name).stem for name in names}

@@ -13,7 +13,7 @@ from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.keys import Key, bind
 from napari_pbip.gui.layers.slides import SlideLayer
-from napari_pbip.gui.state.thumbnails import pixmap
+from napari_pbip.gui.pixmaps import pixmap
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session

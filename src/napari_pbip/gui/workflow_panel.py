@@ -39,8 +39,8 @@ _MISSING = {
 _SHORT = {Step.EVALUATE: "Evaluate"}
 """Names of buttons that would be too wide with the name of the dock."""
 _IN_A_ROW = 4
-_WIDTH = 396
-"""Width in pixels in which all pages fit, so that the canvas keeps its width from page to page."""
+_WIDTH = 400
+"""Width in points in which all pages fit, with scroll bars, so that the canvas keeps its width from page to page."""
 
 
 class WorkflowPanel(QWidget):

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.gui.sitting import sit
 
 SHAPE = (186, 139)
 """The sample slide in cells of the small stores."""
@@ -103,35 +102,11 @@ def state(viewer: Any, study: Path) -> dict[str, Any]:
 
 
 def main(what: str, study: Path, locale: str) -> None:
-    import napari
-    from napari.qt import get_qapp
-    from qtpy.QtCore import QLocale
+    def do(viewer: Any, settle: Callable[..., None]) -> dict[str, Any]:
+        {"work": work, "look": look}[what](viewer, study, settle)
+        return state(viewer, study)
 
-    from napari_pbip.gui.sessions import session_of
-    from napari_pbip.project import recent
-
-    recent._file = lambda: study / "last-project.txt"
-    QLocale.setDefault(QLocale(locale))
-    application = get_qapp()
-    napari.settings.get_settings().application.confirm_close_window = False
-    sys.excepthook = lambda kind, error, trace: (sys.__excepthook__(kind, error, trace), os._exit(3))
-
-    def settle(until: Callable[[], Any] | None = None, seconds: float = 90) -> None:
-        end = time.monotonic() + (seconds if until else 0.3)
-        while not (until is not None and until()):
-            application.processEvents()
-            time.sleep(0.005)
-            if time.monotonic() > end:
-                assert until is None, "still not so"
-                return
-
-    viewer = napari.Viewer()
-    session_of(viewer)
-    {"work": work, "look": look}[what](viewer, study, settle)
-    sys.stdout.write(json.dumps(state(viewer, study)) + "\n")
-    viewer.window._qt_window.close()  # as the cross of the window does
-    settle()
-    application.quit()
+    sit(do, study, locale)
 
 
 if __name__ == "__main__":

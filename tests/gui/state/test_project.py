@@ -19,6 +19,7 @@ from napari_pbip.gui.docks.train import TrainWidget
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.project import FILE, Project
 from tests.gui.qt_helpers import Settle, open_slides
+from tests.gui.sitting import sitting as of_sitting
 
 
 @pytest.fixture
@@ -37,10 +38,7 @@ def opened(session: Any, settle: Settle) -> None:
 
 def sitting(what: str, study: Path, locale: str) -> dict[str, Any]:
     """Run a sitting in a language, in a process of its own; return what is there at its end."""
-    command = [sys.executable, "-m", "tests.gui.state.project_process", what, str(study), locale]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+    return of_sitting("tests.gui.state.project_process", what, study, locale)  # type: ignore[no-any-return]
 
 
 def test_a_script_that_ends_without_quitting_loses_nothing(display: None, study: Path) -> None:

@@ -15,6 +15,8 @@ from qtpy.QtCore import (
     QItemSelectionModel,
     QModelIndex,
     QPersistentModelIndex,
+    QPoint,
+    QRect,
     QSize,
     Qt,
     Signal,
@@ -36,7 +38,7 @@ from napari_pbip.gui.connections import listen
 from napari_pbip.gui.state.thumbnails import SIDE, Thumbnails, read_tile
 from napari_pbip.gui.state.titles import Titles
 from napari_pbip.gui.widgets.number_box import NumberBox
-from napari_pbip.gui.widgets.swatch import square
+from napari_pbip.gui.widgets.swatch import swatch
 from napari_pbip.gui.widgets.tab_order import set_tab_order
 from napari_pbip.gui.widgets.words import tip
 
@@ -172,7 +174,7 @@ class ClusterModel(QAbstractTableModel):
         if row.facts is None:
             if role == Qt.ItemDataRole.DisplayRole:
                 return title
-            return square(tissue.colour) if role == Qt.ItemDataRole.DecorationRole else None
+            return swatch(tissue.colour) if role == Qt.ItemDataRole.DecorationRole else None
         facts = row.facts
         if role == Qt.ItemDataRole.DisplayRole:
             count = f"{facts.tiles:,} tile{'s' * (facts.tiles != 1)}"
@@ -357,7 +359,7 @@ class _Picture(QStyledItemDelegate):
         picture = model.data(index, PICTURE)
         place = option.rect.adjusted(_MARGIN, _MARGIN, -_MARGIN, -_MARGIN)
         if isinstance(picture, QPixmap) and not picture.isNull():
-            where = picture.rect()
+            where = QRect(QPoint(), picture.deviceIndependentSize().toSize())
             where.moveCenter(place.center())
             if option.state & QStyle.StateFlag.State_Selected:
                 ink, paper = self._view.colours

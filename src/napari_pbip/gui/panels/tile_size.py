@@ -12,9 +12,9 @@ from napari_pbip.bank.tile_sizes import SizeAdvice, advise
 from napari_pbip.errors import DataError, SlideError
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.panels.mpp_panel import MppBox
+from napari_pbip.gui.pixmaps import pixmap
 from napari_pbip.gui.state.lazy import LazyValues
 from napari_pbip.gui.state.session import Session
-from napari_pbip.gui.state.thumbnails import pixmap
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.number_box import NumberBox
@@ -23,7 +23,7 @@ from napari_pbip.slides.mpp import is_usual
 from napari_pbip.slides.regions import Regions
 
 _SIDE = 84
-"""Side of the example in screen pixels."""
+"""Side of the example in points."""
 
 
 class TileSizePanel(QWidget):
@@ -150,8 +150,7 @@ class TileSizePanel(QWidget):
 def _with_picture(found: SizeAdvice | SlideError) -> tuple[SizeAdvice, QPixmap] | SlideError:
     if isinstance(found, SlideError):
         return found
-    smooth = Qt.TransformationMode.SmoothTransformation
-    return found, pixmap(found.example).scaledToWidth(_SIDE, smooth)
+    return found, pixmap(found.example, _SIDE)
 
 
 def _reason(size: TileSize, proposed: TileSize) -> str:

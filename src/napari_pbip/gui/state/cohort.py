@@ -16,9 +16,10 @@ from qtpy.QtGui import QPixmap
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import PbipError, SlideError
 from napari_pbip.gui.layers.results import ResultLayer
+from napari_pbip.gui.pixmaps import READ, RGB, pixmap
 from napari_pbip.gui.state.lazy import LazyValues
 from napari_pbip.gui.state.segmenting import QueuedSlide, Status
-from napari_pbip.gui.state.thumbnails import Pixels, Thumbnails, pixmap
+from napari_pbip.gui.state.thumbnails import Thumbnails
 from napari_pbip.project import ProjectSlide
 from napari_pbip.results.areas import of_whole
 from napari_pbip.results.cohort import CohortRow, ResultSummary, summarise
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
 
 SIDE = 48
-"""Longer side of a picture in screen pixels."""
+"""Longer side of a picture in points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class Cohort:
         self._found: LazyValues[_Found, tuple[_Found, QPixmap | None]] = LazyValues(
             session.start, _with_picture, kept=1_000_000, wanted=1_000_000
         )
-        self._pictures = Thumbnails(session.start)
+        self._pictures = Thumbnails(session.start, SIDE)
         self._followed: weakref.WeakSet[ResultLayer] = weakref.WeakSet()
         for values in (self._found, self._pictures):
             values.arrived.connect(self.changed.emit)
@@ -172,7 +173,7 @@ def _read(slide: ProjectSlide, results: Path, thresholds: Mapping[Path, Threshol
     tissue = slide.folder_in(results) / TISSUE
     try:
         if store.exists():
-            result = summarise(store, thresholds.get(store), SIDE)
+            result = summarise(store, thresholds.get(store), READ * SIDE)
             return _Found(maps, result.tissue_mm2, result)
         if tissue.exists():
             with open_slide(slide.path) as opened:
@@ -184,12 +185,12 @@ def _read(slide: ProjectSlide, results: Path, thresholds: Mapping[Path, Threshol
 
 
 def _with_picture(found: _Found) -> tuple[_Found, QPixmap | None]:
-    return found, None if found.result is None else pixmap(found.result.picture)
+    return found, None if found.result is None else pixmap(found.result.picture, SIDE)
 
 
-def _thumbnail(path: Path) -> Pixels | None:
+def _thumbnail(path: Path) -> RGB | None:
     try:
         with open_slide(path) as slide:
-            return np.ascontiguousarray(slide.thumbnail(SIDE))
+            return np.ascontiguousarray(slide.thumbnail(READ * SIDE))
     except SlideError:  # the row says so
         return None

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_pbip.gui.pixmaps import fitted
 from napari_pbip.gui.widgets.words import PlainLabel, tip
 
 _ICON, _LARGE = 56, 224
@@ -140,11 +141,7 @@ class FitReport(QWidget):
             self.picked.emit(path)
             picture = QPixmap(path)
             self.sentence.setText(sentence + (" The picture no longer exists." if picture.isNull() else ""))
-            size = QSize(_LARGE, _LARGE)
-            self.picture.setPixmap(picture if picture.isNull() else picture.scaled(size, _KEEP))
-
-
-_KEEP = Qt.AspectRatioMode.KeepAspectRatio
+            self.picture.setPixmap(fitted(picture, _LARGE))
 
 
 def shares(fit: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QLabel
 
+from napari_pbip.gui.pixmaps import square
+
 _SIDE = 14
 
 
-def square(colour: QColor | str) -> QPixmap:
-    """Return a square of a colour (``#RRGGBB``)."""
-    picture = QPixmap(_SIDE, _SIDE)
-    picture.fill(QColor(colour))
-    return picture
+def swatch(colour: QColor | str) -> QPixmap:
+    """Return a small square of a colour (``#RRGGBB``)."""
+    return square(colour, _SIDE)
 
 
 def square_icon(colour: QColor | str) -> QIcon:
     """Return an icon of a colour that is not tinted in a selected row."""
-    icon = QIcon(square(colour))
-    icon.addPixmap(square(colour), QIcon.Mode.Selected)
+    icon = QIcon(swatch(colour))
+    icon.addPixmap(swatch(colour), QIcon.Mode.Selected)
     return icon
 
 
@@ -27,6 +27,6 @@ class Swatch(QLabel):
 
     def __init__(self, rgb: tuple[int, int, int], name: str) -> None:
         super().__init__()
-        self.setPixmap(square(QColor(*rgb)))
+        self.setPixmap(swatch(QColor(*rgb)))
         self.setFixedSize(_SIDE, _SIDE)
         self.setAccessibleName(f"colour of {name}")

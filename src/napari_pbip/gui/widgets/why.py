@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
+from napari_pbip.gui.pixmaps import fitted
 from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.words import PlainLabel, rich, tip
 
@@ -116,7 +116,7 @@ class WhyPanel(QWidget):
             if picture.isNull():
                 continue
             label = QLabel()
-            label.setPixmap(picture.scaled(_SIDE, _SIDE, Qt.AspectRatioMode.KeepAspectRatio))
+            label.setPixmap(fitted(picture, _SIDE))
             label.setToolTip("A labelled tile; the nearest comes first")
             self._tiles.addWidget(label, len(self.pictures) // _COLUMNS, len(self.pictures) % _COLUMNS)
             self.pictures.append(label)
