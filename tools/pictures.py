@@ -10,7 +10,7 @@ from typing import Any
 
 from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.qt import get_qapp
-from PIL import Image
+from PIL import Image, ImageQt
 
 
 def settle(until: Callable[[], Any] | None = None, seconds: float = 300) -> None:
@@ -23,12 +23,15 @@ def settle(until: Callable[[], Any] | None = None, seconds: float = 300) -> None
         raise TimeoutError("the window did not come so far")
 
 
-def save_picture(viewer: Any, path: Path, most: int | None = None) -> None:
-    """Save a picture of the window as JPEG, with at most so many bytes."""
+def save_picture(viewer: Any, path: Path, most: int | None = None, other: Any = None) -> None:
+    """Save a picture of the window, or of another one, as JPEG, with at most so many bytes."""
     for notification in viewer.window._qt_window.findChildren(NapariQtNotification):
         notification.close()  # it would cover the scale bar
     get_qapp().processEvents()
-    picture = Image.fromarray(viewer.screenshot(canvas_only=False)[..., :3])
+    if other is None:
+        picture = Image.fromarray(viewer.screenshot(canvas_only=False)[..., :3])
+    else:
+        picture = ImageQt.fromqimage(other.grab().toImage()).convert("RGB")
     for quality in range(85, 20, -5):
         encoded = io.BytesIO()
         picture.save(encoded, "JPEG", quality=quality)

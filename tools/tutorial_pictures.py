@@ -20,7 +20,6 @@ from pathlib import Path
 
 import napari
 from pictures import save_picture, settle
-from qtpy.QtCore import Qt
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -73,16 +72,10 @@ def play(name: str, lesson: Lesson, pictures: dict[str, str], folder: Path) -> N
 
 
 def play_cohort(folder: Path) -> None:
-    """Map the three bundled slides with the model of the sample project; write a picture of their table and a map."""
+    """Map the three bundled slides with the model of the sample project; write a picture of their enlarged table."""
     viewer = napari.Viewer()
     viewer.window.resize(*SIZE)
     session = session_of(viewer)
-
-    def shot(name: str) -> None:
-        settle()
-        print("cohort", name, flush=True)
-        save_picture(viewer, folder / f"{name}.jpg", MOST)
-
     with tempfile.TemporaryDirectory() as scratch:
         session.folder = Path(scratch) / "napari-pbip"  # the sample project lies beside it
         panel = open_workflow(viewer, settle)
@@ -92,16 +85,21 @@ def play_cohort(folder: Path) -> None:
         for lesson in (CARCINOMA, SPINDLE_CELLS):
             slide = Path(shutil.copy(lesson.slide, scratch))
             session.slides.open(slide, lesson.mpp)
-        dock, project = viewer.window.add_plugin_dock_widget("napari-pbip", "Project")
-        viewer.window._qt_window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, dock)
-        panel.show_step(Step.SEGMENT)
+        panel.show_step(Step.PROJECT)
+        project = panel.pages[Step.PROJECT]
         settle(lambda: project.model.currentText() and not session.jobs)
         project.table.selectAll()
         click(project.segment_button)
         settle(lambda: shown(project, STATE) == ["done"] * 3 and not session.jobs, 3600)
-        session.slides.show(session.slides[0])
-        viewer.window._qt_window.resizeDocks([dock], [270], Qt.Orientation.Vertical)  # for three rows
-        shot("cohort")
+        project.table.clearSelection()
+        click(project.sheet.button)
+        table = project.sheet.window_of_part
+        table.resize(table.width(), 260)  # for three rows
+        settle(lambda: not session.jobs)
+        settle()
+        print("cohort", flush=True)
+        save_picture(viewer, folder / "cohort.jpg", MOST, table)
+        table.close()
         session.close()
         viewer.close()
 
