@@ -8,7 +8,7 @@ outside the tissue), and :data:`UNASSIGNED` where no class reached its threshold
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -100,6 +100,14 @@ class Taxonomy(BaseModel):
     def colours(self) -> npt.NDArray[np.uint8]:
         """RGB colours, shape (N, 3), uint8."""
         return np.array([c.rgb for c in self.classes], np.uint8)
+
+    def in_colours(self, colours: Mapping[str, str]) -> Self:
+        """Return the same classes in these colours ``#RRGGBB``, by name; others keep theirs."""
+        if not colours.keys() & set(self.names):
+            return self
+        return type(self)(
+            classes=tuple(TissueClass(name=one.name, colour=colours.get(one.name, one.colour)) for one in self)
+        )
 
     def index(self, name: str) -> int:
         """Return the index of a class.

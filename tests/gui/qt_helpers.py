@@ -61,6 +61,17 @@ def save_as(parent: Any, settle: Settle, path: Path) -> None:
     settle(path.exists)
 
 
+def choose_colour(button: Any, colour: str) -> None:
+    """Press a button that asks for a colour, and choose one, ``#RRGGBB``, in its dialog."""
+    from qtpy.QtGui import QColor
+    from qtpy.QtWidgets import QColorDialog
+
+    click(button)
+    dialog = button.findChildren(QColorDialog)[-1]
+    dialog.setCurrentColor(QColor(colour))
+    dialog.accept()
+
+
 def choose_encoder(choice: Any, name: str) -> None:
     """Type the name of an encoder into its field, and press Return."""
     from qtpy.QtCore import Qt

@@ -41,9 +41,11 @@ def sit(
     import napari
     from napari.qt import get_qapp
     from qtpy.QtCore import QLocale
+    from qtpy.QtWidgets import QMessageBox
 
     from napari_pbip.gui.sessions import session_of
     from napari_pbip.project import recent
+    from tests.gui.qt_helpers import click
 
     recent._file = lambda: study / "last-project.txt"
     QLocale.setDefault(QLocale(locale))
@@ -66,6 +68,9 @@ def sit(
     session_of(viewer)
     settle()
     sys.stdout.write(json.dumps(work(viewer, settle)) + "\n")
-    viewer.window._qt_window.close()  # as the cross of the window does
+    window = viewer.window._qt_window
+    window.close()  # as its cross does
+    for box in window.findChildren(QMessageBox):  # jobs are running
+        click(next(button for button in box.buttons() if button.text().replace("&", "") == "Close anyway"))
     settle()
     application.quit()

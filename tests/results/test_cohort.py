@@ -37,7 +37,7 @@ def test_areas_are_those_of_the_labels(store):
 
 
 def test_the_picture_has_the_colours_and_proportions_of_the_map(tmp_path):
-    picture = summarise(stores.halves(tmp_path / "halves.ome.zarr").path, side=60).picture
+    picture = summarise(stores.halves(tmp_path / "halves.ome.zarr").path, side=60).picture()
     assert picture.shape == (40, 60, 3)
     left, right = (stores.BCSS.classes[n].rgb for n in (0, 2))
     np.testing.assert_array_equal(picture[10, 10], left)

@@ -74,7 +74,7 @@ class WorkflowPanel(QWidget):
         self.setMinimumWidth(_WIDTH)
         bind(Key.PREVIOUS_STEP, self, partial(self._move, -1))
         bind(Key.NEXT_STEP, self, partial(self._move, 1))
-        listen(self, (self._steps.changed, self._show))
+        listen(self, (self._steps.changed, self._show), (self._steps.moved, self.show_step))
         session.training.refresh()
         self.show_step(self._steps.shown)
 

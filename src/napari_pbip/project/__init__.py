@@ -13,7 +13,9 @@ from napari_pbip.project.file import (
     Project,
     ProjectResult,
     ProjectSlide,
+    ProjectView,
     SkippedTiles,
+    SlidesToSegment,
     counted_stores,
 )
 from napari_pbip.project.recent import last_project, remember
@@ -28,7 +30,9 @@ __all__ = [
     "Project",
     "ProjectResult",
     "ProjectSlide",
+    "ProjectView",
     "SkippedTiles",
+    "SlidesToSegment",
     "counted_stores",
     "find_slides",
     "last_project",

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from napari_pbip.bank.labelled_slides import LabelledSlides
 from napari_pbip.bank.layouts.tile_table import TABLE
 from napari_pbip.config import DataSettings, JobSettings, Settings, ThresholdSettings, change_paths
-from napari_pbip.config.base import Fraction
+from napari_pbip.config.base import Fraction, Positive
 from napari_pbip.config.faults import sentence
 from napari_pbip.errors import DataError, ProjectError
 from napari_pbip.files import write_json
@@ -91,6 +91,22 @@ class ProjectResult(Settings):
     """Whether it was open in the viewer."""
 
 
+class SlidesToSegment(Settings):
+    """Slides that were to be segmented with one model and are not done, in their order."""
+
+    model_config = ConfigDict(defer_build=True)  # because the settings of jobs are
+
+    slides: tuple[Path, ...]
+    model: Path
+    """Folder of the model."""
+    settings: JobSettings
+    """The settings at the time when they were queued."""
+    beside: bool = False
+    """Whether their maps are made beside those of other models."""
+    replace: bool = False
+    """Whether their earlier maps are replaced."""
+
+
 class SkippedTiles(Settings):
     """Tiles of a slide that were suggested for labels and skipped, so that they are not suggested again."""
 
@@ -99,6 +115,22 @@ class SkippedTiles(Settings):
     size: TileSize
     """Size of the tiles; with another one, these positions are other tissue."""
     positions: tuple[Position, ...]
+
+
+class ProjectView(Settings):
+    """What the window showed of a project beside its layers."""
+
+    centre: tuple[float, float] | None = None
+    """Middle of the canvas, y and x in micrometres, or in pixels of a slide whose microns per pixel are not known."""
+    zoom: Positive | None = None
+    """Screen pixels per micrometre, or per pixel of that slide."""
+    step: str = ""
+    """Page of the panel *Workflow*."""
+    sorted_by: str = ""
+    """Column by which the table of slides is sorted; empty if they are in the order in which they were added."""
+    descending: bool = False
+    filter: str = ""
+    """Text by which the table is filtered."""
 
 
 class Project(Settings):
@@ -117,6 +149,11 @@ class Project(Settings):
     """The settings of the next jobs; those of each job that has run lie beside its result."""
     titles: Mapping[str, Annotated[str, Field(min_length=1)]] = {}
     """Titles under which the window shows classes, by their names."""
+    colours: Mapping[str, Annotated[str, Field(pattern="^#[0-9A-F]{6}$")]] = {}
+    """Colours in which the window shows classes, by their names, instead of those of models and labelled tiles."""
+    queue: tuple[SlidesToSegment, ...] = ()
+    """The slides that were to be segmented and are not done."""
+    view: ProjectView = ProjectView()
     skipped: tuple[SkippedTiles, ...] = ()
 
     @classmethod

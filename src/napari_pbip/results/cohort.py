@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,12 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area, of_whole
 from napari_pbip.results.label_files import open_labels
+from napari_pbip.results.labels import Labels
 from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.overlay import LabelSummary, overlay
 from napari_pbip.results.provenance import Provenance, write_with_provenance
 from napari_pbip.results.store import ScoreStore
-from napari_pbip.taxonomy import UNASSIGNED_NAME
+from napari_pbip.taxonomy import UNASSIGNED_NAME, Taxonomy
 
 _PAPER = 255
 _OTHERS = (UNASSIGNED_NAME, NOT_ANALYSED_NAME)
@@ -36,10 +37,16 @@ class ResultSummary:
     tissue_mm2: float
     areas: tuple[Area, ...]
     """The table of :func:`~napari_pbip.results.areas.areas` of all that counts on the slide."""
-    picture: npt.NDArray[np.uint8]
-    """The labels in the colours of their classes, RGB, (H, W, 3)."""
+    labels: Labels
+    """The labels as a small picture of the whole slide, (H, W)."""
+    taxonomy: Taxonomy
     provenance: Provenance
     """What they come from."""
+
+    def picture(self, colours: Mapping[str, str] | None = None) -> npt.NDArray[np.uint8]:
+        """Return the labels in the colours of their classes, or in these by class name, on white; RGB, (H, W, 3)."""
+        paper = np.full((*self.labels.shape, 3), _PAPER, np.uint8)
+        return overlay(paper, self.labels, self.taxonomy.in_colours(colours or {}), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,8 @@ def summarise(path: Path, thresholds: ThresholdSettings | None = None, side: int
         planned=planned,
         tissue_mm2=store.tissue_cells * (store.cell_um / 1000) ** 2,
         areas=tuple(of_whole(summary.areas)),
-        picture=overlay(np.full((height, width, 3), _PAPER, np.uint8), summary.picture, store.taxonomy, 1),
+        labels=summary.picture,
+        taxonomy=store.taxonomy,
         provenance=Provenance(store.facts, chosen, regions=store.regions.identity),
     )
 

@@ -1,6 +1,8 @@
-"""A sitting of its own at a project, by mouse and keys: ``work`` does something and ends, ``look`` opens it again.
+"""A sitting of its own at a project, by mouse and keys.
 
-``python -m tests.gui.state.project_process work|look STUDY LOCALE`` prints what is in the window as JSON.
+``python -m tests.gui.state.project_process work|look|queue|resume STUDY LOCALE`` prints what is in the window as JSON:
+``work`` does something and ends, and ``look`` opens it again; ``queue`` ends while slides are being segmented, and
+``resume`` goes on with them.
 """
 
 from __future__ import annotations
@@ -37,8 +39,10 @@ def work(viewer: Any, study: Path, settle: Callable[..., None]) -> None:
     from qtpy.QtCore import QPoint, Qt
     from qtpy.QtTest import QTest
 
+    from napari_pbip.gui.compat import camera_of
     from napari_pbip.gui.sessions import session_of
-    from tests.gui.qt_helpers import click, open_slides, type_text
+    from napari_pbip.gui.state.steps import Step
+    from tests.gui.qt_helpers import choose_colour, click, open_slides, open_workflow, type_text
 
     session = session_of(viewer)
     _, slides = viewer.window.add_plugin_dock_widget("napari-pbip", "1 Slides")
@@ -60,12 +64,25 @@ def work(viewer: Any, study: Path, settle: Callable[..., None]) -> None:
     QTest.mouseClick(eye, Qt.MouseButton.LeftButton, pos=QPoint(5, eye.height() // 2))
     QTest.keyClick(tune.controls.opacity.slider, Qt.Key.Key_PageUp)
     session.change(train=session.settings.train.model_copy(update={"epochs": 3}))
+    choose_colour(tune.legend.rows[1].swatch, "#123456")
+    settle()
+    panel = open_workflow(viewer, settle)
+    panel.show_step(Step.PROJECT)
+    project = panel.pages[Step.PROJECT]
+    settle(lambda: "TUM percent" in project.table.cohort_model.columns)
+    header = project.table.horizontalHeader()
+    column = project.table.cohort_model.columns.index("TUM percent")
+    header.setSortIndicator(column, Qt.SortOrder.DescendingOrder)  # it may be out of sight, so that it is not clicked
+    type_text(project.search, "skin")
+    camera = camera_of(viewer)
+    camera.zoom, camera.center = 3 * camera.zoom, (300.0, 400.0)
 
 
 def look(viewer: Any, study: Path, settle: Callable[..., None]) -> None:
     """Accept the project that is offered."""
     from napari_pbip.gui.sessions import session_of
-    from tests.gui.qt_helpers import click
+    from napari_pbip.gui.state.steps import Step
+    from tests.gui.qt_helpers import click, open_workflow
 
     session = session_of(viewer)
     assert not len(session.slides)
@@ -77,14 +94,90 @@ def look(viewer: Any, study: Path, settle: Callable[..., None]) -> None:
     assert not slides.project.offer_button.isVisible()
     viewer.window.add_plugin_dock_widget("napari-pbip", "6 Tune")
     settle()
+    panel = open_workflow(viewer, settle)
+    project = panel.pages[Step.PROJECT]
+    settle(lambda: "TUM percent" in project.table.cohort_model.columns)
+    settle()
+
+
+def queue(viewer: Any, study: Path, settle: Callable[..., None]) -> dict[str, Any]:
+    """Have three slides segmented, and end when the first one is under way."""
+    from napari_pbip.config import SegmentSettings
+    from napari_pbip.gui.sessions import session_of
+
+    session = session_of(viewer)
+    session.folder = study / "project"
+    session.change(segment=SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=2))
+    job = session.project.add([study / "slides"])
+    settle(lambda: job.state.ended)
+    for name in ("tumour.tif", "second.tif"):
+        session.project.give_mpp(study / "slides" / name, 0.5)
+    _, segment = viewer.window.add_plugin_dock_widget("napari-pbip", "5 Segment")
+    settle(lambda: segment.model.count() == 3)
+    segment.choose_model(session.models_folder / "fine")
+    session.slides.open(study / "slides" / "skin.svs")
+    segment.take([study / "slides" / name for name in ("skin.svs", "tumour.tif", "second.tif")])
+    segment.choose_model(session.models_folder / "first")  # for the next ones
+    session.change(segment=SegmentSettings())
+    settle(lambda: session.segmenting.slides[0].done > 20)
+    return {"states": [slide.status.value for slide in session.segmenting.slides]}
+
+
+def resume(viewer: Any, study: Path, settle: Callable[..., None]) -> dict[str, Any]:
+    """Open the project, take one slide off the queue, and resume the others."""
+    from napari_pbip.gui.panels.cohort_table import STATE
+    from napari_pbip.gui.sessions import session_of
+    from tests.gui.qt_helpers import click
+
+    session = session_of(viewer)
+    _, project = viewer.window.add_plugin_dock_widget("napari-pbip", "Project")
+    settle()
+    click(project.project.offer_button)
+    settle(lambda: not session.project.opening and all(entry.known for entry in session.cohort.entries()))
+    settle()
+    model = project.table.cohort_model
+    found: dict[str, Any] = {
+        "table": {model.path(row).name: model.data(model.index(row, STATE)) for row in range(model.rowCount())},
+        "said": project.project.waiting.text(),
+        "begun": session.segmenting.running is not None,
+    }
+    _, segment = viewer.window.add_plugin_dock_widget("napari-pbip", "5 Segment")
+    settle()
+    found["rows"] = [row.text.text() for row in segment.queue.rows]
+    click(next(row for row in segment.queue.rows if row.slide.path.name == "second.tif").remove_button)
+    project.parent().raise_()
+    settle()
+    first = session.segmenting.slides[0]
+    began: list[int] = []
+    session.segmenting.updated.connect(lambda one: began.append(one.done) if one is first and one.total else None)
+    click(project.project.resume_button)
+    settle(lambda: not any(slide.status.active for slide in session.segmenting.slides), 180)
+    settle(lambda: not session.jobs)
+    return found | {
+        "began": began[0],
+        "states": [slide.status.value for slide in session.segmenting.slides],
+        "models": [slide.run.name for slide in session.segmenting.slides],
+        "still said": project.project.waiting.isVisible(),
+        "stores": [str(slide.store) for slide in session.segmenting.slides],
+    }
 
 
 def state(viewer: Any, study: Path) -> dict[str, Any]:
     """Return what the window shows of a project."""
+    import numpy as np
+    from qtpy.QtCore import Qt
+
+    from napari_pbip.gui.compat import camera_of
     from napari_pbip.gui.sessions import session_of
+    from napari_pbip.gui.state.steps import Step
+    from napari_pbip.gui.workflow_panel import WorkflowPanel
 
     session = session_of(viewer)
     [result] = session.results
+    camera = camera_of(viewer)
+    panel = next(dock for dock in viewer.window._qt_window.findChildren(WorkflowPanel) if dock.isVisible())
+    table = panel.pages[Step.PROJECT].table
+    header, shown = table.horizontalHeader(), table.model()
     return {
         "folder": str(session.folder),
         "slides": [[slide.slide.path.name, slide.slide.mpp, slide.slide.mpp_is_given] for slide in session.slides],
@@ -98,13 +191,21 @@ def state(viewer: Any, study: Path) -> dict[str, Any]:
         "settings": session.settings.model_dump(mode="json"),
         "problem": str(session.project.problem),
         "faults": session.project.faults,
+        "camera": [*np.round(camera.center[-2:], 6), round(camera.zoom, 6)],
+        "step": session.steps.shown.value,
+        "sorted": [
+            shown.headerData(header.sortIndicatorSection(), Qt.Orientation.Horizontal),
+            header.sortIndicatorOrder().name,
+        ],
+        "rows": [table.path(shown.index(row, 0)).name for row in range(shown.rowCount())],
+        "colours": [result.taxonomy.classes[0].colour, *np.round(result.layer.colormap.color_dict[1] * 255).tolist()],
     }
 
 
 def main(what: str, study: Path, locale: str) -> None:
     def do(viewer: Any, settle: Callable[..., None]) -> dict[str, Any]:
-        {"work": work, "look": look}[what](viewer, study, settle)
-        return state(viewer, study)
+        done = {"work": work, "look": look, "queue": queue, "resume": resume}[what](viewer, study, settle)
+        return done or state(viewer, study)
 
     sit(do, study, locale)
 

@@ -61,6 +61,11 @@ def test_after_a_restart_everything_is_as_it_was(display: None, study: Path) -> 
     assert left["thresholds"]["delta"] == pytest.approx(0.25)
     assert list(left["thresholds"]["class_delta"]) == ["STR"]
     assert (left["hidden"], left["opacity"], left["current"]) == ([2], pytest.approx(0.6), "skin.svs")
+    assert left["camera"][:2] == [300, 400]
+    assert left["step"] == "Project"
+    assert left["sorted"] == ["TUM\n%", "DescendingOrder"]
+    assert left["rows"] == ["skin.svs"]  # by the filter
+    assert left["colours"] == ["#123456", 0x12, 0x34, 0x56, 255]
     (study / "slides" / "tumour.tif.mpp.json").unlink()  # the project remembers what the user said, too
     there = study.with_name("other machine")
     study.rename(there)

@@ -1,4 +1,4 @@
-"""Titles of classes: given by a double click, shown everywhere in the window, written only into the project file."""
+"""Titles and colours of classes: given in the legend, shown everywhere in the window, kept in the project file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from napari_pbip.gui.docks.project import ProjectWidget
 from napari_pbip.gui.docks.tune import TuneWidget
 from napari_pbip.gui.panels.cohort_table import AREAS
 from napari_pbip.gui.sessions import session_of
-from napari_pbip.gui.widgets.class_table import NAME
+from napari_pbip.gui.widgets.class_table import COLOUR, NAME
 from napari_pbip.project import Project
-from tests.gui.qt_helpers import Settle, type_text
+from tests.gui.qt_helpers import Settle, choose_colour, type_text
 from tests.gui.state.test_history import docked, press_undo
 from tests.gui.state.test_project import opened
 
@@ -137,3 +137,56 @@ def test_what_is_shown_of_a_labelled_class_is_what_is_changed(
     assert part.table.item(1, NAME).text() == "papillary dermis"
     assert session.labelling.labels.taxonomy.names[1] == (name if title else "papillary dermis")
     assert session.titles.given == ({name: "papillary dermis"} if title else {})
+
+
+def test_a_colour_that_is_chosen_in_the_legend_is_that_of_the_class_everywhere(
+    viewer: Any, session: Any, settle: Settle, study: Path
+) -> None:
+    table, labels = docked(viewer, settle, ProjectWidget).table, docked(viewer, settle, LabelTilesWidget)
+    tune, dock = docked(viewer, settle, TuneWidget), docked(viewer, settle, LegendWidget)
+    part, legend = labels.slide_labels, dock.legend
+    name = session.labelling.labels.taxonomy.names[1]
+    session.labelling.labels.annotate(session.slides[0].slide.identity, {"TUM": [(0, 0)], name: [(1, 1)]})
+    [result] = session.results
+    settle(lambda: result.areas.exact and table.cohort_model.classes)
+    key = [one.name for one in session.labelling.labels.taxonomy].index("TUM")
+
+    def colours() -> dict[str, str]:
+        """Return the colour of the class in each place, and that of most of the small picture of the map."""
+        entry = table.cohort_model.entries[0]
+        picture = entry.map.toImage()
+        pixels = [picture.pixelColor(x, y).name() for x in range(picture.width()) for y in range(picture.height())]
+        red, green, blue, _ = (round(255 * float(part)) for part in result.layer.colormap.color_dict[1])
+        return {
+            "map": f"#{red:02x}{green:02x}{blue:02x}",
+            "legend": legend.rows[1].swatch.icon().pixmap(14).toImage().pixelColor(3, 3).name(),
+            "in tune": tune.legend.rows[1].swatch.icon().pixmap(14).toImage().pixelColor(3, 3).name(),
+            "tune": tune.controls.rows[0].swatch.pixmap().toImage().pixelColor(3, 3).name(),
+            "brush": tune.correct.paints.itemIcon(0).pixmap(14).toImage().pixelColor(3, 3).name(),
+            "labels": part.table.item(key, COLOUR).icon().pixmap(14).toImage().pixelColor(3, 3).name(),
+            "table": next((one for one in pixels if one == "#123456"), "another"),
+        }
+
+    before = colours()
+    dock.parent().raise_()
+    settle()
+    choose_colour(legend.rows[1].swatch, "#123456")
+    settle()
+    assert set(colours().values()) == {"#123456"}
+    assert result.store.taxonomy.classes[0].colour != "#123456"  # that of the model
+    assert session.labelling.labels.taxonomy.classes[key].colour == "#123456"  # of the next model
+    tune.parent().raise_()
+    press_undo(tune)  # one step
+    settle()
+    assert colours() == before
+    assert session.labelling.labels.taxonomy.classes[key].colour != "#123456"
+    session.history.redo()
+    settle()
+    assert set(colours().values()) == {"#123456"}
+
+    part.table.recoloured.emit(name, "#654321")
+    assert session.titles.colours == {"TUM": "#123456", name: "#654321"}
+    session.project.save()
+    assert Project.open(session.folder).colours == session.titles.colours
+    session.folder = study / "another"
+    assert session.titles.colours == {}

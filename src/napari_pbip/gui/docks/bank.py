@@ -97,7 +97,7 @@ class BankWidget(QWidget):
         self.clusters.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.clusters.customContextMenuRequested.connect(self._open_menu)
         self.clusters.doubleClicked.connect(self._show_on_slide)
-        self.scatter = Scatter(viewer, self._work)
+        self.scatter = Scatter(viewer, self._work, self._session.titles)
         self.picked_label = QLabel()
         self.picked_label.setWordWrap(True)
         self.remove_button = push_button("Remove", "Take the selected tiles out of the bank (Delete)", self.remove)
@@ -299,9 +299,10 @@ class BankWidget(QWidget):
             self.bank_notice.error(work.problem)
         if bank is None:
             return
+        titles = self._session.titles
         self.legend.setText(
             " &nbsp; ".join(
-                f'<font color="{c.colour}">●</font>&nbsp;{rich(self._session.titles(c.name))}' for c in bank.taxonomy
+                f'<font color="{c.colour}">●</font>&nbsp;{rich(titles(c.name))}' for c in titles.coloured(bank.taxonomy)
             )
         )
         impure = sum(bool(c.warning) for c in work.clusters)

@@ -122,7 +122,7 @@ class SlideLabelling(QWidget):
         self.tool = LabelTool(session.viewer, self._labelling, session.suggestions, self)
         self.tool.class_chosen.connect(self.table.choose)
         self.table.renamed.connect(self._rename)
-        self.table.recoloured.connect(lambda n, colour: self._labelling.labels.recolour_class(n, colour))
+        self.table.recoloured.connect(session.titles.recolour)
         self.table.chosen.connect(self._choose)
         self.add_button = push_button("Add class", "Add a tissue class", self._add_class)
         self.rename_button = push_button("Rename", "Change the name of the selected class (F2)", self._edit_name)
@@ -195,7 +195,8 @@ class SlideLabelling(QWidget):
         labelling = self._labelling
         labels, facts, grid = labelling.labels, labelling.facts, labelling.grid
         broken = labelling.problem is not None
-        self.table.show_classes(labels.taxonomy, labels.counts, self._session.titles)
+        titles = self._session.titles
+        self.table.show_classes(titles.coloured(labels.taxonomy), labels.counts, titles)
         self.tool.chosen = max(0, min(self.table.currentRow(), len(labels.taxonomy) - 1))
         if labelling.slide is None:
             self.slide_label.setText("none")

@@ -50,7 +50,7 @@ class ProjectWidget(DropZone):
         self.search.setClearButtonEnabled(True)
         self.add_button = push_button("Add slides…", "Slides of the project are not opened until you do", self._choose)
         self.table = CohortTable(session.cohort, session.titles, session.project.show)
-        self.search.textChanged.connect(self.table.filter)
+        self.search.textChanged.connect(session.cohort.show_only)
         self._above_and_table = QWidget()
         self.sheet = OwnWindow(
             self._above_and_table, "Slides of the project", "Show the table in a window of its own, with all columns"
@@ -103,10 +103,12 @@ class ProjectWidget(DropZone):
         listen(
             self,
             (session.cohort.changed, self._show_soon),
+            (session.cohort.arranged, self._show_filter),
             (session.folder_changed, self.notice.clear),
             (session.training.models_changed, self._show_models),
         )
         self._show()
+        self._show_filter()
         self._show_models()
         session.training.refresh()
 
@@ -155,6 +157,10 @@ class ProjectWidget(DropZone):
     def _show(self) -> None:
         self.table.refresh()
         self._enable()
+
+    def _show_filter(self) -> None:
+        if self.search.text() != self._session.cohort.filter:
+            self.search.setText(self._session.cohort.filter)
 
     def _show_models(self) -> None:
         session = self._session

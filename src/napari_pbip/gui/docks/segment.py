@@ -30,6 +30,7 @@ from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.panels.replacing import ask_to_replace
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.segmenting import QueuedSlide, SegmentQueue, Status
+from napari_pbip.gui.state.titles import Titles
 from napari_pbip.gui.widgets.buttons import folding_button, push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
@@ -248,6 +249,9 @@ class QueueView(QWidget):
         self._queue = queue
         self.rows: list[SlideRow] = []
         self.stop_button = push_button("Stop all", _STOP, queue.stop)
+        self.resume_button = push_button(
+            "Resume all", "Continue all slides of this list that were stopped", queue.resume_all
+        )
         self.keep_button = push_button(
             "Keep both for all",
             "Keep the present maps of all these slides, and make the new ones beside them",
@@ -258,7 +262,7 @@ class QueueView(QWidget):
         )
         buttons = QHBoxLayout()
         buttons.addStretch()
-        for button in (self.keep_button, self.stop_button, self.clear_button):
+        for button in (self.keep_button, self.resume_button, self.stop_button, self.clear_button):
             buttons.addWidget(button)
         content = QWidget()
         self._rows = QVBoxLayout(content)
@@ -302,6 +306,7 @@ class QueueView(QWidget):
         self.stop_button.setVisible(bool(statuses))
         self.clear_button.setVisible(bool(statuses))
         self.keep_button.setVisible(sum(slide.can_keep_both for slide in self._queue.slides) > 1)
+        self.resume_button.setVisible(sum(status.resumable for status in statuses) > 1)
         self.stop_button.setEnabled(any(status in (Status.WAITING, Status.RUNNING) for status in statuses))
         self.clear_button.setEnabled(Status.DONE in statuses)
 
@@ -386,8 +391,8 @@ class SlideRow(QFrame):
         self.advice.info(slide.advice)
         self.stop_button.setVisible(status in (Status.RUNNING, Status.STOPPING))
         self.stop_button.setEnabled(status is Status.RUNNING)
-        self.resume_button.setText("Resume" if status is Status.STOPPED else "Try again")
-        again = status in (Status.STOPPED, Status.FAILED, Status.OCCUPIED)
+        self.resume_button.setText("Resume" if status.resumable else "Try again")
+        again = status.resumable or status in (Status.FAILED, Status.OCCUPIED)
         self.resume_button.setVisible(again and not slide.can_keep_both)  # in vain, unless something is mended
         self.keep_button.setVisible(slide.can_keep_both)
         self.replace_button.setVisible(status is Status.OCCUPIED)
@@ -410,10 +415,11 @@ def _facts(run: Path) -> RunFacts | ModelError:
         return error
 
 
-def describe(facts: RunFacts, title: Callable[[str], str]) -> str:
+def describe(facts: RunFacts, titles: Titles) -> str:
     """Return the titles of a model's classes in their colours, and how long it was trained, as rich text."""
     classes = " &nbsp; ".join(
-        f'<span style="color: {one.colour}">■</span>&nbsp;{html.escape(title(one.name))}' for one in facts.taxonomy
+        f'<span style="color: {one.colour}">■</span>&nbsp;{html.escape(titles(one.name))}'
+        for one in titles.coloured(facts.taxonomy)
     )
     state = "trained" if facts.finished else f"training stopped at step {facts.step:,} of {facts.steps:,}"
     method = facts.settings.method
@@ -436,6 +442,8 @@ def _state(slide: QueuedSlide) -> str:
             return "Stopping; saving what is finished…"
         case Status.STOPPED:
             return f"Stopped at {tiles}" if slide.total else "Stopped"
+        case Status.LEFT:
+            return "Waiting; it was stopped when the project was closed"
         case Status.DONE:
             return f"Done: {slide.total:,} tiles, {slide.tissue_mm2:.3g} mm² of tissue"
         case Status.FAILED:

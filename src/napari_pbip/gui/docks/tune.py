@@ -144,7 +144,7 @@ class TuneWidget(QWidget):
 
     def _bind(self) -> None:
         if self._result is not None:
-            self.controls.bind(self._result.display, self._result.store.taxonomy, self._session.titles)
+            self.controls.bind(self._result.display, self._result.taxonomy, self._session.titles)
 
     def _forget(self) -> None:
         result, self._result = self._result, None

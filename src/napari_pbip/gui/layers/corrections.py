@@ -54,17 +54,16 @@ class CorrectionLayer:
         title: Callable[[str], str],
     ) -> None:
         store = result.store
-        names = [AS_MODEL_NAME, *map(title, store.taxonomy.names), UNASSIGNED_NAME]
+        self._result = result
         self.layer: Labels = viewer.add_labels(
             store.corrections.cells,
             name=f"{store.facts.slide.name} corrections",
-            colormap=result_colormap(store),
-            features={"index": [*range(len(store.taxonomy) + 1), UNASSIGNED], "class": names},
             scale=result.layer.scale,
             translate=result.layer.translate,
             units=MICRONS,
             metadata={SLIDE: str(store.facts.slide.path), "kind": KIND},
         )
+        self.show_classes(title)
         self._fill = fill
         # napari's bucket fills connected pixels of the layer, which are all cells that nobody has corrected
         self.layer.fill = self._fill_patch
@@ -73,6 +72,13 @@ class CorrectionLayer:
         self.layer.mode = "paint"
         self._painting = Painting(self.layer, painted)
         self._mode = str(self.layer.mode)
+
+    def show_classes(self, title: Callable[[str], str]) -> None:
+        """Show the classes by their titles under the mouse, and in the colours of the map."""
+        taxonomy = self._result.taxonomy
+        names = [AS_MODEL_NAME, *map(title, taxonomy.names), UNASSIGNED_NAME]
+        self.layer.features = {"index": [*range(len(taxonomy) + 1), UNASSIGNED], "class": names}
+        self.layer.colormap = result_colormap(taxonomy)
 
     def hold(self, on: bool) -> None:
         """Let nobody paint, or let them paint again with the tool that they had."""

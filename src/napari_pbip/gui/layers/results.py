@@ -71,6 +71,7 @@ class ResultLayer:
     def __init__(self, view: ResultView, layer: LabelsLayer, viewer: ViewerModel) -> None:
         self.view = view
         self.layer = layer
+        self._taxonomy = view.store.taxonomy
         self.areas = AreaCounts(view)
         self.error = ""
         self._camera = camera_of(viewer)
@@ -107,8 +108,8 @@ class ResultLayer:
 
     @property
     def taxonomy(self) -> Taxonomy:
-        """The classes."""
-        return self.store.taxonomy
+        """The classes, in the colours in which they are shown."""
+        return self._taxonomy
 
     @property
     def display(self) -> Display:
@@ -120,9 +121,13 @@ class ResultLayer:
         """The thresholds of the classes of this result."""
         return self.view.thresholds
 
-    def show_titles(self, title: Callable[[str], str]) -> None:
-        """Show the classes by their titles under the mouse."""
+    def show_classes(self, title: Callable[[str], str], coloured: Callable[[Taxonomy], Taxonomy]) -> None:
+        """Show the classes by their titles under the mouse, and in the colours of the project."""
         self.layer.features = _features([title(name) for name in self.taxonomy.names])
+        taxonomy = coloured(self.store.taxonomy)
+        if taxonomy != self._taxonomy:
+            self._taxonomy = taxonomy
+            self._on_hidden(self.display.hidden)
 
     def renew(self) -> None:
         """Show the labels again, and count their areas, because thresholds or corrections have changed."""
@@ -174,7 +179,7 @@ class ResultLayer:
         self.renew()
 
     def _on_hidden(self, hidden: frozenset[int]) -> None:
-        self.layer.colormap = result_colormap(self.store, hidden)
+        self.layer.colormap = result_colormap(self.taxonomy, hidden)
 
     def _on_opacity(self, opacity: float) -> None:
         self.layer.opacity = opacity
@@ -358,7 +363,7 @@ def store_layer(
         "name": f"{slide.name} tissue map{_by_model(store)}",
         "multiscale": True,
         "opacity": display.opacity,
-        "colormap": result_colormap(store, display.hidden),
+        "colormap": result_colormap(store.taxonomy, display.hidden),
         "features": _features(store.taxonomy.names),
         "scale": (store.cell_um, store.cell_um),
         # the origin is the centre of the slide's first pixel, and the position of a cell is that of its centre
@@ -394,7 +399,7 @@ def _features(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def result_colormap(store: ScoreStore, hidden: frozenset[int] = frozenset()) -> DirectLabelColormap:
-    """Return the colours of the labels of a store; hidden values are transparent."""
-    colours = {n: one.rgb for n, one in enumerate(store.taxonomy, 1)} | {UNASSIGNED: UNASSIGNED_RGB}
+def result_colormap(taxonomy: Taxonomy, hidden: frozenset[int] = frozenset()) -> DirectLabelColormap:
+    """Return the colours of the labels of a map with these classes; hidden values are transparent."""
+    colours = {n: one.rgb for n, one in enumerate(taxonomy, 1)} | {UNASSIGNED: UNASSIGNED_RGB}
     return label_colormap(colours, hidden)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from napari_pbip.gui.layers.slides import SlideLayer, SlideLevel
 from napari_pbip.gui.layers.units import MICRONS
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.results import ScoreStore, open_labels
+from napari_pbip.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
@@ -55,11 +57,21 @@ class SideBySide:
         The earlier map.
     opacity
         Opacity of the earlier map.
+    coloured
+        Returns classes in the colours in which they are shown.
     """
 
-    def __init__(self, viewer: ViewerModel, slide: SlideLayer, earlier: EarlierMap, opacity: float) -> None:
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        slide: SlideLayer,
+        earlier: EarlierMap,
+        opacity: float,
+        coloured: Callable[[Taxonomy], Taxonomy],
+    ) -> None:
         self._viewer = weakref.ref(viewer)
         self._pyramid = slide.pyramid
+        self._taxonomy = earlier.store.taxonomy
         self._grid = {name: getattr(grid_of(viewer), name) for name in ("enabled", "stride", "shape", "spacing")}
         store, name = earlier.store, slide.slide.name
         with selection_kept(viewer):
@@ -77,7 +89,7 @@ class SideBySide:
                 name=f"Earlier map of {name}",
                 multiscale=len(earlier.levels) > 1,
                 opacity=opacity,
-                colormap=result_colormap(store),
+                colormap=result_colormap(coloured(store.taxonomy)),
                 scale=(store.cell_um, store.cell_um),
                 translate=((store.cell_um - store.facts.slide.mpp) / 2,) * 2,
                 units=MICRONS,
@@ -107,6 +119,10 @@ class SideBySide:
             for layer in self.layers:
                 if layer in viewer.layers:
                     viewer.layers.remove(layer)
+
+    def recolour(self, coloured: Callable[[Taxonomy], Taxonomy]) -> None:
+        """Show the classes of the earlier map in these colours."""
+        self.layers[1].colormap = result_colormap(coloured(self._taxonomy))
 
     @property
     def shown(self) -> bool:

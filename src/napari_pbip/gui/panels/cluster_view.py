@@ -169,7 +169,7 @@ class ClusterModel(QAbstractTableModel):
         if orientation != Qt.Orientation.Vertical or bank is None or section >= len(self._rows):
             return None
         row = self._rows[section]
-        tissue = bank.taxonomy.classes[row.class_index]
+        tissue = self._titles.coloured(bank.taxonomy).classes[row.class_index]
         title = self._titles(tissue.name)
         if row.facts is None:
             if role == Qt.ItemDataRole.DisplayRole:
@@ -199,7 +199,7 @@ class ClusterView(QTableView):
     work
         The clusters.
     titles
-        The titles of the classes.
+        The titles and colours of the classes.
     editable
         Whether the user may give classes another number of clusters.
     """

@@ -31,6 +31,8 @@ from napari_pbip.slides.mpp import is_usual
 
 SLIDE, MAP, MPP, TISSUE, STATE, MODEL, AREAS = range(7)
 """The columns; from the last on, two for each class: mm² and percent."""
+_COLUMNS = ("slide", "map", "mpp", "tissue_mm2", "state", "model")
+"""Their names in the file of the project."""
 _HEADERS = ("Slide", "Map", "µm per\npixel", "Tissue\nmm²", "State", "Model")
 _WIDTHS = {SLIDE: 116, MAP: 52, MPP: 52, TISSUE: 56, STATE: 84, MODEL: 84}
 """Widths in pixels with which the columns up to the state are in sight in the workflow panel."""
@@ -84,6 +86,11 @@ class CohortModel(QAbstractTableModel):
         """Return the path of the slide in a row."""
         return self.entries[row].row.path
 
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns, which do not depend on the titles of classes."""
+        return [*_COLUMNS, *(f"{name} {unit}" for name in self.classes for unit in ("mm2", "percent"))]
+
     # what Qt asks --------------------------------------------------------------------------------------------
 
     def rowCount(self, parent: Index | None = None) -> int:
@@ -121,7 +128,7 @@ class CohortModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DecorationRole and column == MAP:
             return entry.map
         if role == Qt.ItemDataRole.ToolTipRole:
-            lines = [str(entry.row.path), *filter(None, [entry.problem])]
+            lines = [str(entry.row.path), *filter(None, [entry.state, entry.problem])]
             if entry.row.mpp is not None:
                 lines.append(f"{entry.row.mpp:.4g} µm per pixel, {_MPP_FROM[entry.row.mpp_from]}.")
             if len(entry.maps) > 1:
@@ -197,7 +204,6 @@ class CohortTable(QTableView):
         self._proxy.setFilterKeyColumn(-1)
         self.setModel(self._proxy)
         self.setSortingEnabled(True)
-        self.sortByColumn(-1, Qt.SortOrder.AscendingOrder)  # as they were added
         self.setAccessibleName("Slides of the project")
         self.setToolTip(
             "Double-click a slide to bring it and its map into view, its microns per pixel to change them (F2)"
@@ -220,11 +226,32 @@ class CohortTable(QTableView):
             header.setDefaultSectionSize(_AREA_WIDTHS[0])
             for column, width in _WIDTHS.items():
                 header.resizeSection(column, width)
+            header.sortIndicatorChanged.connect(self._on_sorted)
+        self._cohort = cohort
+        self._arranging = False
         self._opened = opened
         self._stale = False
         self.doubleClicked.connect(self._on_double_click)
         self.cohort_model.modelReset.connect(self._fit_titles)
-        listen(self, (titles.changed, self._retitle))
+        self.cohort_model.modelReset.connect(self._arrange)
+        listen(self, (titles.changed, self._retitle), (cohort.arranged, self._arrange))
+        self._arrange()
+
+    def _on_sorted(self, column: int, order: Qt.SortOrder) -> None:
+        if not self._arranging:
+            name = self.cohort_model.columns[column] if column >= 0 else ""
+            self._cohort.sort(name, order == Qt.SortOrder.DescendingOrder)
+
+    def _arrange(self) -> None:
+        """Sort and filter as the cohort says; a column of a class may appear later, when its areas have been read."""
+        (name, descending), columns = self._cohort.order, self.cohort_model.columns
+        self._arranging = True
+        self.sortByColumn(
+            columns.index(name) if name in columns else -1,
+            Qt.SortOrder.DescendingOrder if descending else Qt.SortOrder.AscendingOrder,
+        )
+        self._arranging = False
+        self._proxy.setFilterFixedString(self._cohort.filter)
 
     def _retitle(self) -> None:
         self.cohort_model.retitle()
@@ -286,10 +313,6 @@ class CohortTable(QTableView):
         if current.isValid() and selection is not None:
             selection.setCurrentIndex(current.siblingAtColumn(SLIDE), QItemSelectionModel.SelectionFlag.NoUpdate)
         super().keyboardSearch(search)
-
-    def filter(self, text: str) -> None:
-        """Show only slides that have a text in any column."""
-        self._proxy.setFilterFixedString(text)
 
     def path(self, index: QModelIndex) -> Path:
         """Return the path of the slide in a row of the view."""

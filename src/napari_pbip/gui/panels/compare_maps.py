@@ -16,8 +16,7 @@ from napari_pbip.errors import PbipError
 from napari_pbip.gui.compat import grid_of
 from napari_pbip.gui.connections import listen, while_alive
 from napari_pbip.gui.jobs import RunningJob, State
-from napari_pbip.gui.layers.colours import label_colormap
-from napari_pbip.gui.layers.results import MADE_OF, ResultLayer
+from napari_pbip.gui.layers.results import MADE_OF, ResultLayer, result_colormap
 from napari_pbip.gui.layers.side_by_side import EarlierMap, SideBySide
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.layers.units import MICRONS
@@ -27,10 +26,8 @@ from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.words import caption
-from napari_pbip.results.labels import UNASSIGNED_RGB
 from napari_pbip.results.places import slide_folder
 from napari_pbip.results.slide_maps import SlideMaps
-from napari_pbip.taxonomy import UNASSIGNED
 
 
 class CompareMaps(QWidget):
@@ -67,6 +64,7 @@ class CompareMaps(QWidget):
         listen(
             self,
             (session.slide_selected, self._end_soon),
+            (session.titles.changed, self._recolour),
             (events.removed, self._end_soon),
             (grid_of(session.viewer).events.enabled, self._end_soon),
         )
@@ -219,7 +217,8 @@ class CompareMaps(QWidget):
                 return
             self._hide_difference()
             result.layer.visible = True
-            self._beside = SideBySide(self._session.viewer, slide, earlier, result.display.opacity)
+            coloured = self._session.titles.coloured
+            self._beside = SideBySide(self._session.viewer, slide, earlier, result.display.opacity, coloured)
             right = f"that by “{self._before_title}”" if self._before_title else "the earlier one"
             self.beside_notice.info(f"Left: the map as it is now. Right: {right}.")
 
@@ -257,20 +256,30 @@ class CompareMaps(QWidget):
         self._before = None
 
     def _hide_difference(self) -> None:
-        for layer in self._session.viewer.layers:
-            if self._result is not None and layer.name == _difference(self._result):
-                layer.visible = False
+        for layer in self._differences():
+            layer.visible = False
+
+    def _differences(self) -> list[Any]:
+        """Return the layers that show what changed in this result."""
+        result = self._result
+        return [] if result is None else [one for one in self._session.viewer.layers if one.name == _difference(result)]
+
+    def _recolour(self) -> None:
+        if self._result is not None:
+            for layer in self._differences():
+                layer.colormap = result_colormap(self._result.taxonomy)
+        if self._beside is not None:
+            self._beside.recolour(self._session.titles.coloured)
 
     def _draw(self, result: ResultLayer, before: Path, picture: Any, pixel_um: float) -> None:
         """Show the cells that have another label above the map, in the colours of their classes, instead of the map."""
         viewer, slide, name = self._session.viewer, result.store.facts.slide, _difference(result)
         for layer in [layer for layer in viewer.layers if layer.name == name]:
             viewer.layers.remove(layer)
-        colours = {n: one.rgb for n, one in enumerate(result.taxonomy, 1)} | {UNASSIGNED: UNASSIGNED_RGB}
         layer = LabelsLayer(
             picture,
             name=name,
-            colormap=label_colormap(colours),
+            colormap=result_colormap(result.taxonomy),
             scale=(pixel_um, pixel_um),
             translate=((pixel_um - slide.mpp) / 2,) * 2,
             units=MICRONS,

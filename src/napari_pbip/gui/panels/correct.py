@@ -64,16 +64,22 @@ class CorrectPanel(QGroupBox):
         layout.addLayout(buttons)
         layout.addWidget(self.notice)
         layout.addWidget(self.teach)
-        listen(self, (self._correcting.changed, self._show))
+        listen(self, (self._correcting.changed, self._show), (session.titles.changed, self._show_classes))
 
     def show_result(self, result: ResultLayer) -> None:
         """Correct this result from now on."""
-        self._result, session = result, self._session
+        self._result = result
         self.teach.show_result(result)
+        self._show_classes()
+
+    def _show_classes(self) -> None:
+        """Offer the classes by their titles, in their colours."""
+        if self._result is None:
+            return
         with signals_blocked(self.paints):
             self.paints.clear()
-            for value, one in enumerate(result.taxonomy, 1):
-                self.paints.addItem(square_icon(one.colour), session.titles(one.name), value)
+            for value, one in enumerate(self._result.taxonomy, 1):
+                self.paints.addItem(square_icon(one.colour), self._session.titles(one.name), value)
             self.paints.addItem(square_icon(QColor(*UNASSIGNED_RGB)), UNASSIGNED_NAME, UNASSIGNED)
             self.paints.addItem(AS_MODEL_NAME, UNTOUCHED)
         self._show()

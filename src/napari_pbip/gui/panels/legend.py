@@ -17,7 +17,7 @@ from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.unassigned import why_unassigned
 from napari_pbip.gui.widgets.job_bar import Notice
-from napari_pbip.gui.widgets.swatch import Swatch
+from napari_pbip.gui.widgets.swatch import Swatch, SwatchButton
 from napari_pbip.gui.widgets.tab_order import set_tab_order
 from napari_pbip.gui.widgets.words import PlainLabel, caption, rich, tip
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
@@ -105,10 +105,12 @@ class LegendPanel(QWidget):
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setColumnStretch(1, 1)
         self.rows = {}
+        if self._shown is not None:  # its colours may have changed
+            self._taxonomy = self._shown.taxonomy
         taxonomy = self._taxonomy or ()
         for n, one in enumerate(taxonomy, 1):
-            rename = partial(self._rename, one.name)
-            self.rows[n] = _Row(grid, n, self._session.titles(one.name), one.rgb, self._toggle, rename)
+            rename, recolour = partial(self._rename, one.name), partial(self._session.titles.recolour, one.name)
+            self.rows[n] = _Row(grid, n, self._session.titles(one.name), one.rgb, self._toggle, rename, recolour)
         if isinstance(self._shown, ResultLayer):  # of a whole slide, so that there are areas
             self.rows[UNASSIGNED] = _Row(grid, len(taxonomy) + 1, UNASSIGNED_NAME, UNASSIGNED_RGB, self._toggle)
             self.rows[NOT_ANALYSED] = _Row(grid, len(taxonomy) + 2, NOT_ANALYSED_NAME, None, self._toggle)
@@ -123,7 +125,7 @@ class LegendPanel(QWidget):
         self.table.setParent(None)
         self.table.deleteLater()
         self.table = fresh
-        set_tab_order(self, *(row.eye for row in self.rows.values() if row.eye is not None))
+        set_tab_order(self, *(part for row in self.rows.values() for part in row.controls))
         self._show_hidden()
         self._show_areas()
 
@@ -195,7 +197,7 @@ class _Eye(QCheckBox):
 
 
 class _Row:
-    """One line of the table; without ``rename``, its name is not that of a class."""
+    """One line of the table; without ``rename`` and ``recolour``, it is not that of a class."""
 
     def __init__(
         self,
@@ -205,8 +207,10 @@ class _Row:
         rgb: tuple[int, int, int] | None,
         toggle: Callable[[], None],
         rename: Callable[[], None] | None = None,
+        recolour: Callable[[str], None] | None = None,
     ) -> None:
         self.eye: _Eye | None = None
+        self.swatch: SwatchButton | None = None
         if rgb is None:
             grid.addWidget(PlainLabel(name), line, 1)
         else:
@@ -216,11 +220,18 @@ class _Row:
             if rename is not None:
                 self.eye.setToolTip(tip(f"Show {name} on the slide; double-click (F2) to give the class another title"))
                 self.eye.rename_asked.connect(rename)
-            grid.addWidget(Swatch(rgb, name), line, 0)
+            if recolour is not None:
+                self.swatch = SwatchButton(rgb, name, recolour)
+            grid.addWidget(self.swatch or Swatch(rgb, name), line, 0, Qt.AlignmentFlag.AlignCenter)
             grid.addWidget(self.eye, line, 1)
         self.area, self.share = QLabel("–"), QLabel("–")
         self.area.setAccessibleName(f"area of {name} in square millimetres")
         self.share.setAccessibleName(f"share of {name} in the tissue, percent")
+
+    @property
+    def controls(self) -> list[QWidget]:
+        """What can have the focus, from left to right."""
+        return [part for part in (self.swatch, self.eye) if part is not None]
 
     def add_areas(self, grid: QGridLayout, line: int) -> None:
         """Show the figures, too."""

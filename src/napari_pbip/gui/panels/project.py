@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_pbip.errors import OutputError
 from napari_pbip.gui.connections import listen
+from napari_pbip.gui.state.segmenting import Status
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
@@ -17,7 +18,7 @@ from napari_pbip.gui.widgets.job_bar import Notice
 from napari_pbip.gui.widgets.words import tip
 
 _NAMED = 3
-"""Number of missing slides that are named."""
+"""Number of slides that are named."""
 
 
 class ProjectPanel(QWidget):
@@ -25,7 +26,7 @@ class ProjectPanel(QWidget):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self._session = session
+        self._session, queue = session, session.segmenting
         self.offer = Notice()
         self.offer_button = push_button("Open it", "Open the project as it was left", self._open_last)
         self.folder = QLineEdit()
@@ -38,22 +39,41 @@ class ProjectPanel(QWidget):
         self.missing_button = push_button(
             "Find them…", "Choose a folder; the slides are looked for in it and in all folders below", self._find
         )
+        self.waiting = Notice()
+        self.resume_button = push_button(
+            "Resume", "Go on with them, with the model and settings that they were begun with", queue.resume_all
+        )
+        self.dismiss_button = push_button(
+            "Dismiss", "Take them off the list in 5 Segment; what is finished of their maps stays", queue.remove_left
+        )
         folder = QHBoxLayout()
         folder.addWidget(QLabel("Project folder"))
         folder.addWidget(self.folder, 1)
         folder.addWidget(self.change_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for notice, button in ((self.offer, self.offer_button), (self.missing, self.missing_button)):
+        for notice, *buttons in (
+            (self.offer, self.offer_button),
+            (self.missing, self.missing_button),
+            (self.waiting, self.resume_button, self.dismiss_button),
+        ):
             row = QHBoxLayout()
             row.addWidget(notice, 1)
-            row.addWidget(button)
+            for button in buttons:
+                row.addWidget(button)
             layout.addLayout(row)
         layout.addLayout(folder)
         layout.addWidget(self.notice)
         layout.addWidget(self.problem)
-        listen(self, (session.folder_changed, self._show), (session.project.changed, self._show))
+        listen(
+            self,
+            (session.folder_changed, self._show),
+            (session.project.changed, self._show),
+            (queue.changed, self._show_waiting),
+            (queue.updated, self._show_waiting),
+        )
         self._show()
+        self._show_waiting()
 
     def choose_folder(self, folder: Path) -> None:
         """Open the project of a folder, if it can be written."""
@@ -75,11 +95,19 @@ class ProjectPanel(QWidget):
         self.offer.setToolTip("" if offered is None else tip(offered))
         self.offer_button.setVisible(offered is not None)
         self.problem.error(" ".join(filter(None, [str(project.problem or ""), *project.faults])))
-        names = [slide.path.name for slide in project.missing]
-        named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-        self.missing.warn(f"Slides that are not where they were: {named}." if names else "")
-        self.missing.setToolTip(tip("\n".join(str(slide.path) for slide in project.missing)))
-        self.missing_button.setVisible(bool(names))
+        missing = [slide.path for slide in project.missing]
+        self.missing.warn(f"Slides that are not where they were: {_named(missing)}." if missing else "")
+        self.missing.setToolTip(tip("\n".join(map(str, missing))))
+        self.missing_button.setVisible(bool(missing))
+
+    def _show_waiting(self, _: object = None) -> None:
+        """Say which slides were not done when the project was closed."""
+        left = [slide.path for slide in self._session.segmenting.slides if slide.status is Status.LEFT]
+        stopped = "Waiting to be segmented since the project was closed"
+        self.waiting.info(f"{stopped}: {_named(left)}." if left else "")
+        self.waiting.setToolTip(tip("\n".join(map(str, left))))
+        for button in (self.resume_button, self.dismiss_button):
+            button.setVisible(bool(left))
 
     def _open_last(self) -> None:
         if (folder := self._session.project.offered) is not None:
@@ -93,6 +121,11 @@ class ProjectPanel(QWidget):
 
     def _ask(self, title: str, then: Callable[[Path], None]) -> None:
         ask_for(self, title, Mode.Directory, lambda folders: then(folders[0]), start=self._session.folder)
+
+
+def _named(slides: Sequence[Path]) -> str:
+    names = ", ".join(path.name for path in slides[:_NAMED])
+    return names + (f" and {len(slides) - _NAMED} more" if len(slides) > _NAMED else "")
 
 
 def _require_writable(folder: Path) -> None:

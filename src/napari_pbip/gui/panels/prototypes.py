@@ -32,7 +32,7 @@ class PrototypesDialog(QDialog):
     prototypes
         The prototypes of the model.
     titles
-        The titles of its classes.
+        The titles and colours of its classes.
     parent
         Qt parent.
     """

@@ -15,6 +15,7 @@ from skimage.measure import points_in_poly
 
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.state.bank import BankWork
+from napari_pbip.gui.state.titles import Titles
 from napari_pbip.gui.widgets.plot import ZOOM_TIP, DockPlot
 
 if TYPE_CHECKING:
@@ -34,12 +35,15 @@ class Scatter(QWidget):
         The viewer, whose theme is used.
     work
         The bank.
+    titles
+        The titles and colours of its classes.
     """
 
-    def __init__(self, viewer: ViewerModel, work: BankWork) -> None:
+    def __init__(self, viewer: ViewerModel, work: BankWork, titles: Titles) -> None:
         super().__init__()
         self._viewer = viewer
         self._work = work
+        self._titles = titles
         self._hashes: list[str] = []
         self._places: npt.NDArray[np.float64] = np.empty((0, 2))
         self._classes: list[pg.ScatterPlotItem] = []
@@ -64,6 +68,7 @@ class Scatter(QWidget):
         listen(
             self,
             (work.changed, self.redraw),
+            (titles.changed, self.redraw),
             (work.places_changed, self.redraw),
             (work.selection_changed, self._show_picked),
             (viewer.events.theme, self._dress),
@@ -88,7 +93,7 @@ class Scatter(QWidget):
         of_class = np.array([t.class_index for t in tiles], int)
         size = _SIZE if len(tiles) < _MANY else _SMALL_SIZE
         if bank is not None and tiles:
-            for n, tissue in enumerate(bank.taxonomy):
+            for n, tissue in enumerate(self._titles.coloured(bank.taxonomy)):
                 item = _Points(pen=None, brush=pg.mkBrush(tissue.colour), size=size, pos=self._places[of_class == n])
                 self.plot.addItem(item)
                 self._classes.append(item)

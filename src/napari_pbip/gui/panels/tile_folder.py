@@ -185,7 +185,8 @@ class TileFolder(QWidget):
 
     def _show_classes(self) -> None:
         if self._classes is not None:
-            self.table.show_classes(*self._classes, self._session.titles)
+            (taxonomy, counts), titles = self._classes, self._session.titles
+            self.table.show_classes(titles.coloured(taxonomy), counts, titles)
 
     def _give_title(self, index: int, title: str) -> None:
         self.notice.clear()

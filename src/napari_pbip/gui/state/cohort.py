@@ -65,16 +65,30 @@ class CohortEntry:
 
 
 class Cohort:
-    """The slides of a session's project as a table."""
+    """The slides of a session's project as a table.
+
+    Attributes
+    ----------
+    order
+        Name of the column by which the table is sorted, and whether from the largest to the smallest value; an empty
+        name leaves the slides in the order in which they were added.
+    filter
+        The text that the rows have which are shown.
+    """
 
     changed = Signal()
     """Emitted when entries or pictures have changed."""
+    arranged = Signal()
+    """Emitted when the table is sorted or filtered otherwise."""
 
     def __init__(self, session: Session) -> None:
         self._session: Session = weakref.proxy(session)
-        self._found: LazyValues[_Found, tuple[_Found, QPixmap | None]] = LazyValues(
-            session.start, _with_picture, kept=1_000_000, wanted=1_000_000
+        self._found: LazyValues[_Found, _Found] = LazyValues(
+            session.start, lambda found: found, kept=1_000_000, wanted=1_000_000
         )
+        self.order: tuple[str, bool] = ("", False)
+        self.filter = ""
+        self._maps: dict[tuple[Path, str], tuple[_Found, QPixmap]] = {}
         self._pictures = Thumbnails(session.start, SIDE)
         self._followed: weakref.WeakSet[ResultLayer] = weakref.WeakSet()
         for values in (self._found, self._pictures):
@@ -83,6 +97,7 @@ class Cohort:
         session.segmenting.changed.connect(self.changed.emit)
         session.segmenting.updated.connect(self._on_queue)
         session.maps.changed.connect(self._recount)
+        session.titles.changed.connect(self._recolour)
         session.results.changed.connect(self._on_results)
         session.tissue.changed.connect(self._on_tissue)
 
@@ -97,7 +112,7 @@ class Cohort:
         for slide in session.project.slides:
             read = partial(_read, slide, results, thresholds)
             key = self._key(slide.identity)
-            found, picture = self._found.get(key, read) or (None, None)
+            found = self._found.get(key, read)
             result = None if found is None else found.result
             layer = None if result is None else shown.get(result.store)
             if result is not None and layer is not None and layer.areas.rows:
@@ -115,14 +130,37 @@ class Cohort:
                     "" if found is None else found.problem,
                     dict(zip(titles.values(), titles, strict=True)),
                     "" if found is None else titles.get(found.maps.store, ""),
-                    picture,
+                    self._map(key, found),
                 )
             )
         return entries
 
+    def sort(self, column: str, descending: bool) -> None:
+        """Sort the table; see :attr:`order`."""
+        self.arrange((column, descending), self.filter)
+
+    def show_only(self, text: str) -> None:
+        """Show only slides that have a text in any column."""
+        self.arrange(self.order, text)
+
+    def arrange(self, order: tuple[str, bool], text: str) -> None:
+        """Sort and filter the table; see :attr:`order` and :attr:`filter`."""
+        if (order, text) != (self.order, self.filter):
+            self.order, self.filter = order, text
+            self.arranged.emit()
+
     def picture(self, path: Path) -> QPixmap | None:
         """Return a small picture of a slide: a null pixmap if it cannot be read, None while it is being read."""
         return self._pictures.get(path, partial(_thumbnail, path))
+
+    def _map(self, key: tuple[Path, str], found: _Found | None) -> QPixmap | None:
+        """Return a small picture of the labels of a slide, in the colours of the project, or None without labels."""
+        if found is None or found.result is None:
+            return None
+        made = self._maps.get(key)
+        if made is None or made[0] is not found:
+            made = self._maps[key] = found, pixmap(found.result.picture(self._session.titles.colours), SIDE)
+        return made[1]
 
     def _key(self, identity: str) -> tuple[Path, str]:
         return self._session.folder, identity
@@ -142,6 +180,10 @@ class Cohort:
                 self._followed.add(result)
                 result.areas.changed.connect(self.changed.emit)
                 result.areas.counted.connect(partial(self._recount, result.store.facts.slide.identity))
+        self.changed.emit()
+
+    def _recolour(self) -> None:
+        self._maps.clear()
         self.changed.emit()
 
     def _recount(self, identity: str) -> None:
@@ -182,10 +224,6 @@ def _read(slide: ProjectSlide, results: Path, thresholds: Mapping[Path, Threshol
     except PbipError as error:
         return _Found(maps, problem=Interface.WINDOW.sentence(error))
     return _Found(maps)
-
-
-def _with_picture(found: _Found) -> tuple[_Found, QPixmap | None]:
-    return found, None if found.result is None else pixmap(found.result.picture, SIDE)
 
 
 def _thumbnail(path: Path) -> RGB | None:

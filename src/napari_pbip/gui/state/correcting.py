@@ -63,6 +63,7 @@ class Correcting:
         session.viewer.layers.events.removed.connect(self._on_removed)
         session.results.changed.connect(self._on_results)
         session.history.moving.connect(self._save)
+        session.titles.changed.connect(self._show_classes)
 
     @property
     def layer(self) -> Any:
@@ -116,6 +117,10 @@ class Correcting:
         self._shown = CorrectionLayer(self._session.viewer, result, self._on_painted, self._fill, self._session.titles)
         self._shown.layer.events.selected_label.connect(self._on_paint)
         self.changed.emit()
+
+    def _show_classes(self) -> None:
+        if self._shown is not None:
+            self._shown.show_classes(self._session.titles)
 
     def end(self) -> None:
         """Save what was painted last, and remove the layer; it stays if that cannot be saved."""

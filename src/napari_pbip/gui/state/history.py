@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from psygnal import Signal
 
@@ -13,7 +15,7 @@ _ONE_MOVE_S = 1.0
 """Seconds between two changes of one thing that count as one, such as those of a slider that is being moved."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Step:
     """A change that was made."""
 
@@ -69,6 +71,17 @@ class History:
         self._undone.clear()
         self.changed.emit()
 
+    @contextmanager
+    def together(self, what: str) -> Iterator[None]:
+        """Make one step, with this name, of all changes that are recorded meanwhile."""
+        before = self._done
+        yield
+        steps = [step for step in self._done if step not in before]
+        if len(steps) > 1:
+            self._done = [step for step in self._done if step in before]
+            undo, redo = [step.undo for step in reversed(steps)], [step.redo for step in steps]
+            self.push(what, partial(_call, undo), partial(_call, redo), about=steps[-1].about)
+
     @property
     def last(self) -> str:
         """Name of the change that :meth:`undo` undoes; empty if there is nothing."""
@@ -114,3 +127,8 @@ class History:
         finally:
             self._busy = False
             self.changed.emit()
+
+
+def _call(these: Iterable[Callable[[], object]]) -> None:
+    for one in these:
+        one()

@@ -96,6 +96,7 @@ class Labelling:
         self._quiet = single_shot(_QUIET_MS, self._save)
         self._soon = single_shot(0, self._refresh)
         self._waiting = single_shot(_WAITING_MS, self._read)
+        session.titles.recoloured.connect(self._recolour)
 
     def open(self) -> None:
         """Read the labels of the project, unless that was done before, and start to follow the viewer."""
@@ -105,6 +106,7 @@ class Labelling:
             session.slide_selected.connect(self._refresh_soon)
             session.slides.changed.connect(self._refresh_soon)
             session.results.changed.connect(self._refresh_soon)
+            session.titles.changed.connect(self._draw)
         if self._opened != session.tiles_folder or self.problem is not None:
             self._read()
         self._refresh()
@@ -202,7 +204,8 @@ class Labelling:
         elif not (self._docks and (tiles or self._lines)):
             self._overlay.conceal()
         else:
-            self._overlay.show(self.slide, grid, self._classes or self.labels.taxonomy, tiles, lines=self._lines)
+            taxonomy = self._session.titles.coloured(self._classes or self.labels.taxonomy)
+            self._overlay.show(self.slide, grid, taxonomy, tiles, lines=self._lines)
 
     # following the viewer and the labels ---------------------------------------------------------------------
 
@@ -247,6 +250,13 @@ class Labelling:
         self._preview, self._classes = {}, None
         self._quiet.start()
         self._refresh()
+
+    def _recolour(self, name: str, colour: str) -> None:
+        """Give a labelled class the colour in which it is shown, so that image banks and models will have it."""
+        if self._opened is None and (self._session.tiles_folder / LABELS).exists():
+            self.open()
+        if self.problem is None and name in self.labels.taxonomy.names:
+            self.labels.recolour_class(self.labels.taxonomy.index(name), colour)
 
     def _on_step(self, labels: SlideLabels) -> None:
         if labels is self.labels:  # else another window was faster

@@ -146,8 +146,8 @@ class LiveMap:
 
     @property
     def taxonomy(self) -> Taxonomy:
-        """The classes of the labels."""
-        taxonomy: Taxonomy = self._session.labelling.labels.taxonomy
+        """The classes of the labels, in the colours in which they are shown."""
+        taxonomy: Taxonomy = self._session.titles.coloured(self._session.labelling.labels.taxonomy)
         return taxonomy
 
     def go_to(self, picture: str) -> None:

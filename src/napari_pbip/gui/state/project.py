@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
@@ -19,14 +19,24 @@ from napari_pbip.claims import claim
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import FolderInUse, OutputError, PbipError, ProjectError, SlideError
 from napari_pbip.events import Finished, Job, Started, Step
-from napari_pbip.gui.compat import batched_update
+from napari_pbip.gui.compat import batched_update, camera_of
 from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.state.opening import OpeningQueue
 from napari_pbip.gui.timers import single_shot
-from napari_pbip.project import FILE, Project, ProjectResult, ProjectSlide, find_slides, last_project, remember
+from napari_pbip.project import (
+    FILE,
+    Project,
+    ProjectResult,
+    ProjectSlide,
+    ProjectView,
+    SlidesToSegment,
+    find_slides,
+    last_project,
+    remember,
+)
 from napari_pbip.slides import Slide, SlideFacts, open_slide, save_mpp, slides_in
 from napari_pbip.slides.mpp import require_believable
 from napari_pbip.wording import Interface
@@ -72,6 +82,10 @@ class ProjectWork:
         self._current: Path | None = None
         self._asked: Path | None = None
         self._written = Project()
+        self._queue: tuple[SlidesToSegment, ...] = ()
+        self._camera: Any = camera_of(session.viewer)
+        self._view = ProjectView()
+        self._returning: Path | None = None  # the slide that is to be seen as it was left
         self._seen: weakref.WeakSet[SlideLayer | ResultLayer] = weakref.WeakSet()
         self._claim: ExitStack | None = None
         self._quiet = single_shot(_QUIET_MS, self.save)
@@ -86,6 +100,8 @@ class ProjectWork:
         session.settings_changed.connect(self._save_soon)
         session.titles.changed.connect(self._save_soon)
         session.suggestions.skipped_changed.connect(self._save_soon)
+        session.segmenting.changed.connect(self._on_queue)
+        session.segmenting.updated.connect(self._on_queue)
         session.slide_selected.connect(self._on_selected)
 
     @property
@@ -269,7 +285,6 @@ class ProjectWork:
         if self.chosen or (following / FILE).exists():
             self._session.stop_opening()
             self._close_layers()
-        self._session.segmenting.forget_finished()
 
     def read(self, folder: Path) -> None:
         """Read what is remembered of a project folder; nothing is opened in the viewer."""
@@ -284,21 +299,31 @@ class ProjectWork:
         self._slides = {slide.path: slide for slide in project.slides}
         self._results = {result.path: result for result in project.results}
         self._current, self._asked = project.current, None
+        self._view, self._returning = project.view, None
         self._session.segmenting.run = project.model
         self._session.settings = project.settings
-        self._session.titles.given = project.titles
+        self._session.titles.given, self._session.titles.colours = project.titles, project.colours
         self._session.suggestions.skipped = project.skipped
+        self._session.segmenting.restore(project.queue, self._session.results_folder)
         self._on_slides()
         self._check()
 
     def restore(self) -> None:
         """Open the slides and results that were open when the project was left."""
         self.chosen, self.offered, self.faults = True, None, ()
+        self._restore_page()
         if self._session.folder.exists():
             remember(self._session.folder)
         results = [result.path for result in self._results.values() if result.open]
+        self._returning = next((one.path for one in self.slides if one.open and one.path == self._current), None)
         self._opening.add([*(slide for slide in self.slides if slide.open), *results])
         self.changed.emit()
+
+    def _restore_page(self) -> None:
+        """Show the page of the panel, and the table, as they were."""
+        view, session = self._view, self._session
+        session.cohort.arrange((view.sorted_by, view.descending), view.filter)
+        session.steps.show(view.step)
 
     def close(self) -> None:
         """Save the project and let other windows have it."""
@@ -360,6 +385,7 @@ class ProjectWork:
         """Record that a slide lies elsewhere now."""
         moved = self._slides[earlier].model_copy(update={"path": path})
         self._slides = {slide.path: slide for slide in (moved if s.path == earlier else s for s in self.slides)}
+        self._session.segmenting.move(earlier, path)
         if self._current == earlier:
             self._current = path
         for layer in self._session.viewer.layers:
@@ -389,6 +415,15 @@ class ProjectWork:
             current = slides[-1]
         if current is not None:
             slides.show(current)
+            if current.slide.path == self._returning:
+                self._restore_camera()
+        self._returning = None
+
+    def _restore_camera(self) -> None:
+        if self._view.zoom is not None:
+            self._camera.zoom = self._view.zoom
+        if self._view.centre is not None:
+            self._camera.center = self._view.centre
 
     def _on_slides(self) -> None:
         for layer in self._session.slides:
@@ -456,6 +491,13 @@ class ProjectWork:
             return slide.path
         return next((one.path for one in self.slides if one.identity == slide.identity), slide.path)
 
+    def _on_queue(self, _: object = None) -> None:
+        """Save which slides are not done, if others are; a running one emits much more often."""
+        queue = self._session.segmenting.unfinished(self._session.results_folder)
+        if queue != self._queue:
+            self._queue = queue
+            self._save_soon()
+
     def _on_selected(self, slide: SlideLayer | None) -> None:
         if slide is not None and not self._opening:
             self._current, self._asked = slide.slide.path, None
@@ -472,6 +514,9 @@ class ProjectWork:
         folder, project = self._session.folder, self._now()
         if isinstance(self.problem, ProjectError) or project == self._written or not folder.exists():
             return
+        looked = project.model_copy(update={"view": self._written.view}) == self._written
+        if looked and not (folder / FILE).exists():
+            return  # a folder without the file is only looked at
         before = self.problem
         try:
             if self._claim is None and not self._claim_folder(folder):
@@ -499,5 +544,21 @@ class ProjectWork:
             model=session.segmenting.run,
             settings=session.settings,
             titles=session.titles.given,
+            colours=session.titles.colours,
             skipped=session.suggestions.skipped,
+            queue=session.segmenting.unfinished(session.results_folder),
+            view=self._present_view(),
+        )
+
+    def _present_view(self) -> ProjectView:
+        session, camera, before = self._session, self._camera, self._view
+        there = len(session.slides) > 0 and self._returning is None
+        (column, descending), (y, x) = session.cohort.order, camera.center[-2:]
+        return ProjectView(
+            centre=(float(y), float(x)) if there else before.centre,
+            zoom=float(camera.zoom) if there else before.zoom,
+            step=session.steps.shown.name.lower(),
+            sorted_by=column,
+            descending=descending,
+            filter=session.cohort.filter,
         )

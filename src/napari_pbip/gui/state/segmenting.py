@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import SlideLayer, in_view
 from napari_pbip.gui.unassigned import why_unassigned
+from napari_pbip.project import SlidesToSegment
 from napari_pbip.results.areas import Area, of_whole
 from napari_pbip.results.places import result_folder, store_for
 from napari_pbip.results.slide_maps import SlideMaps
@@ -44,6 +46,8 @@ class Status(Enum):
     RUNNING = "running"
     STOPPING = "stopping"
     STOPPED = "stopped"
+    LEFT = "waiting (stopped when the project was closed)"
+    """It was not done when the project was closed, and waits until the user resumes it."""
     DONE = "done"
     FAILED = "failed"
     OCCUPIED = "see 5 Segment"
@@ -52,6 +56,10 @@ class Status(Enum):
     @property
     def active(self) -> bool:
         return self in (Status.WAITING, Status.RUNNING, Status.STOPPING)
+
+    @property
+    def resumable(self) -> bool:
+        return self in (Status.STOPPED, Status.LEFT)
 
 
 @dataclass(eq=False)
@@ -198,6 +206,11 @@ class SegmentQueue:
             self._become(slide, Status.WAITING)
             self._begin_next()
 
+    def resume_all(self) -> None:
+        """Resume all slides that were stopped, by the user or because the project was closed."""
+        for slide in [one for one in self.slides if one.status.resumable]:
+            self.resume(slide)
+
     def replace(self, slide: QueuedSlide) -> None:
         """Segment a slide from the beginning, replacing its earlier result."""
         slide.overwrite = True
@@ -215,9 +228,53 @@ class SegmentQueue:
             self.slides.remove(slide)
             self.changed.emit()
 
-    def forget_finished(self) -> None:
-        """Remove all slides but those that are waiting or running."""
-        self.slides = [slide for slide in self.slides if slide.status.active]
+    def remove_left(self) -> None:
+        """Remove the slides that were not done when the project was closed; their results stay on disk."""
+        self.slides = [slide for slide in self.slides if slide.status is not Status.LEFT]
+        self.changed.emit()
+
+    def unfinished(self, results: Path) -> tuple[SlidesToSegment, ...]:
+        """Return the slides of a project, given by its folder of results, that are not done."""
+        slides = [one for one in self.slides if one.results == results and one.status is not Status.DONE]
+        return tuple(
+            SlidesToSegment(
+                slides=tuple(one.path for one in some), model=run, settings=settings, beside=beside, replace=replace
+            )
+            for (run, settings, beside, replace), some in groupby(
+                slides, lambda one: (one.run, one.settings, one.beside, one.overwrite)
+            )
+        )
+
+    def restore(self, queue: Sequence[SlidesToSegment], results: Path) -> None:
+        """Add the slides of a project that were not done when it was closed; none is begun.
+
+        Of other projects, the slides that are waiting or running stay in the queue.
+
+        Parameters
+        ----------
+        queue
+            The slides, as :meth:`unfinished` returned them.
+        results
+            The project's folder of results.
+        """
+        kept = [slide for slide in self.slides if slide.status.active or slide.results == results]
+        known = {slide.path for slide in kept if slide.results == results}
+        left = [
+            QueuedSlide(
+                path, some.model, some.settings, results, Status.LEFT, overwrite=some.replace, beside=some.beside
+            )
+            for some in queue
+            for path in some.slides
+            if path not in known
+        ]
+        self.slides = [*kept, *left]
+        self.changed.emit()
+
+    def move(self, earlier: Path, path: Path) -> None:
+        """Record that a slide lies elsewhere now."""
+        for slide in self.slides:
+            if slide.path == earlier and not slide.status.active:
+                slide.path = path
         self.changed.emit()
 
     def stop(self) -> None:

@@ -119,7 +119,7 @@ class Session:
     history
         What the user has changed by hand and can undo, since the project was opened.
     titles
-        The titles under which classes are shown.
+        The titles and colours in which classes are shown.
     garbage
         What garbage collections look through.
     """
@@ -172,7 +172,7 @@ class Session:
         self._copies = Copies(viewer)
         self.project.read(self._folder)
         for signal in (self.results.changed, self.titles.changed):
-            signal.connect(self._show_titles)
+            signal.connect(self._show_classes)
         viewer.layers.selection.events.active.connect(self._on_active)
 
     @property
@@ -215,9 +215,9 @@ class Session:
         if result is not None:
             self._display = result.display
 
-    def _show_titles(self) -> None:
+    def _show_classes(self) -> None:
         for result in self.results:
-            result.show_titles(self.titles)
+            result.show_classes(self.titles, self.titles.coloured)
 
     def change(self, **sections: object) -> None:
         """Replace sections of the settings: ``session.change(train=TrainSettings(epochs=4))``."""

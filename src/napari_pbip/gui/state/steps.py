@@ -36,8 +36,6 @@ class Steps:
 
     Attributes
     ----------
-    shown
-        The step that the workflow panel shows, or will show when it is opened again.
     done
         The steps that are done. The project is a place to return to, and never done; segmenting and what follows count
         for the current slide.
@@ -45,10 +43,12 @@ class Steps:
 
     changed = Signal()
     """Emitted when a step was done or is no longer done."""
+    moved = Signal(Step)
+    """Emitted with the step that the workflow panel shows from now on."""
 
     def __init__(self, session: Session) -> None:
         self._session: Session = weakref.proxy(session)
-        self.shown = Step.SLIDES
+        self._shown = Step.SLIDES
         self.done: frozenset[Step] = frozenset()
         self._written: set[tuple[Step, Path]] = set()
         for signal in (
@@ -64,6 +64,21 @@ class Steps:
             session.results.selected,
         ):
             signal.connect(self._check)
+
+    @property
+    def shown(self) -> Step:
+        """The step that the workflow panel shows, or will show when it is opened again."""
+        return self._shown
+
+    @shown.setter
+    def shown(self, step: Step) -> None:
+        if step is not self._shown:
+            self._shown = step
+            self.moved.emit(step)
+
+    def show(self, name: str) -> None:
+        """Let the workflow panel show the step with this name in the file of a project; other names are ignored."""
+        self.shown = Step.__members__.get(name.upper(), self.shown)
 
     def following(self, step: Step) -> Step | None:
         """Return the step to go on with after this one, or None after the last.

@@ -96,7 +96,7 @@ class WholeMap:
                 self._report(f"{name}: {slide.done:,} of {slide.total:,} tiles. 5 Segment can stop it.")
             case Status.RUNNING | Status.STOPPING:
                 self._report(f"{name}: starting…")
-            case Status.STOPPED:
+            case Status.STOPPED | Status.LEFT:
                 self._report(f"{name} was stopped; 5 Segment resumes it.")
             case Status.DONE:
                 self._report(f"{name} is mapped by “{slide.run.name}”. Next: 6 Tune.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
-from napari_pbip.gui.widgets.swatch import square_icon
+from napari_pbip.gui.widgets.swatch import ask_colour, square_icon
 from napari_pbip.taxonomy import Taxonomy
 
 KEY, COLOUR, NAME, TILES = range(4)
@@ -28,8 +28,8 @@ class ClassTable(QTableWidget):
 
     renamed = Signal(int, str)
     """Emitted with the index of a class and its new name."""
-    recoloured = Signal(int, str)
-    """Emitted with the index of a class and its new colour ``#RRGGBB``."""
+    recoloured = Signal(str, str)
+    """Emitted with the name of a class and its new colour ``#RRGGBB``."""
     chosen = Signal(int)
     """Emitted with the index of the class that the user has chosen."""
 
@@ -90,11 +90,8 @@ class ClassTable(QTableWidget):
         """Open the dialog for the colour of a class."""
         if self._taxonomy is None:
             return
-        dialog = QColorDialog(QColor(self._taxonomy.classes[index].colour), self)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.setWindowTitle(f"Colour of {self._shown[index]}")
-        dialog.colorSelected.connect(lambda colour: self.recoloured.emit(index, colour.name()))
-        dialog.open()
+        one = self._taxonomy.classes[index]
+        ask_colour(self, self._shown[index], one.colour, partial(self.recoloured.emit, one.name))
 
     def _fill(self, taxonomy: Taxonomy) -> None:
         row = max(0, min(self.currentRow(), len(taxonomy) - 1))
