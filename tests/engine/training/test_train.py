@@ -286,7 +286,8 @@ def test_a_bank_of_another_encoder_or_other_classes_is_refused(
 def test_a_run_that_was_stopped_before_its_first_save_can_be_resumed(weak_data: Path, tmp_path: Path) -> None:
     settings = settings_for(weak_data, train={"steps": 2})
     job = train(settings, tmp_path / "run")
-    next(job)
+    while not isinstance(next(job), Started):
+        pass
     job.close()
     assert isinstance(run(train(settings, tmp_path / "run", resume=True))[-1], Finished)
 
