@@ -79,7 +79,7 @@ class Processes:
         self._known.unlink(missing_ok=True)
         where = ("--host", "127.0.0.1", "--port", self._port, "--no-dashboard", "--scheduler-file", self._known)
         self.scheduler = self._start("dask_scheduler", *where)
-        while not self._known.exists():
+        while not (self._known.exists() and self._known.read_text().rstrip().endswith("}")):  # complete
             time.sleep(0.05)
         self._port = int(json.loads(self._known.read_text())["address"].rpartition(":")[2])
 

@@ -159,6 +159,7 @@ def test_sliders_answer_the_arrow_keys(viewer: Any, settle: Settle, active: Any,
     session.results.open(tmp_path / "slide.ome.zarr")
     docks = [viewer.window.add_plugin_dock_widget("napari-pbip", name)[1] for name in ("6 Tune", "1 Slides")]
     settle()
+    click(docks[0].controls.more_button)
     tissue = docks[1].tissue
     click(tissue.button)
     settle(lambda: tissue.slider.isEnabled() and not session.jobs)

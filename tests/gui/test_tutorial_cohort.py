@@ -160,7 +160,7 @@ def test_the_page_can_be_followed(viewer: Any, settle: Settle, tmp_path: Path, t
         "without microns per pixel",
     }
     elsewhere = {"Open it", "Add slides…", "Enlarge", "Statistics…", "Report…"}  # which other tests press
-    elsewhere |= {"Keep both", "Keep both for all", "Compare with…", "Delete…"}
+    elsewhere |= {"Keep both", "Keep both for all", "Compare with…", "Delete…", "Resume", "Dismiss", "Remove"}
     reader.press(panel, "5 Segment")
     assert project.maps_label.text() == reader.named("Count the map by")
     texts = {one.text().rstrip(" ✓") for one in panel.findChildren(QAbstractButton)}

@@ -252,7 +252,7 @@ def test_killed_in_the_middle_it_is_valid_and_goes_on(tmp_path):
     [
         ({"identity": "b2"}, r"another slide \(identity was a1, now b2\)"),
         ({"weights": "w2"}, r"another model \(hash was w1, now w2\)"),
-        ({"tissue_mpp": 4}, r"another setting \(tissue.mpp was 8, now 4\)"),
+        ({"tissue_mpp": 4}, r"another setting \(`segment.tissue.mpp` was 8, now 4\)"),
     ],
 )
 def test_resuming_something_else_names_the_difference(finished, change, sentence):
@@ -267,7 +267,7 @@ def test_resuming_with_another_grid_or_a_new_setting_is_named(finished):
     store.facts.require_same(store.path, **same)
     with pytest.raises(OutputError, match=r"another grid \(rows was 29, now 30\)"):
         store.facts.require_same(store.path, **{**same, "grid": {**same["grid"], "rows": 30}})
-    with pytest.raises(OutputError, match=r"another setting \(stain was None, now reinhard\)"):
+    with pytest.raises(OutputError, match=r"another setting \(`segment.stain` was None, now reinhard\)"):
         store.facts.require_same(store.path, **{**same, "settings": {**same["settings"], "stain": "reinhard"}})
 
 

@@ -28,7 +28,7 @@ from napari_pbip.slides import open_slide
 from tests.engine.conftest import settings_for
 
 ALL = slice(None)
-QUICK = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=8)
+QUICK = SegmentSettings(precision="float32", device="cpu", tile=64, overlap=16, batch_size=8)
 
 
 def made(weak_data: Path, folder: Path, method: str) -> tuple[Path, Path]:

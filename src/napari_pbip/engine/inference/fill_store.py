@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 
@@ -26,7 +26,7 @@ from napari_pbip.engine.cluster.workers import Cluster
 from napari_pbip.engine.inference.slide_tiles import Computed, SlideTiles, TileWork, by_workers
 from napari_pbip.engine.runs import TrainedModel
 from napari_pbip.errors import OutputError
-from napari_pbip.events import Job, RegionDone, Started, Step, Warned
+from napari_pbip.events import Event, RegionDone, Started, Step, Warned
 from napari_pbip.results.blend import Blender, Region
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.tile_order import View
@@ -53,8 +53,11 @@ def fill_store(
     device: torch.device,
     focus: Focus | None,
     cluster: Cluster | None,
-) -> Job:
-    """Compute the scores of the tiles that are not done yet, and write them into the store."""
+) -> Generator[Event, None, None]:
+    """Compute the scores of the tiles that are not done yet, and write them into the store.
+
+    This is a part of the job :func:`~napari_pbip.engine.inference.segment.segment`.
+    """
     blender = store.blender()
     kept = store.kept()
     completed = [] if kept is None else blender.restore(kept)

@@ -122,10 +122,10 @@ class ProjectWidget(DropZone):
         sheet = QVBoxLayout(self._above_and_table)
         sheet.setContentsMargins(0, 0, 0, 0)
         sheet.addLayout(above)
-        sheet.addWidget(self.table, 1)
         above.addWidget(self.search, 1)
         above.addWidget(self.sheet.button)
         above.addWidget(self.add_button)
+        sheet.addWidget(self.table, 1)  # last, so that the Tab key comes to it last
         maps.addWidget(self.maps_label)
         maps.addWidget(self.maps, 1)
         maps.addWidget(self.delete_button)
