@@ -7,6 +7,8 @@ from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
 
 _WIDEST = 440
 """Width in pixels up to which it grows with its content; beyond, it scrolls horizontally too."""
+_CHANGES = frozenset({QEvent.Type.LayoutRequest, QEvent.Type.Show})
+"""Events after which the content may need another width; when it is first shown, it gets the style of the window."""
 
 
 class ScrollColumn(QScrollArea):
@@ -29,7 +31,7 @@ class ScrollColumn(QScrollArea):
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Adapt the width to that of the content, which depends on the style and on what is visible."""
-        if watched is self._content and event is not None and event.type() == QEvent.Type.LayoutRequest:
+        if watched is self._content and event is not None and event.type() in _CHANGES:
             bar = self.verticalScrollBar()
             needed = self._content.minimumSizeHint().width() + (bar.sizeHint().width() if bar else 0)
             self.setMinimumWidth(min(needed, _WIDEST))
