@@ -48,18 +48,19 @@ def _measure(found: dict[str, dict[str, float]]) -> None:
 
     from napari_pbip import samples
     from napari_pbip.engine import network
-    from napari_pbip.engine.device import has_bfloat16
+    from napari_pbip.engine.device import Precision, has_bfloat16
     from napari_pbip.engine.inference.predict import fused_scores
     from napari_pbip.engine.runs import load_model
 
     cpu = torch.device("cpu")
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16") if has_bfloat16(cpu) else ("float32",)
     method = load_model(samples.project() / "model").method
     for size in SIZES:
         tiles = torch.randint(0, 255, (TILES, 3, size, size), dtype=torch.uint8)
-        for precision in ("float32", *(["bfloat16"] if has_bfloat16(cpu) else [])):
+        for precision in precisions:
             for way, piece in (("in pieces", network.PIECE), ("at once", TILES * size**2)):
                 with mock.patch.object(network, "PIECE", piece):
-                    computed = network.Network(method, fused_scores, cpu, precision)  # type: ignore[arg-type]
+                    computed = network.Network(method, fused_scores, cpu, precision)
                     computed(tiles)
                     pages, seconds = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, []
                     for _ in range(BATCHES):

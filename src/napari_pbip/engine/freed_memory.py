@@ -12,13 +12,13 @@ import platform
 from functools import cache
 
 _MEGABYTE = 2**20
-_SETTINGS = {
-    -1: 512 * _MEGABYTE,  # M_TRIM_THRESHOLD: what may be free at the end of the heap before it is returned
-    -2: 64 * _MEGABYTE,  # M_TOP_PAD: by how much a heap grows, and what a thread's keeps at its end
-    -3: 32
-    * _MEGABYTE,  # M_MMAP_THRESHOLD: larger pieces are taken from the system one by one; no larger value is allowed
-}
-"""Parameters of ``mallopt``, of malloc.h, and their values."""
+_TRIM_THRESHOLD = -1, 512 * _MEGABYTE
+"""What may be free at the end of the heap before it is returned. This and the following are parameters of ``mallopt``,
+as malloc.h numbers them, with their values."""
+_TOP_PAD = -2, 64 * _MEGABYTE
+"""By how much a heap grows, and what that of a thread keeps at its end."""
+_MMAP_THRESHOLD = -3, 32 * _MEGABYTE
+"""From which size pieces are taken from the system one by one, and returned; it cannot be set higher."""
 
 
 @cache
@@ -27,5 +27,5 @@ def keep_freed_memory() -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     library = ctypes.CDLL(None)
-    for parameter, value in _SETTINGS.items():
+    for parameter, value in (_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD):
         library.mallopt(parameter, value)
