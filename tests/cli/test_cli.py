@@ -188,6 +188,8 @@ def test_encoders_are_listed(call: Called, tmp_path: Path, monkeypatch: pytest.M
     assert rows["uni"][1] == str(tmp_path / "uni")
     assert "CC-BY-NC-ND-4.0" in rows["uni"][0]
     assert "on request" in rows["uni"][0]
+    assert "dense features every 16 pixels (8 µm)" in " ".join(rows["uni"][0].split())
+    assert "dense" not in rows["texture"][0]
     assert "2560 features" in rows["virchow2"][0]
     assert "MB, not here" in rows["virchow2"][1]
     assert call("encoders", "fetch", "medclip") == 2

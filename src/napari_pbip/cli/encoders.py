@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Column, Table
@@ -10,6 +10,9 @@ from rich.text import Text
 
 from napari_pbip.cli.following import follow
 from napari_pbip.cli.terminal import output, say
+
+if TYPE_CHECKING:
+    from napari_pbip.models.encoders.spec import EncoderSpec
 
 app = typer.Typer(help="List the encoders, and fetch the weights of one.", invoke_without_command=True)
 
@@ -32,6 +35,7 @@ def encoders_list(context: typer.Context) -> None:
         facts = [
             "" if spec.dimension is None else f"{spec.dimension} features per tile",
             "" if spec.mpp is None else f"made for {spec.mpp:g} µm per pixel",
+            _dense(spec),
             "reads sentences" if spec.text else "",
             f"licence: {spec.licence}",
             "available on request" if spec.gated else "",
@@ -40,6 +44,15 @@ def encoders_list(context: typer.Context) -> None:
             spec.name, Text.assemble(f"{spec.title}\n", ("; ".join(fact for fact in facts if fact), "dim")), place
         )
     output.print(table)
+
+
+def _dense(spec: EncoderSpec) -> str:
+    """Return in words which dense features an encoder has, if any."""
+    if not spec.dense:
+        return ""
+    stride = "" if spec.dense_stride is None else f" every {spec.dense_stride} pixels"
+    microns = "" if spec.dense_mpp is None else f" ({spec.dense_mpp:g} µm)"
+    return f"dense features{stride}{microns}"
 
 
 @app.command("fetch")

@@ -173,10 +173,12 @@ def test_blocks_of_every_vision_transformer(encoder: Encoder) -> None:
 
 def test_dense_features_of_every_row_that_has_them(encoder: Encoder) -> None:
     if not encoder.spec.dense:
+        assert encoder.spec.dense_stride is None
         with pytest.raises(ConfigError, match="no dense features"):
             encoder.dense(real_images(1))
         return
     stride, images = encoder.dense_stride, real_images()
+    assert encoder.spec.dense_stride == (None if encoder.spec.name == "transformers" else stride)
     for height, width in ((64, 96), (80, 61)):
         some = images[:, :, :height, :width].clone().requires_grad_()
         dense = encoder.dense(some)

@@ -46,6 +46,8 @@ class EncoderSpec:
     """Whether the network is a :class:`~napari_pbip.models.encoders.base.VisionTransformer`."""
     stages: bool = False
     """Whether the network is a :class:`~napari_pbip.models.encoders.base.StageNetwork`."""
+    dense_stride: int | None = None
+    """Side in pixels of a cell of the dense features; None if there are none, or if it depends on the weights."""
     hub: str | None = None
     """Repository of the Hugging Face hub from which its weights can be fetched."""
     page: str | None = None
@@ -59,6 +61,11 @@ class EncoderSpec:
     def dense(self) -> bool:
         """Whether the encoder has dense features (:meth:`~napari_pbip.models.encoders.base.Encoder.dense`)."""
         return self.blocks or self.stages
+
+    @property
+    def dense_mpp(self) -> float | None:
+        """Side in microns of a cell of the dense features; None if it is not fixed, because :attr:`mpp` is not."""
+        return None if self.dense_stride is None or self.mpp is None else self.dense_stride * self.mpp
 
     @property
     def may_have_text(self) -> bool:
