@@ -20,6 +20,7 @@ from qtpy.QtCore import (
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QAbstractItemDelegate, QAbstractItemView, QHeaderView, QTableView, QWidget
 
+from napari_pbip.gui.area_text import percent, square_millimetres
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.state.cohort import SIDE, Cohort, CohortEntry
 from napari_pbip.gui.state.titles import Titles
@@ -48,6 +49,13 @@ _MPP_FROM = {"slide": "as the slide says", "user": "given by you", None: "of an 
 _SORT = Qt.ItemDataRole.UserRole
 _UNKNOWN = float("-inf")
 Index = QModelIndex | QPersistentModelIndex
+
+
+def _text(value: float, column: int) -> str:
+    """Return a number as it is shown in its column, which is wide enough for it."""
+    if column == MPP:
+        return f"{value:.4g}"
+    return percent(value) if (column - AREAS) % 2 and column > AREAS else square_millimetres(value)
 
 
 class CohortModel(QAbstractTableModel):
@@ -122,7 +130,7 @@ class CohortModel(QAbstractTableModel):
                 )
             if value is None and column == MPP:
                 return "unknown" if role == Qt.ItemDataRole.DisplayRole else ""
-            return f"{value:.4g}" if isinstance(value, float) else value
+            return _text(value, column) if isinstance(value, float) else value
         if role == Qt.ItemDataRole.DecorationRole and column == SLIDE:
             return self._cohort.picture(entry.row.path)
         if role == Qt.ItemDataRole.DecorationRole and column == MAP:

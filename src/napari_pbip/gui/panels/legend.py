@@ -10,6 +10,7 @@ from qtpy.QtGui import QKeyEvent, QMouseEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
+from napari_pbip.gui.area_text import percent, square_millimetres
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.panels.titles import ask_title
@@ -168,8 +169,8 @@ class LegendPanel(QWidget):
         areas = [area for area in result.areas.rows if area.region == self.region.currentData()]
         for area in areas:
             row = self.rows[area.label]
-            row.area.setText(f"{about}{area.area_mm2:.3f}" if area.area_mm2 < 100 else f"{about}{area.area_mm2:,.0f}")
-            row.share.setText(f"{about}{max(0.0, area.percent_of_tissue):.1f}")
+            row.area.setText(about + square_millimetres(area.area_mm2))
+            row.share.setText(about + percent(area.percent_of_tissue))
         by_hand = sum(area.corrected_mm2 for area in areas)
         said = [f"{about}{by_hand:.3f} mm² corrected by hand"] if by_hand else []
         said += [] if result.areas.exact else ["≈ approximate; every cell is being counted…"]
