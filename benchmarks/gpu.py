@@ -7,7 +7,8 @@ Checks, each of which ends the program with an error if it fails:
 * labels: the bundled slide segmented on both devices in float32 has the same labels (up to ties, 99.9 %), and in
   bfloat16 those of at least 97 % of the cells.
 * cancel: a job on the GPU that is stopped leaves a store that is resumed to the same scores.
-* memory: a batch that does not fit ends with the sentence that says what to do, and the next job runs.
+* memory: a batch that does not fit is computed in parts, with a warning and the same labels; where not even one tile
+  fits, the job ends with the sentence that says what to do, and the next one runs.
 * two jobs: a training and a segmentation at once both end, and the map is that of a job alone.
 
 Measured: tiles a second of the bundled model and of MiT-B0, and seconds of a step of the default PBIP (ten tiles of 224

@@ -109,6 +109,24 @@ def test_pictures_are_computed_in_pieces_and_in_order(
         torch.testing.assert_close(one, exact, atol=1e-4, rtol=1e-4)
 
 
+class _Large(nn.Module):
+    """Needs more memory than a graphics card has, if there are more than two pictures."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return images.mean((2, 3))
+
+
+def test_what_does_not_fit_into_memory_is_computed_in_parts(tiles: torch.Tensor) -> None:
+    network = Network(_Large(), lambda m, images: (m(images),), CPU)
+    (found,) = network(tiles)
+    torch.testing.assert_close(found, (tiles.float() / 255).mean((2, 3)))
+    assert network.fitting == 1  # of six, three, and then one: the half of each, rounded down
+    with pytest.raises(torch.OutOfMemoryError):  # a single picture cannot be divided
+        Network(_Large(), lambda m, images: (m(images.repeat(3, 1, 1, 1)),), CPU)(tiles)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems keep freed memory as they are set to")
 def test_a_batch_gets_the_memory_of_the_one_before(method: Method, tiles: torch.Tensor) -> None:
     network = Network(method, fused_scores, CPU)

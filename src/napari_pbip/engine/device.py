@@ -1,10 +1,16 @@
-"""The choice of the device and of the precision."""
+"""The choice of the device and of the precision, and the way of tensors to a device and back.
+
+The processor does not wait for a graphics card of NVIDIA until it needs the results: what is copied lies in memory that
+the system does not move (pinned), from and to which the card copies by itself.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import Any, Literal
 
+import numpy.typing as npt
 import torch
 
 from napari_pbip.errors import ConfigError
@@ -49,6 +55,42 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Return the autocast context of a precision; ``auto`` is bfloat16 if :func:`has_bfloat16`, else float32."""
+    """Return the autocast context of a precision; ``auto`` is bfloat16 if :func:`has_bfloat16`, else float32.
+
+    On a graphics card, float32 switches TF32 off for all convolutions of this process. Torch would otherwise round the
+    factors of their products to 10 bits, and labels would not be those of the processor.
+    """
     enabled = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
+    if device.type == "cuda" and not enabled:
+        torch.backends.cudnn.allow_tf32 = False  # for matrices, that is torch's default
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor on a device; a graphics card copies it while the processor goes on."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+class Fetched:
+    """Tensors on their way back to the processor; a graphics card sends them when it has computed them.
+
+    Parameters
+    ----------
+    tensors
+        The tensors, all on one device.
+    """
+
+    def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
+        self._tensors, self._sent = tensors, None
+        if tensors[0].is_cuda:
+            # before other work is given to the card, after which they would otherwise be sent
+            self._tensors = [one.to("cpu", non_blocking=True) for one in tensors]  # into pinned memory
+            self._sent = torch.cuda.current_stream(tensors[0].device).record_event()
+
+    def wait(self) -> list[npt.NDArray[Any]]:
+        """Wait until they are here; return them."""
+        if self._sent is not None:
+            self._sent.synchronize()
+        return [one.cpu().numpy() for one in self._tensors]

@@ -1,13 +1,15 @@
 """Trained networks and encoders as functions of pictures: the one place where they are computed without gradients.
 
-Torch computes them, in bfloat16 where the processor does so natively, and with batch normalisation folded into
-convolutions. On a processor, OpenVINO computes them if it is installed and there is enough to do: it gives the same
-values up to the rounding of float32, for the default network 1.5 times as fast (``benchmarks/inference.py``).
+Torch computes them, in bfloat16 where the device does so natively, and with batch normalisation folded into
+convolutions. A graphics card whose memory is too small for a batch computes it in parts. On a processor, OpenVINO
+computes them if it is installed and there is enough to do: it gives the same values up to the rounding of float32, for
+the default network 1.5 times as fast (``benchmarks/inference.py``).
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Generic, TypeVar
@@ -16,7 +18,7 @@ import torch
 from torch import nn
 
 from napari_pbip.engine import openvino_network
-from napari_pbip.engine.device import Precision, autocast, has_bfloat16
+from napari_pbip.engine.device import Precision, autocast, has_bfloat16, to_device
 from napari_pbip.engine.freed_memory import keep_freed_memory
 from napari_pbip.models.folding import fold_batch_norms
 from napari_pbip.models.frozen import Frozen
@@ -85,6 +87,9 @@ class Network(Generic[Module]):
         self._precision: Precision = "bfloat16" if half else "float32"
         self._folded: _Function[Module] | None = None
         self._pixels, self._expected = 0, expected
+        self._piece = PIECE if device.type == "cpu" else sys.maxsize
+        self.fitting: int | None = None
+        """Number of pictures that are computed at once, since the memory of a graphics card was full with more."""
         self._converted: dict[torch.Size, openvino_network.Converted | None] = {}
         self.computed = Computed("torch", torch.__version__, self._precision)
         """What computed the last pictures."""
@@ -112,16 +117,28 @@ class Network(Generic[Module]):
     @torch.no_grad()
     def _by_torch(self, images: torch.Tensor) -> Outputs:
         if self._folded is None:
-            with torch.no_grad():
-                self._folded = fold_batch_norms(self._module, _to_unit(images[:1].to(self.device)), _Function.forward)
+            folded = fold_batch_norms(self._module, _to_unit(images[:1].to(self.device)), _Function.forward)
+            if self.device.type == "cuda" and folded is not self._module:  # else cuDNN converts them for every batch
+                folded.to(memory_format=torch.channels_last)
+            self._folded = folded
         height, width = images.shape[-2:]
-        count = max(1, PIECE // (height * width)) if self.device.type == "cpu" else len(images)
-        pieces = [self._compute(self._folded, some, self._precision) for some in torch.split(images, count)]
-        return tuple(torch.cat(of_pieces) for of_pieces in zip(*pieces, strict=True))
+        while True:
+            count = max(1, min(len(images), self._piece // (height * width)))
+            try:
+                pieces = [self._compute(self._folded, some, self._precision) for some in torch.split(images, count)]
+                return tuple(torch.cat(of_pieces) for of_pieces in zip(*pieces, strict=True))
+            except torch.OutOfMemoryError:  # of graphics cards only
+                if count == 1:
+                    raise
+            # here, where the error no longer holds what was computed
+            self.fitting = count // 2
+            self._piece = self.fitting * height * width
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _compute(self, module: _Function[Module], images: torch.Tensor, precision: Precision) -> Outputs:
         with autocast(self.device, precision):
-            outputs = module(_to_unit(images.to(self.device)))
+            outputs = module(_to_unit(to_device(images, self.device)))
         return tuple(one.float() for one in outputs)
 
     def _conversion(self, images: torch.Tensor) -> openvino_network.Converted | None:

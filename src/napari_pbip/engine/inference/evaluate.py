@@ -176,8 +176,7 @@ def predict_labels(image: Image, truth: Mask, maps: ImageMaps, *, crf: bool = Fa
         Class indices, uint8 (H, W), by protocol.
     """
     classes = maps.stages[0].shape[1]
-    shown = torch.zeros(1, classes, 1, 1, dtype=torch.bool, device=maps.presence.device)
-    shown[0, [int(v) for v in np.unique(truth) if v < classes]] = True
+    shown = torch.from_numpy(np.isin(np.arange(classes), truth))[None, :, None, None].to(maps.presence.device)
     presences = (shown, predicted_presence(maps.presence))
     if crf:
         labels = refined_image(image, maps, presences)

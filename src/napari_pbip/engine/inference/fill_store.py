@@ -83,7 +83,7 @@ def fill_store(
     next_show, next_keep = 0.0, time.monotonic() + KEEP_SECONDS
     left_out, damage = 0, dict[str, None]()
     by: dict[str, str] | None = None
-    differ = False
+    differ = parted = False
     with ExitStack() as at_end, ThreadPoolExecutor(1, thread_name_prefix="napari-pbip-writer") as writer:
         at_end.callback(_keep, store, blender)
         try:
@@ -99,6 +99,12 @@ def fill_store(
                         yield Warned(
                             f"Workers compute differently ({_text(by)} and {_text(some.by)}), so scores depend, by "
                             "rounding, on which of them computed a tile."
+                        )
+                    if some.fitting is not None and not parted:
+                        parted = True
+                        yield Warned(
+                            f"The graphics card's memory is too small for {work.settings.batch_size} tiles at once, so "
+                            f"they are computed {some.fitting} at once; set `segment.batch_size` to that."
                         )
                     for region in _blended(blender, some):
                         writing.append((writer.submit(store.write_region, region), []))

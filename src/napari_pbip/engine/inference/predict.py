@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from scipy.ndimage import map_coordinates
 
 from napari_pbip.config import ThresholdSettings
-from napari_pbip.engine.device import Precision
+from napari_pbip.engine.device import Precision, to_device
 from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.inference.windows import Windows, mirrored
 from napari_pbip.engine.loading import Image, to_pixels, to_tensor
@@ -123,7 +123,7 @@ class Predictor:
 
     def _forward(self, images: Sequence[Image]) -> ImageMaps:
         """Return the maps of a batch, (B, N, h, w) for each stage, and presence (B, N, 1, 1)."""
-        batch = to_pixels(images)
+        batch = to_device(to_pixels(images), self.device)
         *stages, presence = average_over_views(self.network, batch) if self.tta else self.network(batch)
         present = presence.sigmoid()[:, :, None, None]
         weights = None if self.method.calibrated else self.method.fusion_weights

@@ -242,13 +242,13 @@ def _seen(
         found: list[list[tuple[Labels, Margin]]] = []
         for model, predictor in zip(models, predictors, strict=True):
             seen = predictor.maps(images)
-            present = torch.zeros(len(batch), len(model.facts.taxonomy), 1, 1, dtype=torch.bool, device=device)
+            present = torch.zeros(len(batch), len(model.facts.taxonomy), 1, 1, dtype=torch.bool)
             for shown, (tile, _) in zip(present, batch, strict=True):
                 shown[list(tile.labels)] = True
             found.append(
                 [
                     label_with_margin(image, maps, shown[None], crf=refine.crf)
-                    for image, maps, shown in zip(images, seen, present, strict=True)
+                    for image, maps, shown in zip(images, seen, present.to(device), strict=True)
                 ]
             )
         first, *others = found

@@ -85,7 +85,8 @@ def segment(
         Whether to replace an earlier store of this slide.
     focus
         Returns the rectangle whose tiles come first; called between tiles, in the thread that runs the job. A change
-        takes effect after two batches: the one that is read ahead and the one in the network.
+        takes effect after two batches, the one that is read ahead and the one in the network; on a graphics card, which
+        has two, after three.
     scheduler
         Whose workers compute parts of the slide (:attr:`JobSettings.scheduler`, or an open client of dask.distributed).
     scratch

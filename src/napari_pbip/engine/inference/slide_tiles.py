@@ -7,6 +7,7 @@ bit, wherever it is computed (with the same versions, kind of device and number 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from napari_pbip.config import SegmentSettings
 from napari_pbip.engine.cluster.workers import Cluster, require_seen
-from napari_pbip.engine.device import choose_device
+from napari_pbip.engine.device import Fetched, choose_device, to_device
 from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.inference.predict import fused_scores
 from napari_pbip.engine.inference.windows import mirrored
@@ -52,6 +53,8 @@ class Computed:
     """The damaged places of the slide that were met so far."""
     by: dict[str, str]
     """What computed them: runtime, version, precision and device."""
+    fitting: int | None
+    """Number of tiles that are computed at once, if the memory of a graphics card was full with a batch."""
 
     def __len__(self) -> int:
         return len(self.tiles) + len(self.left_out)
@@ -77,13 +80,22 @@ class SlideTiles:
         self._plane = Plane(slide, work.model_mpp)
         device = choose_device(work.settings.device)
         self._network = Network(model.method, fused_scores, device, work.settings.precision, expected=work.expected)
+        self._others = 1 if device.type == "cuda" else 0
 
     def __call__(self, places: Iterable[Place]) -> Generator[Computed, None, None]:
-        """Yield the results for tiles, batch by batch; threads read the next batch meanwhile."""
+        """Yield the results for tiles, batch by batch; threads read the next batch meanwhile.
+
+        A graphics card always has another batch to compute while this process uses the results of one.
+        """
         size = self._work.settings.batch_size
+        begun: deque[_Begun] = deque()
         with closing(ahead(self._read, places, depth=size)) as tiles:
             while some := list(islice(tiles, size)):
-                yield self._computed(some)
+                begun.append(self._begin(some))
+                if len(begun) > self._others:
+                    yield begun.popleft().finish()
+            while begun:
+                yield begun.popleft().finish()
 
     def _read(self, place: Place) -> tuple[Place, Image | None]:
         grid = self._work.grid
@@ -94,24 +106,46 @@ class SlideTiles:
         except DamagedPlace:
             return place, None
 
-    def _computed(self, some: Sequence[tuple[Place, Image | None]]) -> Computed:
+    def _begin(self, some: Sequence[tuple[Place, Image | None]]) -> _Begun:
         images = [image for _, image in some if image is not None]
-        places = [place for place, image in some if image is not None]
-        scores, presence = self._infer(images) if images else (np.empty((0, 0, 0, 0), np.float32),) * 2
-        return Computed(
-            Tiles(np.array(places, np.int32).reshape(-1, 2), scores, presence),
+        results = self._infer(images) if images else None
+        return _Begun(
+            [place for place, image in some if image is not None],
             [place for place, image in some if image is None],
+            results,
             self._slide.damage,
             self._network.computed.to_json() | {"device": str(self._network.device)},
+            self._network.fitting,
         )
 
-    def _infer(self, images: Sequence[Image]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return raw class scores (B, N, h, w) and presence probabilities (B, N) of a batch of tiles."""
+    def _infer(self, images: Sequence[Image]) -> Fetched:
+        """Return raw class scores (B, N, h, w) and presence probabilities (B, N) of a batch of tiles, once computed."""
         # The batch is always full: libraries sum in another order for another batch size, but a tile should get the
         # same scores, bit for bit, wherever the job was stopped and resumed.
-        batch = to_pixels([*images, *[np.zeros_like(images[0])] * (self._work.settings.batch_size - len(images))])
+        full = to_pixels([*images, *[np.zeros_like(images[0])] * (self._work.settings.batch_size - len(images))])
+        batch = to_device(full, self._network.device)  # once for all views
         maps, presence = average_over_views(self._network, batch) if self._work.tta else self._network(batch)
-        return maps.cpu().numpy()[: len(images)], presence.sigmoid().cpu().numpy()[: len(images)]
+        return Fetched([maps[: len(images)], presence.sigmoid()[: len(images)]])
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """Tiles whose results may still be computed; see :class:`Computed`."""
+
+    places: list[Place]
+    left_out: list[Place]
+    results: Fetched | None
+    """Scores and presence, or None if all tiles are left out."""
+    damage: tuple[str, ...]
+    by: dict[str, str]
+    fitting: int | None
+
+    def finish(self) -> Computed:
+        """Wait for the results."""
+        nothing: list[npt.NDArray[np.float32]] = [np.empty((0, 0, 0, 0), np.float32)] * 2
+        scores, presence = nothing if self.results is None else self.results.wait()
+        tiles = Tiles(np.array(self.places, np.int32).reshape(-1, 2), scores, presence)
+        return Computed(tiles, self.left_out, self.damage, self.by, self.fitting)
 
 
 # on workers ----------------------------------------------------------------------------------------------------------

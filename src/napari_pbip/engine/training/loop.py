@@ -198,7 +198,9 @@ class TrainingLoop(ABC, Generic[Batch]):
             loss, terms = self._loss(batch)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-        values = {"loss": float(loss.detach())} | {name: float(term.detach()) for name, term in terms.items()}
+        # together, because a graphics card is waited for
+        numbers = torch.stack([loss.detach(), *(term.detach() for term in terms.values())]).cpu().tolist()
+        values = dict(zip(("loss", *terms), numbers, strict=True))
         self._require_finite(values["loss"], "the loss")
         with held_back():
             self._whole = False

@@ -29,7 +29,7 @@ from scipy.linalg import block_diag
 from napari_pbip.claims import claims
 from napari_pbip.config import PretrainSettings
 from napari_pbip.engine import runs
-from napari_pbip.engine.device import autocast
+from napari_pbip.engine.device import autocast, to_device
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import Image, ahead, change_stain, flip_and_turn, to_tensor
 from napari_pbip.engine.training.discriminant import discriminant
@@ -195,9 +195,9 @@ class _Pretrainer(TrainingLoop[tuple[torch.Tensor, torch.Tensor]]):
         return (1 + math.cos(math.pi * step / self.settings.steps)) / 2
 
     def loss(self, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        masked_view, target_view = batch
+        masked_view, target_view = (to_device(view, self.device) for view in batch)
         with autocast(self.device, self.settings.precision):
-            return self.pretraining.loss(masked_view.to(self.device), target_view.to(self.device)), {}
+            return self.pretraining.loss(masked_view, target_view), {}
 
     def updated(self) -> None:
         self.pretraining.update_ema(1 - (1 - _MOMENTUM) * self._decay(self.facts.step))

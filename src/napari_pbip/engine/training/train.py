@@ -24,7 +24,7 @@ from napari_pbip.config import (
 )
 from napari_pbip.config.methods import ImgMatchSettings
 from napari_pbip.engine import runs
-from napari_pbip.engine.device import autocast
+from napari_pbip.engine.device import autocast, to_device
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
 from napari_pbip.engine.inference.predict import Predictor
 from napari_pbip.engine.inference.windows import SMALLEST
@@ -83,8 +83,8 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     out
         The run folder.
     resume
-        Whether to continue a stopped run. On the same machine, the weights are then bit for bit those of a run that was
-        not stopped. The settings must be the same, except that there may be more epochs or steps, and another device.
+        Whether to continue a stopped run. On the same processor, the weights are then bit for bit those of a run that
+        was not stopped; a graphics card adds up gradients in any order. The settings must be the same, except that there may be more epochs or steps, and another device.
         The number of processes may be another one.
     overwrite
         Whether to replace an earlier run.
@@ -397,10 +397,11 @@ class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         with autocast(self.device, self.settings.precision):
             progress = self.facts.step / self.facts.steps
             labels = tiles.labels if tiles.masks is None else tiles.masks
-            loss = self.method.loss(tiles.images.to(self.device), labels.to(self.device), progress)
+            loss = self.method.loss(to_device(tiles.images, self.device), to_device(labels, self.device), progress)
             if mosaics is not None:
                 assert isinstance(self.method, PyramidMethod)
-                pixels = self.method.pixel_loss(mosaics.images.to(self.device), mosaics.masks.to(self.device))
+                pieces, classes = (to_device(one, self.device) for one in (mosaics.images, mosaics.masks))
+                pixels = self.method.pixel_loss(pieces, classes)
                 loss = loss.plus("synthesis", self.method.synthesis, pixels)
         return loss.total, loss.terms
 

@@ -29,6 +29,7 @@ from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.encoders.spec import EncoderSpec
 from napari_pbip.models.encoders.texture import statistics
 from napari_pbip.models.encoders.weights import safetensors_file
+from napari_pbip.models.seeding import seeded
 
 _FAINT = 0.05
 """Brightness at which a cell has half weight; masked pixels are black and have no weight."""
@@ -51,7 +52,7 @@ def build_imagenet(spec: EncoderSpec, weights: Path | None) -> Encoder:
     ModelError
         If it contains the weights of another network.
     """
-    with torch.random.fork_rng():  # the random initial values are replaced
+    with seeded(0):  # the random initial values are replaced
         backbone = backbones.load(spec.name, weights or "builtin").as_pretrained()
     return Encoder(spec, TissueStatistics(backbone).eval())
 
@@ -69,7 +70,7 @@ def build(spec: EncoderSpec, weights: Path) -> Encoder:
         with safe_open(path, "pt") as file:
             name = (file.metadata() or {}).get("backbone", "")
         tensors = {key: tensor.float() for key, tensor in load_file(path).items()}
-        with torch.random.fork_rng():  # the random initial values are replaced
+        with seeded(0):  # the random initial values are replaced
             backbone = Backbone(backbones.catalogue()[name])
         backbones.load_weights(backbone, tensors, str(path))
         network = StageStatistics(backbone, tensors["centre"], tensors["projection"]).eval()

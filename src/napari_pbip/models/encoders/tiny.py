@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from napari_pbip.models.encoders.base import Encoder
 from napari_pbip.models.encoders.spec import EncoderSpec
+from napari_pbip.models.seeding import seeded
 
 
 def build(spec: EncoderSpec, weights: Path | None) -> Encoder:
     """Return an encoder of two strided convolutions and a mean over positions."""
-    with torch.random.fork_rng():  # does not change torch's random state
-        torch.manual_seed(0)
+    with seeded(0):
         network = nn.Sequential(
             nn.Conv2d(3, 16, 5, stride=4, padding=2),
             nn.GELU(),
