@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import resource
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,53 @@ def test_classes_are_those_of_torch(method: Method, tiles: torch.Tensor, expecte
     assert network.computed.precision == "float32"
     after = method.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_pieces_are_computed_beside_each_other_in_threads_that_share_the_cores(
+    method: Method, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "PIECE", 2 * 112**2)
+    threads: dict[str, int] = {}
+
+    def seen(method: Method, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        threads[threading.current_thread().name] = torch.get_num_threads()
+        return fused_scores(method, images)
+
+    before, found = torch.get_num_threads(), []
+    try:
+        for cores in (1, 2, 7):
+            torch.set_num_threads(cores)
+            network = Network(method, seen, CPU, "float32")
+            network(tiles[:2])  # finds what can be folded
+            threads.clear()
+            found.append(network(tiles))
+            assert torch.get_num_threads() == cores
+            assert sorted(threads.values()) == {1: [1], 2: [1, 1], 7: [2, 2, 2]}[cores]
+    finally:
+        torch.set_num_threads(before)
+    for others in found[1:]:
+        torch.testing.assert_close(others, found[0])
+        assert not any(one.requires_grad for one in others)
+
+
+def test_an_error_in_one_of_the_pieces_is_raised(
+    method: Method, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "PIECE", 112**2)
+    before = torch.get_num_threads()
+    pieces = iter(range(100))
+
+    def failing(method: Method, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if next(pieces) == 5:
+            raise RuntimeError("not enough memory")
+        return fused_scores(method, images)
+
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError, match="not enough memory"):
+            Network(method, failing, CPU, "float32")(tiles)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("expected", "runtime"), [(0, "torch"), (MANY, "openvino")])

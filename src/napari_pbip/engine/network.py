@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from napari_pbip.engine import openvino_network
+from napari_pbip.engine.cores import side_by_side
 from napari_pbip.engine.device import Precision, autocast, has_bfloat16, to_device
 from napari_pbip.engine.freed_memory import keep_freed_memory
 from napari_pbip.models.folding import fold_batch_norms
@@ -30,8 +31,8 @@ WORTH_CONVERTING = 25_000_000
 """Pixels (500 tiles of 224) from which a conversion for OpenVINO pays: it takes 1.7 seconds of a processor, which the
 default network has saved again after a third of them, and until it is done the user sees nothing."""
 PIECE = 4 * 224**2
-"""Pixels that torch computes at once on a processor: 4 tiles of 224, or 16 of 112. The activations of more are so large
-that memory costs more than is saved: in float32, 16 tiles of 224 at once take 1.4 times as long."""
+"""Pixels that torch computes at once in a thread of a processor: 4 tiles of 224, or 16 of 112. The activations of more
+are so large that memory costs more than is saved: in float32, 16 tiles of 224 at once take 1.4 times as long."""
 _COMPARED = 4
 """Number of pictures for which the values of OpenVINO are compared with those of torch before it is used."""
 _SIZES = 2
@@ -125,7 +126,8 @@ class Network(Generic[Module]):
         while True:
             count = max(1, min(len(images), self._piece // (height * width)))
             try:
-                pieces = [self._compute(self._folded, some, self._precision) for some in torch.split(images, count)]
+                compute = side_by_side if self.device.type == "cpu" else map
+                pieces = list(compute(self._compute_folded, torch.split(images, count)))
                 return tuple(torch.cat(of_pieces) for of_pieces in zip(*pieces, strict=True))
             except torch.OutOfMemoryError:  # of graphics cards only
                 if count == 1:
@@ -135,6 +137,10 @@ class Network(Generic[Module]):
             self._piece = self.fitting * height * width
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def _compute_folded(self, images: torch.Tensor) -> Outputs:
+        assert self._folded is not None
+        return self._compute(self._folded, images, self._precision)
 
     def _compute(self, module: _Function[Module], images: torch.Tensor, precision: Precision) -> Outputs:
         with autocast(self.device, precision):
