@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -41,7 +42,7 @@ from napari_pbip.engine.network import Network
 from napari_pbip.engine.runs import load_model
 from napari_pbip.engine.training.train import train
 from napari_pbip.errors import JobFailed
-from napari_pbip.events import Step
+from napari_pbip.events import Step, Warned
 from napari_pbip.models.methods.base import Method
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.results.places import stores_in
@@ -52,6 +53,8 @@ from training import compose
 RUN = samples.project() / "model"
 BATCH = 64
 SAME, SAME_IN_BFLOAT16 = 0.999, 0.97
+SOME, TOO_LITTLE = 256 << 20, 8 << 20
+"""Bytes for some of the tiles of a batch, whose largest map alone needs 300 MB, and for less than the weights."""
 
 
 def check(name: str, holds: bool, told: object) -> None:
@@ -117,26 +120,42 @@ def cancelled(folder: Path, device: str) -> dict[str, Any]:
     return {"until it has stopped, s": seconds}
 
 
+@contextmanager
+def little_memory(device: torch.device, room: int) -> Iterator[None]:
+    """Leave some bytes of the GPU's memory to this process, beside those that it has."""
+    index = device.index or 0
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(index).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(index) + room) / total, index)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, index)
+
+
 def full_memory(folder: Path, device: str) -> dict[str, Any]:
-    """Segment while the GPU has too little memory left; then again."""
+    """Segment while the GPU has memory for a part of a batch, and for nothing; then again."""
     if torch.device(device).type != "cuda":
         print("  left out: the memory of this device cannot be limited")
         return {}
-    torch.cuda.empty_cache()
-    total = torch.cuda.get_device_properties(device).total_memory
-    used = torch.cuda.memory_reserved(device)
-    torch.cuda.set_per_process_memory_fraction((used + (64 << 20)) / total, device)
-    try:
-        segmented(folder / "full", device)
-        told = ""
-    except JobFailed as error:
-        told = str(error)
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, device)
+    settings = SegmentSettings(device=device, precision="float32", batch_size=BATCH)
+    with little_memory(torch.device(device), SOME):
+        events = list(segment(samples.slide(), RUN, folder / "parts", settings))
+    warned = [event.message for event in events if isinstance(event, Warned)]
+    check("a batch that does not fit is computed in parts", any("memory" in one for one in warned), warned)
+    whole = labels(stored(folder / "float32"))
+    share = float((labels(stored(folder / "parts")) == whole)[whole > 0].mean())
+    check("its labels are those of whole batches", share >= SAME, f"{share:.3%}")
+    told = ""
+    with little_memory(torch.device(device), TOO_LITTLE):
+        try:
+            segmented(folder / "full", device)
+        except JobFailed as error:
+            told = str(error)
     check("a full memory is told with the way out", "memory is full" in told and "batch_size" in told, told)
-    again, _ = segmented(folder / "full", device, resume=True)
+    again, _ = segmented(folder / "full", device, resume=(folder / "full").exists())
     check("the next job runs", again.progress[0] == again.progress[1], again.progress)
-    return {"sentence": told}
+    return {"warning": warned, "sentence": told}
 
 
 def training_settings(data: Path, device: str, precision: str, steps: int) -> JobSettings:

@@ -144,8 +144,10 @@ def network_alone(name: str, method: Method, tiles: torch.Tensor) -> dict[str, A
                 continue
             candidates[runtime] = lambda network=network: network(tiles)[0]  # decided for this size by the first call
             found[f"{precision} {runtime} first call"] = conversion
+        rates: dict[str, float] = {}
         for runtime, work in candidates.items():
             seconds = best(work, 5)
+            rates[runtime] = len(tiles) * side**2 / seconds[1]
             agreement = float((work().argmax(1) == exact.argmax(1)).float().mean())
             of_floor = len(tiles) * per_tile / peak[1] / seconds[1]
             found[f"{precision} {runtime}"] = {
@@ -158,6 +160,11 @@ def network_alone(name: str, method: Method, tiles: torch.Tensor) -> dict[str, A
                 f"  {precision:9} {runtime:9} {len(tiles) / seconds[0]:6.0f} tiles/s, {len(tiles) / seconds[1]:6.0f} a "
                 f"processor second, {of_floor:4.0%} of the floor's rate, {agreement:.2%} of cells as the module"
             )
+        if rates.get("openvino", 0) > rates["torch"]:
+            conversion = found[f"{precision} openvino first call"][1] - found[f"{precision} torch first call"][1]
+            pixels = conversion / (1 / rates["torch"] - 1 / rates["openvino"])
+            found[f"{precision}: megapixels that save a conversion"] = pixels / 1e6
+            print(f"  {precision:9} a conversion ({conversion:.1f} s) is saved again by {pixels / 1e6:.1f} megapixels")
     return found
 
 

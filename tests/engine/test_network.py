@@ -6,7 +6,9 @@ import copy
 import resource
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,6 +134,39 @@ def test_what_is_computed_again_and_again_is_converted_once_it_pays(
         network(tiles)
         found.append(network.computed.runtime)
     assert found == ["torch", "openvino", "openvino"]
+
+
+def test_a_network_is_converted_once_for_all_slides(
+    method: Method, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted = []
+
+    def convert(*args: Any, **options: Any) -> openvino_network.Converted | None:
+        converted.append(args)
+        return openvino_network_convert(*args, **options)
+
+    openvino_network_convert = openvino_network.convert
+    monkeypatch.setattr(openvino_network, "convert", convert)
+    other = copy.deepcopy(method)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.1)
+
+    def computed(one: Method, identity: str, pictures: torch.Tensor) -> torch.Tensor:
+        network = Network(one, fused_scores, CPU, "float32", expected=MANY, identity=(identity, "of this test"))
+        maps, _ = network(pictures)
+        assert network.computed.runtime == "openvino"
+        return maps
+
+    first = computed(method, "method", tiles)
+    assert torch.equal(computed(copy.deepcopy(method), "method", tiles), first)  # loaded again for the next slide
+    with ThreadPoolExecutor(2) as pool:  # as workers do
+        several = pool.map(lambda part: computed(method, "method", part), (tiles[:3], tiles[3:]))
+    torch.testing.assert_close(torch.cat(list(several)), first, atol=1e-4, rtol=1e-4)
+    assert len(converted) == 1
+    assert not torch.allclose(by_torch(other, tiles)[0], first, atol=1e-3)
+    torch.testing.assert_close(computed(other, "other", tiles), by_torch(other, tiles)[0], atol=1e-4, rtol=1e-4)
+    assert len(converted) == 2
 
 
 def test_without_openvino_torch_computes(method: Method, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from napari_pbip.engine.encoding import network_identity
 from napari_pbip.engine.feature_cache import FeatureCache, Features
 from napari_pbip.engine.loading import Image, to_pixels
 from napari_pbip.engine.network import Network, Outputs
@@ -32,7 +33,7 @@ class DenseFeatures:
         self.encoder = encoder
         self.cache = cache or FeatureCache()
         self._identity = f"{encoder.weights_hash}-{_REVISION}"
-        self._network = Network(encoder, _dense, encoder.mean.device)
+        self._network = Network(encoder, _dense, encoder.mean.device, identity=network_identity(encoder))
 
     def __call__(self, images: Sequence[Image]) -> list[Features]:
         """Return the features of each picture; unknown pictures of the same size are encoded together.

@@ -61,6 +61,11 @@ def bank_encoder(bank: ImageBank, weights: Path | None = None) -> Encoder:
     return encoder
 
 
+def network_identity(encoder: Encoder) -> tuple[str, str]:
+    """Return what tells an encoder from others, for :class:`~napari_pbip.engine.network.Network`."""
+    return encoder.spec.name, encoder.weights_hash
+
+
 class TileEncoder:
     """Computes features of tiles with a frozen encoder.
 
@@ -72,7 +77,7 @@ class TileEncoder:
 
     def __init__(self, encoder: Encoder) -> None:
         self._dimension = encoder.spec.dimension or 0
-        self._network = Network(encoder, _features, encoder.mean.device)
+        self._network = Network(encoder, _features, encoder.mean.device, identity=network_identity(encoder))
 
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> Features:
         """Return the features of images, RGB (H, W, 3), shape (n, D); images of the same size are encoded together."""

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Generic, TypeVar
 
+import cachetools
 import torch
 from torch import nn
 
@@ -27,9 +29,11 @@ from napari_pbip.models.frozen import Frozen
 Module = TypeVar("Module", bound=nn.Module)
 Outputs = tuple[torch.Tensor, ...]
 
-WORTH_CONVERTING = 25_000_000
-"""Pixels (500 tiles of 224) from which a conversion for OpenVINO pays: it takes 1.7 seconds of a processor, which the
-default network has saved again after a third of them, and until it is done the user sees nothing."""
+WORTH_CONVERTING = 15_000_000
+"""Pixels (300 tiles of 224) from which a conversion for OpenVINO pays: it takes 1.5 seconds of a processor, which the
+default network has saved again after 8 to 12 million (``benchmarks/inference.py``), and until it is done the user sees
+nothing. What other networks of the process have converted does not count, so that a slide has the same scores whatever
+was segmented before it."""
 PIECE = 4 * 224**2
 """Pixels that torch computes at once in a thread of a processor: 4 tiles of 224, or 16 of 112. The activations of more
 are so large that memory costs more than is saved: in float32, 16 tiles of 224 at once take 1.4 times as long."""
@@ -69,6 +73,9 @@ class Network(Generic[Module]):
     expected
         Number of pixels that are to be computed, as far as it is known. Whether OpenVINO is used depends on it, and
         otherwise on what was computed so far.
+    identity
+        What tells the module, with its weights, from others of this process. Networks with the same one, for example
+        for one slide after the other, share its conversion for OpenVINO; without one it is converted for this network.
     """
 
     def __init__(
@@ -79,6 +86,7 @@ class Network(Generic[Module]):
         precision: Precision = "float32",
         *,
         expected: float = 0,
+        identity: Hashable | None = None,
     ) -> None:
         if device.type == "cpu":
             keep_freed_memory()
@@ -88,6 +96,7 @@ class Network(Generic[Module]):
         self._precision: Precision = "bfloat16" if half else "float32"
         self._folded: _Function[Module] | None = None
         self._pixels, self._expected = 0, expected
+        self._identity = None if identity is None else (identity, outputs, self._precision)
         self._piece = PIECE if device.type == "cpu" else sys.maxsize
         self.fitting: int | None = None
         """Number of pictures that are computed at once, since the memory of a graphics card was full with more."""
@@ -154,8 +163,19 @@ class Network(Generic[Module]):
             return None
         size = images.shape[-2:]
         if size not in self._converted and len(self._converted) < _SIZES:
-            self._converted[size] = self._convert(images[:_COMPARED]) if openvino_network.installed() else None
+            self._converted[size] = self._shared(images[:_COMPARED]) if openvino_network.installed() else None
         return self._converted.get(size)
+
+    def _shared(self, images: torch.Tensor) -> openvino_network.Converted | None:
+        """Return the conversion that another network of this process has, or a new one."""
+        if self._identity is None:
+            return self._convert(images)
+        key = (self._identity, images.shape[-2:], torch.get_num_threads())
+        with _conversions_lock:  # other threads would convert the same
+            if key not in _conversions:
+                _conversions[key] = self._convert(images)
+            kept: openvino_network.Converted | None = _conversions[key]
+        return None if kept is None else kept.another()
 
     @torch.no_grad()
     def _convert(self, images: torch.Tensor) -> openvino_network.Converted | None:
@@ -174,6 +194,9 @@ class Network(Generic[Module]):
         return converted if all(f <= a for f, a in zip(found, allowed, strict=True)) else None
 
 
+_conversions: cachetools.LRUCache[Hashable, openvino_network.Converted | None] = cachetools.LRUCache(8)
+"""Conversions that networks of this process share; each holds the weights once more, some 20 MB of a default model."""
+_conversions_lock = threading.Lock()
 _FLOAT32 = 1e-4
 """Largest mean difference of the values in float32 from those of torch, as a share of their root mean square."""
 _BFLOAT16 = 2.0

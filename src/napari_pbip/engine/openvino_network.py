@@ -28,12 +28,20 @@ def installed() -> str | None:
 
 
 class Converted:
-    """A network that OpenVINO computes, for pictures of one size and batches of any."""
+    """A network that OpenVINO computes, for pictures of one size and batches of any.
+
+    It must not be used from several threads at once; each needs its :meth:`another`.
+    """
 
     def __init__(self, compiled: Any) -> None:
         self.version = installed() or ""
+        self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._count = len(compiled.outputs)
+
+    def another(self) -> Converted:
+        """Return the same network for another thread."""
+        return Converted(self._compiled)
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the outputs, float32, for pictures, RGB uint8, (B, 3, H, W)."""

@@ -88,6 +88,12 @@ class TrainedModel:
     note: str = ""
     """A sentence that a user should know about the model, or an empty string."""
 
+    @property
+    def network_identity(self) -> tuple[str, ...]:
+        """What tells the network from others: its weights and those of its encoder, and how it computes with them."""
+        settings, encoder = self.facts.settings, self.facts.encoder or {}
+        return self.identity, encoder.get("weights_hash", ""), settings.backbone.name, settings.method.model_dump_json()
+
     def require_classes(self, names: Sequence[str]) -> None:
         """Check that data have the classes of the model, in the same order.
 

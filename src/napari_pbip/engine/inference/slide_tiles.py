@@ -79,7 +79,14 @@ class SlideTiles:
         self._work, self._slide = work, slide
         self._plane = Plane(slide, work.model_mpp)
         device = choose_device(work.settings.device)
-        self._network = Network(model.method, fused_scores, device, work.settings.precision, expected=work.expected)
+        self._network = Network(
+            model.method,
+            fused_scores,
+            device,
+            work.settings.precision,
+            expected=work.expected,
+            identity=model.network_identity,
+        )
         self._others = 1 if device.type == "cuda" else 0
 
     def __call__(self, places: Iterable[Place]) -> Generator[Computed, None, None]:

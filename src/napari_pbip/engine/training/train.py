@@ -84,8 +84,8 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
         The run folder.
     resume
         Whether to continue a stopped run. On the same processor, the weights are then bit for bit those of a run that
-        was not stopped; a graphics card adds up gradients in any order. The settings must be the same, except that there may be more epochs or steps, and another device.
-        The number of processes may be another one.
+        was not stopped; a graphics card adds up gradients in any order. The settings must be the same, except that
+        there may be more epochs or steps, and another device. The number of processes may be another one.
     overwrite
         Whether to replace an earlier run.
 
