@@ -29,11 +29,10 @@ from napari_pbip.models.frozen import Frozen
 Module = TypeVar("Module", bound=nn.Module)
 Outputs = tuple[torch.Tensor, ...]
 
-WORTH_CONVERTING = 15_000_000
-"""Pixels (300 tiles of 224) from which a conversion for OpenVINO pays: it takes 1.5 seconds of a processor, which the
-default network has saved again after 8 to 12 million (``benchmarks/inference.py``), and until it is done the user sees
-nothing. What other networks of the process have converted does not count, so that a slide has the same scores whatever
-was segmented before it."""
+WORTH_CONVERTING = 25_000_000
+"""Pixels (500 tiles of 224) from which a conversion for OpenVINO pays: it takes 1.5 seconds, which the default network
+has saved again after as many pixels on two cores, and until it is done the user sees nothing. What other networks of
+the process have converted does not count, so that a slide has the same scores whatever was segmented before it."""
 PIECE = 4 * 224**2
 """Pixels that torch computes at once in a thread of a processor: 4 tiles of 224, or 16 of 112. The activations of more
 are so large that memory costs more than is saved: in float32, 16 tiles of 224 at once take 1.4 times as long."""
@@ -133,7 +132,7 @@ class Network(Generic[Module]):
             self._folded = folded
         height, width = images.shape[-2:]
         while True:
-            count = max(1, min(len(images), self._piece // (height * width)))
+            count = self._at_once(images)
             try:
                 compute = side_by_side if self.device.type == "cpu" else map
                 pieces = list(compute(self._compute_folded, torch.split(images, count)))
@@ -146,6 +145,10 @@ class Network(Generic[Module]):
             self._piece = self.fitting * height * width
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def _at_once(self, images: torch.Tensor) -> int:
+        """Return how many of some pictures are computed at once."""
+        return max(1, min(len(images), self._piece // (images.shape[-2] * images.shape[-1])))
 
     def _compute_folded(self, images: torch.Tensor) -> Outputs:
         assert self._folded is not None
@@ -163,26 +166,33 @@ class Network(Generic[Module]):
             return None
         size = images.shape[-2:]
         if size not in self._converted and len(self._converted) < _SIZES:
-            self._converted[size] = self._shared(images[:_COMPARED]) if openvino_network.installed() else None
+            self._converted[size] = self._shared(images) if openvino_network.installed() else None
         return self._converted.get(size)
 
     def _shared(self, images: torch.Tensor) -> openvino_network.Converted | None:
         """Return the conversion that another network of this process has, or a new one."""
+        piece = max(1, PIECE // (images.shape[-2] * images.shape[-1]))
+        beside = -(-len(images) // piece)
         if self._identity is None:
-            return self._convert(images)
-        key = (self._identity, images.shape[-2:], torch.get_num_threads())
+            return self._convert(images[:_COMPARED], piece, beside)
+        key = (self._identity, images.shape[-2:], torch.get_num_threads(), piece, beside)
         with _conversions_lock:  # other threads would convert the same
             if key not in _conversions:
-                _conversions[key] = self._convert(images)
+                _conversions[key] = self._convert(images[:_COMPARED], piece, beside)
             kept: openvino_network.Converted | None = _conversions[key]
         return None if kept is None else kept.another()
 
     @torch.no_grad()
-    def _convert(self, images: torch.Tensor) -> openvino_network.Converted | None:
+    def _convert(self, images: torch.Tensor, piece: int, beside: int) -> openvino_network.Converted | None:
         """Convert the network; None if OpenVINO cannot compute it, or gives other values than torch."""
         # converted for one picture and compared for others, so that what was taken for a constant shows
-        converted = openvino_network.convert(self._module, 255 - images[:1], half=self._precision == "bfloat16")
+        half = self._precision == "bfloat16"
+        converted = openvino_network.convert(self._module, 255 - images[:1], half=half, piece=piece, beside=beside)
         if converted is None:
+            return None
+        try:
+            values = converted(images)
+        except RuntimeError:  # of OpenVINO, for example because it took the number of pictures for a constant
             return None
         exact = self._compute(self._module, images, "float32")
         if self._precision == "float32":
@@ -190,7 +200,7 @@ class Network(Generic[Module]):
         else:
             rounded = self._compute(self._module, images, "bfloat16")
             allowed = [_BFLOAT16 * _distance(a, b) + _FLOAT32 * _size(a) for a, b in zip(exact, rounded, strict=True)]
-        found = [_distance(a, b) for a, b in zip(exact, converted(images), strict=True)]
+        found = [_distance(a, b) for a, b in zip(exact, values, strict=True)]
         return converted if all(f <= a for f, a in zip(found, allowed, strict=True)) else None
 
 

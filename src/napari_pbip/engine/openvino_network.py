@@ -31,28 +31,46 @@ class Converted:
     """A network that OpenVINO computes, for pictures of one size and batches of any.
 
     It must not be used from several threads at once; each needs its :meth:`another`.
+
+    Parameters
+    ----------
+    compiled
+        The network; as many pieces of a batch are computed beside each other as it has streams.
+    piece
+        Number of pictures of a piece.
     """
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, piece: int) -> None:
+        import openvino
+
         self.version = installed() or ""
-        self._compiled = compiled
-        self._request = compiled.create_infer_request()
+        self._compiled, self._piece = compiled, piece
+        self._queue = openvino.AsyncInferQueue(compiled)
         self._count = len(compiled.outputs)
 
     def another(self) -> Converted:
         """Return the same network for another thread."""
-        return Converted(self._compiled)
+        return Converted(self._compiled, self._piece)
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the outputs, float32, for pictures, RGB uint8, (B, 3, H, W)."""
         pixels = np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy())
-        self._request.infer([pixels], share_inputs=True)
-        # copies, because the next call writes into the same memory
-        outputs = [self._request.get_output_tensor(i).data.astype(np.float32) for i in range(self._count)]
-        return tuple(torch.from_numpy(one) for one in outputs)
+        starts = range(0, len(pixels), self._piece)
+        found: dict[int, list[torch.Tensor]] = {}
+
+        def keep(request: Any, start: int) -> None:
+            # copies, because the next piece is written into the same memory
+            outputs = (request.get_output_tensor(i).data.astype(np.float32) for i in range(self._count))
+            found[start] = [torch.from_numpy(one) for one in outputs]
+
+        self._queue.set_callback(keep)
+        for start in starts:
+            self._queue.start_async([pixels[start : start + self._piece]], start, share_inputs=True)
+        self._queue.wait_all()
+        return tuple(torch.cat(of_pieces) for of_pieces in zip(*(found[start] for start in starts), strict=True))
 
 
-def convert(network: nn.Module, images: torch.Tensor, *, half: bool) -> Converted | None:
+def convert(network: nn.Module, images: torch.Tensor, *, half: bool, piece: int, beside: int) -> Converted | None:
     """Convert a network from images, RGB in [0, 1], (B, 3, H, W), to a tuple of tensors.
 
     Parameters
@@ -63,6 +81,10 @@ def convert(network: nn.Module, images: torch.Tensor, *, half: bool) -> Converte
         Pictures of the size for which it is converted, RGB uint8, (B, 3, H, W).
     half
         Whether to compute in bfloat16 instead of float32.
+    piece
+        Number of pictures that are computed at once.
+    beside
+        Largest number of pieces that are computed beside each other.
 
     Returns
     -------
@@ -70,11 +92,11 @@ def convert(network: nn.Module, images: torch.Tensor, *, half: bool) -> Converte
         None if OpenVINO cannot be loaded, or does not know an operation of the network.
     """
     with suppress(Exception):  # whatever a package of another version raises; torch computes the network then
-        return Converted(_compile(network, images.float() / 255, half=half))
+        return Converted(_compile(network, images.float() / 255, half=half, beside=beside), piece)
     return None
 
 
-def _compile(network: nn.Module, images: torch.Tensor, *, half: bool) -> Any:
+def _compile(network: nn.Module, images: torch.Tensor, *, half: bool, beside: int) -> Any:
     import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -97,6 +119,6 @@ def _compile(network: nn.Module, images: torch.Tensor, *, half: bool) -> Any:
     options = {
         "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": min(beside, torch.get_num_threads()),
     }
     return openvino.Core().compile_model(steps.build(), "CPU", options)
