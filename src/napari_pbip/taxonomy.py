@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NOT_ANALYSED = 0
 """Value of a label image where nothing was analysed; napari draws it transparent."""
@@ -135,6 +135,26 @@ class Taxonomy(BaseModel):
     @classmethod
     def from_json(cls, classes: Sequence[dict[str, Any]]) -> Self:
         return cls(classes=tuple(TissueClass.model_validate(c) for c in classes))
+
+
+Title = Annotated[str, AfterValidator(class_name), Field(min_length=1)]
+"""What a class is called instead of its name."""
+Colour = Annotated[str, Field(pattern="^#[0-9A-F]{6}$")]
+"""A colour ``#RRGGBB``."""
+
+
+class ClassDisplay(BaseModel):
+    """The titles and colours in which classes are shown, by their names. A class without has its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    titles: Mapping[str, Title] = {}
+    """Titles such as *adenocarcinoma* for the class ``lung_aca``."""
+    colours: Mapping[str, Colour] = {}
+
+    def title(self, name: str) -> str:
+        """Return the title of a class, or its name if it has none."""
+        return self.titles.get(name, name)
 
 
 def _palette(index: int) -> str:

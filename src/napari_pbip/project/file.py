@@ -26,7 +26,7 @@ from napari_pbip.results.places import find_stores, result_folder
 from napari_pbip.results.slide_maps import SlideMaps
 from napari_pbip.slides import Position, Slide, TileSize
 from napari_pbip.slides.mpp import LARGEST, SMALLEST
-from napari_pbip.taxonomy import UNASSIGNED
+from napari_pbip.taxonomy import UNASSIGNED, ClassDisplay, Colour, Title
 
 FILE = "project.json"
 TILES, BANK, MODELS, RESULTS = "tiles", "bank", "models", "results"
@@ -147,14 +147,19 @@ class Project(Settings):
     """Folder of the model that was chosen for the next slides."""
     settings: JobSettings = JobSettings()
     """The settings of the next jobs; those of each job that has run lie beside its result."""
-    titles: Mapping[str, Annotated[str, Field(min_length=1)]] = {}
-    """Titles under which the window shows classes, by their names."""
-    colours: Mapping[str, Annotated[str, Field(pattern="^#[0-9A-F]{6}$")]] = {}
-    """Colours in which the window shows classes, by their names, instead of those of models and labelled tiles."""
+    titles: Mapping[str, Title] = {}
+    """Titles under which classes are shown, by their names."""
+    colours: Mapping[str, Colour] = {}
+    """Colours in which classes are shown, by their names, instead of those of models and labelled tiles."""
     queue: tuple[SlidesToSegment, ...] = ()
     """The slides that were to be segmented and are not done."""
     view: ProjectView = ProjectView()
     skipped: tuple[SkippedTiles, ...] = ()
+
+    @property
+    def classes(self) -> ClassDisplay:
+        """The titles and colours in which classes are shown."""
+        return ClassDisplay(titles=self.titles, colours=self.colours)
 
     @classmethod
     def open(cls, folder: Path) -> Self:

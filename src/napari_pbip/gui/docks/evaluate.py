@@ -196,7 +196,7 @@ class EvaluateWidget(QWidget):
         name = self.protocol.currentData()
         self.protocol.setToolTip(RESULT_PROTOCOLS[name].about)
         report = self._summary["protocols"][name]
-        rows = figure_rows(report, digits=1, title=self._session.titles)
+        rows = figure_rows(report, digits=1, title=self._session.classes.title)
         self.table.setRowCount(len(rows))
         self.table.setVerticalHeaderLabels([heading for heading, *_ in rows])
         for row, (_, *texts) in enumerate(rows):
@@ -217,7 +217,7 @@ class EvaluateWidget(QWidget):
         self.calibration.setVisible(chosen != "confusion")
         if chosen == "confusion":
             counts = summary["confusion"][self.protocol.currentData()]
-            self.confusion.draw(np.array(counts), tuple(map(self._session.titles, summary["classes"])))
+            self.confusion.draw(np.array(counts), tuple(map(self._session.classes.title, summary["classes"])))
         else:
             self.calibration.draw(summary["calibration"][chosen])
 

@@ -49,7 +49,7 @@ class ProjectWidget(DropZone):
         self.search.setAccessibleName("Filter of the slides")
         self.search.setClearButtonEnabled(True)
         self.add_button = push_button("Add slides…", "Slides of the project are not opened until you do", self._choose)
-        self.table = CohortTable(session.cohort, session.titles, session.project.show)
+        self.table = CohortTable(session.cohort, session.classes, session.project.show)
         self.search.textChanged.connect(session.cohort.show_only)
         self._above_and_table = QWidget()
         self.sheet = OwnWindow(

@@ -93,7 +93,7 @@ class TuneWidget(QWidget):
         listen(
             self,
             (results.selected, self._select),
-            (self._session.titles.changed, self._bind),
+            (self._session.classes.changed, self._bind),
             (self._session.folder_changed, self.notice.clear),
         )
         self._on_click = on_click(self._explain)
@@ -144,7 +144,7 @@ class TuneWidget(QWidget):
 
     def _bind(self) -> None:
         if self._result is not None:
-            self.controls.bind(self._result.display, self._result.taxonomy, self._session.titles)
+            self.controls.bind(self._result.display, self._result.taxonomy, self._session.classes.title)
 
     def _forget(self) -> None:
         result, self._result = self._result, None
@@ -203,8 +203,8 @@ class TuneWidget(QWidget):
             self.hover.setText(_HOVER)
             return
         label, shares = found
-        names = map(self._session.titles, self._result.store.taxonomy.names)
-        text = f"<b>{rich(self._session.titles(self._name(label)))}</b>"
+        names = map(self._session.classes.title, self._result.store.taxonomy.names)
+        text = f"<b>{rich(self._session.classes.title(self._name(label)))}</b>"
         if label == NOT_ANALYSED:
             text += f" {rich(self._why_not(event.position))}"
         else:
@@ -267,7 +267,7 @@ class TuneWidget(QWidget):
             if self._asked is not None:
                 self._answer()
             elif result is self._result and asked is self._open:
-                self.why.show_explanation(found[1], drawn, session.titles)
+                self.why.show_explanation(found[1], drawn, session.classes.title)
                 self._to_why.start()
 
         def otherwise(error: PbipError) -> None:

@@ -97,7 +97,7 @@ class Cohort:
         session.segmenting.changed.connect(self.changed.emit)
         session.segmenting.updated.connect(self._on_queue)
         session.maps.changed.connect(self._recount)
-        session.titles.changed.connect(self._recolour)
+        session.classes.changed.connect(self._recolour)
         session.results.changed.connect(self._on_results)
         session.tissue.changed.connect(self._on_tissue)
 
@@ -159,7 +159,7 @@ class Cohort:
             return None
         made = self._maps.get(key)
         if made is None or made[0] is not found:
-            made = self._maps[key] = found, pixmap(found.result.picture(self._session.titles.colours), SIDE)
+            made = self._maps[key] = found, pixmap(found.result.picture(self._session.classes.display.colours), SIDE)
         return made[1]
 
     def _key(self, identity: str) -> tuple[Path, str]:

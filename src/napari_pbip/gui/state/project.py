@@ -98,7 +98,7 @@ class ProjectWork:
         session.slides.changed.connect(self._on_slides)
         session.results.changed.connect(self._on_results)
         session.settings_changed.connect(self._save_soon)
-        session.titles.changed.connect(self._save_soon)
+        session.classes.changed.connect(self._save_soon)
         session.suggestions.skipped_changed.connect(self._save_soon)
         session.segmenting.changed.connect(self._on_queue)
         session.segmenting.updated.connect(self._on_queue)
@@ -302,7 +302,7 @@ class ProjectWork:
         self._view, self._returning = project.view, None
         self._session.segmenting.run = project.model
         self._session.settings = project.settings
-        self._session.titles.given, self._session.titles.colours = project.titles, project.colours
+        self._session.classes.display = project.classes
         self._session.suggestions.skipped = project.skipped
         self._session.segmenting.restore(project.queue, self._session.results_folder)
         self._on_slides()
@@ -543,8 +543,8 @@ class ProjectWork:
             results=tuple(one.model_copy(update={"open": one.path in results}) for one in self._results.values()),
             model=session.segmenting.run,
             settings=session.settings,
-            titles=session.titles.given,
-            colours=session.titles.colours,
+            titles=session.classes.display.titles,
+            colours=session.classes.display.colours,
             skipped=session.suggestions.skipped,
             queue=session.segmenting.unfinished(session.results_folder),
             view=self._present_view(),

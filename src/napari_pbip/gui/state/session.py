@@ -39,11 +39,11 @@ from napari_pbip.gui.state.opening import read_slide
 from napari_pbip.gui.state.project import ProjectWork
 from napari_pbip.gui.state.regions import DrawnRegions, RegionsOfSlide
 from napari_pbip.gui.state.segmenting import SegmentQueue
+from napari_pbip.gui.state.shown_classes import ShownClasses
 from napari_pbip.gui.state.steps import Steps
 from napari_pbip.gui.state.suggestions import Suggestions
 from napari_pbip.gui.state.tile_places import TilePlaces
 from napari_pbip.gui.state.tissue import Tissue
-from napari_pbip.gui.state.titles import Titles
 from napari_pbip.gui.state.training import Training
 from napari_pbip.gui.state.turns import Turns, Work
 from napari_pbip.gui.state.whole_map import WholeMap
@@ -118,7 +118,7 @@ class Session:
         Which steps of the work are done.
     history
         What the user has changed by hand and can undo, since the project was opened.
-    titles
+    classes
         The titles and colours in which classes are shown.
     garbage
         What garbage collections look through.
@@ -142,7 +142,7 @@ class Session:
         self.jobs: list[RunningJob] = []
         self.activity = Activity(self.job_started)
         self.history = History()
-        self.titles = Titles(self.history)
+        self.classes = ShownClasses(self.history)
         self.slides = SlideLayers(viewer)
         self.opening: tuple[Path, ...] = ()
         self._turns = Turns(self)  # of reading slides; another one when what is being read is wanted no more
@@ -171,7 +171,7 @@ class Session:
         self.garbage = ModulesLeftOut(viewer)
         self._copies = Copies(viewer)
         self.project.read(self._folder)
-        for signal in (self.results.changed, self.titles.changed):
+        for signal in (self.results.changed, self.classes.changed):
             signal.connect(self._show_classes)
         viewer.layers.selection.events.active.connect(self._on_active)
 
@@ -217,7 +217,7 @@ class Session:
 
     def _show_classes(self) -> None:
         for result in self.results:
-            result.show_classes(self.titles, self.titles.coloured)
+            result.show_classes(self.classes.title, self.classes.coloured)
 
     def change(self, **sections: object) -> None:
         """Replace sections of the settings: ``session.change(train=TrainSettings(epochs=4))``."""
