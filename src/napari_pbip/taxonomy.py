@@ -20,6 +20,7 @@ NOT_ANALYSED = 0
 UNASSIGNED = 255
 """Value of a label image where tissue was analysed and no class reached its threshold."""
 UNASSIGNED_NAME = "not assigned"
+UNASSIGNED_RGB = (190, 190, 190)
 MAX_CLASSES = 64
 
 # Okabe & Ito (2008), "Color Universal Design": distinct for the common forms of colour blindness. Black
@@ -155,6 +156,27 @@ class ClassDisplay(BaseModel):
     def title(self, name: str) -> str:
         """Return the title of a class, or its name if it has none."""
         return self.titles.get(name, name)
+
+    def names(self, taxonomy: Taxonomy) -> dict[str, str]:
+        """Return the names of classes by the titles that they have in :meth:`of`."""
+        return dict(zip(self.of(taxonomy).names, taxonomy.names, strict=True))
+
+    def of(self, taxonomy: Taxonomy) -> Taxonomy:
+        """Return classes in their order, under their titles and in their colours, for what people look at.
+
+        If the title of a class is the name or title of another one, as that of a class of another model may be, its own
+        name follows in brackets.
+        """
+        titles = [self.title(name) for name in taxonomy.names]
+        return Taxonomy(
+            classes=tuple(
+                TissueClass(
+                    name=title if title == one.name or titles.count(title) == 1 else f"{title} ({one.name})",
+                    colour=self.colours.get(one.name, one.colour),
+                )
+                for one, title in zip(taxonomy, titles, strict=True)
+            )
+        )
 
 
 def _palette(index: int) -> str:

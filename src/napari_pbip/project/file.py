@@ -22,7 +22,7 @@ from napari_pbip.config.base import Fraction, Positive
 from napari_pbip.config.faults import sentence
 from napari_pbip.errors import DataError, ProjectError
 from napari_pbip.files import write_json
-from napari_pbip.results.places import find_stores, result_folder
+from napari_pbip.results.places import find_stores, result_folder, slide_folder
 from napari_pbip.results.slide_maps import SlideMaps
 from napari_pbip.slides import Position, Slide, TileSize
 from napari_pbip.slides.mpp import LARGEST, SMALLEST
@@ -198,6 +198,20 @@ class Project(Settings):
         values = self.model_dump(mode="json")
         change_paths(type(self), values, lambda _, path: _portable(Path(path), folder.absolute()))
         write_json(folder / FILE, {"format": _FORMAT, **values})
+
+
+def shown_classes(store: Path) -> ClassDisplay:
+    """Return the titles and colours of classes in the project in whose results a score store lies.
+
+    There are none if it lies in no project.
+
+    Raises
+    ------
+    ProjectError
+        If the project file is damaged.
+    """
+    results = slide_folder(store.absolute().parent).parent
+    return Project.open(results.parent).classes if results.name == RESULTS else ClassDisplay()
 
 
 def counted_stores(place: Path) -> dict[Path, bool]:

@@ -158,14 +158,14 @@ class EvaluateWidget(QWidget):
             self.notice.error("There is no mask to compare with; choose a labels layer or a file.")
             return
         path, thresholds, first = result.store.path, result.thresholds, int(self.numbering.currentData())
-        refine = self._session.settings.refine
+        refine, shown = self._session.settings.refine, self._session.classes.display
         drawn = None if isinstance(chosen, Path) else chosen.data[0] if chosen.multiscale else chosen.data
 
         def make() -> Job:  # called in the thread, because the layer may be read from a file only now
             if drawn is not None:
                 truth = Truth(np.asarray(drawn), first)
             elif chosen.suffix.lower() in ANNOTATIONS:
-                truth = annotated_truth(chosen, ScoreStore.open(path))
+                truth = annotated_truth(chosen, ScoreStore.open(path), shown)
             else:
                 truth = Truth(read_mask(chosen), first)
             return score_result(path, truth, thresholds, refine)

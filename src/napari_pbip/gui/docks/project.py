@@ -238,8 +238,11 @@ class ProjectWidget(DropZone):
         """Write the report of the project; an earlier one is replaced, for which the dialog asks."""
         self.notice.clear()
         self._session.project.save()  # thresholds are those that are shown
-        folder, refine = self._session.folder, self._session.settings.refine
-        job = self._session.start(lambda: report(folder, path, refine=refine, overwrite=True), reads_maps=True)
+        session = self._session
+        folder, refine, shown = session.folder, session.settings.refine, session.classes.display
+        job = session.start(
+            lambda: report(folder, path, refine=refine, class_display=shown, overwrite=True), reads_maps=True
+        )
         self.bar.follow(job)
 
         def on_end(state: State) -> None:

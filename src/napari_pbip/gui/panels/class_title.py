@@ -19,7 +19,7 @@ def ask_title(parent: QWidget, shown: ShownClasses, name: str, classes: Sequence
     dialog = QInputDialog(parent)
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.setWindowTitle("Title of a class")
-    dialog.setLabelText(f"{problem}\n\nShow “{name}” in this window as:".lstrip())
+    dialog.setLabelText(f"{problem}\n\nShow “{name}” in the window, in reports and in exports as:".lstrip())
     dialog.setTextValue(shown.title(name))
 
     def give(title: str) -> None:

@@ -18,8 +18,7 @@ from napari_pbip.gui.widgets.swatch import square_icon
 from napari_pbip.gui.widgets.words import PlainLabel
 from napari_pbip.provenance import operator
 from napari_pbip.results.corrections import UNTOUCHED, Sitting
-from napari_pbip.results.labels import UNASSIGNED_RGB
-from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME
+from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME, UNASSIGNED_RGB
 
 _WHY = "napari cannot paint on the map itself, because it is computed from scores. Correct paints over it."
 _OPENING = "Opening the corrections…"

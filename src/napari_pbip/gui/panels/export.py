@@ -96,9 +96,10 @@ class ExportPanel(QGroupBox):
         if (result := self._result) is None:
             return None
         path, thresholds, refine = result.store.path, result.thresholds, self._session.settings.refine
+        shown = self._session.classes.display
         if name == _REPORT:
-            return lambda: report(path, target, thresholds, refine=refine, overwrite=True)
-        return lambda: export(path, target, name, thresholds, refine=refine, overwrite=True)
+            return lambda: report(path, target, thresholds, refine=refine, class_display=shown, overwrite=True)
+        return lambda: export(path, target, name, thresholds, refine=refine, class_display=shown, overwrite=True)
 
     def _of_tiles(self, target: Path, name: str) -> JobMaker | None:
         data = self._session.settings.data

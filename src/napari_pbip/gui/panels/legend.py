@@ -22,9 +22,8 @@ from napari_pbip.gui.widgets.swatch import Swatch, SwatchButton
 from napari_pbip.gui.widgets.tab_order import set_tab_order
 from napari_pbip.gui.widgets.words import PlainLabel, caption, rich, tip
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
-from napari_pbip.results.labels import UNASSIGNED_RGB
 from napari_pbip.slides.regions import WHOLE
-from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME, Taxonomy
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME, UNASSIGNED_RGB, Taxonomy
 
 _NOTHING = "No tissue map is open. Segment a slide, open a result, or switch the live map on: its classes appear here."
 _ALL = "All that counts"
