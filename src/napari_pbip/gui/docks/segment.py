@@ -237,7 +237,7 @@ class SegmentWidget(DropZone):
             self.more_button.setChecked(True)
         elif paths:
             if not len(self._session.slides) and paths[0].is_file():  # no slide is open: the user wants to see this one
-                self._session.open_slide(paths[0], otherwise=lambda error: None)  # its row shows the error
+                self._session.opening.slide(paths[0], otherwise=lambda error: None)  # its row shows the error
             self._queue.drop(paths, run)
 
 

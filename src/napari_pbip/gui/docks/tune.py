@@ -165,7 +165,7 @@ class TuneWidget(QWidget):
     def open(self, folder: Path) -> None:
         """Open a result, which is read in a thread, or show why it cannot be opened."""
         self.notice.info(f"Opening {folder.name}…")
-        self._session.open_result(folder, while_alive(self._opened), while_alive(self.notice.error))
+        self._session.opening.result(folder, while_alive(self._opened), while_alive(self.notice.error))
 
     def _opened(self, result: ResultLayer) -> None:
         self.notice.clear()

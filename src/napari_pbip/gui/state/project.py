@@ -24,7 +24,7 @@ from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.layers.slides import SlideLayer
-from napari_pbip.gui.state.opening import OpeningQueue
+from napari_pbip.gui.state.opening_queue import OpeningQueue
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.project import (
     FILE,
@@ -283,7 +283,7 @@ class ProjectWork:
         self._stop_timers()
         self._opening.clear()
         if self.chosen or (following / FILE).exists():
-            self._session.stop_opening()
+            self._session.opening.stop()
             self._close_layers()
 
     def read(self, folder: Path) -> None:

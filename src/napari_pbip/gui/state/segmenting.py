@@ -304,7 +304,7 @@ class SegmentQueue:
             slide.sentence = str(error)
             self.updated.emit(slide)
 
-        self._session.open_slide(slide.path, then, otherwise)
+        self._session.opening.slide(slide.path, then, otherwise)
 
     # the running one -----------------------------------------------------------------------------------------
 
@@ -462,7 +462,7 @@ class SegmentQueue:
             slide._opening, slide.sentence = False, str(error)
             self.updated.emit(slide)
 
-        self._session.open_result(store, then, otherwise, slide.settings.thresholds, select=False)
+        self._session.opening.result(store, then, otherwise, slide.settings.thresholds, select=False)
 
     def _close_result(self, slide: QueuedSlide) -> None:
         """Close the layer of a result that is about to be replaced."""
