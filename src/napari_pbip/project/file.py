@@ -79,7 +79,7 @@ class ProjectSlide(Settings):
 
 
 class ProjectResult(Settings):
-    """How a result of a project is shown."""
+    """How a result of a project is shown, and what was done with it."""
 
     path: Path
     """Path of the score store."""
@@ -89,6 +89,10 @@ class ProjectResult(Settings):
     opacity: Fraction = 0.5
     open: bool = False
     """Whether it was open in the viewer."""
+    tuned: bool = False
+    """Whether its labels were written at thresholds that the user chose."""
+    exported: bool = False
+    """Whether it was exported."""
 
 
 class SlidesToSegment(Settings):

@@ -286,7 +286,7 @@ class ProjectWidget(DropZone):
 
     def write_statistics(self, path: Path) -> None:
         """Write the statistics of all maps, at the thresholds that they are, or were last, shown with."""
-        thresholds, refine = self._session.project.thresholds, self._session.settings.refine
+        thresholds, refine = self._session.remembered.thresholds, self._session.settings.refine
         stores = {store: thresholds.get(store) for store in self._stores()}
         self.notice.clear()
         job = self._session.start(lambda: cohort_statistics(stores, path, refine), reads_maps=True)

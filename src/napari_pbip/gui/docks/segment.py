@@ -29,7 +29,8 @@ from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.panels.replacing import ask_to_replace
 from napari_pbip.gui.sessions import session_of
-from napari_pbip.gui.state.segmenting import QueuedSlide, SegmentQueue, Status
+from napari_pbip.gui.state.queued_slide import QueuedSlide, Status
+from napari_pbip.gui.state.segmenting import SegmentQueue
 from napari_pbip.gui.state.shown_classes import ShownClasses
 from napari_pbip.gui.widgets.buttons import folding_button, push_button
 from napari_pbip.gui.widgets.dropped import DropZone

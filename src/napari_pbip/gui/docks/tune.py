@@ -27,7 +27,6 @@ from napari_pbip.gui.panels.legend import LegendPanel
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.scrolling import scrolling_to
 from napari_pbip.gui.sessions import session_of
-from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
@@ -192,7 +191,7 @@ class TuneWidget(QWidget):
     def _on_saved(self, path: Path, state: State) -> None:
         self.save_button.setEnabled(True)
         if state is State.FINISHED:
-            self._session.steps.wrote(Step.TUNE, path)
+            self._session.remembered.mark(path, "tuned")
             self.notice.info(f"The map is written: labels in {path.name}, areas.csv and overlay.png in {path.parent}.")
 
     # the place under the cursor ------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from napari_pbip.gui.state.method_advice import MethodAdvice
 from napari_pbip.gui.state.opening import Opening
 from napari_pbip.gui.state.project import ProjectWork
 from napari_pbip.gui.state.regions import DrawnRegions
+from napari_pbip.gui.state.remembered_results import RememberedResults
 from napari_pbip.gui.state.segmenting import SegmentQueue
 from napari_pbip.gui.state.shown_classes import ShownClasses
 from napari_pbip.gui.state.steps import Steps
@@ -93,6 +94,8 @@ class Session:
         The tissue masks of the slides.
     regions
         The regions of the slides, which are drawn.
+    remembered
+        How the results of the project are shown, and what was done with them.
     project
         The slides of the project, and what is remembered of it.
     maps
@@ -149,6 +152,7 @@ class Session:
         self.live_map = LiveMap(self)
         self.whole_map = WholeMap(self)
         self.suggestions = Suggestions(self)
+        self.remembered = RememberedResults(self)
         self.project = ProjectWork(self)
         self.maps = Maps(self)
         self.places = TilePlaces(self)
