@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_pbip.claims import claim
-from napari_pbip.errors import FolderInUse, OutputError, PbipError, ProjectError, SlideError
+from napari_pbip.errors import OutputError, PbipError, ProjectError, SlideError
 from napari_pbip.events import Finished, Job, Started, Step
 from napari_pbip.gui.compat import batched_update
 from napari_pbip.gui.jobs import RunningJob
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.state.opening_queue import OpeningQueue
+from napari_pbip.gui.state.project_claim import ProjectClaim
 from napari_pbip.gui.state.remembered_view import RememberedView
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.project import (
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
 
 _QUIET_MS = 500
 """Milliseconds without a change after which the project is saved."""
-_WAITING_MS = 2000
-"""Milliseconds between two checks whether another window still has the project open."""
 
 
 class ProjectWork:
@@ -80,9 +77,9 @@ class ProjectWork:
         self._queue: tuple[SlidesToSegment, ...] = ()
         self._view = RememberedView(session)
         self._seen: weakref.WeakSet[SlideLayer] = weakref.WeakSet()
-        self._claim: ExitStack | None = None
+        self._claim = ProjectClaim()
+        self._claim.freed.connect(self._on_freed)
         self._quiet = single_shot(_QUIET_MS, self.save)
-        self._waiting = single_shot(_WAITING_MS, self._try_again)
         self._opening = OpeningQueue(session)
         self._opening.missing.connect(self._on_missing)
         self._opening.failed.connect(self._on_failed)
@@ -122,11 +119,14 @@ class ProjectWork:
     @property
     def claimed(self) -> bool:
         """Whether this window has the project, and no other one."""
-        return self._claim is not None
+        return self._claim.held
 
     def claim(self) -> bool:
         """Claim the project if it is not yet; return whether no other window has it."""
-        return self._claim is not None or self._claim_folder(self._session.folder)
+        refused = self._claim.take(self._session.folder)
+        if refused is not None:
+            self.problem = refused
+        return refused is None
 
     def path_of(self, slide: SlideFacts) -> Path:
         """Return the present path of the slide of a result, which may have been moved since."""
@@ -265,8 +265,8 @@ class ProjectWork:
         """
         self.save()
         self._session.maps.delete_for_good()
-        self._release()
-        self._stop_timers()
+        self._claim.release()
+        self._quiet.stop()
         self._opening.clear()
         if self.chosen or (following / FILE).exists():
             self._session.opening.stop()
@@ -275,8 +275,8 @@ class ProjectWork:
     def read(self, folder: Path) -> None:
         """Read what is remembered of a project folder; nothing is opened in the viewer."""
         self.problem = None
-        if self._claim is None and folder.exists():
-            self._claim_folder(folder)
+        if folder.exists():
+            self.claim()
         try:
             project = Project.open(folder)
         except ProjectError as error:
@@ -310,13 +310,9 @@ class ProjectWork:
     def close(self) -> None:
         """Save the project and let other windows have it."""
         self.save()
-        self._release()
-        self._stop_timers()
-        self._opening.stop()
-
-    def _stop_timers(self) -> None:
+        self._claim.release()
         self._quiet.stop()
-        self._waiting.stop()
+        self._opening.stop()
 
     def _close_layers(self, slides: Collection[str] | None = None) -> None:
         """Remove the layers that belong to slides: of these, or all."""
@@ -328,29 +324,8 @@ class ProjectWork:
                 if slide is not None and (slides is None or slide in slides) and layer in layers:
                     layers.remove(layer)
 
-    def _claim_folder(self, folder: Path) -> bool:
-        """Claim the folder, because two windows would overwrite each other's file; return False if another one has."""
-        with ExitStack() as claimed, suppress(OutputError):  # saving reports a folder that cannot be written
-            try:
-                claimed.enter_context(claim(folder, "a project"))
-            except FolderInUse as error:
-                self.problem = ProjectError(
-                    f"This project is open in another window ({error.holder}); slides, settings and thresholds that "
-                    "you change here are not remembered until that window is closed."
-                )
-                self._waiting.start()
-                return False
-            self._claim = claimed.pop_all()
-        return True
-
-    def _release(self) -> None:
-        if self._claim is not None:
-            self._claim.close()
-            self._claim = None
-
-    def _try_again(self) -> None:
-        if self._claim_folder(self._session.folder):
-            self.read(self._session.folder)
+    def _on_freed(self) -> None:
+        self.read(self._session.folder)
 
     def _check(self) -> None:
         """Find the slides that are not where they were, in a thread."""
@@ -453,7 +428,7 @@ class ProjectWork:
             return  # a folder without the file is only looked at
         before = self.problem
         try:
-            if self._claim is None and not self._claim_folder(folder):
+            if not self.claim():
                 self.read(folder)  # another window has begun this project meanwhile
                 return
             project.write(folder)
