@@ -117,6 +117,8 @@ def test_a_folder_keeps_its_names_under_the_titles(viewer: Any, settle: Settle, 
     rename(1, "fat")
     assert f"another title for {names[1]}" in widget.folder.notice.text()
     assert table.item(1, NAME).text() == names[1]
+    rename(1, "not assigned")
+    assert "Tissue without a class is called not assigned" in widget.folder.notice.text()
     assert session.settings.data == before
     rename(0, names[0])
     assert session.classes.display.titles == {}

@@ -9,7 +9,8 @@ from psygnal import Signal
 
 from napari_pbip.errors import DataError
 from napari_pbip.gui.state.history import History
-from napari_pbip.taxonomy import ClassDisplay, Taxonomy, class_name
+from napari_pbip.results.areas import NOT_ANALYSED_NAME
+from napari_pbip.taxonomy import UNASSIGNED_NAME, ClassDisplay, Taxonomy, class_name
 
 
 class ShownClasses:
@@ -50,9 +51,11 @@ class ShownClasses:
         Raises
         ------
         DataError
-            If the title is a name or title of another one of these classes.
+            If the title is a name or title of another one of these classes, or of tissue without a class.
         """
         title, others = class_name(title), [one for one in classes if one != name]
+        if title in (UNASSIGNED_NAME, NOT_ANALYSED_NAME):
+            raise DataError(f"Tissue without a class is called {title}; choose another title for {name}.")
         if title in (*others, *map(self.title, others)):
             raise DataError(f"Another class is called {title}; choose another title for {name}.")
         titles = {one: given for one, given in self._display.titles.items() if one != name}
