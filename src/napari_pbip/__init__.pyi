@@ -29,6 +29,7 @@ from .config import JobSettings as JobSettings
 from .config import RefineSettings as RefineSettings
 from .config import SegmentSettings as SegmentSettings
 from .config import ThresholdSettings as ThresholdSettings
+from .taxonomy import ClassDisplay as ClassDisplay
 
 # jobs
 from .engine.compare import compare as compare

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NOT_ANALYSED = 0
 """Value of a label image where nothing was analysed; napari draws it transparent."""
 UNASSIGNED = 255
 """Value of a label image where tissue was analysed and no class reached its threshold."""
 UNASSIGNED_NAME = "not assigned"
+UNASSIGNED_RGB = (190, 190, 190)
 MAX_CLASSES = 64
 
 # Okabe & Ito (2008), "Color Universal Design": distinct for the common forms of colour blindness. Black
@@ -135,6 +136,47 @@ class Taxonomy(BaseModel):
     @classmethod
     def from_json(cls, classes: Sequence[dict[str, Any]]) -> Self:
         return cls(classes=tuple(TissueClass.model_validate(c) for c in classes))
+
+
+Title = Annotated[str, AfterValidator(class_name), Field(min_length=1)]
+"""What a class is called instead of its name."""
+Colour = Annotated[str, Field(pattern="^#[0-9A-F]{6}$")]
+"""A colour ``#RRGGBB``."""
+
+
+class ClassDisplay(BaseModel):
+    """The titles and colours in which classes are shown, by their names. A class without has its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    titles: Mapping[str, Title] = {}
+    """Titles such as *adenocarcinoma* for the class ``lung_aca``."""
+    colours: Mapping[str, Colour] = {}
+
+    def title(self, name: str) -> str:
+        """Return the title of a class, or its name if it has none."""
+        return self.titles.get(name, name)
+
+    def names(self, taxonomy: Taxonomy) -> dict[str, str]:
+        """Return the names of classes by the titles that they have in :meth:`of`."""
+        return dict(zip(self.of(taxonomy).names, taxonomy.names, strict=True))
+
+    def of(self, taxonomy: Taxonomy) -> Taxonomy:
+        """Return classes in their order, under their titles and in their colours, for what people look at.
+
+        If the title of a class is the name or title of another one, as that of a class of another model may be, its own
+        name follows in brackets.
+        """
+        titles = [self.title(name) for name in taxonomy.names]
+        return Taxonomy(
+            classes=tuple(
+                TissueClass(
+                    name=title if title == one.name or titles.count(title) == 1 else f"{title} ({one.name})",
+                    colour=self.colours.get(one.name, one.colour),
+                )
+                for one, title in zip(taxonomy, titles, strict=True)
+            )
+        )
 
 
 def _palette(index: int) -> str:

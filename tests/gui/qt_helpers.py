@@ -87,7 +87,7 @@ def open_slides(viewer: Any, dock: Any, settle: Settle, *paths: Path) -> None:
     from napari_pbip.gui.sessions import session_of
 
     dock.take(paths)
-    settle(lambda: not session_of(viewer).opening)
+    settle(lambda: not session_of(viewer).opening.paths)
     settle()
 
 

@@ -35,8 +35,7 @@ def state(workflow: Any) -> dict[str, Any]:
         "models": {name: [facts.steps, facts.finished] for name, facts in session.training.models.items()},
         "results": [[result.store.path.name, result.thresholds.model_dump()] for result in session.results],
         "settings": session.settings.model_dump(mode="json"),
-        # whether labels were saved and exported is known in the same sitting only
-        "done": sorted(step.value for step in session.steps.done - {Step.TUNE, Step.EVALUATE}),
+        "done": sorted(step.value for step in session.steps.done),
         "problem": str(session.project.problem),
         "faults": session.project.faults,
     }

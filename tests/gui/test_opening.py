@@ -132,7 +132,7 @@ def test_the_window_goes_on_while_a_slide_is_read(viewer, session, widget, settl
     assert widget.opening.text() == "Opening slow.svs…"
     assert not viewer.layers
     file.come()
-    settle(lambda: not session.opening and not session.project.opening)
+    settle(lambda: not session.opening.paths and not session.project.opening)
     settle()
     (slide,) = session.slides
     assert (slide.slide.path, slide.layer.visible) == (file.path, True)
@@ -150,7 +150,7 @@ def test_slides_come_once_each_in_their_order_and_errors_are_told(viewer, sessio
     assert widget.opening.text() == "Opening b.svs and 3 more…"
     assert project.opening.text() == widget.opening.text()
     first.come()
-    settle(lambda: not session.opening)
+    settle(lambda: not session.opening.paths)
     settle()
     assert [slide.slide.path for slide in session.slides] == [first.path, second]
     assert session.current_slide is session.slides[0]  # which was asked for last
@@ -161,25 +161,25 @@ def test_what_is_being_opened_does_not_come_into_another_project(
     viewer, session, widget, settle, slow, store, tmp_path
 ):
     file, of_store, called = slow("slow.svs"), SlowFile(store / "zarr.json"), []
-    session.open_slide(file.path, called.append, called.append)
-    session.open_slide(samples.slide(), called.append, called.append)
-    session.open_result(store, called.append, called.append)
-    settle(lambda: len(session.opening) == 3)
+    session.opening.slide(file.path, called.append, called.append)
+    session.opening.slide(samples.slide(), called.append, called.append)
+    session.opening.result(store, called.append, called.append)
+    settle(lambda: len(session.opening.paths) == 3)
     session.folder = tmp_path / "another"
-    assert session.opening == ()
+    assert session.opening.paths == ()
     file.come()
     of_store.come()
     settle(lambda: not session.jobs)
     settle()
     assert (called, list(viewer.layers), session.project.slides) == ([], [], ())
-    session.open_slide(samples.slide(), called.append)  # which waits for nothing of before
+    session.opening.slide(samples.slide(), called.append)  # which waits for nothing of before
     settle(lambda: called)
     assert called == list(session.slides)
 
 
 def test_a_window_closes_while_a_slide_is_read(viewer, session, settle, slow):
     file = slow("slow.svs")
-    session.open_slide(file.path)
+    session.opening.slide(file.path)
     settle()
     threading.Timer(0.3, file.come).start()
     session.close()
@@ -194,8 +194,8 @@ def test_in_a_running_window_a_thread_tells_slides_from_other_files(viewer, sess
     damaged.write_bytes(samples.slide().read_bytes()[:300_000])
     notification_manager.records.clear()
     in_event_loop(lambda: viewer.open([slide, picture, damaged], plugin="napari-pbip"))
-    assert session.opening == (slide, picture, damaged)
-    settle(lambda: not session.opening)
+    assert session.opening.paths == (slide, picture, damaged)
+    settle(lambda: not session.opening.paths)
     settle()
     assert [(layer.name, layer.multiscale) for layer in viewer.layers] == [("slide", True), ("picture", False)]
     told = [one.message for one in notification_manager.records if str(one.severity) == "error"]
@@ -290,7 +290,7 @@ def test_the_key_for_the_next_slide_goes_on_from_the_one_that_is_being_opened(vi
     slow = SlowFile(paths[1])
     for _ in "bcd":
         press()
-    assert session.opening == (paths[1],)
+    assert session.opening.paths == (paths[1],)
     press(Qt.KeyboardModifier.ShiftModifier)
     slow.come()
     settle(lambda: not session.project.opening and not session.jobs)
@@ -364,7 +364,7 @@ def test_regions_and_tissue_are_read_while_the_window_goes_on(viewer, session, w
     settle()
     assert not viewer.layers
     slow.come()
-    settle(lambda: not session.opening)
+    settle(lambda: not session.opening.paths)
     settle()
     opened = session.current_slide
     assert [one.name for one in session.regions.of(opened)] == ["bed"]

@@ -14,7 +14,7 @@ from napari_pbip.engine.training.train import train
 from napari_pbip.gui.docks.segment import SegmentWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.sessions import session_of
-from napari_pbip.gui.state.segmenting import Status
+from napari_pbip.gui.state.queued_slide import Status
 from napari_pbip.results import ScoreStore
 from napari_pbip.results.places import stores_in
 from napari_pbip.slides import TissueMask, open_slide

@@ -10,7 +10,7 @@ from napari_pbip.config import SegmentSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.gui.samples import MODEL, PROJECT
 from napari_pbip.gui.sessions import session_of
-from napari_pbip.gui.state.segmenting import Status
+from napari_pbip.gui.state.queued_slide import Status
 from napari_pbip.results import ScoreStore
 from tests.gui.qt_helpers import Settle, click
 from tests.gui.sample_labels import SKIN

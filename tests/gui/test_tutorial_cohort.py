@@ -23,7 +23,7 @@ from tests.gui.docks.test_project import click_cell, click_header, header, shown
 from tests.gui.napari_privates import canvas_of, main_window
 from tests.gui.qt_helpers import Settle, click, open_workflow, save_as
 from tests.gui.reader import Reader
-from tests.gui.state.test_titles import answer, double_click
+from tests.gui.state.test_shown_classes import answer, double_click
 
 PAGE = "tutorials/several-slides.md"
 

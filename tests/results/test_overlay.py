@@ -15,7 +15,7 @@ from napari_pbip.errors import OutputError
 from napari_pbip.results import areas, overlay, write_overlay
 from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.overlay import LabelSummary, labels_like
-from napari_pbip.taxonomy import BCSS
+from napari_pbip.taxonomy import BCSS, ClassDisplay
 
 
 @pytest.mark.parametrize("size", [(800, 1200), (200, 300), (133, 200), (1600, 2400)])
@@ -54,6 +54,11 @@ def test_the_picture_has_a_legend_in_the_class_colours(tmp_path):
     for one in BCSS:
         assert (legend == one.rgb).all(-1).sum() > 50
     assert (legend.max(-1) < 100).sum() > 200  # text
+    shown = ClassDisplay(titles={"TUM": "T"}, colours={"TUM": "#123456"}).of(BCSS)
+    write_overlay(tmp_path / "shown.png", store, np.full((200, 300, 3), 255, np.uint8), classes=shown)
+    with Image.open(tmp_path / "shown.png") as image:
+        assert json.loads(image.text["napari-pbip"])["titles"] == {"TUM": "T"}
+        assert (np.asarray(image)[:, 300:] == (0x12, 0x34, 0x56)).all(-1).sum() > 50
 
 
 def test_a_picture_that_cannot_be_written_is_said_so(tmp_path, labelled):

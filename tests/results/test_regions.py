@@ -162,7 +162,7 @@ def test_statistics_of_a_region_are_those_of_its_cells(regional: ScoreStore, tmp
 
 
 def test_polygons_end_at_regions_and_have_their_names(regional: ScoreStore, tmp_path: Path):
-    list(write_geojson(tmp_path / "p.geojson", regional, regional.path / FOLDER))
+    list(write_geojson(tmp_path / "p.geojson", regional, regional.path / FOLDER, regional.taxonomy))
     features = json.loads((tmp_path / "p.geojson").read_text(encoding="utf-8"))["features"]
     found: Counter[tuple[str, str]] = Counter()
     for feature in features:

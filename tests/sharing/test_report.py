@@ -28,6 +28,7 @@ from napari_pbip.results.label_files import FOLDER, open_labels
 from napari_pbip.results.margins import Margins
 from napari_pbip.results.statistics import measure_statistics
 from napari_pbip.sharing import report
+from napari_pbip.taxonomy import ClassDisplay
 from tests.results import stores
 from tests.sharing.conftest import CLASSES, STRICT, stores_of
 
@@ -147,6 +148,20 @@ def returned(generator: Generator[Any, None, Any]) -> Any:
             next(generator)
         except StopIteration as end:
             return end.value
+
+
+def test_classes_have_the_titles_and_colours_that_are_given(project: Path, tmp_path: Path):
+    skin = stores_of(project)[0]
+    shown = ClassDisplay(titles={"dermis": "Corium"}, colours={"dermis": "#12AB34"})
+    target = tmp_path / "report.html"
+    list(report(skin, target, class_display=shown))
+    titled, named = Page.read(target), write(skin, tmp_path / "named.html")
+    assert "#12ab34" in target.read_text(encoding="utf-8")
+    assert "dermis" in named.text
+    assert "dermis" not in titled.text.replace("epidermis", "")
+    assert titled.text.count("Corium") == len(re.findall(r"\bdermis\b", named.text))
+    assert titled.table("class", "mm²")["Corium"] == named.table("class", "mm²")["dermis"]
+    assert titled.table("class", "patches")["Corium"] == named.table("class", "patches")["dermis"]
 
 
 def test_the_cohort_is_the_sum_of_its_slides(page: Page, project: Path):

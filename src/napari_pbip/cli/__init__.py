@@ -412,12 +412,16 @@ def import_(
     napari-pbip import slide.geojson --slide slide.svs --out result/ --regions
     """
     from napari_pbip.engine.banks.import_annotations import import_annotations, import_regions
+    from napari_pbip.project import Project
 
     if regions:
         summary = follow(import_regions(annotations, slide, out))
         say(f"{summary['imported']} regions imported, {summary['regions']} in all: {summary['file']}")
         return
-    summary = follow(import_annotations(annotations, slide, out, pixels=tile, tile_mpp=tile_mpp, mpp=mpp))
+    shown = Project.open(out.absolute().parent).classes  # none if the tiles are not those of a project
+    summary = follow(
+        import_annotations(annotations, slide, out, pixels=tile, tile_mpp=tile_mpp, mpp=mpp, class_display=shown)
+    )
     say(f"{summary['labelled']} tiles labelled, {summary['tiles']} in all: {out}")
 
 

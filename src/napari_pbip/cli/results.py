@@ -37,7 +37,8 @@ def export(
 ) -> None:
     """Export the saved labels of a slide, or labelled tiles, for other programs.
 
-    With --job or --set, the labels are those at these thresholds.
+    With --job or --set, the labels are those at these thresholds. Of a result of a project, classes have the titles and
+    colours of the project, but in tables, which keep their names.
 
     Examples:
 
@@ -50,13 +51,18 @@ def export(
     from napari_pbip.bank import load_tiles
     from napari_pbip.engine.outputs.export import export as run
     from napari_pbip.engine.outputs.export_tiles import TILE_FORMATS, export_tiles
+    from napari_pbip.project import shown_classes
 
     settings = settings_from(job, assignments, {})
     if format in TILE_FORMATS:
         follow(export_tiles(load_tiles(Path(source), settings=settings.data), out, format))
     else:
         given: dict[str, Any] = {"thresholds": settings.thresholds, "refine": settings.refine}
-        follow(run(_here(source), out, format, **(given if job or assignments else {}), overwrite=overwrite))
+        store = _here(source)
+        shown = shown_classes(store)
+        follow(
+            run(store, out, format, **(given if job or assignments else {}), class_display=shown, overwrite=overwrite)
+        )
     say(f"Written: {out}")
 
 

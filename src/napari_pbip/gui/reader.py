@@ -19,9 +19,9 @@ from napari.utils.notifications import show_error
 
 from napari_pbip.errors import PbipError
 from napari_pbip.folders import STORE_MARKER
+from napari_pbip.gui.announcing import announce
 from napari_pbip.results.label_image import is_label_image
 from napari_pbip.slides import is_slide, open_slide
-from napari_pbip.wording import Interface
 
 LayerData = tuple[Any, ...]
 Paths = str | Sequence[str]
@@ -63,7 +63,7 @@ def _in_one_sentence(read: Reader) -> Reader:
         except PbipError as error:
             if napari.current_viewer() is None:
                 raise
-            show_error(Interface.WINDOW.sentence(error))
+            announce(error)
             return _NOTHING
 
     return read_or_report
@@ -99,7 +99,7 @@ def _find_out(viewer: napari.Viewer, unknown: Sequence[Path], path: Paths) -> li
     def then(all_are: bool) -> None:
         if all_are:
             for one in paths:
-                session_of(viewer).open_slide(Path(one))
+                session_of(viewer).opening.slide(Path(one))
         else:
             as_napari()
 
@@ -109,7 +109,7 @@ def _find_out(viewer: napari.Viewer, unknown: Sequence[Path], path: Paths) -> li
     if session is None:
         _in_thread(viewer, look, then)
     elif len(paths) == 1:  # its file is read once
-        session.open_slide(Path(paths[0]), otherwise=as_napari, pictures=False)
+        session.opening.slide(Path(paths[0]), otherwise=as_napari, pictures=False)
     else:
         folder = session.folder
         session.in_thread(
@@ -149,7 +149,7 @@ def read_slides(path: Paths) -> list[LayerData]:
     session = begin_session()
     if session is not None and _user_waits():
         for one in _listed(path):
-            session.open_slide(Path(one))
+            session.opening.slide(Path(one))
         return _NOTHING
     return [layer_data(open_slide(one)) for one in _listed(path)]
 
@@ -172,7 +172,7 @@ def read_stores(path: Paths) -> list[LayerData]:
     session = begin_session()
     if session is not None and _user_waits():
         for one in _listed(path):
-            session.open_result(Path(one))
+            session.opening.result(Path(one))
         return _NOTHING
     thresholds = None if session is None else session.display.thresholds
     return [layer_data(Path(one), thresholds) for one in _listed(path)]

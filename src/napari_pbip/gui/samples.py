@@ -16,13 +16,13 @@ from napari_pbip import samples
 from napari_pbip.engine.run_facts import MARKER, RunFacts
 from napari_pbip.engine.sample_project import sample_project
 from napari_pbip.errors import ModelError
+from napari_pbip.gui.announcing import announce
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.slides import layer_data
 from napari_pbip.gui.sessions import begin_session, session_of
 from napari_pbip.gui.state.session import Session
 from napari_pbip.project import BANK, MODELS, TILES
 from napari_pbip.slides import open_slide
-from napari_pbip.wording import Interface
 
 LayerData = tuple[Any, dict[str, Any], str]
 PROJECT, MODEL = "napari-pbip sample", "skin"
@@ -75,7 +75,7 @@ def _unpacked(session: Session, folder: Path, job: RunningJob, state: State, for
         if foreign:  # the layer that napari has added meanwhile is none of the present project
             session.project.remove([samples.slide()])
         _use(session, folder)
-        session.open_slide(samples.slide())
+        session.opening.slide(samples.slide())
     elif job.error is not None:
         show_error(str(job.error))
 
@@ -84,7 +84,7 @@ def _use(session: Session, folder: Path) -> None:
     try:
         data = RunFacts.read(folder / MODELS / MODEL).settings.data
     except ModelError as error:
-        show_error(Interface.WINDOW.sentence(error))
+        announce(error)
         return
     session.folder = folder
     session.change(data=data, bank_folder=None)

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import napari.viewer
-from napari.utils.notifications import show_error, show_info
+from napari.utils.notifications import show_info
 
 from napari_pbip.config import JobSettings
 from napari_pbip.errors import OutputError, PbipError
+from napari_pbip.gui.announcing import announce
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.state.training import job_settings
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_save
-from napari_pbip.wording import Interface
 
 _FORMATS = {".yaml": "Settings (*.yaml)", ".yml": "Settings (*.yml)"}
 
@@ -70,4 +70,4 @@ def _do(viewer: napari.viewer.Viewer, act: Callable[[Session, Path], str], path:
     try:
         show_info(act(session_of(viewer), path))
     except PbipError as error:
-        show_error(Interface.WINDOW.sentence(error))
+        announce(error)

@@ -54,7 +54,8 @@ def _maker(target: Path, labels: Any, meta: dict[str, Any], session: Session | N
     result = next((one for one in session.results if str(one.store.path) == store), None) if session else None
     if result is not None and session is not None:
         path, thresholds, refine = result.store.path, result.thresholds, session.settings.refine
-        return lambda: export(path, target, "ome-zarr", thresholds, refine=refine)
+        shown = session.classes.display
+        return lambda: export(path, target, "ome-zarr", thresholds, refine=refine, class_display=shown)
 
     def make() -> Job:
         return save_labels(labels, label_image(labels, meta), target)

@@ -17,6 +17,7 @@ from napari_pbip.project.file import (
     SkippedTiles,
     SlidesToSegment,
     counted_stores,
+    shown_classes,
 )
 from napari_pbip.project.recent import last_project, remember
 from napari_pbip.project.relocate import find_slides
@@ -37,4 +38,5 @@ __all__ = [
     "find_slides",
     "last_project",
     "remember",
+    "shown_classes",
 ]

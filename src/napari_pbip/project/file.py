@@ -22,11 +22,11 @@ from napari_pbip.config.base import Fraction, Positive
 from napari_pbip.config.faults import sentence
 from napari_pbip.errors import DataError, ProjectError
 from napari_pbip.files import write_json
-from napari_pbip.results.places import find_stores, result_folder
+from napari_pbip.results.places import find_stores, result_folder, slide_folder
 from napari_pbip.results.slide_maps import SlideMaps
 from napari_pbip.slides import Position, Slide, TileSize
 from napari_pbip.slides.mpp import LARGEST, SMALLEST
-from napari_pbip.taxonomy import UNASSIGNED
+from napari_pbip.taxonomy import UNASSIGNED, ClassDisplay, Colour, Title
 
 FILE = "project.json"
 TILES, BANK, MODELS, RESULTS = "tiles", "bank", "models", "results"
@@ -79,7 +79,7 @@ class ProjectSlide(Settings):
 
 
 class ProjectResult(Settings):
-    """How a result of a project is shown."""
+    """How a result of a project is shown, and what was done with it."""
 
     path: Path
     """Path of the score store."""
@@ -89,6 +89,10 @@ class ProjectResult(Settings):
     opacity: Fraction = 0.5
     open: bool = False
     """Whether it was open in the viewer."""
+    tuned: bool = False
+    """Whether its labels were written at thresholds that the user chose."""
+    exported: bool = False
+    """Whether it was exported."""
 
 
 class SlidesToSegment(Settings):
@@ -147,14 +151,19 @@ class Project(Settings):
     """Folder of the model that was chosen for the next slides."""
     settings: JobSettings = JobSettings()
     """The settings of the next jobs; those of each job that has run lie beside its result."""
-    titles: Mapping[str, Annotated[str, Field(min_length=1)]] = {}
-    """Titles under which the window shows classes, by their names."""
-    colours: Mapping[str, Annotated[str, Field(pattern="^#[0-9A-F]{6}$")]] = {}
-    """Colours in which the window shows classes, by their names, instead of those of models and labelled tiles."""
+    titles: Mapping[str, Title] = {}
+    """Titles under which classes are shown, by their names."""
+    colours: Mapping[str, Colour] = {}
+    """Colours in which classes are shown, by their names, instead of those of models and labelled tiles."""
     queue: tuple[SlidesToSegment, ...] = ()
     """The slides that were to be segmented and are not done."""
     view: ProjectView = ProjectView()
     skipped: tuple[SkippedTiles, ...] = ()
+
+    @property
+    def classes(self) -> ClassDisplay:
+        """The titles and colours in which classes are shown."""
+        return ClassDisplay(titles=self.titles, colours=self.colours)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -193,6 +202,20 @@ class Project(Settings):
         values = self.model_dump(mode="json")
         change_paths(type(self), values, lambda _, path: _portable(Path(path), folder.absolute()))
         write_json(folder / FILE, {"format": _FORMAT, **values})
+
+
+def shown_classes(store: Path) -> ClassDisplay:
+    """Return the titles and colours of classes in the project in whose results a score store lies.
+
+    There are none if it lies in no project.
+
+    Raises
+    ------
+    ProjectError
+        If the project file is damaged.
+    """
+    results = slide_folder(store.absolute().parent).parent
+    return Project.open(results.parent).classes if results.name == RESULTS else ClassDisplay()
 
 
 def counted_stores(place: Path) -> dict[Path, bool]:

@@ -15,6 +15,7 @@ from napari_pbip.files import writing_folder
 from napari_pbip.results.label_files import REWRITE, open_labels
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
+from napari_pbip.taxonomy import Taxonomy
 
 _TILE = 256
 _SCHEME = "99PBIP"
@@ -28,7 +29,7 @@ def is_dicom_seg(folder: Path) -> bool:
     return folder.is_dir() and all(one.name.startswith("level-") and one.suffix == ".dcm" for one in folder.iterdir())
 
 
-def write_dicom_seg(path: Path, store: ScoreStore, folder: Path) -> Job:
+def write_dicom_seg(path: Path, store: ScoreStore, folder: Path, classes: Taxonomy) -> Job:
     """Write a folder with a file for each level, ``level-0.dcm`` the finest, in the slide's frame of reference.
 
     Segment n + 1 is class n, and the last one is tissue that is not assigned. What the labels come from
@@ -49,13 +50,13 @@ def write_dicom_seg(path: Path, store: ScoreStore, folder: Path) -> Job:
             "DICOM segmentations need another library; run `pip install napari-pbip[dicom]`, and export again."
         ) from error
     levels, facts = open_labels(store, folder)
-    image = facts.image
+    image = facts.image.of_classes(classes)
     slide = _slide(store)
     algorithm = hd.AlgorithmIdentificationSequence(
         "napari-pbip",
         codes.DCM.ArtificialIntelligence,
         version("napari-pbip"),
-        parameters={name: json.dumps(value) for name, value in facts.provenance(store).values().items()},
+        parameters={name: json.dumps(value) for name, value in facts.provenance(store).values(classes).items()},
     )
     numbers = np.zeros(256, np.uint8)
     segments = []

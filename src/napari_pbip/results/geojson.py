@@ -24,14 +24,14 @@ from napari_pbip.results.polygons import Patches, Polygons
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
 from napari_pbip.slides.regions import WHOLE
-from napari_pbip.taxonomy import NOT_ANALYSED
+from napari_pbip.taxonomy import NOT_ANALYSED, Taxonomy
 
 _STEP = 256
 _DECIMALS = 2
 """Of coordinates in level-0 pixels. All corners of a row or column of cells are rounded alike, so no gaps arise."""
 
 
-def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
+def write_geojson(path: Path, store: ScoreStore, folder: Path, classes: Taxonomy) -> Job:
     """Write a feature for each patch of a class, and of tissue that is not assigned, in level-0 pixels of the slide.
 
     The feature of a patch in a region has the region's name; where regions overlap, the first one counts. The member
@@ -47,6 +47,8 @@ def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
         The store that the labels belong to.
     folder
         The label image.
+    classes
+        The classes of the store as they are called and coloured in the file.
 
     Raises
     ------
@@ -54,7 +56,7 @@ def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
         If the labels are damaged.
     """
     (labels, *_), facts = open_labels(store, folder)
-    image = facts.image
+    image = facts.image.of_classes(classes)
     places = analysed_blocks(store)
     cell = store.cell_um / store.facts.slide.mpp
     properties = {
@@ -90,7 +92,7 @@ def write_geojson(path: Path, store: ScoreStore, folder: Path) -> Job:
         for found in patches.finish():
             write([found])
             yield Step(len(places))
-        file.write(f'\n], "napari_pbip": {json.dumps(facts.provenance(store).values())}}}\n')
+        file.write(f'\n], "napari_pbip": {json.dumps(facts.provenance(store).values(classes))}}}\n')
 
 
 def _by_region(store: ScoreStore, y: int, x: int, labels: Labels) -> npt.NDArray[np.int32]:

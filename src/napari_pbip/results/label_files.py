@@ -25,7 +25,7 @@ from napari_pbip.provenance import Made
 from napari_pbip.results.corrections import Cells, Corrections
 from napari_pbip.results.counts import LabelCounts
 from napari_pbip.results.label_image import AXES, CHUNK, OURS, LabelImage, levels_and_facts, parts
-from napari_pbip.results.labels import UNASSIGNED_RGB, Refine, deltas
+from napari_pbip.results.labels import Refine, deltas
 from napari_pbip.results.largest import LargestScores
 from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.provenance import Provenance
@@ -33,7 +33,7 @@ from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading, writing_to
 from napari_pbip.slides.regions import WHOLE
-from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, Taxonomy
 
 FOLDER = PurePosixPath("labels/tissue")
 """Path of the label image in the store."""
@@ -252,7 +252,7 @@ def recorded_settings(own: Mapping[str, Any]) -> tuple[ThresholdSettings, bool]:
     return ThresholdSettings.model_validate(own["thresholds"]), refined
 
 
-def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
+def copy_labels(path: Path, store: ScoreStore, folder: Path, classes: Taxonomy) -> Job:
     """Write a label image of a store as a separate one, with the corrections by hand.
 
     Parameters
@@ -263,6 +263,8 @@ def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
         The store that the labels belong to.
     folder
         The label image.
+    classes
+        The classes as they are called and coloured.
 
     Raises
     ------
@@ -283,9 +285,9 @@ def copy_labels(path: Path, store: ScoreStore, folder: Path) -> Job:
                 done += 1
                 yield Step(done)
         attributes: Any = dict(zarr.open_group(folder, mode="r", zarr_format=3).attrs)
-        attributes["ome"]["image-label"].pop("source", None)  # the store's scores
+        attributes["ome"]["image-label"] = facts.image.of_classes(classes).meaning  # its source is not the scores
         attributes[OURS] |= {**_counted(facts.cells, facts.regions), "by_hand": _by_value(facts.by_hand[WHOLE])}
-        attributes[OURS]["provenance"] = facts.provenance(store).values()
+        attributes[OURS]["provenance"] = facts.provenance(store).values(classes)
         if linked := path.parent.name == "labels" and _is_image(path.parent.parent):
             attributes["ome"]["image-label"]["source"] = {"image": "../../"}
         group.attrs.update(attributes)
@@ -309,14 +311,11 @@ def _attributes(
     counts: LabelCounts,
     refined: bool,
 ) -> dict[str, Any]:
-    names = {n + 1: one.name for n, one in enumerate(store.taxonomy)} | {UNASSIGNED: UNASSIGNED_NAME}
     facts = LabelImage(
         name=FOLDER.name,
         cell=(store.cell_um,) * 2,
         first=((store.cell_um - store.facts.slide.mpp) / 2,) * 2,
-        colours={n + 1: one.rgb for n, one in enumerate(store.taxonomy)} | {UNASSIGNED: UNASSIGNED_RGB},
-        names=names,
-    )
+    ).of_classes(store.taxonomy)
     return {
         "ome": facts.metadata(levels),
         OURS: {
@@ -324,7 +323,7 @@ def _attributes(
             "thresholds": thresholds.model_dump(mode="json"),
             "largest": [float(value) for value in largest],
             **_counted(
-                {region: {value: int(of[value]) for value in names} for region, of in counts.cells.items()},
+                {region: {value: int(of[value]) for value in facts.names} for region, of in counts.cells.items()},
                 store.regions.identity,
             ),
             "made": Made.now().model_dump(mode="json"),

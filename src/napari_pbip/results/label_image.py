@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from napari_pbip.files import writing_folder
 from napari_pbip.results.lattice import z_order
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, multiscales, nearest
 from napari_pbip.results.store_files import get_array
+from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME, UNASSIGNED_RGB, Taxonomy
 
 RGB = tuple[int, int, int]
 CHUNK = 512
@@ -44,16 +45,29 @@ class LabelImage:
     names: Mapping[int, str] = field(default_factory=dict)
     """Names of the values."""
 
+    def of_classes(self, classes: Taxonomy) -> LabelImage:
+        """Return the same image with the names and colours of these classes, and those of tissue without one."""
+        return replace(
+            self,
+            colours={n + 1: one.rgb for n, one in enumerate(classes)} | {UNASSIGNED: UNASSIGNED_RGB},
+            names={n + 1: one.name for n, one in enumerate(classes)} | {UNASSIGNED: UNASSIGNED_NAME},
+        )
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """The NGFF 0.5 attribute ``image-label``: the colours and names of the values."""
+        return {
+            "version": "0.5",
+            "colors": [{"label-value": value, "rgba": [*rgb, 255]} for value, rgb in self.colours.items()],
+            "properties": [{"label-value": value, "class": name} for value, name in self.names.items()],
+        }
+
     def metadata(self, levels: int) -> dict[str, Any]:
         """Return the NGFF 0.5 attributes of such an image with this number of levels."""
         return {
             "version": "0.5",
             "multiscales": multiscales(self.name, levels, AXES, self.cell, self.first, self.unit),
-            "image-label": {
-                "version": "0.5",
-                "colors": [{"label-value": value, "rgba": [*rgb, 255]} for value, rgb in self.colours.items()],
-                "properties": [{"label-value": value, "class": name} for value, name in self.names.items()],
-            },
+            "image-label": self.meaning,
         }
 
 

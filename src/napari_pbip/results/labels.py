@@ -32,7 +32,6 @@ Labels = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.float64]
 Refine = Callable[[npt.NDArray[np.floating], slice, slice], Labels]
 """A function from a rectangle of level-0 cells (rows, columns) and the largest score of each class (N,) to labels."""
-UNASSIGNED_RGB = (190, 190, 190)
 _LITTLE = np.float32(1e-6)
 _STRIP = 64  # rows that are computed at once, so that temporary arrays stay in the processor's cache
 

@@ -21,6 +21,7 @@ from napari_pbip.results.label_files import REWRITE, CorrectedLabels, open_label
 from napari_pbip.results.provenance import Provenance
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
+from napari_pbip.taxonomy import Taxonomy
 
 _TILE = 512
 _POLL = 0.1
@@ -31,7 +32,7 @@ class _Stopped(Exception):
     """The file is not wanted any more."""
 
 
-def write_label_tiff(path: Path, store: ScoreStore, folder: Path) -> Job:
+def write_label_tiff(path: Path, store: ScoreStore, folder: Path, classes: Taxonomy) -> Job:
     """Write a label image: uint8, class n as n + 1, 0 not analysed, 255 not assigned, with the classes' colours.
 
     The description in the OME-XML names the values, and then says where they come from
@@ -39,34 +40,35 @@ def write_label_tiff(path: Path, store: ScoreStore, folder: Path) -> Job:
     :func:`~napari_pbip.results.geojson.write_geojson`.
     """
     levels, facts = open_labels(store, folder)
-    image = facts.image
+    image = facts.image.of_classes(classes)
     colours = np.zeros((3, 256), np.uint16)
     for value, rgb in image.colours.items():
         colours[:, value] = np.array(rgb, np.uint16) * 257  # 8 to 16 bits
     named = ", ".join(f"{value} = {name}" for value, name in image.names.items())
-    metadata = {"axes": "YX", "Description": f"{named}; {_text(facts.provenance(store))}"}
+    metadata = {"axes": "YX", "Description": f"{named}; {_text(facts.provenance(store), classes)}"}
     read = partial(reading, folder, REWRITE)
     return _write(path, store, levels, read, np.uint8, metadata, photometric="palette", colormap=colours)
 
 
-def write_score_tiff(path: Path, store: ScoreStore) -> Job:
+def write_score_tiff(path: Path, store: ScoreStore, classes: Taxonomy) -> Job:
     """Write the raw scores, a float32 channel for each class; NaN where not analysed.
 
-    The description in the OME-XML says where they come from (:meth:`Provenance.values`).
+    The description in the OME-XML says where they come from (:meth:`Provenance.values`). The channels have the names of
+    ``classes``.
 
     Raises
     ------
     OutputError
         If the store is damaged.
     """
-    about = _text(Provenance(store.facts))
-    metadata = {"axes": "CYX", "Channel": {"Name": list(store.taxonomy.names)}, "Description": about}
+    about = _text(Provenance(store.facts), classes)
+    metadata = {"axes": "CYX", "Channel": {"Name": list(classes.names)}, "Description": about}
     read = partial(reading, store.path)
     return _write(path, store, store.scores, read, np.float32, metadata, photometric="minisblack", predictor=True)
 
 
-def _text(provenance: Provenance) -> str:
-    return json.dumps(provenance.values(), ensure_ascii=False)
+def _text(provenance: Provenance, classes: Taxonomy) -> str:
+    return json.dumps(provenance.values(classes), ensure_ascii=False)
 
 
 def _write(

@@ -14,10 +14,10 @@ from napari_pbip.files import write_picture
 from napari_pbip.results.areas import Area, area_rows, areas, of_whole
 from napari_pbip.results.counts import LabelCounts
 from napari_pbip.results.label_files import open_labels
-from napari_pbip.results.labels import UNASSIGNED_RGB, Labels
+from napari_pbip.results.labels import Labels
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
-from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, Taxonomy
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_RGB, Taxonomy
 
 RGB = npt.NDArray[np.uint8]
 _INK = (30, 30, 30)
@@ -118,7 +118,9 @@ def overlay(thumbnail: RGB, labels: Labels, taxonomy: Taxonomy, opacity: float =
     return mixed
 
 
-def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, folder: Path | None = None) -> None:
+def write_overlay(
+    path: Path, store: ScoreStore, thumbnail: RGB, folder: Path | None = None, classes: Taxonomy | None = None
+) -> None:
     """Write the overlay with a legend (class, colour, share of the tissue) as PNG.
 
     Parameters
@@ -131,6 +133,8 @@ def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, folder: Path | 
         The whole slide, RGB uint8 (H, W, 3).
     folder
         Label image to draw instead of the store's own.
+    classes
+        The classes as they are called and coloured in the picture; by default those of the store.
 
     Raises
     ------
@@ -138,10 +142,11 @@ def write_overlay(path: Path, store: ScoreStore, thumbnail: RGB, folder: Path | 
         If the store holds no labels, or the file cannot be written.
     """
     height, width, _ = thumbnail.shape
-    picture = overlay(thumbnail, labels_like(store, height, width, folder), store.taxonomy)
+    classes = classes or store.taxonomy
+    picture = overlay(thumbnail, labels_like(store, height, width, folder), classes)
     about = PngInfo()
-    about.add_itxt("napari-pbip", json.dumps(open_labels(store, folder)[1].provenance(store).values()))
-    with_legend = _with_legend(picture, of_whole(areas(store, folder)), store.taxonomy)
+    about.add_itxt("napari-pbip", json.dumps(open_labels(store, folder)[1].provenance(store).values(classes)))
+    with_legend = _with_legend(picture, of_whole(areas(store, folder)), classes)
     write_picture(path, with_legend, "PNG", pnginfo=about)
 
 
@@ -150,7 +155,8 @@ def _with_legend(picture: RGB, rows: list[Area], taxonomy: Taxonomy) -> Image.Im
     colours = {n + 1: one.rgb for n, one in enumerate(taxonomy)} | {UNASSIGNED: UNASSIGNED_RGB, NOT_ANALYSED: _PAPER}
     size = max(14, picture.shape[0] // 45)
     font = ImageFont.load_default(size)
-    texts = [(row.name, f"{row.percent_of_tissue:.1f} %") for row in rows]
+    titles = {n + 1: one.name for n, one in enumerate(taxonomy)}
+    texts = [(titles.get(row.label, row.name), f"{row.percent_of_tissue:.1f} %") for row in rows]
     names = max(font.getlength(name) for name, _ in texts)
     shares = max(font.getlength(share) for _, share in texts)
     line, gap = round(1.7 * size), size

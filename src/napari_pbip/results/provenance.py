@@ -11,6 +11,7 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.files import write_table
 from napari_pbip.provenance import Made
 from napari_pbip.results.store_facts import StoreFacts
+from napari_pbip.taxonomy import Taxonomy
 
 COLUMNS = (
     "slide", "identity", "mpp", "mpp_from", "model", "weights", "bank", "delta", "presence", "scope", "percentile",
@@ -36,8 +37,8 @@ class Provenance:
     corrected_mm2: float = 0.0
     """Area that was corrected by hand."""
 
-    def values(self) -> dict[str, Any]:
-        """Return it as values of JSON."""
+    def values(self, shown: Taxonomy | None = None) -> dict[str, Any]:
+        """Return it as values of JSON, with the names of those classes that are ``shown`` under others, as titles."""
         slide, model = self.facts.slide, self.facts.model
         of_scores = {
             "slide": slide.name,
@@ -49,6 +50,10 @@ class Provenance:
             "bank": model.bank,
             "scores_made": _text(self.facts.made),
         }
+        if shown is not None:
+            pairs = zip(self.facts.classes, shown, strict=True)
+            if titles := {own.name: one.name for own, one in pairs if own.name != one.name}:
+                of_scores["titles"] = titles
         if self.thresholds is None:
             return of_scores
         return of_scores | {

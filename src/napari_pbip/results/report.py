@@ -12,10 +12,9 @@ from PIL import Image
 from napari_pbip.document import Cell, Document, Legend, Part, Picture, Pictures, Section, Table, Text
 from napari_pbip.files import write_picture
 from napari_pbip.results.comparison import Choice, Comparison, Spread
-from napari_pbip.results.labels import UNASSIGNED_RGB
 from napari_pbip.results.metrics import MEASURES, PROTOCOLS
 from napari_pbip.results.resampling import LEVEL, PairedTest
-from napari_pbip.taxonomy import Taxonomy
+from napari_pbip.taxonomy import UNASSIGNED_RGB, Taxonomy
 
 _HOW_TO_READ = (
     f"Percent, mean ± standard deviation over seeds; below it, the {LEVEL} % bootstrap interval of the mean over "

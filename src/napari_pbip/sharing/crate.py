@@ -21,9 +21,10 @@ from napari_pbip.provenance import Made
 from napari_pbip.results.label_files import FOLDER, open_labels
 from napari_pbip.results.places import AREAS, OVERLAY, name_of_map
 from napari_pbip.results.store import ScoreStore
-from napari_pbip.sharing.slide import threshold_facts
+from napari_pbip.sharing.slide import threshold_facts, thresholds_of
 from napari_pbip.sharing.sources import Source
 from napari_pbip.slides import SlideFacts
+from napari_pbip.taxonomy import ClassDisplay
 
 METADATA = "ro-crate-metadata.json"
 _ABOUT = {
@@ -61,7 +62,7 @@ def crate(project: Path | str, licence: str, author: str = "") -> Job:
     if not licence.strip():
         raise OutputError("An RO-Crate states its licence; give one, such as https://spdx.org/licenses/CC-BY-4.0.")
     found = Source.find(project)
-    written = _Crate(project, licence.strip(), author.strip())
+    written = _Crate(project, licence.strip(), author.strip(), found.classes)
     runs = runs_in(project / MODELS)
     maps = [*found.results, *(store for others in found.others.values() for store in others)]
     yield Started(f"Describing {project.name}", total=len(runs) + len(maps), unit="parts")
@@ -84,7 +85,7 @@ def crate(project: Path | str, licence: str, author: str = "") -> Job:
 class _Crate:
     """An RO-Crate that is being written."""
 
-    def __init__(self, project: Path, licence: str, author: str) -> None:
+    def __init__(self, project: Path, licence: str, author: str, classes: ClassDisplay) -> None:
         try:
             from rocrate.model.contextentity import ContextEntity
             from rocrate.rocrate import ROCrate
@@ -92,7 +93,7 @@ class _Crate:
             raise OutputError(
                 "RO-Crates need another library; run `pip install napari-pbip[rocrate]`, and try again."
             ) from error
-        self._project, self._entity = project, ContextEntity
+        self._project, self._entity, self._classes = project, ContextEntity, classes
         self._crate = ROCrate(version="1.1")
         self._crate.name = project.name
         self._crate.description = "Tissue maps of slides by napari-pbip, and the tiles and models that made them."
@@ -133,7 +134,8 @@ class _Crate:
         }
         if (store.path / FOLDER).exists():
             labels = open_labels(store)[1]
-            settings |= threshold_facts(labels.thresholds, labels.refined)
+            shown = thresholds_of(labels.thresholds, store.taxonomy, self._classes.of(store.taxonomy))
+            settings |= threshold_facts(shown, labels.refined)
         results[0]["additionalProperty"] = [self._value(store, name, value) for name, value in settings.items()]
         made = [one for one in results if one is not None]
         self._made(f"map in {name_of_map(store.path)}", made_from, made, facts.made)

@@ -20,7 +20,7 @@ def _training(model: ReportedModel) -> Iterator[str]:
         method = recorded.get("method") or "(method not recorded)"
         yield f"Tissue maps were computed with napari-pbip {version} by the method {method}."
         return
-    settings, names = facts.settings, facts.taxonomy.names
+    settings = facts.settings
     title = settings.method.title or settings.method.name
     backbone = f" with the backbone {settings.backbone.name}" if recorded.get("backbone") else ""
     mpp = settings.data.mpp
@@ -28,7 +28,8 @@ def _training(model: ReportedModel) -> Iterator[str]:
     count, each = "image-level labelled tiles", ""
     if model.tiles is not None:
         count = f"{len(model.tiles):,} {count}"
-        each = ", ".join(f"{name} in {n:,}" for name, n in zip(names, model.tiles.counts, strict=True))
+        counts = zip(model.tiles.taxonomy.names, model.tiles.counts, strict=True)
+        each = ", ".join(f"{name} in {n:,}" for name, n in counts)
     yield f"Tissue maps were computed with napari-pbip {version}."
     yield f"A {title} model{backbone} was trained on {count} of {size}" + (f" ({each})." if each else ".")
     if facts.fit:
@@ -51,7 +52,7 @@ def _training(model: ReportedModel) -> Iterator[str]:
 def _mapping(slides: Sequence[MappedSlide]) -> Iterator[str]:
     """Yield how scores became a map; where the slides differ, all values are given."""
     facts = [slide.store.facts for slide in slides]
-    thresholds = [slide.labels.thresholds for slide in slides]
+    thresholds = [slide.thresholds for slide in slides]
     number = "One slide" if len(slides) == 1 else f"{len(slides)} slides"
     model_mpp, tile, overlap = (
         _values(getattr(one.grid, name) for one in facts) for name in ("model_mpp", "tile", "overlap")

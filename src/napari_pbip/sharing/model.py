@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from napari_pbip.errors import BankError, DataError
 from napari_pbip.pictures import read_rgb
 from napari_pbip.provenance import Made
 from napari_pbip.results.store_facts import ModelFacts
+from napari_pbip.taxonomy import ClassDisplay
 
 _EXAMPLES = 8
 """Number of tiles of a cluster, or of a class, that are shown."""
@@ -42,6 +43,8 @@ class ReportedModel:
     """Why there is no run, as a sentence."""
     banks: tuple[Path, ...] = ()
     """Where its image bank may be."""
+    classes: ClassDisplay = field(default_factory=ClassDisplay)
+    """The titles and colours in which its classes are shown."""
 
     @cached_property
     def facts(self) -> RunFacts | None:
@@ -57,10 +60,13 @@ class ReportedModel:
     @cached_property
     def tiles(self) -> TileSet | None:
         """The labelled tiles that it was trained on, if they are recorded and can be read."""
+        if self.run is None:
+            return None
         try:
-            return None if self.run is None else load_tiles(self.run, settings=DataSettings(folder=self.run / TABLE))
+            tiles = load_tiles(self.run, settings=DataSettings(folder=self.run / TABLE))
         except DataError:
             return None
+        return replace(tiles, taxonomy=self.classes.of(tiles.taxonomy))
 
     @cached_property
     def bank(self) -> tuple[Path, ImageBank] | None:
@@ -72,7 +78,7 @@ class ReportedModel:
             except BankError:
                 continue
             if bank.identity == identity:
-                return folder, bank
+                return folder, replace(bank, taxonomy=self.classes.of(bank.taxonomy))
         return None
 
     def section(self) -> Section:
@@ -109,7 +115,7 @@ class ReportedModel:
                 "prototypes",
                 f"{sum(facts.prototypes['k'])}, of the image bank {facts.prototypes.get('bank') or '(learned)'}",
             )
-        yield "classes", ", ".join(facts.taxonomy.names)
+        yield "classes", ", ".join(self.classes.of(facts.taxonomy).names)
         size = f"{facts.tile_size} x {facts.tile_size} pixels"
         mpp = settings.data.mpp
         yield (
@@ -176,7 +182,11 @@ class ReportedModel:
                 + [_percent(scored[protocol]["per_class"][name]["iou"]) for name in names]
                 for protocol, words in _PROTOCOLS.items()
             ]
-            header = ["validation tiles", *_MEASURES.values(), *(f"IoU {name}" for name in names)]
+            header = [
+                "validation tiles",
+                *_MEASURES.values(),
+                *(f"IoU {name}" for name in self.classes.of(facts.taxonomy).names),
+            ]
             note = (
                 f"Percent, on tiles with masks, after epoch {facts.best_epoch} of {facts.epoch}. The best epoch was "
                 "chosen on the same tiles, so that these figures are a little too good."

@@ -15,7 +15,6 @@ from napari_pbip.document import Cell, Facts, Legend, Part, Picture, Pictures, S
 from napari_pbip.provenance import Made
 from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area, of_whole
 from napari_pbip.results.label_files import REWRITE, LabelFacts, open_labels
-from napari_pbip.results.labels import UNASSIGNED_RGB
 from napari_pbip.results.margins import Margins, Place
 from napari_pbip.results.overlay import labels_like, overlay
 from napari_pbip.results.statistics_table import Statistic
@@ -23,7 +22,7 @@ from napari_pbip.results.store import ScoreStore
 from napari_pbip.results.store_files import reading
 from napari_pbip.slides import Slide
 from napari_pbip.slides.regions import WHOLE
-from napari_pbip.taxonomy import UNASSIGNED_NAME
+from napari_pbip.taxonomy import UNASSIGNED_NAME, UNASSIGNED_RGB, Taxonomy
 
 _SIDE = 1000
 """Longer side of the pictures of a slide in pixels."""
@@ -47,6 +46,7 @@ class MappedSlide:
     """The label image, which :meth:`section` reads."""
     labels: LabelFacts
     areas: Sequence[Area]
+    """Under the names of :attr:`classes`, as all that follows."""
     statistics: Sequence[Statistic]
     slide: Slide | None
     """The slide, if it can be read, open while :meth:`section` is called."""
@@ -54,6 +54,8 @@ class MappedSlide:
     """Why it cannot be read, as a sentence."""
     mpp_from: str | None
     """Who says the microns per pixel: ``slide`` or ``user``; None if that is not known."""
+    classes: Taxonomy
+    """The classes of the map as the report calls and colours them."""
 
     @property
     def name(self) -> str:
@@ -68,7 +70,12 @@ class MappedSlide:
     @property
     def colours(self) -> dict[str, str]:
         """Colours of the classes, and of tissue without one."""
-        return {one.name: _hex(one.rgb) for one in self.store.taxonomy} | {UNASSIGNED_NAME: _hex(UNASSIGNED_RGB)}
+        return {one.name: _hex(one.rgb) for one in self.classes} | {UNASSIGNED_NAME: _hex(UNASSIGNED_RGB)}
+
+    @property
+    def thresholds(self) -> ThresholdSettings:
+        """The thresholds of the labels."""
+        return thresholds_of(self.labels.thresholds, self.store.taxonomy, self.classes)
 
     def value(self, name: str, quantity: str, other: str = "") -> float | None:
         """Return a value of the statistics of the whole slide, or None if it is not defined."""
@@ -116,7 +123,7 @@ class MappedSlide:
         drawn = overlay(
             thumbnail,
             labels_like(self.store, thumbnail.shape[0], thumbnail.shape[1], self.folder),
-            self.store.taxonomy,
+            self.classes,
             1 if self.slide is None else 0.5,
         )
         size = " x ".join(f"{side * facts.mpp / 1000:.3g}" for side in (facts.width, facts.height))
@@ -175,7 +182,7 @@ class MappedSlide:
             yield Text(f"{_number(corrected)} mm² of these areas were corrected by hand{by}.")
 
     def _patches(self) -> Iterator[Part]:
-        names = self.store.taxonomy.names
+        names = self.classes.names
         quantities = ("patches", "largest patch", "median patch")
         patches: list[list[Cell | str]] = [
             [Cell(name, self.colours[name]), *(_number(self.value(name, one)) for one in quantities)] for name in names
@@ -197,9 +204,7 @@ class MappedSlide:
     def _typical(self, margins: Margins) -> Iterator[Part]:
         if self.slide is None:
             return
-        found = {
-            name: margins.typical(n, self._place_side, _TYPICAL) for n, name in enumerate(self.store.taxonomy.names)
-        }
+        found = {name: margins.typical(n, self._place_side, _TYPICAL) for n, name in enumerate(self.classes.names)}
         pictures = [Picture.of(self._crop(place), name) for name, places in found.items() for place in places]
         if pictures:
             yield Section(
@@ -229,7 +234,7 @@ class MappedSlide:
             Legend(legend),
         ]
         if self.slide is not None:
-            names = self.store.taxonomy.names
+            names = self.classes.names
             places = margins.unsure(self._place_side, _UNSURE)
             pictures = [
                 Picture.of(
@@ -243,7 +248,7 @@ class MappedSlide:
         yield Section("Where the model is unsure", parts)
 
     def _origin(self) -> Iterator[Part]:
-        facts, thresholds = self.store.facts, self.labels.thresholds
+        facts = self.store.facts
         done, planned = self.store.progress
         made = facts.model
         yield Section(
@@ -264,7 +269,7 @@ class MappedSlide:
                         "scores computed": _made(facts.made),
                         "labels computed": _made(self.labels.made),
                         "cell of the map": f"{self.store.cell_um:.3g} µm",
-                        **threshold_facts(thresholds, self.labels.refined),
+                        **threshold_facts(self.thresholds, self.labels.refined),
                     }
                 )
             ],
@@ -290,7 +295,7 @@ class MappedSlide:
             )
             with reading(self.folder, REWRITE):
                 part = np.asarray(labels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
-            pixels = overlay(pixels, part[rows - rows[0]][:, columns - columns[0]], self.store.taxonomy, 0.5)
+            pixels = overlay(pixels, part[rows - rows[0]][:, columns - columns[0]], self.classes, 0.5)
         return pixels
 
 
@@ -299,6 +304,13 @@ _MPP_FROM = {
     "user": "given by the user",
     None: "of which it is not recorded who gave them",
 }
+
+
+def thresholds_of(thresholds: ThresholdSettings, classes: Taxonomy, shown: Taxonomy) -> ThresholdSettings:
+    """Return thresholds of classes under the names under which these are ``shown``."""
+    names = dict(zip(classes.names, shown.names, strict=True))
+    own = {names.get(name, name): delta for name, delta in thresholds.class_delta.items()}
+    return thresholds.model_copy(update={"class_delta": own})
 
 
 def threshold_facts(thresholds: ThresholdSettings, refined: bool) -> dict[str, str]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.folders import STORE_MARKER
-from napari_pbip.project import BANK, FILE, MODELS, RESULTS, Project, ProjectSlide
+from napari_pbip.project import BANK, FILE, MODELS, RESULTS, Project, ProjectSlide, shown_classes
 from napari_pbip.results.places import slide_folder, stores_in
 from napari_pbip.results.store_facts import ModelFacts
+from napari_pbip.taxonomy import ClassDisplay
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Source:
     """The slides of a project, with and without a result."""
     others: dict[Path, dict[Path, str]] = field(default_factory=dict)
     """The titles of the other maps of the same slide, for each store for which there are some."""
+    classes: ClassDisplay = field(default_factory=ClassDisplay)
+    """The titles and colours of classes in the project."""
 
     @classmethod
     def find(cls, folder: Path) -> Source:
@@ -38,7 +41,7 @@ class Source:
             If the project file is damaged.
         """
         if (folder / STORE_MARKER).exists():
-            return cls(folder, {folder: None})
+            return cls(folder, {folder: None}, classes=shown_classes(folder))
         if (folder / FILE).exists() or (folder / RESULTS).is_dir():
             project = Project.open(folder)
             shown = {result.path: result.thresholds for result in project.results}
@@ -51,9 +54,11 @@ class Source:
             )
             stores = {store: shown.get(store) for store in found if (store / STORE_MARKER).exists()}
             others = {one.store: one.others for one in maps}
-            source = cls(folder, stores, project.slides, {store: rest for store, rest in others.items() if rest})
+            others = {store: rest for store, rest in others.items() if rest}
+            source = cls(folder, stores, project.slides, others, project.classes)
         else:
-            source = cls(folder, dict.fromkeys(stores_in(folder)))
+            made = list(stores_in(folder))
+            source = cls(folder, dict.fromkeys(made), classes=shown_classes(made[0]) if made else ClassDisplay())
         if not source.results:
             raise OutputError(
                 f"{folder} holds no map of a slide; give the <slide>.ome.zarr of a segmented slide, or a project."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from napari_pbip.sharing.slide import MappedSlide
 from napari_pbip.sharing.sources import Source
 from napari_pbip.slides import Slide, open_slide
 from napari_pbip.slides.regions import WHOLE
-from napari_pbip.taxonomy import UNASSIGNED_NAME
+from napari_pbip.taxonomy import UNASSIGNED_NAME, ClassDisplay
 
 REPORT = Format(
     ending=".html",
@@ -57,6 +58,7 @@ def report(
     thresholds: ThresholdSettings | None = None,
     *,
     refine: RefineSettings | None = None,
+    class_display: ClassDisplay | None = None,
     overwrite: bool = False,
 ) -> Job:
     """Write a report of a slide's result or of a project as one HTML file, which needs no other file.
@@ -72,6 +74,8 @@ def report(
         the labels that are saved in the store, else the usual ones.
     refine
         Settings that say whether a dense CRF refines labels that are computed for other thresholds than the saved ones.
+    class_display
+        The titles and colours of classes; by default those of the project in which the results lie.
     overwrite
         Whether an earlier file is replaced.
 
@@ -90,6 +94,8 @@ def report(
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists already; use `overwrite=True` to replace it, or choose another name.")
     found = Source.find(Path(source))
+    if class_display is not None:
+        found = replace(found, classes=class_display)
     slides: list[MappedSlide] = []
     sections: list[Section] = []
     unread: dict[Path, str] = {}
@@ -130,9 +136,11 @@ def _read(
         yield Warned(f"The report shows no pictures of {facts.name}: {error}")
     said = facts.mpp_from or (None if listed is None else listed.mpp_from)
     labels = open_labels(store, folder)[1]
-    return MappedSlide(
-        store, folder, labels, area_rows(store, labels.cells, labels.by_hand), rows, slide, missing, said
-    )
+    classes = found.classes.of(store.taxonomy)
+    names = dict(zip(store.taxonomy.names, classes.names, strict=True))
+    areas = [replace(row, name=names.get(row.name, row.name)) for row in area_rows(store, labels.cells, labels.by_hand)]
+    rows = [replace(r, name=names.get(r.name, r.name), other=names.get(r.other, r.other)) for r in rows]
+    return MappedSlide(store, folder, labels, areas, rows, slide, missing, said, classes)
 
 
 def _models(slides: Sequence[MappedSlide], found: Source) -> dict[str, ReportedModel]:
@@ -146,7 +154,7 @@ def _models(slides: Sequence[MappedSlide], found: Source) -> dict[str, ReportedM
         run = next((run for run in runs if _weights(run) == recorded.hash), None)
         missing = "" if run else "its folder was changed since." if runs else "its folder is not there any more."
         banks = tuple(found.banks(run)) if run else ()
-        models[recorded.hash] = ReportedModel(recorded, run, missing, banks)
+        models[recorded.hash] = ReportedModel(recorded, run, missing, banks, found.classes)
     return models
 
 

@@ -86,10 +86,17 @@ class Annotations:
         return mask
 
 
-def read_annotations(path: Path) -> Annotations:
+def read_annotations(path: Path, titles: Mapping[str, str] | None = None) -> Annotations:
     """Read the annotations of a GeoJSON file.
 
     What an export of this package calls not assigned is left out, because it is no class.
+
+    Parameters
+    ----------
+    path
+        The file.
+    titles
+        The names of classes by the titles that they may have in the file.
 
     Raises
     ------
@@ -100,9 +107,10 @@ def read_annotations(path: Path) -> Annotations:
     found: dict[str, list[shapely.Geometry]] = {}
     colours: dict[str, str] = {}
     for feature in features:
-        found.setdefault(feature.classification, []).append(feature.shape)
+        name = (titles or {}).get(feature.classification, feature.classification)
+        found.setdefault(name, []).append(feature.shape)
         if feature.colour is not None:
-            colours[feature.classification] = feature.colour
+            colours[name] = feature.colour
     found.pop(UNASSIGNED_NAME, None)
     left_out = {"points and lines": flat, "annotations without a class": len(found.pop("", ()))}
     if not found:

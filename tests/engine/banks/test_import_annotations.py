@@ -18,6 +18,7 @@ from napari_pbip.engine.banks.import_annotations import import_annotations
 from napari_pbip.errors import DataError, SlideError
 from napari_pbip.events import Finished, Noted
 from napari_pbip.slides import SlideFacts, open_slide
+from napari_pbip.taxonomy import ClassDisplay
 from tests.slides.test_annotations import feature, write
 
 
@@ -59,6 +60,10 @@ def test_labels_of_the_folder_are_kept(annotations: Path, sample_slide: Path, tm
     after = LabelledSlides.read(tmp_path / "tiles")
     assert after.taxonomy.names == (*before.taxonomy.names, "Stroma")
     assert last.summary["tiles"] == len(after) > len(before)
+    renamed = ClassDisplay(titles={"Stroma": "Connective tissue"})
+    again = write(tmp_path / "again.geojson", feature(shapely.box(0, 0, 1200, 2000), "Connective tissue"))
+    list(import_annotations(again, sample_slide, tmp_path / "tiles", class_display=renamed))
+    assert LabelledSlides.read(tmp_path / "tiles").taxonomy == after.taxonomy  # its title is no class of its own
     for place, labels in before.tiles[0].items():
         assert after.tiles[0][place] >= labels
     with pytest.raises(DataError, match="tiles are labelled at 224 px"):

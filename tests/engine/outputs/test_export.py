@@ -27,11 +27,13 @@ from napari_pbip.engine.outputs.export import FORMATS, export
 from napari_pbip.engine.outputs.score_result import annotated_truth, score_result
 from napari_pbip.errors import DataError, OutputError
 from napari_pbip.events import Finished, Step, Warned
+from napari_pbip.project import Project
 from napari_pbip.results import ScoreStore, areas, write_labels
 from napari_pbip.results.dicom_seg import is_dicom_seg
 from napari_pbip.results.label_files import open_labels
 from napari_pbip.results.pyramid import create_levels, multiscales
 from napari_pbip.slides import SlideFacts, open_slide
+from napari_pbip.taxonomy import ClassDisplay
 from tests import qupath
 from tests.results import stores
 
@@ -91,6 +93,51 @@ def test_exported_polygons_are_a_mask_of_the_same_labels(store: ScoreStore, tmp_
     other.write_text((tmp_path / "slide.geojson").read_text().replace('"name": "', '"name": "my '))
     with pytest.raises(DataError, match="name the classes alike"):
         annotated_truth(other, store)
+
+
+SHOWN = ClassDisplay(titles={"LYM": "Lymphocytes", "STR": "TUM"}, colours={"LYM": "#12AB34"})
+
+
+def test_titles_and_colours_are_those_of_the_exports_and_names_those_of_tables(store: ScoreStore, tmp_path: Path):
+    shown = ("TUM", "TUM (STR)", "Lymphocytes", "NEC")  # a title that is another name is told apart
+
+    def export_as(name: str) -> Path:
+        target = tmp_path / f"slide{FORMATS[name].ending}"
+        list(export(store.path, target, name, class_display=SHOWN))
+        return target
+
+    objects = qupath.read(polygons := export_as("geojson"))
+    assert {one.names for one in objects} <= {(name,) for name in (*shown, "not assigned")}
+    assert {one.colour for one in objects if one.names == ("Lymphocytes",)} == {(0x12, 0xAB, 0x34)}
+    assert json.loads(polygons.read_text())["napari_pbip"]["titles"] == {"STR": "TUM (STR)", "LYM": "Lymphocytes"}
+    truth = annotated_truth(polygons, store, SHOWN)
+    labels = open_labels(store)[0][0][:]
+    np.testing.assert_array_equal(truth.values, np.where(labels == 255, 0, labels))
+    with Image.open(export_as("ome-tiff")) as picture:
+        assert picture.getpalette()[3 * 3 : 3 * 3 + 3] == [0x12, 0xAB, 0x34]
+        assert "2 = TUM (STR), 3 = Lymphocytes" in picture.tag_v2[270]
+    with tifffile.TiffFile(export_as("scores")) as tiff:
+        channels = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]["Pixels"]["Channel"]
+        assert tuple(one["Name"] for one in channels) == shown
+    meaning = zarr.open_group(export_as("ome-zarr"), mode="r").attrs["ome"]["image-label"]
+    assert tuple(one["class"] for one in meaning["properties"]) == (*shown, "not assigned")
+    assert meaning["colors"][2] == {"label-value": 3, "rgba": [0x12, 0xAB, 0x34, 255]}
+    for name in ("csv", "statistics"):
+        table = export_as(name).read_bytes()
+        list(export(store.path, tmp_path / "plain", name))
+        assert table == (tmp_path / "plain").read_bytes()
+        (tmp_path / "plain").unlink()
+
+
+def test_the_command_line_exports_as_the_project_shows_classes(store: ScoreStore, tmp_path: Path):
+    result = tmp_path / "project" / "results" / "slide" / store.path.name
+    shutil.copytree(store.path, result)
+    target = tmp_path / "slide.geojson"
+    command = ["export", str(result), "--format", "geojson", "--out", str(target), "--overwrite"]
+    for project, name in ((Project(), "LYM"), (Project(titles=SHOWN.titles, colours=SHOWN.colours), "Lymphocytes")):
+        project.write(tmp_path / "project")
+        assert CliRunner().invoke(cli.app, command).exit_code == 0
+        assert (name,) in {one.names for one in qupath.read(target)}
 
 
 def test_labels_as_ome_tiff(store: ScoreStore, tmp_path: Path):

@@ -17,7 +17,7 @@ from napari_pbip.gui.docks.project import ProjectWidget
 from napari_pbip.gui.docks.tune import TuneWidget
 from napari_pbip.gui.panels.cohort_table import MODEL, SLIDE, STATE
 from napari_pbip.gui.sessions import session_of
-from napari_pbip.gui.state.segmenting import Status
+from napari_pbip.gui.state.queued_slide import Status
 from napari_pbip.project import FILE, Project
 from napari_pbip.results import ScoreStore, write_labels
 from napari_pbip.results.corrections import CorrectionEditor, sittings_in

@@ -29,6 +29,7 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.results import ScoreStore
 from napari_pbip.sharing import REPORT
 from napari_pbip.taxonomy import BCSS
+from tests import qupath
 from tests.gui.qt_helpers import click
 from tests.results import stores
 
@@ -129,9 +130,15 @@ def test_a_mask_file_and_the_numbering_of_its_classes(viewer, widget, settle, tm
     assert cells(widget)["mIoU"][0] == "100.0"
 
 
-def test_annotations_are_a_mask(widget, settle, tmp_path):
+def test_exported_annotations_are_as_the_legend_shows_classes_and_are_a_mask(viewer, widget, settle, tmp_path):
+    classes = session_of(viewer).classes
+    classes.give("LYM", "Lymphocytes", BCSS.names)
+    classes.recolour("LYM", "#12ab34")
     widget.exports.export(tmp_path / "mask.geojson", "geojson")
     settle(lambda: widget.exports.bar.job.state.ended)
+    objects = qupath.read(tmp_path / "mask.geojson")
+    assert {one.colour for one in objects if one.names == ("Lymphocytes",)} == {(0x12, 0xAB, 0x34)}
+    assert ("LYM",) not in {one.names for one in objects}
     widget.choose_file(tmp_path / "mask.geojson")
     compare(widget, settle)
     assert cells(widget)["mIoU"][0] == "100.0"

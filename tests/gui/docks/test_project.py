@@ -26,7 +26,7 @@ from napari_pbip.engine.sample_project import sample_project
 from napari_pbip.gui.docks.project import ProjectWidget
 from napari_pbip.gui.panels.cohort_table import AREAS, MAP, MODEL, MPP, SLIDE, STATE, TISSUE
 from napari_pbip.gui.sessions import session_of
-from napari_pbip.gui.state.segmenting import Status
+from napari_pbip.gui.state.queued_slide import Status
 from napari_pbip.project import Project
 from napari_pbip.results import ScoreStore, write_labels
 from napari_pbip.results.places import FURTHER_MAPS

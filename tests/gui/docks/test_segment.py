@@ -24,7 +24,7 @@ from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.segment import SegmentWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.sessions import session_of
-from napari_pbip.gui.state.segmenting import Status
+from napari_pbip.gui.state.queued_slide import Status
 from napari_pbip.project import Project
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.results.corrections import CorrectionEditor

@@ -137,7 +137,7 @@ def test_it_recommends_a_method_for_the_tiles_and_settings_at_hand(viewer: Any, 
     settle(lambda: widget.recommended.isVisible())
     assert "a linear probe" in widget.recommended.text()
     assert "Only 1 tile shows BACK alone" in widget.recommended.text()
-    session.titles.give("BACK", "background", ["BACK", "TUM"])
+    session.classes.give("BACK", "background", ["BACK", "TUM"])
     settle(lambda: "Only 1 tile shows background alone" in widget.recommended.text())
     session.change(data=DataSettings())
     settle(lambda: not widget.recommended.isVisible())

@@ -73,7 +73,7 @@ def mask_layer(viewer) -> Labels | None:
 
 def test_a_dropped_slide_is_a_layer_in_micrometres(viewer, widget, settle):
     drop(widget, samples.slide())
-    settle(lambda: len(viewer.layers) and not session_of(viewer).opening)
+    settle(lambda: len(viewer.layers) and not session_of(viewer).opening.paths)
     (layer,) = viewer.layers
     assert layer.rgb
     assert layer.multiscale

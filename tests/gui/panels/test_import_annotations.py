@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QApplication, QDialogButtonBox, QFileDialog, QLineEdi
 from napari_pbip.bank import load_tiles
 from napari_pbip.gui.docks.label_tiles import LabelTilesWidget
 from napari_pbip.gui.sessions import session_of
+from napari_pbip.taxonomy import ClassDisplay
 from tests.gui.qt_helpers import click
 from tests.slides.test_annotations import feature, write
 
@@ -53,6 +54,12 @@ def test_annotations_label_the_tiles_that_training_reads(viewer, settle, sample_
     assert labelling.labels.taxonomy.names == ("Tumor",)
     settle(lambda: not labelling.saving)
     assert load_tiles(session.tiles_folder).counts == (len(tiles),)
+    session.classes.display = ClassDisplay(titles={"Tumor": "Carcinoma"})
+    titled = write(tmp_path / "c.geojson", feature(shapely.box(500, 0, 1500, 600), "Carcinoma"))
+    choose(panel.button, titled, settle)
+    settle(lambda: len(labelling.labels.tiles(slide.identity)) > len(tiles))
+    assert labelling.labels.taxonomy.names == ("Tumor",)
+    click(dock.slide_labels.undo.undo_button)
     click(dock.slide_labels.undo.undo_button)
     assert not labelling.labels.tiles(slide.identity)
     outside = write(tmp_path / "b.geojson", feature(shapely.box(9000, 600, 9500, 2000), "Tumor"))

@@ -63,6 +63,8 @@ def work(viewer: Any, study: Path, settle: Callable[..., None]) -> None:
     eye = tune.legend.rows[2].eye
     QTest.mouseClick(eye, Qt.MouseButton.LeftButton, pos=QPoint(5, eye.height() // 2))
     QTest.keyClick(tune.controls.opacity.slider, Qt.Key.Key_PageUp)
+    click(tune.save_button)
+    settle(lambda: Step.TUNE in session.steps.done)
     session.change(train=session.settings.train.model_copy(update={"epochs": 3}))
     choose_colour(tune.legend.rows[1].swatch, "#123456")
     settle()
@@ -193,6 +195,7 @@ def state(viewer: Any, study: Path) -> dict[str, Any]:
         "faults": session.project.faults,
         "camera": [*np.round(camera.center[-2:], 6), round(camera.zoom, 6)],
         "step": session.steps.shown.value,
+        "tuned": Step.TUNE in session.steps.done,
         "sorted": [
             shown.headerData(header.sortIndicatorSection(), Qt.Orientation.Horizontal),
             header.sortIndicatorOrder().name,

@@ -14,6 +14,7 @@ from napari_pbip.results.places import regions_file
 from napari_pbip.slides import SlideFacts, open_slide
 from napari_pbip.slides.annotations import read_annotations
 from napari_pbip.slides.regions import Regions
+from napari_pbip.taxonomy import ClassDisplay
 
 
 @job
@@ -26,6 +27,7 @@ def import_annotations(
     pixels: int | None = None,
     tile_mpp: float | None = None,
     mpp: float | None = None,
+    class_display: ClassDisplay | None = None,
 ) -> Job:
     """Label the tiles of a slide of which annotations of a class cover at least half, and cut them.
 
@@ -43,6 +45,8 @@ def import_annotations(
         Side of a tile in pixels, and its microns per pixel; by default those of the folder.
     mpp
         Microns per pixel, if the slide does not give them.
+    class_display
+        The titles that classes of the folder may have in the annotations.
 
     Yields
     ------
@@ -60,13 +64,13 @@ def import_annotations(
     OutputError
         If the folder cannot be written.
     """
-    found = read_annotations(annotations)
+    known = LabelledSlides.read(folder)
+    labels = SlideLabels() if known is None else SlideLabels.from_labelled(known)
+    found = read_annotations(annotations, (class_display or ClassDisplay()).names(labels.taxonomy))
     for note in found.notes:
         yield Noted(note)
     with open_slide(slide, mpp) as opened:
         facts = SlideFacts.from_slide(opened)
-    known = LabelledSlides.read(folder)
-    labels = SlideLabels() if known is None else SlideLabels.from_labelled(known)
     wanted = {"pixels": pixels, "mpp": tile_mpp}
     labels.resize(labels.size.model_copy(update={key: value for key, value in wanted.items() if value is not None}))
     labels.add_slide(facts)

@@ -26,6 +26,7 @@ from napari_pbip.results.places import OVERLAY_SIDE
 from napari_pbip.results.statistics import write_statistics
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import open_slide
+from napari_pbip.taxonomy import ClassDisplay, Taxonomy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +44,26 @@ class Format:
 class ResultFormat(Format):
     """A format for the result of a slide."""
 
-    write: Callable[[Path, ScoreStore, Path], Job]
-    """Writes a target, whole or not at all, from a store and a folder with its labels; yields no ``Finished``."""
+    write: Callable[[Path, ScoreStore, Path, Taxonomy], Job]
+    """Writes a target, whole or not at all, from a store, a folder with its labels, and the classes as they are called
+    and coloured in it; yields no ``Finished``. Tables have the names of the store."""
     labels: bool = True
     """Whether it depends on the labels."""
     is_earlier: Callable[[Path], bool] = Path.is_file
     """Whether what exists at a path is an earlier export, which may be replaced."""
 
 
-def _areas(path: Path, store: ScoreStore, folder: Path) -> Job:
+def _areas(path: Path, store: ScoreStore, folder: Path, _: Taxonomy) -> Job:
     yield Started(f"Writing {path.name}", total=1, unit="files")
     write_areas(path, store, folder)
     yield Step(1)
 
 
-def _overlay(path: Path, store: ScoreStore, folder: Path) -> Job:
+def _statistics(path: Path, store: ScoreStore, folder: Path, _: Taxonomy) -> Job:
+    return write_statistics(path, store, folder)
+
+
+def _overlay(path: Path, store: ScoreStore, folder: Path, classes: Taxonomy) -> Job:
     yield Started(f"Writing {path.name}", total=1, unit="files")
     facts = store.facts.slide
     try:
@@ -67,12 +73,12 @@ def _overlay(path: Path, store: ScoreStore, folder: Path) -> Job:
         raise OutputError(
             f"The picture needs the slide, and the slide of {store.path.name} is gone: {error}"
         ) from error
-    write_overlay(path, store, thumbnail, folder)
+    write_overlay(path, store, thumbnail, folder, classes)
     yield Step(1)
 
 
-def _scores(path: Path, store: ScoreStore, _: Path) -> Job:
-    return write_score_tiff(path, store)
+def _scores(path: Path, store: ScoreStore, _: Path, classes: Taxonomy) -> Job:
+    return write_score_tiff(path, store, classes)
 
 
 FORMATS: Mapping[str, ResultFormat] = {
@@ -86,7 +92,7 @@ FORMATS: Mapping[str, ResultFormat] = {
         ending=".statistics.csv",
         title="Statistics (CSV)",
         about="A table with areas, patches, interfaces between classes and distances from one class to another",
-        write=write_statistics,
+        write=_statistics,
     ),
     "png": ResultFormat(
         ending=".png",
@@ -139,6 +145,7 @@ def export(
     thresholds: ThresholdSettings | None = None,
     *,
     refine: RefineSettings | None = None,
+    class_display: ClassDisplay | None = None,
     overwrite: bool = False,
 ) -> Job:
     """Export the result of a slide. The store is not changed, and the target appears only when it is complete.
@@ -155,6 +162,9 @@ def export(
         Thresholds by which scores become labels; by default the labels that are saved in the store are exported.
     refine
         Settings that say whether a dense CRF refines the labels of these thresholds.
+    class_display
+        The titles and colours of classes, such as those of a project; by default classes have the names and colours of
+        the store. Tables have its names always, because they are what other tables and scripts know a class by.
     overwrite
         Whether an earlier export is replaced.
 
@@ -176,6 +186,7 @@ def export(
     if target.exists() and not chosen.is_earlier(target):
         raise OutputError(f"{target} is no earlier export of this kind and is not deleted; choose another name.")
     scores = ScoreStore.open(store)
+    shown = (class_display or ClassDisplay()).of(scores.taxonomy)
     done, planned = scores.progress
     if done < planned:
         yield Warned(
@@ -183,7 +194,7 @@ def export(
         )
     with ExitStack() as stack:
         folder = (yield from labels_at(stack, scores, thresholds, refine)) if chosen.labels else store
-        yield from stack.enter_context(closing(chosen.write(target, scores, folder)))
+        yield from stack.enter_context(closing(chosen.write(target, scores, folder, shown)))
     yield Finished(target)
 
 

@@ -33,7 +33,7 @@ from napari_pbip.results.metrics import PROTOCOLS, Protocol
 from napari_pbip.results.resampling import intervals
 from napari_pbip.slides.annotations import read_annotations
 from napari_pbip.slides.proportions import scale_over
-from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, ClassDisplay
 
 RESULT_PROTOCOLS: Mapping[str, Protocol] = {
     **PROTOCOLS,
@@ -204,23 +204,25 @@ def read_mask(path: Path) -> Mask:
     return whole_numbers(values, path)
 
 
-def annotated_truth(path: Path, store: ScoreStore) -> Truth:
+def annotated_truth(path: Path, store: ScoreStore, class_display: ClassDisplay | None = None) -> Truth:
     """Return annotations of QuPath as a mask of the cells of a store.
 
-    Cells without an annotation, or with those of several classes, are ignored.
+    Cells without an annotation, or with those of several classes, are ignored. Annotations have the names of the
+    classes, or their titles in ``class_display``.
 
     Raises
     ------
     DataError
         If the file cannot be read, or the annotations are of another slide or of none of the classes.
     """
-    found = read_annotations(path)
+    shown = class_display or ClassDisplay()
+    found = read_annotations(path, shown.names(store.taxonomy))
     slide, names = store.facts.slide, store.taxonomy.names
     found.check_on(slide)
     if not set(names) & set(found.polygons):
         raise DataError(
             f"The annotations in {path.name} have the classes {', '.join(found.polygons)}, and the result has "
-            f"{', '.join(names)}; name the classes alike."
+            f"{', '.join(map(shown.title, names))}; name the classes alike."
         )
     _, height, width = store.scores[0].shape
     return Truth(found.mask(names, (height, width), store.cell_um / slide.mpp), 1)

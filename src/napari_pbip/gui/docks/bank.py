@@ -92,12 +92,12 @@ class BankWidget(QWidget):
         self.impure_notice = Notice()
         self.legend = QLabel()
         self.legend.setWordWrap(True)
-        self.clusters = ClusterView(viewer, self._work, self._session.titles)
+        self.clusters = ClusterView(viewer, self._work, self._session.classes)
         self.clusters.k_changed.connect(self._change_k)
         self.clusters.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.clusters.customContextMenuRequested.connect(self._open_menu)
         self.clusters.doubleClicked.connect(self._show_on_slide)
-        self.scatter = Scatter(viewer, self._work, self._session.titles)
+        self.scatter = Scatter(viewer, self._work, self._session.classes)
         self.picked_label = QLabel()
         self.picked_label.setWordWrap(True)
         self.remove_button = push_button("Remove", "Take the selected tiles out of the bank (Delete)", self.remove)
@@ -121,7 +121,7 @@ class BankWidget(QWidget):
             (self._session.labelling.tiles_cut, self._find_tiles),
             (work.tiles_changed, self._show_tiles),
             (work.changed, self._show_bank),
-            (self._session.titles.changed, self._show_bank),
+            (self._session.classes.changed, self._show_bank),
             (work.selection_changed, self._show_picked),
             (work.building, self._follow_build),
             (work.refused, self.correct_notice.error),
@@ -214,7 +214,7 @@ class BankWidget(QWidget):
         if tiles is None:
             self.tiles_notice.error(self._work.tiles_problem)
         else:
-            names = map(self._session.titles, tiles.taxonomy.names)
+            names = map(self._session.classes.title, tiles.taxonomy.names)
             counted = ", ".join(f"{n} {c:,}" for n, c in zip(names, tiles.counts, strict=True))
             single = len(tiles.single_class)
             several = f", {len(tiles) - single:,} with several are not used" if single < len(tiles) else ""
@@ -299,10 +299,11 @@ class BankWidget(QWidget):
             self.bank_notice.error(work.problem)
         if bank is None:
             return
-        titles = self._session.titles
+        classes = self._session.classes
         self.legend.setText(
             " &nbsp; ".join(
-                f'<font color="{c.colour}">●</font>&nbsp;{rich(titles(c.name))}' for c in titles.coloured(bank.taxonomy)
+                f'<font color="{c.colour}">●</font>&nbsp;{rich(classes.title(c.name))}'
+                for c in classes.coloured(bank.taxonomy)
             )
         )
         impure = sum(bool(c.warning) for c in work.clusters)
@@ -316,7 +317,7 @@ class BankWidget(QWidget):
         self.duplicates_button.setVisible(bool(work.duplicates))
         self.move_menu.clear()
         for tissue in bank.taxonomy:
-            action = self.move_menu.addAction(caption(self._session.titles(tissue.name)))
+            action = self.move_menu.addAction(caption(self._session.classes.title(tissue.name)))
             if action is not None:
                 action.triggered.connect(lambda _, name=tissue.name: self.move_to(name))
         self._show_picked()

@@ -158,14 +158,14 @@ class EvaluateWidget(QWidget):
             self.notice.error("There is no mask to compare with; choose a labels layer or a file.")
             return
         path, thresholds, first = result.store.path, result.thresholds, int(self.numbering.currentData())
-        refine = self._session.settings.refine
+        refine, shown = self._session.settings.refine, self._session.classes.display
         drawn = None if isinstance(chosen, Path) else chosen.data[0] if chosen.multiscale else chosen.data
 
         def make() -> Job:  # called in the thread, because the layer may be read from a file only now
             if drawn is not None:
                 truth = Truth(np.asarray(drawn), first)
             elif chosen.suffix.lower() in ANNOTATIONS:
-                truth = annotated_truth(chosen, ScoreStore.open(path))
+                truth = annotated_truth(chosen, ScoreStore.open(path), shown)
             else:
                 truth = Truth(read_mask(chosen), first)
             return score_result(path, truth, thresholds, refine)
@@ -196,7 +196,7 @@ class EvaluateWidget(QWidget):
         name = self.protocol.currentData()
         self.protocol.setToolTip(RESULT_PROTOCOLS[name].about)
         report = self._summary["protocols"][name]
-        rows = figure_rows(report, digits=1, title=self._session.titles)
+        rows = figure_rows(report, digits=1, title=self._session.classes.title)
         self.table.setRowCount(len(rows))
         self.table.setVerticalHeaderLabels([heading for heading, *_ in rows])
         for row, (_, *texts) in enumerate(rows):
@@ -217,7 +217,7 @@ class EvaluateWidget(QWidget):
         self.calibration.setVisible(chosen != "confusion")
         if chosen == "confusion":
             counts = summary["confusion"][self.protocol.currentData()]
-            self.confusion.draw(np.array(counts), tuple(map(self._session.titles, summary["classes"])))
+            self.confusion.draw(np.array(counts), tuple(map(self._session.classes.title, summary["classes"])))
         else:
             self.calibration.draw(summary["calibration"][chosen])
 

@@ -122,7 +122,7 @@ class SlideLabelling(QWidget):
         self.tool = LabelTool(session.viewer, self._labelling, session.suggestions, self)
         self.tool.class_chosen.connect(self.table.choose)
         self.table.renamed.connect(self._rename)
-        self.table.recoloured.connect(session.titles.recolour)
+        self.table.recoloured.connect(session.classes.recolour)
         self.table.chosen.connect(self._choose)
         self.add_button = push_button("Add class", "Add a tissue class", self._add_class)
         self.rename_button = push_button("Rename", "Change the name of the selected class (F2)", self._edit_name)
@@ -159,7 +159,7 @@ class SlideLabelling(QWidget):
         listen(
             self,
             (self._labelling.changed, self._show),
-            (session.titles.changed, self._show),
+            (session.classes.changed, self._show),
             (session.regions.changed, self._show_total),
             (self._labelling.cutting, self._follow),
             (self._labelling.tool_taken, self._on_taken),
@@ -195,8 +195,8 @@ class SlideLabelling(QWidget):
         labelling = self._labelling
         labels, facts, grid = labelling.labels, labelling.facts, labelling.grid
         broken = labelling.problem is not None
-        titles = self._session.titles
-        self.table.show_classes(titles.coloured(labels.taxonomy), labels.counts, titles)
+        classes = self._session.classes
+        self.table.show_classes(classes.coloured(labels.taxonomy), labels.counts, classes.title)
         self.tool.chosen = max(0, min(self.table.currentRow(), len(labels.taxonomy) - 1))
         if labelling.slide is None:
             self.slide_label.setText("none")
@@ -276,16 +276,16 @@ class SlideLabelling(QWidget):
 
     def _rename(self, index: int, name: str) -> None:
         """Change what is shown: the title of a class that has one, else its name."""
-        labels, titles = self._labelling.labels, self._session.titles
+        labels, classes = self._labelling.labels, self._session.classes
         names = labels.taxonomy.names
-        if names[index] in titles.given:
-            self._try(lambda: titles.give(names[index], name, names))
+        if names[index] in classes.display.titles:
+            self._try(lambda: classes.give(names[index], name, names))
         else:
             self._try(lambda: labels.rename_class(index, name))
 
     def _remove_class(self) -> None:
         labels = self._labelling.labels
-        name = self._session.titles(labels.taxonomy.names[self.tool.chosen])
+        name = self._session.classes.title(labels.taxonomy.names[self.tool.chosen])
         if lost := self._try(lambda: labels.remove_class(self.tool.chosen)):
             self.class_notice.info(f"{_many(lost, 'tile')} lost the class {name}; Undo brings it back.")
 

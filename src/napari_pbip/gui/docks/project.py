@@ -49,7 +49,7 @@ class ProjectWidget(DropZone):
         self.search.setAccessibleName("Filter of the slides")
         self.search.setClearButtonEnabled(True)
         self.add_button = push_button("Add slides…", "Slides of the project are not opened until you do", self._choose)
-        self.table = CohortTable(session.cohort, session.titles, session.project.show)
+        self.table = CohortTable(session.cohort, session.classes, session.project.show)
         self.search.textChanged.connect(session.cohort.show_only)
         self._above_and_table = QWidget()
         self.sheet = OwnWindow(
@@ -238,8 +238,11 @@ class ProjectWidget(DropZone):
         """Write the report of the project; an earlier one is replaced, for which the dialog asks."""
         self.notice.clear()
         self._session.project.save()  # thresholds are those that are shown
-        folder, refine = self._session.folder, self._session.settings.refine
-        job = self._session.start(lambda: report(folder, path, refine=refine, overwrite=True), reads_maps=True)
+        session = self._session
+        folder, refine, shown = session.folder, session.settings.refine, session.classes.display
+        job = session.start(
+            lambda: report(folder, path, refine=refine, class_display=shown, overwrite=True), reads_maps=True
+        )
         self.bar.follow(job)
 
         def on_end(state: State) -> None:
@@ -283,7 +286,7 @@ class ProjectWidget(DropZone):
 
     def write_statistics(self, path: Path) -> None:
         """Write the statistics of all maps, at the thresholds that they are, or were last, shown with."""
-        thresholds, refine = self._session.project.thresholds, self._session.settings.refine
+        thresholds, refine = self._session.remembered.thresholds, self._session.settings.refine
         stores = {store: thresholds.get(store) for store in self._stores()}
         self.notice.clear()
         job = self._session.start(lambda: cohort_statistics(stores, path, refine), reads_maps=True)

@@ -29,8 +29,9 @@ from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.panels.replacing import ask_to_replace
 from napari_pbip.gui.sessions import session_of
-from napari_pbip.gui.state.segmenting import QueuedSlide, SegmentQueue, Status
-from napari_pbip.gui.state.titles import Titles
+from napari_pbip.gui.state.queued_slide import QueuedSlide, Status
+from napari_pbip.gui.state.segmenting import SegmentQueue
+from napari_pbip.gui.state.shown_classes import ShownClasses
 from napari_pbip.gui.widgets.buttons import folding_button, push_button
 from napari_pbip.gui.widgets.dropped import DropZone
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
@@ -86,7 +87,7 @@ class SegmentWidget(DropZone):
             (self._session.slide_selected, self._on_slide_selected),
             (self._session.folder_changed, self._on_folder),
             (self._queue.changed, self._show_chosen),
-            (self._session.titles.changed, self._show_facts),
+            (self._session.classes.changed, self._show_facts),
         )
         self._show_models()
         self._show_slides()
@@ -165,7 +166,7 @@ class SegmentWidget(DropZone):
         facts = None if self._queue.run is None else self._models()[self._queue.run]
         self.facts.setVisible(isinstance(facts, RunFacts))
         if isinstance(facts, RunFacts):
-            self.facts.setText(describe(facts, self._session.titles))
+            self.facts.setText(describe(facts, self._session.classes))
         elif facts is None:
             self.model_notice.info(_CHOOSE_MODEL)
         else:
@@ -237,7 +238,7 @@ class SegmentWidget(DropZone):
             self.more_button.setChecked(True)
         elif paths:
             if not len(self._session.slides) and paths[0].is_file():  # no slide is open: the user wants to see this one
-                self._session.open_slide(paths[0], otherwise=lambda error: None)  # its row shows the error
+                self._session.opening.slide(paths[0], otherwise=lambda error: None)  # its row shows the error
             self._queue.drop(paths, run)
 
 
@@ -415,16 +416,16 @@ def _facts(run: Path) -> RunFacts | ModelError:
         return error
 
 
-def describe(facts: RunFacts, titles: Titles) -> str:
+def describe(facts: RunFacts, classes: ShownClasses) -> str:
     """Return the titles of a model's classes in their colours, and how long it was trained, as rich text."""
-    classes = " &nbsp; ".join(
-        f'<span style="color: {one.colour}">■</span>&nbsp;{html.escape(titles(one.name))}'
-        for one in titles.coloured(facts.taxonomy)
+    titles = " &nbsp; ".join(
+        f'<span style="color: {one.colour}">■</span>&nbsp;{html.escape(classes.title(one.name))}'
+        for one in classes.coloured(facts.taxonomy)
     )
     state = "trained" if facts.finished else f"training stopped at step {facts.step:,} of {facts.steps:,}"
     method = facts.settings.method
     score = "" if facts.best_score is None else f", validation mIoU {facts.best_score:.1f} %"
-    return f"{classes}<br>{method.title or method.name}, {state}{score}"
+    return f"{titles}<br>{method.title or method.name}, {state}{score}"
 
 
 def _state(slide: QueuedSlide) -> str:

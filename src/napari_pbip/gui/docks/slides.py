@@ -105,7 +105,7 @@ class SlidesWidget(DropZone):
     def _open(self, paths: Sequence[Path]) -> None:
         self.notice.error(" ".join(self._faults))
         for path in paths:
-            self._session.open_slide(path, otherwise=while_alive(self._fail))
+            self._session.opening.slide(path, otherwise=while_alive(self._fail))
 
     def _fail(self, error: PbipError) -> None:
         self._faults.append(str(error))

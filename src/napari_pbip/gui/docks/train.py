@@ -131,8 +131,8 @@ class TrainWidget(QWidget):
             (session.settings_changed, self._show_settings),
             (session.bank.changed, self._show_start),
             (session.folder_changed, self._show_start),
-            (session.titles.changed, self._show_actions),
-            (session.titles.changed, self._find_advice),
+            (session.classes.changed, self._show_actions),
+            (session.classes.changed, self._find_advice),
             (session.labelling.tiles_cut, self._find_advice),
             (session.method_advice.changed, self._show_advice),
             (training.models_changed, self._show_models),
@@ -305,7 +305,7 @@ class TrainWidget(QWidget):
         fitted = isinstance(facts, RunFacts) and not by_steps and finished
         self.report.setVisible(fitted)
         if isinstance(facts, RunFacts) and fitted:
-            self.report.show_fit(facts.fit, facts.taxonomy.names, self._session.titles)
+            self.report.show_fit(facts.fit, facts.taxonomy.names, self._session.classes.title)
         self.name_notice.clear()
         if not usable:
             self.name_notice.error("A name may contain letters, digits, spaces, dots, hyphens and underscores.")
@@ -366,7 +366,7 @@ class TrainWidget(QWidget):
 
     def _show_prototypes(self) -> None:
         session = self._session
-        PrototypesDialog(session.viewer, ModelPrototypes(session, self._run), session.titles, self).show()
+        PrototypesDialog(session.viewer, ModelPrototypes(session, self._run), session.classes, self).show()
 
     def _follow(self) -> None:
         job = self._training.job

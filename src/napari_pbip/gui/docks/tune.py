@@ -27,7 +27,6 @@ from napari_pbip.gui.panels.legend import LegendPanel
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.scrolling import scrolling_to
 from napari_pbip.gui.sessions import session_of
-from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
@@ -93,7 +92,7 @@ class TuneWidget(QWidget):
         listen(
             self,
             (results.selected, self._select),
-            (self._session.titles.changed, self._bind),
+            (self._session.classes.changed, self._bind),
             (self._session.folder_changed, self.notice.clear),
         )
         self._on_click = on_click(self._explain)
@@ -144,7 +143,7 @@ class TuneWidget(QWidget):
 
     def _bind(self) -> None:
         if self._result is not None:
-            self.controls.bind(self._result.display, self._result.taxonomy, self._session.titles)
+            self.controls.bind(self._result.display, self._result.taxonomy, self._session.classes.title)
 
     def _forget(self) -> None:
         result, self._result = self._result, None
@@ -165,7 +164,7 @@ class TuneWidget(QWidget):
     def open(self, folder: Path) -> None:
         """Open a result, which is read in a thread, or show why it cannot be opened."""
         self.notice.info(f"Opening {folder.name}…")
-        self._session.open_result(folder, while_alive(self._opened), while_alive(self.notice.error))
+        self._session.opening.result(folder, while_alive(self._opened), while_alive(self.notice.error))
 
     def _opened(self, result: ResultLayer) -> None:
         self.notice.clear()
@@ -192,7 +191,7 @@ class TuneWidget(QWidget):
     def _on_saved(self, path: Path, state: State) -> None:
         self.save_button.setEnabled(True)
         if state is State.FINISHED:
-            self._session.steps.wrote(Step.TUNE, path)
+            self._session.remembered.mark(path, "tuned")
             self.notice.info(f"The map is written: labels in {path.name}, areas.csv and overlay.png in {path.parent}.")
 
     # the place under the cursor ------------------------------------------------------------------------------
@@ -203,8 +202,8 @@ class TuneWidget(QWidget):
             self.hover.setText(_HOVER)
             return
         label, shares = found
-        names = map(self._session.titles, self._result.store.taxonomy.names)
-        text = f"<b>{rich(self._session.titles(self._name(label)))}</b>"
+        names = map(self._session.classes.title, self._result.store.taxonomy.names)
+        text = f"<b>{rich(self._session.classes.title(self._name(label)))}</b>"
         if label == NOT_ANALYSED:
             text += f" {rich(self._why_not(event.position))}"
         else:
@@ -267,7 +266,7 @@ class TuneWidget(QWidget):
             if self._asked is not None:
                 self._answer()
             elif result is self._result and asked is self._open:
-                self.why.show_explanation(found[1], drawn, session.titles)
+                self.why.show_explanation(found[1], drawn, session.classes.title)
                 self._to_why.start()
 
         def otherwise(error: PbipError) -> None:

@@ -32,11 +32,10 @@ from napari_pbip.gui.layers.units import MICRONS
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
-from napari_pbip.results.labels import UNASSIGNED_RGB
 from napari_pbip.results.places import is_further
 from napari_pbip.results.view import ViewedStore
 from napari_pbip.slides.regions import Regions
-from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME, Taxonomy
+from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME, UNASSIGNED_RGB, Taxonomy
 
 if TYPE_CHECKING:
     from napari.layers import Labels as LabelsLayer

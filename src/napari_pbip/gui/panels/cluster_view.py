@@ -35,8 +35,8 @@ from qtpy.QtWidgets import (
 
 from napari_pbip.bank import BankTile, ClusterFacts, Curation, ImageBank
 from napari_pbip.gui.connections import listen
+from napari_pbip.gui.state.shown_classes import ShownClasses
 from napari_pbip.gui.state.thumbnails import SIDE, Thumbnails, read_tile
-from napari_pbip.gui.state.titles import Titles
 from napari_pbip.gui.widgets.number_box import NumberBox
 from napari_pbip.gui.widgets.swatch import swatch
 from napari_pbip.gui.widgets.tab_order import set_tab_order
@@ -102,10 +102,10 @@ class Clustered(Protocol):
 class ClusterModel(QAbstractTableModel):
     """A table model whose rows are classes with their clusters below them, and whose columns are tiles."""
 
-    def __init__(self, work: Clustered, titles: Titles, parent: QWidget) -> None:
+    def __init__(self, work: Clustered, classes: ShownClasses, parent: QWidget) -> None:
         super().__init__(parent)
         self._work = work
-        self._titles = titles
+        self._classes = classes
         self._rows: list[_Row] = []
         self._places: dict[str, list[tuple[int, int]]] = {}
         self._columns = 0
@@ -154,7 +154,7 @@ class ClusterModel(QAbstractTableModel):
         if role == PICTURE:
             return self._work.thumbnails.get(tile.hash, partial(read_tile, self._work.folder, tile))
         if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
-            title = self._titles(bank.taxonomy.names[tile.class_index])
+            title = self._classes.title(bank.taxonomy.names[tile.class_index])
             lines = [tile.path.replace("\\", "/").rsplit("/", 1)[-1], title]
             lines.append(f"similarity to the {self._work.one} {tile.similarity:.2f}")
             if tile.origin is not None:
@@ -169,8 +169,8 @@ class ClusterModel(QAbstractTableModel):
         if orientation != Qt.Orientation.Vertical or bank is None or section >= len(self._rows):
             return None
         row = self._rows[section]
-        tissue = self._titles.coloured(bank.taxonomy).classes[row.class_index]
-        title = self._titles(tissue.name)
+        tissue = self._classes.coloured(bank.taxonomy).classes[row.class_index]
+        title = self._classes.title(tissue.name)
         if row.facts is None:
             if role == Qt.ItemDataRole.DisplayRole:
                 return title
@@ -198,7 +198,7 @@ class ClusterView(QTableView):
         The viewer, whose theme is used.
     work
         The clusters.
-    titles
+    classes
         The titles and colours of the classes.
     editable
         Whether the user may give classes another number of clusters.
@@ -209,15 +209,15 @@ class ClusterView(QTableView):
     k_refused = Signal(str)
     """Emitted with the reason why an entered number of clusters is refused, or an empty text once one is accepted."""
 
-    def __init__(self, viewer: ViewerModel, work: Clustered, titles: Titles, *, editable: bool = True) -> None:
+    def __init__(self, viewer: ViewerModel, work: Clustered, classes: ShownClasses, *, editable: bool = True) -> None:
         super().__init__()
         self._viewer = viewer
-        self._titles = titles
+        self._classes = classes
         self._editable = editable
         self._work = work
         self._following = False
         self._warned = -1
-        self.clusters = ClusterModel(work, titles, self)
+        self.clusters = ClusterModel(work, classes, self)
         self.setModel(self.clusters)
         self.setItemDelegate(_Picture(self))
         self.setAccessibleName("Clusters of the image bank")
@@ -241,7 +241,7 @@ class ClusterView(QTableView):
         listen(
             self,
             (work.changed, self.show_bank),
-            (titles.changed, self.show_bank),
+            (classes.changed, self.show_bank),
             (work.selection_changed, self._show_picked),
             (work.thumbnails.arrived, self._repaint),
         )
@@ -283,8 +283,8 @@ class ClusterView(QTableView):
         number = NumberBox(0, min(_MOST_CLUSTERS, tiles), empty=f"automatic ({bank.k[n]})")
         number.setObjectName(name)
         number.setValue(0 if wanted == "auto" else wanted)
-        number.setToolTip(tip(f"Number of clusters of {self._titles(name)}; empty: found by the silhouette"))
-        number.setAccessibleName(f"Clusters of {self._titles(name)}")
+        number.setToolTip(tip(f"Number of clusters of {self._classes.title(name)}; empty: found by the silhouette"))
+        number.setAccessibleName(f"Clusters of {self._classes.title(name)}")
         number.valueChanged.connect(lambda k: self.k_changed.emit(name, int(k)))
         number.problem.connect(self.k_refused)
         layout.addWidget(QLabel(f"{tiles:,} tile{'s' * (tiles != 1)} in"))

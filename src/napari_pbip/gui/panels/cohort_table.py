@@ -23,7 +23,7 @@ from qtpy.QtWidgets import QAbstractItemDelegate, QAbstractItemView, QHeaderView
 from napari_pbip.gui.area_text import percent, square_millimetres
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.state.cohort import SIDE, Cohort, CohortEntry
-from napari_pbip.gui.state.titles import Titles
+from napari_pbip.gui.state.shown_classes import ShownClasses
 from napari_pbip.gui.widgets.number_box import read_number
 from napari_pbip.gui.widgets.words import tip
 from napari_pbip.results.areas import Area
@@ -66,10 +66,10 @@ class CohortModel(QAbstractTableModel):
     refused = Signal(str)
     """Emitted with a sentence on why what the user typed is refused, or an empty text."""
 
-    def __init__(self, cohort: Cohort, titles: Titles) -> None:
+    def __init__(self, cohort: Cohort, classes: ShownClasses) -> None:
         super().__init__()
         self._cohort = cohort
-        self._titles = titles
+        self._shown = classes
         self.entries: list[CohortEntry] = []
         self.classes: tuple[str, ...] = ()
 
@@ -112,7 +112,7 @@ class CohortModel(QAbstractTableModel):
             return None
         if section < AREAS:
             return _HEADERS[section]
-        return f"{self._titles(self.classes[(section - AREAS) // 2])}\n{'%' if (section - AREAS) % 2 else 'mm²'}"
+        return f"{self._shown.title(self.classes[(section - AREAS) // 2])}\n{'%' if (section - AREAS) % 2 else 'mm²'}"
 
     def flags(self, index: QModelIndex) -> Qt.ItemFlag:
         flags = super().flags(index)
@@ -195,15 +195,15 @@ class CohortTable(QTableView):
     ----------
     cohort
         The slides.
-    titles
+    classes
         The titles of the classes.
     opened
         Called with the path of a slide that was double-clicked.
     """
 
-    def __init__(self, cohort: Cohort, titles: Titles, opened: Callable[[Path], None]) -> None:
+    def __init__(self, cohort: Cohort, classes: ShownClasses, opened: Callable[[Path], None]) -> None:
         super().__init__()
-        self.cohort_model = CohortModel(cohort, titles)
+        self.cohort_model = CohortModel(cohort, classes)
         self._proxy = QSortFilterProxyModel(self)
         self._proxy.setSourceModel(self.cohort_model)
         self._proxy.setSortRole(_SORT)
@@ -242,7 +242,7 @@ class CohortTable(QTableView):
         self.doubleClicked.connect(self._on_double_click)
         self.cohort_model.modelReset.connect(self._fit_titles)
         self.cohort_model.modelReset.connect(self._arrange)
-        listen(self, (titles.changed, self._retitle), (cohort.arranged, self._arrange))
+        listen(self, (classes.changed, self._retitle), (cohort.arranged, self._arrange))
         self._arrange()
 
     def _on_sorted(self, column: int, order: Qt.SortOrder) -> None:

@@ -64,7 +64,7 @@ class CompareMaps(QWidget):
         listen(
             self,
             (session.slide_selected, self._end_soon),
-            (session.titles.changed, self._recolour),
+            (session.classes.changed, self._recolour),
             (events.removed, self._end_soon),
             (grid_of(session.viewer).events.enabled, self._end_soon),
         )
@@ -186,7 +186,7 @@ class CompareMaps(QWidget):
         self.table.setRowCount(len(found["areas"]))
         for row, area in enumerate(found["areas"]):
             figures = (f"{area.before:.4f}", f"{area.after:.4f}", f"{area.after - area.before:+.4f}")
-            for column, text in enumerate((self._session.titles(area.name), *figures)):
+            for column, text in enumerate((self._session.classes.title(area.name), *figures)):
                 item = QTableWidgetItem(text)
                 if column:
                     item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
@@ -217,7 +217,7 @@ class CompareMaps(QWidget):
                 return
             self._hide_difference()
             result.layer.visible = True
-            coloured = self._session.titles.coloured
+            coloured = self._session.classes.coloured
             self._beside = SideBySide(self._session.viewer, slide, earlier, result.display.opacity, coloured)
             right = f"that by “{self._before_title}”" if self._before_title else "the earlier one"
             self.beside_notice.info(f"Left: the map as it is now. Right: {right}.")
@@ -269,7 +269,7 @@ class CompareMaps(QWidget):
             for layer in self._differences():
                 layer.colormap = result_colormap(self._result.taxonomy)
         if self._beside is not None:
-            self._beside.recolour(self._session.titles.coloured)
+            self._beside.recolour(self._session.classes.coloured)
 
     def _draw(self, result: ResultLayer, before: Path, picture: Any, pixel_um: float) -> None:
         """Show the cells that have another label above the map, in the colours of their classes, instead of the map."""

@@ -18,8 +18,7 @@ from napari_pbip.gui.widgets.swatch import square_icon
 from napari_pbip.gui.widgets.words import PlainLabel
 from napari_pbip.provenance import operator
 from napari_pbip.results.corrections import UNTOUCHED, Sitting
-from napari_pbip.results.labels import UNASSIGNED_RGB
-from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME
+from napari_pbip.taxonomy import UNASSIGNED, UNASSIGNED_NAME, UNASSIGNED_RGB
 
 _WHY = "napari cannot paint on the map itself, because it is computed from scores. Correct paints over it."
 _OPENING = "Opening the corrections…"
@@ -64,7 +63,7 @@ class CorrectPanel(QGroupBox):
         layout.addLayout(buttons)
         layout.addWidget(self.notice)
         layout.addWidget(self.teach)
-        listen(self, (self._correcting.changed, self._show), (session.titles.changed, self._show_classes))
+        listen(self, (self._correcting.changed, self._show), (session.classes.changed, self._show_classes))
 
     def show_result(self, result: ResultLayer) -> None:
         """Correct this result from now on."""
@@ -79,7 +78,7 @@ class CorrectPanel(QGroupBox):
         with signals_blocked(self.paints):
             self.paints.clear()
             for value, one in enumerate(self._result.taxonomy, 1):
-                self.paints.addItem(square_icon(one.colour), self._session.titles(one.name), value)
+                self.paints.addItem(square_icon(one.colour), self._session.classes.title(one.name), value)
             self.paints.addItem(square_icon(QColor(*UNASSIGNED_RGB)), UNASSIGNED_NAME, UNASSIGNED)
             self.paints.addItem(AS_MODEL_NAME, UNTOUCHED)
         self._show()

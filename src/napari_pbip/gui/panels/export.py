@@ -17,7 +17,6 @@ from napari_pbip.gui.connections import listen
 from napari_pbip.gui.jobs import RunningJob, State
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.state.session import Session
-from napari_pbip.gui.state.steps import Step
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.file_dialogs import ask_where_to_save
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
@@ -96,9 +95,10 @@ class ExportPanel(QGroupBox):
         if (result := self._result) is None:
             return None
         path, thresholds, refine = result.store.path, result.thresholds, self._session.settings.refine
+        shown = self._session.classes.display
         if name == _REPORT:
-            return lambda: report(path, target, thresholds, refine=refine, overwrite=True)
-        return lambda: export(path, target, name, thresholds, refine=refine, overwrite=True)
+            return lambda: report(path, target, thresholds, refine=refine, class_display=shown, overwrite=True)
+        return lambda: export(path, target, name, thresholds, refine=refine, class_display=shown, overwrite=True)
 
     def _of_tiles(self, target: Path, name: str) -> JobMaker | None:
         data = self._session.settings.data
@@ -109,7 +109,7 @@ class ExportPanel(QGroupBox):
         if job.result is None or job.result.output is None:
             return
         if store is not None:
-            self._session.steps.wrote(Step.EVALUATE, store)
+            self._session.remembered.mark(store, "exported")
         self._written_in = job.result.output.parent
         self.written.info(f"Written: {job.result.output}")
         self.folder_button.show()

@@ -51,10 +51,10 @@ class ImportAnnotations(QWidget):
         self.notice.clear()
         if facts is None:
             return
-        size = labels.size
+        size, titles = labels.size, self._session.classes.display.names(labels.taxonomy)
 
         def work() -> tuple[Annotations, Mapping[str, Sequence[Position]]]:
-            found = read_annotations(path)
+            found = read_annotations(path, titles)
             return found, found.tiles_of(facts, size)
 
         def then(read: tuple[Annotations, Mapping[str, Sequence[Position]]]) -> None:

@@ -13,7 +13,7 @@ from superqt.utils import signals_blocked
 from napari_pbip.gui.area_text import percent, square_millimetres
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.results import ResultLayer
-from napari_pbip.gui.panels.titles import ask_title
+from napari_pbip.gui.panels.class_title import ask_title
 from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.unassigned import why_unassigned
@@ -22,9 +22,8 @@ from napari_pbip.gui.widgets.swatch import Swatch, SwatchButton
 from napari_pbip.gui.widgets.tab_order import set_tab_order
 from napari_pbip.gui.widgets.words import PlainLabel, caption, rich, tip
 from napari_pbip.results.areas import NOT_ANALYSED_NAME
-from napari_pbip.results.labels import UNASSIGNED_RGB
 from napari_pbip.slides.regions import WHOLE
-from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME, Taxonomy
+from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, UNASSIGNED_NAME, UNASSIGNED_RGB, Taxonomy
 
 _NOTHING = "No tissue map is open. Segment a slide, open a result, or switch the live map on: its classes appear here."
 _ALL = "All that counts"
@@ -68,7 +67,7 @@ class LegendPanel(QWidget):
             self,
             (session.results.selected, self._select),
             (session.live_map.changed, self._select),
-            (session.titles.changed, self._make_rows),
+            (session.classes.changed, self._make_rows),
         )
         self.destroyed.connect(self._forget)
         self._select()
@@ -110,8 +109,8 @@ class LegendPanel(QWidget):
             self._taxonomy = self._shown.taxonomy
         taxonomy = self._taxonomy or ()
         for n, one in enumerate(taxonomy, 1):
-            rename, recolour = partial(self._rename, one.name), partial(self._session.titles.recolour, one.name)
-            self.rows[n] = _Row(grid, n, self._session.titles(one.name), one.rgb, self._toggle, rename, recolour)
+            rename, recolour = partial(self._rename, one.name), partial(self._session.classes.recolour, one.name)
+            self.rows[n] = _Row(grid, n, self._session.classes.title(one.name), one.rgb, self._toggle, rename, recolour)
         if isinstance(self._shown, ResultLayer):  # of a whole slide, so that there are areas
             self.rows[UNASSIGNED] = _Row(grid, len(taxonomy) + 1, UNASSIGNED_NAME, UNASSIGNED_RGB, self._toggle)
             self.rows[NOT_ANALYSED] = _Row(grid, len(taxonomy) + 2, NOT_ANALYSED_NAME, None, self._toggle)
@@ -132,7 +131,7 @@ class LegendPanel(QWidget):
 
     def _rename(self, name: str) -> None:
         if self._taxonomy is not None:
-            ask_title(self, self._session.titles, name, self._taxonomy.names)
+            ask_title(self, self._session.classes, name, self._taxonomy.names)
 
     def _toggle(self) -> None:
         if self._shown is not None:

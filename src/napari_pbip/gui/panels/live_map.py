@@ -7,7 +7,7 @@ from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.panels.replacing import ask_to_replace
-from napari_pbip.gui.state.segmenting import Status
+from napari_pbip.gui.state.queued_slide import Status
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import push_button, toggle_button
 from napari_pbip.gui.widgets.fit_report import FitReport
@@ -20,7 +20,7 @@ class LiveMapPanel(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._live, self._whole, self._queue = session.live_map, session.whole_map, session.segmenting
-        self._titles = session.titles
+        self._classes = session.classes
         self.live_button = toggle_button(
             "Live map", "Colour the tissue in view by its class, and update the colours with every label", self._toggle
         )
@@ -58,7 +58,7 @@ class LiveMapPanel(QWidget):
             self,
             (self._live.changed, self._show),
             (self._live.checked_changed, self._show_report),
-            (self._titles.changed, self._show_report),
+            (self._classes.changed, self._show_report),
             (self._whole.changed, self._show_whole),
             (self._whole.training, self.bar.follow),
         )
@@ -82,7 +82,7 @@ class LiveMapPanel(QWidget):
         checked = self._live.checked
         self.report.setVisible(self._live.on and bool(checked))
         if checked:
-            self.report.show_fit(checked, checked["names"], self._titles)
+            self.report.show_fit(checked, checked["names"], self._classes.title)
 
     def _show_whole(self) -> None:
         whole = self._whole

@@ -18,11 +18,11 @@ class OpeningNotice(Notice):
         super().__init__()
         self._session = session
         self._slow = single_shot(_SLOW_MS, self._show, self)
-        listen(self, (session.opening_changed, self._on_change))
+        listen(self, (session.opening.changed, self._on_change))
         self._on_change()
 
     def _on_change(self) -> None:
-        if not self._session.opening:
+        if not self._session.opening.paths:
             self._slow.stop()
             self.clear()
         elif self.isHidden():
@@ -31,5 +31,5 @@ class OpeningNotice(Notice):
             self._show()
 
     def _show(self) -> None:
-        first, *more = self._session.opening
+        first, *more = self._session.opening.paths
         self.info(f"Opening {first.name}{f' and {len(more)} more' if more else ''}…")

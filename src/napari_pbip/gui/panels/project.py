@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_pbip.errors import OutputError
 from napari_pbip.gui.connections import listen
-from napari_pbip.gui.state.segmenting import Status
+from napari_pbip.gui.state.queued_slide import Status
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for

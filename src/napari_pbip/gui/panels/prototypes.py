@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QDialog, QLabel, QVBoxLayout, QWidget
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.panels.cluster_view import ClusterView
 from napari_pbip.gui.state.prototypes import ModelPrototypes
-from napari_pbip.gui.state.titles import Titles
+from napari_pbip.gui.state.shown_classes import ShownClasses
 from napari_pbip.gui.widgets.job_bar import JobBar
 
 if TYPE_CHECKING:
@@ -31,13 +31,15 @@ class PrototypesDialog(QDialog):
         The viewer, whose theme is used.
     prototypes
         The prototypes of the model.
-    titles
+    classes
         The titles and colours of its classes.
     parent
         Qt parent.
     """
 
-    def __init__(self, viewer: ViewerModel, prototypes: ModelPrototypes, titles: Titles, parent: QWidget) -> None:
+    def __init__(
+        self, viewer: ViewerModel, prototypes: ModelPrototypes, classes: ShownClasses, parent: QWidget
+    ) -> None:
         super().__init__(parent)
         self._prototypes = prototypes
         self.setWindowTitle(f"Prototypes of {prototypes.run.name}")
@@ -45,7 +47,7 @@ class PrototypesDialog(QDialog):
         self.about = QLabel(_ABOUT.format(name=prototypes.run.name))
         self.about.setWordWrap(True)
         self.bar = JobBar()
-        self.clusters = ClusterView(viewer, prototypes, titles, editable=False)
+        self.clusters = ClusterView(viewer, prototypes, classes, editable=False)
         self.clusters.setAccessibleName("Prototypes of the model")
         layout = QVBoxLayout(self)
         layout.addWidget(self.about)

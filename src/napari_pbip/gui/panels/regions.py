@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.layers.slides import SlideLayer
-from napari_pbip.gui.state.segmenting import QueuedSlide
+from napari_pbip.gui.state.queued_slide import QueuedSlide
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.gui.widgets.buttons import push_button

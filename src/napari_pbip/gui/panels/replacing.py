@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from qtpy.QtWidgets import QWidget
 
-from napari_pbip.gui.state.segmenting import QueuedSlide, SegmentQueue
+from napari_pbip.gui.state.queued_slide import QueuedSlide
+from napari_pbip.gui.state.segmenting import SegmentQueue
 from napari_pbip.gui.widgets.question import ask
 
 

@@ -15,7 +15,7 @@ from skimage.measure import points_in_poly
 
 from napari_pbip.gui.connections import listen
 from napari_pbip.gui.state.bank import BankWork
-from napari_pbip.gui.state.titles import Titles
+from napari_pbip.gui.state.shown_classes import ShownClasses
 from napari_pbip.gui.widgets.plot import ZOOM_TIP, DockPlot
 
 if TYPE_CHECKING:
@@ -35,18 +35,18 @@ class Scatter(QWidget):
         The viewer, whose theme is used.
     work
         The bank.
-    titles
+    classes
         The titles and colours of its classes.
     """
 
-    def __init__(self, viewer: ViewerModel, work: BankWork, titles: Titles) -> None:
+    def __init__(self, viewer: ViewerModel, work: BankWork, classes: ShownClasses) -> None:
         super().__init__()
         self._viewer = viewer
         self._work = work
-        self._titles = titles
+        self._classes = classes
         self._hashes: list[str] = []
         self._places: npt.NDArray[np.float64] = np.empty((0, 2))
-        self._classes: list[pg.ScatterPlotItem] = []
+        self._clouds: list[pg.ScatterPlotItem] = []
         self._box = _LassoBox()
         self._box.drawn.connect(self._lasso)
         self._box.clicked.connect(self._click)
@@ -68,7 +68,7 @@ class Scatter(QWidget):
         listen(
             self,
             (work.changed, self.redraw),
-            (titles.changed, self.redraw),
+            (classes.changed, self.redraw),
             (work.places_changed, self.redraw),
             (work.selection_changed, self._show_picked),
             (viewer.events.theme, self._dress),
@@ -84,19 +84,19 @@ class Scatter(QWidget):
     def redraw(self) -> None:
         """Draw the tiles of the bank whose positions have been computed."""
         bank, places = self._work.bank, self._work.places
-        for item in self._classes:
+        for item in self._clouds:
             self.plot.removeItem(item)
-        self._classes = []
+        self._clouds = []
         tiles = [] if bank is None else [t for t in bank.tiles if t.hash in places]
         self._hashes = [t.hash for t in tiles]
         self._places = np.array([places[h] for h in self._hashes], float).reshape(-1, 2)
         of_class = np.array([t.class_index for t in tiles], int)
         size = _SIZE if len(tiles) < _MANY else _SMALL_SIZE
         if bank is not None and tiles:
-            for n, tissue in enumerate(self._titles.coloured(bank.taxonomy)):
+            for n, tissue in enumerate(self._classes.coloured(bank.taxonomy)):
                 item = _Points(pen=None, brush=pg.mkBrush(tissue.colour), size=size, pos=self._places[of_class == n])
                 self.plot.addItem(item)
-                self._classes.append(item)
+                self._clouds.append(item)
         self._show_picked()
 
     def _show_picked(self) -> None:

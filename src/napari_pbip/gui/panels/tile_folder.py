@@ -98,7 +98,7 @@ class TileFolder(QWidget):
         layout.addWidget(self.table)
         layout.addWidget(self.bar)
         layout.addStretch(1)
-        listen(self, (session.settings_changed, self._show_settings), (session.titles.changed, self._show_classes))
+        listen(self, (session.settings_changed, self._show_settings), (session.classes.changed, self._show_classes))
         self._show_settings()
 
     def choose(self, path: Path) -> None:
@@ -185,15 +185,15 @@ class TileFolder(QWidget):
 
     def _show_classes(self) -> None:
         if self._classes is not None:
-            (taxonomy, counts), titles = self._classes, self._session.titles
-            self.table.show_classes(titles.coloured(taxonomy), counts, titles)
+            (taxonomy, counts), shown = self._classes, self._session.classes
+            self.table.show_classes(shown.coloured(taxonomy), counts, shown.title)
 
     def _give_title(self, index: int, title: str) -> None:
         self.notice.clear()
         if self._classes is not None:
             names = self._classes[0].names
             try:
-                self._session.titles.give(names[index], title, names)
+                self._session.classes.give(names[index], title, names)
             except DataError as error:
                 self.notice.error(error)
 

@@ -41,7 +41,7 @@ class ZeroShotDialog(QDialog):
 
     def __init__(self, session: Session, parent: QWidget) -> None:
         super().__init__(parent)
-        self._work, self._titles = session.zero_shot, session.titles
+        self._work, self._classes = session.zero_shot, session.classes
         self.setWindowTitle("Test without training")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.about = QLabel()
@@ -73,7 +73,7 @@ class ZeroShotDialog(QDialog):
             self,
             (session.settings_changed, self._show),
             (session.bank.changed, self._show),
-            (session.titles.changed, self._show),
+            (session.classes.changed, self._show),
             (session.bank.tiles_changed, self._show),
             (self._work.changed, self._show),
             (self._work.started, self._follow),
@@ -123,7 +123,7 @@ class ZeroShotDialog(QDialog):
         with signals_blocked(self.sentences):
             self.sentences.setRowCount(len(self._work.classes))
             for row, name in enumerate(self._work.classes):
-                for column, text in enumerate((self._titles(name), self._work.sentence(name))):
+                for column, text in enumerate((self._classes.title(name), self._work.sentence(name))):
                     item = self.sentences.item(row, column)
                     if item is None:
                         item = QTableWidgetItem()
@@ -159,7 +159,7 @@ class ZeroShotDialog(QDialog):
         self.figures.setRowCount(len(names) + 1)
         for row, name in enumerate(names):
             of_class = [scores[what].get(name) for scores in prompts.values() for what in ("recall", "f1")]
-            self._fill(row, self._titles(name), of_class)
+            self._fill(row, self._classes.title(name), of_class)
         overall = [scores[what] for scores in prompts.values() for what in ("accuracy", "f1_mean")]
         self._fill(len(names), f"All {result['tiles']:,} tiles", overall)
         _stretch(self.figures, 0)

@@ -18,7 +18,7 @@ from napari_pbip.errors import PbipError, SlideError
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.pixmaps import READ, RGB, pixmap
 from napari_pbip.gui.state.lazy import LazyValues
-from napari_pbip.gui.state.segmenting import QueuedSlide, Status
+from napari_pbip.gui.state.queued_slide import QueuedSlide, Status
 from napari_pbip.gui.state.thumbnails import Thumbnails
 from napari_pbip.project import ProjectSlide
 from napari_pbip.results.areas import of_whole
@@ -97,14 +97,14 @@ class Cohort:
         session.segmenting.changed.connect(self.changed.emit)
         session.segmenting.updated.connect(self._on_queue)
         session.maps.changed.connect(self._recount)
-        session.titles.changed.connect(self._recolour)
+        session.classes.changed.connect(self._recolour)
         session.results.changed.connect(self._on_results)
         session.tissue.changed.connect(self._on_tissue)
 
     def entries(self) -> list[CohortEntry]:
         """Return what is known of each slide; what is on disk is read in a thread."""
         session = self._session
-        results, thresholds = session.results_folder, session.project.thresholds
+        results, thresholds = session.results_folder, session.remembered.thresholds
         shown = {result.store.path: result for result in session.results}
         queued = {slide.path: slide for slide in session.segmenting.slides}
         missing = {slide.path for slide in session.project.missing}
@@ -159,7 +159,7 @@ class Cohort:
             return None
         made = self._maps.get(key)
         if made is None or made[0] is not found:
-            made = self._maps[key] = found, pixmap(found.result.picture(self._session.titles.colours), SIDE)
+            made = self._maps[key] = found, pixmap(found.result.picture(self._session.classes.display.colours), SIDE)
         return made[1]
 
     def _key(self, identity: str) -> tuple[Path, str]:

@@ -63,7 +63,7 @@ class Correcting:
         session.viewer.layers.events.removed.connect(self._on_removed)
         session.results.changed.connect(self._on_results)
         session.history.moving.connect(self._save)
-        session.titles.changed.connect(self._show_classes)
+        session.classes.changed.connect(self._show_classes)
 
     @property
     def layer(self) -> Any:
@@ -114,13 +114,15 @@ class Correcting:
 
     def _begin(self, result: ResultLayer, editor: CorrectionEditor) -> None:
         self.opening, self.result, self._editor = None, result, editor
-        self._shown = CorrectionLayer(self._session.viewer, result, self._on_painted, self._fill, self._session.titles)
+        self._shown = CorrectionLayer(
+            self._session.viewer, result, self._on_painted, self._fill, self._session.classes.title
+        )
         self._shown.layer.events.selected_label.connect(self._on_paint)
         self.changed.emit()
 
     def _show_classes(self) -> None:
         if self._shown is not None:
-            self._shown.show_classes(self._session.titles)
+            self._shown.show_classes(self._session.classes.title)
 
     def end(self) -> None:
         """Save what was painted last, and remove the layer; it stays if that cannot be saved."""

@@ -96,7 +96,7 @@ class Labelling:
         self._quiet = single_shot(_QUIET_MS, self._save)
         self._soon = single_shot(0, self._refresh)
         self._waiting = single_shot(_WAITING_MS, self._read)
-        session.titles.recoloured.connect(self._recolour)
+        session.classes.recoloured.connect(self._recolour)
 
     def open(self) -> None:
         """Read the labels of the project, unless that was done before, and start to follow the viewer."""
@@ -106,7 +106,7 @@ class Labelling:
             session.slide_selected.connect(self._refresh_soon)
             session.slides.changed.connect(self._refresh_soon)
             session.results.changed.connect(self._refresh_soon)
-            session.titles.changed.connect(self._draw)
+            session.classes.changed.connect(self._draw)
         if self._opened != session.tiles_folder or self.problem is not None:
             self._read()
         self._refresh()
@@ -204,7 +204,7 @@ class Labelling:
         elif not (self._docks and (tiles or self._lines)):
             self._overlay.conceal()
         else:
-            taxonomy = self._session.titles.coloured(self._classes or self.labels.taxonomy)
+            taxonomy = self._session.classes.coloured(self._classes or self.labels.taxonomy)
             self._overlay.show(self.slide, grid, taxonomy, tiles, lines=self._lines)
 
     # following the viewer and the labels ---------------------------------------------------------------------

@@ -102,7 +102,7 @@ class LiveMap:
         self._quiet = single_shot(_CHECK_MS, self._check)
         self.display.events.hidden.connect(self._paint)
         self.display.events.opacity.connect(self._paint)
-        session.titles.changed.connect(self._paint)
+        session.classes.changed.connect(self._paint)
         session.labelling.changed.connect(self._follow_soon)
         session.settings_changed.connect(self._follow_soon)
         session.regions.changed.connect(self._follow_soon)
@@ -147,7 +147,7 @@ class LiveMap:
     @property
     def taxonomy(self) -> Taxonomy:
         """The classes of the labels, in the colours in which they are shown."""
-        taxonomy: Taxonomy = self._session.titles.coloured(self._session.labelling.labels.taxonomy)
+        taxonomy: Taxonomy = self._session.classes.coloured(self._session.labelling.labels.taxonomy)
         return taxonomy
 
     def go_to(self, picture: str) -> None:
@@ -333,7 +333,7 @@ class LiveMap:
         if self.layer is not None:
             colours = {n: one.rgb for n, one in enumerate(self.taxonomy, 1)}
             self.layer.colormap = label_colormap(colours, self.display.hidden)
-            titles = ["", *map(self._session.titles, self.taxonomy.names)]
+            titles = ["", *map(self._session.classes.title, self.taxonomy.names)]
             self.layer.features = {"index": [*range(len(titles))], "class": titles}
             self.layer.opacity = self.display.opacity
 

@@ -202,7 +202,7 @@ class Maps:
     def _forget(self, one: _Deleted) -> None:
         """Let the project have a map no more that was deleted, and show the one that is counted now."""
         project = self._session.project
-        one.display = project.forget_display(one.store)
+        one.display = self._session.remembered.forget(one.store)
         if (slide := project.of_path(one.slide)) is None:
             return
         one.chosen = slide.map
@@ -214,7 +214,7 @@ class Maps:
         """Let the project have a map again that was put back."""
         project = self._session.project
         if one.display is not None:
-            project.recall_display(one.display)
+            self._session.remembered.recall(one.display)
         if (slide := project.of_path(one.slide)) is not None:
             self._count(slide, one.chosen if one.counted else slide.map)
 

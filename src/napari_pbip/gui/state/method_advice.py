@@ -45,7 +45,7 @@ class MethodAdvice:
         """Find the recommendation for the tiles and settings of now, in a thread."""
         settings = job_settings(self._session)
         models = [one for one in self._session.training.models.values() if isinstance(one, RunFacts) and one.finished]
-        titles = self._session.titles.given
+        titles = self._session.classes.display.titles
         asked = settings, len(models), titles
         if asked == self._asked:
             return

@@ -1,112 +1,177 @@
-"""Reading slides in threads, and the slides and results of a project, which are opened one after another."""
+"""Opening slides and results as layers: they are read in threads, and added on the main thread."""
 
 from __future__ import annotations
 
 import weakref
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_pbip.errors import MissingSlide, PbipError, SlideError
+from napari_pbip.config import ThresholdSettings
+from napari_pbip.errors import PbipError, SlideError
+from napari_pbip.gui.announcing import announce
+from napari_pbip.gui.layers.results import ResultLayer, open_store
+from napari_pbip.gui.layers.selection import selection_kept
+from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.state.regions import RegionsOfSlide
-from napari_pbip.gui.timers import single_shot
+from napari_pbip.gui.state.turns import Turns, Work
 from napari_pbip.project import ProjectSlide
+from napari_pbip.results.view import ViewedStore
 from napari_pbip.slides import Slide, open_slide
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
 
 
-class OpeningQueue:
-    """Opens slides and the stores of results of a project, each when those added before it are there."""
+class Opening:
+    """The way in for whatever the window opens: dropped, chosen, double-clicked, or open when a project was left.
 
-    missing = Signal(ProjectSlide)
-    """Emitted with a slide that is not where it was."""
-    failed = Signal(str)
-    """Emitted with a sentence when a slide or a result cannot be opened."""
-    advanced = Signal()
-    """Emitted when one has been opened, or cannot be."""
-    emptied = Signal()
-    """Emitted when that was the last one, before :attr:`advanced`."""
+    Attributes
+    ----------
+    paths
+        The paths of the slides and results that are being opened, or wait for it.
+    """
+
+    changed = Signal()
+    """Emitted when :attr:`paths` has changed."""
 
     def __init__(self, session: Session) -> None:
         self._session: Session = weakref.proxy(session)
-        self._waiting: deque[ProjectSlide | Path] = deque()
-        self._to_show: tuple[ProjectSlide | Path, ...] = ()
-        self._next = single_shot(0, self._open_next)
+        self.paths: tuple[Path, ...] = ()
+        self._turns = Turns(self._session)  # of reading slides; another one when what is being read is wanted no more
 
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+    def slide(
+        self,
+        path: Path,
+        then: Callable[[SlideLayer], object] = lambda slide: None,
+        otherwise: Callable[[PbipError], None] = announce,
+        *,
+        pictures: bool = True,
+    ) -> None:
+        """Open a slide as a layer and bring it into view, or the layer that it has already.
 
-    @property
-    def paths(self) -> set[Path]:
-        """The paths of the slides and stores that wait."""
-        return {one.path if isinstance(one, ProjectSlide) else one for one in self._waiting}
+        Slides are read in threads, one after another, in the order in which they were asked for. None of the functions
+        is called if another project is opened, or the window closed, before the slide is there.
 
-    def add(self, these: Iterable[ProjectSlide | Path]) -> None:
-        """Add slides, and stores of results by their paths."""
-        idle = not self._waiting
-        self._waiting.extend(these)
-        if idle:
-            self._next.start()
+        Parameters
+        ----------
+        path
+            The slide.
+        then
+            Function that takes the slide.
+        otherwise
+            Function that takes the error. By default napari shows it.
+        pictures
+            Whether a plain picture counts as a slide.
+        """
+        path, turns = path.absolute(), self._turns
 
-    def show(self, slide: ProjectSlide, store: Path | None) -> None:
-        """Add a slide that is to be shown, and its result, instead of the last one if that has not begun to open."""
-        self.show_none()
-        mine = slide.model_copy()  # the slide itself may wait for another reason, too
-        self._to_show = (mine,) if store is None else (mine, store)
-        self.add(self._to_show)
+        def make() -> Work | None:
+            if turns is not self._turns:
+                return None
+            if self._session.slides.of_path(path) is not None:
+                arrive()
+                return None
+            known = next((slide for slide in self._session.project.slides if slide.path == path), None)
+            return partial(read_slide, path, known, self._session.results_folder, pictures=pictures)
 
-    def show_none(self) -> None:
-        """Do not open the slide that was to be shown last, if that has not begun to open."""
-        if self._waiting and not any(self._waiting[0] is one for one in self._to_show):
-            self._waiting = deque(one for one in self._waiting if not any(one is other for other in self._to_show))
+        def take(read: tuple[Slide, RegionsOfSlide]) -> None:
+            slide, regions = read
+            wanted = turns is self._turns
+            if wanted and self._session.slides.of_path(path) is None:
+                self._session.regions.take(path, regions)
+                self._session.slides.add(slide)
+            else:
+                slide.close()
+            if wanted:
+                arrive()
 
-    def clear(self) -> None:
-        """Open none of those that wait."""
-        self._waiting.clear()
-        self.stop()
+        def arrive() -> None:
+            self._end(path)
+            if (slide := self._session.slides.of_path(path)) is not None:
+                self._session.slides.show_soon(slide)
+                then(slide)
+
+        def fail(error: PbipError) -> None:
+            if turns is self._turns:
+                self._end(path)
+                otherwise(error)
+
+        self._begin(path)
+        turns.add(make, take, fail, f"Opening {path.name}")
+
+    def result(
+        self,
+        path: Path,
+        then: Callable[[ResultLayer], object] = lambda result: None,
+        otherwise: Callable[[PbipError], None] = announce,
+        thresholds: ThresholdSettings | None = None,
+        *,
+        select: bool = True,
+    ) -> None:
+        """Open a result as a layer, or find the layer that it has already; its store is read in a thread.
+
+        None of the functions is called if another project is opened, or the window closed, before the result is there.
+
+        Parameters
+        ----------
+        path
+            Folder of the score store.
+        then
+            Function that takes the result.
+        otherwise
+            Function that takes the error. By default napari shows it.
+        thresholds
+            Thresholds for a store without labels; by default the present ones.
+        select
+            Whether its layer is selected.
+        """
+        path, turns = path.absolute(), self._turns
+
+        def take(store: ViewedStore) -> None:
+            if turns is not self._turns:
+                store.close()
+                return
+            self._end(path)
+            result = self._session.results.of_store(path)
+            if result is None:
+                with nullcontext() if select else selection_kept(self._session.viewer):
+                    result = self._session.results.add(store, thresholds or self._session.settings.thresholds)
+            else:  # it was opened meanwhile
+                store.close()
+            then(result)
+
+        def fail(error: PbipError) -> None:
+            if turns is self._turns:
+                self._end(path)
+                otherwise(error)
+
+        if (result := self._session.results.of_store(path)) is not None:
+            then(result)
+        else:
+            self._begin(path)
+            self._session.in_thread(lambda: open_store(path), take, fail, f"Opening {path.name}")
 
     def stop(self) -> None:
-        """Open no more, but keep those that wait."""
-        self._next.stop()
+        """Open none of the slides and results that are being read, because they are wanted no more."""
+        self._turns = Turns(self._session)
+        self._session.segmenting.stop_opening()
+        if self.paths:
+            self.paths = ()
+            self.changed.emit()
 
-    def _open_next(self) -> None:
-        if not self._waiting:
-            return
-        one, session = self._waiting[0], self._session
-        then, otherwise = partial(self._advance, one), partial(self._fail, one)
-        if isinstance(one, Path):
-            session.open_result(one, then, otherwise)
-        elif session.slides.of_path(one.path) is not None:  # it is brought into view when it is the current one
-            self._advance(one)
-        else:
-            session.open_slide(one.path, then, otherwise)
+    def _begin(self, path: Path) -> None:
+        self.paths += (path,)
+        self.changed.emit()
 
-    def _fail(self, one: ProjectSlide | Path, error: PbipError) -> None:
-        if self._expects(one):
-            if isinstance(error, MissingSlide) and isinstance(one, ProjectSlide):
-                self.missing.emit(one)
-            else:
-                self.failed.emit(str(error))
-            self._advance(one)
-
-    def _advance(self, one: ProjectSlide | Path, _: object = None) -> None:
-        if self._expects(one):
-            self._waiting.popleft()
-            if self._waiting:
-                self._next.start()
-            else:
-                self.emptied.emit()
-            self.advanced.emit()
-
-    def _expects(self, one: ProjectSlide | Path) -> bool:
-        """Return whether it is the turn of this one; it is not if another project was opened meanwhile."""
-        return bool(self._waiting) and self._waiting[0] is one
+    def _end(self, path: Path) -> None:
+        place = self.paths.index(path)
+        self.paths = self.paths[:place] + self.paths[place + 1 :]
+        self.changed.emit()
 
 
 def read_slide(

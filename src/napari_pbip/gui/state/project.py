@@ -7,31 +7,26 @@ project is left. A folder is not made for that: a project begins with the first 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from functools import partial
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from napari_pbip.claims import claim
-from napari_pbip.config import ThresholdSettings
-from napari_pbip.errors import FolderInUse, OutputError, PbipError, ProjectError, SlideError
+from napari_pbip.errors import OutputError, PbipError, ProjectError, SlideError
 from napari_pbip.events import Finished, Job, Started, Step
-from napari_pbip.gui.compat import batched_update, camera_of
+from napari_pbip.gui.compat import batched_update
 from napari_pbip.gui.jobs import RunningJob
-from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.layers.slides import METADATA as SLIDE
 from napari_pbip.gui.layers.slides import SlideLayer
-from napari_pbip.gui.state.opening import OpeningQueue
+from napari_pbip.gui.state.opening_queue import OpeningQueue
+from napari_pbip.gui.state.project_claim import ProjectClaim
+from napari_pbip.gui.state.remembered_view import RememberedView
 from napari_pbip.gui.timers import single_shot
 from napari_pbip.project import (
     FILE,
     Project,
-    ProjectResult,
     ProjectSlide,
-    ProjectView,
     SlidesToSegment,
     find_slides,
     last_project,
@@ -46,8 +41,6 @@ if TYPE_CHECKING:
 
 _QUIET_MS = 500
 """Milliseconds without a change after which the project is saved."""
-_WAITING_MS = 2000
-"""Milliseconds between two checks whether another window still has the project open."""
 
 
 class ProjectWork:
@@ -78,27 +71,26 @@ class ProjectWork:
         self.problem: PbipError | None = None
         self.faults: tuple[str, ...] = ()
         self._slides: dict[Path, ProjectSlide] = {}
-        self._results: dict[Path, ProjectResult] = {}
         self._current: Path | None = None
         self._asked: Path | None = None
         self._written = Project()
         self._queue: tuple[SlidesToSegment, ...] = ()
-        self._camera: Any = camera_of(session.viewer)
-        self._view = ProjectView()
-        self._returning: Path | None = None  # the slide that is to be seen as it was left
-        self._seen: weakref.WeakSet[SlideLayer | ResultLayer] = weakref.WeakSet()
-        self._claim: ExitStack | None = None
+        self._view = RememberedView(session)
+        self._seen: weakref.WeakSet[SlideLayer] = weakref.WeakSet()
+        self._claim = ProjectClaim()
+        self._claim.freed.connect(self._on_freed)
         self._quiet = single_shot(_QUIET_MS, self.save)
-        self._waiting = single_shot(_WAITING_MS, self._try_again)
         self._opening = OpeningQueue(session)
         self._opening.missing.connect(self._on_missing)
         self._opening.failed.connect(self._on_failed)
         self._opening.emptied.connect(self._show_current)
         self._opening.advanced.connect(self._on_advanced)
         session.slides.changed.connect(self._on_slides)
-        session.results.changed.connect(self._on_results)
+        session.results.changed.connect(self._save_soon)
+        session.remembered.changed.connect(self._save_soon)
+        session.remembered.closed_changed.connect(self._on_closed_result)
         session.settings_changed.connect(self._save_soon)
-        session.titles.changed.connect(self._save_soon)
+        session.classes.changed.connect(self._save_soon)
         session.suggestions.skipped_changed.connect(self._save_soon)
         session.segmenting.changed.connect(self._on_queue)
         session.segmenting.updated.connect(self._on_queue)
@@ -127,11 +119,20 @@ class ProjectWork:
     @property
     def claimed(self) -> bool:
         """Whether this window has the project, and no other one."""
-        return self._claim is not None
+        return self._claim.held
 
     def claim(self) -> bool:
         """Claim the project if it is not yet; return whether no other window has it."""
-        return self._claim is not None or self._claim_folder(self._session.folder)
+        refused = self._claim.take(self._session.folder)
+        if refused is not None:
+            self.problem = refused
+        return refused is None
+
+    def path_of(self, slide: SlideFacts) -> Path:
+        """Return the present path of the slide of a result, which may have been moved since."""
+        if slide.path in self._slides:
+            return slide.path
+        return next((one.path for one in self.slides if one.identity == slide.identity), slide.path)
 
     def of_path(self, path: Path) -> ProjectSlide | None:
         """Return what the project remembers of a slide, or None."""
@@ -156,21 +157,6 @@ class ProjectWork:
         """Tell no faults any more."""
         self.faults = ()
         self.changed.emit()
-
-    def forget_display(self, store: Path) -> ProjectResult | None:
-        """Forget how a result is shown, and return it for :meth:`recall_display`."""
-        self._save_soon()
-        return self._results.pop(store, None)
-
-    def recall_display(self, result: ProjectResult) -> None:
-        """Remember again how a result is shown."""
-        self._results[result.path] = result
-        self._save_soon()
-
-    @property
-    def thresholds(self) -> Mapping[Path, ThresholdSettings]:
-        """The thresholds with which results are, or were last, shown, by the path of their store."""
-        return {path: result.thresholds for path, result in self._results.items()}
 
     def add(self, paths: Sequence[Path]) -> RunningJob:
         """Add slides, and those directly in folders, without opening them in the viewer; return the job that does."""
@@ -279,30 +265,30 @@ class ProjectWork:
         """
         self.save()
         self._session.maps.delete_for_good()
-        self._release()
-        self._stop_timers()
+        self._claim.release()
+        self._quiet.stop()
         self._opening.clear()
         if self.chosen or (following / FILE).exists():
-            self._session.stop_opening()
+            self._session.opening.stop()
             self._close_layers()
 
     def read(self, folder: Path) -> None:
         """Read what is remembered of a project folder; nothing is opened in the viewer."""
         self.problem = None
-        if self._claim is None and folder.exists():
-            self._claim_folder(folder)
+        if folder.exists():
+            self.claim()
         try:
             project = Project.open(folder)
         except ProjectError as error:
             project, self.problem = Project(), error
         self._written = project
         self._slides = {slide.path: slide for slide in project.slides}
-        self._results = {result.path: result for result in project.results}
+        self._session.remembered.remember(project.results)
         self._current, self._asked = project.current, None
-        self._view, self._returning = project.view, None
+        self._view.remember(project.view)
         self._session.segmenting.run = project.model
         self._session.settings = project.settings
-        self._session.titles.given, self._session.titles.colours = project.titles, project.colours
+        self._session.classes.display = project.classes
         self._session.suggestions.skipped = project.skipped
         self._session.segmenting.restore(project.queue, self._session.results_folder)
         self._on_slides()
@@ -311,30 +297,22 @@ class ProjectWork:
     def restore(self) -> None:
         """Open the slides and results that were open when the project was left."""
         self.chosen, self.offered, self.faults = True, None, ()
-        self._restore_page()
+        self._view.show_page()
         if self._session.folder.exists():
             remember(self._session.folder)
-        results = [result.path for result in self._results.values() if result.open]
-        self._returning = next((one.path for one in self.slides if one.open and one.path == self._current), None)
+        results = [result.path for result in self._session.remembered if result.open]
+        self._view.returning_to = next(
+            (one.path for one in self.slides if one.open and one.path == self._current), None
+        )
         self._opening.add([*(slide for slide in self.slides if slide.open), *results])
         self.changed.emit()
-
-    def _restore_page(self) -> None:
-        """Show the page of the panel, and the table, as they were."""
-        view, session = self._view, self._session
-        session.cohort.arrange((view.sorted_by, view.descending), view.filter)
-        session.steps.show(view.step)
 
     def close(self) -> None:
         """Save the project and let other windows have it."""
         self.save()
-        self._release()
-        self._stop_timers()
-        self._opening.stop()
-
-    def _stop_timers(self) -> None:
+        self._claim.release()
         self._quiet.stop()
-        self._waiting.stop()
+        self._opening.stop()
 
     def _close_layers(self, slides: Collection[str] | None = None) -> None:
         """Remove the layers that belong to slides: of these, or all."""
@@ -346,29 +324,8 @@ class ProjectWork:
                 if slide is not None and (slides is None or slide in slides) and layer in layers:
                     layers.remove(layer)
 
-    def _claim_folder(self, folder: Path) -> bool:
-        """Claim the folder, because two windows would overwrite each other's file; return False if another one has."""
-        with ExitStack() as claimed, suppress(OutputError):  # saving reports a folder that cannot be written
-            try:
-                claimed.enter_context(claim(folder, "a project"))
-            except FolderInUse as error:
-                self.problem = ProjectError(
-                    f"This project is open in another window ({error.holder}); slides, settings and thresholds that "
-                    "you change here are not remembered until that window is closed."
-                )
-                self._waiting.start()
-                return False
-            self._claim = claimed.pop_all()
-        return True
-
-    def _release(self) -> None:
-        if self._claim is not None:
-            self._claim.close()
-            self._claim = None
-
-    def _try_again(self) -> None:
-        if self._claim_folder(self._session.folder):
-            self.read(self._session.folder)
+    def _on_freed(self) -> None:
+        self.read(self._session.folder)
 
     def _check(self) -> None:
         """Find the slides that are not where they were, in a thread."""
@@ -415,15 +372,7 @@ class ProjectWork:
             current = slides[-1]
         if current is not None:
             slides.show(current)
-            if current.slide.path == self._returning:
-                self._restore_camera()
-        self._returning = None
-
-    def _restore_camera(self) -> None:
-        if self._view.zoom is not None:
-            self._camera.zoom = self._view.zoom
-        if self._view.centre is not None:
-            self._camera.center = self._view.centre
+        self._view.show_place(None if current is None else current.slide.path)
 
     def _on_slides(self) -> None:
         for layer in self._session.slides:
@@ -448,55 +397,15 @@ class ProjectWork:
             self.missing = tuple(one for one in self.missing if one is not same)
         return same
 
-    def _on_results(self) -> None:
-        for result in self._session.results:
-            if result not in self._seen:
-                self._seen.add(result)
-                result.layer.metadata[SLIDE] = str(self._path_of(result.store.facts.slide))
-                if (earlier := self._results.get(result.store.path)) is not None:
-                    result.display.thresholds = earlier.thresholds
-                    result.display.hidden, result.display.opacity = earlier.hidden, earlier.opacity
-                self._on_display(result)
-                result.display.events.connect(partial(self._on_display, result))
-                result.display.events.thresholds.connect(partial(self._on_thresholds, result.store.path))
-        self._save_soon()
-
-    def _on_display(self, result: ResultLayer, _: object = None) -> None:
-        if result not in list(self._session.results):
-            return  # it was closed; the display of the last result follows the settings all the same
-        display, store = result.display, result.store.path
-        self._results[store] = ProjectResult(
-            path=store, thresholds=result.thresholds, hidden=display.hidden, opacity=display.opacity
-        )
-        self._save_soon()
-
-    def _on_thresholds(self, store: Path, new: ThresholdSettings, old: ThresholdSettings) -> None:
-        if self._session.results.of_store(store) is None:
-            return
-        undo, redo = partial(self._set_thresholds, store, old), partial(self._set_thresholds, store, new)
-        self._session.history.push("thresholds", undo, redo, about=store, merge=True)
-
-    def _set_thresholds(self, store: Path, thresholds: ThresholdSettings) -> None:
-        """Set the thresholds of a result, which may have been closed since."""
-        if (result := self._session.results.of_store(store)) is not None:
-            result.display.thresholds = thresholds
-        elif store in self._results:
-            self._results[store] = self._results[store].model_copy(update={"thresholds": thresholds})
-            self._save_soon()
-            self.changed.emit()
-
-    def _path_of(self, slide: SlideFacts) -> Path:
-        """Return the present path of the slide of a result, which may have been moved since."""
-        if slide.path in self._slides:
-            return slide.path
-        return next((one.path for one in self.slides if one.identity == slide.identity), slide.path)
-
     def _on_queue(self, _: object = None) -> None:
         """Save which slides are not done, if others are; a running one emits much more often."""
         queue = self._session.segmenting.unfinished(self._session.results_folder)
         if queue != self._queue:
             self._queue = queue
             self._save_soon()
+
+    def _on_closed_result(self) -> None:
+        self.changed.emit()
 
     def _on_selected(self, slide: SlideLayer | None) -> None:
         if slide is not None and not self._opening:
@@ -519,7 +428,7 @@ class ProjectWork:
             return  # a folder without the file is only looked at
         before = self.problem
         try:
-            if self._claim is None and not self._claim_folder(folder):
+            if not self.claim():
                 self.read(folder)  # another window has begun this project meanwhile
                 return
             project.write(folder)
@@ -540,25 +449,12 @@ class ProjectWork:
         return Project(
             slides=tuple(one.model_copy(update={"open": one.path in slides}) for one in self.slides),
             current=self._current,
-            results=tuple(one.model_copy(update={"open": one.path in results}) for one in self._results.values()),
+            results=tuple(one.model_copy(update={"open": one.path in results}) for one in session.remembered),
             model=session.segmenting.run,
             settings=session.settings,
-            titles=session.titles.given,
-            colours=session.titles.colours,
+            titles=session.classes.display.titles,
+            colours=session.classes.display.colours,
             skipped=session.suggestions.skipped,
             queue=session.segmenting.unfinished(session.results_folder),
-            view=self._present_view(),
-        )
-
-    def _present_view(self) -> ProjectView:
-        session, camera, before = self._session, self._camera, self._view
-        there = len(session.slides) > 0 and self._returning is None
-        (column, descending), (y, x) = session.cohort.order, camera.center[-2:]
-        return ProjectView(
-            centre=(float(y), float(x)) if there else before.centre,
-            zoom=float(camera.zoom) if there else before.zoom,
-            step=session.steps.shown.name.lower(),
-            sorted_by=column,
-            descending=descending,
-            filter=session.cohort.filter,
+            view=self._view.now(),
         )

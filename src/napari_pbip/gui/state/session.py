@@ -6,23 +6,20 @@ Widgets read the session, change it through its methods, and redraw on its signa
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import platformdirs
-from napari.utils.notifications import show_error
 from psygnal import Signal
 
-from napari_pbip.config import JobSettings, ThresholdSettings
+from napari_pbip.config import JobSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.errors import PbipError
+from napari_pbip.gui.announcing import announce
 from napari_pbip.gui.jobs import RunningJob, State, returning
 from napari_pbip.gui.layers.copies import Copies
 from napari_pbip.gui.layers.display import Display
-from napari_pbip.gui.layers.results import ResultLayer, ResultLayers, open_store
-from napari_pbip.gui.layers.selection import selection_kept
+from napari_pbip.gui.layers.results import ResultLayer, ResultLayers
 from napari_pbip.gui.layers.slides import SlideLayer, SlideLayers
 from napari_pbip.gui.state.activity import Activity
 from napari_pbip.gui.state.bank import BankWork
@@ -35,34 +32,27 @@ from napari_pbip.gui.state.labelling import Labelling
 from napari_pbip.gui.state.live_map import LiveMap
 from napari_pbip.gui.state.maps import Maps
 from napari_pbip.gui.state.method_advice import MethodAdvice
-from napari_pbip.gui.state.opening import read_slide
+from napari_pbip.gui.state.opening import Opening
 from napari_pbip.gui.state.project import ProjectWork
-from napari_pbip.gui.state.regions import DrawnRegions, RegionsOfSlide
+from napari_pbip.gui.state.regions import DrawnRegions
+from napari_pbip.gui.state.remembered_results import RememberedResults
 from napari_pbip.gui.state.segmenting import SegmentQueue
+from napari_pbip.gui.state.shown_classes import ShownClasses
 from napari_pbip.gui.state.steps import Steps
 from napari_pbip.gui.state.suggestions import Suggestions
 from napari_pbip.gui.state.tile_places import TilePlaces
 from napari_pbip.gui.state.tissue import Tissue
-from napari_pbip.gui.state.titles import Titles
 from napari_pbip.gui.state.training import Training
-from napari_pbip.gui.state.turns import Turns, Work
 from napari_pbip.gui.state.whole_map import WholeMap
 from napari_pbip.gui.state.zero_shot import ZeroShot
 from napari_pbip.project import BANK, MODELS, RESULTS, TILES
 from napari_pbip.results.places import TISSUE, result_folder
-from napari_pbip.results.view import ViewedStore
 from napari_pbip.slides import Slide
-from napari_pbip.wording import Interface
 
 if TYPE_CHECKING:
     from napari.viewer import ViewerModel
 
 Value = TypeVar("Value")
-
-
-def _announce(error: PbipError) -> None:
-    """Show an error for which no dock has a place."""
-    show_error(Interface.WINDOW.sentence(error))
 
 
 class Session:
@@ -73,7 +63,7 @@ class Session:
     slides
         The slides that are layers of the viewer.
     opening
-        The paths of the slides and results that are being opened, or wait for it.
+        The opening of slides and results.
     results
         The results that are layers of the viewer.
     correcting
@@ -104,6 +94,8 @@ class Session:
         The tissue masks of the slides.
     regions
         The regions of the slides, which are drawn.
+    remembered
+        How the results of the project are shown, and what was done with them.
     project
         The slides of the project, and what is remembered of it.
     maps
@@ -118,7 +110,7 @@ class Session:
         Which steps of the work are done.
     history
         What the user has changed by hand and can undo, since the project was opened.
-    titles
+    classes
         The titles and colours in which classes are shown.
     garbage
         What garbage collections look through.
@@ -130,8 +122,6 @@ class Session:
     """Emitted when the project folder has changed."""
     job_started = Signal(RunningJob)
     """Emitted when a job has started."""
-    opening_changed = Signal()
-    """Emitted when :attr:`opening` has changed."""
     slide_selected = Signal(object)
     """Emitted with the current :class:`SlideLayer`, or None, when it changes."""
 
@@ -142,10 +132,9 @@ class Session:
         self.jobs: list[RunningJob] = []
         self.activity = Activity(self.job_started)
         self.history = History()
-        self.titles = Titles(self.history)
+        self.classes = ShownClasses(self.history)
         self.slides = SlideLayers(viewer)
-        self.opening: tuple[Path, ...] = ()
-        self._turns = Turns(self)  # of reading slides; another one when what is being read is wanted no more
+        self.opening = Opening(self)
         self._closed = False
         self.tissue = Tissue(self)
         self.labelling = Labelling(self)
@@ -163,6 +152,7 @@ class Session:
         self.live_map = LiveMap(self)
         self.whole_map = WholeMap(self)
         self.suggestions = Suggestions(self)
+        self.remembered = RememberedResults(self)
         self.project = ProjectWork(self)
         self.maps = Maps(self)
         self.places = TilePlaces(self)
@@ -171,7 +161,7 @@ class Session:
         self.garbage = ModulesLeftOut(viewer)
         self._copies = Copies(viewer)
         self.project.read(self._folder)
-        for signal in (self.results.changed, self.titles.changed):
+        for signal in (self.results.changed, self.classes.changed):
             signal.connect(self._show_classes)
         viewer.layers.selection.events.active.connect(self._on_active)
 
@@ -217,7 +207,7 @@ class Session:
 
     def _show_classes(self) -> None:
         for result in self.results:
-            result.show_classes(self.titles, self.titles.coloured)
+            result.show_classes(self.classes.title, self.classes.coloured)
 
     def change(self, **sections: object) -> None:
         """Replace sections of the settings: ``session.change(train=TrainSettings(epochs=4))``."""
@@ -289,137 +279,6 @@ class Session:
     def _on_active(self) -> None:
         self.slide_selected.emit(self.current_slide)
 
-    def open_slide(
-        self,
-        path: Path,
-        then: Callable[[SlideLayer], object] = lambda slide: None,
-        otherwise: Callable[[PbipError], None] = _announce,
-        *,
-        pictures: bool = True,
-    ) -> None:
-        """Open a slide as a layer and bring it into view, or the layer that it has already.
-
-        Slides are read in threads, one after another, in the order in which they were asked for. None of the functions
-        is called if another project is opened, or the window closed, before the slide is there.
-
-        Parameters
-        ----------
-        path
-            The slide.
-        then
-            Function that takes the slide.
-        otherwise
-            Function that takes the error. By default napari shows it.
-        pictures
-            Whether a plain picture counts as a slide.
-        """
-        path, turns = path.absolute(), self._turns
-
-        def make() -> Work | None:
-            if turns is not self._turns:
-                return None
-            if self.slides.of_path(path) is not None:
-                arrive()
-                return None
-            known = next((slide for slide in self.project.slides if slide.path == path), None)
-            return partial(read_slide, path, known, self.results_folder, pictures=pictures)
-
-        def take(read: tuple[Slide, RegionsOfSlide]) -> None:
-            slide, regions = read
-            wanted = turns is self._turns
-            if wanted and self.slides.of_path(path) is None:
-                self.regions.take(path, regions)
-                self.slides.add(slide)
-            else:
-                slide.close()
-            if wanted:
-                arrive()
-
-        def arrive() -> None:
-            self._end_opening(path)
-            if (slide := self.slides.of_path(path)) is not None:
-                self.slides.show_soon(slide)
-                then(slide)
-
-        def fail(error: PbipError) -> None:
-            if turns is self._turns:
-                self._end_opening(path)
-                otherwise(error)
-
-        self._begin_opening(path)
-        turns.add(make, take, fail, f"Opening {path.name}")
-
-    # results -------------------------------------------------------------------------------------------------
-
-    def open_result(
-        self,
-        path: Path,
-        then: Callable[[ResultLayer], object] = lambda result: None,
-        otherwise: Callable[[PbipError], None] = _announce,
-        thresholds: ThresholdSettings | None = None,
-        *,
-        select: bool = True,
-    ) -> None:
-        """Open a result as a layer, or find the layer that it has already; its store is read in a thread.
-
-        None of the functions is called if another project is opened, or the window closed, before the result is there.
-
-        Parameters
-        ----------
-        path
-            Folder of the score store.
-        then
-            Function that takes the result.
-        otherwise
-            Function that takes the error. By default napari shows it.
-        thresholds
-            Thresholds for a store without labels; by default the present ones.
-        select
-            Whether its layer is selected.
-        """
-        path, turns = path.absolute(), self._turns
-
-        def take(store: ViewedStore) -> None:
-            if turns is not self._turns:
-                store.close()
-                return
-            self._end_opening(path)
-            result = self.results.of_store(path)
-            if result is None:
-                with nullcontext() if select else selection_kept(self.viewer):
-                    result = self.results.add(store, thresholds or self.settings.thresholds)
-            else:  # it was opened meanwhile
-                store.close()
-            then(result)
-
-        def fail(error: PbipError) -> None:
-            if turns is self._turns:
-                self._end_opening(path)
-                otherwise(error)
-
-        if (result := self.results.of_store(path)) is not None:
-            then(result)
-        else:
-            self._begin_opening(path)
-            self.in_thread(lambda: open_store(path), take, fail, f"Opening {path.name}")
-
-    def stop_opening(self) -> None:
-        """Open none of the slides and results that are being read, because they are wanted no more."""
-        self._turns = Turns(self)
-        self.segmenting.stop_opening()
-        if self.opening:
-            self.opening = ()
-            self.opening_changed.emit()
-
-    def _begin_opening(self, path: Path) -> None:
-        self.opening += (path,)
-        self.opening_changed.emit()
-
-    def _end_opening(self, path: Path) -> None:
-        place = self.opening.index(path)
-        self.opening = self.opening[:place] + self.opening[place + 1 :]
-        self.opening_changed.emit()
-
     # jobs ----------------------------------------------------------------------------------------------------
 
     def start(self, make: JobMaker, *, reads_maps: bool = False) -> RunningJob:
@@ -446,7 +305,7 @@ class Session:
         self,
         work: Callable[[], Value],
         then: Callable[[Value], None],
-        otherwise: Callable[[PbipError], None] = _announce,
+        otherwise: Callable[[PbipError], None] = announce,
         name: str = "",
     ) -> RunningJob:
         """Call a function in a thread, and then another one with its value on the main thread.
@@ -478,7 +337,7 @@ class Session:
         if self._closed:  # the signal of the window comes late, when Qt has deleted timers
             return
         self._closed = True
-        self.stop_opening()
+        self.opening.stop()
         self.activity.close()
         self.segmenting.close()
         self.live_map.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psygnal import Signal
@@ -12,7 +11,7 @@ from psygnal import Signal
 from napari_pbip.bank.features import FeatureFile
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.gui.layers.results import ResultLayer
-from napari_pbip.gui.state.segmenting import Status
+from napari_pbip.gui.state.queued_slide import Status
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
@@ -50,7 +49,6 @@ class Steps:
         self._session: Session = weakref.proxy(session)
         self._shown = Step.SLIDES
         self.done: frozenset[Step] = frozenset()
-        self._written: set[tuple[Step, Path]] = set()
         for signal in (
             session.slides.changed,
             session.slide_selected,
@@ -62,6 +60,7 @@ class Steps:
             session.segmenting.updated,
             session.results.changed,
             session.results.selected,
+            session.remembered.marked,
         ):
             signal.connect(self._check)
 
@@ -95,11 +94,6 @@ class Steps:
             place = min(max(place, reached), len(order) - 2)
         return order[place + 1] if place + 1 < len(order) else None
 
-    def wrote(self, step: Step, store: Path) -> None:
-        """Count a step of a result as done, because its outcome was written to files."""
-        self._written.add((step, store))
-        self._check()
-
     def _check(self, _: object = None) -> None:
         done = frozenset(step for step, fulfilled in self._conditions().items() if fulfilled)
         if done != self.done:
@@ -109,14 +103,15 @@ class Steps:
     def _conditions(self) -> dict[Step, bool]:
         session, result = self._session, self._result()
         models = session.training.models.values()
+        known = None if result is None else session.remembered.of_store(result.store.path)
         return {
             Step.SLIDES: len(session.slides) > 0,
             Step.LABEL_TILES: session.settings.data.folder is not None,
             Step.BANK: FeatureFile.exists(session.bank_folder),
             Step.TRAIN: any(isinstance(facts, RunFacts) and facts.finished for facts in models),
             Step.SEGMENT: result is not None,
-            Step.TUNE: result is not None and (Step.TUNE, result.store.path) in self._written,
-            Step.EVALUATE: result is not None and (Step.EVALUATE, result.store.path) in self._written,
+            Step.TUNE: known is not None and known.tuned,
+            Step.EVALUATE: known is not None and known.exported,
         }
 
     def _result(self) -> ResultLayer | None:

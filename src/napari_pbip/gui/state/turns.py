@@ -32,7 +32,8 @@ class Turns:
     """Emitted with :attr:`busy` when it has changed; a function that follows at once is another one."""
 
     def __init__(self, session: Session) -> None:
-        self._session: Session = weakref.proxy(session)
+        # a part of the session, which has only a proxy of it, may pass that
+        self._session: Session = session if isinstance(session, weakref.ProxyTypes) else weakref.proxy(session)
         self._waiting: deque[
             tuple[Callable[[], Work | None], Callable[[Any], None], Callable[[PbipError], None], str]
         ] = deque()

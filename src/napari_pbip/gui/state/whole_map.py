@@ -10,7 +10,7 @@ from psygnal import Signal
 
 from napari_pbip.config import ProbeSettings
 from napari_pbip.gui.jobs import RunningJob, State
-from napari_pbip.gui.state.segmenting import QueuedSlide, Status
+from napari_pbip.gui.state.queued_slide import QueuedSlide, Status
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session

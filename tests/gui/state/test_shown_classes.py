@@ -69,12 +69,12 @@ def test_a_double_click_in_the_legend_gives_a_class_another_title(
     QTest.keyClick(legend.rows[2].eye, Qt.Key.Key_F2)
     answer(legend, settle, "TUM")
     assert "Another class is called TUM" in answer(legend, settle, "stroma")
-    assert session.titles.given == {"TUM": "tumour <b>&</b> nests", "STR": "stroma"}
+    assert session.classes.display.titles == {"TUM": "tumour <b>&</b> nests", "STR": "stroma"}
 
     session.project.save()
-    assert Project.open(session.folder).titles == session.titles.given
+    assert Project.open(session.folder).titles == session.classes.display.titles
     folder, session.folder = session.folder, study / "another"
-    assert session.titles.given == {}
+    assert session.classes.display.titles == {}
     session.folder = folder
     opened(session, settle)
     settle(lambda: 1 in legend.rows)
@@ -117,9 +117,11 @@ def test_a_folder_keeps_its_names_under_the_titles(viewer: Any, settle: Settle, 
     rename(1, "fat")
     assert f"another title for {names[1]}" in widget.folder.notice.text()
     assert table.item(1, NAME).text() == names[1]
+    rename(1, "not assigned")
+    assert "Tissue without a class is called not assigned" in widget.folder.notice.text()
     assert session.settings.data == before
     rename(0, names[0])
-    assert session.titles.given == {}
+    assert session.classes.display.titles == {}
 
 
 @pytest.mark.parametrize("title", ["Dermis", ""])
@@ -132,11 +134,11 @@ def test_what_is_shown_of_a_labelled_class_is_what_is_changed(
     part = docked(viewer, settle, LabelTilesWidget).slide_labels
     name = session.labelling.labels.taxonomy.names[1]
     if title:
-        session.titles.give(name, title, [name])
+        session.classes.give(name, title, [name])
     part.table.renamed.emit(1, "papillary dermis")
     assert part.table.item(1, NAME).text() == "papillary dermis"
     assert session.labelling.labels.taxonomy.names[1] == (name if title else "papillary dermis")
-    assert session.titles.given == ({name: "papillary dermis"} if title else {})
+    assert session.classes.display.titles == ({name: "papillary dermis"} if title else {})
 
 
 def test_a_colour_that_is_chosen_in_the_legend_is_that_of_the_class_everywhere(
@@ -185,8 +187,8 @@ def test_a_colour_that_is_chosen_in_the_legend_is_that_of_the_class_everywhere(
     assert set(colours().values()) == {"#123456"}
 
     part.table.recoloured.emit(name, "#654321")
-    assert session.titles.colours == {"TUM": "#123456", name: "#654321"}
+    assert session.classes.display.colours == {"TUM": "#123456", name: "#654321"}
     session.project.save()
-    assert Project.open(session.folder).colours == session.titles.colours
+    assert Project.open(session.folder).colours == session.classes.display.colours
     session.folder = study / "another"
-    assert session.titles.colours == {}
+    assert session.classes.display.colours == {}

@@ -8,10 +8,10 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QInputDialog, QWidget
 
 from napari_pbip.errors import DataError
-from napari_pbip.gui.state.titles import Titles
+from napari_pbip.gui.state.shown_classes import ShownClasses
 
 
-def ask_title(parent: QWidget, titles: Titles, name: str, classes: Sequence[str], problem: str = "") -> None:
+def ask_title(parent: QWidget, shown: ShownClasses, name: str, classes: Sequence[str], problem: str = "") -> None:
     """Ask for the title of one of these classes in a dialog that does not block the window.
 
     ``problem`` says what is wrong with the last answer.
@@ -19,14 +19,14 @@ def ask_title(parent: QWidget, titles: Titles, name: str, classes: Sequence[str]
     dialog = QInputDialog(parent)
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.setWindowTitle("Title of a class")
-    dialog.setLabelText(f"{problem}\n\nShow “{name}” in this window as:".lstrip())
-    dialog.setTextValue(titles(name))
+    dialog.setLabelText(f"{problem}\n\nShow “{name}” in the window, in reports and in exports as:".lstrip())
+    dialog.setTextValue(shown.title(name))
 
     def give(title: str) -> None:
         try:
-            titles.give(name, title, classes)
+            shown.give(name, title, classes)
         except DataError as error:
-            ask_title(parent, titles, name, classes, str(error))
+            ask_title(parent, shown, name, classes, str(error))
 
     dialog.textValueSelected.connect(give)
     dialog.open()
