@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import PATIENCE
+
 Settle = Callable[..., None]
 """The fixture ``settle``."""
 
@@ -18,6 +20,17 @@ def click(button: Any) -> None:
     assert button.isVisible(), button.text()
     assert button.isEnabled(), button.text()
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def press(widget: Any, key: Any, modifiers: Any = None) -> None:
+    """Give a widget the focus, and press a key."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    widget.window().activateWindow()
+    widget.setFocus()
+    assert QTest.qWaitForWindowActive(widget.window(), int(PATIENCE * 1000))
+    QTest.keyClick(widget, key, modifiers or Qt.KeyboardModifier.NoModifier)
 
 
 def open_workflow(viewer: Any, settle: Settle) -> Any:

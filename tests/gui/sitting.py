@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import PATIENCE
+
 
 def sitting(module: str, *arguments: object, **environment: str) -> Any:
     """Run a module that calls :func:`sit`, with arguments and environment variables; return what it prints."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, timeout=900, check=False
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=3 * PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -53,7 +55,7 @@ def sit(
     napari.settings.get_settings().application.confirm_close_window = False
     sys.excepthook = lambda kind, error, trace: (sys.__excepthook__(kind, error, trace), os._exit(3))
 
-    def settle(until: Callable[[], Any] | None = None, seconds: float = 90) -> None:
+    def settle(until: Callable[[], Any] | None = None, seconds: float = PATIENCE) -> None:
         end = time.monotonic() + (seconds if until else 0.3)
         while not (until is not None and until()):
             application.processEvents()

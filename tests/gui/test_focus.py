@@ -213,7 +213,7 @@ def test_the_focus_is_seen_in_both_themes(viewer: Any, settle: Settle, active: A
     dock = panel.parentWidget().parentWidget()
     dock.setFloating(True)
     dock.activateWindow()
-    settle(dock.isActiveWindow, seconds=10)
+    settle(dock.isActiveWindow)
     button.setFocus()
     [frame] = dock.findChildren(QFocusFrame)
     assert frame.isVisible()

@@ -201,7 +201,7 @@ def test_microns_per_pixel_are_edited_in_the_table(
         QTest.keyClicks(editor, text[:2])
         session.cohort.changed.emit()  # as when a map or a picture has been read
         settle(lambda: not widget._soon.isActive())
-        settle(seconds=1)
+        settle()
         QTest.keyClicks(editor, text[2:])
         QTest.keyClick(editor, Qt.Key.Key_Return)
         settle()
