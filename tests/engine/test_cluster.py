@@ -37,7 +37,7 @@ from napari_pbip.slides import Slide
 from tests.engine import slow_disk
 from tests.engine.conftest import settings_for
 from tests.object_store import Bucket, serving
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 QUICK = SegmentSettings(precision="float32", device="cpu", batch_size=2)
 pytestmark = pytest.mark.filterwarnings("ignore:.*:ResourceWarning")  # sockets of processes that were killed
@@ -100,15 +100,14 @@ class Processes:
             worker = self._start("dask_worker", self.address, *options, first=first)
             client.wait_for_workers(count + 1, timeout=PATIENCE)
             yield
-            worker.terminate()
-            while len(client.nthreads()) > count:
-                time.sleep(0.05)
+            worker.kill()
+            wait_until(lambda: len(client.nthreads()) == count)
 
     def close(self) -> None:
-        for process in reversed(self._running):
-            process.terminate()
+        for process in self._running:  # a worker that is asked to end may wait for ever for another one that was killed
+            process.kill()
         for process in self._running:
-            process.wait(PATIENCE)
+            process.wait()
 
 
 @contextmanager
@@ -195,6 +194,7 @@ def test_workers_segment_whole_slides_and_one_that_is_killed_costs_nothing(
     events = []
     with Client(cluster.address, set_as_default=False) as client:
         pids, killed = client.run(os.getpid), False
+        client.run(slow_disk.answer_after, 0.1)  # so that it is not done before this hears of it
         for event in segment_slides([folder], MODEL, out, QUICK, overwrite=True, scheduler=client):
             events.append(event)
             if not killed and isinstance(event, RunStep) and "part.tif: " in event.run and "0 of" not in event.run:
@@ -202,7 +202,8 @@ def test_workers_segment_whole_slides_and_one_that_is_killed_costs_nothing(
                     time.sleep(0.01)  # until the damaged slide is given up
                 os.kill(pids[busy[0]], signal.SIGKILL)
                 killed = True
-    assert killed
+                client.run(slow_disk.answer_after, 0, workers=[one for one in pids if one != busy[0]])
+        assert killed
     assert isinstance(events[0], Started)
     assert events[0].total == 2
     assert any(isinstance(one, Warned) and one.message.startswith("damaged.svs failed") for one in events)

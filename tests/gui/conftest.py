@@ -21,12 +21,11 @@ SCREEN = "1600x1000x24"
 
 
 @pytest.fixture(scope="session")
-def display(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Provide the screen or a virtual one, and settings of napari that are separate from those of the user.
+def display() -> Iterator[None]:
+    """Provide the screen or a virtual one.
 
     Each of several workers has a virtual one, because windows of one screen take the focus from each other.
     """
-    os.environ["NAPARI_CONFIG"] = str(tmp_path_factory.mktemp("napari") / "settings.yaml")
     server = shutil.which("Xvfb")
     alone = server is None or "PYTEST_XDIST_WORKER" not in os.environ
     if sys.platform != "linux" or (os.environ.get("DISPLAY") and alone):
@@ -165,6 +164,24 @@ def viewer(application: Any, settle: Callable[..., None], tmp_path: Path) -> Ite
         application.processEvents()
         time.sleep(0.005)
     assert not left, f"left behind: {left}"
+
+
+@pytest.fixture
+def bare_viewer(application: Any, settle: Callable[..., None]) -> Iterator[Any]:
+    """Return a viewer as napari opens it, before anything of this package is opened."""
+    import napari
+
+    from napari_pbip.gui.sessions import session_of
+
+    viewer = napari.Viewer()
+    viewer.window.resize(1200, 800)
+    settle()
+    yield viewer
+    session_of(viewer).close()
+    viewer.close()
+    settle()
+    del viewer
+    gc.collect()
 
 
 MAP_SHAPE = (400, 700)

@@ -228,19 +228,6 @@ def test_a_thread_tells_whether_files_opened_as_a_stack_are_slides(
         assert viewer.layers[0].data.shape == (2, 1024, 1024, 3)
 
 
-@pytest.fixture
-def bare_viewer(application, settle):
-    """Return a viewer in which nothing of this package was opened."""
-    viewer = napari.Viewer()
-    settle()
-    yield viewer
-    session_of(viewer).close()
-    viewer.close()
-    settle()
-    del viewer
-    gc.collect()
-
-
 @pytest.mark.parametrize("kind", ["slide", "picture"])
 def test_a_bare_window_goes_on_while_a_thread_tells_whether_a_file_is_a_slide(
     bare_viewer, settle, tmp_path, sample_pixels, kind
