@@ -6,7 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores; to be sa
 import numpy as np
 import pytest
 import zarr
+from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # what the program remembers for its user, here and in processes that tests start, is not that of whoever runs them
 os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="napari-pbip-data-")
 atexit.register(shutil.rmtree, os.environ["XDG_DATA_HOME"], ignore_errors=True)
+# the same of napari's settings, which are kept in no file: writing them takes a fifth of the time of a new window
+os.environ["NAPARI_CONFIG"] = ""
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -41,8 +44,33 @@ settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
 
 
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+"""The fixture ``made_once``."""
+
 WEAK_SIDE = 64
 """Side of the images of ``weak_data`` in pixels."""
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Give the name of a folder, and a function that fills it; the first worker that asks does, for all.
+
+    The folder must not be changed afterwards.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def folder(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, made = root / name, root / f"{name}.made"
+        with FileLock(root / f"{name}.lock"):
+            if not made.exists():
+                folder.mkdir()
+                fill(folder)
+                made.touch()
+        return folder
+
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -65,12 +93,15 @@ def dicom_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def huge_slide(tmp_path_factory: pytest.TempPathFactory, sample_pixels: np.ndarray) -> Path:
+def huge_slide(made_once: MadeOnce, sample_pixels: np.ndarray) -> Path:
     """OME-Zarr 0.4 of 100,000 x 100,000 pixels at 0.499 microns: glass, and four pieces of real tissue.
 
     Chunks of glass are never written (fill value 255), so it takes a few MB on disk.
     """
-    path = tmp_path_factory.mktemp("huge") / "huge.ome.zarr"
+    return made_once("huge", lambda folder: _write_huge(folder / "huge.ome.zarr", sample_pixels)) / "huge.ome.zarr"
+
+
+def _write_huge(path: Path, pixels: np.ndarray) -> None:
     group = zarr.open_group(path, mode="w", zarr_format=2)
     corners = [(1024, 1024), (50176, 20480), (96256, 96256), (20480, 70656)]
     levels = {0: 1, 1: 4, 2: 16}
@@ -79,7 +110,7 @@ def huge_slide(tmp_path_factory: pytest.TempPathFactory, sample_pixels: np.ndarr
         array = group.create_array(
             str(number), shape=(side, side, 3), chunks=(1024, 1024, 3), dtype="uint8", fill_value=255
         )
-        piece = sample_pixels[: 2048 // downsample * downsample, : 2048 // downsample * downsample]
+        piece = pixels[: 2048 // downsample * downsample, : 2048 // downsample * downsample]
         small = piece.reshape(2048 // downsample, downsample, 2048 // downsample, downsample, 3).mean((1, 3))
         for x, y in corners:
             x0, y0 = x // downsample, y // downsample
@@ -101,7 +132,6 @@ def huge_slide(tmp_path_factory: pytest.TempPathFactory, sample_pixels: np.ndarr
             ],
         }
     ]
-    return path
 
 
 @pytest.fixture(scope="session")

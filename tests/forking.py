@@ -6,13 +6,13 @@ import multiprocessing
 from typing import Any
 
 
-def forking(module: str) -> Any:
-    """Return the context of multiprocessing that starts processes of a module, on Windows by loading it again.
+def forking(*modules: str) -> Any:
+    """Return the context of multiprocessing that starts processes of modules, on Windows by loading them again.
 
-    The process from which all are forked is started once in a run of tests, and has loaded the module of the first.
+    The process from which all are forked is started once in a run of tests, and has loaded the modules of the first.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([module])
+    context.set_forkserver_preload([*modules])
     return context

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import boto3
+
+from tests.waiting import PATIENCE, wait_until
 
 KEY, SECRET = "AKIAOFTHETESTS000000", "a-secret-that-must-be-nowhere"
 REGION = "us-east-1"
@@ -75,24 +73,22 @@ class Bucket:
 @contextmanager
 def serving(folder: Path) -> Iterator[tuple[str, Path]]:
     """Run the server in a process of its own; yield its address and its log."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log, endpoint = folder / "moto.log", f"http://127.0.0.1:{port}"
+    log = folder / "moto.log"
     with log.open("wb") as file:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
         process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+
+    def address() -> str | None:
+        """Return where the server says that it runs: at a port that was free."""
+        assert process.poll() is None, log.read_text()
+        found = re.search(r"Running on (http://[\d.:]+)", log.read_text())
+        return None if found is None else found[1]
+
     try:
-        end = time.monotonic() + 60
-        while True:
-            try:
-                urlopen(f"{endpoint}/moto-api/", timeout=5).close()
-                break
-            except (URLError, ConnectionError):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < end
-                time.sleep(0.1)
+        wait_until(address)
+        endpoint = address()
+        assert endpoint is not None
         yield endpoint, log
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)

@@ -17,6 +17,7 @@ from napari_pbip.claims import claim, claims, is_read, keep_for_reading
 from napari_pbip.errors import OutputError
 from napari_pbip.events import Finished, Job
 from napari_pbip.files import prepare_folder
+from tests.waiting import PATIENCE
 
 _HOLD = """
 import sys, time
@@ -97,7 +98,7 @@ def test_one_can_wait_for_the_other(tmp_path: Path) -> None:
     with another_process(tmp_path / "labels") as process:
         assert process.stdin is not None
         process.stdin.close()
-        with claim(tmp_path / "labels", "writing labels", wait=30):
+        with claim(tmp_path / "labels", "writing labels", wait=PATIENCE):
             assert process.wait() == 0
 
 

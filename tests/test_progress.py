@@ -54,7 +54,7 @@ from jupyter_client.manager import start_new_kernel
 
 manager, client = start_new_kernel()
 messages = []
-client.execute_interactive(sys.argv[1], output_hook=messages.append, timeout=60)
+client.execute_interactive(sys.argv[1], output_hook=messages.append, timeout=300)
 manager.shutdown_kernel(now=True)
 print(json.dumps([(m["header"]["msg_type"], m["content"]) for m in messages], default=str))
 """

@@ -16,6 +16,7 @@ import tifffile
 from napari_pbip import samples
 from napari_pbip.results.places import find_stores
 from napari_pbip.results.store import ScoreStore
+from tests.waiting import PATIENCE
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "cluster.md"
 SBATCH = """#!/bin/bash
@@ -52,7 +53,7 @@ def test_the_script_for_slurm_segments_a_folder(sample_pixels: np.ndarray, tmp_p
     environment = os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = ["sbatch", "--ntasks=1", "segment.sbatch"]  # more would prove no more
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "Results of 2 slides in results" in done.stderr + done.stdout

@@ -23,6 +23,7 @@ from napari_pbip.errors import SlideError
 from napari_pbip.events import Epoch, Finished, Job, RunStep, Started, Step, Warned
 from napari_pbip.taxonomy import Taxonomy
 from tests.cli.conftest import Called
+from tests.waiting import PATIENCE
 
 NAMES = ("case [he]", "[/b]", "[red]x", ":warning:", "[/old]/a.png", "a[0]", "\\[x]")
 
@@ -242,9 +243,12 @@ def test_a_stop_while_python_is_loading_is_quiet(number: int, code: int, tmp_pat
         "    def find_spec(self, name, *_):\n"
         "        if name == 'typer':\n"
         "            sys.stdout.write('loading\\n'); sys.stdout.flush()\n"
-        "            import time; time.sleep(20)\n"
+        "            import time; time.sleep(300)\n"
         "sys.meta_path.insert(0, Told())\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # it may be ignored by who started us
+        # who started us may ignore them, as nohup does
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
     )
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
@@ -258,5 +262,5 @@ def test_a_stop_while_python_is_loading_is_quiet(number: int, code: int, tmp_pat
     assert process.stdout.readline() == "loading\n"
     time.sleep(0.2)
     process.send_signal(number)
-    said = process.communicate(timeout=30)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert (process.returncode, said) == (code, "")

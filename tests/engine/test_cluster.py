@@ -37,6 +37,7 @@ from napari_pbip.slides import Slide
 from tests.engine import slow_disk
 from tests.engine.conftest import settings_for
 from tests.object_store import Bucket, serving
+from tests.waiting import PATIENCE, wait_until
 
 QUICK = SegmentSettings(precision="float32", device="cpu", batch_size=2)
 pytestmark = pytest.mark.filterwarnings("ignore:.*:ResourceWarning")  # sockets of processes that were killed
@@ -80,6 +81,7 @@ class Processes:
         where = ("--host", "127.0.0.1", "--port", self._port, "--no-dashboard", "--scheduler-file", self._known)
         self.scheduler = self._start("dask_scheduler", *where)
         while not (self._known.exists() and self._known.read_text().rstrip().endswith("}")):  # complete
+            assert self.scheduler.poll() is None, (self._folder / "dask_scheduler.log").read_text()
             time.sleep(0.05)
         self._port = int(json.loads(self._known.read_text())["address"].rpartition(":")[2])
 
@@ -87,7 +89,7 @@ class Processes:
         options = ("--nworkers", count, "--nthreads", 1, "--no-dashboard", "--local-directory", self._folder)
         self._start("dask_worker", self.address, *options)
         with Client(self.address, set_as_default=False) as client:
-            client.wait_for_workers(count, timeout=60)
+            client.wait_for_workers(count, timeout=PATIENCE)
 
     @contextmanager
     def worker_with(self, first: Path) -> Iterator[None]:
@@ -96,17 +98,16 @@ class Processes:
         with Client(self.address, set_as_default=False) as client:
             count = len(client.nthreads())
             worker = self._start("dask_worker", self.address, *options, first=first)
-            client.wait_for_workers(count + 1, timeout=60)
+            client.wait_for_workers(count + 1, timeout=PATIENCE)
             yield
-            worker.terminate()
-            while len(client.nthreads()) > count:
-                time.sleep(0.05)
+            worker.kill()
+            wait_until(lambda: len(client.nthreads()) == count)
 
     def close(self) -> None:
-        for process in reversed(self._running):
-            process.terminate()
+        for process in self._running:  # a worker that is asked to end may wait for ever for another one that was killed
+            process.kill()
         for process in self._running:
-            process.wait(20)
+            process.wait()
 
 
 @contextmanager
@@ -122,9 +123,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
         yield started
 
 
+CONNECT_SECONDS = "napari_pbip.engine.cluster.connect._CONNECT_SECONDS"
+
+
 @pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_pbip.engine.cluster.connect._CONNECT_SECONDS", 3.0)
+def _however_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a scheduler have the time to answer that it needs on a busy machine."""
+    monkeypatch.setattr(CONNECT_SECONDS, PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +194,7 @@ def test_workers_segment_whole_slides_and_one_that_is_killed_costs_nothing(
     events = []
     with Client(cluster.address, set_as_default=False) as client:
         pids, killed = client.run(os.getpid), False
+        client.run(slow_disk.answer_after, 0.1)  # so that it is not done before this hears of it
         for event in segment_slides([folder], MODEL, out, QUICK, overwrite=True, scheduler=client):
             events.append(event)
             if not killed and isinstance(event, RunStep) and "part.tif: " in event.run and "0 of" not in event.run:
@@ -196,7 +202,8 @@ def test_workers_segment_whole_slides_and_one_that_is_killed_costs_nothing(
                     time.sleep(0.01)  # until the damaged slide is given up
                 os.kill(pids[busy[0]], signal.SIGKILL)
                 killed = True
-    assert killed
+                client.run(slow_disk.answer_after, 0, workers=[one for one in pids if one != busy[0]])
+        assert killed
     assert isinstance(events[0], Started)
     assert events[0].total == 2
     assert any(isinstance(one, Warned) and one.message.startswith("damaged.svs failed") for one in events)
@@ -236,7 +243,7 @@ def test_workers_upload_the_slides_that_they_segment(
     slides, scratch = [slide, tmp_path / "damaged.svs"], tmp_path / "scratch"
     with serving(tmp_path) as (endpoint, log), Client(cluster.address, set_as_default=False) as client:
         bucket = Bucket(endpoint, "bucket", log)
-        client.wait_for_workers(2, timeout=60)  # one may have been killed by another test
+        client.wait_for_workers(2, timeout=PATIENCE)  # one may have been killed by another test
         client.run(exec, f"import os; os.environ.update({bucket.environment!r})")
         for name, value in bucket.environment.items():
             monkeypatch.setenv(name, value)
@@ -294,7 +301,11 @@ def test_what_workers_cannot_do_is_said_in_a_sentence(
     array = Slide.from_array(sample_pixels[1200:2000, 600:1400], 0.499)
     with pytest.raises(SlideError, match="write it as OME-Zarr first, or leave `scheduler` out"):
         list(segment(array, MODEL, tmp_path / "array", QUICK, scheduler=cluster.address))
-    with pytest.raises(ClusterError, match=r"No scheduler answers at tcp://127\.0\.0\.1:1;"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ClusterError, match=r"No scheduler answers at tcp://127\.0\.0\.1:1;"),
+    ):
+        patch.setattr(CONNECT_SECONDS, 1.0)
         list(segment(slide, MODEL, tmp_path / "nobody", QUICK, scheduler="tcp://127.0.0.1:1"))
     with pytest.raises(ConfigError, match="scheduler"):
         JobSettings.parse({"scheduler": "local:none"})
@@ -313,9 +324,10 @@ def test_what_workers_cannot_do_is_said_in_a_sentence(
 
 
 def test_a_scheduler_that_is_lost_ends_the_job_which_is_resumed(
-    cluster: Processes, slide: Path, alone: Path, tmp_path: Path
+    cluster: Processes, slide: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This is the last test of the file, since the workers end with their scheduler."""
+    monkeypatch.setattr(CONNECT_SECONDS, 10.0)  # for so long it is tried again
     done = 0
     with pytest.raises(ClusterError, match="has ended or can no longer be reached"):
         for event in segment(slide, MODEL, tmp_path, QUICK, scheduler=cluster.address):

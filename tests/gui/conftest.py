@@ -15,26 +15,33 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE
+
 SCREEN = "1600x1000x24"
 
 
 @pytest.fixture(scope="session")
-def display(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Provide the screen or a virtual one, and settings of napari that are separate from those of the user."""
-    os.environ["NAPARI_CONFIG"] = str(tmp_path_factory.mktemp("napari") / "settings.yaml")
-    if sys.platform != "linux" or os.environ.get("DISPLAY"):
+def display() -> Iterator[None]:
+    """Provide the screen or a virtual one.
+
+    Each of several workers has a virtual one, because windows of one screen take the focus from each other.
+    """
+    server = shutil.which("Xvfb")
+    alone = server is None or "PYTEST_XDIST_WORKER" not in os.environ
+    if sys.platform != "linux" or (os.environ.get("DISPLAY") and alone):
         yield
         return
-    server = shutil.which("Xvfb")
     assert server, "the tests of the window need a screen or Xvfb: run tools/system_libraries.py"
     reading, writing = os.pipe()
     arguments = [server, "-displayfd", str(writing), "-screen", "0", SCREEN, "-nolisten", "tcp"]
     with subprocess.Popen(arguments, pass_fds=[writing], stderr=subprocess.DEVNULL) as process:
         os.close(writing)
         with os.fdopen(reading) as answer:
-            os.environ["DISPLAY"] = f":{answer.readline().strip()}"
-        yield
-        del os.environ["DISPLAY"]
+            number = answer.readline().strip()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DISPLAY", f":{number}")
+            patch.setenv("QT_QPA_PLATFORM", "xcb")  # on a desktop that is one of Wayland, too
+            yield
         process.terminate()
 
 
@@ -101,7 +108,7 @@ def settle(request: pytest.FixtureRequest, application: Any) -> Callable[..., No
     """Run the event loop until a condition holds, or for a moment; fail if that takes too long."""
     look = request.getfixturevalue("stray_windows") if "viewer" in request.fixturenames else lambda: None
 
-    def run(until: Callable[[], Any] | None = None, seconds: float = 90.0) -> None:
+    def run(until: Callable[[], Any] | None = None, seconds: float = PATIENCE) -> None:
         end = time.monotonic() + (seconds if until else 0.2)
         while True:
             application.processEvents()
@@ -152,11 +159,29 @@ def viewer(application: Any, settle: Callable[..., None], tmp_path: Path) -> Ite
     application.processEvents()
     del viewer, session
     gc.collect()
-    end = time.monotonic() + 5  # a thread ends when the block that it decodes is there
+    end = time.monotonic() + PATIENCE  # a thread ends when the block that it decodes is there
     while (left := left_behind(application)) and time.monotonic() < end:
         application.processEvents()
         time.sleep(0.005)
     assert not left, f"left behind: {left}"
+
+
+@pytest.fixture
+def bare_viewer(application: Any, settle: Callable[..., None]) -> Iterator[Any]:
+    """Return a viewer as napari opens it, before anything of this package is opened."""
+    import napari
+
+    from napari_pbip.gui.sessions import session_of
+
+    viewer = napari.Viewer()
+    viewer.window.resize(1200, 800)
+    settle()
+    yield viewer
+    session_of(viewer).close()
+    viewer.close()
+    settle()
+    del viewer
+    gc.collect()
 
 
 MAP_SHAPE = (400, 700)

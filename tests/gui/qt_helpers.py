@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import PATIENCE
 
 Settle = Callable[..., None]
 """The fixture ``settle``."""
@@ -20,12 +22,53 @@ def click(button: Any) -> None:
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
+def press(widget: Any, key: Any, modifiers: Any = None) -> None:
+    """Give a widget the focus, and press a key."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    widget.window().activateWindow()
+    widget.setFocus()
+    assert QTest.qWaitForWindowActive(widget.window(), int(PATIENCE * 1000))
+    QTest.keyClick(widget, key, modifiers or Qt.KeyboardModifier.NoModifier)
+
+
 def open_workflow(viewer: Any, settle: Settle) -> Any:
     """Open the dock *Workflow* from the plugin's menu, and return its panel, which is imported in a thread."""
     _, widget = viewer.window.add_plugin_dock_widget("napari-pbip", "Workflow")
     settle(lambda: widget.panel is not None and widget.panel.isVisible())
     settle()
     return widget.panel
+
+
+def unfolded(viewer: Any, panel: Any, settle: Settle, folder: Path) -> Iterator[tuple[Any, Any]]:
+    """Show each page of the panel *Workflow* with all that can be folded, in the sample project; yield step and page.
+
+    ``folder`` is that of a result, which is opened on the page *Tune*.
+    """
+    from qtpy.QtWidgets import QAbstractButton
+
+    from napari_pbip.gui.samples import PROJECT
+    from napari_pbip.gui.sessions import session_of
+    from napari_pbip.gui.state.steps import Step
+    from tests.gui.state.project_process import make_store
+
+    session, store = session_of(viewer), folder / "slide.ome.zarr"
+    viewer.open_sample("napari-pbip", "project")
+    settle(lambda: session.folder.name == PROJECT and not session.jobs and len(session.slides) == 1)
+    make_store(session.slides[0].slide, store)
+    for step in Step:
+        click(panel.buttons[step])
+        if step is Step.TUNE:  # so that there are controls that were made later than those below
+            session.results.open(store)
+        settle(lambda: not session.jobs)
+        settle()
+        page = panel.pages[step]
+        for fold in [one for one in page.findChildren(QAbstractButton) if one.text().startswith("▸")]:
+            if fold.isVisible():
+                click(fold)
+        settle()
+        yield step, page
 
 
 def answer(parent: Any, settle: Settle, text: str) -> str:

@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
-import subprocess
+import runpy
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.forking import forking
+from tests.waiting import PATIENCE
+
+MODULES = "napari_pbip.gui.workflow_panel", "napari_pbip.engine.training.train", "napari_pbip.engine.inference.segment"
+
 
 def sitting(module: str, *arguments: object, **environment: str) -> Any:
-    """Run a module that calls :func:`sit`, with arguments and environment variables; return what it prints."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, timeout=900, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    """Run a module that calls :func:`sit`, with arguments and environment variables; return what it prints.
+
+    It is a process of its own, which knows nothing of another sitting but need not load its modules again.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        values = module, [*map(str, arguments)], dict(os.environ) | environment, Path(folder)
+        process = forking(*MODULES).Process(target=_run, args=values)
+        process.start()
+        process.join(3 * PATIENCE)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        assert process.exitcode == 0, (Path(folder) / "err").read_text()
+        return json.loads((Path(folder) / "out").read_text().splitlines()[-1])
+
+
+def _run(module: str, arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+    """Run a module as ``python -m`` does."""
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__")
+    atexit._run_exitfuncs()  # which multiprocessing leaves out
+    sys.stdout.flush()
 
 
 def sit(
@@ -53,7 +79,7 @@ def sit(
     napari.settings.get_settings().application.confirm_close_window = False
     sys.excepthook = lambda kind, error, trace: (sys.__excepthook__(kind, error, trace), os._exit(3))
 
-    def settle(until: Callable[[], Any] | None = None, seconds: float = 90) -> None:
+    def settle(until: Callable[[], Any] | None = None, seconds: float = PATIENCE) -> None:
         end = time.monotonic() + (seconds if until else 0.3)
         while not (until is not None and until()):
             application.processEvents()

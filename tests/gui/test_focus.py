@@ -24,11 +24,11 @@ from qtpy.QtWidgets import (
 
 from napari_pbip import samples
 from napari_pbip.gui.focus_frame import COLOUR
-from napari_pbip.gui.samples import PROJECT
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.steps import Step
+from tests.gui.contrast import contrast
 from tests.gui.napari_privates import main_window
-from tests.gui.qt_helpers import Settle, click, open_workflow
+from tests.gui.qt_helpers import Settle, click, open_workflow, unfolded
 from tests.gui.state.project_process import make_store
 
 
@@ -119,24 +119,9 @@ def settled(page: Any, settle: Settle) -> None:
 
 
 def test_all_controls_in_the_order_that_is_seen(viewer: Any, settle: Settle, active: Any, tmp_path: Path) -> None:
-    session = session_of(viewer)
-    viewer.open_sample("napari-pbip", "project")
-    settle(lambda: session.folder.name == PROJECT and not session.jobs)
-    [slide] = session.slides
-    make_store(slide.slide, tmp_path / "slide.ome.zarr")
-    panel = open_workflow(viewer, settle)
+    session, panel = session_of(viewer), open_workflow(viewer, settle)
     found: dict[Step, int] = {}
-    for step in Step:
-        click(panel.buttons[step])
-        if step is Step.TUNE:  # so that there are controls that were made later than those below
-            session.results.open(tmp_path / "slide.ome.zarr")
-        settle(lambda: not session.jobs)
-        settle()
-        page = panel.pages[step]
-        for fold in [one for one in page.findChildren(QAbstractButton) if one.text().startswith("▸")]:
-            if fold.isVisible():
-                click(fold)
-        settle()
+    for step, page in unfolded(viewer, panel, settle, tmp_path):
         settled(page, settle)
         there = controls(page)
         assert [one for one in there if not name_of(one)] == [], step
@@ -183,13 +168,6 @@ def test_sliders_answer_the_arrow_keys(viewer: Any, settle: Settle, active: Any,
     assert mask.threshold == pytest.approx(tissue.slider.value())
 
 
-def luminance(colour: QColor) -> float:
-    """Return the relative luminance that the Web Content Accessibility Guidelines define."""
-    parts = (part / 255 for part in (colour.red(), colour.green(), colour.blue()))
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_the_focus_is_seen_in_both_themes(viewer: Any, settle: Settle, active: Any, theme: str) -> None:
     viewer.theme = theme
@@ -213,9 +191,8 @@ def test_the_focus_is_seen_in_both_themes(viewer: Any, settle: Settle, active: A
     dock = panel.parentWidget().parentWidget()
     dock.setFloating(True)
     dock.activateWindow()
-    settle(dock.isActiveWindow, seconds=10)
+    settle(dock.isActiveWindow)
     button.setFocus()
     [frame] = dock.findChildren(QFocusFrame)
     assert frame.isVisible()
-    lower, higher = sorted((luminance(QColor(COLOUR)), luminance(background)))
-    assert (higher + 0.05) / (lower + 0.05) > 3
+    assert contrast(QColor(COLOUR), background) > 3

@@ -27,6 +27,7 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.job_bar import JobBar
 from tests.gui.napari_privates import activity_bars
 from tests.gui.qt_helpers import answer, click
+from tests.waiting import PATIENCE
 
 
 def counting(steps: int, closed: list[int], pause: float = 0.01) -> Job:
@@ -264,7 +265,7 @@ def test_who_comes_late_hears_how_far_a_job_is(application, settle):
         yield Warned("few tiles")
         for done in range(1, 34):
             yield Step(done)
-        go.wait(20)
+        go.wait(PATIENCE)
         yield Finished(None)
 
     running = RunningJob(job)
@@ -291,10 +292,10 @@ def test_the_bar_says_what_is_being_loaded_and_nothing_of_networks_else(applicat
     go = threading.Event()
 
     def job():
-        go.wait(20)
+        go.wait(PATIENCE)
         yield Loading("the encoder tiny")
         go.clear()
-        go.wait(20)
+        go.wait(PATIENCE)
         yield from counting(1, [])
 
     running, bar, late = RunningJob(job), JobBar(), JobBar()
@@ -319,7 +320,7 @@ def test_a_job_that_fails_is_told_also_where_its_dock_was_closed(viewer, settle,
 
     def job():
         yield Started("Training", 9, "steps")
-        go.wait(20)
+        go.wait(PATIENCE)
         raise DataError("The tiles are gone.")
 
     told = []
@@ -374,9 +375,19 @@ def _messages():
 
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_long_job_is_in_the_activity_dock_and_its_end_is_told_once(viewer, settle, closed):
+    seen, grown = threading.Event(), threading.Event()
+
+    def counting_on() -> Job:
+        yield Started("Counting", 150, "numbers")
+        yield Step(1)
+        seen.wait(PATIENCE)
+        yield Step(100)
+        grown.wait(PATIENCE)
+        yield Finished(None)
+
     told = _messages()
     session = session_of(viewer)
-    running = session.start(lambda: counting(150, []))
+    running = session.start(counting_on)
     bar = JobBar()
     dock = viewer.window.add_dock_widget(bar, name="A job")
     bar.follow(running)
@@ -384,10 +395,12 @@ def test_a_long_job_is_in_the_activity_dock_and_its_end_is_told_once(viewer, set
     (shown,) = activity_bars(viewer)
     assert shown.description_label.text() == "Counting: "
     assert shown.qt_progress_bar.maximum() == 150
-    before = shown.qt_progress_bar.value()
-    settle(lambda: shown.qt_progress_bar.value() > before)
+    assert shown.qt_progress_bar.value() == 1
+    seen.set()
+    settle(lambda: shown.qt_progress_bar.value() == 100)
     if closed:
         dock.destroyOnClose()  # its ×
+    grown.set()
     settle(lambda: running.state.ended)
     settle()
     assert not activity_bars(viewer)
@@ -395,12 +408,15 @@ def test_a_long_job_is_in_the_activity_dock_and_its_end_is_told_once(viewer, set
     notification_manager.notification_ready.disconnect(told.append)
 
 
-def test_work_without_phases_and_short_jobs_are_not_announced(viewer, settle):
+def test_work_without_phases_and_short_jobs_are_not_announced(viewer, settle, monkeypatch):
     told = _messages()
     session = session_of(viewer)
     done = []
-    session.in_thread(lambda: time.sleep(1.5), done.append)
+    monkeypatch.setattr("napari_pbip.gui.state.activity.SHORT", PATIENCE)  # however slow this machine is
     session.start(lambda: counting(3, [])).followed = True
+    settle(lambda: not session.jobs)
+    monkeypatch.undo()
+    session.in_thread(lambda: time.sleep(1.5), done.append)
     while not done:
         settle()
         assert not activity_bars(viewer)

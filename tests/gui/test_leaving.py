@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.waiting import PATIENCE
+
 LEAVE = """
 import sys, threading, napari
 from napari.qt import get_qapp
@@ -27,6 +29,6 @@ print("complete" if "napari_pbip.engine.inference.segment" in sys.modules else "
 
 
 def test_leaving_does_not_wait_for_all_modules(display: None) -> None:
-    done = subprocess.run([sys.executable, "-c", LEAVE], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run([sys.executable, "-c", LEAVE], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (0, "left out\n"), done.stderr
     assert "Traceback" not in done.stderr

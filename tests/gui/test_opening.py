@@ -29,11 +29,9 @@ from napari_pbip.slides import Slide, TissueMask
 from napari_pbip.slides.regions import Kind, Region, Regions
 from tests.gui.napari_privates import canvas_of, duplicate, main_window
 from tests.gui.qt_helpers import click, drop_on_viewer
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="files that are slow to read are FIFOs")
-_PATIENCE = 20.0
-"""Seconds after which a slow file comes in any case, so that a window that waits for it fails instead of hanging."""
-
 _AT_ONCE = 16_384
 """Bytes that a FIFO holds without a reader."""
 
@@ -47,7 +45,7 @@ class SlowFile:
         self._content = path.with_name(f"content of {path.name}")
         path.rename(self._content)
         os.mkfifo(path)
-        self._late = threading.Timer(_PATIENCE, self.come)
+        self._late = threading.Timer(PATIENCE, self.come)
         self._late.daemon = True
         self._late.start()
 
@@ -230,19 +228,6 @@ def test_a_thread_tells_whether_files_opened_as_a_stack_are_slides(
         assert viewer.layers[0].data.shape == (2, 1024, 1024, 3)
 
 
-@pytest.fixture
-def bare_viewer(application, settle):
-    """Return a viewer in which nothing of this package was opened."""
-    viewer = napari.Viewer()
-    settle()
-    yield viewer
-    session_of(viewer).close()
-    viewer.close()
-    settle()
-    del viewer
-    gc.collect()
-
-
 @pytest.mark.parametrize("kind", ["slide", "picture"])
 def test_a_bare_window_goes_on_while_a_thread_tells_whether_a_file_is_a_slide(
     bare_viewer, settle, tmp_path, sample_pixels, kind
@@ -314,7 +299,7 @@ def test_a_layer_is_removed_without_waiting_for_its_pixels(viewer, session, sett
 
     def slowly(self, *args):
         reading.set()
-        gate.wait(_PATIENCE)
+        gate.wait(PATIENCE)
         assert not closed.is_set()
         return read(self, *args)
 
@@ -330,7 +315,7 @@ def test_a_layer_is_removed_without_waiting_for_its_pixels(viewer, session, sett
     duplicate(viewer.layers)
     began = time.monotonic()
     viewer.layers.clear()
-    assert time.monotonic() - began < _PATIENCE / 2
+    assert time.monotonic() - began < PATIENCE / 2
     settle()
     assert not len(session.slides)
     assert not closed.is_set()
@@ -353,7 +338,7 @@ def test_regions_and_tissue_are_read_while_the_window_goes_on(viewer, session, w
 
     def slowly(cls, *args):
         assert threading.current_thread() is not threading.main_thread()
-        gate.wait(_PATIENCE)
+        gate.wait(PATIENCE)
         return read(cls, *args)
 
     monkeypatch.setattr(TissueMask, "read", classmethod(slowly))

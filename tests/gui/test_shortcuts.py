@@ -21,6 +21,7 @@ from napari_pbip.gui.state.steps import Step
 from tests.gui.napari_privates import canvas_of, keys_of_napari, main_window
 from tests.gui.qt_helpers import Settle, click, open_workflow
 from tests.gui.state.project_process import make_store
+from tests.waiting import PATIENCE
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "shortcuts.md"
 NO, SHIFT = Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier
@@ -154,16 +155,18 @@ def test_slides_of_the_project_one_after_another(
 
 
 def test_the_map_is_hidden_while_the_key_is_held_and_from_press_to_press(
-    viewer: Any, settle: Settle, press: Callable[..., None], panel: Any, tmp_path: Path
+    viewer: Any, settle: Settle, press: Callable[..., None], panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, canvas = session_of(viewer), canvas_of(viewer)
     session.slides.open(samples.slide())
     layer = open_result(session, tmp_path).layer
     settle(lambda: not session.jobs)
-    press(Qt.Key.Key_H)
-    assert not layer.visible
-    press(Qt.Key.Key_H)
-    assert layer.visible
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_pbip.gui.shortcuts._HELD_S", PATIENCE)  # however slow this machine is
+        press(Qt.Key.Key_H)
+        assert not layer.visible
+        press(Qt.Key.Key_H)
+        assert layer.visible
     for shown in (True, False):  # held down, it is the other way round only as long
         layer.visible = shown
         QTest.keyPress(canvas, Qt.Key.Key_H)
@@ -181,7 +184,7 @@ def test_the_map_is_hidden_while_the_key_is_held_and_from_press_to_press(
     click(panel.keys_button)
     [dialog] = panel.findChildren(QDialog)
     dialog.activateWindow()  # and gets the release, which a window manager would do by itself
-    settle(lambda: layer.visible, seconds=10)
+    settle(lambda: layer.visible)
     dialog.close()
     settle()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.waiting import PATIENCE
+
 CODE = """
 import napari
 from napari.qt import get_qapp
@@ -19,5 +21,5 @@ viewer.close()
 
 
 def test_networks_can_be_loaded_after_the_window_was_drawn(display: None) -> None:
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr

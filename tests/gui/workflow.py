@@ -199,7 +199,7 @@ class Workflow:
         live = self.session.live_map
         self.step("Press *Live map*, further down")
         reader.press(part, "Live map")
-        self.settle(lambda: live.layer is not None and live.checked and not self.session.jobs, seconds=300)
+        self.settle(lambda: live.layer is not None and live.checked and not self.session.jobs)
         self.settle()
         self.shot("live-map")
         self.step("Press *Live map* again")
@@ -256,8 +256,8 @@ class Workflow:
         self.settle(lambda: segment.segment_button.isEnabled())
         self.step("Press *Segment*")
         self.reader.press(segment, "Segment")
-        self.settle(lambda: len(self.session.results) == 1, seconds=120)
-        self.settle(lambda: not self.session.jobs, seconds=300)
+        self.settle(lambda: len(self.session.results) == 1)
+        self.settle(lambda: not self.session.jobs)
         self.done(Step.SEGMENT)
         self.shot("segment")
 

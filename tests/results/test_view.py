@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from stores import create, network, segment, smooth_field
 
 from napari_pbip.results import LargestScores, ScoreStore
 from napari_pbip.results.view import ViewedStore
+from tests.waiting import PATIENCE, wait_until
 
 SHAPE = (600, 700)
 ALL = slice(None)
@@ -27,14 +27,11 @@ def viewed(tmp_path):
 
 def read_until_there(store, *place):
     """Read as a viewer does: take what is available, and ask again when more has arrived."""
-    end = time.monotonic() + 20
     while True:
         scores = store.read_scores(*place)
         if not store.lacking:
             return scores
-        while not store.arrived():
-            assert time.monotonic() < end
-            time.sleep(0.005)
+        wait_until(store.arrived)
 
 
 def test_scores_are_those_of_the_store(viewed):
@@ -51,7 +48,7 @@ def test_scores_are_those_of_the_store(viewed):
 def test_what_is_not_there_in_time_is_blurred(viewed, monkeypatch):
     monkeypatch.setattr("napari_pbip.blocks.PATIENCE", 0)
     disk, read_scores = threading.Event(), ScoreStore.read_scores
-    monkeypatch.setattr(ScoreStore, "read_scores", lambda *place: disk.wait(20) and read_scores(*place))
+    monkeypatch.setattr(ScoreStore, "read_scores", lambda *place: disk.wait(PATIENCE) and read_scores(*place))
     blurred = viewed.read_scores(0, ALL, ALL)  # while the disk keeps all waiting
     assert viewed.lacking
     np.testing.assert_array_equal(blurred[:, ::2, ::2], viewed.read_scores(1, ALL, ALL))

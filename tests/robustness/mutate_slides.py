@@ -25,7 +25,7 @@ from tests.robustness.mutations import copy, mutate
 from tests.robustness.slide_files import write_slides
 from tests.robustness.slide_visitor import MEMORY
 
-_WALL_SECONDS = 120
+_WALL_SECONDS = 600
 """For a process that sleeps for ever; work is limited by the processor time that it takes."""
 _FINE = ("read", "refused or told")
 

@@ -30,15 +30,12 @@ class DockTabs(QObject):
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Notice a new dock, which gets its place right after the window has become its parent."""
         if event is not None and event.type() == QEvent.Type.ChildAdded:
-            for dock in self._docks():
+            for dock in our_docks(self._window):
                 if not dock.property(_KNOWN):
                     dock.setProperty(_KNOWN, True)
                     dock.dockLocationChanged.connect(self._place)
                     self._new = dock
         return False
-
-    def _docks(self) -> list[QDockWidget]:
-        return [dock for dock in self._window.findChildren(QDockWidget) if _is_ours(dock)]
 
     def _place(self) -> None:
         new, self._new = self._new, None
@@ -46,7 +43,7 @@ class DockTabs(QObject):
             return
         new.dockLocationChanged.disconnect(self._place)
         side = self._window.dockWidgetArea(new)
-        others = [dock for dock in self._docks() if dock is not new and not dock.isFloating()]
+        others = [dock for dock in our_docks(self._window) if dock is not new and not dock.isFloating()]
         there = [dock for dock in others if self._window.dockWidgetArea(dock) == side]
         if there:
             self._window.tabifyDockWidget(there[-1], new)
@@ -54,5 +51,7 @@ class DockTabs(QObject):
             new.raise_()
 
 
-def _is_ours(dock: QDockWidget) -> bool:
-    return type(dock.widget()).__module__.startswith("napari_pbip.")
+def our_docks(window: Any) -> list[QDockWidget]:
+    """Return the docks of a window with widgets of this package."""
+    docks: list[QDockWidget] = window.findChildren(QDockWidget)
+    return [dock for dock in docks if type(dock.widget()).__module__.startswith("napari_pbip.")]

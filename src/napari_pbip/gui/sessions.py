@@ -17,6 +17,7 @@ from napari_pbip.gui.compat import plugin_preferences
 from napari_pbip.gui.dock_tabs import DockTabs
 from napari_pbip.gui.focus_frame import FocusFrames
 from napari_pbip.gui.overview import Overview
+from napari_pbip.gui.readable_texts import ReadableTexts
 from napari_pbip.gui.shortcuts import Shortcuts
 from napari_pbip.gui.state.session import Session
 from napari_pbip.provenance import prefer_operator
@@ -73,6 +74,7 @@ def _furnish(window: napari.viewer.Window, session: Session) -> None:
     Shortcuts(main, reference)
     DockTabs(main)
     FocusFrames(main)
+    ReadableTexts(main, session.viewer)
     Overview(window._qt_viewer.canvas.native, session)
 
 

@@ -19,7 +19,7 @@ from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.sessions import session_of
 from tests.gui.napari_privates import canvas_of
-from tests.gui.qt_helpers import answer, click
+from tests.gui.qt_helpers import answer, click, press
 
 CLASSES = ("LYM", "MUS", "TUM")
 
@@ -94,16 +94,6 @@ def pick(widget: Any, *hashes: str) -> None:
         place = cell(widget, tile_hash)
         QTest.mouseClick(widget.clusters.viewport(), Qt.MouseButton.LeftButton, held, place)
         held = Qt.KeyboardModifier.ControlModifier
-
-
-def press(widget: Any, key: Any, modifier: Any = None) -> None:
-    from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
-
-    widget.window().activateWindow()
-    widget.setFocus()
-    assert QTest.qWaitForWindowActive(widget.window())
-    QTest.keyClick(widget, key, modifier or Qt.KeyboardModifier.NoModifier)
 
 
 def test_without_tiles_it_says_what_to_do_first(viewer, settle):

@@ -13,7 +13,6 @@ from napari_pbip import cli, samples
 from napari_pbip.claims import claim
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.gui.compat import grid_of
-from napari_pbip.gui.docks.project import ProjectWidget
 from napari_pbip.gui.docks.tune import TuneWidget
 from napari_pbip.gui.panels.cohort_table import MODEL, SLIDE, STATE
 from napari_pbip.gui.sessions import session_of
@@ -27,15 +26,6 @@ from tests.gui.docks.test_project import all_known, click_cell, row_of, shown
 from tests.gui.docks.test_segment import QUICK, drop
 from tests.gui.qt_helpers import Settle, answer, click
 from tests.gui.state.project_process import make_store
-
-
-@pytest.fixture
-def widget(viewer: Any, settle: Settle) -> ProjectWidget:
-    session_of(viewer).folder.mkdir()
-    widget = ProjectWidget(viewer)
-    viewer.window.add_dock_widget(widget, area="bottom")
-    settle()
-    return widget
 
 
 @pytest.fixture

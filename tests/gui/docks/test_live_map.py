@@ -223,9 +223,9 @@ def test_the_whole_slide_is_mapped_in_one_step(bench: LiveBench) -> None:
     bench.drawn()
     click(bench.panel.whole_button)
     session = bench.session
-    bench.settle(lambda: len(session.results) == 1, seconds=240)
+    bench.settle(lambda: len(session.results) == 1)
     assert not bench.live.on
-    bench.settle(lambda: "Next: 6 Tune" in bench.panel.whole_note.text() and not session.jobs, seconds=240)
+    bench.settle(lambda: "Next: 6 Tune" in bench.panel.whole_note.text() and not session.jobs)
     facts = RunFacts.read(session.models_folder / "model 1")
     assert isinstance(facts.settings.method, ProbeSettings)
     assert session.settings.method.name != "probe"  # what the user chose for the next training stays
@@ -233,13 +233,13 @@ def test_the_whole_slide_is_mapped_in_one_step(bench: LiveBench) -> None:
     assert store.taxonomy == bench.labels.taxonomy
     bench.labels.label(session.labelling.facts.identity, [(5, 8)], (0,))
     click(bench.panel.whole_button)
-    bench.settle(lambda: bench.panel.replace_button.isVisible(), seconds=240)
+    bench.settle(lambda: bench.panel.replace_button.isVisible())
     assert "a tissue map already" in bench.panel.whole_problem.text()
     click(bench.panel.replace_button)
     assert str(store.path) in answer(bench.panel, bench.settle, "Replace it")
     bench.settle(lambda: session.segmenting.running is not None)
     session.segmenting.stop()
-    bench.settle(lambda: not session.jobs, seconds=240)
+    bench.settle(lambda: not session.jobs)
 
 
 def test_what_is_left_out_is_neither_coloured_nor_suggested_and_its_labels_are_named(bench: LiveBench) -> None:

@@ -23,7 +23,6 @@ from typer.testing import CliRunner
 from napari_pbip import cli, samples
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.engine.sample_project import sample_project
-from napari_pbip.gui.docks.project import ProjectWidget
 from napari_pbip.gui.panels.cohort_table import AREAS, MAP, MODEL, MPP, SLIDE, STATE, TISSUE
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.queued_slide import Status
@@ -39,15 +38,6 @@ from tests.gui.state.project_process import make_store
 MANY = 300
 STALL = 0.5
 """Seconds of work between which the window has to come to itself; 0.1 is usual."""
-
-
-@pytest.fixture
-def widget(viewer: Any, settle: Settle) -> ProjectWidget:
-    session_of(viewer).folder.mkdir()
-    widget = ProjectWidget(viewer)
-    viewer.window.add_dock_widget(widget, area="bottom")
-    settle()
-    return widget
 
 
 @pytest.fixture
@@ -201,7 +191,7 @@ def test_microns_per_pixel_are_edited_in_the_table(
         QTest.keyClicks(editor, text[:2])
         session.cohort.changed.emit()  # as when a map or a picture has been read
         settle(lambda: not widget._soon.isActive())
-        settle(seconds=1)
+        settle()
         QTest.keyClicks(editor, text[2:])
         QTest.keyClick(editor, Qt.Key.Key_Return)
         settle()

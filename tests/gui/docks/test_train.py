@@ -25,6 +25,7 @@ from napari_pbip.gui.jobs import State
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.models import backbones
 from tests.engine.conftest import settings_for
+from tests.gui.contrast import contrast
 from tests.gui.qt_helpers import Settle, answer, choose_encoder, click, run_job, type_text
 
 
@@ -546,18 +547,6 @@ def test_the_curves_can_be_read_on_both_themes(viewer: Any, widget: Any, settle:
     assert contrast(ink, paper) > 7
     for colour in COLOURS:
         assert contrast(QColor(colour), paper) > 3, colour
-
-
-def contrast(one: Any, other: Any) -> float:
-    """Return the WCAG contrast of two colours, 1 to 21."""
-
-    def luminance(colour: Any) -> float:
-        parts = np.array(colour.getRgbF()[:3])
-        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-        return float(linear @ (0.2126, 0.7152, 0.0722))
-
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
 
 
 def test_the_tab_key_goes_through_the_fields_from_top_to_bottom(widget: Any, settle: Settle) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 import threading
@@ -259,20 +258,6 @@ def test_missing_mpp_is_asked_for_and_remembered(viewer, widget, slide_without_m
     assert widget.tissue.isEnabled()
     with open_slide(slide_without_mpp) as again:
         assert again.mpp == 0.4
-
-
-@pytest.fixture
-def bare_viewer(application, settle):
-    """Return a viewer as napari opens it, before anything of this package is opened."""
-    viewer = napari.Viewer()
-    viewer.window.resize(1200, 800)
-    settle()
-    yield viewer
-    session_of(viewer).close()
-    viewer.close()
-    settle()
-    del viewer
-    gc.collect()
 
 
 @pytest.mark.parametrize(("key", "bar"), [("slide", True), ("frozen section", False), ("tumour", False)])

@@ -14,15 +14,19 @@ from napari_pbip.config import SegmentSettings, ThresholdSettings
 from napari_pbip.engine.banks.cut_tiles import cut_tiles
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.training.train import train
+from tests.conftest import MadeOnce
 from tests.engine.conftest import settings_for
 from tests.gui.panels.map_bench import Bench
 from tests.gui.sample_labels import SKIN
 
 
 @pytest.fixture(scope="session")
-def mapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mapped(made_once: MadeOnce) -> Path:
     """Return the map of the bundled slide by a linear probe, and its tiles beside it; it must not be changed."""
-    folder = tmp_path_factory.mktemp("mapped")
+    return next((made_once("mapped", _map_slide) / "result").glob("*.ome.zarr"))
+
+
+def _map_slide(folder: Path) -> None:
     labelled = LabelledSlides.read(samples.project())
     assert labelled is not None
     (slide,) = labelled.slides
@@ -39,7 +43,6 @@ def mapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     list(train(settings, folder / "run"))
     quick = SegmentSettings(precision="float32", device="cpu", overlap=16, batch_size=8)
     list(segment(samples.slide(), folder / "run", folder / "result", quick, ThresholdSettings()))
-    return next((folder / "result").glob("*.ome.zarr"))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from napari_pbip.gui.docks.project import ProjectWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
 from napari_pbip.gui.docks.tune import TuneWidget
 from napari_pbip.gui.state import history
-from tests.gui.qt_helpers import Settle, click
+from tests.gui.qt_helpers import Settle, click, press
 from tests.gui.state.test_project import opened
 
 
@@ -28,10 +28,7 @@ def docked(viewer: Any, settle: Settle, kind: Any) -> Any:
 
 
 def press_undo(widget: Any) -> None:
-    widget.window().activateWindow()
-    widget.setFocus()
-    assert QTest.qWaitForWindowActive(widget.window())
-    QTest.keyClick(widget, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    press(widget, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
 
 
 def test_changes_of_every_kind_are_taken_back_in_turn(viewer: Any, session: Any, settle: Settle) -> None:

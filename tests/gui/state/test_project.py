@@ -20,6 +20,7 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.project import FILE, Project
 from tests.gui.qt_helpers import Settle, open_slides
 from tests.gui.sitting import sitting as of_sitting
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_a_script_that_ends_without_quitting_loses_nothing(display: None, study:
         "viewer.close()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(study)], capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-c", script, str(study)], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert "Traceback" not in done.stderr
     assert [slide.path.name for slide in Project.open(study / "project").slides] == ["skin.svs"]
