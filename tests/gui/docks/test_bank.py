@@ -11,6 +11,8 @@ import napari
 import numpy as np
 import pytest
 from PIL import Image
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QMenu
 
 from napari_pbip import samples
@@ -19,7 +21,7 @@ from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.sessions import session_of
 from tests.gui.napari_privates import canvas_of
-from tests.gui.qt_helpers import answer, click, press
+from tests.gui.qt_helpers import answer, click, press, type_text
 
 CLASSES = ("LYM", "MUS", "TUM")
 
@@ -148,6 +150,30 @@ def test_build_shows_clusters_with_pictures_and_tells_the_session(built, session
     assert np.abs(np.subtract(middle.getRgb()[:3], real.getpixel((36, 36)))).max() < 40
     assert built.build_button.text() == "Update image bank"
     assert all(name in built.legend.text() for name in CLASSES)
+
+
+def test_workers_of_a_scheduler_are_asked_to_build_and_not_to_correct(built, session, settle, monkeypatch):
+    monkeypatch.setattr("napari_pbip.engine.cluster.connect._CONNECT_SECONDS", 1.0)
+    click(built.settings_button)
+
+    def choose(scheduler):
+        field = built.scheduler_form.editor("scheduler")
+        type_text(field, scheduler)
+        QTest.keyClick(field, Qt.Key.Key_Return)
+
+    choose("somewhere")
+    assert "A scheduler is local:N" in built.scheduler_form.problem("scheduler").text()
+    click(built.build_button)
+    assert session.bank.job is None
+    choose("tcp://127.0.0.1:1")  # where nobody is
+    assert session.settings.scheduler == "tcp://127.0.0.1:1"
+    before = session.bank.bank
+    session.bank.select({before.tiles[0].hash})
+    click(built.remove_button)
+    assert len(updated(session, settle, before).tiles) == len(before.tiles) - 1
+    click(built.build_button)
+    settle(lambda: "No scheduler answers at tcp://127.0.0.1:1;" in built.build_bar.notice.text())
+    assert "or correct “Scheduler”." in built.build_bar.notice.text()
 
 
 def test_delete_undo_and_move_by_keys_and_menu(built, session, settle):

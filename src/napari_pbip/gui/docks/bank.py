@@ -66,10 +66,17 @@ class BankWidget(QWidget):
         others = [name for name in BankSettings.model_fields if name not in ("encoder", "weights")]
         self.form: SettingsForm[BankSettings] = SettingsForm(settings.bank, only=others, main=("k",))
         self.white_form: SettingsForm[DataSettings] = SettingsForm(settings.data, only=("white_fraction",))
+        self.scheduler_form: SettingsForm[JobSettings] = SettingsForm(settings, only=("scheduler",))
         self.form.value_changed.connect(lambda bank: self._session.change(bank=bank))
         self.white_form.value_changed.connect(lambda data: self._session.change(data=data))
+        self.scheduler_form.value_changed.connect(lambda job: self._session.change(scheduler=job.scheduler))
         self.settings_button = folding_button(
-            "Settings", "Encoder, clusters and other settings of the bank", self.encoder, self.form, self.white_form
+            "Settings",
+            "Encoder, clusters and other settings of the bank",
+            self.encoder,
+            self.form,
+            self.white_form,
+            self.scheduler_form,
         )
         self.settings_button.setChecked(True)
         self.k_notice = Notice()
@@ -143,6 +150,7 @@ class BankWidget(QWidget):
             self.form,
             self.k_notice,
             self.white_form,
+            self.scheduler_form,
         ):
             top.addWidget(part)
         act = QHBoxLayout()
@@ -200,6 +208,7 @@ class BankWidget(QWidget):
     def _show_settings(self, settings: JobSettings) -> None:
         self.form.set_value(settings.bank)
         self.white_form.set_value(settings.data)
+        self.scheduler_form.set_value(settings)
         self._find_tiles()
         self._check_k()
 
@@ -248,7 +257,7 @@ class BankWidget(QWidget):
         """Build the bank or bring it up to date; ask before one of another encoder is replaced."""
         work = self._work
         build_again = partial(work.build, overwrite=True)
-        if self.form.problems() or self.white_form.problems():
+        if self.form.problems() or self.white_form.problems() or self.scheduler_form.problems():
             self.settings_button.setChecked(True)
             return
         if work.tiles is None:

@@ -319,6 +319,8 @@ class BankWork:
                 update=not wanted.overwrite,
                 overwrite=wanted.overwrite,
                 curation=wanted.curation,
+                # a correction encodes nothing; starting processes, or reaching others, would take longer than it does
+                scheduler=settings.scheduler if wanted.curation is None else None,
             )
 
         self._building = folder, wanted
