@@ -4,8 +4,8 @@
 
 The bundled model computes batches of 16 tiles of 224 pixels, and of 64 of 112, with all cores: *divided* lets torch
 divide every operation of a piece among the cores, as it does by itself; *beside* gives each piece to a thread of its
-own, as this package does. Torch computes both, in turn, alone and beside as many other programs that compute all the time as there
-are cores. The figures are tiles per second by the clock, median of the batches of some seconds.
+own, as this package does. Torch computes both, in turn, alone and beside as many other programs that compute all the
+time as there are cores. The figures are tiles per second by the clock, median of the batches of some seconds.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def measured(computed: network.Network[Any], tiles: torch.Tensor, seconds: float
         for way, function in WAYS.items():
             with (
                 mock.patch.object(network, "side_by_side", function),
-                mock.patch.object(openvino_network, "installed", lambda: None),
+                mock.patch.object(openvino_network, "installed", return_value=None),
             ):
                 began = time.perf_counter()
                 computed(tiles)
