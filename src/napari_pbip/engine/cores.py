@@ -35,8 +35,9 @@ def side_by_side(work: Callable[[In], Out], pieces: Iterable[In]) -> Sequence[Ou
 
 @cache
 def _threads(count: int, cores: int) -> ThreadPoolExecutor:
-    """Return threads in each of which torch uses some cores; all callers share them."""
-    return ThreadPoolExecutor(count, "napari-pbip-network", _use, (cores,))
+    """Return threads in each of which torch uses some cores; all callers share them, and they stay."""
+    # other threads of this package have its name, and end with what they are for
+    return ThreadPoolExecutor(count, "pieces of batches", _use, (cores,))
 
 
 def _use(cores: int) -> None:
