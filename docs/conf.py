@@ -24,7 +24,7 @@ extensions = [
     "sphinxcontrib.autodoc_pydantic",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]  # what an earlier build has left
 suppress_warnings = ["config.cache"]
 
 # Markdown
