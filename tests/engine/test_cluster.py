@@ -194,15 +194,19 @@ def test_workers_segment_whole_slides_and_one_that_is_killed_costs_nothing(
     events = []
     with Client(cluster.address, set_as_default=False) as client:
         pids, killed = client.run(os.getpid), False
+
+        def busy() -> list[str]:
+            return [worker for worker, tasks in client.processing().items() if tasks]
+
         client.run(slow_disk.answer_after, 0.1)  # so that it is not done before this hears of it
         for event in segment_slides([folder], MODEL, out, QUICK, overwrite=True, scheduler=client):
             events.append(event)
             if not killed and isinstance(event, RunStep) and "part.tif: " in event.run and "0 of" not in event.run:
-                while len(busy := [worker for worker, tasks in client.processing().items() if tasks]) > 1:
-                    time.sleep(0.01)  # until the damaged slide is given up
-                os.kill(pids[busy[0]], signal.SIGKILL)
+                wait_until(lambda: len(busy()) == 1)  # the damaged slide is given up
+                (working,) = busy()
+                os.kill(pids[working], signal.SIGKILL)
                 killed = True
-                client.run(slow_disk.answer_after, 0, workers=[one for one in pids if one != busy[0]])
+                client.run(slow_disk.answer_after, 0, workers=[one for one in pids if one != working])
         assert killed
     assert isinstance(events[0], Started)
     assert events[0].total == 2

@@ -3,7 +3,7 @@
 Torch computes them, in bfloat16 where the device does so natively, and with batch normalisation folded into
 convolutions. A graphics card whose memory is too small for a batch computes it in parts. On a processor, OpenVINO
 computes them if it is installed and there is enough to do: it gives the same values up to the rounding of float32, for
-the default network 1.5 times as fast (``benchmarks/inference.py``).
+the default network 1.4 to 1.7 times as fast (``benchmarks/inference.py``).
 """
 
 from __future__ import annotations
