@@ -176,13 +176,14 @@ def measure(folder: Path, steps: int, threads: int, precision: str) -> dict[str,
         parts["validation"].append(time.thread_time() - began)
         return result
 
-    run_validation = train._Trainer._validate
-    wrap(train._Trainer, "loss", "forward")
+    trainer = _trainer()
+    run_validation = trainer._validate
+    wrap(trainer, "loss", "forward")
     wrap(torch.Tensor, "backward", "backward")
     wrap(torch.optim.AdamW, "step", "optimiser")
     Backbone.up_to = stages  # type: ignore[method-assign]
     loop.TrainingLoop._step = step  # type: ignore[method-assign]
-    train._Trainer._validate = validate  # type: ignore[method-assign]
+    trainer._validate = validate
     settings = {"data": {"folder": folder / "data"}, "train": {"steps": steps + 1, "precision": precision}}
     for _ in train.train(JobSettings.parse(settings), folder / "run", overwrite=True):
         pass

@@ -15,7 +15,8 @@ from napari_pbip.bank import TileSet, load_tiles
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.training.advice import ENOUGH, advise
-from napari_pbip.engine.training.train import planned_steps, train
+from napari_pbip.engine.training.schedule import planned_steps
+from napari_pbip.engine.training.train import train
 from napari_pbip.events import Noted
 from tests.engine.conftest import settings_for
 

@@ -15,7 +15,8 @@ from napari_pbip.bank import load_tiles
 from napari_pbip.config import JobSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.loading import steps_per_epoch
-from napari_pbip.engine.training.train import planned_steps, train
+from napari_pbip.engine.training.schedule import planned_steps
+from napari_pbip.engine.training.train import train
 from napari_pbip.errors import BankError, ConfigError, DataError, ModelError, OutputError
 from napari_pbip.events import Epoch, Event, Finished, Job, Noted, Started, Step, Warned
 from tests.engine.conftest import settings_for

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import torch
 
 from napari_pbip.bank import LabelledTile, TileSet, find_splits, load_tiles
 from napari_pbip.bank.layouts.tile_table import write_tiles
@@ -20,46 +15,30 @@ from napari_pbip.config import (
     ProbeSettings,
     PyramidSettings,
     TrainedSettings,
-    TrainSettings,
 )
 from napari_pbip.config.methods import ImgMatchSettings
 from napari_pbip.engine import runs
-from napari_pbip.engine.device import autocast, to_device
-from napari_pbip.engine.inference.evaluate import Report, score_tiles
-from napari_pbip.engine.inference.predict import Predictor
 from napari_pbip.engine.inference.windows import SMALLEST
-from napari_pbip.engine.jobs import cancellable, job
-from napari_pbip.engine.loading import Batch, TileReader, ahead, steps_per_epoch, training_batches
+from napari_pbip.engine.jobs import job
+from napari_pbip.engine.loading import TileReader
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.advice import advise
-from napari_pbip.engine.training.loop import TrainingLoop, check_resume
+from napari_pbip.engine.training.loop import check_resume
 from napari_pbip.engine.training.probe import fit_probe, load_probe
 from napari_pbip.engine.training.processes import Processes, joined
 from napari_pbip.engine.training.prototypes import Start, build_start, existing_start
-from napari_pbip.engine.training.synthesis import Composer, Mosaics, missing_alone
+from napari_pbip.engine.training.schedule import planned_steps
+from napari_pbip.engine.training.synthesis import Composer, missing_alone
+from napari_pbip.engine.training.trainer import Trainer
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
-from napari_pbip.events import Epoch, Event, Finished, Job, Loading, Noted, Step, Warned
+from napari_pbip.events import Job, Loading, Noted, Warned
 from napari_pbip.files import prepare_folder
-from napari_pbip.models.backbones import Backbone, Pyramid
-from napari_pbip.models.methods.pyramid_method import PyramidMethod
 from napari_pbip.models.methods.trained_method import TrainedMethod
 from napari_pbip.models.seeding import seeded
 from napari_pbip.provenance import Made
-from napari_pbip.signals import held_back
 
-SAVE_EVERY_SECONDS = 60.0
-"""Time between two saves, which limits what a power cut can cost; a training saves however else it ends. Epochs are not
-saved one by one: with a few dozen tiles, one takes a second or two, and a save half a second."""
-
-_EPOCHS = 8
-"""Number of epochs of an automatic training on many tiles, and of validations of one on few tiles."""
 _MAY_CHANGE = {"train": {"epochs", "steps", "device"}, "segment": True, "refine": True, "thresholds": True}
 """Settings that may change when a run is resumed."""
-_PROGRESS = ("seconds", "epoch", "best_epoch", "best_score", "validations")
-"""Fields of ``run.json`` on the progress, besides the step, that are also in the file of the state."""
-_FEW_STEPS = 200
-"""Smallest number of steps in which a network learns something from scratch; an automatic training has at least as
-many."""
 
 
 @job(less_memory="use a smaller `train.batch_size`")
@@ -133,8 +112,7 @@ def _train(settings: JobSettings, out: Path, processes: Processes, *, resume: bo
     if isinstance(settings.method, ProbeSettings):
         yield Loading(f"the encoder {settings.bank.encoder}")
         probe, remembered = load_probe(settings, tiles)
-        window = max(side, ProbeSettings.window)
-        facts = _begin(settings, tiles, window, out, len(tiles), resume=resume, overwrite=overwrite)
+        facts = _begin(settings, tiles, side, out, len(tiles), resume=resume, overwrite=overwrite)
         _record_tiles(out, settings.data, tiles, validation, None)
         facts.device, facts.fit = str(device), remembered
         yield from (*tile_notes(tiles), *notes, *_recommended(settings, tiles, side))
@@ -172,7 +150,7 @@ def _train(settings: JobSettings, out: Path, processes: Processes, *, resume: bo
         method = runs.build_method(network, len(tiles.taxonomy), prototypes, encoder).to(device)
     assert isinstance(method, TrainedMethod)
     facts.device = str(device)
-    yield from _Trainer(facts, method, processes, tiles, validation, out, read).train(compose, resume=resume)
+    yield from Trainer(facts, method, processes, tiles, validation, out, read).train(compose, resume=resume)
 
 
 def smaller_side(tiles: TileSet) -> int:
@@ -293,162 +271,3 @@ def _record_tiles(
     if validation is not None:
         sets[validation.split] = validation
     write_tiles(out, tiles.taxonomy, sets)
-
-
-def planned_steps(settings: TrainSettings, tiles: int) -> int:
-    """Return the number of optimiser steps of a training with this number of tiles."""
-    if settings.steps is not None:
-        return settings.steps
-    per_epoch = steps_per_epoch(tiles, settings.batch_size)
-    epochs = max(_EPOCHS, math.ceil(_FEW_STEPS / per_epoch)) if settings.epochs == "auto" else settings.epochs
-    return epochs * per_epoch
-
-
-def peak_learning_rate(settings: JobSettings, backbone: Pyramid) -> float:
-    """Return the peak learning rate for this backbone, which is chosen here if ``train.learning_rate`` is ``auto``."""
-    rate = settings.train.learning_rate
-    if rate != "auto":
-        return rate
-    weights = settings.backbone.weights
-    # weights from our own trainings have seen few images and may change fast; others have the low rate of the release
-    fast = isinstance(backbone, Backbone) and (weights == "builtin" or backbone.from_run)
-    return 5e-5 if weights and not fast else 5e-4
-
-
-class _Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
-    """Trains a method, validates it, and keeps the best model.
-
-    Parameters
-    ----------
-    facts
-        Facts about the run, which are updated.
-    method
-        The method, on ``device``.
-    processes
-        The processes that train together, with the device of this one.
-    tiles, validation
-        Tiles for training, and tiles with masks for validation or None.
-    out
-        The run folder.
-    read
-        The reader of tiles.
-    """
-
-    def __init__(
-        self,
-        facts: runs.RunFacts,
-        method: TrainedMethod,
-        processes: Processes,
-        tiles: TileSet,
-        validation: TileSet | None,
-        out: Path,
-        read: TileReader,
-    ) -> None:
-        settings = facts.settings.train
-        peak = peak_learning_rate(facts.settings, method.backbone)
-        optimiser = torch.optim.AdamW(method.parameters(), lr=peak, weight_decay=settings.weight_decay)
-        super().__init__(
-            facts,
-            method,
-            optimiser,
-            out,
-            steps=facts.steps,
-            seed=settings.seed,
-            save_every=SAVE_EVERY_SECONDS,
-            processes=processes,
-        )
-        self.facts, self.method, self.device = facts, method, processes.device
-        self.tiles, self.validation, self.read = tiles, validation, read
-        self.settings = settings
-        self.per_epoch = steps_per_epoch(len(tiles), settings.batch_size)
-
-    def train(self, compose: Composer | None, *, resume: bool) -> Job:
-        """Return the job, which continues a stopped one if ``resume``; ``compose`` makes mosaics, if they are used."""
-        facts = self.facts
-        if facts.steps < _FEW_STEPS and facts.settings.backbone.weights is None:
-            yield Warned(
-                f"{facts.steps} steps with {len(self.tiles)} tiles are planned, and a network that starts from scratch "
-                "needs some hundreds: ask for more epochs (`train.epochs`, or `train.steps`)."
-            )
-        name = f"Training {facts.settings.method.name} on {self.processes.names}"
-        yield from self.run(name, self._batches(compose), resume=resume)
-        summary = {"steps": facts.step, "seconds": facts.seconds, "epoch": facts.best_epoch, "miou": facts.best_score}
-        yield Finished(self.out, summary)
-
-    def _batches(self, compose: Composer | None) -> Generator[tuple[Batch, Mosaics | None], None, None]:
-        """Yield the tiles and mosaics of each step, which threads prepare ahead of it."""
-        facts = self.facts
-        first, last = facts.step, facts.steps
-        masks = facts.settings.method.learns_from == "masks"
-        batches = training_batches(
-            self.tiles.tiles, len(facts.taxonomy), self.settings, self.read, first, last, masks=masks
-        )
-        mosaics = ahead(compose, range(first, last)) if compose else None
-        with closing(batches), closing(mosaics) if mosaics else nullcontext():
-            for batch in batches:
-                yield batch, next(mosaics) if mosaics else None
-
-    def rate(self, step: int) -> float:
-        """Return the share of the peak: linear warm-up, linear decay to zero (poly with power 1, as released)."""
-        return min(1.0, (step + 1) / (self.settings.warmup + 1)) * (1 - step / self.facts.steps)
-
-    def loss(self, batch: tuple[Batch, Mosaics | None]) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
-        tiles, mosaics = batch
-        with autocast(self.device, self.settings.precision):
-            progress = self.facts.step / self.facts.steps
-            labels = tiles.labels if tiles.masks is None else tiles.masks
-            loss = self.method.loss(to_device(tiles.images, self.device), to_device(labels, self.device), progress)
-            if mosaics is not None:
-                assert isinstance(self.method, PyramidMethod)
-                pieces, classes = (to_device(one, self.device) for one in (mosaics.images, mosaics.masks))
-                pixels = self.method.pixel_loss(pieces, classes)
-                loss = loss.plus("synthesis", self.method.synthesis, pixels)
-        return loss.total, loss.terms
-
-    def between_steps(self) -> Generator[Event, None, bool]:
-        """At the end of an epoch, validate if it is due, and save the best model; return whether to save the state."""
-        facts, settings = self.facts, self.settings
-        last = facts.step == facts.steps
-        epoch = math.ceil(facts.step / self.per_epoch)
-        if epoch <= facts.epoch or (facts.step % self.per_epoch and not last):
-            return False
-        epochs = math.ceil(facts.steps / self.per_epoch)
-        every = max(1, round(epochs / _EPOCHS)) if settings.validate_every == "auto" else settings.validate_every
-        report: Report | None = None
-        if self.validation is not None and (last or epoch % every == 0):
-            report = yield from self._validate(self.validation)
-        scores = {f"{p}/{m}": report[p][m] for p in report for m in ("miou", "fwiou", "biou", "dice")} if report else {}
-        score = scores.get(f"{settings.select_by}/miou")
-        best = self.validation is None or (score is not None and (facts.best_score is None or score > facts.best_score))
-        with held_back():  # so that the facts and the best model belong to the same step
-            if best and scores:  # without validation, write() saves the best model
-                runs.write_weights(self.out / runs.BEST, self.method.state_dict())
-            if report:
-                facts.validations.append({"epoch": epoch, "step": facts.step, **report})
-            if best:
-                facts.best_epoch, facts.best_score = epoch, score
-            facts.epoch = epoch
-        yield Epoch(epoch, epochs, scores, best)
-        return bool(scores)
-
-    def _validate(self, validation: TileSet) -> Generator[Step, None, Report]:
-        self.method.eval()
-        try:
-            predictor = Predictor.of_run(self.method, self.facts, self.device, precision=self.settings.precision)
-            return (yield from cancellable(score_tiles(predictor, validation, self.read), self.facts.step))
-        finally:
-            self.method.train()
-
-    @property
-    def state_facts(self) -> dict[str, str]:
-        return {"progress": json.dumps({name: getattr(self.facts, name) for name in _PROGRESS})}
-
-    def restored(self, facts: Mapping[str, str]) -> None:
-        for name, value in json.loads(facts.get("progress", "{}")).items():
-            setattr(self.facts, name, value)
-
-    def write(self) -> None:
-        """Write the models and then ``run.json``, which contains the step."""
-        for name in (runs.LAST, runs.BEST) if self.validation is None else (runs.LAST,):
-            runs.write_weights(self.out / name, self.method.state_dict())
-        self.facts.write(self.out)

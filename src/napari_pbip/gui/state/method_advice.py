@@ -86,7 +86,7 @@ def _advise(
     models: list[RunFacts],
     titles: Mapping[str, str],
 ) -> Advice | None:
-    from napari_pbip.engine.training.train import planned_steps
+    from napari_pbip.engine.training.schedule import planned_steps
 
     _, tiles, side = found
     return advise(settings, tiles, planned_steps(settings.train, len(tiles)), side, models, titles)
