@@ -223,7 +223,7 @@ def classes_of(pool: Pool, asked: Sequence[int]) -> list[int]:
 
 
 def learn(pool: Pool, asked: Sequence[int], start: LinearProbe | None) -> LinearProbe | None:
-    """Fit the probe as the live map does; None if there are fewer than two classes."""
+    """Fit the probe as the live map does, but without mosaics; None if there are fewer than two classes."""
     known = classes_of(pool, asked)
     if len(known) < 2:
         return None
@@ -242,6 +242,7 @@ def learn(pool: Pool, asked: Sequence[int], start: LinearProbe | None) -> Linear
         cells(single),
         classes,
         cells(mixed),
+        (np.empty((0, pool.cells.shape[2]), np.float32), np.empty(0, np.intp)),
         DEFAULT_STRENGTH,
         start if start is not None and len(start.bias) == len(known) else None,
     )

@@ -52,10 +52,11 @@ def test_a_run_tells_what_cross_validation_found(finished: tuple[Path, list[Even
     out, events = finished
     tiles = load_tiles(weak_data)
     started = next(e for e in events if isinstance(e, Started))
-    assert (started.total, started.unit) == (len(tiles.single_class), "tiles")
+    pictures = 3 * len(tiles.single_class)  # two mosaics for each tile
+    assert (started.total, started.unit) == (pictures, "pictures")
     done = [e.done for e in events if isinstance(e, Step)]
     assert done == sorted(done)
-    assert done[-1] == len(tiles.single_class)
+    assert done[-1] == pictures
     assert any("16 tiles with several classes are left out" in e.message for e in events if isinstance(e, Noted))
     (epoch,) = [e for e in events if isinstance(e, Epoch)]
     assert epoch.scores["predicted/miou"] > 45
@@ -64,7 +65,7 @@ def test_a_run_tells_what_cross_validation_found(finished: tuple[Path, list[Even
     assert facts.finished
     assert facts.best_score == epoch.scores["predicted/miou"]
     assert facts.fit["encoder"]["name"] == "efficientnet-lite0"
-    assert facts.tile_size == 224  # of 64 pixels there is mostly border
+    assert facts.tile_size == 64
     assert facts.fit["strength"] in linear_probe.STRENGTHS
     assert facts.fit["tiles"] == len(tiles.single_class)
     assert facts.fit["balanced_accuracy"] > 90
@@ -145,7 +146,7 @@ def test_it_is_evaluated_and_segments_as_any_other(
     out, _ = finished
     summary = list(evaluate(out, settings(weak_data).data))[-1]
     assert isinstance(summary, Finished)
-    assert summary.summary["protocols"]["oracle"]["miou"] > 50
+    assert summary.summary["protocols"]["oracle"]["miou"] > 45  # chance gives 33, and a single class 25
     list(segment(sample_slide, out, tmp_path / "slide", thresholds=ThresholdSettings(delta=0, presence=0)))
     (path,) = (tmp_path / "slide").glob("*.ome.zarr")
     store = ScoreStore.open(path)
@@ -203,7 +204,7 @@ def test_tiles_with_several_classes_join_where_there_are_enough_of_one(
     tiles = load_tiles(weak_data)
     facts = runs.RunFacts.read(tmp_path / "run")
     assert facts.fit["mixed_tiles"] == len(tiles) - len(tiles.single_class)
-    assert facts.steps == facts.step == len(tiles)
+    assert facts.steps == facts.step == len(tiles) + 2 * len(tiles.single_class)
     folders = (tmp_path / "run", finished[0])
     with_them, without = (load_file(folder / "best.safetensors")["weight"] for folder in folders)
     assert not torch.equal(with_them, without)

@@ -3,8 +3,10 @@
 1. Dense features of the tiles are computed or taken from the cache, and some cells of each tile are sampled.
 2. Cross-validation over single-class tiles chooses the strength of the penalty, and measures how well the classes are
    distinguished and which tiles do not look like their label.
-3. The probe is fitted to the cells of single-class tiles.
-4. Cells of tiles with several classes are added if the probe is sure which of these classes they have, and it is fitted
+3. Mosaics are composed of single-class tiles, so that cells near borders are known, too
+   (:mod:`napari_pbip.engine.training.probe_mosaics`).
+4. The probe is fitted to the cells of single-class tiles and of mosaics.
+5. Cells of tiles with several classes are added if the probe is sure which of these classes they have, and it is fitted
    again (multiple-instance learning by self-training). This gains one to three points of mIoU on the validation images
    of GlaS with 100 tiles per class, little with ten, and is harmful with three.
 """
@@ -28,6 +30,7 @@ from napari_pbip.engine.encoding import chunks, encoder_facts
 from napari_pbip.engine.inference.evaluate import Report, score_tiles
 from napari_pbip.engine.inference.nearest_cells import Exemplars
 from napari_pbip.engine.inference.predict import Predictor
+from napari_pbip.engine.inference.windows import Windows
 from napari_pbip.engine.jobs import cancellable
 from napari_pbip.engine.loading import TileReader, ahead
 from napari_pbip.engine.training.linear_probe import (
@@ -41,6 +44,7 @@ from napari_pbip.engine.training.linear_probe import (
     fit,
     groups_of_classes,
 )
+from napari_pbip.engine.training.probe_mosaics import Mosaic, compose, plan_mosaics, sampled_cells
 from napari_pbip.errors import DataError
 from napari_pbip.events import Epoch, Event, Finished, Noted, Started, Step
 from napari_pbip.models import encoders
@@ -51,6 +55,8 @@ MOST_TILES = 500
 """Largest number of tiles per class, and of tiles with several classes; more hardly improve the fit."""
 _CELLS = 60_000
 """Largest number of cells in a fit, so that it takes seconds; a sixth of them are used in cross-validation."""
+_MOSAIC_CELLS = 30_000
+"""Largest number of cells of mosaics in a fit."""
 _BATCH = 16
 ENOUGH = 10
 """Smallest number of tiles per class for using tiles with several classes: a probe of three tiles errs too often."""
@@ -123,19 +129,23 @@ def fit_probe(
     began = time.monotonic()
     rng = np.random.default_rng(facts.settings.train.seed)
     single, mixed = _chosen(tiles, rng)
-    yield Started(f"Fitting a probe on {facts.device}", total=len(single) + len(mixed), unit="tiles")
+    classes = np.array([tile.class_index for tile in single])
+    mosaics = plan_mosaics([f"{tile.class_index} {tile.path.name}" for tile in single], classes)
+    seen_tiles = len(single) + len(mixed)
+    facts.steps, facts.step = seen_tiles + len(mosaics), 0
+    yield Started(f"Fitting a probe on {facts.device}", total=facts.steps, unit="pictures")
     yield from _left_out(tiles, len(single), len(mixed))
-    facts.steps, facts.step = len(single) + len(mixed), 0
-    cells = max(1, min(settings.cells, _CELLS // (len(single) + len(mixed))))
+    cells = max(1, min(settings.cells, _CELLS // seen_tiles))
     dense = DenseFeatures(method.encoder.network)
     of_single = yield from _cells(single, dense, cells, read, rng, done=0)
     of_mixed = yield from _cells(mixed, dense, cells, read, rng, done=len(single))
-    classes = np.array([tile.class_index for tile in single])
+    side = Windows.plan(facts.tile_size, facts.settings.segment, settings.window).side
+    of_mosaics = yield from _cells_of_mosaics(mosaics, single, dense, side, settings.cells, read, done=seen_tiles)
     seen = yield from _validate_across(facts, of_single, classes, settings)
     strength = settings.strength
     if strength == "auto":
         strength = DEFAULT_STRENGTH if seen is None else seen.strength
-    probe = fit_with_mixed(of_single, classes, of_mixed, strength)
+    probe = fit_with_mixed(of_single, classes, of_mixed, of_mosaics, strength)
     method.load_state_dict(probe.tensors)
     method.eval()
     report = None if validation is None else (yield from _validate(facts, method, validation, read))
@@ -157,7 +167,7 @@ def fit_probe(
     yield Finished(
         out,
         {
-            "tiles": facts.step,
+            "tiles": seen_tiles,
             "seconds": facts.seconds,
             "epoch": 1,
             "miou": facts.best_score,
@@ -212,6 +222,30 @@ def _cells(
     return Cells(tiles, found)
 
 
+def _cells_of_mosaics(
+    mosaics: Sequence[Mosaic],
+    tiles: Sequence[LabelledTile],
+    dense: DenseFeatures,
+    side: int,
+    most: int,
+    read: TileReader,
+    done: int,
+) -> Generator[Event, None, tuple[Floats, Ints]]:
+    """Return features, (n, D), and classes, (n,), of up to ``most`` cells of each mosaic of tiles."""
+    each = max(1, min(most, _MOSAIC_CELLS // len(mosaics)))
+    features, classes = list[Floats](), list[Ints]()
+    composed = ahead(lambda one: compose(one, [read(tiles[n]) for n in one.tiles], side), mosaics, depth=2 * _BATCH)
+    for batch in chunks(zip(mosaics, composed, strict=True), _BATCH):
+        found = dense([image for _, (image, _) in batch])
+        for (mosaic, (_, pieces)), of_picture in zip(batch, found, strict=True):
+            of_cells, piece = sampled_cells(of_picture, pieces, each)
+            features.append(of_cells)
+            classes.append(np.array([tiles[n].class_index for n in mosaic.tiles])[piece])
+        done += len(batch)
+        yield Step(done)
+    return np.concatenate(features), np.concatenate(classes)
+
+
 def _validate_across(
     facts: runs.RunFacts, cells: Cells, classes: Ints, settings: ProbeSettings
 ) -> Generator[Event, None, CrossValidation | None]:
@@ -237,9 +271,14 @@ def groups_of(tiles: Sequence[LabelledTile], classes: Ints) -> Ints:
 
 
 def fit_with_mixed(
-    single: Cells, classes: Ints, mixed: Cells, strength: float, start: LinearProbe | None = None
+    single: Cells,
+    classes: Ints,
+    mixed: Cells,
+    mosaics: tuple[Floats, Ints],
+    strength: float,
+    start: LinearProbe | None = None,
 ) -> LinearProbe:
-    """Fit a probe to single-class tiles, and then also to the cells of other tiles whose class is sure.
+    """Fit a probe to single-class tiles and mosaics of them, and then to the cells of other tiles whose class is sure.
 
     Parameters
     ----------
@@ -249,13 +288,16 @@ def fit_with_mixed(
         Class of each of them, (T,).
     mixed
         Cells of tiles with several classes; there may be none.
+    mosaics
+        Features, (n, D), and classes, (n,), of cells of mosaics.
     strength
         Strength of the penalty.
     start
         A probe from which the fit starts (:func:`~napari_pbip.engine.training.linear_probe.fit`).
     """
     dimension = single.features.shape[2]
-    features, labels = single.features.reshape(-1, dimension), classes.repeat(single.features.shape[1])
+    features = np.concatenate([single.features.reshape(-1, dimension), mosaics[0]])
+    labels = np.concatenate([classes.repeat(single.features.shape[1]), mosaics[1]])
     probe = fit(features, labels, strength, start)
     if not mixed.tiles:
         return probe
