@@ -283,6 +283,11 @@ def returning(work: Callable[[], object], name: str = "") -> Job:
     yield Finished(None, {"value": work()})
 
 
+def loading(what: str) -> str:
+    """Return the sentence that says what is being loaded, and that this takes a while only once."""
+    return f"Loading {what}; the first time this takes up to half a minute…"
+
+
 def last(events: Sequence[Event], kind: type[Any]) -> Any:
     """Return the newest event of a kind, or None."""
     return next((event for event in reversed(events) if isinstance(event, kind)), None)

@@ -13,7 +13,7 @@ from napari_pbip.engine.banks.nearest_tiles import FOLDER, nearest_tiles, read_n
 from napari_pbip.engine.encoding import TileEncoder
 from napari_pbip.engine.training.train import train
 from napari_pbip.errors import ModelError
-from napari_pbip.events import Finished, Step
+from napari_pbip.events import Finished, Loading, Step
 from napari_pbip.models import encoders
 from tests.engine.conftest import settings_for
 from tests.engine.training.test_train import run, sentence
@@ -29,6 +29,7 @@ def lpd(weak_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_prototype_has_the_tiles_with_the_largest_cosine(lpd: Path, weak_data: Path) -> None:
     assert read_nearest(lpd) is None
     events = run(nearest_tiles(lpd))
+    assert events[0] == Loading("the encoder tiny")
     single = load_single_tiles(weak_data).single_class
     assert [e.done for e in events if isinstance(e, Step)][-1] == len(single)
     assert events[-1].output == lpd / FOLDER

@@ -27,7 +27,7 @@ from napari_pbip.engine.outputs.export import export
 from napari_pbip.engine.runs import load_model
 from napari_pbip.engine.training.train import train
 from napari_pbip.errors import ConfigError, ModelError, OutputError, PbipError, SlideError
-from napari_pbip.events import Event, Finished, Noted, RegionDone, Started, Step, Warned
+from napari_pbip.events import Event, Finished, Loading, Noted, RegionDone, Started, Step, Warned
 from napari_pbip.results import open_labels
 from napari_pbip.results.places import FURTHER_MAPS, REGIONS, result_folder, stores_in
 from napari_pbip.results.store import ScoreStore
@@ -450,6 +450,7 @@ def test_odd_size_is_told(model: Path, tmp_path: Path, sample_pixels: np.ndarray
         resolution=(200_000, 200_000), resolutionunit="CENTIMETER",
     )  # fmt: skip
     events = segment(tmp_path / "slide.tif", model, tmp_path / "out", QUICK, THRESHOLDS)
+    assert next(events) == Loading(f"the model {model.name}")
     first = next(events)
     events.close()
     assert isinstance(first, Warned)

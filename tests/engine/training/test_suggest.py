@@ -16,7 +16,7 @@ from napari_pbip.bank.labelled_slides import LabelledSlides, Labels
 from napari_pbip.config import TissueSettings
 from napari_pbip.engine.training.suggest import Searched, Suggester, suggest_tiles, typical
 from napari_pbip.errors import DataError
-from napari_pbip.events import Finished, Warned
+from napari_pbip.events import Finished, Loading, Started, Warned
 from napari_pbip.results.places import REGIONS
 from napari_pbip.slides import Position, SlideFacts, TileSize, find_tissue, open_slide
 from napari_pbip.slides.regions import Kind, Region, Regions
@@ -40,12 +40,17 @@ def slides(tmp_path: Path) -> list[Searched]:
     return [Searched(path, mpp, tmp_path / path.stem) for path, mpp in known]
 
 
-def suggested(suggester: Suggester, slides: list[Searched], labels: dict[Tile, Labels], count: int = 12) -> Finished:
+def suggested(
+    suggester: Suggester, slides: list[Searched], labels: dict[Tile, Labels], count: int = 12, *, loads: bool = False
+) -> Finished:
     facts = tuple({slide.identity: slide for slide, _ in labels}.values())
     tiles = tuple({place: given for (slide, place), given in labels.items() if slide == one} for one in facts)
     labelled = LabelledSlides(Taxonomy.from_names(["tumour", "stroma"]), SIZE, facts, tiles)
     events = list(suggest_tiles(suggester, labelled, slides, count, TissueSettings()))
     assert not [event for event in events if isinstance(event, Warned)]
+    if loads:
+        announced = [event for event in events if isinstance(event, Started | Loading)]
+        assert announced[1:2] == [Loading("the encoder efficientnet-lite0")]
     assert isinstance(events[-1], Finished)
     return events[-1]
 
@@ -67,7 +72,7 @@ def test_all_slides_are_searched_for_tissue_without_an_answer(suggester: Suggest
         left.append(replace(one, skipped=own))
     second = suggested(suggester, left, labels)
     assert not set(second.summary["tiles"]) & set(tiles)
-    again = suggested(Suggester("efficientnet-lite0", device="cpu"), left, labels)
+    again = suggested(Suggester("efficientnet-lite0", device="cpu"), left, labels, loads=True)
     assert again.summary == second.summary
 
 

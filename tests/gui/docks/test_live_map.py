@@ -84,8 +84,11 @@ def test_the_map_follows_every_label_and_every_move(viewer: Any, bench: LiveBenc
     bench.settle()
     assert bench.live.layer is None
     active = viewer.layers.selection.active
+    said: list[str] = []
+    bench.live.changed.connect(lambda: said.append(bench.panel.note.text()))
     bench.give(1, *KERATIN[:2])
     bench.drawn()
+    assert [text for text in said if "Loading the encoder efficientnet-lite0; the first time" in text]
     layer = bench.live.layer
     assert viewer.layers.selection.active is active
     assert not bench.panel.note.isVisible()

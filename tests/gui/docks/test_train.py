@@ -23,10 +23,11 @@ from napari_pbip.events import Epoch, Finished, Started, Step
 from napari_pbip.gui.curves import Curves
 from napari_pbip.gui.jobs import State
 from napari_pbip.gui.sessions import session_of
+from napari_pbip.gui.state.steps import Step as WorkStep
 from napari_pbip.models import backbones
 from tests.engine.conftest import settings_for
 from tests.gui.contrast import contrast
-from tests.gui.qt_helpers import Settle, answer, choose_encoder, click, run_job, type_text
+from tests.gui.qt_helpers import Settle, answer, choose_encoder, click, open_workflow, run_job, type_text
 
 
 @pytest.fixture
@@ -435,6 +436,55 @@ def test_models_of_earlier_days_are_listed_with_their_curves(
     assert not widget.resume_button.isVisible()
     session.folder = session.folder.parent / "another project"
     settle(lambda: not rows(widget))
+
+
+def models_of(folder: Path, *names: str) -> None:
+    """Put trained models into a project folder."""
+    for name in names:
+        shutil.copytree(samples.project() / "model", folder / "models" / name)
+
+
+def test_a_free_name_is_proposed_whatever_opens_first(viewer: Any, settle: Settle, tmp_path: Path) -> None:
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    session = session_of(viewer)
+    first, second = tmp_path / "first", tmp_path / "second"
+    models_of(first, "model 1", "model 2")
+    models_of(second, "model 1")
+    session.folder = first  # where Train alone opens, and has not read the models
+    widget = open_widget(viewer, settle)
+    assert widget.name.text() == "model 3"
+    settle(lambda: rows(widget))
+    assert widget.name.text() == "model 3"
+    assert widget.start_button.isVisible()
+    models_of(first, "model 3")  # by the command line
+    session.training.refresh()
+    settle(lambda: len(rows(widget)) == 3)
+    assert widget.name.text() == "model 4"
+    place = widget.models.visualItemRect(widget.models.topLevelItem(1)).center()
+    QTest.mouseClick(widget.models.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    assert widget.name.text() == "model 2"
+    session.training.refresh()
+    settle(lambda: not session.jobs)
+    assert widget.name.text() == "model 2"  # which was chosen
+    session.folder = second  # where no model was
+    settle(lambda: len(rows(widget)) == 1)
+    assert widget.name.text() == "model 2"
+    assert widget.start_button.isVisible()
+    type_text(widget.name, "model 1")
+    session.steps.shown = WorkStep.TRAIN
+    session.project.save()
+    session.folder = first
+    settle(lambda: len(rows(widget)) == 3)
+    assert widget.name.text() == "model 1"  # which was typed
+    viewer.window.remove_dock_widget(widget)
+    widget.deleteLater()
+    session.folder = second  # which opens as it was left, on the page Train
+    page = open_workflow(viewer, settle).pages[WorkStep.TRAIN]
+    assert page.isVisible()
+    settle(lambda: rows(page))
+    assert page.name.text() == "model 2"
 
 
 def test_what_goes_wrong_is_a_sentence_and_the_widget_stays_usable(

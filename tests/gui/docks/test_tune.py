@@ -338,12 +338,13 @@ def test_a_click_shows_the_prototype_and_its_tiles(tune, viewer, settle, trained
     spot = place(viewer, 600, 500)
     QTest.mouseMove(canvas_of(viewer), spot)
     QTest.mouseClick(canvas_of(viewer), Qt.MouseButton.LeftButton, pos=spot)
+    assert "Loading the model first; the first time" in tune.why.text.text()
     settle(lambda: tune.why.pictures)
     assert "similarity" in tune.why.text.text()
     assert not tune.why.notice.isVisible()
     with gone(trained / "models" / "first" / MARKER):  # the model stays loaded
         QTest.mouseClick(canvas_of(viewer), Qt.MouseButton.LeftButton, pos=place(viewer, 700, 300))
-        assert "similarity" not in tune.why.text.text()
+        assert tune.why.text.text() == "Looking…"
         settle(lambda: not session.jobs)
     assert "similarity" in tune.why.text.text()
     assert slide.slide.path == samples.slide()

@@ -19,7 +19,7 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import ahead
 from napari_pbip.engine.runs import RunFacts, available, read_weights, recorded_encoder
 from napari_pbip.errors import BankError, DataError, ModelError
-from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.events import Finished, Job, Loading, Started, Step
 
 FOLDER = "prototypes"
 """Folder in a run with the result of :func:`nearest_tiles`, which has the format of an image bank."""
@@ -44,7 +44,7 @@ def nearest_tiles(run: Path, device: str = "cpu") -> Job:
     Yields
     ------
     Event
-        ``Started``; a ``Step`` per batch; ``Finished`` with the folder of the bank.
+        ``Loading``; ``Started``; a ``Step`` per batch; ``Finished`` with the folder of the bank.
 
     Raises
     ------
@@ -63,6 +63,7 @@ def nearest_tiles(run: Path, device: str = "cpu") -> Job:
     data = facts.settings.data
     if data.folder is None:
         raise DataError("The model does not record which tiles it was trained on; train it again.")
+    yield Loading(f"the encoder {recorded['name']}")
     encode = TileEncoder(recorded_encoder(facts).to(choose_device(device)))
     tiles = load_single_tiles(data.folder, data)
     single = tiles.single_class

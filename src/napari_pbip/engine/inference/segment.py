@@ -26,7 +26,7 @@ from napari_pbip.engine.jobs import job
 from napari_pbip.engine.object_store import is_address
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.errors import OutputError, SlideError
-from napari_pbip.events import Event, Finished, Job, Noted, Warned
+from napari_pbip.events import Event, Finished, Job, Loading, Noted, Warned
 from napari_pbip.results.areas import write_areas
 from napari_pbip.results.label_files import write_labels
 from napari_pbip.results.labels import deltas
@@ -95,8 +95,8 @@ def segment(
     Yields
     ------
     Event
-        Those above, and for an address ``Started`` and ``Step`` of the upload; ``Finished`` with ``store``, ``areas``
-        and other figures; of a result that is at the address already, with the store and ``already`` alone.
+        ``Loading``; those above; for an address ``Started`` and ``Step`` of the upload; ``Finished`` with ``store``,
+        ``areas`` and other figures; of a result that is at the address already, with the store and ``already`` alone.
 
     Raises
     ------
@@ -150,6 +150,7 @@ def _segment(
     began = time.monotonic()
     settings, thresholds, refine = request.settings, request.thresholds, request.refine
     device = choose_device(settings.device)
+    yield Loading(f"the model {request.run.name}")
     model = load_model(request.run, "best", device)
     deltas(model.facts.taxonomy, thresholds)  # raises for an unknown class now rather than after hours of work
     if model.note:

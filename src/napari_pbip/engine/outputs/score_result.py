@@ -271,7 +271,7 @@ def _class_indices(at_cells: npt.NDArray[np.int64], truth: Truth, store: ScoreSt
         last = truth.first + classes - 1
         raise DataError(
             f"The mask shows none of the classes: they are numbered {truth.first} to {last} "
-            f"({', '.join(store.taxonomy.names)}); choose the other numbering, or another mask."
+            f"({', '.join(store.taxonomy.names)}); choose the other class numbers in the mask, or another mask."
         )
     true[~store.counted(0, slice(None), slice(None))] = UNASSIGNED
     if (true == UNASSIGNED).all():

@@ -117,6 +117,7 @@ class LiveProbe:
         }
         total, done = sum(map(len, lacking.values())), 0
         if total:
+            yield from self._features.load()
             yield Started("Reading labelled tiles", total, "tiles")
         for slide, places in lacking.items():
             why = "."
@@ -216,8 +217,8 @@ def live_map(live: LiveProbe, labelled: LabelledSlides, folder: Path, view: View
     Yields
     ------
     Event
-        ``Fitted`` once; a ``Coloured`` per batch of squares; ``Warned`` for labelled tiles that cannot be read;
-        ``Finished``.
+        ``Loading`` the first time; ``Fitted`` once; a ``Coloured`` per batch of squares; ``Warned`` for labelled tiles
+        that cannot be read; ``Finished``.
 
     Raises
     ------

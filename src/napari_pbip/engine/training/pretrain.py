@@ -37,7 +37,7 @@ from napari_pbip.engine.training.loop import TrainingLoop, check_resume
 from napari_pbip.engine.training.processes import Processes, joined
 from napari_pbip.engine.training.unlabelled import Crops, Source, find_sources
 from napari_pbip.errors import OutputError
-from napari_pbip.events import Finished, Job, Started, Step
+from napari_pbip.events import Finished, Job, Loading, Started, Step
 from napari_pbip.files import prepare_folder, write_json
 from napari_pbip.models import backbones
 from napari_pbip.models.encoders.stage_statistics import describe
@@ -95,6 +95,7 @@ def _pretrain(settings: PretrainSettings, out: Path, processes: Processes, *, re
         facts.write(out, sources)
     if processes.leads:
         processes.wait()
+    yield Loading(f"the backbone {settings.backbone.name}")
     with seeded(settings.seed):
         backbone = backbones.load(settings.backbone.name, settings.backbone.weights)
         network = Pretraining(backbone).to(processes.device)

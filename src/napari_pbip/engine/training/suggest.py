@@ -64,6 +64,8 @@ class Suggester:
     def means(self, tiles: Sequence[Place]) -> Generator[Event, None, dict[Place, Floats]]:
         """Return the mean dense feature (D,) of those tiles that can be read; the others cause a ``Warned``."""
         lacking = [tile for tile in tiles if tile not in self._means]
+        if lacking:
+            yield from self._features.load()
         yield Started("Looking at tiles", len(lacking), "tiles")
         done = 0
         for slide, size in dict.fromkeys((tile.slide, tile.size) for tile in lacking):
@@ -107,8 +109,8 @@ def suggest_tiles(
     Yields
     ------
     Event
-        ``Finished`` with ``tiles``: pairs of the :class:`~napari_pbip.slides.SlideFacts` and the position of a tile,
-        slide by slide in the given order.
+        ``Loading`` the first time; ``Finished`` with ``tiles``: pairs of the
+        :class:`~napari_pbip.slides.SlideFacts` and the position of a tile, slide by slide in the given order.
 
     Raises
     ------

@@ -17,6 +17,7 @@ from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.feature_cache import Features
 from napari_pbip.engine.loading import Image, ahead
 from napari_pbip.errors import SlideError
+from napari_pbip.events import Loading
 from napari_pbip.models import encoders
 from napari_pbip.slides import Position, SlideFacts, TileSize, TissueMask, find_tissue, open_slide
 
@@ -34,7 +35,7 @@ class Place:
 
 
 class TileFeatures:
-    """Reads squares of slides and computes their dense features; the encoder is loaded when it is first needed.
+    """Reads squares of slides and computes their dense features, for which :meth:`load` is called first.
 
     Parameters
     ----------
@@ -53,6 +54,19 @@ class TileFeatures:
         self._dense: DenseFeatures | None = None
         self._held: cachetools.LRUCache[Place, Features] = cachetools.LRUCache(memory, lambda f: f.nbytes)
 
+    def load(self) -> Iterator[Loading]:
+        """Load the encoder unless it is loaded, after an event that says so.
+
+        Raises
+        ------
+        ConfigError, WeightsUnavailable
+            If the encoder cannot be loaded, or has no dense features.
+        """
+        if self._dense is None:
+            name, weights, device = self._encoder
+            yield Loading(f"the encoder {name}")
+            self._dense = DenseFeatures(encoders.load(name, weights).to(choose_device(device)))
+
     def held(self, place: Place) -> Features | None:
         """Return the features of a tile if they are in memory."""
         return self._held.get(place)
@@ -66,11 +80,10 @@ class TileFeatures:
         ------
         SlideError
             If the slide cannot be opened, or is another one now.
-        ConfigError, WeightsUnavailable
-            If the encoder cannot be loaded, or has no dense features.
         """
         if not places:
             return
+        assert self._dense is not None  # because it was loaded
         grid, together = slide.grid(size), max(1, _PIXELS // size.pixels**2)
         with open_slide(slide.path, slide.mpp) as opened:
             if opened.identity != slide.identity:
@@ -87,16 +100,10 @@ class TileFeatures:
                 for batch in chunks(images, together):
                     found: dict[Position, Features | None] = dict.fromkeys(place for place, _ in batch)
                     readable = [(place, image) for place, image in batch if image is not None]
-                    features = self._encode([image for _, image in readable])
+                    features = self._dense([image for _, image in readable])
                     for (place, _), one in zip(readable, features, strict=True):
                         found[place] = self._held[Place(slide, size, place)] = one
                     yield found
-
-    def _encode(self, images: Sequence[Image]) -> list[Features]:
-        if self._dense is None:
-            name, weights, device = self._encoder
-            self._dense = DenseFeatures(encoders.load(name, weights).to(choose_device(device)))
-        return self._dense(images)
 
 
 def tissue_of(facts: SlideFacts, file: Path, settings: TissueSettings) -> TissueMask:

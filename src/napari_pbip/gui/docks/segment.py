@@ -26,6 +26,7 @@ from napari_pbip.config import JobSettings, RefineSettings, SegmentSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import ModelError
 from napari_pbip.gui.connections import listen
+from napari_pbip.gui.jobs import loading
 from napari_pbip.gui.layers.slides import SlideLayer
 from napari_pbip.gui.panels.replacing import ask_to_replace
 from napari_pbip.gui.sessions import session_of
@@ -435,7 +436,7 @@ def _state(slide: QueuedSlide) -> str:
         case Status.WAITING:
             return "Waiting"
         case Status.RUNNING if not slide.total:
-            return "Loading the model…"
+            return loading(f"the model {slide.run.name}")
         case Status.RUNNING:
             left = slide.seconds_left
             return tiles if left is None else f"{tiles}, {slide.rate:.3g}/s, {duration(left)} left"

@@ -94,6 +94,7 @@ class TrainWidget(QWidget):
         self.name = QLineEdit()
         self.name.setToolTip("The model is kept under this name in the project folder")
         self.name.setAccessibleName("Name of the model")
+        self._proposed = ""
         self.name_notice = Notice()
         self.start_button = push_button(
             "Train", "Train a new model in the background; the window can be used meanwhile", self._start
@@ -131,6 +132,7 @@ class TrainWidget(QWidget):
             (session.settings_changed, self._show_settings),
             (session.bank.changed, self._show_start),
             (session.folder_changed, self._show_start),
+            (session.folder_changed, self._on_folder),
             (session.classes.changed, self._show_actions),
             (session.classes.changed, self._find_advice),
             (session.labelling.tiles_cut, self._find_advice),
@@ -254,8 +256,22 @@ class TrainWidget(QWidget):
 
     # models --------------------------------------------------------------------------------------------------
 
+    def _on_folder(self) -> None:
+        """Forget the model of the other project; a name that was typed stays."""
+        if not self.name.isModified():
+            self._proposed = ""
+            self.name.setText("")  # clear() would count as typed
+            self._show_models()
+
+    def _propose(self) -> None:
+        """Propose a free name, unless the field has one that was typed or is that of a model that was chosen."""
+        if self.name.text() == self._proposed and not self.name.isModified():
+            self._proposed = self._training.free_name
+            self.name.setText(self._proposed)
+
     def _show_models(self) -> None:
         training, running = self._training, self._running
+        self._propose()
         chosen = self.name.text().strip()
         self.models.blockSignals(True)
         self.models.clear()
@@ -266,14 +282,13 @@ class TrainWidget(QWidget):
             if name == chosen:
                 self.models.setCurrentItem(item)
         self.models.blockSignals(False)
-        if not chosen:
-            self.name.setText(training.free_name)
         self._show_actions()
 
     @property
     def _running(self) -> str | None:
-        """Return the name of the model that is being trained, or None."""
-        return self._training.run.name if self._training.job is not None and self._training.run is not None else None
+        """Return the name of the model of this project that is being trained, or None."""
+        run = self._training.run if self._training.job is not None else None
+        return run.name if run is not None and run.parent == self._session.models_folder else None
 
     @property
     def _run(self) -> Path:
@@ -373,8 +388,9 @@ class TrainWidget(QWidget):
         if job is not None and self.bar.job is not job:
             self.bar.follow(job)
             self._to_curves.start()
-            if self._training.run is not None:
-                self.name.setText(self._training.run.name)
+            if (name := self._running) is not None:
+                self._proposed = ""
+                self.name.setText(name)
         self._show_models()
 
     def _show_curves(self) -> None:

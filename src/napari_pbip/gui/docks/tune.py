@@ -16,7 +16,7 @@ from napari_pbip.engine.run_facts import MARKER
 from napari_pbip.errors import PbipError
 from napari_pbip.gui.clicks import on_click
 from napari_pbip.gui.connections import listen, while_alive
-from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.jobs import RunningJob, State, loading
 from napari_pbip.gui.keys import Key
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.panels.compare_maps import CompareMaps
@@ -240,7 +240,10 @@ class TuneWidget(QWidget):
             self._to_why.start()
             return
         self._asked = *_pixel(result, position), self._name(found[0])
-        self.why.wait()
+        if self._explainer is None:
+            self.why.wait(loading(f"the model {result.store.facts.model.run}"))
+        else:
+            self.why.wait()
         if self._explaining is None or self._explaining.state.ended:
             self._answer()
 

@@ -15,9 +15,9 @@ from psygnal import Signal
 from napari_pbip.bank.labelled_slides import LabelledSlides
 from napari_pbip.engine.training.live_view import Coloured, Fit, Fitted, Labels, View, places_in, squares_for
 from napari_pbip.errors import PbipError
-from napari_pbip.events import Event, Job, Started, Step, Warned
+from napari_pbip.events import Event, Job, Loading, Started, Step, Warned
 from napari_pbip.gui.compat import camera_of
-from napari_pbip.gui.jobs import NewestJob, RunningJob, State
+from napari_pbip.gui.jobs import NewestJob, RunningJob, State, loading
 from napari_pbip.gui.layers.colours import label_colormap
 from napari_pbip.gui.layers.display import Display
 from napari_pbip.gui.layers.selection import selection_kept
@@ -181,7 +181,7 @@ class LiveMap:
             elif before.labelled != wanted.labelled:
                 self._checking.stop()  # it checks earlier labels, and slows down the fit
                 self._paint()
-            self._report(self.note)
+            self._report("Starting…" if before is None else self.note)
             self._mapping.start(lambda: self._make(wanted), lambda job: self._listen(job, wanted))
 
     def _input(self) -> tuple[_Wanted | None, str]:
@@ -243,7 +243,9 @@ class LiveMap:
             return  # the events are those of an earlier update
         coloured = [event for event in events if isinstance(event, Coloured)]
         for event in events:
-            if isinstance(event, Started):
+            if isinstance(event, Loading):
+                self._report(loading(event.what))
+            elif isinstance(event, Started):
                 self._started = event
             elif isinstance(event, Fitted):
                 if event.fit is not self._fit:

@@ -146,8 +146,9 @@ class Training:
 
     @property
     def free_name(self) -> str:
-        """A name that no model has."""
-        return next(name for n in count(1) if (name := f"model {n}") not in self.models)
+        """A name that no model has, also while :attr:`models` are being read."""
+        folder, models = self._session.models_folder, self.models
+        return next(name for n in count(1) if (name := f"model {n}") not in models and not (folder / name).exists())
 
     def start(self, name: str, method: MethodSettings | None = None, *, replace: bool = False) -> RunningJob:
         """Train a new model with the session's settings.

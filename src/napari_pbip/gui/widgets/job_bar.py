@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QMessageBox, QProgressBar, QVBoxLayout, QWidget
 
 from napari_pbip.events import Event, Loading, Noted, Started, Step, Warned
-from napari_pbip.gui.jobs import RunningJob, State
+from napari_pbip.gui.jobs import RunningJob, State, loading
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.words import PlainLabel
 from napari_pbip.wording import Interface
@@ -143,7 +143,7 @@ class JobBar(QWidget):
                 self._since = time.monotonic()
             elif isinstance(event, Loading):
                 self._started = None
-                self.text.setText(f"Loading {event.what}; the first time this takes up to half a minute…")
+                self.text.setText(loading(event.what))
                 self.progress.setRange(0, 0)
             elif isinstance(event, Step):
                 self._done = event.done

@@ -52,10 +52,10 @@ class WhyPanel(QWidget):
         _empty(self._tiles)
         self.pictures = []
 
-    def wait(self) -> None:
-        """Show that an explanation is being computed."""
+    def wait(self, sentence: str = "Looking…") -> None:
+        """Show that an explanation is being computed, or a sentence on what happens before."""
         self.notice.clear()
-        self.text.setText("Looking…")
+        self.text.setText(rich(sentence))
 
     def tell(self, sentence: str) -> None:
         """Show a sentence that needs no explanation by tiles."""
