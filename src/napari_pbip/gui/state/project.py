@@ -88,7 +88,6 @@ class ProjectWork:
         session.slides.changed.connect(self._on_slides)
         session.results.changed.connect(self._save_soon)
         session.remembered.changed.connect(self._save_soon)
-        session.remembered.closed_changed.connect(self._on_closed_result)
         session.settings_changed.connect(self._save_soon)
         session.classes.changed.connect(self._save_soon)
         session.suggestions.skipped_changed.connect(self._save_soon)
@@ -412,9 +411,6 @@ class ProjectWork:
         if queue != self._queue:
             self._queue = queue
             self._save_soon()
-
-    def _on_closed_result(self) -> None:
-        self.changed.emit()
 
     def _on_selected(self, slide: SlideLayer | None) -> None:
         if slide is not None and not self._opening:
