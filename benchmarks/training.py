@@ -190,5 +190,16 @@ def measure(folder: Path, steps: int, threads: int, precision: str) -> dict[str,
     return {"clock": clock[1:], "cpu": cpu[1:], "parts": {k: v[1:] if k in PARTS else v for k, v in parts.items()}}
 
 
+def _trainer() -> Any:
+    """Return the class that trains, of this version or of one in which it was a part of the module of the job."""
+    try:
+        from napari_pbip.engine.training.trainer import Trainer
+    except ImportError:
+        from napari_pbip.engine.training import train
+
+        return train._Trainer  # type: ignore[attr-defined]
+    return Trainer
+
+
 if __name__ == "__main__":
     main()

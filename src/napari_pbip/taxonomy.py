@@ -71,11 +71,12 @@ class Taxonomy(BaseModel):
     def _check(self) -> Self:
         names = [c.name for c in self.classes]
         if not 1 <= len(names) <= MAX_CLASSES:
-            raise ValueError(f"a project has 1 to {MAX_CLASSES} tissue classes, not {len(names)}")
+            raise ValueError(f"there are {len(names)} tissue classes; 1 to {MAX_CLASSES} are possible")
         if not all(names):
-            raise ValueError("a tissue class needs a name")
+            raise ValueError("a tissue class has no name; give it one")
         if twice := sorted({n for n in names if names.count(n) > 1}):
-            raise ValueError(f"tissue classes need different names; given twice: {', '.join(twice)}")
+            same = " or ".join(f"“{name}”" for name in twice)
+            raise ValueError(f"two tissue classes cannot both be named {same}; choose another name for one of them")
         return self
 
     @classmethod

@@ -23,12 +23,15 @@ from qtpy.QtTest import QTest
 from napari_pbip import samples
 from napari_pbip.gui.docks.project import ProjectWidget
 from napari_pbip.gui.docks.slides import SlidesWidget
+from napari_pbip.gui.docks.tune import TuneWidget
 from napari_pbip.gui.sessions import session_begun, session_of
+from napari_pbip.project import Project, ProjectSlide
 from napari_pbip.results.places import regions_file
-from napari_pbip.slides import Slide, TissueMask
+from napari_pbip.slides import Slide, TissueMask, open_slide
 from napari_pbip.slides.regions import Kind, Region, Regions
 from tests.gui.napari_privates import canvas_of, duplicate, main_window
-from tests.gui.qt_helpers import click, drop_on_viewer
+from tests.gui.qt_helpers import click, drop_on_viewer, save_as
+from tests.gui.state.project_process import make_store
 from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="files that are slow to read are FIFOs")
@@ -198,6 +201,165 @@ def test_in_a_running_window_a_thread_tells_slides_from_other_files(viewer, sess
     assert [(layer.name, layer.multiscale) for layer in viewer.layers] == [("slide", True), ("picture", False)]
     told = [one.message for one in notification_manager.records if str(one.severity) == "error"]
     assert told == ["damaged.svs is incomplete: its end is missing; copy or export it again."]
+
+
+@pytest.fixture
+def mapped(tmp_path) -> tuple[Path, Path]:
+    """Return a slide and a result of it that is in no project."""
+    (tmp_path / "slides").mkdir()
+    slide = Path(shutil.copy(samples.slide(), tmp_path / "slides" / "skin.svs"))
+    return slide, make_result(slide, tmp_path / "result" / "skin.ome.zarr")
+
+
+def make_result(path: Path, store: Path) -> Path:
+    store.parent.mkdir(parents=True)
+    with open_slide(path) as slide:
+        if slide.mpp is None:
+            slide.give_mpp(0.5)
+        make_store(slide, store)
+    return store
+
+
+def warnings() -> list[str]:
+    return [one.message for one in notification_manager.records if str(one.severity) in ("warning", "error")]
+
+
+def all_open(session) -> bool:
+    return not session.jobs and not session.opening.paths and not session.project.opening
+
+
+def names(viewer) -> list[str]:
+    return [layer.name for layer in viewer.layers if layer.visible]
+
+
+@pytest.mark.parametrize("way", ["canvas", "button"])
+def test_a_result_opens_with_its_slide(viewer, session, settle, mapped, way):
+    slide, store = mapped
+    other = session.slides.open(samples.frozen_section())
+    notification_manager.records.clear()
+    tune = TuneWidget(viewer)
+    viewer.window.add_dock_widget(tune, name="Tune")
+    settle()
+    for opened in ("first", "again"):
+        if way == "canvas":
+            in_event_loop(lambda: drop_on_viewer(viewer, settle, store))
+        elif opened == "first":
+            click(tune.open_button)
+            save_as(tune, settle, store)
+        else:
+            tune.open(store)
+        settle(lambda: len(session.results) and all_open(session))
+        settle()
+        assert [one.slide.path for one in session.slides] == [other.slide.path, slide]
+        assert names(viewer) == ["skin", "skin tissue map"]
+        assert session.current_slide.slide.path == slide
+        assert tune.title.text() == "<b>skin</b>"
+        assert not tune.notice.isVisible()
+        session.slides.show(other)
+        settle()
+        assert names(viewer) == [other.layer.name]
+    assert len(session.results) == 1
+    assert warnings() == []
+
+
+def test_a_result_comes_once_with_a_slide_that_is_being_opened_elsewhere(viewer, session, settle, mapped):
+    slide, store = mapped
+    moved = slide.rename(slide.with_name("moved.svs"))
+    slow = SlowFile(moved)
+    notification_manager.records.clear()
+    session.opening.slide(moved)
+    in_event_loop(lambda: drop_on_viewer(viewer, settle, store))
+    in_event_loop(lambda: drop_on_viewer(viewer, settle, store))
+    settle()
+    assert not viewer.layers
+    slow.come()
+    settle(lambda: len(session.results) and all_open(session))
+    settle()
+    assert names(viewer) == ["moved", "skin tissue map"]
+    assert len(viewer.layers) == 2
+    assert warnings() == []
+
+
+def test_results_come_once_with_a_project_that_is_opened_as_it_was_left(viewer, session, settle, mapped, tmp_path):
+    slide, store = mapped
+    second = make_result(samples.frozen_section(), tmp_path / "second" / "frozen.ome.zarr")
+    in_event_loop(lambda: viewer.open([store, second], plugin="napari-pbip"))
+    settle(lambda: len(session.results) == 2 and all_open(session))
+    settle()
+    shown = [samples.frozen_section().stem, f"{samples.frozen_section().stem} tissue map"]
+    assert names(viewer) == shown  # all slides lie at the same place
+    session.folder.mkdir()
+    folder, session.folder = session.folder, tmp_path / "another"
+    assert not viewer.layers
+    session.folder = folder
+    in_event_loop(lambda: drop_on_viewer(viewer, settle, store))
+    settle(lambda: len(session.results) == 2 and all_open(session))
+    settle()
+    assert {one.slide.path for one in session.slides} == {slide, samples.frozen_section()}
+    assert len(viewer.layers) == 4
+
+
+def test_a_result_is_shown_without_its_slide_until_that_is_found(viewer, session, settle, mapped, tmp_path):
+    slide, store = mapped
+    elsewhere = slide.rename(tmp_path / "skin.svs")
+    project, tune = ProjectWidget(viewer), TuneWidget(viewer)
+    viewer.window.add_dock_widget(project, name="Project")
+    viewer.window.add_dock_widget(tune, name="Tune", tabify=True)
+    settle()
+    where = f"skin.svs, the slide of this map, is not at {slide.parent}"
+    said = f"{where}; Find them… in Project looks for it where you say."
+    notification_manager.records.clear()
+    in_event_loop(lambda: drop_on_viewer(viewer, settle, store))
+    settle(lambda: len(session.results) and all_open(session))
+    assert warnings() == [said]
+    tune.open(store)
+    settle(lambda: tune.notice.text() == f"⚠  {said}")
+    assert names(viewer) == ["skin tissue map"]
+    assert "skin.svs" in project.project.missing.text()
+    session.project.find_missing(tmp_path)
+    settle(lambda: len(session.slides) and all_open(session))
+    settle()
+    assert session.slides[0].slide.path == elsewhere
+    assert names(viewer) == ["skin", "skin tissue map"]
+    assert session.results.current is session.results[0]
+    assert session.project.missing == ()
+    assert len(viewer.layers) == 2
+
+
+def test_another_slide_in_the_place_of_that_of_a_result_is_not_shown_below_it(viewer, session, settle, mapped):
+    slide, store = mapped
+    shutil.copy(samples.tumour(), slide)
+    notification_manager.records.clear()
+    for way in ("read", "open"):
+        if way == "open":
+            session.slides.open(slide)
+            settle()
+        session.opening.result_with_slide(store)
+        settle(lambda: warnings() and all_open(session))
+        assert warnings() == [f"{slide} is another slide than the one of this map, which is shown without its slide."]
+        assert len(session.slides) == (way == "open")
+        (result,) = session.results
+        viewer.layers.remove(result.layer)
+        notification_manager.records.clear()
+
+
+def test_a_result_of_another_project_opens_with_its_slide_as_that_project_knows_it(viewer, session, settle, tmp_path):
+    path = Path(shutil.copy(samples.tumour(), tmp_path / "tumour.tif"))
+    study, store = tmp_path / "study", tmp_path / "study" / "results" / "tumour" / "tumour.ome.zarr"
+    store.parent.mkdir(parents=True)
+    with open_slide(path, 0.5) as slide:
+        make_store(slide, store)
+        known = ProjectSlide.of(slide)
+    moved = path.rename(tmp_path / "moved.tif")
+    Project(slides=(known.model_copy(update={"path": moved}),)).write(study)
+    notification_manager.records.clear()
+    in_event_loop(lambda: drop_on_viewer(viewer, settle, store))
+    settle(lambda: len(session.results) and all_open(session))
+    settle()
+    assert names(viewer) == ["moved", "tumour tissue map"]
+    assert session.current_slide.slide.mpp == 0.5
+    assert session.project.of_path(moved).mpp_from == "user"
+    assert warnings() == []
 
 
 def write_tiled(path: Path, pixels: np.ndarray) -> Path:

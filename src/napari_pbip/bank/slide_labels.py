@@ -388,4 +388,4 @@ def _checked(classes: tuple[TissueClass, ...]) -> Taxonomy:
         return Taxonomy(classes=classes)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise DataError(f"These classes are not possible: {reason}; choose another name.") from error
+        raise DataError(f"{reason[0].upper()}{reason[1:]}.") from error

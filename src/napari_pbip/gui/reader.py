@@ -163,8 +163,8 @@ def is_store(path: Path) -> bool:
 def read_stores(path: Paths) -> list[LayerData]:
     """Read score stores as layers of labels, which are computed from the scores and thresholds.
 
-    In a running window they are read in a thread, and the session adds their layers; napari gets none. A script gets
-    the layers.
+    In a running window they are read in threads, and the session adds their layers, with those of their slides below
+    them; napari gets none. A script gets the layers of what it names.
     """
     from napari_pbip.gui.layers.results import layer_data
     from napari_pbip.gui.sessions import begin_session
@@ -172,7 +172,7 @@ def read_stores(path: Paths) -> list[LayerData]:
     session = begin_session()
     if session is not None and _user_waits():
         for one in _listed(path):
-            session.opening.result(Path(one))
+            session.opening.result_with_slide(Path(one))
         return _NOTHING
     thresholds = None if session is None else session.display.thresholds
     return [layer_data(Path(one), thresholds) for one in _listed(path)]

@@ -20,7 +20,7 @@ from napari_pbip.project.file import (
     shown_classes,
 )
 from napari_pbip.project.recent import last_project, remember
-from napari_pbip.project.relocate import find_slides
+from napari_pbip.project.relocate import find_slides, slide_of_result
 
 __all__ = [
     "BANK",
@@ -39,4 +39,5 @@ __all__ = [
     "last_project",
     "remember",
     "shown_classes",
+    "slide_of_result",
 ]

@@ -214,8 +214,20 @@ def shown_classes(store: Path) -> ClassDisplay:
     ProjectError
         If the project file is damaged.
     """
+    project = project_of(store)
+    return ClassDisplay() if project is None else project.classes
+
+
+def project_of(store: Path) -> Project | None:
+    """Read the project in whose results a score store lies; return None if it lies in no project.
+
+    Raises
+    ------
+    ProjectError
+        If the project file is damaged.
+    """
     results = slide_folder(store.absolute().parent).parent
-    return Project.open(results.parent).classes if results.name == RESULTS else ClassDisplay()
+    return Project.open(results.parent) if results.name == RESULTS else None
 
 
 def counted_stores(place: Path) -> dict[Path, bool]:

@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_pbip.errors import SlideError
-from napari_pbip.project.file import ProjectSlide
-from napari_pbip.slides import open_slide
+from napari_pbip.errors import ProjectError, SlideError
+from napari_pbip.project.file import ProjectSlide, project_of
+from napari_pbip.results import ScoreStore
+from napari_pbip.slides import SlideFacts, open_slide
 
 
 def find_slides(missing: Sequence[ProjectSlide], folder: Path) -> dict[Path, Path]:
@@ -41,6 +42,26 @@ def find_slides(missing: Sequence[ProjectSlide], folder: Path) -> dict[Path, Pat
         if not wanted:
             break
     return found
+
+
+def slide_of_result(store: Path) -> SlideFacts:
+    """Return the slide of a score store, with its path where the project in whose results the store lies has it now.
+
+    That project knows where its slides were moved to; the store knows where its slide was.
+
+    Raises
+    ------
+    OutputError
+        If the folder is not a score store, or the store is damaged.
+    """
+    slide = ScoreStore.open(store).facts.slide
+    try:
+        project = project_of(store)
+    except ProjectError:  # what the store says is left
+        project = None
+    known = () if project is None else project.slides
+    path = next((one.path for one in known if one.identity == slide.identity and one.path.exists()), slide.path)
+    return slide.model_copy(update={"path": path})
 
 
 def _identity(path: Path) -> str | None:

@@ -53,7 +53,7 @@ def docked(viewer: Any, settle: Callable[..., None]) -> Any:
 
     widget = BankWidget(viewer)
     viewer.window.add_dock_widget(widget, name="Image bank", area="right")
-    settle(lambda: session_bank(widget).tiles is not None or session_bank(widget).tiles_problem)
+    settle(lambda: session_bank(widget).tiles is not None or widget.tiles_notice.isVisible())
     return widget
 
 
@@ -100,8 +100,8 @@ def pick(widget: Any, *hashes: str) -> None:
 
 def test_without_tiles_it_says_what_to_do_first(viewer, settle):
     widget = docked(viewer, settle)
-    assert "no labelled tiles yet" in widget.tiles_notice.text()
-    assert widget.tiles_notice.isVisible()
+    settle(widget.tiles_notice.isVisible)
+    assert widget.tiles_notice.text().startswith("There are no labelled tiles yet;")  # nothing has gone wrong
     assert not widget.clusters.isVisible()
     click(widget.build_button)
     assert session_bank(widget).job is None
@@ -245,14 +245,19 @@ def test_a_correction_that_leaves_too_few_is_refused(built, session, settle):
     assert not session.history.last
 
 
+def spin_of(widget: Any, name: str) -> Any:
+    """Return the box with the number of clusters of a class."""
+    from napari_pbip.gui.widgets.number_box import NumberBox
+
+    return next(box for box in widget.clusters.findChildren(NumberBox) if box.objectName() == name)
+
+
 def test_k_of_one_class(built, session, settle):
     from qtpy.QtCore import Qt
     from qtpy.QtTest import QTest
 
-    from napari_pbip.gui.widgets.number_box import NumberBox
-
     before = session.bank.bank
-    spin = next(box for box in built.clusters.findChildren(NumberBox) if box.objectName() == "MUS")
+    spin = spin_of(built, "MUS")
     spin.setFocus()
     QTest.keyClick(spin, Qt.Key.Key_Up)
     bank = updated(session, settle, before)
@@ -260,7 +265,25 @@ def test_k_of_one_class(built, session, settle):
     assert session.settings.bank.k == {"LYM": 2, "MUS": 3, "TUM": 2}
     np.testing.assert_array_equal(bank.prototypes[:2], before.prototypes[:2])
     session.bank.change_k("MUS", 0)
-    assert updated(session, settle, bank).settings.k["MUS"] == "auto"
+    automatic = updated(session, settle, bank)
+    assert automatic.settings.k["MUS"] == "auto"
+    pick(built, automatic.nearest(0)[0].hash)
+    click(built.remove_button)
+    fewer = updated(session, settle, automatic)
+    click(built.undo.undo_button)
+    back = updated(session, settle, fewer)
+    click(built.undo.undo_button)
+    assert built.undo.undo_button.toolTip().startswith("Undo the last change: number of clusters of MUS")
+    three = updated(session, settle, back)
+    assert three.identity == bank.identity
+    click(built.undo.undo_button)
+    two = updated(session, settle, three)
+    assert two.identity == before.identity
+    assert session.settings.bank.k == before.settings.k
+    settle(lambda: spin_of(built, "MUS").value() == 2)
+    click(built.undo.redo_button)
+    assert updated(session, settle, two).k == (2, 3, 2)
+    assert session.settings.bank.k == {"LYM": 2, "MUS": 3, "TUM": 2}
 
 
 def test_lasso_and_rows_share_one_selection(built, session, settle):

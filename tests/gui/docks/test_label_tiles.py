@@ -873,7 +873,7 @@ def test_a_fault_in_the_class_names_goes_when_they_are_emptied(folder):
     QTest.keyClicks(fields.names, "a, a")
     QTest.keyClick(fields.names, Qt.Key.Key_Return)
     folder.settle(lambda: not folder.session.jobs)
-    assert "given twice: a" in fields.bar.notice.text()
+    assert "two tissue classes cannot both be named “a”" in fields.bar.notice.text()
     assert fields.table.isHidden()
     fields.names.selectAll()
     QTest.keyClick(fields.names, Qt.Key.Key_Delete)

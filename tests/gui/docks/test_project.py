@@ -28,6 +28,7 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.queued_slide import Status
 from napari_pbip.project import Project
 from napari_pbip.results import ScoreStore, write_labels
+from napari_pbip.results.cohort import summarise
 from napari_pbip.results.places import FURTHER_MAPS, result_folder
 from napari_pbip.slides import SlideFacts, open_slide
 from napari_pbip.taxonomy import BCSS
@@ -369,6 +370,93 @@ def test_which_map_is_counted_is_chosen_and_remembered(
     assert opened() == [first]
     assert [result.thresholds.delta for result in session.results if result.store.path == first] == [0.7]
     assert [result.thresholds.delta for result in session.results if result.store.path == second] == [0.15]
+
+
+def test_selected_slides_get_the_thresholds_of_the_map_in_view(
+    viewer: Any, widget: Any, settle: Settle, sample_pixels: np.ndarray, tmp_path: Path
+) -> None:
+    session, folder = session_of(viewer), tmp_path / "slides"
+    folder.mkdir()
+    stores = {}
+    for n, (name, model) in enumerate({"a": 0, "b": 0, "c": 0, "d": 1, "e": None}.items()):
+        path = folder / f"{name}.tif"
+        tifffile.imwrite(
+            path, sample_pixels[8 * n : 8 * n + 512, 600:1112], tile=(256, 256), compression="jpeg",
+            photometric="rgb", resolution=(20_000,) * 2, resolutionunit="CENTIMETER",
+        )  # fmt: skip
+        if model is not None:
+            with open_slide(path) as slide:
+                stores[name] = session.result_folder(slide) / f"{name}.ome.zarr"
+                stores[name].parent.mkdir(parents=True)
+                make_store(slide, stores[name], "run" if model == 0 else "other", model)
+    write_labels(ScoreStore.open(stores["c"]), ThresholdSettings(delta=0.4))
+    drop(widget, folder)
+    all_known(widget, settle, 5)
+
+    def counted() -> dict[str, float]:
+        settle(lambda: all(result.areas.exact for result in session.results))
+        settle(lambda: all(entry.known for entry in session.cohort.entries()) and not session.jobs)
+        settle(lambda: not widget._soon.isActive())
+        with_map = [entry.row for entry in widget.table.cohort_model.entries if entry.row.result is not None]
+        return {row.slide: row.result.areas[0].area_mm2 for row in with_map}
+
+    def own(delta: float) -> dict[str, float]:
+        thresholds = ThresholdSettings(delta=delta)
+        return {name: summarise(store, thresholds).areas[0].area_mm2 for name, store in stores.items()}
+
+    usual, high = own(ThresholdSettings().delta), own(0.6)
+    before = usual | {"c": own(0.4)["c"]}
+    assert counted() == pytest.approx(before)
+    assert not widget.thresholds_button.isVisible()
+    widget.table.selectAll()
+    settle()
+    assert widget.thresholds_button.text() == "Use thresholds of the map in view for selection"
+    assert not widget.thresholds_button.isEnabled()
+    for name in "ba":
+        click_cell(widget, row_of(widget, f"{name}.tif"), SLIDE, twice=True)
+        settle(lambda: session.results.current is not None and not session.project.opening)
+    settle()
+    first, second = (session.results.of_store(stores[name]) for name in "ab")
+    assert session.results.current is first
+    assert not widget.thresholds_button.isEnabled()  # only its own slide is selected
+    first.display.thresholds = ThresholdSettings(delta=0.6)
+    tuned = usual | {"a": high["a"], "c": before["c"]}
+    assert counted() == pytest.approx(tuned)
+    widget.table.selectAll()
+    settle()
+    assert widget.thresholds_button.text() == "Use thresholds of “a” for selection"
+    click(widget.thresholds_button)
+    assert second.thresholds.delta == 0.6  # at once
+    assert not widget.save_button.isEnabled()  # the areas of the others are being counted
+    assert widget.notice.text() == (
+        "⚠  The thresholds of a are used for b, c. Left out, because their maps are by another model or of other "
+        "classes: d. Without a map: e."
+    )
+    used = high | {"d": usual["d"]}
+    assert counted() == pytest.approx(used)
+    widget.write(tmp_path / "all.csv")
+    with (tmp_path / "all.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["slide"]: row["TUM delta"] for row in csv.DictReader(file)} == {
+            "a": "0.6", "b": "0.6", "c": "0.6", "d": "0.15", "e": "",
+        }  # fmt: skip
+    session.project.save()
+    saved = {result.path: result.thresholds.delta for result in Project.open(session.folder).results}
+    assert saved == {stores["a"]: 0.6, stores["b"]: 0.6, stores["c"]: 0.6}
+    click(widget.undo.undo_button)
+    assert second.thresholds.delta == ThresholdSettings().delta
+    assert counted() == pytest.approx(tuned)
+    viewer.layers.remove(second.layer)
+    click(widget.undo.redo_button)
+    assert counted() == pytest.approx(used)
+    session.project.show(folder / "c.tif")
+    settle(lambda: session.results.of_store(stores["c"]) is not None and not session.project.opening)
+    assert session.results.of_store(stores["c"]).thresholds.delta == 0.6
+    click(widget.undo.undo_button)
+    assert session.results.of_store(stores["c"]).thresholds.delta == 0.4
+    assert counted() == pytest.approx(tuned)
+    click(widget.undo.undo_button)
+    assert first.thresholds.delta == ThresholdSettings().delta
+    assert counted() == pytest.approx(before)
 
 
 def test_selected_slides_are_segmented_and_removed(

@@ -31,7 +31,7 @@ from napari_pbip.gui.panels.scatter import Scatter
 from napari_pbip.gui.panels.undo import UndoButtons
 from napari_pbip.gui.panels.zero_shot import ZeroShotDialog
 from napari_pbip.gui.sessions import session_of
-from napari_pbip.gui.state.bank import BankWork
+from napari_pbip.gui.state.bank import NO_TILES, BankWork
 from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import folding_button, push_button
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
@@ -220,7 +220,9 @@ class BankWidget(QWidget):
         tiles = self._work.tiles
         self.tiles_notice.clear()
         self.tiles_label.clear()
-        if tiles is None:
+        if self._session.settings.data.folder is None:
+            self.tiles_notice.info(NO_TILES)
+        elif tiles is None:
             self.tiles_notice.error(self._work.tiles_problem)
         else:
             names = map(self._session.classes.title, tiles.taxonomy.names)
@@ -260,8 +262,14 @@ class BankWidget(QWidget):
         if self.form.problems() or self.white_form.problems() or self.scheduler_form.problems():
             self.settings_button.setChecked(True)
             return
+        if self._session.settings.data.folder is None:
+            self.tiles_notice.warn(NO_TILES)
+            return
         if work.tiles is None:
-            self.tiles_notice.error(work.tiles_problem or "The tiles are still being read; try again in a moment.")
+            if work.tiles_problem:
+                self.tiles_notice.error(work.tiles_problem)
+            else:
+                self.tiles_notice.info("The tiles are still being read; try again in a moment.")
             return
         if not (self.encoder.usable() and self._check_k()):
             self.settings_button.setChecked(True)

@@ -26,6 +26,7 @@ from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for, ask_where_to_sav
 from napari_pbip.gui.widgets.job_bar import JobBar, Notice
 from napari_pbip.gui.widgets.own_window import OwnWindow
 from napari_pbip.gui.widgets.scroll_column import scrolling_layout
+from napari_pbip.gui.widgets.words import caption, shortened, some_of, tip
 from napari_pbip.replay import SCRIPT, Script, find_commands, replay_command
 from napari_pbip.results.cohort import write_cohort
 from napari_pbip.sharing import REPORT, report
@@ -33,6 +34,8 @@ from napari_pbip.sharing import REPORT, report
 _TABLES = {".csv": "CSV (*.csv)", ".parquet": "Parquet (*.parquet)"}
 _NAMED = 3
 """Number of notes on the steps that are shown."""
+_LONGEST_TITLE = 14
+"""Characters of the name of a slide on a button."""
 _SOON_MS = 50
 """Milliseconds in which several changes are shown at once."""
 
@@ -76,6 +79,7 @@ class ProjectWidget(DropZone):
         self.delete_button = push_button(
             "Delete…", "Delete this map of the selected slides; you are asked first, and can undo it", self._delete
         )
+        self.thresholds_button = push_button("", clicked=self._use_thresholds)
         self.save_button = push_button("Save table…", "This table with all slides, as CSV or Parquet", self._save)
         self.statistics_button = push_button(
             "Statistics…",
@@ -106,6 +110,7 @@ class ProjectWidget(DropZone):
             (session.cohort.arranged, self._show_filter),
             (session.folder_changed, self.notice.clear),
             (session.training.models_changed, self._show_models),
+            (session.results.selected, self._enable),
         )
         self._show()
         self._show_filter()
@@ -144,11 +149,12 @@ class ProjectWidget(DropZone):
         layout.addWidget(self.bar)
         layout.addWidget(self.notice)
         layout.addLayout(maps)
+        layout.addWidget(self.thresholds_button)
         layout.addLayout(model)
         layout.addWidget(self.undo)
         layout.addLayout(saved)
-        for combo in (self.model, self.maps):
-            combo.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        for part in (self.model, self.maps, self.thresholds_button):
+            part.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def _show_soon(self) -> None:
         if not self._soon.isActive():  # while values arrive, the table is renewed at this interval
@@ -171,11 +177,12 @@ class ProjectWidget(DropZone):
         self.model.setCurrentIndex(max(0, self.model.findText(chosen)))
         self._enable()
 
-    def _enable(self) -> None:
+    def _enable(self, _: object = None) -> None:
         entries, some = self.table.cohort_model.entries, bool(self.table.selected())
         self.segment_button.setEnabled(some and bool(self.model.currentText()))
         self.remove_button.setEnabled(some)
         self._offer_maps()
+        self._offer_thresholds()
         known = bool(entries) and all(entry.known for entry in entries)
         self.save_button.setEnabled(known)
         self.statistics_button.setEnabled(known and bool(self._stores()))
@@ -193,6 +200,27 @@ class ProjectWidget(DropZone):
         shown = {entry.shown for entry in entries if entry.maps}
         self.maps.setCurrentIndex(self.maps.findText(shown.pop()) if len(shown) == 1 else -1)
         self.delete_button.setEnabled(self.maps.currentIndex() >= 0)
+
+    def _offer_thresholds(self) -> None:
+        """Offer the thresholds of the map in view for the maps of the selected slides."""
+        source, entries = self._session.results.current, self.table.selected_entries()
+        stores = {entry.row.result.store for entry in entries if entry.row.result is not None}
+        button = self.thresholds_button
+        button.setVisible(bool(stores))
+        if source is None:
+            button.setText("Use thresholds of the map in view for selection")
+            button.setToolTip("First double-click the slide whose thresholds the selected slides are to have")
+        else:
+            button.setText(f"Use thresholds of “{caption(shortened(source.title, _LONGEST_TITLE))}” for selection")
+            button.setToolTip(
+                tip(
+                    f"The maps of the selected slides are shown and counted with the thresholds of {source.title}, the "
+                    "map in view; Undo takes that back for all of them"
+                )
+            )
+        button.setEnabled(
+            source is not None and bool(stores - {source.store.path}) and all(entry.known for entry in entries)
+        )
 
     # what the user does --------------------------------------------------------------------------------------
 
@@ -216,6 +244,23 @@ class ProjectWidget(DropZone):
 
     def _show_maps(self) -> None:
         self._session.maps.show(self._chosen_maps())
+
+    def _use_thresholds(self) -> None:
+        source = self._session.results.current
+        if source is None:
+            return
+        done = self._session.cohort.use_thresholds(source, self.table.selected_entries())
+        self._show()  # nothing is saved before areas are counted again
+        left_out = [
+            f"{why}: {some_of(names)}."
+            for why, names in (
+                ("Left out, because their maps are by another model or of other classes", done.other_model),
+                ("Without a map", done.without_map),
+            )
+            if names
+        ]
+        used = f"The thresholds of {source.title} are used for {some_of(done.used) if done.used else 'no slide'}."
+        (self.notice.warn if left_out else self.notice.info)(" ".join((used, *left_out)))
 
     def _delete(self) -> None:
         ask_to_delete(self, self._session, self._chosen_maps(), self.maps.currentText())

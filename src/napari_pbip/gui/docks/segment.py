@@ -234,7 +234,7 @@ class SegmentWidget(DropZone):
         self.notice.clear()
         run = self._queue.run
         if run is None or not self._usable:
-            self.notice.error(_CHOOSE_MODEL)
+            self.notice.warn(_CHOOSE_MODEL)
         elif self.form.problems() or self.scheduler_form.problems():
             self.more_button.setChecked(True)
         elif paths:

@@ -162,9 +162,11 @@ class TuneWidget(QWidget):
         )
 
     def open(self, folder: Path) -> None:
-        """Open a result, which is read in a thread, or show why it cannot be opened."""
+        """Open a result and its slide, which are read in threads, or show why they cannot be opened."""
         self.notice.info(f"Opening {folder.name}…")
-        self._session.opening.result(folder, while_alive(self._opened), while_alive(self.notice.error))
+        self._session.opening.result_with_slide(
+            folder, while_alive(self._opened), while_alive(self.notice.error), while_alive(self.notice.warn)
+        )
 
     def _opened(self, result: ResultLayer) -> None:
         self.notice.clear()

@@ -237,6 +237,7 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         self._newest: SlideLayer | None = None
         self._place = 0
         self._put_away: weakref.WeakSet[Layer] = weakref.WeakSet()
+        self._added: list[SlideLayer] = []  # since _lower was called
         self._magnification = Magnification(viewer)
         # shown after napari has handled the change, and once for any number of changes
         self._show_next = single_shot(0, self._on_next)
@@ -275,6 +276,7 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         viewer = self._viewer()
         if viewer is None:
             return
+        self._lower(viewer)
         for layer in viewer.layers:
             belongs_to = layer.metadata.get(METADATA)
             if belongs_to == str(slide.slide.path):
@@ -349,7 +351,24 @@ class SlideLayers(LayerRegistry[SlideLayer]):
         return SlideLayer(level.pyramid, layer)
 
     def _on_added(self, slide: SlideLayer) -> None:
+        self._added.append(slide)
         self.show_soon(slide)
+
+    def _lower(self, viewer: ViewerModel) -> None:
+        """Move the slides that were added below the layers that belong to them, such as maps that were there before."""
+        added, self._added = self._added, []
+        slides = {one.layer for one in self}  # a duplicate of a slide stays above it
+        for slide in added:
+            path = slide.layer.metadata.get(METADATA)
+            above = (
+                place
+                for place, layer in enumerate(viewer.layers)
+                if layer not in slides and layer.metadata.get(METADATA) == path
+            )
+            if slide.layer in viewer.layers and (lowest := next(above, None)) is not None:
+                place = viewer.layers.index(slide.layer)
+                if lowest < place:
+                    viewer.layers.move(place, lowest)
 
     def _on_gone(self, slide: SlideLayer, place: int) -> None:
         self._place = place

@@ -15,10 +15,7 @@ from napari_pbip.gui.state.session import Session
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.file_dialogs import Mode, ask_for
 from napari_pbip.gui.widgets.job_bar import Notice
-from napari_pbip.gui.widgets.words import tip
-
-_NAMED = 3
-"""Number of slides that are named."""
+from napari_pbip.gui.widgets.words import some_of, tip
 
 
 class ProjectPanel(QWidget):
@@ -124,8 +121,7 @@ class ProjectPanel(QWidget):
 
 
 def _named(slides: Sequence[Path]) -> str:
-    names = ", ".join(path.name for path in slides[:_NAMED])
-    return names + (f" and {len(slides) - _NAMED} more" if len(slides) > _NAMED else "")
+    return some_of([path.name for path in slides])
 
 
 def _require_writable(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +59,11 @@ class _OnDisk:
         return cls(bank, "", curation, duplicates, bank_warnings(bank, duplicates, curation), bank.clusters())
 
 
+NO_TILES = "There are no labelled tiles yet; choose a folder in Label tiles, or label some there."
+_Clusters = int | str | Mapping[str, int | str]
+"""Numbers of clusters, as in the settings of a bank."""
+
+
 @dataclass(frozen=True)
 class _Wanted:
     """The settings and corrections of a build."""
@@ -77,7 +82,7 @@ class BankWork:
     tiles
         The labelled tiles from which a bank would be built now, or None.
     tiles_problem
-        Why there are none, as a sentence.
+        Why they cannot be used, as a sentence; empty also if none were chosen or labelled yet.
     selected
         Hashes of the tiles that the user has selected in any view.
     places
@@ -171,9 +176,7 @@ class BankWork:
         """Find the tiles from which a bank would be built, in a thread."""
         data = self._session.settings.data
         if data.folder is None:
-            self._found_tiles(
-                None, "There are no labelled tiles yet; choose a folder in Label tiles, or label some there."
-            )
+            self._found_tiles(None, "")
             return
 
         def then(tiles: TileSet) -> None:
@@ -255,18 +258,31 @@ class BankWork:
         bank = self.bank
         if bank is None:
             return
-        current = self._settings(bank)
-        before = current.k
+        before, chosen = self._settings(bank).k, self._session.settings.bank.k
         each = {name: before[name] if isinstance(before, dict) else before for name in bank.taxonomy.names}
         each[class_name] = k or "auto"
-        settings = current.model_copy(update={"k": each})
+        if self._cluster(each, each):
+            self._session.history.push(
+                f"number of clusters of {self._session.classes.title(class_name)}",
+                lambda: self._cluster(before, chosen),
+                lambda: self._cluster(each, each),
+                about=self,
+            )
+
+    def _cluster(self, k: _Clusters, chosen: _Clusters) -> bool:
+        """Cluster the bank into these numbers, and choose others for the next build; return whether it can be done."""
+        bank = self.bank
+        if bank is None:
+            return False
+        settings = self._settings(bank).model_copy(update={"k": k})
         try:
             check_enough_tiles(bank.taxonomy, settings, [t.class_index for t in bank.tiles])
         except PbipError as error:
             self.refused.emit(str(error))
-            return
-        self._session.change(bank=self._session.settings.bank.model_copy(update={"k": each}))
+            return False
+        self._session.change(bank=self._session.settings.bank.model_copy(update={"k": chosen}))
         self._run(_Wanted(settings, self.curation))
+        return True
 
     def _correct(self, curation: Curation) -> None:
         before = self.curation
@@ -354,7 +370,7 @@ class BankWork:
 
 def _tiles(data: DataSettings) -> TileSet:
     if data.folder is None:
-        raise DataError("There are no labelled tiles yet; choose a folder in Label tiles, or label some there.")
+        raise DataError(NO_TILES)
     tiles = load_single_tiles(data.folder, data)
     tiles.require_two_classes()
     return tiles

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from napari_pbip.results.cohort import CohortRow, ResultSummary, summarise
 from napari_pbip.results.labels import Labels
 from napari_pbip.results.places import TISSUE
 from napari_pbip.results.slide_maps import SlideMaps
+from napari_pbip.results.store_facts import StoreFacts
 from napari_pbip.slides import TissueMask, open_slide
 from napari_pbip.wording import Interface
 
@@ -52,7 +53,7 @@ class CohortEntry:
 
     row: CohortRow
     known: bool
-    """Whether what is on disk of it has been read."""
+    """Whether what is on disk of it has been read since it changed, such as by other thresholds."""
     state: str
     """How far its segmentation is."""
     problem: str
@@ -61,6 +62,16 @@ class CohortEntry:
     """The score stores of its maps by their titles, the first one first."""
     shown: str
     """Title of the map that is shown and counted; empty if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsedThresholds:
+    """For which slides the thresholds of another one are used now, and why not for others, by their names."""
+
+    used: tuple[str, ...]
+    other_model: tuple[str, ...]
+    """Their maps are by another model, or of other classes."""
+    without_map: tuple[str, ...]
 
 
 class Cohort:
@@ -96,6 +107,7 @@ class Cohort:
         session.segmenting.changed.connect(self.changed.emit)
         session.segmenting.updated.connect(self._on_queue)
         session.maps.changed.connect(self._recount)
+        session.remembered.closed_changed.connect(self._on_closed_results)
         session.classes.changed.connect(self._recolour)
         session.results.changed.connect(self._on_results)
         session.tissue.changed.connect(self._on_tissue)
@@ -124,7 +136,7 @@ class Cohort:
             entries.append(
                 CohortEntry(
                     row,
-                    found is not None,
+                    found is not None and not self._found.outdated(key),
                     state,
                     "" if found is None else found.problem,
                     dict(zip(titles.values(), titles, strict=True)),
@@ -132,6 +144,28 @@ class Cohort:
                 )
             )
         return entries[::-1]
+
+    def use_thresholds(self, source: ResultLayer, entries: Iterable[CohortEntry]) -> UsedThresholds:
+        """Show and count the maps of slides with the thresholds of an open result; one step undoes that for all.
+
+        Maps of another model, or with other classes, are left out, because their scores are others.
+        """
+        facts, maps = source.store.facts, {}
+        used, other, without = [], [], []
+        for entry in entries:
+            result = entry.row.result
+            if result is None:
+                without.append(entry.row.slide)
+            elif result.store == source.store.path:
+                continue
+            elif not _comparable(result.provenance.facts, facts):
+                other.append(entry.row.slide)
+            else:
+                used.append(entry.row.slide)
+                maps[result.store] = result.provenance.thresholds or ThresholdSettings()
+        if maps:
+            self._session.remembered.use_thresholds(source.thresholds, maps)
+        return UsedThresholds(tuple(used), tuple(other), tuple(without))
 
     def sort(self, column: str, descending: bool) -> None:
         """Sort the table; see :attr:`order`."""
@@ -179,6 +213,10 @@ class Cohort:
                 result.areas.counted.connect(partial(self._recount, result.store.facts.slide.identity))
         self.changed.emit()
 
+    def _on_closed_results(self, stores: frozenset[Path]) -> None:
+        self._found.renew_those(lambda found: found.maps.store in stores)
+        self.changed.emit()
+
     def _recolour(self) -> None:
         self._maps.clear()
         self.changed.emit()
@@ -203,6 +241,12 @@ def _state(queued: QueuedSlide | None, result: ResultSummary | None, *, outdated
     if result is None:
         return ""
     return "done" if result.done == result.planned else f"stopped at {100 * result.done // result.planned} %"
+
+
+def _comparable(one: StoreFacts, other: StoreFacts) -> bool:
+    """Return whether scores of two stores are of the same classes, by the same model."""
+    names = [[tissue.name for tissue in facts.classes] for facts in (one, other)]
+    return names[0] == names[1] and one.model.hash == other.model.hash
 
 
 def _read(slide: ProjectSlide, results: Path, thresholds: Mapping[Path, ThresholdSettings]) -> _Found:

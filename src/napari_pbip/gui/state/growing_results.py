@@ -52,9 +52,6 @@ class GrowingResults:
 
         def then(result: ResultLayer) -> None:
             missed = self._missed.pop(slide, [])
-            layer = self._session.slides.of_path(slide.path)
-            if layer is not None and not layer.layer.visible:
-                self._session.slides.put_away(result.layer)  # all slides lie at the same place
             if missed:  # they were written while the store was read
                 result.update(missed)
 

@@ -72,6 +72,12 @@ class LazyValues(Generic[Read, Value]):
         with self._lock:
             self._stale.add(key)
 
+    def renew_those(self, which: Callable[[Value], bool]) -> None:
+        """Have the values that fulfil a condition read again, as :meth:`renew` does."""
+        for key, value in list(self._values.items()):
+            if which(value):
+                self.renew(key)
+
     def outdated(self, key: Hashable) -> bool:
         """Return whether a value is to be read, or read again."""
         with self._lock:

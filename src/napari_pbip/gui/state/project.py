@@ -88,7 +88,6 @@ class ProjectWork:
         session.slides.changed.connect(self._on_slides)
         session.results.changed.connect(self._save_soon)
         session.remembered.changed.connect(self._save_soon)
-        session.remembered.closed_changed.connect(self._on_closed_result)
         session.settings_changed.connect(self._save_soon)
         session.classes.changed.connect(self._save_soon)
         session.suggestions.skipped_changed.connect(self._save_soon)
@@ -130,9 +129,8 @@ class ProjectWork:
 
     def path_of(self, slide: SlideFacts) -> Path:
         """Return the present path of the slide of a result, which may have been moved since."""
-        if slide.path in self._slides:
-            return slide.path
-        return next((one.path for one in self.slides if one.identity == slide.identity), slide.path)
+        same = [one.path for one in self.slides if one.identity == slide.identity]
+        return slide.path if slide.path in same or not same else same[0]
 
     def of_path(self, path: Path) -> ProjectSlide | None:
         """Return what the project remembers of a slide, or None."""
@@ -241,6 +239,16 @@ class ProjectWork:
         self._slides = {path: slide for path, slide in self._slides.items() if path not in paths}
         self.missing = tuple(slide for slide in self.missing if slide.path not in paths)
         self._close_layers({str(path) for path in paths})
+        self._save_soon()
+        self.changed.emit()
+
+    def miss(self, slide: SlideFacts) -> None:
+        """Add the slide of a result to the missing ones, and to the project; it is opened when it is found."""
+        known = self._slides.get(slide.path) or ProjectSlide(
+            path=slide.path, name=slide.name, identity=slide.identity, mpp=slide.mpp, mpp_from=slide.mpp_from
+        )
+        self._slides[slide.path] = missing = known.model_copy(update={"open": True})
+        self._on_missing(missing)
         self._save_soon()
         self.changed.emit()
 
@@ -403,9 +411,6 @@ class ProjectWork:
         if queue != self._queue:
             self._queue = queue
             self._save_soon()
-
-    def _on_closed_result(self) -> None:
-        self.changed.emit()
 
     def _on_selected(self, slide: SlideLayer | None) -> None:
         if slide is not None and not self._opening:

@@ -26,13 +26,14 @@ class RememberedResults:
     """Emitted when a result is shown in another way."""
     marked = Signal()
     """Emitted when a step of the work on a result is done, or is to be done again."""
-    closed_changed = Signal()
-    """Emitted when the thresholds of a result that is not open have changed."""
+    closed_changed = Signal(frozenset)
+    """Emitted with the paths of the stores of results that are not open when their thresholds have changed."""
 
     def __init__(self, session: Session) -> None:
         self._session: Session = weakref.proxy(session)
         self._of_store: dict[Path, ProjectResult] = {}
         self._seen: weakref.WeakSet[ResultLayer] = weakref.WeakSet()
+        self._setting = False  # thresholds that need not be recorded as changes
         session.results.changed.connect(self._on_results)
 
     def __iter__(self) -> Iterator[ProjectResult]:
@@ -51,6 +52,28 @@ class RememberedResults:
     def of_store(self, store: Path) -> ProjectResult | None:
         """Return what is remembered of a result, or None."""
         return self._of_store.get(store)
+
+    def use_thresholds(self, thresholds: ThresholdSettings, maps: Mapping[Path, ThresholdSettings]) -> None:
+        """Show and count several maps, open or not, with the same thresholds; one step undoes that for all of them.
+
+        Parameters
+        ----------
+        thresholds
+            The new thresholds.
+        maps
+            The score stores, each with the thresholds that it was counted with, in case that it was never open.
+        """
+        new = {store: ProjectResult(path=store, thresholds=counted) for store, counted in maps.items()}
+        self._of_store |= {store: result for store, result in new.items() if store not in self._of_store}
+        before = {store: self._of_store[store].thresholds for store in maps}
+        after = dict.fromkeys(maps, thresholds)
+        self._set_thresholds(after)
+        self._session.history.push(
+            "thresholds of several maps" if len(maps) > 1 else "thresholds",
+            partial(self._set_thresholds, before),
+            partial(self._set_thresholds, after),
+            about=self,
+        )
 
     def mark(self, store: Path, step: Literal["tuned", "exported"]) -> None:
         """Record what was done with a result of the project; those of others are ignored."""
@@ -99,16 +122,24 @@ class RememberedResults:
         self.changed.emit()
 
     def _on_thresholds(self, store: Path, new: ThresholdSettings, old: ThresholdSettings) -> None:
-        if self._session.results.of_store(store) is None:
+        if self._setting or self._session.results.of_store(store) is None:
             return
-        undo, redo = partial(self._set_thresholds, store, old), partial(self._set_thresholds, store, new)
+        undo, redo = partial(self._set_thresholds, {store: old}), partial(self._set_thresholds, {store: new})
         self._session.history.push("thresholds", undo, redo, about=store, merge=True)
 
-    def _set_thresholds(self, store: Path, thresholds: ThresholdSettings) -> None:
-        """Set the thresholds of a result, which may have been closed since."""
-        if (result := self._session.results.of_store(store)) is not None:
-            result.display.thresholds = thresholds
-        elif store in self._of_store:
-            self._of_store[store] = self._of_store[store].model_copy(update={"thresholds": thresholds})
+    def _set_thresholds(self, given: Mapping[Path, ThresholdSettings]) -> None:
+        """Set the thresholds of results, open or not, without recording that as a change; deleted ones are left out."""
+        closed = []
+        self._setting = True
+        try:
+            for store, thresholds in given.items():
+                if (result := self._session.results.of_store(store)) is not None:
+                    result.display.thresholds = thresholds
+                elif (known := self._of_store.get(store)) is not None:
+                    closed.append(store)
+                    self._of_store[store] = known.model_copy(update={"thresholds": thresholds})
+        finally:
+            self._setting = False
+        if closed:
             self.changed.emit()
-            self.closed_changed.emit()
+            self.closed_changed.emit(frozenset(closed))
