@@ -23,7 +23,7 @@ from unittest import mock
 import torch
 
 from napari_pbip import samples
-from napari_pbip.engine import network, openvino_network
+from napari_pbip.engine import network, openvino_network, torch_network
 from napari_pbip.engine.cores import side_by_side
 from napari_pbip.engine.device import Precision, has_bfloat16
 from napari_pbip.engine.inference.predict import fused_scores
@@ -63,7 +63,7 @@ def measured(computed: network.Network[Any], tiles: torch.Tensor, seconds: float
     while time.perf_counter() < end:
         for way, function in WAYS.items():
             with (
-                mock.patch.object(network, "side_by_side", function),
+                mock.patch.object(torch_network, "side_by_side", function),
                 mock.patch.object(openvino_network, "installed", return_value=None),
             ):
                 began = time.perf_counter()

@@ -47,7 +47,7 @@ def _measure(found: dict[str, dict[str, float]]) -> None:
     import torch
 
     from napari_pbip import samples
-    from napari_pbip.engine import network
+    from napari_pbip.engine import cores, network
     from napari_pbip.engine.device import Precision, has_bfloat16
     from napari_pbip.engine.inference.predict import fused_scores
     from napari_pbip.engine.runs import load_model
@@ -58,8 +58,8 @@ def _measure(found: dict[str, dict[str, float]]) -> None:
     for size in SIZES:
         tiles = torch.randint(0, 255, (TILES, 3, size, size), dtype=torch.uint8)
         for precision in precisions:
-            for way, piece in (("in pieces", network.PIECE), ("at once", TILES * size**2)):
-                with mock.patch.object(network, "PIECE", piece):
+            for way, piece in (("in pieces", cores.PIECE), ("at once", TILES * size**2)):
+                with mock.patch.object(cores, "PIECE", piece):
                     computed = network.Network(method, fused_scores, cpu, precision)
                     computed(tiles)
                     pages, seconds = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, []

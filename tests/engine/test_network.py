@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from napari_pbip import samples
+from napari_pbip.engine import cores, openvino_network
 from napari_pbip.engine import network as networks
-from napari_pbip.engine import openvino_network
 from napari_pbip.engine.inference.predict import fused_scores
 from napari_pbip.engine.loading import to_pixels
 from napari_pbip.engine.network import Network
@@ -69,7 +69,7 @@ def test_classes_are_those_of_torch(method: Method, tiles: torch.Tensor, expecte
 def test_pieces_are_computed_beside_each_other_in_threads_that_share_the_cores(
     method: Method, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(networks, "PIECE", 2 * 112**2)
+    monkeypatch.setattr(cores, "PIECE", 2 * 112**2)
     threads: dict[str, int] = {}
 
     def seen(method: Method, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -78,14 +78,14 @@ def test_pieces_are_computed_beside_each_other_in_threads_that_share_the_cores(
 
     before, found = torch.get_num_threads(), []
     try:
-        for cores in (1, 2, 7):
-            torch.set_num_threads(cores)
+        for count in (1, 2, 7):
+            torch.set_num_threads(count)
             network = Network(method, seen, CPU, "float32")
             network(tiles[:2])  # finds what can be folded
             threads.clear()
             found.append(network(tiles))
-            assert torch.get_num_threads() == cores
-            assert sorted(threads.values()) == {1: [1], 2: [1, 1], 7: [2, 2, 2]}[cores]
+            assert torch.get_num_threads() == count
+            assert sorted(threads.values()) == {1: [1], 2: [1, 1], 7: [2, 2, 2]}[count]
     finally:
         torch.set_num_threads(before)
     for others in found[1:]:
@@ -93,10 +93,61 @@ def test_pieces_are_computed_beside_each_other_in_threads_that_share_the_cores(
         assert not any(one.requires_grad for one in others)
 
 
+@pytest.mark.parametrize(
+    ("expected", "runtime", "precision"),
+    [(0, "torch", "float32"), (0, "torch", "bfloat16"), (MANY, "openvino", "float32")],
+)
+def test_a_picture_has_the_same_values_in_a_batch_of_each_size(
+    method: Method, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch, expected: int, runtime: str, precision: Any
+) -> None:
+    monkeypatch.setattr(cores, "PIECE", 4 * 112**2)
+    twelve = torch.cat([tiles, tiles.flip(-1)])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        network, other = (Network(method, fused_scores, CPU, precision, expected=expected) for _ in range(2))
+        sizes = network.batch_sizes(14, 112**2)
+        assert (sizes.least, sizes.most) == (8, 12)
+        whole = network(twelve)
+        first = other(twelve[:8])  # also what OpenVINO is converted with
+        again = network(twelve.roll(3, 0))
+    finally:
+        torch.set_num_threads(before)
+    assert other.computed.runtime == network.computed.runtime == runtime
+    for one, of_few, of_others in zip(whole, first, again, strict=True):
+        assert torch.equal(one[:8], of_few)
+        assert torch.equal(one, of_others.roll(-3, 0))
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "sizes"),
+    [
+        (1, 16, (4, 4, 16)),
+        (2, 16, (4, 8, 16)),
+        (2, 18, (4, 8, 16)),  # whole pieces
+        (8, 16, (4, 16, 16)),  # more cores than pieces
+        (8, 3, (3, 3, 3)),  # less than a piece
+    ],
+)
+def test_batches_are_of_whole_pieces_for_the_cores_of_the_largest(
+    count: int, most: int, sizes: tuple[int, int, int]
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        found = cores.BatchSizes.of(most, 224**2)
+    finally:
+        torch.set_num_threads(before)
+    assert (found.piece, found.least, found.most) == sizes
+    for one in range(1, found.most + 1):
+        assert max(one, found.least) <= found.holding(one) <= found.most
+        assert found.holding(one) % found.piece == 0
+
+
 def test_an_error_in_one_of_the_pieces_is_raised(
     method: Method, tiles: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(networks, "PIECE", 112**2)
+    monkeypatch.setattr(cores, "PIECE", 112**2)
     before = torch.get_num_threads()
     pieces = iter(range(100))
 
@@ -190,7 +241,7 @@ def test_pictures_are_computed_in_pieces_and_in_order(
         seen.append(len(images))
         return fused_scores(method, images)
 
-    monkeypatch.setattr(networks, "PIECE", 4 * 112**2)
+    monkeypatch.setattr(cores, "PIECE", 4 * 112**2)
     found = Network(method, outputs, CPU)(tiles)
     assert seen[-2:] == [4, 2]
     for one, exact in zip(found, by_torch(method, tiles), strict=True):

@@ -7,18 +7,32 @@ of, which are called here, do not.
 from __future__ import annotations
 
 import importlib.util
+import threading
 import warnings
+from collections.abc import Hashable
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+import cachetools
 import numpy as np
 import torch
 from torch import nn
 
+from napari_pbip.engine.cores import in_a_piece
+from napari_pbip.engine.device import Precision
+from napari_pbip.engine.torch_network import Outputs, compute
+
 PACKAGE = "openvino"
 REQUIREMENT = "napari-pbip[openvino]"
+_COMPARED = 4
+"""Number of pictures for which the values of OpenVINO are compared with those of torch before it is used."""
+_FLOAT32 = 1e-4
+"""Largest error in float32."""
+_BFLOAT16 = 2.0
+"""Largest error in bfloat16, as a multiple of the error that torch has."""
+_CPU = torch.device("cpu")
 
 
 @cache
@@ -40,6 +54,8 @@ class Converted:
         Number of pictures of a piece.
     """
 
+    name = PACKAGE
+
     def __init__(self, compiled: Any, piece: int) -> None:
         import openvino
 
@@ -52,7 +68,7 @@ class Converted:
         """Return the same network for another thread."""
         return Converted(self._compiled, self._piece)
 
-    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def __call__(self, images: torch.Tensor) -> Outputs:
         """Return the outputs, float32, for pictures, RGB uint8, (B, 3, H, W)."""
         pixels = np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy())
         starts = range(0, len(pixels), self._piece)
@@ -70,21 +86,92 @@ class Converted:
         return tuple(torch.cat(of_pieces) for of_pieces in zip(*(found[start] for start in starts), strict=True))
 
 
-def convert(network: nn.Module, images: torch.Tensor, *, half: bool, piece: int, beside: int) -> Converted | None:
-    """Convert a network from images, RGB in [0, 1], (B, 3, H, W), to a tuple of tensors.
+_shared: cachetools.LRUCache[Hashable, Converted | None] = cachetools.LRUCache(8)
+"""Conversions that networks of this process share; each holds the weights once more, some 20 MB of a default model."""
+_sharing = threading.Lock()
+
+
+def converted(
+    network: nn.Module, images: torch.Tensor, precision: Precision, identity: Hashable | None
+) -> Converted | None:
+    """Return a network as OpenVINO computes it: converted before in this process, or now.
 
     Parameters
     ----------
     network
-        The network, in evaluation mode, on the processor.
+        The network, in evaluation mode, on the processor: from images, RGB in [0, 1], (B, 3, H, W), to a tuple of
+        tensors.
     images
-        Pictures of the size for which it is converted, RGB uint8, (B, 3, H, W).
-    half
-        Whether to compute in bfloat16 instead of float32.
+        Pictures of the size for which it is converted, RGB uint8, (B, 3, H, W). The largest number of pieces that are
+        computed beside each other is that of this batch.
+    precision
+        ``float32`` or ``bfloat16``.
+    identity
+        What tells the network, with its weights, from others of this process; None if it does not share a conversion.
+
+    Returns
+    -------
+    Converted or None
+        None if OpenVINO is not installed, cannot compute the network, or gives other values than torch.
+    """
+    if not installed():
+        return None
+    piece = in_a_piece(images.shape[-2] * images.shape[-1])
+    streams = min(-(-len(images) // piece), torch.get_num_threads())
+    if identity is None:
+        return _checked(network, images[:_COMPARED], precision, piece, streams)
+    key = (identity, precision, images.shape[-2:], piece, streams, torch.get_num_threads())
+    with _sharing:  # other threads would convert the same
+        if key not in _shared:
+            _shared[key] = _checked(network, images[:_COMPARED], precision, piece, streams)
+        kept: Converted | None = _shared[key]
+    return None if kept is None else kept.another()
+
+
+def _checked(
+    network: nn.Module, images: torch.Tensor, precision: Precision, piece: int, streams: int
+) -> Converted | None:
+    """Convert a network; None if its values are not those of torch, up to rounding."""
+    # converted for one picture and compared for others, so that what was taken for a constant shows
+    found = convert(network, 255 - images[:1], precision, piece, streams)
+    if found is None:
+        return None
+    try:
+        values = found(images)
+    except RuntimeError:  # of OpenVINO, for example because it took the number of pictures for a constant
+        return None
+    exact = compute(network, images, _CPU, "float32")
+    allowed = _FLOAT32
+    if precision == "bfloat16":
+        allowed += _BFLOAT16 * _error(exact, compute(network, images, _CPU, precision))
+    return found if _error(exact, values) <= allowed else None
+
+
+def _error(exact: Outputs, values: Outputs) -> float:
+    """Return the mean difference of an output from its exact values, as a share of their root mean square.
+
+    Of several outputs, that with the largest one counts. Those of a few values, such as the classes that are present,
+    are too small a sample to be judged alone.
+    """
+    return max(
+        float((a - b).abs().mean()) / max(1e-6, float(a.square().mean().sqrt()))
+        for a, b in zip(exact, values, strict=True)
+    )
+
+
+def convert(
+    network: nn.Module, images: torch.Tensor, precision: Precision, piece: int, streams: int
+) -> Converted | None:
+    """Convert a network, whose values are not compared with those of torch.
+
+    Parameters
+    ----------
+    network, images, precision
+        As for :func:`converted`.
     piece
         Number of pictures that are computed at once.
-    beside
-        Largest number of pieces that are computed beside each other.
+    streams
+        Number of pieces that are computed beside each other.
 
     Returns
     -------
@@ -92,11 +179,11 @@ def convert(network: nn.Module, images: torch.Tensor, *, half: bool, piece: int,
         None if OpenVINO cannot be loaded, or does not know an operation of the network.
     """
     with suppress(Exception):  # whatever a package of another version raises; torch computes the network then
-        return Converted(_compile(network, images.float() / 255, half=half, beside=beside), piece)
+        return Converted(_compile(network, images.float() / 255, precision, streams), piece)
     return None
 
 
-def _compile(network: nn.Module, images: torch.Tensor, *, half: bool, beside: int) -> Any:
+def _compile(network: nn.Module, images: torch.Tensor, precision: Precision, streams: int) -> Any:
     import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
@@ -117,8 +204,8 @@ def _compile(network: nn.Module, images: torch.Tensor, *, half: bool, beside: in
     pictures.model().set_layout(openvino.Layout("NCHW"))
     pictures.preprocess().convert_element_type(openvino.Type.f32).scale(255.0)
     options = {
-        "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "NUM_STREAMS": min(beside, torch.get_num_threads()),
+        "NUM_STREAMS": streams,
     }
     return openvino.Core().compile_model(steps.build(), "CPU", options)

@@ -42,8 +42,7 @@ def fold_batch_norms(
         return network
     folded = copy.deepcopy(network)
     expected, pairs = _observe(folded, images, outputs)
-    for convolution, norm in pairs:
-        _fold(folded, convolution, norm)
+    _fold(folded, pairs)
     for before, after in zip(expected, outputs(folded, images), strict=True):
         if not torch.allclose(before, after, rtol=0, atol=_TOLERANCE * max(1.0, float(before.abs().max()))):
             return network
@@ -79,15 +78,18 @@ def _observe(
     return expected, pairs
 
 
-def _fold(network: nn.Module, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    convolution.weight, convolution.bias = fuse_conv_bn_weights(
-        convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-    )
-    # timm's normalisation contains the activation that follows it
-    rest = [part for name in ("drop", "act") if isinstance(part := getattr(norm, name, None), nn.Module)]
-    for module in network.modules():
-        for name, child in module.named_children():
-            if child is norm:
-                setattr(module, name, nn.Sequential(*rest))
+def _fold(network: nn.Module, pairs: Sequence[tuple[nn.Conv2d, nn.BatchNorm2d]]) -> None:
+    rest: dict[nn.Module, nn.Module] = {}
+    for convolution, norm in pairs:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        convolution.weight, convolution.bias = fuse_conv_bn_weights(
+            convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        # timm's normalisation contains the activation that follows it
+        parts = (getattr(norm, name, None) for name in ("drop", "act"))
+        rest[norm] = nn.Sequential(*(part for part in parts if isinstance(part, nn.Module)))
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if child in rest:
+                setattr(module, name, rest[child])

@@ -1,7 +1,7 @@
 """The network's results for the tiles of a slide: computed in this process, or in parts by the workers of a cluster.
 
-The same class computes them in both cases, and always in full batches, so that a tile gets the same scores, bit for
-bit, wherever it is computed (with the same versions, kind of device and number of threads of the network).
+The same class computes them in both cases, and in batches of such sizes that a tile gets the same scores, bit for bit,
+wherever it is computed (with the same versions, kind of device and number of threads of the network).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from napari_pbip.config import SegmentSettings
 from napari_pbip.engine.cluster.workers import Cluster, require_seen
+from napari_pbip.engine.cores import BatchSizes
 from napari_pbip.engine.device import Fetched, choose_device, to_device
 from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.inference.predict import fused_scores
@@ -92,13 +93,16 @@ class SlideTiles:
     def __call__(self, places: Iterable[Place]) -> Generator[Computed, None, None]:
         """Yield the results for tiles, batch by batch; threads read the next batch meanwhile.
 
-        A graphics card always has another batch to compute while this process uses the results of one.
+        The first batch is as small as it can be, so that there is something to see soon. A graphics card always has
+        another batch to compute while this process uses the results of one.
         """
-        size = self._work.settings.batch_size
+        sizes = self._network.batch_sizes(self._work.settings.batch_size, self._work.grid.tile**2)
         begun: deque[_Begun] = deque()
-        with closing(ahead(self._read, places, depth=size)) as tiles:
+        with closing(ahead(self._read, places, depth=sizes.most)) as tiles:
+            size = sizes.least
             while some := list(islice(tiles, size)):
-                begun.append(self._begin(some))
+                size = sizes.most
+                begun.append(self._begin(some, sizes))
                 if len(begun) > self._others:
                     yield begun.popleft().finish()
             while begun:
@@ -113,9 +117,9 @@ class SlideTiles:
         except DamagedPlace:
             return place, None
 
-    def _begin(self, some: Sequence[tuple[Place, Image | None]]) -> _Begun:
+    def _begin(self, some: Sequence[tuple[Place, Image | None]], sizes: BatchSizes) -> _Begun:
         images = [image for _, image in some if image is not None]
-        results = self._infer(images) if images else None
+        results = self._infer(images, sizes) if images else None
         return _Begun(
             [place for place, image in some if image is not None],
             [place for place, image in some if image is None],
@@ -125,11 +129,9 @@ class SlideTiles:
             self._network.fitting,
         )
 
-    def _infer(self, images: Sequence[Image]) -> Fetched:
+    def _infer(self, images: Sequence[Image], sizes: BatchSizes) -> Fetched:
         """Return raw class scores (B, N, h, w) and presence probabilities (B, N) of a batch of tiles, once computed."""
-        # The batch is always full: libraries sum in another order for another batch size, but a tile should get the
-        # same scores, bit for bit, wherever the job was stopped and resumed.
-        full = to_pixels([*images, *[np.zeros_like(images[0])] * (self._work.settings.batch_size - len(images))])
+        full = to_pixels([*images, *[np.zeros_like(images[0])] * (sizes.holding(len(images)) - len(images))])
         batch = to_device(full, self._network.device)  # once for all views
         maps, presence = average_over_views(self._network, batch) if self._work.tta else self._network(batch)
         return Fetched([maps[: len(images)], presence.sigmoid()[: len(images)]])
