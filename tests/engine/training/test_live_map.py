@@ -126,19 +126,23 @@ def test_the_map_is_smoothed_like_that_of_a_slide(live: LiveProbe, labelled: Lab
     assert np.mean(pictures[1] == np.where(tissue, whole, 0)) > 0.998
 
 
-def test_only_the_fit_is_done_again(
+def test_only_the_fit_and_some_mosaics_are_made_again(
     live: LiveProbe, labelled: LabelledSlides, view: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = list(live_map(live, labelled, Path("tiles"), view))
-    monkeypatch.setattr(Encoder, "dense", lambda *_: pytest.fail("it has seen all of this"))
+    encoded, dense = list[int](), Encoder.dense
+    monkeypatch.setattr(Encoder, "dense", lambda self, images: encoded.append(len(images)) or dense(self, images))
     assert fitted(list(live_map(live, labelled, Path("tiles"), view))) is fitted(before)
     (tiles,) = labelled.tiles
     last = list(tiles)[-1]
     other = replace(labelled, tiles=({**tiles, last: frozenset({0})},))
     after = list(live_map(live, other, Path("tiles"), view))
+    (composed,) = [e.total for e in after if isinstance(e, Started) and e.unit == "mosaics"]
+    assert 0 < sum(encoded) == composed < len(tiles)  # half of all mosaics, which are two for each tile
     changed = [np.mean(coloured(before)[p] != coloured(after)[p]) for p in view.places]
     assert np.max(changed) > 0.05
     warm = coloured(list(live_map(live, labelled, Path("tiles"), view)))
+    assert sum(encoded) == composed  # those of the first labels are known from the disk
     agree = [np.mean(warm[p] == coloured(before)[p]) for p in view.places]
     assert np.mean(agree) > 0.99  # wherever the fit began
 

@@ -1,8 +1,8 @@
 """The live map: the tiles in view, classified by a linear probe that is fitted again whenever a label changes.
 
 What does not depend on the labels is kept: features of tiles in memory and on disk, sampled cells of the labelled
-tiles, the tissue, and the last fit, from which the next one starts. A change of a label therefore costs only a fit to
-some thousands of cells and a matrix product.
+tiles and of their mosaics, the tissue, and the last fit, from which the next one starts. A change of a label therefore
+costs only some mosaics, a fit to some thousands of cells and a matrix product.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from napari_pbip.engine.feature_cache import Features
 from napari_pbip.engine.jobs import cancellable, job
 from napari_pbip.engine.training.linear_probe import DEFAULT_STRENGTH, cross_validate, groups_of_classes
 from napari_pbip.engine.training.live_cells import Bools, LiveCells, Scores
+from napari_pbip.engine.training.live_mosaics import LiveMosaics
 from napari_pbip.engine.training.live_view import Coloured, Fit, Fitted, Labels, View
 from napari_pbip.engine.training.probe import ENOUGH, Cells, cross_validation_summary, fit_with_mixed, groups_of
 from napari_pbip.engine.training.tile_features import Place, TileFeatures, tissue_of
@@ -31,7 +32,7 @@ from napari_pbip.slides import Position, TissueMask
 _MEMORY = 1 << 29
 """Bytes of features that are kept in memory."""
 _CELLS = 3_000
-"""Largest number of cells that the probe is fitted to, so that a fit takes some tenths of a second."""
+"""Largest number of cells of tiles that the probe is fitted to, so that a fit takes some tenths of a second."""
 _CELLS_A_TILE = 100
 _AT_ONCE = 64
 """Largest number of squares that are drawn at once."""
@@ -52,6 +53,7 @@ class LiveProbe:
 
     def __init__(self, encoder: str, weights: Path | None = None, device: str = "auto") -> None:
         self._features = TileFeatures(encoder, weights, device, _MEMORY)
+        self._mosaics = LiveMosaics(self._features)
         self._samples: dict[Place, npt.NDArray[np.float32]] = {}
         self._tissue: tuple[object, TissueMask] | None = None
         self._last: tuple[LabelledSlides, Fit] | None = None
@@ -103,7 +105,8 @@ class LiveProbe:
         of_single, of_mixed = (self._cells(tiles, each) for tiles in (single, mixed))
         classes = np.array([tile.class_index for tile in of_single.tiles])
         start = self._last[1].probe if self._last is not None and self._last[1].names == names else None
-        probe = fit_with_mixed(of_single, classes, of_mixed, DEFAULT_STRENGTH, start)
+        mosaics = yield from self._mosaics.cells([place for _, place in single], classes, labelled.size)
+        probe = fit_with_mixed(of_single, classes, of_mixed, mosaics, DEFAULT_STRENGTH, start)
         fit = Fit(names, np.array(known, np.uint8) + 1, of_single, classes, probe)
         self._last = labelled, fit
         return fit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,10 +71,43 @@ class TileFeatures:
         """Return the features of a tile if they are in memory."""
         return self._held.get(place)
 
+    @property
+    def dimension(self) -> int:
+        """Length of a feature vector; the encoder must have been loaded."""
+        return self._loaded.encoder.dense_dimension
+
+    def encode(self, images: Sequence[Image]) -> list[Features]:
+        """Return the features of pictures, (D, h, w) each; the encoder must have been loaded."""
+        return self._loaded(images)
+
     def read(
         self, slide: SlideFacts, size: TileSize, places: Sequence[Position]
     ) -> Iterator[dict[Position, Features | None]]:
         """Yield the features of some tiles at a time; None for a tile that cannot be read.
+
+        The encoder must have been loaded.
+
+        Raises
+        ------
+        SlideError
+            If the slide cannot be opened, or is another one now.
+        """
+        together = max(1, _PIXELS // size.pixels**2)
+        with closing(self.pictures(slide, size, places, depth=2 * together)) as pictures:
+            for batch in chunks(pictures, together):
+                found: dict[Position, Features | None] = dict.fromkeys(place for place, _ in batch)
+                readable = [(place, image) for place, image in batch if image is not None]
+                features = self.encode([image for _, image in readable])
+                for (place, _), one in zip(readable, features, strict=True):
+                    found[place] = self._held[Place(slide, size, place)] = one
+                yield found
+
+    def pictures(
+        self, slide: SlideFacts, size: TileSize, places: Sequence[Position], depth: int = 8
+    ) -> Generator[tuple[Position, Image | None], None, None]:
+        """Yield the pictures of some tiles, RGB uint8, (H, W, 3), in order; None for a tile that cannot be read.
+
+        Up to ``depth`` of them are read ahead, by threads.
 
         Raises
         ------
@@ -83,8 +116,7 @@ class TileFeatures:
         """
         if not places:
             return
-        assert self._dense is not None  # because it was loaded
-        grid, together = slide.grid(size), max(1, _PIXELS // size.pixels**2)
+        grid = slide.grid(size)
         with open_slide(slide.path, slide.mpp) as opened:
             if opened.identity != slide.identity:
                 raise SlideError(f"{slide.path} is another slide now; open {slide.name} from its present folder.")
@@ -95,15 +127,13 @@ class TileFeatures:
                 except SlideError:
                     return place, None
 
-            # closed before the slide, from which its threads read
-            with closing(ahead(read, places, depth=2 * together)) as images:
-                for batch in chunks(images, together):
-                    found: dict[Position, Features | None] = dict.fromkeys(place for place, _ in batch)
-                    readable = [(place, image) for place, image in batch if image is not None]
-                    features = self._dense([image for _, image in readable])
-                    for (place, _), one in zip(readable, features, strict=True):
-                        found[place] = self._held[Place(slide, size, place)] = one
-                    yield found
+            with closing(ahead(read, places, depth)) as pictures:  # closed before the slide, from which threads read
+                yield from pictures
+
+    @property
+    def _loaded(self) -> DenseFeatures:
+        assert self._dense is not None
+        return self._dense
 
 
 def tissue_of(facts: SlideFacts, file: Path, settings: TissueSettings) -> TissueMask:
