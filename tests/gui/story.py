@@ -93,7 +93,7 @@ def look(workflow: Any, study: Path) -> dict[str, Any]:
         workflow.settle(lambda: not workflow.session.jobs)
     # pictures have as many pixels as the screen
     clusters, table = panel.pages[Step.BANK].clusters.clusters, panel.pages[Step.PROJECT].table.cohort_model
-    workflow.settle(lambda: all(entry.map is not None for entry in table.entries) and not workflow.session.jobs)
+    workflow.settle(lambda: all(entry.row.result is not None for entry in table.entries) and not workflow.session.jobs)
     pictures = [label.pixmap() for label in panel.findChildren(QLabel)]
     pictures.append(clusters.data(clusters.index(1, 0), PICTURE))
     pictures += [table.data(table.index(0, column), Qt.ItemDataRole.DecorationRole) for column in (0, 1)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ class ResultSummary:
     tissue_mm2: float
     areas: tuple[Area, ...]
     """The table of :func:`~napari_pbip.results.areas.areas` of all that counts on the slide."""
-    labels: Labels
+    labels: Labels = field(compare=False)
     """The labels as a small picture of the whole slide, (H, W)."""
     taxonomy: Taxonomy
     provenance: Provenance

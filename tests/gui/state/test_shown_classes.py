@@ -15,7 +15,7 @@ from napari_pbip.gui.docks.label_tiles import LabelTilesWidget
 from napari_pbip.gui.docks.legend import LegendWidget
 from napari_pbip.gui.docks.project import ProjectWidget
 from napari_pbip.gui.docks.tune import TuneWidget
-from napari_pbip.gui.panels.cohort_table import AREAS
+from napari_pbip.gui.panels.cohort_table import AREAS, MAP
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.class_table import COLOUR, NAME
 from napari_pbip.project import Project
@@ -155,8 +155,8 @@ def test_a_colour_that_is_chosen_in_the_legend_is_that_of_the_class_everywhere(
 
     def colours() -> dict[str, str]:
         """Return the colour of the class in each place, and that of most of the small picture of the map."""
-        entry = table.cohort_model.entries[0]
-        picture = entry.map.toImage()
+        model = table.cohort_model
+        picture = model.data(model.index(0, MAP), Qt.ItemDataRole.DecorationRole).toImage()
         pixels = [picture.pixelColor(x, y).name() for x in range(picture.width()) for y in range(picture.height())]
         red, green, blue, _ = (round(255 * float(part)) for part in result.layer.colormap.color_dict[1])
         return {

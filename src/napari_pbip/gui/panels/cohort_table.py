@@ -58,6 +58,10 @@ def _text(value: float, column: int) -> str:
     return percent(value) if (column - AREAS) % 2 and column > AREAS else square_millimetres(value)
 
 
+def _is_figure(column: int) -> bool:
+    return column in (MPP, TISSUE) or column >= AREAS
+
+
 class CohortModel(QAbstractTableModel):
     """The table of a cohort; a row is a slide. Pictures and areas appear when they have been read."""
 
@@ -80,11 +84,12 @@ class CohortModel(QAbstractTableModel):
         same = classes == self.classes and [e.row.path for e in entries] == [e.row.path for e in self.entries]
         if not same:
             self.beginResetModel()
-        self.entries, self.classes = entries, classes
+        before, self.entries, self.classes = self.entries, entries, classes
         if not same:
             self.endResetModel()
-        elif entries:
-            self.dataChanged.emit(self.index(0, 0), self.index(len(entries) - 1, self.columnCount() - 1))
+        elif changed := [row for row, entry in enumerate(entries) if entry != before[row]]:
+            # the view sorts and filters these rows again
+            self.dataChanged.emit(self.index(changed[0], 0), self.index(changed[-1], self.columnCount() - 1))
 
     def retitle(self) -> None:
         """Show the titles as they are now."""
@@ -125,16 +130,14 @@ class CohortModel(QAbstractTableModel):
         if role in (Qt.ItemDataRole.DisplayRole, _SORT, Qt.ItemDataRole.EditRole):
             value = self._value(entry, column)
             if role == _SORT:
-                return (
-                    _UNKNOWN if value is None and column in (MPP, TISSUE, *range(AREAS, self.columnCount())) else value
-                )
+                return _UNKNOWN if value is None and _is_figure(column) else value
             if value is None and column == MPP:
                 return "unknown" if role == Qt.ItemDataRole.DisplayRole else ""
             return _text(value, column) if isinstance(value, float) else value
         if role == Qt.ItemDataRole.DecorationRole and column == SLIDE:
             return self._cohort.picture(entry.row.path)
         if role == Qt.ItemDataRole.DecorationRole and column == MAP:
-            return entry.map
+            return None if entry.row.result is None else self._cohort.map(entry.row.result)
         if role == Qt.ItemDataRole.ToolTipRole:
             lines = [str(entry.row.path), *filter(None, [entry.state, entry.problem])]
             if entry.row.mpp is not None:
@@ -142,7 +145,7 @@ class CohortModel(QAbstractTableModel):
             if len(entry.maps) > 1:
                 lines.append(f"Maps by {', '.join(entry.maps)}; this row is of the one by {entry.shown}.")
             return tip("\n".join(lines))
-        if role == Qt.ItemDataRole.TextAlignmentRole and column in (MPP, TISSUE, *range(AREAS, self.columnCount())):
+        if role == Qt.ItemDataRole.TextAlignmentRole and _is_figure(column):
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
 
@@ -168,7 +171,7 @@ class CohortModel(QAbstractTableModel):
             case 0:
                 return row.path.name
             case 1:
-                return "" if entry.map is not None or entry.known else "…"
+                return "" if entry.known else "…"
             case 2:
                 return row.mpp
             case 3:
@@ -297,6 +300,8 @@ class CohortTable(QTableView):
             return
         before, current = self.selected(), self._current()
         self.cohort_model.refresh()
+        if (viewport := self.viewport()) is not None:
+            viewport.update()  # pictures are read, and coloured, when they are drawn
         selection = self.selectionModel()
         if selection is None or (self.selected(), self._current()) == (before, current):
             return
@@ -338,5 +343,9 @@ class CohortTable(QTableView):
     def selected(self) -> list[Path]:
         """Return the paths of the selected slides, from top to bottom."""
         selection = self.selectionModel()
-        rows = [] if selection is None else sorted(selection.selectedRows(), key=lambda index: index.row())
-        return [self.path(index) for index in rows]
+        if selection is None:
+            return []
+        # not by selectedRows(), which asks for every cell of many selected slides
+        parts = selection.selection()
+        rows = {row for n in range(len(parts)) for row in range(parts[n].top(), parts[n].bottom() + 1)}
+        return [self.path(self._proxy.index(row, SLIDE)) for row in sorted(rows)]

@@ -23,6 +23,7 @@ from napari_pbip.gui.state.thumbnails import Thumbnails
 from napari_pbip.project import ProjectSlide
 from napari_pbip.results.areas import of_whole
 from napari_pbip.results.cohort import CohortRow, ResultSummary, summarise
+from napari_pbip.results.labels import Labels
 from napari_pbip.results.places import TISSUE
 from napari_pbip.results.slide_maps import SlideMaps
 from napari_pbip.slides import TissueMask, open_slide
@@ -60,8 +61,6 @@ class CohortEntry:
     """The score stores of its maps by their titles, the first one first."""
     shown: str
     """Title of the map that is shown and counted; empty if there is none."""
-    map: QPixmap | None
-    """A small picture of its labels."""
 
 
 class Cohort:
@@ -88,7 +87,7 @@ class Cohort:
         )
         self.order: tuple[str, bool] = ("", False)
         self.filter = ""
-        self._maps: dict[tuple[Path, str], tuple[_Found, QPixmap]] = {}
+        self._maps: dict[Path, tuple[Labels, QPixmap]] = {}
         self._pictures = Thumbnails(session.start, SIDE)
         self._followed: weakref.WeakSet[ResultLayer] = weakref.WeakSet()
         for values in (self._found, self._pictures):
@@ -109,7 +108,7 @@ class Cohort:
         queued = {slide.path: slide for slide in session.segmenting.slides}
         missing = {slide.path for slide in session.project.missing}
         entries = []
-        for slide in session.project.slides:
+        for slide in reversed(session.project.slides):  # what is asked for last is read first
             read = partial(_read, slide, results, thresholds)
             key = self._key(slide.identity)
             found = self._found.get(key, read)
@@ -130,10 +129,9 @@ class Cohort:
                     "" if found is None else found.problem,
                     dict(zip(titles.values(), titles, strict=True)),
                     "" if found is None else titles.get(found.maps.store, ""),
-                    self._map(key, found),
                 )
             )
-        return entries
+        return entries[::-1]
 
     def sort(self, column: str, descending: bool) -> None:
         """Sort the table; see :attr:`order`."""
@@ -153,13 +151,12 @@ class Cohort:
         """Return a small picture of a slide: a null pixmap if it cannot be read, None while it is being read."""
         return self._pictures.get(path, partial(_thumbnail, path))
 
-    def _map(self, key: tuple[Path, str], found: _Found | None) -> QPixmap | None:
-        """Return a small picture of the labels of a slide, in the colours of the project, or None without labels."""
-        if found is None or found.result is None:
-            return None
-        made = self._maps.get(key)
-        if made is None or made[0] is not found:
-            made = self._maps[key] = found, pixmap(found.result.picture(self._session.classes.display.colours), SIDE)
+    def map(self, result: ResultSummary) -> QPixmap:
+        """Return a small picture of the labels of a slide in the colours of the project, made when it is first seen."""
+        made = self._maps.get(result.store)
+        if made is None or made[0] is not result.labels:
+            picture = pixmap(result.picture(self._session.classes.display.colours), SIDE)
+            made = self._maps[result.store] = result.labels, picture
         return made[1]
 
     def _key(self, identity: str) -> tuple[Path, str]:
