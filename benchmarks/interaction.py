@@ -43,7 +43,7 @@ import numpy as np
 from napari_pbip import samples
 from napari_pbip.config import BankSettings, JobSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.events import RegionDone
-from napari_pbip.results import LargestScores, ScoreStore, label_region
+from napari_pbip.results import LargestScores, ScoreStore, label_region, write_labels
 from napari_pbip.taxonomy import BCSS
 from report import finish, hardware
 from score_store import STRIDE, TILE, create, smooth_field, write_store
@@ -262,6 +262,7 @@ def many_slides(folder: Path) -> Path:
 
     project, store = folder / "many", folder / "map.ome.zarr"
     make_store(store, SMALL)
+    write_labels(ScoreStore.open(store), ThresholdSettings())
     with open_slide(samples.slide()) as slide:
         pixels = slide.read(0, 0, slide.width, slide.height, slide.mpp or 0.5)
     project.mkdir()
