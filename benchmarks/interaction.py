@@ -14,7 +14,8 @@ time. The parts:
   classes on the bundled slide. The class of a tile is its position, which is as hard to fit as labels can be. *Cold*
   means that nothing was computed before; *warm*, that features of the view and of the labelled tiles are known.
 * stalls: how long the window stands still when things happen for the first time in a sitting: the panel, slides, also
-  one that is slow to read, each page, the sample project. What napari itself takes is the baseline.
+  one that is slow to read, each page, the sample project, and one of 300 slides with maps, whose table is sorted,
+  scrolled, filtered and saved. What napari itself takes is the baseline.
 * jobs: the same while the view moves ten times a second: the slide alone, PBIP trains, the slide is segmented, and the
   map alone. The first is the baseline of the second, the last of the third.
 
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import os
 import shutil
@@ -41,7 +43,8 @@ import numpy as np
 from napari_pbip import samples
 from napari_pbip.config import BankSettings, JobSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.events import RegionDone
-from napari_pbip.results import LargestScores, ScoreStore, label_region
+from napari_pbip.results import LargestScores, ScoreStore, label_region, write_labels
+from napari_pbip.taxonomy import BCSS
 from report import finish, hardware
 from score_store import STRIDE, TILE, create, smooth_field, write_store
 from spawned import in_process
@@ -57,6 +60,8 @@ CELLS = 5000
 ALL = slice(None)
 SLOW = 2.0
 """Seconds after which the slow slide answers."""
+MANY, SMALL = 300, 512
+"""Slides of a large project, and cells of a side of their maps."""
 
 # the first picture, and the first label --------------------------------------------------------------------------
 
@@ -247,9 +252,43 @@ def slow_slide(path: Path, seconds: float) -> Path:
     return path
 
 
+def many_slides(folder: Path) -> Path:
+    """Make a project of many small slides, each with a copy of a map of its own name, and return its folder."""
+    import tifffile
+
+    from napari_pbip.project import Project, ProjectSlide
+    from napari_pbip.results.places import result_folder
+    from napari_pbip.slides import open_slide
+
+    project, store = folder / "many", folder / "map.ome.zarr"
+    make_store(store, SMALL)
+    write_labels(ScoreStore.open(store), ThresholdSettings())
+    with open_slide(samples.slide()) as slide:
+        pixels = slide.read(0, 0, slide.width, slide.height, slide.mpp or 0.5)
+    project.mkdir()
+    listed = []
+    for n in range(MANY):
+        path = folder / f"slide {n:03}.tif"
+        tifffile.imwrite(
+            path, pixels[4 * n : 4 * n + SMALL, 600 : 600 + SMALL], tile=(256, 256), compression="jpeg",
+            photometric="rgb", resolution=(20_000, 20_000), resolutionunit="CENTIMETER",
+        )  # fmt: skip
+        with open_slide(path) as slide:
+            listed.append(ProjectSlide.of(slide))
+        copy = result_folder(project / "results", listed[-1].name, listed[-1].identity) / f"{path.stem}.ome.zarr"
+        shutil.copytree(store, copy, copy_function=os.link)
+        document = json.loads((store / "zarr.json").read_text(encoding="utf-8"))
+        facts = {"name": listed[-1].name, "path": str(path), "identity": listed[-1].identity}
+        document["attributes"]["pbip"]["slide"] |= facts
+        (copy / "zarr.json").unlink()  # a link to that of all
+        (copy / "zarr.json").write_text(json.dumps(document), encoding="utf-8")
+    Project(slides=tuple(listed)).write(project)
+    return project
+
+
 def stalls(args: argparse.Namespace) -> dict[str, Any]:
     """Return the longest stall of each thing that happens for the first time."""
-    from qtpy.QtCore import QTimer
+    from qtpy.QtCore import Qt, QTimer
 
     from window import Window
 
@@ -285,7 +324,8 @@ def stalls(args: argparse.Namespace) -> dict[str, Any]:
         lambda: docks[0].panel is not None,
     )
     panel = docks[0].panel
-    from napari_pbip.gui.sessions import session_of  # the panel has imported it
+    from napari_pbip.gui.panels.cohort_table import AREAS  # the panel has imported it, and the session
+    from napari_pbip.gui.sessions import session_of
     from napari_pbip.gui.state.steps import Step
 
     session = session_of(viewer)
@@ -308,6 +348,29 @@ def stalls(args: argparse.Namespace) -> dict[str, Any]:
         )
         for step in Step:
             measure(f"its page {step.value}", panel.buttons[step].click, idle)
+        large = many_slides(Path(scratch))
+        panel.buttons[Step.PROJECT].click()
+        page = panel.pages[Step.PROJECT]
+        table, search = page.table, page.search
+
+        def read() -> bool:
+            entries = table.cohort_model.entries
+            return len(entries) == MANY and all(entry.known for entry in entries)
+
+        def scroll() -> None:
+            for row in range(0, MANY, MANY // 60):
+                table.scrollTo(table.model().index(row, 0))
+                window.run(0.05)
+
+        many = f"{MANY} slides with maps"
+        measure(f"{many}, opened", lambda: setattr(session, "folder", large), read)
+        measure(f"{many}, sorted", lambda: table.sortByColumn(AREAS, Qt.SortOrder.DescendingOrder))
+        measure(f"{many}, scrolled", scroll, idle)
+        measure(f"{many}, filtered", lambda: search.setText("slide 29"))
+        measure(f"{many}, all shown", lambda: search.setText(""))
+        measure(f"{many}, all selected", table.selectAll)
+        measure(f"{many}, recoloured", lambda: session.classes.recolour(BCSS.names[0], "#123456"))
+        measure(f"{many}, saved", lambda: page.write(Path(scratch) / "slides.csv"))
         measure("napari adds labels", lambda: viewer.add_labels(noise[..., 0], units=("um", "um")))
         measure("napari removes them", lambda: viewer.layers.pop())
         window.close()

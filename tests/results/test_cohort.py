@@ -7,13 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shapely
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
-from napari_pbip.results import write_labels
+from napari_pbip.results import ScoreStore, write_labels
 from napari_pbip.results.areas import areas
-from napari_pbip.results.cohort import CohortRow, class_names, summarise, write_cohort
+from napari_pbip.results.cohort import CohortRow, ResultSummary, class_names, summarise, write_cohort
+from napari_pbip.results.places import REGIONS
+from napari_pbip.slides.regions import Kind, Region, Regions
 from tests.results import stores
+from tests.results.test_corrections import correct
 
 SHAPE = (300, 520)
 
@@ -54,6 +58,44 @@ def test_an_unfinished_result_is_summarised(tmp_path):
     found = summarise(store.path)
     assert 0 < found.done < found.planned
     assert sum(area.percent_of_tissue for area in found.areas) == pytest.approx(100)
+
+
+def by_scores(path: Path) -> ResultSummary:
+    """Summarise a store as if it had no labels."""
+    away = (path / "labels").rename(path.with_name("labels"))
+    found = summarise(path)
+    away.rename(path / "labels")
+    return found
+
+
+def test_labels_are_believed_as_long_as_nothing_has_changed(tmp_path, monkeypatch):
+    path = tmp_path / "slide.ome.zarr"
+    store = stores.create(path, SHAPE)
+    network = stores.network(stores.smooth_field(SHAPE))
+    stores.segment(store, network, blocks=2)
+    write_labels(store, ThresholdSettings())
+    summaries = [summarise(path)]
+
+    def changed() -> None:
+        summaries.append(summarise(path))
+        assert summaries[-1] == by_scores(path)
+        np.testing.assert_array_equal(summaries[-1].labels, by_scores(path).labels)
+        assert summaries[-1].areas not in [one.areas for one in summaries[:-1]]
+
+    with ScoreStore.open(path, "r+") as store:  # goes on
+        stores.segment(store, network)
+    changed()
+    write_labels(ScoreStore.open(path), ThresholdSettings())
+    assert summarise(path) == summaries[-1]
+    correct(path, (np.s_[100:150, 200:300], 2))
+    changed()
+    Regions((Region("bed", Kind.ANALYSE, shapely.box(0, 0, 4000, 3000)),)).write(tmp_path / REGIONS)
+    changed()
+    write_labels(ScoreStore.open(path), ThresholdSettings())
+    assert summarise(path) == summaries[-1]
+    with monkeypatch.context() as patch:  # without a look at the scores, which are much larger
+        patch.setattr("napari_pbip.results.cohort.label_blocks", None)
+        assert summarise(path) == summaries[-1]
 
 
 def test_what_is_no_store_is_said_so(tmp_path):

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
-from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area, of_whole
-from napari_pbip.results.label_files import open_labels
+from napari_pbip.results.areas import NOT_ANALYSED_NAME, Area, areas, of_whole
+from napari_pbip.results.label_files import LabelFacts, open_labels
 from napari_pbip.results.labels import Labels
 from napari_pbip.results.lazy import label_blocks
-from napari_pbip.results.overlay import LabelSummary, overlay
+from napari_pbip.results.overlay import LabelSummary, labels_like, overlay
 from napari_pbip.results.provenance import Provenance, write_with_provenance
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.taxonomy import UNASSIGNED_NAME, Taxonomy
@@ -64,7 +64,10 @@ class CohortRow:
 
 
 def summarise(path: Path, thresholds: ThresholdSettings | None = None, side: int = 64) -> ResultSummary:
-    """Summarise a score store, finished or not. All its scores are read.
+    """Summarise a score store, finished or not.
+
+    All its scores are read, which takes seconds for a large slide, unless its labels were written with these
+    thresholds, and nothing that they follow has changed since.
 
     Parameters
     ----------
@@ -85,19 +88,20 @@ def summarise(path: Path, thresholds: ThresholdSettings | None = None, side: int
     height, width = (
         max(1, round(side * length / max(slide.height, slide.width))) for length in (slide.height, slide.width)
     )
-    summary = LabelSummary(store, height, width)
-    chosen = (thresholds or _own_thresholds(store)).of_classes(store.taxonomy.names)
-    for block in label_blocks(store, chosen):
-        summary.add(*block)
+    written = _written(store)
+    own = ThresholdSettings() if written is None else written.thresholds
+    chosen = (thresholds or own).of_classes(store.taxonomy.names)
     done, planned = store.progress
+    right = written is not None and _says(written, store, chosen, done)
+    rows, picture = (right and _of_labels(store, height, width)) or _of_scores(store, chosen, height, width)
     return ResultSummary(
         store=path,
         model=store.facts.model.run,
         done=done,
         planned=planned,
         tissue_mm2=store.tissue_cells * (store.cell_um / 1000) ** 2,
-        areas=tuple(of_whole(summary.areas)),
-        labels=summary.picture,
+        areas=tuple(of_whole(rows)),
+        labels=picture,
         taxonomy=store.taxonomy,
         provenance=Provenance(store.facts, chosen, regions=store.regions.identity),
     )
@@ -148,8 +152,31 @@ def _delta(name: str) -> tuple[str, ...]:
     return () if name in _OTHERS else ("delta",)
 
 
-def _own_thresholds(store: ScoreStore) -> ThresholdSettings:
+def _written(store: ScoreStore) -> LabelFacts | None:
+    """Return the facts of the labels in a store, or None if there are none that can be read."""
     try:
-        return open_labels(store)[1].thresholds
+        return open_labels(store)[1]
     except OutputError:
-        return ThresholdSettings()
+        return None
+
+
+def _of_labels(store: ScoreStore, height: int, width: int) -> tuple[list[Area], Labels] | None:
+    """Return areas and picture of the labels in a store, or None if they cannot be read."""
+    try:
+        return areas(store), labels_like(store, height, width)
+    except OutputError:
+        return None
+
+
+def _of_scores(store: ScoreStore, thresholds: ThresholdSettings, height: int, width: int) -> tuple[list[Area], Labels]:
+    """Return areas and picture of the labels at these thresholds, for which all scores are read."""
+    summary = LabelSummary(store, height, width)
+    for block in label_blocks(store, thresholds):
+        summary.add(*block)
+    return summary.areas, summary.picture
+
+
+def _says(written: LabelFacts, store: ScoreStore, thresholds: ThresholdSettings, done: int) -> bool:
+    """Return whether the labels in a store are those of its present scores and regions at these thresholds."""
+    same = written.thresholds.of_classes(store.taxonomy.names) == thresholds
+    return same and not written.refined and written.done == done and written.regions == store.regions.identity

@@ -346,5 +346,6 @@ class CohortTable(QTableView):
         if selection is None:
             return []
         # not by selectedRows(), which asks for every cell of many selected slides
-        rows = {row for part in selection.selection() for row in range(part.top(), part.bottom() + 1)}
+        parts = selection.selection()
+        rows = {row for n in range(len(parts)) for row in range(parts[n].top(), parts[n].bottom() + 1)}
         return [self.path(self._proxy.index(row, SLIDE)) for row in sorted(rows)]
