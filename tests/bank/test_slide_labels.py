@@ -148,7 +148,7 @@ def test_names_that_would_break_a_table_are_refused(labels, name):
 
 
 def test_a_name_given_twice_is_refused(labels):
-    with pytest.raises(DataError, match="different names"):
+    with pytest.raises(DataError, match="cannot both be named “stroma”"):
         labels.rename_class(0, " stroma ")
 
 

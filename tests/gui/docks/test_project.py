@@ -431,11 +431,14 @@ def test_selected_slides_get_the_thresholds_of_the_map_in_view(
     assert second.thresholds.delta == 0.6  # at once
     assert not widget.save_button.isEnabled()  # the areas of the others are being counted
     assert widget.notice.text() == (
-        "⚠  The thresholds of a are used for b, c. Left out, because their maps are by another model or of other "
-        "classes: d. Without a map: e."
+        "⚠  The thresholds of a are used for b, c; areas in italics are being counted again. Left out, because their "
+        "maps are by another model or of other classes: d. Without a map: e."
     )
+    areas = widget.table.model().index(row_of(widget, "c.tif"), AREAS)
+    assert areas.data(Qt.ItemDataRole.FontRole).italic()
     used = high | {"d": usual["d"]}
     assert counted() == pytest.approx(used)
+    assert areas.data(Qt.ItemDataRole.FontRole) is None
     widget.write(tmp_path / "all.csv")
     with (tmp_path / "all.csv").open(newline="", encoding="utf-8") as file:
         assert {row["slide"]: row["TUM delta"] for row in csv.DictReader(file)} == {

@@ -259,7 +259,8 @@ class ProjectWidget(DropZone):
             )
             if names
         ]
-        used = f"The thresholds of {source.title} are used for {some_of(done.used) if done.used else 'no slide'}."
+        for_which = f"{some_of(done.used)}; areas in italics are being counted again" if done.used else "no slide"
+        used = f"The thresholds of {source.title} are used for {for_which}."
         (self.notice.warn if left_out else self.notice.info)(" ".join((used, *left_out)))
 
     def _delete(self) -> None:

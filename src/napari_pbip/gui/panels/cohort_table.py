@@ -17,7 +17,7 @@ from qtpy.QtCore import (
     Qt,
     Signal,
 )
-from qtpy.QtGui import QResizeEvent
+from qtpy.QtGui import QFont, QResizeEvent
 from qtpy.QtWidgets import QAbstractItemDelegate, QAbstractItemView, QHeaderView, QTableView, QWidget
 
 from napari_pbip.gui.area_text import percent, square_millimetres
@@ -144,7 +144,13 @@ class CohortModel(QAbstractTableModel):
                 lines.append(f"{entry.row.mpp:.4g} µm per pixel, {_MPP_FROM[entry.row.mpp_from]}.")
             if len(entry.maps) > 1:
                 lines.append(f"Maps by {', '.join(entry.maps)}; this row is of the one by {entry.shown}.")
+            if self._is_recounted(entry):
+                lines.append("Areas in italics are those of before; they are being counted again.")
             return tip("\n".join(lines))
+        if role == Qt.ItemDataRole.FontRole and column >= AREAS and self._is_recounted(entry):
+            font = QFont()
+            font.setItalic(True)
+            return font
         if role == Qt.ItemDataRole.TextAlignmentRole and _is_figure(column):
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
@@ -185,6 +191,10 @@ class CohortModel(QAbstractTableModel):
         if area is None:
             return None
         return area.percent_of_tissue if (column - AREAS) % 2 else area.area_mm2
+
+    def _is_recounted(self, entry: CohortEntry) -> bool:
+        """Return whether the areas of a slide are those of before, until they are counted again."""
+        return entry.row.result is not None and not entry.known
 
     def _area(self, entry: CohortEntry, name: str) -> Area | None:
         areas: Sequence[Area] = () if entry.row.result is None else entry.row.result.areas
