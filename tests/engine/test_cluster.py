@@ -31,6 +31,7 @@ from napari_pbip.engine.cluster.connect import connected
 from napari_pbip.engine.compare import compare
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.inference.segment_slides import segment_slides
+from napari_pbip.engine.outputs.cohort_statistics import cohort_statistics
 from napari_pbip.errors import ClusterError, ConfigError, SlideError
 from napari_pbip.events import Event, Finished, RegionDone, RunStep, Started, Step, Warned
 from napari_pbip.results.blend import Region
@@ -286,6 +287,26 @@ def test_workers_encode_the_tiles_of_a_bank(cluster: Processes, tmp_path: Path) 
         assert end.summary["encoded"] == 1  # the others were known
         banks[name] = (ImageBank.read(tmp_path / name).identity, (tmp_path / name / FEATURES).read_bytes())
     assert banks["one"] == banks["workers"]
+
+
+def test_workers_measure_the_results_of_a_cohort(
+    cluster: Processes, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("seed0", "seed1", "unfinished"):
+        shutil.copytree(alone, tmp_path / name)
+    (unlabelled,) = (tmp_path / "unfinished").glob("*.ome.zarr/labels")
+    shutil.rmtree(unlabelled)
+    monkeypatch.chdir(tmp_path)  # workers have another folder
+    stores = dict.fromkeys(sorted(Path().glob("*/*.ome.zarr")))
+    tables = {}
+    for name, scheduler in (("one", None), ("workers", cluster.address)):
+        *events, end = cohort_statistics(stores, Path(f"{name}.csv"), scheduler=scheduler)
+        assert isinstance(end, Finished)
+        assert end.summary == {"slides": 1, "results": 2, "failed": 1}
+        (warned,) = (event.message for event in events if isinstance(event, Warned))
+        assert warned.startswith("unfinished/part.ome.zarr is left out: ")
+        tables[name] = Path(f"{name}.csv").read_bytes()
+    assert tables["one"] == tables["workers"]
 
 
 def test_workers_make_the_runs_of_a_comparison(cluster: Processes, weak_data: Path, tmp_path: Path) -> None:
