@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,9 +27,11 @@ from napari_pbip.bank import ImageBank, load_single_tiles
 from napari_pbip.bank.features import FEATURES
 from napari_pbip.config import BankSettings, JobSettings, SegmentSettings
 from napari_pbip.engine.banks.build_bank import build_bank
+from napari_pbip.engine.cluster.connect import connected
 from napari_pbip.engine.compare import compare
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.inference.segment_slides import segment_slides
+from napari_pbip.engine.outputs.cohort_statistics import cohort_statistics
 from napari_pbip.errors import ClusterError, ConfigError, SlideError
 from napari_pbip.events import Event, Finished, RegionDone, RunStep, Started, Step, Warned
 from napari_pbip.results.blend import Region
@@ -91,6 +94,12 @@ class Processes:
         with Client(self.address, set_as_default=False) as client:
             client.wait_for_workers(count, timeout=PATIENCE)
 
+    def end_workers(self) -> None:
+        """End all workers, as a batch system does at the end of their time."""
+        for process in self._running:
+            if process is not self.scheduler:
+                process.terminate()
+
     @contextmanager
     def worker_with(self, first: Path) -> Iterator[None]:
         """Have a worker that finds packages in a folder first."""
@@ -124,6 +133,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
 
 
 CONNECT_SECONDS = "napari_pbip.engine.cluster.connect._CONNECT_SECONDS"
+WORKER_SECONDS = "napari_pbip.engine.cluster.workers._WORKER_SECONDS"
 
 
 @pytest.fixture(autouse=True)
@@ -279,6 +289,26 @@ def test_workers_encode_the_tiles_of_a_bank(cluster: Processes, tmp_path: Path) 
     assert banks["one"] == banks["workers"]
 
 
+def test_workers_measure_the_results_of_a_cohort(
+    cluster: Processes, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("seed0", "seed1", "unfinished"):
+        shutil.copytree(alone, tmp_path / name)
+    (unlabelled,) = (tmp_path / "unfinished").glob("*.ome.zarr/labels")
+    shutil.rmtree(unlabelled)
+    monkeypatch.chdir(tmp_path)  # workers have another folder
+    stores = dict.fromkeys(sorted(Path().glob("*/*.ome.zarr")))
+    tables = {}
+    for name, scheduler in (("one", None), ("workers", cluster.address)):
+        *events, end = cohort_statistics(stores, Path(f"{name}.csv"), scheduler=scheduler)
+        assert isinstance(end, Finished)
+        assert end.summary == {"slides": 1, "results": 2, "failed": 1}
+        (warned,) = (event.message for event in events if isinstance(event, Warned))
+        assert warned.startswith("unfinished/part.ome.zarr is left out: ")
+        tables[name] = Path(f"{name}.csv").read_bytes()
+    assert tables["one"] == tables["workers"]
+
+
 def test_workers_make_the_runs_of_a_comparison(cluster: Processes, weak_data: Path, tmp_path: Path) -> None:
     shared = settings_for(weak_data, train={"steps": 2, "batch_size": 4}).model_dump(mode="json", exclude_unset=True)
     choices = {"cam": {"method.name": "cam"}, "fails": {"method.name": "pbip", "bank.encoder": "nonsense"}}
@@ -305,12 +335,6 @@ def test_what_workers_cannot_do_is_said_in_a_sentence(
     array = Slide.from_array(sample_pixels[1200:2000, 600:1400], 0.499)
     with pytest.raises(SlideError, match="write it as OME-Zarr first, or leave `scheduler` out"):
         list(segment(array, MODEL, tmp_path / "array", QUICK, scheduler=cluster.address))
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(ClusterError, match=r"No scheduler answers at tcp://127\.0\.0\.1:1;"),
-    ):
-        patch.setattr(CONNECT_SECONDS, 1.0)
-        list(segment(slide, MODEL, tmp_path / "nobody", QUICK, scheduler="tcp://127.0.0.1:1"))
     with pytest.raises(ConfigError, match="scheduler"):
         JobSettings.parse({"scheduler": "local:none"})
     if Path("/proc/self/cwd").exists():  # a path at which each process sees something else
@@ -325,6 +349,50 @@ def test_what_workers_cannot_do_is_said_in_a_sentence(
         pytest.raises(ClusterError, match=r"has napari-pbip 99\.0, and this is .*; install one version everywhere"),
     ):
         list(segment(slide, MODEL, tmp_path / "other", QUICK, scheduler=cluster.address))
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """Return the port of a program that is no scheduler: it accepts connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_an_address_at_which_no_scheduler_answers(silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CONNECT_SECONDS, 1.0)
+    for address, reason in (
+        ("tcp://127.0.0.1:1", "No scheduler answers at .*, not that of the dashboard"),
+        (f"127.0.0.1:{silent}", "No scheduler answers at"),
+        ("http://127.0.0.1:8787/status", "No scheduler answers at"),  # of the dashboard
+        ("tcp://127.0.0.1", "No scheduler answers at"),
+        ("tls://127.0.0.1:1", "asks for certificates"),
+    ):
+        began = time.monotonic()
+        with pytest.raises(ClusterError, match=reason) as caught, connected(address):
+            pass
+        assert address in str(caught.value)
+        assert time.monotonic() - began < PATIENCE
+
+
+def test_without_workers_a_job_ends_and_says_how_to_start_some(
+    slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have not come, or have left: at the end of the time that a batch system gives them, for example."""
+    folder, out = tmp_path / "cluster", tmp_path / "out"
+    folder.mkdir()
+    with processes(folder) as started:
+        job = segment(slide, MODEL, out, QUICK, scheduler=started.address)
+        with monkeypatch.context() as patch:
+            patch.setattr(WORKER_SECONDS, 0.5)
+            with pytest.raises(ClusterError, match=f"No worker has joined .*`dask worker {started.address}`"):
+                list(job)
+        started.start_workers(1)
+        job = segment(slide, MODEL, out, QUICK, scheduler=started.address)
+        assert any(isinstance(event, Started) for event in job)
+        started.end_workers()
+        monkeypatch.setattr(WORKER_SECONDS, 0.5)
+        with pytest.raises(ClusterError, match=r"All workers of .* have left; what is finished is kept\..*resume"):
+            list(job)
 
 
 def test_a_scheduler_that_is_lost_ends_the_job_which_is_resumed(

@@ -20,6 +20,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QMessageBox
 
 from napari_pbip import samples
+from napari_pbip.engine.cluster.jobs import as_one, in_turn
 from napari_pbip.errors import DataError, JobFailed
 from napari_pbip.events import Finished, Job, Loading, Noted, Started, Step, Warned
 from napari_pbip.gui.jobs import NewestJob, RunningJob, State, last
@@ -251,6 +252,35 @@ def test_the_bar_tells_what_was_noted_beside_what_it_warns_of(application, settl
         assert bar.noted.text() == "Found 41 tiles."
         assert bar.notice.text() == "⚠  One is white."
         assert bar.noted.isVisible()
+    bar.close()
+    bar.deleteLater()
+    settle()
+
+
+def test_the_bar_tells_which_of_several_jobs_is_how_far(application, settle):
+    go = {"skin": threading.Event(), "lung": threading.Event()}
+
+    def measuring(name: str, _: bool) -> Job:
+        yield Started("Measuring", 20, "parts")
+        yield Step(5)
+        go[name].wait(PATIENCE)
+        yield Finished(None)
+
+    def both() -> Job:
+        yield Started("Measuring 2 results", 2, "results")
+        yield from as_one(in_turn(measuring, go), list(go))
+        yield Finished(None)
+
+    bar, job = JobBar(), RunningJob(both)
+    bar.show()
+    bar.follow(job)
+    for done, name in enumerate(go):
+        settle(lambda: name in bar.text.text())  # noqa: B023  # it is of this round
+        first, second = bar.text.text().split("\n")
+        assert first.startswith(f"Measuring 2 results: {done} of 2 results")
+        assert second == f"{name}: 5 of 20 parts"
+        go[name].set()
+    settle(lambda: job.state.ended)
     bar.close()
     bar.deleteLater()
     settle()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_pbip.cli.following import follow
-from napari_pbip.cli.options import JobOption, Overwrite, Set, settings_from
+from napari_pbip.cli.options import JobOption, Overwrite, Scheduler, Set, settings_from
 from napari_pbip.cli.terminal import say
 
 PLACE = "PATH|ADDRESS"
@@ -76,6 +76,7 @@ def statistics(
     ],
     out: Annotated[Path, typer.Option(help="Table to write: .csv or .parquet.")],
     job: JobOption = None,
+    scheduler: Scheduler = None,
     assignments: Set = None,
 ) -> None:
     """Measure the maps of many slides into one table: areas, patches, interfaces, distances, each with its range.
@@ -94,11 +95,11 @@ def statistics(
     from napari_pbip.engine.outputs.cohort_statistics import cohort_statistics
     from napari_pbip.project import counted_stores
 
-    settings = settings_from(job, assignments, {})
+    settings = settings_from(job, assignments, {"scheduler": scheduler})
     thresholds = settings.thresholds if job or assignments else None
     found = {path: counted for source in sources for path, counted in counted_stores(_here(source)).items()}
     stores = dict.fromkeys((path for path, counted in found.items() if counted), thresholds)
-    summary = follow(cohort_statistics(stores, out, settings.refine))
+    summary = follow(cohort_statistics(stores, out, settings.refine, scheduler=settings.scheduler))
     say(f"{summary['slides']:,} slides, {summary['results']:,} results: {out}")
     if others := len(found) - len(stores):
         say(f"Maps that are not measured because the project shows another one of their slide: {others:,}.")

@@ -210,5 +210,5 @@ class JobSettings(Settings):
     thresholds: ThresholdSettings = ThresholdSettings()
     """Thresholds of labels."""
     scheduler: SchedulerName | None = None
-    """Where slides, image banks and comparisons are computed: by default in this process; `local:4`, in four processes
-    of this machine; or the address of a dask scheduler, such as `tcp://node1:8786`, by its workers."""
+    """Where slides, image banks, comparisons and statistics are computed: by default in this process; `local:4`, in
+    four processes of this machine; or the address of a dask scheduler, such as `tcp://node1:8786`, by its workers."""

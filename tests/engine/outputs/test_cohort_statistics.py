@@ -48,8 +48,7 @@ def test_csv_and_parquet_are_the_same_tidy_table(project: Path, tmp_path: Path):
     for name, read in (("cohort.csv", pd.read_csv), ("cohort.parquet", pd.read_parquet)):
         events, summary = measured([project], tmp_path / name)
         (warned,) = (event.message for event in events if isinstance(event, Warned))
-        assert str(project / "c") in warned
-        assert "left out" in warned
+        assert warned.startswith("c/slide.ome.zarr is left out: ")
         assert summary == {"slides": 2, "results": 3, "failed": 1}
         tables.append(read(tmp_path / name))
     first, second = tables

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -34,8 +36,8 @@ def connected(scheduler: Scheduler) -> Iterator[Cluster | None]:
     Raises
     ------
     ClusterError
-        If dask.distributed is not installed, no scheduler answers, it has no workers, or a worker has this package not
-        or in another version.
+        If dask.distributed is not installed, no scheduler answers, its certificates are not configured, it has no
+        workers, or a worker has this package not or in another version.
     """
     if scheduler is None:
         yield None
@@ -53,16 +55,38 @@ def connected(scheduler: Scheduler) -> Iterator[Cluster | None]:
         with _local(int(scheduler.removeprefix("local:"))) as client:
             yield Cluster(client)
     else:
-        try:
-            client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise ClusterError(
-                f"No scheduler answers at {scheduler}; start one with `dask scheduler`, or correct `scheduler`."
-            ) from error
+        _require_answer(scheduler)
+        client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
         try:
             yield Cluster(client)
         finally:
             _close(client)
+
+
+def _require_answer(address: str) -> None:
+    """Check that a scheduler answers at an address; a client would wait for ever for a program that is none."""
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    security = Security().get_connection_args("client")
+    if address.startswith("tls:") and security.get("ssl_context") is None:
+        raise ClusterError(
+            f"The scheduler at {address} asks for certificates, and dask has none here; configure them "
+            "(https://distributed.dask.org/en/stable/tls.html)."
+        )
+
+    async def ask() -> None:
+        asked = connect(address, timeout=_CONNECT_SECONDS, **security)
+        await (await asyncio.wait_for(asked, _CONNECT_SECONDS)).close()
+
+    try:
+        with ThreadPoolExecutor(1) as other:  # a notebook has a loop in this thread
+            other.submit(asyncio.run, ask()).result()
+    except Exception as error:  # distributed raises errors of many kinds, also for what a web server answers
+        raise ClusterError(
+            f"No scheduler answers at {address}; start one with `dask scheduler`, or correct `scheduler`: it is the "
+            "address that dask writes after `Scheduler at`, not that of the dashboard."
+        ) from error
 
 
 @contextmanager

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from napari_pbip.engine.cluster.workers import PACKAGE, TICK_SECONDS, Cluster
 from napari_pbip.engine.jobs import explained
 from napari_pbip.errors import ClusterError
-from napari_pbip.events import Event, Finished, Job, Noted, Started, Step, Warned
+from napari_pbip.events import Event, Finished, Job, Noted, RunStep, Started, Step, Warned
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -122,6 +122,53 @@ def on_workers(cluster: Cluster, make: Make[In], items: Iterable[In]) -> Generat
     finally:
         with suppress(OSError, ValueError, RuntimeError):  # the scheduler is lost
             cluster.client.unsubscribe_topic(topic)
+
+
+def as_one(
+    outcomes: Generator[Outcome | None, None, None], names: Sequence[str], failed: str = "failed"
+) -> Generator[Event, None, list[Ended]]:
+    """Yield the events of several jobs as those of one, and return how each ended.
+
+    Parameters
+    ----------
+    outcomes
+        Of :func:`in_turn` or :func:`on_workers`.
+    names
+        What the user calls each job.
+    failed
+        What is said of one that failed, before its error.
+
+    Yields
+    ------
+    Event
+        A :class:`~napari_pbip.events.RunStep` for steps of a job and for its end, with the number of ended jobs;
+        ``Warned`` for one that failed; and notes and warnings of jobs, each once.
+    """
+    ended: dict[int, Ended] = {}
+    phases: dict[int, Started] = {}
+    said: set[str] = set()
+    with closing(outcomes):
+        for outcome in outcomes:
+            if outcome is None:
+                yield Step(len(ended))
+                continue
+            number, event = outcome
+            name = names[number]
+            match event:
+                case Started():
+                    phases[number] = event
+                case Step() if number in phases:
+                    of = f": {event.done:,} of {phases[number].total:,} {phases[number].unit}"
+                    yield RunStep(len(ended), run=name + of)
+                case Noted() | Warned() if event.message not in said:
+                    said.add(event.message)  # those on the model, for example, are the same for all slides
+                    yield replace(event, message=f"{name}: {event.message}")
+                case Ended():
+                    ended[number] = event
+                    if event.error:
+                        yield Warned(f"{name} {failed}: {event.error}")
+                    yield RunStep(len(ended), run=name, finished=not event.error)
+    return [ended[number] for number in range(len(names))]
 
 
 def _ended(cluster: Cluster, future: Future) -> Ended:

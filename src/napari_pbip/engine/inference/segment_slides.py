@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from napari_pbip.config import RefineSettings, SegmentSettings, ThresholdSettings
 from napari_pbip.engine.cluster.connect import Scheduler, connected
-from napari_pbip.engine.cluster.jobs import Ended, Outcome, in_turn, on_workers
+from napari_pbip.engine.cluster.jobs import Outcome, as_one, in_turn, on_workers
 from napari_pbip.engine.cluster.workers import require_seen
 from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.object_store import ObjectStore, is_address
 from napari_pbip.engine.runs import run_identity
 from napari_pbip.errors import ConfigError, SlideError
-from napari_pbip.events import Finished, Job, Noted, RunStep, Started, Step, Warned
+from napari_pbip.events import Finished, Job, Started
 from napari_pbip.files import require_path
 from napari_pbip.results.places import TISSUE, folder_name, result_folder
 from napari_pbip.results.slide_maps import SlideMaps
@@ -115,9 +113,6 @@ def segment_slides(
         ObjectStore(out).folders()  # raises, once and not for each slide, if it cannot be reached
     how = _How(Path(run).absolute(), out, settings, thresholds, refine, resume, overwrite, scratch)
     yield Started(f"Segmenting {len(paths):,} slides", total=len(paths), unit="slides")
-    summaries: dict[Path, Mapping[str, Any]] = {}
-    phases: dict[Path, Started] = {}
-    said: set[str] = set()
     with connected(scheduler) as cluster:
         outcomes: Generator[Outcome | None, None, None]
         if cluster is None:
@@ -131,30 +126,14 @@ def segment_slides(
                     out.mkdir(parents=True, exist_ok=True)
             paths.sort(key=_size, reverse=True)  # so that no large one is left for the end, when workers are idle
             outcomes = on_workers(cluster, _SlidesOnWorker(how), paths)
-        with closing(outcomes):
-            for outcome in outcomes:
-                if outcome is None:
-                    yield Step(len(summaries))
-                    continue
-                path, event = paths[outcome[0]], outcome[1]
-                match event:
-                    case Started():
-                        phases[path] = event
-                    case Step() if path in phases:
-                        of = f": {event.done:,} of {phases[path].total:,} {phases[path].unit}"
-                        yield RunStep(len(summaries), run=path.name + of)
-                    case Noted() | Warned() if event.message not in said:
-                        said.add(event.message)  # those on the model are the same for all slides
-                        yield replace(event, message=f"{path.name}: {event.message}")
-                    case Ended():
-                        summaries[path] = {"error": event.error} if event.error else event.summary
-                        if event.error:
-                            yield Warned(f"{path.name} failed: {event.error}")
-                        yield RunStep(len(summaries), run=path.name, finished=not event.error)
+        ended = yield from as_one(outcomes, [path.name for path in paths])
+    summaries = {
+        path: {"error": one.error} if one.error else dict(one.summary) for path, one in zip(paths, ended, strict=True)
+    }
     yield Finished(
         out if isinstance(out, Path) else None,
         {
-            "slides": {str(path): dict(summaries[path]) for path in sorted(summaries)},
+            "slides": {str(path): summaries[path] for path in sorted(summaries)},
             "failed": sum("error" in summary for summary in summaries.values()),
             "seconds": time.monotonic() - began,
         },

@@ -332,10 +332,12 @@ class ProjectWidget(DropZone):
 
     def write_statistics(self, path: Path) -> None:
         """Write the statistics of all maps, at the thresholds that they are, or were last, shown with."""
-        thresholds, refine = self._session.remembered.thresholds, self._session.settings.refine
+        thresholds, settings = self._session.remembered.thresholds, self._session.settings
         stores = {store: thresholds.get(store) for store in self._stores()}
         self.notice.clear()
-        job = self._session.start(lambda: cohort_statistics(stores, path, refine), reads_maps=True)
+        job = self._session.start(
+            lambda: cohort_statistics(stores, path, settings.refine, scheduler=settings.scheduler), reads_maps=True
+        )
         self.bar.follow(job)
 
         def ended(_: State) -> None:

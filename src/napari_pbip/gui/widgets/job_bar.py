@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QMessageBox, QProgressBar, QVBoxLayout, QWidget
 
-from napari_pbip.events import Event, Loading, Noted, Started, Step, Warned
+from napari_pbip.events import Event, Loading, Noted, RunStep, Started, Step, Warned
 from napari_pbip.gui.jobs import RunningJob, State, loading
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.words import PlainLabel
@@ -112,6 +112,7 @@ class JobBar(QWidget):
         self._job = job
         self._started: Started | None = None
         self._done = self._first = 0
+        self._run = ""  # the one of several runs that has made a step
         self._since = time.monotonic()
         self._warned = []
         self._noted = []
@@ -139,7 +140,7 @@ class JobBar(QWidget):
     def _on_events(self, events: Sequence[Event]) -> None:
         for event in events:
             if isinstance(event, Started):
-                self._started, self._done, self._first = event, event.done, event.done
+                self._started, self._done, self._first, self._run = event, event.done, event.done, ""
                 self._since = time.monotonic()
             elif isinstance(event, Loading):
                 self._started = None
@@ -147,6 +148,7 @@ class JobBar(QWidget):
                 self.progress.setRange(0, 0)
             elif isinstance(event, Step):
                 self._done = event.done
+                self._run = event.run if isinstance(event, RunStep) and not event.finished else ""
             elif isinstance(event, Warned):
                 self._warned.append(event.message)
                 self.notice.warn(" ".join(self._warned))
@@ -166,7 +168,7 @@ class JobBar(QWidget):
         took, fresh = time.monotonic() - self._since, self._done - self._first
         if fresh and took > 1:
             text += f", {fresh / took:.3g}/s, {duration((started.total - self._done) * took / fresh)} left"
-        self.text.setText(text)
+        self.text.setText(f"{text}\n{self._run}" if self._run else text)
 
     def _on_state(self, state: State) -> None:
         self.pause_button.setText("Continue" if state is State.PAUSED else "Pause")
