@@ -11,7 +11,8 @@ import torch
 from napari_pbip.engine.encoding import network_identity
 from napari_pbip.engine.feature_cache import FeatureCache, Features
 from napari_pbip.engine.loading import Image, to_pixels
-from napari_pbip.engine.network import Network, Outputs
+from napari_pbip.engine.network import Network
+from napari_pbip.engine.torch_network import Outputs
 from napari_pbip.models.encoders.base import Encoder
 
 _REVISION = 1

@@ -13,7 +13,8 @@ import torch
 
 from napari_pbip.bank import EncoderFacts, ImageBank
 from napari_pbip.engine.loading import to_pixels
-from napari_pbip.engine.network import Network, Outputs
+from napari_pbip.engine.network import Network
+from napari_pbip.engine.torch_network import Outputs
 from napari_pbip.errors import BankError
 from napari_pbip.models import encoders
 from napari_pbip.models.encoders.base import Encoder

@@ -22,8 +22,9 @@ from napari_pbip.engine.device import Precision, to_device
 from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.inference.windows import Windows, mirrored
 from napari_pbip.engine.loading import Image, to_pixels, to_tensor
-from napari_pbip.engine.network import Network, Outputs
+from napari_pbip.engine.network import Network
 from napari_pbip.engine.run_facts import RunFacts
+from napari_pbip.engine.torch_network import Outputs
 from napari_pbip.models.dense_crf import refine_image
 from napari_pbip.models.methods.base import Method
 from napari_pbip.models.score_maps import fuse_per_tile
