@@ -436,6 +436,7 @@ def test_selected_slides_get_the_thresholds_of_the_map_in_view(
     )
     areas = widget.table.model().index(row_of(widget, "c.tif"), AREAS)
     assert areas.data(Qt.ItemDataRole.FontRole).italic()
+    assert not areas.siblingAtColumn(MAP).data()  # the picture of before stays, and no sign that it is read
     used = high | {"d": usual["d"]}
     assert counted() == pytest.approx(used)
     assert areas.data(Qt.ItemDataRole.FontRole) is None

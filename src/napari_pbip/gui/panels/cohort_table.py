@@ -177,7 +177,7 @@ class CohortModel(QAbstractTableModel):
             case 0:
                 return row.path.name
             case 1:
-                return "" if entry.known else "…"
+                return "" if entry.known or entry.row.result is not None else "…"
             case 2:
                 return row.mpp
             case 3:
