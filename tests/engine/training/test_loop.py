@@ -245,7 +245,7 @@ def test_a_score_of_zero_is_a_score(weak_data: Path, tmp_path: Path, monkeypatch
         figures = dict.fromkeys(("miou", "fwiou", "biou", "dice"), 0.0)
         return {"oracle": figures, "predicted": figures}
 
-    monkeypatch.setattr("napari_pbip.engine.training.train.score_tiles", nothing_right)
+    monkeypatch.setattr("napari_pbip.engine.training.trainer.score_tiles", nothing_right)
     events: list[Event] = list(train(settings_for(weak_data, train={"epochs": 3}), tmp_path / "run"))
     assert [e.best for e in events if isinstance(e, Epoch)] == [True, False, False]
 
