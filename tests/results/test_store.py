@@ -247,6 +247,31 @@ def test_killed_in_the_middle_it_is_valid_and_goes_on(tmp_path):
         np.testing.assert_array_equal(values, expected[name], err_msg=name)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@pytest.mark.parametrize("of", ["the facts", "an array"])
+def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path, finished, of):
+    path = shutil.copytree(finished, tmp_path / "slide.ome.zarr")
+    write = {
+        "the facts": "store.record_computation({'runtime': 'torch'})",
+        "an array": "store.plan(store.planned)",
+    }
+    code = f"""
+import os, signal
+from napari_pbip.results import ScoreStore
+store = ScoreStore.open({str(path)!r}, "r+")
+os.replace = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+{write[of]}
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(path.rglob("*.partial"))) == 1
+    with ScoreStore.open(path, "r+") as store:
+        assert store.facts.computed == {}
+        assert store.written.any()
+    assert not list(path.rglob("*.partial"))
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -32,7 +32,7 @@ from zarr.storage import LocalStore
 from napari_pbip.claims import claim
 from napari_pbip.files import writing_folder
 from napari_pbip.results.label_image import CHUNK, OURS
-from napari_pbip.results.store_files import get_array, reading, writing_to
+from napari_pbip.results.store_files import get_array, reading, remove_begun, writing_to
 from napari_pbip.taxonomy import NOT_ANALYSED
 
 FOLDER = "corrections"
@@ -287,6 +287,7 @@ class CorrectionEditor:
         corrections = self._corrections
         arrays = corrections.arrays("r+")
         if not self._begun:
+            remove_begun(corrections.folder)
             group = zarr.open_group(corrections.folder, mode="a", zarr_format=3)
             array = group.create_array(
                 str(int(arrays[-1].basename) + 1 if arrays else 0),

@@ -31,7 +31,7 @@ from napari_pbip.results.lazy import label_blocks
 from napari_pbip.results.provenance import Provenance
 from napari_pbip.results.pyramid import PyramidWriter, create_levels, nearest
 from napari_pbip.results.store import ScoreStore
-from napari_pbip.results.store_files import reading, writing_to
+from napari_pbip.results.store_files import reading, remove_begun, writing_to
 from napari_pbip.slides.regions import WHOLE
 from napari_pbip.taxonomy import NOT_ANALYSED, UNASSIGNED, Taxonomy
 
@@ -109,8 +109,7 @@ def _list_among_labels(folder: Path) -> None:
     """Add the label image to the list in its group, which may contain label images of other programs."""
     file = folder.parent / "zarr.json"
     with writing_to(file):
-        for begun in folder.parent.glob("*.partial"):  # left by zarr when a process was killed
-            begun.unlink(missing_ok=True)
+        remove_begun(folder.parent, inside=False)
         if not file.exists():
             zarr.create_group(folder.parent, zarr_format=3)
     with reading(file, "delete this file, and write the labels again"):

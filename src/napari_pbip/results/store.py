@@ -47,7 +47,7 @@ from napari_pbip.results import corrections
 from napari_pbip.results.blend import Blender, Region, Tiles
 from napari_pbip.results.lattice import BLOCK
 from napari_pbip.results.store_facts import GridFacts, ModelFacts, StoreFacts
-from napari_pbip.results.store_files import get_array, writing_to
+from napari_pbip.results.store_files import get_array, remove_begun, writing_to
 from napari_pbip.results.store_reader import StoredScores
 from napari_pbip.results.store_writer import StoreWriter, create_arrays
 from napari_pbip.slides import SlideFacts
@@ -65,15 +65,11 @@ class ScoreStore(StoredScores):
 
     def __init__(self, path: Path, mode: Literal["r", "r+"]) -> None:
         super().__init__(path, mode)
-        if mode == "r+":
-            self._remove_unfinished()
+        if mode == "r+":  # others may be writing labels and corrections
+            remove_begun(path, inside=False)
+            for folder in (*(level.basename for level in self.scores), "pbip"):
+                remove_begun(path / folder)
         self._writer = StoreWriter(path, self._group, self.scores) if mode == "r+" else None
-
-    def _remove_unfinished(self) -> None:
-        """Remove files that zarr had begun to write when a process was killed; they are never read."""
-        for folder in (*(level.basename for level in self.scores), "pbip"):
-            for begun in (self.path / folder).rglob("*.partial"):
-                begun.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: Path | str, mode: Literal["r", "r+"] = "r") -> Self:

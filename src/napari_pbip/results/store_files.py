@@ -27,6 +27,20 @@ def no_store(path: Path) -> UnreadableResult:
     return UnreadableResult(f"{path} is not a score store", "name the <slide>.ome.zarr that 'segment' wrote")
 
 
+def remove_begun(folder: Path, *, inside: bool = True) -> None:
+    """Remove files that zarr had begun to write when a process was killed; they are never read.
+
+    Parameters
+    ----------
+    folder
+        A folder of an array or a group, which no other process is writing.
+    inside
+        Whether the folders in it are searched, too.
+    """
+    for begun in folder.rglob("*.partial") if inside else folder.glob("*.partial"):
+        begun.unlink(missing_ok=True)
+
+
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
     """Raise OutputError with a clear message if the disk is full or the folder may not be written."""

@@ -141,8 +141,8 @@ def as_one(
     Yields
     ------
     Event
-        A :class:`~napari_pbip.events.RunStep` for steps of a job and for its end, with the number of ended jobs;
-        ``Warned`` for one that failed; and notes and warnings of jobs, each once.
+        A :class:`~napari_pbip.events.RunStep` for phases and steps of a job, and for its end, with the number of ended
+        jobs; ``Warned`` for one that failed; and notes and warnings of jobs, each once.
     """
     ended: dict[int, Ended] = {}
     phases: dict[int, Started] = {}
@@ -157,9 +157,9 @@ def as_one(
             match event:
                 case Started():
                     phases[number] = event
+                    yield RunStep(len(ended), run=_so_far(name, event, event.done))
                 case Step() if number in phases:
-                    of = f": {event.done:,} of {phases[number].total:,} {phases[number].unit}"
-                    yield RunStep(len(ended), run=name + of)
+                    yield RunStep(len(ended), run=_so_far(name, phases[number], event.done))
                 case Noted() | Warned() if event.message not in said:
                     said.add(event.message)  # those on the model, for example, are the same for all slides
                     yield replace(event, message=f"{name}: {event.message}")
@@ -169,6 +169,10 @@ def as_one(
                         yield Warned(f"{name} {failed}: {event.error}")
                     yield RunStep(len(ended), run=name, finished=not event.error)
     return [ended[number] for number in range(len(names))]
+
+
+def _so_far(name: str, phase: Started, done: int) -> str:
+    return f"{name}: {done:,} of {phase.total:,} {phase.unit}"
 
 
 def _ended(cluster: Cluster, future: Future) -> Ended:

@@ -64,7 +64,7 @@ def cohort_statistics(
     """
     if not stores:
         raise OutputError("There are no results to measure; segment slides first, or name the folder they are in.")
-    yield Started(f"Measuring {len(stores):,} results", total=len(stores), unit="results")
+    yield Started("Measuring", total=len(stores), unit="results")
     items = [(path.absolute(), thresholds) for path, thresholds in stores.items()]
     with connected(scheduler) as cluster:
         measure = _Measure(refine, at_a_distance=cluster is not None)
