@@ -23,7 +23,7 @@ import numpy as np
 from sklearn.metrics import confusion_matrix, recall_score
 
 from napari_pbip.bank import LabelledTile, TileSet
-from napari_pbip.config import JobSettings, ProbeSettings
+from napari_pbip.config import JobSettings, ProbeSettings, SegmentSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.dense import DenseFeatures
 from napari_pbip.engine.encoding import chunks, encoder_facts
@@ -139,7 +139,7 @@ def fit_probe(
     dense = DenseFeatures(method.encoder.network)
     of_single = yield from _cells(single, dense, cells, read, rng, done=0)
     of_mixed = yield from _cells(mixed, dense, cells, read, rng, done=len(single))
-    side = Windows.plan(facts.tile_size, facts.settings.segment, settings.window).side
+    side = Windows.plan(facts.tile_size, SegmentSettings(), settings.window).side
     of_mosaics = yield from _cells_of_mosaics(mosaics, single, dense, side, settings.cells, read, done=seen_tiles)
     seen = yield from _validate_across(facts, of_single, classes, settings)
     strength = settings.strength
