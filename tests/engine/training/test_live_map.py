@@ -67,7 +67,7 @@ def coloured(events: list[Event]) -> dict[Position, np.ndarray]:
 
 
 def fitted(events: list[Event]) -> Fit:
-    (fit,) = [e.fit for e in events if isinstance(e, Fitted)]
+    fit = [e.fit for e in events if isinstance(e, Fitted)][-1]
     assert fit is not None
     return fit
 

@@ -2,12 +2,13 @@
 
 What does not depend on the labels is kept: features of tiles in memory and on disk, sampled cells of the labelled
 tiles and of their mosaics, the tissue, and the last fit, from which the next one starts. A change of a label therefore
-costs only some mosaics, a fit to some thousands of cells and a matrix product.
+costs only a fit to some thousands of cells and a matrix product, and then some mosaics and another fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from napari_pbip.bank.labelled_slides import LabelledSlides, corner
 from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.feature_cache import Features
 from napari_pbip.engine.jobs import cancellable, job
-from napari_pbip.engine.training.linear_probe import DEFAULT_STRENGTH, cross_validate, groups_of_classes
+from napari_pbip.engine.training.linear_probe import DEFAULT_STRENGTH, Ints, cross_validate, groups_of_classes
 from napari_pbip.engine.training.live_cells import Bools, LiveCells, Scores
 from napari_pbip.engine.training.live_mosaics import LiveMosaics
 from napari_pbip.engine.training.live_view import Coloured, Fit, Fitted, Labels, View
@@ -36,6 +37,29 @@ _CELLS = 3_000
 _CELLS_A_TILE = 100
 _AT_ONCE = 64
 """Largest number of squares that are drawn at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lesson:
+    """The labelled tiles that a probe is fitted to."""
+
+    names: tuple[str, ...]
+    """The classes that at least one tile shows alone."""
+    known: list[int]
+    """These classes as indices into the taxonomy."""
+    single: list[tuple[LabelledTile, Place]]
+    mixed: list[tuple[LabelledTile, Place]]
+    """Tiles with several classes."""
+
+    @property
+    def places(self) -> list[Place]:
+        """The places of the tiles that show one class alone, (T,)."""
+        return [place for _, place in self.single]
+
+    @property
+    def classes(self) -> Ints:
+        """Class of each of them, as an index into ``names``, (T,)."""
+        return np.array([tile.class_index for tile, _ in self.single])
 
 
 class LiveProbe:
@@ -56,7 +80,8 @@ class LiveProbe:
         self._mosaics = LiveMosaics(self._features)
         self._samples: dict[Place, npt.NDArray[np.float32]] = {}
         self._tissue: tuple[object, TissueMask] | None = None
-        self._last: tuple[LabelledSlides, Fit] | None = None
+        self._last: tuple[LabelledSlides, _Lesson, Fit] | None = None
+        self._used = 0  # mosaics in the last fit
 
     # the labels ------------------------------------------------------------------------------------------------
 
@@ -78,8 +103,19 @@ class LiveProbe:
             If the encoder cannot be loaded, or has no dense features.
         """
         if self._last is not None and self._last[0] == labelled:
-            return self._last[1]
+            return self._last[2]
         yield from self._sample(labelled)
+        return self._fit(labelled, self._lesson(labelled, folder))
+
+    def improve(self) -> Generator[Event, None, Fit | None]:
+        """Compose the mosaics that the last fit lacks, and return a fit to them, too; None if it lacks none."""
+        assert self._last is not None
+        labelled, lesson, _ = self._last
+        yield from self._mosaics.compose(lesson.places, lesson.classes, labelled.size)
+        return None if len(self._mosaics) == self._used else self._fit(labelled, lesson)
+
+    def _lesson(self, labelled: LabelledSlides, folder: Path) -> _Lesson:
+        """Return the tiles that the probe learns from: those whose cells have been sampled."""
         places = {
             (slide, place): labels
             for slide, tiles in zip(labelled.slides, labelled.tiles, strict=True)
@@ -100,15 +136,16 @@ class LiveProbe:
             path, ours = folder / labelled.picture(slide, place), frozenset(index[n] for n in labels)
             tile = LabelledTile(path, ours, origin=Origin(slide.name, x, y))
             (mixed if len(labels) > 1 else single).append((tile, Place(slide, labelled.size, place)))
-        names = tuple(labelled.taxonomy.names[n] for n in known)
-        each = max(1, min(_CELLS_A_TILE, _CELLS // (len(single) + len(mixed))))
-        of_single, of_mixed = (self._cells(tiles, each) for tiles in (single, mixed))
-        classes = np.array([tile.class_index for tile in of_single.tiles])
-        start = self._last[1].probe if self._last is not None and self._last[1].names == names else None
-        mosaics = yield from self._mosaics.cells([place for _, place in single], classes, labelled.size)
-        probe = fit_with_mixed(of_single, classes, of_mixed, mosaics, DEFAULT_STRENGTH, start)
-        fit = Fit(names, np.array(known, np.uint8) + 1, of_single, classes, probe)
-        self._last = labelled, fit
+        return _Lesson(tuple(labelled.taxonomy.names[n] for n in known), known, single, mixed)
+
+    def _fit(self, labelled: LabelledSlides, lesson: _Lesson) -> Fit:
+        each = max(1, min(_CELLS_A_TILE, _CELLS // (len(lesson.single) + len(lesson.mixed))))
+        of_single, of_mixed = (self._cells(tiles, each) for tiles in (lesson.single, lesson.mixed))
+        start = self._last[2].probe if self._last is not None and self._last[2].names == lesson.names else None
+        mosaics = self._mosaics.cells(lesson.places, lesson.classes)
+        probe = fit_with_mixed(of_single, lesson.classes, of_mixed, mosaics, DEFAULT_STRENGTH, start)
+        fit = Fit(lesson.names, np.array(lesson.known, np.uint8) + 1, of_single, lesson.classes, probe)
+        self._last, self._used = (labelled, lesson, fit), len(self._mosaics)
         return fit
 
     def _sample(self, labelled: LabelledSlides) -> Generator[Event, None, None]:
@@ -236,6 +273,9 @@ def live_map(live: LiveProbe, labelled: LabelledSlides, folder: Path, view: View
     fit = yield from live.learn(labelled, folder)
     yield Fitted(1, fit=fit)
     yield from live.colour(fit, view)
+    if (better := (yield from live.improve())) is not None:  # mosaics take longer than the rest, which is shown before
+        yield Fitted(1, fit=better)
+        yield from live.colour(better, view)
     yield Finished(None, {"tiles": len(view.places)})
 
 

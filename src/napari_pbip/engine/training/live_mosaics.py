@@ -11,7 +11,7 @@ from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.loading import Image
 from napari_pbip.engine.training.linear_probe import Floats, Ints
 from napari_pbip.engine.training.live_view import squares_for
-from napari_pbip.engine.training.probe_mosaics import compose, plan_mosaics, sampled_cells
+from napari_pbip.engine.training.probe_mosaics import Mosaic, compose, plan_mosaics, sampled_cells
 from napari_pbip.engine.training.tile_features import Place, TileFeatures
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Event, Started, Step
@@ -24,6 +24,9 @@ _PICTURES = 1 << 26
 """Bytes of pictures of tiles that are kept for other mosaics."""
 _AT_ONCE = 4
 """Number of mosaics that are computed at once: few, so that a job can be replaced soon after a label has changed."""
+
+_Key = tuple[int, tuple[Place, ...]]
+"""The seed of a mosaic and the tiles of its pieces."""
 
 
 class LiveMosaics:
@@ -38,46 +41,47 @@ class LiveMosaics:
     def __init__(self, features: TileFeatures) -> None:
         self._features = features
         self._pictures: cachetools.LRUCache[Place, Image] = cachetools.LRUCache(_PICTURES, lambda image: image.nbytes)
-        self._cells: dict[tuple[int, tuple[Place, ...]], tuple[Floats, Ints]] = {}
+        self._cells: dict[_Key, tuple[Floats, Ints]] = {}
 
-    def cells(
-        self, tiles: Sequence[Place], classes: Ints, size: TileSize
-    ) -> Generator[Event, None, tuple[Floats, Ints]]:
-        """Return features, (n, D), and classes, (n,), of cells of mosaics.
+    def cells(self, tiles: Sequence[Place], classes: Ints) -> tuple[Floats, Ints]:
+        """Return features, (n, D), and classes, (n,), of cells of the mosaics that have been composed.
 
         Parameters
         ----------
         tiles
-            Tiles that show one class alone, (T,), of ``size``.
+            Tiles that show one class alone, (T,), of one size.
         classes
             Class of each of them, (T,), 0..N-1; each occurs at least once, and N is 2 or more.
-        size
-            Size of the tiles.
         """
-        plans = plan_mosaics([f"{tile.slide.name} {tile.position}" for tile in tiles], classes)
-        keys = [(plan.seed, tuple(tiles[n] for n in plan.tiles)) for plan in plans]
+        plans = _plans(tiles, classes)
         # what labels of a moment ago needed is not needed again
-        self._cells = {key: self._cells[key] for key in keys if key in self._cells}
-        lacking = [(key, plan) for key, plan in zip(keys, plans, strict=True) if key not in self._cells]
+        self._cells = {key: self._cells[key] for key in plans if key in self._cells}
+        each = max(1, _CELLS // len(plans))
+        known = [(*cells, classes[list(plans[key].tiles)]) for key, cells in self._cells.items()]
+        none = np.empty((0, self._features.dimension), np.float32), np.empty(0, np.intp)
+        return (
+            np.concatenate([none[0], *(of_cells[:each] for of_cells, _, _ in known)]),
+            np.concatenate([none[1], *(shown[pieces[:each]] for _, pieces, shown in known)]),
+        )
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def compose(self, tiles: Sequence[Place], classes: Ints, size: TileSize) -> Generator[Event, None, None]:
+        """Compose the mosaics of tiles of ``size`` that have not been composed yet."""
+        lacking = [(key, plan) for key, plan in _plans(tiles, classes).items() if key not in self._cells]
         if lacking:
             yield Started("Composing mosaics of labelled tiles", len(lacking), "mosaics")
+        side = squares_for(size).pixels
         for done, batch in enumerate(chunks(iter(lacking), _AT_ONCE)):
             pictures = self._read({place for (_, places), _ in batch for place in places}, size)
             # a slide that is gone since its tiles were read has no mosaics, and its tiles count none the less
             readable = [(key, plan) for key, plan in batch if all(place in pictures for place in key[1])]
-            side = squares_for(size).pixels
             composed = [compose(plan, [pictures[place] for place in key[1]], side) for key, plan in readable]
             found = self._features.encode([image for image, _ in composed])
             for (key, _), (_, pieces), features in zip(readable, composed, found, strict=True):
                 self._cells[key] = sampled_cells(features, pieces, _CELLS_A_MOSAIC)
             yield Step(min((done + 1) * _AT_ONCE, len(lacking)))
-        each = max(1, _CELLS // len(plans))
-        known = [(*self._cells[key], plan) for key, plan in zip(keys, plans, strict=True) if key in self._cells]
-        none = np.empty((0, self._features.dimension), np.float32), np.empty(0, np.intp)
-        return (
-            np.concatenate([none[0], *(of_cells[:each] for of_cells, _, _ in known)]),
-            np.concatenate([none[1], *(classes[list(plan.tiles)][pieces[:each]] for _, pieces, plan in known)]),
-        )
 
     def _read(self, places: Set[Place], size: TileSize) -> dict[Place, Image]:
         """Return the pictures of those places that can be read."""
@@ -95,3 +99,8 @@ class LiveMosaics:
                 continue
         self._pictures.update(found)
         return found
+
+
+def _plans(tiles: Sequence[Place], classes: Ints) -> dict[_Key, Mosaic]:
+    plans = plan_mosaics([f"{tile.slide.name} {tile.position}" for tile in tiles], classes)
+    return {(plan.seed, tuple(tiles[n] for n in plan.tiles)): plan for plan in plans}
