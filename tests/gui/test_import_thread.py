@@ -35,6 +35,29 @@ print(busy, flush=True)
 os._exit(0)
 """
 
+TORCH = """
+import os, sys
+from qtpy.QtWidgets import QApplication
+application = QApplication([])
+from napari_pbip.gui import imports
+imports._import_all = lambda: imports._stop.wait()
+imports.begin()
+class Watching:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            stats = sys.modules.get("scipy.stats")
+            print(stats is not None and not stats.__spec__._initializing, flush=True)
+sys.meta_path.insert(1, Watching())
+import torch
+os._exit(0)
+"""
+
+
+def test_a_part_of_torch_is_in_nobodys_way(display):
+    """While one thread, such as that of a job, imports torch, scipy.stats cannot be imported in another one."""
+    ran = subprocess.run([sys.executable, "-c", TORCH], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert ran.stdout == "True\n"
+
 
 def test_the_thread_imports_nothing_while_the_main_thread_is_busy(display):
     ran = subprocess.run([sys.executable, "-c", BUSY], capture_output=True, text=True, timeout=PATIENCE, check=True)

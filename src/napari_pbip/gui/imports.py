@@ -26,6 +26,9 @@ _LAYERS = ("scipy.ndimage", "pandas", "skimage.color", "skimage.exposure")
 """Modules that napari imports on the main thread when the first layers of pictures and labels are made."""
 _DOCKS = ("project", "slides", "label_tiles", "bank", "train", "segment", "legend", "tune", "evaluate")
 _JOBS = ("banks.build_bank", "training.train", "inference.segment")
+_BEFORE_TORCH = "scipy.stats"
+"""A module that asks, while it is being imported, whether its values are torch's, and fails if another thread has
+imported a part of torch only."""
 
 _SWITCH_S = 0.0005
 """Seconds after which Python takes its lock from the thread; by default it is ten times as many.
@@ -122,7 +125,8 @@ class _Follower:
     """A finder of modules that finds none, at which the thread of the imports looks at what the window does.
 
     It waits there while the main thread is busy, and ends at its next module once it shall stop. Importing torch is one
-    statement that takes seconds and imports more than a thousand modules.
+    statement that takes seconds and imports more than a thousand modules. Whichever thread begins it, perhaps that of a
+    job, first imports what would fail meanwhile in another one.
     """
 
     def __init__(self, thread: threading.Thread) -> None:
@@ -133,6 +137,8 @@ class _Follower:
             _give_way()
             if _stop.is_set():
                 raise _Stopped
+        if name == "torch":
+            import_module(_BEFORE_TORCH)
         return None
 
 
