@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from qtpy.QtCore import QLocale, Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QWidget
 
 from napari_pbip import samples
 from napari_pbip.gui.samples import PROJECT
@@ -76,6 +77,11 @@ def test_every_page_fits_the_screen(
     bank = panel.pages[Step.BANK]
     assert not bank.form.isVisible()  # so that there is room for the clusters
     assert bank.clusters.height() > 2 * bank.clusters.rowHeight(1)
+    click(panel.buttons[Step.BANK])
+    settle()
+    view = bank.clusters.viewport()
+    parts = bank.clusters.indexWidget(bank.clusters.clusters.index(0, 0)).findChildren(QWidget)
+    assert max(part.mapTo(view, part.rect().topRight()).x() for part in parts if part.isVisible()) < view.width()
     assert set(panel.pages) == set(Step)
     assert ticked(panel) == {Step.SLIDES, Step.LABEL_TILES, Step.BANK, Step.TRAIN}
     for step in (Step.SLIDES, Step.TUNE):

@@ -34,7 +34,7 @@ class BatchSizes:
     """Sizes of batches in which a picture gets the same values, bit for bit, whatever else is in its batch.
 
     Libraries sum in another order for another number of pictures, or of threads. A batch therefore consists of whole
-    pieces, and of one for each core that the largest batch uses at least.
+    pieces, and of at least one for each core that the largest batch uses.
     """
 
     piece: int

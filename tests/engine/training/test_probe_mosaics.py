@@ -14,7 +14,7 @@ def test_each_tile_meets_others_and_one_label_more_changes_few_mosaics() -> None
     plans = plan_mosaics(NAMES, CLASSES)
     assert sorted(one.tiles[0] for one in plans) == sorted([*range(60), *range(60)])
     assert all(2 <= len(one.tiles) <= 5 and CLASSES[one.tiles[0]] != CLASSES[one.tiles[1]] for one in plans)
-    assert {one.tiles[1] for one in plans} > set(range(0, 60, 9))  # the others are not always the same
+    assert len({one.tiles[1] for one in plans}) > 40  # the others are not always the same
     more = plan_mosaics([*NAMES, "new"], np.append(CLASSES, 1))
     assert len(set(plans) - set(more)) < 20
     assert sum(60 in one.tiles for one in more) >= 2

@@ -66,7 +66,7 @@ def test_without_tiles_it_says_what_to_do_first(viewer: Any, widget: Any, settle
     session.settings = settings_for(Path("tiles"))
     settle()
     assert not widget.missing.isVisible()
-    assert "tiles" in widget.source.text()
+    assert "those of the folder <b>tiles</b>" in widget.source.text()
 
 
 def test_the_form_and_the_session_follow_each_other(viewer: Any, widget: Any) -> None:
@@ -477,7 +477,11 @@ def test_a_free_name_is_proposed_whatever_opens_first(viewer: Any, settle: Settl
     session.project.save()
     session.folder = first
     settle(lambda: len(rows(widget)) == 3)
-    assert widget.name.text() == "model 1"  # which was typed
+    assert widget.name.text() == "model 4"  # what was typed was for the other project
+    type_text(widget.name, "of mine")
+    session.training.refresh()
+    settle(lambda: not session.jobs)
+    assert widget.name.text() == "of mine"
     viewer.window.remove_dock_widget(widget)
     widget.deleteLater()
     session.folder = second  # which opens as it was left, on the page Train
@@ -533,7 +537,7 @@ def test_the_project_s_image_bank_is_learnt_from(viewer: Any, widget: Any, settl
     tiles = load_single_tiles(weak_data, settings.data)
     assert isinstance(list(build_bank(tiles, session.bank_folder, settings.bank, settings.data))[-1], Finished)
     session.bank.load()
-    settle(lambda: "<b>bank</b>" in widget.source.text())
+    settle(lambda: "<b>that of this project</b>" in widget.source.text())
     assert job_settings(session).bank_folder == session.bank_folder
     run_job(widget.start_button, session, settle)
     run = session.models_folder / "model 1"

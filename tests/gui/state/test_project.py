@@ -113,7 +113,7 @@ def test_a_folder_of_an_earlier_version_opens_with_its_tiles(viewer: Any, settle
     train = TrainWidget(viewer)  # without a visit to Label tiles
     viewer.window.add_dock_widget(train)
     settle()
-    assert "tiles" in train.source.text()
+    assert "<b>labelled on slides</b>" in train.source.text()
     assert not train.missing.isVisible()
     assert not (folder / FILE).exists()  # nothing was changed
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_pbip.engine.cluster.workers import Cluster
 from napari_pbip.errors import ClusterError
@@ -56,7 +56,10 @@ def connected(scheduler: Scheduler) -> Iterator[Cluster | None]:
             yield Cluster(client)
     else:
         _require_answer(scheduler)
-        client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
+        try:
+            client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError) as error:  # it has ended since
+            raise _no_answer(scheduler) from error
         try:
             yield Cluster(client)
         finally:
@@ -76,17 +79,27 @@ def _require_answer(address: str) -> None:
         )
 
     async def ask() -> None:
-        asked = connect(address, timeout=_CONNECT_SECONDS, **security)
-        await (await asyncio.wait_for(asked, _CONNECT_SECONDS)).close()
+        comm = await connect(address, timeout=_CONNECT_SECONDS, **security)
+        try:
+            await comm.write({"op": "identity", "reply": True})
+            who: Any = await comm.read()
+        finally:
+            comm.abort()
+        if who.get("type") != "Scheduler":  # but a worker, for example
+            raise ValueError(f"it is {who.get('type')}")
 
     try:
         with ThreadPoolExecutor(1) as other:  # a notebook has a loop in this thread
-            other.submit(asyncio.run, ask()).result()
+            other.submit(asyncio.run, asyncio.wait_for(ask(), _CONNECT_SECONDS)).result()
     except Exception as error:  # distributed raises errors of many kinds, also for what a web server answers
-        raise ClusterError(
-            f"No scheduler answers at {address}; start one with `dask scheduler`, or correct `scheduler`: it is the "
-            "address that dask writes after `Scheduler at`, not that of the dashboard."
-        ) from error
+        raise _no_answer(address) from error
+
+
+def _no_answer(address: str) -> ClusterError:
+    return ClusterError(
+        f"No scheduler answers at {address}; start one with `dask scheduler`, or correct `scheduler`: it is the "
+        "address that dask writes after `Scheduler at`, not that of the dashboard or of a worker."
+    )
 
 
 @contextmanager

@@ -142,11 +142,11 @@ def as_one(
     ------
     Event
         A :class:`~napari_pbip.events.RunStep` for phases and steps of a job, and for its end, with the number of ended
-        jobs; ``Warned`` for one that failed; and notes and warnings of jobs, each once.
+        jobs; ``Warned`` for one that failed; warnings of jobs, and notes of all of them, each once.
     """
     ended: dict[int, Ended] = {}
     phases: dict[int, Started] = {}
-    said: set[str] = set()
+    said: set[tuple[str, int | None]] = set()
     with closing(outcomes):
         for outcome in outcomes:
             if outcome is None:
@@ -160,8 +160,8 @@ def as_one(
                     yield RunStep(len(ended), run=_so_far(name, event, event.done))
                 case Step() if number in phases:
                     yield RunStep(len(ended), run=_so_far(name, phases[number], event.done))
-                case Noted() | Warned() if event.message not in said:
-                    said.add(event.message)  # those on the model, for example, are the same for all slides
+                case Noted() | Warned() if (event.message, _of(event, number)) not in said:
+                    said.add((event.message, _of(event, number)))
                     yield replace(event, message=f"{name}: {event.message}")
                 case Ended():
                     ended[number] = event
@@ -169,6 +169,11 @@ def as_one(
                         yield Warned(f"{name} {failed}: {event.error}")
                     yield RunStep(len(ended), run=name, finished=not event.error)
     return [ended[number] for number in range(len(names))]
+
+
+def _of(event: Noted | Warned, number: int) -> int | None:
+    """Return the number of the job that a warning is about; a note, such as one on the model, may be about all."""
+    return number if isinstance(event, Warned) else None
 
 
 def _so_far(name: str, phase: Started, done: int) -> str:

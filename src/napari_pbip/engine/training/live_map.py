@@ -257,8 +257,8 @@ def live_map(live: LiveProbe, labelled: LabelledSlides, folder: Path, view: View
     Yields
     ------
     Event
-        ``Loading`` the first time; ``Fitted`` once; a ``Coloured`` per batch of squares; ``Warned`` for labelled tiles
-        that cannot be read; ``Finished``.
+        ``Loading`` the first time; ``Fitted``; a ``Coloured`` per batch of squares; after ``Started`` and ``Step`` of
+        mosaics that were lacking, both again; ``Warned`` for labelled tiles that cannot be read; ``Finished``.
 
     Raises
     ------

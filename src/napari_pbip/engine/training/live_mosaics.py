@@ -11,8 +11,8 @@ from napari_pbip.engine.encoding import chunks
 from napari_pbip.engine.loading import Image
 from napari_pbip.engine.training.linear_probe import Floats, Ints
 from napari_pbip.engine.training.live_view import squares_for
-from napari_pbip.engine.training.probe_mosaics import Mosaic, compose, plan_mosaics, sampled_cells
-from napari_pbip.engine.training.tile_features import Place, TileFeatures
+from napari_pbip.engine.training.probe_mosaics import Mosaic, Pieces, compose, plan_mosaics, sampled_cells
+from napari_pbip.engine.training.tile_features import PIXELS_AT_ONCE, Place, TileFeatures
 from napari_pbip.errors import SlideError
 from napari_pbip.events import Event, Started, Step
 from napari_pbip.slides import SlideFacts, TileSize
@@ -22,8 +22,6 @@ _CELLS = 3_000
 _CELLS_A_MOSAIC = 100
 _PICTURES = 1 << 26
 """Bytes of pictures of tiles that are kept for other mosaics."""
-_AT_ONCE = 4
-"""Number of mosaics that are computed at once: few, so that a job can be replaced soon after a label has changed."""
 
 _Key = tuple[int, tuple[Place, ...]]
 """The seed of a mosaic and the tiles of its pieces."""
@@ -41,7 +39,7 @@ class LiveMosaics:
     def __init__(self, features: TileFeatures) -> None:
         self._features = features
         self._pictures: cachetools.LRUCache[Place, Image] = cachetools.LRUCache(_PICTURES, lambda image: image.nbytes)
-        self._cells: dict[_Key, tuple[Floats, Ints]] = {}
+        self._cells: dict[_Key, tuple[Floats, Pieces]] = {}
 
     def cells(self, tiles: Sequence[Place], classes: Ints) -> tuple[Floats, Ints]:
         """Return features, (n, D), and classes, (n,), of cells of the mosaics that have been composed.
@@ -58,11 +56,14 @@ class LiveMosaics:
         self._cells = {key: self._cells[key] for key in plans if key in self._cells}
         each = max(1, _CELLS // len(plans))
         known = [(*cells, classes[list(plans[key].tiles)]) for key, cells in self._cells.items()]
-        none = np.empty((0, self._features.dimension), np.float32), np.empty(0, np.intp)
         return (
-            np.concatenate([none[0], *(of_cells[:each] for of_cells, _, _ in known)]),
-            np.concatenate([none[1], *(shown[pieces[:each]] for _, pieces, shown in known)]),
+            np.concatenate([self._none[0], *(of_cells[:each] for of_cells, _, _ in known)]),
+            np.concatenate([np.empty(0, np.intp), *(shown[pieces[:each]] for _, pieces, shown in known)]),
         )
+
+    @property
+    def _none(self) -> tuple[Floats, Pieces]:
+        return np.empty((0, self._features.dimension), np.float32), np.empty(0, np.uint8)
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -72,16 +73,18 @@ class LiveMosaics:
         lacking = [(key, plan) for key, plan in _plans(tiles, classes).items() if key not in self._cells]
         if lacking:
             yield Started("Composing mosaics of labelled tiles", len(lacking), "mosaics")
-        side = squares_for(size).pixels
-        for done, batch in enumerate(chunks(iter(lacking), _AT_ONCE)):
+        side, done = squares_for(size).pixels, 0
+        for batch in chunks(iter(lacking), max(1, PIXELS_AT_ONCE // side**2)):
             pictures = self._read({place for (_, places), _ in batch for place in places}, size)
             # a slide that is gone since its tiles were read has no mosaics, and its tiles count none the less
+            self._cells.update({key: self._none for key, _ in batch})
             readable = [(key, plan) for key, plan in batch if all(place in pictures for place in key[1])]
             composed = [compose(plan, [pictures[place] for place in key[1]], side) for key, plan in readable]
             found = self._features.encode([image for image, _ in composed])
             for (key, _), (_, pieces), features in zip(readable, composed, found, strict=True):
                 self._cells[key] = sampled_cells(features, pieces, _CELLS_A_MOSAIC)
-            yield Step(min((done + 1) * _AT_ONCE, len(lacking)))
+            done += len(batch)
+            yield Step(done)
 
     def _read(self, places: Set[Place], size: TileSize) -> dict[Place, Image]:
         """Return the pictures of those places that can be read."""

@@ -54,7 +54,7 @@ from napari_pbip.signals import held_back
 MOST_TILES = 500
 """Largest number of tiles per class, and of tiles with several classes; more hardly improve the fit."""
 _CELLS = 60_000
-"""Largest number of cells in a fit, so that it takes seconds; a sixth of them are used in cross-validation."""
+"""Largest number of cells of tiles in a fit, so that it takes seconds; a sixth of them are used in cross-validation."""
 _MOSAIC_CELLS = 30_000
 """Largest number of cells of mosaics in a fit."""
 _BATCH = 16

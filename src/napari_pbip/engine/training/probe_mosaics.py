@@ -17,12 +17,16 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_pbip.bank.mosaics import partition
 from napari_pbip.engine.feature_cache import Features
 from napari_pbip.engine.inference.windows import mirrored
 from napari_pbip.engine.loading import Image, flip_and_turn
 from napari_pbip.engine.training.linear_probe import Floats, Ints
+
+Hashes = npt.NDArray[np.uint64]
+Pieces = npt.NDArray[np.uint8]
 
 MOST_MOSAICS = 200
 """Largest number of mosaics; twice as many do not improve the maps."""
@@ -50,17 +54,20 @@ def plan_mosaics(names: Sequence[str], classes: Ints) -> list[Mosaic]:
     classes
         Class of each tile, (T,), 0..N-1; each occurs at least once, and N is 2 or more.
     """
+    hashes = np.array([_hash(name) for name in names], np.uint64)
     of_classes = [np.flatnonzero(classes == n) for n in range(classes.max() + 1)]
     begun = sorted((_hash(name, i), tile) for tile, name in enumerate(names) for i in range(_PER_TILE))
-    return [_plan(seed, tile, names, classes, of_classes) for seed, tile in begun[:MOST_MOSAICS]]
+    return [_plan(seed, tile, hashes, classes, of_classes) for seed, tile in begun[:MOST_MOSAICS]]
 
 
-def _plan(seed: int, tile: int, names: Sequence[str], classes: Ints, of_classes: Sequence[Ints]) -> Mosaic:
+def _plan(seed: int, tile: int, hashes: Hashes, classes: Ints, of_classes: Sequence[Ints]) -> Mosaic:
     rng = np.random.default_rng(seed)
     others = [n for n in range(len(of_classes)) if n != classes[tile]]
     count = int(rng.integers(_PIECES[0], _PIECES[1] + 1))
     shown = [rng.choice(others), *rng.integers(len(of_classes), size=count - 2)]
-    chosen = (min(of_classes[n], key=lambda t: _hash(names[t], seed, piece)) for piece, n in enumerate(shown))
+    chosen = (
+        of_classes[n][_mixed(hashes[of_classes[n]], _hash(seed, piece)).argmin()] for piece, n in enumerate(shown)
+    )
     return Mosaic(seed, (tile, *(int(one) for one in chosen)))
 
 
@@ -68,7 +75,14 @@ def _hash(*values: object) -> int:
     return int.from_bytes(blake2b(repr(values).encode(), digest_size=8).digest())
 
 
-def compose(mosaic: Mosaic, images: Sequence[Image], side: int) -> tuple[Image, Ints]:
+def _mixed(hashes: Hashes, key: int) -> Hashes:
+    """Return other hashes of what has these; those for different keys have nothing to do with each other."""
+    mixed = hashes ^ np.uint64(key)
+    mixed = (mixed ^ (mixed >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    return mixed ^ (mixed >> np.uint64(33))
+
+
+def compose(mosaic: Mosaic, images: Sequence[Image], side: int) -> tuple[Image, Pieces]:
     """Return a mosaic, RGB uint8, (side, side, 3), and the index of the piece that each pixel shows, (side, side).
 
     Parameters
@@ -84,10 +98,11 @@ def compose(mosaic: Mosaic, images: Sequence[Image], side: int) -> tuple[Image, 
     rng = np.random.default_rng(mosaic.seed)
     pieces = partition(side, len(images), rng)
     squares = [mirrored(flip_and_turn(image[:side, :side], rng), side) for image in images]
-    return np.select([(pieces == n)[:, :, None] for n in range(len(images))], squares).astype(np.uint8), pieces
+    image = np.select([(pieces == n)[:, :, None] for n in range(len(images))], squares).astype(np.uint8)
+    return image, pieces.astype(np.uint8)
 
 
-def sampled_cells(features: Features, pieces: Ints, count: int) -> tuple[Floats, Ints]:
+def sampled_cells(features: Features, pieces: Pieces, count: int) -> tuple[Floats, Pieces]:
     """Return the features, (n, D), of up to ``count`` random cells of a mosaic, and the piece that each shows, (n,).
 
     Parameters

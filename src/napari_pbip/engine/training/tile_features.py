@@ -21,8 +21,8 @@ from napari_pbip.events import Loading
 from napari_pbip.models import encoders
 from napari_pbip.slides import Position, SlideFacts, TileSize, TissueMask, find_tissue, open_slide
 
-_PIXELS = 4 * 224**2
-"""Pixels that are encoded at once: few, so that a job can be replaced soon after the view has moved."""
+PIXELS_AT_ONCE = 4 * 224**2
+"""Pixels that are encoded at once: few, so that a job can be replaced soon after a label or the view has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class TileFeatures:
         SlideError
             If the slide cannot be opened, or is another one now.
         """
-        together = max(1, _PIXELS // size.pixels**2)
+        together = max(1, PIXELS_AT_ONCE // size.pixels**2)
         with closing(self.pictures(slide, size, places, depth=2 * together)) as pictures:
             for batch in chunks(pictures, together):
                 found: dict[Position, Features | None] = dict.fromkeys(place for place, _ in batch)

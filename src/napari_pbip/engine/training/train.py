@@ -45,7 +45,7 @@ _MAY_CHANGE = {"train": {"epochs", "steps", "device"}, "segment": True, "refine"
 def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overwrite: bool = False) -> Job:
     """Train a method; yields a ``Step`` with the loss terms for each step, and an ``Epoch`` with validation scores.
 
-    A linear probe is fitted instead, in seconds: a ``Step`` then counts tiles, and resuming fits it again.
+    A linear probe is fitted instead, in seconds: a ``Step`` then counts tiles and mosaics, and resuming fits it again.
 
     If ``torchrun`` has started several processes that all call this function with the same arguments, they share each
     batch. Losses and weights are those of a single process up to rounding, but for random numbers in the network. The

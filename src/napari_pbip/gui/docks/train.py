@@ -111,6 +111,8 @@ class TrainWidget(QWidget):
         self.report = FitReport()
         self.models = QTreeWidget()
         self.models.setHeaderLabels(["Model", "State", "Best mIoU"])
+        if (titles := self.models.headerItem()) is not None:
+            titles.setToolTip(2, tip("Mean overlap of predicted and true classes (IoU) in the best validation"))
         self.models.setRootIsDecorated(False)
         self.models.setMinimumHeight(110)
         self.models.setToolTip("Models of this project; choose one to see its curves, resume or replace it")
@@ -218,14 +220,20 @@ class TrainWidget(QWidget):
             self.source.setText("Learns from labelled tiles.")
             self.missing.warn("There are none yet: choose their folder, or label some on a slide, in Label tiles.")
             return
-        lines = [f"Labelled tiles: <b>{rich(settings.data.folder.name)}</b>"]
+        ours = settings.data.folder == self._session.tiles_folder
+        tiles = "<b>labelled on slides</b>" if ours else f"those of the folder <b>{rich(settings.data.folder.name)}</b>"
+        lines = [f"Tiles: {tiles}"]
         if starts_from_bank(settings):
-            bank = settings.bank_folder
-            lines.append(
-                f"Image bank: <b>{rich(bank.name)}</b>" if bank else "Image bank: built first, from the same tiles"
-            )
+            lines.append(f"Image bank: {self._bank_text(settings.bank_folder)}")
         self.source.setText("<br>".join(lines))
         self.source.setToolTip(tip(f"{settings.data.folder}\n{settings.bank_folder or ''}".strip()))
+
+    def _bank_text(self, folder: Path | None) -> str:
+        if folder is None:
+            return "built first, from the same tiles"
+        if folder == self._session.bank_folder:
+            return "<b>that of this project</b>"
+        return f"that of the folder <b>{rich(folder.name)}</b>"
 
     def _show_method(self) -> None:
         """Show a description of the method, and what it still needs."""
@@ -257,11 +265,10 @@ class TrainWidget(QWidget):
     # models --------------------------------------------------------------------------------------------------
 
     def _on_folder(self) -> None:
-        """Forget the model of the other project; a name that was typed stays."""
-        if not self.name.isModified():
-            self._proposed = ""
-            self.name.setText("")  # clear() would count as typed
-            self._show_models()
+        """Forget the model of the other project."""
+        self._proposed = ""
+        self.name.setText("")  # clear() would count as typed
+        self._show_models()
 
     def _propose(self) -> None:
         """Propose a free name, unless the field has one that was typed or is that of a model that was chosen."""

@@ -65,6 +65,11 @@ class AreaCounts:
         return self._largest is not None
 
     @property
+    def pending(self) -> bool:
+        """Whether cells are being counted, or will be in a moment."""
+        return self._job is not None or self._count_timer.isActive()
+
+    @property
     def counting(self) -> bool:
         """Whether cells are being counted."""
         return self._job is not None

@@ -44,7 +44,7 @@ from napari_pbip.gui.widgets.words import tip
 
 _MARGIN = 4
 _CELL = SIDE + 2 * _MARGIN
-_CLASS_HEIGHT = 34
+_CLASS_HEIGHT = 42
 _HEADER_WIDTH = 118
 _MOST_CLUSTERS = 50
 _FEWEST_COLUMNS = 3
@@ -65,6 +65,8 @@ class _Row:
     """A row: a class, or one of its clusters with its tiles."""
 
     class_index: int
+    count: int
+    """Number of its tiles."""
     facts: ClusterFacts | None = None
     number: int = 0
     """Number of the cluster within its class, from 1."""
@@ -173,13 +175,12 @@ class ClusterModel(QAbstractTableModel):
         title = self._classes.title(tissue.name)
         if row.facts is None:
             if role == Qt.ItemDataRole.DisplayRole:
-                return title
+                return f"{title}\n{_tiles(row.count)}"
             return swatch(tissue.colour) if role == Qt.ItemDataRole.DecorationRole else None
         facts = row.facts
         if role == Qt.ItemDataRole.DisplayRole:
-            count = f"{facts.tiles:,} tile{'s' * (facts.tiles != 1)}"
             symbol = "⚠ " * bool(facts.warning)
-            return f"{symbol}{self._work.one} {row.number}\n{count}\npurity {facts.purity:.0%}"
+            return f"{symbol}{self._work.one} {row.number}\n{_tiles(row.count)}\npurity {facts.purity:.0%}"
         if role == Qt.ItemDataRole.ToolTipRole:
             name = f"{title}, {self._work.one} {row.number}"
             what = f"{name}: {facts.tiles:,} tiles, mean similarity {facts.similarity:.2f}."
@@ -287,7 +288,6 @@ class ClusterView(QTableView):
         number.setAccessibleName(f"Clusters of {self._classes.title(name)}")
         number.valueChanged.connect(lambda k: self.k_changed.emit(name, int(k)))
         number.problem.connect(self.k_refused)
-        layout.addWidget(QLabel(f"{tiles:,} tile{'s' * (tiles != 1)} in"))
         layout.addWidget(number)
         layout.addWidget(QLabel("clusters"))
         layout.addStretch(1)
@@ -387,12 +387,16 @@ def _rows(bank: ImageBank, facts: Sequence[ClusterFacts]) -> list[_Row]:
         members.setdefault(tile.subclass, []).append(tile)
     rows = []
     for n in range(len(bank.taxonomy)):
-        rows.append(_Row(n))
+        rows.append(_Row(n, sum(tile.class_index == n for tile in bank.tiles)))
         own = [c for c in facts if c.class_name == bank.taxonomy.names[n]]
         for number, cluster in enumerate(own, 1):
             nearest = sorted(members[cluster.subclass], key=lambda t: -t.similarity)
-            rows.append(_Row(n, cluster, number, tuple(nearest)))
+            rows.append(_Row(n, cluster.tiles, cluster, number, tuple(nearest)))
     return rows
+
+
+def _tiles(count: int) -> str:
+    return f"{count:,} tile{'s' * (count != 1)}"
 
 
 def _there(part: Part | None) -> Part:

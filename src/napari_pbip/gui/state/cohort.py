@@ -14,7 +14,8 @@ from psygnal import Signal
 from qtpy.QtGui import QPixmap
 
 from napari_pbip.config import ThresholdSettings
-from napari_pbip.errors import PbipError, SlideError
+from napari_pbip.engine.jobs import explained
+from napari_pbip.errors import SlideError
 from napari_pbip.gui.layers.results import ResultLayer
 from napari_pbip.gui.pixmaps import READ, RGB, pixmap
 from napari_pbip.gui.state.lazy import LazyValues
@@ -136,7 +137,7 @@ class Cohort:
             entries.append(
                 CohortEntry(
                     row,
-                    found is not None and not self._found.outdated(key),
+                    found is not None and not self._found.outdated(key) and not _is_recounted(layer),
                     state,
                     "" if found is None else found.problem,
                     dict(zip(titles.values(), titles, strict=True)),
@@ -249,6 +250,11 @@ def _comparable(one: StoreFacts, other: StoreFacts) -> bool:
     return names[0] == names[1] and one.model.hash == other.model.hash
 
 
+def _is_recounted(layer: ResultLayer | None) -> bool:
+    """Return whether the areas of an open map are not yet those of its thresholds; while it grows, they never are."""
+    return layer is not None and layer.areas.pending and not layer.store.growing
+
+
 def _read(slide: ProjectSlide, results: Path, thresholds: Mapping[Path, ThresholdSettings]) -> _Found:
     """Read what is on disk of a slide; called in a thread."""
     maps = slide.maps_in(results)
@@ -262,8 +268,8 @@ def _read(slide: ProjectSlide, results: Path, thresholds: Mapping[Path, Threshol
             with open_slide(slide.path) as opened:
                 slide.give_mpp(opened)
                 return _Found(maps, TissueMask.read(tissue, opened).area_mm2)
-    except PbipError as error:
-        return _Found(maps, problem=Interface.WINDOW.sentence(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is of this slide, and the row says it
+        return _Found(maps, problem=Interface.WINDOW.sentence(explained(error)))
     return _Found(maps)
 
 

@@ -70,6 +70,7 @@ class LazyValues(Generic[Read, Value]):
     def renew(self, key: Hashable) -> None:
         """Have a value read again when it is next asked for; until it is there, the present one is given."""
         with self._lock:
+            self._wanted.pop(key, None)  # that request would read what was there before
             self._stale.add(key)
 
     def renew_those(self, which: Callable[[Value], bool]) -> None:

@@ -248,9 +248,9 @@ class LiveMap:
             elif isinstance(event, Started):
                 self._started = event
             elif isinstance(event, Fitted):
-                if event.fit is not self._fit:
-                    self._fit = event.fit
-                    self._quiet.start()
+                if self._fit is None or event.fit is None or event.fit.single.tiles != self._fit.single.tiles:
+                    self._quiet.start()  # a fit to more mosaics is one to the same labels
+                self._fit = event.fit
             elif isinstance(event, Warned):
                 self.warnings += (event.message,)
             elif isinstance(event, Step) and self._started is not None:

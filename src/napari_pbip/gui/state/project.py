@@ -247,6 +247,8 @@ class ProjectWork:
         known = self._slides.get(slide.path) or ProjectSlide(
             path=slide.path, name=slide.name, identity=slide.identity, mpp=slide.mpp, mpp_from=slide.mpp_from
         )
+        if known.identity != slide.identity:
+            return  # another slide of the project has the path now
         self._slides[slide.path] = missing = known.model_copy(update={"open": True})
         self._on_missing(missing)
         self._save_soon()

@@ -148,7 +148,8 @@ class JobBar(QWidget):
                 self.progress.setRange(0, 0)
             elif isinstance(event, Step):
                 self._done = event.done
-                self._run = event.run if isinstance(event, RunStep) and not event.finished else ""
+                if isinstance(event, RunStep):
+                    self._run = "" if event.finished else event.run
             elif isinstance(event, Warned):
                 self._warned.append(event.message)
                 self.notice.warn(" ".join(self._warned))
