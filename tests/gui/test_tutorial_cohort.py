@@ -158,6 +158,7 @@ def test_the_page_can_be_followed(viewer: Any, settle: Settle, tmp_path: Path, t
         "Plugins > PBIP tissue segmentation",
         "File > Open Sample > PBIP tissue segmentation",
         "without microns per pixel",
+        "Use thresholds of “…” for selection",  # the button has the name of the map in view
     }
     elsewhere = {"Open it", "Add slides…", "Enlarge", "Statistics…", "Report…"}  # which other tests press
     elsewhere |= {"Keep both", "Keep both for all", "Compare with…", "Delete…", "Resume", "Dismiss", "Remove"}

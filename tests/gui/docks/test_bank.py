@@ -173,7 +173,7 @@ def test_workers_of_a_scheduler_are_asked_to_build_and_not_to_correct(built, ses
     assert len(updated(session, settle, before).tiles) == len(before.tiles) - 1
     click(built.build_button)
     settle(lambda: "No scheduler answers at tcp://127.0.0.1:1;" in built.build_bar.notice.text())
-    assert "or correct “Scheduler”." in built.build_bar.notice.text()
+    assert "or correct “Scheduler”:" in built.build_bar.notice.text()
 
 
 def test_delete_undo_and_move_by_keys_and_menu(built, session, settle):

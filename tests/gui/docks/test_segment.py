@@ -153,7 +153,7 @@ def test_workers_segment_a_slide_and_one_that_is_killed_or_stopped_costs_nothing
     settle(all_ended(session))
     [queued], [row] = session.segmenting.slides, fine.queue.rows
     assert "No scheduler answers at tcp://127.0.0.1:1;" in row.notice.text()
-    assert "or correct “Scheduler”." in row.notice.text()
+    assert "or correct “Scheduler”:" in row.notice.text()
     choose("local:1")
     click(row.resume_button)
     settle(lambda: queued.done > 0)  # a process starts, which loads torch

@@ -21,7 +21,7 @@ from napari_pbip.engine.training.loop import TrainingLoop
 from napari_pbip.engine.training.processes import Processes
 from napari_pbip.engine.training.schedule import FEW_STEPS, peak_learning_rate, validation_interval
 from napari_pbip.engine.training.synthesis import Composer, Mosaics
-from napari_pbip.events import Epoch, Event, Finished, Job, Step, Warned
+from napari_pbip.events import Epoch, Event, Finished, Step, Warned
 from napari_pbip.models.methods.pyramid_method import PyramidMethod
 from napari_pbip.models.methods.trained_method import TrainedMethod
 from napari_pbip.signals import held_back
@@ -81,7 +81,7 @@ class Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         self.settings = settings
         self.per_epoch = steps_per_epoch(len(tiles), settings.batch_size)
 
-    def train(self, compose: Composer | None, *, resume: bool) -> Job:
+    def train(self, compose: Composer | None, *, resume: bool) -> Generator[Event, None, None]:
         """Return the job, which continues a stopped one if ``resume``; ``compose`` makes mosaics, if they are used."""
         facts = self.facts
         if facts.steps < FEW_STEPS and facts.settings.backbone.weights is None:
