@@ -239,13 +239,16 @@ class LiveMap:
         job.ended.connect(lambda state: self._on_end(state, job, wanted))
 
     def _on_events(self, events: Sequence[Event], wanted: _Wanted) -> None:
+        for event in events:
+            if (
+                isinstance(event, Loading) and self._wanted is not None
+            ):  # perhaps of an earlier update, which loads for all
+                self._report(loading(event.what))
         if wanted is not self._wanted:
             return  # the events are those of an earlier update
         coloured = [event for event in events if isinstance(event, Coloured)]
         for event in events:
-            if isinstance(event, Loading):
-                self._report(loading(event.what))
-            elif isinstance(event, Started):
+            if isinstance(event, Started):
                 self._started = event
             elif isinstance(event, Fitted):
                 if self._fit is None or event.fit is None or event.fit.single.tiles != self._fit.single.tiles:
