@@ -76,13 +76,13 @@ class LiveMosaics:
         side, done = squares_for(size).pixels, 0
         for batch in chunks(iter(lacking), max(1, PIXELS_AT_ONCE // side**2)):
             pictures = self._read({place for (_, places), _ in batch for place in places}, size)
-            # a slide that is gone since its tiles were read has no mosaics, and its tiles count none the less
-            self._cells.update({key: self._none for key, _ in batch})
             readable = [(key, plan) for key, plan in batch if all(place in pictures for place in key[1])]
             composed = [compose(plan, [pictures[place] for place in key[1]], side) for key, plan in readable]
             found = self._features.encode([image for image, _ in composed])
             for (key, _), (_, pieces), features in zip(readable, composed, found, strict=True):
                 self._cells[key] = sampled_cells(features, pieces, _CELLS_A_MOSAIC)
+            # a slide that is gone since its tiles were read has no mosaics, and its tiles count none the less
+            self._cells |= {key: self._none for key, _ in batch if key not in self._cells}
             done += len(batch)
             yield Step(done)
 
