@@ -18,6 +18,7 @@ from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import ConfigError, OutputError
 from napari_pbip.results import LargestScores, ScoreStore, label_region, labels_from_scores, open_labels, write_labels
 from napari_pbip.results.labels import ScoreWindow, deltas
+from napari_pbip.results.smoothing import PaddedScores
 from napari_pbip.results.store_files import writing_to
 from napari_pbip.slides.regions import WHOLE
 from napari_pbip.taxonomy import BCSS
@@ -316,7 +317,8 @@ def test_what_counts_is_what_labels_are_chosen_from() -> None:
     tissue = rng.random((70, 80)) > 0.1
     presence = rng.random((3, 2, 2))
     rows, columns = np.linspace(0, 1, 70), np.linspace(0, 1, 80)
-    found = ScoreWindow(scores, np.full((3, 1, 1), 1.5), presence, rows, columns, tissue)
+    padded = PaddedScores(scores, slice(0, 70), slice(0, 80))
+    found = ScoreWindow(padded, np.full((3, 1, 1), 1.5), presence, rows, columns, tissue)
     delta = np.array([0.1, 0.3, 0.2], np.float32)
     counted, labels = found.counted(delta, 0.4), found.labels(delta, 0.4)
     analysed = ~np.isnan(counted[0])

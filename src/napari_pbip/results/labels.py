@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import ConfigError
-from napari_pbip.results.smoothing import deviation, reach, smooth
+from napari_pbip.results.smoothing import PaddedScores, deviation, reach
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.taxonomy import UNASSIGNED, Taxonomy
 
@@ -71,7 +71,8 @@ def labels_from_scores(
     uint8 array
         Labels, (h, w): class n as n + 1, 255 not assigned, 0 not analysed. If scores are equal, the first class wins.
     """
-    return ScoreWindow(scores, largest, presence, rows, columns, tissue).labels(delta, threshold)
+    padded = PaddedScores(scores, *(slice(0, side) for side in scores.shape[1:]))
+    return ScoreWindow(padded, largest, presence, rows, columns, tissue).labels(delta, threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +106,15 @@ class ScoreWindow:
 
     Parameters
     ----------
-    scores, largest, presence, rows, columns, tissue
+    scores
+        Raw scores of the window, with what is needed to smooth them.
+    largest, presence, rows, columns, tissue
         As in :func:`labels_from_scores`.
     """
 
     def __init__(
         self,
-        scores: npt.NDArray[np.floating],
+        scores: PaddedScores,
         largest: npt.NDArray[np.floating],
         presence: npt.NDArray[np.floating],
         rows: Positions,
@@ -140,7 +143,7 @@ class ScoreWindow:
         known = self._down.between_rows(self._known, part)  # share of the interpolation weight in analysed tiles
         analysed = self._tissue[part] & (known > 0)
         np.maximum(known, _LITTLE, out=known)
-        shares = self._scores[:, part].astype(np.float32)
+        shares = self._scores.smoothed(part)
         presence = np.empty_like(shares)
         for n, score in enumerate(shares):
             score /= self._across[n, self._nearest_row[part]]
@@ -254,7 +257,7 @@ def score_window(
     rows, columns, tissue = store.tiles_and_tissue(level, y, x)
     window = slice(int(rows[0]), int(rows[-1]) + 2), slice(int(columns[0]), int(columns[-1]) + 2)
     return ScoreWindow(
-        _smoothed(store, thresholds.smoothing_um, level, y, x),
+        _padded_scores(store, thresholds.smoothing_um, level, y, x),
         store.peak(*window) if thresholds.scope == "tile" and store.ceiling is None else largest[:, None, None],
         store.presence(*window) if presence is None else presence[:, *window],
         rows - window[0].start,
@@ -263,14 +266,12 @@ def score_window(
     )
 
 
-def _smoothed(store: ScoreStore, width: float, level: int, y: slice, x: slice) -> npt.NDArray[np.floating]:
-    """Return the scores of a rectangle, (N, h, w), smoothed over a width in micrometres.
+def _padded_scores(store: ScoreStore, width: float, level: int, y: slice, x: slice) -> PaddedScores:
+    """Return the scores of a rectangle, to be smoothed over a width in micrometres.
 
     Only tissue counts, and what lies around the rectangle counts as far as it matters: parts join without a seam.
     """
     sigma = deviation(width, store.cell_um * 2**level)
-    if not sigma:
-        return store.read_scores(level, y, x)
     margin, sides = reach(sigma), store.scores[level].shape[1:]
     spans = [part.indices(side) for part, side in zip((y, x), sides, strict=True)]
     outer = [
@@ -278,7 +279,8 @@ def _smoothed(store: ScoreStore, width: float, level: int, y: slice, x: slice) -
         for (start, stop, _), side in zip(spans, sides, strict=True)
     ]
     scores = store.read_scores(level, *outer)
-    tissue = store.tiles_and_tissue(level, *outer)[2]
-    smoothed = smooth(scores, tissue & ~np.isnan(scores[0]), sigma)
     rows, columns = (slice(a - o.start, b - o.start) for (a, b, _), o in zip(spans, outer, strict=True))
-    return smoothed[:, rows, columns]
+    if not sigma:
+        return PaddedScores(scores, rows, columns)
+    tissue = store.tiles_and_tissue(level, *outer)[2]
+    return PaddedScores(scores, rows, columns, tissue & ~np.isnan(scores[0]), sigma)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,39 @@ def deviation(width: float, cell: float) -> float:
 def reach(sigma: float) -> int:
     """Return how many cells away a cell can be and still count."""
     return int(_TRUNCATE * sigma + 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class PaddedScores:
+    """Scores of a rectangle with those of the cells around it, which count in its smoothed scores.
+
+    It is smoothed in parts of some rows, which may be computed in several threads.
+    """
+
+    scores: npt.NDArray[np.floating]
+    """Class scores of the rectangle and of what lies around it, (N, H, W)."""
+    rows: slice
+    """Rows of the rectangle among these."""
+    columns: slice
+    counts: npt.NDArray[np.bool_] | None = None
+    """Whether a cell counts, (H, W); only needed for smoothing."""
+    sigma: float = 0.0
+    """Standard deviation of the Gaussian in cells; 0 if nothing is smoothed."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Classes, rows and columns of the rectangle."""
+        return len(self.scores), self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+    def smoothed(self, part: slice) -> npt.NDArray[np.float32]:
+        """Return the smoothed scores of some rows of the rectangle, (N, h, w), a new array."""
+        start, stop, _ = part.indices(self.shape[1])
+        above = min(self.rows.start + start, reach(self.sigma))
+        around = slice(self.rows.start + start - above, self.rows.start + stop + reach(self.sigma))
+        scores = self.scores[:, around]
+        if self.counts is not None and self.sigma:
+            scores = smooth(scores, self.counts[around], self.sigma)
+        return scores[:, above : above + stop - start, self.columns].astype(np.float32)
 
 
 def smooth(scores: npt.NDArray[np.floating], counts: npt.NDArray[np.bool_], sigma: float) -> npt.NDArray[np.float32]:
