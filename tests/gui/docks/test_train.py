@@ -256,6 +256,8 @@ def test_a_training_from_the_first_click_to_the_last_model(
     settle()
     x, y = widget.plot.loss.lines["loss"].getData()
     assert x.tolist() == list(range(1, facts.steps + 1))
+    assert set(widget.plot.loss.lines) == {"loss"}
+    click(widget.plot.terms)
     assert set(widget.plot.loss.lines) > {"loss", "foreground", "background"}
     assert "foreground" in widget.plot.loss.legend.text()
     assert set(widget.plot.score.lines) == {"oracle", "predicted"}

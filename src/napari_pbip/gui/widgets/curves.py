@@ -1,4 +1,4 @@
-"""Plots of a training: a line per loss term, and below it the validation scores."""
+"""Plots of a training: the loss, with its terms on request, and below it the validation scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pyqtgraph as pg
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QPalette
-from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_pbip.gui.curves import Curves, Line, thinned
 from napari_pbip.gui.timers import single_shot
@@ -32,10 +32,15 @@ class CurvesPlot(QWidget):
         self.loss, self.score = _Panel("loss"), _Panel("mIoU %", dots=True)
         self.score.plot.setXLink(self.loss.plot)
         self.score.hide()
+        self.terms = QCheckBox("Terms of the loss")
+        self.terms.setToolTip("Also draw what the loss is the weighted sum of")
+        self.terms.hide()
+        self.terms.toggled.connect(self._on_terms)
         self.setMinimumHeight(_HEIGHT)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.loss, 3)
+        layout.addWidget(self.terms, 0, Qt.AlignmentFlag.AlignLeft)
         layout.addWidget(self.score, 2)
         self._timer = single_shot(_REDRAW_MS, self.redraw, self)
 
@@ -52,11 +57,17 @@ class CurvesPlot(QWidget):
     def redraw(self) -> None:
         """Draw now."""
         self._timer.stop()
-        self.loss.draw(dict(self._curves.terms))
+        lines = dict(self._curves.terms)
+        self.terms.setVisible(len(lines) > 1)
+        self.loss.draw(lines if self.terms.isChecked() else {name: lines[name] for name in lines if name == "loss"})
         scores = dict(self._curves.scores)
         self.score.draw(scores)
         self.score.setVisible(bool(scores))
         self.setMinimumHeight(_HEIGHT if not scores else 2 * _HEIGHT)
+
+    def _on_terms(self) -> None:
+        self.loss.see_all()
+        self.redraw()
 
 
 class _Panel(QWidget):
