@@ -71,7 +71,7 @@ def labels_from_scores(
     uint8 array
         Labels, (h, w): class n as n + 1, 255 not assigned, 0 not analysed. If scores are equal, the first class wins.
     """
-    padded = PaddedScores(scores, *(slice(0, side) for side in scores.shape[1:]))
+    padded = PaddedScores(scores, slice(0, scores.shape[1]), slice(0, scores.shape[2]))
     return ScoreWindow(padded, largest, presence, rows, columns, tissue).labels(delta, threshold)
 
 

@@ -3,12 +3,13 @@
 A depthwise convolution has one small kernel for each channel. torch's backward pass takes ten to fifty times as long as
 its forward pass if the kernel is dilated, or if the numbers are bfloat16 with the channels last in memory
 (docs/benchmarks.md, "A step of training"). But the gradient of the input is itself a depthwise convolution, with the
-kernel turned by 180 degrees, and other gradients are computed in float32.
+kernel turned by 180 degrees; the gradient of a weight is a sum of products; and what is left to torch is computed in
+float32, for few images at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from torch.nn import functional as F
 
 Shape = tuple[Sequence[int], Sequence[int], Sequence[int]]
 """Stride, padding and dilation in both directions."""
+_SMALL = 3
+"""Largest side of a kernel, if it is not dilated, for whose gradient torch is fast."""
 
 
 class DepthwiseConv2d(nn.Module):
@@ -77,9 +80,9 @@ class _Depthwise(torch.autograd.Function):
         images, weight = ctx.saved_tensors
         of_images = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_images = _of_images(gradient, images, weight, ctx.shape).to(images.dtype)
+            of_images = _of_images(gradient, images, weight, ctx.shape)
         if ctx.needs_input_grad[1]:
-            of_weight = _backward(gradient, images, weight, ctx.shape, (False, True))[1]
+            of_weight = _of_weight(gradient, images, weight, ctx.shape)
             # in the memory order of the weights, which DistributedDataParallel expects
             of_weight = torch.empty_like(weight).copy_(of_weight)
         return of_images, of_weight, None
@@ -95,14 +98,44 @@ def _of_images(gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tenso
     stride, padding, dilation = shape
     rest = [d * (k - 1) - p for k, p, d in zip(weight.shape[2:], padding, dilation, strict=True)]
     if max(stride) == 1 and min(rest) >= 0:
-        return _convolve(gradient, weight.to(gradient.dtype).flip(2, 3), (stride, rest, dilation))
-    of_images: torch.Tensor = _backward(gradient, images, weight, shape, (True, False))[0]
-    return of_images
+        turned = weight.to(gradient.dtype).flip(2, 3)
+        return _convolve(gradient, turned, (stride, rest, dilation)).to(images.dtype)
+    parts = _parts(gradient, images)
+    return torch.cat([_backward(*part, weight, shape, (True, False))[0].to(images.dtype) for part in parts])
+
+
+def _of_weight(gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tensor, shape: Shape) -> torch.Tensor:
+    """Return the gradient of the weights, float32."""
+    parts = _parts(gradient, images)
+    if max(weight.shape[2:]) > _SMALL or max(shape[2]) > 1:
+        return sum((_by_weight(*part, weight, shape) for part in parts), torch.zeros(()))
+    return sum((_backward(*part, weight, shape, (False, True))[1] for part in parts), torch.zeros(()))
+
+
+def _parts(gradient: torch.Tensor, images: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield both in float32 for an image a core at a time, so that the copies stay in the processor's cache."""
+    count = torch.get_num_threads()
+    for first in range(0, len(images), count):
+        yield gradient[first : first + count].float(), images[first : first + count].float()
 
 
 def _backward(
     gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tensor, shape: Shape, wanted: tuple[bool, bool]
 ) -> Any:
-    """Return torch's gradients of images and weights, as far as they are wanted, computed in float32."""
-    floats = (tensor.float() for tensor in (gradient, images, weight))
-    return torch.ops.aten.convolution_backward(*floats, None, *shape, False, [0, 0], len(weight), [*wanted, False])
+    """Return torch's gradients of images and weights, as far as they are wanted, in float32."""
+    return torch.ops.aten.convolution_backward(
+        gradient, images, weight.float(), None, *shape, False, [0, 0], len(weight), [*wanted, False]
+    )
+
+
+def _by_weight(gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tensor, shape: Shape) -> torch.Tensor:
+    """Return the gradient of the weights, each as the sum of products of the gradient and what the weight saw."""
+    stride, padding, dilation = shape
+    gradient, images = gradient.permute(0, 2, 3, 1), images.permute(0, 2, 3, 1)
+    images = F.pad(images, (0, 0, padding[1], padding[1], padding[0], padding[0]))
+    seen = [
+        [slice(k * d, k * d + (side - 1) * s + 1, s) for k in range(size)]
+        for size, side, s, d in zip(weight.shape[2:], gradient.shape[1:3], stride, dilation, strict=True)
+    ]
+    sums = [(gradient * images[:, y, x]).sum((0, 1, 2)) for y in seen[0] for x in seen[1]]
+    return torch.stack(sums, 1).reshape(weight.shape)
