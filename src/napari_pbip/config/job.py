@@ -78,8 +78,8 @@ class TrainSettings(Settings):
     batch_size: Annotated[int, Field(ge=1)] = 10
     """Tiles per step."""
     learning_rate: Positive | Literal["auto"] = "auto"
-    """Peak learning rate of AdamW; auto is 5e-5, as released, with weights from your own file, and 5e-4 with builtin
-    ones, with those of a run, and from scratch."""
+    """Peak learning rate of AdamW; auto is 5e-5, as released, with weights from your own file, 1e-3 with builtin ones,
+    and 5e-4 with those of a run and from scratch."""
     weight_decay: Weight = 1e-3
     """Weight decay of AdamW."""
     warmup: Annotated[int, Field(ge=0)] = Field(0, title="Warm-up steps")

@@ -31,9 +31,12 @@ def peak_learning_rate(settings: JobSettings, backbone: Pyramid) -> float:
     if rate != "auto":
         return rate
     weights = settings.backbone.weights
+    if not isinstance(backbone, Backbone):  # the student of ConStruct, of which little is trained
+        return 5e-5 if weights else 5e-4
+    if weights == "builtin":
+        return 1e-3
     # weights from our own trainings have seen few images and may change fast; others have the low rate of the release
-    fast = isinstance(backbone, Backbone) and (weights == "builtin" or backbone.from_run)
-    return 5e-5 if weights and not fast else 5e-4
+    return 5e-5 if weights and not backbone.from_run else 5e-4
 
 
 def validation_interval(settings: TrainSettings, epochs: int) -> int:
