@@ -86,8 +86,9 @@ class TrainSettings(Settings):
     """Steps over which the learning rate rises to its peak."""
     flip_and_turn: bool = Field(True, title="Flips and quarter turns")
     """Random flips and quarter turns."""
-    stain_augmentation: Fraction = 0.0
-    """Strength of random changes of the haematoxylin and eosin amounts; 0 is off."""
+    stain_augmentation: Fraction = 0.2
+    """Strength of random changes of the amounts of haematoxylin and eosin and of the white point, which differ from
+    scanner to scanner; 0 is off."""
     validate_every: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", title="Epochs per validation")
     """Epochs between two validations (if there are validation masks); auto gives about eight validations."""
     select_by: Literal["predicted", "oracle"] = Field("predicted", title="Best model by")

@@ -193,13 +193,18 @@ def flip_and_turn(image: Image, rng: np.random.Generator) -> Image:
 _TO_HED = torch.tensor(hed_from_rgb, dtype=torch.float32)
 _FROM_HED = torch.tensor(rgb_from_hed, dtype=torch.float32)
 
+_WHITE_POINT = 0.5
+"""Largest change of the logarithm of red, green or blue, as a share of the strength."""
+
 
 def change_stain(images: torch.Tensor, strength: float, rng: np.random.Generator) -> torch.Tensor:
-    """Scale and shift the haematoxylin, eosin and residual amounts of each image at random.
+    """Change the stains and the white point of each image at random.
 
-    The amounts are those of the colour deconvolution of Ruifrok & Johnston (2001); each is multiplied by
-    1 + u and shifted by 0.05 v with u, v uniform in [-strength, strength], the scheme of Tellez et al.
-    (2018, "Whole-slide mitosis detection").
+    The amounts of haematoxylin, eosin and the residual are those of the colour deconvolution of Ruifrok & Johnston
+    (2001); each is multiplied by 1 + u and shifted by 0.05 v with u, v uniform in [-strength, strength], as by Tellez
+    et al. (2018, "Whole-slide mitosis detection"), whose shifts are larger. In addition red, green and blue are each
+    multiplied by exp(w), w uniform in [-strength / 2, strength / 2]: what another scanner does to all pixels, glass
+    included.
 
     Parameters
     ----------
@@ -216,9 +221,11 @@ def change_stain(images: torch.Tensor, strength: float, rng: np.random.Generator
 def stain_change(count: int, strength: float, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the random factors and shifts of :func:`change_stain` for some images, (B, 3, 1, 1) each."""
     shape = (count, 3, 1, 1)
-    factor = rng.uniform(1 - strength, 1 + strength, shape)
-    shift = rng.uniform(-0.05 * strength, 0.05 * strength, shape)
-    return torch.from_numpy(factor).float(), torch.from_numpy(shift).float()
+    factor = torch.from_numpy(rng.uniform(1 - strength, 1 + strength, shape)).float()
+    shift = torch.from_numpy(rng.uniform(-0.05 * strength, 0.05 * strength, shape)).float()
+    # a factor of a colour is a shift of its optical density, and thereby of the stains
+    white = torch.from_numpy(rng.uniform(-_WHITE_POINT * strength, _WHITE_POINT * strength, (count, 3))).float()
+    return factor, shift - (white @ _TO_HED)[:, :, None, None]
 
 
 def with_stain(images: torch.Tensor, factor: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
