@@ -1,8 +1,8 @@
 """Mosaics for training: images composed of pieces of single-class tiles, so that the class of every pixel is known.
 
 The idea is that of PistoSeg (AAAI 2023) and HisynSeg (IEEE TMI 2025), which match the stains of the pieces. Here the
-stain of each piece is changed at random instead: a border of stains is then no sign of a border of classes, and classes
-may still be recognised by their colours.
+colours of each piece are changed at random instead: a border of colours is then no sign of a border of classes, and
+classes may still be recognised by their colours.
 """
 
 from __future__ import annotations
