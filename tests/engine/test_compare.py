@@ -169,6 +169,24 @@ def test_what_is_done_is_not_done_again(
     assert len(table(out / "results.csv")) == 4
 
 
+def test_what_an_earlier_version_did_is_not_done_again(
+    compared: tuple[Path, list[Event]], weak_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = shutil.copytree(compared[0], tmp_path / "out")
+    changed = [*(out / "runs").rglob("scores.json"), *(out / "runs").rglob("run.json")]
+    for path in changed:  # the default was no change of stains
+        document = json.loads(path.read_text(encoding="utf-8"))
+        document["settings"]["train"]["stain_augmentation"] = 0.0
+        path.write_text(json.dumps(document), encoding="utf-8")
+    trained: list[Path] = []
+    monkeypatch.setattr(module, "train", lambda settings, folder, **options: trained.append(folder))
+    again = values_for(weak_data, axes={"method": {"CAM": {"method": {"name": "cam"}}, "PBIP": {}}})
+    list(compare(again, out))
+    assert len(changed) == 8
+    assert not trained
+    assert len(table(out / "results.csv")) == 4
+
+
 def test_other_settings_in_the_same_folder_are_told(
     compared: tuple[Path, list[Event]], weak_data: Path, tmp_path: Path
 ) -> None:

@@ -174,6 +174,13 @@ def test_slides_elsewhere_are_found_by_name_and_identity(study: Path, tmp_path: 
     assert find_slides(slides, tmp_path / "study") == {}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the path is one of this system there")
+def test_a_slide_with_a_path_of_windows_is_found_on_another_system(study: Path, tmp_path: Path) -> None:
+    first = _project(study, tmp_path).slides[0]
+    foreign = first.model_copy(update={"path": study / "D:\\slides\\skin.svs"})  # as a project resolves it
+    assert find_slides([foreign], first.path.parent) == {foreign.path: first.path}
+
+
 def test_equal_slides_of_one_name_are_each_found_once(study: Path, tmp_path: Path) -> None:
     first = _project(study, tmp_path).slides[0]
     second = first.model_copy(update={"path": study / "copies" / "skin.svs"})

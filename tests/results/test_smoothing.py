@@ -73,6 +73,9 @@ def test_parts_of_a_level_join_without_a_seam(speckled):
     whole = score_window(speckled, thresholds, largest, 0, ALL, ALL).rows(ALL).shares
     part = score_window(speckled, thresholds, largest, 0, slice(40, 97), slice(201, 256)).rows(ALL).shares
     np.testing.assert_array_equal(part, whole[:, 40:97, 201:256])
+    window = score_window(speckled, thresholds, largest, 0, ALL, ALL)
+    assert len(window.strips) > 2
+    np.testing.assert_array_equal(np.concatenate([window.rows(strip).shares for strip in window.strips], 1), whole)
 
 
 def test_coarse_levels_are_smoothed_over_the_same_width(speckled):

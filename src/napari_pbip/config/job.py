@@ -78,8 +78,8 @@ class TrainSettings(Settings):
     batch_size: Annotated[int, Field(ge=1)] = 10
     """Tiles per step."""
     learning_rate: Positive | Literal["auto"] = "auto"
-    """Peak learning rate of AdamW; auto is 5e-5, as released, with weights from your own file, 1e-3 with builtin ones,
-    and 5e-4 with those of a run and from scratch."""
+    """Peak learning rate of AdamW; auto is 5e-5, as released, with weights from your own file and for the student of
+    construct, 1e-3 with builtin weights, and 5e-4 with those of a run and from scratch."""
     weight_decay: Weight = 1e-3
     """Weight decay of AdamW."""
     warmup: Annotated[int, Field(ge=0)] = Field(0, title="Warm-up steps")
@@ -87,8 +87,8 @@ class TrainSettings(Settings):
     flip_and_turn: bool = Field(True, title="Flips and quarter turns")
     """Random flips and quarter turns."""
     stain_augmentation: Fraction = 0.2
-    """Strength of random changes of the amounts of haematoxylin and eosin and of the white point, which differ from
-    scanner to scanner; 0 is off."""
+    """Strength of random changes of the amounts of haematoxylin and eosin and of the white point of tiles, which differ
+    from scanner to scanner; 0 is off. Pieces of mosaics always change by 0.2."""
     validate_every: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", title="Epochs per validation")
     """Epochs between two validations (if there are validation masks); auto gives about eight validations."""
     select_by: Literal["predicted", "oracle"] = Field("predicted", title="Best model by")

@@ -40,7 +40,7 @@ from napari_pbip.engine.inference.evaluate import evaluate, predict_labels
 from napari_pbip.engine.inference.predict import Predictor
 from napari_pbip.engine.jobs import job, phase
 from napari_pbip.engine.run_facts import MARKER as RUN
-from napari_pbip.engine.run_facts import RunFacts
+from napari_pbip.engine.run_facts import RunFacts, as_begun
 from napari_pbip.engine.runs import TrainedModel, load_model
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.requirements import starts_from_bank
@@ -263,6 +263,7 @@ def _is_done(folder: Path, settings: JobSettings) -> bool:
     if not (folder / _SCORES).exists():
         return False
     before = JobSettings.parse(_read_scores(folder)["settings"])
+    settings = as_begun(settings, before)
     kept, now = (one.model_dump(mode="json", exclude=_CHANGES_NOTHING) for one in (before, settings))
     return kept == now
 

@@ -129,7 +129,9 @@ def training_batches(
             images.append(flip_and_turn(image, rng) if settings.flip_and_turn else image)
         batch = to_batch(images, [tiles[i] for i in chosen], classes)
         if settings.stain_augmentation:
-            batch = replace(batch, images=change_stain(batch.images, settings.stain_augmentation, rng))
+            strength = settings.stain_augmentation
+            changed = change_stain(batch.images, strength, rng, WHITE_POINT * strength)
+            batch = replace(batch, images=changed)
         return batch
 
     return ahead(make, range(first_step, last_step))
@@ -193,39 +195,47 @@ def flip_and_turn(image: Image, rng: np.random.Generator) -> Image:
 _TO_HED = torch.tensor(hed_from_rgb, dtype=torch.float32)
 _FROM_HED = torch.tensor(rgb_from_hed, dtype=torch.float32)
 
-_WHITE_POINT = 0.5
-"""Largest change of the logarithm of red, green or blue, as a share of the strength."""
+WHITE_POINT = 0.5
+"""Largest change of the logarithm of red, green or blue in training, as a share of the strength."""
 
 
-def change_stain(images: torch.Tensor, strength: float, rng: np.random.Generator) -> torch.Tensor:
-    """Change the stains and the white point of each image at random.
+def change_stain(
+    images: torch.Tensor, strength: float, rng: np.random.Generator, white_point: float = 0.0
+) -> torch.Tensor:
+    """Change the stains of each image at random, and the white point if that is asked for.
 
     The amounts of haematoxylin, eosin and the residual are those of the colour deconvolution of Ruifrok & Johnston
     (2001); each is multiplied by 1 + u and shifted by 0.05 v with u, v uniform in [-strength, strength], as by Tellez
-    et al. (2018, "Whole-slide mitosis detection"), whose shifts are larger. In addition red, green and blue are each
-    multiplied by exp(w), w uniform in [-strength / 2, strength / 2]: what another scanner does to all pixels, glass
-    included.
+    et al. (2018, "Whole-slide mitosis detection"), whose shifts are larger. Red, green and blue are each multiplied by
+    exp(w), w uniform in [-white_point, white_point], which is what another scanner does to all pixels, glass included.
+    No pixel becomes brighter than white, so that white glass is only darkened.
 
     Parameters
     ----------
     images
         RGB in [0, 1], shape (B, 3, H, W).
     strength
-        Strength of the change, 0 to 1; 0.2 is moderate.
+        Strength of the change of the stains, 0 to 1; 0.2 is moderate.
     rng
         Random generator.
+    white_point
+        Largest change of the logarithm of red, green or blue.
     """
-    return with_stain(images, *stain_change(len(images), strength, rng))
+    return with_stain(images, *stain_change(len(images), strength, rng, white_point))
 
 
-def stain_change(count: int, strength: float, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def stain_change(
+    count: int, strength: float, rng: np.random.Generator, white_point: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the random factors and shifts of :func:`change_stain` for some images, (B, 3, 1, 1) each."""
     shape = (count, 3, 1, 1)
     factor = torch.from_numpy(rng.uniform(1 - strength, 1 + strength, shape)).float()
     shift = torch.from_numpy(rng.uniform(-0.05 * strength, 0.05 * strength, shape)).float()
-    # a factor of a colour is a shift of its optical density, and thereby of the stains
-    white = torch.from_numpy(rng.uniform(-_WHITE_POINT * strength, _WHITE_POINT * strength, (count, 3))).float()
-    return factor, shift - (white @ _TO_HED)[:, :, None, None]
+    if white_point:
+        # a factor of a colour is a shift of its optical density, and thereby of the stains
+        white = torch.from_numpy(rng.uniform(-white_point, white_point, (count, 3))).float()
+        shift -= (white @ _TO_HED)[:, :, None, None]
+    return factor, shift
 
 
 def with_stain(images: torch.Tensor, factor: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:

@@ -26,11 +26,13 @@ from napari_pbip.engine.torch_network import Outputs, compute
 
 PACKAGE = "openvino"
 REQUIREMENT = "napari-pbip[openvino]"
+_COMPARED = 8
+"""Number of pictures for which the values of OpenVINO are compared with those of torch before it is used."""
 _FLOAT32 = 1e-4
 """Largest error in float32."""
 _BFLOAT16 = 3.0
-"""Largest error in bfloat16, as a multiple of the error that torch has. The default network has 1.1 to 1.4 times that
-error with 16 tiles of 112, but up to twice with four of any size: a matter of chance that must not decide."""
+"""Largest error in bfloat16, as a multiple of the error that torch has. Over a few pictures, those of the default
+network are one to two times as large."""
 _CPU = torch.device("cpu")
 
 
@@ -118,11 +120,11 @@ def converted(
     piece = in_a_piece(images.shape[-2] * images.shape[-1])
     streams = min(-(-len(images) // piece), torch.get_num_threads())
     if identity is None:
-        return _checked(network, images[:piece], precision, piece, streams)
+        return _checked(network, images[:_COMPARED], precision, piece, streams)
     key = (identity, precision, images.shape[-2:], piece, streams, torch.get_num_threads())
     with _sharing:  # other threads would convert the same
         if key not in _shared:
-            _shared[key] = _checked(network, images[:piece], precision, piece, streams)
+            _shared[key] = _checked(network, images[:_COMPARED], precision, piece, streams)
         kept: Converted | None = _shared[key]
     return None if kept is None else kept.another()
 

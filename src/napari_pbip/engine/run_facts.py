@@ -37,6 +37,8 @@ class RunFacts:
     """Number of planned optimiser steps; for a linear probe, the number of tiles."""
     step: int = 0
     """Number of steps at the last save."""
+    learning_rate: float | None = None
+    """Peak learning rate of a training in steps; None in runs of earlier versions."""
     seconds: float = 0.0
     """Seconds of training, including those before it was resumed."""
     earlier: list[tuple[int, int]] = field(default_factory=list)
@@ -121,6 +123,22 @@ def _found(path: str, run: Path) -> str:
     """Return a path of the settings; in runs of earlier versions it may be relative to an earlier working folder."""
     places = (place / path for place in (*run.absolute().parents, Path.cwd()))
     return path if Path(path).is_absolute() else str(next((place for place in places if place.exists()), path))
+
+
+def as_begun(settings: JobSettings, earlier: JobSettings | None) -> JobSettings:
+    """Return settings with the defaults of the version that began a run, where these have changed since.
+
+    Parameters
+    ----------
+    settings
+        Settings of which some may not be given.
+    earlier
+        Settings of the run, or None if there is none.
+    """
+    if earlier is None or "stain_augmentation" in settings.train.model_fields_set:
+        return settings
+    strength = earlier.train.stain_augmentation
+    return settings.model_copy(update={"train": settings.train.model_copy(update={"stain_augmentation": strength})})
 
 
 def runs_in(folder: Path) -> dict[str, RunFacts | ModelError]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from napari_pbip.errors import ProjectError, SlideError
 from napari_pbip.project.file import ProjectSlide, project_of
@@ -27,7 +27,7 @@ def find_slides(missing: Sequence[ProjectSlide], folder: Path) -> dict[Path, Pat
     The present path of each slide that was found, by its earlier path.
     """
     wanted = {slide.path: slide for slide in missing}
-    names = {path.name for path in wanted}
+    names = {_name(path) for path in wanted}
     found: dict[Path, Path] = {}
     for place, folders, files in os.walk(folder):
         folders.sort()
@@ -35,7 +35,7 @@ def find_slides(missing: Sequence[ProjectSlide], folder: Path) -> dict[Path, Pat
             path = Path(place, name).absolute()
             identity = _identity(path)
             for earlier, slide in list(wanted.items()):
-                if earlier.name == name and slide.identity == identity:
+                if _name(earlier) == name and slide.identity == identity:
                     found[earlier] = path
                     del wanted[earlier]
                     break  # of equal slides in several folders, each is found once
@@ -62,6 +62,11 @@ def slide_of_result(store: Path) -> SlideFacts:
     known = () if project is None else project.slides
     path = next((one.path for one in known if one.identity == slide.identity and one.path.exists()), slide.path)
     return slide.model_copy(update={"path": path})
+
+
+def _name(path: Path) -> str:
+    """Return the name of a file, whose path may be one of Windows on another system."""
+    return PureWindowsPath(path.name).name
 
 
 def _identity(path: Path) -> str | None:

@@ -46,6 +46,7 @@ class PaddedScores:
     rows: slice
     """Rows of the rectangle among these."""
     columns: slice
+    """Columns of the rectangle among these."""
     counts: npt.NDArray[np.bool_] | None = None
     """Whether a cell counts, (H, W); only needed for smoothing."""
     sigma: float = 0.0

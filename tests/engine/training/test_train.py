@@ -258,6 +258,25 @@ def test_a_run_of_a_version_that_masked_images_goes_on_with_them(weak_data: Path
     assert runs.RunFacts.read(tmp_path / "run").settings.method.masked == "images"
 
 
+def test_a_run_of_an_earlier_version_goes_on_with_its_rate_and_colours(weak_data: Path, tmp_path: Path) -> None:
+    backbone = {"name": "efficientnet-lite0", "weights": "builtin"}
+    settings = settings_for(weak_data, backbone=backbone, train={"learning_rate": "auto"})
+    stop_after(train(settings, tmp_path / "run"), 2)
+    facts = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert (facts.pop("learning_rate"), facts["settings"]["train"]["stain_augmentation"]) == (1e-3, 0.2)
+    facts["settings"]["train"]["stain_augmentation"] = 0.0
+    (tmp_path / "run" / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    run(train(settings, tmp_path / "run", resume=True))
+    resumed = runs.RunFacts.read(tmp_path / "run")
+    assert (resumed.learning_rate, resumed.settings.train.stain_augmentation) == (5e-4, 0.0)
+    with (tmp_path / "run" / "curves.csv").open() as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    assert rates[0] == 1e-3
+    assert max(rates[2:]) < 5e-4
+    given = settings_for(weak_data, backbone=backbone, train={"learning_rate": "auto", "stain_augmentation": 0.2})
+    assert "train.stain_augmentation" in sentence(train(given, tmp_path / "run", resume=True), ConfigError)
+
+
 def test_an_earlier_run_is_resumed_or_replaced_only_on_request(
     weak_data: Path, finished: tuple[Path, list[Event]]
 ) -> None:

@@ -25,8 +25,11 @@ def planned_steps(settings: TrainSettings, tiles: int) -> int:
     return epochs * per_epoch
 
 
-def peak_learning_rate(settings: JobSettings, backbone: Pyramid) -> float:
-    """Return the peak learning rate for this backbone, which is chosen here if ``train.learning_rate`` is ``auto``."""
+def peak_learning_rate(settings: JobSettings, backbone: Pyramid, *, of_earlier_version: bool = False) -> float:
+    """Return the peak learning rate for this backbone, which is chosen here if ``train.learning_rate`` is ``auto``.
+
+    A run that an earlier version began goes on with the rate of that version.
+    """
     rate = settings.train.learning_rate
     if rate != "auto":
         return rate
@@ -34,7 +37,7 @@ def peak_learning_rate(settings: JobSettings, backbone: Pyramid) -> float:
     if not isinstance(backbone, Backbone):  # the student of ConStruct, of which little is trained
         return 5e-5 if weights else 5e-4
     if weights == "builtin":
-        return 1e-3
+        return 5e-4 if of_earlier_version else 1e-3
     # weights from our own trainings have seen few images and may change fast; others have the low rate of the release
     return 5e-5 if weights and not backbone.from_run else 5e-4
 

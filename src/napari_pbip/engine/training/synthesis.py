@@ -16,10 +16,19 @@ import torch
 from napari_pbip.bank import LabelledTile, TileSet
 from napari_pbip.bank.mosaics import partition
 from napari_pbip.config import TrainSettings
-from napari_pbip.engine.loading import TileReader, flip_and_turn, require_one_size, stain_change, to_tensor, with_stain
+from napari_pbip.engine.loading import (
+    WHITE_POINT,
+    TileReader,
+    flip_and_turn,
+    require_one_size,
+    stain_change,
+    to_tensor,
+    with_stain,
+)
 from napari_pbip.errors import DataError
 
 _STAIN = 0.2
+"""Strength of the change of the colours of a piece."""
 _PIECES = (2, 5)
 """Smallest and largest number of pieces of a mosaic."""
 _SHARE = 0.5
@@ -97,7 +106,7 @@ class Composer:
         squares = [image[:side, :side] for image in images]
         if self._turn:
             squares = [flip_and_turn(square, rng) for square in squares]
-        change = stain_change(pieces, _STAIN, rng)
+        change = stain_change(pieces, _STAIN, rng, WHITE_POINT * _STAIN)
         piece = partition(side, pieces, rng)
         image = np.select([(piece == n)[:, :, None] for n in range(pieces)], squares)
         of_pixels = (values[piece, :, 0, 0].permute(2, 0, 1) for values in change)

@@ -21,6 +21,7 @@ from napari_pbip.engine import runs
 from napari_pbip.engine.inference.windows import SMALLEST
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import TileReader
+from napari_pbip.engine.run_facts import as_begun
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.advice import advise
 from napari_pbip.engine.training.loop import check_resume
@@ -120,7 +121,7 @@ def _train(settings: JobSettings, out: Path, processes: Processes, *, resume: bo
         return
     earlier = runs.RunFacts.read(out).settings if resume else None
     settings, without = _with_synthesis(settings, tiles, earlier)
-    settings = _masked_as_begun(settings, earlier)
+    settings = as_begun(_masked_as_begun(settings, earlier), earlier)
     synthesis = isinstance(settings.method, PyramidSettings) and settings.method.options()["synthesis"]
     compose = Composer(tiles, settings.train, read) if synthesis else None
     yield Loading("the networks")

@@ -64,8 +64,10 @@ class Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         read: TileReader,
     ) -> None:
         settings = facts.settings.train
-        peak = peak_learning_rate(facts.settings, method.backbone)
-        optimiser = torch.optim.AdamW(method.parameters(), lr=peak, weight_decay=settings.weight_decay)
+        if facts.learning_rate is None:
+            begun = facts.step > 0
+            facts.learning_rate = peak_learning_rate(facts.settings, method.backbone, of_earlier_version=begun)
+        optimiser = torch.optim.AdamW(method.parameters(), lr=facts.learning_rate, weight_decay=settings.weight_decay)
         super().__init__(
             facts,
             method,

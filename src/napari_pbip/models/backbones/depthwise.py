@@ -105,7 +105,7 @@ def _of_images(gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tenso
 
 
 def _of_weight(gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tensor, shape: Shape) -> torch.Tensor:
-    """Return the gradient of the weights, float32."""
+    """Return the gradient of the weights, float32 (C, 1, k, k)."""
     parts = _parts(gradient, images)
     if max(weight.shape[2:]) > _SMALL or max(shape[2]) > 1:
         return sum((_by_weight(*part, weight, shape) for part in parts), torch.zeros(()))
@@ -113,9 +113,12 @@ def _of_weight(gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tenso
 
 
 def _parts(gradient: torch.Tensor, images: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield both in float32 for an image a core at a time, so that the copies stay in the processor's cache."""
+    """Yield both in float32, for as many images at a time as there are cores.
+
+    The copies then stay in the cache of the processor. Of no images there is one part without any.
+    """
     count = torch.get_num_threads()
-    for first in range(0, len(images), count):
+    for first in range(0, max(1, len(images)), count):
         yield gradient[first : first + count].float(), images[first : first + count].float()
 
 
@@ -129,7 +132,18 @@ def _backward(
 
 
 def _by_weight(gradient: torch.Tensor, images: torch.Tensor, weight: torch.Tensor, shape: Shape) -> torch.Tensor:
-    """Return the gradient of the weights, each as the sum of products of the gradient and what the weight saw."""
+    """Return the gradient of the weights, (C, 1, k, k): sums of products of the gradient and the images.
+
+    Weight (y, x) of a channel was multiplied with the pixels that lie y and x dilated rows and columns after the first
+    one of each place of the kernel; its gradient is the sum over these of pixel times gradient of the result.
+
+    Parameters
+    ----------
+    gradient, images
+        Gradient of the results, (B, C, h, w), and the images, (B, C, H, W), float32.
+    weight, shape
+        The weights, and stride, padding and dilation.
+    """
     stride, padding, dilation = shape
     gradient, images = gradient.permute(0, 2, 3, 1), images.permute(0, 2, 3, 1)
     images = F.pad(images, (0, 0, padding[1], padding[1], padding[0], padding[0]))
