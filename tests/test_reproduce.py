@@ -59,6 +59,7 @@ def test_every_file_plans_the_runs_that_its_readme_tells(file: Path) -> None:
         assert run.settings.bank.encoder in encoders.catalogue()
         assert run.settings.backbone.name in backbones.catalogue()
         assert run.settings.backbone.weights == FOLDER / "weights" / run.settings.backbone.name
+        assert run.settings.train.stain_augmentation == 0
     assert f"`{file.name}`" in (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
