@@ -454,6 +454,33 @@ def test_work_without_phases_and_short_jobs_are_not_announced(viewer, settle, mo
     notification_manager.notification_ready.disconnect(told.append)
 
 
+def test_what_a_job_loads_is_in_the_activity_dock_and_in_the_question_before_closing(viewer, settle) -> None:
+    loaded, seen = threading.Event(), threading.Event()
+
+    def loading_first() -> Job:
+        yield Loading("the encoder conch")
+        loaded.wait(PATIENCE)
+        yield Started("Counting", 5, "numbers")
+        yield Step(1)
+        seen.wait(PATIENCE)
+
+    session = session_of(viewer)
+    running = session.start(loading_first)
+    bar = JobBar()
+    viewer.window.add_dock_widget(bar, name="A job")
+    bar.follow(running)
+    settle(lambda: activity_bars(viewer))
+    (shown,) = activity_bars(viewer)
+    assert shown.description_label.text() == "Loading the encoder conch: "
+    assert shown.qt_progress_bar.maximum() == 0  # it moves, without an end
+    assert session.activity.running == ["Loading the encoder conch"]
+    loaded.set()
+    settle(lambda: session.activity.running == ["Counting"])
+    settle(lambda: [one.qt_progress_bar.maximum() for one in activity_bars(viewer)] == [5])
+    seen.set()
+    settle(lambda: running.state.ended)
+
+
 @pytest.mark.parametrize("close", ["window", "quit"])
 def test_closing_with_a_job_running_asks_once(application, settle, close, monkeypatch):
     quits = []

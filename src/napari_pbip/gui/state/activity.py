@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from napari.utils import progress
 from napari.utils.notifications import show_error, show_info
 from psygnal import SignalInstance
 from qtpy.QtCore import QTimer
 
-from napari_pbip.events import Started, Step
+from napari_pbip.events import Event, Loading, Started, Step
 from napari_pbip.gui.jobs import RunningJob, State, last
 from napari_pbip.gui.timers import single_shot
 
@@ -19,7 +20,7 @@ _REFRESH_MS = 500
 
 
 class Activity:
-    """Announces jobs that take a while and say how much there is to do.
+    """Announces jobs that take a while and say what they do.
 
     Parameters
     ----------
@@ -53,16 +54,15 @@ class Activity:
 
     def _refresh(self) -> None:
         for job, began in list(self._began.items()):
-            started: Started | None = last(job.recent_events, Started)
-            if started is None or time.monotonic() - began < SHORT or job not in self._began:
+            shown = _shown(job.recent_events)
+            if shown is None or time.monotonic() - began < SHORT or job not in self._began:
                 continue
-            step: Step | None = last(job.recent_events, Step)
-            done = min(started.done if step is None else step.done, started.total)
+            what, done, total = shown
             bar = self._bars.get(job)
-            if bar is None or bar.desc.removesuffix(": ") != started.job or bar.total != started.total:  # a new phase
+            if bar is None or bar.desc.removesuffix(": ") != what or bar.total != total:  # a new phase
                 if bar is not None:
                     bar.close()
-                bar = self._bars[job] = progress(desc=started.job, total=started.total, initial=done)
+                bar = self._bars[job] = progress(desc=what, total=total, initial=done)
             elif done != bar.n:
                 bar.update(done - bar.n)
             if job not in self._began:  # it has ended while napari processed events
@@ -81,6 +81,20 @@ class Activity:
         if bar is not None:
             bar.close()
         return bar is not None
+
+
+def _shown(events: Sequence[Event]) -> tuple[str, int, int] | None:
+    """Return what a job does, how much of it is done, and of how much, by its recent events; None if it does not say.
+
+    While something is loaded, both numbers are 0, for which napari shows a bar that moves.
+    """
+    begun = next((event for event in reversed(events) if isinstance(event, Started | Loading)), None)
+    if begun is None:
+        return None
+    if isinstance(begun, Loading):
+        return f"Loading {begun.what}", 0, 0
+    step: Step | None = last(events, Step)
+    return begun.job, min(begun.done if step is None else step.done, begun.total), begun.total
 
 
 def _announce_end(job: RunningJob, announced: bool) -> None:

@@ -47,7 +47,8 @@ class ProjectClaim:
                 self._waiting.start()
                 return ProjectError(
                     f"This project is open in another window ({error.holder}); slides, settings and thresholds that "
-                    "you change here are not remembered until that window is closed."
+                    "you change here are not remembered until that window is closed, and of tissue and regions that "
+                    "both change, the later ones count."
                 )
             except OutputError:
                 return None
