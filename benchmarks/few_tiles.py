@@ -31,7 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "PBIP, no mosaics": {"method": {"name": "pbip", "synthesis": 0}},
     "PBIP, 60 steps": {"method": {"name": "pbip"}, "train": {"steps": 60}},
     "PBIP, 60 steps, no mosaics": {"method": {"name": "pbip", "synthesis": 0}, "train": {"steps": 60}},
-    "PBIP, a tenth of the rate, no mosaics": {
+    "PBIP, a rate of 5e-5, no mosaics": {
         "method": {"name": "pbip", "synthesis": 0},
         "train": {"learning_rate": 5e-5},
     },
