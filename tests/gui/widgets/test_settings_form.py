@@ -183,7 +183,7 @@ def test_typing_changes_the_settings_and_says_so(shown: Any) -> None:
         (TrainSettings, "epochs", "2.5", "valid integer or 'auto'; auto is kept."),
         (TrainSettings, "epochs", "", "valid integer or 'auto'; auto is kept."),
         (TrainSettings, "learning_rate", "-1", "greater than 0 or 'auto'; auto is kept."),
-        (TrainSettings, "stain_augmentation", "nan", "; 0.0 is kept."),
+        (TrainSettings, "stain_augmentation", "nan", "; 0.2 is kept."),
         (TrainSettings, "steps", "-3", "greater than or equal to 1; it stays empty."),
         (PbipSettings, "delta", "1.5", "less than or equal to 1; 0.15 is kept."),
         (PbipSettings, "stage_weights", "1, 2", "too few values; 0.0, 0.1, 1.0, 1.0 is kept."),
