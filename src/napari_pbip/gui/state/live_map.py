@@ -240,9 +240,8 @@ class LiveMap:
 
     def _on_events(self, events: Sequence[Event], wanted: _Wanted) -> None:
         for event in events:
-            if (
-                isinstance(event, Loading) and self._wanted is not None
-            ):  # perhaps of an earlier update, which loads for all
+            # perhaps of an earlier update, which loads for all
+            if isinstance(event, Loading) and self._wanted is not None:
                 self._report(loading(event.what))
         if wanted is not self._wanted:
             return  # the events are those of an earlier update
