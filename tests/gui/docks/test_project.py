@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 import tifffile
 from qtpy.QtCore import QPoint, Qt, QTimer
+from qtpy.QtGui import QFontMetrics
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QLineEdit, QStyle
+from qtpy.QtWidgets import QLineEdit, QStyle, QStyleOptionViewItem
 from typer.testing import CliRunner
 
 from napari_pbip import cli, samples
@@ -250,6 +251,22 @@ def test_microns_per_pixel_are_edited_in_the_table(
     saved = {slide.path.name: slide for slide in Project.open(session.folder).slides}
     assert (saved["tumour.tif"].mpp, saved["tumour.tif"].mpp_from) == (0.25, "user")
     assert session.slides.open(study / "tumour.tif").slide.mpp == 0.25
+
+
+def test_names_and_unknown_sizes_can_be_read_in_the_panel(viewer: Any, widget: Any, settle: Settle) -> None:
+    main_window(viewer).resize(1366, 768)
+    session_of(viewer).project.add([samples.tumour()])
+    all_known(widget, settle, 1)
+    table = widget.table
+    unknown, name = table.model().index(0, MPP), table.model().index(0, SLIDE)
+    assert unknown.data() == "unknown"
+    assert QFontMetrics(unknown.data(Qt.ItemDataRole.FontRole) or table.font()).horizontalAdvance("unknown") < (
+        table.columnWidth(MPP) - 2 * table.style().pixelMetric(QStyle.PixelMetric.PM_FocusFrameHMargin)
+    )
+    # a line of the name may end after an underscore
+    option = QStyleOptionViewItem()
+    table.itemDelegateForColumn(SLIDE).initStyleOption(option, name)
+    assert option.text.split("\u200b") == ["CPTAC_", "C3L-00601-26_", "pyramid.tif"]
 
 
 def test_one_report_of_all(widget: Any, settle: Settle, study: Path, tmp_path: Path) -> None:

@@ -18,7 +18,15 @@ from qtpy.QtCore import (
     Signal,
 )
 from qtpy.QtGui import QFont, QResizeEvent
-from qtpy.QtWidgets import QAbstractItemDelegate, QAbstractItemView, QHeaderView, QTableView, QWidget
+from qtpy.QtWidgets import (
+    QAbstractItemDelegate,
+    QAbstractItemView,
+    QHeaderView,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTableView,
+    QWidget,
+)
 
 from napari_pbip.gui.area_text import percent, square_millimetres
 from napari_pbip.gui.connections import listen
@@ -35,7 +43,7 @@ SLIDE, MAP, MPP, TISSUE, STATE, MODEL, AREAS = range(7)
 _COLUMNS = ("slide", "map", "mpp", "tissue_mm2", "state", "model")
 """Their names in the file of the project."""
 _HEADERS = ("Slide", "Map", "µm per\npixel", "Tissue\nmm²", "State", "Model")
-_WIDTHS = {SLIDE: 116, MAP: 52, MPP: 52, TISSUE: 56, STATE: 84, MODEL: 84}
+_WIDTHS = {SLIDE: 116, MAP: 52, MPP: 68, TISSUE: 52, STATE: 72, MODEL: 84}
 """Widths in pixels with which the columns up to the state are in sight in the workflow panel."""
 _AREA_WIDTHS = 64, 160
 """Least and largest width in pixels of the columns of classes, which are as wide as their titles in between."""
@@ -237,6 +245,7 @@ class CohortTable(QTableView):
         self.setIconSize(QSize(SIDE, SIDE))
         self.setMinimumHeight(_LEAST_HEIGHT)
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # names of slides differ at their ends
+        self.setItemDelegateForColumn(SLIDE, _Names(self))
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         vertical, header = self.verticalHeader(), self.horizontalHeader()
         if vertical is not None and header is not None:
@@ -359,3 +368,12 @@ class CohortTable(QTableView):
         parts = selection.selection()
         rows = {row for n in range(len(parts)) for row in range(parts[n].top(), parts[n].bottom() + 1)}
         return [self.path(self._proxy.index(row, SLIDE)) for row in sorted(rows)]
+
+
+class _Names(QStyledItemDelegate):
+    """Draws the names of slides in several lines, which may end after an underscore too."""
+
+    def initStyleOption(self, option: QStyleOptionViewItem | None, index: Index) -> None:
+        super().initStyleOption(option, index)
+        assert option is not None  # what Qt passes
+        option.text = option.text.replace("_", "_\u200b")
