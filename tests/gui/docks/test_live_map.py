@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,11 @@ from qtpy.QtTest import QTest
 from napari_pbip import samples
 from napari_pbip.config import BankSettings, ProbeSettings
 from napari_pbip.engine.run_facts import RunFacts
+from napari_pbip.engine.training import live_map
+from napari_pbip.engine.training.live_map import check_labels
+from napari_pbip.engine.training.live_mosaics import LiveMosaics
+from napari_pbip.engine.training.live_view import Fit
+from napari_pbip.events import Event, Job, Started, Step
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.legend import LegendWidget
 from napari_pbip.results import ScoreStore
@@ -216,6 +223,54 @@ def test_labels_are_checked_and_a_doubtful_tile_is_gone_to(bench: LiveBench) -> 
     microns = bench.labels.size.microns
     assert np.allclose(camera_of(bench.viewer).center[-2:], (7.5 * microns, 4.5 * microns), atol=1)
     bench.drawn()
+
+
+def test_labels_are_checked_although_a_newer_fit_or_label_comes_meanwhile(
+    bench: LiveBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check takes long on a busy computer: until mosaics are known, and until a tile gets a second class."""
+    begun, go_on = [], threading.Event()
+
+    def slow(fit: Fit) -> Job:
+        begun.append(fit)
+        yield Started("Checking the labels", 1, "fits")
+        while not go_on.wait(0.01):
+            yield Step(0)  # here it is stopped
+        yield from check_labels(fit)
+
+    monkeypatch.setattr(live_map, "check_labels", slow)
+    compose = LiveMosaics.compose
+
+    def late(*arguments: Any) -> Iterator[Event]:
+        while not begun:
+            time.sleep(0.01)
+            yield Step(0)
+        yield from compose(*arguments)
+
+    monkeypatch.setattr(LiveMosaics, "compose", late)
+    bench.give(0, *DERMIS)
+    bench.give(1, *KERATIN)
+    bench.look_at(5, 5, tiles=2)
+    click(bench.panel.live_button)
+    bench.settle(lambda: begun)
+    bench.drawn()
+    assert bench.live._fit is not begun[0]  # mosaics have been composed
+    go_on.set()
+    bench.settle(lambda: bench.panel.report.isVisible() and not bench.session.jobs)
+    assert len(begun) == 1
+
+    go_on.clear()
+    bench.give(0, (4, 9))
+    bench.settle(lambda: len(begun) == 2)
+    bench.part.table.choose(1)
+    bench.click(4, 9, Qt.KeyboardModifier.ShiftModifier)  # which is no tile of one class any more
+    bench.settle(lambda: len(begun) == 3)
+    go_on.set()
+    checked: list[None] = []
+    bench.live.checked_changed.connect(lambda: checked.append(None))
+    bench.settle(lambda: checked and not bench.session.jobs)
+    assert len(begun) == 3
+    assert sum(map(sum, bench.live.checked["confusion"])) == len(DERMIS) + len(KERATIN)
 
 
 def test_the_whole_slide_is_mapped_in_one_step(bench: LiveBench) -> None:

@@ -373,7 +373,7 @@ class CohortTable(QTableView):
 class _Names(QStyledItemDelegate):
     """Draws the names of slides in several lines, which may end after an underscore too."""
 
-    def initStyleOption(self, option: QStyleOptionViewItem | None, index: Index) -> None:
+    def initStyleOption(self, option: QStyleOptionViewItem | None, index: QModelIndex) -> None:
         super().initStyleOption(option, index)
-        assert option is not None  # what Qt passes
-        option.text = option.text.replace("_", "_\u200b")
+        if option is not None and option.text is not None:  # as Qt says
+            option.text = option.text.replace("_", "_\u200b")

@@ -96,6 +96,7 @@ class LiveMap:
         self._wanted: _Wanted | None = None
         self._tiles: dict[Position, Labels] = {}
         self._fit: Fit | None = None
+        self._checked: Fit | None = None  # the one whose labels are checked, or have been
         self._started: Started | None = None
         self._mapping, self._checking = NewestJob(session.start), NewestJob(session.start)
         self._soon = single_shot(_FOLLOW_MS, self._follow)
@@ -179,7 +180,7 @@ class LiveMap:
             if before is None or not _fits(before, wanted):
                 self._remove()
             elif before.labelled != wanted.labelled:
-                self._checking.stop()  # it checks earlier labels, and slows down the fit
+                self._stop_checking()  # it checks earlier labels, and slows down the fit
                 self._paint()
             self._report("Starting…" if before is None else self.note)
             self._mapping.start(lambda: self._make(wanted), lambda job: self._listen(job, wanted))
@@ -216,12 +217,16 @@ class LiveMap:
 
     def _stop(self) -> None:
         """Stop all updates and remove the layer."""
-        for timer in (self._soon, self._quiet):
-            timer.stop()
-        for jobs in (self._mapping, self._checking):
-            jobs.stop()
+        self._soon.stop()
+        self._mapping.stop()
+        self._stop_checking()
         self._wanted = None
         self._remove()
+
+    def _stop_checking(self) -> None:
+        self._quiet.stop()
+        self._checking.stop()
+        self._checked = None
 
     # the jobs --------------------------------------------------------------------------------------------------
 
@@ -250,9 +255,9 @@ class LiveMap:
             if isinstance(event, Started):
                 self._started = event
             elif isinstance(event, Fitted):
-                if self._fit is None or event.fit is None or event.fit.single.tiles != self._fit.single.tiles:
-                    self._quiet.start()  # a fit to more mosaics is one to the same labels
                 self._fit = event.fit
+                if not (self._quiet.isActive() or _same_labels(event.fit, self._checked)):
+                    self._quiet.start()
             elif isinstance(event, Warned):
                 self.warnings += (event.message,)
             elif isinstance(event, Step) and self._started is not None:
@@ -273,7 +278,7 @@ class LiveMap:
             self._report("" if whole else "The middle of the view is coloured; zoom in to see all of it coloured.")
 
     def _check(self) -> None:
-        fit = self._fit
+        fit = self._checked = self._fit
         if fit is None:
             return
 
@@ -285,7 +290,7 @@ class LiveMap:
         def take(job: RunningJob) -> None:
             if job.error is not None:
                 self._report(self.note, job.error)
-            elif job.result is not None and fit is self._fit:
+            elif job.result is not None and fit is self._checked:
                 self.checked = {**job.result.summary, "names": fit.names}
                 self.checked_changed.emit()
 
@@ -365,6 +370,13 @@ def _fits(before: _Wanted, after: _Wanted) -> bool:
     """Return whether the labels of cells that are shown are still valid, or at least comparable."""
     lattices = [(wanted.view.slide, wanted.view.size, wanted.encoder) for wanted in (before, after)]
     return lattices[0] == lattices[1] and len(before.labelled.taxonomy) <= len(after.labelled.taxonomy)
+
+
+def _same_labels(fit: Fit | None, other: Fit | None) -> bool:
+    """Return whether two fits learn from the same labels of single classes; they may differ in the mosaics of them."""
+    if fit is None or other is None:
+        return fit is other
+    return (fit.names, fit.single.tiles) == (other.names, other.single.tiles)
 
 
 def _place(slide: SlideLayer, cell: tuple[float, float], corner: tuple[float, float]) -> dict[str, Any]:
