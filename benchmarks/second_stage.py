@@ -80,7 +80,7 @@ def trained(out: Path, data: Path, method: dict[str, Any], steps: int, seed: int
         "train": {
             "steps": steps,
             "batch_size": 32,
-            "learning_rate": 5e-4,
+            "learning_rate": 1e-3,
             "warmup": 20,
             "stain_augmentation": 0.2,
             "validate_every": 1,

@@ -68,7 +68,7 @@ def test_stain_changes_amounts_and_the_white_point(tiles: list[LabelledTile]) ->
     images = to_tensor(np.stack([image] * 20 + [np.full_like(image, 255)] * 40))
     same = change_stain(images, 0.0, np.random.default_rng(0))
     assert torch.allclose(same, images.clamp(min=1 / 255), atol=1e-4)
-    changed = change_stain(images, 0.3, np.random.default_rng(0), white_point=0.15)
+    changed = change_stain(images, 0.3, np.random.default_rng(0), white_point=True)
     before, *after = (rgb2hed(one.permute(1, 2, 0).numpy())[..., 0] for one in (images[0], *changed[:20]))
     # haematoxylin is scaled and shifted as a whole: the picture stays, its contrast changes
     assert min(np.corrcoef(before.ravel(), one.ravel())[0, 1] for one in after) > 0.9

@@ -129,8 +129,7 @@ def training_batches(
             images.append(flip_and_turn(image, rng) if settings.flip_and_turn else image)
         batch = to_batch(images, [tiles[i] for i in chosen], classes)
         if settings.stain_augmentation:
-            strength = settings.stain_augmentation
-            changed = change_stain(batch.images, strength, rng, WHITE_POINT * strength)
+            changed = change_stain(batch.images, settings.stain_augmentation, rng, white_point=True)
             batch = replace(batch, images=changed)
         return batch
 
@@ -195,20 +194,20 @@ def flip_and_turn(image: Image, rng: np.random.Generator) -> Image:
 _TO_HED = torch.tensor(hed_from_rgb, dtype=torch.float32)
 _FROM_HED = torch.tensor(rgb_from_hed, dtype=torch.float32)
 
-WHITE_POINT = 0.5
-"""Largest change of the logarithm of red, green or blue in training, as a share of the strength."""
+_WHITE_POINT = 0.5
+"""Largest change of the logarithm of red, green or blue, as a share of the strength."""
 
 
 def change_stain(
-    images: torch.Tensor, strength: float, rng: np.random.Generator, white_point: float = 0.0
+    images: torch.Tensor, strength: float, rng: np.random.Generator, *, white_point: bool = False
 ) -> torch.Tensor:
     """Change the stains of each image at random, and the white point if that is asked for.
 
     The amounts of haematoxylin, eosin and the residual are those of the colour deconvolution of Ruifrok & Johnston
     (2001); each is multiplied by 1 + u and shifted by 0.05 v with u, v uniform in [-strength, strength], as by Tellez
     et al. (2018, "Whole-slide mitosis detection"), whose shifts are larger. Red, green and blue are each multiplied by
-    exp(w), w uniform in [-white_point, white_point], which is what another scanner does to all pixels, glass included.
-    No pixel becomes brighter than white, so that white glass is only darkened.
+    exp(w), w uniform in [-strength / 2, strength / 2], which is what another scanner does to all pixels, glass
+    included. No pixel becomes brighter than white, so that white glass is only darkened.
 
     Parameters
     ----------
@@ -219,13 +218,13 @@ def change_stain(
     rng
         Random generator.
     white_point
-        Largest change of the logarithm of red, green or blue.
+        Whether the white point is changed too.
     """
-    return with_stain(images, *stain_change(len(images), strength, rng, white_point))
+    return with_stain(images, *stain_change(len(images), strength, rng, white_point=white_point))
 
 
 def stain_change(
-    count: int, strength: float, rng: np.random.Generator, white_point: float = 0.0
+    count: int, strength: float, rng: np.random.Generator, *, white_point: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the random factors and shifts of :func:`change_stain` for some images, (B, 3, 1, 1) each."""
     shape = (count, 3, 1, 1)
@@ -233,7 +232,8 @@ def stain_change(
     shift = torch.from_numpy(rng.uniform(-0.05 * strength, 0.05 * strength, shape)).float()
     if white_point:
         # a factor of a colour is a shift of its optical density, and thereby of the stains
-        white = torch.from_numpy(rng.uniform(-white_point, white_point, (count, 3))).float()
+        most = _WHITE_POINT * strength
+        white = torch.from_numpy(rng.uniform(-most, most, (count, 3))).float()
         shift -= (white @ _TO_HED)[:, :, None, None]
     return factor, shift
 

@@ -17,7 +17,6 @@ from napari_pbip.bank import LabelledTile, TileSet
 from napari_pbip.bank.mosaics import partition
 from napari_pbip.config import TrainSettings
 from napari_pbip.engine.loading import (
-    WHITE_POINT,
     TileReader,
     flip_and_turn,
     require_one_size,
@@ -106,7 +105,7 @@ class Composer:
         squares = [image[:side, :side] for image in images]
         if self._turn:
             squares = [flip_and_turn(square, rng) for square in squares]
-        change = stain_change(pieces, _STAIN, rng, WHITE_POINT * _STAIN)
+        change = stain_change(pieces, _STAIN, rng, white_point=True)
         piece = partition(side, pieces, rng)
         image = np.select([(piece == n)[:, :, None] for n in range(pieces)], squares)
         of_pixels = (values[piece, :, 0, 0].permute(2, 0, 1) for values in change)
