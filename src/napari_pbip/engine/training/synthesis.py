@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from napari_pbip.bank import LabelledTile, TileSet
 from napari_pbip.bank.mosaics import partition
 from napari_pbip.config import TrainSettings
 from napari_pbip.engine.loading import (
+    Image,
     TileReader,
     flip_and_turn,
     require_one_size,
@@ -95,8 +97,7 @@ class Composer:
         return Mosaics(torch.stack(images), torch.stack(masks))
 
     def _compose(self, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        pieces = int(rng.integers(_PIECES[0], _PIECES[1] + 1))
-        classes = rng.integers(len(self._tiles), size=pieces)
+        classes = rng.integers(len(self._tiles), size=piece_count(rng))
         classes[:2] = rng.choice(len(self._tiles), 2, replace=False)
         chosen = [self._tiles[n][int(rng.integers(len(self._tiles[n])))] for n in classes]
         images = [self._read(tile) for tile in chosen]
@@ -105,8 +106,32 @@ class Composer:
         squares = [image[:side, :side] for image in images]
         if self._turn:
             squares = [flip_and_turn(square, rng) for square in squares]
-        change = stain_change(pieces, _STAIN, rng, white_point=True)
-        piece = partition(side, pieces, rng)
-        image = np.select([(piece == n)[:, :, None] for n in range(pieces)], squares)
-        of_pixels = (values[piece, :, 0, 0].permute(2, 0, 1) for values in change)
-        return with_stain(to_tensor(image[None]), *of_pixels)[0], torch.from_numpy(classes[piece])
+        image, piece = join(squares, rng)
+        return image, torch.from_numpy(classes[piece])
+
+
+def piece_count(rng: np.random.Generator) -> int:
+    """Return a random number of pieces of a mosaic."""
+    return int(rng.integers(_PIECES[0], _PIECES[1] + 1))
+
+
+def join(squares: Sequence[Image], rng: np.random.Generator) -> tuple[torch.Tensor, npt.NDArray[np.intp]]:
+    """Join pieces of squares to a mosaic, each in other colours.
+
+    Parameters
+    ----------
+    squares
+        Single-class tiles, RGB uint8, (S, S, 3).
+    rng
+        Random generator.
+
+    Returns
+    -------
+    tuple of torch.Tensor and numpy.ndarray
+        The mosaic, RGB in [0, 1], (3, S, S), and the index of the square that each of its pixels shows, (S, S).
+    """
+    change = stain_change(len(squares), _STAIN, rng, white_point=True)
+    piece = partition(len(squares[0]), len(squares), rng)
+    image = np.select([(piece == n)[:, :, None] for n in range(len(squares))], squares)
+    of_pixels = (values[piece, :, 0, 0].permute(2, 0, 1) for values in change)
+    return with_stain(to_tensor(image[None]), *of_pixels)[0], piece
