@@ -95,8 +95,9 @@ def compose(mosaic: Mosaic, images: Sequence[Image], side: int) -> tuple[Image, 
         Side of the mosaic in pixels.
     """
     rng = np.random.default_rng(mosaic.seed)
-    mosaic, pieces = join([mirrored(flip_and_turn(image[:side, :side], rng), side) for image in images], rng)
-    return mosaic.mul(255).round_().to(torch.uint8).permute(1, 2, 0).numpy(), pieces.astype(np.uint8)
+    squares = [mirrored(flip_and_turn(tile[:side, :side], rng), side) for tile in images]
+    image, pieces = join(squares, rng)
+    return image.mul(255).round_().to(torch.uint8).permute(1, 2, 0).numpy(), pieces.astype(np.uint8)
 
 
 def sampled_cells(features: Features, pieces: Pieces, count: int) -> tuple[Floats, Pieces]:
