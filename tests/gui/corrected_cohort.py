@@ -19,9 +19,9 @@ from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.panels.cohort_table import STATE, TISSUE
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.steps import Step
-from tests.gui.docks.test_project import click_cell, header, shown
+from tests.gui.docks.test_project import click_cell, header, shown, type_mpp
 from tests.gui.napari_privates import canvas_of
-from tests.gui.qt_helpers import Settle, answer, click, drag, open_workflow, type_text
+from tests.gui.qt_helpers import Settle, answer, choose_entry, choose_files, click, drag, open_workflow, type_text
 from tests.gui.reader import Reader
 
 THREAD = ((60, 470), (430, 470), (430, 620), (60, 620))
@@ -166,8 +166,13 @@ class CorrectedCohort:
         self.scroll_to(tune.correct)
         self.shot("corrected-paint")
         self.reader.press(tune, "Correct")
-        assert tune.correct.back_button.text() == self.reader.named("Take back…")
         assert "A. Person" in tune.correct.about.text()
+        self.reader.press(tune, "Take back…")
+        answer(tune.correct, self.settle, "Take back")
+        self.settle(lambda: not self.result.store.corrections.sittings)
+        self.reader.press(tune, "Undo")
+        self.settle(lambda: self.result.store.corrections.sittings)
+        self.counted()
 
     def teach(self) -> None:
         """Label the tiles that the corrections tell the class of."""
@@ -183,8 +188,12 @@ class CorrectedCohort:
         assert teach.label_button.text().startswith(first)
         assert teach.label_button.text().endswith(last)
         click(teach.label_button)
-        assert len(self.session.labelling.labels) > before
-        self.reader.named("Undo")
+        labelled = len(labels)
+        assert labelled > before
+        self.reader.press(self.panel.pages[Step.TUNE], "Undo")
+        assert len(labels) == before
+        click(self.panel.pages[Step.TUNE].undo.redo_button)
+        assert len(labels) == labelled
 
     def answer_suggestions(self) -> None:
         """Answer with the class that the map shows in the middle of a tile; one of them is skipped."""
@@ -205,6 +214,12 @@ class CorrectedCohort:
         assert suggestions.tile is None
         assert suggestions.skipped
         assert len(self.session.labelling.labels) > before
+        self.reader.press(labelling, "Suggest tiles")
+        self.settle(lambda: suggestions.tile is not None and not self.session.jobs)
+        assert suggestions.tile[1] not in {place for one in suggestions.skipped for place in one.positions}
+        self.canvas.setFocus()
+        QTest.keyClick(self.canvas, Qt.Key.Key_Escape)
+        self.settle(lambda: suggestions.tile is None)
 
     def map_again(self) -> None:
         """Map the slide with a probe of all labels; corrections and regions stay."""
@@ -249,14 +264,14 @@ class CorrectedCohort:
     def cohort(self, others: Mapping[Path, float]) -> None:
         """Map other slides, given with their microns per pixel, with the new model."""
         project = self.page("Project")
-        assert project.add_button.text() == self.reader.named("Add slides…")
-        self.session.project.add([*others])
+        self.reader.press(project, "Add slides…")
+        choose_files(project, self.settle, *others)
         self.settle(lambda: len(self.session.project.slides) == 1 + len(others) and not self.session.jobs)
         for path, mpp in others.items():
-            self.session.project.give_mpp(path.absolute(), mpp)
+            type_mpp(project, self.settle, path.name, f"{mpp:g}")
         self.reader.named("Model")
         newest = max(self.session.training.models, key=lambda name: (name.startswith("model"), name))
-        project.model.setCurrentIndex(project.model.findText(newest))
+        choose_entry(project.model, newest)
         self.settle(lambda: len(shown(project, STATE)) == 1 + len(others) and not self.session.jobs)
         click_cell(project, 0, 1)
         QTest.keyClick(project.table, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)

@@ -95,13 +95,40 @@ def type_text(line: Any, text: str) -> None:
 
 def save_as(parent: Any, settle: Settle, path: Path) -> None:
     """Type a name into the dialog that is open over a widget and asks where to save, and wait for the file."""
+    _answer_with_files(parent, settle, str(path))
+    settle(path.exists)
+
+
+def choose_files(parent: Any, settle: Settle, *paths: Path) -> None:
+    """Type files into the dialog that is open over a widget and asks for some."""
+    _answer_with_files(parent, settle, " ".join(f'"{path}"' for path in paths))
+
+
+def _answer_with_files(parent: Any, settle: Settle, text: str) -> None:
     from qtpy.QtWidgets import QDialogButtonBox, QFileDialog, QLineEdit
 
-    dialog = parent.findChild(QFileDialog)
-    settle(dialog.isVisible)
-    dialog.findChild(QLineEdit).setText(str(path))
-    click(dialog.findChild(QDialogButtonBox).buttons()[0])
-    settle(path.exists)
+    def visible() -> list[Any]:  # and none of before, which Qt has still to delete
+        return [dialog for dialog in parent.findChildren(QFileDialog) if dialog.isVisible()]
+
+    settle(visible)
+    [dialog] = visible()
+    dialog.findChild(QLineEdit).setText(text)
+    button = dialog.findChild(QDialogButtonBox).buttons()[0]
+    settle(button.isEnabled)
+    click(button)
+
+
+def choose_entry(box: Any, text: str) -> None:
+    """Choose an entry of a list with the arrow keys."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    place = box.findText(text)
+    assert place >= 0, text
+    box.setFocus()
+    for _ in range(abs(steps := place - box.currentIndex())):
+        QTest.keyClick(box, Qt.Key.Key_Down if steps > 0 else Qt.Key.Key_Up)
+    assert box.currentText() == text
 
 
 def choose_colour(button: Any, colour: str) -> None:

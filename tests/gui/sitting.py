@@ -19,13 +19,17 @@ from tests.waiting import PATIENCE
 MODULES = "napari_pbip.gui.workflow_panel", "napari_pbip.engine.training.train", "napari_pbip.engine.inference.segment"
 
 
-def sitting(module: str, *arguments: object, **environment: str) -> Any:
-    """Run a module that calls :func:`sit`, with arguments and environment variables; return what it prints.
+def sitting(module: str, what: str, study: Path, locale: str, *arguments: object, **environment: str) -> Any:
+    """Run a module that calls :func:`sit`, with these arguments and environment variables; return what it prints.
 
-    It is a process of its own, which knows nothing of another sitting but need not load its modules again.
+    It is a process of its own, which knows nothing of another sitting but need not load its modules again. As on a
+    computer in that language, its environment has the locale, too: where the system has it, which small ones have not,
+    Qt makes it that of the C library, so that numbers are written with a comma below Python as well.
     """
+    posix = "C" if locale == "C" else f"{locale}.UTF-8"
+    environment = {"LANG": posix, "LC_ALL": posix} | environment
     with tempfile.TemporaryDirectory() as folder:
-        values = module, [*map(str, arguments)], dict(os.environ) | environment, Path(folder)
+        values = module, [what, str(study), locale, *map(str, arguments)], dict(os.environ) | environment, Path(folder)
         process = forking(*MODULES).Process(target=_run, args=values)
         process.start()
         process.join(3 * PATIENCE)
@@ -74,7 +78,10 @@ def sit(
     from tests.gui.qt_helpers import click
 
     recent._file = lambda: study / "last-project.txt"
-    QLocale.setDefault(QLocale(locale))
+    if sys.platform == "linux":
+        assert QLocale.system().name() == locale, QLocale.system().name()
+    else:  # the system is asked, and not the environment
+        QLocale.setDefault(QLocale(locale))
     application = get_qapp()
     napari.settings.get_settings().application.confirm_close_window = False
     sys.excepthook = lambda kind, error, trace: (sys.__excepthook__(kind, error, trace), os._exit(3))

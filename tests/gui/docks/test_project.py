@@ -88,6 +88,15 @@ def click_cell(widget: Any, row: int, column: int, *, twice: bool = False) -> No
         QTest.mouseDClick(viewport, Qt.MouseButton.LeftButton, pos=spot)
 
 
+def type_mpp(widget: Any, settle: Settle, name: str, mpp: str) -> None:
+    """Type the microns per pixel of a slide into its row."""
+    click_cell(widget, row_of(widget, name), MPP, twice=True)
+    [editor] = [one for one in widget.table.viewport().findChildren(QLineEdit) if one.isVisible()]
+    QTest.keyClicks(editor, mpp)
+    QTest.keyClick(editor, Qt.Key.Key_Return)
+    settle(lambda: shown(widget, MPP)[row_of(widget, name)] == mpp)
+
+
 def click_header(widget: Any, column: int) -> None:
     header = widget.table.horizontalHeader()
     x = header.sectionViewportPosition(column) + header.sectionSize(column) // 2

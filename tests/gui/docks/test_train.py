@@ -27,7 +27,7 @@ from napari_pbip.gui.state.steps import Step as WorkStep
 from napari_pbip.models import backbones
 from tests.engine.conftest import settings_for
 from tests.gui.contrast import contrast
-from tests.gui.qt_helpers import Settle, answer, choose_encoder, click, open_workflow, run_job, type_text
+from tests.gui.qt_helpers import Settle, answer, choose_encoder, choose_entry, click, open_workflow, run_job, type_text
 
 
 @pytest.fixture
@@ -89,13 +89,8 @@ def test_the_form_and_the_session_follow_each_other(viewer: Any, widget: Any) ->
 
 def choose_method(widget: Any, name: str) -> None:
     """Choose a method with the arrow keys."""
-    from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
-
     box = widget.form.editor("method.name")
-    steps = box.findData(name) - box.currentIndex()
-    for _ in range(abs(steps)):
-        QTest.keyClick(box, Qt.Key.Key_Down if steps > 0 else Qt.Key.Key_Up)
+    choose_entry(box, box.itemText(box.findData(name)))
 
 
 def test_each_method_says_what_it_learns_from_and_lacks(

@@ -175,7 +175,7 @@ def state(viewer: Any, study: Path) -> dict[str, Any]:
     from napari_pbip.gui.workflow_panel import WorkflowPanel
 
     session = session_of(viewer)
-    [result] = session.results
+    result = session.results.current
     camera = camera_of(viewer)
     panel = next(dock for dock in viewer.window._qt_window.findChildren(WorkflowPanel) if dock.isVisible())
     table = panel.pages[Step.PROJECT].table
@@ -186,8 +186,8 @@ def state(viewer: Any, study: Path) -> dict[str, Any]:
         "listed": [slide.path.name for slide in session.project.slides],
         "current": session.current_slide.slide.path.name,
         "visible": sorted(layer.name for layer in viewer.layers if layer.visible),
-        "result": session.results.current is result,
-        "thresholds": result.thresholds.model_dump(),
+        "result": str(result.store.path),
+        "thresholds": {str(one.store.path): one.thresholds.model_dump() for one in session.results},
         "hidden": sorted(result.display.hidden),
         "opacity": result.layer.opacity,
         "settings": session.settings.model_dump(mode="json"),

@@ -59,8 +59,9 @@ def test_a_script_that_ends_without_quitting_loses_nothing(display: None, study:
 def test_after_a_restart_everything_is_as_it_was(display: None, study: Path) -> None:
     left = sitting("work", study, "de_DE")  # with decimal commas
     assert left["slides"] == [["tumour.tif", 0.25, True], ["skin.svs", pytest.approx(0.499), False]]
-    assert left["thresholds"]["delta"] == pytest.approx(0.25)
-    assert list(left["thresholds"]["class_delta"]) == ["STR"]
+    [thresholds] = left["thresholds"].values()
+    assert thresholds["delta"] == pytest.approx(0.25)
+    assert list(thresholds["class_delta"]) == ["STR"]
     assert (left["hidden"], left["opacity"], left["current"]) == ([2], pytest.approx(0.6), "skin.svs")
     assert left["camera"][:2] == [300, 400]
     assert left["step"] == "Project"
