@@ -266,7 +266,7 @@ class CorrectedCohort:
         project = self.page("Project")
         self.reader.press(project, "Add slides…")
         choose_files(project, self.settle, *others)
-        self.settle(lambda: len(self.session.project.slides) == 1 + len(others) and not self.session.jobs)
+        self.settle(lambda: len(shown(project, STATE)) == 1 + len(others) and not self.session.jobs)
         for path, mpp in others.items():
             type_mpp(project, self.settle, path.name, f"{mpp:g}")
         self.reader.named("Model")
