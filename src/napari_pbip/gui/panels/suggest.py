@@ -24,7 +24,7 @@ class SuggestPanel(QWidget):
         self._suggestions, self._labelling = session.suggestions, session.labelling
         self.suggest_button = push_button(
             "Suggest tiles",
-            "Show tiles without a label, on all slides of the project, that differ most from those with one",
+            "Show tiles that are typical of tissue of which little is labelled, on all slides of the project",
             self._ask,
         )
         self.skip_button = push_button("Skip", f"Show the next tile ({Key.SKIP.keys})", self._suggestions.skip)
