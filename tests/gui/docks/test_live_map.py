@@ -250,7 +250,6 @@ def test_labels_are_checked_although_a_newer_fit_or_label_comes_meanwhile(
     monkeypatch.setattr(LiveMosaics, "compose", late)
     bench.give(0, *DERMIS)
     bench.give(1, *KERATIN)
-    bench.look_at(5, 5, tiles=2)
     click(bench.panel.live_button)
     bench.settle(lambda: begun)
     bench.drawn()
@@ -265,12 +264,25 @@ def test_labels_are_checked_although_a_newer_fit_or_label_comes_meanwhile(
     bench.part.table.choose(1)
     bench.click(4, 9, Qt.KeyboardModifier.ShiftModifier)  # which is no tile of one class any more
     bench.settle(lambda: len(begun) == 3)
+    bench.key(Qt.Key.Key_Delete, 4, 9)  # and the tiles of one class stay the same
+    bench.settle(lambda: len(begun) == 4)
     go_on.set()
     checked: list[None] = []
     bench.live.checked_changed.connect(lambda: checked.append(None))
     bench.settle(lambda: checked and not bench.session.jobs)
-    assert len(begun) == 3
+    assert len(begun) == 4
     assert sum(map(sum, bench.live.checked["confusion"])) == len(DERMIS) + len(KERATIN)
+
+    # what is known is not checked again, and is gone with the labels
+    click(bench.panel.live_button)
+    click(bench.panel.live_button)
+    bench.drawn()
+    bench.settle(lambda: not bench.live._quiet.isActive() and not bench.session.jobs)
+    assert len(begun) == 4
+    assert bench.panel.report.isVisible()
+    for place in KERATIN:
+        bench.key(Qt.Key.Key_Delete, *place)
+    bench.settle(lambda: not bench.panel.report.isVisible())
 
 
 def test_the_whole_slide_is_mapped_in_one_step(bench: LiveBench) -> None:

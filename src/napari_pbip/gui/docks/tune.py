@@ -80,7 +80,7 @@ class TuneWidget(QWidget):
         self.bar.hide()
         self.why_button = toggle_button(
             "Why? Click on the map",
-            f"While this is pressed, a click on the map shows the labelled tiles that are most similar ({Key.WHY.keys})",
+            f"While this is pressed, a click on the map shows labelled tiles that are most similar ({Key.WHY.keys})",
             self._toggle_why,
         )
         self.why_button.setObjectName(Key.WHY.name)

@@ -40,7 +40,7 @@ _MOST = 1_000
 _FOLLOW_MS = 60
 """Milliseconds between a change of a label or of the view and the update of the map."""
 _CHECK_MS = 1_000
-"""Milliseconds after the last new fit before the labels are cross-validated."""
+"""Milliseconds after the first fit to new labels before these are cross-validated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,11 @@ class _Wanted:
     """Folder of the labelled tiles."""
     labelled: LabelledSlides
     view: View
+
+    @property
+    def learned(self) -> tuple[object, ...]:
+        """What the probe learns from."""
+        return self.encoder, self.folder, self.labelled
 
 
 class LiveMap:
@@ -96,7 +101,7 @@ class LiveMap:
         self._wanted: _Wanted | None = None
         self._tiles: dict[Position, Labels] = {}
         self._fit: Fit | None = None
-        self._checked: Fit | None = None  # the one whose labels are checked, or have been
+        self._checked: tuple[object, ...] | None = None  # what is checked, or has been
         self._started: Started | None = None
         self._mapping, self._checking = NewestJob(session.start), NewestJob(session.start)
         self._soon = single_shot(_FOLLOW_MS, self._follow)
@@ -171,16 +176,20 @@ class LiveMap:
 
     def _follow(self) -> None:
         """Update the map, if its input has changed."""
+        if self.checked and _classes_alone(self._session.labelling.labels.snapshot()) < 2:
+            self._checked, self.checked = None, {}
+            self.checked_changed.emit()
         wanted, note = self._input() if self._on and self.shown else (None, "")
         if wanted is None:
             self._stop()
             self._report(note)
         elif wanted != self._wanted:
             before, self._wanted = self._wanted, wanted
+            if before is not None and before.learned != wanted.learned:
+                self._stop_checking()  # it checks earlier labels, and slows down the fit
             if before is None or not _fits(before, wanted):
                 self._remove()
             elif before.labelled != wanted.labelled:
-                self._stop_checking()  # it checks earlier labels, and slows down the fit
                 self._paint()
             self._report("Starting…" if before is None else self.note)
             self._mapping.start(lambda: self._make(wanted), lambda job: self._listen(job, wanted))
@@ -192,8 +201,7 @@ class LiveMap:
         if slide is None or facts is None:
             return None, ""  # the dock itself explains this
         labelled = labelling.labels.snapshot()
-        alone = {labels for tiles in labelled.tiles for labels in tiles.values() if len(labels) == 1}
-        if len(alone) < 2:
+        if _classes_alone(labelled) < 2:
             return None, "The map begins as soon as two classes have a labelled tile each."
         rectangle = in_view(slide)
         if rectangle is None:
@@ -224,9 +232,11 @@ class LiveMap:
         self._remove()
 
     def _stop_checking(self) -> None:
+        """Stop the check of the labels, and forget that it had begun."""
         self._quiet.stop()
-        self._checking.stop()
-        self._checked = None
+        if self._checking.job is not None:
+            self._checking.stop()
+            self._checked = None
 
     # the jobs --------------------------------------------------------------------------------------------------
 
@@ -256,7 +266,8 @@ class LiveMap:
                 self._started = event
             elif isinstance(event, Fitted):
                 self._fit = event.fit
-                if not (self._quiet.isActive() or _same_labels(event.fit, self._checked)):
+                # a fit to more mosaics is one to the same labels
+                if event.fit is not None and self._checked != _what(event.fit, wanted) and not self._quiet.isActive():
                     self._quiet.start()
             elif isinstance(event, Warned):
                 self.warnings += (event.message,)
@@ -278,9 +289,10 @@ class LiveMap:
             self._report("" if whole else "The middle of the view is coloured; zoom in to see all of it coloured.")
 
     def _check(self) -> None:
-        fit = self._checked = self._fit
-        if fit is None:
+        fit, wanted = self._fit, self._wanted
+        if fit is None or wanted is None:
             return
+        checked = self._checked = _what(fit, wanted)
 
         def make() -> Job:
             from napari_pbip.engine.training.live_map import check_labels
@@ -288,9 +300,11 @@ class LiveMap:
             return check_labels(fit)
 
         def take(job: RunningJob) -> None:
+            if checked != self._checked:
+                return  # it was stopped
             if job.error is not None:
                 self._report(self.note, job.error)
-            elif job.result is not None and fit is self._checked:
+            elif job.result is not None:
                 self.checked = {**job.result.summary, "names": fit.names}
                 self.checked_changed.emit()
 
@@ -372,11 +386,14 @@ def _fits(before: _Wanted, after: _Wanted) -> bool:
     return lattices[0] == lattices[1] and len(before.labelled.taxonomy) <= len(after.labelled.taxonomy)
 
 
-def _same_labels(fit: Fit | None, other: Fit | None) -> bool:
-    """Return whether two fits learn from the same labels of single classes; they may differ in the mosaics of them."""
-    if fit is None or other is None:
-        return fit is other
-    return (fit.names, fit.single.tiles) == (other.names, other.single.tiles)
+def _classes_alone(labelled: LabelledSlides) -> int:
+    """Return the number of classes that a tile shows alone."""
+    return len({labels for tiles in labelled.tiles for labels in tiles.values() if len(labels) == 1})
+
+
+def _what(fit: Fit, wanted: _Wanted) -> tuple[object, ...]:
+    """Return what a check of labels depends on: the tiles of one class, and how they are encoded."""
+    return wanted.encoder, fit.names, tuple(fit.single.tiles)
 
 
 def _place(slide: SlideLayer, cell: tuple[float, float], corner: tuple[float, float]) -> dict[str, Any]:
