@@ -43,7 +43,7 @@ def main() -> None:
         save_picture(viewer, folder / f"{name}.jpg", most=150_000)
 
     with tempfile.TemporaryDirectory() as scratch:
-        session.folder = Path(scratch) / "napari-pbip"  # the sample project lies beside it
+        session.folder = Path(scratch) / "documents" / "napari-pbip"  # the sample project lies beside it
         # the microns per pixel that are entered are saved beside the slides, which must not be in the package
         others = {Path(shutil.copy(samples.frozen_section(), scratch)): 0.5}
         cohort = CorrectedCohort(viewer, settle, Reader(PAGE), shot)

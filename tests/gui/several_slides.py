@@ -23,7 +23,6 @@ from napari_pbip.gui.state.queued_slide import Status
 from napari_pbip.gui.state.steps import Step
 from napari_pbip.replay import SCRIPT
 from tests.gui.docks.test_project import click_cell, click_header, header, row_of, shown, type_mpp
-from tests.gui.docks.test_train import choose_method
 from tests.gui.napari_privates import canvas_of, main_window
 from tests.gui.qt_helpers import answer, choose_colour, choose_entry, click, open_workflow, save_as, type_text
 from tests.gui.reader import Reader
@@ -199,13 +198,14 @@ class SeveralSlides:
         assert self.areas() == [*first[:2], second[2]]
 
     def _fit_probe(self) -> None:
-        """Train another model; how is on other pages."""
-        click(self.panel.buttons[Step.TRAIN])
-        train, training = self.panel.pages[Step.TRAIN], self.session.training
+        """Train another model."""
+        train, training, reader = self.page("4 Train"), self.session.training, self.reader
         self.settle(lambda: training.devices and not self.session.jobs)
-        choose_method(train, "probe")
-        click(train.start_button)
-        self.settle(lambda: "model 1" in training.models and training.models["model 1"].finished)
+        reader.named("Method")
+        choose_entry(train.form.editor("method.name"), reader.named("Linear probe"))
+        reader.press(train, "Train")
+        name = reader.named("model 1")
+        self.settle(lambda: name in training.models and training.models[name].finished)
         self.settle(lambda: not self.session.jobs)
 
     def look_at_each(self) -> None:

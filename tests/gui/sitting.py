@@ -23,8 +23,8 @@ def sitting(module: str, what: str, study: Path, locale: str, *arguments: object
     """Run a module that calls :func:`sit`, with these arguments and environment variables; return what it prints.
 
     It is a process of its own, which knows nothing of another sitting but need not load its modules again. As on a
-    computer in that language, its environment has the locale, too: where the system has it, which small ones have not,
-    Qt makes it that of the C library, so that numbers are written with a comma below Python as well.
+    computer in that language, its environment has the locale, too. If the system has that locale, Qt also sets it for
+    the C library, so that numbers are written with a comma below Python, too; small systems lack it.
     """
     posix = "C" if locale == "C" else f"{locale}.UTF-8"
     environment = {"LANG": posix, "LC_ALL": posix} | environment

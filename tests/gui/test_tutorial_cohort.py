@@ -21,6 +21,7 @@ from tests.gui.sitting import sitting
 ELSEWHERE = {
     "Plugins > PBIP tissue segmentation",
     "File > Open Sample > PBIP tissue segmentation",
+    "Skin project",
     "without microns per pixel",
     "Add slides…",  # test_corrected_cohort.py
     "Compare with…",  # panels/test_compare_maps.py

@@ -218,7 +218,7 @@ class Workflow:
         self.settle(lambda: work.bank is not None and work.places)
         self.done(Step.BANK)
         self.shot("bank")
-        self.step("Look for a tile")
+        self.step("Suppose that the first tile")
         first = bank.clusters.clusters.index(1, 0)
         QTest.mouseClick(bank.clusters.pane, LEFT, NO, bank.clusters.visualRect(first).center())
         self.settle()

@@ -270,7 +270,7 @@ def test_names_and_unknown_sizes_can_be_read_in_the_panel(viewer: Any, widget: A
     unknown, name = table.model().index(0, MPP), table.model().index(0, SLIDE)
     assert unknown.data() == "unknown"
     assert QFontMetrics(unknown.data(Qt.ItemDataRole.FontRole) or table.font()).horizontalAdvance("unknown") < (
-        table.columnWidth(MPP) - 2 * table.style().pixelMetric(QStyle.PixelMetric.PM_FocusFrameHMargin)
+        table.columnWidth(MPP) - 2 * (table.style().pixelMetric(QStyle.PixelMetric.PM_FocusFrameHMargin) + 1)
     )
     # a line of the name may end after an underscore
     option = QStyleOptionViewItem()

@@ -3,8 +3,8 @@
 A tile of one class has no borders, while the cells of a slide have others of other classes around them, which their
 features contain. Pieces of single-class tiles are therefore joined, in other colours each, as in training with mosaics
 (:mod:`napari_pbip.engine.training.synthesis`), to squares in which the probe will see a slide. On validation images of
-lung, ten tiles of each class then give maps that are one and a half points of mIoU better, on glands none to two
-(``benchmarks/few_tiles.py``).
+lung and of glands, ten tiles of each class then give maps that are about one point of mIoU better, and on lung in
+another light three more (``benchmarks/few_tiles.py``).
 
 Which tiles are put together depends on hashes of their names, so that one label more changes few of the mosaics, and
 the features of the others are known.

@@ -375,5 +375,5 @@ class _Names(QStyledItemDelegate):
 
     def initStyleOption(self, option: QStyleOptionViewItem | None, index: QModelIndex) -> None:
         super().initStyleOption(option, index)
-        if option is not None and option.text is not None:  # as Qt says
+        if option is not None and option.text is not None:  # which PyQt6 calls possible
             option.text = option.text.replace("_", "_\u200b")
