@@ -19,7 +19,7 @@ from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.panels.cohort_table import STATE, TISSUE
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.steps import Step
-from tests.gui.docks.test_project import click_cell, header, shown, type_mpp
+from tests.gui.docks.test_project import header, select_all, shown, type_mpp
 from tests.gui.napari_privates import canvas_of
 from tests.gui.qt_helpers import Settle, answer, choose_entry, choose_files, click, drag, open_workflow, type_text
 from tests.gui.reader import Reader
@@ -156,9 +156,7 @@ class CorrectedCohort:
         self.reader.named("Paint")
         self.reader.press(tune, "Correct")
         self.settle()
-        box = tune.correct.paints
-        while box.currentIndex() != 1:
-            QTest.keyClick(box, Qt.Key.Key_Down)
+        choose_entry(tune.correct.paints, tune.correct.paints.itemText(1))
         self.draw(STROKE)
         self.settle(lambda: self.result.store.corrections.sittings)
         self.counted()
@@ -273,8 +271,7 @@ class CorrectedCohort:
         newest = max(self.session.training.models, key=lambda name: (name.startswith("model"), name))
         choose_entry(project.model, newest)
         self.settle(lambda: len(shown(project, STATE)) == 1 + len(others) and not self.session.jobs)
-        click_cell(project, 0, 1)
-        QTest.keyClick(project.table, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+        select_all(project)
         self.reader.press(project, "Segment")
         self.settle(
             lambda: shown(project, STATE) == ["done"] * (1 + len(others)) and not self.session.jobs, seconds=900

@@ -22,7 +22,7 @@ from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.queued_slide import Status
 from napari_pbip.gui.state.steps import Step
 from napari_pbip.replay import SCRIPT
-from tests.gui.docks.test_project import click_cell, click_header, header, row_of, shown, type_mpp
+from tests.gui.docks.test_project import click_cell, click_header, header, row_of, select_all, shown, type_mpp
 from tests.gui.napari_privates import canvas_of, main_window
 from tests.gui.qt_helpers import answer, choose_colour, choose_entry, click, open_workflow, save_as, type_text
 from tests.gui.reader import Reader
@@ -96,8 +96,7 @@ class SeveralSlides:
         self.settle()
 
     def select_all(self) -> None:
-        click_cell(self.project, 0, SLIDE)
-        QTest.keyClick(self.project.table, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+        select_all(self.project)
         self.settle()
         assert len(self.project.table.selected()) == 3
 

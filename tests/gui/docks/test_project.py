@@ -88,6 +88,12 @@ def click_cell(widget: Any, row: int, column: int, *, twice: bool = False) -> No
         QTest.mouseDClick(viewport, Qt.MouseButton.LeftButton, pos=spot)
 
 
+def select_all(widget: Any) -> None:
+    """Click a row, and press Ctrl+A."""
+    click_cell(widget, 0, MAP)
+    QTest.keyClick(widget.table, Qt.Key.Key_A, Qt.KeyboardModifier.ControlModifier)
+
+
 def type_mpp(widget: Any, settle: Settle, name: str, mpp: str) -> None:
     """Type the microns per pixel of a slide into its row."""
     click_cell(widget, row_of(widget, name), MPP, twice=True)
