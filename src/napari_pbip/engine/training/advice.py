@@ -1,8 +1,8 @@
 """Which of the two usual methods suits the labelled tiles at hand, a linear probe or PBIP, and how long PBIP takes.
 
 The figures behind it are in docs/benchmarks.md: with ten tiles of each class, PBIP's maps of glands and of lung were
-better than those of a probe, on lung the two were level with many tiles, and how well the probe recognises tiles in
-cross-validation said nothing about the maps of either. The recommendation is therefore about time, and depends on
+about as good as those of a probe, with many tiles those of glands were better, and how well the probe recognises tiles
+in cross-validation said nothing about the maps of either. The recommendation is therefore about time, and depends on
 the number of tiles alone.
 """
 
@@ -77,8 +77,8 @@ def advise(
     return Advice(
         "pbip",
         f"Recommended: PBIP, which takes {_time(settings, steps, side, earlier)}. With {ENOUGH} tiles that show each "
-        "class alone, its maps of glands and of lung were better than those of a linear probe. A probe gives a first "
-        "map in seconds, and shows which labels may be wrong.",
+        "class alone, its maps of glands and of lung were about as good as those of a linear probe, and better with "
+        "more. A probe gives a first map in seconds, and shows which labels may be wrong.",
     )
 
 
