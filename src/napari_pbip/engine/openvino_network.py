@@ -29,9 +29,9 @@ REQUIREMENT = "napari-pbip[openvino]"
 _COMPARED = 8
 """Number of pictures for which the values of OpenVINO are compared with those of torch before it is used."""
 _LARGEST_ERROR: dict[Precision, float] = {"float32": 1e-4, "bfloat16": 0.06}
-"""Largest error for each precision. In bfloat16, whose numbers have eight bits, models of the default network had one to
-five percent by their training, and as many labels as torch in bfloat16, which has one percent; a network that was
-converted wrongly has about a hundred."""
+"""Largest error for each precision. In bfloat16, whose numbers have eight bits, models of the default network had one
+to five percent, by their training, while as many of their labels were those of float32 as with torch in bfloat16, whose
+error is one percent; a network that was converted wrongly has an error of about a hundred."""
 _CPU = torch.device("cpu")
 
 
