@@ -29,8 +29,6 @@ class MethodSettings(Settings):
     learns_from: ClassVar[Literal["tiles", "encoder", "bank", "masks"]] = "tiles"
     """What training needs: only labelled tiles, also a frozen encoder, an image bank with its encoder, or tiles with
     masks."""
-    uses_encoder_features: ClassVar[bool] = False
-    """Whether a trained model computes its maps with the encoder, and needs it for inference."""
     title: ClassVar[str] = ""
     """What the method is called in the window; by default its `name`."""
     about: ClassVar[str] = ""
@@ -55,6 +53,11 @@ class MethodSettings(Settings):
         if isinstance(values, Mapping):
             return {**cls.presets.get(str(values.get("preset", "default")), {}), **values}
         return values
+
+    @property
+    def uses_encoder_features(self) -> bool:
+        """Whether a trained model computes its maps with the encoder, and needs it for inference."""
+        return False
 
     def options(self) -> dict[str, Any]:
         """Return the options with which the network is built."""
@@ -148,6 +151,7 @@ class PbipSettings(ImgMatchSettings):
             "contrast": "equations",
             "theta_background": 0.5,
             "sparsity": 0.0,
+            "probe_share": 0.0,
         },
         "released": {
             "synthesis": 0.0,
@@ -159,9 +163,11 @@ class PbipSettings(ImgMatchSettings):
             "contrast": "released",
             "temperature": 0.07,
             "beta": 0.1,
+            "probe_share": 0.0,
         },
     }
     window = 224  # borders of its maps are better than in smaller squares (docs/benchmarks.md)
+    before_added = MappingProxyType({**ImgMatchSettings.before_added, "probe_share": 0.0})
 
     name: Literal["pbip"] = "pbip"
     """The method."""
@@ -181,6 +187,19 @@ class PbipSettings(ImgMatchSettings):
     contrast: Literal["classes", "subclasses", "equations", "released"] = "classes"
     """What is contrasted: each class with the other classes, with a loss per sample or exactly as in Eq. 9-12; or each
     subclass with all others, with a loss per sample or as in the released code."""
+    probe_share: Fraction | Literal["auto"] = Field("auto", title="Share of a linear probe")
+    """Share of a linear probe of the same tiles in the scores, which are then means. Auto is a half if mosaics are used
+    and a class has fewer than 30 tiles that show it alone, and otherwise 0: maps learned from few tiles are more exact
+    with it, and take nearly twice as long to compute."""
+
+    @property
+    def uses_encoder_features(self) -> bool:
+        """See :attr:`MethodSettings.uses_encoder_features`."""
+        return self.probe_share not in (0, "auto")
+
+    def options(self) -> dict[str, Any]:
+        """Return the options with which the network is built; training has replaced ``auto``, else it is 0."""
+        return {**super().options(), "probe_share": 0.0 if self.probe_share == "auto" else self.probe_share}
 
 
 class LpdSettings(ImgMatchSettings):
@@ -246,7 +265,6 @@ class ConstructSettings(PrototypeSettings):
         "learns the borders of tissues. Few weights are trained; segmenting a slide runs the encoder, which takes "
         "longer if it is large."
     )
-    uses_encoder_features = True
     training_only = frozenset({"start", "sentences", "k"})
     presets = {  # noqa: RUF012  # declared a class variable above
         "released": {
@@ -275,6 +293,11 @@ class ConstructSettings(PrototypeSettings):
     """Your own sentences for some classes, by their names, if `start` is text; other classes have a default one."""
     k: Annotated[int, Field(ge=1)] = Field(10, title="Prototypes per class")
     """Number of prototypes of each class, if `start` is text."""
+
+    @property
+    def uses_encoder_features(self) -> bool:
+        """See :attr:`MethodSettings.uses_encoder_features`."""
+        return True
 
 
 class CamSettings(PyramidSettings):
@@ -319,7 +342,6 @@ class ProbeSettings(MethodSettings):
         "Fits a linear classifier to the features that an encoder computes from single-class tiles. Nothing else is "
         "trained, so that there is a first map within seconds. PBIP takes minutes, and its maps are usually better."
     )
-    uses_encoder_features = True
     training_only = frozenset({"cells", "strength"})
     window = 224  # the encoder was trained on images of this size, and has no surroundings at the border of a square
 
@@ -330,6 +352,11 @@ class ProbeSettings(MethodSettings):
     strength: Positive | Literal["auto"] = Field("auto", title="Regularisation (L2)")
     """Strength of the penalty on large weights (L2); auto is the one with the best predictions for tiles that were left
     out of the fit (cross-validation)."""
+
+    @property
+    def uses_encoder_features(self) -> bool:
+        """See :attr:`MethodSettings.uses_encoder_features`."""
+        return True
 
 
 _OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings, ProbeSettings, DeepLabSettings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from napari_pbip.config import ProbeSettings
 from napari_pbip.sharing.model import ReportedModel
 from napari_pbip.sharing.slide import MappedSlide
 
@@ -32,12 +33,17 @@ def _training(model: ReportedModel) -> Iterator[str]:
         each = ", ".join(f"{name} in {n:,}" for name, n in counts)
     yield f"Tissue maps were computed with napari-pbip {version}."
     yield f"A {title} model{backbone} was trained on {count} of {size}" + (f" ({each})." if each else ".")
-    if facts.fit:
+    if isinstance(settings.method, ProbeSettings):
         yield f"It is a logistic regression on the features of the frozen encoder {(facts.encoder or {})['name']}."
     else:
         yield (
             f"Training took {facts.step:,} steps of {settings.train.batch_size} tiles by AdamW (weight decay "
             f"{settings.train.weight_decay:g}, seed {settings.train.seed})."
+        )
+    if model.probe_share:
+        yield (
+            f"Its scores are weighted means with those of a logistic regression on the features of the frozen encoder "
+            f"{(facts.encoder or {})['name']} (weight {model.probe_share:g}), fitted to the same tiles."
         )
     if model.bank is not None:
         bank = model.bank[1]

@@ -12,7 +12,7 @@ from typing import Any
 from napari_pbip.bank import ImageBank, TileSet, load_tiles
 from napari_pbip.bank.bank_folder import thumbnail_path
 from napari_pbip.bank.layouts.tile_table import TABLE
-from napari_pbip.config import DataSettings
+from napari_pbip.config import DataSettings, PbipSettings, ProbeSettings
 from napari_pbip.document import Cell, Facts, Part, Picture, Pictures, Section, Table, Text
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.errors import BankError, DataError
@@ -81,6 +81,12 @@ class ReportedModel:
                 return folder, replace(bank, taxonomy=self.classes.of(bank.taxonomy))
         return None
 
+    @property
+    def probe_share(self) -> float:
+        """Share of a linear probe in the scores of another method."""
+        method = None if self.facts is None else self.facts.settings.method
+        return method.options()["probe_share"] if isinstance(method, PbipSettings) else 0.0
+
     def section(self) -> Section:
         """Return the section on this model."""
         parts: list[Part] = []
@@ -101,6 +107,8 @@ class ReportedModel:
         settings = facts.settings
         preset = getattr(settings.method, "preset", None)
         yield "method", (settings.method.title or settings.method.name) + (f", preset {preset}" if preset else "")
+        if self.probe_share:
+            yield "linear probe", f"{self.probe_share:g} of the scores, from {facts.fit['tiles']:,} single-class tiles"
         if recorded.get("backbone"):
             start = settings.backbone.weights
             if start is None:
@@ -122,7 +130,7 @@ class ReportedModel:
             "training tiles",
             f"{size} at {mpp:g} µm per pixel" if mpp else f"{size}; their microns per pixel are not known",
         )
-        if facts.fit:
+        if isinstance(settings.method, ProbeSettings):
             yield "fit", f"logistic regression on {facts.steps:,} tiles"
         else:
             steps = f"{facts.step:,} of {facts.steps:,} steps" if facts.step < facts.steps else f"{facts.steps:,} steps"
@@ -171,7 +179,8 @@ class ReportedModel:
             return
         parts: list[Part] = []
         if (accuracy := facts.fit.get("balanced_accuracy")) is not None:
-            parts.append(Text(f"Balanced accuracy of whole tiles in cross-validation: {accuracy:.1f} %."))
+            whose = " by the linear probe" if self.probe_share else ""
+            parts.append(Text(f"Balanced accuracy of whole tiles in cross-validation{whose}: {accuracy:.1f} %."))
         scored = self._scored
         if scored is None:
             parts.append(Text(_NOT_SCORED, "warning"))

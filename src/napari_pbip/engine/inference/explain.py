@@ -18,6 +18,7 @@ from napari_pbip.engine.inference.nearest_cells import Exemplars
 from napari_pbip.engine.loading import Image, to_tensor
 from napari_pbip.engine.runs import RunFacts, TrainedModel, load_model
 from napari_pbip.errors import BankError, ModelError
+from napari_pbip.models.methods.pbip import Pbip
 from napari_pbip.models.methods.probe import Probe
 from napari_pbip.models.methods.prototype_method import PrototypeMethod
 from napari_pbip.models.score_maps import fuse
@@ -26,6 +27,7 @@ from napari_pbip.slides import Slide, open_slide
 
 _LEARNED = "Training has changed the prototypes of the image bank; the tiles are those they started from."
 _NEAREST = "The prototypes were learned; the tiles shown are the labelled tiles that are nearest to them."
+_PROBE = "The map is the mean of this comparison with prototypes and of a linear probe, which has none."
 _ASK = "The prototypes were learned; open Prototypes in Train once, and their nearest tiles are shown here too."
 
 
@@ -133,7 +135,8 @@ class Explainer:
             similarity = _similarity(self, method, slide, x, y)
         order = np.argsort(-similarity, kind="stable")
         matches = tuple(self._match(int(subclass), float(similarity[subclass])) for subclass in order)
-        return Explanation(x, y, matches, self.note)
+        probe = _PROBE if isinstance(method, Pbip) and method.probe is not None else ""
+        return Explanation(x, y, matches, " ".join(filter(None, (self.note, probe))))
 
     def _match(self, subclass: int, similarity: float) -> Match:
         k = (self.model.facts.prototypes or {})["k"]

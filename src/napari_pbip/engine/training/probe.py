@@ -45,6 +45,7 @@ from napari_pbip.engine.training.linear_probe import (
     groups_of_classes,
 )
 from napari_pbip.engine.training.probe_mosaics import Mosaic, compose, plan_mosaics, sampled_cells
+from napari_pbip.engine.training.synthesis import missing_alone
 from napari_pbip.errors import DataError
 from napari_pbip.events import Epoch, Event, Finished, Noted, Started, Step
 from napari_pbip.models import encoders
@@ -88,8 +89,7 @@ def load_probe(settings: JobSettings, tiles: TileSet) -> tuple[Probe, dict[str, 
     DataError
         If a class has no single-class tile.
     """
-    alone = {tile.class_index for tile in tiles.single_class}
-    if lacking := [name for n, name in enumerate(tiles.taxonomy.names) if n not in alone]:
+    if lacking := missing_alone(tiles):
         raise DataError(
             f"No tile shows {' or '.join(lacking)} alone, and a linear probe learns from such tiles; label one, or "
             "choose another method."
@@ -100,7 +100,19 @@ def load_probe(settings: JobSettings, tiles: TileSet) -> tuple[Probe, dict[str, 
     return method, {"encoder": dict(encoder_facts(encoder, settings.bank.weights))}
 
 
-def fit_probe(
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What is known of a fit besides the weights."""
+
+    facts: dict[str, Any]
+    """The fit and its cross-validation, as in :attr:`~napari_pbip.engine.run_facts.RunFacts.fit`."""
+    single: Cells
+    """Cells of the single-class tiles."""
+    pictures: int
+    """Number of tiles and mosaics that it was fitted to."""
+
+
+def train_probe(
     facts: runs.RunFacts,
     settings: ProbeSettings,
     method: Probe,
@@ -127,39 +139,14 @@ def fit_probe(
         The reader of tiles.
     """
     began = time.monotonic()
-    rng = np.random.default_rng(facts.settings.train.seed)
-    single, mixed = _chosen(tiles, rng)
-    classes = np.array([tile.class_index for tile in single])
-    mosaics = plan_mosaics([f"{tile.class_index} {tile.path.name}" for tile in single], classes)
-    seen_tiles = len(single) + len(mixed)
-    facts.steps, facts.step = seen_tiles + len(mosaics), 0
-    yield Started(f"Fitting a probe on {facts.device}", total=facts.steps, unit="pictures")
-    yield from _left_out(tiles, len(single), len(mixed))
-    cells = max(1, min(settings.cells, _CELLS // seen_tiles))
-    dense = DenseFeatures(method.encoder.network)
-    of_single = yield from _cells(single, dense, cells, read, rng, done=0)
-    of_mixed = yield from _cells(mixed, dense, cells, read, rng, done=len(single))
-    side = Windows.plan(facts.tile_size, SegmentSettings(), settings.window).side
-    of_mosaics = yield from _cells_of_mosaics(mosaics, single, dense, side, settings.cells, read, done=seen_tiles)
-    seen = yield from _validate_across(facts, of_single, classes, settings)
-    strength = settings.strength
-    if strength == "auto":
-        strength = DEFAULT_STRENGTH if seen is None else seen.strength
-    probe = fit_with_mixed(of_single, classes, of_mixed, of_mosaics, strength)
-    method.load_state_dict(probe.tensors)
-    method.eval()
+    fitted = yield from fit_probe(facts, settings, method, tiles, read)
+    facts.steps = facts.step = fitted.pictures
     report = None if validation is None else (yield from _validate(facts, method, validation, read))
-    facts.fit = {
-        **facts.fit,
-        "strength": strength,
-        "tiles": len(single),
-        "mixed_tiles": len(mixed),
-        **cross_validation_summary(tiles.taxonomy.names, single, classes, seen),
-    }
+    facts.fit = {**facts.fit, **fitted.facts}
     with held_back():
         for name in (runs.BEST, runs.LAST):
             runs.write_weights(out / name, method.state_dict())
-        _exemplars(of_single).write(out)
+        _exemplars(fitted.single).write(out)
         _finish(facts, report, time.monotonic() - began)
         facts.write(out)
     scores = {f"{p}/{m}": report[p][m] for p in report for m in ("miou", "fwiou", "biou", "dice")} if report else {}
@@ -167,13 +154,50 @@ def fit_probe(
     yield Finished(
         out,
         {
-            "tiles": seen_tiles,
+            "tiles": facts.fit["tiles"] + facts.fit["mixed_tiles"],
             "seconds": facts.seconds,
             "epoch": 1,
             "miou": facts.best_score,
             "balanced_accuracy": facts.fit["balanced_accuracy"],
         },
     )
+
+
+def fit_probe(
+    facts: runs.RunFacts, settings: ProbeSettings, method: Probe, tiles: TileSet, read: TileReader
+) -> Generator[Event, None, Fit]:
+    """Fit ``method`` (on its device) to the tiles; yields ``Started``, and a ``Step`` for each batch of pictures.
+
+    Parameters
+    ----------
+    facts
+        Facts about the training, which are not changed: its seed, classes, device and the size of its tiles.
+    settings, method, tiles, read
+        As for :func:`train_probe`.
+    """
+    rng = np.random.default_rng(facts.settings.train.seed)
+    single, mixed = _chosen(tiles, rng)
+    classes = np.array([tile.class_index for tile in single])
+    mosaics = plan_mosaics([f"{tile.class_index} {tile.path.name}" for tile in single], classes)
+    seen_tiles = len(single) + len(mixed)
+    pictures = seen_tiles + len(mosaics)
+    yield Started(f"Fitting a probe on {facts.device}", total=pictures, unit="pictures")
+    yield from _left_out(tiles, len(single), len(mixed))
+    cells = max(1, min(settings.cells, _CELLS // seen_tiles))
+    dense = DenseFeatures(method.encoder.network)
+    of_single = yield from _cells(single, dense, cells, read, rng, done=0)
+    of_mixed = yield from _cells(mixed, dense, cells, read, rng, done=len(single))
+    side = Windows.plan(facts.tile_size, SegmentSettings(), settings.window).side
+    of_mosaics = yield from _cells_of_mosaics(mosaics, single, dense, side, settings.cells, read, done=seen_tiles)
+    names = tiles.taxonomy.names
+    seen = yield from _validate_across(names, of_single, classes, settings, pictures)
+    strength = settings.strength
+    if strength == "auto":
+        strength = DEFAULT_STRENGTH if seen is None else seen.strength
+    method.load_state_dict(fit_with_mixed(of_single, classes, of_mixed, of_mosaics, strength).tensors)
+    method.eval()
+    known = {"strength": strength, "tiles": len(single), "mixed_tiles": len(mixed)}
+    return Fit({**known, **cross_validation_summary(names, single, classes, seen)}, of_single, pictures)
 
 
 def _chosen(tiles: TileSet, rng: np.random.Generator) -> tuple[list[LabelledTile], list[LabelledTile]]:
@@ -247,18 +271,18 @@ def _cells_of_mosaics(
 
 
 def _validate_across(
-    facts: runs.RunFacts, cells: Cells, classes: Ints, settings: ProbeSettings
+    names: Sequence[str], cells: Cells, classes: Ints, settings: ProbeSettings, done: int
 ) -> Generator[Event, None, CrossValidation | None]:
     """Cross-validate over slides or tiles (:func:`groups_of`); return None if every class has a single one."""
     groups = groups_of(cells.tiles, classes)
     count = groups_of_classes(classes, groups)
-    if lonely := [name for name, one in zip(facts.taxonomy.names, count == 1, strict=True) if one]:
+    if lonely := [name for name, one in zip(names, count == 1, strict=True) if one]:
         yield Noted(f"How well {', '.join(lonely)} can be recognised is not known from one tile; label another.")
     if (count == 1).all():
         return None
     few = cells.features[:, : max(1, _CELLS // 6 // len(classes))]
     strengths = STRENGTHS if settings.strength == "auto" else (settings.strength,)
-    return (yield from cancellable(cross_validate(few, classes, groups, strengths), facts.steps))
+    return (yield from cancellable(cross_validate(few, classes, groups, strengths), done))
 
 
 def groups_of(tiles: Sequence[LabelledTile], classes: Ints) -> Ints:

@@ -16,24 +16,24 @@ from napari_pbip.config import (
     PyramidSettings,
     TrainedSettings,
 )
-from napari_pbip.config.methods import ImgMatchSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.inference.windows import SMALLEST
 from napari_pbip.engine.jobs import job
 from napari_pbip.engine.loading import TileReader
-from napari_pbip.engine.run_facts import as_begun
 from napari_pbip.engine.tile_notes import tile_notes
 from napari_pbip.engine.training.advice import advise
+from napari_pbip.engine.training.automatic import settled
 from napari_pbip.engine.training.loop import check_resume
-from napari_pbip.engine.training.probe import fit_probe, load_probe
+from napari_pbip.engine.training.probe import fit_probe, load_probe, train_probe
 from napari_pbip.engine.training.processes import Processes, joined
 from napari_pbip.engine.training.prototypes import Start, build_start, existing_start
 from napari_pbip.engine.training.schedule import planned_steps
-from napari_pbip.engine.training.synthesis import Composer, missing_alone
+from napari_pbip.engine.training.synthesis import Composer
 from napari_pbip.engine.training.trainer import Trainer
 from napari_pbip.errors import ConfigError, DataError, ModelError, OutputError
 from napari_pbip.events import Job, Loading, Noted, Warned
 from napari_pbip.files import prepare_folder
+from napari_pbip.models.methods.pbip import Pbip
 from napari_pbip.models.methods.trained_method import TrainedMethod
 from napari_pbip.models.seeding import seeded
 from napari_pbip.provenance import Made
@@ -117,23 +117,21 @@ def _train(settings: JobSettings, out: Path, processes: Processes, *, resume: bo
         _record_tiles(out, settings.data, tiles, validation, None)
         facts.device, facts.fit = str(device), remembered
         yield from (*tile_notes(tiles), *notes, *_recommended(settings, tiles, side))
-        yield from fit_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
+        yield from train_probe(facts, settings.method, probe.to(device), tiles, validation, out, read)
         return
-    earlier = runs.RunFacts.read(out).settings if resume else None
-    settings, without = _with_synthesis(settings, tiles, earlier)
-    settings = as_begun(_masked_as_begun(settings, earlier), earlier)
-    synthesis = isinstance(settings.method, PyramidSettings) and settings.method.options()["synthesis"]
-    compose = Composer(tiles, settings.train, read) if synthesis else None
     yield Loading("the networks")
     start = existing_start(settings, tiles)
     if start is not None:  # the encoder of a bank may differ from the default of the settings
         settings = _with_encoder(settings, start.facts["encoder"]["name"])
+    settings, settled_notes = settled(settings, tiles, runs.RunFacts.read(out).settings if resume else None)
+    synthesis = isinstance(settings.method, PyramidSettings) and settings.method.options()["synthesis"]
+    compose = Composer(tiles, settings.train, read) if synthesis else None
     steps = planned_steps(settings.train, len(tiles))
     if processes.leads:
         facts = _begin(settings, tiles, side, out, steps, resume=resume, overwrite=overwrite)
         _record_tiles(out, settings.data, tiles, validation, start)
         recommended = _recommended(settings, tiles, side) if isinstance(settings.method, PbipSettings) else ()
-        yield from (*tile_notes(tiles), *notes, *without, *recommended)
+        yield from (*tile_notes(tiles), *notes, *settled_notes, *recommended)
     else:
         facts = runs.RunFacts.read(out)
         facts.settings, facts.steps = settings, steps
@@ -151,6 +149,8 @@ def _train(settings: JobSettings, out: Path, processes: Processes, *, resume: bo
         method = runs.build_method(network, len(tiles.taxonomy), prototypes, encoder).to(device)
     assert isinstance(method, TrainedMethod)
     facts.device = str(device)
+    if isinstance(method, Pbip) and method.probe is not None and processes.leads and not (out / runs.STATE).exists():
+        facts.fit = (yield from fit_probe(facts, ProbeSettings(), method.probe, tiles, read)).facts
     yield from Trainer(facts, method, processes, tiles, validation, out, read).train(compose, resume=resume)
 
 
@@ -179,36 +179,6 @@ def _recommended(settings: JobSettings, tiles: TileSet, side: int) -> Sequence[N
 
 def _with_encoder(settings: JobSettings, name: str) -> JobSettings:
     return settings.model_copy(update={"bank": settings.bank.model_copy(update={"encoder": name})})
-
-
-def _with_synthesis(
-    settings: JobSettings, tiles: TileSet, earlier: JobSettings | None
-) -> tuple[JobSettings, Sequence[Noted]]:
-    """Return settings with a number for ``method.synthesis``, or that of the run to be resumed, and a note about it."""
-    method, notes = settings.method, list[Noted]()
-    if not isinstance(method, PyramidSettings) or method.synthesis != "auto":
-        return settings, notes
-    if earlier is not None and isinstance(earlier.method, PyramidSettings):
-        weight = earlier.method.synthesis  # a run of a version without mosaics has none, and is built without them
-    elif missing := missing_alone(tiles):
-        weight = 0.0
-        notes.append(
-            Noted(
-                f"No tile shows {missing[0]} alone, so that no mosaics are composed for training; maps are usually "
-                "more exact with some such tiles of each class."
-            )
-        )
-    else:
-        weight = 1.0
-    return settings.model_copy(update={"method": method.model_copy(update={"synthesis": weight})}), notes
-
-
-def _masked_as_begun(settings: JobSettings, earlier: JobSettings | None) -> JobSettings:
-    """Return settings that leave it to the run to be resumed whether the contrast masks images."""
-    method = settings.method
-    if isinstance(method, ImgMatchSettings) and method.masked == "auto" and earlier is not None:
-        method = method.model_copy(update={"masked": getattr(earlier.method, "masked", "auto")})
-    return settings.model_copy(update={"method": method})
 
 
 def _validation_tiles(folder: Path, data: DataSettings) -> tuple[TileSet | None, Sequence[Noted | Warned]]:

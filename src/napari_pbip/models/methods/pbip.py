@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from napari_pbip.errors import ModelError
 from napari_pbip.models.backbones import Backbone
 from napari_pbip.models.matching import Contrast, Contrasted, ImgMatchNet, Mask, Masked
+from napari_pbip.models.methods.base import Scores
+from napari_pbip.models.methods.probe import Probe
 from napari_pbip.models.methods.prototype_method import PrototypeMethod
 from napari_pbip.models.methods.pyramid_method import STAGES
 from napari_pbip.models.methods.trained_method import LossTerms, WeightedTerms
@@ -32,18 +35,23 @@ class Pbip(PrototypeMethod):
         The prototypes of the image bank.
     subclass_merge, adaptive_threshold, delta, mask, masked, contrast, temperature
         The fields of :class:`napari_pbip.config.PbipSettings`.
-    theta_foreground, theta_background, sparsity
-        Fields of the same.
+    theta_foreground, theta_background, sparsity, probe_share
+        Fields of the same. With a share, :attr:`probe` has to be fitted before scores are computed.
     **shared
         The other parameters of :class:`PrototypeMethod`: classes, encoder, and fields of the settings.
 
     Raises
     ------
     ModelError
-        As for :class:`PrototypeMethod`.
+        As for :class:`PrototypeMethod`, or if a linear probe has a share, but there is no encoder, or scores are no
+        probabilities.
+    ConfigError
+        If a linear probe has a share, and the encoder has no dense features.
     """
 
     learns_prototypes = False
+    probe: Probe | None
+    """The linear probe that has a share in the scores; this training does not change it."""
 
     def __init__(
         self,
@@ -60,6 +68,7 @@ class Pbip(PrototypeMethod):
         theta_foreground: float,
         theta_background: float,
         sparsity: float,
+        probe_share: float = 0.0,
         **shared: Any,
     ) -> None:
         matching = ImgMatchNet(
@@ -73,7 +82,24 @@ class Pbip(PrototypeMethod):
             theta_background=theta_background,
         )
         super().__init__(backbone, prototypes, merge=subclass_merge, trained_merge="mean", matching=matching, **shared)
-        self.sparsity = sparsity
+        self.sparsity, self.probe_share, self.probe = sparsity, probe_share, None
+        if probe_share:
+            if self.encoder is None or not self.calibrated:
+                raise ModelError(
+                    "A linear probe can only have a share in scores that are probabilities; set `method.synthesis` to "
+                    "1, or `method.probe_share` to 0."
+                )
+            self.probe = Probe(self.encoder.network, self.classes).requires_grad_(False)
+
+    def scores(self, images: torch.Tensor) -> Scores:
+        """See :meth:`Method.scores`; with a linear probe, the means of both scores, weighted by its share."""
+        own = super().scores(images)
+        if self.probe is None:
+            return own
+        seen = self.probe(images)
+        maps = fuse([(1.0, *seen.class_maps)], self.grid(images))
+        presence = torch.lerp(own.presence, self.probe.presence(seen), self.probe_share)
+        return Scores(torch.lerp(own.maps, maps, self.probe_share), presence)
 
     def loss(self, images: torch.Tensor, labels: torch.Tensor, progress: float = 1.0) -> LossTerms:
         """Return L = alpha * L_CLS + beta * L_SIM (Eq. 6).
