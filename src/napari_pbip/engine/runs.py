@@ -117,8 +117,9 @@ def load_model(folder: Path, which: Which = "best", device: torch.device | None 
     and :attr:`TrainedModel.note` says so.
 
     The bank is not needed, and the encoder only for a method that computes its maps with it (ConStruct, the linear
-    probe). Weights of encoders are not copied into the run, because they are large and often may not be passed on; they
-    are read from the path that the training used or, if it no longer exists, from the usual places of encoders.
+    probe, PBIP in which a probe has a share). Weights of encoders are not copied into the run, because they are large
+    and often may not be passed on; they are read from the path that the training used or, if it no longer exists, from
+    the usual places of encoders.
 
     Raises
     ------

@@ -115,8 +115,8 @@ def pack(run: Path | str, target: Path | str, licence: str = "", *, overwrite: b
     """Pack a trained model into one file.
 
     Labelled tiles, the image bank and names of folders on this machine are left out, because they may name patients.
-    Weights of an encoder that the model needs (ConStruct, linear probe) are not packed either, as they often may not be
-    passed on; the card names it.
+    Weights of an encoder that the model needs (ConStruct, linear probe, PBIP in which a probe has a share) are not
+    packed either, as they often may not be passed on; the card names it.
 
     Parameters
     ----------

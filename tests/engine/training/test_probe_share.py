@@ -30,8 +30,7 @@ NOTE = "the scores are means of those of PBIP and of a linear probe"
 
 
 def settings(data: Path, **method: object) -> JobSettings:
-    given: JobSettings = settings_for(data, method={"name": "pbip", **method}, bank=LITE0, train={"validate_every": 2})
-    return given
+    return settings_for(data, method={"name": "pbip", **method}, bank=LITE0, train={"validate_every": 2})
 
 
 @pytest.fixture(scope="module")
