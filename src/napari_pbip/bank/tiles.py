@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +177,12 @@ class TileSet:
     def single_class(self) -> tuple[LabelledTile, ...]:
         """The tiles with exactly one class, from which an image bank is built."""
         return tuple(t for t in self.tiles if t.class_index is not None)
+
+    @property
+    def alone(self) -> tuple[int, ...]:
+        """Number of tiles that show each class alone."""
+        shown = Counter(tile.class_index for tile in self.tiles)
+        return tuple(shown[n] for n in range(len(self.taxonomy)))
 
     @property
     def counts(self) -> tuple[int, ...]:

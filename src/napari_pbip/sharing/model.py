@@ -146,10 +146,9 @@ class ReportedModel:
     def _training_tiles(self) -> Iterator[Part]:
         if (tiles := self.tiles) is None:
             return
-        alone = [sum(tile.class_index == n for tile in tiles) for n in range(len(tiles.taxonomy))]
         rows: list[list[Cell | str]] = [
             [Cell(one.name, "#{:02x}{:02x}{:02x}".format(*one.rgb)), f"{count:,}", f"{single:,}"]
-            for one, count, single in zip(tiles.taxonomy, tiles.counts, alone, strict=True)
+            for one, count, single in zip(tiles.taxonomy, tiles.counts, tiles.alone, strict=True)
         ]
         slides = Counter(tile.origin.slide for tile in tiles if tile.origin is not None)
         origin = ", ".join(f"{name} ({count:,})" for name, count in slides.most_common())

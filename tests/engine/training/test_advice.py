@@ -14,7 +14,7 @@ from napari_pbip import samples
 from napari_pbip.bank import TileSet, load_tiles
 from napari_pbip.config import JobSettings
 from napari_pbip.engine.run_facts import RunFacts
-from napari_pbip.engine.training.advice import ENOUGH, advise
+from napari_pbip.engine.training.advice import ENOUGH, FEW, advise
 from napari_pbip.engine.training.schedule import planned_steps
 from napari_pbip.engine.training.train import train
 from napari_pbip.events import Noted
@@ -53,6 +53,24 @@ def test_it_depends_on_the_class_with_the_fewest_tiles(crops: Path) -> None:
     assert too_few.method == "probe"
     assert f"Only {ENOUGH - 1} tiles show MUS alone" in too_few.sentences
     assert advise(settings, few(tiles, 1, 0), STEPS, SIDE) is None
+
+
+def test_it_tells_whether_a_probe_has_a_share(crops: Path) -> None:
+    tiles = load_tiles(crops, "train")
+    many = replace(tiles, tiles=tiles.tiles * 3)
+
+    def told(shown: TileSet, **method: object) -> bool:
+        settings = settings_for(crops, method={"name": "pbip", **method}, bank={"encoder": "efficientnet-lite0"})
+        found = advise(settings, shown, STEPS, SIDE)
+        assert found is not None
+        return "Its scores are means with those of a linear probe" in found.sentences
+
+    assert min(tiles.alone) < FEW <= min(many.alone)
+    assert told(tiles)
+    assert not told(tiles, probe_share=0)
+    assert not told(tiles, synthesis=0)
+    assert not told(many)
+    assert told(many, probe_share=0.5)
 
 
 def minutes(settings: JobSettings, tiles: TileSet, steps: int, *earlier: RunFacts) -> int:

@@ -14,7 +14,8 @@ from napari_pbip.config import JobSettings, PbipSettings
 from napari_pbip.engine import runs
 from napari_pbip.engine.inference.explain import Explainer
 from napari_pbip.engine.inference.segment import segment
-from napari_pbip.engine.training import automatic
+from napari_pbip.engine.training.advice import FEW
+from napari_pbip.engine.training.automatic import settled
 from napari_pbip.engine.training.train import train
 from napari_pbip.errors import ConfigError
 from napari_pbip.events import Event, Noted
@@ -102,10 +103,10 @@ def test_it_depends_on_the_class_with_the_fewest_tiles_alone(weak_data: Path) ->
             data, tiles=tuple(tile for tile, count in zip(alone, counts, strict=True) for _ in range(count))
         )
         given = settings_for(weak_data, method={"name": "pbip", **method}, bank={"encoder": encoder})
-        found, notes = automatic.settled(given, tiles, None)
+        found, notes = settled(given, tiles, None)
         return share(found.method), sum(NOTE in note.message for note in notes)
 
-    few, enough = automatic.FEW - 1, automatic.FEW
+    few, enough = FEW - 1, FEW
     assert chosen((few, 500)) == chosen((500, few)) == (0.5, 1)
     assert chosen((enough, enough)) == (0, 0)
     assert chosen((0, few)) == (0, 0)  # no mosaics

@@ -1,9 +1,9 @@
 """Which of the two usual methods suits the labelled tiles at hand, a linear probe or PBIP, and how long PBIP takes.
 
 The figures behind it are in docs/benchmarks.md: with ten tiles of each class, PBIP's maps of glands and of lung were
-about as good as those of a probe, with many tiles those of glands were better, and how well the probe recognises tiles
-in cross-validation said nothing about the maps of either. The recommendation is therefore about time, and depends on
-the number of tiles alone.
+about as good as those of a probe, and the means of both were better; with many tiles those of glands were better
+without it; and how well the probe recognises tiles in cross-validation said nothing about the maps of either. The
+recommendation is therefore about time, and depends on the number of tiles alone.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from typing import Literal
 from napari_pbip.bank import TileSet
 from napari_pbip.config import BackboneSettings, BankSettings, JobSettings, PbipSettings
 from napari_pbip.engine.run_facts import RunFacts
+from napari_pbip.models.encoders import lookup
 
 ENOUGH = 10
 """Smallest number of single-class tiles of each class with which PBIP was compared with the probe. With so few, another
 choice of tiles changes a map as much as the other method does."""
+FEW = 30
+"""Number of single-class tiles of a class below which a linear probe gets a share in the scores of PBIP."""
 _SECONDS_OF_STEP, _SECONDS_OF_MEGAPIXEL = 0.27, 0.79
 """Seconds of a training of PBIP on two cores of an AMD EPYC (AVX-512, bfloat16): of a step of any size, and of a
 million pixels of tiles and mosaics. From trainings with ten tiles of 112 pixels, 0.42 s a step, and of 224 pixels,
@@ -34,6 +37,24 @@ class Advice:
     """Its name in the settings."""
     sentences: str
     """The recommendation with its reason, and what it costs, for users."""
+
+
+def probe_has_share(method: PbipSettings, encoder: str, tiles: TileSet) -> bool:
+    """Return whether a linear probe has a share in the scores of PBIP.
+
+    Parameters
+    ----------
+    method
+        Settings of PBIP.
+    encoder
+        Name of the encoder. If the settings do not ask for a share, there is none with a large encoder, which would
+        make maps take many times as long.
+    tiles
+        The labelled tiles.
+    """
+    if method.probe_share != "auto":
+        return method.probe_share > 0
+    return bool(method.synthesis) and 0 < min(tiles.alone) < FEW and lookup(encoder).stages
 
 
 def advise(
@@ -62,23 +83,31 @@ def advise(
     titles
         What the user calls classes, by their names, where that is not the name.
     """
-    alone = [sum(tile.class_index == n for tile in tiles) for n in range(len(tiles.taxonomy))]
-    fewest = min(alone)
+    fewest = min(tiles.alone)
     if not fewest:
         return None  # neither method can learn that class
     if fewest < ENOUGH:
-        name, shown = tiles.taxonomy.names[alone.index(fewest)], "tile shows" if fewest == 1 else "tiles show"
+        name, shown = tiles.taxonomy.names[tiles.alone.index(fewest)], "tile shows" if fewest == 1 else "tiles show"
         name = (titles or {}).get(name, name)
         return Advice(
             "probe",
             "Recommended for now: a linear probe. It takes seconds, so that you can see what every further label does. "
             f"Only {fewest} {shown} {name} alone; PBIP is worth its minutes from {ENOUGH} of each class on.",
         )
+    method = settings.method if isinstance(settings.method, PbipSettings) else PbipSettings()
+    shared = (
+        f"Its scores are means with those of a linear probe: maps of glands and of lung from {ENOUGH} tiles of each "
+        "class were better so than those of either method."
+    )
+    alone = (
+        f"With {ENOUGH} tiles that show each class alone, its maps of glands and of lung were about as good as those "
+        "of a linear probe, and better with more."
+    )
+    why = shared if probe_has_share(method, settings.bank.encoder, tiles) else alone
     return Advice(
         "pbip",
-        f"Recommended: PBIP, which takes {_time(settings, steps, side, earlier)}. With {ENOUGH} tiles that show each "
-        "class alone, its maps of glands and of lung were about as good as those of a linear probe, and better with "
-        "more. A probe gives a first map in seconds, and shows which labels may be wrong.",
+        f"Recommended: PBIP, which takes {_time(settings, steps, side, earlier)}. {why} "
+        "A probe alone gives a first map in seconds, and shows which labels may be wrong.",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,15 +9,15 @@ from napari_pbip.bank import TileSet
 from napari_pbip.config import JobSettings, PbipSettings, PyramidSettings
 from napari_pbip.config.methods import ImgMatchSettings
 from napari_pbip.engine.run_facts import as_begun
+from napari_pbip.engine.training.advice import FEW, probe_has_share
 from napari_pbip.engine.training.synthesis import missing_alone
 from napari_pbip.errors import ConfigError
 from napari_pbip.events import Noted
 from napari_pbip.models import encoders
 
-FEW = 30
-"""Number of tiles that show a class alone, below which a linear probe gets a share in the scores of PBIP."""
 _SHARE = 0.5
-"""This share, the best of a quarter, a half and three quarters with ten tiles of each class."""
+"""Share of a linear probe in the scores of PBIP, if it has one: the best of a quarter, a half and three quarters with
+ten tiles of each class."""
 
 
 def settled(settings: JobSettings, tiles: TileSet, earlier: JobSettings | None) -> tuple[JobSettings, Sequence[Noted]]:
@@ -54,26 +53,6 @@ def settled(settings: JobSettings, tiles: TileSet, earlier: JobSettings | None) 
     return as_begun(settings.model_copy(update={"method": method}), earlier), notes
 
 
-def few_alone(tiles: TileSet) -> tuple[str, int]:
-    """Return the class that the smallest number of tiles shows alone, and that number."""
-    alone = Counter(tile.class_index for tile in tiles.single_class)
-    fewest = min(range(len(tiles.taxonomy)), key=lambda n: alone[n])
-    return tiles.taxonomy.names[fewest], alone[fewest]
-
-
-def uses_probe(encoder: str, tiles: TileSet) -> bool:
-    """Return whether PBIP gives a linear probe a share in its scores, unless it is told otherwise.
-
-    Parameters
-    ----------
-    encoder
-        Name of the encoder; large ones would make maps take many times as long.
-    tiles
-        The labelled tiles.
-    """
-    return 0 < few_alone(tiles)[1] < FEW and encoders.lookup(encoder).stages
-
-
 def _kept(earlier: JobSettings | None, name: str) -> Mapping[str, Any]:
     """Return the value of a setting of the method in a run that is to be resumed, by its name."""
     return {name: getattr(earlier.method, name)} if earlier is not None and hasattr(earlier.method, name) else {}
@@ -104,10 +83,13 @@ def _require_probabilities(encoder: str, method: PbipSettings) -> None:
 
 
 def _probe_share(encoder: str, method: PbipSettings, tiles: TileSet, notes: list[Noted]) -> Mapping[str, Any]:
-    if not method.synthesis or not uses_probe(encoder, tiles):
+    if not probe_has_share(method, encoder, tiles):
         return {"probe_share": 0.0}
-    name, count = few_alone(tiles)
-    shown = "1 tile shows" if count == 1 else f"{count} tiles show"
+    count = min(tiles.alone)
+    name, shown = (
+        tiles.taxonomy.names[tiles.alone.index(count)],
+        "1 tile shows" if count == 1 else f"{count} tiles show",
+    )
     notes.append(
         Noted(
             f"Only {shown} {name} alone: the scores are means of those of PBIP and of a linear probe, because maps "

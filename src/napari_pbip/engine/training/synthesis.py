@@ -48,8 +48,7 @@ class Mosaics:
 
 def missing_alone(tiles: TileSet) -> list[str]:
     """Return the names of the classes that no tile shows alone, of which mosaics cannot be composed."""
-    alone = {tile.class_index for tile in tiles.single_class}
-    return [name for n, name in enumerate(tiles.taxonomy.names) if n not in alone]
+    return [name for name, count in zip(tiles.taxonomy.names, tiles.alone, strict=True) if not count]
 
 
 class Composer:
