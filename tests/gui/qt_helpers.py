@@ -22,6 +22,17 @@ def click(button: Any) -> None:
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
+def double_click(widget: Any, place: Any) -> None:
+    """Double-click a place, a ``QPoint``, of a widget."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    left = Qt.MouseButton.LeftButton
+    QTest.mouseClick(widget, left, pos=place)
+    QTest.mouseDClick(widget, left, pos=place)
+    QTest.mouseRelease(widget, left, pos=place)
+
+
 def press(widget: Any, key: Any, modifiers: Any = None) -> None:
     """Give a widget the focus, and press a key."""
     from qtpy.QtCore import Qt
@@ -80,6 +91,22 @@ def answer(parent: Any, settle: Settle, text: str) -> str:
     said = f"{box.text()} {box.informativeText()}"
     click(next(b for b in box.buttons() if b.text().replace("&", "") == text))
     settle(lambda: not parent.findChildren(QMessageBox))
+    return said
+
+
+def answer_text(parent: Any, settle: Settle, text: str) -> str:
+    """Type a text into the dialog that is open over a widget; returns what it says."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+    from qtpy.QtWidgets import QInputDialog, QLineEdit
+
+    settle(lambda: parent.findChildren(QInputDialog))
+    dialog = parent.findChildren(QInputDialog)[-1]
+    said: str = dialog.labelText()
+    line = dialog.findChild(QLineEdit)
+    type_text(line, text)
+    QTest.keyClick(line, Qt.Key.Key_Return)
+    settle()
     return said
 
 

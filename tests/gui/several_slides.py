@@ -24,12 +24,20 @@ from napari_pbip.gui.state.steps import Step
 from napari_pbip.replay import SCRIPT
 from tests.gui.docks.test_project import click_cell, click_header, header, row_of, select_all, shown, type_mpp
 from tests.gui.napari_privates import canvas_of, main_window
-from tests.gui.qt_helpers import answer, choose_colour, choose_entry, click, open_workflow, save_as, type_text
+from tests.gui.qt_helpers import (
+    answer,
+    answer_text,
+    choose_colour,
+    choose_entry,
+    click,
+    double_click,
+    open_workflow,
+    save_as,
+    type_text,
+)
 from tests.gui.reader import Reader
 from tests.gui.sitting import sit
 from tests.gui.state.project_process import state
-from tests.gui.state.test_shown_classes import answer as answer_title
-from tests.gui.state.test_shown_classes import double_click
 
 PAGE = "tutorials/several-slides.md"
 TUMOURS = "frozen_section", "tumour"
@@ -258,7 +266,7 @@ class SeveralSlides:
         self.settle(lambda: result.areas.exact and not self.session.jobs)
         self.at_rest()
         double_click(legend.rows[1].eye, QPoint(5, legend.rows[1].eye.height() // 2))
-        answer_title(legend, self.settle, TITLE)
+        answer_text(legend, self.settle, TITLE)
         self.settle(lambda: header(self.project)[AREAS : AREAS + 2] == [f"{TITLE}\nmm²", f"{TITLE}\n%"])
         choose_colour(legend.rows[1].swatch, COLOUR)
         self.settle(lambda: result.taxonomy.classes[0].colour == COLOUR)

@@ -17,9 +17,9 @@ from qtpy.QtWidgets import QLineEdit
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.steps import Step
-from napari_pbip.gui.widgets.class_table import TILES
+from napari_pbip.gui.widgets.class_table import NAME, TILES
 from tests.gui.napari_privates import canvas_of, main_window
-from tests.gui.qt_helpers import click, open_workflow, save_as, type_text
+from tests.gui.qt_helpers import click, double_click, open_workflow, save_as, type_text
 from tests.gui.reader import Reader
 from tests.gui.sample_labels import SKIN, Lesson
 
@@ -33,6 +33,13 @@ def enter(box: Any, value: float) -> None:
     box.selectAll()
     QTest.keyClicks(box, f"{value:g}")
     QTest.keyClick(box, Qt.Key.Key_Return)
+
+
+def name_of(table: Any, row: int) -> Any:
+    """Return the place of the name of a class in the table, which is scrolled to it, a ``QPoint``."""
+    item = table.item(row, NAME)
+    table.scrollToItem(item)
+    return table.visualItemRect(item).center()
 
 
 class Workflow:
@@ -162,8 +169,7 @@ class Workflow:
                 self.step("Press *Add class*")
                 reader.press(part, "Add class")
             else:
-                table.choose(row)
-                table.edit_name()
+                double_click(table.viewport(), name_of(table, row))
             self.settle()
             editor = next(e for e in table.findChildren(QLineEdit) if e.isVisible())
             editor.selectAll()
@@ -175,12 +181,12 @@ class Workflow:
         reader.press(part, "Label tiles")
         for row, name in enumerate(lesson.classes):
             self.step(f"Click the row **{name}**")
-            table.choose(row)
+            QTest.mouseClick(table.viewport(), LEFT, pos=name_of(table, row))
             for place in lesson.tiles[name]:
                 self.click_tile(*place)
         counts = self.step("Click the row **epidermis** again").rpartition("The table says ")[2]
         for name in lesson.classes:
-            table.choose(lesson.classes.index(name))
+            QTest.mouseClick(table.viewport(), LEFT, pos=name_of(table, lesson.classes.index(name)))
             for place, names in lesson.mixed.items():
                 if name in names:
                     self.click_tile(*place, SHIFT)

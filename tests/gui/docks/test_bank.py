@@ -21,7 +21,7 @@ from napari_pbip.config import BankSettings, DataSettings
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.sessions import session_of
 from tests.gui.napari_privates import canvas_of
-from tests.gui.qt_helpers import answer, click, press, type_text
+from tests.gui.qt_helpers import answer, click, double_click, press, type_text
 
 CLASSES = ("LYM", "MUS", "TUM")
 
@@ -314,13 +314,8 @@ def test_lasso_and_rows_share_one_selection(built, session, settle):
     settle(lambda: session.bank.selected == {wanted})
 
 
-def double_click(widget: Any, tile_hash: str) -> None:
-    from qtpy.QtCore import Qt
-    from qtpy.QtTest import QTest
-
-    place, pane = cell(widget, tile_hash), widget.clusters.viewport()
-    QTest.mouseClick(pane, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
-    QTest.mouseDClick(pane, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
+def double_click_tile(widget: Any, tile_hash: str) -> None:
+    double_click(widget.clusters.viewport(), cell(widget, tile_hash))
 
 
 def test_from_a_thumbnail_to_its_place_on_the_slide_and_back(viewer, settle):
@@ -346,7 +341,7 @@ def test_from_a_thumbnail_to_its_place_on_the_slide_and_back(viewer, settle):
     def is_at(column: int, row: int) -> bool:
         return np.allclose(camera.center[-2:], ((row + 0.5) * 112, (column + 0.5) * 112), atol=0.5)
 
-    double_click(widget, by_place[6, 12])
+    double_click_tile(widget, by_place[6, 12])
     assert is_at(6, 12)
     settle()
     middle = QPoint(canvas.width() // 2, canvas.height() // 2)
@@ -364,7 +359,7 @@ def test_from_a_thumbnail_to_its_place_on_the_slide_and_back(viewer, settle):
 
     viewer.layers.remove(slide.layer)
     settle()
-    double_click(widget, by_place[4, 5])
+    double_click_tile(widget, by_place[4, 5])
     settle(lambda: len(session.slides) == 1 and is_at(4, 5))
     settle()
     assert is_at(4, 5)
@@ -374,7 +369,7 @@ def test_from_a_thumbnail_to_its_place_on_the_slide_and_back(viewer, settle):
     shutil.move(before, moved)
     session.folder = moved
     settle(lambda: session.bank.bank is not None and len(session.slides) == 1 and not session.jobs)
-    double_click(widget, by_place[4, 4])
+    double_click_tile(widget, by_place[4, 4])
     settle(lambda: is_at(4, 4))  # the bank names the picture where it was
     session.project.remove([samples.slide()])
     settle()
@@ -387,7 +382,7 @@ def test_from_a_thumbnail_to_its_place_on_the_slide_and_back(viewer, settle):
 
 
 def test_a_tile_of_a_folder_has_no_place_on_a_slide(built, session):
-    double_click(built, session.bank.bank.tiles[0].hash)
+    double_click_tile(built, session.bank.bank.tiles[0].hash)
     assert "the slide it was cut from is not known" in built.correct_notice.text()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QInputDialog, QLineEdit
+from qtpy.QtWidgets import QLineEdit
 
 from napari_pbip import samples
 from napari_pbip.gui.docks.label_tiles import LabelTilesWidget
@@ -19,29 +19,11 @@ from napari_pbip.gui.panels.cohort_table import AREAS, MAP
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.widgets.class_table import COLOUR, NAME
 from napari_pbip.project import Project
-from tests.gui.qt_helpers import Settle, choose_colour, type_text
+from tests.gui.qt_helpers import Settle, answer_text, choose_colour, double_click, type_text
 from tests.gui.state.test_history import docked, press_undo
 from tests.gui.state.test_project import opened
 
 LEFT = Qt.MouseButton.LeftButton
-
-
-def double_click(widget: Any, place: QPoint) -> None:
-    QTest.mouseClick(widget, LEFT, pos=place)
-    QTest.mouseDClick(widget, LEFT, pos=place)
-    QTest.mouseRelease(widget, LEFT, pos=place)
-
-
-def answer(legend: Any, settle: Settle, title: str) -> str:
-    """Type a title into the dialog that is open; returns what it said."""
-    settle(lambda: legend.findChildren(QInputDialog))
-    dialog = legend.findChildren(QInputDialog)[-1]
-    said = dialog.labelText()
-    line = dialog.findChild(QLineEdit)
-    type_text(line, title)
-    QTest.keyClick(line, Qt.Key.Key_Return)
-    settle()
-    return said
 
 
 def test_a_double_click_in_the_legend_gives_a_class_another_title(
@@ -56,7 +38,7 @@ def test_a_double_click_in_the_legend_gives_a_class_another_title(
     settle(lambda: result.areas.exact and table.cohort_model.classes)
     double_click(legend.rows[1].eye, QPoint(5, legend.rows[1].eye.height() // 2))
     assert 1 not in result.display.hidden
-    assert "TUM" in answer(legend, settle, "tumour <b>&</b> nests")
+    assert "TUM" in answer_text(legend, settle, "tumour <b>&</b> nests")
     assert legend.rows[1].eye.text() == "tumour <b>&&</b> nests"
     assert tune.controls.rows[0].title.text() == "tumour <b>&</b> nests"
     assert tune.legend.rows[1].eye.text() == "tumour <b>&&</b> nests"
@@ -67,8 +49,8 @@ def test_a_double_click_in_the_legend_gives_a_class_another_title(
     assert session.results[0].taxonomy.names[0] == "TUM"
     legend.rows[2].eye.setFocus()
     QTest.keyClick(legend.rows[2].eye, Qt.Key.Key_F2)
-    answer(legend, settle, "TUM")
-    assert "Another class is called TUM" in answer(legend, settle, "stroma")
+    answer_text(legend, settle, "TUM")
+    assert "Another class is called TUM" in answer_text(legend, settle, "stroma")
     assert session.classes.display.titles == {"TUM": "tumour <b>&</b> nests", "STR": "stroma"}
 
     session.project.save()
@@ -88,7 +70,7 @@ def test_a_title_is_taken_back(viewer: Any, session: Any, settle: Settle) -> Non
     settle()
     for title in ("tumour", "carcinoma", ""):
         double_click(legend.rows[1].eye, QPoint(5, legend.rows[1].eye.height() // 2))
-        answer(legend, settle, title)
+        answer_text(legend, settle, title)
         assert legend.rows[1].eye.text() == (title or "TUM")
     tune.parent().raise_()
     for shown in ("carcinoma", "tumour", "TUM"):
