@@ -56,6 +56,7 @@ def main() -> None:
         (shipped / "model" / "best.safetensors").write_bytes(save(half))
         facts = json.loads((model / "run.json").read_text(encoding="utf-8"))
         facts["settings"]["data"]["folder"] = facts["settings"]["bank_folder"] = None
+        del facts["fit"]["worst"]  # which names folders of this machine
         (shipped / "model" / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     ImageBank.read(shipped / "bank")
 

@@ -44,10 +44,7 @@ def sample_labels() -> LabelledSlides:
 
 
 def sample_settings(tiles: Path) -> JobSettings:
-    """Return the settings that make bank and model from tiles in this folder: all defaults.
-
-    Those in the package were made with the defaults of an earlier version (learning rate 5e-4, no random colours).
-    """
+    """Return the settings that make bank and model from tiles in this folder: all defaults."""
     return JobSettings(data=DataSettings(folder=tiles, mpp=sample_labels().size.mpp))
 
 

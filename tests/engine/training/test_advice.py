@@ -63,7 +63,7 @@ def test_it_tells_whether_a_probe_has_a_share(crops: Path) -> None:
         settings = settings_for(crops, method={"name": "pbip", **method}, bank={"encoder": "efficientnet-lite0"})
         found = advise(settings, shown, STEPS, SIDE)
         assert found is not None
-        return "Its scores are means with those of a linear probe" in found.sentences
+        return "Its map is averaged with that of a linear probe" in found.sentences
 
     assert min(tiles.alone) < FEW <= min(many.alone)
     assert told(tiles)

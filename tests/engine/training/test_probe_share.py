@@ -27,7 +27,7 @@ from tests.engine.conftest import settings_for
 from tests.engine.training.test_train import same, stop_after
 
 LITE0 = {"encoder": "efficientnet-lite0"}
-NOTE = "the scores are means of those of PBIP and of a linear probe"
+NOTE = "the map of PBIP is averaged with that of a linear probe"
 
 
 def settings(data: Path, **method: object) -> JobSettings:
@@ -147,4 +147,4 @@ def test_who_reads_about_the_model_or_the_map_is_told(
     (path,) = (tmp_path / "slide").glob("*.ome.zarr")
     explained = Explainer.from_store(path, (out,), ()).explain(1000, 1000)
     assert len(explained.matches) == 4
-    assert "the mean of this comparison with prototypes and of a linear probe" in explained.note
+    assert "averaged with that of a linear probe" in explained.note

@@ -27,7 +27,7 @@ from napari_pbip.slides import Slide, open_slide
 
 _LEARNED = "Training has changed the prototypes of the image bank; the tiles are those they started from."
 _NEAREST = "The prototypes were learned; the tiles shown are the labelled tiles that are nearest to them."
-_PROBE = "The map is the mean of this comparison with prototypes and of a linear probe, which has none."
+_PROBE = "The map is averaged with that of a linear probe, which has no part in this comparison with prototypes."
 _ASK = "The prototypes were learned; open Prototypes in Train once, and their nearest tiles are shown here too."
 
 

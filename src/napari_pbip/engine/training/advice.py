@@ -96,8 +96,8 @@ def advise(
         )
     method = settings.method if isinstance(settings.method, PbipSettings) else PbipSettings()
     shared = (
-        f"Its scores are means with those of a linear probe: maps of glands and of lung from {ENOUGH} tiles of each "
-        "class were better so than those of either method."
+        f"Its map is averaged with that of a linear probe of the same tiles: with {ENOUGH} of each class, maps of "
+        "glands and of lung were better so than those of either alone."
     )
     alone = (
         f"With {ENOUGH} tiles that show each class alone, its maps of glands and of lung were about as good as those "

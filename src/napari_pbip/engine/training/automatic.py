@@ -92,8 +92,8 @@ def _probe_share(encoder: str, method: PbipSettings, tiles: TileSet, notes: list
     )
     notes.append(
         Noted(
-            f"Only {shown} {name} alone: the scores are means of those of PBIP and of a linear probe, because maps "
-            f"learned from fewer than {FEW} such tiles are more exact so."
+            f"Only {shown} {name} alone: the map of PBIP is averaged with that of a linear probe, because maps learned "
+            f"from fewer than {FEW} such tiles are more exact so."
         )
     )
     return {"probe_share": _SHARE}
