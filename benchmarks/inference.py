@@ -114,7 +114,7 @@ def flops(method: Method, tile: int) -> float:
 
 def of_backbone(name: str) -> Method:
     """Return PBIP with four classes and random weights."""
-    options = PbipSettings().model_dump(exclude={"name", "preset"}) | {"synthesis": 1.0}
+    options = PbipSettings().options() | {"synthesis": 1.0}
     return Pbip(load(name), Prototypes.random([3] * 4, 512), classes=4, **options).eval()
 
 

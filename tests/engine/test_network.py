@@ -32,6 +32,7 @@ MANY = networks.WORTH_CONVERTING
 
 @pytest.fixture(scope="module")
 def method() -> Method:
+    """Return the model of the sample project: PBIP, in whose scores a linear probe has a share."""
     return load_model(samples.project() / "model").method
 
 

@@ -33,6 +33,8 @@ class MethodSettings(Settings):
     """What the method is called in the window; by default its `name`."""
     about: ClassVar[str] = ""
     """What the method learns, needs and costs, for users who choose a method."""
+    uses_encoder_features: ClassVar[bool] = False
+    """Whether a trained model computes its maps with the encoder, and needs it for inference."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """For each preset, the values of settings that are not given."""
 
@@ -53,11 +55,6 @@ class MethodSettings(Settings):
         if isinstance(values, Mapping):
             return {**cls.presets.get(str(values.get("preset", "default")), {}), **values}
         return values
-
-    @property
-    def uses_encoder_features(self) -> bool:
-        """Whether a trained model computes its maps with the encoder, and needs it for inference."""
-        return False
 
     def options(self) -> dict[str, Any]:
         """Return the options with which the network is built."""
@@ -188,14 +185,14 @@ class PbipSettings(ImgMatchSettings):
     """What is contrasted: each class with the other classes, with a loss per sample or exactly as in Eq. 9-12; or each
     subclass with all others, with a loss per sample or as in the released code."""
     probe_share: Fraction | Literal["auto"] = Field("auto", title="Share of a linear probe")
-    """Share of a linear probe of the same tiles in the scores, which are then means. Auto is a half if mosaics are used
-    and a class has fewer than 30 tiles that show it alone, and otherwise 0: maps learned from few tiles are more exact
-    with it, and take nearly twice as long to compute."""
+    """Share of a linear probe of the same tiles in the scores, which are then means. Auto is a half if a class has
+    fewer than 30 tiles that show it alone, mosaics are used and the encoder is the default one, and otherwise 0: maps
+    learned from few tiles are more exact with it, and take nearly twice as long to compute."""
 
     @property
-    def uses_encoder_features(self) -> bool:
-        """See :attr:`MethodSettings.uses_encoder_features`."""
-        return self.probe_share not in (0, "auto")
+    def uses_encoder_features(self) -> bool:  # type: ignore[override]  # it depends on a setting here
+        """Whether a linear probe has a share."""
+        return bool(self.options()["probe_share"])
 
     def options(self) -> dict[str, Any]:
         """Return the options with which the network is built; training has replaced ``auto``, else it is 0."""
@@ -265,6 +262,7 @@ class ConstructSettings(PrototypeSettings):
         "learns the borders of tissues. Few weights are trained; segmenting a slide runs the encoder, which takes "
         "longer if it is large."
     )
+    uses_encoder_features = True
     training_only = frozenset({"start", "sentences", "k"})
     presets = {  # noqa: RUF012  # declared a class variable above
         "released": {
@@ -293,11 +291,6 @@ class ConstructSettings(PrototypeSettings):
     """Your own sentences for some classes, by their names, if `start` is text; other classes have a default one."""
     k: Annotated[int, Field(ge=1)] = Field(10, title="Prototypes per class")
     """Number of prototypes of each class, if `start` is text."""
-
-    @property
-    def uses_encoder_features(self) -> bool:
-        """See :attr:`MethodSettings.uses_encoder_features`."""
-        return True
 
 
 class CamSettings(PyramidSettings):
@@ -342,6 +335,7 @@ class ProbeSettings(MethodSettings):
         "Fits a linear classifier to the features that an encoder computes from single-class tiles. Nothing else is "
         "trained, so that there is a first map within seconds. PBIP takes minutes, and its maps are usually better."
     )
+    uses_encoder_features = True
     training_only = frozenset({"cells", "strength"})
     window = 224  # the encoder was trained on images of this size, and has no surroundings at the border of a square
 
@@ -352,11 +346,6 @@ class ProbeSettings(MethodSettings):
     strength: Positive | Literal["auto"] = Field("auto", title="Regularisation (L2)")
     """Strength of the penalty on large weights (L2); auto is the one with the best predictions for tiles that were left
     out of the fit (cross-validation)."""
-
-    @property
-    def uses_encoder_features(self) -> bool:
-        """See :attr:`MethodSettings.uses_encoder_features`."""
-        return True
 
 
 _OURS = (PbipSettings, LpdSettings, ConstructSettings, CamSettings, ProbeSettings, DeepLabSettings)

@@ -193,6 +193,7 @@ def _without_paths(run: Path) -> str:
     change_paths(JobSettings, document["settings"], lambda _, path: path if path == "builtin" else None)
     for facts in (document.get("prototypes") or {}, document.get("fit") or {}):
         facts.pop("worst", None)
+        facts.pop("slides", None)
         if facts.get("encoder"):
             facts["encoder"]["weights"] = None
     return json.dumps(document, indent=2) + "\n"

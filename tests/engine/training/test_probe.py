@@ -57,7 +57,7 @@ def test_a_run_tells_what_cross_validation_found(finished: tuple[Path, list[Even
     done = [e.done for e in events if isinstance(e, Step)]
     assert done == sorted(done)
     assert done[-1] == pictures
-    assert any("16 tiles with several classes are left out" in e.message for e in events if isinstance(e, Noted))
+    assert any("The probe leaves out 16 tiles with several classes" in e.message for e in events if isinstance(e, Noted))
     (epoch,) = [e for e in events if isinstance(e, Epoch)]
     assert epoch.scores["predicted/miou"] > 40  # chance gives 33, and a single class 25
     assert isinstance(events[-1], Finished)
@@ -215,7 +215,9 @@ def test_many_tiles_are_not_all_learned_from_and_that_is_said(
 ) -> None:
     monkeypatch.setattr(probe, "MOST_TILES", 2)
     events = list(train(settings(weak_data), tmp_path / "run"))
-    assert any(isinstance(e, Noted) and "are left out: 2 of each class" in e.message for e in events)
+    notes = " ".join(event.message for event in events if isinstance(event, Noted))
+    assert "The probe leaves out" in notes
+    assert "2 of each class are enough" in notes
     assert runs.RunFacts.read(tmp_path / "run").fit["tiles"] == 4
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from napari_pbip.engine.inference.segment import segment
 from napari_pbip.engine.training.advice import FEW
 from napari_pbip.engine.training.automatic import settled
 from napari_pbip.engine.training.train import train
-from napari_pbip.errors import ConfigError
-from napari_pbip.events import Event, Noted
+from napari_pbip.errors import PbipError
+from napari_pbip.events import Event, Noted, Started
 from napari_pbip.models.methods.pbip import Pbip
 from napari_pbip.results.store_facts import ModelFacts
 from napari_pbip.sharing.methods import methods_text
@@ -75,10 +76,28 @@ def test_steps_do_not_change_it_and_a_resumed_run_has_the_same(
     changed = {name.partition(".")[0] for name in late if not torch.equal(early[name], late[name])}
     assert "backbone" in changed
     assert "probe" not in changed
-    resumed = list(train(settings(weak_data), out, resume=True))
+    list(train(settings(weak_data), out, resume=True))
     assert same(out / "last.safetensors", finished[0] / "last.safetensors")
-    assert not any("Fitting a probe" in getattr(event, "job", "") for event in resumed)
     assert runs.RunFacts.read(out).fit == runs.RunFacts.read(finished[0]).fit
+
+
+def test_it_is_known_before_the_first_save_and_fitted_again_to_other_labels(weak_data: Path, tmp_path: Path) -> None:
+    data, out = shutil.copytree(weak_data, tmp_path / "data"), tmp_path / "run"
+    for event in (job := train(settings(data), out)):
+        if isinstance(event, Started) and "pbip" in event.job:
+            break
+    job.close()
+    assert not (out / runs.STATE).exists()
+    before = runs.RunFacts.read(out).fit["tiles"]
+    stop_after(train(settings(data), out, resume=True), 1)
+    early = runs.read_weights(out / "last.safetensors")
+    gone = sorted((data / "train").glob("*[[]10[]]*"))[:2]
+    for path in gone:
+        path.unlink()
+    list(train(settings(data), out, resume=True))
+    late = runs.read_weights(out / "last.safetensors")
+    assert not torch.equal(early["probe.weight"], late["probe.weight"])
+    assert runs.RunFacts.read(out).fit["tiles"] == before - len(gone)
 
 
 def test_a_run_of_an_earlier_version_goes_on_without_it(weak_data: Path, tmp_path: Path) -> None:
@@ -127,7 +146,7 @@ def test_where_it_cannot_have_a_share_is_one_sentence(
     weak_data: Path, tmp_path: Path, encoder: str, method: dict[str, object], said: str
 ) -> None:
     given = settings_for(weak_data, method={"name": "pbip", "probe_share": 0.5, **method}, bank={"encoder": encoder})
-    with pytest.raises(ConfigError, match=said) as error:
+    with pytest.raises(PbipError, match=said) as error:
         list(train(given, tmp_path / "run"))
     assert "`method.probe_share` to 0" in str(error.value)
     assert not (tmp_path / "run").exists()

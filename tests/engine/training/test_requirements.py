@@ -16,6 +16,9 @@ from napari_pbip.models.encoders import lookup
     [
         ({"name": "pbip"}, "texture", False, []),
         ({"name": "lpd"}, "texture", False, []),
+        ({"name": "pbip", "probe_share": 0.5}, "texture", False, ["method.probe_share"]),
+        ({"name": "pbip", "probe_share": 0.5, "synthesis": 0}, "efficientnet-lite0", False, ["method.probe_share"]),
+        ({"name": "pbip", "probe_share": 0.5}, "efficientnet-lite0", False, []),
         ({"name": "cam"}, None, False, []),
         ({"name": "probe"}, "texture", False, ["bank.encoder"]),
         ({"name": "probe"}, "medclip", False, ["bank.encoder"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import shutil
 import time
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -138,6 +140,28 @@ def test_it_recommends_a_method_for_the_tiles_and_settings_at_hand(viewer: Any, 
     settle(lambda: "Only 1 tile shows background alone" in widget.recommended.text())
     session.change(data=DataSettings())
     settle(lambda: not widget.recommended.isVisible())
+
+
+def test_the_recommendation_is_for_the_encoder_of_the_bank(
+    viewer: Any, widget: Any, settle: Settle, tmp_path: Path
+) -> None:
+    session = session_of(viewer)
+    for name in ("LYM", "MUS"):
+        (tmp_path / "tiles" / name).mkdir(parents=True)
+        for i, (y, x) in enumerate(itertools.product(range(0, 224, 64), range(0, 192, 64))):
+            tile = Image.open(min((samples.tiles() / name).iterdir())).crop((x, y, x + 64, y + 64))
+            tile.save(tmp_path / "tiles" / name / f"{i}.png")
+    session.settings = settings_for(tmp_path / "tiles", method={"name": "cam"}, bank={"encoder": "efficientnet-lite0"})
+    averaged = "averaged with that of a linear probe"
+    settle(lambda: averaged in widget.recommended.text())
+    session.change(bank=session.settings.bank.model_copy(update={"encoder": "texture"}))
+    settle(lambda: "Recommended: PBIP" in widget.recommended.text() and averaged not in widget.recommended.text())
+    session.bank.build()
+    settle(lambda: session.bank.bank is not None and not session.jobs)
+    session.change(bank=session.settings.bank.model_copy(update={"encoder": "efficientnet-lite0"}))
+    settle()
+    settle(lambda: not session.jobs)
+    assert averaged not in widget.recommended.text()
 
 
 def test_lpd_learns_with_the_encoder_that_is_chosen_here(

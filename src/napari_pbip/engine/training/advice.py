@@ -16,7 +16,6 @@ from typing import Literal
 from napari_pbip.bank import TileSet
 from napari_pbip.config import BackboneSettings, BankSettings, JobSettings, PbipSettings
 from napari_pbip.engine.run_facts import RunFacts
-from napari_pbip.models.encoders import lookup
 
 ENOUGH = 10
 """Smallest number of single-class tiles of each class with which PBIP was compared with the probe. With so few, another
@@ -47,14 +46,14 @@ def probe_has_share(method: PbipSettings, encoder: str, tiles: TileSet) -> bool:
     method
         Settings of PBIP.
     encoder
-        Name of the encoder. If the settings do not ask for a share, there is none with a large encoder, which would
-        make maps take many times as long.
+        Name of the encoder. Unless the settings ask for a share, there is one with the default encoder only: maps would
+        take many times as long to compute with a large one.
     tiles
         The labelled tiles.
     """
     if method.probe_share != "auto":
         return method.probe_share > 0
-    return bool(method.synthesis) and 0 < min(tiles.alone) < FEW and lookup(encoder).stages
+    return bool(method.synthesis) and 0 < min(tiles.alone) < FEW and encoder == BankSettings().encoder
 
 
 def advise(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from napari_pbip.bank import TileSet
 from napari_pbip.config import JobSettings, PbipSettings, PyramidSettings
 from napari_pbip.config.methods import ImgMatchSettings
 from napari_pbip.engine.run_facts import as_begun
 from napari_pbip.engine.training.advice import FEW, probe_has_share
+from napari_pbip.engine.training.requirements import missing_requirements
 from napari_pbip.engine.training.synthesis import missing_alone
-from napari_pbip.errors import ConfigError
 from napari_pbip.events import Noted
 from napari_pbip.models import encoders
 
@@ -34,31 +33,32 @@ def settled(settings: JobSettings, tiles: TileSet, earlier: JobSettings | None) 
 
     Raises
     ------
-    ConfigError
+    ConfigError, ModelError
         If a linear probe is to have a share in scores that are no probabilities, or its encoder has no dense features.
     """
     notes = list[Noted]()
-    changes: dict[str, Any] = {}
-    if isinstance(settings.method, PyramidSettings) and settings.method.synthesis == "auto":
-        changes |= _kept(earlier, "synthesis") or _mosaic_weight(tiles, notes)
-    if isinstance(settings.method, ImgMatchSettings) and settings.method.masked == "auto":
-        changes |= _kept(earlier, "masked")
-    method = settings.method.model_copy(update=changes)
-    if isinstance(method, PbipSettings):
-        if method.probe_share == "auto":
-            share = _kept(earlier, "probe_share") or _probe_share(settings.bank.encoder, method, tiles, notes)
-            method = method.model_copy(update=share)
-        if method.probe_share:
-            _require_probabilities(settings.bank.encoder, method)
-    return as_begun(settings.model_copy(update={"method": method}), earlier), notes
+    method, begun = settings.method, None if earlier is None else earlier.method
+    if isinstance(method, PyramidSettings) and method.synthesis == "auto":
+        # a run of a version without mosaics has none, and is built without them
+        weight = begun.synthesis if isinstance(begun, PyramidSettings) else _mosaic_weight(tiles, notes)
+        method = method.model_copy(update={"synthesis": weight})
+    if isinstance(method, ImgMatchSettings) and method.masked == "auto" and isinstance(begun, ImgMatchSettings):
+        method = method.model_copy(update={"masked": begun.masked})
+    if isinstance(method, PbipSettings) and method.probe_share == "auto":
+        if isinstance(begun, PbipSettings):
+            share = begun.probe_share
+        else:
+            share = _probe_share(settings.bank.encoder, method, tiles, notes)
+        method = method.model_copy(update={"probe_share": share})
+    settings = settings.model_copy(update={"method": method})
+    if isinstance(method, PbipSettings) and method.probe_share:
+        for name, error in missing_requirements(settings, encoders.lookup(settings.bank.encoder)).items():
+            if name == "method.probe_share":
+                raise error
+    return as_begun(settings, earlier), notes
 
 
-def _kept(earlier: JobSettings | None, name: str) -> Mapping[str, Any]:
-    """Return the value of a setting of the method in a run that is to be resumed, by its name."""
-    return {name: getattr(earlier.method, name)} if earlier is not None and hasattr(earlier.method, name) else {}
-
-
-def _mosaic_weight(tiles: TileSet, notes: list[Noted]) -> Mapping[str, Any]:
+def _mosaic_weight(tiles: TileSet, notes: list[Noted]) -> float:
     if missing := missing_alone(tiles):
         notes.append(
             Noted(
@@ -66,34 +66,18 @@ def _mosaic_weight(tiles: TileSet, notes: list[Noted]) -> Mapping[str, Any]:
                 "more exact with some such tiles of each class."
             )
         )
-    return {"synthesis": 0.0 if missing else 1.0}
+    return 0.0 if missing else 1.0
 
 
-def _require_probabilities(encoder: str, method: PbipSettings) -> None:
-    if not method.synthesis:
-        raise ConfigError(
-            "A linear probe can only have a share in scores that are probabilities, which takes mosaics and a tile of "
-            "each class that shows it alone: set `method.probe_share` to 0, or `method.synthesis` to 1."
-        )
-    if not encoders.lookup(encoder).dense:
-        raise ConfigError(
-            f"A linear probe needs a vision transformer or a pyramid, and the encoder {encoder!r} is neither: set "
-            "`method.probe_share` to 0, or build the image bank with another, such as efficientnet-lite0."
-        )
-
-
-def _probe_share(encoder: str, method: PbipSettings, tiles: TileSet, notes: list[Noted]) -> Mapping[str, Any]:
+def _probe_share(encoder: str, method: PbipSettings, tiles: TileSet, notes: list[Noted]) -> float:
     if not probe_has_share(method, encoder, tiles):
-        return {"probe_share": 0.0}
+        return 0.0
     count = min(tiles.alone)
-    name, shown = (
-        tiles.taxonomy.names[tiles.alone.index(count)],
-        "1 tile shows" if count == 1 else f"{count} tiles show",
-    )
+    name = tiles.taxonomy.names[tiles.alone.index(count)]
     notes.append(
         Noted(
-            f"Only {shown} {name} alone: the map of PBIP is averaged with that of a linear probe, because maps learned "
-            f"from fewer than {FEW} such tiles are more exact so."
+            f"Only {count} {'tile shows' if count == 1 else 'tiles show'} {name} alone: the map of PBIP is averaged "
+            f"with that of a linear probe, because maps learned from fewer than {FEW} such tiles are more exact so."
         )
     )
-    return {"probe_share": _SHARE}
+    return _SHARE

@@ -214,11 +214,11 @@ def _left_out(tiles: TileSet, single: int, mixed: int) -> Iterator[Noted]:
     several = sum(len(tile.labels) > 1 for tile in tiles)
     if several and not mixed:
         yield Noted(
-            f"{several:,} tiles with several classes are left out: they only help if each class has {ENOUGH} tiles "
-            "that show it alone."
+            f"The probe leaves out {several:,} tiles with several classes: they only help it if each class has "
+            f"{ENOUGH} tiles that show it alone."
         )
     if (others := len(tiles.single_class) - single + (several - mixed if mixed else 0)) > 0:
-        yield Noted(f"{others:,} of {len(tiles):,} tiles are left out: {MOST_TILES} of each class are enough.")
+        yield Noted(f"The probe leaves out {others:,} of {len(tiles):,} tiles: {MOST_TILES} of each class are enough.")
 
 
 def _some(tiles: Sequence[LabelledTile], rng: np.random.Generator) -> list[LabelledTile]:

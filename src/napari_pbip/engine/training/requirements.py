@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from napari_pbip.config import BackboneSettings, ConstructSettings, JobSettings, ProbeSettings, TrainedSettings
+from napari_pbip.config import (
+    BackboneSettings,
+    ConstructSettings,
+    JobSettings,
+    PbipSettings,
+    ProbeSettings,
+    TrainedSettings,
+)
 from napari_pbip.errors import ConfigError, ModelError, PbipError, WeightsUnavailable
 from napari_pbip.models import builtin
 from napari_pbip.models.encoders import EncoderSpec
@@ -29,15 +36,33 @@ def missing_requirements(settings: JobSettings, encoder: EncoderSpec | None) -> 
     if isinstance(settings.method, ConstructSettings):
         needed = _of_construct(settings, settings.method, encoder)
     if isinstance(settings.method, ProbeSettings) and encoder is not None and not encoder.dense:
-        needed["bank.encoder"] = ModelError(
-            f"A linear probe needs a vision transformer or a pyramid, and the encoder {encoder.name!r} is neither; "
-            "choose another, such as efficientnet-lite0."
-        )
+        needed["bank.encoder"] = _without_dense(encoder, "choose another, such as efficientnet-lite0")
+    if isinstance(settings.method, PbipSettings) and settings.method.options()["probe_share"]:
+        needed = _of_share(settings.method, encoder)
     if isinstance(settings.method, TrainedSettings):
         try:
             _check_weights(settings.backbone)
         except WeightsUnavailable as error:
             needed["backbone.weights"] = error
+    return needed
+
+
+def _without_dense(encoder: EncoderSpec, way: str) -> ModelError:
+    return ModelError(
+        f"A linear probe needs a vision transformer or a pyramid, and the encoder {encoder.name!r} is neither; {way}."
+    )
+
+
+def _of_share(method: PbipSettings, encoder: EncoderSpec | None) -> dict[str, PbipError]:
+    needed: dict[str, PbipError] = {}
+    if not method.synthesis:
+        needed["method.probe_share"] = ConfigError(
+            "A linear probe can only have a share in scores that are probabilities, which takes mosaics and a tile of "
+            "each class that shows it alone; set `method.probe_share` to 0, or `method.synthesis` to 1."
+        )
+    elif encoder is not None and not encoder.dense:
+        way = "set `method.probe_share` to 0, or build the image bank with another, such as efficientnet-lite0"
+        needed["method.probe_share"] = _without_dense(encoder, way)
     return needed
 
 

@@ -47,6 +47,7 @@ def train(settings: JobSettings, out: Path | str, *, resume: bool = False, overw
     """Train a method; yields a ``Step`` with the loss terms for each step, and an ``Epoch`` with validation scores.
 
     A linear probe is fitted instead, in seconds: a ``Step`` then counts tiles and mosaics, and resuming fits it again.
+    One that has a share in the scores of PBIP is fitted first, with its own ``Started`` and such steps.
 
     If ``torchrun`` has started several processes that all call this function with the same arguments, they share each
     batch. Losses and weights are those of a single process up to rounding, but for random numbers in the network. The
@@ -149,8 +150,10 @@ def _train(settings: JobSettings, out: Path, processes: Processes, *, resume: bo
         method = runs.build_method(network, len(tiles.taxonomy), prototypes, encoder).to(device)
     assert isinstance(method, TrainedMethod)
     facts.device = str(device)
-    if isinstance(method, Pbip) and method.probe is not None and processes.leads and not (out / runs.STATE).exists():
+    if isinstance(method, Pbip) and method.probe is not None and processes.leads:
+        # also when it is resumed, because labels may have changed; with the same ones, the fit is the same
         facts.fit = (yield from fit_probe(facts, ProbeSettings(), method.probe, tiles, read)).facts
+        facts.write(out)
     yield from Trainer(facts, method, processes, tiles, validation, out, read).train(compose, resume=resume)
 
 

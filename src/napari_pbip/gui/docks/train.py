@@ -30,7 +30,7 @@ from napari_pbip.gui.scrolling import scrolling_to
 from napari_pbip.gui.sessions import session_of
 from napari_pbip.gui.state.prototypes import ModelPrototypes
 from napari_pbip.gui.state.session import Session
-from napari_pbip.gui.state.training import job_settings
+from napari_pbip.gui.state.training import job_settings, training_encoder
 from napari_pbip.gui.widgets.buttons import push_button
 from napari_pbip.gui.widgets.curves import CurvesPlot
 from napari_pbip.gui.widgets.fit_report import FitReport
@@ -244,19 +244,11 @@ class TrainWidget(QWidget):
         self.form.leave_out(() if isinstance(method, TrainedSettings) else _OF_STEPS)
         bank_there = starts_from_bank(settings) and settings.bank_folder is not None
         self.encoder.setVisible(method.learns_from in ("encoder", "bank") and not bank_there)
-        name = self._bank_encoder if bank_there else settings.bank.encoder
-        self._needed = missing_requirements(settings, catalogue().get(name))
+        self._needed = missing_requirements(settings, catalogue().get(training_encoder(self._session, settings)))
         self.form.remark(self._needed)
         self.needs.clear()
         if error := self._needed.get("bank.encoder"):  # whose field may be in another dock
             self.needs.warn(error)
-
-    @property
-    def _bank_encoder(self) -> str:
-        """Return the name of the encoder of the project's image bank; empty while it is not known."""
-        bank = self._session.bank
-        known = bank.bank is not None and job_settings(self._session).bank_folder == bank.folder
-        return bank.bank.encoder["name"] if known and bank.bank is not None else ""
 
     def showEvent(self, event: QShowEvent | None) -> None:
         super().showEvent(event)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from psygnal import Signal
 
 from napari_pbip.bank import TileSet, load_tiles
-from napari_pbip.config import DataSettings, JobSettings
+from napari_pbip.config import DataSettings, JobSettings, PbipSettings
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.training.advice import Advice, advise
-from napari_pbip.gui.state.training import job_settings
+from napari_pbip.gui.state.training import job_settings, training_encoder
 
 if TYPE_CHECKING:
     from napari_pbip.gui.state.session import Session
@@ -46,6 +46,9 @@ class MethodAdvice:
         settings = job_settings(self._session)
         models = [one for one in self._session.training.models.values() if isinstance(one, RunFacts) and one.finished]
         titles = self._session.classes.display.titles
+        method = settings.method if isinstance(settings.method, PbipSettings) else PbipSettings()
+        if encoder := training_encoder(self._session, settings.model_copy(update={"method": method})):
+            settings = settings.model_copy(update={"bank": settings.bank.model_copy(update={"encoder": encoder})})
         asked = settings, len(models), titles
         if asked == self._asked:
             return

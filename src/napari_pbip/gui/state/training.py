@@ -15,6 +15,7 @@ from napari_pbip.bank.bank_folder import FACTS as BANK
 from napari_pbip.config import JobSettings, MethodSettings, TrainSettings
 from napari_pbip.engine.jobs import JobMaker
 from napari_pbip.engine.run_facts import RunFacts, runs_in
+from napari_pbip.engine.training.requirements import starts_from_bank
 from napari_pbip.errors import ModelError
 from napari_pbip.events import Epoch, Event, Job, Started
 from napari_pbip.gui.curves import Curves
@@ -236,6 +237,17 @@ def job_settings(session: Session) -> JobSettings:
     if settings.bank_folder is None and (session.bank_folder / BANK).exists():
         settings = settings.model_copy(update={"bank_folder": session.bank_folder})
     return settings
+
+
+def training_encoder(session: Session, settings: JobSettings) -> str:
+    """Return the name of the encoder of a training with these :func:`job_settings`.
+
+    It is that of the image bank if the training starts from one, and empty while that is not known.
+    """
+    bank = session.bank
+    if not starts_from_bank(settings) or settings.bank_folder is None:
+        return settings.bank.encoder
+    return bank.bank.encoder["name"] if bank.bank is not None and settings.bank_folder == bank.folder else ""
 
 
 def _curves_on_disk(folder: Path) -> Curves:

@@ -84,7 +84,9 @@ class Pbip(PrototypeMethod):
         super().__init__(backbone, prototypes, merge=subclass_merge, trained_merge="mean", matching=matching, **shared)
         self.sparsity, self.probe_share, self.probe = sparsity, probe_share, None
         if probe_share:
-            if self.encoder is None or not self.calibrated:
+            if self.encoder is None:
+                raise ModelError("A linear probe needs the encoder; give it, or set `method.probe_share` to 0.")
+            if not self.calibrated:
                 raise ModelError(
                     "A linear probe can only have a share in scores that are probabilities; set `method.synthesis` to "
                     "1, or `method.probe_share` to 0."
@@ -92,12 +94,15 @@ class Pbip(PrototypeMethod):
             self.probe = Probe(self.encoder.network, self.classes).requires_grad_(False)
 
     def scores(self, images: torch.Tensor) -> Scores:
-        """See :meth:`Method.scores`; with a linear probe, the means of both scores, weighted by its share."""
+        """See :meth:`Method.scores`; with a linear probe, the means of both scores, weighted by its share.
+
+        The maps of :meth:`forward` are those of PBIP alone.
+        """
         own = super().scores(images)
         if self.probe is None:
             return own
         seen = self.probe(images)
-        maps = fuse([(1.0, *seen.class_maps)], self.grid(images))
+        maps = fuse([(1.0, seen.class_maps[0])], self.grid(images))
         presence = torch.lerp(own.presence, self.probe.presence(seen), self.probe_share)
         return Scores(torch.lerp(own.maps, maps, self.probe_share), presence)
 

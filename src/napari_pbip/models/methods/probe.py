@@ -79,6 +79,15 @@ class Probe(Method):
 
     def image_logits(self, maps: torch.Tensor) -> torch.Tensor:
         """Return logits of class presence in the images, (B, N), from score maps (B, N, h, w); 0 stands for chance."""
-        likeliest = (maps.flatten(2).quantile(1 - _PRESENT_FROM, dim=2) - math.log(self.classes)).exp()
+        likeliest = (_upper_quantile(maps.flatten(2), _PRESENT_FROM) - math.log(self.classes)).exp()
+        likeliest = likeliest.clamp(_CERTAIN, 1 - _CERTAIN)
         # with many classes, few reach a probability of 0.5, so a probability above chance counts as present
-        return likeliest.clamp(_CERTAIN, 1 - _CERTAIN).logit() + math.log(self.classes - 1)
+        return likeliest.log() - (1 - likeliest).log() + math.log(self.classes - 1)
+
+
+def _upper_quantile(values: torch.Tensor, share: float) -> torch.Tensor:
+    """Return the quantile that this share of the last axis exceeds; OpenVINO does not know that of torch."""
+    place = (1 - share) * (values.shape[-1] - 1)
+    below = math.floor(place)
+    largest = values.topk(values.shape[-1] - below).values
+    return torch.lerp(largest[..., -1], largest[..., max(-2, -largest.shape[-1])], place - below)
