@@ -28,8 +28,9 @@ from weak_labels import run
 VARIANTS: dict[str, dict[str, Any]] = {
     "probe": {"method": {"name": "probe"}},
     "PBIP": {"method": {"name": "pbip"}},
+    "PBIP alone": {"method": {"name": "pbip", "probe_share": 0}},
     "PBIP, no mosaics": {"method": {"name": "pbip", "synthesis": 0}},
-    "PBIP, 60 steps": {"method": {"name": "pbip"}, "train": {"steps": 60}},
+    "PBIP, 60 steps": {"method": {"name": "pbip", "probe_share": 0}, "train": {"steps": 60}},
     "PBIP, 60 steps, no mosaics": {"method": {"name": "pbip", "synthesis": 0}, "train": {"steps": 60}},
     "PBIP, a rate of 5e-5, no mosaics": {
         "method": {"name": "pbip", "synthesis": 0},

@@ -27,10 +27,10 @@ class RunFacts:
     """For a method with prototypes: identity of the bank (None if they are learned) and its settings, encoder, K per
     class, dimension; otherwise None."""
     fit: dict[str, Any] = field(default_factory=dict)
-    """For a linear probe, also one that has a share in the scores of PBIP: strength of the penalty, number of tiles,
-    its encoder if the method has no prototypes, and the result of cross-validation: balanced accuracy in percent,
-    confusion of the classes (rows are labels), the numbers of correct and of all tiles of each slide, and the tiles
-    with the largest loss."""
+    """For a linear probe: encoder, strength of the penalty, number of tiles, and the result of cross-validation:
+    balanced accuracy in percent, confusion of the classes (rows are labels), the numbers of correct and of all tiles of
+    each slide, and the tiles with the largest loss. For PBIP in whose scores a probe has a share, the same of that
+    probe, without the encoder, which is that of :attr:`prototypes`."""
     tile_size: int = 0
     """Side of the training tiles in pixels, which is also the default side of the squares that slides are read in."""
     device: str = ""

@@ -34,7 +34,7 @@ class PrototypeMethod(PyramidMethod):
         Number of tissue classes N, at least two.
     encoder
         The frozen encoder of the prototypes, which is kept as :class:`~napari_pbip.models.frozen.Frozen`; only training
-        needs it (with ConStruct, inference does too).
+        needs it (with ConStruct, and a share of a linear probe in PBIP, inference does too).
     similarity
         See :class:`~napari_pbip.models.prototypes.SimilarityHead`.
     merge
