@@ -57,6 +57,7 @@ def main() -> None:
         facts = json.loads((model / "run.json").read_text(encoding="utf-8"))
         facts["settings"]["data"]["folder"] = facts["settings"]["bank_folder"] = None
         del facts["fit"]["worst"]  # which names folders of this machine
+        del facts["seconds"]  # which says nothing about that of a user
         (shipped / "model" / "run.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     ImageBank.read(shipped / "bank")
 

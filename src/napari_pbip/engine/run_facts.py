@@ -41,7 +41,7 @@ class RunFacts:
     learning_rate: float | None = None
     """Peak learning rate of a training in steps; None in runs of earlier versions."""
     seconds: float = 0.0
-    """Seconds of training, including those before it was resumed."""
+    """Seconds of training, including those before it was resumed; 0 if they are not known."""
     earlier: list[tuple[int, int]] = field(default_factory=list)
     """Of each earlier length of a training that was made longer the planned steps, and those that were done by then."""
     epoch: int = 0

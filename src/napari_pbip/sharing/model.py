@@ -134,10 +134,8 @@ class ReportedModel:
             yield "fit", f"logistic regression on {facts.steps:,} tiles"
         else:
             steps = f"{facts.step:,} of {facts.steps:,} steps" if facts.step < facts.steps else f"{facts.steps:,} steps"
-            yield (
-                "training",
-                f"{steps} of {settings.train.batch_size} tiles in {facts.seconds / 60:.0f} minutes on {facts.device}",
-            )
+            took = f" in {facts.seconds / 60:.0f} minutes" if facts.seconds else ""
+            yield "training", f"{steps} of {settings.train.batch_size} tiles{took} on {facts.device}"
         if facts.made is not None:
             yield "trained", str(Made.model_validate(facts.made))
         yield "seed", str(settings.train.seed)

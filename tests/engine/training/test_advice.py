@@ -90,6 +90,8 @@ def test_its_time_follows_the_work_and_earlier_trainings(crops: Path) -> None:
     assert minutes(usual, tiles, 40 * STEPS) > minutes(without, tiles, 40 * STEPS)
     took = RunFacts(usual, tiles.taxonomy, tile_size=SIDE, steps=STEPS, step=STEPS, seconds=600.0)
     assert minutes(usual, tiles, 2 * STEPS, took) == 20
+    bundled = replace(took, seconds=0.0)  # its time is not known
+    assert minutes(usual, tiles, 2 * STEPS, took, bundled) == 20
     other = JobSettings.parse({"data": {"folder": crops}, "method": {"name": "cam"}})
     of_cam = RunFacts(other, tiles.taxonomy, tile_size=SIDE, steps=STEPS, step=STEPS, seconds=6.0)
     assert minutes(usual, tiles, 2 * STEPS, took, of_cam) == 20

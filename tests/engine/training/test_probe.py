@@ -57,7 +57,9 @@ def test_a_run_tells_what_cross_validation_found(finished: tuple[Path, list[Even
     done = [e.done for e in events if isinstance(e, Step)]
     assert done == sorted(done)
     assert done[-1] == pictures
-    assert any("The probe leaves out 16 tiles with several classes" in e.message for e in events if isinstance(e, Noted))
+    assert any(
+        "The probe leaves out 16 tiles with several classes" in e.message for e in events if isinstance(e, Noted)
+    )
     (epoch,) = [e for e in events if isinstance(e, Epoch)]
     assert epoch.scores["predicted/miou"] > 40  # chance gives 33, and a single class 25
     assert isinstance(events[-1], Finished)

@@ -119,7 +119,10 @@ def _time(settings: JobSettings, steps: int, side: int, earlier: Iterable[RunFac
     speeds = [
         one.seconds / _seconds(one.settings, one.step, one.tile_size)
         for one in alike
-        if one.finished and isinstance(one.settings.method, PbipSettings) and one.settings.method.masked == masked
+        if one.finished
+        and one.seconds
+        and isinstance(one.settings.method, PbipSettings)
+        and one.settings.method.masked == masked
     ]
     if speeds:
         return f"{_minutes(median(speeds) * usual)}, judged by an earlier training"
