@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from napari_pbip.config import JobSettings
 from napari_pbip.engine import runs
@@ -44,7 +45,8 @@ def alone(settings: JobSettings, out: Path) -> Path:
 
 
 def test_two_processes_learn_what_one_does_and_write_once(weak_data: Path, tmp_path: Path) -> None:
-    settings = settings_for(weak_data, method={"name": "pbip"}, train={"batch_size": 5, "steps": 4, **SLOW})
+    bank = {"encoder": "efficientnet-lite0"}  # so that a linear probe has a share, which the leader fits
+    settings = settings_for(weak_data, method={"name": "pbip"}, bank=bank, train={"batch_size": 5, "steps": 4, **SLOW})
     settings.write(tmp_path / "job.yaml")
     done = torchrun(tmp_path, "napari_pbip", "train", tmp_path / "job.yaml", "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr
@@ -52,7 +54,9 @@ def test_two_processes_learn_what_one_does_and_write_once(weak_data: Path, tmp_p
     whole = alone(settings, tmp_path / "one")
     assert curves(tmp_path / "two") == [pytest.approx(row, rel=2e-2, abs=2e-3) for row in curves(whole)]
     one, two = (runs.RunFacts.read(tmp_path / name) for name in ("one", "two"))
-    assert (two.finished, two.prototypes) == (True, one.prototypes)
+    assert (two.finished, two.prototypes, two.fit) == (True, one.prototypes, one.fit)
+    fitted = [runs.read_weights(tmp_path / name / "last.safetensors")["probe.weight"] for name in ("one", "two")]
+    assert torch.equal(*fitted)
     assert [v["step"] for v in two.validations] == [v["step"] for v in one.validations]
     assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in whole.iterdir()}
 
