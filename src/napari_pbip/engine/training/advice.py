@@ -85,16 +85,18 @@ def advise(
     fewest = min(tiles.alone)
     if not fewest:
         return None  # neither method can learn that class
+    method = settings.method if isinstance(settings.method, PbipSettings) else PbipSettings()
+    share = probe_has_share(method, settings.bank.encoder, tiles)
     if fewest < ENOUGH:
         name, shown = tiles.taxonomy.names[tiles.alone.index(fewest)], "tile shows" if fewest == 1 else "tiles show"
         name = (titles or {}).get(name, name)
+        averaged = ", whose map is averaged with that of a probe," if share else ""
         return Advice(
             "probe",
             "Recommended for now: a linear probe. It takes seconds, so that you can see what every further label does. "
-            f"Only {fewest} {shown} {name} alone; PBIP is worth its minutes from {ENOUGH} of each class on.",
+            f"Only {fewest} {shown} {name} alone; PBIP{averaged} is worth its minutes from {ENOUGH} of each class on.",
         )
-    method = settings.method if isinstance(settings.method, PbipSettings) else PbipSettings()
-    shared = (
+    averaged = (
         f"Its map is averaged with that of a linear probe of the same tiles: with {ENOUGH} of each class, maps of "
         "glands and of lung were better so than those of either alone."
     )
@@ -102,10 +104,9 @@ def advise(
         f"With {ENOUGH} tiles that show each class alone, its maps of glands and of lung were about as good as those "
         "of a linear probe, and better with more."
     )
-    why = shared if probe_has_share(method, settings.bank.encoder, tiles) else alone
     return Advice(
         "pbip",
-        f"Recommended: PBIP, which takes {_time(settings, steps, side, earlier)}. {why} "
+        f"Recommended: PBIP, which takes {_time(settings, steps, side, earlier)}. {averaged if share else alone} "
         "A probe alone gives a first map in seconds, and shows which labels may be wrong.",
     )
 

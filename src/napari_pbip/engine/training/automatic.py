@@ -8,7 +8,7 @@ from napari_pbip.bank import TileSet
 from napari_pbip.config import JobSettings, PbipSettings, PyramidSettings
 from napari_pbip.config.methods import ImgMatchSettings
 from napari_pbip.engine.run_facts import as_begun
-from napari_pbip.engine.training.advice import FEW, probe_has_share
+from napari_pbip.engine.training.advice import probe_has_share
 from napari_pbip.engine.training.requirements import missing_requirements
 from napari_pbip.engine.training.synthesis import missing_alone
 from napari_pbip.events import Noted
@@ -45,10 +45,8 @@ def settled(settings: JobSettings, tiles: TileSet, earlier: JobSettings | None) 
     if isinstance(method, ImgMatchSettings) and method.masked == "auto" and isinstance(begun, ImgMatchSettings):
         method = method.model_copy(update={"masked": begun.masked})
     if isinstance(method, PbipSettings) and method.probe_share == "auto":
-        if isinstance(begun, PbipSettings):
-            share = begun.probe_share
-        else:
-            share = _probe_share(settings.bank.encoder, method, tiles, notes)
+        usual = _SHARE if probe_has_share(method, settings.bank.encoder, tiles) else 0.0
+        share = begun.probe_share if isinstance(begun, PbipSettings) else usual
         method = method.model_copy(update={"probe_share": share})
     settings = settings.model_copy(update={"method": method})
     if isinstance(method, PbipSettings) and method.probe_share:
@@ -67,17 +65,3 @@ def _mosaic_weight(tiles: TileSet, notes: list[Noted]) -> float:
             )
         )
     return 0.0 if missing else 1.0
-
-
-def _probe_share(encoder: str, method: PbipSettings, tiles: TileSet, notes: list[Noted]) -> float:
-    if not probe_has_share(method, encoder, tiles):
-        return 0.0
-    count = min(tiles.alone)
-    name = tiles.taxonomy.names[tiles.alone.index(count)]
-    notes.append(
-        Noted(
-            f"Only {count} {'tile shows' if count == 1 else 'tiles show'} {name} alone: the map of PBIP is averaged "
-            f"with that of a linear probe, because maps learned from fewer than {FEW} such tiles are more exact so."
-        )
-    )
-    return _SHARE
