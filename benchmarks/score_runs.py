@@ -134,7 +134,9 @@ def compared(methods: dict[str, list[Scored]]) -> list[str]:
 
 
 def spread(figures: list[float]) -> str:
-    """Return mean and standard deviation over the seeds."""
+    """Return mean and standard deviation over the seeds; a dash if there is none."""
+    if not figures:
+        return "–"
     return f"{mean(figures):.1f}" + (f" ± {stdev(figures):.1f}" if len(figures) > 1 else "")
 
 
