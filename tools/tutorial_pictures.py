@@ -20,11 +20,12 @@ from pathlib import Path
 
 import napari
 from pictures import save_picture, settle
+from qtpy.QtCore import Qt
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from napari_pbip.gui.panels.cohort_table import STATE  # noqa: E402
+from napari_pbip.gui.panels.cohort_table import AREAS, STATE  # noqa: E402
 from napari_pbip.gui.sessions import session_of  # noqa: E402
 from napari_pbip.gui.state.steps import Step  # noqa: E402
 from tests.gui.docks.test_project import shown  # noqa: E402
@@ -95,7 +96,9 @@ def play_cohort(folder: Path) -> None:
         click(project.sheet.button)
         table = project.sheet.window_of_part
         table.resize(table.width(), 260)  # for three rows
-        settle(lambda: not session.jobs)
+        rows = project.table.cohort_model
+        italic = Qt.ItemDataRole.FontRole  # of areas that are being counted
+        settle(lambda: not session.jobs and not any(rows.index(n, AREAS).data(italic) for n in range(3)))
         settle()
         print("cohort", flush=True)
         save_picture(viewer, folder / "cohort.jpg", MOST, table)

@@ -12,6 +12,7 @@ from stores import create, halves
 from napari_pbip.config import ThresholdSettings
 from napari_pbip.errors import OutputError
 from napari_pbip.results import areas, open_labels, write_areas, write_labels
+from napari_pbip.results.areas import area_rows
 from napari_pbip.results.provenance import COLUMNS
 
 
@@ -32,6 +33,14 @@ def test_percentages_add_up(labelled):
     assert sum(row.cells for row in rows) == labelled.tissue_cells
     labels = open_labels(labelled)[0][0][:]
     assert [row.cells for row in rows[:-1]] == [(labels == row.label).sum() for row in rows[:-1]]
+
+
+def test_no_area_is_negative_if_cells_were_counted_at_a_coarser_level(labelled):
+    counted = open_labels(labelled)[1].cells
+    coarse = {region: {label: 3 * n for label, n in cells.items()} for region, cells in counted.items()}
+    rows = area_rows(labelled, coarse)
+    assert rows[-1].name == "not analysed"
+    assert (rows[-1].cells, rows[-1].area_mm2, rows[-1].percent_of_tissue) == (0, 0, 0)
 
 
 def test_the_table_can_be_read_back_and_says_what_it_comes_from(tmp_path, labelled):

@@ -82,7 +82,8 @@ def _rows(store: ScoreStore, region: str, cells_of: Cells, by_hand: Cells | None
     cell_mm2 = (store.cell_um / 1000) ** 2
     counts = [(name, n + 1, int(cells_of[n + 1])) for n, name in enumerate(store.taxonomy.names)]
     counts.append((UNASSIGNED_NAME, UNASSIGNED, int(cells_of[UNASSIGNED])))
-    counts.append((NOT_ANALYSED_NAME, NOT_ANALYSED, tissue - sum(cells for *_, cells in counts)))
+    left = tissue - sum(cells for *_, cells in counts)  # below 0 by a little if cells were counted at a coarser level
+    counts.append((NOT_ANALYSED_NAME, NOT_ANALYSED, max(0, left)))
     return [
         Area(
             name,
