@@ -243,12 +243,12 @@ def main() -> None:
         )
     from PIL import Image
 
-    from napari_pbip import samples
+    from pbip_alone import pbip_alone
     from report import finish, hardware
 
     found: dict[str, Any] = {"hardware": hardware()}
     with tempfile.TemporaryDirectory() as scratch:
-        folder, run_folder = Path(scratch), samples.project() / "model"
+        folder, run_folder = Path(scratch), pbip_alone()
 
         def jobs(side: int, network: bool) -> dict[str, dict[str, Any]]:
             """Return the jobs of all sides for a slide."""

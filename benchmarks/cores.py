@@ -22,12 +22,12 @@ from unittest import mock
 
 import torch
 
-from napari_pbip import samples
 from napari_pbip.engine import network, openvino_network, torch_network
 from napari_pbip.engine.cores import side_by_side
 from napari_pbip.engine.device import Precision, has_bfloat16
 from napari_pbip.engine.inference.predict import fused_scores
 from napari_pbip.engine.runs import load_model
+from pbip_alone import pbip_alone
 from report import finish, hardware
 from spawned import SPAWN
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seconds", type=float, default=5, help="for each figure")
     arguments = parser.parse_args()
-    cpu, method = torch.device("cpu"), load_model(samples.project() / "model").method
+    cpu, method = torch.device("cpu"), load_model(pbip_alone()).method
     precisions: tuple[Precision, ...] = ("float32", "bfloat16") if has_bfloat16(cpu) else ("float32",)
     found: dict[str, Any] = {"hardware": hardware()}
     for others in (0, os.cpu_count() or 1):

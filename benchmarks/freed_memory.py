@@ -46,15 +46,15 @@ def rates(kept: bool, main_thread: bool) -> dict[str, dict[str, float]]:
 def _measure(found: dict[str, dict[str, float]]) -> None:
     import torch
 
-    from napari_pbip import samples
     from napari_pbip.engine import cores, network
     from napari_pbip.engine.device import Precision, has_bfloat16
     from napari_pbip.engine.inference.predict import fused_scores
     from napari_pbip.engine.runs import load_model
+    from pbip_alone import pbip_alone
 
     cpu = torch.device("cpu")
     precisions: tuple[Precision, ...] = ("float32", "bfloat16") if has_bfloat16(cpu) else ("float32",)
-    method = load_model(samples.project() / "model").method
+    method = load_model(pbip_alone()).method
     for size in SIZES:
         tiles = torch.randint(0, 255, (TILES, 3, size, size), dtype=torch.uint8)
         for precision in precisions:

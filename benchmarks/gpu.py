@@ -47,10 +47,11 @@ from napari_pbip.models.methods.base import Method
 from napari_pbip.results import ScoreStore, open_labels
 from napari_pbip.results.places import stores_in
 from napari_pbip.slides import open_slide
+from pbip_alone import pbip_alone
 from report import finish, hardware
 from training import compose
 
-RUN = samples.project() / "model"
+RUN = pbip_alone()
 BATCH = 64
 SAME, SAME_IN_BFLOAT16 = 0.999, 0.97
 SOME, TOO_LITTLE = 256 << 20, 8 << 20

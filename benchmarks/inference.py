@@ -47,6 +47,7 @@ from napari_pbip.results.places import stores_in
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import open_slide
 from napari_pbip.slides.plane import Plane
+from pbip_alone import pbip_alone
 from report import finish, hardware
 
 CPU = torch.device("cpu")
@@ -332,7 +333,7 @@ def main() -> None:
     """Print all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--run", type=Path, default=samples.project() / "model")
+    parser.add_argument("--run", type=Path, default=pbip_alone())
     parser.add_argument("--slide", type=Path, default=samples.slide())
     parser.add_argument("--copies", type=int, default=2, help="copies of the slide side by side")
     parser.add_argument("--backbones", nargs="*", default=["mit-b0"], help="networks with random weights")

@@ -46,6 +46,7 @@ from napari_pbip.events import Finished, RegionDone, Started, Step
 from napari_pbip.results import ScoreStore
 from napari_pbip.results.places import stores_in
 from napari_pbip.slides import find_tissue, open_slide
+from pbip_alone import pbip_alone
 from report import finish, hardware
 from spawned import SPAWN, forget_peak, in_process, memory
 
@@ -56,7 +57,7 @@ PIECE = (550, 1900, 1024)
 SECTIONS = 4
 """Sections along each side of the slide."""
 GLASS = 244
-RUN = samples.project() / "model"
+RUN = pbip_alone()
 
 # the slide -------------------------------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from napari_pbip.results.places import stores_in
 from napari_pbip.results.store import ScoreStore
 from napari_pbip.slides import open_slide
 from napari_pbip.taxonomy import BCSS
+from pbip_alone import pbip_alone
 from score_store import TILE, create
 
 SETTINGS = SegmentSettings(device="cpu", precision="float32")
@@ -115,7 +116,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--copies", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--run", type=Path, default=samples.project() / "model")
+    parser.add_argument("--run", type=Path, default=pbip_alone())
     arguments = parser.parse_args()
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     rates: dict[int, list[float]] = {1: [], 2: []}
