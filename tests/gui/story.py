@@ -77,6 +77,7 @@ def look(workflow: Any, study: Path) -> dict[str, Any]:
     from napari_pbip.gui.state.steps import Step
     from napari_pbip.gui.widgets.scroll_column import ScrollColumn
     from tests.gui.napari_privates import layer_controls
+    from tests.gui.qt_helpers import click
 
     panel, reader = workflow.panel, workflow.reader
     workflow.step("Close the window")
@@ -101,7 +102,9 @@ def look(workflow: Any, study: Path) -> dict[str, Any]:
     ratios = [picture.devicePixelRatio() for picture in pictures if not picture.isNull()]
     assert len(ratios) > 5
     assert set(ratios) == {panel.devicePixelRatioF()}
-    # what the page says of the other controls
+    # what the page says of the other controls, also of those that are folded
+    click(workflow.page(Step.TRAIN).form.others_button)
+    workflow.settle()
     texts = {one.text().strip(" ✓▾▸") for kind in (QAbstractButton, QLabel) for one in panel.findChildren(kind)}
     texts |= {box.title() for box in panel.findChildren(QGroupBox)}
     texts |= {bar.tabText(n) for bar in panel.findChildren(QTabBar) for n in range(bar.count())}

@@ -91,8 +91,9 @@ def fit(features: Floats, classes: Ints, strength: float, start: LinearProbe | N
     """
     count = np.bincount(classes)
     share = (1 / (len(count) * count)).astype(np.float32)[classes]
-    mean = share @ features
-    scale = np.sqrt(share @ (features - mean) ** 2)
+    with _one_thread():  # so that the sums do not depend on the number of threads
+        mean = share @ features
+        scale = np.sqrt(share @ (features - mean) ** 2)
     scale[scale < 1e-6] = 1  # for channels that are constant
     regression = LogisticRegression(C=1 / strength, tol=_TOLERANCE, max_iter=_ITERATIONS, warm_start=True)
     if start is not None:

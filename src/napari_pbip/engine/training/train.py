@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from napari_pbip.bank import LabelledTile, TileSet, find_splits, load_tiles
-from napari_pbip.bank.layouts.tile_table import write_tiles
+from napari_pbip.bank.layouts.tile_table import TABLE, write_tiles
 from napari_pbip.claims import claims
 from napari_pbip.config import (
     DataSettings,
@@ -130,11 +130,11 @@ def _train(settings: JobSettings, out: Path, processes: Processes, *, resume: bo
     steps = planned_steps(settings.train, len(tiles))
     if processes.leads:
         facts = _begin(settings, tiles, side, out, steps, resume=resume, overwrite=overwrite)
-        _record_tiles(out, settings.data, tiles, validation, start)
+        relabelled = _record_tiles(out, settings.data, tiles, validation, start)
         recommended = _recommended(settings, tiles, side) if isinstance(settings.method, PbipSettings) else ()
         yield from (*tile_notes(tiles), *notes, *settled_notes, *recommended)
     else:
-        facts = runs.RunFacts.read(out)
+        facts, relabelled = runs.RunFacts.read(out), False
         facts.settings, facts.steps = settings, steps
     if start is None and settings.method.learns_from == "bank":
         start = yield from build_start(settings, tiles, out / "bank", resume=resume or not processes.leads)
@@ -150,11 +150,14 @@ def _train(settings: JobSettings, out: Path, processes: Processes, *, resume: bo
         method = runs.build_method(network, len(tiles.taxonomy), prototypes, encoder).to(device)
     assert isinstance(method, TrainedMethod)
     facts.device = str(device)
-    if isinstance(method, Pbip) and method.probe is not None and processes.leads:
-        # also when it is resumed, because labels may have changed; with the same ones, the fit is the same
-        facts.fit = (yield from fit_probe(facts, ProbeSettings(), method.probe, tiles, read)).facts
+    beside = method.probe if isinstance(method, Pbip) and processes.leads else None
+    if beside is not None and (relabelled or not (out / runs.STATE).exists()):
+        facts.fit = (yield from fit_probe(facts, ProbeSettings(), beside, tiles, read)).facts
         facts.write(out)
-    yield from Trainer(facts, method, processes, tiles, validation, out, read).train(compose, resume=resume)
+    else:
+        beside = None  # that of the save stays as it is, to the last bit
+    trainer = Trainer(facts, method, processes, tiles, validation, out, read, fitted=beside)
+    yield from trainer.train(compose, resume=resume)
 
 
 def smaller_side(tiles: TileSet) -> int:
@@ -232,11 +235,14 @@ def _begin(
 
 def _record_tiles(
     out: Path, data: DataSettings, tiles: TileSet, validation: TileSet | None, start: Start | None
-) -> None:
+) -> bool:
     """Write the tiles of a training, and of the bank it starts from, as a data set into the folder of the run.
 
-    Labels and bank may change afterwards, and the training can be repeated all the same.
+    Labels and bank may change afterwards, and the training can be repeated all the same. Returns whether they are other
+    ones than those of the training that is resumed.
     """
+    table = out / TABLE
+    before = table.read_bytes() if table.exists() else None
     sets: dict[str, Iterable[LabelledTile]] = {tiles.split: tiles}
     if start is not None and start.tiles:
         sets["train_single"] = start.tiles
@@ -245,3 +251,4 @@ def _record_tiles(
     if validation is not None:
         sets[validation.split] = validation
     write_tiles(out, tiles.taxonomy, sets)
+    return table.read_bytes() != before

@@ -10,6 +10,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from napari_pbip.bank import TileSet
 from napari_pbip.engine import runs
@@ -23,7 +24,6 @@ from napari_pbip.engine.training.processes import Processes
 from napari_pbip.engine.training.schedule import FEW_STEPS, peak_learning_rate, validation_interval
 from napari_pbip.engine.training.synthesis import Composer, Mosaics
 from napari_pbip.events import Epoch, Event, Finished, Step, Warned
-from napari_pbip.models.methods.pbip import Pbip
 from napari_pbip.models.methods.pyramid_method import PyramidMethod
 from napari_pbip.models.methods.trained_method import TrainedMethod
 from napari_pbip.signals import held_back
@@ -53,6 +53,9 @@ class Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         The run folder.
     read
         The reader of tiles.
+    fitted
+        A part of the method that was fitted to the labels of now, and keeps its weights when a save is restored; None
+        if there is none.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         validation: TileSet | None,
         out: Path,
         read: TileReader,
+        *,
+        fitted: nn.Module | None = None,
     ) -> None:
         settings = facts.settings.train
         if facts.learning_rate is None:
@@ -83,8 +88,7 @@ class Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
         self.facts, self.method, self.device = facts, method, processes.device
         self.tiles, self.validation, self.read = tiles, validation, read
         self.settings = settings
-        probe = method.probe if isinstance(method, Pbip) else None
-        self._fitted = None if probe is None else (probe, copy.deepcopy(probe.state_dict()))
+        self._fitted = None if fitted is None else (fitted, copy.deepcopy(fitted.state_dict()))
         self.per_epoch = steps_per_epoch(len(tiles), settings.batch_size)
 
     def train(self, compose: Composer | None, *, resume: bool) -> Generator[Event, None, None]:
@@ -171,9 +175,9 @@ class Trainer(TrainingLoop[tuple[Batch, Mosaics | None]]):
     def restored(self, facts: Mapping[str, str]) -> None:
         for name, value in json.loads(facts.get("progress", "{}")).items():
             setattr(self.facts, name, value)
-        if self._fitted is not None:  # anew, perhaps to other labels than those of the save
-            probe, weights = self._fitted
-            probe.load_state_dict(weights)
+        if self._fitted is not None:
+            part, weights = self._fitted
+            part.load_state_dict(weights)
 
     def write(self) -> None:
         """Write the models and then ``run.json``, which contains the step."""
