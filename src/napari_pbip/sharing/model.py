@@ -108,7 +108,8 @@ class ReportedModel:
         preset = getattr(settings.method, "preset", None)
         yield "method", (settings.method.title or settings.method.name) + (f", preset {preset}" if preset else "")
         if self.probe_share:
-            yield "linear probe", f"{self.probe_share:g} of the scores, from {facts.fit['tiles']:,} single-class tiles"
+            tiles = f", from {facts.fit['tiles']:,} single-class tiles" if facts.fit else ""
+            yield "linear probe", f"{self.probe_share:g} of the scores{tiles}"
         if recorded.get("backbone"):
             start = settings.backbone.weights
             if start is None:

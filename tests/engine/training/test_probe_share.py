@@ -94,6 +94,11 @@ def test_it_is_known_before_the_first_save_and_fitted_again_to_other_labels(weak
     gone = sorted((data / "train").glob("*[[]10[]]*"))[:2]
     for path in gone:
         path.unlink()
+    for event in (job := train(settings(data), out, resume=True)):
+        if "Fitting a probe" in getattr(event, "job", ""):
+            break
+    job.close()
+    assert not runs.RunFacts.read(out).fit  # it is still to be fitted
     list(train(settings(data), out, resume=True))
     late = runs.read_weights(out / "last.safetensors")
     assert not torch.equal(early["probe.weight"], late["probe.weight"])

@@ -151,7 +151,9 @@ def _train(settings: JobSettings, out: Path, processes: Processes, *, resume: bo
     assert isinstance(method, TrainedMethod)
     facts.device = str(device)
     beside = method.probe if isinstance(method, Pbip) and processes.leads else None
-    if beside is not None and (relabelled or not (out / runs.STATE).exists()):
+    if beside is not None and (relabelled or not facts.fit or not (out / runs.STATE).exists()):
+        facts.fit = {}  # until it is fitted, also if it is stopped here
+        facts.write(out)
         facts.fit = (yield from fit_probe(facts, ProbeSettings(), beside, tiles, read)).facts
         facts.write(out)
     else:
