@@ -17,6 +17,7 @@ from qtpy.QtTest import QTest
 
 from napari_pbip import samples
 from napari_pbip.config import BankSettings, ProbeSettings
+from napari_pbip.engine.banks.cut_tiles import cut_tiles
 from napari_pbip.engine.run_facts import RunFacts
 from napari_pbip.engine.training import live_map
 from napari_pbip.engine.training.live_map import check_labels
@@ -25,6 +26,7 @@ from napari_pbip.engine.training.live_view import Fit
 from napari_pbip.events import Event, Job, Started, Step
 from napari_pbip.gui.compat import camera_of
 from napari_pbip.gui.docks.legend import LegendWidget
+from napari_pbip.gui.state import labelling
 from napari_pbip.results import ScoreStore
 from napari_pbip.slides.regions import Kind, Region, Regions
 from tests.gui.docks.test_label_tiles import Bench
@@ -223,6 +225,30 @@ def test_labels_are_checked_and_a_doubtful_tile_is_gone_to(bench: LiveBench) -> 
     microns = bench.labels.size.microns
     assert np.allclose(camera_of(bench.viewer).center[-2:], (7.5 * microns, 4.5 * microns), atol=1)
     bench.drawn()
+
+
+def test_the_report_waits_for_the_pictures_of_its_tiles(bench: LiveBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+
+    def slow(*arguments: Any) -> Job:
+        yield Started("Saving the labels", 1, "tiles")
+        while not go_on.wait(0.01):
+            yield Step(0)  # here it is stopped
+        yield from cut_tiles(*arguments)
+
+    monkeypatch.setattr(labelling, "cut_tiles", slow)
+    bench.give(0, *DERMIS)
+    bench.give(1, *KERATIN, (4, 7))  # the last one by mistake
+    click(bench.panel.live_button)
+    bench.settle(lambda: bench.live._fit is not None)
+    bench.drawn()
+    QTest.qWait(2_500)  # in which the labels would be checked
+    assert not bench.panel.report.isVisible()
+    go_on.set()
+    bench.settle(lambda: bench.panel.report.isVisible())
+    tiles = bench.panel.report.tiles
+    assert tiles.count()
+    assert not any(tiles.item(i).icon().isNull() for i in range(tiles.count()))
 
 
 def test_labels_are_checked_although_a_newer_fit_or_label_comes_meanwhile(

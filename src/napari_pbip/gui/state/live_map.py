@@ -292,6 +292,9 @@ class LiveMap:
         fit, wanted = self._fit, self._wanted
         if fit is None or wanted is None:
             return
+        if self._session.labelling.saving:
+            self._quiet.start()  # the report shows pictures of tiles, which are being cut
+            return
         checked = self._checked = _what(fit, wanted)
 
         def make() -> Job:
