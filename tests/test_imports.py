@@ -36,6 +36,14 @@ def test_slides_bank_results_replay_and_the_command_line_start_without_torch():
     assert not brought_along(*modules) & {"torch", "transformers", "timm", "napari", "magicgui", *QT}
 
 
+def test_jobs_with_the_default_network_start_without_transformers():
+    """It takes one to two seconds to load, at every start of the command line and of a worker."""
+    modules = (
+        f"napari_pbip.engine.{name}" for name in ("inference.segment", "training.train", "compare", "banks.build_bank")
+    )
+    assert not brought_along(*modules, "napari_pbip.models.backbones.efficientnet") & {"transformers"}
+
+
 def test_everything_but_the_window_works_without_napari_and_qt():
     assert "napari_pbip.engine.device" in MODULES
     assert not brought_along(*MODULES) & {"napari", "magicgui", *QT}

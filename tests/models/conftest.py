@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_pbip.config import LpdSettings, PbipSettings
-from napari_pbip.models.backbones import Backbone, BackboneSpec, load_weights, to_stages
+from napari_pbip.models.backbones import Backbone, BackboneSpec, load_weights
+from napari_pbip.models.backbones.mit import to_stages
 from napari_pbip.models.methods.lpd import Lpd
 from napari_pbip.models.methods.pbip import Pbip
 from napari_pbip.models.prototypes import Prototypes

@@ -9,10 +9,9 @@ from napari_pbip.errors import ConfigError
 from napari_pbip.models import builtin
 from napari_pbip.models.backbones.base import Backbone, Features, Pyramid, load_weights
 from napari_pbip.models.backbones.catalogue import BackboneSpec, catalogue
-from napari_pbip.models.backbones.mit import to_stages
 from napari_pbip.models.weight_files import read, safetensors_file
 
-__all__ = ["Backbone", "BackboneSpec", "Features", "Pyramid", "catalogue", "load", "load_weights", "to_stages"]
+__all__ = ["Backbone", "BackboneSpec", "Features", "Pyramid", "catalogue", "load", "load_weights"]
 
 
 def load(name: str, weights: Path | Literal["builtin"] | None = None) -> Backbone:
